@@ -1,0 +1,60 @@
+# `make` alone lists the targets.  Everything lives in .venv, made on first use;
+# paths are relative, so the tree may lie in a folder with spaces in its name.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+# Stamps: newer than pyproject.toml means installed.
+PACKAGE := $(VENV)/.package
+DEV := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types bench deep clean
+
+help: ## list these targets
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(PACKAGE) ## a tour on made models: publish, fetch, update, roll back
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" bash fixtures/demo.sh
+
+test: $(DEV) ## run the tests, quick profile; ARGS="-k name" narrows
+	@$(PY) -m pytest -rs $(ARGS)
+
+lint: $(DEV) ## ruff: rules, then layout
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(DEV) ## mypy, strict
+	@$(PY) -m mypy
+
+bench: $(DEV) ## measure each operation against its limit and the peers installed
+	@$(PY) -m tests.bench $(ARGS)
+
+deep: $(DEV) ## the long campaigns: hours, not minutes
+	@HYPOTHESIS_PROFILE=deep $(PY) -m pytest -rs -m deep $(ARGS)
+
+clean: ## remove .venv, caches and builds
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A usable .venv is kept, whoever made it; anything else is made anew.
+$(PACKAGE): pyproject.toml
+	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  command -v "$(PYTHON)" >/dev/null || { \
+	    echo "error: no $(PYTHON) here; Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: $(PYTHON) is $$("$(PYTHON)" -V 2>&1), Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "error: $(PYTHON) has no venv module; install it (Debian, Ubuntu: the package python3-venv)" >&2; exit 1; }; \
+	  echo "making $(VENV)"; \
+	  "$(PYTHON)" -m venv --clear $(VENV); }
+	@$(PIP) install -e .
+	@touch $@
+
+$(DEV): $(PACKAGE)
+	@$(PIP) install -e '.[dev]'
+	@touch $@

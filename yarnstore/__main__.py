@@ -1,0 +1,5 @@
+"""`python -m yarnstore` is `ystore`."""
+
+from yarnstore.cli import main
+
+main()

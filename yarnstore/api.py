@@ -1,0 +1,345 @@
+"""`Store`: the Python API, which the command line uses and nothing else.
+
+Every method opens what it needs and lets go of it again; a `Store` may be shared by threads and
+kept as long as the process lives.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.progress import OnProgress, Progress, ignore
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.spec import Spec
+from yarnstore.settings import Settings, add_registry, load_settings, normal_url, remove_registry
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.registries import remove_cached
+
+if TYPE_CHECKING:
+    from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
+    from yarnstore.ops.checkout import CheckoutResult, UpdateResult
+    from yarnstore.ops.fetch import FetchResult
+    from yarnstore.ops.fsck import FsckResult
+    from yarnstore.ops.gc import GcResult
+    from yarnstore.ops.history import History
+    from yarnstore.ops.inventory import InstalledModel, StoreStatus
+    from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
+    from yarnstore.ops.outdated import Update
+    from yarnstore.ops.publish import PublishResult
+
+AnyPath = str | os.PathLike[str]
+
+
+class Store:
+    """One store of models on this machine.
+
+        store = Store.open()
+        store.checkout("phi-3-mini@1.1.0")
+        session = onnxruntime.InferenceSession(store.path("phi-3-mini"))
+
+    Everything raises `YarnstoreError`s only; docs/errors.md lists them.
+    """
+
+    def __init__(self, settings: Settings, *, progress: OnProgress = ignore) -> None:
+        self.settings = settings
+        self.progress = progress
+        self._leases: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: AnyPath | None = None, *, progress: OnProgress = ignore) -> Self:
+        """The store at `path`, else at YSTORE_HOME, else the user's own.  Makes nothing yet.
+
+        Raises: ConfigError.
+        """
+        return cls(load_settings(Path(path) if path is not None else None), progress=progress)
+
+    @property
+    def home(self) -> Path:
+        """The folder of the store."""
+        return self.settings.home
+
+    def close(self) -> None:
+        """Let go of the versions that `path` gave out: `gc` may then free them."""
+        with self._lock:
+            for lease in self._leases.values():
+                os.close(lease)
+            self._leases.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _session(self, progress: OnProgress | None = None) -> Iterator[Session]:
+        tell = progress or self.progress
+
+        def on_wait(holders: list[int]) -> None:
+            who = f"process {', '.join(map(str, holders))}" if holders else "another process"
+            tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
+
+        layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait)
+        session = Session(layout, self.settings.registries, self.settings.connections, on_progress=tell)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    # --- versions ------------------------------------------------------------------------------
+
+    def fetch(self, spec: str, *, progress: OnProgress | None = None) -> FetchResult:
+        """Bring a version into the store, whole and verified, without installing it.
+
+        Raises: SpecError, NotFoundError, BackendError, IntegrityError, StorageError.
+        """
+        from yarnstore.ops.fetch import fetch
+
+        with self._session(progress) as session:
+            return fetch(session, Spec.parse(spec))
+
+    def checkout(self, spec: str, *, progress: OnProgress | None = None) -> CheckoutResult:
+        """Install a version; fetches it if need be.  Raises: as `fetch`."""
+        from yarnstore.ops.checkout import checkout
+
+        with self._session(progress) as session:
+            return checkout(session, Spec.parse(spec))
+
+    def update_model(self, model: str, *, progress: OnProgress | None = None) -> UpdateResult:
+        """Fetch and install the latest version of an installed model.  Raises: as `fetch`."""
+        from yarnstore.ops.checkout import update
+
+        with self._session(progress) as session:
+            return update(session, _model(model))
+
+    def rollback_model(
+        self, model: str, version: str | None = None, *, progress: OnProgress | None = None
+    ) -> CheckoutResult:
+        """Install what was installed before, or `version`.  Raises: NotFoundError."""
+        from yarnstore.core.names import parse_version
+        from yarnstore.ops.checkout import rollback
+
+        with self._session(progress) as session:
+            return rollback(session, _model(model), parse_version(version) if version else None)
+
+    def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
+        """What to open: the file, where the version has one, else the folder.
+
+        Of a bare model the installed version; of a full spec that version.  While this store is
+        open, `gc` leaves it.  Raises: NotFoundError; as `fetch` where something is to be fetched.
+        """
+        from yarnstore.ops.inventory import find_path
+
+        with self._session(progress) as session:
+            found = find_path(session, Spec.parse(spec), lease=True)
+        if found.lease is not None:
+            with self._lock:
+                before = self._leases.pop(found.path, None)
+                if before is not None:
+                    os.close(before)
+                self._leases[found.path] = found.lease
+        return found.path
+
+    def get_version_history(self, model: str) -> History:
+        """What happened to a model here, beside what is published.  Raises: NotFoundError."""
+        from yarnstore.ops.history import history
+
+        with self._session() as session:
+            return history(session, _model(model))
+
+    def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
+        """Installed models beside what their registries have now; downloads no model."""
+        from yarnstore.ops.outdated import check_for_updates
+
+        with self._session(progress) as session:
+            return check_for_updates(session, tuple(map(_model, models)))
+
+    def list_installed_models(self) -> list[InstalledModel]:
+        """The installed models.  Raises: IntegrityError where the store is damaged."""
+        from yarnstore.ops.inventory import list_installed
+
+        with self._session() as session:
+            return list_installed(session)
+
+    def status(self) -> StoreStatus:
+        """What the store holds and how much room it takes."""
+        from yarnstore.ops.inventory import status
+
+        with self._session() as session:
+            return status(session)
+
+    # --- without a registry --------------------------------------------------------------------
+
+    def import_model(self, source: AnyPath, spec: str, *, progress: OnProgress | None = None) -> ImportResult:
+        """Take a file or folder of this machine into the store.  Raises: ConflictError, UsageError."""
+        from yarnstore.ops.local import import_source
+
+        with self._session(progress) as session:
+            return import_source(session, Path(source), Spec.parse(spec))
+
+    def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
+        """A plain copy of a version.  Raises: ConflictError where something is in the way."""
+        from yarnstore.ops.local import export
+
+        with self._session(progress) as session:
+            return export(session, Spec.parse(spec), Path(os.path.abspath(destination)))
+
+    def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
+        """Forget a version, or all of a model; `gc` frees it.  Raises: NotFoundError, ConflictError."""
+        from yarnstore.ops.local import remove
+
+        with self._session() as session:
+            return remove(session, Spec.parse(spec), whole_model=whole_model)
+
+    def pin(self, spec: str) -> PinResult:
+        """Keep a version from update and gc.  Raises: NotFoundError."""
+        from yarnstore.ops.local import pin
+
+        with self._session() as session:
+            return pin(session, Spec.parse(spec))
+
+    def unpin(self, spec: str) -> PinResult:
+        """Let a pinned version go.  Raises: NotFoundError."""
+        from yarnstore.ops.local import unpin
+
+        with self._session() as session:
+            return unpin(session, Spec.parse(spec))
+
+    # --- upkeep --------------------------------------------------------------------------------
+
+    def gc(
+        self,
+        *,
+        keep: int | None = None,
+        keep_within_s: float = 0.0,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> GcResult:
+        """Free what nothing keeps.  Raises: IntegrityError, LockTimeoutError."""
+        from yarnstore.ops.gc import DEFAULT_KEEP, GcPolicy, gc
+
+        policy = GcPolicy(DEFAULT_KEEP if keep is None else keep, keep_within_s)
+        with self._session(progress) as session:
+            return gc(session, policy, dry_run=dry_run)
+
+    def fsck(
+        self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
+    ) -> FsckResult:
+        """Check everything in the store, and mend it with `repair`.  Raises: LockTimeoutError."""
+        with self._session(progress) as session:
+            if repair:
+                from yarnstore.ops.repair import repair as mend
+
+                return mend(session)
+            from yarnstore.ops.fsck import fsck
+
+            return fsck(session, quick=quick)
+
+    # --- registries ----------------------------------------------------------------------------
+
+    def add_registry(self, name: str, url: AnyPath) -> RegistryInfo:
+        """Add a registry, once it has answered.  Raises: BackendError, FormatError, ConflictError."""
+        from yarnstore.ops.catalogue import describe
+
+        source = RegistrySource(name, normal_url(os.fspath(url)))
+        before = self.settings
+        add_registry(self.home, source.name, source.url)
+        try:
+            self.settings = load_settings(self.home)
+            with self._session() as session:
+                return describe(session, session.source(name), refresh=True)
+        except BaseException:
+            if all(other.name != name for other in before.registries):
+                remove_registry(self.home, name)
+            self.settings = before
+            raise
+
+    def list_registries(self) -> list[RegistryInfo]:
+        """The configured registries, in order of priority, as they were last fetched."""
+        from yarnstore.ops.catalogue import describe
+
+        with self._session() as session:
+            return [describe(session, source, refresh=False) for source in session.sources]
+
+    def refresh_registries(self, name: str | None = None) -> list[RegistryInfo]:
+        """Ask the registries, or the one named, what is new.  Raises: BackendError, NotFoundError."""
+        from yarnstore.ops.catalogue import describe
+
+        with self._session() as session:
+            sources = session.require_sources() if name is None else (session.source(name),)
+            return [describe(session, source, refresh=True) for source in sources]
+
+    def remove_registry(self, name: str) -> None:
+        """Forget a registry; what came from it stays.  Raises: NotFoundError."""
+        remove_registry(self.home, name)
+        remove_cached(StoreLayout(self.home), name)
+        self.settings = load_settings(self.home)
+
+    def search(self, text: str = "") -> list[Offer]:
+        """Models that the registries offer.  Raises: NotFoundError where none is configured."""
+        from yarnstore.ops.catalogue import search
+
+        with self._session() as session:
+            return search(session, text)
+
+    def show(self, spec: str) -> VersionDetails:
+        """All that a registry says of a version.  Raises: NotFoundError."""
+        from yarnstore.ops.catalogue import show
+
+        with self._session() as session:
+            return show(session, Spec.parse(spec))
+
+    # --- publishing ----------------------------------------------------------------------------
+
+    @staticmethod
+    def publish(
+        source: AnyPath,
+        spec: str,
+        *,
+        registry: AnyPath,
+        changelog: str | None = None,
+        compatibility: tuple[str, ...] = (),
+        minimum_ram_gb: float | None = None,
+        recommended_ram_gb: float | None = None,
+        security: bool = False,
+        download_url: str | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        tags: tuple[str, ...] = (),
+        category: str | None = None,
+        progress: OnProgress | None = None,
+    ) -> PublishResult:
+        """Publish a file or folder as a version into the static registry at a folder.
+
+        Publishing the same again changes nothing.  Needs no store.
+
+        Raises: ConflictError for another content under a published version; SpecError, UsageError,
+        StorageError.
+        """
+        from yarnstore.ops.publish import ModelInfo, VersionInfo, publish
+
+        return publish(
+            Path(os.path.abspath(registry)),
+            Path(source),
+            Spec.parse(spec),
+            version_info=VersionInfo(
+                changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
+            ),
+            model_info=ModelInfo(name, description, tags, category),
+            on_progress=progress or ignore,
+        )
+
+
+def _model(text: str) -> str:
+    """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
+    spec = Spec.parse(text)
+    if spec.selector is not None or spec.variant is not None:
+        raise NotFoundError("model", text, hint=f"name the model alone: {spec.model}")
+    return spec.model

@@ -1,0 +1,145 @@
+"""What every backend is: bytes under keys, read-only, safe to share between threads.
+
+Owns the interface and what all backends check alike (keys, ranges, lengths).
+Leaves the means to `local`, `http` and `memory`, and trying again to `retry`.
+Nothing here vouches for a byte: whoever asks hashes what arrives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from yarnstore.core.limits import MIB, PATH_COMPONENT_LIMIT_BYTES, PATH_LIMIT_BYTES
+from yarnstore.errors import BackendError, InvalidNameError, TransientError
+
+# No backend yields a larger block, so a reader's memory does not depend on the backend.
+BLOCK_LIMIT_BYTES: Final = 1 * MIB
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty if there is none."""
+
+    data: bytes
+    etag: str
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a remote backend waits, in seconds.
+
+    `connect_s` for a connection; `stall_s` without any byte; every `window_s` of waiting must bring
+    `window_s · floor_bytes_per_s` bytes of content, headers and all; `get_s` for one whole `get`.
+    """
+
+    connect_s: float = 10.0
+    stall_s: float = 30.0
+    window_s: float = 60.0
+    floor_bytes_per_s: float = 1024.0
+    get_s: float = 300.0
+
+
+class Body:
+    """One streamed answer; iterate it once, inside the `with` that opened it.
+
+    `start` is the offset of the first byte delivered: what was asked for, or 0 where a server
+    ignores ranges and sends the whole file; then the blocks run past what was asked, too.
+    `total` is the size of the whole file, where known.
+    """
+
+    __slots__ = ("_blocks", "start", "total")
+
+    def __init__(self, start: int, total: int | None, blocks: Iterator[bytes]) -> None:
+        self.start = start
+        self.total = total
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Blocks of any size up to 1 MiB.
+
+        Raises: TransientError if the body ends short of its announced length or stalls;
+        BackendError if it is longer.
+        """
+        return self._blocks
+
+
+class Backend(Protocol):
+    """Reads files of a registry by key: a relative path such as `packs/<id>.pack`."""
+
+    @property
+    def url(self) -> str:
+        """Where this is, for messages; never holds credentials."""
+
+    def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
+        """The whole of a small file; None if it still is what `etag` (of an earlier answer) names.
+
+        Raises: MissingKeyError; BackendError if it is larger than `limit_bytes`; TransientError.
+        """
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> AbstractContextManager[Body]:
+        """Stream bytes [start, start+length), or to the end.
+
+        A range that begins at the end of the file is empty; one that begins beyond it is a BackendError.
+
+        Raises: MissingKeyError, BackendError, TransientError.
+        """
+
+    def close(self) -> None:
+        """Let go of connections.  Bodies still open fail."""
+
+
+def check_key(key: str) -> str:
+    """Check that `key` is a relative path that stays inside, and return it.  Raises: InvalidNameError."""
+
+    def refuse(why: str) -> InvalidNameError:
+        return InvalidNameError("key", key, why)
+
+    if not key:
+        raise refuse("is empty")
+    if key.startswith("/"):
+        raise refuse("is absolute; keys are relative to the registry")
+    if "\\" in key or not key.isprintable():
+        raise refuse("holds a backslash or a character that cannot be shown")
+    parts = key.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise refuse("has an empty, '.' or '..' part")
+    longest = max(len(part.encode()) for part in parts)
+    if longest > PATH_COMPONENT_LIMIT_BYTES or len(key.encode()) > PATH_LIMIT_BYTES:
+        raise refuse("is too long")
+    return key
+
+
+def check_range(start: int, length: int | None) -> None:
+    """Refuse ranges that cannot be written down.  Raises: ValueError, which is the caller's defect."""
+    if start < 0 or (length is not None and length < 1):
+        raise ValueError(f"no such range: {length} bytes from {start}")
+
+
+def slice_range(url: str, start: int, length: int | None, total: int) -> int:
+    """How many bytes of a file of `total` the range covers.  Raises: BackendError if it begins beyond it."""
+    if start > total:
+        raise BackendError(url, f"has {total} bytes; asked from byte {start}", status=416)
+    return total - start if length is None else min(length, total - start)
+
+
+def content_etag(data: bytes) -> str:
+    """An ETag for backends that have none: of the content, so that "unchanged" is never a guess."""
+    return f'"{hashlib.sha256(data).hexdigest()}"'
+
+
+def oversize_error(url: str, limit_bytes: int) -> BackendError:
+    """The error for a file larger than its reader takes."""
+    return BackendError(
+        url,
+        f"is larger than the limit of {limit_bytes} bytes",
+        hint="is this the address of a registry?",
+    )
+
+
+def short_error(url: str, got: int, want: int) -> TransientError:
+    """The error for a body that ended early."""
+    return TransientError(url, f"ended after {got} of {want} bytes")

@@ -1,0 +1,82 @@
+"""From an address to a backend."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from yarnstore.backends.base import Backend, Timeouts
+from yarnstore.backends.local import LocalBackend, path_from_url
+from yarnstore.backends.retry import Retrying, RetryPolicy, Sleep
+from yarnstore.errors import UsageError
+
+# "C:\models" has no "//", so drive letters are paths.
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?/")
+
+
+def connect(
+    address: str | os.PathLike[str],
+    *,
+    token: str | None = None,
+    policy: RetryPolicy | None = None,
+    timeouts: Timeouts | None = None,
+    sleep: Sleep | None = None,
+) -> Backend:
+    """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
+
+    `sleep` waits between tries; see `retry.Sleep`.  Imports httpx only where it is needed.
+
+    Raises: UsageError if the address is none of these; ConfigError for an unusable token.
+    """
+    text = os.fspath(address)
+    match _scheme(text):
+        case "http" | "https":
+            from yarnstore.backends.http import HttpBackend
+
+            http = HttpBackend(text, token=token, timeouts=timeouts)
+            return Retrying(http, policy) if sleep is None else Retrying(http, policy, sleep=sleep)
+        case "file" | "":
+            return LocalBackend(text)
+        case other:
+            raise _unreadable(other)
+
+
+def connect_file(
+    url: str,
+    *,
+    policy: RetryPolicy | None = None,
+    timeouts: Timeouts | None = None,
+    sleep: Sleep | None = None,
+) -> tuple[Backend, str]:
+    """A backend, without credentials, and the key that reads the one file at `url` (http, https, file).
+
+    For a `download_url` that its registry's own backend cannot take.  An HttpBackend takes every
+    http(s) URL as a key itself, which shares connections.
+
+    Raises: UsageError.
+    """
+    match _scheme(url):
+        case "http" | "https":
+            origin = re.match(r"[^:]+://[^/?#]*", url)
+            base = origin[0] if origin else url
+            return connect(base, policy=policy, timeouts=timeouts, sleep=sleep), url
+        case "file":
+            folder, name = os.path.split(path_from_url(url))
+            return LocalBackend(folder), name
+        case other:
+            raise _unreadable(other)
+
+
+def _scheme(text: str) -> str:
+    if text[:5].lower() == "file:":
+        return "file"
+    match = _SCHEME.match(text)
+    return match[1].lower() if match else ""
+
+
+def _unreadable(scheme: str) -> UsageError:
+    return UsageError(
+        f"cannot read from {scheme}:// addresses" if scheme else "this is not an absolute address",
+        hint="https://…, http://…, file:///… and paths of folders are accepted",
+    )

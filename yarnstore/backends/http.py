@@ -1,0 +1,280 @@
+"""A registry on a web server, over httpx.
+
+Owns requests, redirects and where credentials go; `replies` says what an answer means, `origins`
+whom a registry may name, `wire` how long we wait.  `translate` makes their errors ours.
+Redirects are followed by hand, cookies are neither kept nor sent, nothing is
+taken from netrc, and no answer is decompressed.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpx
+
+from yarnstore.backends.base import (
+    Body,
+    Fetched,
+    Timeouts,
+    check_key,
+    check_range,
+    oversize_error,
+    short_error,
+)
+from yarnstore.backends.origins import join_key, origin_of, parse_url, shown
+from yarnstore.backends.replies import (
+    REDIRECT_STATUSES,
+    check_partial,
+    parse_content_length,
+    parse_etag,
+    parse_unsatisfied_range,
+    status_error,
+)
+from yarnstore.backends.translate import FOREIGN, translating
+from yarnstore.backends.wire import Patience, Transport
+from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
+
+REDIRECTS_LIMIT: Final = 5
+# Reading an unwanted body to its end keeps the connection; a longer one is not worth it.
+DRAIN_LIMIT_BYTES: Final = 64 * 1024
+
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    response: httpx.Response
+    patience: Patience
+    url: str
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code
+
+    def header(self, name: str) -> str:
+        return str(self.response.headers.get(name, ""))
+
+
+class HttpBackend:
+    """A `Backend` over http(s).
+
+    A key is a path under `base_url`, or an absolute http(s) URL: registries name other origins in
+    `download_url`.  `token` is sent as a bearer token to the origin of `base_url` only, and no more
+    once a redirect has left it.  `ssl_context` replaces the usual certificate store.
+
+    Raises: UsageError if `base_url` is none, ConfigError if `token` or a proxy is unusable.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        timeouts: Timeouts | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._base = _parse_base(base_url)
+        self.url = shown(self._base)
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise ConfigError("the token is empty, or holds a space or a character that no header takes")
+        self._token = token
+        self._timeouts = timeouts or Timeouts()
+        wait = self._timeouts
+        self._client = httpx.Client(
+            transport=Transport(ssl_context=ssl_context, trust_env=trust_env),
+            trust_env=False,  # its proxies are the transport's; it would add nothing but a way in
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            headers={"User-Agent": "yarnstore", "Accept": "*/*", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(
+                connect=wait.connect_s, read=wait.stall_s, write=wait.stall_s, pool=wait.window_s
+            ),
+        )
+
+    def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
+        """See `Backend.get`.  All of it, redirects included, must end within `Timeouts.get_s`."""
+        known = parse_etag(etag)
+        headers = {"If-None-Match": known} if known else {}
+        with self._answer(key, headers, deadline_s=self._timeouts.get_s) as answer:
+            if answer.status == 304 and known:
+                _drain(answer)
+                return None
+            if answer.status != 200:
+                raise _refusal(answer)
+            want = self._check_whole(answer)
+            if want is not None and want > limit_bytes:
+                raise oversize_error(answer.url, limit_bytes)
+            data = bytearray()
+            for block in self._blocks(answer, want):
+                data += block
+                if len(data) > limit_bytes:
+                    raise oversize_error(answer.url, limit_bytes)
+            return Fetched(bytes(data), parse_etag(answer.header("etag")))
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:
+        """See `Backend.open`.
+
+        A 206 answer that is not exactly what was asked is discarded as a TransientError of status 206:
+        see `replies.check_partial`.
+        """
+        check_range(start, length)
+        ranged = start > 0 or length is not None
+        last = "" if length is None else start + length - 1
+        headers = {"Range": f"bytes={start}-{last}"} if ranged else {}
+        with self._answer(key, headers) as answer:
+            if answer.status == 206 and ranged:
+                self._check_encoding(answer)
+                want, total = check_partial(answer.response.headers, answer.url, start, length)
+                yield Body(start, total, self._blocks(answer, want))
+            elif answer.status == 200:
+                whole = self._check_whole(answer)
+                yield Body(0, whole, self._blocks(answer, whole))
+            elif answer.status == 416 and parse_unsatisfied_range(answer.header("content-range")) == start:
+                _drain(answer)
+                yield Body(start, start, iter(()))
+            else:
+                raise _refusal(answer)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._client.close()
+
+    @contextmanager
+    def _answer(
+        self, key: str, headers: dict[str, str], *, deadline_s: float | None = None
+    ) -> Iterator[_Answer]:
+        """The answer to a GET, whatever its status, after redirects; closed in the end."""
+        url = self._locate(key)
+        wait = self._timeouts
+        patience = Patience(
+            shown(url),
+            window_s=wait.window_s,
+            floor_bytes_per_s=wait.floor_bytes_per_s,
+            deadline_s=deadline_s,
+        )
+        answer = self._follow(url, headers, patience)
+        try:
+            yield answer
+        finally:
+            with suppress(*FOREIGN):
+                answer.response.close()
+
+    def _locate(self, key: str) -> httpx.URL:
+        if not _ABSOLUTE.match(key):
+            return join_key(self._base, check_key(key))
+        try:
+            return parse_url(key)
+        except ValueError as error:
+            raise BackendError(_redacted(key), f"this download address {error}") from None
+
+    def _follow(self, url: httpx.URL, headers: dict[str, str], patience: Patience) -> _Answer:
+        own = origin_of(url) == origin_of(self._base)
+        asked = shown(url)
+        for _ in range(REDIRECTS_LIMIT + 1):
+            answer = self._send(url, headers, patience, own=own)
+            if answer.status not in REDIRECT_STATUSES:
+                return answer
+            _drain(answer)
+            target = _redirect_target(url, answer)
+            # Once elsewhere, never again: who we were sent to may send us back with anything.
+            own = own and origin_of(target) == origin_of(url)
+            url = target
+        raise BackendError(asked, f"redirects more than {REDIRECTS_LIMIT} times", status=answer.status)
+
+    def _send(self, url: httpx.URL, headers: dict[str, str], patience: Patience, *, own: bool) -> _Answer:
+        where = shown(url)
+        if self._client.is_closed:
+            raise BackendError(where, "this backend is closed")
+        credentials = {"Authorization": f"Bearer {self._token}"} if own and self._token else {}
+        with translating(where, self._timeouts), patience.waiting():
+            request = self._client.build_request("GET", url, headers={**headers, **credentials})
+            response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
+        return _Answer(response, patience, where)
+
+    def _blocks(self, answer: _Answer, want: int | None) -> Iterator[bytes]:
+        """The body, counted against `want` bytes if that many were announced."""
+        raw = answer.response.iter_raw()
+        got = 0
+        while True:
+            with translating(answer.url, self._timeouts), answer.patience.waiting():
+                block = next(raw, None)
+            if block is None:
+                break
+            got += len(block)
+            answer.patience.pay(len(block))
+            if want is not None and got > want:
+                raise BackendError(answer.url, f"sent more than the {want} bytes it announced")
+            yield block
+        if want is not None and got < want:
+            raise short_error(answer.url, got, want)
+
+    def _check_whole(self, answer: _Answer) -> int | None:
+        self._check_encoding(answer)
+        return parse_content_length(answer.header("content-length"))
+
+    def _check_encoding(self, answer: _Answer) -> None:
+        encoding = answer.header("content-encoding").strip().lower()
+        if encoding not in ("", "identity"):
+            raise BackendError(
+                answer.url,
+                f"the answer is encoded ({encoding[:40]!r}), though asked not to be",
+                hint="turn compression off for the registry's files on the server",
+                status=answer.status,
+            )
+
+
+def _parse_base(text: str) -> httpx.URL:
+    try:
+        url = parse_url(text)
+    except ValueError as error:
+        hint = "give a token instead, which is sent as a header" if "password" in str(error) else ""
+        raise UsageError(f"the registry address {_redacted(text)!r} {error}", hint=hint) from None
+    if url.query:
+        raise UsageError(f"the registry address {shown(url)!r} has a query, which no key can follow")
+    return url if url.raw_path.endswith(b"/") else url.copy_with(raw_path=url.raw_path + b"/")
+
+
+def _redacted(text: str) -> str:
+    """`text`, which is no URL we take, without what may be credentials in it."""
+    return text.partition("?")[0].rpartition("@")[2][:200]
+
+
+def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:
+    location = answer.header("location")
+    if not location:
+        raise BackendError(answer.url, f"redirects to nowhere (HTTP {answer.status})", status=answer.status)
+    try:
+        target = parse_url(location, base=url)
+    except ValueError as error:
+        raise BackendError(
+            answer.url, f"its redirect is refused: the target {error}", status=answer.status
+        ) from None
+    if url.scheme == "https" and target.scheme != "https":
+        raise BackendError(answer.url, "its redirect is refused: from https to http", status=answer.status)
+    return target
+
+
+def _refusal(answer: _Answer) -> BackendError:
+    _drain(answer)
+    return status_error(answer.status, answer.response.headers, answer.url, datetime.now(UTC))
+
+
+def _drain(answer: _Answer) -> None:
+    """Done with this answer; read a short rest so that its connection can serve again."""
+    length = parse_content_length(answer.header("content-length"))
+    with suppress(YarnstoreError, *FOREIGN):
+        if answer.status == 304 or (length is not None and length <= DRAIN_LIMIT_BYTES):
+            with answer.patience.waiting():
+                for _ in answer.response.iter_raw():
+                    pass
+    with suppress(*FOREIGN):
+        answer.response.close()

@@ -1,0 +1,87 @@
+"""The command line, over `yarnstore.api` alone."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from yarnstore import errors
+from yarnstore._version import __version__
+from yarnstore.cli.command import common_options, invocation
+from yarnstore.cli.exitcodes import INTERRUPTED, USAGE, exit_code
+from yarnstore.cli.output import Output
+
+# In the order of the help: everyday first.  Each is a module of `cli.commands`, imported when used.
+COMMANDS = (
+    "fetch", "checkout", "update", "rollback", "log", "list", "path", "outdated",
+    "registry", "search", "show", "publish",
+    "import", "export", "remove", "pin", "unpin",
+    "gc", "fsck", "status",
+)  # fmt: skip
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        name = {"check": "outdated"}.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"yarnstore.cli.commands.{name}_")
+        found: click.Command = module.cli
+        return found
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="SPEC is MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS], for example phi-3-mini@1.1.0.",
+)
+@click.version_option(__version__, prog_name="ystore")
+@common_options
+def cli() -> None:
+    """Git for AI model files: updates are deltas, rollbacks move a ref, every byte is verified."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `ystore` and exit with the code for what happened."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    context: click.Context | None = None
+    try:
+        with cli.make_context("ystore", list(arguments)) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as fault:
+        return _fail(_usage_error(fault), context, arguments)
+    except errors.YarnstoreError as error:
+        return _fail(error, context, arguments)
+    except (KeyboardInterrupt, click.Abort):
+        hint = "what arrived is kept: the same command goes on from here"
+        return _fail(errors.CancelledError("interrupted", hint=hint), context, arguments)
+    except BrokenPipeError:
+        # The reader of our output went away: nothing more to say, and nobody to say it to.
+        # … nor should the interpreter try, when it flushes at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return INTERRUPTED
+    return 0
+
+
+def _usage_error(fault: click.ClickException) -> errors.UsageError:
+    context = getattr(fault, "ctx", None)
+    hint = f"`{context.command_path} --help` shows how" if context is not None else ""
+    return errors.UsageError(fault.format_message(), hint=hint)
+
+
+def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments: list[str]) -> int:
+    output = invocation(context).output if context is not None else Output()
+    output.json = output.json or "--json" in arguments
+    output.error(error)
+    return USAGE if isinstance(error, errors.UsageError) else exit_code(error)

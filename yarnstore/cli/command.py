@@ -1,0 +1,125 @@
+"""What all commands share: their common options, the store they open, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from yarnstore.cli.output import Output, ProgressView
+
+if TYPE_CHECKING:
+    from yarnstore.api import Store
+
+
+@dataclass
+class Invocation:
+    """One run of `ystore`: what the common options said."""
+
+    home: Path | None = None
+    lock_timeout_s: float | None = None
+    output: Output = field(default_factory=Output)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store to work with, showing progress while it is open."""
+        from yarnstore.api import Store
+
+        with ProgressView(self.output) as view, Store.open(self.home, progress=view) as store:
+            if self.lock_timeout_s is not None:
+                store.settings = replace(store.settings, lock_timeout_s=self.lock_timeout_s)
+            yield store
+
+
+def _set(apply: Callable[[Invocation, Any], None]) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:  # noqa: ANN401
+        if value is not None and value is not False:
+            apply(invocation(context), value)
+
+    return callback
+
+
+def invocation(context: click.Context) -> Invocation:
+    """The run that a context belongs to."""
+    found = context.find_root()
+    if not isinstance(found.obj, Invocation):
+        found.obj = Invocation()
+    run: Invocation = found.obj
+    return run
+
+
+def _set_home(run: Invocation, value: str) -> None:
+    run.home = Path(value)
+
+
+def _set_lock_timeout(run: Invocation, value: float) -> None:
+    run.lock_timeout_s = value
+
+
+def _set_json(run: Invocation, value: bool) -> None:
+    run.output.json = value
+
+
+def _set_quiet(run: Invocation, value: bool) -> None:
+    run.output.quiet = value
+
+
+def _set_verbose(run: Invocation, value: bool) -> None:
+    run.output.verbose = value
+
+
+def _set_progress(run: Invocation, value: Any) -> None:  # noqa: ANN401
+    run.output.progress = value
+
+
+_OPTIONS = (
+    click.option(
+        "--home", type=click.Path(file_okay=False), metavar="DIR", expose_value=False,
+        callback=_set(_set_home), help="The store's folder (else $YSTORE_HOME, else the user's own).",
+    ),
+    click.option(
+        "--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,
+        callback=_set(_set_lock_timeout), help="How long to wait for the store's lock.",
+    ),
+    click.option(
+        "--json", is_flag=True, expose_value=False, callback=_set(_set_json),
+        help="One JSON document on stdout, errors too.",
+    ),
+    click.option(
+        "--progress", type=click.Choice(["auto", "json", "none"]), expose_value=False,
+        callback=_set(_set_progress), help="Progress on stderr: a bar on a terminal, or JSON lines.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
+                 help="Only the result; lists print names alone."),
+    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
+                 help="Say more."),
+)  # fmt: skip
+
+
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that all commands take."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with the common options, an example in its help, and the run as its first argument."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @click.pass_context
+        def run(context: click.Context, /, *args: Any, **values: Any) -> Any:  # noqa: ANN401
+            return function(invocation(context), *args, **values)
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
+        epilog = f"\b\nExample:\n{examples}"
+        made: click.Command = click.command(name, epilog=epilog)(common_options(run))
+        return made
+
+    return decorate

@@ -1,0 +1,55 @@
+"""`ystore fsck`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, plural
+from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import FsckResult, Problem
+
+_DAMAGED = 4
+
+
+@command("fsck", example="ystore fsck\nystore fsck --repair")
+@click.option("--quick", is_flag=True, help="Leave out the contents of packs and files.")
+@click.option("--repair", is_flag=True, help="Mend what is wrong; what is bad goes to trash/.")
+def cli(run: Invocation, quick: bool, repair: bool) -> None:
+    """Check refs, manifests, indexes, packs, every chunk and every file.
+
+    Exits with 4 where something is wrong and stays so.
+    """
+    if quick and repair:
+        raise click.UsageError("--repair reads everything; leave --quick out")
+    with run.store() as store:
+        done = store.fsck(quick=quick, repair=repair)
+    run.output.result(done, lambda: _text(done, repair=repair))
+    if done.remaining if repair else done.problems:
+        raise click.exceptions.Exit(_DAMAGED)
+
+
+def _text(done: FsckResult, *, repair: bool) -> str:
+    how = "checked quickly" if done.quick else f"{size(done.checked_bytes)} checked"
+    lines = [
+        f"{plural(done.models, 'model')}, {plural(done.versions, 'version')}, "
+        f"{plural(done.chunks, 'chunk')}, {how} in {done.seconds:.1f} s"
+    ]
+    lines += [_problem(item) for item in done.problems]
+    lines += [f"mended  {clean(item)}" for item in done.repaired]
+    if repair and done.problems:
+        left = done.remaining
+        lines.append(f"{plural(len(left), 'problem')} left" if left else "all mended")
+        lines += [_problem(item) for item in left]
+    elif done.problems:
+        lines.append(f"{plural(len(done.problems), 'problem')}.  `ystore fsck --repair` mends what it can")
+    return "\n".join(lines)
+
+
+def _problem(item: Problem) -> str:
+    hurts = f".  Hurts {', '.join(item.hurts)}" if item.hurts else ""
+    return clean(f"{item.where}: {item.what}{hurts}")

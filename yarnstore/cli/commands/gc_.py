@@ -1,0 +1,68 @@
+"""`ystore gc`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import plural
+from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import GcResult
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,6})([mhdw])", str(value))
+        if not match:
+            self.fail(f"{value!r} is not a number with m, h, d or w, such as 30d", param, ctx)
+        return int(match[1]) * _UNITS[match[2]]
+
+
+@command("gc", example="ystore gc --keep 3 --dry-run\nystore gc --keep 1 --keep-within 30d")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Newest versions of each model to keep.",
+)
+@click.option(
+    "--keep-within",
+    type=_Duration(),
+    metavar="30d",
+    help="Keep also what came or was used within this time (m, h, d, w).",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool) -> None:
+    """Free what nothing keeps.
+
+    Always kept: what is installed, what a rollback leads to, what is pinned or in use.
+    """
+    with run.store() as store:
+        done = store.gc(keep=keep, keep_within_s=keep_within or 0.0, dry_run=dry_run)
+    run.output.result(done, lambda: _text(done))
+
+
+def _text(done: GcResult) -> str:
+    verb = "would free" if done.dry_run else "freed"
+    what = []
+    if done.versions:
+        shown = ", ".join(done.versions[:6]) + (" …" if len(done.versions) > 6 else "")
+        what.append(f"{plural(len(done.versions), 'version')} ({shown})")
+    if done.chunks_removed:
+        what.append(plural(done.chunks_removed, "chunk"))
+    if done.packs_rewritten:
+        what.append(f"{plural(done.packs_rewritten, 'pack')} rewritten")
+    first = f"{verb} {size(done.freed_bytes)}" + (f": {', '.join(what)}" if what else "")
+    kept = ", ".join(f"{why} {count}" for why, count in done.kept.items())
+    return f"{first}\nkept: {kept or 'nothing, the store is empty'}"

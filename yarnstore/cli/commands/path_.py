@@ -1,0 +1,19 @@
+"""`ystore path`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+
+
+@command("path", example="ystore path phi-3-mini\nystore path phi-3-mini@1.0.0")
+@click.argument("spec")
+def cli(run: Invocation, spec: str) -> None:
+    """The file to open, or the folder where a version has several files.
+
+    Of a bare model the installed version; of a full SPEC that version, fetched if need be.
+    """
+    with run.store() as store:
+        found = store.path(spec)
+    run.output.result({"spec": spec, "path": found}, lambda: found)

@@ -1,0 +1,99 @@
+"""`ystore publish`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import format_count
+from yarnstore.cli.text import size
+
+
+@command(
+    "publish",
+    example="ystore publish ./phi-3-mini phi-3-mini@1.1.0 --registry ./registry --changelog 'Fixes'",
+)
+@click.argument("source", type=click.Path())
+@click.argument("spec")
+@click.option(
+    "--registry",
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="The registry's folder.",
+)
+@click.option("--changelog", metavar="TEXT", help="What changed, for the people who update.")
+@click.option(
+    "--compat",
+    "compatibility",
+    multiple=True,
+    metavar="RANGE",
+    help="Versions of the application that it fits.",
+)
+@click.option("--min-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory it needs.")
+@click.option(
+    "--recommended-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory it is better with."
+)
+@click.option("--variant", metavar="NAME", help="The build, such as cpu-int4; or in SPEC.")
+@click.option("--security", is_flag=True, help="This version is a security update.")
+@click.option("--name", metavar="TEXT", help="The model's name.")
+@click.option("--description", metavar="TEXT", help="What the model is.")
+@click.option("--category", metavar="WORD", help="The model's category.")
+@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the model by.")
+@click.option("--download-url", metavar="URL", help="Where clients without packs get the file.")
+def cli(
+    run: Invocation,
+    source: str,
+    spec: str,
+    registry: str,
+    changelog: str | None,
+    compatibility: tuple[str, ...],
+    min_ram: float | None,
+    recommended_ram: float | None,
+    variant: str | None,
+    security: bool,
+    name: str | None,
+    description: str | None,
+    category: str | None,
+    tags: tuple[str, ...],
+    download_url: str | None,
+) -> None:
+    """Publish a file or a folder as a version into a static registry.
+
+    Only new chunks are written, and registry.json last.  Publishing the same again changes nothing;
+    another content under a published version is refused.
+    """
+    if variant is not None:
+        model, at, version = spec.partition("@")
+        if ":" in model and model.partition(":")[2] != variant:
+            raise click.UsageError(f"--variant {variant} and {spec} name two variants")
+        spec = f"{model.partition(':')[0]}:{variant}{at}{version}"
+    with run.store() as store:
+        done = store.publish(
+            source,
+            spec,
+            registry=registry,
+            changelog=changelog,
+            compatibility=compatibility,
+            minimum_ram_gb=min_ram,
+            recommended_ram_gb=recommended_ram,
+            security=security,
+            download_url=download_url,
+            name=name,
+            description=description,
+            tags=tags,
+            category=category,
+            progress=store.progress,
+        )
+    label = f"{done.model} {done.version}"
+    if not done.changed and not done.chunks_new:
+        run.output.result(done, lambda: f"{label}: published already, nothing changed")
+        return
+    run.output.result(
+        done,
+        lambda: (
+            f"{label}: published {size(done.size_bytes)} as {size(done.new_bytes)} in "
+            f"{format_count(done.chunks_new)} new of {format_count(done.chunks_total)} chunks, "
+            f"{done.seconds:.1f} s"
+        ),
+    )

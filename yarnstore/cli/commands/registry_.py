@@ -1,0 +1,78 @@
+"""`ystore registry`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, format_age, plural
+
+
+@click.group("registry", epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/")
+def cli() -> None:
+    """Add, list, refresh and remove the registries that models come from."""
+
+
+@command(
+    "add", example="ystore registry add yarn https://models.example.org/\nystore registry add here ./registry"
+)
+@click.argument("name")
+@click.argument("url")
+def _add(run: Invocation, name: str, url: str) -> None:
+    """Add a registry: an http(s):// or file:// URL, or a path.
+
+    A bearer token is taken from YSTORE_TOKEN_NAME, with NAME in upper case.
+    """
+    with run.store() as store:
+        info = store.add_registry(name, url)
+    run.output.result(
+        info,
+        lambda: (
+            f"{info.name}: {plural(info.models, 'model')}, {plural(info.versions, 'version')}"
+            + (f", updated {clean(info.last_updated)}" if info.last_updated else "")
+        ),
+    )
+
+
+@command("list", example="ystore registry list")
+def _list(run: Invocation) -> None:
+    """The registries in their order: of a model that several have, the first one's counts."""
+    with run.store() as store:
+        found = store.list_registries()
+    people = run.output.for_people
+    rows = [
+        (
+            item.name,
+            str(item.models),
+            str(item.versions),
+            format_age(item.fetched_ms) if people else str(item.fetched_ms),
+            item.url,
+            clean(item.error),
+        )
+        for item in found
+    ]
+    header = ("NAME", "MODELS", "VERSIONS", "FETCHED", "URL", "")
+    run.output.rows(found, header, rows, "no registry   (ystore registry add NAME URL)")
+
+
+@command("refresh", example="ystore registry refresh")
+@click.argument("name", required=False)
+def _refresh(run: Invocation, name: str | None) -> None:
+    """Ask the registries, or NAME, what is new."""
+    with run.store() as store:
+        found = store.refresh_registries(name)
+    text = "\n".join(f"{i.name}: {plural(i.models, 'model')}, {plural(i.versions, 'version')}" for i in found)
+    run.output.result(found, lambda: text)
+
+
+@command("remove", example="ystore registry remove yarn")
+@click.argument("name")
+def _remove(run: Invocation, name: str) -> None:
+    """Forget a registry; the models that came from it stay."""
+    with run.store() as store:
+        store.remove_registry(name)
+    run.output.result({"name": name, "removed": True}, lambda: f"{name}: removed")
+
+
+for _command in (_add, _list, _refresh, _remove):
+    cli.add_command(_command)

@@ -1,0 +1,19 @@
+"""`ystore remove`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+
+
+@command("remove", example="ystore remove phi-3-mini@1.0.0\nystore remove --all phi-3-mini")
+@click.option("--all", "whole_model", is_flag=True, help="All versions of the model, the installed one too.")
+@click.argument("spec")
+def cli(run: Invocation, spec: str, whole_model: bool) -> None:
+    """Forget a version, or with --all a model; `ystore gc` frees what it held."""
+    with run.store() as store:
+        done = store.remove(spec, whole_model=whole_model)
+    run.output.result(
+        done, lambda: f"{done.model} {', '.join(done.versions)}: forgotten   (ystore gc frees it)"
+    )

@@ -1,0 +1,31 @@
+"""`ystore search`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import one_line
+from yarnstore.cli.text import size
+
+
+@command("search", example="ystore search\nystore search language-model")
+@click.argument("text", nargs=-1)
+def cli(run: Invocation, text: tuple[str, ...]) -> None:
+    """Models that the registries offer; TEXT is looked for in ids, names, descriptions and tags."""
+    with run.store() as store:
+        found = store.search(" ".join(text))
+    rows = [
+        (
+            item.model,
+            item.latest or "–",
+            str(item.versions),
+            size(item.size_bytes) if run.output.for_people else str(item.size_bytes or ""),
+            item.registry,
+            item.installed or "–",
+            one_line(item.description or item.name),
+        )
+        for item in found
+    ]
+    header = ("MODEL", "LATEST", "VERSIONS", "SIZE", "REGISTRY", "INSTALLED", "DESCRIPTION")
+    run.output.rows(found, header, rows, "no model matches")

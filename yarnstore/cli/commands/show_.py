@@ -1,0 +1,59 @@
+"""`ystore show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean
+from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import VersionDetails
+
+
+@command("show", example="ystore show phi-3-mini@1.1.0")
+@click.argument("spec")
+def cli(run: Invocation, spec: str) -> None:
+    """All that a registry says of a version."""
+    with run.store() as store:
+        found = store.show(spec)
+    run.output.result(found, lambda: _text(found))
+
+
+def _text(item: VersionDetails) -> str:
+    ram = ", ".join(
+        f"{word} {amount:g} GB"
+        for word, amount in (("at least", item.minimum_ram_gb), ("better", item.recommended_ram_gb))
+        if amount is not None
+    )
+    state = "installed" if item.installed == item.version else "in the store" if item.in_store else "not here"
+    withdrawn = "withdrawn" if item.yanked else ""
+    deprecated = (
+        f"deprecated: {item.deprecated_reason or item.replaced_by or 'see the changelog'}"
+        if item.deprecated
+        else ""
+    )
+    lines = {
+        "name": item.name,
+        "description": item.description,
+        "state": ", ".join(filter(None, (state, withdrawn, deprecated, "security" if item.security else ""))),
+        "variants": ", ".join(item.variants),
+        "versions": ", ".join(item.versions),
+        "aliases": ", ".join(f"{alias} = {version}" for alias, version in item.aliases.items()),
+        "size": size(item.size_bytes),
+        "published": item.release_date,
+        "application": ", ".join(item.compatibility),
+        "memory": ram,
+        "tags": ", ".join(item.tags),
+        "license": item.license,
+        "homepage": item.homepage,
+        "checksum": item.checksum,
+        "manifest": item.manifest,
+        "registry": item.registry,
+        "changelog": item.changelog,
+    }
+    shown = [f"  {key:<12} {clean(value)}" for key, value in lines.items() if value]
+    return "\n".join([f"{item.model} {item.version} ({item.variant})", *shown])

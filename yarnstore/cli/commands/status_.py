@@ -1,0 +1,37 @@
+"""`ystore status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import plural
+from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import StoreStatus
+
+
+@command("status", example="ystore status")
+def cli(run: Invocation) -> None:
+    """The store: what it holds, what it takes, what is free."""
+    with run.store() as store:
+        found = store.status()
+    run.output.result(found, lambda: _text(found))
+
+
+def _text(found: StoreStatus) -> str:
+    if not found.exists:
+        return f"{found.root}: no store yet; the first fetch or import makes it"
+    return "\n".join(
+        [
+            f"{found.root}",
+            f"  {plural(found.models, 'model')}, {plural(found.versions, 'version')}; "
+            f"{found.installed} installed, {found.pinned} pinned",
+            f"  {plural(found.chunks, 'chunk')} in {plural(found.packs, 'pack')}: "
+            f"{size(found.raw_bytes)} of models stored as {size(found.stored_bytes)}",
+            f"  dedupe {found.dedupe_ratio:.2f}×, compression {found.compression_ratio:.2f}×",
+            f"  {size(found.file_bytes)} of materialised files",
+            f"  {size(found.free_bytes)} free ({size(found.reserve_bytes)} kept in reserve)",
+        ]
+    )

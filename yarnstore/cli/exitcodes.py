@@ -1,0 +1,28 @@
+"""Exit codes by class of error, in one table."""
+
+from __future__ import annotations
+
+from yarnstore import errors
+
+OK = 0
+OTHER = 1
+USAGE = 2
+INTERRUPTED = 130
+
+# The first class that an error is an instance of counts.
+EXIT_CODES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
+    (errors.UsageError, USAGE),
+    (errors.NotFoundError, 3),
+    (errors.IntegrityError, 4),
+    (errors.BackendError, 5),
+    (errors.IncompatibleError, 6),
+    (errors.StorageError, 7),
+    (errors.LockTimeoutError, 8),
+    (errors.CancelledError, INTERRUPTED),
+    (errors.ConflictError, OTHER),
+)
+
+
+def exit_code(error: errors.YarnstoreError) -> int:
+    """The exit code for an error: 1 where its class has none of its own."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), OTHER)

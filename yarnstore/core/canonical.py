@@ -1,0 +1,68 @@
+"""Canonical JSON: one value, one encoding, one digest.
+
+docs/format/canonical-json.md governs it: UTF-8, keys sorted by code point, no white space,
+shortest escapes, integers only.  Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from yarnstore.core.digest import Buffer
+from yarnstore.errors import FormatError
+
+# Integers beyond this are not exact in every JSON reader (RFC 8259 §6).
+INTEGER_LIMIT = 2**53 - 1
+
+
+def _check(value: object, what: str) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, float):
+            raise FormatError(what, "holds a number that is not an integer")
+        elif isinstance(item, int) and not -INTEGER_LIMIT <= item <= INTEGER_LIMIT:
+            raise FormatError(what, "holds an integer beyond 2^53")
+
+
+def encode_canonical(value: dict[str, Any], what: str = "JSON") -> bytes:
+    """The canonical bytes of a JSON object.
+
+    Raises: FormatError for floats, integers beyond 2^53 and text that is not Unicode.
+    """
+    _check(value, what)
+    try:
+        return msgspec.json.encode(value, order="sorted")
+    except (UnicodeEncodeError, TypeError, ValueError) as error:
+        raise FormatError(what, f"cannot be encoded: {error}") from None
+
+
+def parse_json_object(data: Buffer, what: str) -> dict[str, Any]:
+    """Decode bytes to a JSON object, whatever its layout.  Raises: FormatError."""
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(what, f"is not JSON: {error}") from None
+    except RecursionError:
+        raise FormatError(what, "is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise FormatError(what, "is not a JSON object")
+    return value
+
+
+def parse_canonical(data: Buffer, what: str) -> dict[str, Any]:
+    """Decode canonical bytes.
+
+    Raises: FormatError where the bytes are not the one encoding of their value, so that
+    duplicate keys, other spacing or other escapes cannot give one meaning two digests.
+    """
+    value = parse_json_object(data, what)
+    if encode_canonical(value, what) != bytes(data):
+        raise FormatError(what, "is not in canonical form")
+    return value

@@ -1,0 +1,188 @@
+"""Indexes: which chunk lies where in a pack.
+
+docs/format/index.md governs it.  An index is a cache: it can be rebuilt from its pack, and no
+byte is trusted because an index says so.  Lookups are in bulk, with numpy.  Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from yarnstore.core.digest import DIGEST_BYTES, Buffer, PackId
+from yarnstore.core.limits import (
+    CHUNK_LIMIT_BYTES,
+    INDEX_LIMIT_BYTES,
+    PACK_LIMIT_BYTES,
+    PACK_LIMIT_ENTRIES,
+)
+from yarnstore.core.pack import ENTRY_HEADER_BYTES, PACK_HEADER_BYTES, Entry
+from yarnstore.errors import FormatError
+
+Ids: TypeAlias = NDArray[np.bytes_]
+Ints: TypeAlias = NDArray[np.int64]
+
+_WHAT = "index"
+_MAGIC = b"YSTOREIX"
+_VERSION = 1
+_HAS_BASES = 1
+_HEADER = struct.Struct("<8sHHI32sQQ")
+# id, offset, stored, plain, encoding
+_ROW_BYTES = DIGEST_BYTES + 8 + 4 + 4 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PackIndex:
+    """Columns of equal length n, in ascending order of `ids`.
+
+    `ids` and `bases` are `S32`; `offsets`, `stored` (bytes of the whole entry) and `plain` (bytes
+    of the chunk) are `int64`; `encodings` is `uint8`.  `bases` holds 32 zero bytes where an entry
+    is no delta.
+    """
+
+    pack: PackId
+    pack_bytes: int
+    ids: Ids
+    offsets: Ints
+    stored: Ints
+    plain: Ints
+    encodings: NDArray[np.uint8]
+    bases: Ids
+
+    @classmethod
+    def build(cls, pack: PackId, pack_bytes: int, entries: Iterable[tuple[int, Entry]]) -> Self:
+        """From `(offset, entry)` pairs.  Of two entries with one id, the first counts."""
+        rows = [(e.chunk_id, at, e.stored_bytes, e.plain_bytes, e.encoding, e.base) for at, e in entries]
+        return cls.from_rows(pack, pack_bytes, rows)
+
+    @classmethod
+    def from_rows(
+        cls, pack: PackId, pack_bytes: int, rows: list[tuple[bytes, int, int, int, int, bytes]]
+    ) -> Self:
+        """From `(id, offset, stored, plain, encoding, base)` rows; the first of equal ids counts."""
+        ids = np.array([row[0] for row in rows], "S32")
+        kept, first = sorted_unique(ids)
+        numbers = np.array([row[1:5] for row in rows], np.int64).reshape(len(rows), 4)[first]
+        bases = np.array([row[5] for row in rows], "S32")[first]
+        return cls(
+            pack,
+            pack_bytes,
+            kept,
+            numbers[:, 0].copy(),
+            numbers[:, 1].copy(),
+            numbers[:, 2].copy(),
+            numbers[:, 3].astype(np.uint8),
+            bases,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode_index(index: PackIndex) -> bytes:
+    """The index as bytes."""
+    has_bases = bool((index.bases != b"").any())
+    parts = [
+        _HEADER.pack(
+            _MAGIC,
+            _VERSION,
+            _HAS_BASES if has_bases else 0,
+            len(index),
+            index.pack.raw,
+            index.pack_bytes,
+            0,
+        ),
+        index.ids.astype("S32").tobytes(),
+        index.offsets.astype("<u8").tobytes(),
+        index.stored.astype("<u4").tobytes(),
+        index.plain.astype("<u4").tobytes(),
+        index.encodings.tobytes(),
+    ]
+    if has_bases:
+        parts.append(index.bases.astype("S32").tobytes())
+    body = b"".join(parts)
+    return body + blake3(body).digest()
+
+
+def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
+    """Read an index, of `pack` if given.
+
+    Raises: FormatError where it is malformed, fails its check, is out of order, or points outside
+    its pack.
+    """
+    if not _HEADER.size + DIGEST_BYTES <= len(data) <= INDEX_LIMIT_BYTES:
+        raise FormatError(_WHAT, f"is {len(data)} bytes long")
+    magic, version, flags, count, pack_raw, pack_bytes, reserved = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise FormatError(_WHAT, "does not begin as an index does")
+    if version != _VERSION or flags & ~_HAS_BASES or reserved:
+        raise FormatError(_WHAT, f"is of version {version}; this release reads version {_VERSION}")
+    row_bytes = _ROW_BYTES + (DIGEST_BYTES if flags & _HAS_BASES else 0)
+    if count > PACK_LIMIT_ENTRIES or len(data) != _HEADER.size + count * row_bytes + DIGEST_BYTES:
+        raise FormatError(_WHAT, "has another length than its header says")
+    view = memoryview(data)
+    if blake3(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:
+        raise FormatError(_WHAT, "fails its check")
+    if pack is not None and pack.raw != pack_raw:
+        raise FormatError(_WHAT, "belongs to another pack")
+
+    position = _HEADER.size
+
+    def column(dtype: str, width: int) -> NDArray[Any]:
+        nonlocal position
+        values = np.frombuffer(data, dtype, count, position)
+        position += count * width
+        return values
+
+    ids = column("S32", 32)
+    offsets = column("<u8", 8)
+    stored = column("<u4", 4).astype(np.int64)
+    plain = column("<u4", 4).astype(np.int64)
+    encodings = column("u1", 1)
+    bases = column("S32", 32) if flags & _HAS_BASES else np.zeros(count, "S32")
+    if pack_bytes > PACK_LIMIT_BYTES or (count and int(offsets.max()) > PACK_LIMIT_BYTES):
+        raise FormatError(_WHAT, f"is of a pack larger than {PACK_LIMIT_BYTES} bytes")
+    signed = offsets.astype(np.int64)
+    if count and not (
+        bool((ids[1:] > ids[:-1]).all())
+        and int(signed.min()) >= PACK_HEADER_BYTES
+        and int(stored.min()) >= ENTRY_HEADER_BYTES
+        and int((signed + stored).max()) <= pack_bytes
+        and int(plain.min()) >= 1
+        and int(plain.max()) <= CHUNK_LIMIT_BYTES
+    ):
+        raise FormatError(_WHAT, "is out of order or points outside its pack")
+    return PackIndex(PackId(pack_raw), pack_bytes, ids, signed, stored, plain, encodings, bases)
+
+
+def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:
+    """The distinct ids in ascending order, and where each stood first.
+
+    (`np.unique` hashes text, at five times the cost of a sort.)
+    """
+    order = np.argsort(ids, kind="stable")
+    ascending = ids[order]
+    first = np.ones(len(ids), bool)
+    first[1:] = ascending[1:] != ascending[:-1]
+    return ascending[first], order[first]
+
+
+def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:
+    """Positions of `wanted` (shape m) in `sorted_ids` (ascending, shape n): int64 of shape m, -1
+    where it is not there."""
+    if not len(sorted_ids) or not len(wanted):
+        return np.full(len(wanted), -1, np.int64)
+    at = np.searchsorted(sorted_ids, wanted)
+    at[at == len(sorted_ids)] = 0
+    return np.where(sorted_ids[at] == wanted, at, -1)
+
+
+def id_bytes(ids: Ids, position: int) -> bytes:
+    """The 32 bytes of one id; numpy drops trailing zeros of `S32` values."""
+    return bytes(ids[position]).ljust(DIGEST_BYTES, b"\0")

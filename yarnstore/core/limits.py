@@ -1,0 +1,47 @@
+"""Every limit, with its unit in its name and its reason beside it.
+
+Limits on what is *read* are wider than what we write: a publisher may choose other cut points,
+and a reader must stay within bounded memory whatever it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Chunking (docs/format/chunking.md).  Small enough that a changed paragraph costs little,
+# large enough that 400 GB is 400 000 chunks and Python's cost per chunk does not show.
+CHUNK_MIN_BYTES: Final = 64 * KIB
+CHUNK_AVG_BYTES: Final = 256 * KIB
+CHUNK_MAX_BYTES: Final = 1 * MIB
+# What a reader accepts.  Bounds the memory of one decode.
+CHUNK_LIMIT_BYTES: Final = 4 * MIB
+
+# Packs: large enough that a model is tens of files, small enough to rewrite in a second.
+PACK_TARGET_BYTES: Final = 64 * MIB
+PACK_LIMIT_BYTES: Final = 256 * MIB
+PACK_LIMIT_ENTRIES: Final = 1_000_000
+INDEX_LIMIT_BYTES: Final = 128 * MIB
+
+# A zstd frame may ask its decoder for any window; 8 MiB is what level 19 uses at most.
+ZSTD_WINDOW_LIMIT_BYTES: Final = 8 * MIB
+
+# A 400 GB model at 1 MiB a chunk is 18 MB of manifest.
+MANIFEST_LIMIT_BYTES: Final = 64 * MIB
+MANIFEST_LIMIT_FILES: Final = 100_000
+
+# registry.json; larger registries are split per model.
+REGISTRY_LIMIT_BYTES: Final = 256 * MIB
+REGISTRY_MODEL_LIMIT_BYTES: Final = 16 * MIB
+
+# Names that become file names: 255 bytes is what the common file systems take.
+NAME_LIMIT_CHARS: Final = 96
+VERSION_LIMIT_CHARS: Final = 128
+PATH_LIMIT_BYTES: Final = 1024
+PATH_COMPONENT_LIMIT_BYTES: Final = 255
+
+REF_LIMIT_BYTES: Final = 256
+REFLOG_LINE_LIMIT_BYTES: Final = 4 * KIB
+REFLOG_LIMIT_BYTES: Final = 64 * MIB

@@ -1,0 +1,172 @@
+"""Manifests: one version of one model, its files and their chunks.
+
+docs/format/manifest.md governs it.  A manifest is named by the SHA-256 of its bytes.  Fields
+that this release does not know survive; a newer major format is refused by name.  Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from yarnstore.core.canonical import encode_canonical, parse_canonical
+from yarnstore.core.digest import DIGEST_BYTES, Buffer, Sha256
+from yarnstore.core.limits import CHUNK_LIMIT_BYTES, MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_FILES
+from yarnstore.core.names import check_file_paths, parse_model_id, parse_variant, parse_version
+from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, InvalidNameError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MANIFEST_FORMAT = "yarnstore-manifest/1"
+_LENGTH_BYTES = 4
+_WHAT = "manifest"
+
+
+def pack_chunk_list(chunks: Sequence[tuple[bytes, int]]) -> str:
+    """`(id, length)` pairs as text: base64 of all 32-byte ids, then all lengths as u32 LE."""
+    ids = b"".join(chunk_id for chunk_id, _ in chunks)
+    lengths = b"".join(length.to_bytes(_LENGTH_BYTES, "little") for _, length in chunks)
+    return base64.b64encode(ids + lengths).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """One file of a version.  `chunks` is the packed list, read with `chunk_list`."""
+
+    path: str
+    size_bytes: int
+    sha256: Sha256
+    chunks: str
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def chunk_list(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The file's chunks in order: ids as `S32` of shape (n,), lengths as `int64` of shape (n,).
+
+        Raises: FormatError where the list is malformed or does not add up to the file's size.
+        """
+        import numpy as np
+
+        what = f"{_WHAT}: chunks of {self.path!r}"
+        try:
+            data = base64.b64decode(self.chunks, validate=True)
+        except (binascii.Error, ValueError):
+            raise FormatError(what, "are not base64") from None
+        count, rest = divmod(len(data), DIGEST_BYTES + _LENGTH_BYTES)
+        if rest:
+            raise FormatError(what, "have an odd length")
+        ids = np.frombuffer(data, "S32", count)
+        lengths = np.frombuffer(data, "<u4", count, count * DIGEST_BYTES).astype(np.int64)
+        if count and not (int(lengths.min()) >= 1 and int(lengths.max()) <= CHUNK_LIMIT_BYTES):
+            raise FormatError(what, f"are not each of 1 to {CHUNK_LIMIT_BYTES} bytes")
+        if int(lengths.sum()) != self.size_bytes:
+            raise FormatError(what, "do not add up to the file's size")
+        return ids, lengths
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **self.extra,
+            "path": self.path,
+            "size_bytes": self.size_bytes,
+            "sha256": self.sha256.hex,
+            "chunks": self.chunks,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One version.  `digest` names it; `data` are its canonical bytes."""
+
+    model: str
+    version: str
+    variant: str
+    files: tuple[ManifestFile, ...]
+    digest: Sha256
+    data: bytes
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, model: str, version: str, variant: str, files: Iterable[ManifestFile]) -> Self:
+        """A new manifest, files sorted by path.  Raises: FormatError, InvalidNameError."""
+        value = {
+            "format": MANIFEST_FORMAT,
+            "model": model,
+            "version": version,
+            "variant": variant,
+            "files": [f.as_json() for f in sorted(files, key=lambda f: f.path.encode())],
+        }
+        return cls.parse(encode_canonical(value, _WHAT))
+
+    @classmethod
+    def parse(cls, data: Buffer, *, expected: Sha256 | None = None) -> Self:
+        """Read a manifest's bytes.
+
+        Raises: IntegrityError where they do not have the expected digest, FormatError where they
+        are malformed, IncompatibleError for a newer major format.
+        """
+        if len(data) > MANIFEST_LIMIT_BYTES:
+            raise FormatError(_WHAT, f"is larger than {MANIFEST_LIMIT_BYTES} bytes")
+        digest = Sha256.of(data)
+        if expected is not None and digest != expected:
+            raise IntegrityError(_WHAT, expected=str(expected), got=str(digest))
+        value = parse_canonical(data, _WHAT)
+        _check_format(value.pop("format", None))
+        names: list[str] = []
+        for key, check in (("model", parse_model_id), ("version", parse_version), ("variant", parse_variant)):
+            try:
+                names.append(check(_take(value, key, str)))
+            except InvalidNameError as error:
+                raise FormatError(_WHAT, str(error)) from None
+        raw_files = _take(value, "files", list)
+        if not 1 <= len(raw_files) <= MANIFEST_LIMIT_FILES:
+            raise FormatError(_WHAT, f"has {len(raw_files)} files; 1 to {MANIFEST_LIMIT_FILES} are allowed")
+        files = tuple(_parse_file(item) for item in raw_files)
+        paths = [f.path for f in files]
+        check_file_paths(paths)
+        if paths != sorted(paths, key=str.encode):
+            raise FormatError(_WHAT, "lists its files out of order")
+        return cls(names[0], names[1], names[2], files, digest, bytes(data), value)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(f.size_bytes for f in self.files)
+
+    @property
+    def label(self) -> str:
+        """`model version (variant)` as people read it."""
+        return f"{self.model} {self.version}"
+
+
+def _check_format(found: object) -> None:
+    if found == MANIFEST_FORMAT:
+        return
+    name, _, major = str(found).partition("/")
+    if name == MANIFEST_FORMAT.partition("/")[0] and major.isdecimal() and int(major) > 1:
+        raise IncompatibleError(
+            f"the manifest is in format {str(found)[:40]!r}; this release reads {MANIFEST_FORMAT!r}",
+            hint="a newer yarnstore reads it",
+            format=str(found)[:40],
+        )
+    raise FormatError(_WHAT, f"has format {str(found)[:40]!r}, not {MANIFEST_FORMAT!r}")
+
+
+def _take(value: dict[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401 - as the caller's kind says
+    item = value.pop(key, None)
+    if not isinstance(item, kind) or isinstance(item, bool):
+        raise FormatError(_WHAT, f"field {key!r} is missing or not of type {kind.__name__}")
+    return item
+
+
+def _parse_file(item: object) -> ManifestFile:
+    if not isinstance(item, dict):
+        raise FormatError(_WHAT, "has a file that is not an object")
+    value = dict(item)
+    path = _take(value, "path", str)
+    size = _take(value, "size_bytes", int)
+    if size < 0:
+        raise FormatError(_WHAT, f"gives {path[:120]!r} a negative size")
+    sha256 = Sha256.parse(_take(value, "sha256", str))
+    return ManifestFile(path, size, sha256, _take(value, "chunks", str), value)

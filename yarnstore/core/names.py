@@ -1,0 +1,161 @@
+"""Names that people choose: model ids, variants, registry names, and paths inside a version.
+
+All become file names somewhere, so each is checked against an allow-list before it is used;
+docs/format/names.md governs it.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from yarnstore.core.limits import (
+    NAME_LIMIT_CHARS,
+    PATH_COMPONENT_LIMIT_BYTES,
+    PATH_LIMIT_BYTES,
+    VERSION_LIMIT_CHARS,
+)
+from yarnstore.errors import FormatError, InvalidNameError
+
+# The variant of a version that names none.
+DEFAULT_VARIANT = "default"
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+# Device names on Windows, with or without an extension.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
+_FORBIDDEN_IN_PATH = frozenset('\\:*?"<>|')
+
+
+def _check_part(what: str, part: str, whole: str) -> None:
+    if not part:
+        raise InvalidNameError(what, whole, "is empty")
+    if len(part) > NAME_LIMIT_CHARS:
+        raise InvalidNameError(what, whole, f"is longer than {NAME_LIMIT_CHARS} characters")
+    if not _PART.fullmatch(part):
+        raise InvalidNameError(
+            what, whole, "may hold only letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        )
+    if part.endswith("."):
+        raise InvalidNameError(what, whole, "ends in a dot")
+    if _RESERVED.fullmatch(part):
+        raise InvalidNameError(what, whole, "is a device name on Windows")
+
+
+def parse_model_id(text: str) -> str:
+    """Check a model id, `[org/]name`, and return it.  Raises: InvalidNameError."""
+    parts = text.split("/")
+    if len(parts) > 2:
+        raise InvalidNameError("model id", text, "has more than one '/'")
+    for part in parts:
+        _check_part("model id", part, text)
+    return text
+
+
+def parse_variant(text: str) -> str:
+    """Check a variant such as `cpu-int4` and return it.  Raises: InvalidNameError."""
+    _check_part("variant", text, text)
+    return text
+
+
+def parse_registry_name(text: str) -> str:
+    """Check the local name of a registry and return it.  Raises: InvalidNameError."""
+    _check_part("registry name", text, text)
+    return text
+
+
+def parse_version(text: str) -> str:
+    """Check an exact SemVer 2.0.0 version and return it.  Raises: InvalidNameError."""
+    if len(text) > VERSION_LIMIT_CHARS:
+        raise InvalidNameError("version", text, f"is longer than {VERSION_LIMIT_CHARS} characters")
+    if not _VERSION.fullmatch(text):
+        raise InvalidNameError("version", text, "is not MAJOR.MINOR.PATCH (semver.org)")
+    return text
+
+
+def model_dirname(model: str) -> str:
+    """The one file name a model id has: `org/name` becomes `org~name` ('~' is in no id)."""
+    return parse_model_id(model).replace("/", "~")
+
+
+def model_from_dirname(name: str) -> str:
+    """The model id of a file name.  Raises: InvalidNameError."""
+    return parse_model_id(name.replace("~", "/"))
+
+
+def parse_file_path(text: str) -> str:
+    """Check the path of a file inside a version and return it.
+
+    Relative, '/'-separated, NFC, no empty, '.' or '..' part, no control or reserved character,
+    nothing that some file system would read as another name.
+
+    Raises: FormatError.
+    """
+
+    def refuse(why: str) -> FormatError:
+        return FormatError("file path", f"{why}: {text[:120]!r}")
+
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise refuse("is not Unicode text") from None
+    if not text:
+        raise refuse("is empty")
+    if len(encoded) > PATH_LIMIT_BYTES:
+        raise refuse(f"is longer than {PATH_LIMIT_BYTES} bytes")
+    if text.startswith("/"):
+        raise refuse("is absolute")
+    if not unicodedata.is_normalized("NFC", text):
+        raise refuse("is not in Unicode normal form C")
+    for char in text:
+        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            raise refuse("holds a control or invisible character")
+        if char in _FORBIDDEN_IN_PATH:
+            raise refuse(f"holds {char!r}, which not every file system can")
+    for part in text.split("/"):
+        if part in ("", ".", ".."):
+            raise refuse("has an empty, '.' or '..' part")
+        if len(part.encode()) > PATH_COMPONENT_LIMIT_BYTES:
+            raise refuse(f"has a part longer than {PATH_COMPONENT_LIMIT_BYTES} bytes")
+        if part != part.strip() or part.endswith("."):
+            raise refuse("has a part that ends in a dot or begins or ends in a space")
+        if _RESERVED.fullmatch(part):
+            raise refuse("has a part that is a device name on Windows")
+    return text
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", path.casefold())
+
+
+def check_file_paths(paths: Iterable[str]) -> None:
+    """Check each path, and that no two are one file on a case-insensitive file system,
+    and that none is a folder of another.
+
+    Raises: FormatError.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        parse_file_path(path)
+        folded = _fold(path)
+        if folded in seen:
+            raise FormatError("file path", f"{path!r} and {seen[folded]!r} are one file to some file systems")
+        seen[folded] = path
+    folders: dict[str, str] = {}  # folded folder → as first spelled
+    for path in seen.values():
+        spelled = path
+        while "/" in spelled:
+            spelled = spelled.rpartition("/")[0]
+            folded = _fold(spelled)
+            if folded in seen:
+                raise FormatError("file path", f"{seen[folded]!r} is both a file and a folder")
+            if folders.setdefault(folded, spelled) != spelled:
+                raise FormatError(
+                    "file path", f"{spelled!r} and {folders[folded]!r} are one folder to some file systems"
+                )

@@ -1,0 +1,153 @@
+"""Packs: immutable files of encoded chunks whose entries describe themselves.
+
+docs/format/pack.md governs it.  Owns the bytes of a pack; where entries lie is `core/index`,
+what a payload means is `core/codec`.  Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from yarnstore.core.digest import DIGEST_BYTES, Buffer
+from yarnstore.core.limits import CHUNK_LIMIT_BYTES
+from yarnstore.errors import FormatError
+
+_WHAT = "pack"
+_MAGIC = b"YSTOREPK"
+_VERSION = 1
+_HEADER = struct.Struct("<8sHHI")
+_ENTRY = struct.Struct("<32sIIBBH")
+_HAS_BASE = 1
+
+PACK_HEADER = _HEADER.pack(_MAGIC, _VERSION, 0, 0)
+PACK_HEADER_BYTES = _HEADER.size
+ENTRY_HEADER_BYTES = _ENTRY.size
+# The longest entry that a reader accepts: header, base, and a payload no longer than its chunk.
+ENTRY_LIMIT_BYTES = ENTRY_HEADER_BYTES + DIGEST_BYTES + CHUNK_LIMIT_BYTES
+
+
+class Entry(NamedTuple):
+    """One encoded chunk.  `base` is the id of the chunk that a delta is against, else empty."""
+
+    chunk_id: bytes
+    plain_bytes: int
+    encoding: int
+    payload: Buffer
+    base: bytes = b""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Length of the whole entry in its pack, headers included."""
+        return ENTRY_HEADER_BYTES + len(self.base) + len(self.payload)
+
+
+def encode_entry(entry: Entry) -> tuple[bytes, Buffer]:
+    """The header bytes (with the base) and the payload, to be written one after the other."""
+    header = _ENTRY.pack(
+        entry.chunk_id,
+        entry.plain_bytes,
+        len(entry.payload),
+        entry.encoding,
+        _HAS_BASE if entry.base else 0,
+        0,
+    )
+    return header + entry.base, entry.payload
+
+
+def check_pack_header(data: Buffer) -> None:
+    """Raises: FormatError unless `data` begins as a pack of this format does."""
+    if len(data) < PACK_HEADER_BYTES:
+        raise FormatError(_WHAT, "is shorter than its header")
+    magic, version, flags, reserved = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise FormatError(_WHAT, "does not begin as a pack does")
+    if version != _VERSION or flags or reserved:
+        raise FormatError(_WHAT, f"is of version {version}; this release reads version {_VERSION}")
+
+
+class _Head(NamedTuple):
+    chunk_id: bytes
+    plain_bytes: int
+    payload_bytes: int
+    encoding: int
+    base_bytes: int
+
+    @property
+    def stored_bytes(self) -> int:
+        return ENTRY_HEADER_BYTES + self.base_bytes + self.payload_bytes
+
+
+def _parse_head(data: Buffer, offset: int) -> _Head:
+    chunk_id, plain, stored, encoding, flags, reserved = _ENTRY.unpack_from(data, offset)
+    if not 1 <= plain <= CHUNK_LIMIT_BYTES:
+        raise FormatError(_WHAT, f"has a chunk of {plain} bytes; 1 to {CHUNK_LIMIT_BYTES} are allowed")
+    if stored > plain:
+        raise FormatError(_WHAT, "has an entry that is larger than its chunk")
+    if flags & ~_HAS_BASE or reserved:
+        raise FormatError(_WHAT, "has an entry with unknown flags")
+    return _Head(chunk_id, plain, stored, encoding, DIGEST_BYTES if flags & _HAS_BASE else 0)
+
+
+def _entry_at(data: Buffer, offset: int, head: _Head) -> Entry:
+    start = offset + ENTRY_HEADER_BYTES
+    middle = start + head.base_bytes
+    return Entry(
+        head.chunk_id,
+        head.plain_bytes,
+        head.encoding,
+        bytes(data[middle : middle + head.payload_bytes]),
+        bytes(data[start:middle]),
+    )
+
+
+def parse_entry(data: Buffer) -> Entry:
+    """Read exactly one entry.  Raises: FormatError."""
+    if len(data) < ENTRY_HEADER_BYTES:
+        raise FormatError(_WHAT, "has an entry that is cut short")
+    head = _parse_head(data, 0)
+    if len(data) != head.stored_bytes:
+        raise FormatError(_WHAT, "has an entry of another length than its index says")
+    return _entry_at(data, 0, head)
+
+
+class EntryStream:
+    """Reads entries from bytes as they arrive, from the start of a pack or of any entry.
+
+    Memory is bounded by one entry and the largest block fed.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset  # of the next entry in the pack
+        self._buffer = bytearray()
+        self._in_header = offset == 0
+
+    def feed(self, data: Buffer) -> Iterator[tuple[int, Entry]]:
+        """Yield `(offset in the pack, entry)` for each entry that is now complete.
+
+        Raises: FormatError where the bytes are no pack.
+        """
+        self._buffer += data
+        position = 0
+        try:
+            if self._in_header and len(self._buffer) >= PACK_HEADER_BYTES:
+                check_pack_header(self._buffer)
+                self._in_header = False
+                self.offset = position = PACK_HEADER_BYTES
+            while not self._in_header and len(self._buffer) - position >= ENTRY_HEADER_BYTES:
+                head = _parse_head(self._buffer, position)
+                if len(self._buffer) - position < head.stored_bytes:
+                    break
+                entry = _entry_at(self._buffer, position, head)
+                at = self.offset
+                position += head.stored_bytes
+                self.offset += head.stored_bytes
+                yield at, entry
+        finally:
+            del self._buffer[:position]
+
+    def finish(self) -> None:
+        """Raises: FormatError if the bytes ended inside the header or an entry."""
+        if self._in_header or self._buffer:
+            raise FormatError(_WHAT, "is cut short")

@@ -1,0 +1,153 @@
+"""Refs and the reflog as text.
+
+A ref is one line that names a manifest; the reflog is the append-only history of one ref's
+moves.  docs/format/refs.md governs both.  Pure: time and digests are arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import REF_LIMIT_BYTES, REFLOG_LINE_LIMIT_BYTES
+from yarnstore.core.names import parse_variant, parse_version
+from yarnstore.errors import FormatError, InvalidNameError
+
+_CHECK_DIGITS = 16
+_ZERO = "-"
+_OPERATION = re.compile(r"[a-z][a-z-]{0,31}")
+
+
+def format_ref(manifest: Sha256) -> bytes:
+    """The bytes of a ref that names `manifest`."""
+    return f"{manifest}\n".encode("ascii")
+
+
+def parse_ref(data: bytes) -> Sha256:
+    """The manifest that a ref's bytes name.  Raises: FormatError."""
+    if len(data) > REF_LIMIT_BYTES or not data.endswith(b"\n"):
+        raise FormatError("ref", "is not one line 'sha256:<hex>'")
+    try:
+        text = data[:-1].decode("ascii")
+    except UnicodeDecodeError:
+        raise FormatError("ref", "is not ASCII") from None
+    if not text.startswith("sha256:"):
+        raise FormatError("ref", "is not one line 'sha256:<hex>'")
+    return Sha256.parse(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a ref's move led to or from: a manifest with the names it goes by."""
+
+    manifest: Sha256
+    variant: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.manifest} {self.variant} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One line of the reflog; `old` is None for the first install, `new` for a removal."""
+
+    time_ms: int
+    operation: str
+    old: Installed | None
+    new: Installed | None
+
+
+def format_move(move: Move) -> bytes:
+    """One line: time, operation, old, new, and a check over all that."""
+    if not _OPERATION.fullmatch(move.operation):
+        raise FormatError("reflog", f"operation {move.operation!r} is not a lower-case word")
+    body = f"{move.time_ms}\t{move.operation}\t{move.old or _ZERO}\t{move.new or _ZERO}"
+    return f"{body}\t{_check(body)}\n".encode("ascii")
+
+
+def _check(body: str) -> str:
+    return blake3(body.encode()).hexdigest()[:_CHECK_DIGITS]
+
+
+def _parse_installed(text: str) -> Installed | None:
+    if text == _ZERO:
+        return None
+    parts = text.split(" ")
+    if len(parts) != 3 or not parts[0].startswith("sha256:"):
+        raise FormatError("reflog", "names no manifest, variant and version")
+    try:
+        return Installed(Sha256.parse(parts[0]), parse_variant(parts[1]), parse_version(parts[2]))
+    except InvalidNameError as error:
+        raise FormatError("reflog", str(error)) from None
+
+
+def parse_move(line: bytes) -> Move:
+    """Read one line, without its newline.  Raises: FormatError."""
+    if len(line) > REFLOG_LINE_LIMIT_BYTES:
+        raise FormatError("reflog", "has a line that is too long")
+    try:
+        text = line.decode("ascii")
+    except UnicodeDecodeError:
+        raise FormatError("reflog", "is not ASCII") from None
+    body, _, check = text.rpartition("\t")
+    if check != _check(body):
+        raise FormatError("reflog", "has a line whose check does not match")
+    fields = body.split("\t")
+    if len(fields) != 4 or not re.fullmatch(r"[0-9]{1,15}", fields[0]):
+        raise FormatError("reflog", "has a line that is not time, operation, old, new, check")
+    if not _OPERATION.fullmatch(fields[1]):
+        raise FormatError("reflog", "has a line whose operation is not a lower-case word")
+    return Move(int(fields[0]), fields[1], _parse_installed(fields[2]), _parse_installed(fields[3]))
+
+
+def parse_reflog(data: bytes) -> tuple[list[Move], list[FormatError]]:
+    """All moves that can be read, and an error for each line that cannot.
+
+    A last line without a newline was cut by a crash before its move was made: it is no error.
+    """
+    moves: list[Move] = []
+    faults: list[FormatError] = []
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            moves.append(parse_move(line))
+        except FormatError as error:
+            faults.append(FormatError("reflog", f"{error.fields['why']} (line {number})"))
+    return moves, faults
+
+
+def made_moves(moves: Sequence[Move], current: Sha256 | None) -> list[Move]:
+    """The moves that took effect, oldest first.
+
+    A line is written before its ref moves, so a crash between the two leaves a line for a move
+    that was never made: walking back from the ref's present value, it does not fit.
+    """
+    made: list[Move] = []
+    for move in reversed(moves):
+        new = move.new.manifest if move.new else None
+        if new == current:
+            made.append(move)
+            current = move.old.manifest if move.old else None
+    made.reverse()
+    return made
+
+
+def install_stack(moves: Sequence[Move]) -> list[Installed]:
+    """What is installed and what stands behind it, the installed one last.
+
+    Each install goes on top; a rollback takes off all above its target.  So rolling back again
+    and again walks back through what was installed, and never forth.
+    """
+    stack: list[Installed] = []
+    for move in moves:
+        if move.new is None:
+            stack.clear()
+        elif move.operation == "rollback" and move.new in stack[:-1]:
+            del stack[len(stack) - stack[::-1].index(move.new) :]
+        elif not stack or stack[-1] != move.new:
+            stack.append(move.new)
+    return stack

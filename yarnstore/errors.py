@@ -1,0 +1,210 @@
+"""The error tree.  Everything this package raises on purpose is a `YarnstoreError`.
+
+    YarnstoreError
+    ├── UsageError            what was asked for cannot be read
+    │   ├── InvalidNameError  a model id, variant, version, ref or path breaks its grammar
+    │   ├── SpecError         `MODEL[:VARIANT][@VERSION]` is malformed
+    │   └── ConfigError       config.toml or an environment variable is unusable
+    ├── NotFoundError         no such model, version, registry, file …
+    ├── ConflictError         it exists already, with another content
+    ├── IntegrityError        bytes are not what their digest promises
+    │   └── FormatError       bytes do not follow their format
+    ├── IncompatibleError     a version, format or machine does not fit
+    ├── BackendError          a registry or mirror could not be read
+    │   ├── TransientError    … and trying again may help
+    │   └── MissingKeyError   … because it has no such file
+    ├── StorageError          the local disk refused
+    │   ├── DiskFullError
+    │   └── ReadOnlyError
+    ├── LockTimeoutError      another process holds the store
+    └── CancelledError        the user stopped it
+
+Fields come first and the message is built from them: what happened, to which thing;
+`hint` says what to do next.  Format parsers raise `FormatError` or `IntegrityError` only.
+Foreign exceptions are translated where they enter: in `backends` and in `store/fsio`.
+`cli/exitcodes.py` maps these classes to exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class YarnstoreError(Exception):
+    """Base of every error raised on purpose.
+
+    `code` is a stable word for programs; `hint` is what to do next, or empty;
+    `fields` are the facts that the message was built from, JSON-ready.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields: dict[str, object] = fields
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as the JSON object that `--json` prints."""
+        return {**self.fields, "code": self.code, "message": self.message, "hint": self.hint}
+
+
+class UsageError(YarnstoreError):
+    code = "usage"
+
+
+class InvalidNameError(UsageError):
+    """A name that breaks its grammar; `what` says which kind of name it is."""
+
+    code = "bad-name"
+
+    def __init__(self, what: str, name: str, why: str) -> None:
+        shown = name if len(name) <= 80 else name[:77] + "…"
+        super().__init__(f"{what} {shown!r} {why}", what=what, name=shown, why=why)
+
+
+class SpecError(UsageError):
+    code = "bad-spec"
+
+    def __init__(self, spec: str, why: str) -> None:
+        shown = spec if len(spec) <= 120 else spec[:117] + "…"
+        super().__init__(
+            f"cannot read {shown!r}: {why}",
+            hint="a spec is MODEL[:VARIANT][@VERSION], for example phi-3-mini@1.1.0",
+            spec=shown,
+            why=why,
+        )
+
+
+class ConfigError(UsageError):
+    code = "bad-config"
+
+
+class NotFoundError(YarnstoreError):
+    """`what` (model, version, registry, …) named `name` is not there; `near` are close names."""
+
+    code = "not-found"
+
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        *,
+        where: str = "",
+        near: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        place = f" in {where}" if where else ""
+        guess = f". Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(
+            f'no {what} "{name}"{place}{guess}',
+            hint=hint,
+            what=what,
+            name=name,
+            where=where,
+            near=list(near),
+        )
+
+
+class ConflictError(YarnstoreError):
+    code = "conflict"
+
+
+class IntegrityError(YarnstoreError):
+    """`what` does not have the digest that was promised."""
+
+    code = "integrity"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str = "",
+        got: str = "",
+        why: str = "",
+        source: str = "",
+        hint: str = "",
+    ) -> None:
+        reason = why or "is not what was promised"
+        message = f"{what} {reason}"
+        if expected and got:
+            message += f"\n  expected {expected}   got {got}"
+        if source:
+            message += f"   from {source}"
+        super().__init__(message, hint=hint, what=what, why=why, expected=expected, got=got, source=source)
+
+
+class FormatError(IntegrityError):
+    """Bytes that do not follow their format; `what` names the format, `why` the fault."""
+
+    code = "bad-format"
+
+    def __init__(self, what: str, why: str, *, source: str = "", hint: str = "") -> None:
+        super().__init__(what, why=why, source=source, hint=hint)
+
+
+class IncompatibleError(YarnstoreError):
+    code = "incompatible"
+
+
+class BackendError(YarnstoreError):
+    """A registry or mirror at `url` could not be read."""
+
+    code = "network"
+
+    def __init__(self, url: str, why: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(f"{url}: {why}", hint=hint, url=url, why=why, status=status)
+        self.url = url
+        self.status = status
+
+
+class TransientError(BackendError):
+    """A failure that may pass: a timeout, a reset, a short body, a 5xx answer."""
+
+    code = "network-transient"
+
+    def __init__(
+        self, url: str, why: str, *, hint: str = "", status: int = 0, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(url, why, hint=hint, status=status)
+        self.retry_after_s = retry_after_s
+
+
+class MissingKeyError(BackendError):
+    """The registry answers, and has no such file."""
+
+    code = "missing-file"
+
+
+class StorageError(YarnstoreError):
+    code = "storage"
+
+
+class DiskFullError(StorageError):
+    code = "disk-full"
+
+
+class ReadOnlyError(StorageError):
+    code = "read-only"
+
+
+class LockTimeoutError(YarnstoreError):
+    """Somebody else holds the store; `holders` are their process ids, where known."""
+
+    code = "locked"
+
+    def __init__(self, path: str, waited_s: float, holders: Sequence[int]) -> None:
+        who = f"process {', '.join(map(str, holders))}" if holders else "another process"
+        super().__init__(
+            f"the store is in use by {who}; waited {waited_s:.1f} s",
+            hint="wait for it, or give a longer --lock-timeout",
+            path=path,
+            waited_s=round(waited_s, 3),
+            holders=list(holders),
+        )
+
+
+class CancelledError(YarnstoreError):
+    code = "interrupted"

@@ -1,0 +1,203 @@
+"""`registry refresh`, `search`, `show`: what registries offer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
+from yarnstore.ops.resolve import installed_variant, registry_target
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.resolve import builds_of, latest_version
+from yarnstore.registry.spec import Spec
+from yarnstore.store.registries import read_cached
+
+
+@dataclass(frozen=True)
+class RegistryInfo:
+    """A registry; `fetched_ms` is when it was last asked, in milliseconds since 1970, 0 for never."""
+
+    name: str
+    url: str
+    models: int
+    versions: int
+    last_updated: str | None
+    fetched_ms: int
+    error: str | None = None
+
+
+def describe(session: Session, source: RegistrySource, *, refresh: bool) -> RegistryInfo:
+    """What a registry holds: asked anew with `refresh`, else as it was last fetched.
+
+    Raises: BackendError, FormatError with `refresh`.
+    """
+    error = None
+    doc = None
+    if refresh:
+        doc = session.refresh(source)
+    fetched_ms = 0
+    try:
+        cached = read_cached(session.layout, source.name)
+        if cached is not None and cached.url == source.url:
+            fetched_ms = cached.fetched_ms
+            doc = doc or session.doc(source)
+    except (IntegrityError, BackendError) as fault:
+        error = fault.message
+    return RegistryInfo(
+        source.name,
+        source.url,
+        len(doc.models) if doc else 0,
+        sum(len(model.versions) for model in doc.models.values()) if doc else 0,
+        doc.last_updated if doc else None,
+        fetched_ms,
+        error,
+    )
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that a registry offers; `installed` is the version here, if any."""
+
+    model: str
+    name: str | None
+    description: str | None
+    latest: str | None
+    versions: int
+    size_bytes: int | None
+    tags: tuple[str, ...]
+    registry: str
+    installed: str | None
+
+
+def search(session: Session, text: str = "") -> list[Offer]:
+    """The models whose id, name, description, category or tags hold every word of `text`.
+
+    From the cached registries; a registry that was never fetched is fetched.  Of a model that several
+    have, the first registry's counts.
+
+    Raises: NotFoundError where no registry is configured; BackendError where none could be read.
+    """
+    words = text.casefold().split()
+    offers: dict[str, Offer] = {}
+    for source, models in _readable(session):
+        for model, entry in models.items():
+            if model not in offers and _matches(entry, words):
+                offers[model] = _offer(session, source, entry)
+    return sorted(offers.values(), key=lambda offer: offer.model.casefold())
+
+
+def _readable(session: Session) -> Iterator[tuple[RegistrySource, dict[str, ModelEntry]]]:
+    failure: BackendError | FormatError | None = None
+    read = 0
+    for source in session.require_sources():
+        try:
+            models = session.doc(source).models
+        except (BackendError, FormatError) as error:
+            failure = failure or error
+            session.note(f"{source.name} cannot be read: {error.message}")
+            continue
+        read += 1
+        yield source, models
+    if failure is not None and not read:
+        raise failure
+
+
+def _matches(entry: ModelEntry, words: list[str]) -> bool:
+    texts = (entry.model_id, entry.name, entry.description, entry.category, *entry.tags)
+    whole = "\n".join(text for text in texts if text).casefold()
+    return all(word in whole for word in words)
+
+
+def _offer(session: Session, source: RegistrySource, entry: ModelEntry) -> Offer:
+    latest = latest_version(entry)
+    current = None
+    with contextlib.suppress(IntegrityError):
+        current = session.refs.current(entry.model_id)
+    size = entry.versions[latest].size_bytes if latest in entry.versions else None
+    return Offer(
+        entry.model_id,
+        entry.name,
+        entry.description,
+        latest,
+        len(entry.versions),
+        size,
+        entry.tags,
+        source.name,
+        current.version if current else None,
+    )
+
+
+@dataclass(frozen=True)
+class VersionDetails:
+    """All that a registry says of one version, and whether it is here."""
+
+    model: str
+    version: str
+    variant: str
+    registry: str | None
+    name: str | None
+    description: str | None
+    tags: tuple[str, ...]
+    license: str | None
+    homepage: str | None
+    versions: list[str]
+    variants: list[str]
+    aliases: dict[str, str]
+    size_bytes: int | None
+    checksum: str | None
+    manifest: str | None
+    download_url: str | None
+    release_date: str | None
+    changelog: str | None
+    compatibility: tuple[str, ...]
+    minimum_ram_gb: float | None
+    recommended_ram_gb: float | None
+    security: bool
+    deprecated: bool
+    deprecated_reason: str | None
+    replaced_by: str | None
+    yanked: bool
+    in_store: bool
+    installed: str | None
+
+
+def show(session: Session, spec: Spec) -> VersionDetails:
+    """What is known of the version that `spec` means.  Raises: NotFoundError, BackendError."""
+    target = registry_target(session, spec)
+    if target.build is None or target.source is None:
+        raise NotFoundError("registry entry", str(spec))
+    entry = target.build.entry
+    model = session.doc(target.source).models[spec.model]
+    current = session.refs.current(spec.model) if installed_variant(session, spec.model) else None
+    return VersionDetails(
+        spec.model,
+        target.name.version,
+        target.name.variant,
+        target.source.name,
+        model.name,
+        model.description,
+        model.tags,
+        model.license,
+        model.homepage,
+        list(model.versions),
+        [build.variant for build in builds_of(model, target.name.version)],
+        dict(model.aliases),
+        entry.size_bytes,
+        entry.checksum,
+        entry.manifest,
+        entry.download_url,
+        entry.release_date,
+        entry.changelog,
+        entry.compatibility,
+        entry.minimum_ram_gb,
+        entry.recommended_ram_gb,
+        entry.security,
+        entry.deprecated,
+        entry.deprecated_reason,
+        entry.replaced_by,
+        entry.yanked,
+        session.refs.version(target.name) is not None,
+        current.version if current else None,
+    )

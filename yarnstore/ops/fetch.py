@@ -1,0 +1,266 @@
+"""`fetch`: bring a version's missing chunks into the store.
+
+Order: manifest, a note that it is being fetched, chunks verified into packs, then the version's
+ref, which alone says that the version is there.  Whatever stops it, what arrived stays, and the
+same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import zstandard
+
+from yarnstore.core.codec import decode_zstd
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import (
+    BackendError,
+    ConflictError,
+    FormatError,
+    IncompatibleError,
+    IntegrityError,
+    MissingKeyError,
+    NotFoundError,
+)
+from yarnstore.ops.download import Brought, DownloadPlan, download, plan_download
+from yarnstore.ops.plain import fetch_plain
+from yarnstore.ops.progress import Meter, format_size
+from yarnstore.ops.resolve import Target, find_target, registry_target
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.resolve import Build
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsread
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.files import missing_files
+from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.refs import VersionName
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What was fetched.  Sizes in bytes; `delta_from` is the version whose chunks served as bases."""
+
+    model: str
+    version: str
+    variant: str
+    manifest: str
+    size_bytes: int
+    download_bytes: int
+    chunks_total: int
+    chunks_fetched: int
+    delta_from: str | None
+    seconds: float
+
+
+def fetch(session: Session, spec: Spec) -> FetchResult:
+    """Bring the version that `spec` means into the store, whole and verified.
+
+    Raises: NotFoundError, BackendError, IntegrityError, DiskFullError, LockTimeoutError.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        _, manifest, brought = bring(session, spec)
+        return _result(manifest, brought, time.perf_counter() - started)
+
+
+def _result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult:
+    ids, _ = manifest_chunks([manifest])
+    return FetchResult(
+        manifest.model,
+        manifest.version,
+        manifest.variant,
+        str(manifest.digest),
+        manifest.size_bytes,
+        brought.download_bytes,
+        len(ids),
+        brought.chunks,
+        None,
+        round(seconds, 3),
+    )
+
+
+def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[Target, Manifest, Brought]:
+    """`fetch` within the shared lock; with `materialise`, room for the files is asked for too."""
+    recover_packs(session.layout.pack_folder)
+    target = find_target(session, spec)
+    if target.manifest is not None:
+        manifest = _whole_manifest(session, target.manifest)
+        if manifest is not None:
+            return target, manifest, Brought()
+        # Damaged or incomplete: what the registry has mends it.
+        exact = Spec(target.name.model, target.name.variant, Exact(target.name.version))
+        target = registry_target(session, exact)
+    if target.build is None or target.source is None:
+        raise NotFoundError("registry entry", str(target.name))
+    if target.build.entry.manifest is None:
+        manifest, brought = fetch_plain(session, target.source, target.build, target.name)
+        return target, manifest, brought
+    manifest = manifest_of(session, target.source, target.build, target.name)
+    _check_same(session, target.name, manifest)
+    packs = [PackId.parse(pack) for pack in target.build.entry.packs]
+    session.layout.write_manifest(manifest)
+    brought = bring_chunks(session, target.source, manifest, packs, materialise=materialise)
+    session.refs.set_version(target.name, manifest.digest)
+    session.refs.remove_partial(target.name)
+    return target, manifest, brought
+
+
+def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
+    """The manifest if it and all its chunks are in the store."""
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except (NotFoundError, IntegrityError):
+        return None
+    with ChunkStore(session.layout) as chunks:
+        ids, _ = manifest_chunks([manifest])
+        return manifest if not len(chunks.missing(ids)) else None
+
+
+def _check_same(session: Session, name: VersionName, manifest: Manifest) -> None:
+    try:
+        there = session.refs.version(name)
+    except FormatError:
+        return
+    if there is not None and there != manifest.digest:
+        raise ConflictError(
+            f"{name.model} {name.version} is in the store with another content than the registry has",
+            hint=f"a version never changes: look into it, then `ystore remove {name}` and fetch again",
+            stored=str(there),
+            offered=str(manifest.digest),
+        )
+
+
+def manifest_of(session: Session, source: RegistrySource, build: Build, name: VersionName) -> Manifest:
+    """The manifest that the registry promises for a version, checked against that promise."""
+    digest = Sha256.parse(build.entry.manifest or "")
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except (NotFoundError, IntegrityError):
+        manifest = read_remote_manifest(session, source, digest)
+    found = VersionName(manifest.model, manifest.variant, manifest.version)
+    expected = VersionName(name.model, name.variant or DEFAULT_VARIANT, name.version)
+    if found != expected:
+        raise IntegrityError(
+            f"the manifest of {expected}",
+            why=f"is that of {found}",
+            source=source.url,
+            hint="the publisher must mend the registry",
+        )
+    promised = build.entry.checksum
+    actual = str(manifest.files[0].sha256) if len(manifest.files) == 1 else str(digest)
+    if promised is not None and Sha256.parse(promised) != Sha256.parse(actual):
+        raise IntegrityError(
+            f"{name.model} {name.version}",
+            expected=promised,
+            got=actual,
+            source=source.url,
+            hint="its checksum and its manifest disagree: the publisher must mend the registry",
+        )
+    return manifest
+
+
+def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha256) -> Manifest:
+    """A manifest from a registry: compressed where it offers that, else plain.
+
+    Raises: BackendError, IntegrityError, IncompatibleError.
+    """
+    backend = session.backend(source)
+    key = f"manifests/{digest.hex}.json"
+    try:
+        packed = backend.get(f"{key}.zst", limit_bytes=MANIFEST_LIMIT_BYTES)
+        if packed is not None:
+            return Manifest.parse(_unpack(packed.data), expected=digest)
+    except (MissingKeyError, IntegrityError):
+        pass
+    try:
+        plain = backend.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
+    except MissingKeyError as error:
+        raise IntegrityError(
+            f"{source.name} lists a version whose manifest {digest.hex[:12]}…",
+            why="is missing",
+            source=error.url,
+            hint="the publisher must publish it again",
+        ) from None
+    if plain is None:
+        raise BackendError(source.url, "gave no manifest")
+    try:
+        return Manifest.parse(plain.data, expected=digest)
+    except IncompatibleError:
+        raise
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"manifest {digest.hex[:12]}…",
+            expected=str(digest),
+            got=str(error.fields.get("got", "")),
+            why=str(error.fields["why"]),
+            source=source.url,
+        ) from None
+
+
+def _unpack(frame: bytes) -> bytes:
+    size = _frame_size(frame)
+    if not 0 < size <= MANIFEST_LIMIT_BYTES:
+        raise FormatError("manifest", "claims an impossible size")
+    return decode_zstd(frame, size, "manifest", window_limit_bytes=MANIFEST_LIMIT_BYTES)
+
+
+def _frame_size(frame: bytes) -> int:
+    try:
+        return zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise FormatError("manifest", f"is no zstd frame: {error}") from None
+
+
+def bring_chunks(
+    session: Session,
+    source: RegistrySource,
+    manifest: Manifest,
+    packs: list[PackId],
+    *,
+    materialise: bool = False,
+) -> Brought:
+    """Download the chunks of a manifest that are nowhere in the store.
+
+    Raises: DiskFullError before anything is written; BackendError, IntegrityError.
+    """
+    layout = session.layout
+    with ChunkStore(layout) as chunks:
+        ids, _ = manifest_chunks([manifest])
+        missing = chunks.missing(ids)
+    backend = session.backend(source)
+    plan = plan_download(backend, packs, missing, session.connections) if len(missing) else DownloadPlan()
+    files = sum(file.size_bytes for file in missing_files(layout, manifest)) if materialise else 0
+    fsread.require_space(layout.root, plan.stored_bytes + files)
+    _announce(session, manifest, plan)
+    if not plan.runs:
+        return Brought()
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    if session.refs.version(name) is None:
+        session.refs.set_partial(name, manifest.digest)
+    meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
+    with PackWriter(layout.pack_folder) as writer:
+        download(backend, plan, writer, session.connections, meter)
+    with ChunkStore(layout) as chunks:
+        absent = chunks.missing(ids)
+    if len(absent):
+        raise IntegrityError(
+            f"{manifest.label}",
+            why=f"is incomplete: the registry's packs lack {len(absent)} of its chunks",
+            source=source.url,
+            hint="the publisher must publish it again",
+        )
+    return Brought(meter.done, writer.chunks)
+
+
+def _announce(session: Session, manifest: Manifest, plan: DownloadPlan) -> None:
+    what = f"{manifest.label} ({manifest.variant})" if manifest.variant != DEFAULT_VARIANT else manifest.label
+    if plan.runs:
+        session.note(
+            f"{what}: {format_size(plan.stored_bytes)} of {format_size(manifest.size_bytes)} to download"
+        )
+    else:
+        session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")

@@ -1,0 +1,492 @@
+"""`fsck`: read everything in a store and say what is not as it was written.
+
+Owns the checks; mending is `ops/repair`.  Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from blake3 import blake3
+
+from yarnstore.core.codec import decode_entry
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, MIB, REF_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_from_dirname, parse_variant, parse_version
+from yarnstore.core.pack import Entry, parse_entry
+from yarnstore.core.reflog import parse_ref
+from yarnstore.errors import FormatError, IntegrityError, YarnstoreError
+from yarnstore.ops.progress import Meter
+from yarnstore.ops.session import Session
+from yarnstore.registry.schema import parse_registry
+from yarnstore.store import fsread
+from yarnstore.store.chunks import file_sha256, manifest_chunks, ordered_map, pread_exact
+from yarnstore.store.files import has_view
+from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.packs import iter_entries
+from yarnstore.store.registries import read_cached
+
+Kind = Literal[
+    "format", "ref", "log", "manifest", "index", "pack", "chunk", "file", "view", "link", "registry", "use"
+]
+_THREADS = 2
+_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (relative to the store), what, and the versions it hurts."""
+
+    kind: Kind
+    where: str
+    what: str
+    hurts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FsckResult:
+    """What was checked and found.  `repaired` and `remaining` tell of `--repair`."""
+
+    quick: bool
+    models: int
+    versions: int
+    chunks: int
+    checked_bytes: int
+    seconds: float
+    problems: list[Problem]
+    repaired: list[str] = field(default_factory=list)
+    remaining: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """What a check found, in the form that `ops/repair` works from."""
+
+    problems: list[Problem] = field(default_factory=list)
+    bad_refs: list[Path] = field(default_factory=list)
+    bad_logs: list[str] = field(default_factory=list)
+    bad_manifests: list[Sha256] = field(default_factory=list)
+    bad_indexes: list[PackId] = field(default_factory=list)
+    bad_packs: list[PackId] = field(default_factory=list)
+    bad_files: list[Sha256] = field(default_factory=list)
+    bad_views: list[Manifest] = field(default_factory=list)
+    bad_links: list[str] = field(default_factory=list)
+    bad_registries: list[str] = field(default_factory=list)
+    bad_uses: list[Path] = field(default_factory=list)
+    missing_chunks: set[bytes] = field(default_factory=set)
+    bad_format: bool = False
+    manifests: dict[Sha256, Manifest] = field(default_factory=dict)
+    users: dict[Sha256, set[str]] = field(default_factory=lambda: defaultdict(set))
+    models: int = 0
+    versions: int = 0
+    chunks: int = 0
+    checked_bytes: int = 0
+
+
+def fsck(session: Session, *, quick: bool = False) -> FsckResult:
+    """Check the store; with `quick` without reading packs and files.  Raises: LockTimeoutError."""
+    started = time.perf_counter()
+    if not session.layout.root.exists():
+        return result_of(Findings(), quick=quick, seconds=0.0)
+    with session.layout.shared(damaged=True):
+        found = check(session, quick=quick)
+    return result_of(found, quick=quick, seconds=time.perf_counter() - started)
+
+
+def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
+    """What is told of findings."""
+    return FsckResult(
+        quick,
+        found.models,
+        found.versions,
+        found.chunks,
+        found.checked_bytes,
+        round(seconds, 3),
+        found.problems,
+    )
+
+
+def check(session: Session, *, quick: bool) -> Findings:
+    """All checks.  Needs the lock."""
+    checker = _Checker(session, quick=quick)
+    checker.run()
+    return checker.found
+
+
+class _Checker:
+    def __init__(self, session: Session, *, quick: bool) -> None:
+        self._session = session
+        self._layout = session.layout
+        self._quick = quick
+        self.found = Findings()
+        self._bad_chunks: set[bytes] = set()
+        self._sound_ids: list[np.ndarray[tuple[int], np.dtype[np.bytes_]]] = []
+
+    def run(self) -> None:
+        self._check_format()
+        self._check_manifests()
+        self._check_refs()
+        self._check_logs()
+        packs = self._check_indexes()
+        self._check_packs(packs)
+        self._check_chunks()
+        self._check_files()
+        self._check_views()
+        self._check_registries()
+        self._check_uses()
+
+    def _add(self, kind: Kind, path: Path | str, what: str, hurts: tuple[str, ...] = ()) -> None:
+        where = str(path.relative_to(self._layout.root)) if isinstance(path, Path) else path
+        self.found.problems.append(Problem(kind, where, what, hurts))
+
+    def _hurt(self, digest: Sha256) -> tuple[str, ...]:
+        return tuple(sorted(self.found.users.get(digest, ())))
+
+    def _check_format(self) -> None:
+        path = self._layout.root / "format"
+        try:
+            good = fsread.read_bytes(path, 256) == STORE_FORMAT
+        except YarnstoreError:
+            good = False
+        if not good:
+            self.found.bad_format = True
+            self._add("format", path, "does not say which format the store has")
+
+    # --- manifests, refs, logs -----------------------------------------------------------------
+
+    def _check_manifests(self) -> None:
+        for name in fsread.list_names(self._layout.manifests):
+            path = self._layout.manifests / name
+            try:
+                digest = Sha256.parse(name.removesuffix(".json"))
+            except FormatError:
+                self._add("manifest", path, "is not named as a manifest is")
+                continue
+            try:
+                manifest = self._layout.read_manifest(digest)
+                manifest_chunks([manifest])
+            except YarnstoreError as error:
+                self.found.bad_manifests.append(digest)
+                self._add("manifest", path, _why(error))
+            else:
+                self.found.manifests[digest] = manifest
+
+    def _check_refs(self) -> None:
+        refs = self._layout.refs
+        for kind in ("versions", "pins", "partial"):
+            for path in _files_below(refs / kind):
+                self._check_ref(path, self._named(path, refs / kind), partial=kind == "partial")
+                self.found.versions += kind == "versions"
+        for name in fsread.list_names(refs / "installed"):
+            path = refs / "installed" / name
+            self.found.models += 1
+            manifest = self._check_ref(path, (name,), partial=False)
+            if manifest is not None:
+                self._check_installed(manifest)
+
+    def _named(self, path: Path, root: Path) -> tuple[str, ...] | None:
+        """The model folder, variant and version that a ref's path names; None where it names none."""
+        parts = path.relative_to(root).parts
+        try:
+            if len(parts) == 3:
+                model_from_dirname(parts[0])
+                parse_variant(parts[1])
+                parse_version(parts[2])
+                return parts
+        except YarnstoreError:
+            pass
+        return None
+
+    def _check_ref(self, path: Path, name: tuple[str, ...] | None, *, partial: bool) -> Manifest | None:
+        try:
+            digest = parse_ref(fsread.read_bytes(path, REF_LIMIT_BYTES))
+        except YarnstoreError as error:
+            self.found.bad_refs.append(path)
+            self._add("ref", path, _why(error))
+            return None
+        manifest = self.found.manifests.get(digest)
+        if manifest is None:
+            if digest not in self.found.bad_manifests and not partial:
+                self.found.bad_refs.append(path)
+                self._add("ref", path, f"names a manifest that is not here ({digest.hex[:12]}…)")
+            elif not partial:
+                self.found.users[digest].add("/".join(name or ()))
+            return None
+        theirs = (manifest.model.replace("/", "~"), manifest.variant, manifest.version)
+        if name is None or theirs[: len(name)] != name:
+            self.found.bad_refs.append(path)
+            self._add("ref", path, f"names the manifest of another version, {manifest.label}")
+            return None
+        if not partial:
+            self.found.users[digest].add(manifest.label)
+        return manifest
+
+    def _check_installed(self, manifest: Manifest) -> None:
+        if not has_view(self._layout, manifest.digest):
+            self.found.bad_views.append(manifest)
+            self._add("view", self._layout.view(manifest.digest), "is missing", (manifest.label,))
+        link = self._layout.model_link(manifest.model)
+        target = fsread.read_link(link)
+        if target is not None and target != os.path.join("..", "views", manifest.digest.hex):
+            self.found.bad_links.append(manifest.model)
+            self._add("link", link, "does not lead to what is installed", (manifest.label,))
+
+    def _check_logs(self) -> None:
+        refs = self._session.refs
+        for model in refs.logged_models():
+            faults = refs.read_log(model)[1]
+            if faults:
+                self.found.bad_logs.append(model)
+                self._add("log", refs.log_path(model), "; ".join(str(f.fields["why"]) for f in faults))
+
+    # --- packs ---------------------------------------------------------------------------------
+
+    def _check_indexes(self) -> dict[PackId, PackIndex | None]:
+        folder = self._layout.pack_folder
+        packs: dict[PackId, PackIndex | None] = dict.fromkeys(folder.pack_ids(".pack"))
+        for pack in folder.pack_ids(".idx"):
+            path = folder.index(pack)
+            if pack not in packs:
+                self.found.bad_packs.append(pack)
+                self._add("pack", folder.pack(pack), "is missing, though its index is here")
+                continue
+            try:
+                index = parse_index(fsread.read_bytes(path, INDEX_LIMIT_BYTES), pack=pack)
+            except YarnstoreError as error:
+                self.found.bad_indexes.append(pack)
+                self._add("index", path, _why(error))
+                continue
+            packs[pack] = index
+            size = folder.pack(pack).stat().st_size
+            if size != index.pack_bytes:
+                self.found.bad_packs.append(pack)
+                self._add("pack", folder.pack(pack), f"has {size} bytes, not {index.pack_bytes}")
+        for pack in packs:
+            if packs[pack] is None and pack not in self.found.bad_indexes:
+                self.found.bad_indexes.append(pack)
+                self._add("index", folder.index(pack), "is missing")
+        return packs
+
+    def _check_packs(self, packs: dict[PackId, PackIndex | None]) -> None:
+        folder = self._layout.pack_folder
+        total = 0 if self._quick else sum(folder.pack(pack).stat().st_size for pack in packs)
+        meter = Meter(self._session.on_progress, "check", "packs", total)
+        for pack, index in packs.items():
+            if self._quick:
+                if index is not None and pack not in self.found.bad_packs:
+                    self._sound_ids.append(index.ids)
+                continue
+            good = self._read_pack(pack, index, meter.add)
+            self._sound_ids.append(np.array(sorted(good), "S32"))
+            self.found.checked_bytes += folder.pack(pack).stat().st_size
+        self.found.chunks = len(self._present())
+
+    def _present(self) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+        empty = np.empty(0, "S32")
+        return sorted_unique(np.concatenate([empty, *self._sound_ids]))[0]
+
+    def _read_pack(
+        self, pack: PackId, index: PackIndex | None, on_bytes: Callable[[int], None]
+    ) -> set[bytes]:
+        """The chunks of a pack that are sound; says what is wrong with the rest."""
+        path = self._layout.pack_folder.pack(pack)
+        whole = _hash_pack(path, on_bytes)
+        entries = good_entries(path, index)
+        bad = {chunk for chunk, ok in entries.items() if not ok}
+        good = {chunk for chunk, ok in entries.items() if ok}
+        if whole != pack.raw or bad:
+            if pack not in self.found.bad_packs:
+                self.found.bad_packs.append(pack)
+            what = f"has wrong bytes in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
+            self._add("pack", path, what, self._hurt_by(bad))
+        elif index is not None and len(good) != len(index):
+            self.found.bad_indexes.append(pack)
+            self._add("index", self._layout.pack_folder.index(pack), "does not list what its pack holds")
+        self._bad_chunks |= bad
+        return good
+
+    def _hurt_by(self, chunks: set[bytes]) -> tuple[str, ...]:
+        if not chunks:
+            return ()
+        doomed = np.array(sorted(chunks), "S32")
+        hurt: set[str] = set()
+        for digest, names in self.found.users.items():
+            if digest in self.found.manifests:
+                ids, _ = manifest_chunks([self.found.manifests[digest]])
+                if (find_ids(ids, doomed) >= 0).any():
+                    hurt |= names
+        return tuple(sorted(hurt))
+
+    def _check_chunks(self) -> None:
+        """Every chunk of every version has a sound place in a pack."""
+        present = self._present()
+        missing: set[bytes] = set()
+        for digest, names in self.found.users.items():
+            manifest = self.found.manifests.get(digest)
+            if manifest is None:
+                continue
+            ids, _ = manifest_chunks([manifest])
+            rows = find_ids(present, ids)
+            absent = {id_bytes(ids, int(n)) for n in (rows < 0).nonzero()[0]}
+            fresh = absent - self._bad_chunks
+            if fresh:
+                what = f"{len(fresh)} chunks are not in the store"
+                self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
+            missing |= absent
+        self.found.missing_chunks = missing
+
+    # --- files, views, the rest ----------------------------------------------------------------
+
+    def _check_files(self) -> None:
+        wanted: dict[str, tuple[int, set[str]]] = {}
+        for digest, manifest in self.found.manifests.items():
+            for file in manifest.files:
+                names = wanted.setdefault(file.sha256.hex, (file.size_bytes, set()))[1]
+                names |= self.found.users.get(digest, set())
+        names_here = fsread.list_names(self._layout.files)
+        total = 0 if self._quick else sum((self._layout.files / n).lstat().st_size for n in names_here)
+        meter = Meter(self._session.on_progress, "check", "files", total)
+        for name in names_here:
+            path = self._layout.files / name
+            try:
+                digest = Sha256.parse(name)
+            except FormatError:
+                self._add("file", path, "is not named as a materialised file is")
+                continue
+            found = path.lstat()
+            size, users = wanted.get(name, (found.st_size, set()))
+            good = found.st_size == size and (self._quick or file_sha256(path) == digest)
+            meter.add(found.st_size)
+            self.found.checked_bytes += 0 if self._quick else found.st_size
+            if not good:
+                self.found.bad_files.append(digest)
+                self._add("file", path, "has wrong bytes", tuple(sorted(users)))
+
+    def _check_views(self) -> None:
+        for name in fsread.list_names(self._layout.views):
+            path = self._layout.views / name
+            try:
+                manifest = self.found.manifests.get(Sha256.parse(name))
+            except FormatError:
+                self._add("view", path, "is not named as a view is")
+                continue
+            if manifest is None:
+                continue  # of a manifest that is gone: gc removes it
+            what = self._view_fault(path, manifest)
+            if what:
+                self.found.bad_views.append(manifest)
+                self._add("view", path, what, self._hurt(manifest.digest))
+
+    def _view_fault(self, view: Path, manifest: Manifest) -> str:
+        for file in manifest.files:
+            there = fsread.stat_or_none(view / file.path)
+            origin = fsread.stat_or_none(self._layout.file(file.sha256))
+            if there is None or there.st_size != file.size_bytes:
+                return f"lacks {file.path}, or has it with another size"
+            same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)
+            if same:
+                continue  # the very file that was checked
+            if origin is None:
+                return f"has {file.path} without the file it was linked from"
+            if not self._quick and file_sha256(view / file.path) != file.sha256:
+                return f"has {file.path} with wrong bytes"
+        return ""
+
+    def _check_registries(self) -> None:
+        for name in fsread.list_names(self._layout.registries):
+            try:
+                cached = read_cached(self._layout, name)
+                if cached is not None:
+                    parse_registry(cached.data)
+            except YarnstoreError as error:
+                self.found.bad_registries.append(name)
+                self._add("registry", f"registries/{name}", _why(error))
+
+    def _check_uses(self) -> None:
+        for name in fsread.list_names(self._layout.uses):
+            path = self._layout.uses / name
+            if fsread.read_bytes(path, 64 * MIB).strip(b"."):
+                self.found.bad_uses.append(path)
+                self._add("use", path, "holds other marks than it should")
+
+
+def _files_below(root: Path) -> list[Path]:
+    found = []
+    for folder, _, names in os.walk(root):
+        found += [Path(folder) / name for name in names]
+    return sorted(found)
+
+
+def _why(error: YarnstoreError) -> str:
+    return str(error.fields.get("why") or error.message)
+
+
+def _hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
+    digest = blake3()
+    fd = fsread.open_read(path)
+    try:
+        while True:
+            with fsread.translating(path):
+                block = os.read(fd, 4 * MIB)
+            if not block:
+                return digest.digest()
+            digest.update(block)
+            on_bytes(len(block))
+    finally:
+        os.close(fd)
+
+
+def good_entries(path: Path, index: PackIndex | None) -> dict[bytes, bool]:
+    """Each chunk that a pack should hold, and whether it is there sound.
+
+    By the pack's own headers; past a header that cannot be read, by its index.
+    """
+    sound = {entry.chunk_id: True for entry in iter_sound(path, index)}
+    listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
+    return {**dict.fromkeys(listed, False), **sound}
+
+
+def iter_sound(path: Path, index: PackIndex | None) -> Iterator[Entry]:
+    """The entries of a pack that decode to what they are named, each chunk once."""
+    seen: set[bytes] = set()
+
+    def readable() -> Iterator[Entry]:
+        with contextlib.suppress(FormatError):
+            for _, entry in iter_entries(path):
+                yield entry
+
+    for entry in ordered_map(_sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
+        if entry is not None and entry.chunk_id not in seen:
+            seen.add(entry.chunk_id)
+            yield entry
+    rest = [n for n in range(len(index)) if id_bytes(index.ids, n) not in seen] if index is not None else []
+    if index is None or not rest:
+        return
+    fd = fsread.open_read(path)
+    try:
+        for n in rest:
+            with contextlib.suppress(IntegrityError):
+                data = pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n]))
+                entry = _sound_or_none(parse_entry(data))
+                if entry is not None and entry.chunk_id == id_bytes(index.ids, n):
+                    yield entry
+    finally:
+        os.close(fd)
+
+
+def _sound_or_none(entry: Entry) -> Entry | None:
+    try:
+        decode_entry(entry)
+    except IntegrityError:
+        return None
+    return entry

@@ -1,0 +1,150 @@
+"""`log`: what happened to a model here, beside what its registry has published."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from yarnstore.errors import FormatError, NotFoundError
+from yarnstore.ops.resolve import model_entry
+from yarnstore.ops.session import Session
+from yarnstore.registry.near import near_names
+from yarnstore.registry.resolve import iter_builds, latest_version
+from yarnstore.registry.versions import precedence, update_type
+
+
+@dataclass(frozen=True)
+class HistoryVersion:
+    """One version of a model; `in_store` says that it is here whole."""
+
+    version: str
+    variant: str
+    installed: bool
+    in_store: bool
+    pinned: bool
+    published: bool
+    latest: bool
+    release_date: str | None
+    size_bytes: int | None
+    type: str | None
+    changelog: str | None
+    deprecated: bool
+    deprecated_reason: str | None
+    replaced_by: str | None
+    yanked: bool
+    security: bool
+
+
+@dataclass(frozen=True)
+class HistoryMove:
+    """One move of what is installed; `time_ms` since 1970."""
+
+    time_ms: int
+    operation: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """`versions` newest first, `moves` oldest first."""
+
+    model: str
+    installed: str | None
+    registry: str | None
+    versions: list[HistoryVersion]
+    moves: list[HistoryMove]
+
+
+def history(session: Session, model: str) -> History:
+    """What is known of a model, without asking the network where a registry is cached.
+
+    Raises: NotFoundError where neither the store nor a registry knows the model.
+    """
+    refs = session.refs
+    current = None
+    with contextlib.suppress(NotFoundError):
+        current = refs.current(model)
+    found = model_entry(session, model)
+    moves = refs.moves(model)
+    here = refs.versions(model)
+    if found is None and not moves and not here:
+        known = {name.model for name in refs.versions()} | set(refs.installed_models())
+        for source in session.sources:
+            with contextlib.suppress(FormatError):
+                known |= set(session.doc(source).models)
+        raise NotFoundError("model", model, near=near_names(model, known), hint="`ystore search` lists them")
+    pins = {(name.variant, name.version) for name in refs.pins(model)}
+    stored = {(name.variant, name.version) for name in here}
+    at = (current.variant, current.version) if current else None
+    rows = []
+    if found is not None:
+        latest = latest_version(found[1])
+        builds = list(iter_builds(found[1]))
+        versions = sorted({build.version for build in builds}, key=precedence)
+        before = dict(zip(versions[1:], versions, strict=False))
+        for build in builds:
+            entry = build.entry
+            key = (build.variant, build.version)
+            previous = before.get(build.version)
+            rows.append(
+                HistoryVersion(
+                    build.version,
+                    build.variant,
+                    key == at,
+                    key in stored,
+                    key in pins,
+                    True,
+                    build.version == latest,
+                    entry.release_date,
+                    entry.size_bytes,
+                    update_type(previous, build.version, security=entry.security) if previous else None,
+                    entry.changelog,
+                    entry.deprecated,
+                    entry.deprecated_reason,
+                    entry.replaced_by,
+                    entry.yanked,
+                    entry.security,
+                )
+            )
+    listed = {(row.variant, row.version) for row in rows}
+    for variant, version in stored - listed:
+        rows.append(_unpublished(variant, version, (variant, version) == at, (variant, version) in pins))
+    rows.sort(key=lambda row: row.variant)
+    rows.sort(key=lambda row: precedence(row.version), reverse=True)
+    return History(
+        model,
+        current.version if current else None,
+        found[0].name if found else None,
+        rows,
+        [
+            HistoryMove(
+                move.time_ms,
+                move.operation,
+                move.old.version if move.old else None,
+                move.new.version if move.new else None,
+            )
+            for move in moves
+        ],
+    )
+
+
+def _unpublished(variant: str, version: str, installed: bool, pinned: bool) -> HistoryVersion:
+    return HistoryVersion(
+        version,
+        variant,
+        installed,
+        in_store=True,
+        pinned=pinned,
+        published=False,
+        latest=False,
+        release_date=None,
+        size_bytes=None,
+        type=None,
+        changelog=None,
+        deprecated=False,
+        deprecated_reason=None,
+        replaced_by=None,
+        yanked=False,
+        security=False,
+    )

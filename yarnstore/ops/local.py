@@ -1,0 +1,261 @@
+"""`import`, `export`, `remove`, `pin`, `unpin`: what needs no registry."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import ConflictError, NotFoundError, SpecError, UsageError
+from yarnstore.ops.checkout import not_installed
+from yarnstore.ops.fetch import bring
+from yarnstore.ops.ingest import ingest, list_sources
+from yarnstore.ops.progress import Meter
+from yarnstore.ops.resolve import local_target
+from yarnstore.ops.session import Session
+from yarnstore.registry.near import near_names
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.files import has_file, unlink_model, write_content
+from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.refs import VersionName
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What was taken in; `stored_bytes` are new in the store."""
+
+    model: str
+    version: str
+    variant: str
+    manifest: str
+    size_bytes: int
+    chunks_total: int
+    chunks_new: int
+    stored_bytes: int
+    seconds: float
+
+
+def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
+    """Take a file or folder into the store as the exact version that `spec` names.
+
+    Raises: SpecError, UsageError; ConflictError where that version is here with another content.
+    """
+    started = time.perf_counter()
+    if not isinstance(spec.selector, Exact):
+        raise SpecError(str(spec), "importing needs an exact version")
+    sources = list_sources(source)
+    total = sum(item.size_bytes for item in sources)
+    layout, refs = session.layout, session.refs
+    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
+    with layout.shared():
+        refs.check_case(spec.model)
+        recover_packs(layout.pack_folder)
+        fsread.require_space(layout.root, total)
+        with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+            files = ingest(
+                sources, chunks.table, writer, Meter(session.on_progress, "read", str(spec), total)
+            )
+        manifest = Manifest.make(name.model, name.version, name.variant, files)
+        there = refs.version(name)
+        if there is not None and there != manifest.digest:
+            raise ConflictError(
+                f"{name} is in the store with another content",
+                hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
+            )
+        layout.write_manifest(manifest)
+        refs.set_version(name, manifest.digest)
+    ids, _ = manifest_chunks([manifest])
+    return ImportResult(
+        name.model,
+        name.version,
+        name.variant,
+        str(manifest.digest),
+        manifest.size_bytes,
+        len(ids),
+        writer.chunks,
+        writer.stored_bytes,
+        round(time.perf_counter() - started, 3),
+    )
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """`how` is `reflink` (shares the disk's blocks), `copy`, or `decoded` (straight from the chunks)."""
+
+    model: str
+    version: str
+    path: str
+    size_bytes: int
+    how: str
+
+
+def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
+    """A plain copy of a version: a file where the version has one, else a folder.
+
+    `destination` must not exist, or be a folder into which the copy goes under its own name.
+
+    Raises: ConflictError where something is in the way; as `fetch`.
+    """
+    layout = session.layout
+    with layout.shared():
+        current = session.refs.current(spec.model) if spec.selector is None else None
+        if current is not None and spec.variant in (None, current.variant):
+            spec = Spec(spec.model, current.variant, Exact(current.version))
+        _, manifest, _ = bring(session, spec)
+        single = len(manifest.files) == 1
+        target = destination
+        if single and destination.is_dir():
+            target = destination / Path(manifest.files[0].path).name
+        elif not single and destination.is_dir() and any(destination.iterdir()):
+            target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ConflictError(f"{target} exists", hint="name a path that does not, or remove it")
+        total = manifest.size_bytes
+        fsread.require_space(target.parent, total)
+        meter = Meter(session.on_progress, "write", manifest.label, total)
+        how = "copy"
+        with ChunkStore(layout) as chunks:
+            for file in manifest.files:
+                path = target if single else target / file.path
+                fsio.ensure_dir(path.parent)
+                if has_file(layout, file):
+                    how = fsio.copy_file(layout.file(file.sha256), path)
+                    meter.add(file.size_bytes)
+                else:
+                    how = "decoded"
+                    with fsio.NewFile(path.parent, ".part") as new:
+                        write_content(chunks, file, new, meter.add)
+                        new.publish(path)
+    return ExportResult(manifest.model, manifest.version, str(target), total, how)
+
+
+@dataclass(frozen=True)
+class RemoveResult:
+    """The versions that were forgotten; `ystore gc` frees what they held."""
+
+    model: str
+    versions: list[str]
+    uninstalled: bool
+
+
+def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:
+    """Forget a version, or with `whole_model` all of a model and that it is installed.
+
+    Raises: NotFoundError; ConflictError for a version that is installed or pinned.
+    """
+    refs, layout = session.refs, session.layout
+    with layout.shared():
+        if whole_model:
+            return _remove_model(session, spec.model)
+        if not isinstance(spec.selector, Exact):
+            raise UsageError(
+                f"which version of {spec.model}?",
+                hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
+            )
+        names = [
+            name
+            for name in refs.versions(spec.model)
+            if name.version == spec.selector.version and spec.variant in (None, name.variant)
+        ]
+        if not names:
+            raise _not_in_store(session, spec)
+        current = refs.current(spec.model)
+        for name in names:
+            if current and (current.variant, current.version) == (name.variant, name.version):
+                raise ConflictError(
+                    f"{name.model} {name.version} is installed",
+                    hint=f"install another version first, or `ystore remove --all {spec.model}`",
+                )
+            if refs.pin(name) is not None:
+                raise ConflictError(f"{name.model} {name.version} is pinned", hint=f"ystore unpin {name}")
+        for name in names:
+            refs.remove_version(name)
+    return RemoveResult(spec.model, [name.version for name in names], uninstalled=False)
+
+
+def _remove_model(session: Session, model: str) -> RemoveResult:
+    refs, layout = session.refs, session.layout
+    names = refs.versions(model)
+    installed = model in refs.installed_models()
+    if not names and not installed:
+        raise _not_in_store(session, Spec(model))
+    unlink_model(layout, model)
+    with refs.moving():
+        if installed:
+            refs.move(model, None, "remove", time_ms=session.now_ms())
+    for name in refs.pins(model):
+        refs.remove_pin(name)
+    for name in names:
+        refs.remove_version(name)
+    for name in refs.partials(model):
+        refs.remove_partial(name)
+    return RemoveResult(model, [name.version for name in names], uninstalled=installed)
+
+
+def _not_in_store(session: Session, spec: Spec) -> NotFoundError:
+    known = session.refs.versions()
+    versions = sorted({name.version for name in known if name.model == spec.model})
+    return NotFoundError(
+        "such version" if versions else "model",
+        str(spec),
+        where="the store",
+        near=[] if versions else near_names(spec.model, {name.model for name in known}),
+        hint=f"here are {', '.join(versions)}" if versions else "`ystore log MODEL` shows what is here",
+    )
+
+
+@dataclass(frozen=True)
+class PinResult:
+    """A version that is pinned, or no longer; `changed` where it was otherwise before."""
+
+    model: str
+    version: str
+    variant: str
+    pinned: bool
+    changed: bool
+
+
+def pin(session: Session, spec: Spec) -> PinResult:
+    """Keep a version from `update` and `gc`; of a bare model the installed one.  Raises: NotFoundError."""
+    with session.layout.shared():
+        name = _named(session, spec)
+        manifest = session.refs.version(name)
+        if manifest is None:
+            raise _not_in_store(session, spec)
+        changed = session.refs.pin(name) != manifest
+        if changed:
+            session.refs.set_pin(name, manifest)
+    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed)
+
+
+def unpin(session: Session, spec: Spec) -> PinResult:
+    """Let a version go again.  Raises: NotFoundError where it is not pinned."""
+    with session.layout.shared():
+        pins = session.refs.pins(spec.model)
+        if spec.selector is None and len(pins) == 1 and spec.variant in (None, pins[0].variant):
+            name = pins[0]
+        else:
+            name = _named(session, spec)
+        if not session.refs.remove_pin(name):
+            raise NotFoundError(
+                "pin", str(name), hint=f"pinned are {', '.join(map(str, pins))}" if pins else "none is pinned"
+            )
+    return PinResult(name.model, name.version, name.variant, pinned=False, changed=True)
+
+
+def _named(session: Session, spec: Spec) -> VersionName:
+    if isinstance(spec.selector, Exact):
+        target = local_target(session, spec)
+        if target is None:
+            raise _not_in_store(session, spec)
+        return target.name
+    if spec.selector is not None:
+        raise SpecError(str(spec), "a pin holds an exact version")
+    current = session.refs.current(spec.model)
+    if current is None:
+        raise not_installed(session, spec.model)
+    return VersionName(spec.model, current.variant, current.version)

@@ -1,0 +1,162 @@
+"""Versions of the plain schema: one file at a `download_url`, with a `checksum` and no manifest.
+
+The file is downloaded with resume, hashed as a whole, chunked on arrival, and gets a manifest of
+its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from yarnstore.backends import Backend, RetryPolicy, connect_file
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_dirname, parse_file_path
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IntegrityError,
+    LockTimeoutError,
+    StorageError,
+    TransientError,
+)
+from yarnstore.ops.download import Brought
+from yarnstore.ops.ingest import SourceFile, ingest
+from yarnstore.ops.progress import Meter
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.resolve import Build
+from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import ChunkStore, file_sha256
+from yarnstore.store.packs import PackWriter
+from yarnstore.store.refs import VersionName
+
+# A file with a wrong hash is downloaded again at most twice (ollama#8105 never stopped).
+_DOWNLOADS = 3
+_POLL_S = 0.05
+
+
+def fetch_plain(
+    session: Session, source: RegistrySource, build: Build, name: VersionName
+) -> tuple[Manifest, Brought]:
+    """Download, hash and chunk the one file of a version, and set the version's ref.
+
+    Raises: BackendError, IntegrityError with both hashes, DiskFullError.
+    """
+    layout = session.layout
+    entry = build.entry
+    if entry.download_url is None or entry.checksum is None:
+        raise FormatError(
+            f"{name.model} {name.version} in {source.name}",
+            "has neither a manifest nor a download_url with a checksum",
+            hint="the publisher must mend the registry",
+        )
+    expected = Sha256.parse(entry.checksum)
+    backend, key = _reader(session, source, entry.download_url)
+    fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
+    partial = layout.tmp / f"{Sha256.of(f'{expected} {entry.download_url}'.encode()).hex}.download"
+    with _claim(session, partial) as part:
+        meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
+        _download(backend, key, part, expected, entry.size_bytes, meter)
+        item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
+        with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+            files = ingest(
+                [item], chunks.table, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
+            )
+        if files[0].sha256 != expected:
+            raise IntegrityError(item.path, expected=str(expected), got=str(files[0].sha256))
+        manifest = Manifest.make(name.model, name.version, name.variant, files)
+        layout.write_manifest(manifest)
+        session.refs.set_version(name, manifest.digest)
+        part.remove()
+    return manifest, Brought(meter.done, writer.chunks)
+
+
+def _reader(session: Session, source: RegistrySource, url: str) -> tuple[Backend, str]:
+    """The backend and the key for a `download_url`, which may be relative to the registry."""
+    scheme = urlsplit(url).scheme.lower()
+    if not scheme:
+        return session.backend(source), url
+    if scheme == "file" and urlsplit(source.url).scheme.lower() in ("http", "https"):
+        raise BackendError(source.url, f"names a file of this machine as a download: {url[:120]}")
+    return connect_file(url)
+
+
+def _file_name(url: str, name: VersionName) -> str:
+    """The name that the file has in the version: the last part of the URL, if it can be one."""
+    try:
+        return parse_file_path(unquote(urlsplit(url).path).rpartition("/")[2])
+    except FormatError:
+        return f"{model_dirname(name.model)}.bin"
+
+
+def _claim(session: Session, path: Path) -> fsio.PartialFile:
+    """The partial download, when no other process is writing it."""
+    deadline = time.monotonic() + session.layout.lock_timeout_s
+    while True:
+        part = fsio.PartialFile(path)
+        if part.locked and fsread.stat_or_none(path) is not None:
+            return part
+        part.__exit__()
+        if time.monotonic() > deadline:
+            raise LockTimeoutError(str(path), session.layout.lock_timeout_s, [])
+        time.sleep(_POLL_S)
+
+
+def _download(
+    backend: Backend, key: str, part: fsio.PartialFile, expected: Sha256, size: int | None, meter: Meter
+) -> None:
+    """Fill the partial file until its SHA-256 is the expected one."""
+    got = None
+    for _ in range(_DOWNLOADS):
+        _fill(backend, key, part, size, meter)
+        got = file_sha256(part.path)
+        if got == expected:
+            return
+        part.truncate()
+    raise IntegrityError(
+        key.rpartition("/")[2],
+        expected=str(expected),
+        got=str(got),
+        source=f"{key if '://' in key else backend.url} ({_DOWNLOADS} times)",
+        hint="nothing was installed; the publisher must mend the registry",
+    )
+
+
+def _fill(backend: Backend, key: str, part: fsio.PartialFile, size: int | None, meter: Meter) -> None:
+    policy = RetryPolicy()
+    failures = 0
+    while size is None or part.size_bytes < size:
+        before = part.size_bytes
+        try:
+            with backend.open(key, start=before) as body:
+                if body.start == 0 and before:
+                    part.truncate()
+                if size is not None and body.total is not None and body.total != size:
+                    raise IntegrityError(
+                        key, expected=f"{size} bytes", got=f"{body.total} bytes", source=backend.url
+                    )
+                for block in body:
+                    _write(part, block, size, key)
+                    meter.add(len(block))
+        except TransientError as error:
+            failures = 1 if part.size_bytes > before else failures + 1
+            if failures >= policy.attempts:
+                raise
+            time.sleep(policy.delay_s(failures, error.retry_after_s, random.random))
+        else:
+            return
+
+
+def _write(part: fsio.PartialFile, block: bytes, size: int | None, key: str) -> None:
+    if size is not None and part.size_bytes + len(block) > size:
+        raise IntegrityError(key, why=f"is larger than the {size} bytes that the registry says")
+    if size is None:
+        fsread.require_space(part.path.parent, len(block))
+    try:
+        part.write(block)
+    except StorageError:
+        part.truncate()  # gives the space back
+        raise

@@ -1,0 +1,55 @@
+"""What a long operation tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Phase: TypeAlias = Literal["read", "download", "write", "check", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step.  `phase` is `note` for a sentence in `text`; otherwise `bytes_done` of
+    `bytes_total` have been read, downloaded, written or checked for `subject`."""
+
+    phase: Phase
+    subject: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    text: str = ""
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+def ignore(_: Progress) -> None:
+    """For callers that want none."""
+
+
+class Meter:
+    """Counts bytes towards a total and tells each step."""
+
+    def __init__(self, on_progress: OnProgress, phase: Phase, subject: str, total: int) -> None:
+        self._tell = on_progress
+        self._phase: Phase = phase
+        self._subject = subject
+        self._total = total
+        self.done = 0
+        if total:
+            self.add(0)
+
+    def add(self, count: int) -> None:
+        self.done += count
+        self._tell(Progress(self._phase, self._subject, self.done, self._total))
+
+
+def format_size(count: int) -> str:
+    """Bytes as people read them, in powers of 1000: `12.4 MB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

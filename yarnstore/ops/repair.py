@@ -1,0 +1,288 @@
+"""`fsck --repair`: mend what can be mended, and lose nothing on the way.
+
+What is bad is moved to `trash/`, never deleted (borg#3444).  What is sound is kept: the good chunks
+of a bad pack go into a new one.  What is lost comes from elsewhere in the store, else from the
+registry that published it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from yarnstore.core.codec import make_entry
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import find_ids, parse_index
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_from_dirname
+from yarnstore.core.reflog import Installed, Move, format_move, format_ref, parse_move
+from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
+from yarnstore.ops.fsck import Findings, FsckResult, check, iter_sound, result_of
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import VersionEntry
+from yarnstore.registry.resolve import iter_builds
+from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.files import has_file, link_model, materialise, replace_view
+from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.packs import PackWriter, rebuild_index
+from yarnstore.store.registries import remove_cached
+
+
+def repair(session: Session) -> FsckResult:
+    """Check, mend, and check again; `remaining` of the result is what could not be mended.
+
+    Raises: LockTimeoutError, StorageError.
+    """
+    started = time.perf_counter()
+    if not session.layout.root.exists():
+        return result_of(Findings(), quick=False, seconds=0.0)
+    with session.layout.exclusive(damaged=True):
+        found = check(session, quick=False)
+        if not found.problems:
+            return result_of(found, quick=False, seconds=time.perf_counter() - started)
+        mender = _Mender(session, found)
+        mender.run()
+        remaining = check(session, quick=False)
+    result = result_of(found, quick=False, seconds=time.perf_counter() - started)
+    return replace(result, repaired=mender.done, remaining=remaining.problems)
+
+
+class _Mender:
+    def __init__(self, session: Session, found: Findings) -> None:
+        self._session = session
+        self._layout = session.layout
+        self._found = found
+        self.done: list[str] = []
+
+    def run(self) -> None:
+        """What the rest depends on comes first."""
+        layout, found = self._layout, self._found
+        if found.bad_format:
+            fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
+            self.done.append("format: written anew")
+        for path in found.bad_uses:
+            size = path.stat().st_size
+            fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
+            self.done.append(f"{path.relative_to(layout.root)}: count kept, marks written anew")
+        for name in found.bad_registries:
+            self._mend_registry(name)
+        for model in found.bad_logs:
+            self._mend_log(model)
+        for digest in found.bad_manifests:
+            self._mend_manifest(digest)
+        for path in found.bad_refs:
+            self._mend_ref(path)
+        for pack in found.bad_packs:
+            self._mend_pack(pack)
+        for pack in found.bad_indexes:
+            if pack not in found.bad_packs:
+                self._mend_index(pack)
+        self._mend_chunks()
+        for digest in found.bad_files:
+            self._aside(layout.file(digest))
+        self._mend_views()
+        for model in found.bad_links:
+            current = self._session.refs.installed(model)
+            if current is not None:
+                link_model(layout, model, current)
+                self.done.append(f"models/{model}: leads to what is installed")
+
+    def _aside(self, path: Path) -> None:
+        fsio.to_trash(path, self._layout.trash, quarantine=True)
+
+    def _mend_registry(self, name: str) -> None:
+        remove_cached(self._layout, name)
+        with contextlib.suppress(NotFoundError):
+            try:
+                self._session.refresh(self._session.source(name))
+            except (BackendError, FormatError) as error:
+                self._session.note(f"{name}: {error.message}")
+                return
+        self.done.append(f"registries/{name}: fetched again")
+
+    def _mend_log(self, model: str) -> None:
+        """Keep every line that can be read; where one is lost, its neighbours say what it did."""
+        path = self._session.refs.log_path(model)
+        lines = fsread.read_bytes(path, REFLOG_LIMIT_BYTES).split(b"\n")[:-1]
+        moves: list[Move] = []
+        lost = False
+        for line in lines:
+            try:
+                move = parse_move(line)
+            except FormatError:
+                lost = True
+                continue
+            if lost and moves and moves[-1].new != move.old:
+                moves.append(Move(moves[-1].time_ms, "repair", moves[-1].new, move.old))
+            lost = False
+            moves.append(move)
+        current = None
+        with contextlib.suppress(FormatError):
+            current = self._session.refs.installed(model)
+        manifest = self._found.manifests.get(current) if lost and current is not None else None
+        if manifest is not None:
+            new = Installed(manifest.digest, manifest.variant, manifest.version)
+            old = moves[-1].new if moves else None
+            if old != new:
+                moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
+        self._aside(path)
+        fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
+        self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} moves kept")
+
+    def _mend_manifest(self, digest: Sha256) -> None:
+        path = self._layout.manifest(digest)
+        for source, _ in self._offers(digest):
+            with contextlib.suppress(BackendError, IntegrityError):
+                manifest = read_remote_manifest(self._session, source, digest)
+                self._aside(path)
+                self._layout.write_manifest(manifest)
+                self._found.manifests[digest] = manifest
+                self._found.missing_chunks |= self._absent(manifest)
+                self._found.users[digest].add(manifest.label)
+                self.done.append(f"manifests/{path.name}: fetched from {source.name}")
+                return
+        if not self._found.users.get(digest):
+            self._aside(path)
+            self.done.append(f"manifests/{path.name}: belonged to no version; moved to trash/")
+
+    def _absent(self, manifest: Manifest) -> set[bytes]:
+        ids, _ = manifest_chunks([manifest])
+        with ChunkStore(self._layout) as chunks:
+            return {bytes(chunk).ljust(32, b"\0") for chunk in chunks.missing(ids)}
+
+    def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
+        """The registry entries whose manifest is `digest`, from every registry that can be read."""
+        found = []
+        for source in self._session.sources:
+            with contextlib.suppress(BackendError, FormatError):
+                doc = self._session.doc(source)
+                for model in doc.models.values():
+                    for build in iter_builds(model):
+                        entry = build.entry
+                        if entry.manifest and Sha256.parse(entry.manifest) == digest:
+                            found.append((source, entry))
+        return found
+
+    def _mend_ref(self, path: Path) -> None:
+        kind, *parts = path.relative_to(self._layout.refs).parts
+        digest = None
+        with contextlib.suppress(YarnstoreError):
+            if kind == "installed":
+                moves = self._session.refs.read_log(model_from_dirname(parts[0]))[0]
+                digest = moves[-1].new.manifest if moves and moves[-1].new else None
+            elif len(parts) == 3:
+                digest = self._manifest_of(model_from_dirname(parts[0]), parts[1], parts[2])
+        if digest is None and kind == "partial":
+            self._aside(path)
+            self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
+        elif digest is not None:
+            manifest = self._found.manifests.get(digest)
+            if manifest is None:
+                self._mend_manifest(digest)
+                manifest = self._found.manifests.get(digest)
+            if manifest is not None:
+                self._aside(path)
+                fsio.write_atomic(path, format_ref(digest), tmp_dir=self._layout.tmp)
+                self._found.users[digest].add(manifest.label)
+                self._found.missing_chunks |= self._absent(manifest)
+                self.done.append(f"{path.relative_to(self._layout.root)}: names {manifest.label} again")
+
+    def _manifest_of(self, model: str, variant: str, version: str) -> Sha256 | None:
+        """The manifest of a version by its names: one that is here, else what a registry says."""
+        for digest, manifest in self._found.manifests.items():
+            if (manifest.model, manifest.variant, manifest.version) == (model, variant, version):
+                return digest
+        for source in self._session.sources:
+            with contextlib.suppress(BackendError, FormatError):
+                entry = self._session.doc(source).models.get(model)
+                for build in iter_builds(entry) if entry else ():
+                    if (build.variant, build.version) == (variant, version) and build.entry.manifest:
+                        return Sha256.parse(build.entry.manifest)
+        return None
+
+    # --- packs and chunks ----------------------------------------------------------------------
+
+    def _mend_pack(self, pack: PackId) -> None:
+        """Put the sound chunks into a new pack and the bad one aside."""
+        folder = self._layout.pack_folder
+        path = folder.pack(pack)
+        kept = 0
+        if path.exists():
+            index = None
+            with contextlib.suppress(YarnstoreError):
+                index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
+            with PackWriter(folder) as writer:
+                for entry in iter_sound(path, index):
+                    writer.add(entry)
+            kept = writer.chunks
+        self._aside(folder.index(pack))
+        self._aside(path)
+        self.done.append(f"packs/{path.name}: {kept} sound chunks kept, the pack moved to trash/")
+
+    def _mend_index(self, pack: PackId) -> None:
+        folder = self._layout.pack_folder
+        self._aside(folder.index(pack))
+        rebuild_index(folder, pack)
+        self.done.append(f"packs/{pack.hex}.idx: made anew from its pack")
+
+    def _mend_chunks(self) -> None:
+        """Bring back the chunks that versions lack: from materialised files, else from a registry."""
+        if not self._found.missing_chunks:
+            return
+        with ChunkStore(self._layout) as chunks, PackWriter(self._layout.pack_folder) as writer:
+            for chunk_id in sorted(self._found.missing_chunks):
+                row = int(chunks.table.find(np.array([chunk_id], "S32"))[0])
+                if row >= 0:
+                    continue
+                with contextlib.suppress(IntegrityError):
+                    writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
+        if writer.chunks:
+            self.done.append(f"{writer.chunks} chunks: taken from materialised files")
+        for digest, manifest in self._found.manifests.items():
+            if self._found.users.get(digest) and self._lacks(manifest):
+                self._fetch_chunks(digest, manifest)
+
+    def _lacks(self, manifest: Manifest) -> bool:
+        ids, _ = manifest_chunks([manifest])
+        with ChunkStore(self._layout) as chunks:
+            return bool((find_ids(chunks.table.ids, ids) < 0).any())
+
+    def _fetch_chunks(self, digest: Sha256, manifest: Manifest) -> None:
+        for source, entry in self._offers(digest):
+            packs = [PackId.parse(pack) for pack in entry.packs]
+            try:
+                brought = bring_chunks(self._session, source, manifest, packs)
+            except (BackendError, IntegrityError) as error:
+                self._session.note(error.message)
+                continue
+            self.done.append(f"{manifest.label}: {brought.chunks} chunks fetched from {source.name}")
+            return
+
+    # --- files and views -----------------------------------------------------------------------
+
+    def _mend_views(self) -> None:
+        """Make bad files anew, and every view that linked them or was broken."""
+        bad = set(self._found.bad_files)
+        for digest, manifest in self._found.manifests.items():
+            view = self._layout.view(digest)
+            broken = any(digest == other.digest for other in self._found.bad_views)
+            touched = view.is_dir() and any(file.sha256 in bad for file in manifest.files)
+            if not (broken or touched):
+                continue
+            try:
+                with ChunkStore(self._layout) as chunks:
+                    for file in manifest.files:
+                        if not has_file(self._layout, file):
+                            materialise(self._layout, chunks, file, lambda _: None)
+                replace_view(self._layout, manifest)
+            except IntegrityError as error:
+                self._session.note(f"{manifest.label}: {error.message}")
+                continue
+            self.done.append(f"views/{digest.hex}: made anew")

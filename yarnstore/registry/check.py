@@ -1,0 +1,142 @@
+"""The rules of a registry that types alone do not say.
+
+Owns names, digests, file paths, and keys that must agree with the fields beside them.
+Leaves the types to `entries`, and what is odd but readable to `lint`.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.names import (
+    DEFAULT_VARIANT,
+    check_file_paths,
+    parse_model_id,
+    parse_variant,
+    parse_version,
+)
+from yarnstore.errors import FormatError, InvalidNameError
+from yarnstore.registry.entries import FileEntry, ModelEntry, VersionEntry
+
+# Where in the document: a field and a key in turn, as in (".models", "phi", ".versions", "1.0.0").
+Where: TypeAlias = tuple[str, ...]
+
+_Value = TypeVar("_Value")
+
+
+class FaultError(ValueError):
+    """A value that breaks a rule: its JSON path below the root, and why.  Never leaves the package."""
+
+    def __init__(self, where: Where, field: str, why: str) -> None:
+        self.path = format_where(where) + field
+        self.why = why
+        super().__init__(f"{self.path}: {why}")
+
+
+def format_key(key: str) -> str:
+    """`["phi-3-mini"]`, shortened and with control characters escaped."""
+    return f"[{json.dumps(key if len(key) <= 80 else key[:77] + '...')}]"
+
+
+def format_where(where: Where) -> str:
+    """`.models["phi"].versions["1.0.0"]`, for the end of a JSON path."""
+    return "".join(format_key(step) if index % 2 else step for index, step in enumerate(where))
+
+
+def check_models(models: dict[str, ModelEntry]) -> None:
+    """Check all models of a registry.  Raises: FaultError."""
+    _refuse_twins((), ".models", models)
+    checker = _Checker()
+    for model, entry in models.items():
+        checker.check_model((".models", model), model, entry)
+
+
+def check_model(model: str, entry: ModelEntry) -> None:
+    """Check one model by itself.  Raises: FaultError."""
+    _Checker().check_model((), model, entry)
+
+
+def _check(where: Where, field: str, parse: Callable[[_Value], object], value: _Value) -> None:
+    try:
+        parse(value)
+    except (FormatError, InvalidNameError) as error:
+        raise FaultError(where, field, str(error.fields["why"])) from None
+
+
+def _refuse_twins(where: Where, field: str, names: Iterable[str]) -> None:
+    """Refuse two names that differ only in case: they are one file to some file systems."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(name.lower(), name)
+        if first != name:
+            raise FaultError((*where, field, name), "", f"differs only in case from {first[:80]!r}")
+
+
+class _Checker:
+    """Remembers what it has found good: versions, variants and paths recur from model to model."""
+
+    def __init__(self) -> None:
+        self._versions: set[str] = set()
+        self._variants: set[str] = set()
+        self._paths: set[tuple[str, ...]] = set()
+
+    def check_model(self, where: Where, model: str, entry: ModelEntry) -> None:
+        _check(where, "", parse_model_id, model)
+        if entry.model_id not in ("", model):
+            raise FaultError(where, ".model_id", f"is {entry.model_id[:80]!r}, but the key is {model!r}")
+        if len({version.lower() for version in entry.versions}) < len(entry.versions):
+            _refuse_twins(where, ".versions", entry.versions)
+        for version, build in entry.versions.items():
+            here = (*where, ".versions", version)
+            if version not in self._versions:
+                _check(here, "", parse_version, version)
+                self._versions.add(version)
+            self._check_build(here, model, version, build)
+            if build.variants:
+                self._check_variants(here, model, version, build)
+
+    def _check_variants(self, where: Where, model: str, version: str, entry: VersionEntry) -> None:
+        first = entry.variant or DEFAULT_VARIANT
+        if first in entry.variants:
+            raise FaultError((*where, ".variants", first), "", "is also the variant of the version itself")
+        _refuse_twins(where, ".variants", [first, *entry.variants])
+        for name, build in entry.variants.items():
+            here = (*where, ".variants", name)
+            _check(here, "", parse_variant, name)
+            if build.variant not in (None, name):
+                raise FaultError(here, ".variant", f"is not the key, {name!r}")
+            if build.variants:
+                raise FaultError(here, ".variants", "is inside a variant")
+            self._check_build(here, model, version, build)
+
+    def _check_build(self, where: Where, model: str, version: str, entry: VersionEntry) -> None:
+        if entry.model_id is not None and entry.model_id != model:
+            raise FaultError(where, ".model_id", f"is {entry.model_id[:80]!r}, in the entry of {model!r}")
+        if entry.version is not None and entry.version != version:
+            raise FaultError(where, ".version", f"is {entry.version[:80]!r}, in the entry of {version!r}")
+        if entry.variant is not None and entry.variant not in self._variants:
+            _check(where, ".variant", parse_variant, entry.variant)
+            self._variants.add(entry.variant)
+        if entry.checksum is not None:
+            _check(where, ".checksum", Sha256.parse, entry.checksum)
+        if entry.manifest is not None:
+            _check(where, ".manifest", Sha256.parse, entry.manifest)
+        for index, pack in enumerate(entry.packs):
+            _check(where, f".packs[{index}]", PackId.parse, pack)
+        for index, delta in enumerate(entry.deltas):
+            _check(where, f".deltas[{index}].base", parse_version, delta.base)
+            _check(where, f".deltas[{index}].base_manifest", Sha256.parse, delta.base_manifest)
+            _check(where, f".deltas[{index}].pack", PackId.parse, delta.pack)
+        if entry.files:
+            self._check_files(where, entry.files)
+
+    def _check_files(self, where: Where, files: tuple[FileEntry, ...]) -> None:
+        paths = tuple(file.path for file in files)
+        if paths not in self._paths:
+            _check(where, ".files", check_file_paths, paths)
+            self._paths.add(paths)
+        for index, file in enumerate(files):
+            _check(where, f".files[{index}].sha256", Sha256.parse, file.sha256)

@@ -1,0 +1,224 @@
+"""Changing a registry: a version goes into the raw document, and all else stays as it was.
+
+Owns what `publish` writes into `registry.json`.  Works on the decoded JSON and not on `schema`'s
+entries, so that keys nobody here knows survive, in their order.  Leaves files and the clock to its
+callers.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
+from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant, parse_version
+from yarnstore.errors import ConflictError, FormatError
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.resolve import latest_version
+from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.versions import is_prerelease, precedence
+
+RawDoc: TypeAlias = dict[str, Any]
+
+REGISTRY_VERSION: Final = "1.0.0"
+_WHAT: Final = "registry.json"
+# Two builds with the same of these, where both have it, are the same content.
+_CONTENT: Final = ("manifest", "checksum")
+# Says when a build was first published, so publishing it again does not touch it.
+_KEPT: Final = "release_date"
+
+
+def new_registry(now: str) -> RawDoc:
+    """An empty registry; `now` is an RFC 3339 time."""
+    return {"registry_version": REGISTRY_VERSION, "last_updated": now, "models": {}}
+
+
+def decode_registry(data: bytes) -> RawDoc:
+    """The raw document, for editing.  Only its outermost shape is checked.
+
+    A key that occurs twice is refused here: a rewrite would drop one of the two unseen.
+
+    Raises: FormatError.
+    """
+    if len(data) > REGISTRY_LIMIT_BYTES:
+        raise FormatError(_WHAT, f"is larger than {REGISTRY_LIMIT_BYTES} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+        raw = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except RecursionError:
+        raise FormatError(_WHAT, "is nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(_WHAT, f"is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise FormatError(f"{_WHAT}: $:", "expected object")
+    _models(raw)
+    return raw
+
+
+def encode_registry(raw: Mapping[str, Any]) -> bytes:
+    """Two-space JSON in UTF-8, keys in their order, a newline at the end.
+
+    Raises: FormatError if the document holds what JSON cannot.
+    """
+    try:
+        return msgspec.json.format(msgspec.json.encode(raw), indent=2) + b"\n"
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise FormatError(_WHAT, f"cannot be written: {error}") from None
+
+
+def add_version(
+    raw: RawDoc,
+    *,
+    model: str,
+    version: str,
+    entry: Mapping[str, Any],
+    now: str,
+    variant: str | None = None,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] | None = None,
+    category: str | None = None,
+) -> bool:
+    """Put a build into `raw`, and say whether anything changed.
+
+    `entry` has the build's own keys; `model_id`, `version` and `variant` are filled in.  A build with
+    the same content that is there already takes over keys that differ, except its `release_date`; if
+    none does, nothing is touched.  The model's texts are set where given, and get defaults in a new
+    model.  On an error `raw` is as it was.
+
+    Raises: ConflictError if the build is there with another content, or the id in another case;
+    InvalidNameError; FormatError if the entry does not follow the schema.
+    """
+    parse_model_id(model)
+    parse_version(version)
+    own: RawDoc = msgspec.to_builtins(dict(entry))
+    variant = parse_variant(variant or str(own.pop("variant", None) or DEFAULT_VARIANT))
+    if "variants" in own:
+        raise FormatError(f"{_WHAT}: the entry of {model} {version}:", "holds variants; add them one by one")
+    models = _models(raw)
+    _refuse_other_case(models, model)
+    old = models.get(model)
+    if old is not None:
+        check_raw_model(old, model)  # so that the shapes below are what they should be
+    new = dict(old or _new_model(model))
+    given = {"name": name, "description": description, "category": category}
+    new.update((key, value) for key, value in given.items() if value is not None)
+    if tags is not None:
+        new["tags"] = list(tags)
+    versions = new["versions"]
+    new["versions"] = {**versions, version: _with_build(versions.get(version), model, version, variant, own)}
+    checked = check_raw_model(new, model)
+    if version not in versions:
+        new["current_version"] = _current(checked, version)
+    if new == old:
+        return False
+    models[model] = new
+    raw["last_updated"] = now
+    return True
+
+
+def _new_model(model: str) -> RawDoc:
+    return {
+        "model_id": model,
+        "name": model,
+        "description": "",
+        "current_version": None,
+        "tags": [],
+        "category": "",
+        "versions": {},
+    }
+
+
+def _with_build(old: RawDoc | None, model: str, version: str, variant: str, own: RawDoc) -> RawDoc:
+    """The version's entry with the build in it; `old` itself is left alone."""
+    build = {"model_id": model, "version": version, **own}
+    first = variant if old is None else str(old.get("variant") or DEFAULT_VARIANT)
+    if variant != DEFAULT_VARIANT or variant != first:
+        build["variant"] = variant
+    if old is None:
+        return build
+    what = f"{model} {version} ({variant})"
+    if variant == first:
+        return _updated(old, build, what)
+    variants = old.get("variants", {})
+    there = variants.get(variant)
+    return {**old, "variants": {**variants, variant: _updated(there, build, what) if there else build}}
+
+
+def _updated(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> RawDoc:
+    pairs = [(key, old[key], new[key]) for key in _CONTENT if old.get(key) and new.get(key)]
+    for key, before, after in pairs:
+        if Sha256.parse(str(before)) != Sha256.parse(str(after)):
+            raise ConflictError(
+                f"{what} is published already, with another content: its {key} is {before}, not {after}",
+                hint="a published version never changes; publish this as a new version",
+                build=what,
+                key=key,
+                published=before,
+                offered=after,
+            )
+    if not pairs:
+        raise ConflictError(
+            f"{what} is published already, and has no checksum or manifest to compare with",
+            hint="publish this as a new version",
+            build=what,
+        )
+    return {**old, **{key: value for key, value in new.items() if key != _KEPT or key not in old}}
+
+
+def _current(model: ModelEntry, version: str) -> str:
+    """What `current_version` is once `version` has come in."""
+    current = model.current_version
+    if current not in model.versions:
+        return latest_version(msgspec.structs.replace(model, current_version=None)) or version
+    if is_prerelease(version) or model.versions[version].yanked:
+        return current
+    return max(current, version, key=precedence)
+
+
+def _models(raw: Mapping[str, Any]) -> dict[str, Any]:
+    models = raw.get("models")
+    if not isinstance(models, dict):
+        raise FormatError(f"{_WHAT}: $.models:", "expected object")
+    return models
+
+
+def _refuse_other_case(models: Mapping[str, Any], model: str) -> None:
+    if model in models:
+        return
+    lower = model.lower()
+    for other in models:
+        if other.lower() == lower:
+            raise ConflictError(
+                f'model id "{model}" differs only in case from "{other}", which is there already',
+                hint=f"publish it as {other}, or under another name",
+                model=model,
+                existing=other,
+            )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> RawDoc:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in unique if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:80]!r} occurs twice in one object")
+    return unique
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number

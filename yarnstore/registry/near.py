@@ -1,0 +1,43 @@
+"""Names close to one that is not there, for `Did you mean …?`.
+
+Owns the search, which stays under 0.2 s among 100 000 names: trigrams first, `difflib` on what is left.
+Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections.abc import Collection
+from typing import Final
+
+NEAR_LIMIT: Final = 3
+# difflib costs some 10 µs a name; more than this many are first thinned out by shared trigrams.
+_FEW: Final = 500
+# Each trigram is one pass over all names, 4 ms for 100 000 of them.
+_TRIGRAM_LIMIT: Final = 12
+# A name twice as long as another has a ratio of at most 0.67; no typo is that.
+_LENGTH_FACTOR: Final = 2
+
+
+def near_names(name: str, names: Collection[str]) -> list[str]:
+    """Up to three of `names` that look like `name`, the closest first.  Case does not count."""
+    wanted = name.lower()[:256]
+    if not wanted:
+        return []
+    low, high = len(wanted) // _LENGTH_FACTOR, len(wanted) * _LENGTH_FACTOR
+    spelled = {each.lower(): each for each in names if low <= len(each) <= high}
+    pool = list(spelled) if len(spelled) <= _FEW else _sharing_trigrams(wanted, list(spelled))
+    return [spelled[each] for each in difflib.get_close_matches(wanted, pool, n=NEAR_LIMIT)]
+
+
+def _sharing_trigrams(wanted: str, names: list[str]) -> list[str]:
+    grams = sorted({wanted[start : start + 3] for start in range(max(1, len(wanted) - 2))})
+    step = -(-len(grams) // _TRIGRAM_LIMIT)
+    hits = [[gram in name for name in names] for gram in grams[::step]]
+    scores = map(sum, zip(*hits, strict=True))
+    length = len(wanted)
+    ranked = (
+        (score, -abs(len(name) - length), name) for score, name in zip(scores, names, strict=True) if score
+    )
+    return [name for _, _, name in heapq.nlargest(_FEW, ranked)]

@@ -1,0 +1,245 @@
+"""Version ranges, as npm reads them.
+
+Owns the grammar and the meaning of `^1.2`, `~1.2.3`, `1.x`, `>=1 <2`, `1.2 - 2.3` and `a || b`, which
+is node-semver's (github.com/npm/node-semver, "Ranges"), with ',' as a second word for AND.
+Leaves exact versions and their order to `versions`, and where a range is used to `spec` and `resolve`.
+Read by hand in one pass: no regular expression that could backtrack.  Pure.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn, Self
+
+from yarnstore.errors import SpecError
+from yarnstore.registry.versions import Identifier, Precedence, precedence, prerelease_key
+
+# No range that somebody means is longer, and it bounds the work of reading and of every match.
+RANGE_LIMIT_CHARS: Final = 256
+
+_OPERATOR = re.compile(r"~>|[<>]=?|[~^=]|")
+_IDENTIFIER = re.compile(r"[0-9A-Za-z-]+")
+_LOWEST: Final[tuple[Identifier, ...]] = ((0, 0, ""),)  # the prerelease "0"; nothing sorts below it
+_COMPARE: Final[dict[str, Callable[[Precedence, Precedence], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+
+class Comparator(NamedTuple):
+    """`op` against one bound.  A `floor` is a lower bound filled up with zeros, as in `1.x`:
+    with prereleases included, those of the bound itself are in."""
+
+    op: str
+    bound: Precedence
+    floor: bool = False
+
+    def holds(self, version: Precedence, *, include_prereleases: bool) -> bool:
+        bound = self.bound
+        if self.floor and include_prereleases:
+            bound = _below(*bound.core)
+        return _COMPARE[self.op](version, bound)
+
+
+class _Partial(NamedTuple):
+    """A version of which the last numbers may be missing or `x`."""
+
+    numbers: tuple[int, ...]  # none to three
+    prerelease: tuple[Identifier, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return len(self.numbers) == 3
+
+    def lowest(self) -> Precedence:
+        major, minor, patch = (*self.numbers, 0, 0, 0)[:3]
+        return Precedence(major, minor, patch, not self.prerelease, self.prerelease)
+
+    def after(self, index: int) -> Precedence:
+        """Just below the first version in which number `index` is one higher."""
+        bumped = (*self.numbers[:index], self.numbers[index] + 1, 0, 0)
+        return _below(*bumped[:3])
+
+
+def _below(major: int, minor: int, patch: int) -> Precedence:
+    return Precedence(major, minor, patch, released=False, prerelease=_LOWEST)
+
+
+_NOTHING: Final = Comparator("<", _below(0, 0, 0))
+
+
+class _FaultError(ValueError):
+    """Why a range cannot be read; becomes a SpecError in `Range.parse`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Sets of comparators: a version is in the range if all of one set hold.  Made by `parse()`."""
+
+    text: str
+    sets: tuple[tuple[Comparator, ...], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a range.  The empty one is `*`.
+
+        Raises: SpecError.
+        """
+        try:
+            if len(text) > RANGE_LIMIT_CHARS:
+                _refuse(f"a range has at most {RANGE_LIMIT_CHARS} characters")
+            plain = text.replace("\t", " ")
+            if not (plain.isascii() and plain.isprintable()):
+                _refuse("a range holds only printable ASCII characters")
+            sets = tuple(tuple(_parse_set(part)) for part in plain.split("||"))
+        except _FaultError as fault:
+            error = SpecError(text, str(fault))
+            error.hint = "a range is for example ^1.1, ~1.1.2, >=1.0.0 <2.0.0, 1.x or 1.0 || 2.0"
+            raise error from None
+        return cls(" ".join(plain.split()) or "*", sets)
+
+    def matches(self, version: str, *, include_prereleases: bool = False) -> bool:
+        """Whether an exact version is in the range.
+
+        A prerelease is in only where a comparator of the same set names a prerelease of the same
+        MAJOR.MINOR.PATCH, or with `include_prereleases`.
+
+        Raises: InvalidNameError.
+        """
+        key = precedence(version)
+        return any(_set_holds(each, key, include_prereleases=include_prereleases) for each in self.sets)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _set_holds(each: tuple[Comparator, ...], version: Precedence, *, include_prereleases: bool) -> bool:
+    for comparator in each:
+        if not comparator.holds(version, include_prereleases=include_prereleases):
+            return False
+    if version.released or include_prereleases:
+        return True
+    return any(not bound.released and bound.core == version.core for _, bound, _ in each)
+
+
+def _refuse(why: str) -> NoReturn:
+    raise _FaultError(why)
+
+
+def _parse_set(text: str) -> Iterator[Comparator]:
+    parts = text.split(",")
+    for part in parts:
+        words = part.split()
+        if not words and len(parts) > 1:
+            _refuse("there is nothing on one side of a comma")
+        if len(words) == 3 and words[1] == "-":
+            yield from _hyphen(_parse_partial(_bare(words[0])), _parse_partial(_bare(words[2])))
+        else:
+            yield from _parse_words(words)
+
+
+def _parse_words(words: list[str]) -> Iterator[Comparator]:
+    rest = iter(words)
+    for word in rest:
+        if word == "-":
+            _refuse("a hyphen stands between two versions, as in 1.2 - 2.3, with nothing else beside them")
+        match = _OPERATOR.match(word)
+        op = match[0] if match else ""
+        bare = _bare(word[len(op) :]) or (_bare(next(rest, "")) if op else "")
+        if not bare:
+            _refuse(f"there is no version after {word!r}")
+        yield from _comparators("~" if op == "~>" else op, _parse_partial(bare))
+
+
+def _bare(word: str) -> str:
+    return word.lstrip("v=")  # `v1.2` and `==1.2`, as node-semver takes them
+
+
+def _comparators(op: str, version: _Partial) -> Iterator[Comparator]:
+    numbers = version.numbers
+    if not numbers:
+        if op in ("<", ">"):
+            yield _NOTHING
+        return
+    if op in ("^", "~"):
+        yield Comparator(">=", version.lowest(), floor=not version.complete)
+        yield Comparator("<", version.after(_fixed(op, numbers)))
+    elif version.complete:
+        yield Comparator(op or "=", version.lowest())
+    elif op in ("", "="):
+        yield Comparator(">=", version.lowest(), floor=True)
+        yield Comparator("<", version.after(len(numbers) - 1))
+    elif op == ">=":
+        yield Comparator(">=", version.lowest(), floor=True)
+    elif op == ">":  # >1.2 is >=1.3.0
+        yield Comparator(
+            ">=", version.after(len(numbers) - 1)._replace(released=True, prerelease=()), floor=True
+        )
+    elif op == "<=":  # <=1.2 is <1.3.0-0
+        yield Comparator("<", version.after(len(numbers) - 1))
+    else:
+        yield Comparator("<", _below(*version.lowest().core))
+
+
+def _fixed(op: str, numbers: tuple[int, ...]) -> int:
+    """The last number that `^` or `~` keeps: for `^` the left-most that is not zero."""
+    last = len(numbers) - 1
+    if op == "~":
+        return min(last, 1)
+    return next((index for index, number in enumerate(numbers) if number), last)
+
+
+def _hyphen(low: _Partial, high: _Partial) -> Iterator[Comparator]:
+    if low.numbers:
+        yield Comparator(">=", low.lowest(), floor=not low.prerelease)
+    if high.complete:
+        yield Comparator("<=", high.lowest())
+    elif high.numbers:
+        yield Comparator("<", high.after(len(high.numbers) - 1))
+
+
+def _parse_partial(text: str) -> _Partial:
+    core, plus, build = text.partition("+")
+    if plus:
+        _check_identifiers(text, build)
+    core, dash, prerelease = core.partition("-")
+    words = core.split(".")
+    if len(words) > 3:
+        _refuse(f"{text!r} has more than three numbers")
+    numbers = _parse_numbers(text, words)
+    if not dash:
+        return _Partial(numbers)
+    if len(words) < 3:
+        _refuse(f"{text!r} has a prerelease, which needs MAJOR.MINOR.PATCH before it")
+    _check_identifiers(text, prerelease, leading_zeros=False)
+    return _Partial(numbers, prerelease_key(prerelease) if len(numbers) == 3 else ())
+
+
+def _parse_numbers(text: str, words: list[str]) -> tuple[int, ...]:
+    numbers: list[int] = []
+    for index, word in enumerate(words):
+        if word in ("x", "X", "*"):
+            continue
+        if not word.isdigit():
+            missing = not word and len(words) > 1
+            _refuse(f"{text!r} {'has an empty number' if missing else 'is not a version'}")
+        if word[0] == "0" and word != "0":
+            _refuse(f"{text!r} has a number with a leading zero")
+        if len(numbers) < index:
+            _refuse(f"{text!r} has a number after an x")
+        numbers.append(int(word))
+    return tuple(numbers)
+
+
+def _check_identifiers(text: str, dotted: str, *, leading_zeros: bool = True) -> None:
+    for word in dotted.split("."):
+        if not _IDENTIFIER.fullmatch(word):
+            _refuse(f"{text!r} has a prerelease or build part that SemVer does not allow")
+        if not leading_zeros and word.isdigit() and word[0] == "0" and word != "0":
+            _refuse(f"{text!r} has a prerelease number with a leading zero")

@@ -1,0 +1,178 @@
+"""Reading a registry: `registry.json`, and `models/<model>.json` with one model of it.
+
+Owns the way from bytes to checked entries and the JSON path in every error; docs/registry.md governs
+it.  Keys that it does not know are ignored here and survive in `edit`, which works on the raw document.
+Leaves the entries to `entries`, their rules to `check`, what a spec comes to to `resolve`, and to
+`lint` what is odd but readable: a `current_version` that is not there, a range nobody can read.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.core.names import model_dirname
+from yarnstore.errors import FormatError
+from yarnstore.registry.check import FaultError, check_model, check_models, format_key
+from yarnstore.registry.entries import DeltaEntry, FileEntry, ModelEntry, RegistryDoc, VersionEntry
+
+__all__ = [
+    "DeltaEntry",
+    "FileEntry",
+    "ModelEntry",
+    "RegistryDoc",
+    "VersionEntry",
+    "check_raw_model",
+    "parse_model",
+    "parse_registry",
+]
+
+# The newest major format that this reader knows.
+REGISTRY_MAJOR: Final = 1
+
+_Root = TypeVar("_Root", RegistryDoc, ModelEntry)
+
+_REGISTRY = msgspec.json.Decoder(RegistryDoc)
+_MODEL = msgspec.json.Decoder(ModelEntry)
+# What the keyed objects hold, for `_name_keys`.
+_KEYED: Final[dict[str, Any]] = {
+    ".models": ModelEntry,
+    ".versions": VersionEntry,
+    ".variants": VersionEntry,
+    ".aliases": str,
+}
+_PATH_STEP = re.compile(r"\.\w+|\[[^\]]*\]")
+
+
+def parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
+    """Read and check a `registry.json`; `source` is where it came from, for the error.
+
+    Of a key that occurs twice the last one counts, as in most readers of JSON.
+
+    Raises: FormatError, with the JSON path of the bad field.
+    """
+    what = "registry.json"
+    doc = _decode(data, _REGISTRY, what, limit_bytes=REGISTRY_LIMIT_BYTES, source=source)
+    _check_major(doc.registry_version, what, source)
+    try:
+        check_models(doc.models)
+    except FaultError as fault:
+        raise _format_error(what, "$" + fault.path, fault.why, source) from None
+    for model, entry in doc.models.items():
+        if not entry.model_id:
+            doc.models[model] = msgspec.structs.replace(entry, model_id=model)
+    return doc
+
+
+def parse_model(data: bytes, *, model: str = "", source: str = "") -> ModelEntry:
+    """Read and check a `models/<model>.json`, which is to be about `model`, where that is given.
+
+    Raises: FormatError, with the JSON path of the bad field; InvalidNameError for `model`.
+    """
+    what = f"models/{model_dirname(model)}.json" if model else "the model's JSON"
+    entry = _decode(data, _MODEL, what, limit_bytes=REGISTRY_MODEL_LIMIT_BYTES, source=source)
+    return _checked_model(entry, model, what, "$", source)
+
+
+def check_raw_model(raw: object, model: str) -> ModelEntry:
+    """The entry that a decoded, not yet typed `models["…"]` object stands for.
+
+    Raises: FormatError.
+    """
+    what, path = "registry.json", f"$.models{format_key(model)}"
+    try:
+        entry = msgspec.convert(raw, ModelEntry)
+    except msgspec.ValidationError as error:
+        inner, why = _explain(error)
+        raise _format_error(what, path + _name_keys(raw, inner)[1:], why, "") from None
+    return _checked_model(entry, model, what, path, "")
+
+
+def _checked_model(entry: ModelEntry, model: str, what: str, path: str, source: str) -> ModelEntry:
+    model = model or entry.model_id
+    if not model:
+        raise _format_error(what, f"{path}.model_id", "is missing", source)
+    try:
+        check_model(model, entry)
+    except FaultError as fault:
+        raise _format_error(what, path + fault.path, fault.why, source) from None
+    return entry if entry.model_id else msgspec.structs.replace(entry, model_id=model)
+
+
+def _decode(
+    data: bytes, decoder: msgspec.json.Decoder[_Root], what: str, *, limit_bytes: int, source: str
+) -> _Root:
+    if len(data) > limit_bytes:
+        raise FormatError(what, f"is larger than {limit_bytes} bytes", source=source)
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows editors begin UTF-8 with a byte order mark
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        path, why = _explain(error)
+    except RecursionError:
+        raise FormatError(what, "is nested too deeply", source=source) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        page = " (it looks like a web page)" if data.lstrip()[:1] == b"<" else ""
+        raise FormatError(what, f"is not JSON{page}: {error}", source=source) from None
+    raw = _decode_untyped(data)
+    if isinstance(raw, Mapping):
+        _check_major(raw.get("registry_version"), what, source)
+    raise _format_error(what, _name_keys(raw, path), why, source)
+
+
+def _decode_untyped(data: bytes) -> object:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # the typed reader stopped before it came to this other fault
+
+
+def _check_major(version: object, what: str, source: str) -> None:
+    match = re.match(r"[0-9]{1,9}(?![0-9])", version) if isinstance(version, str) else None
+    if match and int(match[0]) > REGISTRY_MAJOR:
+        raise FormatError(
+            what,
+            f"has format {match[0]}; this yarnstore reads up to {REGISTRY_MAJOR}",
+            source=source,
+            hint="a newer yarnstore reads it",
+        )
+
+
+def _format_error(what: str, path: str, why: str, source: str) -> FormatError:
+    return FormatError(f"{what}: {path}:", why, source=source)
+
+
+def _explain(error: msgspec.ValidationError) -> tuple[str, str]:
+    """msgspec's message as (JSON path, reason in our words)."""
+    why, _, path = str(error).partition(" - at ")
+    why = why.replace(" | null", "").replace("`", "")
+    return path.strip("`") or "$", why[:1].lower() + why[1:]
+
+
+def _name_keys(raw: object, path: str) -> str:
+    """`path` with each `[...]`, which is all msgspec says of an object's key, replaced by the key."""
+    named, kind = "$", None
+    value: Any = raw
+    try:
+        for step in _PATH_STEP.findall(path):
+            if step == "[...]":
+                bad = next(key for key in value if not _converts(value[key], kind))
+                named, value = named + format_key(bad), value[bad]
+            else:
+                value = value[int(step[1:-1]) if step[0] == "[" else step[1:]]
+                named, kind = named + step, _KEYED.get(step)
+    except (LookupError, TypeError, ValueError, StopIteration):
+        return path
+    return named
+
+
+def _converts(value: object, kind: object) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""What a person writes to name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
+
+Owns that grammar.  Leaves the grammar of names to `core.names`, of ranges to `ranges`, and what a
+spec comes to in a given registry to `resolve`.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias
+
+from yarnstore.core.limits import NAME_LIMIT_CHARS
+from yarnstore.core.names import parse_model_id, parse_variant, parse_version
+from yarnstore.errors import InvalidNameError, SpecError
+from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
+
+# Three names, their punctuation and a range.
+SPEC_LIMIT_CHARS: Final = 3 * (NAME_LIMIT_CHARS + 1) + RANGE_LIMIT_CHARS
+
+LATEST: Final = "latest"
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """One version by its number."""
+
+    version: str
+
+    def __str__(self) -> str:
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A word that the registry ties to a version: `latest`, `stable`, `beta`, …"""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Selector: TypeAlias = Exact | Range | Alias
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model, perhaps one of its variants, perhaps which version.  No selector means the latest.
+
+    Made by `parse()`; `str()` gives back a text that parses to the same.
+    """
+
+    model: str
+    variant: str | None = None
+    selector: Selector | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a spec.  `1.1.0` and `v1.1.0` are that version; `1.1` is the range 1.1.x, as npm reads it.
+
+        Raises: SpecError.
+        """
+        if not text.strip():
+            raise SpecError(text, "it is empty")
+        if len(text) > SPEC_LIMIT_CHARS:
+            raise SpecError(text, f"it is longer than {SPEC_LIMIT_CHARS} characters")
+        name, at, chosen = text.partition("@")
+        if "@" in chosen:
+            raise SpecError(text, "it has more than one '@'")
+        model, colon, variant = name.partition(":")
+        if ":" in variant:
+            raise SpecError(text, "it has more than one ':'")
+        if not model:
+            raise SpecError(text, f"there is no model before {text[0]!r}")
+        try:
+            return cls(
+                parse_model_id(model),
+                parse_variant(variant) if colon else None,
+                parse_selector(chosen) if at else None,
+            )
+        except InvalidNameError as error:
+            raise SpecError(text, error.message) from None
+        except SpecError as error:
+            raise SpecError(text, str(error.fields["why"])) from None
+
+    def __str__(self) -> str:
+        variant = "" if self.variant is None else f":{self.variant}"
+        selector = "" if self.selector is None else f"@{self.selector}"
+        return f"{self.model}{variant}{selector}"
+
+
+def parse_selector(text: str) -> Selector:
+    """Read what stands behind the '@' of a spec.
+
+    Raises: SpecError.
+    """
+    word = text.strip(" ")
+    if not word:
+        raise SpecError(text, "there is nothing after '@'")
+    exact = word.removeprefix("v")
+    if _is_version(exact):
+        return Exact(exact)
+    return Alias(word) if is_alias(word) else Range.parse(word)
+
+
+def is_alias(word: str) -> bool:
+    """Whether a word can be an alias: no version and no range to npm, as `v2` and `x` are."""
+    if len(word) > NAME_LIMIT_CHARS or not _ALIAS.fullmatch(word):
+        return False
+    return not (word[0] in "vxX" and _is_range(word))
+
+
+def _is_version(text: str) -> bool:
+    try:
+        parse_version(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def _is_range(text: str) -> bool:
+    try:
+        Range.parse(text)
+    except SpecError:
+        return False
+    return True

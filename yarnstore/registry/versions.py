@@ -1,0 +1,111 @@
+"""The order of versions, and what kind of step lies between two of them.
+
+Owns SemVer 2.0.0 precedence (semver.org §11), update types and the test for a breaking change.
+Leaves the grammar of a version to `core.names` and ranges to `ranges`.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
+
+from yarnstore.core.names import parse_version
+
+UpdateType: TypeAlias = Literal["security", "major", "minor", "patch", "prerelease", "downgrade", "none"]
+
+# One identifier of a prerelease: numbers (0, n, "") sort below words (1, 0, word).
+Identifier: TypeAlias = tuple[int, int, str]
+
+
+class Precedence(NamedTuple):
+    """A version as a value that sorts by SemVer precedence.  Build metadata has no part in it."""
+
+    major: int
+    minor: int
+    patch: int
+    released: bool  # False sorts first: a prerelease comes before its release
+    prerelease: tuple[Identifier, ...]
+
+    @property
+    def core(self) -> tuple[int, int, int]:
+        return self[:3]
+
+
+def prerelease_key(text: str) -> tuple[Identifier, ...]:
+    """The identifiers of a valid prerelease such as `rc.1`, as they sort."""
+    return tuple((0, int(word), "") if word.isdigit() else (1, 0, word) for word in text.split("."))
+
+
+@lru_cache(maxsize=8192)
+def precedence(version: str) -> Precedence:
+    """The sort key of an exact version.  Raises: InvalidNameError."""
+    core, dash, prerelease = parse_version(version).partition("+")[0].partition("-")
+    major, minor, patch = core.split(".")
+    return Precedence(
+        int(major), int(minor), int(patch), not dash, prerelease_key(prerelease) if dash else ()
+    )
+
+
+def is_prerelease(version: str) -> bool:
+    """Whether a version carries a prerelease part.  Raises: InvalidNameError."""
+    return not precedence(version).released
+
+
+def sort_versions(versions: Iterable[str], *, newest_first: bool = False) -> list[str]:
+    """Versions by precedence; those that differ in build metadata only, by their text.
+
+    Raises: InvalidNameError.
+    """
+    return sorted(versions, key=lambda version: (precedence(version), version), reverse=newest_first)
+
+
+def security_between(old: str, new: str, security: Iterable[str]) -> bool:
+    """Whether one of the versions `security` is newer than `old` and no newer than `new`.
+
+    Raises: InvalidNameError.
+    """
+    low, high = precedence(old), precedence(new)
+    return any(low < precedence(version) <= high for version in security)
+
+
+def update_type(old: str, new: str, *, security: bool = False) -> UpdateType:
+    """What kind of step leads from `old` to `new`; `security` if one in between is a security version.
+
+    A step to a prerelease is `prerelease`.  A step from one is named for the release it leads up to:
+    2.0.0-rc.1 → 2.0.0 is `major`, as node-semver's diff() has it.
+
+    Raises: InvalidNameError.
+    """
+    before, after = precedence(old), precedence(new)
+    if after == before:
+        return "none"
+    if after < before:
+        return "downgrade"
+    if security:
+        return "security"
+    if not after.released:
+        return "prerelease"
+    return _release_step(before, after)
+
+
+def _release_step(before: Precedence, after: Precedence) -> UpdateType:
+    if after.core == before.core:  # from a prerelease to its own release
+        if after.patch:
+            return "patch"
+        return "minor" if after.minor else "major"
+    if after.major != before.major or (not before.released and before.minor == before.patch == 0):
+        return "major"
+    return "minor" if after.minor != before.minor else "patch"
+
+
+def is_breaking(old: str, new: str) -> bool:
+    """Whether the step from `old` to `new` leaves what `^old` promises: the same left-most non-zero number.
+
+    Works both ways, so that a downgrade across a major version is breaking too.
+
+    Raises: InvalidNameError.
+    """
+    before, after = precedence(old), precedence(new)
+    kept = 1 if before.major else 2 if before.minor else 3
+    return before[:kept] != after[:kept]

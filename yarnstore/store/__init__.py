@@ -1,0 +1,1 @@
+"""One local store.  Every byte written goes through `fsio`."""

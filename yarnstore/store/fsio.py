@@ -1,0 +1,422 @@
+"""The only code that writes files.
+
+Owns the order of temp, fsync, rename and fsync of the directory; exclusive, no-follow creation;
+free-space preflight; and the translation of operating-system errors.  What is written where is
+`store/layout`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from yarnstore.core.digest import Buffer
+from yarnstore.core.limits import MIB
+from yarnstore.errors import StorageError
+from yarnstore.store.fsread import NOFOLLOW, stat_or_none, translating
+
+# Windows has no fcntl; nothing is locked there, and nothing reflinked.
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+
+FILE_MODE = 0o644
+READ_ONLY_MODE = 0o444
+
+# A file being written is synced in the background whenever this much is new, so that the disk
+# works while the processor does and the last sync has little left to do.
+_SYNC_EVERY_BYTES = 32 * MIB
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def ensure_dir(path: Path) -> None:
+    """Make a folder and its parents, each synced into its parent.
+
+    Raises: StorageError, also where something else stands there, a symlink included.
+    """
+    with translating(path):
+        missing = []
+        place = path
+        while True:
+            try:
+                mode = os.lstat(place).st_mode
+            except FileNotFoundError:
+                missing.append(place)
+                place = place.parent
+                continue
+            if not stat.S_ISDIR(mode) and not (missing and place.is_dir()):
+                raise StorageError(f"{place} is in the way: it is not a folder", path=str(place))
+            break
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+            sync_dir(folder.parent)
+
+
+def sync_dir(path: Path) -> None:
+    """Make the renames, links and removals in a folder durable."""
+    if os.name == "nt":  # folders cannot be opened there, and need not be
+        return
+    with translating(path):
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+# --- new files -------------------------------------------------------------------------------
+
+
+class NewFile:
+    """A file being made under a temporary name; nobody sees it before `publish`.
+
+    It holds a `flock` while it is open, so that another process can tell a file being written
+    from one whose writer was killed.
+    """
+
+    def __init__(self, tmp_dir: Path, suffix: str) -> None:
+        ensure_dir(tmp_dir)
+        while True:
+            self.path = tmp_dir / f"{secrets.token_hex(12)}{suffix}"
+            with translating(self.path):
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW
+                self._fd = os.open(self.path, flags, FILE_MODE)
+            # Whoever tidies up may have taken the file for a dead one just before the lock.
+            if try_lock(self._fd, exclusive=True) and stat_or_none(self.path) is not None:
+                break
+            os.close(self._fd)
+        self.size_bytes = 0
+        self._unsynced = 0
+        self._syncer: threading.Thread | None = None
+        self._sync_error: OSError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, *parts: Buffer) -> None:
+        """Append.  Raises: StorageError; the file is then fit only to be discarded."""
+        with translating(self.path):
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    done = os.write(self._fd, view)
+                    view = view[done:]
+                    self.size_bytes += done
+                    self._unsynced += done
+            if self._unsynced >= _SYNC_EVERY_BYTES:
+                self._join_sync()
+                self._unsynced = 0
+                self._syncer = threading.Thread(target=self._sync_in_background, daemon=True)
+                self._syncer.start()
+
+    def _sync_in_background(self) -> None:
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._fd)
+        except OSError as error:
+            # Never tried again: the kernel may have dropped the pages that failed (fsyncgate).
+            self._sync_error = error
+
+    def _join_sync(self) -> None:
+        if self._syncer is not None:
+            self._syncer.join()
+            self._syncer = None
+        if self._sync_error is not None:
+            raise self._sync_error
+
+    def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
+        """Sync, close and rename to `path`, replacing what is there."""
+        with translating(self.path):
+            self._join_sync()
+            os.fchmod(self._fd, mode) if hasattr(os, "fchmod") else os.chmod(self.path, mode)
+            os.fsync(self._fd)
+            self._close()
+            os.replace(self.path, path)
+        if sync_folder:
+            sync_dir(path.parent)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def discard(self) -> None:
+        """Close, and remove the temporary name if it was not published."""
+        if self._fd < 0:
+            return
+        if self._syncer is not None:
+            self._syncer.join()
+        self._close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
+    """Replace a small file by `data`: whole, or not at all, and durably."""
+    with NewFile(tmp_dir, ".tmp") as file:
+        file.write(data)
+        ensure_dir(path.parent)
+        file.publish(path, mode=mode)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line durably; what a crash left of a line before it is cut off first.
+
+    The caller keeps others from appending at the same time.
+    """
+    with translating(path):
+        is_new = not path.exists()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        try:
+            end = os.fstat(fd).st_size
+            whole = end
+            while whole and os.pread(fd, 1, whole - 1) != b"\n":
+                whole -= 1
+            if whole != end:
+                os.ftruncate(fd, whole)
+            os.lseek(fd, whole, os.SEEK_SET)
+            view = memoryview(line)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    if is_new:
+        sync_dir(path.parent)
+
+
+def append_mark(path: Path, mark: bytes) -> None:
+    """Append a byte without sync: kept if the machine does not fail at once, atomic in any case."""
+    with translating(path):
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        try:
+            os.write(fd, mark)
+        finally:
+            os.close(fd)
+
+
+class PartialFile:
+    """A download that outlives its process: appended to under a name that the next run finds.
+
+    `locked` is False where another process is writing it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        ensure_dir(path.parent)
+        self.path = path
+        with translating(path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        self.locked = try_lock(self._fd, exclusive=True)
+        self.size_bytes = os.fstat(self._fd).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def write(self, data: Buffer) -> None:
+        with translating(self.path):
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(self._fd, view, self.size_bytes)
+                view = view[done:]
+                self.size_bytes += done
+
+    def truncate(self, size_bytes: int = 0) -> None:
+        with translating(self.path):
+            os.ftruncate(self._fd, size_bytes)
+            self.size_bytes = size_bytes
+
+    def remove(self) -> None:
+        with translating(self.path), contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+# --- links, moves and removals ----------------------------------------------------------------
+
+
+def hard_link(source: Path, link: Path) -> bool:
+    """Link, or copy where links are not to be had; whether it was linked."""
+    with translating(link):
+        try:
+            os.link(source, link, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError):
+            copy_file(source, link, mode=READ_ONLY_MODE)
+            return False
+        return True
+
+
+def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
+    """Point a symlink at `target` by rename; False where the file system has no symlinks."""
+    ensure_dir(link.parent)
+    ensure_dir(tmp_dir)
+    temporary = tmp_dir / f"{secrets.token_hex(12)}.link"
+    with translating(link):
+        try:
+            os.symlink(target, temporary, target_is_directory=True)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            return False
+        os.replace(temporary, link)
+    sync_dir(link.parent)
+    return True
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within the file system, durably in the target's folder."""
+    ensure_dir(target.parent)
+    with translating(target):
+        os.replace(source, target)
+    sync_dir(target.parent)
+
+
+def remove(path: Path, *, sync: bool = True) -> bool:
+    """Remove a file or link if it is there; whether it was."""
+    with translating(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+    if sync:
+        sync_dir(path.parent)
+    return True
+
+
+def remove_empty_dirs(path: Path, *, stop: Path) -> None:
+    """Remove `path` and its parents below `stop` as long as they are empty."""
+    while path != stop and path.is_relative_to(stop):
+        try:
+            os.rmdir(path)
+        except OSError:
+            return
+        path = path.parent
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, or a file; never follows a link out of it."""
+    with translating(path):
+        if path.is_symlink() or not path.is_dir():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        else:
+            shutil.rmtree(path)
+
+
+# What `fsck --repair` moved aside begins with this and is not emptied with the rest of the trash.
+QUARANTINE = "bad-"
+
+
+def to_trash(path: Path, trash: Path, *, quarantine: bool = False) -> None:
+    """Move a file or folder out of the way, if it is there, by rename."""
+    if stat_or_none(path) is None:
+        return
+    ensure_dir(trash)
+    prefix = QUARANTINE if quarantine else ""
+    with translating(path):
+        os.replace(path, trash / f"{prefix}{secrets.token_hex(4)}-{path.name}")
+    sync_dir(path.parent)
+
+
+_FICLONE = 0x40049409  # linux/fs.h
+
+
+def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
+    """Copy to a new file beside `target`, sync, rename; `reflink` or `copy`, whichever it was."""
+    with NewFile(target.parent, ".part") as new, translating(source):
+        fd = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            how = _copy_content(fd, new)
+        finally:
+            os.close(fd)
+        new.publish(target, mode=mode)
+    return how
+
+
+def _copy_content(fd: int, new: NewFile) -> str:
+    if fcntl is not None and os.uname().sysname == "Linux":
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, fd)
+        except OSError:
+            pass
+        else:
+            return "reflink"
+    while block := os.read(fd, 4 * MIB):
+        new.write(block)
+    return "copy"
+
+
+# --- locks -----------------------------------------------------------------------------------
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file that is never truncated or deleted, not through a symlink."""
+    with translating(path):
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            return os.open(path, os.O_RDONLY | NOFOLLOW)
+
+
+def try_lock(fd: int, *, exclusive: bool) -> bool:
+    """Take the kernel's lock on an open file if nobody else has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise StorageError(
+                "this file system cannot lock files",
+                hint="put the store on a local disk (YSTORE_HOME)",
+            ) from error
+        raise
+    return True
+
+
+def wait_lock(fd: int) -> None:
+    """Wait for the exclusive lock on an open file, for sections that last milliseconds."""
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def open_dir(path: Path) -> int:
+    """A descriptor of a folder, to lock it.  Raises: NotFoundError, StorageError."""
+    with translating(path):
+        return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | NOFOLLOW)
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file that a killed process may have left; False where its writer lives."""
+    try:
+        fd = os.open(path, os.O_RDWR | NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        yield try_lock(fd, exclusive=True) and stat_or_none(path) is not None
+    finally:
+        os.close(fd)

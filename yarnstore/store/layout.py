@@ -1,0 +1,182 @@
+"""Where everything in a store is, and the store's own format.
+
+docs/format/store.md governs it.  Owns the paths; what is in the files is its neighbours'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_dirname, parse_registry_name
+from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError
+from yarnstore.store import fsio, fsread, lock
+
+STORE_FORMAT = b"yarnstore-store/1\n"
+DEFAULT_LOCK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class PackFolder:
+    """A folder of packs with their indexes: a store's, or a registry's that is published to."""
+
+    packs: Path
+    tmp: Path
+
+    def pack(self, pack: PackId) -> Path:
+        return self.packs / f"{pack.hex}.pack"
+
+    def index(self, pack: PackId) -> Path:
+        return self.packs / f"{pack.hex}.idx"
+
+    def pack_ids(self, suffix: str = ".idx") -> list[PackId]:
+        """The packs that have an index (or, with `.pack`, a pack file) here."""
+        found = []
+        for name in fsread.list_names(self.packs):
+            if name.endswith(suffix):
+                with contextlib.suppress(FormatError):
+                    found.append(PackId.parse(name.removesuffix(suffix)))
+        return found
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """One store's paths, with its lock.  Nothing is created before something is written."""
+
+    root: Path
+    lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
+    on_wait: lock.OnWait | None = field(default=None, compare=False)
+
+    @property
+    def pack_folder(self) -> PackFolder:
+        return PackFolder(self.root / "packs", self.tmp)
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def trash(self) -> Path:
+        return self.root / "trash"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def manifests(self) -> Path:
+        return self.root / "manifests"
+
+    @property
+    def files(self) -> Path:
+        return self.root / "files"
+
+    @property
+    def views(self) -> Path:
+        return self.root / "views"
+
+    @property
+    def refs(self) -> Path:
+        return self.root / "refs"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def registries(self) -> Path:
+        return self.root / "registries"
+
+    @property
+    def uses(self) -> Path:
+        return self.logs / "used"
+
+    def manifest(self, digest: Sha256) -> Path:
+        return self.manifests / f"{digest.hex}.json"
+
+    def file(self, digest: Sha256) -> Path:
+        return self.files / digest.hex
+
+    def view(self, manifest: Sha256) -> Path:
+        return self.views / manifest.hex
+
+    def model_link(self, model: str) -> Path:
+        return self.root / "models" / model_dirname(model)
+
+    def registry(self, name: str) -> Path:
+        return self.registries / parse_registry_name(name)
+
+    # --- the store as a whole ------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether there is a store here.
+
+        Raises: IncompatibleError, FormatError where it is not one that this release can use.
+        """
+        path = self.root / "format"
+        try:
+            found = fsread.read_bytes(path, 256)
+        except NotFoundError:
+            return False
+        if found == STORE_FORMAT:
+            return True
+        name, _, major = found.decode("ascii", "replace").strip().partition("/")
+        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
+            raise IncompatibleError(
+                f"the store at {self.root} is in format {major}; this release uses format 1",
+                hint="use a newer yarnstore, or another YSTORE_HOME",
+            )
+        raise FormatError(
+            f"{path}", "is not a store's", hint="`ystore fsck --repair` writes it anew, if a store it is"
+        )
+
+    def ensure(self) -> None:
+        """Make the store if there is none.  Raises: StorageError."""
+        if not self.exists():
+            fsio.ensure_dir(self.root)
+            fsio.write_atomic(self.root / "format", STORE_FORMAT, tmp_dir=self.tmp)
+
+    @contextlib.contextmanager
+    def shared(self, *, damaged: bool = False) -> Iterator[None]:
+        """Keep `gc` out while something is read or written; `damaged` takes a store as it is.
+
+        Raises: LockTimeoutError.
+        """
+        if not damaged:
+            self.ensure()
+        with lock.hold(self.lock_path, exclusive=False, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
+            yield
+
+    @contextlib.contextmanager
+    def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
+        """Keep everybody else out; `damaged` takes a store as it is.  Raises: LockTimeoutError."""
+        if not damaged:
+            self.ensure()
+        with lock.hold(self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
+            yield
+
+    # --- manifests -----------------------------------------------------------------------------
+
+    def read_manifest(self, digest: Sha256) -> Manifest:
+        """Raises: NotFoundError, IntegrityError (FormatError) where it is damaged."""
+        data = fsread.read_bytes(self.manifest(digest), MANIFEST_LIMIT_BYTES)
+        return Manifest.parse(data, expected=digest)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        try:
+            self.read_manifest(manifest.digest)
+        except (NotFoundError, IntegrityError):
+            fsio.write_atomic(self.manifest(manifest.digest), manifest.data, tmp_dir=self.tmp)
+
+    def manifest_ids(self) -> list[Sha256]:
+        found = []
+        for name in fsread.list_names(self.manifests):
+            with contextlib.suppress(FormatError):
+                found.append(Sha256.parse(name.removesuffix(".json")))
+        return found

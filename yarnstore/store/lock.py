@@ -1,0 +1,59 @@
+"""The store's one lock: writers and readers share it, `gc` has it alone.
+
+A kernel `flock` on a file that is never deleted: a killed process leaves no lock behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from yarnstore.errors import LockTimeoutError
+from yarnstore.store import fsio
+
+_POLL_S = 0.02
+
+# Told once when waiting begins, with the process ids of the holders where they are known.
+OnWait = Callable[[list[int]], None]
+
+
+def holders(path: Path) -> list[int]:
+    """The processes that hold a lock on `path`, as far as the system tells (Linux does)."""
+    try:
+        found = os.stat(path)
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+    inode = f":{found.st_ino}"
+    pids = set()
+    for line in lines:
+        fields = line.split()
+        if "->" not in fields and len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode):
+            pids.add(int(fields[4]))
+    return sorted(pid for pid in pids if pid > 0)
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None) -> Iterator[None]:
+    """Hold the lock, shared or exclusive, waiting at most `timeout_s` seconds.
+
+    Raises: LockTimeoutError that names the holders.
+    """
+    fd = fsio.open_lock(path)
+    try:
+        started = time.monotonic()
+        told = False
+        while not fsio.try_lock(fd, exclusive=exclusive):
+            waited = time.monotonic() - started
+            if waited >= timeout_s:
+                raise LockTimeoutError(str(path), waited, holders(path))
+            if on_wait is not None and not told and waited > 0.2:
+                told = True
+                on_wait(holders(path))
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(fd)

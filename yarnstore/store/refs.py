@@ -1,0 +1,234 @@
+"""Refs and reflogs on disk.
+
+docs/format/refs.md governs the bytes.  A ref, written last, is the only mark of completeness.
+Moves of `installed` are one at a time: they hold the lock of the reflog's folder for
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import REF_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
+from yarnstore.core.reflog import (
+    Installed,
+    Move,
+    format_move,
+    format_ref,
+    install_stack,
+    made_moves,
+    parse_ref,
+    parse_reflog,
+)
+from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.layout import StoreLayout
+
+
+@dataclass(frozen=True, order=True)
+class VersionName:
+    """The three names of a version in a store."""
+
+    model: str
+    variant: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.variant}@{self.version}"
+
+
+class Refs:
+    """The refs of one store."""
+
+    def __init__(self, layout: StoreLayout) -> None:
+        self._layout = layout
+
+    # --- versions and pins ---------------------------------------------------------------------
+
+    def _path(self, kind: str, name: VersionName) -> Path:
+        return (
+            self._layout.refs
+            / kind
+            / model_dirname(name.model)
+            / parse_variant(name.variant)
+            / parse_version(name.version)
+        )
+
+    def _read(self, path: Path) -> Sha256 | None:
+        try:
+            data = fsread.read_bytes(path, REF_LIMIT_BYTES)
+        except NotFoundError:
+            return None
+        try:
+            return parse_ref(data)
+        except FormatError as error:
+            raise FormatError(
+                f"ref {path.relative_to(self._layout.root)}",
+                str(error.fields["why"]),
+                hint="`ystore fsck --repair` mends it",
+            ) from None
+
+    def _write(self, path: Path, manifest: Sha256) -> None:
+        fsio.write_atomic(path, format_ref(manifest), tmp_dir=self._layout.tmp)
+
+    def _remove(self, path: Path) -> bool:
+        removed = fsio.remove(path)
+        fsio.remove_empty_dirs(path.parent, stop=self._layout.refs)
+        return removed
+
+    def _iter(self, kind: str) -> Iterator[VersionName]:
+        root = self._layout.refs / kind
+        for model in fsread.list_names(root):
+            for variant in fsread.list_names(root / model):
+                for version in fsread.list_names(root / model / variant):
+                    with contextlib.suppress(InvalidNameError):
+                        yield VersionName(
+                            model_from_dirname(model), parse_variant(variant), parse_version(version)
+                        )
+
+    def version(self, name: VersionName) -> Sha256 | None:
+        """The manifest of a version that is in the store whole."""
+        return self._read(self._path("versions", name))
+
+    def version_time_s(self, name: VersionName) -> float:
+        """When a version came into the store, in seconds since 1970; 0 if it is not there."""
+        found = fsread.stat_or_none(self._path("versions", name))
+        return found.st_mtime if found else 0.0
+
+    def set_version(self, name: VersionName, manifest: Sha256) -> None:
+        """Raises: ConflictError where the model's id differs from another's only in case."""
+        self.check_case(name.model)
+        self._write(self._path("versions", name), manifest)
+
+    def remove_version(self, name: VersionName) -> bool:
+        return self._remove(self._path("versions", name))
+
+    def versions(self, model: str | None = None) -> list[VersionName]:
+        return [name for name in self._iter("versions") if model in (None, name.model)]
+
+    def pin(self, name: VersionName) -> Sha256 | None:
+        return self._read(self._path("pins", name))
+
+    def set_pin(self, name: VersionName, manifest: Sha256) -> None:
+        self._write(self._path("pins", name), manifest)
+
+    def remove_pin(self, name: VersionName) -> bool:
+        return self._remove(self._path("pins", name))
+
+    def pins(self, model: str | None = None) -> list[VersionName]:
+        return [name for name in self._iter("pins") if model in (None, name.model)]
+
+    def set_partial(self, name: VersionName, manifest: Sha256) -> None:
+        """Note that a version is being fetched, so that `gc` leaves what came of it."""
+        self._write(self._path("partial", name), manifest)
+
+    def remove_partial(self, name: VersionName) -> bool:
+        return self._remove(self._path("partial", name))
+
+    def partials(self, model: str | None = None) -> list[VersionName]:
+        return [name for name in self._iter("partial") if model in (None, name.model)]
+
+    def partial(self, name: VersionName) -> tuple[Sha256 | None, float]:
+        """The manifest of a version being fetched, and when that began, in seconds since 1970."""
+        path = self._path("partial", name)
+        found = fsread.stat_or_none(path)
+        return self._read(path), found.st_mtime if found else 0.0
+
+    def check_case(self, model: str) -> None:
+        """Raises: ConflictError where another model's id differs only in case."""
+        folded = model_dirname(model).casefold()
+        for kind in ("versions", "installed"):
+            for other in fsread.list_names(self._layout.refs / kind):
+                if other.casefold() == folded and other != model_dirname(model):
+                    raise ConflictError(
+                        f"model {model!r} differs only in case from {model_from_dirname(other)!r}",
+                        hint=f"they are one id: use {model_from_dirname(other)}",
+                    )
+
+    # --- installed -----------------------------------------------------------------------------
+
+    def _installed_path(self, model: str) -> Path:
+        return self._layout.refs / "installed" / model_dirname(model)
+
+    def log_path(self, model: str) -> Path:
+        return self._layout.logs / "installed" / model_dirname(model)
+
+    def installed(self, model: str) -> Sha256 | None:
+        """The manifest that is installed.  Raises: FormatError where the ref is damaged."""
+        return self._read(self._installed_path(model))
+
+    def installed_models(self) -> list[str]:
+        found = []
+        for name in fsread.list_names(self._layout.refs / "installed"):
+            with contextlib.suppress(InvalidNameError):
+                found.append(model_from_dirname(name))
+        return found
+
+    def read_log(self, model: str) -> tuple[list[Move], list[FormatError]]:
+        """All lines of a reflog that can be read, and an error for each that cannot."""
+        try:
+            return parse_reflog(fsread.read_bytes(self.log_path(model), REFLOG_LIMIT_BYTES))
+        except NotFoundError:
+            return [], []
+
+    def moves(self, model: str) -> list[Move]:
+        """The moves of `installed` that took effect, oldest first; lines that cannot be read
+        are left out (`fsck` names them)."""
+        return made_moves(self.read_log(model)[0], self.installed(model))
+
+    def logged_models(self) -> list[str]:
+        found = []
+        for name in fsread.list_names(self._layout.logs / "installed"):
+            with contextlib.suppress(InvalidNameError):
+                found.append(model_from_dirname(name))
+        return found
+
+    def current(self, model: str) -> Installed | None:
+        """What is installed, with its names."""
+        digest = self.installed(model)
+        if digest is None:
+            return None
+        for move in reversed(self.moves(model)):
+            if move.new is not None and move.new.manifest == digest:
+                return move.new
+        manifest = self._layout.read_manifest(digest)
+        return Installed(digest, manifest.variant, manifest.version)
+
+    def stack(self, model: str) -> list[Installed]:
+        """What is installed, last, and what rolling back would lead to, before it."""
+        return install_stack(self.moves(model))
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """Have the moves of `installed` to oneself.  Held for milliseconds."""
+        folder = self._layout.logs / "installed"
+        fsio.ensure_dir(folder)
+        fd = fsio.open_dir(folder)
+        try:
+            fsio.wait_lock(fd)
+            yield
+        finally:
+            os.close(fd)
+
+    def move(self, model: str, new: Installed | None, operation: str, *, time_ms: int) -> Move:
+        """Move `installed`, within `moving`: the reflog's line first, then the ref."""
+        old = self.current(model) if new is not None else self._current_or_none(model)
+        move = Move(time_ms, operation, old, new)
+        fsio.append_line(self.log_path(model), format_move(move))
+        path = self._installed_path(model)
+        if new is None:
+            self._remove(path)
+        else:
+            self._write(path, new.manifest)
+        return move
+
+    def _current_or_none(self, model: str) -> Installed | None:
+        with contextlib.suppress(FormatError):
+            return self.current(model)
+        return None

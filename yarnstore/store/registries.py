@@ -1,0 +1,97 @@
+"""The cached registries of a store: what each said last, and when.
+
+`registries/<name>/registry.json` is what the registry sent, byte for byte; `fetched.json` beside it
+has its address, its ETag, its hash and when it came.  The record names the hash before and after
+a change, so that a crash between the two files leaves both readable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import MIB, REGISTRY_LIMIT_BYTES
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.layout import StoreLayout
+
+REGISTRY_FILE = "registry.json"
+_RECORD_FILE = "fetched.json"
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """When and from where a registry came; times are milliseconds since 1970."""
+
+    url: str
+    fetched_ms: int
+    sha256: str
+    etag: str = ""
+    previous_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CachedRegistry:
+    """A registry as it was fetched.  `etag` is empty where it is not known for these bytes."""
+
+    name: str
+    url: str
+    data: bytes
+    etag: str
+    fetched_ms: int
+
+
+def read_record(layout: StoreLayout, name: str) -> Fetched | None:
+    """Raises: FormatError where the record is damaged."""
+    try:
+        data = fsread.read_bytes(layout.registry(name) / _RECORD_FILE, MIB)
+        return msgspec.json.decode(data, type=Fetched)
+    except NotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise FormatError(f"registries/{name}/{_RECORD_FILE}", "is damaged", hint=_REFRESH) from None
+
+
+_REFRESH = "`ystore registry refresh` fetches it again"
+
+
+def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
+    """The cached registry, or None where there is none.
+
+    Raises: IntegrityError (FormatError) where it is not what was fetched.
+    """
+    record = read_record(layout, name)
+    if record is None:
+        return None
+    try:
+        data = fsread.read_bytes(layout.registry(name) / REGISTRY_FILE, REGISTRY_LIMIT_BYTES)
+    except NotFoundError:
+        return None
+    got = Sha256.of(data).hex
+    if got not in (record.sha256, record.previous_sha256):
+        raise IntegrityError(
+            f"registries/{name}/{REGISTRY_FILE}", expected=record.sha256, got=got, hint=_REFRESH
+        )
+    current = got == record.sha256
+    return CachedRegistry(name, record.url, data, record.etag if current else "", record.fetched_ms)
+
+
+def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
+    """Keep what a registry sent."""
+    folder = layout.registry(cached.name)
+    path = folder / REGISTRY_FILE
+    try:
+        before = Sha256.of(fsread.read_bytes(path, REGISTRY_LIMIT_BYTES)).hex
+    except (NotFoundError, FormatError):
+        before = ""
+    after = Sha256.of(cached.data).hex
+    record = Fetched(cached.url, cached.fetched_ms, after, cached.etag, before)
+    fsio.write_atomic(folder / _RECORD_FILE, msgspec.json.encode(record), tmp_dir=layout.tmp)
+    if before != after:
+        fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
+
+
+def remove_cached(layout: StoreLayout, name: str) -> None:
+    """Forget what a registry said."""
+    fsio.remove_tree(layout.registry(name))
