@@ -87,7 +87,13 @@ def jsonable(value: object) -> Any:  # noqa: ANN401 - JSON is any
     return value
 
 
-_VERBS = {"read": "reading", "download": "downloading", "write": "writing", "check": "checking"}
+_VERBS = {
+    "read": "reading",
+    "delta": "delta",
+    "download": "downloading",
+    "write": "writing",
+    "check": "checking",
+}
 _JSON_EVERY_S = 0.2
 
 

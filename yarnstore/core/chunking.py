@@ -7,10 +7,11 @@ manifest, so what is decided here can improve without a change of format.  Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pyfastcdc import FastCDC
 
+from yarnstore.core.layouts import BYTES, ElementType, Segment
 from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, MIB
 
 # Reads the next n bytes of a file, fewer only at its end.
@@ -19,32 +20,62 @@ ReadNext: TypeAlias = Callable[[int], bytes]
 # What is looked at in one go.  Large against the largest chunk, since the piece after the last
 # sure cut is looked at again.
 _WINDOW_BYTES = 8 * MIB
+# Chunks are handed on in batches of about this much: one lookup and one task for each.
+_BATCH_BYTES = 8 * MIB
 
 
-def iter_chunk_batches(read_next: ReadNext) -> Iterator[list[memoryview]]:
-    """The chunks of a file in order, in batches of about 8 MiB, by content-defined cuts
-    (FastCDC, Xia et al. 2016).
+class Piece(NamedTuple):
+    """A chunk's bytes, and the type of its elements where the file's layout tells."""
 
-    This is the one place that decides on cuts: knowledge of the file's layout belongs here.
+    data: memoryview
+    element: ElementType
+
+
+def iter_chunk_batches(read_next: ReadNext, segments: Iterable[Segment]) -> Iterator[list[Piece]]:
+    """The chunks of a file in order, in batches.
+
+    `segments` cover the file: those of numbers are chunks as they are, all other bytes are cut by
+    their content (FastCDC, Xia et al. 2016).  A file that ends early ends the chunks early.
     """
+    batch: list[Piece] = []
+    size = 0
+    for segment in segments:
+        for data in _cut(read_next, segment):
+            batch.append(Piece(memoryview(data), segment.dtype))
+            size += len(data)
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _cut(read_next: ReadNext, segment: Segment) -> Iterator[bytes | memoryview]:
+    if segment.dtype is BYTES:
+        yield from _cut_bytes(read_next, segment.length)
+    elif data := read_next(segment.length):
+        yield data
+
+
+def _cut_bytes(read_next: ReadNext, length: int) -> Iterator[memoryview]:
     cutter = FastCDC(avg_size=CHUNK_AVG_BYTES, min_size=CHUNK_MIN_BYTES, max_size=CHUNK_MAX_BYTES)
     rest = b""
     while True:
-        block = read_next(_WINDOW_BYTES)
+        wanted = min(_WINDOW_BYTES, length)
+        block = read_next(wanted) if wanted else b""
+        length -= len(block)
         window = rest + block if rest else block
         if not window:
             return
-        view = memoryview(window)
-        at_end = len(block) < _WINDOW_BYTES
-        batch = []
+        at_end = len(block) < wanted or not length
         start = 0
+        view = memoryview(window)
         for end in _cut_ends(cutter.cut_buf(window)):
             # Short of the largest chunk from the window's end, a cut may be the window's own.
             if not at_end and start + CHUNK_MAX_BYTES > len(window):
                 break
-            batch.append(view[start:end])
+            yield view[start:end]
             start = end
-        yield batch
         if at_end:
             return
         rest = window[start:]

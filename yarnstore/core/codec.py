@@ -1,20 +1,33 @@
 """Encodings: how a chunk is stored, and back.
 
-docs/format/encodings.md governs it.  The encoder never returns more than the chunk itself; the
-decoder checks sizes and windows before it allocates, and the caller gets no byte that was not
-hashed.  Pure.
+docs/format/encodings.md governs it; what the numeric payloads hold is `core/encodings`.  The encoder
+never returns more than the chunk itself; the decoder checks sizes and windows before it allocates, and
+the caller gets no byte that was not hashed.  Pure.
 """
 
 from __future__ import annotations
 
 import threading
 from enum import IntEnum
+from typing import Final
 
 import zstandard
 from blake3 import blake3
 
 from yarnstore.core.digest import Buffer
-from yarnstore.core.limits import KIB, ZSTD_WINDOW_LIMIT_BYTES
+from yarnstore.core.encodings import (
+    BLOCKS,
+    ELEMENTS,
+    decode_delta_planes,
+    decode_delta_zstd,
+    decode_planes,
+    encode_delta_planes,
+    encode_delta_zstd,
+    encode_planes,
+    guess_encoding,
+)
+from yarnstore.core.layouts import BYTES, ElementType
+from yarnstore.core.limits import ZSTD_WINDOW_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError, IntegrityError
 
@@ -24,13 +37,28 @@ class Encoding(IntEnum):
 
     RAW = 0
     ZSTD = 1
+    PLANES = 2
+    DELTA_PLANES = 3
+    DELTA_ZSTD = 4
 
+
+DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD})
 
 ZSTD_LEVEL = 3
-# A chunk whose sample shrinks by less than this is stored as it is: decoding would cost more
-# than the bytes saved.
+# An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
 _WORTH_SHARE = 0.97
-_SAMPLE_BYTES = 16 * KIB
+_PLANE_WIDTHS = (2, 4, 8)
+# Types whose bits differ as those of another type do.
+_DELTA_AS: Final = {
+    **dict.fromkeys(("u8", "bool", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz", "f8_e8m0"), "i8"),
+    "u16": "i16",
+    "u32": "i32",
+    "u64": "i64",
+    "c64": "f32",
+    "c128": "f64",
+}
+# What numbers of an unknown type most likely are, by their width.
+_LIKELY: Final = {2: "bf16", 4: "f32", 8: "f64"}
 
 _local = threading.local()
 
@@ -50,43 +78,87 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return decompressor
 
 
-def _looks_incompressible(data: memoryview) -> bool:
-    if len(data) <= 4 * _SAMPLE_BYTES:
-        return False
-    middle = len(data) // 2
-    sample = data[middle : middle + _SAMPLE_BYTES]
-    return len(_compressor().compress(sample)) > _WORTH_SHARE * len(sample)
+def encode_chunk(data: Buffer, element: ElementType = BYTES) -> tuple[Encoding, Buffer]:
+    """The encoding and the payload for a chunk whole in itself, never longer than the chunk.
+
+    Floats are split into planes; for all else, known or not, a sample decides.
+    """
+    encoding, payload = Encoding.RAW, None
+    if element.kind == "float" and element.width in _PLANE_WIDTHS:
+        encoding, payload = Encoding.PLANES, encode_planes(data, element.width)
+    else:
+        guess = guess_encoding(data)
+        if guess.kind == "planes":
+            encoding, payload = Encoding.PLANES, encode_planes(data, guess.width, guess.phase)
+        elif guess.kind == "zstd":
+            encoding, payload = Encoding.ZSTD, _compressor().compress(data)
+    if payload is None or len(payload) > _WORTH_SHARE * len(data):
+        return Encoding.RAW, data
+    return encoding, payload
 
 
-def encode_chunk(data: Buffer) -> tuple[Encoding, Buffer]:
-    """The encoding and the payload for a chunk; the payload is never longer than the chunk."""
-    view = memoryview(data)
-    if not _looks_incompressible(view):
-        packed = _compressor().compress(view)
-        if len(packed) < _WORTH_SHARE * len(view):
-            return Encoding.ZSTD, packed
-    return Encoding.RAW, data
-
-
-def make_entry(chunk_id: bytes, data: Buffer) -> Entry:
-    """Encode a chunk and prove that it decodes to itself (restic#4523).
+def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> Entry:
+    """Encode a chunk whole in itself and prove that it decodes to itself (restic#4523).
 
     Raises: IntegrityError where it does not: the compressor or the memory is at fault.
     """
-    encoding, payload = encode_chunk(data)
-    if encoding is not Encoding.RAW and decode_payload(encoding, payload, len(data)) != data:
+    encoding, payload = encode_chunk(data, element)
+    entry = Entry(chunk_id, len(data), encoding, payload)
+    if encoding is not Encoding.RAW and decode_payload(entry) != data:
         raise IntegrityError("an encoded chunk", why="does not decode to what was encoded")
-    return Entry(chunk_id, len(data), encoding, payload)
+    return entry
 
 
-def decode_payload(encoding: int, payload: Buffer, plain_bytes: int) -> Buffer:
-    """The bytes of a chunk, unverified.  Raises: FormatError."""
+def make_delta_entry(
+    chunk_id: bytes, data: Buffer, base_id: bytes, base: Buffer, element: ElementType = BYTES
+) -> Entry | None:
+    """Encode a chunk as its difference from a base chunk, and prove it; None where that does not pay.
+
+    Raises: IntegrityError where it does not decode to itself.
+    """
+    encoding, payload = _encode_delta(data, base, element)
+    if payload is None or len(payload) > _WORTH_SHARE * len(data):
+        return None
+    entry = Entry(chunk_id, len(data), encoding, payload, base_id)
+    if decode_payload(entry, base) != data:
+        raise IntegrityError("a delta", why="does not decode to what was encoded")
+    return entry
+
+
+def _encode_delta(data: Buffer, base: Buffer, element: ElementType) -> tuple[Encoding, bytes | None]:
+    name = _DELTA_AS.get(element.name, element.name)
+    if name not in ELEMENTS and name not in BLOCKS:
+        name = "i8" if element.kind == "block" else ""
+        guess = guess_encoding(data)
+        if not name and guess.kind == "planes" and guess.phase == 0:
+            name = _LIKELY[guess.width]
+    if name:
+        return Encoding.DELTA_PLANES, encode_delta_planes(data, base, name)
+    return Encoding.DELTA_ZSTD, encode_delta_zstd(data, base)
+
+
+def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
+    """The bytes of an entry's chunk, unverified; a delta needs the bytes of its base.
+
+    Raises: FormatError.
+    """
+    encoding, payload, plain_bytes = entry.encoding, entry.payload, entry.plain_bytes
+    if (encoding in DELTAS) != bool(entry.base):
+        raise FormatError("chunk", "names a base and is no delta, or is a delta and names none")
     if encoding == Encoding.RAW:
         if len(payload) != plain_bytes:
             raise FormatError("raw chunk", "has another length than its entry says")
         return payload
     if encoding == Encoding.ZSTD:
         return decode_zstd(payload, plain_bytes, "zstd chunk")
+    if encoding == Encoding.PLANES:
+        return decode_planes(payload, plain_bytes)
+    if encoding in DELTAS and base is None:
+        raise FormatError("delta", f"needs its base {entry.base.hex()[:12]}…")
+    if encoding == Encoding.DELTA_PLANES and base is not None:
+        return decode_delta_planes(payload, base, plain_bytes)
+    if encoding == Encoding.DELTA_ZSTD and base is not None:
+        return decode_delta_zstd(payload, base, plain_bytes)
     raise FormatError("chunk", f"has encoding {encoding}, which this release does not know")
 
 
@@ -113,14 +185,18 @@ def decode_zstd(
     return plain
 
 
-def decode_entry(entry: Entry) -> Buffer:
-    """The verified bytes of an entry's chunk.
+def decode_entry(entry: Entry, base: Buffer | None = None) -> Buffer:
+    """The verified bytes of an entry's chunk; a delta needs the bytes of its base.
 
     Raises: IntegrityError where they do not hash to the entry's id, FormatError where they do not
     decode.
     """
-    data = decode_payload(entry.encoding, entry.payload, entry.plain_bytes)
+    return verified(entry.chunk_id, decode_payload(entry, base))
+
+
+def verified(chunk_id: bytes, data: Buffer) -> Buffer:
+    """`data`, once it is hashed.  Raises: IntegrityError where it is not the chunk of that id."""
     digest = blake3(data).digest()
-    if digest != entry.chunk_id:
-        raise IntegrityError("chunk", expected=f"blake3:{entry.chunk_id.hex()}", got=f"blake3:{digest.hex()}")
+    if digest != chunk_id:
+        raise IntegrityError("chunk", expected=f"blake3:{chunk_id.hex()}", got=f"blake3:{digest.hex()}")
     return data

@@ -25,6 +25,9 @@ PACK_LIMIT_BYTES: Final = 256 * MIB
 PACK_LIMIT_ENTRIES: Final = 1_000_000
 INDEX_LIMIT_BYTES: Final = 128 * MIB
 
+# A delta's base may be a delta itself; each step is one more decode on the way to the bytes.
+DELTA_DEPTH_LIMIT: Final = 8
+
 # A zstd frame may ask its decoder for any window; 8 MiB is what level 19 uses at most.
 ZSTD_WINDOW_LIMIT_BYTES: Final = 8 * MIB
 

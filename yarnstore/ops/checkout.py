@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from yarnstore.core.digest import PackId
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.download import Brought
 from yarnstore.ops.fetch import bring, bring_chunks
+from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
 from yarnstore.ops.session import Session
@@ -112,8 +112,7 @@ def _fetch_again(session: Session, manifest: Manifest, target: Target | None) ->
             why="is damaged in this store, and no registry has its chunks",
             hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
         )
-    packs = [PackId.parse(pack) for pack in target.build.entry.packs]
-    bring_chunks(session, target.source, manifest, packs)
+    bring_chunks(session, target.source, manifest, Offer.of(target.build.entry))
 
 
 def _move(

@@ -1,7 +1,7 @@
-"""Bringing chunks from a registry's packs: which bytes to ask for, and asking for them.
+"""Bringing planned chunks from a registry: ranges, connections, resuming and trying again.
 
-Owns ranges, connections, resuming and trying again.  Every chunk is decoded and hashed before it
-leaves this module; a server without ranges is read pack by pack.
+What to bring is `ops/plan`'s.  Every chunk is decoded and hashed before it leaves this module; a server
+without ranges is read pack by pack.
 """
 
 from __future__ import annotations
@@ -12,159 +12,85 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from yarnstore.backends import Backend, Body, RetryPolicy
-from yarnstore.core.codec import decode_entry
-from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, PackIndex, id_bytes, parse_index
-from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
+from yarnstore.core.codec import decode_entry, make_entry
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
     BackendError,
     CancelledError,
-    FormatError,
     IntegrityError,
-    MissingKeyError,
     TransientError,
     YarnstoreError,
 )
+from yarnstore.ops.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
 from yarnstore.ops.progress import Meter
-from yarnstore.store.chunks import ChunkTable
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.packs import PackWriter
 
-# Wanted entries closer than this come in one request: reading the gap is cheaper than asking again.
-_GAP_BYTES = 64 * KIB
-# One request brings at most about this much, so that several connections share a pack.
-_RUN_BYTES = 16 * MIB
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
+_PARTIAL = 206
 # A chunk that is wrong this often from one place is given up.
 _TRIES_PER_CHUNK = 2
 
 
-class Place(NamedTuple):
-    """A wanted chunk in a remote pack."""
-
-    offset: int
-    stored: int
-    chunk_id: bytes
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.stored
-
-
 @dataclass(frozen=True)
 class Brought:
-    """How much came over the wire for a version, in bytes and in chunks."""
+    """How much came over the wire for a version, in bytes and in chunks; `deltas` of these came as
+    differences, most of them from the version `delta_from`."""
 
     download_bytes: int = 0
     chunks: int = 0
+    deltas: int = 0
+    delta_from: str | None = None
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Places in one pack, ascending, to be asked for in one request.  No places: the whole pack,
-    whose index could not be read."""
+def download(
+    backend: Backend,
+    plan: DownloadPlan,
+    chunks: ChunkStore,
+    writer: PackWriter,
+    connections: int,
+    meter: Meter,
+) -> set[RemotePack]:
+    """Bring the planned chunks and write them; the bases of deltas are read from `chunks`.
 
-    pack: PackId
-    places: list[Place]
-
-
-@dataclass(frozen=True)
-class DownloadPlan:
-    """What to ask for.  `stored_bytes` is what the wanted entries weigh."""
-
-    runs: list[_Run] = field(default_factory=list)
-    wanted: frozenset[bytes] = frozenset()
-    stored_bytes: int = 0
-
-
-def pack_key(pack: PackId) -> str:
-    """Where a pack is in a registry."""
-    return f"packs/{pack.hex}.pack"
-
-
-def plan_download(backend: Backend, packs: list[PackId], missing: Ids, connections: int) -> DownloadPlan:
-    """Find the missing chunks (distinct ids) in the packs that a version names.
-
-    An index that is not there or malformed is no obstacle: its pack is read through instead.
-
-    Raises: BackendError; IntegrityError where the packs do not hold them all.
-    """
-    if not len(missing):
-        return DownloadPlan()
-
-    def read_index(pack: PackId) -> PackIndex | PackId:
-        try:
-            got = backend.get(f"packs/{pack.hex}.idx", limit_bytes=INDEX_LIMIT_BYTES)
-            return parse_index(got.data, pack=pack) if got is not None else pack
-        except (MissingKeyError, FormatError):
-            return pack
-
-    with ThreadPoolExecutor(max(1, connections)) as pool:
-        found = list(pool.map(read_index, packs))
-    table = ChunkTable([item for item in found if isinstance(item, PackIndex)])
-    unread = [item for item in found if isinstance(item, PackId)]
-    rows = table.find(missing)
-    if (rows < 0).any() and not unread:
-        absent = [id_bytes(missing, int(n)).hex()[:12] for n in (rows < 0).nonzero()[0][:3]]
-        raise IntegrityError(
-            f"{backend.url}",
-            why=f"has packs that lack {int((rows < 0).sum())} of the version's chunks ({', '.join(absent)}…)",
-            hint="the publisher must publish it again",
-        )
-    by_pack: dict[int, list[Place]] = {}
-    for n, row in enumerate(rows):
-        if row >= 0:
-            place = Place(int(table.offsets[row]), int(table.stored[row]), id_bytes(missing, n))
-            by_pack.setdefault(int(table.pack[row]), []).append(place)
-    runs = []
-    for pack, places in sorted(by_pack.items()):
-        runs += [_Run(table.packs[pack], run) for run in _cut_runs(sorted(places))]
-    if (rows < 0).any():
-        runs += [_Run(pack, []) for pack in unread]
-    stored = sum(place.stored for run in runs for place in run.places)
-    return DownloadPlan(runs, frozenset(id_bytes(missing, n) for n in range(len(missing))), stored)
-
-
-def _cut_runs(places: list[Place]) -> Iterator[list[Place]]:
-    run: list[Place] = []
-    for place in places:
-        if run and (place.offset - run[-1].end > _GAP_BYTES or place.end - run[0].offset > _RUN_BYTES):
-            yield run
-            run = []
-        run.append(place)
-    if run:
-        yield run
-
-
-def download(backend: Backend, plan: DownloadPlan, writer: PackWriter, connections: int, meter: Meter) -> int:
-    """Bring the planned chunks and write them; returns how many were written.
-
-    What was written before an error or an interrupt stays.
+    Returns the delta packs that were missing or bad: what they were to bring has not come.  What was
+    written before an error or an interrupt stays.
 
     Raises: BackendError, IntegrityError, StorageError.
     """
-    transfer = _Transfer(backend, plan)
+    transfer = _Transfer(backend, plan, chunks)
     transfer.start(min(max(1, connections), len(plan.runs)))
     try:
-        for entry in transfer.entries():
-            writer.add(entry)
-            meter.add(entry.stored_bytes)
+        for came in transfer.entries():
+            writer.add(came.entry)
+            meter.add(came.wire_bytes)
     finally:
         transfer.stop()
-    return writer.chunks
+    return transfer.failed
+
+
+@dataclass(frozen=True)
+class _Came:
+    """A verified entry as it will be stored, and what it weighed on the wire."""
+
+    entry: Entry
+    wire_bytes: int
 
 
 class _Transfer:
     """Workers that fetch runs, and the queue of verified entries that they fill."""
 
-    def __init__(self, backend: Backend, plan: DownloadPlan) -> None:
+    def __init__(self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore) -> None:
         self._backend = backend
+        self._chunks = chunks
+        self._depths = chunks.table.depths()
+        self.failed: set[RemotePack] = set()
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
         self._wanted = set(plan.wanted)
@@ -173,7 +99,7 @@ class _Transfer:
         # Set once it is known whether the server answers ranges: the others wait for the first.
         self._probed = threading.Event()
         self._ranges = True
-        self._out: queue.Queue[Entry | BaseException | None] = queue.Queue(_QUEUE_ENTRIES)
+        self._out: queue.Queue[_Came | BaseException | None] = queue.Queue(_QUEUE_ENTRIES)
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
@@ -182,7 +108,7 @@ class _Transfer:
             self._threads.append(thread)
             thread.start()
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[_Came]:
         """Verified entries as they come.  Raises: the first worker's error."""
         running = len(self._threads)
         while running:
@@ -210,27 +136,37 @@ class _Transfer:
             if not first:
                 self._probed.wait()
             while not self._stopped.is_set() and (run := self._take()) is not None:
-                self._fetch(run)
+                if run.pack not in self.failed:
+                    self._fetch_or_pass(run)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._put(error)
         finally:
             self._probed.set()
             self._put(None)
 
-    def _put(self, item: Entry | BaseException | None) -> None:
+    def _fetch_or_pass(self, run: Run) -> None:
+        try:
+            self._fetch(run)
+        except (BackendError, IntegrityError):
+            # A delta pack is only a shortcut: what it does not bring, full packs do.
+            if run.pack.folder != DELTAS:
+                raise
+            self.failed.add(run.pack)
+
+    def _put(self, item: _Came | BaseException | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._out.put(item, timeout=0.1)
                 return
 
-    def _take(self) -> _Run | None:
+    def _take(self) -> Run | None:
         with self._lock:
             if not self._pending:
                 return None
             run = self._pending.popleft()
-        return run if self._ranges or not run.places else _Run(run.pack, self._claim_rest(run))
+        return run if self._ranges or not run.places else Run(run.pack, self._claim_rest(run))
 
-    def _claim_rest(self, run: _Run) -> list[Place]:
+    def _claim_rest(self, run: Run) -> list[Place]:
         """This run's places and all that are pending of the same pack."""
         with self._lock:
             same = [other for other in self._pending if other.pack == run.pack]
@@ -238,13 +174,21 @@ class _Transfer:
         return sorted([*run.places, *(place for other in same for place in other.places)])
 
     def _emit(self, entry: Entry) -> None:
+        """Verify an entry and hand it on.  Raises: IntegrityError."""
+        base = self._chunks.read_base(entry.base, depth=0) if entry.base else None
+        data = decode_entry(entry, base)
         with self._lock:
             if entry.chunk_id not in self._wanted:
                 return
             self._wanted.discard(entry.chunk_id)
-        self._put(entry)
+        kept = make_entry(entry.chunk_id, data) if self._too_deep(entry.base) else entry
+        self._put(_Came(kept, entry.stored_bytes))
 
-    def _fetch(self, run: _Run) -> None:
+    def _too_deep(self, base: bytes) -> bool:
+        row = self._chunks.row_of(base) if base else -1
+        return row >= 0 and int(self._depths[row]) >= DELTA_DEPTH_LIMIT
+
+    def _fetch(self, run: Run) -> None:
         if not run.places:
             self._fetch_unindexed(run.pack)
             return
@@ -259,6 +203,8 @@ class _Transfer:
                 todo = cut.left
                 failures = 0 if len(todo) < before else failures
                 failures += 1
+                if cut.error.status == _PARTIAL and failures >= _TRIES_PER_CHUNK:
+                    self._ranges = False  # its ranges are not what was asked for: do without
                 if failures >= self._policy.attempts:
                     raise cut.error from None
                 self._pause(failures, cut.error)
@@ -269,13 +215,18 @@ class _Transfer:
                     raise _given_up(self._backend, run.pack, fault)
             todo = sorted([*todo, *(place for place, _ in bad)])
 
+    def _open(self, pack: RemotePack, start: int, length: int) -> AbstractContextManager[Body]:
+        if self._ranges:
+            return self._backend.open(pack.key, start=start, length=length)
+        return self._backend.open(pack.key)
+
     def _pause(self, failures: int, error: TransientError) -> None:
         delay = self._policy.delay_s(failures, error.retry_after_s, random.random)
         if self._stopped.wait(delay):
             raise CancelledError("stopped")
 
     def _fetch_once(
-        self, pack: PackId, places: list[Place]
+        self, pack: RemotePack, places: list[Place]
     ) -> tuple[list[Place], list[tuple[Place, YarnstoreError]]]:
         """One request.  Returns the places that the answer did not cover, and those that came wrong."""
         start = places[0].offset
@@ -283,18 +234,16 @@ class _Transfer:
         left = list(places)
         bad: list[tuple[Place, YarnstoreError]] = []
         try:
-            with self._backend.open(
-                pack_key(pack), start=start, length=length if self._ranges else None
-            ) as body:
+            with self._open(pack, start, length) as body:
                 if body.start < start:
                     # The server ignores ranges: take all that is wanted of this pack.
                     self._ranges = False
-                    left = self._claim_rest(_Run(pack, left))
+                    left = self._claim_rest(Run(pack, left))
                 self._probed.set()
                 for place, data in _slices(body, left):
                     left = left[1:]
                     try:
-                        self._emit(_verified_entry(place, data))
+                        self._emit(_entry_at(place, data))
                     except IntegrityError as error:
                         bad.append((place, error))
                     if self._stopped.is_set():
@@ -303,21 +252,20 @@ class _Transfer:
             raise _CutShort(error, sorted([*left, *(place for place, _ in bad)])) from None
         if left and not bad and len(left) == len(places) and not self._stopped.is_set():
             raise BackendError(
-                f"{self._backend.url}/{pack_key(pack)}", "is shorter than its index says", status=200
+                f"{self._backend.url}/{pack.key}", "is shorter than its index says", status=200
             )
         return left, bad
 
-    def _fetch_unindexed(self, pack: PackId) -> None:
+    def _fetch_unindexed(self, pack: RemotePack) -> None:
         failures = 0
         while True:
             stream = EntryStream()
             try:
-                with self._backend.open(pack_key(pack)) as body:
+                with self._backend.open(pack.key) as body:
                     self._probed.set()
                     for block in body:
                         for _, entry in stream.feed(block):
                             if entry.chunk_id in self._wanted:
-                                decode_entry(entry)
                                 self._emit(entry)
                 stream.finish()
             except TransientError as error:
@@ -366,7 +314,7 @@ def _slices(body: Body, places: list[Place]) -> Iterator[tuple[Place, bytes]]:
             return
 
 
-def _verified_entry(place: Place, data: bytes) -> Entry:
+def _entry_at(place: Place, data: bytes) -> Entry:
     entry = parse_entry(data)
     if entry.chunk_id != place.chunk_id:
         raise IntegrityError(
@@ -374,13 +322,12 @@ def _verified_entry(place: Place, data: bytes) -> Entry:
             expected=f"blake3:{place.chunk_id.hex()}",
             got=f"blake3:{entry.chunk_id.hex()}",
         )
-    decode_entry(entry)
     return entry
 
 
-def _given_up(backend: Backend, pack: PackId, fault: YarnstoreError) -> IntegrityError:
+def _given_up(backend: Backend, pack: RemotePack, fault: YarnstoreError) -> IntegrityError:
     return IntegrityError(
-        f"{pack_key(pack)}",
+        pack.key,
         expected=str(fault.fields.get("expected", "")),
         got=str(fault.fields.get("got", "")),
         why=f"is damaged: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),

@@ -8,12 +8,14 @@ same command goes on from there.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import zstandard
 
 from yarnstore.core.codec import decode_zstd
-from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.digest import Sha256
+from yarnstore.core.index import Ids
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -26,17 +28,18 @@ from yarnstore.errors import (
     MissingKeyError,
     NotFoundError,
 )
-from yarnstore.ops.download import Brought, DownloadPlan, download, plan_download
+from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
+from yarnstore.ops.plan import DownloadPlan, Offer, RemotePack, plan_download
 from yarnstore.ops.progress import Meter, format_size
 from yarnstore.ops.resolve import Target, find_target, registry_target
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import missing_files
-from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
 
@@ -78,14 +81,14 @@ def _result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult
         brought.download_bytes,
         len(ids),
         brought.chunks,
-        None,
+        brought.delta_from,
         round(seconds, 3),
     )
 
 
 def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[Target, Manifest, Brought]:
     """`fetch` within the shared lock; with `materialise`, room for the files is asked for too."""
-    recover_packs(session.layout.pack_folder)
+    recover_chunks(session.layout)
     target = find_target(session, spec)
     if target.manifest is not None:
         manifest = _whole_manifest(session, target.manifest)
@@ -101,9 +104,9 @@ def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[T
         return target, manifest, brought
     manifest = manifest_of(session, target.source, target.build, target.name)
     _check_same(session, target.name, manifest)
-    packs = [PackId.parse(pack) for pack in target.build.entry.packs]
+    offer = Offer.of(target.build.entry)
     session.layout.write_manifest(manifest)
-    brought = bring_chunks(session, target.source, manifest, packs, materialise=materialise)
+    brought = bring_chunks(session, target.source, manifest, offer, materialise=materialise)
     session.refs.set_version(target.name, manifest.digest)
     session.refs.remove_partial(target.name)
     return target, manifest, brought
@@ -219,7 +222,7 @@ def bring_chunks(
     session: Session,
     source: RegistrySource,
     manifest: Manifest,
-    packs: list[PackId],
+    offer: Offer,
     *,
     materialise: bool = False,
 ) -> Brought:
@@ -228,22 +231,28 @@ def bring_chunks(
     Raises: DiskFullError before anything is written; BackendError, IntegrityError.
     """
     layout = session.layout
-    with ChunkStore(layout) as chunks:
-        ids, _ = manifest_chunks([manifest])
-        missing = chunks.missing(ids)
-    backend = session.backend(source)
-    plan = plan_download(backend, packs, missing, session.connections) if len(missing) else DownloadPlan()
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if materialise else 0
-    fsread.require_space(layout.root, plan.stored_bytes + files)
-    _announce(session, manifest, plan)
-    if not plan.runs:
-        return Brought()
-    name = VersionName(manifest.model, manifest.variant, manifest.version)
-    if session.refs.version(name) is None:
-        session.refs.set_partial(name, manifest.digest)
-    meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
-    with PackWriter(layout.pack_folder) as writer:
-        download(backend, plan, writer, session.connections, meter)
+    ids, _ = manifest_chunks([manifest])
+    failed: set[RemotePack] = set()
+    brought = Brought()
+    announced = False
+    while True:
+        with ChunkStore(layout) as chunks:
+            missing = chunks.missing(ids)
+            if announced and not len(missing):
+                return brought
+            plan = plan_for(session, source, offer, chunks, missing, without=failed)
+            fsread.require_space(layout.root, plan.stored_bytes + files)
+            if not announced:
+                _announce(session, manifest, plan)
+            if not plan.runs:
+                return brought
+            announced = True
+            failing, brought = _download(session, source, manifest, plan, chunks, brought)
+        if not failing:
+            break
+        failed |= failing
+        session.note(f"{manifest.label}: a delta cannot be used; taking full packs instead")
     with ChunkStore(layout) as chunks:
         absent = chunks.missing(ids)
     if len(absent):
@@ -253,14 +262,53 @@ def bring_chunks(
             source=source.url,
             hint="the publisher must publish it again",
         )
-    return Brought(meter.done, writer.chunks)
+    return brought
+
+
+def plan_for(
+    session: Session,
+    source: RegistrySource,
+    offer: Offer,
+    chunks: ChunkStore,
+    missing: Ids,
+    *,
+    without: Collection[RemotePack] = (),
+) -> DownloadPlan:
+    """The cheapest way to the missing chunks.  Uses the network only where some are missing."""
+    if not len(missing):
+        return DownloadPlan()
+    backend = session.backend(source)
+    return plan_download(backend, offer, chunks, missing, session.connections, without=without)
+
+
+def _download(
+    session: Session,
+    source: RegistrySource,
+    manifest: Manifest,
+    plan: DownloadPlan,
+    chunks: ChunkStore,
+    before: Brought,
+) -> tuple[set[RemotePack], Brought]:
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    if session.refs.version(name) is None:
+        session.refs.set_partial(name, manifest.digest)
+    meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
+    with PackWriter(session.layout.pack_folder) as writer:
+        failed = download(session.backend(source), plan, chunks, writer, session.connections, meter)
+    return failed, Brought(
+        before.download_bytes + meter.done,
+        before.chunks + writer.chunks,
+        before.deltas + plan.delta_chunks,
+        plan.delta_from if not failed else before.delta_from,
+    )
 
 
 def _announce(session: Session, manifest: Manifest, plan: DownloadPlan) -> None:
     what = f"{manifest.label} ({manifest.variant})" if manifest.variant != DEFAULT_VARIANT else manifest.label
     if plan.runs:
+        how = f" (delta from {plan.delta_from})" if plan.delta_from else ""
         session.note(
-            f"{what}: {format_size(plan.stored_bytes)} of {format_size(manifest.size_bytes)} to download"
+            f"{what}: {format_size(plan.stored_bytes)} of {format_size(manifest.size_bytes)} to download{how}"
         )
     else:
         session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")

@@ -28,9 +28,9 @@ from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
 from yarnstore.ops.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks, read_entry_bytes
+from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks, read_entry_bytes, recover_chunks
 from yarnstore.store.files import last_use, view_in_use
-from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
 DEFAULT_KEEP = 3
@@ -109,7 +109,7 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False) -> GcResult
     LockTimeoutError.
     """
     with session.layout.exclusive():
-        recover_packs(session.layout.pack_folder)
+        recover_chunks(session.layout)
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from yarnstore.core.chunking import iter_chunk_batches
+from yarnstore.core.chunking import Piece, iter_chunk_batches
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
+from yarnstore.core.layouts import Layout, cut_segments, external_layouts, layout_to_json, read_layout
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.names import check_file_paths
 from yarnstore.core.pack import Entry
@@ -104,12 +105,52 @@ def ingest(
     Raises: ConflictError where a source changes while it is read, StorageError, IntegrityError.
     """
     written: set[bytes] = set()
+    layouts = read_layouts(sources)
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
-        return [_ingest_file(item, known, writer, written, lane, meter) for item in sources]
+        return [
+            _ingest_file(item, layouts.get(item.path), known, writer, written, lane, meter)
+            for item in sources
+        ]
+
+
+class _FileSource:
+    """An open file as layout readers see it."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+
+def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
+    """The layouts of the files that have one, by path; an ONNX model tells those of its data files.
+
+    Raises: StorageError.
+    """
+    layouts: dict[str, Layout] = {}
+    sizes = {item.path: item.size_bytes for item in sources}
+    for item in sources:
+        with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
+            source = _FileSource(file.fileno(), item.size_bytes)
+            layout = read_layout(source, name=item.path)
+            if layout is not None:
+                layouts[item.path] = layout
+            if item.path.endswith(".onnx"):
+                folder = item.path.rpartition("/")[0]
+                prefix = f"{folder}/" if folder else ""
+                near = {
+                    path.removeprefix(prefix): size for path, size in sizes.items() if path.startswith(prefix)
+                }
+                for path, external in external_layouts(source, near).items():
+                    layouts.setdefault(prefix + path, external)
+    return layouts
 
 
 def _ingest_file(
     item: SourceFile,
+    layout: Layout | None,
     known: ChunkTable,
     writer: PackWriter,
     written: set[bytes],
@@ -120,16 +161,16 @@ def _ingest_file(
     hashing: Future[None] | None = None
     chunks: list[tuple[bytes, int]] = []
 
-    def hash_and_encode(batch: list[memoryview]) -> list[_Hashed]:
-        ids = [blake3(data).digest() for data in batch]
+    def hash_and_encode(batch: list[Piece]) -> list[_Hashed]:
+        ids = [blake3(piece.data).digest() for piece in batch]
         rows = known.find(np.array(ids, "S32"))
         return [
             _Hashed(
                 chunk_id,
-                len(data),
-                make_entry(chunk_id, data) if row < 0 and chunk_id not in written else None,
+                len(piece.data),
+                make_entry(chunk_id, *piece) if row < 0 and chunk_id not in written else None,
             )
-            for chunk_id, data, row in zip(ids, batch, rows, strict=True)
+            for chunk_id, piece, row in zip(ids, batch, rows, strict=True)
         ]
 
     with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
@@ -147,7 +188,8 @@ def _ingest_file(
             hashing = lane.submit(sha256.update, block)
             return block
 
-        batches = iter_chunk_batches(read_next)
+        segments = cut_segments(layout, before.st_size)
+        batches = iter_chunk_batches(read_next, segments)
         for batch in ordered_map(hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
             for chunk in batch:
                 chunks.append((chunk.chunk_id, chunk.length))
@@ -161,4 +203,5 @@ def _ingest_file(
     size = sum(length for _, length in chunks)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or size != after.st_size:
         raise ConflictError(f"{item.source} changed while it was read", hint="try again when it is whole")
-    return ManifestFile(item.path, size, Sha256(sha256.digest()), pack_chunk_list(chunks))
+    extra = {"layout": layout_to_json(layout)} if layout is not None else {}
+    return ManifestFile(item.path, size, Sha256(sha256.digest()), pack_chunk_list(chunks), extra)

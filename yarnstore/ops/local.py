@@ -18,9 +18,9 @@ from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import has_file, unlink_model, write_content
-from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
 
@@ -53,7 +53,7 @@ def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
     with layout.shared():
         refs.check_case(spec.model)
-        recover_packs(layout.pack_folder)
+        recover_chunks(layout)
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from yarnstore.core.digest import PackId
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError
-from yarnstore.ops.download import plan_download
-from yarnstore.ops.fetch import manifest_of
+from yarnstore.ops.fetch import manifest_of, plan_for
+from yarnstore.ops.plan import Offer
 from yarnstore.ops.resolve import Target, registry_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.ranges import Range
@@ -123,7 +122,7 @@ def _download_bytes(session: Session, target: Target) -> int | None:
         ids, _ = manifest_chunks([manifest])
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(ids)
-        packs = [PackId.parse(pack) for pack in target.build.entry.packs]
-        return plan_download(session.backend(target.source), packs, missing, session.connections).stored_bytes
+            offer = Offer.of(target.build.entry)
+            return plan_for(session, target.source, offer, chunks, missing).stored_bytes
     except (BackendError, IntegrityError):
         return None

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Phase: TypeAlias = Literal["read", "download", "write", "check", "note"]
+Phase: TypeAlias = Literal["read", "delta", "download", "write", "check", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """One step.  `phase` is `note` for a sentence in `text`; otherwise `bytes_done` of
-    `bytes_total` have been read, downloaded, written or checked for `subject`."""
+    `bytes_total` have been read, compared, downloaded, written or checked for `subject`."""
 
     phase: Phase
     subject: str

@@ -1,7 +1,7 @@
 """`publish`: a file or a folder becomes a version in a static registry.
 
-Order: packs with the new chunks, their indexes, the manifest, the model's own entry, and
-`registry.json` last: what it lists is there.
+Order: packs with the new chunks, their indexes, the manifest, delta packs from the last versions, the
+model's own entry, and `registry.json` last: what it lists is there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zstandard
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES, REGISTRY_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT, model_dirname
+from yarnstore.core.pairing import iter_pairs
 from yarnstore.errors import (
     ConflictError,
     FormatError,
@@ -29,6 +31,7 @@ from yarnstore.errors import (
     SpecError,
     UsageError,
 )
+from yarnstore.ops.deltas import write_deltas
 from yarnstore.ops.ingest import SourceFile, hash_source, ingest, list_sources
 from yarnstore.ops.progress import Meter, OnProgress, ignore
 from yarnstore.registry.edit import add_version, decode_registry, encode_registry, new_registry
@@ -36,6 +39,7 @@ from yarnstore.registry.ranges import Range
 from yarnstore.registry.resolve import builds_of
 from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
 from yarnstore.store.layout import PackFolder
@@ -67,13 +71,20 @@ class ModelInfo:
     category: str | None = None
 
 
+# From how many earlier versions an update is a delta.
+DEFAULT_DELTAS = 3
+
 _NO_VERSION_INFO = VersionInfo()
 _NO_MODEL_INFO = ModelInfo()
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What was published.  `new_bytes` went into packs; `changed` is false where it was there already."""
+    """What was published.
+
+    `new_bytes` went into full packs, `deltas` says how many bytes lead here from each earlier version;
+    `changed` is false where it was there already.
+    """
 
     model: str
     version: str
@@ -83,6 +94,7 @@ class PublishResult:
     chunks_total: int
     chunks_new: int
     new_bytes: int
+    deltas: dict[str, int]
     changed: bool
     seconds: float
 
@@ -96,6 +108,10 @@ class RegistryFolder:
     @property
     def packs(self) -> PackFolder:
         return PackFolder(self.root / "packs", self.tmp)
+
+    @property
+    def deltas(self) -> PackFolder:
+        return PackFolder(self.root / "deltas", self.tmp)
 
     @property
     def tmp(self) -> Path:
@@ -128,10 +144,13 @@ def publish(
     *,
     version_info: VersionInfo = _NO_VERSION_INFO,
     model_info: ModelInfo = _NO_MODEL_INFO,
+    deltas: int = DEFAULT_DELTAS,
     now: datetime | None = None,
     on_progress: OnProgress = ignore,
 ) -> PublishResult:
     """Publish `source` as the exact version that `spec` names into the registry at a folder.
+
+    `deltas` is how many earlier versions delta packs are written from.
 
     Raises: SpecError, UsageError; ConflictError where the version is there with another content;
     FormatError where the folder's registry.json is no registry; StorageError.
@@ -159,6 +178,11 @@ def publish(
     manifest = Manifest.make(spec.model, spec.selector.version, variant, files)
     _write_manifest(folder, manifest)
     entry = _entry(folder, manifest, version_info, now or datetime.now(UTC))
+    leading = _published_deltas(folder, spec.model, manifest)
+    if leading is None:
+        leading = _write_deltas(folder, manifest, deltas, on_progress)
+    if leading:
+        entry["deltas"] = leading
     changed = _list_version(folder, manifest, entry, model_info, now or datetime.now(UTC))
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     ids, _ = manifest_chunks([manifest])
@@ -171,9 +195,61 @@ def publish(
         len(ids),
         writer.chunks,
         writer.stored_bytes,
+        _bytes_by_base(leading),
         changed,
         round(time.perf_counter() - started, 3),
     )
+
+
+def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for item in leading:
+        total[item["base"]] = total.get(item["base"], 0) + item["size_bytes"]
+    return total
+
+
+def _published_deltas(folder: RegistryFolder, model: str, manifest: Manifest) -> list[dict[str, Any]] | None:
+    """The deltas that the registry lists for this very manifest, if it does already."""
+    raw = folder.read()
+    if raw is None or model not in raw["models"]:
+        return None
+    entry = check_raw_model(raw["models"][model], model)
+    if manifest.version not in entry.versions:
+        return None
+    for build in builds_of(entry, manifest.version):
+        if build.entry.manifest and Sha256.parse(build.entry.manifest) == manifest.digest:
+            return [msgspec.to_builtins(delta) for delta in build.entry.deltas]
+    return None
+
+
+def _write_deltas(
+    folder: RegistryFolder, manifest: Manifest, count: int, on_progress: OnProgress
+) -> list[dict[str, Any]]:
+    """Delta packs from the newest earlier versions of the same variant, as the entry lists them."""
+    found: list[dict[str, Any]] = []
+    for base in _earlier_versions(folder, manifest, count):
+        pairs = sum(pair.chunk.length for pair in iter_pairs(manifest, base))
+        meter = Meter(on_progress, "delta", f"{base.version} → {manifest.version}", pairs)
+        written = write_deltas(folder.packs, folder.deltas, manifest, base, meter)
+        found += [
+            {"base": base.version, "base_manifest": str(base.digest), "pack": str(pack), "size_bytes": size}
+            for pack, size in written.packs
+        ]
+    return found
+
+
+def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) -> list[Manifest]:
+    raw = folder.read()
+    if raw is None or manifest.model not in raw["models"]:
+        return []
+    entry = check_raw_model(raw["models"][manifest.model], manifest.model)
+    earlier = [v for v in entry.versions if precedence(v) < precedence(manifest.version)]
+    found: list[Manifest] = []
+    for version in sort_versions(earlier, newest_first=True):
+        base = _published(folder, manifest.model, version, manifest.variant)
+        if base is not None and len(found) < count:
+            found.append(base)
+    return found
 
 
 def _check_ram(info: VersionInfo) -> None:

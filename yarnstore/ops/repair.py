@@ -24,6 +24,7 @@ from yarnstore.core.reflog import Installed, Move, format_move, format_ref, pars
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
 from yarnstore.ops.fsck import Findings, FsckResult, check, iter_sound, result_of
+from yarnstore.ops.plan import Offer
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import iter_builds
@@ -256,9 +257,8 @@ class _Mender:
 
     def _fetch_chunks(self, digest: Sha256, manifest: Manifest) -> None:
         for source, entry in self._offers(digest):
-            packs = [PackId.parse(pack) for pack in entry.packs]
             try:
-                brought = bring_chunks(self._session, source, manifest, packs)
+                brought = bring_chunks(self._session, source, manifest, Offer.of(entry))
             except (BackendError, IntegrityError) as error:
                 self._session.note(error.message)
                 continue

@@ -15,22 +15,21 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
-from yarnstore.core.codec import decode_payload
+from yarnstore.core.codec import decode_entry, verified
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index, sorted_unique
-from yarnstore.core.limits import INDEX_LIMIT_BYTES
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pack import parse_entry
+from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsread
 from yarnstore.store.layout import PackFolder, StoreLayout
-from yarnstore.store.packs import rebuild_index, write_index
+from yarnstore.store.packs import UNFINISHED, rebuild_index, recover_packs, write_index
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,14 +75,19 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
 class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
-    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.
+    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  Of a chunk
+    that is there several times the first counts, and one whole in itself before any delta.
     """
 
     def __init__(self, indexes: list[PackIndex]) -> None:
         self.packs = [index.pack for index in indexes]
         ids = _concatenate([index.ids for index in indexes], "S32")
-        self.ids, first = sorted_unique(ids)
+        bases = _concatenate([index.bases for index in indexes], "S32")
+        whole_first = np.argsort(bases != b"", kind="stable")
+        self.ids, first = sorted_unique(ids[whole_first])
+        first = whole_first[first]
         numbers = [np.full(len(index), n, np.int64) for n, index in enumerate(indexes)]
+        self.bases = bases[first]
         self.pack = _concatenate(numbers, "i8")[first]
         self.offsets = _concatenate([index.offsets for index in indexes], "i8")[first]
         self.stored = _concatenate([index.stored for index in indexes], "i8")[first]
@@ -96,19 +100,38 @@ class ChunkTable:
         """Row of each wanted id, shape as `wanted`; -1 where it is not here."""
         return find_ids(self.ids, wanted)
 
+    def base_rows(self) -> Ints:
+        """Row of each row's base: -1 for a chunk whole in itself, -2 for a base that is not here."""
+        rows = np.full(len(self), -1, np.int64)
+        deltas = self.bases != b""
+        found = self.find(self.bases[deltas])
+        rows[deltas] = np.where(found < 0, -2, found)
+        return rows
+
+    def depths(self) -> Ints:
+        """How many deltas lie between each row and a chunk whole in itself; one more than the limit
+        where the chain is longer, broken or a circle."""
+        bases = self.base_rows()
+        depths = np.where(bases == -1, 0, DELTA_DEPTH_LIMIT + 1)
+        for _ in range(DELTA_DEPTH_LIMIT):
+            via = bases >= 0
+            depths[via] = np.minimum(depths[bases[via]] + 1, DELTA_DEPTH_LIMIT + 1)
+        return depths
+
+    def with_bases(self, rows: Ints) -> Ints:
+        """The distinct rows given, and all rows that their deltas need."""
+        bases = self.base_rows()
+        needed = np.zeros(len(self), bool)
+        while len(rows):
+            needed[rows] = True
+            rows = bases[rows]
+            rows = rows[rows >= 0]
+            rows = rows[~needed[rows]]
+        return np.flatnonzero(needed)
+
 
 def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
     return np.concatenate(columns) if columns else np.empty(0, dtype)
-
-
-def read_entry_bytes(folder: PackFolder, table: ChunkTable, row: int) -> bytes:
-    """The bytes of one entry, for a caller that reads few.  Raises: NotFoundError, FormatError."""
-    path = folder.pack(table.packs[int(table.pack[row])])
-    fd = fsread.open_read(path)
-    try:
-        return pread_exact(fd, path, int(table.offsets[row]), int(table.stored[row]))
-    finally:
-        os.close(fd)
 
 
 def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
@@ -120,60 +143,150 @@ def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
     return data
 
 
-class ChunkStore:
-    """The chunks of one store as they are now; made for one operation, under the shared lock.
+class PackReader:
+    """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads."""
 
-    Safe to read from several threads.
-    """
-
-    def __init__(self, layout: StoreLayout) -> None:
-        self._layout = layout
-        self._folder = layout.pack_folder
+    def __init__(self, folder: PackFolder, table: ChunkTable) -> None:
+        self.folder = folder
+        self.table = table
         self._lock = threading.Lock()
-        self._fds: dict[Path, int] = {}
-        self._ranges: dict[bytes, tuple[Path, int, int]] | None = None
-        self.bad: set[bytes] = set()  # chunks that have no sound place here
-        self.reload()
+        self._fds: dict[PackId, int] = {}
 
-    def __enter__(self) -> ChunkStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
+        """Close the packs."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
 
+    def row_of(self, chunk_id: bytes) -> int:
+        """The row of one chunk, -1 where it is not here; for thousands, ask `table.find`."""
+        return int(self.table.find(np.array([chunk_id], "S32"))[0])
+
+    def read_entry(self, row: int) -> Entry:
+        """The entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
+        pack = self.table.packs[int(self.table.pack[row])]
+        path = self.folder.pack(pack)
+        with self._lock:
+            fd = self._fds.get(pack)
+            if fd is None:
+                fd = self._fds[pack] = fsread.open_read(path)
+        return parse_entry(pread_exact(fd, path, int(self.table.offsets[row]), int(self.table.stored[row])))
+
+    def read_row(self, row: int, *, depth: int = 0) -> Buffer:
+        """The verified bytes of a row's chunk.
+
+        Raises: IntegrityError where they are not what they are named, NotFoundError, StorageError.
+        """
+        entry = self.read_entry(row)
+        if entry.chunk_id != id_bytes(self.table.ids, row):
+            raise IntegrityError("pack entry", why="is of another chunk than its index says")
+        return self.decode(entry, depth=depth)
+
+    def decode(self, entry: Entry, *, depth: int = 0) -> Buffer:
+        """The verified bytes of an entry, from here or elsewhere, whose bases are here.
+
+        Raises: as `read_row`.
+        """
+        if not entry.base:
+            return decode_entry(entry)
+        if depth >= DELTA_DEPTH_LIMIT:
+            raise IntegrityError("a delta", why=f"hangs on more than {DELTA_DEPTH_LIMIT} others")
+        return decode_entry(entry, self.read_base(entry.base, depth=depth + 1))
+
+    def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
+        """The verified bytes of a chunk that a delta needs.  Raises: as `read_row`."""
+        row = self.row_of(chunk_id)
+        if row < 0:
+            raise IntegrityError(f"base {chunk_id.hex()[:12]}…", why="of a delta is not here")
+        return self.read_row(row, depth=depth)
+
+
+class FileTable:
+    """Where chunks lie in materialised files: columns of equal length in ascending order of `ids`."""
+
+    def __init__(self, layout: StoreLayout) -> None:
+        self.paths: list[Path] = []
+        ids: list[Ids] = []
+        places: list[NDArray[np.int64]] = []
+        for digest in layout.manifest_ids():
+            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
+                for file in layout.read_manifest(digest).files:
+                    path = layout.file(file.sha256)
+                    found = fsread.stat_or_none(path)
+                    if path in self.paths or found is None or found.st_size != file.size_bytes:
+                        continue
+                    file_ids, lengths = file.chunk_list()
+                    n = np.full(len(file_ids), len(self.paths))
+                    places.append(np.stack([n, np.cumsum(lengths) - lengths, lengths], axis=1))
+                    ids.append(file_ids)
+                    self.paths.append(path)
+        self.ids, first = sorted_unique(_concatenate(ids, "S32"))
+        self._places = np.concatenate([np.empty((0, 3), np.int64), *places])[first]
+
+    def drop(self, doomed: Ids) -> None:
+        """Count these chunks (ascending ids) as not here: they were read and were wrong."""
+        keep = find_ids(doomed, self.ids) < 0
+        self.ids, self._places = self.ids[keep], self._places[keep]
+
+    def find(self, chunk_id: bytes) -> tuple[Path, int, int] | None:
+        """The file, offset and length of one chunk."""
+        row = int(find_ids(self.ids, np.array([chunk_id], "S32"))[0])
+        if row < 0:
+            return None
+        n, offset, length = self._places[row].tolist()
+        return self.paths[n], offset, length
+
+
+class ChunkStore(PackReader):
+    """The chunks of one store as they are now; made for one operation, under the shared lock."""
+
+    def __init__(self, layout: StoreLayout) -> None:
+        super().__init__(layout.pack_folder, ChunkTable([]))
+        self._layout = layout
+        self._file_fds: dict[Path, int] = {}
+        self.bad: set[bytes] = set()  # chunks that have no sound place here
+        self.reload()
+
+    def close(self) -> None:
+        """Close packs and files."""
+        super().close()
+        for fd in self._file_fds.values():
+            os.close(fd)
+        self._file_fds.clear()
+
     def reload(self) -> None:
-        """See the packs that have come since."""
-        self.table = ChunkTable(load_indexes(self._folder, rebuild=True).indexes)
+        """See what has come since."""
+        self.table = ChunkTable(load_indexes(self.folder, rebuild=True).indexes)
+        self.files = FileTable(self._layout)
 
     def missing(self, wanted: Ids) -> Ids:
         """Those of the wanted ids (distinct) that are nowhere in the store."""
         absent: Ids = wanted[self.table.find(wanted) < 0]
-        if len(absent):
-            ranges = self._file_ranges()
-            keep = [id_bytes(absent, n) not in ranges for n in range(len(absent))]
-            absent = absent[np.array(keep, bool)]
-        return absent
+        return absent[find_ids(self.files.ids, absent) < 0]
 
-    def read(self, chunk_id: bytes, row: int) -> Buffer:
+    def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
         """The verified bytes of a chunk; `row` is its place in `table`, or -1.
+
+        A materialised file is asked first: it needs no decoding.
 
         Raises: IntegrityError where no place has it; it is then in `bad`.
         """
-        fault: Exception | None = None
-        if row >= 0:
-            try:
-                return self._read_entry(chunk_id, row)
-            except (IntegrityError, NotFoundError, StorageError) as error:
-                fault = error
-        place = self._file_ranges().get(chunk_id)
+        place = self.files.find(chunk_id)
         if place is not None:
             with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
                 return self._read_range(chunk_id, *place)
+        fault: Exception | None = None
+        if row >= 0:
+            try:
+                return self.read_row(row, depth=depth)
+            except (IntegrityError, NotFoundError, StorageError) as error:
+                fault = error
         with self._lock:
             self.bad.add(chunk_id)
         raise IntegrityError(
@@ -182,54 +295,34 @@ class ChunkStore:
             hint="`ystore fsck --repair` fetches it again",
         ) from fault
 
-    def _read_entry(self, chunk_id: bytes, row: int) -> Buffer:
-        table = self.table
-        path = self._folder.pack(table.packs[int(table.pack[row])])
-        data = self._pread(path, int(table.offsets[row]), int(table.stored[row]))
-        entry = parse_entry(data)
-        return _verified(chunk_id, decode_payload(entry.encoding, entry.payload, entry.plain_bytes))
+    def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
+        """The verified bytes of a chunk that a delta needs.  Raises: as `read`."""
+        return self.read(chunk_id, self.row_of(chunk_id), depth=depth)
 
     def _read_range(self, chunk_id: bytes, path: Path, offset: int, length: int) -> Buffer:
-        return _verified(chunk_id, self._pread(path, offset, length))
-
-    def _pread(self, path: Path, offset: int, length: int) -> bytes:
         with self._lock:
-            fd = self._fds.get(path)
+            fd = self._file_fds.get(path)
             if fd is None:
-                fd = self._fds[path] = fsread.open_read(path)
-        return pread_exact(fd, path, offset, length)
-
-    def _file_ranges(self) -> dict[bytes, tuple[Path, int, int]]:
-        """Every chunk that a materialised file holds: the second place to look."""
-        with self._lock:
-            if self._ranges is None:
-                self._ranges = {}
-                for digest in self._layout.manifest_ids():
-                    with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
-                        self._add_ranges(self._layout.read_manifest(digest), self._ranges)
-            return self._ranges
-
-    def _add_ranges(self, manifest: Manifest, ranges: dict[bytes, tuple[Path, int, int]]) -> None:
-        for file in manifest.files:
-            path = self._layout.file(file.sha256)
-            found = fsread.stat_or_none(path)
-            if found is None or found.st_size != file.size_bytes:
-                continue
-            ids, lengths = file.chunk_list()
-            offsets = np.cumsum(lengths) - lengths
-            for n in range(len(ids)):
-                ranges[id_bytes(ids, n)] = (path, int(offsets[n]), int(lengths[n]))
+                fd = self._file_fds[path] = fsread.open_read(path)
+        return verified(chunk_id, pread_exact(fd, path, offset, length))
 
     def forget(self, chunk_ids: set[bytes]) -> None:
         """Drop damaged chunks from the indexes, so that they count as absent and come anew."""
         doomed = np.array(sorted(chunk_ids), "S32")
-        for index in load_indexes(self._folder, rebuild=False).indexes:
+        for index in load_indexes(self.folder, rebuild=False).indexes:
             keep = find_ids(doomed, index.ids) < 0
             if not keep.all():
-                write_index(self._folder, select_rows(index, keep))
+                write_index(self.folder, select_rows(index, keep))
         self.bad -= chunk_ids
-        self._ranges = {key: place for key, place in self._file_ranges().items() if key not in chunk_ids}
         self.reload()
+        self.files.drop(doomed)
+
+
+def recover_chunks(layout: StoreLayout) -> None:
+    """Keep what killed processes had written of packs in a store, deltas too."""
+    if any(name.endswith(UNFINISHED) for name in fsread.list_names(layout.tmp)):
+        with ChunkStore(layout) as chunks:
+            recover_packs(layout.pack_folder, chunks.decode)
 
 
 def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
@@ -244,13 +337,6 @@ def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
         index.encodings[keep],
         index.bases[keep],
     )
-
-
-def _verified(chunk_id: bytes, data: Buffer) -> Buffer:
-    digest = blake3(data).digest()
-    if digest != chunk_id:
-        raise IntegrityError("chunk", expected=f"blake3:{chunk_id.hex()}", got=f"blake3:{digest.hex()}")
-    return data
 
 
 def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,8 @@ from yarnstore.errors import FormatError, IntegrityError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
 
-_SUFFIX = ".pack"
+# How a pack ends that is being written, in `tmp/`.
+UNFINISHED = ".pack"
 _READ_BYTES = 4 * MIB
 
 
@@ -57,7 +58,7 @@ class PackWriter:
         if self._file is not None and self._file.size_bytes + entry.stored_bytes > PACK_TARGET_BYTES:
             self.finish()
         if self._file is None:
-            self._file = fsio.NewFile(self._folder.tmp, _SUFFIX)
+            self._file = fsio.NewFile(self._folder.tmp, UNFINISHED)
             self._hash = blake3()
             self._rows = []
             self._write(PACK_HEADER)
@@ -117,22 +118,23 @@ def iter_entries(path: Path) -> Iterator[tuple[int, Entry]]:
     stream.finish()
 
 
-def recover_packs(folder: PackFolder) -> int:
+def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode_entry) -> int:
     """Keep what killed processes had written of packs.  Returns the chunks kept.
 
-    Every entry is decoded and hashed again; the first torn one ends it.
+    Every entry is decoded and hashed again, by `decode`, which has the bases of deltas; the first torn
+    one ends it.
     """
     kept = 0
     for name in fsread.list_names(folder.tmp):
         path = folder.tmp / name
-        if not name.endswith(_SUFFIX):
+        if not name.endswith(UNFINISHED):
             continue
         with fsio.claimed(path) as claimed:
             if not claimed:
                 continue
             with PackWriter(folder) as writer, contextlib.suppress(IntegrityError):
                 for _, entry in iter_entries(path):
-                    decode_entry(entry)
+                    decode(entry)
                     writer.add(entry)
             kept += writer.chunks
             fsio.remove(path)
@@ -142,6 +144,8 @@ def recover_packs(folder: PackFolder) -> int:
 def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
     """Read a pack through and give it an index anew, of the entries that are sound.
 
+    Deltas are taken as they are, since their bases may be elsewhere: whoever reads them hashes them.
+
     Raises: NotFoundError where the pack is not there.
     """
     path = folder.pack(pack)
@@ -149,7 +153,8 @@ def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
     with contextlib.suppress(FormatError):
         for offset, entry in iter_entries(path):
             with contextlib.suppress(IntegrityError):
-                decode_entry(entry)
+                if not entry.base:
+                    decode_entry(entry)
                 rows.append((offset, entry))
     index = PackIndex.build(pack, path.stat().st_size, rows)
     write_index(folder, index)

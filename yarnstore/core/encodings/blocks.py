@@ -1,0 +1,124 @@
+"""Encoding 3, `delta-planes`, for quantised blocks: scales and quants differ apart from each other.
+
+Owns: the difference of GGUF-like blocks.  Governed by docs/format/encodings.md.
+
+    offset  bytes  field
+    0       1      format of the payload, 1
+    1       1      255, "quantised blocks"
+    2       2      bytes per block, little-endian, 2 … 1024
+    4       1      scale offset: where the block's 16-bit scales begin
+    5       1      scales: how many 16-bit scales follow one another there, 1 … 8
+    6       …      stream table and streams
+
+With n = min(plain length, base length) // bytes per block, the streams are, for the n · scales
+scales in order, the two byte planes of zigzag(new − base) as 16-bit integers (least significant
+first); the n · (bytes per block − 2 · scales) other bytes, new − base modulo 256; and `rest`, the
+bytes after the last block.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yarnstore.core.encodings.planes import FORMAT, join_planes, split_planes
+from yarnstore.core.encodings.streams import (
+    Buffer,
+    Bytes,
+    check_plain_length,
+    fault,
+    pack_streams,
+    scratch,
+    unpack_streams,
+    unzigzag,
+    zigzag,
+)
+
+BLOCK_CODE: Final = 255
+_HEADER: Final = struct.Struct("<BBHBB")
+
+
+class BlockLayout(NamedTuple):
+    """A quantised block; its `scales` 16-bit scales begin at byte `scale_offset`."""
+
+    block_bytes: int
+    scale_offset: int
+    scales: int
+
+
+# Sizes and places from ggml-common.h.
+BLOCKS: Final = {
+    "q4_0": BlockLayout(18, 0, 1),
+    "q4_1": BlockLayout(20, 0, 2),
+    "q5_0": BlockLayout(22, 0, 1),
+    "q5_1": BlockLayout(24, 0, 2),
+    "q8_0": BlockLayout(34, 0, 1),
+    "q2_k": BlockLayout(84, 80, 2),
+    "q3_k": BlockLayout(110, 108, 1),
+    "q4_k": BlockLayout(144, 0, 2),
+    "q5_k": BlockLayout(176, 0, 2),
+    "q6_k": BlockLayout(210, 208, 1),
+    "iq4_nl": BlockLayout(18, 0, 1),
+    "iq4_xs": BlockLayout(136, 0, 1),
+}
+
+
+def encode_blocks(data: Buffer, base: Buffer, layout: BlockLayout) -> bytes | None:
+    """The payload, or None when it would not be smaller than `data`."""
+    count = min(len(data), len(base)) // layout.block_bytes
+    if not count:
+        return None
+    new_scales, new_quants = _parts(data, count, layout)
+    old_scales, old_quants = _parts(base, count, layout)
+    difference = (new_scales - old_scales).ravel()
+    zigzag(difference)
+    quants = new_quants - old_quants
+    end = count * layout.block_bytes
+    rest = np.frombuffer(data, np.uint8, len(data) - end, end)
+    streams = [*split_planes(difference), quants.ravel(), rest]
+    header = _HEADER.pack(FORMAT, BLOCK_CODE, *layout)
+    payload = b"".join([header, *pack_streams([(stream, ()) for stream in streams])])
+    return payload if len(payload) < len(data) else None
+
+
+def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> bytes:
+    """The chunk's `plain_length` bytes.  Raises FormatError."""
+    check_plain_length(plain_length)
+    if len(payload) < _HEADER.size:
+        raise fault("ends inside its header")
+    version, code, *fields = _HEADER.unpack_from(payload)
+    layout = BlockLayout(*fields)
+    width = layout.block_bytes
+    if version != FORMAT or code != BLOCK_CODE or not 2 <= width <= 1024 or not 1 <= layout.scales <= 8:
+        raise fault("has no block header that this version reads")
+    if layout.scale_offset + 2 * layout.scales > width:
+        raise fault("has scales outside its blocks")
+    count = min(plain_length, len(base)) // width
+    quant_bytes = width - 2 * layout.scales
+    lengths = [count * layout.scales] * 2 + [count * quant_bytes, plain_length - count * width]
+    low, high, quants, rest = unpack_streams(payload[_HEADER.size :], lengths)
+    difference = scratch.take("a", count * layout.scales, "u2")
+    join_planes([low, high], difference)
+    unzigzag(difference)
+    scales, old_quants = _parts(base, count, layout)
+    scales += difference.reshape(scales.shape)
+    new_quants = old_quants + quants.reshape(count, quant_bytes)
+    out = np.empty((count, width), np.uint8)
+    before, after = layout.scale_offset, layout.scale_offset + 2 * layout.scales
+    out[:, before:after] = scales.view(np.uint8)
+    out[:, :before] = new_quants[:, :before]
+    out[:, after:] = new_quants[:, before:]
+    return b"".join((out.data, rest.data)) if count else rest.tobytes()
+
+
+def _parts(buffer: Buffer, count: int, layout: BlockLayout) -> tuple[NDArray[Any], Bytes]:
+    """Scales (count, scales) as uint16 and all other bytes (count, …), both copies or read-only."""
+    width = layout.block_bytes
+    rows = np.frombuffer(buffer, np.uint8, count * width).reshape(count, width)
+    before, after = layout.scale_offset, layout.scale_offset + 2 * layout.scales
+    scales = np.ascontiguousarray(rows[:, before:after]).view("<u2").copy()
+    quants = rows[:, after:] if not before else np.delete(rows, np.s_[before:after], axis=1)
+    return scales, quants

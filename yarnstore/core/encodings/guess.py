@@ -1,0 +1,71 @@
+"""What an encoder should try on bytes of unknown type, from a sample.
+
+Owns: telling numbers from text from noise.  A guess never touches correctness: the encoder that it
+names still stores nothing larger than raw.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from yarnstore.core.encodings.planes import WIDTHS, encode_planes
+from yarnstore.core.encodings.streams import Buffer, Bytes, entropy_bits, scratch
+
+_WINDOWS: Final = 3
+_WINDOW_BYTES: Final = 8192  # a multiple of 8, so that a residue means the same in every window
+# Below this saving no encoding is worth its decoding.
+_PAYS: Final = 0.98
+# A wider element must beat a narrower one by this much: bf16 looks like f32 in pairs.
+_WIDER_BITS: Final = 0.06
+# Numbers have a byte of mantissa, close to noise; text has none.
+_NOISE_BITS: Final = 6.5
+
+
+class Guess(NamedTuple):
+    """`kind` is "planes", "zstd" or "raw"; `width` and `phase` are for `encode_planes`."""
+
+    kind: str
+    width: int = 0
+    phase: int = 0
+
+
+def guess_encoding(data: Buffer) -> Guess:
+    """The encoding that a sample of `data` (at most 24 KiB of it) is smallest in."""
+    sample = _sample(data)
+    if not sample.size:
+        return Guess("raw")
+    width, phase = _shape(sample)
+    plain = sample.tobytes()
+    zstd_bytes = len(scratch.fast.compress(plain))
+    planes = encode_planes(plain, width, phase) if width else None
+    planes_bytes = len(planes) if planes else sample.size
+    if min(zstd_bytes, planes_bytes) > sample.size * _PAYS:
+        return Guess("raw")
+    return Guess("planes", width, phase) if planes_bytes < zstd_bytes else Guess("zstd")
+
+
+def _sample(data: Buffer) -> Bytes:
+    view = np.frombuffer(data, np.uint8)
+    if view.size <= _WINDOWS * _WINDOW_BYTES:
+        return view
+    stride = (view.size - _WINDOW_BYTES) // (_WINDOWS - 1) // 8 * 8
+    return np.concatenate([view[i * stride : i * stride + _WINDOW_BYTES] for i in range(_WINDOWS)])
+
+
+def _shape(sample: Bytes) -> tuple[int, int]:
+    """The width whose byte positions differ most from one another, 0 if none does, and its phase."""
+    lanes = sample[: sample.size // 8 * 8].reshape(-1, 8)
+    best_width = best_phase = 0
+    best_bits = entropy_bits(lanes.ravel()) if lanes.size else 0.0
+    for width in WIDTHS:
+        # As many bytes per histogram whatever the width, or small samples would favour wide ones.
+        merged = lanes[: len(lanes) * width // 8].reshape(-1, width)
+        bits = [entropy_bits(np.ascontiguousarray(merged[:, i])) for i in range(width)]
+        if sum(bits) / width < best_bits - _WIDER_BITS and max(bits) > _NOISE_BITS:
+            best_bits = sum(bits) / width
+            # The byte of sign and exponent says least, unless others are constant, and ends the element.
+            least = min((bit for bit in bits if bit > 0.01), default=0.0)
+            best_width, best_phase = width, (bits.index(least) + 1) % width
+    return best_width, best_phase

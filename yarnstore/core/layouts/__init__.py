@@ -1,0 +1,89 @@
+"""Layouts: where the numbers are in a model file, read from its headers alone.
+
+`read_layout` looks at any file and never fails on what it finds: odd files have no layout.  It asks for
+at most 256 MiB of a file, takes about a second and 256 MiB of memory at worst, and raises only what the
+source itself raises.  docs/format/chunking.md governs the package.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from yarnstore.core.layouts.elements import BYTES, ELEMENT_TYPES, ElementType, element_type
+from yarnstore.core.layouts.gguf import MAGIC as GGUF_MAGIC
+from yarnstore.core.layouts.gguf import parse_gguf
+from yarnstore.core.layouts.manifest_form import layout_from_json, layout_to_json
+from yarnstore.core.layouts.model import BytesSource, Layout, Source, Tensor
+from yarnstore.core.layouts.numpy_ import MAGIC as NPY_MAGIC
+from yarnstore.core.layouts.numpy_ import parse_npy
+from yarnstore.core.layouts.onnx import parse_onnx, parse_onnx_external
+from yarnstore.core.layouts.safetensors import parse_safetensors
+from yarnstore.core.layouts.segments import Segment, cut_segments
+from yarnstore.core.layouts.torchzip import parse_zip
+from yarnstore.core.layouts.zipdir import MAGIC as ZIP_MAGIC
+from yarnstore.errors import FormatError
+
+__all__ = [
+    "BYTES",
+    "ELEMENT_TYPES",
+    "BytesSource",
+    "ElementType",
+    "Layout",
+    "Segment",
+    "Source",
+    "Tensor",
+    "cut_segments",
+    "element_type",
+    "external_layouts",
+    "layout_from_json",
+    "layout_to_json",
+    "parse_layout",
+    "read_layout",
+]
+
+
+def read_layout(source: Source, *, name: str = "") -> Layout | None:
+    """The layout of a file, or None where it has no tensors or is not understood.
+
+    `name` is the file's name, a help where the bytes alone do not tell the format.
+    """
+    try:
+        layout = parse_layout(source, name=name)
+    except FormatError:
+        return None
+    return layout if layout.tensors else None
+
+
+def external_layouts(source: Source, sizes: Mapping[str, int]) -> dict[str, Layout]:
+    """The layouts of the files in which the ONNX model `source` keeps tensors; none where it is odd.
+
+    `sizes` has the bytes of each file there is, by its path from the model's folder; others are left out.
+    """
+    try:
+        return parse_onnx_external(source, sizes)
+    except FormatError:
+        return {}
+
+
+def parse_layout(source: Source, *, name: str = "") -> Layout:
+    """The layout of a file.  Raises: FormatError, which says what is odd about it."""
+    head = source.read(0, 16)
+    parse = _find_parser(head, name)
+    if parse is None:
+        raise FormatError("layout", "is of no known format")
+    return parse(source)
+
+
+def _find_parser(head: bytes, name: str) -> Callable[[Source], Layout] | None:
+    if head.startswith(GGUF_MAGIC):
+        return parse_gguf
+    if head.startswith(NPY_MAGIC):
+        return parse_npy
+    if head.startswith(ZIP_MAGIC):
+        return parse_zip
+    if head[8:9] == b"{":
+        return parse_safetensors
+    # Protobuf has no magic.  Writers put the version of the format first, in field 1.
+    if head.startswith(b"\x08") or name.lower().endswith(".onnx"):
+        return parse_onnx
+    return None

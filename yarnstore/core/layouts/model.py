@@ -1,0 +1,133 @@
+"""A layout: which tensors a file holds, and where.
+
+Owns `Source`, `Tensor` and `Layout`, and the one check that every layout passes, whether it was read
+from a file's header or from a manifest.  docs/format/chunking.md governs it.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from yarnstore.core.layouts.elements import ElementType
+from yarnstore.core.layouts.limits import (
+    ELEMENTS_LIMIT,
+    LAYOUT_LIMIT_TENSORS,
+    RANK_LIMIT,
+    TENSOR_NAME_LIMIT_CHARS,
+)
+from yarnstore.errors import FormatError
+
+# Control and invisible characters, and halves of surrogate pairs: what would forge a line on a terminal
+# or fail to encode.  A fixed list, so that two versions of Python agree on which manifest is valid.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+class Source(Protocol):
+    """Random access to a file's bytes; `read` returns fewer than asked for only at the end."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, length: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSource:
+    """A source over bytes in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+class Tensor(NamedTuple):
+    """`shape` has its slowest dimension first, unless the file is in Fortran order; offset and length
+    are bytes in the file."""
+
+    name: str
+    dtype: ElementType
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Tensors sorted by offset, none overlapping, no name twice, all within the file."""
+
+    format: str
+    tensors: tuple[Tensor, ...]
+
+
+def count_elements(shape: Sequence[int], what: str) -> int:
+    """The product of `shape`.  Raises: FormatError where it is negative anywhere, or overflows."""
+    if len(shape) > RANK_LIMIT:
+        raise FormatError(what, f"has a tensor of {len(shape)} dimensions")
+    count = 1
+    for extent in shape:
+        if not 0 <= extent <= ELEMENTS_LIMIT:
+            raise FormatError(what, f"has a tensor with a dimension of {extent:#x}")
+        count *= extent
+        if count > ELEMENTS_LIMIT:
+            raise FormatError(what, "has a tensor of too many elements")
+    return count
+
+
+def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout:
+    """Check and sort `tensors` of the format `name` in a file of `size_bytes`.
+
+    Of tensors that share all their bytes (tied weights) the first stays.
+
+    Raises: FormatError where tensors overlap in part, leave the file, share a name, have a name that
+    cannot be shown, or a length that is not their shape's.
+    """
+    checked: list[Tensor] = []
+    names: set[str] = set()
+    for tensor in tensors:
+        title, dtype, shape, offset, length = tensor
+        if len(checked) >= LAYOUT_LIMIT_TENSORS:
+            raise FormatError(name, f"has more than {LAYOUT_LIMIT_TENSORS} tensors")
+        if not 0 < len(title) <= TENSOR_NAME_LIMIT_CHARS:
+            raise FormatError(name, f"has a tensor name of {len(title)} characters")
+        if _UNSHOWABLE.search(title):
+            raise FormatError(name, f"has a control character in the tensor name {title[:80]!r}")
+        if title in names:
+            raise FormatError(name, f"has two tensors named {title[:80]!r}")
+        names.add(title)
+        if length != dtype.bytes_for(count_elements(shape, name)):
+            raise FormatError(name, f"has {length} bytes for a tensor that needs another number")
+        if offset < 0 or offset + length > size_bytes:
+            raise FormatError(name, f"has the tensor {title[:80]!r} outside of the file")
+        checked.append(tensor)
+    # Stable: of tied tensors the first comes first.  An empty tensor comes before what starts there.
+    checked.sort(key=_extent)
+    kept: list[Tensor] = []
+    end = 0
+    last: Tensor | None = None
+    for tensor in checked:
+        if tensor.offset < end:
+            if last is not None and _extent(last) == _extent(tensor):
+                continue
+            raise FormatError(name, f"has overlapping tensors at byte {tensor.offset}")
+        kept.append(tensor)
+        end = tensor.offset + tensor.length
+        last = tensor
+    return Layout(name, tuple(kept))
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    return tensor.offset, tensor.length

@@ -1,0 +1,325 @@
+"""The tensors that a PyTorch pickle describes, without unpickling it.
+
+Follows the opcodes that `torch.save` writes on a stack of inert values: a global is a name, a call is a
+record of its arguments, nothing is imported and nothing is run.  What it does not know becomes an opaque
+value; an opcode it does not know is a FormatError.  Opcodes: the standard library's `pickletools`;
+records: `torch/_utils.py` and `torch/serialization.py`.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from yarnstore.core.layouts.elements import ELEMENT_TYPES, ElementType
+from yarnstore.core.layouts.limits import (
+    ELEMENTS_LIMIT,
+    LAYOUT_LIMIT_TENSORS,
+    PICKLE_LIMIT_DEPTH,
+    PICKLE_LIMIT_OPS,
+    RANK_LIMIT,
+    TENSOR_NAME_LIMIT_CHARS,
+)
+from yarnstore.errors import FormatError
+
+WHAT: Final = "torch pickle"
+
+_STORAGES: Final = {
+    f"torch.{name}Storage": ELEMENT_TYPES[element]
+    for name, element in {
+        "Double": "f64", "Float": "f32", "Half": "f16", "BFloat16": "bf16", "Long": "i64", "Int": "i32",
+        "Short": "i16", "Char": "i8", "Byte": "u8", "Bool": "bool", "ComplexFloat": "c64",
+        "ComplexDouble": "c128", "QInt32": "i32", "QInt8": "i8", "QUInt8": "u8",
+    }.items()
+}  # fmt: skip
+# What `_rebuild_tensor_v3` names beside an untyped storage.
+_DTYPES: Final = {
+    f"torch.{name}": ELEMENT_TYPES[element]
+    for name, element in {
+        "float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16", "int64": "i64",
+        "int32": "i32", "int16": "i16", "int8": "i8", "uint64": "u64", "uint32": "u32", "uint16": "u16",
+        "uint8": "u8", "bool": "bool", "complex64": "c64", "complex128": "c128",
+        "float8_e4m3fn": "f8_e4m3", "float8_e5m2": "f8_e5m2", "float8_e4m3fnuz": "f8_e4m3fnuz",
+        "float8_e5m2fnuz": "f8_e5m2fnuz", "float8_e8m0fnu": "f8_e8m0",
+    }.items()
+}  # fmt: skip
+_UNTYPED: Final = frozenset({"torch.UntypedStorage", "torch.storage.UntypedStorage"})
+_REBUILDERS: Final = frozenset(
+    f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3", "qtensor")
+)
+_WRAPPERS: Final = frozenset(
+    {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
+)
+_DICTS: Final = frozenset({"collections.OrderedDict", "collections.defaultdict", "builtins.dict"})
+
+
+class View(NamedTuple):
+    """A tensor as a pickle has it: `shape` elements from `start` on in the storage `key`, with strides;
+    all but the storage's `dtype` counted in elements."""
+
+    name: str
+    key: str
+    dtype: ElementType
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Global(str):
+    """The dotted name of a global, never looked up."""
+
+    __slots__ = ()
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: ElementType | None
+
+
+class _Rebuilt(NamedTuple):
+    storage: _Storage
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: ElementType
+
+
+class _Opaque:
+    """Any other object; `state` is what a BUILD gave it."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: object = None
+
+
+_MARK: Final = object()
+
+
+def read_views(data: bytes) -> list[View]:
+    """The tensors in the pickle `data`, in its order, named by their path.  Raises: FormatError."""
+    try:
+        root = _follow(data)
+    except (IndexError, ValueError):  # a UnicodeDecodeError is one
+        raise FormatError(WHAT, "is cut short or misuses its stack") from None
+    return list(_walk(root))
+
+
+def _follow(data: bytes) -> object:
+    # One branch an opcode, commonest first.
+    stack: list[object] = []
+    marks: list[int] = []
+    memo: dict[int, object] = {}
+    at = 0
+    for _ in range(PICKLE_LIMIT_OPS):
+        op = data[at]
+        at += 1
+        if op == 0x71:  # BINPUT
+            memo[data[at]] = stack[-1]
+            at += 1
+        elif op == 0x72:  # LONG_BINPUT
+            memo[int.from_bytes(data[at : at + 4], "little")] = stack[-1]
+            at += 4
+        elif op == 0x94:  # MEMOIZE
+            memo[len(memo)] = stack[-1]
+        elif op == 0x68:  # BINGET
+            stack.append(_recall(memo, data[at]))
+            at += 1
+        elif op == 0x6A:  # LONG_BINGET
+            stack.append(_recall(memo, int.from_bytes(data[at : at + 4], "little")))
+            at += 4
+        elif op == 0x4B:  # BININT1
+            stack.append(data[at])
+            at += 1
+        elif op == 0x4D:  # BININT2
+            stack.append(data[at] | data[at + 1] << 8)
+            at += 2
+        elif op == 0x4A:  # BININT
+            stack.append(int.from_bytes(data[at : at + 4], "little", signed=True))
+            at += 4
+        elif op == 0x28:  # MARK
+            marks.append(len(stack))
+            stack.append(_MARK)
+        elif op == 0x74:  # TUPLE
+            stack.append(tuple(_pop_mark(stack, marks)))
+        elif op == 0x58 or op == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
+            width = 4 if op == 0x58 else 1
+            length = int.from_bytes(data[at : at + width], "little")
+            at += width + length
+            stack.append(data[at - length : at].decode("utf-8", "replace"))
+        elif op == 0x51:  # BINPERSID
+            stack.append(_storage(stack.pop()))
+        elif 0x85 <= op <= 0x87:  # TUPLE1, 2, 3
+            count = op - 0x84
+            _check_depth(stack, marks, count)
+            stack[-count:] = [tuple(stack[-count:])]
+        elif op == 0x52 or op == 0x81:  # REDUCE, NEWOBJ
+            arguments = stack.pop()
+            stack[-1] = _call(stack[-1], arguments)
+        elif op == 0x63:  # GLOBAL
+            module, leaf, _ = data[at : at + 1024].split(b"\n", 2)
+            at += len(module) + len(leaf) + 2
+            stack.append(_Global(f"{module.decode()}.{leaf.decode()}"))
+        elif op == 0x93:  # STACK_GLOBAL
+            attribute, owner = stack.pop(), stack.pop()
+            short = isinstance(owner, str) and isinstance(attribute, str) and len(owner + attribute) < 1024
+            stack.append(_Global(f"{owner}.{attribute}" if short else ""))
+        elif op in (0x88, 0x89, 0x4E):  # NEWTRUE, NEWFALSE, NONE
+            stack.append(None)
+        elif op == 0x7D:  # EMPTY_DICT
+            stack.append({})
+        elif op in (0x29, 0x5D):  # EMPTY_TUPLE, EMPTY_LIST
+            stack.append(() if op == 0x29 else [])
+        elif op in (0x73, 0x75):  # SETITEM, SETITEMS
+            items = _pop_mark(stack, marks) if op == 0x75 else _pop(stack, marks, 2)
+            _set_items(stack[-1], items)
+        elif op in (0x61, 0x65):  # APPEND, APPENDS
+            items = _pop_mark(stack, marks) if op == 0x65 else _pop(stack, marks, 1)
+            if isinstance(stack[-1], list):
+                stack[-1].extend(items)
+        elif op == 0x62:  # BUILD
+            state = stack.pop()
+            if isinstance(stack[-1], _Opaque):
+                stack[-1].state = state
+        elif op == 0x47:  # BINFLOAT
+            stack.append(None)
+            at += 8
+        elif op == 0x8A:  # LONG1
+            length = data[at]
+            at += 1 + length
+            stack.append(int.from_bytes(data[at - length : at], "little", signed=True))
+        elif op in (0x43, 0x55):  # SHORT_BINBYTES, SHORT_BINSTRING
+            at += 1 + data[at]
+            stack.append(None)
+        elif op in (0x42, 0x54):  # BINBYTES, BINSTRING
+            at += 4 + int.from_bytes(data[at : at + 4], "little")
+            stack.append(None)
+        elif op == 0x80:  # PROTO
+            at += 1
+        elif op == 0x95:  # FRAME
+            at += 8
+        elif op == 0x8F:  # EMPTY_SET
+            stack.append(_Opaque())
+        elif op == 0x90:  # ADDITEMS
+            _pop_mark(stack, marks)
+        elif op == 0x2E:  # STOP
+            return stack.pop()
+        else:
+            raise FormatError(WHAT, f"has the opcode {op:#x}")
+    raise FormatError(WHAT, f"has more than {PICKLE_LIMIT_OPS} opcodes")
+
+
+def _recall(memo: dict[int, object], key: int) -> object:
+    if key not in memo:
+        raise FormatError(WHAT, "recalls what it has not kept")
+    return memo[key]
+
+
+def _check_depth(stack: list[object], marks: list[int], count: int) -> None:
+    """That `count` values lie above the last mark."""
+    if len(stack) - (marks[-1] + 1 if marks else 0) < count:
+        raise FormatError(WHAT, "misuses its stack")
+
+
+def _pop(stack: list[object], marks: list[int], count: int) -> list[object]:
+    _check_depth(stack, marks, count)
+    items = stack[-count:]
+    del stack[-count:]
+    return items
+
+
+def _pop_mark(stack: list[object], marks: list[int]) -> list[object]:
+    at = marks.pop()
+    items = stack[at + 1 :]
+    del stack[at:]
+    return items
+
+
+def _set_items(target: object, items: list[object]) -> None:
+    if not isinstance(target, dict):
+        return
+    for key, value in zip(items[::2], items[1::2], strict=False):
+        # Only plain keys: a tuple of tuples of tuples can take for ever to hash.
+        if type(key) is int or (isinstance(key, str) and len(key) <= TENSOR_NAME_LIMIT_CHARS):
+            target[key] = value
+
+
+def _storage(reference: object) -> object:
+    """What a persistent id means: `('storage', class, key, location, elements)`."""
+    if not isinstance(reference, tuple) or len(reference) < 4 or reference[0] != "storage":
+        raise FormatError(WHAT, "has a reference that is not a storage")
+    kind, key = reference[1], reference[2]
+    if not isinstance(kind, _Global) or not isinstance(key, str):
+        raise FormatError(WHAT, "has a reference that is not a storage")
+    dtype = _STORAGES.get(kind)
+    if dtype is None and kind not in _UNTYPED:
+        return _Opaque()
+    return _Storage(key, dtype)
+
+
+def _call(function: object, arguments: object) -> object:
+    """What calling `function` would give, where that is known."""
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+        return _Opaque()
+    if function in _DICTS:
+        return {}
+    if function in _WRAPPERS:
+        return arguments[0] if arguments and isinstance(arguments[0], _Rebuilt) else _Opaque()
+    if function not in _REBUILDERS or len(arguments) < 4 or not isinstance(arguments[0], _Storage):
+        return _Opaque()
+    storage, start, shape, strides = arguments[:4]
+    dtype = storage.dtype
+    if function.endswith("_v3") and len(arguments) > 6 and isinstance(arguments[6], _Global):
+        dtype = _DTYPES.get(arguments[6])
+    if dtype is None or not _are_counts((start,)) or not _are_counts(shape) or not _are_counts(strides):
+        return _Opaque()
+    if len(shape) != len(strides):
+        return _Opaque()
+    return _Rebuilt(storage, start, shape, strides, dtype)
+
+
+def _are_counts(values: object) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) <= RANK_LIMIT
+        and all(type(value) is int and 0 <= value <= ELEMENTS_LIMIT for value in values)
+    )
+
+
+def _walk(root: object) -> Iterator[View]:
+    """Tensors in depth-first order, each container once, whatever refers to it."""
+    seen: set[int] = set()
+    # Iterators, so that a wide level costs nothing until it is walked.
+    levels: list[Iterator[tuple[str, object]]] = [iter([("", root)])]
+    found = 0
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+            continue
+        path, value = entry
+        if isinstance(value, _Rebuilt):
+            found += 1
+            if found > LAYOUT_LIMIT_TENSORS:
+                raise FormatError(WHAT, f"has more than {LAYOUT_LIMIT_TENSORS} tensors")
+            storage, start, shape, strides, dtype = value
+            yield View(path or "tensor", storage.key, dtype, start, shape, strides)
+            continue
+        if isinstance(value, _Opaque):
+            value = value.state
+        if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if len(levels) >= PICKLE_LIMIT_DEPTH or len(path) > TENSOR_NAME_LIMIT_CHARS:
+            raise FormatError(WHAT, "is nested too deeply")
+        levels.append(_children(path, value))
+
+
+def _children(
+    path: str, value: dict[object, object] | list[object] | tuple[object, ...]
+) -> Iterator[tuple[str, object]]:
+    prefix = f"{path}." if path else ""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in items:
+        if isinstance(child, (_Rebuilt, _Opaque, dict, list, tuple)):
+            yield f"{prefix}{key}", child

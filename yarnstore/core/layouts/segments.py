@@ -1,0 +1,113 @@
+"""Where a file is cut: the plan that chunking follows.
+
+A tensor of 64 KiB or more starts a segment and is cut every 1 MiB from there, on a boundary of its
+elements, so that equal tensors give equal chunks wherever they lie and chunk i of a tensor meets chunk i
+of its predecessor.
+
+Neighbouring smaller tensors of one element type, in step with each other, form a group of up to 1 MiB.
+A group of 256 KiB or more ends before the next tensor whose name's checksum is a multiple of four: like a
+content-defined cut, but over names, so a tensor that comes or goes changes its own group and seldom the
+next.  A group below 4 KiB is left to the bytes around it.
+
+All else is `bytes`, for the caller to cut with FastCDC.  Readers follow the manifest and never this
+plan, so it can improve without a change of format; docs/format/chunking.md.  Pure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from zlib import crc32
+
+from yarnstore.core.layouts.elements import BYTES, ElementType
+from yarnstore.core.layouts.limits import (
+    GROUP_AVG_BYTES,
+    GROUP_GAP_LIMIT_BYTES,
+    GROUP_MIN_BYTES,
+    SEGMENT_BYTES,
+    SMALL_TENSOR_BYTES,
+)
+from yarnstore.core.layouts.model import Layout, Tensor
+from yarnstore.errors import FormatError
+
+_NAMES_PER_CUT = 4
+
+
+class Segment(NamedTuple):
+    """`length` bytes at `offset`: at most 1 MiB of whole elements of `dtype`, or any number of BYTES."""
+
+    offset: int
+    length: int
+    dtype: ElementType
+
+
+def cut_segments(layout: Layout | None, size_bytes: int) -> list[Segment]:
+    """Segments that cover a file of `size_bytes` exactly, in order; without a layout, one of bytes.
+
+    Raises: FormatError where the layout is of a longer file.
+    """
+    cutter = _Cutter()
+    for tensor in layout.tensors if layout is not None else ():
+        if tensor.length >= SMALL_TENSOR_BYTES:
+            cutter.add_large(tensor)
+        elif tensor.length:
+            cutter.add_small(tensor)
+    return cutter.finish(size_bytes)
+
+
+class _Cutter:
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.done = 0  # all before it is in a segment
+        self.dtype = BYTES  # of the open group, from `start` to `end`; none where these are equal
+        self.start = 0
+        self.end = 0
+
+    def add_small(self, tensor: Tensor) -> None:
+        name, dtype, _, offset, length = tensor
+        grown = offset + length - self.start
+        if (
+            dtype is not self.dtype
+            or self.start == self.end
+            or offset - self.end > GROUP_GAP_LIMIT_BYTES
+            or (offset - self.start) % dtype.block_bytes
+            or grown > SEGMENT_BYTES
+            or (self.end - self.start >= GROUP_AVG_BYTES and crc32(name.encode()) % _NAMES_PER_CUT == 0)
+        ):
+            self.close_group()
+            self.dtype = dtype
+            self.start = offset
+        self.end = offset + length
+
+    def add_large(self, tensor: Tensor) -> None:
+        self.close_group()
+        _, dtype, _, offset, length = tensor
+        self.add_bytes(offset)
+        self.done = end = offset + length
+        if dtype is BYTES:
+            self.segments.append(Segment(offset, length, BYTES))
+            return
+        step = SEGMENT_BYTES // dtype.block_bytes * dtype.block_bytes
+        while end - offset > step:
+            self.segments.append(Segment(offset, step, dtype))
+            offset += step
+        self.segments.append(Segment(offset, end - offset, dtype))
+
+    def close_group(self) -> None:
+        if self.end - self.start >= GROUP_MIN_BYTES and self.dtype is not BYTES:
+            self.add_bytes(self.start)
+            self.segments.append(Segment(self.start, self.end - self.start, self.dtype))
+            self.done = self.end
+        self.start = self.end
+
+    def add_bytes(self, end: int) -> None:
+        """Cover what no tensor does, up to `end`."""
+        if end > self.done:
+            self.segments.append(Segment(self.done, end - self.done, BYTES))
+            self.done = end
+
+    def finish(self, size_bytes: int) -> list[Segment]:
+        self.close_group()
+        self.add_bytes(size_bytes)
+        if self.done > size_bytes:
+            raise FormatError("layout", f"reaches beyond the {size_bytes} bytes of its file")
+        return self.segments

@@ -1,0 +1,146 @@
+"""Pairing: which chunk of an older version a chunk is best encoded against.
+
+By tensor name first, then by position; docs/format/encodings.md says why a bad pairing costs bytes and
+never correctness.  Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from yarnstore.core.index import id_bytes
+from yarnstore.core.layouts import BYTES, ElementType, Layout, Tensor, layout_from_json
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.errors import FormatError
+
+
+class PlacedChunk(NamedTuple):
+    """A chunk at its place in a file, with the type of its elements where the layout tells."""
+
+    offset: int
+    length: int
+    chunk_id: bytes
+    element: ElementType
+
+
+class Pair(NamedTuple):
+    """A chunk, and the chunk of the base version that stands where it stands."""
+
+    chunk: PlacedChunk
+    base_id: bytes
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """A file's chunks in order, and its tensors."""
+
+    path: str
+    chunks: list[PlacedChunk]
+    starts: list[int]
+    ids: dict[bytes, int]  # to the offset where each chunk stands first
+    tensors: dict[str, Tensor]
+    tensor_starts: list[int]
+    tensor_list: list[Tensor]
+
+    def chunk_at(self, offset: int) -> PlacedChunk | None:
+        """The chunk in which an offset lies; the nearest where it lies outside the file."""
+        if not self.chunks:
+            return None
+        return self.chunks[max(0, bisect_right(self.starts, offset) - 1)]
+
+    def tensor_at(self, offset: int) -> Tensor | None:
+        """The tensor in which an offset lies."""
+        n = bisect_right(self.tensor_starts, offset) - 1
+        return self.tensor_list[n] if n >= 0 and offset < self.tensor_list[n].end else None
+
+
+def file_layout(file: ManifestFile) -> Layout | None:
+    """The tensors of a file; None where there are none, or in a form that this release does not know."""
+    found = file.extra.get("layout")
+    try:
+        return None if found is None else layout_from_json(found, file.size_bytes)
+    except FormatError:
+        return None
+
+
+def place_chunks(file: ManifestFile) -> PlacedFile:
+    """Put a file's chunks and tensors at their offsets.  Raises: FormatError for a bad chunk list."""
+    layout = file_layout(file)
+    tensors = list(layout.tensors) if layout is not None else []
+    tensor_starts = [tensor.offset for tensor in tensors]
+    ids, lengths = file.chunk_list()
+    offsets = np.cumsum(lengths) - lengths
+    chunks = []
+    at = 0
+    for n in range(len(ids)):
+        offset, length = int(offsets[n]), int(lengths[n])
+        while at < len(tensors) and tensors[at].end <= offset:
+            at += 1
+        within = at < len(tensors) and tensors[at].offset <= offset
+        chunks.append(PlacedChunk(offset, length, id_bytes(ids, n), tensors[at].dtype if within else BYTES))
+    first: dict[bytes, int] = {}
+    for chunk in chunks:
+        first.setdefault(chunk.chunk_id, chunk.offset)
+    return PlacedFile(
+        file.path,
+        chunks,
+        [chunk.offset for chunk in chunks],
+        first,
+        {tensor.name: tensor for tensor in tensors},
+        tensor_starts,
+        tensors,
+    )
+
+
+def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:
+    """Each chunk of `new` that `base` has not, once, with its base chunk.
+
+    Files meet by path, else in order among those left.  Within a pair of files, a chunk that begins in
+    a tensor meets the chunk at the same place of the tensor of that name and type; any other meets the
+    chunk at its own offset, shifted as the last chunk that both have is.
+    """
+    seen = {
+        id_bytes(ids, n) for file in base.files for ids in [file.chunk_list()[0]] for n in range(len(ids))
+    }
+    for file, other in _pair_files(new, base):
+        ours, theirs = place_chunks(file), place_chunks(other)
+        shift = 0
+        for chunk in ours.chunks:
+            known = theirs.ids.get(chunk.chunk_id)
+            if known is not None:
+                shift = known - chunk.offset
+            if chunk.chunk_id in seen:
+                continue
+            seen.add(chunk.chunk_id)
+            found = theirs.chunk_at(_counterpart(chunk, ours, theirs, shift))
+            if found is not None:
+                yield Pair(chunk, found.chunk_id)
+
+
+def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, ManifestFile]]:
+    there = {file.path: file for file in base.files}
+    left = [file for file in base.files if all(file.path != other.path for other in new.files)]
+    for file in new.files:
+        if file.path in there:
+            yield file, there[file.path]
+        elif left:
+            yield file, max(left, key=lambda other: _likeness(file, other))
+
+
+def _likeness(file: ManifestFile, other: ManifestFile) -> tuple[bool, int]:
+    same_kind = file.path.rpartition(".")[2] == other.path.rpartition(".")[2]
+    return same_kind, -abs(file.size_bytes - other.size_bytes)
+
+
+def _counterpart(chunk: PlacedChunk, ours: PlacedFile, theirs: PlacedFile, shift: int) -> int:
+    tensor = ours.tensor_at(chunk.offset)
+    if tensor is not None:
+        other = theirs.tensors.get(tensor.name)
+        if other is not None and other.dtype is tensor.dtype:
+            return other.offset + chunk.offset - tensor.offset
+    return chunk.offset + shift

@@ -1,0 +1,219 @@
+"""Planning a download: which bytes of a registry's packs bring the missing chunks most cheaply.
+
+A chunk may come whole from a full pack, or as a delta against any chunk that the store holds; for each
+the smaller counts.  Nothing is downloaded here but indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yarnstore.backends import Backend
+from yarnstore.core.digest import PackId
+from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes, parse_index
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
+from yarnstore.errors import FormatError, IntegrityError, MissingKeyError
+from yarnstore.registry.entries import VersionEntry
+from yarnstore.store.chunks import ChunkStore
+
+# Wanted entries closer than this come in one request: reading the gap is cheaper than asking again.
+_GAP_BYTES = 64 * KIB
+# One request brings at most about this much, so that several connections share a pack.
+_RUN_BYTES = 16 * MIB
+# The folders of a registry that packs are in.
+PACKS = "packs"
+DELTAS = "deltas"
+_UNKNOWN = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Where a registry says that a version's chunks are: full packs, and delta packs by base version."""
+
+    packs: tuple[PackId, ...]
+    deltas: tuple[tuple[PackId, str], ...] = ()
+
+    @classmethod
+    def of(cls, entry: VersionEntry) -> Offer:
+        """What a registry entry offers."""
+        packs = tuple(PackId.parse(pack) for pack in entry.packs)
+        return cls(packs, tuple((PackId.parse(delta.pack), delta.base) for delta in entry.deltas))
+
+
+class Place(NamedTuple):
+    """A wanted chunk in a remote pack."""
+
+    offset: int
+    stored: int
+    chunk_id: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.stored
+
+
+class RemotePack(NamedTuple):
+    """A pack and the folder of the registry that it is in."""
+
+    folder: str
+    pack: PackId
+
+    @property
+    def key(self) -> str:
+        """Where it is in the registry."""
+        return f"{self.folder}/{self.pack.hex}.pack"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Places in one pack, ascending, to be asked for in one request.  No places: the whole pack,
+    whose index could not be read."""
+
+    pack: RemotePack
+    places: list[Place]
+
+
+@dataclass(frozen=True)
+class DownloadPlan:
+    """What to ask for.
+
+    `stored_bytes` is what the wanted entries weigh, `delta_bytes` those of them that are deltas,
+    `delta_chunks` how many, and `delta_from` the version most of these are against.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    wanted: frozenset[bytes] = frozenset()
+    stored_bytes: int = 0
+    delta_chunks: int = 0
+    delta_from: str | None = None
+
+
+def plan_download(
+    backend: Backend,
+    offer: Offer,
+    chunks: ChunkStore,
+    missing: Ids,
+    connections: int,
+    *,
+    without: Collection[RemotePack] = (),
+) -> DownloadPlan:
+    """Find the missing chunks (distinct ids) in the packs that a version names.
+
+    `without` are packs that have failed.  A full pack whose index is not there or malformed is no
+    obstacle: it is read through; such a delta pack is passed over.
+
+    Raises: BackendError; IntegrityError where the packs do not hold all chunks.
+    """
+    if not len(missing):
+        return DownloadPlan()
+    full = [RemotePack(PACKS, pack) for pack in offer.packs]
+    bases = {RemotePack(DELTAS, pack): base for pack, base in offer.deltas}
+    deltas = [pack for pack in bases if pack not in without]
+
+    with ThreadPoolExecutor(max(1, connections)) as pool:
+        indexes = dict(
+            zip(
+                [*full, *deltas],
+                pool.map(lambda pack: _read_index(backend, pack), [*full, *deltas]),
+                strict=True,
+            )
+        )
+    best = _Best(missing)
+    for pack in full:
+        if (index := indexes[pack]) is not None:
+            best.offer(pack, index, np.ones(len(index), bool))
+    for pack in deltas:
+        if (index := indexes[pack]) is not None:
+            best.offer(pack, index, _held(chunks, index.bases))
+    unread = [pack for pack in full if indexes[pack] is None]
+    absent = best.absent()
+    if len(absent) and not unread:
+        names = [id_bytes(absent, n).hex()[:12] for n in range(min(3, len(absent)))]
+        raise IntegrityError(
+            backend.url,
+            why=f"has packs that lack {len(absent)} of the version's chunks ({', '.join(names)}…)",
+            hint="the publisher must publish it again",
+        )
+    runs = [Run(pack, places) for pack, all_places in best.places() for places in _cut_runs(all_places)]
+    if len(absent):
+        runs += [Run(pack, []) for pack in unread]
+    weights: dict[str, int] = {}
+    delta_chunks = 0
+    for run in runs:
+        if run.pack in bases:
+            delta_chunks += len(run.places)
+            weights[bases[run.pack]] = weights.get(bases[run.pack], 0) + len(run.places)
+    return DownloadPlan(
+        runs,
+        frozenset(id_bytes(missing, n) for n in range(len(missing))),
+        sum(place.stored for run in runs for place in run.places),
+        delta_chunks,
+        max(weights, key=lambda base: weights[base]) if weights else None,
+    )
+
+
+def _read_index(backend: Backend, pack: RemotePack) -> PackIndex | None:
+    try:
+        got = backend.get(f"{pack.folder}/{pack.pack.hex}.idx", limit_bytes=INDEX_LIMIT_BYTES)
+        return None if got is None else parse_index(got.data, pack=pack.pack)
+    except (MissingKeyError, FormatError):
+        return None
+
+
+def _held(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
+    """Which of these bases are in the store."""
+    distinct = np.unique(bases[bases != b""])
+    absent = np.sort(chunks.missing(distinct))
+    held: NDArray[np.bool_] = np.logical_and(bases != b"", find_ids(absent, bases) < 0)
+    return held
+
+
+class _Best:
+    """For each missing chunk the cheapest entry offered so far."""
+
+    def __init__(self, missing: Ids) -> None:
+        self._ids = missing
+        self._stored = np.full(len(missing), _UNKNOWN, np.int64)
+        self._offset = np.zeros(len(missing), np.int64)
+        self._source = np.full(len(missing), -1, np.int64)
+        self._packs: list[RemotePack] = []
+
+    def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
+        rows = find_ids(index.ids, self._ids)
+        cheaper = (
+            (rows >= 0) & usable[rows] & (index.stored[rows] < self._stored) if len(index) else rows >= 0
+        )
+        self._stored[cheaper] = index.stored[rows[cheaper]]
+        self._offset[cheaper] = index.offsets[rows[cheaper]]
+        self._source[cheaper] = len(self._packs)
+        self._packs.append(pack)
+
+    def absent(self) -> Ids:
+        found: Ids = self._ids[self._source < 0]
+        return found
+
+    def places(self) -> Iterator[tuple[RemotePack, list[Place]]]:
+        for n, pack in enumerate(self._packs):
+            mine = np.flatnonzero(self._source == n)
+            if len(mine):
+                mine = mine[np.argsort(self._offset[mine])]
+                offsets, stored = self._offset[mine].tolist(), self._stored[mine].tolist()
+                ids = [id_bytes(self._ids, int(at)) for at in mine]
+                yield pack, [Place(*row) for row in zip(offsets, stored, ids, strict=True)]
+
+
+def _cut_runs(places: Sequence[Place]) -> Iterator[list[Place]]:
+    run: list[Place] = []
+    for place in places:
+        if run and (place.offset - run[-1].end > _GAP_BYTES or place.end - run[0].offset > _RUN_BYTES):
+            yield run
+            run = []
+        run.append(place)
+    if run:
+        yield run
