@@ -220,14 +220,18 @@ class Store:
         keep: int | None = None,
         keep_within_s: float = 0.0,
         dry_run: bool = False,
+        repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcResult:
-        """Free what nothing keeps.  Raises: IntegrityError, LockTimeoutError."""
+        """Free what nothing keeps; `repack` stores older versions as deltas against the newest.
+
+        Raises: IntegrityError, LockTimeoutError.
+        """
         from yarnstore.ops.gc import DEFAULT_KEEP, GcPolicy, gc
 
         policy = GcPolicy(DEFAULT_KEEP if keep is None else keep, keep_within_s)
         with self._session(progress) as session:
-            return gc(session, policy, dry_run=dry_run)
+            return gc(session, policy, dry_run=dry_run, repack_too=repack)
 
     def fsck(
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None

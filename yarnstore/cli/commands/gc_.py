@@ -42,14 +42,15 @@ class _Duration(click.ParamType[float]):
     metavar="30d",
     help="Keep also what came or was used within this time (m, h, d, w).",
 )
+@click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
-def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool) -> None:
+def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool, repack: bool) -> None:
     """Free what nothing keeps.
 
     Always kept: what is installed, what a rollback leads to, what is pinned or in use.
     """
     with run.store() as store:
-        done = store.gc(keep=keep, keep_within_s=keep_within or 0.0, dry_run=dry_run)
+        done = store.gc(keep=keep, keep_within_s=keep_within or 0.0, dry_run=dry_run, repack=repack)
     run.output.result(done, lambda: _text(done))
 
 

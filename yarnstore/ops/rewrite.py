@@ -1,0 +1,217 @@
+"""Rewriting packs: what `gc` does beside running readers.
+
+New packs are written under the shared lock, and old ones dropped under the exclusive one, once every
+live chunk has its place elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.digest import PackId
+from yarnstore.core.index import Ids, id_bytes
+from yarnstore.core.layouts import BYTES, ElementType
+from yarnstore.core.limits import MIB
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import Entry
+from yarnstore.core.pairing import iter_pairs, place_chunks
+from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
+from yarnstore.ops.roots import current_roots
+from yarnstore.ops.session import Session
+from yarnstore.registry.versions import precedence
+from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import (
+    ChunkStore,
+    ChunkTable,
+    PackReader,
+    load_indexes,
+    manifest_chunks,
+    ordered_map,
+)
+from yarnstore.store.packs import PackWriter
+
+_THREADS = 2
+_WINDOW = 12
+# Live bytes copied before the old packs go: what gc needs free for a while.
+_REWRITE_BATCH_BYTES = 512 * MIB
+# What `fsck` moved aside can be looked at for this long.
+_QUARANTINE_S = 24 * 3600
+
+
+def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
+    """Store chunks that are deltas against dead chunks whole in themselves."""
+    layout = session.layout
+    with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+        elements = _elements(current_roots(session))
+        for entry in _encoded_anew(chunks, chunk_ids, elements):
+            writer.add(entry)
+
+
+def rewrite_packs(session: Session, packs: list[PackId]) -> None:
+    """Copy what lives in wasteful packs to new ones, batch by batch, and drop the old."""
+    layout = session.layout
+    folder = layout.pack_folder
+    for batch in _batches(session, packs):
+        with layout.shared():
+            try:
+                fsread.require_space(layout.root, sum(folder.pack(pack).stat().st_size for pack in batch))
+            except DiskFullError as error:
+                session.note(f"some packs were left as they are: {error.message}")
+                return
+            ids, _ = manifest_chunks(current_roots(session))
+            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
+            with PackWriter(folder) as writer:
+                for entry in _live_entries(session, table, ids, set(batch)):
+                    writer.add(entry)
+        drop_packs(session, set(batch))
+
+
+def drop_packs(session: Session, doomed: set[PackId]) -> None:
+    """Drop packs whose live chunks have their place elsewhere now; keeps those that have not.
+
+    Marks again, under the exclusive lock: whoever fetched meanwhile may count on a chunk that was dead.
+    """
+    with session.layout.exclusive():
+        ids, _ = manifest_chunks(current_roots(session))
+        indexes = load_indexes(session.layout.pack_folder, rebuild=False).indexes
+        everything = ChunkTable(indexes)
+        here = ChunkTable([index for index in indexes if index.pack not in doomed])
+        there = everything.find(ids) >= 0
+        rows = here.find(ids)
+        lost = bool((there & (rows < 0)).any())
+        hanging = bool((here.base_rows()[here.with_bases(rows[rows >= 0])] == -2).any())
+        if lost or hanging:
+            needed = everything.with_bases(everything.find(ids[there]))
+            doomed = doomed - {everything.packs[n] for n in set(everything.pack[needed].tolist())}
+        for pack in doomed:
+            drop_pack(session, pack)
+        empty_trash(session)
+
+
+def _encoded_anew(
+    chunks: ChunkStore, chunk_ids: list[bytes], elements: dict[bytes, ElementType]
+) -> Iterator[Entry]:
+    """The chunks whole in themselves; one that is damaged is left as it is, for `fsck` to mend."""
+
+    def encode(chunk_id: bytes) -> Entry | None:
+        try:
+            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
+        except IntegrityError:
+            return None
+        return make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
+
+    for entry in ordered_map(encode, chunk_ids, threads=_THREADS, window=_WINDOW):
+        if entry is not None:
+            yield entry
+
+
+def _elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
+    """What each chunk holds, where a layout tells."""
+    placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
+    return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
+
+
+def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
+    batch: list[PackId] = []
+    size = 0
+    for pack in packs:
+        found = fsread.stat_or_none(session.layout.pack_folder.pack(pack))
+        size += found.st_size if found else 0
+        batch.append(pack)
+        if size >= _REWRITE_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _live_entries(session: Session, table: ChunkTable, live: Ids, packs: set[PackId]) -> Iterator[Entry]:
+    """The verified entries of live chunks whose place is in one of `packs`; a damaged one is left
+    where it is, for `fsck` to mend."""
+    rows = table.find(live)
+    rows = table.with_bases(rows[rows >= 0])
+    doomed = np.array([pack in packs for pack in table.packs], bool)
+    with ChunkStore(session.layout) as chunks, PackReader(session.layout.pack_folder, table) as reader:
+        for row in rows[doomed[table.pack[rows]]].tolist():
+            with contextlib.suppress(IntegrityError, NotFoundError):
+                entry = reader.read_entry(row)
+                if entry.chunk_id == id_bytes(table.ids, row):
+                    chunks.decode(entry)
+                    yield entry
+
+
+def repack(session: Session) -> None:
+    """Store the newest version of each model whole, and older ones as deltas against it."""
+    layout = session.layout
+    folder = layout.pack_folder
+    with layout.shared():
+        roots = current_roots(session)
+        old = load_indexes(folder, rebuild=True).indexes
+        fsread.require_space(layout.root, sum(index.pack_bytes for index in old))
+        with ChunkStore(layout) as chunks, PackWriter(folder) as writer:
+            for entry in _repacked(chunks, roots):
+                writer.add(entry)
+    drop_packs(session, {index.pack for index in old} - set(writer.packs))
+
+
+def _repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
+    """Every live chunk: whole if a newest version has it, else as a delta if that pays."""
+    newest: dict[tuple[str, str], Manifest] = {}
+    for manifest in sorted(roots, key=lambda item: precedence(item.version)):
+        newest[manifest.model, manifest.variant] = manifest
+    ids, _ = manifest_chunks(newest.values())
+    whole = {id_bytes(ids, n) for n in range(len(ids))}
+    elements = _elements(roots)
+    bases: dict[bytes, bytes] = {}
+    for manifest in roots:
+        for pair in iter_pairs(manifest, newest[manifest.model, manifest.variant]):
+            if pair.chunk.chunk_id not in whole:
+                bases.setdefault(pair.chunk.chunk_id, pair.base_id)
+
+    def encode(chunk_id: bytes) -> Entry | None:
+        row = chunks.row_of(chunk_id)
+        if row < 0:
+            return None  # of a partial download, or damaged
+        try:
+            stored = chunks.read_entry(row)
+            base_id = bases.get(chunk_id)
+            if base_id is None and not stored.base:
+                chunks.decode(stored)
+                return stored
+            data = chunks.read(chunk_id, row)
+            if base_id is not None:
+                base = chunks.read_base(base_id, depth=0)
+                delta = make_delta_entry(chunk_id, data, base_id, base, elements[chunk_id])
+                if delta is not None and (stored.base or delta.stored_bytes < stored.stored_bytes):
+                    return delta
+            return make_entry(chunk_id, data, elements[chunk_id]) if stored.base else stored
+        except (IntegrityError, NotFoundError):
+            return None
+
+    first = [chunk_id for chunk_id in elements if chunk_id in whole]
+    rest = [chunk_id for chunk_id in elements if chunk_id not in whole]
+    for entry in ordered_map(encode, [*first, *rest], threads=_THREADS, window=_WINDOW):
+        if entry is not None:
+            yield entry
+
+
+def drop_pack(session: Session, pack: PackId) -> None:
+    """The index first: a pack without one is not there."""
+    layout = session.layout
+    fsio.to_trash(layout.pack_folder.index(pack), layout.trash)
+    fsio.to_trash(layout.pack_folder.pack(pack), layout.trash)
+
+
+def empty_trash(session: Session) -> None:
+    """Remove what is in the trash, but for what `fsck` moved aside within a day."""
+    trash = session.layout.trash
+    for name in fsread.list_names(trash):
+        found = fsread.stat_or_none(trash / name)
+        # A rename sets ctime: what fsck moved aside can be looked at for a day.
+        young = found is not None and session.clock() - found.st_ctime < _QUARANTINE_S
+        if not (name.startswith(fsio.QUARANTINE) and young):
+            fsio.remove_tree(trash / name)
