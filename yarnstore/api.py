@@ -318,16 +318,18 @@ class Store:
         description: str | None = None,
         tags: tuple[str, ...] = (),
         category: str | None = None,
+        deltas: int | None = None,
         progress: OnProgress | None = None,
     ) -> PublishResult:
         """Publish a file or folder as a version into the static registry at a folder.
 
-        Publishing the same again changes nothing.  Needs no store.
+        `deltas` is from how many earlier versions delta packs are written.  Publishing the same again
+        changes nothing.  Needs no store.
 
         Raises: ConflictError for another content under a published version; SpecError, UsageError,
         StorageError.
         """
-        from yarnstore.ops.publish import ModelInfo, VersionInfo, publish
+        from yarnstore.ops.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
 
         return publish(
             Path(os.path.abspath(registry)),
@@ -337,6 +339,7 @@ class Store:
                 changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
             ),
             model_info=ModelInfo(name, description, tags, category),
+            deltas=DEFAULT_DELTAS if deltas is None else deltas,
             on_progress=progress or ignore,
         )
 

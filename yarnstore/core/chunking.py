@@ -6,13 +6,23 @@ manifest, so what is decided here can improve without a change of format.  Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from pyfastcdc import FastCDC
 
-from yarnstore.core.layouts import BYTES, ElementType, Segment
-from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, MIB
+from yarnstore.core.encodings import guess_encoding
+from yarnstore.core.layouts import (
+    BYTES,
+    LIKELY_TYPES,
+    ElementType,
+    Layout,
+    Segment,
+    Source,
+    cut_segments,
+)
+from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, KIB, MIB
 
 # Reads the next n bytes of a file, fewer only at its end.
 ReadNext: TypeAlias = Callable[[int], bytes]
@@ -22,6 +32,45 @@ ReadNext: TypeAlias = Callable[[int], bytes]
 _WINDOW_BYTES = 8 * MIB
 # Chunks are handed on in batches of about this much: one lookup and one task for each.
 _BATCH_BYTES = 8 * MIB
+
+
+# Where a file of no known format is sampled, to see whether it holds numbers.
+_SAMPLES = 8
+_SAMPLE_BYTES = 32 * KIB
+
+
+def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
+    """How a file is to be cut: the one place that decides on cuts.
+
+    By its layout; a file without one that looks like numbers throughout is cut every 1 MiB, so that
+    chunk i of a fine-tune meets chunk i of its base; all else is cut by its content.
+    """
+    guess = None if layout is not None else guess_numbers(source)
+    if guess is None:
+        return cut_segments(layout, source.size)
+    element, phase = guess
+    ends = list(range(CHUNK_MAX_BYTES - (8 - phase if phase else 0), source.size, CHUNK_MAX_BYTES))
+    starts = [0, *ends]
+    return [
+        Segment(start, end - start, element)
+        for start, end in zip(starts, [*ends, source.size], strict=True)
+        if end > start
+    ]
+
+
+def guess_numbers(source: Source) -> tuple[ElementType, int] | None:
+    """The element type that most of a file seems to hold, and at which offset modulo 8 elements begin.
+
+    None for a file that is small, or that samples do not agree on.
+    """
+    if source.size < _SAMPLES * _SAMPLE_BYTES:
+        return None
+    step = (source.size - _SAMPLE_BYTES) // (_SAMPLES - 1) // 8 * 8
+    guesses = [guess_encoding(source.read(n * step, _SAMPLE_BYTES)) for n in range(_SAMPLES)]
+    common, count = Counter(guesses).most_common(1)[0]
+    if common.kind != "planes" or count < _SAMPLES - 2:
+        return None
+    return LIKELY_TYPES[common.width], common.phase
 
 
 class Piece(NamedTuple):

@@ -26,7 +26,7 @@ from yarnstore.core.encodings import (
     encode_planes,
     guess_encoding,
 )
-from yarnstore.core.layouts import BYTES, ElementType
+from yarnstore.core.layouts import BYTES, LIKELY_TYPES, ElementType
 from yarnstore.core.limits import ZSTD_WINDOW_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError, IntegrityError
@@ -57,8 +57,6 @@ _DELTA_AS: Final = {
     "c64": "f32",
     "c128": "f64",
 }
-# What numbers of an unknown type most likely are, by their width.
-_LIKELY: Final = {2: "bf16", 4: "f32", 8: "f64"}
 
 _local = threading.local()
 
@@ -131,7 +129,7 @@ def _encode_delta(data: Buffer, base: Buffer, element: ElementType) -> tuple[Enc
         name = "i8" if element.kind == "block" else ""
         guess = guess_encoding(data)
         if not name and guess.kind == "planes" and guess.phase == 0:
-            name = _LIKELY[guess.width]
+            name = LIKELY_TYPES[guess.width].name
     if name:
         return Encoding.DELTA_PLANES, encode_delta_planes(data, base, name)
     return Encoding.DELTA_ZSTD, encode_delta_zstd(data, base)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from yarnstore.core.chunking import Piece, iter_chunk_batches
+from yarnstore.core.chunking import Piece, iter_chunk_batches, plan_segments
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
-from yarnstore.core.layouts import Layout, cut_segments, external_layouts, layout_to_json, read_layout
+from yarnstore.core.layouts import Layout, external_layouts, layout_to_json, read_layout
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.names import check_file_paths
 from yarnstore.core.pack import Entry
@@ -188,7 +188,7 @@ def _ingest_file(
             hashing = lane.submit(sha256.update, block)
             return block
 
-        segments = cut_segments(layout, before.st_size)
+        segments = plan_segments(_FileSource(file.fileno(), before.st_size), layout)
         batches = iter_chunk_batches(read_next, segments)
         for batch in ordered_map(hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
             for chunk in batch:

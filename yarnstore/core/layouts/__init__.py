@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from yarnstore.core.layouts.elements import BYTES, ELEMENT_TYPES, ElementType, element_type
+from yarnstore.core.layouts.elements import BYTES, ELEMENT_TYPES, LIKELY_TYPES, ElementType, element_type
 from yarnstore.core.layouts.gguf import MAGIC as GGUF_MAGIC
 from yarnstore.core.layouts.gguf import parse_gguf
 from yarnstore.core.layouts.manifest_form import layout_from_json, layout_to_json
@@ -26,6 +26,7 @@ from yarnstore.errors import FormatError
 __all__ = [
     "BYTES",
     "ELEMENT_TYPES",
+    "LIKELY_TYPES",
     "BytesSource",
     "ElementType",
     "Layout",

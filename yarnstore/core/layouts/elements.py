@@ -95,6 +95,10 @@ _ALL: Final[tuple[ElementType, ...]] = (
 ELEMENT_TYPES: Final[dict[str, ElementType]] = {element.name: element for element in _ALL}
 
 
+# What numbers of an unknown type most likely are, by their width in bytes.
+LIKELY_TYPES: Final = {2: ELEMENT_TYPES["bf16"], 4: ELEMENT_TYPES["f32"], 8: ELEMENT_TYPES["f64"]}
+
+
 def element_type(name: str) -> ElementType:
     """The element type of that name.  Raises: FormatError."""
     found = ELEMENT_TYPES.get(name)
