@@ -187,12 +187,11 @@ def values_of(data: Buffer, element: ElementType) -> Floats | None:
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     if name in _F8 or name == "f8_e8m0":
         return _f8_table(name).take(np.frombuffer(data, np.uint8))
-    if element.kind == "float":
-        return np.frombuffer(data, f"<f{width}").astype(np.float64 if width == 8 else np.float32, copy=False)
-    if element.kind in ("int", "uint"):
-        letter = "i" if element.kind == "int" else "u"
-        wanted = np.float32 if width <= 2 else np.float64
-        return np.frombuffer(data, f"<{letter}{width}").astype(wanted)
+    if element.kind in ("float", "int", "uint"):
+        numbers: NDArray[Any] = np.frombuffer(data, f"<{element.kind[0]}{width}")
+        # Whole numbers of 32 bits need more than the 24 of a float32.
+        wide = width == 8 or (width == 4 and element.kind != "float")
+        return numbers.astype(np.float64 if wide else np.float32, copy=False)
     if name in ("q4_0", "q8_0"):
         return _block_values(np.frombuffer(data, np.uint8).reshape(-1, element.block_bytes), name)
     return None

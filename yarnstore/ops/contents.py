@@ -42,7 +42,6 @@ Place: TypeAlias = Spec | Path
 # The chunks of a range, and how far into the first it begins: equal keys are equal bytes.
 RangeKey: TypeAlias = tuple[int, int, bytes]
 
-_THREADS = 2
 _WINDOW = 4
 # Decoded chunks kept: the base of the delta that comes next, and the group of small tensors being read.
 _CACHE_BYTES = 24 * MIB
@@ -78,7 +77,7 @@ class Chunks:
         return cuts if cuts and cuts[0] == 0 and ends_here else None
 
 
-@dataclass
+@dataclass(eq=False)
 class Content:
     """One file.  `read` gives exactly the bytes of a range; `chunks` are unknown until they are asked
     for, `sha256` where only a manifest knows it."""
@@ -102,8 +101,8 @@ class Content:
 def parse_place(text: str, *, beside: Place | None = None) -> Place:
     """The spec or the path that a person wrote.
 
-    A path is what begins with `.`, `~`, or a root, or is there and holds no `@`; `@1.1.0` alone is that
-    version of the model `beside`.
+    A path is what begins with `.` or a root, or is there and holds no `@`; `@1.1.0` alone is that version
+    of the model `beside`.
 
     Raises: SpecError, UsageError, NotFoundError.
     """
@@ -113,7 +112,7 @@ def parse_place(text: str, *, beside: Place | None = None) -> Place:
         variant = f":{beside.variant}" if beside.variant else ""
         return Spec.parse(f"{beside.model}{variant}{text}")
     path = Path(text)
-    if text.startswith((".", "~", os.sep)) or path.is_absolute():
+    if text.startswith(".") or path.is_absolute():
         return path
     if "@" not in text and path.exists():
         return path
