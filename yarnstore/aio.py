@@ -15,10 +15,12 @@ from yarnstore.ops.progress import OnProgress, ignore
 if TYPE_CHECKING:
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
     from yarnstore.ops.checkout import CheckoutResult, UpdateResult
+    from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
+    from yarnstore.ops.inspect import InspectResult
     from yarnstore.ops.inventory import InstalledModel, StoreStatus
     from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
     from yarnstore.ops.outdated import Update
@@ -105,6 +107,16 @@ class AsyncStore:
     async def unpin(self, spec: str) -> PinResult:
         """As `Store.unpin`."""
         return await asyncio.to_thread(self.store.unpin, spec)
+
+    async def diff(
+        self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
+    ) -> DiffResult:
+        """As `Store.diff`."""
+        return await asyncio.to_thread(self.store.diff, old, new, html=html, progress=progress)
+
+    async def inspect(self, what: str) -> InspectResult:
+        """As `Store.inspect`."""
+        return await asyncio.to_thread(self.store.inspect, what)
 
     async def gc(
         self,

@@ -24,10 +24,12 @@ from yarnstore.store.registries import remove_cached
 if TYPE_CHECKING:
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
     from yarnstore.ops.checkout import CheckoutResult, UpdateResult
+    from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
+    from yarnstore.ops.inspect import InspectResult
     from yarnstore.ops.inventory import InstalledModel, StoreStatus
     from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
     from yarnstore.ops.outdated import Update
@@ -211,6 +213,36 @@ class Store:
 
         with self._session() as session:
             return unpin(session, Spec.parse(spec))
+
+    # --- what is inside ------------------------------------------------------------------------
+
+    def diff(
+        self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
+    ) -> DiffResult:
+        """What changed between two specs or paths, by file and by tensor; with `html` as a page, too.
+
+        `new` may be `@VERSION` of the model that `old` names.  A version that is not here is fetched.
+
+        Raises: NotFoundError, UsageError, IntegrityError, StorageError; as `fetch`.
+        """
+        from yarnstore.ops.diff import diff
+        from yarnstore.ops.diff_page import write_page
+
+        with self._session(progress) as session:
+            found = diff(session, old, new)
+        if html is not None:
+            write_page(found, Path(os.path.abspath(html)))
+        return found
+
+    def inspect(self, what: str) -> InspectResult:
+        """The tensors of a spec, or of a path, whose headers alone are read; and how a version is stored.
+
+        Raises: NotFoundError, UsageError, IntegrityError, StorageError.
+        """
+        from yarnstore.ops.inspect import inspect
+
+        with self._session() as session:
+            return inspect(session, what)
 
     # --- upkeep --------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from yarnstore.cli.output import Output
 COMMANDS = (
     "fetch", "checkout", "update", "rollback", "log", "list", "path", "outdated",
     "registry", "search", "show", "publish",
+    "diff", "inspect",
     "import", "export", "remove", "pin", "unpin",
     "gc", "fsck", "status",
 )  # fmt: skip

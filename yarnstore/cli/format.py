@@ -57,3 +57,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (header, *rows)
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def lines(rows: Sequence[Sequence[object]]) -> str:
+    """Stable lines for programs: columns between tabs, what is None empty, six digits of a float."""
+    return "\n".join("\t".join(map(_cell, row)) for row in rows)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else clean(str(value)).replace("\t", " ").replace("\n", " ")

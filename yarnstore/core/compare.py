@@ -190,8 +190,9 @@ def values_of(data: Buffer, element: ElementType) -> Floats | None:
     if element.kind in ("float", "int", "uint"):
         numbers: NDArray[Any] = np.frombuffer(data, f"<{element.kind[0]}{width}")
         # Whole numbers of 32 bits need more than the 24 of a float32.
-        wide = width == 8 or (width == 4 and element.kind != "float")
-        return numbers.astype(np.float64 if wide else np.float32, copy=False)
+        if width == 8 or (width == 4 and element.kind != "float"):
+            return numbers.astype(np.float64, copy=False)
+        return numbers.astype(np.float32, copy=False)
     if name in ("q4_0", "q8_0"):
         return _block_values(np.frombuffer(data, np.uint8).reshape(-1, element.block_bytes), name)
     return None

@@ -271,9 +271,9 @@ class _Table:
         self._encodings: NDArray[np.uint8] = np.concatenate(
             [np.empty(0, np.uint8), *(index.encodings for index in indexes)]
         )[first]
-        self._stored: Ints = np.concatenate(
-            [np.empty(0, np.int64), *(index.stored for index in indexes)]
-        )[first]
+        self._stored: Ints = np.concatenate([np.empty(0, np.int64), *(index.stored for index in indexes)])[
+            first
+        ]
         self._in_files = store.files.ids
 
     def count(self, ids: Ids, lengths: Ints) -> list[StoredAs]:

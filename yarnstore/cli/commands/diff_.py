@@ -1,0 +1,174 @@
+"""`ystore diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, format_count, lines, plural, table
+from yarnstore.cli.text import size
+from yarnstore.ops.figures import format_parameters, format_ratio, format_shape, format_share, shorten
+
+if TYPE_CHECKING:
+    from yarnstore.results import DiffResult, FileDiff, StatusCounts, TensorDiff
+
+_SHOWN = 20
+
+
+@command(
+    "diff",
+    example="ystore diff phi-3-mini@1.0.0 phi-3-mini@1.1.0\n"
+    "ystore diff phi-3-mini@1.0.0 @1.1.0 --html changes.html\n"
+    "ystore diff ./before.safetensors ./after.safetensors",
+)
+@click.argument("old")
+@click.argument("new")
+@click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Write a page with a picture.")
+def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
+    """What changed between two versions, files or folders, tensor by tensor.
+
+    OLD and NEW are specs or paths; @VERSION alone is of the model that OLD names.  A version that is
+    not in the store is fetched.  What has no @ and is there is a path, as is what begins with a dot.
+    """
+    with run.store() as store:
+        found = store.diff(old, new, html=html)
+    if run.output.quiet:
+        run.output.result(found, lambda: _names(found))
+    elif run.output.for_people:
+        run.output.result(found, lambda: _text(found, verbose=run.output.verbose))
+    else:
+        run.output.result(found, lambda: _lines(found, verbose=run.output.verbose))
+    if html is not None:
+        run.output.say(f"the picture is in {clean(html)}")
+
+
+def _names(found: DiffResult) -> str:
+    changed = [file.path for file in found.files if file.status != "same"]
+    changed += [tensor.name for tensor in found.tensors if tensor.status != "same"]
+    return "\n".join(map(clean, changed))
+
+
+# --- piped ------------------------------------------------------------------------------------
+
+
+def _lines(found: DiffResult, *, verbose: bool) -> str:
+    """Tab-separated: the first column says what the line is of, the second what became of it."""
+    rows: list[Sequence[object]] = [
+        ("file", f.status, f.path, f.old_path, f.format, f.size_bytes, f.old_size_bytes, f.bytes_changed)
+        for f in found.files
+    ]
+    rows += [
+        (
+            *("tensor", t.status, t.name, t.old_name, t.file, t.dtype, format_shape(t.shape)),
+            *(t.unit, t.units, t.units_changed, t.bytes_changed),
+            *(t.relative_mean, t.relative_max, t.distance),
+        )
+        for t in found.tensors
+        if verbose or t.status != "same"
+    ]
+    total = found.totals
+    counts = total.tensors
+    rows.append(
+        (
+            *("total", counts.same, counts.changed, counts.added, counts.removed, counts.moved),
+            *(total.parameters, total.parameters_changed, total.bytes, total.bytes_changed),
+        )
+    )
+    return lines(rows)
+
+
+# --- for people -------------------------------------------------------------------------------
+
+
+def _text(found: DiffResult, *, verbose: bool) -> str:
+    blocks = [_headline(found), _files(found, verbose=verbose)]
+    changed = [tensor for tensor in found.tensors if tensor.status != "same"]
+    if changed:
+        changed.sort(key=_rank)
+        shown = changed if verbose else changed[:_SHOWN]
+        header = ("TENSOR", "", "TYPE", "SHAPE", "CHANGED", "MEAN", "LARGEST", "DISTANCE")
+        blocks.append(table(header, [_tensor_row(tensor) for tensor in shown]))
+        if len(shown) < len(changed):
+            rest = format_count(len(changed) - len(shown))
+            blocks[-1] += f"\n… and {rest} more, all with -v, in a picture with --html FILE"
+    broken = sum(tensor.broken for tensor in found.tensors)
+    if broken:
+        blocks.append(f"{plural(broken, 'element')} became infinite or NaN")
+    return "\n\n".join(blocks)
+
+
+def _headline(found: DiffResult) -> str:
+    old, new, total = found.old, found.new, found.totals
+    version = new.version if old.model == new.model and old.version != new.version else None
+    first = f"{clean(old.label)} → {version or clean(new.label)}"
+    if total.bytes_changed == 0 and set(_counts(total.files)) <= {"same"}:
+        return f"{first}: no difference in {plural(total.files.same, 'file')}, {size(total.bytes)}"
+    parts = []
+    if found.tensors:
+        share = format_share(total.parameters_changed, total.parameters)
+        parts.append(f"{_said(total.tensors)} of {plural(len(found.tensors), 'tensor')}")
+        parts.append(f"{share} of {format_parameters(total.parameters)} parameters")
+    parts.append(f"{size(total.bytes_changed)} of {size(total.bytes)} differ")
+    return f"{first}: {'; '.join(parts)}"
+
+
+def _counts(counts: StatusCounts) -> dict[str, int]:
+    words = ("same", "changed", "added", "removed", "moved")
+    return {word: getattr(counts, word) for word in words if getattr(counts, word)}
+
+
+def _said(counts: StatusCounts) -> str:
+    return ", ".join(f"{format_count(count)} {word}" for word, count in _counts(counts).items())
+
+
+def _files(found: DiffResult, *, verbose: bool) -> str:
+    shown = [file for file in found.files if verbose or file.status != "same"]
+    rows = [_file_row(file) for file in shown]
+    rest = len(found.files) - len(shown)
+    shown_lines = [table(("FILE", "", "SIZE", "DIFFERS", "TENSORS"), rows)] if rows else []
+    if rest:
+        shown_lines.append(f"{plural(rest, 'file')} the same")
+    return "\n".join(shown_lines)
+
+
+def _file_row(file: FileDiff) -> tuple[str, ...]:
+    came = f" (was {clean(file.old_path)})" if file.old_path not in (None, file.path) else ""
+    whole = file.status in ("added", "removed", "same", "moved")
+    differs = (
+        "–" if whole else f"{size(file.bytes_changed)} ({format_share(file.bytes_changed, file.size_bytes)})"
+    )
+    return clean(file.path) + came, file.status, size(file.size_bytes), differs, _said(file.tensors) or "–"
+
+
+def _rank(tensor: TensorDiff) -> tuple[int, float, float]:
+    """What changed most comes first: by distance, else by share; then what came, moved and went."""
+    order = ("changed", "added", "moved", "removed")
+    return order.index(tensor.status), -(tensor.distance or 0.0), -tensor.changed_share
+
+
+def _tensor_row(tensor: TensorDiff) -> tuple[str, ...]:
+    kind, shape = tensor.dtype, format_shape(tensor.shape)
+    if tensor.status == "changed":
+        kind = kind if tensor.old_dtype in (None, kind) else f"{tensor.old_dtype} → {kind}"
+        shape = (
+            shape
+            if tensor.old_shape in (None, tensor.shape)
+            else f"{format_shape(tensor.old_shape or ())} → {shape}"
+        )
+        changed = format_share(tensor.units_changed, tensor.units)
+        if tensor.unit != "elements":
+            changed += f" of {tensor.unit}"
+    else:
+        changed = "–"
+    name = shorten(clean(tensor.name))
+    if tensor.status == "moved" and tensor.old_name != tensor.name:
+        name += f" (was {shorten(clean(tensor.old_name))})"
+    measures = (
+        format_ratio(tensor.relative_mean),
+        format_ratio(tensor.relative_max),
+        format_ratio(tensor.distance),
+    )
+    return name, tensor.status, kind, shape, changed, *measures

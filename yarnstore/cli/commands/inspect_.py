@@ -1,0 +1,126 @@
+"""`ystore inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, format_count, lines, plural, table
+from yarnstore.cli.text import size
+from yarnstore.ops.figures import format_parameters, format_shape, format_share, shorten
+
+if TYPE_CHECKING:
+    from yarnstore.results import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
+
+_SHOWN = 20
+
+
+@command("inspect", example="ystore inspect phi-3-mini@1.1.0\nystore inspect ./model.gguf")
+@click.argument("what", metavar="SPEC|PATH")
+def cli(run: Invocation, what: str) -> None:
+    """The tensors of a version, file or folder, and how the store keeps them.
+
+    Of a path, headers are read and no more.  Of a version that is not in the store, its manifest.
+    """
+    with run.store() as store:
+        found = store.inspect(what)
+    if run.output.for_people and not run.output.quiet:
+        run.output.result(found, lambda: _text(found, verbose=run.output.verbose))
+    elif run.output.quiet:
+        run.output.result(found, lambda: "\n".join(_names(found)))
+    else:
+        run.output.result(found, lambda: _lines(found))
+
+
+def _names(found: InspectResult) -> list[str]:
+    return [clean(tensor.name) for file in found.files for tensor in file.tensors]
+
+
+def _lines(found: InspectResult) -> str:
+    """Tab-separated: the first column says what the line is of."""
+    rows: list[Sequence[object]] = []
+    for file in found.files:
+        rows.append(
+            ("file", file.path, file.format, file.size_bytes, file.parameters, file.other_bytes, file.looks)
+        )
+        rows += [
+            (
+                "tensor",
+                t.name,
+                file.path,
+                t.dtype,
+                format_shape(t.shape),
+                t.offset,
+                t.size_bytes,
+                t.parameters,
+            )
+            for t in file.tensors
+        ]
+    rows += [("type", t.dtype, t.tensors, t.parameters, t.size_bytes) for t in found.types]
+    rows += [("stored", s.encoding, s.chunks, s.size_bytes, s.stored_bytes) for s in found.storage or ()]
+    rows.append(("total", found.label, found.size_bytes, found.parameters))
+    return lines(rows)
+
+
+def _text(found: InspectResult, *, verbose: bool) -> str:
+    count = sum(len(file.tensors) for file in found.files)
+    parts = [size(found.size_bytes)]
+    if count:
+        parts += [plural(count, "tensor"), f"{format_parameters(found.parameters)} parameters"]
+    if found.manifest is not None and not found.in_store:
+        parts.append("not in the store")
+    blocks = [f"{clean(found.label)}: {', '.join(parts)}", _files(found.files)]
+    if found.types:
+        header = ("TYPE", "TENSORS", "PARAMETERS", "SIZE")
+        blocks.append(table(header, [_type_row(item, found.parameters) for item in found.types]))
+    if found.storage:
+        header = ("STORED AS", "CHUNKS", "OF", "TAKES")
+        blocks.append(table(header, [_stored_row(item) for item in found.storage]))
+    tensors = [tensor for file in found.files for tensor in file.tensors]
+    if tensors:
+        shown = tensors if verbose else sorted(tensors, key=lambda tensor: -tensor.size_bytes)[:_SHOWN]
+        rows = [
+            (shorten(clean(tensor.name)), tensor.dtype, format_shape(tensor.shape), size(tensor.size_bytes))
+            for tensor in shown
+        ]
+        blocks.append(table(("TENSOR", "TYPE", "SHAPE", "SIZE"), rows))
+        if len(shown) < len(tensors):
+            rest = format_count(len(tensors) - len(shown))
+            blocks[-1] += f"\n… and {rest} smaller ones, all in order with -v"
+    return "\n\n".join(blocks)
+
+
+def _files(files: list[FileInfo]) -> str:
+    rows = [(clean(file.path), _format(file), size(file.size_bytes), _chunks(file)) for file in files]
+    return table(("FILE", "FORMAT", "SIZE", "CHUNKS"), rows)
+
+
+def _format(file: FileInfo) -> str:
+    if file.format is not None:
+        return f"{file.format}, {plural(len(file.tensors), 'tensor')}"
+    if file.looks == "text" or file.why is None:
+        return file.looks or "–"
+    return f"unknown: {clean(file.why)}" + (f"; looks like {file.looks}" if file.looks else "")
+
+
+def _chunks(file: FileInfo) -> str:
+    return "–" if file.chunks is None else format_count(file.chunks)
+
+
+def _type_row(item: TypeInfo, total: int) -> tuple[str, ...]:
+    return (
+        item.dtype,
+        format_count(item.tensors),
+        f"{format_count(item.parameters)} ({format_share(item.parameters, total)})",
+        size(item.size_bytes),
+    )
+
+
+def _stored_row(item: StoredAs) -> tuple[str, ...]:
+    takes = "–"
+    if item.encoding not in ("file", "absent"):
+        takes = f"{size(item.stored_bytes)} ({format_share(item.stored_bytes, item.size_bytes)})"
+    return item.encoding, format_count(item.chunks), size(item.size_bytes), takes
