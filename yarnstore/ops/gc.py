@@ -29,9 +29,9 @@ from yarnstore.ops.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks, read_entry_bytes
-from yarnstore.store.files import last_use, view_in_use
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.refs import VersionName
+from yarnstore.store.views import last_use, view_in_use
 
 DEFAULT_KEEP = 3
 # A partial download younger than this is somebody's; resuming is worth more than its space.
@@ -109,7 +109,9 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False) -> GcResult
     LockTimeoutError.
     """
     with session.layout.exclusive():
-        recover_packs(session.layout.pack_folder)
+        with contextlib.suppress(DiskFullError):
+            # Where there is no room to take up what killed processes left, it is freed with the rest.
+            recover_packs(session.layout.pack_folder)
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()
@@ -162,12 +164,12 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
         current = refs.installed(model)
         if current is not None:
             reasons.setdefault(current, "installed")
-    for model in refs.logged_models():
-        faults = refs.read_log(model)[1]
-        if faults:
+    for model in sorted({*refs.logged_models(), *refs.installed_models()}):
+        fault = refs.log_fault(model)
+        if fault:
             raise IntegrityError(
                 f"the log of {model}",
-                why=f"cannot be read: {faults[0].fields['why']}",
+                why=f"cannot be gone by: it {fault}",
                 hint="nothing was deleted; `ystore fsck --repair` mends it",
             )
         here = {digest for _, digest in by_model[model]}
@@ -283,16 +285,16 @@ def _rewrite(session: Session, plan: GcPlan) -> None:
     folder = layout.pack_folder
     for batch in _batches(session, plan.rewrite_packs):
         with layout.shared():
+            ids, _ = manifest_chunks(_current_roots(session))
+            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
             try:
                 fsread.require_space(layout.root, sum(folder.pack(pack).stat().st_size for pack in batch))
+                with PackWriter(folder) as writer:
+                    for entry in _live_entries(session, table, ids, set(batch)):
+                        writer.add(entry)
             except DiskFullError as error:
                 session.note(f"some packs were left as they are: {error.message}")
                 return
-            ids, _ = manifest_chunks(_current_roots(session))
-            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
-            with PackWriter(folder) as writer:
-                for entry in _live_entries(session, table, ids, set(batch)):
-                    writer.add(entry)
         with layout.exclusive():
             # Whoever fetched meanwhile may count on a chunk that was dead before: mark again.
             ids, _ = manifest_chunks(_current_roots(session))

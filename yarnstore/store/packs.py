@@ -18,7 +18,7 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
-from yarnstore.errors import FormatError, IntegrityError, StorageError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
 
@@ -38,6 +38,7 @@ class PackWriter:
         self._file: fsio.NewFile | None = None
         self._hash = blake3()
         self._rows: list[tuple[bytes, int, int, int, int, bytes]] = []
+        self._torn = False  # an entry is being written
         self.packs: list[PackId] = []
         self.stored_bytes = 0
         self.chunks = 0
@@ -46,9 +47,13 @@ class PackWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, StorageError) and self._file is not None:
-            # The disk refused part of an entry: what the file holds is not what was hashed.
-            self._file.discard()
+        if self._torn and self._file is not None:
+            # What the file holds is not what was hashed.  Where the disk refused part of an entry it
+            # is of no use; after an interrupt, `recover_packs` keeps the entries before.
+            if kind is not None and issubclass(kind, StorageError):
+                self._file.discard()
+            else:
+                self._file.leave()
             self._file = None
         self.finish()
 
@@ -56,6 +61,7 @@ class PackWriter:
         """Append one verified entry.  Raises: StorageError."""
         if self._file is not None and self._file.size_bytes + entry.stored_bytes > PACK_TARGET_BYTES:
             self.finish()
+        self._torn = True
         if self._file is None:
             self._file = fsio.NewFile(self._folder.tmp, _SUFFIX)
             self._hash = blake3()
@@ -68,6 +74,7 @@ class PackWriter:
         self._rows.append(
             (entry.chunk_id, offset, entry.stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
         )
+        self._torn = False
         self.stored_bytes += entry.stored_bytes
         self.chunks += 1
 
@@ -136,6 +143,10 @@ def recover_packs(folder: PackFolder) -> int:
                     writer.add(entry)
             kept += writer.chunks
             fsio.remove(path)
+    for pack in set(folder.pack_ids(".pack")).difference(folder.pack_ids(".idx")):
+        # Its writer was killed between the two, or is about to write the same index.
+        with contextlib.suppress(NotFoundError):
+            kept += len(rebuild_index(folder, pack))
     return kept
 
 
