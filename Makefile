@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types bench deep clean
+.PHONY: help demo test lint types docs bench deep clean
 
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ lint: $(DEV) ## ruff: rules, then layout
 
 types: $(DEV) ## mypy, strict
 	@$(PY) -m mypy
+
+docs: $(DEV) ## write docs/cli.md and docs/errors.md anew from the code
+	@$(PY) -m tests.docs.cli_reference
 
 bench: $(DEV) ## measure each operation against its limit and the peers installed
 	@$(PY) -m tests.bench $(ARGS)

@@ -14,16 +14,18 @@ from yarnstore.ops.progress import OnProgress, ignore
 
 if TYPE_CHECKING:
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
-    from yarnstore.ops.checkout import CheckoutResult, UpdateResult
+    from yarnstore.ops.checkout import UpdateResult
     from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult
-    from yarnstore.ops.inventory import InstalledModel, StoreStatus
+    from yarnstore.ops.inventory import InstalledModel
     from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
+    from yarnstore.ops.moves import CheckoutResult
     from yarnstore.ops.outdated import Update
+    from yarnstore.ops.status import StoreStatus
 
 
 class AsyncStore:

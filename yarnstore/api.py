@@ -23,17 +23,19 @@ from yarnstore.store.registries import remove_cached
 
 if TYPE_CHECKING:
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
-    from yarnstore.ops.checkout import CheckoutResult, UpdateResult
+    from yarnstore.ops.checkout import UpdateResult
     from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult
-    from yarnstore.ops.inventory import InstalledModel, StoreStatus
+    from yarnstore.ops.inventory import InstalledModel
     from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
+    from yarnstore.ops.moves import CheckoutResult
     from yarnstore.ops.outdated import Update
     from yarnstore.ops.publish import PublishResult
+    from yarnstore.ops.status import StoreStatus
 
 AnyPath = str | os.PathLike[str]
 
@@ -126,10 +128,16 @@ class Store:
     ) -> CheckoutResult:
         """Install what was installed before, or `version`.  Raises: NotFoundError."""
         from yarnstore.core.names import parse_version
-        from yarnstore.ops.checkout import rollback
+        from yarnstore.ops.moves import rollback_retained
 
+        wanted = parse_version(version) if version else None
         with self._session(progress) as session:
-            return rollback(session, _model(model), parse_version(version) if version else None)
+            done = rollback_retained(session, _model(model), wanted)
+            if done is None:
+                from yarnstore.ops.checkout import rollback
+
+                done = rollback(session, _model(model), wanted)
+            return done
 
     def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
         """What to open: the file, where the version has one, else the folder.
@@ -137,10 +145,17 @@ class Store:
         Of a bare model the installed version; of a full spec that version.  While this store is
         open, `gc` leaves it.  Raises: NotFoundError; as `fetch` where something is to be fetched.
         """
-        from yarnstore.ops.inventory import find_path
+        from yarnstore.ops.inventory import find_path, path_of
 
+        parsed = Spec.parse(spec)
         with self._session(progress) as session:
-            found = find_path(session, Spec.parse(spec), lease=True)
+            found = find_path(session, parsed)
+            if found is None:
+                from yarnstore.ops.checkout import bring_version
+
+                manifest = bring_version(session, parsed)
+                # Of a bare model the path through models/, which stays as versions change.
+                found = find_path(session, parsed) or path_of(session, manifest)
         if found.lease is not None:
             with self._lock:
                 before = self._leases.pop(found.path, None)
@@ -172,7 +187,7 @@ class Store:
 
     def status(self) -> StoreStatus:
         """What the store holds and how much room it takes."""
-        from yarnstore.ops.inventory import status
+        from yarnstore.ops.status import status
 
         with self._session() as session:
             return status(session)

@@ -6,6 +6,7 @@
     │   ├── SpecError         `MODEL[:VARIANT][@VERSION]` is malformed
     │   └── ConfigError       config.toml or an environment variable is unusable
     ├── NotFoundError         no such model, version, registry, file …
+    │   └── NoRegistryError   no registry is configured to look in
     ├── ConflictError         it exists already, with another content
     ├── IntegrityError        bytes are not what their digest promises
     │   └── FormatError       bytes do not follow their format
@@ -106,6 +107,17 @@ class NotFoundError(YarnstoreError):
             where=where,
             near=list(near),
         )
+
+
+class NoRegistryError(NotFoundError):
+    """No registry is configured, so that nothing can be looked up."""
+
+    code = "no-registry"
+
+    def __init__(self) -> None:
+        super().__init__("registry", "", hint="add one: ystore registry add NAME URL")
+        self.message = "no registry is configured"
+        self.args = (self.message,)
 
 
 class ConflictError(YarnstoreError):

@@ -58,6 +58,7 @@ SAMPLES: dict[type[YarnstoreError], Callable[[], YarnstoreError]] = {
     errors.NotFoundError: lambda: errors.NotFoundError(
         "model", "phi3-mini", where="yarn", near=("phi-3-mini", "phi-3")
     ),
+    errors.NoRegistryError: errors.NoRegistryError,
     errors.ConflictError: lambda: errors.ConflictError("it is there"),
     errors.IntegrityError: lambda: errors.IntegrityError(
         "model.onnx", expected="sha256:00", got="sha256:11", source="a mirror"

@@ -11,7 +11,7 @@ from yarnstore import errors
 from yarnstore._version import __version__
 from yarnstore.cli.command import common_options, invocation
 from yarnstore.cli.exitcodes import INTERRUPTED, USAGE, exit_code
-from yarnstore.cli.output import Output
+from yarnstore.cli.output import Output, forgive_encoding
 
 # In the order of the help: everyday first.  Each is a module of `cli.commands`, imported when used.
 COMMANDS = (
@@ -26,6 +26,16 @@ COMMANDS = (
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from yarnstore.registry.near import near_names
+
+            near = " or ".join(near_names(args[0], COMMANDS))
+            ctx.fail(f"no command {args[0]!r}{f'. Did you mean {near}?' if near else ''}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         name = {"check": "outdated"}.get(cmd_name, cmd_name)
@@ -49,6 +59,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `ystore` and exit with the code for what happened."""
+    forgive_encoding()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -58,6 +69,10 @@ def run(arguments: list[str]) -> int:
     try:
         with cli.make_context("ystore", list(arguments)) as context:
             cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as fault:
+        click.echo(fault.format_message())
+        return USAGE
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as fault:
@@ -70,8 +85,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         # The reader of our output went away: nothing more to say, and nobody to say it to.
         # … nor should the interpreter try, when it flushes at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return INTERRUPTED
+    except OSError as error:
+        # Ours are translated where they enter: this one is stdout's.
+        sys.stdout = None
+        return _fail(errors.StorageError(f"cannot write the output: {error.strerror}"), None, [])
     return 0
 
 

@@ -94,7 +94,7 @@ _OPTIONS = (
         callback=_set(_set_progress), help="Progress on stderr: a bar on a terminal, or JSON lines.",
     ),
     click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
-                 help="Only the result; lists print names alone."),
+                 help="No sentences: only paths, and of lists the names."),
     click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
                  help="Say more."),
 )  # fmt: skip

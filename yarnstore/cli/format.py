@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls without newline and tab, line separators, and what turns the direction of text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def clean(text: str | None) -> str:
@@ -20,27 +20,13 @@ def one_line(text: str | None) -> str:
     return "" if not lines else lines[0] + (" …" if len(lines) > 1 else "")
 
 
-def format_age(time_ms: int, *, now_s: float | None = None) -> str:
-    """How long ago: `just now`, `5 minutes ago`, `3 days ago`, then the date."""
-    if not time_ms:
-        return "never"
-    seconds = (time.time() if now_s is None else now_s) - time_ms / 1000
-    for limit, size, unit in ((3600, 60, "minute"), (86400, 3600, "hour"), (30 * 86400, 86400, "day")):
-        if seconds < 60:
-            return "just now"
-        if seconds < limit:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count != 1 else ''} ago"
-    return time.strftime("%Y-%m-%d", time.localtime(time_ms / 1000))
-
-
-def format_time(time_ms: int) -> str:
-    """Local time, to the minute."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_ms / 1000))
+def indented(text: str | None, margin: str = "  ") -> str:
+    """A text from outside whose further lines stand in from the left, so that none looks like ours."""
+    return f"\n{margin}".join(clean(text).strip().splitlines())
 
 
 def format_count(count: int) -> str:
-    """A number with thin groups of three: `9 314`."""
+    """A number in groups of three: `9 314`."""
     return f"{count:,}".replace(",", " ")
 
 
@@ -57,14 +43,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (header, *rows)
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def lines(rows: Sequence[Sequence[object]]) -> str:
-    """Stable lines for programs: columns between tabs, what is None empty, six digits of a float."""
-    return "\n".join("\t".join(map(_cell, row)) for row in rows)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else clean(str(value)).replace("\t", " ").replace("\n", " ")

@@ -5,16 +5,19 @@ For people on a terminal, stable lines when piped, one JSON document with `--jso
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import click
 
-from yarnstore.cli.format import clean, table
+from yarnstore.cli.format import clean, indented, table
 from yarnstore.errors import YarnstoreError
 
 
@@ -26,36 +29,64 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     progress: Literal["auto", "json", "none"] = "auto"
+    # Takes away a bar that is still there, before a result is printed in its place.
+    settle: Callable[[], None] = field(default=lambda: None)
 
     @property
     def for_people(self) -> bool:
-        """Whether a person reads stdout."""
-        return sys.stdout.isatty()
+        """Whether a person reads stdout: a terminal, unless YSTORE_OUTPUT says otherwise."""
+        wanted = os.environ.get("YSTORE_OUTPUT")
+        return wanted == "people" or (wanted != "plain" and sys.stdout.isatty())
 
-    def result(self, value: object, text: Callable[[], str]) -> None:
-        """Print a command's result: as JSON, else as `text()` unless that is empty."""
+    def line(self, value: object, text: str) -> None:
+        """Print a result that is one line and the same for everybody, such as a path."""
         if self.json:
             self.document(value)
-        elif shown := text():
-            click.echo(shown)
+        else:
+            click.echo(text)
+
+    def done(self, value: object, text: Callable[[], str], row: Sequence[object]) -> None:
+        """Tell what was done: a sentence for people, one row when piped, nothing with -q."""
+        if self.json:
+            self.document(value)
+        elif not self.quiet:
+            self.settle()
+            click.echo(text() if self.for_people else _plain_row(row))
+
+    def facts(self, value: object, text: Callable[[], str]) -> None:
+        """Print one thing with many sides: `text()` for people, a name and a value a line when piped."""
+        if self.json:
+            self.document(value)
+        elif self.for_people:
+            click.echo(text())
+        else:
+            for key, item in jsonable(value).items():
+                if isinstance(item, list) and item and isinstance(item[0], dict):
+                    for each in item:
+                        click.echo(_plain_row((key, *each.values())))
+                else:
+                    click.echo(_plain_row((key, item)))
 
     def document(self, value: object) -> None:
+        """Print the one JSON document."""
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2))
 
-    def rows(self, value: object, header: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    def rows(
+        self, value: object, header: Sequence[str], rows: Sequence[Sequence[object]], empty: str
+    ) -> None:
         """Print rows: aligned under a header for people, tab-separated when piped, names alone with -q."""
         if self.json:
             self.document(value)
         elif self.quiet:
             for row in rows:
-                click.echo(row[0])
+                click.echo(_plain(row[0]))
         elif not self.for_people:
             for row in rows:
-                click.echo("\t".join(cell.replace("\t", " ") for cell in row))
+                click.echo(_plain_row(row))
         elif rows:
-            click.echo(table(header, rows))
+            click.echo(table(header, [[_plain(cell) for cell in row] for row in rows]))
         else:
             click.echo(empty)
 
@@ -69,21 +100,55 @@ class Output:
         if self.json:
             self.document({"error": error.as_dict()})
             return
-        click.echo(f"error: {clean(error.message)}", err=True)
+        click.echo(f"error: {indented(error.message)}", err=True)
         if error.hint:
-            click.echo(f"  {clean(error.hint)}", err=True)
+            click.echo(f"  {indented(error.hint)}", err=True)
+
+
+def _plain(value: object) -> str:
+    """A value in one cell: no tab, no line end, nothing that steers a terminal."""
+    if isinstance(value, dict):
+        return ",".join(f"{_plain(key)}={_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = "" if value is None else str(value)
+    return clean(text).replace("\t", " ").replace("\n", " ")
+
+
+def _plain_row(row: Sequence[object]) -> str:
+    return "\t".join(map(_plain, row))
+
+
+def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """File names that are no text keep their bytes; what a terminal cannot show becomes `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = map(ord, error.object[error.start : error.end])
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0x3F for code in found), error.end
+
+
+def forgive_encoding() -> None:
+    """Let no character that stdout or stderr cannot encode end a command."""
+    codecs.register_error("ystore", _unencodable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ystore")
 
 
 def jsonable(value: object) -> Any:  # noqa: ANN401 - JSON is any
     """Dataclasses with their properties, and what is in them, as plain JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = {field.name: jsonable(getattr(value, field.name)) for field in fields(value)}
+        own = {item.name: jsonable(getattr(value, item.name)) for item in fields(value)}
         derived = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
         return {**own, **{name: jsonable(getattr(value, name)) for name in derived}}
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(item) for item in value]
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()  # a file name may be no text
     return value
 
 
@@ -109,6 +174,7 @@ class ProgressView:
         self._on_terminal = output.progress == "auto" and not output.quiet and sys.stderr.isatty()
 
     def __enter__(self) -> ProgressView:
+        self._output.settle = self._stop
         return self
 
     def __exit__(
@@ -123,7 +189,7 @@ class ProgressView:
         elif event.phase == "note":
             self._stop()
             if not self._output.json:
-                self._output.say(clean(event.text))
+                self._output.say(indented(event.text))
         elif self._on_terminal and event.bytes_total:
             self._show(event)
 

@@ -20,12 +20,11 @@ def arrow(model: str, old: str | None, new: str) -> str:
     return f"{model} {old or '–'} → {new}"
 
 
-def checkout_text(done: CheckoutResult, *, people: bool) -> str:
-    """What a checkout did, for people; its path alone when piped."""
-    if not people:
-        return done.path
+def checkout_text(done: CheckoutResult) -> str:
+    """What a checkout did."""
     if not done.changed:
         return f"{done.model} {done.version} is installed already\n{done.path}"
+    if done.previous is None:
+        return f"{done.model} {done.version} installed\n{done.path}"
     step = arrow(done.model, done.previous, done.version)
-    back = f"   (back: ystore rollback {done.model})" if done.previous else ""
-    return f"{step}{back}\n{done.path}"
+    return f"{step}   (back: ystore rollback {done.model})\n{done.path}"

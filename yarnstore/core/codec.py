@@ -102,9 +102,15 @@ def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> E
     """
     encoding, payload = encode_chunk(data, element)
     entry = Entry(chunk_id, len(data), encoding, payload)
-    if encoding is not Encoding.RAW and decode_payload(entry) != data:
-        raise IntegrityError("an encoded chunk", why="does not decode to what was encoded")
+    if encoding is not Encoding.RAW:
+        _prove(entry, None)
     return entry
+
+
+def _prove(entry: Entry, base: Buffer | None) -> None:
+    # By hash: comparing bytes with a memoryview holds the interpreter's lock, at a tenth of the speed.
+    if blake3(decode_payload(entry, base)).digest() != entry.chunk_id:
+        raise IntegrityError("an encoded chunk", why="does not decode to what was encoded")
 
 
 def make_delta_entry(
@@ -118,8 +124,7 @@ def make_delta_entry(
     if payload is None or len(payload) > _WORTH_SHARE * len(data):
         return None
     entry = Entry(chunk_id, len(data), encoding, payload, base_id)
-    if decode_payload(entry, base) != data:
-        raise IntegrityError("a delta", why="does not decode to what was encoded")
+    _prove(entry, base)
     return entry
 
 

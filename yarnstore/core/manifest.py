@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -96,7 +97,7 @@ class Manifest:
             "model": model,
             "version": version,
             "variant": variant,
-            "files": [f.as_json() for f in sorted(files, key=lambda f: f.path.encode())],
+            "files": [f.as_json() for f in sorted(files, key=lambda f: f.path)],
         }
         return cls.parse(encode_canonical(value, _WHAT))
 
@@ -126,7 +127,7 @@ class Manifest:
         files = tuple(_parse_file(item) for item in raw_files)
         paths = [f.path for f in files]
         check_file_paths(paths)
-        if paths != sorted(paths, key=str.encode):
+        if paths != sorted(paths):
             raise FormatError(_WHAT, "lists its files out of order")
         return cls(names[0], names[1], names[2], files, digest, bytes(data), value)
 
@@ -144,7 +145,8 @@ def _check_format(found: object) -> None:
     if found == MANIFEST_FORMAT:
         return
     name, _, major = str(found).partition("/")
-    if name == MANIFEST_FORMAT.partition("/")[0] and major.isdecimal() and int(major) > 1:
+    # Four digits: int() refuses thousands of them with an error of its own.
+    if name == MANIFEST_FORMAT.partition("/")[0] and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
         raise IncompatibleError(
             f"the manifest is in format {str(found)[:40]!r}; this release reads {MANIFEST_FORMAT!r}",
             hint="a newer yarnstore reads it",

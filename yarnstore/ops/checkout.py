@@ -11,42 +11,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.download import Brought
 from yarnstore.ops.fetch import bring, bring_chunks
+from yarnstore.ops.moves import CheckoutResult, move, not_installed, rollback_goal, rollback_retained
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
 from yarnstore.ops.session import Session
-from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.files import (
-    has_view,
-    installed_path,
-    link_model,
-    make_view,
-    materialise,
-    missing_files,
-)
+from yarnstore.store.files import materialise, missing_files
 from yarnstore.store.refs import VersionName
-
-
-@dataclass(frozen=True)
-class CheckoutResult:
-    """What was installed; `previous` is the version before, `path` what to open."""
-
-    model: str
-    version: str
-    variant: str
-    previous: str | None
-    path: str
-    size_bytes: int
-    download_bytes: int
-    seconds: float
-    changed: bool
+from yarnstore.store.views import has_view, installed_path, make_view
 
 
 def checkout(session: Session, spec: Spec) -> CheckoutResult:
@@ -68,27 +46,30 @@ def _install(
     else:
         target, manifest, brought = bring(session, spec, materialise=True)
         ensure_view(session, manifest, target)
-    return _move(session, manifest, operation, started, brought)
+    return move(session, manifest, operation, started, brought.download_bytes)
 
 
 def ensure_view(session: Session, manifest: Manifest, target: Target | None = None) -> None:
     """Materialise a version whose chunks are in the store, and link its view.
 
-    A chunk that turns out to be damaged is fetched again, once.
+    Chunks that turn out to be damaged are fetched again, each once.
 
     Raises: IntegrityError, BackendError, StorageError.
     """
     if has_view(session.layout, manifest.digest):
         return
-    for attempt in (1, 2):
+    fetched: set[bytes] = set()
+    while True:
         with ChunkStore(session.layout) as chunks:
             try:
                 _materialise_all(session, chunks, manifest)
                 break
             except IntegrityError:
-                if attempt == 2 or not chunks.bad:
+                bad = set(chunks.bad)
+                if not bad - fetched:
                     raise
-                chunks.forget(chunks.bad)
+                chunks.forget(bad)
+        fetched |= bad
         _fetch_again(session, manifest, target)
     make_view(session.layout, manifest)
 
@@ -115,32 +96,6 @@ def _fetch_again(session: Session, manifest: Manifest, target: Target | None) ->
     bring_chunks(session, target.source, manifest, Offer.of(target.build.entry))
 
 
-def _move(
-    session: Session, manifest: Manifest, operation: str, started: float, brought: Brought
-) -> CheckoutResult:
-    """Move `installed` and the link to a version whose view is there."""
-    refs, layout = session.refs, session.layout
-    new = Installed(manifest.digest, manifest.variant, manifest.version)
-    refs.check_case(manifest.model)
-    with refs.moving():
-        old = refs.current(manifest.model)
-        changed = old != new
-        if changed:
-            refs.move(manifest.model, new, operation, time_ms=session.now_ms())
-        link_model(layout, manifest.model, manifest.digest)
-    return CheckoutResult(
-        manifest.model,
-        manifest.version,
-        manifest.variant,
-        old.version if old else None,
-        str(installed_path(layout, manifest)),
-        manifest.size_bytes,
-        brought.download_bytes,
-        round(time.perf_counter() - started, 4),
-        changed,
-    )
-
-
 def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:
     """Install what was installed before, or `version`.
 
@@ -150,55 +105,14 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
     """
     started = time.perf_counter()
     with session.layout.shared():
-        stack = session.refs.stack(model)
-        if not stack:
-            raise not_installed(session, model)
-        if version is None:
-            if len(stack) < 2:
-                raise NotFoundError(
-                    "earlier version",
-                    model,
-                    where="the history",
-                    hint=f"{stack[-1].version} is the first that was installed; "
-                    f"`ystore log {model}` shows what there is",
-                )
-            goal = stack[-2]
-        else:
-            goal = _goal(session, model, version, stack)
-        if has_view(session.layout, goal.manifest):
-            manifest, brought = session.layout.read_manifest(goal.manifest), Brought()
-        else:
-            spec = Spec(model, goal.variant, Exact(goal.version))
-            target, manifest, brought = bring(session, spec, materialise=True)
-            ensure_view(session, manifest, target)
-        return _move(session, manifest, "rollback", started, brought)
-
-
-def _goal(session: Session, model: str, version: str, stack: list[Installed]) -> Installed:
-    for installed in reversed(stack[:-1]):
-        if installed.version == version:
-            return installed
-    spec = Spec(model, stack[-1].variant, Exact(version))
-    target = local_target(session, spec) or local_target(session, Spec(model, None, Exact(version)))
-    if target is None or target.manifest is None:
-        here = sorted({name.version for name in session.refs.versions(model)})
-        raise NotFoundError(
-            "version",
-            version,
-            where=f"what is in the store of {model}",
-            hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
-        )
-    return Installed(target.manifest, target.name.variant, target.name.version)
-
-
-def not_installed(session: Session, model: str) -> NotFoundError:
-    """The error for a model that is not installed, with the nearest that are."""
-    return NotFoundError(
-        "installed model",
-        model,
-        near=near_names(model, session.refs.installed_models()),
-        hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
-    )
+        done = rollback_retained(session, model, version)
+        if done is not None:
+            return done
+        goal = rollback_goal(session, model, version)
+        spec = Spec(model, goal.variant, Exact(goal.version))
+        target, manifest, brought = bring(session, spec, materialise=True)
+        ensure_view(session, manifest, target)
+        return move(session, manifest, "rollback", started, brought.download_bytes)
 
 
 @dataclass(frozen=True)
@@ -258,3 +172,21 @@ def update(session: Session, model: str) -> UpdateResult:
 
 def _is_newer(version: str, than: str) -> bool:
     return precedence(version) > precedence(than)
+
+
+def bring_version(session: Session, spec: Spec) -> Manifest:
+    """Make the version that `spec` means whole, its view too, moving nothing.
+
+    Of a bare model the installed version.  Raises: as `checkout`.
+    """
+    with session.layout.shared():
+        current = session.refs.current(spec.model) if spec.selector is None else None
+        if current is not None and spec.variant in (None, current.variant):
+            if spec.variant is None:
+                manifest = session.layout.read_manifest(current.manifest)
+                ensure_view(session, manifest)
+                return manifest
+            spec = Spec(spec.model, current.variant, Exact(current.version))
+        target, manifest, _ = bring(session, spec, materialise=True)
+        ensure_view(session, manifest, target)
+    return manifest

@@ -74,6 +74,12 @@ class TensorDiff:
         """Of the units, 0 to 1."""
         return self.units_changed / self.units if self.units else 0.0
 
+    def rank(self) -> tuple[int, float, float]:
+        """Sorts what changed most first, by distance, else by share; then what came, moved, went, and
+        what is the same."""
+        order: tuple[Status, ...] = ("changed", "added", "moved", "removed", "same")
+        return order.index(self.status), -(self.distance or 0.0), -self.changed_share
+
 
 class _Piece(NamedTuple):
     """Ranges `(offset, length)` of a pair of tensors; where both are known to be equal, the old one

@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
+
 from yarnstore.backends import Backend, Body, RetryPolicy
 from yarnstore.core.codec import decode_entry, make_entry
+from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
@@ -93,7 +96,8 @@ class _Transfer:
         self.failed: set[RemotePack] = set()
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
-        self._wanted = set(plan.wanted)
+        self._wanted = plan.wanted
+        self._came: set[bytes] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         # Set once it is known whether the server answers ranges: the others wait for the first.
@@ -161,38 +165,38 @@ class _Transfer:
 
     def _take(self) -> Run | None:
         with self._lock:
-            if not self._pending:
-                return None
-            run = self._pending.popleft()
-        return run if self._ranges or not run.places else Run(run.pack, self._claim_rest(run))
+            return self._pending.popleft() if self._pending else None
 
-    def _claim_rest(self, run: Run) -> list[Place]:
-        """This run's places and all that are pending of the same pack."""
+    def _with_rest(self, pack: RemotePack, places: list[Place]) -> list[Place]:
+        """These places and all that are pending of the same pack, which one answer will bring."""
         with self._lock:
-            same = [other for other in self._pending if other.pack == run.pack]
-            self._pending = deque(other for other in self._pending if other.pack != run.pack)
-        return sorted([*run.places, *(place for other in same for place in other.places)])
+            same = [other for other in self._pending if other.pack == pack]
+            self._pending = deque(other for other in self._pending if other.pack != pack)
+        return sorted([*places, *(place for other in same for place in other.places())])
 
     def _emit(self, entry: Entry) -> None:
         """Verify an entry and hand it on.  Raises: IntegrityError."""
         base = self._chunks.read_base(entry.base, depth=0) if entry.base else None
         data = decode_entry(entry, base)
         with self._lock:
-            if entry.chunk_id not in self._wanted:
+            if entry.chunk_id in self._came:
                 return
-            self._wanted.discard(entry.chunk_id)
+            self._came.add(entry.chunk_id)
         kept = make_entry(entry.chunk_id, data) if self._too_deep(entry.base) else entry
         self._put(_Came(kept, entry.stored_bytes))
+
+    def _is_wanted(self, chunk_id: bytes) -> bool:
+        return chunk_id not in self._came and find_ids(self._wanted, np.array([chunk_id], "S32"))[0] >= 0
 
     def _too_deep(self, base: bytes) -> bool:
         row = self._chunks.row_of(base) if base else -1
         return row >= 0 and int(self._depths[row]) >= DELTA_DEPTH_LIMIT
 
     def _fetch(self, run: Run) -> None:
-        if not run.places:
+        if not len(run.ids):
             self._fetch_unindexed(run.pack)
             return
-        todo = run.places
+        todo = run.places() if self._ranges else self._with_rest(run.pack, run.places())
         failures = 0
         wrong: dict[bytes, int] = {}
         while todo and not self._stopped.is_set():
@@ -238,7 +242,7 @@ class _Transfer:
                 if body.start < start:
                     # The server ignores ranges: take all that is wanted of this pack.
                     self._ranges = False
-                    left = self._claim_rest(Run(pack, left))
+                    left = self._with_rest(pack, left)
                 self._probed.set()
                 for place, data in _slices(body, left):
                     left = left[1:]
@@ -265,7 +269,7 @@ class _Transfer:
                     self._probed.set()
                     for block in body:
                         for _, entry in stream.feed(block):
-                            if entry.chunk_id in self._wanted:
+                            if self._is_wanted(entry.chunk_id):
                                 self._emit(entry)
                 stream.finish()
             except TransientError as error:

@@ -30,7 +30,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
-from yarnstore.ops.plan import DownloadPlan, Offer, RemotePack, plan_download
+from yarnstore.ops.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
 from yarnstore.ops.progress import Meter, format_size
 from yarnstore.ops.resolve import Target, find_target, registry_target
 from yarnstore.ops.session import RegistrySource, Session
@@ -276,7 +276,7 @@ def plan_for(
 ) -> DownloadPlan:
     """The cheapest way to the missing chunks.  Uses the network only where some are missing."""
     if not len(missing):
-        return DownloadPlan()
+        return NOTHING
     backend = session.backend(source)
     return plan_download(backend, offer, chunks, missing, session.connections, without=without)
 

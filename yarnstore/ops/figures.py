@@ -12,13 +12,13 @@ def format_ratio(value: float | None) -> str:
     if value >= 10:
         return f"{value:.0f}×" if value < 1e6 else f"{value:.0e}×"
     percent = value * 100
-    if percent == 0:
-        return "0 %"
+    if percent in (0, 100):
+        return f"{percent:.0f} %"
     if percent < 0.001:
         return f"{percent:.0e} %"
     digits = 4 if percent < 0.01 else 3 if percent < 0.1 else 2 if percent < 1 else 1
     # A share is 100 % only where it is whole.
-    return f"{min(percent, 99.9) if percent < 100 else percent:.{digits}f} %".replace(".0 %", " %")
+    return f"{min(percent, 99.9) if percent < 100 else percent:.{digits}f} %"
 
 
 def format_share(part: int, whole: int) -> str:

@@ -5,36 +5,32 @@ Owns the checks; mending is `ops/repair`.  Nothing is changed here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from blake3 import blake3
 
-from yarnstore.core.codec import decode_entry
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, MIB, REF_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import model_from_dirname, parse_variant, parse_version
-from yarnstore.core.pack import Entry, parse_entry
+from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import parse_ref
-from yarnstore.errors import FormatError, IntegrityError, YarnstoreError
+from yarnstore.errors import FormatError, YarnstoreError
+from yarnstore.ops.packcheck import good_entries, hash_pack, leads_right
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
-from yarnstore.store.chunks import file_sha256, manifest_chunks, ordered_map, pread_exact
-from yarnstore.store.files import has_view
+from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
 from yarnstore.store.layout import STORE_FORMAT
-from yarnstore.store.packs import iter_entries
-from yarnstore.store.registries import read_cached
+from yarnstore.store.registries import check_absent, read_cached
+from yarnstore.store.views import has_view
 
 Kind = Literal[
     "format", "ref", "log", "manifest", "index", "pack", "chunk", "file", "view", "link", "registry", "use"
@@ -83,7 +79,6 @@ class Findings:
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
-    missing_chunks: set[bytes] = field(default_factory=set)
     bad_format: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)
     users: dict[Sha256, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -130,6 +125,7 @@ class _Checker:
         self._quick = quick
         self.found = Findings()
         self._bad_chunks: set[bytes] = set()
+        self._unindexed: dict[PackId, set[bytes]] = {}
         self._sound_ids: list[np.ndarray[tuple[int], np.dtype[np.bytes_]]] = []
 
     def run(self) -> None:
@@ -243,11 +239,28 @@ class _Checker:
 
     def _check_logs(self) -> None:
         refs = self._session.refs
-        for model in refs.logged_models():
-            faults = refs.read_log(model)[1]
-            if faults:
+        for model in sorted({*refs.logged_models(), *refs.installed_models()}):
+            path = self._layout.refs / "installed" / model_dirname(model)
+            try:
+                fault = self._foreign_move(model)
+                if not fault:
+                    # Beside a ref that is wrong, the log can be judged by itself alone.
+                    fault = refs.log_fault(model, beside_ref=path not in self.found.bad_refs)
+            except YarnstoreError as error:
+                fault = _why(error)
+            if fault and not path.exists():
+                self.found.bad_refs.append(path)
+                self._add("ref", path, "is missing, though the model is linked")
+            elif fault:
                 self.found.bad_logs.append(model)
-                self._add("log", refs.log_path(model), "; ".join(str(f.fields["why"]) for f in faults))
+                self._add("log", refs.log_path(model), fault)
+
+    def _foreign_move(self, model: str) -> str:
+        for move in self._session.refs.read_log(model)[0]:
+            manifest = self.found.manifests.get(move.new.manifest) if move.new else None
+            if manifest is not None and manifest.model != model:
+                return f"tells of {manifest.label}, another model"
+        return ""
 
     # --- packs ---------------------------------------------------------------------------------
 
@@ -271,10 +284,6 @@ class _Checker:
             if size != index.pack_bytes:
                 self.found.bad_packs.append(pack)
                 self._add("pack", folder.pack(pack), f"has {size} bytes, not {index.pack_bytes}")
-        for pack in packs:
-            if packs[pack] is None and pack not in self.found.bad_indexes:
-                self.found.bad_indexes.append(pack)
-                self._add("index", folder.index(pack), "is missing")
         return packs
 
     def _check_packs(self, packs: dict[PackId, PackIndex | None]) -> None:
@@ -287,7 +296,10 @@ class _Checker:
                     self._sound_ids.append(index.ids)
                 continue
             good = self._read_pack(pack, index, meter.add)
-            self._sound_ids.append(np.array(sorted(good), "S32"))
+            if index is None and pack not in self.found.bad_indexes:
+                self._unindexed[pack] = good
+            else:
+                self._sound_ids.append(np.array(sorted(good), "S32"))
             self.found.checked_bytes += folder.pack(pack).stat().st_size
         self.found.chunks = len(self._present())
 
@@ -300,16 +312,18 @@ class _Checker:
     ) -> set[bytes]:
         """The chunks of a pack that are sound; says what is wrong with the rest."""
         path = self._layout.pack_folder.pack(pack)
-        whole = _hash_pack(path, on_bytes)
-        entries = good_entries(path, index)
+        whole = hash_pack(path, on_bytes)
+        with ChunkStore(self._layout, rebuild=False) as chunks:
+            entries = good_entries(path, index, chunks.decode)
         bad = {chunk for chunk, ok in entries.items() if not ok}
         good = {chunk for chunk, ok in entries.items() if ok}
         if whole != pack.raw or bad:
             if pack not in self.found.bad_packs:
                 self.found.bad_packs.append(pack)
-            what = f"has wrong bytes in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
+            fault = "has wrong bytes" if whole != pack.raw else "has deltas against damaged chunks"
+            what = f"{fault} in {len(bad)} of {len(entries)} chunks" if bad else fault
             self._add("pack", path, what, self._hurt_by(bad))
-        elif index is not None and len(good) != len(index):
+        elif index is not None and (len(good) != len(index) or not leads_right(path, index)):
             self.found.bad_indexes.append(pack)
             self._add("index", self._layout.pack_folder.index(pack), "does not list what its pack holds")
         self._bad_chunks |= bad
@@ -329,8 +343,8 @@ class _Checker:
 
     def _check_chunks(self) -> None:
         """Every chunk of every version has a sound place in a pack."""
+        self._check_unindexed()
         present = self._present()
-        missing: set[bytes] = set()
         for digest, names in self.found.users.items():
             manifest = self.found.manifests.get(digest)
             if manifest is None:
@@ -342,8 +356,20 @@ class _Checker:
             if fresh:
                 what = f"{len(fresh)} chunks are not in the store"
                 self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
-            missing |= absent
-        self.found.missing_chunks = missing
+
+    def _check_unindexed(self) -> None:
+        """A pack without an index is what a killed writer leaves, and is taken up again, unless a
+        version has its chunks from there: then the index was lost."""
+        needed = {digest: self.found.manifests.get(digest) for digest in self.found.users}
+        ids, _ = manifest_chunks([manifest for manifest in needed.values() if manifest is not None])
+        absent = ids[find_ids(self._present(), ids) < 0]
+        for pack, good in self._unindexed.items():
+            held = np.array(sorted(good), "S32")
+            if (find_ids(held, absent) >= 0).any():
+                self._sound_ids.append(held)
+                self.found.bad_indexes.append(pack)
+                index = self._layout.pack_folder.index(pack)
+                self._add("index", index, "is missing", self._hurt_by(good))
 
     # --- files, views, the rest ----------------------------------------------------------------
 
@@ -397,7 +423,7 @@ class _Checker:
             if same:
                 continue  # the very file that was checked
             if origin is None:
-                return f"has {file.path} without the file it was linked from"
+                return f"has {file.path} without its file, files/{file.sha256.hex[:12]}…"
             if not self._quick and file_sha256(view / file.path) != file.sha256:
                 return f"has {file.path} with wrong bytes"
         return ""
@@ -406,7 +432,9 @@ class _Checker:
         for name in fsread.list_names(self._layout.registries):
             try:
                 cached = read_cached(self._layout, name)
-                if cached is not None:
+                if cached is None and any(name == source.name for source in self._session.sources):
+                    check_absent(self._layout, name)
+                elif cached is not None:
                     parse_registry(cached.data)
             except YarnstoreError as error:
                 self.found.bad_registries.append(name)
@@ -429,64 +457,3 @@ def _files_below(root: Path) -> list[Path]:
 
 def _why(error: YarnstoreError) -> str:
     return str(error.fields.get("why") or error.message)
-
-
-def _hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
-    digest = blake3()
-    fd = fsread.open_read(path)
-    try:
-        while True:
-            with fsread.translating(path):
-                block = os.read(fd, 4 * MIB)
-            if not block:
-                return digest.digest()
-            digest.update(block)
-            on_bytes(len(block))
-    finally:
-        os.close(fd)
-
-
-def good_entries(path: Path, index: PackIndex | None) -> dict[bytes, bool]:
-    """Each chunk that a pack should hold, and whether it is there sound.
-
-    By the pack's own headers; past a header that cannot be read, by its index.
-    """
-    sound = {entry.chunk_id: True for entry in iter_sound(path, index)}
-    listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
-    return {**dict.fromkeys(listed, False), **sound}
-
-
-def iter_sound(path: Path, index: PackIndex | None) -> Iterator[Entry]:
-    """The entries of a pack that decode to what they are named, each chunk once."""
-    seen: set[bytes] = set()
-
-    def readable() -> Iterator[Entry]:
-        with contextlib.suppress(FormatError):
-            for _, entry in iter_entries(path):
-                yield entry
-
-    for entry in ordered_map(_sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
-        if entry is not None and entry.chunk_id not in seen:
-            seen.add(entry.chunk_id)
-            yield entry
-    rest = [n for n in range(len(index)) if id_bytes(index.ids, n) not in seen] if index is not None else []
-    if index is None or not rest:
-        return
-    fd = fsread.open_read(path)
-    try:
-        for n in rest:
-            with contextlib.suppress(IntegrityError):
-                data = pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n]))
-                entry = _sound_or_none(parse_entry(data))
-                if entry is not None and entry.chunk_id == id_bytes(index.ids, n):
-                    yield entry
-    finally:
-        os.close(fd)
-
-
-def _sound_or_none(entry: Entry) -> Entry | None:
-    try:
-        decode_entry(entry)
-    except IntegrityError:
-        return None
-    return entry

@@ -10,6 +10,7 @@ A root that cannot be read stops it with nothing deleted (git t5312, ollama#1388
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +21,15 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, id_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import IntegrityError
+from yarnstore.errors import DiskFullError, IntegrityError
 from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import (
-    ChunkTable,
-    load_indexes,
-    manifest_chunks,
-    recover_chunks,
-)
-from yarnstore.store.files import last_use, view_in_use
+from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks, recover_chunks
 from yarnstore.store.refs import VersionName
+from yarnstore.store.views import last_use, view_in_use
 
 DEFAULT_KEEP = 3
 # A pack is rewritten when this share of it is garbage: below, the copying costs more than it frees.
@@ -108,7 +104,9 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
     """
     before = _stored_bytes(session)
     with session.layout.exclusive():
-        recover_chunks(session.layout)
+        with contextlib.suppress(DiskFullError):
+            # Where there is no room to take up what killed processes left, it is freed with the rest.
+            recover_chunks(session.layout)
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()
@@ -170,12 +168,12 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
         current = refs.installed(model)
         if current is not None:
             reasons.setdefault(current, "installed")
-    for model in refs.logged_models():
-        faults = refs.read_log(model)[1]
-        if faults:
+    for model in sorted({*refs.logged_models(), *refs.installed_models()}):
+        fault = refs.log_fault(model)
+        if fault:
             raise IntegrityError(
                 f"the log of {model}",
-                why=f"cannot be read: {faults[0].fields['why']}",
+                why=f"cannot be gone by: it {fault}",
                 hint="nothing was deleted; `ystore fsck --repair` mends it",
             )
         here = {digest for _, digest in by_model[model]}

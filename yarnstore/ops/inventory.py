@@ -1,20 +1,18 @@
-"""`list`, `path`, `status`: what is in the store, without the network."""
+"""`list`, `path`: what is in the store, without the network, and without what decodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.checkout import ensure_view, not_installed
-from yarnstore.ops.fetch import bring
+from yarnstore.ops.moves import not_installed
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store import fsread
-from yarnstore.store.chunks import load_indexes
-from yarnstore.store.files import has_view, hold_view, installed_path, last_use, note_use, version_path
 from yarnstore.store.refs import VersionName
+from yarnstore.store.views import has_view, hold_view, installed_path, last_use, note_use, version_path
 
 
 @dataclass(frozen=True)
@@ -79,98 +77,41 @@ class VersionPath:
     lease: int | None
 
 
-def find_path(session: Session, spec: Spec, *, lease: bool = False) -> VersionPath:
-    """What to open: of a bare model the installed version, of a full spec that version, which is
-    materialised, and fetched, if need be.  Notes the use.
+def find_path(session: Session, spec: Spec) -> VersionPath | None:
+    """What to open, if it is there: of a bare model the installed version, of a full spec that one.
 
-    Raises: NotFoundError; as `checkout` where something is to be fetched.
+    None where it is to be materialised, or fetched, first.  Notes the use.
+
+    Raises: NotFoundError where a bare model is not installed.
     """
-    layout = session.layout
+    current = session.refs.current(spec.model) if spec.selector is None else None
     if spec.selector is None and spec.variant is None:
-        current = session.refs.current(spec.model)
         if current is None:
             raise not_installed(session, spec.model)
-        manifest = layout.read_manifest(current.manifest)
-        if not has_view(layout, manifest.digest):
-            with layout.shared():
-                ensure_view(session, manifest)
-        path = installed_path(layout, manifest)
-    else:
-        manifest = _whole_version(session, spec)
-        path = version_path(layout.view(manifest.digest), manifest)
-    note_use(layout, manifest.digest)
-    return VersionPath(str(path), hold_view(layout, manifest.digest) if lease else None)
-
-
-def _whole_version(session: Session, spec: Spec) -> Manifest:
-    if spec.selector is None:  # a variant alone: the installed version of it, or the latest
-        current = session.refs.current(spec.model)
-        if current is not None and current.variant == spec.variant:
-            spec = Spec(spec.model, spec.variant, Exact(current.version))
+        return _held(session, current.manifest, installed=True)
+    if current is not None and current.variant == spec.variant:
+        spec = Spec(spec.model, spec.variant, Exact(current.version))
     target = local_target(session, spec)
-    if target is not None and target.manifest is not None and has_view(session.layout, target.manifest):
-        return session.layout.read_manifest(target.manifest)
-    with session.layout.shared():
-        target, manifest, _ = bring(session, spec, materialise=True)
-        ensure_view(session, manifest, target)
-    return manifest
+    if target is None or target.manifest is None:
+        return None
+    return _held(session, target.manifest, installed=False)
 
 
-@dataclass(frozen=True)
-class StoreStatus:
-    """Sizes in bytes.  `raw_bytes` is what all versions weigh as plain files, `unique_bytes` what
-    their distinct chunks do, `stored_bytes` the packs, `file_bytes` the materialised files."""
-
-    root: str
-    exists: bool
-    models: int
-    versions: int
-    installed: int
-    pinned: int
-    packs: int
-    chunks: int
-    raw_bytes: int
-    unique_bytes: int
-    stored_bytes: int
-    file_bytes: int
-    free_bytes: int
-    reserve_bytes: int
-
-    @property
-    def dedupe_ratio(self) -> float:
-        """How many times smaller the distinct chunks are than all versions; 1 where there are none."""
-        return self.raw_bytes / self.unique_bytes if self.unique_bytes else 1.0
-
-    @property
-    def compression_ratio(self) -> float:
-        """How many times smaller the packs are than their chunks; 1 where there are none."""
-        return self.unique_bytes / self.stored_bytes if self.stored_bytes else 1.0
+def path_of(session: Session, manifest: Manifest) -> VersionPath:
+    """Where a version is whose view is there.  Notes the use."""
+    path = version_path(session.layout.view(manifest.digest), manifest)
+    return _noted(session, manifest, str(path))
 
 
-def status(session: Session) -> StoreStatus:
-    """What the store holds.  Raises: StorageError."""
-    refs, layout = session.refs, session.layout
-    versions = refs.versions()
-    raw = 0
-    for name in versions:
-        digest = refs.version(name)
-        if digest is not None:
-            raw += layout.read_manifest(digest).size_bytes
-    indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
-    free, reserve = fsread.free_bytes(layout.root)
-    return StoreStatus(
-        str(layout.root),
-        layout.exists(),
-        len({name.model for name in versions} | set(refs.installed_models())),
-        len(versions),
-        len(refs.installed_models()),
-        len(refs.pins()),
-        len(indexes),
-        sum(len(index) for index in indexes),
-        raw,
-        sum(int(index.plain.sum()) for index in indexes),
-        sum(index.pack_bytes for index in indexes),
-        fsread.sum_sizes([layout.files / name for name in fsread.list_names(layout.files)]),
-        free,
-        reserve,
-    )
+def _held(session: Session, digest: Sha256, *, installed: bool) -> VersionPath | None:
+    if not has_view(session.layout, digest):
+        return None
+    manifest = session.layout.read_manifest(digest)
+    if not installed:
+        return path_of(session, manifest)
+    return _noted(session, manifest, str(installed_path(session.layout, manifest)))
+
+
+def _noted(session: Session, manifest: Manifest, path: str) -> VersionPath:
+    note_use(session.layout, manifest.digest)
+    return VersionPath(path, hold_view(session.layout, manifest.digest))

@@ -9,19 +9,20 @@ from pathlib import Path
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, NotFoundError, SpecError, UsageError
-from yarnstore.ops.checkout import not_installed
 from yarnstore.ops.fetch import bring
 from yarnstore.ops.ingest import ingest, list_sources
+from yarnstore.ops.moves import not_installed
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
-from yarnstore.store.files import has_file, unlink_model, write_content
+from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, recover_chunks
+from yarnstore.store.files import has_file, write_content
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
+from yarnstore.store.views import unlink_model
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
             for file in manifest.files:
                 path = target if single else target / file.path
                 fsio.ensure_dir(path.parent)
-                if has_file(layout, file):
+                if has_file(layout, file) and file_sha256(layout.file(file.sha256)) == file.sha256:
                     how = fsio.copy_file(layout.file(file.sha256), path)
                     meter.add(file.size_bytes)
                 else:

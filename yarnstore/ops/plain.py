@@ -81,7 +81,9 @@ def _reader(session: Session, source: RegistrySource, url: str) -> tuple[Backend
         return session.backend(source), url
     if scheme == "file" and urlsplit(source.url).scheme.lower() in ("http", "https"):
         raise BackendError(source.url, f"names a file of this machine as a download: {url[:120]}")
-    return connect_file(url)
+    backend, key = connect_file(url)
+    session.adopt(backend)
+    return backend, key
 
 
 def _file_name(url: str, name: VersionName) -> str:

@@ -6,9 +6,9 @@ the smaller counts.  Nothing is downloaded here but indexes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from yarnstore.backends import Backend
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes, parse_index
+from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
 from yarnstore.errors import FormatError, IntegrityError, MissingKeyError
 from yarnstore.registry.entries import VersionEntry
@@ -72,26 +72,36 @@ class RemotePack(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """Places in one pack, ascending, to be asked for in one request.  No places: the whole pack,
-    whose index could not be read."""
+    """Entries of one pack, ascending, to be asked for in one request: columns of equal length.
+    No entries: the whole pack, whose index could not be read."""
 
     pack: RemotePack
-    places: list[Place]
+    offsets: Ints
+    stored: Ints
+    ids: Ids
+
+    def places(self) -> list[Place]:
+        """The entries one by one."""
+        ids = (id_bytes(self.ids, n) for n in range(len(self.ids)))
+        return [Place(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
 
 
 @dataclass(frozen=True)
 class DownloadPlan:
     """What to ask for.
 
-    `stored_bytes` is what the wanted entries weigh, `delta_bytes` those of them that are deltas,
-    `delta_chunks` how many, and `delta_from` the version most of these are against.
+    `stored_bytes` is what the wanted entries weigh, `delta_chunks` how many of them are deltas, and
+    `delta_from` the version that most of these are against.
     """
 
-    runs: list[Run] = field(default_factory=list)
-    wanted: frozenset[bytes] = frozenset()
+    runs: list[Run]
+    wanted: Ids
     stored_bytes: int = 0
     delta_chunks: int = 0
     delta_from: str | None = None
+
+
+NOTHING = DownloadPlan([], np.empty(0, "S32"))
 
 
 def plan_download(
@@ -111,7 +121,7 @@ def plan_download(
     Raises: BackendError; IntegrityError where the packs do not hold all chunks.
     """
     if not len(missing):
-        return DownloadPlan()
+        return NOTHING
     full = [RemotePack(PACKS, pack) for pack in offer.packs]
     bases = {RemotePack(DELTAS, pack): base for pack, base in offer.deltas}
     deltas = [pack for pack in bases if pack not in without]
@@ -140,21 +150,21 @@ def plan_download(
             why=f"has packs that lack {len(absent)} of the version's chunks ({', '.join(names)}…)",
             hint="the publisher must publish it again",
         )
-    runs = [Run(pack, places) for pack, all_places in best.places() for places in _cut_runs(all_places)]
-    if len(absent):
-        runs += [Run(pack, []) for pack in unread]
-    weights: dict[str, int] = {}
-    delta_chunks = 0
+    runs = best.runs()
+    chunks_from: dict[str, int] = {}
     for run in runs:
         if run.pack in bases:
-            delta_chunks += len(run.places)
-            weights[bases[run.pack]] = weights.get(bases[run.pack], 0) + len(run.places)
+            base = bases[run.pack]
+            chunks_from[base] = chunks_from.get(base, 0) + len(run.ids)
+    if len(absent):
+        nothing = np.empty(0, np.int64)
+        runs += [Run(pack, nothing, nothing, absent[:0]) for pack in unread]
     return DownloadPlan(
         runs,
-        frozenset(id_bytes(missing, n) for n in range(len(missing))),
-        sum(place.stored for run in runs for place in run.places),
-        delta_chunks,
-        max(weights, key=lambda base: weights[base]) if weights else None,
+        missing,
+        sum(int(run.stored.sum()) for run in runs),
+        sum(chunks_from.values()),
+        max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
     )
 
 
@@ -198,22 +208,21 @@ class _Best:
         found: Ids = self._ids[self._source < 0]
         return found
 
-    def places(self) -> Iterator[tuple[RemotePack, list[Place]]]:
-        for n, pack in enumerate(self._packs):
-            mine = np.flatnonzero(self._source == n)
-            if len(mine):
-                mine = mine[np.argsort(self._offset[mine])]
-                offsets, stored = self._offset[mine].tolist(), self._stored[mine].tolist()
-                ids = [id_bytes(self._ids, int(at)) for at in mine]
-                yield pack, [Place(*row) for row in zip(offsets, stored, ids, strict=True)]
-
-
-def _cut_runs(places: Sequence[Place]) -> Iterator[list[Place]]:
-    run: list[Place] = []
-    for place in places:
-        if run and (place.offset - run[-1].end > _GAP_BYTES or place.end - run[0].offset > _RUN_BYTES):
-            yield run
-            run = []
-        run.append(place)
-    if run:
-        yield run
+    def runs(self) -> list[Run]:
+        """The entries chosen, pack by pack, cut where a gap is wide or a request would grow long."""
+        order = np.lexsort((self._offset, self._source))
+        order = order[self._source[order] >= 0]
+        if not len(order):
+            return []
+        source, offset, stored = self._source[order], self._offset[order], self._stored[order]
+        ends = offset + stored
+        apart = np.ones(len(order), bool)
+        apart[1:] = (source[1:] != source[:-1]) | (offset[1:] - ends[:-1] > _GAP_BYTES)
+        stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(order)), 0))]
+        part = (ends - stretch_start) // _RUN_BYTES
+        apart[1:] |= part[1:] != part[:-1]
+        starts = np.flatnonzero(apart)
+        return [
+            Run(self._packs[int(source[a])], offset[a:b], stored[a:b], self._ids[order[a:b]])
+            for a, b in zip(starts, [*starts[1:], len(order)], strict=True)
+        ]

@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
-from yarnstore.core.index import find_ids, parse_index
+from yarnstore.core.index import id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_from_dirname
-from yarnstore.core.reflog import Installed, Move, format_move, format_ref, parse_move
+from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
-from yarnstore.ops.fsck import Findings, FsckResult, check, iter_sound, result_of
+from yarnstore.ops.fsck import Findings, FsckResult, check, result_of
+from yarnstore.ops.packcheck import iter_sound
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import iter_builds
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
-from yarnstore.store.files import has_file, link_model, materialise, replace_view
+from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.registries import remove_cached
+from yarnstore.store.views import link_model, replace_view
 
 
 def repair(session: Session) -> FsckResult:
@@ -85,9 +86,10 @@ class _Mender:
         for pack in found.bad_indexes:
             if pack not in found.bad_packs:
                 self._mend_index(pack)
-        self._mend_chunks()
-        for digest in found.bad_files:
+        self._take_chunks()
+        for digest in found.bad_files:  # after their sound chunks were taken
             self._aside(layout.file(digest))
+        self._fetch_chunks()
         self._mend_views()
         for model in found.bad_links:
             current = self._session.refs.installed(model)
@@ -97,6 +99,10 @@ class _Mender:
 
     def _aside(self, path: Path) -> None:
         fsio.to_trash(path, self._layout.trash, quarantine=True)
+
+    def _keep(self, path: Path) -> None:
+        """For what is replaced in its place: a name that is gone in between would be forgotten."""
+        fsio.link_to_trash(path, self._layout.trash)
 
     def _mend_registry(self, name: str) -> None:
         remove_cached(self._layout, name)
@@ -111,7 +117,11 @@ class _Mender:
     def _mend_log(self, model: str) -> None:
         """Keep every line that can be read; where one is lost, its neighbours say what it did."""
         path = self._session.refs.log_path(model)
-        lines = fsread.read_bytes(path, REFLOG_LIMIT_BYTES).split(b"\n")[:-1]
+        data = b""
+        with contextlib.suppress(NotFoundError):
+            data = fsread.read_bytes(path, REFLOG_LIMIT_BYTES)
+        lines = data.split(b"\n")  # a last line without its end is lost, unless it can be read
+        lines = lines if lines[-1] else lines[:-1]
         moves: list[Move] = []
         lost = False
         for line in lines:
@@ -120,20 +130,25 @@ class _Mender:
             except FormatError:
                 lost = True
                 continue
-            if lost and moves and moves[-1].new != move.old:
-                moves.append(Move(moves[-1].time_ms, "repair", moves[-1].new, move.old))
+            manifest = self._found.manifests.get(move.new.manifest) if move.new else None
+            if manifest is not None and manifest.model != model:
+                lost = True
+                continue
+            before = moves[-1].new if moves else None
+            if lost and before != move.old:
+                time_ms = moves[-1].time_ms if moves else move.time_ms
+                moves.append(Move(time_ms, "repair", before, move.old))
             lost = False
             moves.append(move)
         current = None
         with contextlib.suppress(FormatError):
             current = self._session.refs.installed(model)
-        manifest = self._found.manifests.get(current) if lost and current is not None else None
-        if manifest is not None:
+        manifest = self._found.manifests.get(current) if current is not None else None
+        if manifest is not None and manifest.model == model and not made_moves(moves, current):
             new = Installed(manifest.digest, manifest.variant, manifest.version)
             old = moves[-1].new if moves else None
-            if old != new:
-                moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
-        self._aside(path)
+            moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
+        self._keep(path)
         fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
         self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} moves kept")
 
@@ -142,21 +157,15 @@ class _Mender:
         for source, _ in self._offers(digest):
             with contextlib.suppress(BackendError, IntegrityError):
                 manifest = read_remote_manifest(self._session, source, digest)
-                self._aside(path)
+                self._keep(path)
                 self._layout.write_manifest(manifest)
                 self._found.manifests[digest] = manifest
-                self._found.missing_chunks |= self._absent(manifest)
                 self._found.users[digest].add(manifest.label)
                 self.done.append(f"manifests/{path.name}: fetched from {source.name}")
                 return
         if not self._found.users.get(digest):
             self._aside(path)
             self.done.append(f"manifests/{path.name}: belonged to no version; moved to trash/")
-
-    def _absent(self, manifest: Manifest) -> set[bytes]:
-        ids, _ = manifest_chunks([manifest])
-        with ChunkStore(self._layout) as chunks:
-            return {bytes(chunk).ljust(32, b"\0") for chunk in chunks.missing(ids)}
 
     def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
         """The registry entries whose manifest is `digest`, from every registry that can be read."""
@@ -189,10 +198,9 @@ class _Mender:
                 self._mend_manifest(digest)
                 manifest = self._found.manifests.get(digest)
             if manifest is not None:
-                self._aside(path)
+                self._keep(path)
                 fsio.write_atomic(path, format_ref(digest), tmp_dir=self._layout.tmp)
                 self._found.users[digest].add(manifest.label)
-                self._found.missing_chunks |= self._absent(manifest)
                 self.done.append(f"{path.relative_to(self._layout.root)}: names {manifest.label} again")
 
     def _manifest_of(self, model: str, variant: str, version: str) -> Sha256 | None:
@@ -219,8 +227,8 @@ class _Mender:
             index = None
             with contextlib.suppress(YarnstoreError):
                 index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
-            with PackWriter(folder) as writer:
-                for entry in iter_sound(path, index):
+            with ChunkStore(self._layout) as chunks, PackWriter(folder) as writer:
+                for entry in iter_sound(path, index, chunks.decode):
                     writer.add(entry)
             kept = writer.chunks
         self._aside(folder.index(pack))
@@ -233,37 +241,39 @@ class _Mender:
         rebuild_index(folder, pack)
         self.done.append(f"packs/{pack.hex}.idx: made anew from its pack")
 
-    def _mend_chunks(self) -> None:
-        """Bring back the chunks that versions lack: from materialised files, else from a registry."""
-        if not self._found.missing_chunks:
-            return
+    def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
+        """The chunks of manifests that no pack has now."""
+        ids, _ = manifest_chunks(manifests)
+        with ChunkStore(self._layout) as chunks:
+            absent = ids[chunks.table.find(ids) < 0]
+        return [id_bytes(absent, n) for n in range(len(absent))]
+
+    def _used(self) -> dict[Sha256, Manifest]:
+        found = self._found
+        return {digest: item for digest, item in found.manifests.items() if found.users.get(digest)}
+
+    def _take_chunks(self) -> None:
+        """Bring back from materialised files the chunks that versions lack."""
         with ChunkStore(self._layout) as chunks, PackWriter(self._layout.pack_folder) as writer:
-            for chunk_id in sorted(self._found.missing_chunks):
-                row = int(chunks.table.find(np.array([chunk_id], "S32"))[0])
-                if row >= 0:
-                    continue
+            for chunk_id in self._lacking(self._used().values()):
                 with contextlib.suppress(IntegrityError):
                     writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
         if writer.chunks:
             self.done.append(f"{writer.chunks} chunks: taken from materialised files")
-        for digest, manifest in self._found.manifests.items():
-            if self._found.users.get(digest) and self._lacks(manifest):
-                self._fetch_chunks(digest, manifest)
 
-    def _lacks(self, manifest: Manifest) -> bool:
-        ids, _ = manifest_chunks([manifest])
-        with ChunkStore(self._layout) as chunks:
-            return bool((find_ids(chunks.table.ids, ids) < 0).any())
-
-    def _fetch_chunks(self, digest: Sha256, manifest: Manifest) -> None:
-        for source, entry in self._offers(digest):
-            try:
-                brought = bring_chunks(self._session, source, manifest, Offer.of(entry))
-            except (BackendError, IntegrityError) as error:
-                self._session.note(error.message)
+    def _fetch_chunks(self) -> None:
+        """Bring back from a registry those that are still missing."""
+        for digest, manifest in self._used().items():
+            if not self._lacking([manifest]):
                 continue
-            self.done.append(f"{manifest.label}: {brought.chunks} chunks fetched from {source.name}")
-            return
+            for source, entry in self._offers(digest):
+                try:
+                    brought = bring_chunks(self._session, source, manifest, Offer.of(entry))
+                except (BackendError, IntegrityError) as error:
+                    self._session.note(error.message)
+                    continue
+                self.done.append(f"{manifest.label}: {brought.chunks} chunks fetched from {source.name}")
+                break
 
     # --- files and views -----------------------------------------------------------------------
 

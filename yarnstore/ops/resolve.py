@@ -49,7 +49,7 @@ def local_target(session: Session, spec: Spec) -> Target | None:
     if len(names) != 1:
         return None
     try:
-        manifest = refs.version(names[0])
+        manifest = refs.checked_version(names[0])
     except FormatError:
         return None  # damaged: what a registry has can replace it
     return Target(names[0], manifest) if manifest else None

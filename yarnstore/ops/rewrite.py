@@ -45,10 +45,13 @@ _QUARANTINE_S = 24 * 3600
 def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
     """Store chunks that are deltas against dead chunks whole in themselves."""
     layout = session.layout
-    with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-        elements = _elements(current_roots(session))
-        for entry in _encoded_anew(chunks, chunk_ids, elements):
-            writer.add(entry)
+    try:
+        with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+            elements = _elements(current_roots(session))
+            for entry in _encoded_anew(chunks, chunk_ids, elements):
+                writer.add(entry)
+    except DiskFullError as error:
+        session.note(f"deltas keep the versions that they are against: {error.message}")
 
 
 def rewrite_packs(session: Session, packs: list[PackId]) -> None:
@@ -57,16 +60,16 @@ def rewrite_packs(session: Session, packs: list[PackId]) -> None:
     folder = layout.pack_folder
     for batch in _batches(session, packs):
         with layout.shared():
+            ids, _ = manifest_chunks(current_roots(session))
+            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
             try:
                 fsread.require_space(layout.root, sum(folder.pack(pack).stat().st_size for pack in batch))
+                with PackWriter(folder) as writer:
+                    for entry in _live_entries(session, table, ids, set(batch)):
+                        writer.add(entry)
             except DiskFullError as error:
                 session.note(f"some packs were left as they are: {error.message}")
                 return
-            ids, _ = manifest_chunks(current_roots(session))
-            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
-            with PackWriter(folder) as writer:
-                for entry in _live_entries(session, table, ids, set(batch)):
-                    writer.add(entry)
         drop_packs(session, set(batch))
 
 

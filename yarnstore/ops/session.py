@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from yarnstore.backends import Backend, connect
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
-from yarnstore.errors import BackendError, IntegrityError, NotFoundError
+from yarnstore.errors import BackendError, IntegrityError, NoRegistryError, NotFoundError, StorageError
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.store import registries
@@ -39,6 +39,7 @@ class Session:
     clock: Callable[[], float] = time.time
     _docs: dict[str, RegistryDoc] = field(default_factory=dict)
     _backends: dict[str, Backend] = field(default_factory=dict)
+    _adopted: list[Backend] = field(default_factory=list)
     _refreshed: set[str] = field(default_factory=set)
 
     @property
@@ -53,9 +54,14 @@ class Session:
         self.on_progress(Progress("note", "", text=text))
 
     def close(self) -> None:
-        for backend in self._backends.values():
+        for backend in [*self._backends.values(), *self._adopted]:
             backend.close()
         self._backends.clear()
+        self._adopted.clear()
+
+    def adopt(self, backend: Backend) -> None:
+        """Close a backend, one for a file outside the registries, together with the rest."""
+        self._adopted.append(backend)
 
     # --- registries ----------------------------------------------------------------------------
 
@@ -67,14 +73,9 @@ class Session:
         raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
 
     def require_sources(self) -> tuple[RegistrySource, ...]:
-        """Raises: NotFoundError where no registry is configured."""
+        """Raises: NoRegistryError where none is configured."""
         if not self.sources:
-            raise NotFoundError(
-                "registry",
-                "default",
-                where="the configuration",
-                hint="add one: ystore registry add NAME URL",
-            )
+            raise NoRegistryError
         return self.sources
 
     def backend(self, source: RegistrySource) -> Backend:
@@ -120,12 +121,14 @@ class Session:
             data, etag = answer.data, answer.etag
         else:
             raise BackendError(source.url, "answered 'not modified' to a question without a condition")
-        doc = parse_registry(data)
-        self.layout.ensure()
-        registries.write_cached(
-            self.layout,
-            registries.CachedRegistry(source.name, source.url, data, etag, self.now_ms()),
-        )
+        doc = parse_registry(data, source=self.backend(source).url)
+        kept = registries.CachedRegistry(source.name, source.url, data, etag, self.now_ms())
+        try:
+            self.layout.ensure()
+            registries.write_cached(self.layout, kept)
+        except StorageError as error:
+            # It can be gone by all the same, in a store that is only to be read as well.
+            self.note(f"what {source.name} said could not be kept: {error.message}")
         self._docs[source.name] = doc
         self._refreshed.add(source.name)
         return doc

@@ -246,9 +246,10 @@ class FileTable:
 class ChunkStore(PackReader):
     """The chunks of one store as they are now; made for one operation, under the shared lock."""
 
-    def __init__(self, layout: StoreLayout) -> None:
+    def __init__(self, layout: StoreLayout, *, rebuild: bool = True) -> None:
         super().__init__(layout.pack_folder, ChunkTable([]))
         self._layout = layout
+        self._rebuild = rebuild  # bad indexes are made anew
         self._file_fds: dict[Path, int] = {}
         self.bad: set[bytes] = set()  # chunks that have no sound place here
         self.reload()
@@ -262,7 +263,7 @@ class ChunkStore(PackReader):
 
     def reload(self) -> None:
         """See what has come since."""
-        self.table = ChunkTable(load_indexes(self.folder, rebuild=True).indexes)
+        self.table = ChunkTable(load_indexes(self.folder, rebuild=self._rebuild).indexes)
         self.files = FileTable(self._layout)
 
     def missing(self, wanted: Ids) -> Ids:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
-from yarnstore.errors import StorageError
+from yarnstore.errors import NotFoundError, StorageError
 from yarnstore.store.fsread import NOFOLLOW, stat_or_none, translating
 
 # Windows has no fcntl; nothing is locked there, and nothing reflinked.
@@ -35,6 +35,10 @@ READ_ONLY_MODE = 0o444
 _SYNC_EVERY_BYTES = 32 * MIB
 
 
+# How often a folder is made anew that others, finding it empty, remove between two of our calls.
+_TRIES = 20
+
+
 # --- folders ---------------------------------------------------------------------------------
 
 
@@ -43,6 +47,13 @@ def ensure_dir(path: Path) -> None:
 
     Raises: StorageError, also where something else stands there, a symlink included.
     """
+    for _ in range(_TRIES):
+        with contextlib.suppress(NotFoundError):  # a parent was tidied away meanwhile
+            return _ensure_dir(path)
+    return _ensure_dir(path)
+
+
+def _ensure_dir(path: Path) -> None:
     with translating(path):
         missing = []
         place = path
@@ -85,20 +96,27 @@ class NewFile:
     """
 
     def __init__(self, tmp_dir: Path, suffix: str) -> None:
-        ensure_dir(tmp_dir)
         while True:
             self.path = tmp_dir / f"{secrets.token_hex(12)}{suffix}"
-            with translating(self.path):
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW
-                self._fd = os.open(self.path, flags, FILE_MODE)
+            self._fd = self._create(tmp_dir)
             # Whoever tidies up may have taken the file for a dead one just before the lock.
             if try_lock(self._fd, exclusive=True) and stat_or_none(self.path) is not None:
                 break
             os.close(self._fd)
         self.size_bytes = 0
+        self._done = False  # renamed, or left: nothing of it is to be removed
         self._unsynced = 0
         self._syncer: threading.Thread | None = None
         self._sync_error: OSError | None = None
+
+    def _create(self, folder: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW
+        with translating(self.path):
+            for _ in range(_TRIES):
+                ensure_dir(folder)
+                with contextlib.suppress(FileNotFoundError):
+                    return os.open(self.path, flags, FILE_MODE)
+            return os.open(self.path, flags, FILE_MODE)
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +140,15 @@ class NewFile:
             if self._unsynced >= _SYNC_EVERY_BYTES:
                 self._join_sync()
                 self._unsynced = 0
-                self._syncer = threading.Thread(target=self._sync_in_background, daemon=True)
+                # By its number: after an interrupt the file may be closed before the thread runs.
+                self._syncer = threading.Thread(
+                    target=self._sync_in_background, args=(self._fd,), daemon=True
+                )
                 self._syncer.start()
 
-    def _sync_in_background(self) -> None:
+    def _sync_in_background(self, fd: int) -> None:
         try:
-            getattr(os, "fdatasync", os.fsync)(self._fd)
+            getattr(os, "fdatasync", os.fsync)(fd)
         except OSError as error:
             # Never tried again: the kernel may have dropped the pages that failed (fsyncgate).
             self._sync_error = error
@@ -146,7 +167,8 @@ class NewFile:
             os.fchmod(self._fd, mode) if hasattr(os, "fchmod") else os.chmod(self.path, mode)
             os.fsync(self._fd)
             self._close()
-            os.replace(self.path, path)
+            _replace(self.path, path)
+            self._done = True
         if sync_folder:
             sync_dir(path.parent)
 
@@ -157,13 +179,32 @@ class NewFile:
 
     def discard(self) -> None:
         """Close, and remove the temporary name if it was not published."""
-        if self._fd < 0:
+        if self._done:
             return
-        if self._syncer is not None:
-            self._syncer.join()
-        self._close()
+        self.leave()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+
+    def leave(self) -> None:
+        """Close, and leave what was written under its temporary name, as a killed process does."""
+        self._done = True
+        if self._syncer is not None and self._syncer.is_alive():  # or else an interrupt came first
+            self._syncer.join()
+        self._close()
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename; where another process has tidied the target's empty folder away, into a new one."""
+    for _ in range(_TRIES):
+        try:
+            os.replace(source, target)
+        except FileNotFoundError:
+            if stat_or_none(source) is None:
+                raise
+            ensure_dir(target.parent)
+        else:
+            return
+    os.replace(source, target)
 
 
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
@@ -297,7 +338,8 @@ def remove(path: Path, *, sync: bool = True) -> bool:
         except FileNotFoundError:
             return False
     if sync:
-        sync_dir(path.parent)
+        with contextlib.suppress(NotFoundError):  # another process has tidied the empty folder away
+            sync_dir(path.parent)
     return True
 
 
@@ -330,10 +372,20 @@ def to_trash(path: Path, trash: Path, *, quarantine: bool = False) -> None:
     if stat_or_none(path) is None:
         return
     ensure_dir(trash)
-    prefix = QUARANTINE if quarantine else ""
     with translating(path):
-        os.replace(path, trash / f"{prefix}{secrets.token_hex(4)}-{path.name}")
+        os.replace(path, _place_in(trash, path, quarantine=quarantine))
     sync_dir(path.parent)
+
+
+def link_to_trash(path: Path, trash: Path) -> None:
+    """Keep a bad file, if it is there, in the trash; it stays in its place until it is replaced."""
+    if stat_or_none(path) is not None:
+        ensure_dir(trash)
+        hard_link(path, _place_in(trash, path, quarantine=True))
+
+
+def _place_in(trash: Path, path: Path, *, quarantine: bool) -> Path:
+    return trash / f"{QUARANTINE if quarantine else ''}{secrets.token_hex(4)}-{path.name}"
 
 
 _FICLONE = 0x40049409  # linux/fs.h
@@ -373,7 +425,7 @@ def open_lock(path: Path) -> int:
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
         except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES):
+            if error.errno not in (errno.EROFS, errno.EACCES) or not path.exists():
                 raise
             return os.open(path, os.O_RDONLY | NOFOLLOW)
 

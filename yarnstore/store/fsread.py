@@ -46,7 +46,8 @@ def translating(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise translate(error, error.filename or path) from error
+        # A call on a descriptor names no file, or the descriptor.
+        raise translate(error, error.filename if isinstance(error.filename, str) else path) from error
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
@@ -54,13 +55,15 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
     Raises: NotFoundError, StorageError, FormatError where it is larger than the limit.
     """
-    with translating(path):
-        fd = os.open(path, os.O_RDONLY | NOFOLLOW)
-        with open(fd, "rb") as file:
-            data = file.read(limit_bytes + 1)
+    with translating(path), open(path, "rb", opener=_open_nofollow) as file:
+        data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise FormatError(str(path), f"is larger than {limit_bytes} bytes")
     return data
+
+
+def _open_nofollow(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | NOFOLLOW)
 
 
 def open_read(path: Path) -> int:

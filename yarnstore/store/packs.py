@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
-from yarnstore.errors import FormatError, IntegrityError, StorageError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
 
@@ -30,8 +31,9 @@ _READ_BYTES = 4 * MIB
 class PackWriter:
     """Writes entries into packs of about 64 MiB; used by one thread.
 
-    Every entry added is verified already.  Leaving the context finishes the pack at hand, also
-    after an error or an interrupt, so that what arrived is kept.
+    Every entry added is verified already.  A full pack is synced and published beside the writing of
+    the next.  Leaving the context finishes the pack at hand, also after an error or an interrupt, so
+    that what arrived is kept.
     """
 
     def __init__(self, folder: PackFolder) -> None:
@@ -39,6 +41,9 @@ class PackWriter:
         self._file: fsio.NewFile | None = None
         self._hash = blake3()
         self._rows: list[tuple[bytes, int, int, int, int, bytes]] = []
+        self._torn = False  # an entry is being written
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="yarnstore-pack")
+        self._publishing: Future[None] | None = None
         self.packs: list[PackId] = []
         self.stored_bytes = 0
         self.chunks = 0
@@ -47,16 +52,23 @@ class PackWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, StorageError) and self._file is not None:
-            # The disk refused part of an entry: what the file holds is not what was hashed.
-            self._file.discard()
-            self._file = None
-        self.finish()
+        with self._publisher:
+            if self._torn and self._file is not None:
+                # What the file holds is not what was hashed.  Where the disk refused part of an entry
+                # it is of no use; after an interrupt, `recover_packs` keeps the entries before.
+                if kind is not None and issubclass(kind, StorageError):
+                    self._file.discard()
+                else:
+                    self._file.leave()
+                self._file = None
+            self._finish()
+            self._wait()
 
     def add(self, entry: Entry) -> None:
         """Append one verified entry.  Raises: StorageError."""
         if self._file is not None and self._file.size_bytes + entry.stored_bytes > PACK_TARGET_BYTES:
-            self.finish()
+            self._finish()
+        self._torn = True
         if self._file is None:
             self._file = fsio.NewFile(self._folder.tmp, UNFINISHED)
             self._hash = blake3()
@@ -69,6 +81,7 @@ class PackWriter:
         self._rows.append(
             (entry.chunk_id, offset, entry.stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
         )
+        self._torn = False
         self.stored_bytes += entry.stored_bytes
         self.chunks += 1
 
@@ -77,20 +90,26 @@ class PackWriter:
             self._file.write(data)
             self._hash.update(data)
 
-    def finish(self) -> None:
-        """Publish the pack at hand, then its index."""
-        file, self._file = self._file, None
-        if file is None:
+    def _finish(self) -> None:
+        """Have the pack at hand published, once the one before it is."""
+        if self._file is None:
             return
-        with file:
-            pack = PackId(self._hash.digest())
-            _publish(self._folder, file, PackIndex.from_rows(pack, file.size_bytes, self._rows))
-            self.packs.append(pack)
+        self._wait()
+        file, self._file = self._file, None
+        index = PackIndex.from_rows(PackId(self._hash.digest()), file.size_bytes, self._rows)
+        self._publishing = self._publisher.submit(_publish, self._folder, file, index)
+        self.packs.append(index.pack)
+
+    def _wait(self) -> None:
+        publishing, self._publishing = self._publishing, None
+        if publishing is not None:
+            publishing.result()
 
 
 def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> None:
-    fsio.ensure_dir(folder.packs)
-    file.publish(folder.pack(index.pack))
+    with file:
+        fsio.ensure_dir(folder.packs)
+        file.publish(folder.pack(index.pack))
     write_index(folder, index)
 
 
@@ -138,6 +157,10 @@ def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode
                     writer.add(entry)
             kept += writer.chunks
             fsio.remove(path)
+    for pack in set(folder.pack_ids(".pack")).difference(folder.pack_ids(".idx")):
+        # Its writer was killed between the two, or is about to write the same index.
+        with contextlib.suppress(NotFoundError):
+            kept += len(rebuild_index(folder, pack))
     return kept
 
 

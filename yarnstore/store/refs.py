@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import REF_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import (
     Installed,
@@ -30,6 +31,8 @@ from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFo
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import StoreLayout
 
+_MENDS = "`ystore fsck --repair` mends it"
+
 
 @dataclass(frozen=True, order=True)
 class VersionName:
@@ -41,6 +44,14 @@ class VersionName:
 
     def __str__(self) -> str:
         return f"{self.model}:{self.variant}@{self.version}"
+
+
+def _iter_names(folder: Path, parse: Callable[[str], str]) -> Iterator[str]:
+    """What `parse` makes of the names in a folder.  Those it refuses, such as a file manager's
+    `.DS_Store`, are not ours."""
+    for name in fsread.list_names(folder):
+        with contextlib.suppress(InvalidNameError):
+            yield parse(name)
 
 
 class Refs:
@@ -71,7 +82,7 @@ class Refs:
             raise FormatError(
                 f"ref {path.relative_to(self._layout.root)}",
                 str(error.fields["why"]),
-                hint="`ystore fsck --repair` mends it",
+                hint=_MENDS,
             ) from None
 
     def _write(self, path: Path, manifest: Sha256) -> None:
@@ -84,17 +95,28 @@ class Refs:
 
     def _iter(self, kind: str) -> Iterator[VersionName]:
         root = self._layout.refs / kind
-        for model in fsread.list_names(root):
-            for variant in fsread.list_names(root / model):
-                for version in fsread.list_names(root / model / variant):
-                    with contextlib.suppress(InvalidNameError):
-                        yield VersionName(
-                            model_from_dirname(model), parse_variant(variant), parse_version(version)
-                        )
+        for model in _iter_names(root, model_from_dirname):
+            folder = root / model_dirname(model)
+            for variant in _iter_names(folder, parse_variant):
+                for version in _iter_names(folder / variant, parse_version):
+                    yield VersionName(model, variant, version)
 
     def version(self, name: VersionName) -> Sha256 | None:
         """The manifest of a version that is in the store whole."""
         return self._read(self._path("versions", name))
+
+    def checked_version(self, name: VersionName) -> Sha256 | None:
+        """`version`, where its manifest is not here or is that version's own.
+
+        Raises: FormatError where the ref leads to another version.
+        """
+        digest = self.version(name)
+        if digest is not None:
+            with contextlib.suppress(NotFoundError):
+                manifest = self._layout.read_manifest(digest)
+                if VersionName(manifest.model, manifest.variant, manifest.version) != name:
+                    raise _other(f"versions/{name}", manifest)
+        return digest
 
     def version_time_s(self, name: VersionName) -> float:
         """When a version came into the store, in seconds since 1970; 0 if it is not there."""
@@ -164,11 +186,7 @@ class Refs:
         return self._read(self._installed_path(model))
 
     def installed_models(self) -> list[str]:
-        found = []
-        for name in fsread.list_names(self._layout.refs / "installed"):
-            with contextlib.suppress(InvalidNameError):
-                found.append(model_from_dirname(name))
-        return found
+        return list(_iter_names(self._layout.refs / "installed", model_from_dirname))
 
     def read_log(self, model: str) -> tuple[list[Move], list[FormatError]]:
         """All lines of a reflog that can be read, and an error for each that cannot."""
@@ -177,17 +195,31 @@ class Refs:
         except NotFoundError:
             return [], []
 
+    def log_fault(self, model: str, *, beside_ref: bool = True) -> str:
+        """What is wrong with a reflog, by itself and beside its ref; empty where nothing is.
+
+        Raises: FormatError where the ref itself is damaged.
+        """
+        moves, faults = self.read_log(model)
+        if faults:
+            return "; ".join(str(fault.fields["why"]) for fault in faults)
+        if not beside_ref:
+            return ""
+        current = self.installed(model)
+        if current is not None and not made_moves(moves, current):
+            return "does not tell how what is installed came"
+        # The link goes before the ref is removed, and comes after it is set.
+        if current is None and fsread.read_link(self._layout.model_link(model)) is not None:
+            return f"is of a model whose ref refs/installed/{model_dirname(model)} is missing"
+        return ""
+
     def moves(self, model: str) -> list[Move]:
         """The moves of `installed` that took effect, oldest first; lines that cannot be read
         are left out (`fsck` names them)."""
         return made_moves(self.read_log(model)[0], self.installed(model))
 
     def logged_models(self) -> list[str]:
-        found = []
-        for name in fsread.list_names(self._layout.logs / "installed"):
-            with contextlib.suppress(InvalidNameError):
-                found.append(model_from_dirname(name))
-        return found
+        return list(_iter_names(self._layout.logs / "installed", model_from_dirname))
 
     def current(self, model: str) -> Installed | None:
         """What is installed, with its names."""
@@ -198,6 +230,8 @@ class Refs:
             if move.new is not None and move.new.manifest == digest:
                 return move.new
         manifest = self._layout.read_manifest(digest)
+        if manifest.model != model:
+            raise _other(f"installed/{model_dirname(model)}", manifest)
         return Installed(digest, manifest.variant, manifest.version)
 
     def stack(self, model: str) -> list[Installed]:
@@ -232,3 +266,9 @@ class Refs:
         with contextlib.suppress(FormatError):
             return self.current(model)
         return None
+
+
+def _other(ref: str, manifest: Manifest) -> FormatError:
+    return FormatError(
+        f"ref refs/{ref}", f"names the manifest of another version, {manifest.label}", hint=_MENDS
+    )

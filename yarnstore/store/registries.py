@@ -29,6 +29,12 @@ class Fetched(msgspec.Struct, frozen=True):
     sha256: str
     etag: str = ""
     previous_sha256: str = ""
+    check: str = ""  # SHA-256 of the record without it
+
+    def sealed(self) -> Fetched:
+        """The record with its check."""
+        plain = msgspec.structs.replace(self, check="")
+        return msgspec.structs.replace(self, check=Sha256.of(msgspec.json.encode(plain)).hex)
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,27 @@ def read_record(layout: StoreLayout, name: str) -> Fetched | None:
     """Raises: FormatError where the record is damaged."""
     try:
         data = fsread.read_bytes(layout.registry(name) / _RECORD_FILE, MIB)
-        return msgspec.json.decode(data, type=Fetched)
+        record = msgspec.json.decode(data, type=Fetched)
     except NotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FormatError(f"registries/{name}/{_RECORD_FILE}", "is damaged", hint=_REFRESH) from None
+    if msgspec.json.encode(record.sealed()) != data:
+        raise FormatError(f"registries/{name}/{_RECORD_FILE}", "fails its check", hint=_REFRESH)
+    return record
+
+
+def check_absent(layout: StoreLayout, name: str) -> None:
+    """Whether a cache that cannot be used never came, rather than was lost.
+
+    Raises: FormatError where one of the two files is gone.
+    """
+    record = read_record(layout, name)
+    there = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE) is not None
+    if record is not None and record.previous_sha256:
+        raise FormatError(f"registries/{name}/{REGISTRY_FILE}", "is missing", hint=_REFRESH)
+    if record is None and there:
+        raise FormatError(f"registries/{name}/{_RECORD_FILE}", "is missing", hint=_REFRESH)
 
 
 _REFRESH = "`ystore registry refresh` fetches it again"
@@ -87,7 +109,7 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
         before = ""
     after = Sha256.of(cached.data).hex
     record = Fetched(cached.url, cached.fetched_ms, after, cached.etag, before)
-    fsio.write_atomic(folder / _RECORD_FILE, msgspec.json.encode(record), tmp_dir=layout.tmp)
+    fsio.write_atomic(folder / _RECORD_FILE, msgspec.json.encode(record.sealed()), tmp_dir=layout.tmp)
     if before != after:
         fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
 

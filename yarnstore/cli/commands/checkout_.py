@@ -13,8 +13,9 @@ from yarnstore.cli.text import checkout_text
 def cli(run: Invocation, spec: str) -> None:
     """Install a version: fetch it if need be, verify it, and move what is installed.
 
-    Prints the path to open when piped.
+    Prints the path to open; piped or with -q, that alone.
     """
     with run.store() as store:
         done = store.checkout(spec)
-    run.output.result(done, lambda: checkout_text(done, people=run.output.for_people))
+    people = run.output.for_people and not run.output.quiet
+    run.output.line(done, checkout_text(done) if people else done.path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, format_count, lines, plural, table
+from yarnstore.cli.format import clean, format_count, plural, table
 from yarnstore.cli.text import size
 from yarnstore.ops.figures import format_parameters, format_ratio, format_shape, format_share, shorten
 
@@ -35,27 +35,25 @@ def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
     """
     with run.store() as store:
         found = store.diff(old, new, html=html)
-    if run.output.quiet:
-        run.output.result(found, lambda: _names(found))
-    elif run.output.for_people:
-        run.output.result(found, lambda: _text(found, verbose=run.output.verbose))
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_text(found, verbose=run.output.verbose))
     else:
-        run.output.result(found, lambda: _lines(found, verbose=run.output.verbose))
+        rows = _names(found) if run.output.quiet else _rows(found, verbose=run.output.verbose)
+        run.output.rows(found, (), rows, "")
     if html is not None:
         run.output.say(f"the picture is in {clean(html)}")
 
 
-def _names(found: DiffResult) -> str:
+def _names(found: DiffResult) -> list[tuple[str]]:
     changed = [file.path for file in found.files if file.status != "same"]
-    changed += [tensor.name for tensor in found.tensors if tensor.status != "same"]
-    return "\n".join(map(clean, changed))
+    return [(name,) for name in (*changed, *(each.name for each in found.tensors if each.status != "same"))]
 
 
 # --- piped ------------------------------------------------------------------------------------
 
 
-def _lines(found: DiffResult, *, verbose: bool) -> str:
-    """Tab-separated: the first column says what the line is of, the second what became of it."""
+def _rows(found: DiffResult, *, verbose: bool) -> list[Sequence[object]]:
+    """The first column says what the row is of, the second what became of it."""
     rows: list[Sequence[object]] = [
         ("file", f.status, f.path, f.old_path, f.format, f.size_bytes, f.old_size_bytes, f.bytes_changed)
         for f in found.files
@@ -64,7 +62,7 @@ def _lines(found: DiffResult, *, verbose: bool) -> str:
         (
             *("tensor", t.status, t.name, t.old_name, t.file, t.dtype, format_shape(t.shape)),
             *(t.unit, t.units, t.units_changed, t.bytes_changed),
-            *(t.relative_mean, t.relative_max, t.distance),
+            *map(_digits, (t.relative_mean, t.relative_max, t.distance)),
         )
         for t in found.tensors
         if verbose or t.status != "same"
@@ -77,7 +75,11 @@ def _lines(found: DiffResult, *, verbose: bool) -> str:
             *(total.parameters, total.parameters_changed, total.bytes, total.bytes_changed),
         )
     )
-    return lines(rows)
+    return rows
+
+
+def _digits(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6g}"
 
 
 # --- for people -------------------------------------------------------------------------------
@@ -87,7 +89,7 @@ def _text(found: DiffResult, *, verbose: bool) -> str:
     blocks = [_headline(found), _files(found, verbose=verbose)]
     changed = [tensor for tensor in found.tensors if tensor.status != "same"]
     if changed:
-        changed.sort(key=_rank)
+        changed.sort(key=lambda tensor: tensor.rank())
         shown = changed if verbose else changed[:_SHOWN]
         header = ("TENSOR", "", "TYPE", "SHAPE", "CHANGED", "MEAN", "LARGEST", "DISTANCE")
         blocks.append(table(header, [_tensor_row(tensor) for tensor in shown]))
@@ -116,7 +118,7 @@ def _headline(found: DiffResult) -> str:
 
 
 def _counts(counts: StatusCounts) -> dict[str, int]:
-    words = ("same", "changed", "added", "removed", "moved")
+    words = ("changed", "added", "removed", "moved", "same")
     return {word: getattr(counts, word) for word in words if getattr(counts, word)}
 
 
@@ -143,21 +145,12 @@ def _file_row(file: FileDiff) -> tuple[str, ...]:
     return clean(file.path) + came, file.status, size(file.size_bytes), differs, _said(file.tensors) or "–"
 
 
-def _rank(tensor: TensorDiff) -> tuple[int, float, float]:
-    """What changed most comes first: by distance, else by share; then what came, moved and went."""
-    order = ("changed", "added", "moved", "removed")
-    return order.index(tensor.status), -(tensor.distance or 0.0), -tensor.changed_share
-
-
 def _tensor_row(tensor: TensorDiff) -> tuple[str, ...]:
     kind, shape = tensor.dtype, format_shape(tensor.shape)
     if tensor.status == "changed":
         kind = kind if tensor.old_dtype in (None, kind) else f"{tensor.old_dtype} → {kind}"
-        shape = (
-            shape
-            if tensor.old_shape in (None, tensor.shape)
-            else f"{format_shape(tensor.old_shape or ())} → {shape}"
-        )
+        if tensor.old_shape not in (None, tensor.shape):
+            shape = f"{format_shape(tensor.old_shape or ())} → {shape}"
         changed = format_share(tensor.units_changed, tensor.units)
         if tensor.unit != "elements":
             changed += f" of {tensor.unit}"

@@ -15,6 +15,9 @@ def cli(run: Invocation, spec: str, destination: str) -> None:
     """Write a plain copy of a version, sharing the disk's blocks where the file system can."""
     with run.store() as store:
         done = store.export(spec, destination)
-    run.output.result(
-        done, lambda: f"{done.model} {done.version}: {size(done.size_bytes)} to {done.path} ({done.how})"
+    how = {"reflink": "sharing the disk's blocks", "copy": "copied", "decoded": "from its chunks"}[done.how]
+    run.output.done(
+        done,
+        lambda: f"{done.model} {done.version}: {size(done.size_bytes)} in {done.path}, {how}",
+        (done.model, done.version, done.size_bytes, done.how, done.path),
     )

@@ -14,6 +14,7 @@ from yarnstore.cli.text import size
 if TYPE_CHECKING:
     from yarnstore.results import GcResult
 
+_REASONS = {"rollback": "to roll back to", "recent": "recently used", "newest": "newest"}
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -51,7 +52,7 @@ def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool, re
     """
     with run.store() as store:
         done = store.gc(keep=keep, keep_within_s=keep_within or 0.0, dry_run=dry_run, repack=repack)
-    run.output.result(done, lambda: _text(done))
+    run.output.facts(done, lambda: _text(done))
 
 
 def _text(done: GcResult) -> str:
@@ -65,5 +66,5 @@ def _text(done: GcResult) -> str:
     if done.packs_rewritten:
         what.append(f"{plural(done.packs_rewritten, 'pack')} rewritten")
     first = f"{verb} {size(done.freed_bytes)}" + (f": {', '.join(what)}" if what else "")
-    kept = ", ".join(f"{why} {count}" for why, count in done.kept.items())
+    kept = ", ".join(f"{_REASONS.get(why, why)} {count}" for why, count in done.kept.items())
     return f"{first}\nkept: {kept or 'nothing, the store is empty'}"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, format_count, lines, plural, table
+from yarnstore.cli.format import clean, format_count, plural, table
 from yarnstore.cli.text import size
 from yarnstore.ops.figures import format_parameters, format_shape, format_share, shorten
 
 if TYPE_CHECKING:
-    from yarnstore.results import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
+    from yarnstore.results import FileInfo, InspectResult, StoredAs, TypeInfo
 
 _SHOWN = 20
 
@@ -27,20 +27,19 @@ def cli(run: Invocation, what: str) -> None:
     """
     with run.store() as store:
         found = store.inspect(what)
-    if run.output.for_people and not run.output.quiet:
-        run.output.result(found, lambda: _text(found, verbose=run.output.verbose))
-    elif run.output.quiet:
-        run.output.result(found, lambda: "\n".join(_names(found)))
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_text(found, verbose=run.output.verbose))
     else:
-        run.output.result(found, lambda: _lines(found))
+        rows = _names(found) if run.output.quiet else _rows(found)
+        run.output.rows(found, (), rows, "")
 
 
-def _names(found: InspectResult) -> list[str]:
-    return [clean(tensor.name) for file in found.files for tensor in file.tensors]
+def _names(found: InspectResult) -> list[tuple[str]]:
+    return [(tensor.name,) for file in found.files for tensor in file.tensors]
 
 
-def _lines(found: InspectResult) -> str:
-    """Tab-separated: the first column says what the line is of."""
+def _rows(found: InspectResult) -> list[Sequence[object]]:
+    """The first column says what the row is of."""
     rows: list[Sequence[object]] = []
     for file in found.files:
         rows.append(
@@ -62,7 +61,7 @@ def _lines(found: InspectResult) -> str:
     rows += [("type", t.dtype, t.tensors, t.parameters, t.size_bytes) for t in found.types]
     rows += [("stored", s.encoding, s.chunks, s.size_bytes, s.stored_bytes) for s in found.storage or ()]
     rows.append(("total", found.label, found.size_bytes, found.parameters))
-    return lines(rows)
+    return rows
 
 
 def _text(found: InspectResult, *, verbose: bool) -> str:
@@ -103,7 +102,8 @@ def _format(file: FileInfo) -> str:
         return f"{file.format}, {plural(len(file.tensors), 'tensor')}"
     if file.looks == "text" or file.why is None:
         return file.looks or "–"
-    return f"unknown: {clean(file.why)}" + (f"; looks like {file.looks}" if file.looks else "")
+    looks = f"; a sample is {file.looks}" if file.looks else ""
+    return f"no known layout: {clean(file.why)}{looks}"
 
 
 def _chunks(file: FileInfo) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import format_age, format_time, one_line
+from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
+from yarnstore.cli.times import format_age, format_iso_age, format_time
 
 if TYPE_CHECKING:
     from yarnstore.results import History, HistoryVersion
@@ -20,65 +21,67 @@ def cli(run: Invocation, model: str) -> None:
     """What was installed here and when, beside what the registry has published."""
     with run.store() as store:
         found = store.get_version_history(model)
-    run.output.result(found, lambda: _text(found, people=run.output.for_people))
+    if run.output.for_people and not run.output.json:
+        click.echo(_text(found, verbose=run.output.verbose))
+    else:
+        run.output.rows(found, (), [_columns(row) for row in found.versions], "")
 
 
-def _text(found: History, *, people: bool) -> str:
-    if not people:
-        return "\n".join("\t".join(_columns(row)) for row in found.versions)
+def _text(found: History, *, verbose: bool) -> str:
     variants = len({row.variant for row in found.versions}) > 1
-    installed_ms = found.moves[-1].time_ms if found.moves else 0
-    lines = [_line(row, installed_ms, found, variants=variants) for row in found.versions]
+    names = [f"{row.version}:{row.variant}" if variants else row.version for row in found.versions]
+    width = max(map(len, names), default=0)
+    lines = []
+    for name, row in zip(names, found.versions, strict=True):
+        mark = "*" if row.installed else " "
+        lines.append(f"{mark} {name:<{width}}  {' · '.join(_parts(row, found))}")
+        if verbose and row.changelog and "\n" in row.changelog.strip():
+            lines.append(f"{' ' * (width + 4)}{indented(row.changelog, ' ' * (width + 4))}")
     if found.moves:
         lines += ["", "  what happened here"]
-        for move in reversed(found.moves):
-            lines.append(
-                f"  {format_time(move.time_ms)}  {move.operation:<8}  {move.old or '–'} → {move.new or '–'}"
-            )
+        times = [format_time(move.time_ms) for move in reversed(found.moves)]
+        for when, move in zip(times, reversed(found.moves), strict=True):
+            step = f"{move.old or '–'} → {move.new or '–'}"
+            lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}")
     return "\n".join(lines)
 
 
-def _columns(row: HistoryVersion) -> list[str]:
+def _columns(row: HistoryVersion) -> tuple[str | int | None, ...]:
     marks = [name for name in ("installed", "pinned", "latest", "deprecated", "yanked") if getattr(row, name)]
     if row.in_store:
         marks.insert(0, "stored")
-    size_bytes = "" if row.size_bytes is None else str(row.size_bytes)
-    return [
+    return (
         row.version,
         row.variant,
         ",".join(marks),
-        row.release_date or "",
-        size_bytes,
+        row.release_date,
+        row.size_bytes,
         one_line(row.changelog),
-    ]
+    )
 
 
-def _line(row: HistoryVersion, installed_ms: int, found: History, *, variants: bool) -> str:
+def _parts(row: HistoryVersion, found: History) -> list[str]:
     parts = []
-    if row.installed:
-        back = ""
-        if found.moves and found.moves[-1].operation == "rollback":
-            back = f" (rolled back from {found.moves[-1].old})"
-        parts.append(f"installed {format_age(installed_ms)}{back}")
+    if row.installed and found.moves:
+        last = found.moves[-1]
+        back = f" (rolled back from {last.old})" if last.operation == "rollback" else ""
+        parts.append(f"installed {format_age(last.time_ms)}{back}")
     elif row.in_store:
         parts.append("in the store")
     if row.published:
-        parts.append(f"published {row.release_date[:10]}" if row.release_date else "published")
+        parts.append(f"published {format_iso_age(row.release_date)}".rstrip())
     else:
-        parts.append("local")
-    parts += [
-        word
-        for word in (row.type, "security" if row.security else None, "pinned" if row.pinned else None)
-        if word
-    ]
+        parts.append("not published")
+    parts += filter(None, (row.type, "security" if row.security and row.type != "security" else ""))
+    if row.pinned:
+        parts.append("pinned")
     if row.size_bytes is not None:
         parts.append(size(row.size_bytes))
     if row.yanked:
         parts.append("withdrawn")
     if row.deprecated:
         why = one_line(row.deprecated_reason) or (f"use {row.replaced_by}" if row.replaced_by else "")
-        parts.append(f"deprecated{': ' + why if why else ''}")
+        parts.append(f"deprecated{': ' + one_line(why) if why else ''}")
     if row.changelog:
         parts.append(one_line(row.changelog))
-    name = f"{row.version}:{row.variant}" if variants else row.version
-    return f"{'*' if row.installed else ' '} {name:<8} {' · '.join(parts)}"
+    return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean
+from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
 
 _HAS_UPDATES = 10
@@ -28,13 +28,21 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool) -> None:
         if not people:
             download = "" if item.download_bytes is None else str(item.download_bytes)
         rows.append(
-            (item.model, item.installed, item.wanted, item.latest, item.kind or "–", download, clean(note))
+            (
+                item.model,
+                item.installed,
+                item.wanted,
+                item.latest,
+                item.kind or ("–" if people else ""),
+                download,
+                one_line(note),
+            )
         )
     header = ("MODEL", "INSTALLED", "WANTED", "LATEST", "TYPE", "DOWNLOAD", "NOTE")
     run.output.rows(found, header, rows, "nothing is installed")
     if run.output.verbose and not run.output.json:
         for item in found:
             if item.kind and item.changelog:
-                click.echo(f"\n{item.model} {item.wanted}\n  {clean(item.changelog)}")
+                click.echo(f"\n{item.model} {item.wanted}\n  {indented(item.changelog)}")
     if exit_code and any(item.kind for item in found):
         raise click.exceptions.Exit(_HAS_UPDATES)

@@ -16,4 +16,4 @@ def cli(run: Invocation, spec: str) -> None:
     """
     with run.store() as store:
         found = store.path(spec)
-    run.output.result({"spec": spec, "path": found}, lambda: found)
+    run.output.line({"spec": spec, "path": found}, found)

@@ -13,4 +13,8 @@ def cli(run: Invocation, spec: str) -> None:
     """Keep a version from update and gc; of a bare model the installed one."""
     with run.store() as store:
         done = store.pin(spec)
-    run.output.result(done, lambda: f"{done.model} {done.version}: pinned")
+    run.output.done(
+        done,
+        lambda: f"{done.model} {done.version}: pinned",
+        (done.model, done.version, done.variant, done.pinned),
+    )

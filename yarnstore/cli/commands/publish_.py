@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import format_count
+from yarnstore.cli.format import format_count, plural
 from yarnstore.cli.text import size
 
 
@@ -86,14 +86,12 @@ def cli(
             progress=store.progress,
         )
     label = f"{done.model} {done.version}"
-    if not done.changed and not done.chunks_new:
-        run.output.result(done, lambda: f"{label}: published already, nothing changed")
-        return
-    run.output.result(
-        done,
-        lambda: (
-            f"{label}: published {size(done.size_bytes)} as {size(done.new_bytes)} in "
-            f"{format_count(done.chunks_new)} new of {format_count(done.chunks_total)} chunks, "
-            f"{done.seconds:.1f} s"
-        ),
+    chunks = f"{format_count(done.chunks_new)} of {plural(done.chunks_total, 'chunk')} new"
+    text = (
+        f"{label}: published {size(done.size_bytes)} as {size(done.new_bytes)} "
+        f"({chunks}) in {done.seconds:.1f} s"
     )
+    if not done.changed and not done.chunks_new:
+        text = f"{label}: published already, nothing changed"
+    row = (done.model, done.version, done.variant, done.size_bytes, done.new_bytes, done.manifest)
+    run.output.done(done, lambda: text, row)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, format_age, plural
+from yarnstore.cli.format import clean, plural
+from yarnstore.cli.times import format_age, format_iso_age
+
+if TYPE_CHECKING:
+    from yarnstore.results import RegistryInfo
 
 
 @click.group("registry", epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/")
@@ -25,13 +32,7 @@ def _add(run: Invocation, name: str, url: str) -> None:
     """
     with run.store() as store:
         info = store.add_registry(name, url)
-    run.output.result(
-        info,
-        lambda: (
-            f"{info.name}: {plural(info.models, 'model')}, {plural(info.versions, 'version')}"
-            + (f", updated {clean(info.last_updated)}" if info.last_updated else "")
-        ),
-    )
+    run.output.done(info, lambda: _text(info), (info.name, info.models, info.versions, info.url))
 
 
 @command("list", example="ystore registry list")
@@ -52,7 +53,7 @@ def _list(run: Invocation) -> None:
         for item in found
     ]
     header = ("NAME", "MODELS", "VERSIONS", "FETCHED", "URL", "")
-    run.output.rows(found, header, rows, "no registry   (ystore registry add NAME URL)")
+    run.output.rows(found, header, rows, "no registry   (add one: ystore registry add NAME URL)")
 
 
 @command("refresh", example="ystore registry refresh")
@@ -61,8 +62,11 @@ def _refresh(run: Invocation, name: str | None) -> None:
     """Ask the registries, or NAME, what is new."""
     with run.store() as store:
         found = store.refresh_registries(name)
-    text = "\n".join(f"{i.name}: {plural(i.models, 'model')}, {plural(i.versions, 'version')}" for i in found)
-    run.output.result(found, lambda: text)
+    if run.output.json:
+        run.output.document(found)
+        return
+    for info in found:
+        run.output.done(info, partial(_text, info), (info.name, info.models, info.versions, info.url))
 
 
 @command("remove", example="ystore registry remove yarn")
@@ -71,7 +75,16 @@ def _remove(run: Invocation, name: str) -> None:
     """Forget a registry; the models that came from it stay."""
     with run.store() as store:
         store.remove_registry(name)
-    run.output.result({"name": name, "removed": True}, lambda: f"{name}: removed")
+    run.output.done(
+        {"name": name, "removed": True},
+        lambda: f"{name}: forgotten; what came from it stays",
+        (name, "removed"),
+    )
+
+
+def _text(info: RegistryInfo) -> str:
+    updated = f", updated {format_iso_age(info.last_updated)}" if info.last_updated else ""
+    return f"{info.name}: {plural(info.models, 'model')}, {plural(info.versions, 'version')}{updated}"
 
 
 for _command in (_add, _list, _refresh, _remove):

@@ -14,6 +14,9 @@ def cli(run: Invocation, spec: str, whole_model: bool) -> None:
     """Forget a version, or with --all a model; `ystore gc` frees what it held."""
     with run.store() as store:
         done = store.remove(spec, whole_model=whole_model)
-    run.output.result(
-        done, lambda: f"{done.model} {', '.join(done.versions)}: forgotten   (ystore gc frees it)"
+    what = f"{done.model} {', '.join(done.versions)}".rstrip()
+    run.output.done(
+        done,
+        lambda: f"{what}: forgotten   (`ystore gc` frees the room)",
+        (done.model, done.versions, done.uninstalled),
     )

@@ -20,4 +20,8 @@ def cli(run: Invocation, model: str, version: str | None) -> None:
         done = store.rollback_model(model, version)
     got = f"{size(done.download_bytes)} downloaded" if done.download_bytes else "nothing downloaded"
     step = arrow(done.model, done.previous, done.version)
-    run.output.result(done, lambda: f"{step}   in {done.seconds * 1000:.0f} ms, {got}")
+    run.output.done(
+        done,
+        lambda: f"{step}   in {done.seconds * 1000:.0f} ms, {got}",
+        (done.model, done.previous, done.version, done.path),
+    )

@@ -15,14 +15,15 @@ def cli(run: Invocation, text: tuple[str, ...]) -> None:
     """Models that the registries offer; TEXT is looked for in ids, names, descriptions and tags."""
     with run.store() as store:
         found = store.search(" ".join(text))
+    unknown = "–" if run.output.for_people else ""
     rows = [
         (
             item.model,
-            item.latest or "–",
+            one_line(item.latest) or unknown,
             str(item.versions),
             size(item.size_bytes) if run.output.for_people else str(item.size_bytes or ""),
             item.registry,
-            item.installed or "–",
+            item.installed or unknown,
             one_line(item.description or item.name),
         )
         for item in found

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean
+from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
+from yarnstore.cli.times import format_iso_age
 
 if TYPE_CHECKING:
     from yarnstore.results import VersionDetails
@@ -20,7 +21,7 @@ def cli(run: Invocation, spec: str) -> None:
     """All that a registry says of a version."""
     with run.store() as store:
         found = store.show(spec)
-    run.output.result(found, lambda: _text(found))
+    run.output.facts(found, lambda: _text(found))
 
 
 def _text(item: VersionDetails) -> str:
@@ -32,7 +33,7 @@ def _text(item: VersionDetails) -> str:
     state = "installed" if item.installed == item.version else "in the store" if item.in_store else "not here"
     withdrawn = "withdrawn" if item.yanked else ""
     deprecated = (
-        f"deprecated: {item.deprecated_reason or item.replaced_by or 'see the changelog'}"
+        f"deprecated: {one_line(item.deprecated_reason) or item.replaced_by or 'see the changelog'}"
         if item.deprecated
         else ""
     )
@@ -44,7 +45,7 @@ def _text(item: VersionDetails) -> str:
         "versions": ", ".join(item.versions),
         "aliases": ", ".join(f"{alias} = {version}" for alias, version in item.aliases.items()),
         "size": size(item.size_bytes),
-        "published": item.release_date,
+        "published": format_iso_age(item.release_date),
         "application": ", ".join(item.compatibility),
         "memory": ram,
         "tags": ", ".join(item.tags),
@@ -55,5 +56,6 @@ def _text(item: VersionDetails) -> str:
         "registry": item.registry,
         "changelog": item.changelog,
     }
-    shown = [f"  {key:<12} {clean(value)}" for key, value in lines.items() if value]
+    margin = " " * 15
+    shown = [f"  {key:<12} {indented(value, margin)}" for key, value in lines.items() if value]
     return "\n".join([f"{item.model} {item.version} ({item.variant})", *shown])

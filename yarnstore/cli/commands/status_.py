@@ -17,7 +17,7 @@ def cli(run: Invocation) -> None:
     """The store: what it holds, what it takes, what is free."""
     with run.store() as store:
         found = store.status()
-    run.output.result(found, lambda: _text(found))
+    run.output.facts(found, lambda: _text(found))
 
 
 def _text(found: StoreStatus) -> str:

@@ -13,4 +13,8 @@ def cli(run: Invocation, spec: str) -> None:
     """Let a pinned version be updated and freed again."""
     with run.store() as store:
         done = store.unpin(spec)
-    run.output.result(done, lambda: f"{done.model} {done.version}: no longer pinned")
+    run.output.done(
+        done,
+        lambda: f"{done.model} {done.version}: no longer pinned",
+        (done.model, done.version, done.variant, done.pinned),
+    )

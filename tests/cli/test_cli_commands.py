@@ -1,0 +1,248 @@
+"""Every command: its happy path, for people, piped, and as JSON."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.cli.conftest import Ystore
+from yarnstore.cli import COMMANDS
+
+
+def test_registry_add_tells_what_it_has(ystore: Ystore, published: Path) -> None:
+    added = ystore("registry", "add", "yarn", published, people=True)
+    assert (added.code, added.err) == (0, "")
+    assert added.out == "yarn: 1 model, 2 versions, updated just now\n"
+
+
+def test_registry_list_refresh_remove(ready: Ystore, published: Path) -> None:
+    assert ready("registry", "list").table[0][:3] == ["yarn", "1", "2"]
+    assert ready("registry", "list", "--json").json[0]["url"] == str(published)
+    assert ready("registry", "refresh", people=True).out.startswith("yarn: 1 model, 2 versions")
+    assert ready("registry", "refresh", "--json").json[0]["versions"] == 2
+    assert ready("registry", "remove", "yarn").out == "yarn\tremoved\n"
+    assert (
+        ready("registry", "list", people=True).out
+        == "no registry   (add one: ystore registry add NAME URL)\n"
+    )
+
+
+def test_search(ready: Ystore) -> None:
+    header, row = ready("search", "language", people=True).out.splitlines()
+    assert header.split() == ["MODEL", "LATEST", "VERSIONS", "SIZE", "REGISTRY", "INSTALLED", "DESCRIPTION"]
+    assert row.split()[:3] == ["phi-3-mini", "1.1.0", "2"]
+    assert ready("search", "nothing-like-it", people=True).out == "no model matches\n"
+    assert ready("search", "LANGUAGE", "-q").out == "phi-3-mini\n"
+    assert ready("search", "--json").json[0]["latest"] == "1.1.0"
+
+
+def test_show(ready: Ystore) -> None:
+    shown = ready("show", "phi-3-mini", people=True).out
+    assert shown.startswith("phi-3-mini 1.1.0 (default)\n")
+    assert "\n  changelog    Better dialogue\n               Fixes repetition\n" in shown
+    assert ready("show", "phi-3-mini@1.0.0").facts["changelog"] == "First version"
+    assert ready("show", "phi-3-mini", "--json").json["versions"] == ["1.0.0", "1.1.0"]
+
+
+def test_fetch_says_first_what_it_costs_and_then_what_it_did(ready: Ystore) -> None:
+    fetched = ready("fetch", "phi-3-mini@1.0.0", people=True)
+    assert re.fullmatch(r"phi-3-mini 1\.0\.0: [\d.]+ MB of 3\.\d MB to download\n", fetched.err)
+    assert re.fullmatch(r"phi-3-mini 1\.0\.0: fetched and verified [\d.]+ MB in [\d.]+ s\n", fetched.out)
+    again = ready("fetch", "phi-3-mini@1.0.0", people=True)
+    assert re.fullmatch(r"phi-3-mini 1\.0\.0: all \d+ chunks were here, nothing downloaded\n", again.out)
+
+
+def test_fetch_json_has_the_promised_fields(ready: Ystore) -> None:
+    first = ready("fetch", "phi-3-mini@1.0.0", "--json").json
+    assert list(first) == [
+        *("model", "version", "variant", "manifest", "size_bytes", "download_bytes", "chunks_total"),
+        *("chunks_fetched", "delta_from", "seconds"),
+    ]
+    assert (first["model"], first["version"], first["variant"]) == ("phi-3-mini", "1.0.0", "default")
+    assert first["chunks_fetched"] == first["chunks_total"] > 0
+    assert 0 < first["download_bytes"] < first["size_bytes"]
+    both = ready("fetch", "phi-3-mini@1.0.0", "phi-3-mini@^1.1", "--json").json
+    assert [item["version"] for item in both] == ["1.0.0", "1.1.0"]
+    assert both[0]["download_bytes"] == both[0]["chunks_fetched"] == 0
+    assert 0 < both[1]["chunks_fetched"] < both[1]["chunks_total"]
+
+
+def test_fetch_of_several_prints_each_as_it_is_done(ready: Ystore) -> None:
+    two = ready("fetch", "phi-3-mini@1.0.0", "phi-3-mini@9.9.9")
+    assert two.code == 3
+    assert [row[:2] for row in two.table] == [["phi-3-mini", "1.0.0"]]
+
+
+def test_checkout_prints_the_path(ready: Ystore, tmp_home: Path) -> None:
+    path = tmp_home / "models" / "phi-3-mini"
+    assert ready("checkout", "phi-3-mini@1.0.0").out == f"{path}\n"
+    assert (path / "model.safetensors").stat().st_size > 3_000_000
+    again = ready("checkout", "phi-3-mini@1.0.0", people=True)
+    assert again.out == f"phi-3-mini 1.0.0 is installed already\n{path}\n"
+    newer = ready("checkout", "phi-3-mini@1.1.0", people=True)
+    assert newer.out == f"phi-3-mini 1.0.0 → 1.1.0   (back: ystore rollback phi-3-mini)\n{path}\n"
+    assert ready("checkout", "phi-3-mini@1.0.0", "--json").json["previous"] == "1.1.0"
+
+
+def test_path_prints_nothing_else(installed: Ystore, tmp_home: Path) -> None:
+    here = installed("path", "phi-3-mini", people=True)
+    assert (here.out, here.err) == (f"{tmp_home / 'models' / 'phi-3-mini'}\n", "")
+    other = installed("path", "phi-3-mini@1.1.0")
+    assert other.out.count("\n") == 1
+    assert '"version": "1.1.0"' in (Path(other.out.strip()) / "config.json").read_text()
+    assert "to download" in other.err
+    assert installed("list").table[0][:2] == ["phi-3-mini", "1.0.0"]
+
+
+def test_update_and_outdated(installed: Ystore) -> None:
+    row = installed("outdated").table[0]
+    assert row[:5] == ["phi-3-mini", "1.0.0", "1.1.0", "1.1.0", "minor"]
+    assert 0 < int(row[5]) < 4_000_000
+    assert installed("outdated", "--exit-code").code == 10
+    assert "\n  Better dialogue\n  Fixes repetition\n" in installed("outdated", "-v", people=True).out
+    updated = installed("update", "phi-3-mini", people=True)
+    assert updated.err.startswith("phi-3-mini 1.0.0 → 1.1.0: Better dialogue\n  Fixes repetition\n")
+    assert re.fullmatch(
+        r"phi-3-mini 1\.1\.0 installed, [\d.]+ [kM]B downloaded   \(back: ystore rollback phi-3-mini\)\n",
+        updated.out,
+    )
+    assert installed("update", "phi-3-mini", people=True).out == "phi-3-mini 1.1.0 is up to date\n"
+    assert installed("update", "phi-3-mini", "--json").json["status"] == "current"
+    current = installed("outdated", "--exit-code", people=True)
+    assert (current.code, current.out.split()[-3:]) == (0, ["up", "to", "date"])
+
+
+def test_rollback_downloads_nothing(installed: Ystore) -> None:
+    installed("update", "phi-3-mini")
+    back = installed("rollback", "phi-3-mini", people=True)
+    assert re.fullmatch(r"phi-3-mini 1\.1\.0 → 1\.0\.0   in \d+ ms, nothing downloaded\n", back.out)
+    assert back.err == ""
+    assert installed("rollback", "phi-3-mini", "1.1.0", "--json").json["version"] == "1.1.0"
+
+
+def test_log(installed: Ystore) -> None:
+    installed("update", "phi-3-mini")
+    installed("rollback", "phi-3-mini")
+    lines = installed("log", "phi-3-mini", people=True).out.splitlines()
+    assert lines[0].startswith("  1.1.0  in the store · published just now · minor · 3.")
+    assert lines[0].endswith(" · Better dialogue …")
+    assert lines[1].startswith("* 1.0.0  installed just now (rolled back from 1.1.0) · published just now")
+    assert lines[2:4] == ["", "  what happened here"]
+    assert [line.split()[1] for line in lines[4:]] == ["rollback", "update", "checkout"]
+    assert "         Fixes repetition" in installed("log", "-v", "phi-3-mini", people=True).out.splitlines()
+    rows = installed("log", "phi-3-mini").table
+    assert [row[0] for row in rows] == ["1.1.0", "1.0.0"]
+    assert rows[0][2] == "stored,latest"
+    assert rows[1][2] == "stored,installed"
+    assert [move["operation"] for move in installed("log", "phi-3-mini", "--json").json["moves"]] == [
+        "checkout",
+        "update",
+        "rollback",
+    ]
+
+
+def test_list(installed: Ystore, tmp_home: Path) -> None:
+    header, row = installed("list", people=True).out.splitlines()
+    assert header.split() == ["MODEL", "VERSION", "VARIANT", "SIZE", "INSTALLED", "LAST", "USED"]
+    assert row.split()[:3] == ["phi-3-mini", "1.0.0", "default"]
+    assert str(tmp_home) in installed("list", "--detailed", people=True).out
+    plain = installed("list").table[0]
+    assert plain[:3] == ["phi-3-mini", "1.0.0", "default"]
+    assert all(cell.isdecimal() for cell in plain[3:6])
+    assert installed("list", "-q").out == "phi-3-mini\n"
+
+
+def test_pin_holds_and_unpin_lets_go(installed: Ystore) -> None:
+    assert installed("pin", "phi-3-mini", people=True).out == "phi-3-mini 1.0.0: pinned\n"
+    assert "1.0.0 (pinned)" in installed("list", people=True).out
+    held = installed("update", "phi-3-mini", people=True).out
+    assert held == "phi-3-mini 1.0.0 is pinned and stays   (let it go: ystore unpin phi-3-mini)\n"
+    assert installed("unpin", "phi-3-mini", people=True).out == "phi-3-mini 1.0.0: no longer pinned\n"
+    assert installed("update", "phi-3-mini", "--json").json["status"] == "updated"
+
+
+def test_import_export_remove_need_no_registry(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
+    source = made_models / "phi-3-mini" / "1.0.0"
+    took = ystore("import", source, "mine@0.1.0", people=True)
+    assert re.match(r"mine 0\.1\.0: 3\.\d MB taken in as [\d.]+ MB \(\d+ of \d+ chunks new\)\n", took.out)
+    out = ystore("export", "mine@0.1.0", tmp_path / "copy", people=True).out
+    assert re.fullmatch(r"mine 0\.1\.0: 3\.\d MB in \S+/copy, from its chunks\n", out)
+    for path in source.iterdir():
+        assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
+    gone = ystore("remove", "mine@0.1.0", people=True).out
+    assert gone == "mine 0.1.0: forgotten   (`ystore gc` frees the room)\n"
+    freed = ystore("gc", people=True).out
+    assert re.match(r"freed [\d.]+ MB: \d+ chunks\nkept: nothing", freed)
+
+
+def test_gc_says_what_it_would_free_and_frees_that(installed: Ystore) -> None:
+    installed("fetch", "phi-3-mini@1.1.0")
+    plan = installed("gc", "--keep", "0", "--dry-run", people=True).out
+    assert re.match(
+        r"would free [\d.]+ [kM]B: 1 version \(phi-3-mini@1\.1\.0\), \d+ chunks?.*\nkept: installed 1\n", plan
+    )
+    done = installed("gc", "--keep", "0", people=True).out
+    assert done == plan.replace("would free", "freed")
+    after = installed("gc", "--keep", "0", "--json").json
+    assert (after["freed_bytes"], after["versions"]) == (0, [])
+
+
+def test_fsck(installed: Ystore, tmp_home: Path) -> None:
+    good = installed("fsck", people=True)
+    assert good.code == 0
+    assert re.fullmatch(r"1 model, 1 version, \d+ chunks, [\d.]+ MB checked in [\d.]+ s\n", good.out)
+    assert installed("fsck", "--quick").facts["problems"] == ""
+    pack = next((tmp_home / "packs").glob("*.pack"))
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    bad = installed("fsck", people=True)
+    assert bad.code == 4
+    assert "Hurts phi-3-mini 1.0.0" in bad.out
+    assert bad.out.endswith("`ystore fsck --repair` mends what it can\n")
+    rows = [row for row in installed("fsck").table if row[0] == "problems"]
+    assert any(pack.name in cell for row in rows for cell in row)
+    mended = installed("fsck", "--repair", people=True)
+    assert (mended.code, mended.out.splitlines()[-1]) == (0, "all mended")
+    assert installed("fsck").code == 0
+
+
+def test_status(installed: Ystore, tmp_home: Path) -> None:
+    shown = installed("status", people=True).out
+    assert shown.startswith(f"{tmp_home}\n  1 model, 1 version; 1 installed, 0 pinned\n")
+    assert re.search(r"dedupe [\d.]+×, compression [\d.]+×", shown)
+    assert " free (" in shown
+    facts = installed("status").facts
+    assert 0 < int(facts["stored_bytes"]) < int(facts["raw_bytes"])
+    doc = installed("status", "--json").json
+    promised = {"versions", "chunks", "raw_bytes", "stored_bytes", "dedupe_ratio", "compression_ratio"}
+    assert promised | {"free_bytes"} <= set(doc)
+
+
+def test_publish(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
+    source = made_models / "phi-3-mini" / "1.0.0"
+    arguments = ("publish", source, "phi-3-mini@1.0.0", "--registry", tmp_path / "r", "--variant", "bf16")
+    first = ystore(*arguments, people=True)
+    assert re.fullmatch(
+        r"phi-3-mini 1\.0\.0: published 3\.\d MB as [\d.]+ MB \((\d+) of \1 chunks new\) in [\d.]+ s\n",
+        first.out,
+    )
+    assert ystore(*arguments, people=True).out == "phi-3-mini 1.0.0: published already, nothing changed\n"
+    assert ystore(*arguments, "--json").json["variant"] == "bf16"
+    other = made_models / "phi-3-mini" / "1.1.0"
+    refused = ystore("publish", other, *arguments[2:])
+    assert refused.code == 1
+    twice = ystore("publish", source, "phi-3-mini:x@1.0.0", *arguments[3:])
+    assert (twice.code, "two variants" in twice.err) == (2, True)
+
+
+def test_every_command_has_help_with_an_example(ystore: Ystore) -> None:
+    for name in (*COMMANDS, "registry add", "registry list", "registry refresh", "registry remove"):
+        shown = ystore(*name.split(), "--help")
+        assert shown.code == 0
+        assert f"Example:\n    ystore {name}" in shown.out or f"Example:\n  ystore {name}" in shown.out, name
+
+
+def test_check_is_outdated(installed: Ystore) -> None:
+    assert installed("check").out == installed("outdated").out

@@ -1,0 +1,183 @@
+"""docs/cli.md and docs/errors.md, made from the code: `python -m tests.docs.cli_reference`."""
+
+# ruff: noqa: E501 - one sentence per line
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from yarnstore import errors
+from yarnstore.cli import cli
+from yarnstore.cli.exitcodes import EXIT_CODES, exit_code
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMMON = {"home", "lock_timeout", "json", "progress", "quiet", "verbose", "help", "version"}
+
+_INTRO = """\
+# The command line
+
+This page is made from the commands themselves by `make docs`; a test checks that it is current.
+
+`SPEC` is `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`: `phi-3-mini`, `phi-3-mini@1.1.0`, `phi-3-mini@^1.1`, `phi-3-mini:cpu-int4@latest`.
+Without a version it means `latest`; where a command speaks of a bare model, it means the installed version.
+
+## Output
+
+- On a terminal: sentences and tables for people, progress bars on stderr.
+- Piped: stable lines.
+  Lists are one row a line with tabs between the columns; `status`, `show`, `gc` and `fsck` are one name, a tab and a value a line.
+  Sizes are bytes, times are milliseconds since 1970, what is unknown is empty.
+  The columns are below.
+- `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`.
+- `--progress json`: each step as one JSON object a line on stderr.
+- `checkout` and `path` print the path to open, and piped nothing else.
+- `YSTORE_OUTPUT=people` or `=plain` chooses between the first two whatever stdout is.
+
+| piped | columns |
+|---|---|
+| `fetch` | model, version, variant, size, downloaded bytes, manifest |
+| `update` | model, `updated`, `current` or `pinned`, previous version, version, downloaded bytes, path |
+| `rollback` | model, previous version, version, path |
+| `list` | model, version, variant, size, installed, last used, path |
+| `log` | version, variant, marks (`stored`, `installed`, `pinned`, `latest`, `deprecated`, `yanked`), release date, size, changelog |
+| `outdated` | model, installed, wanted, latest, type, bytes to download, note |
+| `search` | model, latest, number of versions, size, registry, installed, description |
+| `registry list` | name, number of models, number of versions, fetched, URL, error |
+| `publish` | model, version, variant, size, bytes written, manifest |
+| `import` | model, version, variant, size, bytes written, manifest |
+
+## Exit codes
+"""
+
+_MEANINGS = {
+    0: "done",
+    1: "another error",
+    2: "the command line, a name or the settings cannot be read",
+    3: "no such model, version, registry or file",
+    4: "bytes are not what was promised; for `fsck`, something is wrong and stays so",
+    5: "a registry cannot be reached",
+    6: "a version, a format or the machine does not fit",
+    7: "the disk refused: full, read-only, no permission",
+    8: "another process holds the store",
+    10: "`outdated --exit-code`: there are updates",
+    130: "interrupted; the same command goes on from there",
+}
+
+
+def commands(group: click.Group, path: str = "ystore") -> Iterator[tuple[str, click.Command]]:
+    """Every command below a group with its full name, groups before their commands."""
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None, name
+        yield f"{path} {name}", found
+        if isinstance(found, click.Group):
+            yield from commands(found, f"{path} {name}")
+
+
+def _table(rows: list[tuple[str, str]], head: tuple[str, str]) -> list[str]:
+    cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return [
+        f"| {head[0]} | {head[1]} |",
+        "|---|---|",
+        *(f"| {left} | {right} |" for left, right in cells),
+        "",
+    ]
+
+
+def _options(command: click.Command, *, common: bool) -> list[tuple[str, str]]:
+    context = click.Context(command)
+    rows = []
+    for option in command.params:
+        if not isinstance(option, click.Option) or (option.name in COMMON) != common:
+            continue
+        record = option.get_help_record(context)
+        assert record is not None
+        assert record[1], f"{command.name} {record[0]} has no help"
+        rows.append((f"`{record[0]}`", record[1]))
+    return rows
+
+
+def _section(path: str, command: click.Command) -> list[str]:
+    level = "##" if path.count(" ") == 1 else "###"
+    text = inspect.cleandoc(command.help or "")
+    assert text, f"{path} has no help"
+    sentences = [" ".join(part.split()) for part in text.split("\n\n")]
+    usage = " ".join(command.collect_usage_pieces(click.Context(command, info_name=path)))
+    lines = [f"{level} {path}", "", *[line for each in sentences for line in (each, "")]]
+    lines += ["```", f"{path} {usage}".rstrip(), "```", ""]
+    example = (command.epilog or "").partition("Example:\n")[2]
+    assert example, f"{path} has no example"
+    lines += ["For example:", "", "```", *(f"$ {line.strip()}" for line in example.splitlines()), "```", ""]
+    options = _options(command, common=False)
+    return lines + (_table(options, ("option", "")) if options else [])
+
+
+_ERRORS = """\
+# Errors
+
+This page is made from `yarnstore/errors.py` and the table of exit codes by `make docs`; a test checks that it is current.
+
+Everything that `yarnstore` raises on purpose is a `YarnstoreError` from `yarnstore.errors`.
+Each has `message` (what happened, to which thing), `hint` (what to do next, or empty), `code` (a stable word) and `fields` (the facts).
+With `--json` an error is the one document on stdout:
+
+```json
+{
+  "error": {
+    "what": "model",
+    "name": "phi3-mini",
+    "where": "yarn",
+    "near": ["phi-3-mini"],
+    "code": "not-found",
+    "message": "no model \\"phi3-mini\\" in yarn. Did you mean phi-3-mini?",
+    "hint": "`ystore search` lists what there is"
+  }
+}
+```
+
+## The tree
+
+"""
+
+
+def every_error(
+    root: type[errors.YarnstoreError] = errors.YarnstoreError,
+) -> list[type[errors.YarnstoreError]]:
+    """The classes of the error tree, each before those below it."""
+    below = [sub for sub in root.__subclasses__() if sub.__module__ == errors.__name__]
+    return [root, *(each for sub in below for each in every_error(sub))]
+
+
+def render_errors() -> str:
+    """The page of errors."""
+    tree = inspect.cleandoc((errors.__doc__ or "").split("\n\n")[1])
+    rows = [(f"`{cls.__name__}`", f"`{cls.code}` | `{exit_code(cls.__new__(cls))}`") for cls in every_error()]
+    lines = [
+        "| class | code | exit code |",
+        "|---|---|---|",
+        *(f"| {name} | {rest} |" for name, rest in rows),
+    ]
+    return _ERRORS + "\n".join(["```", tree, "```", "", "## Codes", "", *lines]) + "\n"
+
+
+def render_cli() -> str:
+    """The page of commands."""
+    rows = [(f"`{code}`", meaning) for code, meaning in sorted(_MEANINGS.items())]
+    assert {code for _, code in EXIT_CODES} <= set(_MEANINGS), "an exit code without a meaning"
+    lines = [_INTRO, *_table(rows, ("code", "meaning"))]
+    lines += ["## Options of every command", "", *_table(_options(cli, common=True), ("option", ""))]
+    for path, command in commands(cli):
+        lines += _section(path, command)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGES = {"cli.md": render_cli, "errors.md": render_errors}
+
+if __name__ == "__main__":
+    for name, render in PAGES.items():
+        (DOCS / name).write_text(render(), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""The documents say what is so: commands exist, pages are current, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.docs.cli_reference import DOCS, PAGES, commands
+from tests.docs.pages import PAGES as EVERY_PAGE
+from tests.docs.pages import REPO, shown_commands
+from yarnstore.cli import cli
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_made_pages_are_current(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_no_command_and_no_option_is_undocumented() -> None:
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    found = list(commands(cli))
+    assert len(found) >= 20
+    for path, command in found:
+        heading = re.search(rf"^###? {re.escape(path)}$(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
+        assert heading, f"{path} is not in docs/cli.md"
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.opts[-1] in page, f"{path} {option.opts[-1]}"
+
+
+def ystore_commands(page: Path) -> list[list[str]]:
+    """The command lines of `ystore` that a page shows, in blocks and in the text."""
+    text = page.read_text(encoding="utf-8")
+    lines = [command for command, _ in shown_commands(page)]
+    lines += [span for span in re.findall(r"`(ystore [^`]+)`", text) if "…" not in span]
+    found = []
+    for line in lines:
+        for part in re.split(r"\s*(?:&&|\||#)\s*", line):
+            words = shlex.split(part) if part.count("'") % 2 == 0 else []
+            if words and words[0] == "ystore":
+                found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
+def test_commands_that_pages_show_can_be_parsed(page: Path) -> None:
+    for words in ystore_commands(page):
+        group: click.Group = cli
+        names = list(words)
+        while names and not names[0].startswith("-"):
+            context = click.Context(group)
+            command = group.get_command(context, names.pop(0))
+            assert command is not None, f"{page.name}: ystore {' '.join(words)}"
+            if not isinstance(command, click.Group):
+                known = {name for option in command.params for name in option.opts}
+                given = {word.partition("=")[0] for word in names if word.startswith("-") and len(word) > 1}
+                assert given <= known | {"-h", "--help"}, f"{page.name}: ystore {' '.join(words)}"
+                if len(names) > len(given):
+                    command.make_context(command.name, [w for w in names if w not in ("-h", "--help")])
+                break
+            group = command
+
+
+def test_the_command_check_sees_what_is_wrong(tmp_path: Path) -> None:
+    for line in ("ystore fetsch a", "ystore gc --kep 1", "ystore registry ad x y"):
+        page = tmp_path / "page.md"
+        page.write_text(f"```\n$ {line}\n```\n")
+        with pytest.raises(AssertionError):
+            test_commands_that_pages_show_can_be_parsed(page)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target and not target.startswith("#"):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.relative_to(REPO)} → {target}"

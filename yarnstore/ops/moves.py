@@ -1,0 +1,117 @@
+"""Moving what is installed to a version whose view is there: a ref and a link, no chunk.
+
+Imports nothing that decodes, so that `ystore rollback` starts fast; what is to be fetched or
+materialised first is `ops/checkout`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.reflog import Installed
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.resolve import local_target
+from yarnstore.ops.session import Session
+from yarnstore.registry.near import near_names
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store.views import has_view, installed_path, link_model
+
+
+@dataclass(frozen=True)
+class CheckoutResult:
+    """What was installed; `previous` is the version before, `path` what to open."""
+
+    model: str
+    version: str
+    variant: str
+    previous: str | None
+    path: str
+    size_bytes: int
+    download_bytes: int
+    seconds: float
+    changed: bool
+
+
+def move(
+    session: Session, manifest: Manifest, operation: str, started: float, download_bytes: int = 0
+) -> CheckoutResult:
+    """Move `installed` and the link to a version whose view is there."""
+    refs, layout = session.refs, session.layout
+    new = Installed(manifest.digest, manifest.variant, manifest.version)
+    refs.check_case(manifest.model)
+    with refs.moving():
+        old = refs.current(manifest.model)
+        changed = old != new
+        if changed:
+            refs.move(manifest.model, new, operation, time_ms=session.now_ms())
+        link_model(layout, manifest.model, manifest.digest)
+    return CheckoutResult(
+        manifest.model,
+        manifest.version,
+        manifest.variant,
+        old.version if old else None,
+        str(installed_path(layout, manifest)),
+        manifest.size_bytes,
+        download_bytes,
+        round(time.perf_counter() - started, 4),
+        changed,
+    )
+
+
+def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:
+    """Install what was installed before, or `version`, if its view is there; None where it is not.
+
+    Raises: NotFoundError where the model is not installed, or nothing was installed before.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        goal = rollback_goal(session, model, version)
+        if not has_view(session.layout, goal.manifest):
+            return None
+        return move(session, session.layout.read_manifest(goal.manifest), "rollback", started)
+
+
+def rollback_goal(session: Session, model: str, version: str | None = None) -> Installed:
+    """What a rollback leads to.  Raises: NotFoundError."""
+    stack = session.refs.stack(model)
+    if not stack:
+        raise not_installed(session, model)
+    if version is not None:
+        return _named_goal(session, model, version, stack)
+    if len(stack) < 2:
+        raise NotFoundError(
+            "version before",
+            stack[-1].version,
+            where=f"the history of {model}",
+            hint=f"`ystore log {model}` shows what there is; `ystore rollback {model} VERSION` takes another",
+        )
+    return stack[-2]
+
+
+def _named_goal(session: Session, model: str, version: str, stack: list[Installed]) -> Installed:
+    for installed in reversed(stack[:-1]):
+        if installed.version == version:
+            return installed
+    spec = Spec(model, stack[-1].variant, Exact(version))
+    target = local_target(session, spec) or local_target(session, Spec(model, None, Exact(version)))
+    if target is None or target.manifest is None:
+        here = sorted({name.version for name in session.refs.versions(model)})
+        raise NotFoundError(
+            "version",
+            version,
+            where=f"what is in the store of {model}",
+            hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
+        )
+    return Installed(target.manifest, target.name.variant, target.name.version)
+
+
+def not_installed(session: Session, model: str) -> NotFoundError:
+    """The error for a model that is not installed, with the nearest that are."""
+    return NotFoundError(
+        "installed model",
+        model,
+        near=near_names(model, session.refs.installed_models()),
+        hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
+    )
