@@ -5,42 +5,36 @@ Owns the checks; mending is `ops/repair`.  Nothing is changed here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from blake3 import blake3
 
-from yarnstore.core.codec import decode_entry
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, MIB, REF_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
-from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.core.reflog import parse_ref
-from yarnstore.errors import FormatError, IntegrityError, YarnstoreError
+from yarnstore.errors import FormatError, YarnstoreError
+from yarnstore.ops.packcheck import good_entries, hash_pack, leads_right
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
-from yarnstore.store.chunks import file_sha256, manifest_chunks, ordered_map, pread_exact
+from yarnstore.store.chunks import file_sha256, manifest_chunks
 from yarnstore.store.layout import STORE_FORMAT
-from yarnstore.store.packs import iter_entries
 from yarnstore.store.registries import check_absent, read_cached
 from yarnstore.store.views import has_view
 
 Kind = Literal[
     "format", "ref", "log", "manifest", "index", "pack", "chunk", "file", "view", "link", "registry", "use"
 ]
-_THREADS = 2
-_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -316,7 +310,7 @@ class _Checker:
     ) -> set[bytes]:
         """The chunks of a pack that are sound; says what is wrong with the rest."""
         path = self._layout.pack_folder.pack(pack)
-        whole = _hash_pack(path, on_bytes)
+        whole = hash_pack(path, on_bytes)
         entries = good_entries(path, index)
         bad = {chunk for chunk, ok in entries.items() if not ok}
         good = {chunk for chunk, ok in entries.items() if ok}
@@ -325,7 +319,7 @@ class _Checker:
                 self.found.bad_packs.append(pack)
             what = f"has wrong bytes in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
             self._add("pack", path, what, self._hurt_by(bad))
-        elif index is not None and (len(good) != len(index) or not _leads_right(path, index)):
+        elif index is not None and (len(good) != len(index) or not leads_right(path, index)):
             self.found.bad_indexes.append(pack)
             self._add("index", self._layout.pack_folder.index(pack), "does not list what its pack holds")
         self._bad_chunks |= bad
@@ -459,80 +453,3 @@ def _files_below(root: Path) -> list[Path]:
 
 def _why(error: YarnstoreError) -> str:
     return str(error.fields.get("why") or error.message)
-
-
-def _hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
-    digest = blake3()
-    fd = fsread.open_read(path)
-    try:
-        while True:
-            with fsread.translating(path):
-                block = os.read(fd, 4 * MIB)
-            if not block:
-                return digest.digest()
-            digest.update(block)
-            on_bytes(len(block))
-    finally:
-        os.close(fd)
-
-
-def good_entries(path: Path, index: PackIndex | None) -> dict[bytes, bool]:
-    """Each chunk that a pack should hold, and whether it is there sound.
-
-    By the pack's own headers; past a header that cannot be read, by its index.
-    """
-    sound = {entry.chunk_id: True for entry in iter_sound(path, index)}
-    listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
-    return {**dict.fromkeys(listed, False), **sound}
-
-
-def iter_sound(path: Path, index: PackIndex | None) -> Iterator[Entry]:
-    """The entries of a pack that decode to what they are named, each chunk once."""
-    seen: set[bytes] = set()
-
-    def readable() -> Iterator[Entry]:
-        with contextlib.suppress(FormatError):
-            for _, entry in iter_entries(path):
-                yield entry
-
-    for entry in ordered_map(_sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
-        if entry is not None and entry.chunk_id not in seen:
-            seen.add(entry.chunk_id)
-            yield entry
-    rest = [n for n in range(len(index)) if id_bytes(index.ids, n) not in seen] if index is not None else []
-    if index is None or not rest:
-        return
-    fd = fsread.open_read(path)
-    try:
-        for n in rest:
-            with contextlib.suppress(IntegrityError):
-                data = pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n]))
-                entry = _sound_or_none(parse_entry(data))
-                if entry is not None and entry.chunk_id == id_bytes(index.ids, n):
-                    yield entry
-    finally:
-        os.close(fd)
-
-
-def _leads_right(path: Path, index: PackIndex) -> bool:
-    """Whether every row of an index leads to the entry that it names."""
-    fd = fsread.open_read(path)
-    try:
-        for n in range(len(index)):
-            entry = parse_entry(pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n])))
-            named = id_bytes(index.ids, n), int(index.plain[n]), int(index.encodings[n])
-            if (entry.chunk_id, entry.plain_bytes, entry.encoding) != named:
-                return False
-    except FormatError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _sound_or_none(entry: Entry) -> Entry | None:
-    try:
-        decode_entry(entry)
-    except IntegrityError:
-        return None
-    return entry

@@ -22,7 +22,8 @@ from yarnstore.core.names import model_from_dirname
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
-from yarnstore.ops.fsck import Findings, FsckResult, check, iter_sound, result_of
+from yarnstore.ops.fsck import Findings, FsckResult, check, result_of
+from yarnstore.ops.packcheck import iter_sound
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import iter_builds

@@ -1,0 +1,87 @@
+"""The command line of the benchmark: `make bench ARGS="--size-gb 0.1 --repeats 1 --out /tmp/b"`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import operations, tables
+from tests.bench.report import Report, machine
+from tests.bench.workload import made_model, minilm
+
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+_SECTIONS = ("operations", "peers", "wire", "sizes", "startup", "scale")
+
+
+def main() -> None:
+    args = _arguments()
+    arguments = shlex.join(sys.argv[1:])
+    report = Report("make bench" + (f' ARGS="{arguments}"' if arguments else ""), machine(), args.repeats)
+    print(report.machine)
+    # A terminated run tidies up as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    work = Path(tempfile.mkdtemp(dir=args.work, prefix="ystore-bench-"))
+    try:
+        if args.memory_gb:
+            tables.memory_table(report, made_model(work, args.memory_gb, ("1.0.0",)), work)
+        else:
+            _measure(args, report, work)
+    finally:
+        shutil.rmtree(work)
+    if args.out:
+        report.write(args.out)
+        print(f"\nwritten: {args.out / 'benchmarks.md'}")
+
+
+def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
+    real = minilm()
+    if {"operations", "peers"} & set(args.only):
+        for model in filter(None, (real, made_model(work, args.size_gb))):
+            print(f"operations on {model.name} …", flush=True)
+            measured = operations.measure(model, work, args.repeats)
+            if "operations" in args.only:
+                tables.primitives_table(report, measured)
+                tables.operations_table(report, measured)
+            if "peers" in args.only:
+                tables.peers_table(report, model, measured, work, args.repeats, args.peer_python)
+    if "wire" in args.only:
+        tables.wire_tables(report, work, args.peer_python)
+    if "sizes" in args.only and real:
+        tables.sizes_table(report, real, work)
+    if "startup" in args.only:
+        tables.startup_table(report, work)
+    if "scale" in args.only:
+        tables.scale_table(report, work)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--size-gb", type=float, default=1.0, help="size of the made model (1)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of which the median counts (3)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=_SECTIONS,
+        default=_SECTIONS,
+        metavar="SECTION",
+        help=", ".join(_SECTIONS),
+    )
+    parser.add_argument("--work", type=Path, help="folder on the disk to be measured (the temporary folder)")
+    parser.add_argument("--out", type=Path, help="folder to write to (docs/ of a full run, else nothing)")
+    parser.add_argument("--memory-gb", type=float, help="only the peak memory, on a made model of that size")
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="an interpreter with hf_xet and zipnn (this one)"
+    )
+    args = parser.parse_args()
+    if args.out is None and args.only == _SECTIONS and not args.memory_gb:
+        args.out = _DOCS
+    return args
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The limit of an operation: the least time that its primitives leave it on this machine.
+
+    max(CPU time of its primitives / cores, bytes it must write / rate of synced writing)
+
+An operation can only come near by doing everything at once on all cores and nothing else.
+`raw` are the plain bytes of the model, `stored` the bytes of its entries in packs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.bench.primitives import Rates
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The primitives that each raw and each stored byte must go through, and which bytes are written."""
+
+    raw: tuple[str, ...]
+    stored: tuple[str, ...]
+    written: Literal["raw", "stored", "nothing"]
+
+
+NEEDS = {
+    # Read, cut, named; the file's own hash; encoded, and decoded again to prove it.
+    # The pack is named by its bytes.  Every chunk counts as new.
+    "publish": Needs(
+        ("read", "fastcdc", "blake3", "sha256", "zstd encode", "zstd decode"), ("blake3",), "stored"
+    ),
+    # Received, decoded and verified before it is kept; the client's pack is named by its bytes.
+    "fetch": Needs(("zstd decode", "blake3"), ("loopback", "blake3"), "stored"),
+    # Chunks read and verified; the file's own hash as it is written.
+    "checkout": Needs(("zstd decode", "blake3", "sha256"), ("read",), "raw"),
+    # Packs: their names, each chunk's name.  Files: read, and their own hashes.
+    "fsck": Needs(("zstd decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"),
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Seconds that the cores need, and that the disk needs."""
+
+    cpu_s: float
+    disk_s: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.cpu_s, self.disk_s)
+
+    @property
+    def bound(self) -> str:
+        return "disk" if self.disk_s > self.cpu_s else "cores"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def limit_of(operation: str, raw_bytes: int, stored_bytes: int, rates: Rates, write_rate: float) -> Limit:
+    """The limit of an operation of NEEDS on so many bytes; `write_rate` in bytes per second."""
+    needs = NEEDS[operation]
+    cpu_s = sum(raw_bytes / rates[name].one for name in needs.raw)
+    cpu_s += sum(stored_bytes / rates[name].one for name in needs.stored)
+    written = {"raw": raw_bytes, "stored": stored_bytes, "nothing": 0}[needs.written]
+    return Limit(cpu_s / cores(), written / write_rate)

@@ -1,0 +1,150 @@
+"""The operations of `ystore`, timed as whole processes, each round in a registry and a store of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tests.bench.limits import Limit, limit_of
+from tests.bench.primitives import Rates, measure_cpu, read_sample, synced_write_rate
+from tests.bench.process import Run, ystore
+from tests.bench.serve import serve
+from tests.bench.workload import Model
+
+_ROLLBACKS = 5  # of some milliseconds each, so several in a round
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed operation: of what kind it is for its limit ("" has none), and on how many bytes."""
+
+    kind: str
+    run: Run
+    inside_s: float | None
+    raw_bytes: int = 0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """An operation over all rounds: medians, but the highest peak of memory."""
+
+    operation: str
+    seconds: float
+    inside_s: float | None
+    cpu_s: float
+    on_disk_s: float
+    limit: Limit | None
+    stored_bytes: int
+    peak_bytes: int
+    samples_s: list[float]
+
+    @property
+    def over(self) -> float | None:
+        return self.seconds / self.limit.seconds if self.limit else None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on one model."""
+
+    model: str
+    rates: Rates
+    write_rates: list[float]
+    timings: dict[str, Timing]
+
+
+def measure(model: Model, work: Path, repeats: int) -> Measured:
+    """All operations on the first two versions of a model.  Raises: BenchError."""
+    old, new = list(model.versions)[:2]
+    sample = read_sample(model.weights(old))
+    rates = measure_cpu(sample, model.weights(old))
+    write_rates: list[float] = []
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    for _ in range(repeats):
+        # Before every round, since a shared disk is not the same for long.
+        write_rates.append(synced_write_rate(work, model.raw_bytes(old), sample[0]))
+        for operation, found in _round(model, old, new, work):
+            samples[operation].append(found)
+    timings = {}
+    for operation, found in samples.items():
+        first = found[0]
+        limit = None
+        if first.kind:
+            rate = median(write_rates)
+            limit = limit_of(first.kind, first.raw_bytes, first.stored_bytes, rates, rate)
+        inside = [sample.inside_s for sample in found if sample.inside_s is not None]
+        timings[operation] = Timing(
+            operation,
+            median(sample.run.seconds for sample in found),
+            median(inside) if inside else None,
+            median(sample.run.cpu_s for sample in found),
+            median(sample.run.on_disk_s for sample in found),
+            limit,
+            first.stored_bytes,
+            max(sample.run.peak_bytes for sample in found),
+            [sample.run.seconds for sample in found],
+        )
+    return Measured(model.name, rates, write_rates, timings)
+
+
+def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Sample]]:
+    """Publish, fetch and install two versions, roll back, check, free; every step on what the one
+    before left."""
+    done: list[tuple[str, Sample]] = []
+
+    def timed(operation: str, kind: str, *args: str | Path, raw: int = 0, stored: str | int = 0) -> Run:
+        """`stored` is a number of bytes or the field of the answer that tells it."""
+        ran = ystore(home, *args, work=work)
+        answer = ran.json()
+        size = answer[stored] if isinstance(stored, str) else stored
+        done.append((operation, Sample(kind, ran, answer.get("seconds"), raw, size)))
+        return ran
+
+    with tempfile.TemporaryDirectory(dir=work, prefix="round-") as folder:
+        home, registry = Path(folder) / "home", Path(folder) / "registry"
+        raw = {version: model.raw_bytes(version) for version in (old, new)}
+        stored = {}
+        for version in (old, new):
+            spec = f"{model.name}@{version}"
+            command = ("publish", model.versions[version], spec, "--registry", registry)
+            ran = timed(f"publish {version}", "publish", *command, raw=raw[version], stored="new_bytes")
+            stored[version] = ran.json()["new_bytes"]
+        with serve(registry, work) as server:
+            ystore(home, "registry", "add", "bench", server.url, work=work)
+            for version in (old, new):
+                spec = f"{model.name}@{version}"
+                timed(f"fetch {version}", "fetch", "fetch", spec, raw=raw[version], stored="download_bytes")
+                command = ("checkout", spec)
+                timed(f"checkout {version}", "checkout", *command, raw=raw[version], stored=stored[version])
+        for _ in range(_ROLLBACKS):
+            timed("rollback", "", "rollback", model.name)
+            ystore(home, "checkout", f"{model.name}@{new}", work=work)
+        timed("fsck", "fsck", "fsck", raw=sum(raw.values()), stored=sum(stored.values()))
+        ystore(home, "rollback", model.name, work=work)
+        ystore(home, "remove", f"{model.name}@{new}", work=work)
+        timed("gc of one version of two", "", "gc")
+    return done
+
+
+def peak_memory(model: Model, work: Path) -> dict[str, int]:
+    """The peak memory of publishing, fetching, installing and checking one version, in bytes."""
+    version = next(iter(model.versions))
+    spec = f"{model.name}@{version}"
+    peaks = {}
+    with tempfile.TemporaryDirectory(dir=work, prefix="memory-") as folder:
+        home, registry = Path(folder) / "home", Path(folder) / "registry"
+
+        def note(name: str, *args: str | Path) -> None:
+            peaks[name] = ystore(home, *args, work=work).peak_bytes
+
+        note("publish", "publish", model.versions[version], spec, "--registry", registry)
+        with serve(registry, work) as server:
+            ystore(home, "registry", "add", "bench", server.url, work=work)
+            note("fetch", "fetch", spec)
+            note("checkout", "checkout", spec)
+        note("fsck", "fsck")
+    return peaks

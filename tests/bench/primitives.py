@@ -1,0 +1,166 @@
+"""What this machine can do: the rates that limit an operation, measured on the data at hand.
+
+CPU rates are bytes of plain data per second of *CPU time* of one thread, so that a busy neighbour
+does not slow them; beside each the rate of two threads by the clock.  1 MiB at a time, as chunks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import zstandard
+from blake3 import blake3
+from pyfastcdc import FastCDC
+
+from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, MIB
+
+SAMPLE_BYTES = 64 * MIB
+_FASTCDC_BYTES = 8 * MIB  # what the chunker looks at in one go
+_WRITE_LIMIT_BYTES = 1024 * MIB
+_SYNC_EVERY_BYTES = 32 * MIB
+_LEAST_S = 0.25  # CPU time that each rate is measured over
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Bytes per second: of one thread's CPU time, and of two threads by the clock."""
+
+    one: float
+    two: float | None
+
+
+Rates = dict[str, Rate]
+T = TypeVar("T")
+
+
+def read_sample(path: Path) -> list[bytes]:
+    """1 MiB pieces from the middle of a file, past its header and its odd first tensors."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, (size - SAMPLE_BYTES) // 2))
+        data = file.read(SAMPLE_BYTES)
+    return [data[at : at + MIB] for at in range(0, len(data), MIB)]
+
+
+def measure_cpu(sample: list[bytes], path: Path) -> Rates:
+    """The rates of everything but the disk; `path` is the file that the sample comes from."""
+    frames = [zstandard.ZstdCompressor(level=3).compress(piece) for piece in sample]
+    windows = [b"".join(sample[at : at + 8]) for at in range(0, len(sample), _FASTCDC_BYTES // MIB)]
+    compressors = threading.local()
+
+    def encode(piece: bytes) -> None:
+        if not hasattr(compressors, "zstd"):
+            compressors.zstd = zstandard.ZstdCompressor(level=3)
+        compressors.zstd.compress(piece)
+
+    def decode(frame: bytes) -> None:
+        if not hasattr(compressors, "unzstd"):
+            compressors.unzstd = zstandard.ZstdDecompressor()
+        compressors.unzstd.decompress(frame)
+
+    def cut(window: bytes) -> None:
+        cutter = FastCDC(avg_size=CHUNK_AVG_BYTES, min_size=CHUNK_MIN_BYTES, max_size=CHUNK_MAX_BYTES)
+        for _ in cutter.cut_buf(window):
+            pass
+
+    plain = sum(map(len, sample))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        offsets = range(0, os.fstat(fd).st_size - MIB, MIB)[: len(sample)]
+
+        def read(offset: int) -> None:
+            os.pread(fd, MIB, offset)
+
+        return {
+            "read": _rate(read, list(offsets), len(offsets) * MIB),
+            "fastcdc": _rate(cut, windows, plain),
+            "sha256": _rate(lambda piece: hashlib.sha256(piece).digest(), sample, plain),
+            "blake3": _rate(lambda piece: blake3(piece).digest(), sample, plain),
+            "zstd encode": _rate(encode, sample, plain),
+            "zstd decode": _rate(decode, frames, plain),
+            "loopback": Rate(_loopback_rate(path), None),
+        }
+    finally:
+        os.close(fd)
+
+
+def _rate(work: Callable[[T], object], items: list[T], plain_bytes: int) -> Rate:
+    def once() -> None:
+        for item in items:
+            work(item)
+
+    once()  # warms caches, makes each thread's objects
+    rounds = 0
+    started = time.thread_time()
+    while (spent := time.thread_time() - started) < _LEAST_S:
+        once()
+        rounds += 1
+    threads = [threading.Thread(target=lambda: [once() for _ in range(rounds)]) for _ in range(2)]
+    clock = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Rate(rounds * plain_bytes / spent, 2 * rounds * plain_bytes / (time.perf_counter() - clock))
+
+
+def _loopback_rate(path: Path) -> float:
+    """Bytes per second of CPU time of both ends of a loopback connection, sent by sendfile as nginx
+    does: the server runs on the same cores as the client."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, open(path, "rb") as file:
+
+        def send() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for _ in range(4):
+                    file.seek(0)
+                    connection.sendfile(file, 0, SAMPLE_BYTES)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        buffer = bytearray(64 * 1024)
+        received = 0
+        with socket.create_connection(listener.getsockname()) as client:
+            started = time.process_time()
+            while got := client.recv_into(buffer):
+                received += got
+        sender.join()
+        return received / (time.process_time() - started)
+
+
+def synced_write_rate(work: Path, size_bytes: int, piece: bytes) -> float:
+    """Bytes per second of writing a new file and having it on the disk, the store's way: 1 MiB at a
+    time, with the disk at work meanwhile.  `size_bytes` as an operation writes, since a disk takes
+    the first of many bytes faster."""
+    count = max(1, min(size_bytes, _WRITE_LIMIT_BYTES) // len(piece))
+    os.sync()
+    with tempfile.NamedTemporaryFile(dir=work, buffering=0) as file:
+        fd = file.fileno()
+        syncer: threading.Thread | None = None
+        started = time.perf_counter()
+        for n in range(count):
+            os.write(fd, piece)
+            if (n + 1) * len(piece) % _SYNC_EVERY_BYTES == 0:
+                if syncer is not None:
+                    syncer.join()
+                syncer = threading.Thread(target=os.fdatasync, args=(fd,))
+                syncer.start()
+        if syncer is not None:
+            syncer.join()
+        os.fsync(fd)
+        return count * len(piece) / (time.perf_counter() - started)
+
+
+def middle_rate(rates: list[float]) -> str:
+    """A spread in GB/s, for a person: the median, the least and the most."""
+    return f"{median(rates) / 1e9:.2f} ({min(rates) / 1e9:.2f} to {max(rates) / 1e9:.2f})"

@@ -1,0 +1,138 @@
+"""Telling of a run: tables on the terminal, docs/benchmarks.md with a plot for each, and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.limits import cores
+from tests.bench.plot import Bar, draw
+
+_INTRO = """\
+# Benchmarks
+
+Measured, not estimated: `{command}` wrote this page, its plots and `benchmarks.json` in one run.
+
+{machine}
+
+Every figure of `ystore` is that of a whole process, start-up of the interpreter included.
+Times are medians (of {repeats}, unless a table says otherwise), peaks of memory the highest.
+Sizes are in MB of 10⁶ bytes.
+Files that are read were written just before, so they come from the page cache.
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One question and its answer; the first column is text, `bars` are what is drawn of it."""
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    unit: str = ""
+    mark: float | None = None  # where the plot has a line: the goal
+
+
+@dataclass
+class Report:
+    """All tables of a run, and what they were made of."""
+
+    command: str
+    machine: str
+    repeats: int
+    tables: list[Table] = field(default_factory=list)
+    data: dict[str, object] = field(default_factory=dict)
+
+    def add(self, table: Table, data: object) -> None:
+        """Keep a table with its figures, and print it."""
+        self.tables.append(table)
+        self.data[table.key] = data
+        print("\n".join(("", table.title, "", *_aligned(table), "", *table.notes)), flush=True)
+
+    def write(self, out: Path) -> None:
+        """Write benchmarks.md, benchmarks.json and benchmarks/*.svg into `out`."""
+        plots = out / "benchmarks"
+        plots.mkdir(parents=True, exist_ok=True)
+        for old in plots.glob("*.svg"):
+            old.unlink()
+        intro = _INTRO.format(command=self.command, machine=self.machine, repeats=self.repeats)
+        parts = [intro]
+        for table in self.tables:
+            parts += [f"## {table.title}\n", "\n".join(_markdown(table)), ""]
+            if table.notes:
+                parts += ["\n".join(table.notes), ""]
+            if table.bars:
+                plot = plots / f"{table.key}.svg"
+                plot.write_text(draw(table.title, table.bars, table.unit, table.mark), "utf-8")
+                parts += [f"![{table.title}](benchmarks/{plot.name})", ""]
+        (out / "benchmarks.md").write_text("\n".join(parts).rstrip() + "\n", "utf-8")
+        document = {"command": self.command, "machine": self.machine, "tables": self.data}
+        (out / "benchmarks.json").write_text(json.dumps(document, indent=1, default=_plain) + "\n", "utf-8")
+
+
+def machine() -> str:
+    """The machine and the day, as one line."""
+    cpu = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    load = os.getloadavg()[0]
+    return (
+        f"{cpu}, {cores()} cores, {platform.system()}, Python {platform.python_version()}, {day}; "
+        f"load average before: {load:.1f}."
+    )
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)  # type: ignore[call-overload]
+
+
+def _aligned(table: Table) -> list[str]:
+    lines: list[Sequence[str]] = [table.columns, *table.rows]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(table.columns))]
+
+    def row(line: Sequence[str]) -> str:
+        first = line[0].ljust(widths[0])
+        return "  ".join([first, *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+
+    return [row(lines[0]), "  ".join("-" * width for width in widths), *map(row, lines[1:])]
+
+
+def _markdown(table: Table) -> list[str]:
+    rule = "|---|" + "---:|" * (len(table.columns) - 1)
+    return [f"| {' | '.join(table.columns)} |", rule, *(f"| {' | '.join(row)} |" for row in table.rows)]
+
+
+# --- figures for people ------------------------------------------------------------------------
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value * 1000:.0f} ms" if value < 0.1 else f"{value:.2f} s"
+
+
+def times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} ×"
+
+
+def megabytes(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.1f}"
+
+
+def mebibytes(value: float) -> str:
+    return f"{value / (1 << 20):.0f} MiB"
+
+
+def percent(part: float | None, whole: float) -> str:
+    return "–" if part is None else f"{100 * part / whole:.1f} %"

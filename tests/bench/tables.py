@@ -1,0 +1,285 @@
+"""Each question of the benchmark: measures what it needs and makes its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench import operations, peers, scale, startup, wire
+from tests.bench.limits import NEEDS, cores
+from tests.bench.operations import Measured
+from tests.bench.plot import Bar
+from tests.bench.primitives import middle_rate
+from tests.bench.report import Report, Table, mebibytes, megabytes, percent, seconds, times
+from tests.bench.serve import server_name
+from tests.bench.wire import PairTiming
+from tests.bench.workload import Model, minilm, real_model
+
+_GOAL_OVER = 1.3
+_GOAL_PEAK = "300 MiB"
+_ROLLBACK_GOALS = "at most 10 ms inside and 150 ms as a command"
+
+
+def primitives_table(report: Report, measured: Measured) -> None:
+    rows = [
+        (name, f"{rate.one / 1e9:.2f}", f"{rate.two / 1e9:.2f}" if rate.two else "–")
+        for name, rate in measured.rates.items()
+    ]
+    rows.append(("synced writing", middle_rate(measured.write_rates), "–"))
+    notes = (
+        "GB/s of plain bytes at 1 MiB a time; one thread by its CPU time, two by the clock.",
+        "Loopback counts the CPU time of both ends.",
+        "Synced writing was measured before each round: median (least to most).",
+    )
+    bars = tuple(Bar(name, rate.one / 1e9, f"{rate.one / 1e9:.2f}") for name, rate in measured.rates.items())
+    title = f"What this machine does, on {measured.model}"
+    key = f"primitives-{measured.model}"
+    columns = ("primitive", "one thread", "two threads")
+    report.add(Table(key, title, columns, rows, notes, bars, "GB/s, one thread"), measured.rates)
+
+
+def operations_table(report: Report, measured: Measured) -> None:
+    rows = []
+    bars = []
+    for timing in measured.timings.values():
+        limit = f"{seconds(timing.limit.seconds)} ({timing.limit.bound})" if timing.limit else "–"
+        inside_over = timing.inside_s / timing.limit.seconds if timing.limit and timing.inside_s else None
+        inside = f"{timing.inside_s * 1000:.1f} ms" if timing.operation == "rollback" else None
+        rows.append(
+            (
+                timing.operation,
+                seconds(timing.seconds),
+                inside or seconds(timing.inside_s),
+                seconds(timing.cpu_s),
+                limit,
+                times(timing.over),
+                times(inside_over),
+                mebibytes(timing.peak_bytes),
+            )
+        )
+        if timing.over is not None:
+            bars.append(Bar(timing.operation, timing.over, times(timing.over), ours=True))
+    needs = (
+        f"- `{name}`: {', '.join(need.raw)} on each raw byte; {', '.join(need.stored)} on each stored byte; "
+        f"{need.written} written"
+        for name, need in NEEDS.items()
+    )
+    notes = (
+        "Inside is what the command says of itself, without start-up; CPU time is that of the process, on "
+        "all cores together.",
+        f"Fetched over loopback HTTP from {server_name()}.",
+        f"Goals: at most {_GOAL_OVER} × the limit, {_GOAL_PEAK}; rollback {_ROLLBACK_GOALS}.",
+        f"The limit is the CPU time of these primitives over {cores()} cores, or the bytes written at the "
+        "synced rate, whichever is longer:",
+        "",
+        *needs,
+    )
+    columns = (
+        "operation",
+        "process",
+        "inside",
+        "CPU time",
+        "limit",
+        "over limit",
+        "inside over limit",
+        "peak memory",
+    )
+    title = f"Operations against their limits, on {measured.model}"
+    table = Table(
+        f"operations-{measured.model}", title, columns, rows, notes, tuple(bars), "× the limit", _GOAL_OVER
+    )
+    report.add(table, {"timings": measured.timings, "write_rates": measured.write_rates})
+
+
+def peers_table(
+    report: Report, model: Model, measured: Measured, work: Path, repeats: int, python: str
+) -> None:
+    old, new = list(model.versions)[:2]
+    store, restore = measured.timings[f"publish {new}"], measured.timings[f"checkout {new}"]
+    raw_bytes = model.raw_bytes(new)
+    found = []
+    for peer in peers.installed_peers(python):
+        print(f"{peer.name} on {model.name} …", flush=True)
+        found.append(peers.measure_peer(peer, model.versions[old], model.versions[new], work, repeats))
+    rows = [
+        (
+            "ystore",
+            seconds(store.seconds),
+            seconds(store.on_disk_s),
+            "1.00 ×",
+            seconds(restore.seconds),
+            seconds(restore.on_disk_s),
+            "1.00 ×",
+            percent(measured.timings[f"fetch {new}"].stored_bytes, raw_bytes),
+            mebibytes(max(store.peak_bytes, restore.peak_bytes)),
+        )
+    ]
+    rows += [
+        (
+            timing.tool,
+            seconds(timing.store_s),
+            seconds(timing.store_on_disk_s),
+            times(timing.store_on_disk_s / store.on_disk_s),
+            seconds(timing.restore_s),
+            seconds(timing.restore_on_disk_s),
+            times(timing.restore_on_disk_s / restore.on_disk_s),
+            percent(timing.added_bytes, raw_bytes),
+            mebibytes(timing.peak_bytes),
+        )
+        for timing in found
+    ]
+    bars = [Bar("ystore, store", store.on_disk_s, seconds(store.on_disk_s), ours=True)]
+    bars += [Bar(f"{t.tool}, store", t.store_on_disk_s, seconds(t.store_on_disk_s)) for t in found]
+    bars.append(Bar("ystore, restore", restore.on_disk_s, seconds(restore.on_disk_s), ours=True))
+    bars += [Bar(f"{t.tool}, restore", t.restore_on_disk_s, seconds(t.restore_on_disk_s)) for t in found]
+    notes = (
+        f"Store is storing {new} where {old} is (`ystore publish`); restore is bringing {new} from there "
+        "into files (`ystore checkout` of what is fetched).",
+        "On disk adds the sync that a tool leaves to the system; the ratios are of that: theirs over ours.",
+        "Added is what the repository grew by, and for `ystore` what `fetch` downloads, as a share of all "
+        "files of the version.",
+        "restic encrypts, always; `ystore` and Xet hash every file with SHA-256 besides.",
+    )
+    columns = ("tool", "store", "on disk", "× ours", "restore", "on disk", "× ours", "added", "peak memory")
+    title = f"Peers at the same work, on {model.name}"
+    table = Table(f"peers-{model.name}", title, columns, rows, notes, tuple(bars), "seconds, on disk")
+    report.add(table, found)
+
+
+def wire_tables(report: Report, work: Path, python: str) -> None:
+    """What each real update costs on the wire; and times, for the first of them."""
+    models = [
+        minilm(),
+        real_model("minilm-q4_0", "minilm-q4_0.gguf", "1.0.0", "1.1.0"),
+        real_model("magika-onnx", "model.onnx", "3.0.0", "3.1.0"),
+    ]
+    found = []
+    tools = peers.installed_peers(python)
+    for pair in [pair for model in models if model for pair in wire.pairs_of(model)]:
+        print(f"bytes of {pair.name} …", flush=True)
+        found.append(wire.measure(pair, tools, work))
+    if not found:
+        return
+    _wire_table(report, found)
+    whole = peers.zipnn_whole(found[0].pair.old, python, work)
+    _deltas_table(report, found[0], whole)
+
+
+def _wire_table(report: Report, found: list[PairTiming]) -> None:
+    rows = [
+        (tool, *(percent(each.bytes_of(tool), each.pair.file_bytes) for each in found))
+        for tool in _tools(found)
+    ]
+    first = found[0]
+    bars = tuple(
+        Bar(
+            tool,
+            100 * size / first.pair.file_bytes,
+            percent(size, first.pair.file_bytes),
+            ours=tool == "ystore",
+        )
+        for tool in _tools(found)
+        if (size := first.bytes_of(tool)) is not None and tool != wire.ALL_SENT
+    )
+    notes = (
+        "Bytes for the new version where the old one is, as a share of the new model file.",
+        "`ystore`: `download_bytes` of `fetch`; and all bodies that the server sent for it, with registry, "
+        "manifest and indexes.",
+        "Peers: what the repository grew by.  Delta tools: the size of the delta, which holds for that "
+        "pair of versions alone.",
+        f"The plot shows {first.pair.name}.",
+    )
+    columns = ("tool", *(each.pair.name for each in found))
+    report.add(
+        Table("wire", "What an update costs on the wire", columns, rows, notes, bars, "% of the file"), found
+    )
+
+
+def _tools(found: list[PairTiming]) -> list[str]:
+    return list(dict.fromkeys(tool for each in found for tool in each.tools))
+
+
+def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, float] | None) -> None:
+    update, file_bytes = found.update, found.pair.file_bytes
+    lines = [("ystore, publish and checkout", update.download_bytes, update.publish_s, update.checkout_s)]
+    lines += [(delta.tool, delta.delta_bytes, delta.make_s, delta.apply_s) for delta in found.deltas]
+    lines.append(("ystore, without a base", update.first_download_bytes, None, None))
+    if whole:
+        lines.append(("ZipNN, without a base", *whole))
+    rows = [
+        (tool, megabytes(size), percent(size, file_bytes), seconds(make_s), seconds(apply_s))
+        for tool, size, make_s, apply_s in lines
+    ]
+    bars = tuple(
+        Bar(tool, size / 1e6, f"{megabytes(size)} MB", ours=tool.startswith("ystore"))
+        for tool, size, _, _ in lines
+    )
+    notes = (
+        f"{found.pair.name}, {megabytes(file_bytes)} MB; once each.",
+        "ZipNN is timed in memory, without start-up; all others as processes.",
+    )
+    columns = ("tool", "MB", "share", "make", "apply")
+    report.add(Table("deltas", "Deltas and whole files", columns, rows, notes, bars, "MB"), lines)
+
+
+def sizes_table(report: Report, model: Model, work: Path) -> None:
+    found = wire.at_rest(model, work)
+    sizes = {
+        f"{found.versions} versions, as they are": found.raw_bytes,
+        "registry: packs": found.packs_bytes,
+        "registry: deltas": found.deltas_bytes,
+        "registry: everything": found.registry_bytes,
+        **{f"store: {name}": size for name, size in found.store_bytes.items()},
+    }
+    rows = [(name, megabytes(size), percent(size, found.raw_bytes)) for name, size in sizes.items()]
+    bars = tuple(
+        Bar(name, size / 1e6, megabytes(size), ours=not name.endswith("are")) for name, size in sizes.items()
+    )
+    notes = ("A store holds packs and, of every version installed, its files; links count once.",)
+    columns = ("what", "MB", "share")
+    table = Table("sizes", f"Room taken by all versions of {model.name}", columns, rows, notes, bars, "MB")
+    report.add(table, found)
+
+
+def startup_table(report: Report, work: Path) -> None:
+    found = startup.measure(work)
+    bare = found["bare interpreter"]
+    rows = [(name, seconds(took), seconds(took - bare or None)) for name, took in found.items()]
+    bars = tuple(
+        Bar(name, 1000 * (took - bare), seconds(took - bare), ours=True)
+        for name, took in found.items()
+        if took != bare
+    )
+    notes = ("Medians of 15 runs taken in turn.", "Goal: at most 100 ms over a bare interpreter.")
+    columns = ("command", "process", "over bare")
+    table = Table("startup", "Start-up", columns, rows, notes, bars, "ms over a bare interpreter", 100)
+    report.add(table, found)
+
+
+def scale_table(report: Report, work: Path) -> None:
+    rows: list[tuple[str, ...]] = []
+    bars = []
+    data = {}
+    for which, title in (("plan", "plan a fetch"), ("mark", "mark for gc")):
+        parts, peak_bytes = scale.measure(which, work)
+        total = sum(parts.values())
+        if len(parts) > 1:
+            rows += [(f"{title}: {name}", seconds(took), "–") for name, took in parts.items()]
+        rows.append((title, seconds(total), mebibytes(peak_bytes)))
+        bars.append(Bar(title, total, seconds(total), ours=True))
+        data[which] = parts
+    notes = (
+        f"{scale.CHUNKS:,} chunks of random ids in packs of 256; peak memory with the making of them.",
+        f"Goal: at most {scale.TARGET_S:g} s.",
+    )
+    columns = ("what", "time", "peak memory")
+    table = Table("scale", "A million chunks", columns, rows, notes, tuple(bars), "seconds", scale.TARGET_S)
+    report.add(table, data)
+
+
+def memory_table(report: Report, model: Model, work: Path) -> None:
+    peaks = operations.peak_memory(model, work)
+    rows = [(name, mebibytes(size)) for name, size in peaks.items()]
+    bars = tuple(Bar(name, size / (1 << 20), mebibytes(size), ours=True) for name, size in peaks.items())
+    notes = (f"Once; goal: at most {_GOAL_PEAK}.",)
+    title = f"Peak memory on {model.name}"
+    report.add(Table("memory", title, ("operation", "peak"), rows, notes, bars, "MiB", 300), peaks)
