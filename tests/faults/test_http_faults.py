@@ -301,11 +301,9 @@ def test_get_stops_reading_at_its_limit(framing: str) -> None:
 
 def test_get_refuses_by_content_length_before_the_body_comes() -> None:
     reply = Reply(headers={"Content-Length": "99999999999999"}, body=[b"x", b"y"], pause_s=9)
-    with backend_for([reply]) as (backend, _):
-        began_s = time.monotonic()
-        with pytest.raises(BackendError, match="limit of 1000 bytes"):
-            backend.get("x", limit_bytes=1000)
-        assert time.monotonic() - began_s < FAST.stall_s
+    # Waiting for the rest would end in "stalled".
+    with backend_for([reply]) as (backend, _), pytest.raises(BackendError, match="limit of 1000 bytes"):
+        backend.get("x", limit_bytes=1000)
 
 
 def test_get_has_a_deadline_even_at_a_fair_pace() -> None:

@@ -22,7 +22,7 @@ from yarnstore.store import fsio
 
 _TENSOR_ROWS = 400
 _FILE_ROWS = 200
-_NAME_CHARS = 120
+_NAME_CHARS = 96
 
 
 def write_page(found: DiffResult, path: Path) -> None:
@@ -195,7 +195,7 @@ def _tensor_row(tensor: TensorDiff) -> Sequence[str]:
         f"<code>{escape(shorten(tensor.name, _NAME_CHARS))}</code>{_was(tensor.old_name, tensor.name)}",
         _mark(tensor.status),
         escape(dtype),
-        escape(shorten(shape, _NAME_CHARS)),
+        escape(shorten(shape, 48)),
         _bar(tensor.units_changed, tensor.units) if tensor.status == "changed" else "–",
         format_ratio(tensor.relative_mean),
         format_ratio(tensor.relative_max),

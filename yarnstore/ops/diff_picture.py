@@ -21,7 +21,7 @@ from yarnstore.ops.figures import format_ratio, format_share, shorten
 CLASSES = 7
 _WIDTH = 1080
 _STRIP_HEIGHT = 44
-_STRIP_CELLS = 720
+_STRIP_CELLS = 600
 _LABEL_WIDTH = 290
 _LABEL_CHARS = 39
 _ROW_HEIGHT = 24
@@ -32,10 +32,10 @@ _LISTS = 3
 _LIST_ROWS_MIN = 6
 _COLUMNS_LIMIT = 128
 _ROWS_LIMIT = 44
-_CELLS_LIMIT = 5000
+_CELLS_LIMIT = 2000
 # The first number between dots is taken for the layer: `model.layers.3.`, `blk.3.`, `features.3.`
 _LAYER = re.compile(r"^(.*?)\.?\b(\d{1,5})\.(.+)$")
-_TITLE_CHARS = 96
+_TITLE_CHARS = 64
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ def _cell(
 
 def _title(tensors: Sequence[TensorDiff], scale: Scale) -> str:
     first = tensors[0]
-    name = escape(shorten(first.name, _TITLE_CHARS))
     if len(tensors) > 1:
-        last = escape(shorten(tensors[-1].name, _TITLE_CHARS))
+        name, last = (escape(shorten(each.name, _TITLE_CHARS // 2)) for each in (first, tensors[-1]))
         changed = sum(tensor.status not in ("same", "moved") for tensor in tensors)
         amount = format_ratio(scale.mean(tensors))
         return f"{name}\n… {last}\n{len(tensors)} tensors, {changed} changed, {amount} on average"
+    name = escape(shorten(first.name, _TITLE_CHARS))
     if first.status != "changed":
         return f"{name}\n{first.dtype}, {first.status}"
     share = f"{format_share(first.units_changed, first.units)} of {first.unit} changed"

@@ -35,8 +35,6 @@ from yarnstore.store.views import has_view
 Kind = Literal[
     "format", "ref", "log", "manifest", "index", "pack", "chunk", "file", "view", "link", "registry", "use"
 ]
-_THREADS = 2
-_WINDOW = 16
 
 
 @dataclass(frozen=True)

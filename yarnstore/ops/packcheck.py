@@ -1,4 +1,7 @@
-"""Reading packs through: which chunks of a pack file are sound, whatever else is wrong with it."""
+"""What of one pack is sound: its entries against their own headers and against its index.
+
+Shared by `ops/fsck`, which names what is not, and `ops/repair`, which keeps what is.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _WINDOW = 16
 
 
 def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
-    """BLAKE3 of a pack file, which is its name if nothing changed it."""
+    """The BLAKE3 of a pack's file, which is its name where it is whole."""
     digest = blake3()
     fd = fsread.open_read(path)
     try:
@@ -52,14 +55,9 @@ def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[by
 
 
 def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[Entry]:
-    """The entries of a pack that decode to what they are named, each chunk once; `decode` has the
-    bases of deltas."""
+    """The entries of a pack that decode to what they are named, each chunk once; `decode` has the bases
+    of deltas."""
     seen: set[bytes] = set()
-
-    def readable() -> Iterator[Entry]:
-        with contextlib.suppress(FormatError):
-            for _, entry in iter_entries(path):
-                yield entry
 
     def sound_or_none(entry: Entry) -> Entry | None:
         try:
@@ -67,6 +65,11 @@ def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[
         except (IntegrityError, NotFoundError):
             return None
         return entry
+
+    def readable() -> Iterator[Entry]:
+        with contextlib.suppress(FormatError):
+            for _, entry in iter_entries(path):
+                yield entry
 
     for entry in ordered_map(sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
         if entry is not None and entry.chunk_id not in seen:

@@ -55,6 +55,21 @@ def test_a_file_that_shrinks_ends_short(tmp_path: Path) -> None:
             list(blocks)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    (tmp_path / "folder").mkdir()
+    backend = LocalBackend(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        backend.get("x", limit_bytes=9)
+        with backend.open("x"):
+            pass
+        with pytest.raises(MissingKeyError):
+            backend.get("folder", limit_bytes=9)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_same_sized_change_changes_the_etag(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"one")

@@ -1,0 +1,147 @@
+"""The commands that the fault campaigns disturb, each on a store in the state that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stores import MODEL, Site, command, make_site, make_version
+from yarnstore import Store
+from yarnstore.errors import NotFoundError
+from yarnstore.store.packs import iter_entries
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One command: how its store comes to be, its words, and the same through the API."""
+
+    name: str
+    prepare: Callable[[Site], None]
+    words: Callable[[Site], list[str]]
+    again: Callable[[Site], object]
+    in_registry: bool = False
+    # Whether a chunk that arrived before a fault must not be asked for again.
+    downloads: bool = False
+
+    def command(self, site: Site) -> list[str]:
+        return command(site.home, *self.words(site))
+
+
+def _installed(*versions: str) -> Callable[[Site], None]:
+    def prepare(site: Site) -> None:
+        with site.store() as store:
+            for version in versions:
+                store.checkout(f"{MODEL}@{version}")
+
+    return prepare
+
+
+def _damaged(site: Site) -> None:
+    """Two versions, with wrong bytes in a pack, in a file, in a ref and in the log's first line."""
+    _installed("1.0.0", "1.1.0")(site)
+    pack = max((site.home / "packs").glob("*.pack"), key=lambda path: path.stat().st_size)
+    entries = list(iter_entries(pack))
+    flip(pack, entries[0][0] + 1000)
+    flip(max((site.home / "files").iterdir(), key=lambda path: path.stat().st_size), 5000)
+    flip(site.home / "refs" / "versions" / MODEL / "default" / "1.0.0", 20)
+    flip(site.home / "logs" / "installed" / MODEL, 20)
+
+
+def flip(path: Path, offset: int, mask: int = 1) -> None:
+    """Change a bit of a file in place, whatever its mode; links see it too."""
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ mask]))
+    path.chmod(mode & 0o777)
+
+
+def new_source(site: Site) -> Path:
+    """A version that no registry has yet."""
+    folder = site.root / "sources" / "new"
+    return folder if folder.exists() else make_version(folder, "2.0.0")
+
+
+SCENARIOS = {
+    item.name: item
+    for item in (
+        Scenario(
+            "fetch",
+            _installed("1.0.0"),
+            lambda _: ["fetch", f"{MODEL}@1.1.0"],
+            lambda site: site.store().fetch(f"{MODEL}@1.1.0"),
+            downloads=True,
+        ),
+        Scenario(
+            "checkout",
+            lambda _: None,
+            lambda _: ["checkout", f"{MODEL}@1.1.0"],
+            lambda site: site.store().checkout(f"{MODEL}@1.1.0"),
+            downloads=True,
+        ),
+        Scenario(
+            "update",
+            _installed("1.0.0"),
+            lambda _: ["update", MODEL],
+            lambda site: site.store().update_model(MODEL),
+            downloads=True,
+        ),
+        Scenario(
+            "rollback",
+            _installed("1.0.0", "1.1.0"),
+            lambda _: ["rollback", MODEL, "1.0.0"],
+            lambda site: site.store().rollback_model(MODEL, "1.0.0"),
+        ),
+        Scenario(
+            "gc",
+            _installed("1.0.0", "1.1.0", "1.2.0"),
+            lambda _: ["gc", "--keep", "0"],
+            lambda site: site.store().gc(keep=0),
+        ),
+        Scenario(
+            "import",
+            _installed("1.0.0"),
+            lambda site: ["import", str(new_source(site)), "mine@2.0.0"],
+            lambda site: site.store().import_model(new_source(site), "mine@2.0.0"),
+        ),
+        Scenario(
+            "remove",
+            _installed("1.0.0", "1.1.0"),
+            lambda _: ["remove", f"{MODEL}@1.0.0"],
+            lambda site: _remove(site.store()),
+        ),
+        Scenario(
+            "repair",
+            _damaged,
+            lambda _: ["fsck", "--repair"],
+            lambda site: site.store().fsck(repair=True),
+        ),
+        Scenario(
+            "publish",
+            lambda _: None,
+            lambda site: [
+                "publish", str(new_source(site)), f"{MODEL}@2.0.0", "--registry", str(site.registry),
+            ],
+            lambda site: Store.publish(new_source(site), f"{MODEL}@2.0.0", registry=site.registry),
+            in_registry=True,
+        ),
+    )
+}  # fmt: skip
+
+
+def _remove(store: Store) -> None:
+    with contextlib.suppress(NotFoundError):  # the killed run had done it
+        store.remove(f"{MODEL}@1.0.0")
+
+
+def prepared_site(root: Path, scenario: Scenario) -> Site:
+    """A site in the state that the scenario begins with."""
+    site = make_site(root)
+    new_source(site)
+    scenario.prepare(site)
+    return site

@@ -1,0 +1,239 @@
+"""Downloads killed at random moments against a slow server; and versions of the plain schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Reply, ScriptedServer, Seen, files, static_server
+from tests.stores import MODEL, Site, assert_whole, command, make_site, quiet_env, refs_of, ystore
+from yarnstore import Store
+from yarnstore.errors import BackendError, IntegrityError
+
+_PIECE = 16 * 1024
+# What one kill may cost: entries on the way on each of the four connections, sent and not written.
+_LOSS_PER_KILL = 4 * 300_000
+
+
+def _throttled(tree: dict[str, bytes], *, pause_s: float) -> Callable[[Seen], Reply]:
+    """A good server that sends packs and downloads slowly."""
+    good = files(tree)
+
+    def script(seen: Seen) -> Reply:
+        reply = good(seen)
+        body = reply.body
+        if not isinstance(body, bytes) or len(body) < _PIECE or "registry.json" in seen.path:
+            return reply
+        pieces = [body[at : at + _PIECE] for at in range(0, len(body), _PIECE)]
+        return replace(reply, body=pieces, pause_s=pause_s)
+
+    return script
+
+
+def _tree(registry: Path) -> dict[str, bytes]:
+    found = [path for path in registry.rglob("*") if path.is_file()]
+    return {str(path.relative_to(registry)): path.read_bytes() for path in found}
+
+
+def _kill_after(home: Path, words: list[str], seconds: float) -> int | None:
+    """Run a command and kill it after a while; its exit code, None where it was killed."""
+    environment = {**os.environ, **quiet_env()}
+    with subprocess.Popen(
+        command(home, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
+
+
+def _arrived(home: Path) -> int:
+    """Bytes of packs and partial downloads that a store has."""
+    found = [*(home / "tmp").glob("*"), *(home / "packs").glob("*.pack")]
+    return sum(path.stat().st_size for path in found if path.is_file())
+
+
+def _campaign(site: Site, root: Path, seed: int, *, kills: int) -> None:
+    pick = random.Random(seed)
+    home = root / "home"
+    with ScriptedServer(_throttled(_tree(site.registry), pause_s=0.02)) as server:
+        Store.open(home).add_registry("made", server.url)
+        killed = 0
+        kept = [0]
+        for _ in range(kills):
+            if _kill_after(home, ["fetch", f"{MODEL}@1.0.0"], pick.uniform(0.35, 1.2)) is not None:
+                break
+            killed += 1
+            with Store.open(home) as store:
+                assert store.fsck().problems == []
+            kept.append(_arrived(home))
+        assert killed, "the command ended before any kill: the campaign is broken"
+        assert kept == sorted(kept), f"what had arrived was lost: {kept}"
+        with Store.open(home) as store:
+            missing = store.fetch(f"{MODEL}@1.0.0").download_bytes
+    total = sum(len(data) for key, data in _tree(site.registry).items() if key.endswith(".pack"))
+    assert missing <= total - kept[-1] + _LOSS_PER_KILL, (missing, kept)
+    if kept[-1] > 300_000:
+        assert missing < total, "everything was downloaded again"
+    assert_whole(home, site)
+
+
+def test_killed_downloads_go_on(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", versions=("1.0.0",))
+    for seed in range(2):
+        _campaign(site, tmp_path / str(seed), seed, kills=3)
+
+
+@pytest.mark.deep
+def test_many_killed_downloads_go_on(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", versions=("1.0.0",))
+    for seed in range(60):
+        _campaign(site, tmp_path / str(seed), seed, kills=4)
+
+
+# --- the plain schema: download_url and checksum, no manifest ----------------------------------
+
+_BODY = random.Random(7).randbytes(900_000)
+
+
+def _plain_registry(url: str, *, checksum: str | None = None, size: int | None = len(_BODY)) -> bytes:
+    version = {
+        "model_id": "old", "version": "1.0.0", "download_url": url, "size_bytes": size,
+        "checksum": checksum or "sha256:" + hashlib.sha256(_BODY).hexdigest(),
+        "compatibility": [], "release_date": "2024-01-01T00:00:00Z", "changelog": "", "deprecated": False,
+    }  # fmt: skip
+    model = {
+        "model_id": "old", "name": "Old", "description": "", "current_version": "1.0.0", "tags": [],
+        "category": "test", "versions": {"1.0.0": version},
+    }  # fmt: skip
+    whole = {"registry_version": "1.0.0", "last_updated": "2024-01-01T00:00:00Z", "models": {"old": model}}
+    return json.dumps(whole).encode()
+
+
+def _assert_plain(home: Path) -> None:
+    with Store.open(home) as store:
+        path = Path(store.path("old@1.0.0"))
+        assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(_BODY).digest()
+        assert store.fsck().problems == []
+
+
+def test_a_plain_download_goes_on_after_kills(tmp_path: Path) -> None:
+    with ScriptedServer([]) as server:
+        tree = {"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": _BODY}
+        server.rescript(_throttled(tree, pause_s=0.02))
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        kept = [0]
+        for _ in range(2):
+            assert _kill_after(home, ["fetch", "old@1.0.0"], 0.9) is None
+            kept.append(_arrived(home))
+        assert 0 < kept[1] < kept[2], kept
+        Store.open(home).fetch("old@1.0.0")
+        starts = [seen.range[0] for seen in server.seen if seen.path == "/old.bin" and seen.range]
+        assert starts[-1] >= kept[1], (starts, kept)
+        _assert_plain(home)
+        assert not list((home / "tmp").glob("*.download"))
+
+
+def test_a_plain_download_with_a_wrong_checksum_ends(tmp_path: Path) -> None:
+    wrong = "sha256:" + "0" * 64
+    with ScriptedServer([]) as server:
+        tree = {"registry.json": _plain_registry(f"{server.url}old.bin", checksum=wrong), "old.bin": _BODY}
+        server.rescript(files(tree))
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        done = ystore(home, "checkout", "old@1.0.0", "--json")
+        downloads = sum(seen.path == "/old.bin" for seen in server.seen)
+    assert done.returncode == 4, done
+    assert wrong in done.stdout + done.stderr
+    assert hashlib.sha256(_BODY).hexdigest() in done.stdout + done.stderr
+    assert 1 <= downloads <= 3
+    assert refs_of(home) == {}
+    assert not (home / "models").exists()
+    with Store.open(home) as store:
+        assert store.fsck().problems == []
+
+
+def test_a_plain_download_from_a_server_without_ranges(tmp_path: Path) -> None:
+    folder = tmp_path / "www"
+    folder.mkdir()
+    (folder / "old.bin").write_bytes(_BODY)
+    with static_server(folder) as url:
+        (folder / "registry.json").write_bytes(_plain_registry(f"{url}old.bin"))
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", url)
+        Store.open(home).fetch("old@1.0.0")
+        _assert_plain(home)
+
+
+@pytest.mark.parametrize("size", [len(_BODY), None])
+def test_a_plain_download_cut_again_and_again_goes_on(size: int | None, tmp_path: Path) -> None:
+    """Each answer brings a quarter; with ranges that is enough."""
+    with ScriptedServer([]) as server:
+        tree = {"registry.json": _plain_registry(f"{server.url}old.bin", size=size), "old.bin": _BODY}
+        good = files(tree)
+
+        def cut(seen: Seen) -> Reply:
+            reply = good(seen)
+            return replace(reply, cut_at=len(_BODY) // 3) if seen.path == "/old.bin" else reply
+
+        server.rescript(cut)
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        Store.open(home).fetch("old@1.0.0")
+        asked = [seen.range for seen in server.seen if seen.path == "/old.bin"]
+        assert len(asked) <= 6
+        _assert_plain(home)
+
+
+@pytest.mark.parametrize("length", [len(_BODY) - 5, len(_BODY) + 5])
+def test_a_plain_download_of_another_length_is_refused(length: int, tmp_path: Path) -> None:
+    body = (_BODY + b"extra")[:length]
+    with ScriptedServer([]) as server:
+        server.rescript(files({"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": body}))
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        with pytest.raises((IntegrityError, BackendError)):
+            Store.open(home).fetch("old@1.0.0")
+        assert sum(seen.path == "/old.bin" for seen in server.seen) <= 6
+    assert refs_of(home) == {}
+
+
+def test_a_stalled_plain_download_is_given_up_and_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server sends a third and falls silent: killed there, the next run asks for the rest."""
+    stalled = True
+    with ScriptedServer([]) as server:
+        good = files({"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": _BODY})
+
+        def stall(seen: Seen) -> Reply:
+            reply = good(seen)
+            if seen.path != "/old.bin" or not stalled:
+                return reply
+            assert isinstance(reply.body, bytes)
+            third = len(reply.body) // 3
+            return replace(reply, body=[reply.body[:third], reply.body[third:]], pause_s=30.0)
+
+        server.rescript(stall)
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        assert _kill_after(home, ["fetch", "old@1.0.0"], 1.5) is None
+        stalled = False
+        started = time.monotonic()
+        Store.open(home).fetch("old@1.0.0")
+        assert time.monotonic() - started < 10
+        last = [seen.range for seen in server.seen if seen.path == "/old.bin"][-1]
+        assert last is not None, "asked for the whole again"
+        assert last[0] > 0
+        _assert_plain(home)

@@ -1,0 +1,142 @@
+"""Running commands under strace: which calls they make, and killing or failing one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.stores import quiet_env
+
+MUTATING = (
+    "openat", "write", "pwrite64", "ftruncate", "fchmod", "fsync", "fdatasync", "rename", "renameat2",
+    "mkdir", "rmdir", "unlink", "unlinkat", "link", "linkat", "symlink", "symlinkat",
+)  # fmt: skip
+TIMEOUT_S = 60.0
+
+
+def require_strace() -> None:
+    """Skip where strace is missing or not allowed to trace."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One system call: `number` counts those of its name in its thread from 1."""
+
+    pid: int
+    name: str
+    number: int
+    text: str
+    result: int
+
+    @property
+    def paths(self) -> list[str]:
+        """Every absolute path among its arguments, descriptors' included."""
+        return re.findall(r'[<"](/[^>"]*)[>"]', self.text)
+
+
+_LINE = re.compile(r"(\d+) +(?:\d+\.\d+ )?(\w+)\((.*)\)\s+= (-?\d+|\?)")
+_RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)$")
+
+
+def trace(words: Sequence[str], log: Path, *, calls: Iterable[str] = MUTATING) -> list[Call]:
+    """Run a command to its end and list its calls, in the order in which they began."""
+    done = _strace(words, log, calls, ["-y"])
+    assert done.returncode == 0, done.stderr
+    return parse_trace(log.read_text(errors="replace"))
+
+
+def parse_trace(text: str) -> list[Call]:
+    """Read strace's `-f -y` output; a call that another thread interrupts is put together."""
+    found: list[Call] = []
+    counts: dict[tuple[int, str], int] = {}
+    begun: dict[int, str] = {}
+    for line in text.splitlines():
+        resumed = _RESUMED.match(line)
+        if resumed:
+            line = begun.pop(int(resumed[1]), "") + resumed[3]
+        elif line.endswith("<unfinished ...>"):
+            begun[int(line.split()[0])] = line.removesuffix("<unfinished ...>").rstrip()
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        pid, name = int(match[1]), match[2]
+        number = counts[pid, name] = counts.get((pid, name), 0) + 1
+        found.append(Call(pid, name, number, match[3], int(match[4]) if match[4] != "?" else -1))
+    return found
+
+
+def points(found: Sequence[Call], *roots: Path, names: Iterable[str] = MUTATING) -> list[Call]:
+    """The calls of the main thread that change something below one of `roots`."""
+    main = found[0].pid
+    wanted = set(names)
+    return [
+        call
+        for call in found
+        if call.pid == main and call.name in wanted and call.result >= 0
+        and any(path.startswith(str(root)) for path in call.paths for root in roots)
+        and not (call.name == "openat" and "O_CREAT" not in call.text)
+    ]  # fmt: skip
+
+
+def kill_at(words: Sequence[str], call: Call, log: Path) -> int:
+    """Run a command and kill it as it enters `call`; its exit status (-9 or 137 where it was)."""
+    return _strace(
+        words, log, [call.name], ["-e", f"inject={call.name}:signal=KILL:when={call.number}"]
+    ).returncode
+
+
+def fail_at(words: Sequence[str], call: Call, error: str, log: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in which one call fails with `error` and is not made."""
+    return _strace(words, log, [call.name], ["-e", f"inject={call.name}:error={error}:when={call.number}"])
+
+
+def _strace(
+    words: Sequence[str], log: Path, calls: Iterable[str], options: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            "strace",
+            "-f",
+            "-qq",
+            "-s",
+            "0",
+            "-o",
+            str(log),
+            "-e",
+            f"trace={','.join(calls)}",
+            *options,
+            *words,
+        ],
+        env={**os.environ, **quiet_env()},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def spread(items: Sequence[Call], count: int) -> list[Call]:
+    """`count` of them, evenly, with the first and the last."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(n * (len(items) - 1) / (count - 1))] for n in range(count)]
+
+
+def in_parallel(function: object, items: Sequence[object]) -> None:
+    """Call `function` for each item on all processors; the first failure is raised."""
+    with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
+        for _ in pool.map(function, items):  # type: ignore[arg-type]
+            pass

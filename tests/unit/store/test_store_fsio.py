@@ -1,0 +1,349 @@
+"""Every byte is written whole, through no planted link, or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.store.made import other_process
+from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
+from yarnstore.store import fsio, fsread
+
+UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_a_file_appears_whole_and_only_when_published(tmp_path: Path) -> None:
+    target = tmp_path / "out" / "x"
+    target.parent.mkdir()
+    with fsio.NewFile(tmp_path / "tmp", ".x") as file:
+        file.write(b"one", bytearray(b"two"), memoryview(b"three"))
+        assert file.size_bytes == 11
+        assert not target.exists()
+        assert len(list((tmp_path / "tmp").iterdir())) == 1
+        file.publish(target, mode=fsio.READ_ONLY_MODE)
+    assert target.read_bytes() == b"onetwothree"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o444
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_is_not_published_leaves_nothing(tmp_path: Path) -> None:
+    with fsio.NewFile(tmp_path, ".x") as file:
+        file.write(b"x")
+    file.discard()
+    assert tree(tmp_path) == []
+
+
+def test_what_is_left_stays_as_a_killed_process_leaves_it(tmp_path: Path) -> None:
+    with fsio.NewFile(tmp_path, ".x") as file:
+        file.write(b"part")
+        file.leave()
+    assert file.path.read_bytes() == b"part"
+    with fsio.claimed(file.path) as claimed:
+        assert claimed
+
+
+def test_large_files_are_synced_on_the_way_and_come_out_whole(tmp_path: Path) -> None:
+    block = bytes(range(256)) * 4096
+    with fsio.NewFile(tmp_path, ".x") as file:
+        for _ in range(70):
+            file.write(block)
+        file.publish(tmp_path / "x")
+    assert (tmp_path / "x").stat().st_size == 70 * len(block)
+    assert (tmp_path / "x").read_bytes()[-len(block) :] == block
+
+
+def put_folder(path: Path) -> None:
+    (path / "x").mkdir(parents=True)
+
+
+def put_file_as_parent(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.touch()
+
+
+@pytest.mark.parametrize("obstacle", [put_folder, put_file_as_parent])
+def test_write_atomic_leaves_nothing_on_failure(tmp_path: Path, obstacle: Callable[[Path], None]) -> None:
+    path = tmp_path / "folder" / "x"
+    path.parent.mkdir()
+    obstacle(path)
+    before = tree(tmp_path)
+    with pytest.raises(StorageError):
+        fsio.write_atomic(path, b"new", tmp_dir=tmp_path / "tmp")
+    assert tree(tmp_path) == sorted([*before, "tmp"])
+
+
+@UNPRIVILEGED
+def test_write_atomic_keeps_the_old_where_it_may_not_write(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "x").write_bytes(b"old")
+    folder.chmod(0o555)
+    try:
+        with pytest.raises(ReadOnlyError):
+            fsio.write_atomic(folder / "x", b"new", tmp_dir=tmp_path / "tmp")
+    finally:
+        folder.chmod(0o755)
+    assert (folder / "x").read_bytes() == b"old"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_write_atomic_replaces_a_planted_link_and_not_what_it_points_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (tmp_path / "x").symlink_to(victim)
+    fsio.write_atomic(tmp_path / "x", b"new", tmp_dir=tmp_path / "tmp")
+    assert victim.read_bytes() == b"mine"
+    assert (tmp_path / "x").read_bytes() == b"new"
+    assert not (tmp_path / "x").is_symlink()
+
+
+def test_new_files_are_exclusive_and_never_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where somebody guesses the temporary name."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    monkeypatch.setattr("secrets.token_hex", lambda _=None: "guessed")
+    for plant in (lambda p: p.symlink_to(victim), lambda p: p.symlink_to(tmp_path / "gone"), Path.touch):
+        plant(tmp_path / "guessed.x")
+        with pytest.raises(StorageError):
+            fsio.NewFile(tmp_path, ".x")
+        (tmp_path / "guessed.x").unlink()
+    assert victim.read_bytes() == b"mine"
+    assert tree(tmp_path) == ["victim"]
+
+
+def through_links(tmp: Path) -> list[Callable[[Path], object]]:
+    """All that opens a file by a name that is known before."""
+    return [
+        lambda path: fsio.append_line(path, b"line\n"),
+        lambda path: fsio.append_mark(path, b"."),
+        lambda path: fsio.PartialFile(path),
+        lambda path: fsio.open_lock(path),
+        lambda path: fsio.open_dir(path),
+        lambda path: fsread.read_bytes(path, 100),
+        lambda path: fsread.open_read(path),
+    ]
+
+
+def test_no_planted_link_is_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "to-folder").symlink_to("folder")
+    (tmp_path / "to-file").symlink_to(victim)
+    (tmp_path / "dangling").symlink_to(tmp_path / "made")
+    (tmp_path / "loop").symlink_to("loop")
+    before = tree(tmp_path)
+    for action in through_links(tmp_path):
+        for name in ("to-file", "to-folder", "dangling", "loop"):
+            with pytest.raises((StorageError, NotFoundError)):
+                action(tmp_path / name)
+    assert victim.read_bytes() == b"mine\n"
+    assert tree(tmp_path) == before
+
+
+def test_ensure_dir_takes_no_link_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "dangling").symlink_to("gone")
+    (tmp_path / "file").touch()
+    for name in ("link", "dangling", "file", "dangling/x", "file/x"):
+        with pytest.raises(StorageError):
+            fsio.ensure_dir(tmp_path / name)
+    fsio.ensure_dir(tmp_path / "a" / "b" / "c")
+    fsio.ensure_dir(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("torn", [b"", b"t", b"torn line", b"x" * 5000])
+@pytest.mark.parametrize("whole", [b"", b"one\n", b"one\n\ntwo\n"])
+def test_append_line_cuts_what_a_crash_left(tmp_path: Path, whole: bytes, torn: bytes) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(whole + torn)
+    fsio.append_line(log, b"new\n")
+    assert log.read_bytes() == whole + b"new\n"
+
+
+def test_append_line_makes_the_file(tmp_path: Path) -> None:
+    fsio.append_line(tmp_path / "log", b"one\n")
+    fsio.append_line(tmp_path / "log", b"two\n")
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+
+
+def test_append_mark_adds_a_byte_each_time(tmp_path: Path) -> None:
+    for count in range(1, 4):
+        fsio.append_mark(tmp_path / "used", b".")
+        assert (tmp_path / "used").read_bytes() == b"." * count
+    with pytest.raises(NotFoundError):
+        fsio.append_mark(tmp_path / "gone" / "used", b".")
+
+
+def test_a_partial_file_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "tmp" / "x.download"
+    with fsio.PartialFile(path) as part:
+        assert part.locked
+        part.write(b"one")
+    with fsio.PartialFile(path) as part:
+        assert part.size_bytes == 3
+        part.write(b"two")
+        with fsio.PartialFile(path) as second:
+            assert not second.locked
+    assert path.read_bytes() == b"onetwo"
+    with fsio.PartialFile(path) as part:
+        part.truncate(2)
+        part.write(b"x")
+        assert path.read_bytes() == b"onx"
+        part.remove()
+        part.remove()
+    assert not path.exists()
+
+
+def test_a_file_of_a_living_writer_is_not_claimed_and_a_dead_ones_is(tmp_path: Path) -> None:
+    script = """
+from yarnstore.store import fsio
+file = fsio.NewFile(Path(sys.argv[1]), ".pack")
+file.write(b"part")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with other_process(script, str(tmp_path)) as process:
+        (path,) = tmp_path.iterdir()
+        with fsio.claimed(path) as claimed:
+            assert not claimed
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        with fsio.claimed(path) as claimed:
+            assert claimed
+    path.unlink()
+    with fsio.claimed(path) as claimed:
+        assert not claimed
+
+
+def test_hard_links_share_and_never_replace(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    assert fsio.hard_link(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").stat().st_ino == (tmp_path / "a").stat().st_ino
+    with pytest.raises(StorageError):
+        fsio.hard_link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"b"
+
+
+def test_copies_have_their_mode_and_leave_nothing_beside(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(5 << 20))
+    assert fsio.copy_file(tmp_path / "a", tmp_path / "b", mode=0o444) in ("copy", "reflink")
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o444
+    with pytest.raises(NotFoundError):
+        fsio.copy_file(tmp_path / "gone", tmp_path / "c")
+    assert tree(tmp_path) == ["a", "b"]
+
+
+def test_a_link_is_swapped(tmp_path: Path) -> None:
+    for target in ("one", "two"):
+        assert fsio.swap_link(tmp_path / "models" / "m", target, tmp_dir=tmp_path / "tmp")
+        assert fsread.read_link(tmp_path / "models" / "m") == target
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert fsread.read_link(tmp_path / "gone") is None
+
+
+def test_removing_never_leaves_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "x").touch()
+    doomed = tmp_path / "doomed"
+    (doomed / "sub").mkdir(parents=True)
+    (doomed / "sub" / "link").symlink_to(tmp_path / "kept")
+    fsio.remove_tree(doomed)
+    (tmp_path / "link").symlink_to("kept")
+    fsio.remove_tree(tmp_path / "link")
+    fsio.remove_tree(tmp_path / "gone")
+    assert tree(tmp_path) == ["kept", "kept/x"]
+
+
+def test_remove_says_whether_it_was_there(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    assert fsio.remove(tmp_path / "x")
+    assert not fsio.remove(tmp_path / "x")
+
+
+def test_empty_folders_go_as_far_as_they_may(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    fsio.remove_empty_dirs(tmp_path / "a" / "b" / "c", stop=tmp_path / "a")
+    assert tree(tmp_path) == ["a"]
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "a" / "x").touch()
+    fsio.remove_empty_dirs(tmp_path / "a" / "b" / "c", stop=tmp_path)
+    assert tree(tmp_path) == ["a", "a/x"]
+
+
+def test_the_trash_takes_what_there_is_by_any_name(tmp_path: Path) -> None:
+    trash = tmp_path / "trash"
+    fsio.to_trash(tmp_path / "gone", trash)
+    assert not trash.exists()
+    for n in range(2):
+        (tmp_path / "x").write_bytes(bytes([n]))
+        fsio.to_trash(tmp_path / "x", trash, quarantine=bool(n))
+    names = sorted(path.name for path in trash.iterdir())
+    assert len(names) == 2
+    assert sum(name.startswith(fsio.QUARANTINE) for name in names) == 1
+    assert all(name.endswith("-x") for name in names)
+
+
+def test_reading_is_bounded_and_translated(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    assert fsread.read_bytes(tmp_path / "x", 5) == b"12345"
+    with pytest.raises(FormatError, match="larger than 4"):
+        fsread.read_bytes(tmp_path / "x", 4)
+    with pytest.raises(NotFoundError):
+        fsread.read_bytes(tmp_path / "y", 4)
+    with pytest.raises(StorageError):
+        fsread.read_bytes(tmp_path, 4)
+    with pytest.raises(StorageError):
+        fsread.list_names(tmp_path / "x")
+    assert fsread.list_names(tmp_path / "gone") == []
+    assert fsread.stat_or_none(tmp_path / "x" / "y") is None
+
+
+def test_sizes_count_a_shared_file_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "own").write_bytes(b"123")
+    (tmp_path / "d" / "shared").write_bytes(b"12345")
+    os.link(tmp_path / "d" / "shared", tmp_path / "other")
+    assert fsread.tree_bytes(tmp_path / "d") == 3
+    assert fsread.tree_bytes(tmp_path / "gone") == 0
+    assert fsread.sum_sizes([tmp_path / "other", tmp_path / "gone"]) == 5
+
+
+def test_space_is_asked_for_before_it_is_used(tmp_path: Path) -> None:
+    free, reserve = fsread.free_bytes(tmp_path / "not" / "made" / "yet")
+    assert 0 < reserve <= fsread.RESERVE_BYTES
+    with pytest.raises(DiskFullError) as caught:
+        fsread.require_space(tmp_path, free * 2)
+    assert caught.value.fields["needed_bytes"] == free * 2
+    fsread.require_space(tmp_path, 0)
+
+
+def test_an_error_on_a_descriptor_is_told_of_its_path(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    def read_the_folder() -> None:
+        with fsread.translating(tmp_path), open(fd, "rb", closefd=False) as file:
+            file.read()
+
+    try:
+        with pytest.raises(StorageError, match=re.escape(str(tmp_path))):
+            read_the_folder()
+    finally:
+        os.close(fd)
