@@ -126,11 +126,17 @@ class AsyncStore:
         keep: int | None = None,
         keep_within_s: float = 0.0,
         dry_run: bool = False,
+        repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcResult:
         """As `Store.gc`."""
         return await asyncio.to_thread(
-            self.store.gc, keep=keep, keep_within_s=keep_within_s, dry_run=dry_run, progress=progress
+            self.store.gc,
+            keep=keep,
+            keep_within_s=keep_within_s,
+            dry_run=dry_run,
+            repack=repack,
+            progress=progress,
         )
 
     async def fsck(

@@ -28,6 +28,9 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import encode_index, parse_index
 from yarnstore.core.pack import ENTRY_HEADER_BYTES, PACK_HEADER_BYTES
 from yarnstore.errors import IntegrityError, StorageError, YarnstoreError
+from yarnstore.ops.packcheck import iter_sound
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.layout import StoreLayout
 from yarnstore.store.packs import iter_entries
 
 OTHER = "whisper"
@@ -189,9 +192,8 @@ def _campaign(healthy: Site, damage: Damage, root: Path) -> None:
 
 def chunks_sound(home: Path, *folders: str) -> set[bytes]:
     """The chunks in packs that decode to their names."""
-    from yarnstore.ops.packcheck import iter_sound
-
     found: set[bytes] = set()
+    chunks = ChunkStore(StoreLayout(home), rebuild=False)
     for folder in folders or ("packs",):
         for path in (home / folder).rglob("*.pack"):
             index = path.with_suffix(".idx")
@@ -200,7 +202,8 @@ def chunks_sound(home: Path, *folders: str) -> set[bytes]:
                 parsed = (
                     parse_index(index.read_bytes(), pack=PackId.parse(path.stem)) if index.exists() else None
                 )
-            found |= {entry.chunk_id for entry in iter_sound(path, parsed)}
+            found |= {entry.chunk_id for entry in iter_sound(path, parsed, chunks.decode)}
+    chunks.close()
     return found
 
 

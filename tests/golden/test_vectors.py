@@ -17,9 +17,9 @@ from yarnstore.core.chunking import iter_chunk_batches
 from yarnstore.core.codec import decode_entry, decode_payload
 from yarnstore.core.digest import ChunkId, PackId, Sha256
 from yarnstore.core.index import PackIndex, encode_index, id_bytes, parse_index
+from yarnstore.core.layouts import BYTES, Segment
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import parse_file_path, parse_model_id
-from yarnstore.core.layouts import BYTES, Segment
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
 from yarnstore.core.reflog import format_move, format_ref, install_stack, parse_ref, parse_reflog
 from yarnstore.errors import YarnstoreError

@@ -69,7 +69,7 @@ def _tiles(found: DiffResult) -> str:
         counts = totals.tensors
         rest = _said(counts, ("same", "added", "removed", "moved"))
         tiles += [
-            _tile(f"{counts.changed:,}".replace(",", " "), f"of {len(found.tensors)} tensors changed", rest),
+            _tile(_count(counts.changed), f"of {_count(len(found.tensors))} tensors changed", rest),
             _tile(
                 format_share(totals.parameters_changed, totals.parameters),
                 f"of {format_parameters(totals.parameters)} parameters changed",
@@ -84,7 +84,7 @@ def _tiles(found: DiffResult) -> str:
         tiles.append(_tile(format_ratio(most.distance), "the largest distance of a tensor", name))
     broken = sum(tensor.broken for tensor in found.tensors)
     if broken:
-        tiles.append(_tile(f"{broken}", "elements became infinite or NaN", "", warn=True))
+        tiles.append(_tile(_count(broken), "elements became infinite or NaN", "", warn=True))
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 
@@ -95,7 +95,11 @@ def _tile(figure: str, text: str, detail: str, *, warn: bool = False) -> str:
 
 
 def _said(counts: StatusCounts, words: Iterable[str]) -> str:
-    return ", ".join(f"{getattr(counts, word)} {word}" for word in words if getattr(counts, word))
+    return ", ".join(f"{_count(getattr(counts, word))} {word}" for word in words if getattr(counts, word))
+
+
+def _count(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
 
 
 # --- the picture ------------------------------------------------------------------------------
@@ -211,7 +215,9 @@ def _was(old: str | None, new: str) -> str:
 
 def _rest(count: int, noun: str) -> str:
     return (
-        f'<p class="note">… and {count} more {noun}: <code>ystore diff --json</code></p>' if count > 0 else ""
+        f'<p class="note">… and {_count(count)} more {noun}: <code>ystore diff --json</code></p>'
+        if count > 0
+        else ""
     )
 
 

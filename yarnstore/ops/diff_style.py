@@ -14,8 +14,8 @@ STYLE: Final = """
 --c0:#fdeacd;--c1:#fbd3a0;--c2:#f6b571;--c3:#ec9146;--c4:#d66b26;--c5:#a94714;--c6:#6f290a;
 --low:#4a2a10;--high:#fff}
 @media (prefers-color-scheme:dark){:root{--page:#131416;--card:#1b1d20;--text:#e9e8e5;--muted:#999ca3;
---rule:#2d3034;--accent:#f0a05a;--same:#292c30;--added:#4a9bd0;--odd:#6f6390;--removed:#e07a88;
---moved:#7fbf9b;--c0:#3d2a1b;--c1:#5c3a1e;--c2:#834d1f;--c3:#b16625;--c4:#dc8436;--c5:#f5ab62;--c6:#ffdcae;
+--rule:#2d3034;--accent:#f0a05a;--same:#282b30;--added:#4a9bd0;--odd:#6f6390;--removed:#e07a88;
+--moved:#7fbf9b;--c0:#452d1a;--c1:#5c3a1e;--c2:#834d1f;--c3:#b16625;--c4:#dc8436;--c5:#f5ab62;--c6:#ffdcae;
 --low:#f3dfc8;--high:#2a1605}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--text);
@@ -37,6 +37,7 @@ h3{margin:26px 0 10px;font-size:13px;font-weight:600;color:var(--muted)}
 .tile.warn{border-color:var(--removed)}.tile.warn b{color:var(--removed)}
 .card{padding:22px 24px;margin-bottom:14px}
 svg{display:block;width:100%;height:auto}
+.picture{overflow-x:auto}.picture svg{min-width:820px}
 .picture svg text{font:11.5px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 svg .label{fill:var(--text);text-anchor:end}
 svg .axis{fill:var(--muted);text-anchor:middle}
@@ -56,7 +57,7 @@ text.in.c4,text.in.c5,text.in.c6,text.in.added{fill:var(--high)}
 .legend p{margin:0;flex-basis:100%}
 .legend i{display:inline-block;height:14px}
 .ramp{display:flex;align-items:flex-start;padding-bottom:20px}
-.ramp i{width:46px}.ramp i:first-child{border-radius:3px 0 0 3px}.ramp i:last-child{border-radius:0 3px 3px 0}
+.ramp i{width:52px}.ramp i:first-child{border-radius:3px 0 0 3px}.ramp i:last-child{border-radius:0 3px 3px 0}
 .ramp span{display:flex;justify-content:center;width:0;position:relative;top:16px;white-space:nowrap;
 font-size:11.5px;font-variant-numeric:tabular-nums}
 .keys{display:flex;gap:18px;padding-bottom:20px}
@@ -68,6 +69,7 @@ th em{font-style:normal;color:var(--accent)}
 th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
 tr:last-child td{border-bottom:0}
 td:not(:first-child){white-space:nowrap}
+td:first-child{min-width:200px}
 td small{display:block}
 .mark{background:none;font-size:12.5px;color:var(--muted)}
 .mark.changed{color:var(--accent)}.mark.added{color:var(--added)}.mark.removed{color:var(--removed)}

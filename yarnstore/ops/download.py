@@ -92,7 +92,7 @@ class _Transfer:
     def __init__(self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore) -> None:
         self._backend = backend
         self._chunks = chunks
-        self._depths = chunks.table.depths()
+        self._depths = chunks.depths()
         self.failed: set[RemotePack] = set()
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)

@@ -5,6 +5,7 @@ Of a path, headers are read and no more; of a version, its manifest and the inde
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import math
 from collections import defaultdict
@@ -227,7 +228,9 @@ def _why(content: Content) -> str:
     try:
         parse_layout(_ContentSource(content), name=content.path)
     except FormatError as error:
-    XX
+        what = "it" if error.fields["what"] == "layout" else error.fields["what"]
+        return f"{what} {error.fields['why']}"
+    return "it has no tensors"
 
 
 def _looks(content: Content) -> str | None:
@@ -247,11 +250,12 @@ def _looks(content: Content) -> str | None:
 
 def _is_text(sample: bytes) -> bool:
     # The sample may begin and end within a character.
+    start = next((n for n, byte in enumerate(sample[:4]) if byte & 0xC0 != 0x80), 0)
     try:
-        text = sample[3:-3].decode() if len(sample) > 16 else sample.decode()
-    except UnicodeDecodeError as error:
-        text = sample[3 + error.end : -3].decode(errors="replace") if error.start < 3 else "\0"
-    return "\0" not in text and "\ufffd" not in text
+        text, _ = codecs.utf_8_decode(sample[start:], "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text
 
 
 # --- how it is stored -------------------------------------------------------------------------

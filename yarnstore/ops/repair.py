@@ -16,7 +16,7 @@ from pathlib import Path
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import id_bytes, parse_index
-from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_from_dirname
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
@@ -245,7 +245,9 @@ class _Mender:
         """The chunks of manifests that no pack has now."""
         ids, _ = manifest_chunks(manifests)
         with ChunkStore(self._layout) as chunks:
-            absent = ids[chunks.table.find(ids) < 0]
+            rows = chunks.table.find(ids)
+            depths = chunks.table.depths(ids[:0])
+            absent = ids[(rows < 0) | (depths[rows] > DELTA_DEPTH_LIMIT)] if len(depths) else ids
         return [id_bytes(absent, n) for n in range(len(absent))]
 
     def _used(self) -> dict[Sha256, Manifest]:

@@ -108,14 +108,17 @@ class ChunkTable:
         rows[deltas] = np.where(found < 0, -2, found)
         return rows
 
-    def depths(self) -> Ints:
-        """How many deltas lie between each row and a chunk whole in itself; one more than the limit
-        where the chain is longer, broken or a circle."""
+    def depths(self, elsewhere: Ids) -> Ints:
+        """How many deltas lie between each row and bytes that need no other; one more than the limit
+        where the chain is longer, broken or a circle.  Chunks that are `elsewhere` (ascending), in
+        materialised files, need no other."""
         bases = self.base_rows()
         depths = np.where(bases == -1, 0, DELTA_DEPTH_LIMIT + 1)
+        depths[find_ids(elsewhere, self.ids) >= 0] = 0
+        depths[(bases == -2) & (find_ids(elsewhere, self.bases) >= 0)] = 1
         for _ in range(DELTA_DEPTH_LIMIT):
             via = bases >= 0
-            depths[via] = np.minimum(depths[bases[via]] + 1, DELTA_DEPTH_LIMIT + 1)
+            depths[via] = np.minimum(depths[via], depths[bases[via]] + 1)
         return depths
 
     def with_bases(self, rows: Ints) -> Ints:
@@ -267,9 +270,17 @@ class ChunkStore(PackReader):
         self.files = FileTable(self._layout)
 
     def missing(self, wanted: Ids) -> Ids:
-        """Those of the wanted ids (distinct) that are nowhere in the store."""
-        absent: Ids = wanted[self.table.find(wanted) < 0]
+        """Those of the wanted ids (distinct) that are nowhere in the store, or only as deltas against
+        what is not."""
+        rows = self.table.find(wanted)
+        usable = rows >= 0
+        usable[usable] = self.depths()[rows[usable]] <= DELTA_DEPTH_LIMIT
+        absent: Ids = wanted[~usable]
         return absent[find_ids(self.files.ids, absent) < 0]
+
+    def depths(self) -> Ints:
+        """As `ChunkTable.depths`, with the files at hand."""
+        return self.table.depths(self.files.ids)
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
         """The verified bytes of a chunk; `row` is its place in `table`, or -1.

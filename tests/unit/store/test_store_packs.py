@@ -46,7 +46,6 @@ def held(folder: PackFolder) -> set[bytes]:
 
 
 def packs_entry(folder: PackFolder, table: ChunkTable, at: int) -> bytes:
-    from yarnstore.core.pack import parse_entry
 
     with PackReader(folder, table) as reader:
         return ChunkId.of(decode_entry(reader.read_entry(at))).raw

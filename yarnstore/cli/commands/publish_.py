@@ -41,6 +41,14 @@ from yarnstore.cli.text import size
 @click.option("--category", metavar="WORD", help="The model's category.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the model by.")
 @click.option("--download-url", metavar="URL", help="Where clients without packs get the file.")
+@click.option(
+    "--deltas",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="From how many earlier versions updates are deltas.",
+)
 def cli(
     run: Invocation,
     source: str,
@@ -57,6 +65,7 @@ def cli(
     category: str | None,
     tags: tuple[str, ...],
     download_url: str | None,
+    deltas: int,
 ) -> None:
     """Publish a file or a folder as a version into a static registry.
 
@@ -83,6 +92,7 @@ def cli(
             description=description,
             tags=tags,
             category=category,
+            deltas=deltas,
             progress=store.progress,
         )
     label = f"{done.model} {done.version}"

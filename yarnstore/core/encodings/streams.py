@@ -83,6 +83,7 @@ scratch = Scratch()
 
 
 def fault(why: str) -> FormatError:
+    """The error for a payload that does not follow its format."""
     return FormatError("encoded chunk", why)
 
 
