@@ -65,7 +65,7 @@ def _assert_all_done(done: Sequence[subprocess.CompletedProcess[str]]) -> None:
 
 @pytest.mark.parametrize("specs", [("1.0.0", "1.0.0"), ("1.0.0", "1.1.0"), ("1.0.0", "1.1.0", "1.2.0")])
 def test_fetches_at_once(specs: tuple[str, ...], made: Site, tmp_path: Path) -> None:
-    for n in range(3):
+    for n in range(2):
         site = made.copy(tmp_path / str(n))
         _assert_all_done(_at_once(site.home, [["fetch", f"{MODEL}@{version}"] for version in specs]))
         for version in specs:
@@ -149,7 +149,7 @@ def test_everything_at_once(made: Site, tmp_path: Path) -> None:
     site = made.copy(tmp_path)
     with site.store() as store:
         store.checkout(f"{MODEL}@1.0.0")
-    _together(site, _KINDS, 8)
+    _together(site, _KINDS, 6)
 
 
 @pytest.mark.deep
@@ -251,7 +251,7 @@ def _swap_under_readers(site: Site, rounds: int) -> int:
 
 
 def test_a_reader_never_misses_a_file(made: Site, tmp_path: Path) -> None:
-    assert _swap_under_readers(made.copy(tmp_path), 150) > 100
+    assert _swap_under_readers(made.copy(tmp_path), 80) > 100
 
 
 @pytest.mark.deep

@@ -144,7 +144,7 @@ def test_damage_is_found_never_served_and_mended(kind: str, healthy: Site, tmp_p
     """Quick: a few of each way for each kind of file, chosen anew by the kind's name."""
     random_ = random.Random(kind)
     damages = _damages(healthy, kind, random_, flips=1)
-    for n, damage in enumerate(_some(damages, 6, random_)):
+    for n, damage in enumerate(_some(damages, 5, random_)):
         _campaign(healthy, damage, tmp_path / str(n))
 
 
@@ -248,7 +248,7 @@ def _assert_nothing_wrong_is_served(site: Site, damage: Damage) -> None:
 
 def test_no_false_alarm(healthy: Site) -> None:
     with healthy.store() as store:
-        for _ in range(30):
+        for _ in range(10):
             assert store.fsck().problems == []
 
 

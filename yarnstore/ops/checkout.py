@@ -14,7 +14,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.download import Brought
 from yarnstore.ops.fetch import bring, bring_chunks
-from yarnstore.ops.moves import CheckoutResult, move, not_installed, rollback_goal, rollback_retained
+from yarnstore.ops.moves import CheckoutResult, move, not_installed, relink, rollback_goal, rollback_retained
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
@@ -152,6 +152,7 @@ def update(session: Session, model: str) -> UpdateResult:
         elif refs.pin(name) is not None:
             status = "pinned"
         if status is not None:
+            relink(session, model)
             seconds = round(time.perf_counter() - started, 4)
             return UpdateResult(model, status, current.version, None, None, 0, here, seconds)
         changelog = target.build.entry.changelog

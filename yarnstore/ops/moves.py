@@ -60,6 +60,14 @@ def move(
     )
 
 
+def relink(session: Session, model: str) -> None:
+    """Let a model's link lead to what is installed; a kill right after the ref's move left it behind."""
+    with session.refs.moving():
+        current = session.refs.installed(model)
+        if current is not None and has_view(session.layout, current):
+            link_model(session.layout, model, current)
+
+
 def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:
     """Install what was installed before, or `version`, if its view is there; None where it is not.
 
