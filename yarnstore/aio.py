@@ -7,25 +7,36 @@ only keeps the event loop free while they do.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from yarnstore.api import AnyPath, Store
 from yarnstore.ops.progress import OnProgress, ignore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yarnstore.ops.auto_update import AutoUpdateRound, AutoUpdateStatus
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
-    from yarnstore.ops.checkout import UpdateResult
+    from yarnstore.ops.compat import CompatTable
     from yarnstore.ops.diff import DiffResult
+    from yarnstore.ops.doctor import DoctorResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult
     from yarnstore.ops.inventory import InstalledModel
-    from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
+    from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
+    from yarnstore.ops.lock import LockResult
     from yarnstore.ops.moves import CheckoutResult
     from yarnstore.ops.outdated import Update
+    from yarnstore.ops.pin import PinResult
+    from yarnstore.ops.queue import QueuedFetch, QueueRun
     from yarnstore.ops.status import StoreStatus
+    from yarnstore.ops.takeover import TakeoverResult
+    from yarnstore.ops.timers import TimerFiles
+    from yarnstore.ops.update import UpdateResult, UpdateSummary
 
 
 class AsyncStore:
@@ -38,9 +49,15 @@ class AsyncStore:
         self.store = store
 
     @classmethod
-    def open(cls, path: AnyPath | None = None, *, progress: OnProgress = ignore) -> Self:
+    def open(
+        cls, path: AnyPath | None = None, *, app_version: str | None = None, progress: OnProgress = ignore
+    ) -> Self:
         """As `Store.open`; does not block for long."""
-        return cls(Store.open(path, progress=progress))
+        return cls(Store.open(path, app_version=app_version, progress=progress))
+
+    async def set_app_version(self, version: str) -> None:
+        """As `Store.set_app_version`."""
+        await asyncio.to_thread(self.store.set_app_version, version)
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,17 +65,88 @@ class AsyncStore:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.store.close)
 
-    async def fetch(self, spec: str, *, progress: OnProgress | None = None) -> FetchResult:
+    async def fetch(
+        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+    ) -> FetchResult:
         """As `Store.fetch`."""
-        return await asyncio.to_thread(self.store.fetch, spec, progress=progress)
+        return await asyncio.to_thread(self.store.fetch, spec, force=force, progress=progress)
 
-    async def checkout(self, spec: str, *, progress: OnProgress | None = None) -> CheckoutResult:
+    async def lock(
+        self,
+        *specs: str,
+        file: AnyPath = "ystore.lock",
+        update: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LockResult:
+        """As `Store.lock`."""
+        return await asyncio.to_thread(self.store.lock, *specs, file=file, update=update, progress=progress)
+
+    async def fetch_locked(
+        self, file: AnyPath = "ystore.lock", *, progress: OnProgress | None = None
+    ) -> list[FetchResult]:
+        """As `Store.fetch_locked`."""
+        return await asyncio.to_thread(self.store.fetch_locked, file, progress=progress)
+
+    async def checkout_locked(
+        self, file: AnyPath = "ystore.lock", *, force: bool = False, progress: OnProgress | None = None
+    ) -> list[CheckoutResult]:
+        """As `Store.checkout_locked`."""
+        return await asyncio.to_thread(self.store.checkout_locked, file, force=force, progress=progress)
+
+    async def checkout(
+        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+    ) -> CheckoutResult:
         """As `Store.checkout`."""
-        return await asyncio.to_thread(self.store.checkout, spec, progress=progress)
+        return await asyncio.to_thread(self.store.checkout, spec, force=force, progress=progress)
 
-    async def update_model(self, model: str, *, progress: OnProgress | None = None) -> UpdateResult:
+    async def update_model(
+        self,
+        model: str,
+        *,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> UpdateResult:
         """As `Store.update_model`."""
-        return await asyncio.to_thread(self.store.update_model, model, progress=progress)
+        return await asyncio.to_thread(
+            self.store.update_model,
+            model,
+            major=major,
+            to=to,
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    async def update_models(
+        self,
+        *models: str,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        jobs: int | None = None,
+        on_result: Callable[[UpdateResult], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> UpdateSummary:
+        """As `Store.update_models`."""
+        return await asyncio.to_thread(
+            self.store.update_models,
+            *models,
+            major=major,
+            to=to,
+            force=force,
+            dry_run=dry_run,
+            jobs=jobs,
+            on_result=on_result,
+            progress=progress,
+        )
+
+    async def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
+        """As `Store.compatibility`."""
+        return await asyncio.to_thread(self.store.compatibility, model, progress=progress)
 
     async def rollback_model(
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
@@ -168,3 +256,80 @@ class AsyncStore:
     async def show(self, spec: str) -> VersionDetails:
         """As `Store.show`."""
         return await asyncio.to_thread(self.store.show, spec)
+
+    # --- upkeep --------------------------------------------------------------------------------
+
+    async def import_local_state(
+        self, source: AnyPath, *, progress: OnProgress | None = None
+    ) -> TakeoverResult:
+        """As `Store.import_local_state`."""
+        return await asyncio.to_thread(self.store.import_local_state, source, progress=progress)
+
+    async def auto_update_status(self, *models: str) -> AutoUpdateStatus:
+        """As `Store.auto_update_status`."""
+        return await asyncio.to_thread(self.store.auto_update_status, *models)
+
+    async def set_auto_update(
+        self,
+        *models: str,
+        enabled: bool,
+        policy: str | None = None,
+        windows: Sequence[str] | None = None,
+        jitter: str | None = None,
+    ) -> AutoUpdateStatus:
+        """As `Store.set_auto_update`."""
+        return await asyncio.to_thread(
+            self.store.set_auto_update,
+            *models,
+            enabled=enabled,
+            policy=policy,
+            windows=windows,
+            jitter=jitter,
+        )
+
+    async def run_auto_update(
+        self, *, now: bool = False, progress: OnProgress | None = None
+    ) -> AutoUpdateRound:
+        """As `Store.run_auto_update`."""
+        return await asyncio.to_thread(self.store.run_auto_update, now=now, progress=progress)
+
+    async def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
+        """As `Store.examine`."""
+        return await asyncio.to_thread(self.store.examine, progress=progress)
+
+    async def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
+        """As `Store.write_timer`."""
+        return await asyncio.to_thread(self.store.write_timer, kind, folder)
+
+    # --- downloads -----------------------------------------------------------------------------
+
+    async def set_network(
+        self,
+        *,
+        offline: bool | None = None,
+        limit_rate: float | None = None,
+        connections: int | None = None,
+        registry: str | None = None,
+    ) -> None:
+        """As `Store.set_network`."""
+        self.store.set_network(
+            offline=offline, limit_rate=limit_rate, connections=connections, registry=registry
+        )
+
+    async def enqueue(self, *specs: str) -> list[QueuedFetch]:
+        """As `Store.enqueue`."""
+        return await asyncio.to_thread(self.store.enqueue, *specs)
+
+    async def list_queue(self) -> list[QueuedFetch]:
+        """As `Store.list_queue`."""
+        return await asyncio.to_thread(self.store.list_queue)
+
+    async def dequeue(self, *specs: str) -> list[QueuedFetch]:
+        """As `Store.dequeue`."""
+        return await asyncio.to_thread(self.store.dequeue, *specs)
+
+    async def run_queue(
+        self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None
+    ) -> list[QueueRun]:
+        """As `Store.run_queue`."""
+        return await asyncio.to_thread(self.store.run_queue, on_result=on_result, progress=progress)

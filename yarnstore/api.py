@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from yarnstore.downloads import Downloads
 from yarnstore.errors import NotFoundError
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.publishing import Publishing
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, add_registry, load_settings, normal_url, remove_registry
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registries import remove_cached
+from yarnstore.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
-    from yarnstore.ops.checkout import UpdateResult
+    from yarnstore.ops.compat import CompatTable
     from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
     from yarnstore.ops.fsck import FsckResult
@@ -31,16 +35,18 @@ if TYPE_CHECKING:
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult
     from yarnstore.ops.inventory import InstalledModel
-    from yarnstore.ops.local import ExportResult, ImportResult, PinResult, RemoveResult
+    from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
     from yarnstore.ops.moves import CheckoutResult
     from yarnstore.ops.outdated import Update
-    from yarnstore.ops.publish import PublishResult
+    from yarnstore.ops.pin import PinResult
     from yarnstore.ops.status import StoreStatus
+    from yarnstore.ops.update import UpdateResult, UpdateSummary
+    from yarnstore.registry.lifecycle import Policy
 
 AnyPath = str | os.PathLike[str]
 
 
-class Store:
+class Store(Publishing, Downloads, Upkeep):
     """One store of models on this machine.
 
         store = Store.open()
@@ -57,12 +63,27 @@ class Store:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: AnyPath | None = None, *, progress: OnProgress = ignore) -> Self:
+    def open(
+        cls, path: AnyPath | None = None, *, app_version: str | None = None, progress: OnProgress = ignore
+    ) -> Self:
         """The store at `path`, else at YSTORE_HOME, else the user's own.  Makes nothing yet.
 
-        Raises: ConfigError.
+        `app_version` is the application's, before what the environment and `config.toml` say: versions
+        that do not fit it are not installed.
+
+        Raises: ConfigError, InvalidNameError.
         """
-        return cls(load_settings(Path(path) if path is not None else None), progress=progress)
+        store = cls(load_settings(Path(path) if path is not None else None), progress=progress)
+        if app_version is not None:
+            store.set_app_version(app_version)
+        return store
+
+    def set_app_version(self, version: str) -> None:
+        """Count with another version of the application from here on.  Raises: InvalidNameError."""
+        from yarnstore.ops.machine import app_version
+
+        machine = replace(self.settings.machine, app_version=app_version(version))
+        self.settings = replace(self.settings, machine=machine)
 
     @property
     def home(self) -> Path:
@@ -91,37 +112,101 @@ class Store:
             tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
 
         layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait)
-        session = Session(layout, self.settings.registries, self.settings.connections, on_progress=tell)
+        session = Session(
+            layout,
+            self.settings.registries,
+            self.settings.connections,
+            on_progress=tell,
+            machine=self.settings.machine,
+            network=self.settings.network,
+            only=self.settings.registry,
+        )
         try:
+            self._prepare(session)
             yield session
         finally:
             session.close()
 
     # --- versions ------------------------------------------------------------------------------
 
-    def fetch(self, spec: str, *, progress: OnProgress | None = None) -> FetchResult:
+    def fetch(self, spec: str, *, force: bool = False, progress: OnProgress | None = None) -> FetchResult:
         """Bring a version into the store, whole and verified, without installing it.
 
-        Raises: SpecError, NotFoundError, BackendError, IntegrityError, StorageError.
+        A yanked version only comes with `force`, and by its number.
+
+        Raises: SpecError, NotFoundError, BackendError, IntegrityError, IncompatibleError, StorageError.
         """
         from yarnstore.ops.fetch import fetch
 
         with self._session(progress) as session:
-            return fetch(session, Spec.parse(spec))
+            return fetch(session, Spec.parse(spec), force=force)
 
-    def checkout(self, spec: str, *, progress: OnProgress | None = None) -> CheckoutResult:
-        """Install a version; fetches it if need be.  Raises: as `fetch`."""
+    def checkout(
+        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+    ) -> CheckoutResult:
+        """Install a version that fits; fetches it if need be.
+
+        `force` installs what needs more memory than there is, too.  Raises: as `fetch`.
+        """
         from yarnstore.ops.checkout import checkout
 
         with self._session(progress) as session:
-            return checkout(session, Spec.parse(spec))
+            return checkout(session, Spec.parse(spec), force=force)
 
-    def update_model(self, model: str, *, progress: OnProgress | None = None) -> UpdateResult:
-        """Fetch and install the latest version of an installed model.  Raises: as `fetch`."""
-        from yarnstore.ops.checkout import update
+    def update_model(
+        self,
+        model: str,
+        *,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> UpdateResult:
+        """Fetch and install the newest version of an installed model that is to be had and fits.
+
+        Stays within the installed major unless `major`; `to` is a range to stay in.
+
+        Raises: IncompatibleError where all that is newer does not fit; as `fetch`.
+        """
+        from yarnstore.ops.update import update
+
+        policy = _policy(major=major, to=to, force=force)
+        with self._session(progress) as session:
+            return update(session, _model(model), policy, dry_run=dry_run)
+
+    def update_models(
+        self,
+        *models: str,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        jobs: int | None = None,
+        on_result: Callable[[UpdateResult], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> UpdateSummary:
+        """Update the models named, or all that are installed, `jobs` at once.
+
+        One that fails stops no other: its result says so, and its old version stays.
+
+        Raises: SpecError, NoRegistryError.
+        """
+        from yarnstore.ops.update import DEFAULT_JOBS, update_many
+
+        policy = _policy(major=major, to=to, force=force)
+        wanted = tuple(map(_model, models))
+        with self._session(progress) as session:
+            return update_many(
+                session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
+            )
+
+    def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
+        """Which versions of a model fit the application and this machine.  Raises: NotFoundError."""
+        from yarnstore.ops.compat import compatibility
 
         with self._session(progress) as session:
-            return update(session, _model(model))
+            return compatibility(session, Spec.parse(model))
 
     def rollback_model(
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
@@ -173,10 +258,13 @@ class Store:
 
     def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
         """Installed models beside what their registries have now; downloads no model."""
+        from yarnstore.ops.moves import note_check
         from yarnstore.ops.outdated import check_for_updates
 
         with self._session(progress) as session:
-            return check_for_updates(session, tuple(map(_model, models)))
+            found = check_for_updates(session, tuple(map(_model, models)))
+            note_check(session)
+            return found
 
     def list_installed_models(self) -> list[InstalledModel]:
         """The installed models.  Raises: IntegrityError where the store is damaged."""
@@ -216,15 +304,18 @@ class Store:
             return remove(session, Spec.parse(spec), whole_model=whole_model)
 
     def pin(self, spec: str) -> PinResult:
-        """Keep a version from update and gc.  Raises: NotFoundError."""
-        from yarnstore.ops.local import pin
+        """Keep a version from update and gc, or have update stay with a range or a variant.
+
+        Raises: NotFoundError, SpecError.
+        """
+        from yarnstore.ops.pin import pin
 
         with self._session() as session:
             return pin(session, Spec.parse(spec))
 
     def unpin(self, spec: str) -> PinResult:
-        """Let a pinned version go.  Raises: NotFoundError."""
-        from yarnstore.ops.local import unpin
+        """Let a pinned version, range or variant go.  Raises: NotFoundError."""
+        from yarnstore.ops.pin import unpin
 
         with self._session() as session:
             return unpin(session, Spec.parse(spec))
@@ -347,49 +438,6 @@ class Store:
         with self._session() as session:
             return show(session, Spec.parse(spec))
 
-    # --- publishing ----------------------------------------------------------------------------
-
-    @staticmethod
-    def publish(
-        source: AnyPath,
-        spec: str,
-        *,
-        registry: AnyPath,
-        changelog: str | None = None,
-        compatibility: tuple[str, ...] = (),
-        minimum_ram_gb: float | None = None,
-        recommended_ram_gb: float | None = None,
-        security: bool = False,
-        download_url: str | None = None,
-        name: str | None = None,
-        description: str | None = None,
-        tags: tuple[str, ...] = (),
-        category: str | None = None,
-        deltas: int | None = None,
-        progress: OnProgress | None = None,
-    ) -> PublishResult:
-        """Publish a file or folder as a version into the static registry at a folder.
-
-        `deltas` is from how many earlier versions delta packs are written.  Publishing the same again
-        changes nothing.  Needs no store.
-
-        Raises: ConflictError for another content under a published version; SpecError, UsageError,
-        StorageError.
-        """
-        from yarnstore.ops.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
-
-        return publish(
-            Path(os.path.abspath(registry)),
-            Path(source),
-            Spec.parse(spec),
-            version_info=VersionInfo(
-                changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
-            ),
-            model_info=ModelInfo(name, description, tags, category),
-            deltas=DEFAULT_DELTAS if deltas is None else deltas,
-            on_progress=progress or ignore,
-        )
-
 
 def _model(text: str) -> str:
     """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
@@ -397,3 +445,11 @@ def _model(text: str) -> str:
     if spec.selector is not None or spec.variant is not None:
         raise NotFoundError("model", text, hint=f"name the model alone: {spec.model}")
     return spec.model
+
+
+def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
+    """Raises: SpecError where `to` is no range."""
+    from yarnstore.registry.lifecycle import Policy
+    from yarnstore.registry.ranges import Range
+
+    return Policy(major=major, to=Range.parse(to) if to is not None else None, force=force)

@@ -11,9 +11,11 @@
     ├── IntegrityError        bytes are not what their digest promises
     │   └── FormatError       bytes do not follow their format
     ├── IncompatibleError     a version, format or machine does not fit
+    ├── SelfCheckError        what was installed failed its verify_command
     ├── BackendError          a registry or mirror could not be read
     │   ├── TransientError    … and trying again may help
-    │   └── MissingKeyError   … because it has no such file
+    │   ├── MissingKeyError   … because it has no such file
+    │   └── OfflineError      … because the network is not to be used
     ├── StorageError          the local disk refused
     │   ├── DiskFullError
     │   └── ReadOnlyError
@@ -161,6 +163,28 @@ class IncompatibleError(YarnstoreError):
     code = "incompatible"
 
 
+class SelfCheckError(YarnstoreError):
+    """The `verify_command` of a model refused `version`; `back_to` is installed now, None for nothing."""
+
+    code = "self-check"
+
+    def __init__(
+        self, model: str, version: str, why: str, *, back_to: str | None = None, output: str = ""
+    ) -> None:
+        told = f"\n  {output}" if output else ""
+        super().__init__(
+            f"{model} {version} failed its self-check: {why}{told}",
+            hint=f"rolled back: {model} {back_to} is installed"
+            if back_to
+            else f"taken back: {model} is not installed",
+            model=model,
+            version=version,
+            why=why,
+            back_to=back_to,
+            output=output,
+        )
+
+
 class BackendError(YarnstoreError):
     """A registry or mirror at `url` could not be read."""
 
@@ -188,6 +212,20 @@ class MissingKeyError(BackendError):
     """The registry answers, and has no such file."""
 
     code = "missing-file"
+
+
+class OfflineError(BackendError):
+    """`needed` would have to come over the network, which is not to be used."""
+
+    code = "offline"
+
+    def __init__(self, url: str, needed: str) -> None:
+        super().__init__(
+            url,
+            f"{needed} would have to be fetched, and the network is not to be used",
+            hint="leave out --offline (YSTORE_OFFLINE, `offline` in config.toml) to fetch it",
+        )
+        self.fields["needed"] = needed
 
 
 class StorageError(YarnstoreError):

@@ -3,6 +3,10 @@
 YSTORE_HOME            where the store is
 YSTORE_LOCK_TIMEOUT    seconds to wait for the store's lock
 YSTORE_CONNECTIONS     connections of one download
+YSTORE_APP_VERSION     the application's version, for what is compatible with it
+YSTORE_RAM_GB          the memory to count with, instead of the machine's own
+YSTORE_OFFLINE, YSTORE_LIMIT_RATE, YSTORE_STALL_TIMEOUT, YSTORE_CA_BUNDLE, NETRC
+                       see `ops/network_settings`
 YSTORE_TOKEN_<NAME>    the bearer token of registry NAME (upper case, other characters as _)
 """
 
@@ -11,15 +15,20 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
+from yarnstore.core.rules import AutoRules, VerifyCommand, parse_auto_update, parse_verify
 from yarnstore.errors import ConfigError, ConflictError, FormatError, NotFoundError
-from yarnstore.ops.session import DEFAULT_CONNECTIONS, RegistrySource
+from yarnstore.ops.machine import read_machine
+from yarnstore.ops.network import Network, RegistrySource
+from yarnstore.ops.network_settings import parse_mirrors, parse_network, with_login
+from yarnstore.ops.session import DEFAULT_CONNECTIONS
+from yarnstore.registry.machine import Machine
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
@@ -34,6 +43,12 @@ class Settings:
     registries: tuple[RegistrySource, ...] = ()
     connections: int = DEFAULT_CONNECTIONS
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
+    network: Network = field(default_factory=Network)
+    # The one registry to look in, where one is asked for by name.
+    registry: str | None = None
+    machine: Machine = field(default_factory=Machine)
+    auto_update: AutoRules = field(default_factory=AutoRules)
+    verify: Mapping[str, VerifyCommand] = field(default_factory=dict)
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -54,7 +69,9 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     for item in _registry_tables(config, place):
         name = item["name"]
         token = environ.get(token_variable(name))
-        registries.append(RegistrySource(name, item["url"], token))
+        where = f"{config_path(place)}: {name}"
+        source = RegistrySource(name, item["url"], token, mirrors=parse_mirrors(item, where))
+        registries.append(with_login(source, environ.get("NETRC") or os.path.expanduser("~/.netrc")))
     return Settings(
         place,
         tuple(registries),
@@ -64,6 +81,10 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
             )
         ),
         _number(config, "lock_timeout", environ, "YSTORE_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT_S, 1e6),
+        network=parse_network(config, environ),
+        machine=read_machine(config, environ),
+        auto_update=parse_auto_update(config),
+        verify=parse_verify(config),
     )
 
 
@@ -148,6 +169,11 @@ def remove_registry(home: Path, name: str) -> None:
     if len(left) == len(tables):
         raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
     _write_config(home, {**config, "registries": left})
+
+
+def change_config(home: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace what `config.toml` says by what `change` makes of it.  Raises: ConfigError, StorageError."""
+    _write_config(home, change(_read_config(home)))
 
 
 def _write_config(home: Path, config: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ CODES = {
     errors.IntegrityError: 4,
     errors.BackendError: 5,
     errors.IncompatibleError: 6,
+    errors.SelfCheckError: 9,
     errors.StorageError: 7,
     errors.LockTimeoutError: 8,
     errors.CancelledError: 130,

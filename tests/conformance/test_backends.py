@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ScriptedServer, files, nginx_server, static_server
-from yarnstore.backends import Backend, LocalBackend, MemoryBackend, Retrying, connect
+from yarnstore.backends import (
+    Backend,
+    Limited,
+    LocalBackend,
+    MemoryBackend,
+    Mirror,
+    Mirrored,
+    RateLimit,
+    Retrying,
+    RetryPolicy,
+    connect,
+)
 from yarnstore.backends.http import HttpBackend
 from yarnstore.errors import BackendError, InvalidNameError, MissingKeyError, TransientError
 
@@ -26,9 +37,12 @@ TREE = {
 # http.server answers 200 to every range; all others must honour ranges to the byte.
 RANGELESS = frozenset({"http.server"})
 # … and it has no ETags.
-ETAGLESS = frozenset({"http.server", "scripted"})
+ETAGLESS = frozenset({"http.server", "scripted", "mirrored-second"})
 
-KINDS = ("local", "local-url", "memory", "http.server", "nginx", "scripted", "retrying", "connect")
+KINDS = (
+    *("local", "local-url", "memory", "http.server", "nginx", "scripted", "retrying", "connect"),
+    *("limited", "mirrored", "mirrored-second"),
+)
 
 
 class Subject:
@@ -47,6 +61,10 @@ class Subject:
                 assert len(data) <= length
             skip = start - body.start
             return data[skip:] if length is None else data[skip : skip + length]
+
+
+def mirror(address: str | Path) -> Mirror:
+    return Mirror(str(address), lambda: connect(address, policy=RetryPolicy(attempts=1)), trusted=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +101,13 @@ def subject(
                 backend = HttpBackend(nginx.url)
             elif kind == "retrying":
                 backend = Retrying(HttpBackend(nginx.url))
+            elif kind == "limited":
+                backend = Limited(HttpBackend(nginx.url), RateLimit(1e9))
+            elif kind == "mirrored":
+                backend = Mirrored([mirror(nginx.url), mirror(tree)])
+            elif kind == "mirrored-second":
+                empty = tmp_path_factory.mktemp("empty")
+                backend = Mirrored([mirror(empty), mirror(nginx.url)])
             else:
                 backend = connect(nginx.url.rstrip("/"))
         stack.callback(backend.close)

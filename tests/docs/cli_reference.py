@@ -35,34 +35,45 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
 - `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`.
 - `--progress json`: each step as one JSON object a line on stderr.
 - `checkout` and `path` print the path to open, and piped nothing else.
+- `registry lint` prints a line for each fault whoever reads it: `path: message`, or `path: warning: message`.
 - `YSTORE_OUTPUT=people` or `=plain` chooses between the first two whatever stdout is.
 
 | piped | columns |
 |---|---|
 | `fetch` | model, version, variant, size, downloaded bytes, manifest |
-| `update` | model, `updated`, `current` or `pinned`, previous version, version, downloaded bytes, path |
+| `update` | model, `updated`, `planned`, `current`, `pinned`, `held`, `unlisted` or `failed`, previous version, version, downloaded bytes, path |
 | `rollback` | model, previous version, version, path |
 | `list` | model, version, variant, size, installed, last used, path |
 | `log` | version, variant, marks (`stored`, `installed`, `pinned`, `latest`, `deprecated`, `yanked`), release date, size, changelog |
 | `outdated` | model, installed, wanted, latest, type, bytes to download, note |
+| `compat` | version, variant, whether it fits, ranges on the application, GB of memory at least, note |
+| `pin`, `unpin` | model, version or range, variant, whether it is pinned |
 | `search` | model, latest, number of versions, size, registry, installed, description |
 | `registry list` | name, number of models, number of versions, fetched, URL, error |
 | `publish` | model, version, variant, size, bytes written, manifest |
+| `registry deprecate`, `yank`, `alias`, `set-current` | model, `changed` or `unchanged`, what, current version |
+| `lock` | model, version, variant, size, request, version before |
 | `import` | model, version, variant, size, bytes written, manifest |
+| `import --from-local-state` | model, version, `installed`, `stored` or `failed`, size, path, error |
+| `auto-update run` | model, `updated`, `available`, `current`, `pinned`, `closed`, `stopped` or `failed`, installed, version, type, bytes, note |
+| `auto-update enable`, `disable`, `status` | model, `on` or `off`, policy, windows, when the next opens |
+| `auto-update install-timer` | each file written |
+| `doctor` | what was looked at, `ok`, `note` or `wrong`, what was found, its mend |
 
 ## Exit codes
 """
 
 _MEANINGS = {
     0: "done",
-    1: "another error",
+    1: "another error; for `doctor`, something is to be mended",
     2: "the command line, a name or the settings cannot be read",
     3: "no such model, version, registry or file",
-    4: "bytes are not what was promised; for `fsck`, something is wrong and stays so",
+    4: "bytes are not what was promised; for `fsck`, something stays wrong; `registry lint` found errors",
     5: "a registry cannot be reached",
     6: "a version, a format or the machine does not fit",
     7: "the disk refused: full, read-only, no permission",
     8: "another process holds the store",
+    9: "the self-check of a model refused what was installed; it was rolled back",
     10: "`outdated --exit-code`: there are updates",
     130: "interrupted; the same command goes on from there",
 }

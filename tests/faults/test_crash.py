@@ -103,8 +103,12 @@ def _check_and_run_again(campaign: Campaign, site: Site, where: str) -> None:
 
 
 def _stale_link(item: tuple[str, str, str]) -> bool:
-    """Between the move of `installed` and that of its link, fsck names exactly the link."""
-    return item == ("link", f"models/{MODEL}", "does not lead to what is installed")
+    """Between the move of `installed` and those of its link and of what other programs are told, fsck
+    names exactly these."""
+    return item == ("link", f"models/{MODEL}", "does not lead to what is installed") or (
+        item[:2] == ("state", "local-state.json")
+        and item[2].startswith(f"says otherwise of {MODEL}: version")
+    )
 
 
 def _all_chunks(home: Path) -> set[bytes]:

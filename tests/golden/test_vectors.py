@@ -23,6 +23,8 @@ from yarnstore.core.names import parse_file_path, parse_model_id
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
 from yarnstore.core.reflog import format_move, format_ref, install_stack, parse_ref, parse_reflog
 from yarnstore.errors import YarnstoreError
+from yarnstore.registry.hold import format_hold, parse_hold
+from yarnstore.registry.lockfile import LockFile
 
 PAGES = sorted((REPO / "docs" / "format").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -133,6 +135,13 @@ def test_a_ref_and_its_log() -> None:
     assert install_stack(moves)[0].manifest == digest
 
 
+@checks("hold-vector")
+def test_a_pin_to_a_range_of_a_variant() -> None:
+    hold = parse_hold(raw("hold-vector"))
+    assert (str(hold.range), hold.variant, hold.version) == ("^1.1", "cpu-int4", None)
+    assert format_hold(hold) == raw("hold-vector")
+
+
 @checks("store-layout")
 def test_all_that_is_in_a_store_is_on_its_page() -> None:
     kinds = {"digest": "[0-9a-f]{64}", "path": ".+", "any": "[^/]+", "version": r"\d+\.\d+\.\d+"}
@@ -151,9 +160,26 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
             used.update(fitting)
     assert patterns.keys() - used == {
         "refs/partial/<model>/<variant>/<version>",
+        "refs/holds/<model>",
+        "local-state.json",
+        *("queue.json", "queue.lock", "queue.run.lock"),
+        "logs/origins/<model>",
+        "registries/<registry>/health.json",
+        "registries/<registry>/models/<model>.fetched",
         "tmp/<any>",
         "trash/<any>",
     }
+
+
+@checks("lock-vector")
+def test_lock_file() -> None:
+    data = BLOCKS["lock-vector"][1].encode()
+    found = LockFile.parse(data)
+    assert found.encode() == data
+    assert [build.version for build in found.builds] == ["1.1.0", "3.1.0"]
+    page = (REPO / "docs" / "format" / "lock-file.md").read_text()
+    assert f"`{found.digest}`" in page
+    assert found.digest.hex == hashlib.sha256(data).hexdigest()
 
 
 def test_every_block_has_its_test() -> None:

@@ -23,6 +23,8 @@ LAYERS = (
     ("store",),
     ("ops",),
     ("settings",),
+    ("upkeep",),  # the part of `Store` that looks after a machine
+    ("publishing", "downloads", "upkeep"),  # parts of `Store`
     ("api", "results"),
     ("aio",),
     ("",),  # yarnstore/__init__, the public names
@@ -91,7 +93,10 @@ BORDERS = {
 HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs")
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
-LATE = (f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect")
+LATE = (
+    *(f"{PACKAGE}.api", f"{PACKAGE}.downloads", f"{PACKAGE}.publishing", f"{PACKAGE}.upkeep"),
+    *(f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),
+)
 
 
 def layer_of(name: str) -> str:

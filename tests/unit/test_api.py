@@ -56,8 +56,8 @@ def test_the_asynchronous_store_has_every_method_with_the_same_parameters() -> N
     def public(cls: type) -> dict[str, list[str]]:
         return {
             name: [parameter for parameter in inspect.signature(item).parameters if parameter != "self"]
-            for name, item in vars(cls).items()
-            if inspect.isfunction(item) and not name.startswith("_")
+            for name, item in inspect.getmembers(cls, inspect.isfunction)
+            if not name.startswith("_") and not isinstance(inspect.getattr_static(cls, name), staticmethod)
         }
 
     wanted = {name: parameters for name, parameters in public(Store).items() if name != "close"}

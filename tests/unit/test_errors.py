@@ -65,10 +65,14 @@ SAMPLES: dict[type[YarnstoreError], Callable[[], YarnstoreError]] = {
     ),
     errors.FormatError: lambda: errors.FormatError("pack", "is cut short", source="a file"),
     errors.IncompatibleError: lambda: errors.IncompatibleError("too new"),
+    errors.SelfCheckError: lambda: errors.SelfCheckError(
+        "phi-3-mini", "1.1.0", "exit code 1", back_to="1.0.0", output="cannot load"
+    ),
     errors.BackendError: lambda: errors.BackendError("https://models.example.org/", "refused", status=403),
     errors.TransientError: lambda: errors.TransientError(
         "https://models.example.org/", "is busy", status=503, retry_after_s=1.5
     ),
+    errors.OfflineError: lambda: errors.OfflineError("https://models.example.org/", "phi-3-mini 1.1.0"),
     errors.MissingKeyError: lambda: errors.MissingKeyError(
         "https://models.example.org/x", "not there", status=404
     ),

@@ -22,10 +22,14 @@ BLOCK_LIMIT_BYTES: Final = 1 * MIB
 
 @dataclass(frozen=True)
 class Fetched:
-    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty if there is none."""
+    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty if there is none.
+
+    `source` is the URL of the mirror that sent it, where there are several.
+    """
 
     data: bytes
     etag: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,16 @@ class Body:
 
     `start` is the offset of the first byte delivered: what was asked for, or 0 where a server
     ignores ranges and sends the whole file; then the blocks run past what was asked, too.
-    `total` is the size of the whole file, where known.
+    `total` is the size of the whole file, where known; `source` the URL of the mirror that sends it,
+    where there are several.
     """
 
-    __slots__ = ("_blocks", "start", "total")
+    __slots__ = ("_blocks", "source", "start", "total")
 
-    def __init__(self, start: int, total: int | None, blocks: Iterator[bytes]) -> None:
+    def __init__(self, start: int, total: int | None, blocks: Iterator[bytes], source: str = "") -> None:
         self.start = start
         self.total = total
+        self.source = source
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[bytes]:

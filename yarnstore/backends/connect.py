@@ -19,22 +19,26 @@ def connect(
     address: str | os.PathLike[str],
     *,
     token: str | None = None,
+    login: tuple[str, str] | None = None,
+    ca_bundle: str | None = None,
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
 ) -> Backend:
     """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
 
-    `sleep` waits between tries; see `retry.Sleep`.  Imports httpx only where it is needed.
+    `sleep` waits between tries; see `retry.Sleep`.  `ca_bundle` is a file of certificates to trust
+    beside the usual ones.  Imports httpx only where it is needed.
 
-    Raises: UsageError if the address is none of these; ConfigError for an unusable token.
+    Raises: UsageError if the address is none of these; ConfigError for an unusable token or bundle.
     """
     text = os.fspath(address)
     match _scheme(text):
         case "http" | "https":
-            from yarnstore.backends.http import HttpBackend
+            from yarnstore.backends.http import HttpBackend, trusting
 
-            http = HttpBackend(text, token=token, timeouts=timeouts)
+            context = trusting(ca_bundle) if ca_bundle else None
+            http = HttpBackend(text, token=token, login=login, timeouts=timeouts, ssl_context=context)
             return Retrying(http, policy) if sleep is None else Retrying(http, policy, sleep=sleep)
         case "file" | "":
             return LocalBackend(text)
@@ -45,6 +49,7 @@ def connect(
 def connect_file(
     url: str,
     *,
+    ca_bundle: str | None = None,
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
@@ -60,12 +65,17 @@ def connect_file(
         case "http" | "https":
             origin = re.match(r"[^:]+://[^/?#]*", url)
             base = origin[0] if origin else url
-            return connect(base, policy=policy, timeouts=timeouts, sleep=sleep), url
+            return connect(base, ca_bundle=ca_bundle, policy=policy, timeouts=timeouts, sleep=sleep), url
         case "file":
             folder, name = os.path.split(path_from_url(url))
             return LocalBackend(folder), name
         case other:
             raise _unreadable(other)
+
+
+def is_remote(address: str) -> bool:
+    """Whether reading from `address` uses the network, as far as an address tells."""
+    return _scheme(address) not in ("file", "")
 
 
 def _scheme(text: str) -> str:

@@ -3,11 +3,12 @@
 Owns requests, redirects and where credentials go; `replies` says what an answer means, `origins`
 whom a registry may name, `wire` how long we wait.  `translate` makes their errors ours.
 Redirects are followed by hand, cookies are neither kept nor sent, nothing is
-taken from netrc, and no answer is decompressed.
+taken from netrc here (`settings` reads it), and no answer is decompressed.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import ssl
 from collections.abc import Iterator
@@ -67,8 +68,9 @@ class HttpBackend:
     """A `Backend` over http(s).
 
     A key is a path under `base_url`, or an absolute http(s) URL: registries name other origins in
-    `download_url`.  `token` is sent as a bearer token to the origin of `base_url` only, and no more
-    once a redirect has left it.  `ssl_context` replaces the usual certificate store.
+    `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme,
+    to the origin of `base_url` only, and no more once a redirect has left it.  `ssl_context` replaces
+    the usual certificate store.
 
     Raises: UsageError if `base_url` is none, ConfigError if `token` or a proxy is unusable.
     """
@@ -78,6 +80,7 @@ class HttpBackend:
         base_url: str,
         *,
         token: str | None = None,
+        login: tuple[str, str] | None = None,
         timeouts: Timeouts | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
@@ -86,7 +89,7 @@ class HttpBackend:
         self.url = shown(self._base)
         if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError("the token is empty, or holds a space or a character that no header takes")
-        self._token = token
+        self._authorization = f"Bearer {token}" if token else _basic(login) if login else ""
         self._timeouts = timeouts or Timeouts()
         wait = self._timeouts
         self._client = httpx.Client(
@@ -194,7 +197,7 @@ class HttpBackend:
         where = shown(url)
         if self._client.is_closed:
             raise BackendError(where, "this backend is closed")
-        credentials = {"Authorization": f"Bearer {self._token}"} if own and self._token else {}
+        credentials = {"Authorization": self._authorization} if own and self._authorization else {}
         with translating(where, self._timeouts), patience.waiting():
             request = self._client.build_request("GET", url, headers={**headers, **credentials})
             response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
@@ -232,6 +235,19 @@ class HttpBackend:
             )
 
 
+def trusting(ca_bundle: str) -> ssl.SSLContext:
+    """A context that trusts the certificates in a file beside the usual ones.  Raises: ConfigError."""
+    context = httpx.create_ssl_context()
+    try:
+        context.load_verify_locations(cafile=ca_bundle)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ConfigError(
+            f"the certificates in {ca_bundle!r} cannot be read: {error}",
+            hint="YSTORE_CA_BUNDLE or `ca_bundle` in config.toml names a PEM file",
+        ) from None
+    return context
+
+
 def _parse_base(text: str) -> httpx.URL:
     try:
         url = parse_url(text)
@@ -241,6 +257,13 @@ def _parse_base(text: str) -> httpx.URL:
     if url.query:
         raise UsageError(f"the registry address {shown(url)!r} has a query, which no key can follow")
     return url if url.raw_path.endswith(b"/") else url.copy_with(raw_path=url.raw_path + b"/")
+
+
+def _basic(login: tuple[str, str]) -> str:
+    user, password = login
+    if ":" in user:
+        raise ConfigError("the user name for a registry holds a colon, which no header takes")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")  # RFC 7617
 
 
 def _redacted(text: str) -> str:

@@ -121,7 +121,7 @@ def status_error(status: int, headers: Mapping[str, str], url: str, now: datetim
         return TransientError(url, f"the server answered HTTP {status}", status=status, retry_after_s=wait_s)
     hint = ""
     if status == 401:
-        hint = "this registry wants a token"
+        hint = "this registry wants a token (YSTORE_TOKEN_<NAME>), or a login in netrc"
     elif status == 403:
         hint = "the token does not open this; a bucket also answers so for a file it does not have"
     elif status == 407:

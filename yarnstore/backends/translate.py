@@ -66,7 +66,7 @@ def _translated(url: str, error: Exception, wait: Timeouts) -> BackendError:
         return BackendError(
             url,
             f"its TLS certificate is not accepted: {reason}",
-            hint="SSL_CERT_FILE names the certificates to trust, if this server has its own",
+            hint="YSTORE_CA_BUNDLE names more certificates to trust, if this server has its own",
         )
     if _cause_of(error, gaierror) is not None:
         return TransientError(url, "its host name cannot be resolved", hint="is this machine online?")

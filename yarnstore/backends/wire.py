@@ -22,8 +22,8 @@ import httpx
 from yarnstore.backends.origins import is_refused_address, shown
 from yarnstore.errors import BackendError, ConfigError, TransientError
 
-# More than the engine has threads; a waiting thread is better than a hundred sockets.
-CONNECTIONS_LIMIT: Final = 32
+# As many as the engine may have threads: none waits for a connection that another reads from.
+CONNECTIONS_LIMIT: Final = 64
 # Shorter than common servers keep a connection, so that the race to reuse one they close is rare.
 KEEPALIVE_S: Final = 15.0
 

@@ -15,11 +15,11 @@ from yarnstore.cli.output import Output, forgive_encoding
 
 # In the order of the help: everyday first.  Each is a module of `cli.commands`, imported when used.
 COMMANDS = (
-    "fetch", "checkout", "update", "rollback", "log", "list", "path", "outdated",
-    "registry", "search", "show", "publish",
+    "fetch", "checkout", "update", "rollback", "log", "list", "path", "outdated", "compat",
+    "queue", "registry", "search", "show", "publish", "lock",
     "diff", "inspect",
     "import", "export", "remove", "pin", "unpin",
-    "gc", "fsck", "status",
+    "gc", "fsck", "status", "auto-update", "doctor",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class _LazyGroup(click.Group):
         name = {"check": "outdated"}.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"yarnstore.cli.commands.{name}_")
+        module = importlib.import_module(f"yarnstore.cli.commands.{name.replace('-', '_')}_")
         found: click.Command = module.cli
         return found
 

@@ -22,6 +22,10 @@ class Invocation:
 
     home: Path | None = None
     lock_timeout_s: float | None = None
+    offline: bool | None = None
+    limit_rate: float | None = None
+    connections: int | None = None
+    registry: str | None = None
     output: Output = field(default_factory=Output)
 
     @contextmanager
@@ -30,6 +34,10 @@ class Invocation:
         from yarnstore.api import Store
 
         with ProgressView(self.output) as view, Store.open(self.home, progress=view) as store:
+            store.set_network(
+                offline=self.offline, limit_rate=self.limit_rate,
+                connections=self.connections, registry=self.registry,
+            )  # fmt: skip
             if self.lock_timeout_s is not None:
                 store.settings = replace(store.settings, lock_timeout_s=self.lock_timeout_s)
             yield store
@@ -60,6 +68,24 @@ def _set_lock_timeout(run: Invocation, value: float) -> None:
     run.lock_timeout_s = value
 
 
+def _set_offline(run: Invocation, value: bool) -> None:
+    run.offline = value
+
+
+def _set_limit_rate(run: Invocation, value: str) -> None:
+    from yarnstore.backends.limit import parse_rate
+
+    run.limit_rate = parse_rate(value)
+
+
+def _set_connections(run: Invocation, value: int) -> None:
+    run.connections = value
+
+
+def _set_registry(run: Invocation, value: str) -> None:
+    run.registry = value
+
+
 def _set_json(run: Invocation, value: bool) -> None:
     run.output.json = value
 
@@ -86,6 +112,18 @@ _OPTIONS = (
         callback=_set(_set_lock_timeout), help="How long to wait for the store's lock.",
     ),
     click.option(
+        "--offline", is_flag=True, expose_value=False, callback=_set(_set_offline),
+        help="Do without the network (YSTORE_OFFLINE=1).",
+    ),
+    click.option(
+        "--limit-rate", metavar="RATE", expose_value=False, callback=_set(_set_limit_rate),
+        help="Download at most so many bytes per second in all, such as 5M or 500k.",
+    ),
+    click.option(
+        "--connections", type=click.IntRange(1, 64), metavar="N", expose_value=False,
+        callback=_set(_set_connections), help="Connections of one download.",
+    ),
+    click.option(
         "--json", is_flag=True, expose_value=False, callback=_set(_set_json),
         help="One JSON document on stdout, errors too.",
     ),
@@ -97,6 +135,12 @@ _OPTIONS = (
                  help="No sentences: only paths, and of lists the names."),
     click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
                  help="Say more."),
+)  # fmt: skip
+
+
+registry_option = click.option(
+    "--registry", metavar="NAME", expose_value=False, callback=_set(_set_registry),
+    help="Look in this registry and no other.",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ EXIT_CODES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
     (errors.IncompatibleError, 6),
     (errors.StorageError, 7),
     (errors.LockTimeoutError, 8),
+    (errors.SelfCheckError, 9),
     (errors.CancelledError, INTERRUPTED),
     (errors.ConflictError, OTHER),
 )
@@ -26,3 +27,13 @@ EXIT_CODES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
 def exit_code(error: errors.YarnstoreError) -> int:
     """The exit code for an error: 1 where its class has none of its own."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), OTHER)
+
+
+def exit_code_of(code: str) -> int:
+    """The exit code for an error of which only its `code` is left."""
+    kinds: list[type[errors.YarnstoreError]] = [errors.YarnstoreError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if kind.code == code:
+            return next((number for base, number in EXIT_CODES if issubclass(kind, base)), OTHER)
+    return OTHER

@@ -9,6 +9,7 @@ import codecs
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -163,13 +164,16 @@ _JSON_EVERY_S = 0.2
 
 
 class ProgressView:
-    """Shows progress on stderr: a bar on a terminal, JSON lines if asked for, else only the notes."""
+    """Shows progress on stderr: bars on a terminal, JSON lines if asked for, else only the notes.
+
+    Events may come from several threads: one line for each thing that is under way.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._bar: Any = None
-        self._task: Any = None
-        self._key: tuple[str, str] | None = None
+        self._lock = threading.RLock()
+        self._bars: Any = None
+        self._tasks: dict[tuple[str, str], Any] = {}
         self._last_s = 0.0
         self._on_terminal = output.progress == "auto" and not output.quiet and sys.stderr.isatty()
 
@@ -184,14 +188,15 @@ class ProgressView:
 
     def __call__(self, event: Any) -> None:  # noqa: ANN401 - a Progress; the module is imported late
         """Take one `Progress` event."""
-        if self._output.progress == "json":
-            self._json(event)
-        elif event.phase == "note":
-            self._stop()
-            if not self._output.json:
-                self._output.say(indented(event.text))
-        elif self._on_terminal and event.bytes_total:
-            self._show(event)
+        with self._lock:
+            if self._output.progress == "json":
+                self._json(event)
+            elif event.phase == "note":
+                self._stop()
+                if not self._output.json:
+                    self._output.say(indented(event.text))
+            elif self._on_terminal and event.bytes_total:
+                self._show(event)
 
     def _json(self, event: Any) -> None:  # noqa: ANN401
         import msgspec
@@ -205,12 +210,18 @@ class ProgressView:
 
     def _show(self, event: Any) -> None:  # noqa: ANN401
         key = (event.phase, event.subject)
-        if key != self._key:
-            self._stop()
-            self._start(key, event)
-        self._bar.update(self._task, completed=event.bytes_done)
+        if self._bars is None:
+            self._start()
+        if key not in self._tasks:
+            for old in [old for old in self._tasks if old[1] == event.subject]:
+                self._bars.remove_task(self._tasks.pop(old))  # its next phase takes its line
+            words = f"{_VERBS[event.phase]} {event.subject}"
+            self._tasks[key] = self._bars.add_task(words, total=event.bytes_total)
+        self._bars.update(self._tasks[key], completed=event.bytes_done)
+        if event.bytes_done >= event.bytes_total and len(self._tasks) > 1:
+            self._bars.remove_task(self._tasks.pop(key))
 
-    def _start(self, key: tuple[str, str], event: Any) -> None:  # noqa: ANN401
+    def _start(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -221,7 +232,7 @@ class ProgressView:
             TransferSpeedColumn,
         )
 
-        self._bar = Progress(
+        self._bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
             DownloadColumn(),
@@ -230,12 +241,11 @@ class ProgressView:
             console=Console(stderr=True),
             transient=True,
         )
-        self._bar.start()
-        self._key = key
-        self._task = self._bar.add_task(f"{_VERBS[event.phase]} {event.subject}", total=event.bytes_total)
+        self._bars.start()
 
     def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = None
-        self._key = None
+        with self._lock:
+            if self._bars is not None:
+                self._bars.stop()
+            self._bars = None
+            self._tasks.clear()

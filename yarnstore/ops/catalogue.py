@@ -6,13 +6,27 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
+from yarnstore.core.names import parse_model_id
+from yarnstore.errors import BackendError, FormatError, IntegrityError, InvalidNameError, NotFoundError
 from yarnstore.ops.resolve import installed_variant, registry_target
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.resolve import builds_of, latest_version
 from yarnstore.registry.spec import Spec
+from yarnstore.store.health import read_health
 from yarnstore.store.registries import read_cached
+
+
+@dataclass(frozen=True)
+class MirrorInfo:
+    """An address of a registry; `fault` is `lied`, `stalled` or `unreachable` where it failed, `why` the
+    reason, `at_ms` when last (milliseconds since 1970), `count` in how many runs."""
+
+    url: str
+    fault: str | None = None
+    why: str | None = None
+    at_ms: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class RegistryInfo:
     last_updated: str | None
     fetched_ms: int
     error: str | None = None
+    split: bool = False
+    mirrors: tuple[MirrorInfo, ...] = ()
 
 
 def describe(session: Session, source: RegistrySource, *, refresh: bool) -> RegistryInfo:
@@ -53,7 +69,17 @@ def describe(session: Session, source: RegistrySource, *, refresh: bool) -> Regi
         doc.last_updated if doc else None,
         fetched_ms,
         error,
+        doc.split if doc else False,
+        _mirrors(session, source),
     )
+
+
+def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]:
+    """The registry's addresses, its own first, and what was last found wrong with each."""
+    found = {url: MirrorInfo(url) for url in session.links.addresses(source)}
+    for item in read_health(session.layout, source.name):
+        found[item.url] = MirrorInfo(item.url, item.kind, item.why, item.at_ms, item.count)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -81,19 +107,20 @@ def search(session: Session, text: str = "") -> list[Offer]:
     """
     words = text.casefold().split()
     offers: dict[str, Offer] = {}
-    for source, models in _readable(session):
+    for source, models in _readable(session, text):
         for model, entry in models.items():
             if model not in offers and _matches(entry, words):
                 offers[model] = _offer(session, source, entry)
     return sorted(offers.values(), key=lambda offer: offer.model.casefold())
 
 
-def _readable(session: Session) -> Iterator[tuple[RegistrySource, dict[str, ModelEntry]]]:
+def _readable(session: Session, text: str) -> Iterator[tuple[RegistrySource, dict[str, ModelEntry]]]:
     failure: BackendError | FormatError | None = None
     read = 0
     for source in session.require_sources():
         try:
-            models = session.doc(source).models
+            doc = session.doc(source)
+            models = _named(session, source, text) if doc.split else doc.models
         except (BackendError, FormatError) as error:
             failure = failure or error
             session.note(f"{source.name} cannot be read: {error.message}")
@@ -102,6 +129,16 @@ def _readable(session: Session) -> Iterator[tuple[RegistrySource, dict[str, Mode
         yield source, models
     if failure is not None and not read:
         raise failure
+
+
+def _named(session: Session, source: RegistrySource, text: str) -> dict[str, ModelEntry]:
+    """The one model of a split registry whose id is `text`: nothing there lists them all."""
+    session.note(f"{source.name} is split and lists no models: only a whole model id finds one there")
+    try:
+        entry = session.entry(source, parse_model_id(text.strip()), fresh=True)
+    except InvalidNameError:
+        return {}
+    return {entry.model_id: entry} if entry else {}
 
 
 def _matches(entry: ModelEntry, words: list[str]) -> bool:
@@ -169,7 +206,7 @@ def show(session: Session, spec: Spec) -> VersionDetails:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(spec))
     entry = target.build.entry
-    model = session.doc(target.source).models[spec.model]
+    model = session.entry(target.source, spec.model) or ModelEntry(model_id=spec.model, versions={})
     current = session.refs.current(spec.model) if installed_variant(session, spec.model) else None
     return VersionDetails(
         spec.model,

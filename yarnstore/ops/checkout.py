@@ -1,4 +1,4 @@
-"""`checkout`, `update`, `rollback`: moving what is installed.
+"""`checkout`, `rollback`: moving what is installed.
 
 Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and
 the link in `models/`.  Where the view is there already, only the last three move.
@@ -7,46 +7,63 @@ the link in `models/`.  Where the view is there already, only the last three mov
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Literal
 
+from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.errors import IntegrityError
+from yarnstore.ops.admit import admit
 from yarnstore.ops.download import Brought
 from yarnstore.ops.fetch import bring, bring_chunks
-from yarnstore.ops.moves import CheckoutResult, move, not_installed, relink, rollback_goal, rollback_retained
+from yarnstore.ops.moves import CheckoutResult, move, rollback_goal, rollback_retained
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import materialise, missing_files
-from yarnstore.store.refs import VersionName
-from yarnstore.store.views import has_view, installed_path, make_view
+from yarnstore.store.views import has_view, make_view
 
 
-def checkout(session: Session, spec: Spec) -> CheckoutResult:
+def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutResult:
     """Install the version that `spec` means: fetch it if need be, materialise, verify, move the ref.
 
-    Raises: NotFoundError, BackendError, IntegrityError, DiskFullError, LockTimeoutError.
+    `force` takes a yanked version, and one that needs more memory than there is.
+
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
+    LockTimeoutError.
     """
     started = time.perf_counter()
     with session.layout.shared():
-        return _install(session, spec, "checkout", started)
+        target = admit(session, spec, installing=True, force=force)
+        return install(session, target, "checkout", started)
 
 
-def _install(
-    session: Session, spec: Spec, operation: Literal["checkout", "update"], started: float
+def install(
+    session: Session, target: Target, operation: Literal["checkout", "update"], started: float
 ) -> CheckoutResult:
-    target = local_target(session, spec)
-    if target is not None and target.manifest is not None and has_view(session.layout, target.manifest):
-        manifest, brought = session.layout.read_manifest(target.manifest), Brought()
+    """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
+    name = target.name
+    spec = Spec(name.model, name.variant, Exact(name.version))
+    here = _retained(session, target, spec)
+    if here is not None:
+        manifest, brought = session.layout.read_manifest(here), Brought()
     else:
-        target, manifest, brought = bring(session, spec, materialise=True)
+        target, manifest, brought = bring(session, spec, materialise=True, target=target)
         ensure_view(session, manifest, target)
     return move(session, manifest, operation, started, brought.download_bytes)
+
+
+def _retained(session: Session, target: Target, spec: Spec) -> Sha256 | None:
+    """The manifest of a version whose view is here, if it is the content that was asked for."""
+    local = local_target(session, spec)
+    if local is None or local.manifest is None or not has_view(session.layout, local.manifest):
+        return None
+    promised = target.build.entry.manifest if target.build is not None else None
+    if promised is not None and Sha256.parse(promised) != local.manifest:
+        return None
+    return local.manifest
 
 
 def ensure_view(session: Session, manifest: Manifest, target: Target | None = None) -> None:
@@ -115,66 +132,6 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
         return move(session, manifest, "rollback", started, brought.download_bytes)
 
 
-@dataclass(frozen=True)
-class UpdateResult:
-    """How an update went.  `status` is `updated`, `current` (nothing newer) or `pinned`."""
-
-    model: str
-    status: Literal["updated", "current", "pinned"]
-    version: str
-    previous: str | None
-    changelog: str | None
-    download_bytes: int
-    path: str
-    seconds: float
-
-
-def update(session: Session, model: str) -> UpdateResult:
-    """Fetch and install what `latest` means for a model that is installed.
-
-    Raises: NotFoundError where it is not installed or no registry has it; as `checkout`.
-    """
-    started = time.perf_counter()
-    with session.layout.shared():
-        refs = session.refs
-        current = refs.current(model)
-        if current is None:
-            raise not_installed(session, model)
-        target = registry_target(session, Spec(model, current.variant))
-        if target.build is None:
-            raise NotFoundError("version", "latest", where=model)
-        name = VersionName(model, current.variant, current.version)
-        manifest = session.layout.read_manifest(current.manifest)
-        here = str(installed_path(session.layout, manifest))
-        status: Literal["current", "pinned"] | None = None
-        if not _is_newer(target.name.version, current.version):
-            status = "current"
-        elif refs.pin(name) is not None:
-            status = "pinned"
-        if status is not None:
-            relink(session, model)
-            seconds = round(time.perf_counter() - started, 4)
-            return UpdateResult(model, status, current.version, None, None, 0, here, seconds)
-        changelog = target.build.entry.changelog
-        session.note(f"{model} {current.version} → {target.name.version}: {changelog or 'no changelog'}")
-        spec = Spec(model, target.name.variant, Exact(target.name.version))
-        done = _install(session, spec, "update", started)
-    return UpdateResult(
-        model,
-        "updated",
-        done.version,
-        done.previous,
-        changelog,
-        done.download_bytes,
-        done.path,
-        done.seconds,
-    )
-
-
-def _is_newer(version: str, than: str) -> bool:
-    return precedence(version) > precedence(than)
-
-
 def bring_version(session: Session, spec: Spec) -> Manifest:
     """Make the version that `spec` means whole, its view too, moving nothing.
 
@@ -188,6 +145,7 @@ def bring_version(session: Session, spec: Spec) -> Manifest:
                 ensure_view(session, manifest)
                 return manifest
             spec = Spec(spec.model, current.variant, Exact(current.version))
-        target, manifest, _ = bring(session, spec, materialise=True)
+        target = admit(session, spec, installing=False)
+        target, manifest, _ = bring(session, spec, materialise=True, target=target)
         ensure_view(session, manifest, target)
     return manifest

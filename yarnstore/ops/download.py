@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yarnstore.backends import Backend, Body, RetryPolicy
+from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
@@ -29,6 +30,7 @@ from yarnstore.errors import (
     TransientError,
     YarnstoreError,
 )
+from yarnstore.ops.doubt import Doubt
 from yarnstore.ops.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
 from yarnstore.ops.progress import Meter
 from yarnstore.store.chunks import ChunkStore
@@ -37,8 +39,8 @@ from yarnstore.store.packs import PackWriter
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
 _PARTIAL = 206
-# A chunk that is wrong this often from one place is given up.
-_TRIES_PER_CHUNK = 2
+# Ranges that are wrong this often are done without.
+_TRIES_OF_RANGES = 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class _Transfer:
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
         self._wanted = plan.wanted
+        self._index_sources = plan.index_sources
         self._came: set[bytes] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -105,6 +108,10 @@ class _Transfer:
         self._ranges = True
         self._out: queue.Queue[_Came | BaseException | None] = queue.Queue(_QUEUE_ENTRIES)
         self._threads: list[threading.Thread] = []
+
+    @property
+    def _several(self) -> bool:
+        return len(sources_of(self._backend)) > 1
 
     def start(self, count: int) -> None:
         for n in range(count):
@@ -198,31 +205,52 @@ class _Transfer:
             return
         todo = run.places() if self._ranges else self._with_rest(run.pack, run.places())
         failures = 0
-        wrong: dict[bytes, int] = {}
+        doubt = Doubt(self._backend, run.pack)
         while todo and not self._stopped.is_set():
             before = len(todo)
             try:
-                todo, bad = self._fetch_once(run.pack, todo)
+                todo, bad = self._fetch_once(run.pack, todo, doubt)
             except _CutShort as cut:
                 todo = cut.left
                 failures = 0 if len(todo) < before else failures
                 failures += 1
-                if cut.error.status == _PARTIAL and failures >= _TRIES_PER_CHUNK:
+                if cut.error.status == _PARTIAL and failures >= _TRIES_OF_RANGES:
                     self._ranges = False  # its ranges are not what was asked for: do without
                 if failures >= self._policy.attempts:
-                    raise cut.error from None
+                    raise (doubt.given_up() if doubt.avoid else cut.error) from None
                 self._pause(failures, cut.error)
                 continue
+            except BackendError:
+                if not doubt.avoid:
+                    raise
+                self._doubt_index(run.pack, doubt)
+                return
             for place, fault in bad:
-                wrong[place.chunk_id] = wrong.get(place.chunk_id, 0) + 1
-                if wrong[place.chunk_id] >= _TRIES_PER_CHUNK:
-                    raise _given_up(self._backend, run.pack, fault)
+                doubt.add(place.chunk_id, fault)
             todo = sorted([*todo, *(place for place, _ in bad)])
+            if doubt.of_all:
+                self._doubt_index(run.pack, doubt)
+                return
+        doubt.settle()
 
-    def _open(self, pack: RemotePack, start: int, length: int) -> AbstractContextManager[Body]:
+    def _doubt_index(self, pack: RemotePack, doubt: Doubt) -> None:
+        """Every mirror's pack is wrong where the index points: perhaps it is the index.
+
+        Raises: IntegrityError, if there is but one mirror, or the whole pack is wrong as well.
+        """
+        if not self._several:
+            raise doubt.given_up()
+        try:
+            self._fetch_unindexed(pack)
+        except (BackendError, IntegrityError):
+            raise doubt.given_up() from None
+        if source := self._index_sources.get(pack):
+            report_lie(self._backend, source, f"{pack.key}: its index points at the wrong bytes")
+
+    def _open(self, pack: RemotePack, start: int, length: int, doubt: Doubt) -> AbstractContextManager[Body]:
         if self._ranges:
-            return self._backend.open(pack.key, start=start, length=length)
-        return self._backend.open(pack.key)
+            return open_avoiding(self._backend, pack.key, start=start, length=length, avoid=doubt.avoid)
+        return open_avoiding(self._backend, pack.key, avoid=doubt.avoid)
 
     def _pause(self, failures: int, error: TransientError) -> None:
         delay = self._policy.delay_s(failures, error.retry_after_s, random.random)
@@ -230,15 +258,18 @@ class _Transfer:
             raise CancelledError("stopped")
 
     def _fetch_once(
-        self, pack: RemotePack, places: list[Place]
+        self, pack: RemotePack, places: list[Place], doubt: Doubt
     ) -> tuple[list[Place], list[tuple[Place, YarnstoreError]]]:
         """One request.  Returns the places that the answer did not cover, and those that came wrong."""
         start = places[0].offset
         length = places[-1].end - start
         left = list(places)
         bad: list[tuple[Place, YarnstoreError]] = []
+        opened = False
         try:
-            with self._open(pack, start, length) as body:
+            with self._open(pack, start, length, doubt) as body:
+                opened = True
+                doubt.source = body.source or self._backend.url
                 if body.start < start:
                     # The server ignores ranges: take all that is wanted of this pack.
                     self._ranges = False
@@ -254,18 +285,28 @@ class _Transfer:
                         break
         except TransientError as error:
             raise _CutShort(error, sorted([*left, *(place for place, _ in bad)])) from None
+        except BackendError as error:
+            # Of an answer that had begun: this mirror's, which says nothing of the others.
+            if not opened or not self._several:
+                raise
+            if not left:
+                return left, bad
+            return left[1:], [*bad, (left[0], IntegrityError(pack.key, why=str(error.fields["why"])))]
         if left and not bad and len(left) == len(places) and not self._stopped.is_set():
-            raise BackendError(
-                f"{self._backend.url}/{pack.key}", "is shorter than its index says", status=200
-            )
+            why = "is shorter than its index says"
+            if self._several:
+                return left[1:], [(left[0], IntegrityError(pack.key, why=why))]
+            raise BackendError(f"{self._backend.url}/{pack.key}", why, status=200)
         return left, bad
 
     def _fetch_unindexed(self, pack: RemotePack) -> None:
         failures = 0
+        doubt = Doubt(self._backend, pack)
         while True:
             stream = EntryStream()
             try:
-                with self._backend.open(pack.key) as body:
+                with open_avoiding(self._backend, pack.key, avoid=doubt.avoid) as body:
+                    doubt.source = body.source or self._backend.url
                     self._probed.set()
                     for block in body:
                         for _, entry in stream.feed(block):
@@ -278,10 +319,11 @@ class _Transfer:
                     raise
                 self._pause(failures, error)
             except IntegrityError as error:
-                failures += 1
-                if failures >= _TRIES_PER_CHUNK:
-                    raise _given_up(self._backend, pack, error) from None
+                doubt.add(b"", error)
+                if doubt.of_all:
+                    raise doubt.given_up() from None
             else:
+                doubt.settle()
                 return
 
 
@@ -327,14 +369,3 @@ def _entry_at(place: Place, data: bytes) -> Entry:
             got=f"blake3:{entry.chunk_id.hex()}",
         )
     return entry
-
-
-def _given_up(backend: Backend, pack: RemotePack, fault: YarnstoreError) -> IntegrityError:
-    return IntegrityError(
-        pack.key,
-        expected=str(fault.fields.get("expected", "")),
-        got=str(fault.fields.get("got", "")),
-        why=f"is damaged: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),
-        source=f"{backend.url} (twice)",
-        hint="nothing was changed; the publisher must mend the registry",
-    )

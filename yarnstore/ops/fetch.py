@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import zstandard
 
+from yarnstore.backends.mirrors import get_checked
 from yarnstore.core.codec import decode_zstd
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ids
@@ -20,14 +21,14 @@ from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import (
-    BackendError,
     ConflictError,
     FormatError,
-    IncompatibleError,
     IntegrityError,
     MissingKeyError,
     NotFoundError,
+    OfflineError,
 )
+from yarnstore.ops.admit import admit
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
 from yarnstore.ops.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
@@ -39,6 +40,7 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import missing_files
+from yarnstore.store.origins import write_origin
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
@@ -59,18 +61,21 @@ class FetchResult:
     seconds: float
 
 
-def fetch(session: Session, spec: Spec) -> FetchResult:
-    """Bring the version that `spec` means into the store, whole and verified.
+def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
+    """Bring the version that `spec` means into the store, whole and verified; with `force` a yanked one.
 
-    Raises: NotFoundError, BackendError, IntegrityError, DiskFullError, LockTimeoutError.
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
+    LockTimeoutError.
     """
     started = time.perf_counter()
     with session.layout.shared():
-        _, manifest, brought = bring(session, spec)
-        return _result(manifest, brought, time.perf_counter() - started)
+        target = admit(session, spec, installing=False, force=force)
+        _, manifest, brought = bring(session, spec, target=target)
+        return fetch_result(manifest, brought, time.perf_counter() - started)
 
 
-def _result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult:
+def fetch_result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult:
+    """What bringing a version came to."""
     ids, _ = manifest_chunks([manifest])
     return FetchResult(
         manifest.model,
@@ -86,10 +91,15 @@ def _result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult
     )
 
 
-def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[Target, Manifest, Brought]:
-    """`fetch` within the shared lock; with `materialise`, room for the files is asked for too."""
+def bring(
+    session: Session, spec: Spec, *, materialise: bool = False, target: Target | None = None
+) -> tuple[Target, Manifest, Brought]:
+    """`fetch` within the shared lock; with `materialise`, room for the files is asked for too.
+
+    `target` is what `spec` means, where that is known already.
+    """
     recover_chunks(session.layout)
-    target = find_target(session, spec)
+    target = target or find_target(session, spec)
     if target.manifest is not None:
         manifest = _whole_manifest(session, target.manifest)
         if manifest is not None:
@@ -99,17 +109,29 @@ def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[T
         target = registry_target(session, exact)
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
-    if target.build.entry.manifest is None:
-        manifest, brought = fetch_plain(session, target.source, target.build, target.name)
-        return target, manifest, brought
-    manifest = manifest_of(session, target.source, target.build, target.name)
-    _check_same(session, target.name, manifest)
-    offer = Offer.of(target.build.entry)
-    session.layout.write_manifest(manifest)
-    brought = bring_chunks(session, target.source, manifest, offer, materialise=materialise)
-    session.refs.set_version(target.name, manifest.digest)
-    session.refs.remove_partial(target.name)
+    try:
+        manifest, brought = _bring_from(session, target.source, target.build, target.name, materialise)
+    except OfflineError as error:
+        size = target.build.entry.size_bytes
+        what = f"{target.name.model} {target.name.version}" + (f" ({format_size(size)})" if size else "")
+        raise OfflineError(error.url, f"what is missing of {what}") from None
+    write_origin(session.layout, target.name.model, target.source.name)
     return target, manifest, brought
+
+
+def _bring_from(
+    session: Session, source: RegistrySource, build: Build, name: VersionName, materialise: bool
+) -> tuple[Manifest, Brought]:
+    if build.entry.manifest is None:
+        return fetch_plain(session, source, build, name)
+    manifest = manifest_of(session, source, build, name)
+    _check_same(session, name, manifest)
+    offer = Offer.of(build.entry)
+    session.layout.write_manifest(manifest)
+    brought = bring_chunks(session, source, manifest, offer, materialise=materialise)
+    session.refs.set_version(name, manifest.digest)
+    session.refs.remove_partial(name)
+    return manifest, brought
 
 
 def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
@@ -174,13 +196,21 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
     backend = session.backend(source)
     key = f"manifests/{digest.hex}.json"
     try:
-        packed = backend.get(f"{key}.zst", limit_bytes=MANIFEST_LIMIT_BYTES)
-        if packed is not None:
-            return Manifest.parse(_unpack(packed.data), expected=digest)
+        return get_checked(
+            backend,
+            f"{key}.zst",
+            lambda data: Manifest.parse(_unpack(data), expected=digest),
+            limit_bytes=MANIFEST_LIMIT_BYTES,
+        )[0]
     except (MissingKeyError, IntegrityError):
         pass
     try:
-        plain = backend.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
+        return get_checked(
+            backend,
+            key,
+            lambda data: Manifest.parse(data, expected=digest),
+            limit_bytes=MANIFEST_LIMIT_BYTES,
+        )[0]
     except MissingKeyError as error:
         raise IntegrityError(
             f"{source.name} lists a version whose manifest {digest.hex[:12]}…",
@@ -188,19 +218,13 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             source=error.url,
             hint="the publisher must publish it again",
         ) from None
-    if plain is None:
-        raise BackendError(source.url, "gave no manifest")
-    try:
-        return Manifest.parse(plain.data, expected=digest)
-    except IncompatibleError:
-        raise
     except IntegrityError as error:
         raise IntegrityError(
             f"manifest {digest.hex[:12]}…",
             expected=str(digest),
             got=str(error.fields.get("got", "")),
             why=str(error.fields["why"]),
-            source=source.url,
+            source=str(error.fields["source"]) or source.url,
         ) from None
 
 

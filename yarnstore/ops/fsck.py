@@ -30,10 +30,23 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
 from yarnstore.store.layout import STORE_FORMAT
 from yarnstore.store.registries import check_absent, read_cached
+from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.views import has_view
 
 Kind = Literal[
-    "format", "ref", "log", "manifest", "index", "pack", "chunk", "file", "view", "link", "registry", "use"
+    "format",
+    "ref",
+    "log",
+    "manifest",
+    "index",
+    "pack",
+    "chunk",
+    "file",
+    "view",
+    "link",
+    "registry",
+    "use",
+    "state",
 ]
 
 
@@ -68,6 +81,7 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list)
     bad_refs: list[Path] = field(default_factory=list)
+    bad_holds: list[Path] = field(default_factory=list)
     bad_logs: list[str] = field(default_factory=list)
     bad_manifests: list[Sha256] = field(default_factory=list)
     bad_indexes: list[PackId] = field(default_factory=list)
@@ -78,6 +92,7 @@ class Findings:
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
     bad_format: bool = False
+    bad_state: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)
     users: dict[Sha256, set[str]] = field(default_factory=lambda: defaultdict(set))
     models: int = 0
@@ -138,6 +153,7 @@ class _Checker:
         self._check_views()
         self._check_registries()
         self._check_uses()
+        self._check_state()
 
     def _add(self, kind: Kind, path: Path | str, what: str, hurts: tuple[str, ...] = ()) -> None:
         where = str(path.relative_to(self._layout.root)) if isinstance(path, Path) else path
@@ -181,6 +197,13 @@ class _Checker:
             for path in _files_below(refs / kind):
                 self._check_ref(path, self._named(path, refs / kind), partial=kind == "partial")
                 self.found.versions += kind == "versions"
+        for model in self._session.refs.held_models():
+            try:
+                self._session.refs.hold(model)
+            except FormatError as error:
+                path = refs / "holds" / model_dirname(model)
+                self.found.bad_holds.append(path)
+                self._add("ref", path, f"is a pin and {error.fields['why']}")
         for name in fsread.list_names(refs / "installed"):
             path = refs / "installed" / name
             self.found.models += 1
@@ -446,6 +469,15 @@ class _Checker:
             if fsread.read_bytes(path, 64 * MIB).strip(b"."):
                 self.found.bad_uses.append(path)
                 self._add("use", path, "holds other marks than it should")
+
+    def _check_state(self) -> None:
+        if fsread.stat_or_none(self._layout.logs / "installed") is None:
+            return  # nothing was ever installed
+        with self._session.refs.moving():
+            fault = state_fault(self._layout)
+        if fault:
+            self.found.bad_state = True
+            self._add("state", self._layout.root / STATE_FILE, fault)
 
 
 def _files_below(root: Path) -> list[Path]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from yarnstore.core.digest import Sha256
+from yarnstore.core.reflog import Installed
 from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.ops.resolve import model_entry
-from yarnstore.ops.session import Session
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.near import near_names
-from yarnstore.registry.resolve import iter_builds, latest_version
+from yarnstore.registry.resolve import builds_of, iter_builds, latest_version
 from yarnstore.registry.versions import precedence, update_type
 
 
@@ -37,12 +40,18 @@ class HistoryVersion:
 
 @dataclass(frozen=True)
 class HistoryMove:
-    """One move of what is installed; `time_ms` since 1970."""
+    """One move of what is installed; `time_ms` since 1970.
+
+    `registry` is where its new version is to be had: what the cached registries offer with that very
+    content.  None for what was imported here, or is published no longer.
+    """
 
     time_ms: int
     operation: str
     old: str | None
     new: str | None
+    registry: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,10 +132,25 @@ def history(session: Session, model: str) -> History:
                 move.operation,
                 move.old.version if move.old else None,
                 move.new.version if move.new else None,
+                _origin(found, move.new),
+                move.new.variant if move.new else None,
             )
             for move in moves
         ],
     )
+
+
+def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installed | None) -> str | None:
+    """The registry that publishes what was installed: the same manifest, or where it names none the
+    same version."""
+    if found is None or installed is None or installed.version not in found[1].versions:
+        return None
+    for build in builds_of(found[1], installed.version):
+        manifest = build.entry.manifest
+        same = manifest is None or Sha256.parse(manifest) == installed.manifest
+        if build.variant == installed.variant and same:
+            return found[0].name
+    return None
 
 
 def _unpublished(variant: str, version: str, installed: bool, pinned: bool) -> HistoryVersion:

@@ -8,16 +8,22 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.moves import not_installed
-from yarnstore.ops.resolve import local_target
+from yarnstore.ops.resolve import held, local_target, standing_here
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store.refs import VersionName
+from yarnstore.registry.standing import Standing
+from yarnstore.store.state import version_checksum
 from yarnstore.store.views import has_view, hold_view, installed_path, last_use, note_use, version_path
 
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """One installed model; times are milliseconds since 1970, 0 where never."""
+    """One installed model; times are milliseconds since 1970, 0 where never.
+
+    `pinned` is whether this version is; `pin` is that, or the range or variant that is held.  `standing`
+    is what the cached registries say of it: withdrawn, deprecated.  `checksum` is of the file, where the
+    version has one, of the manifest else.
+    """
 
     model: str
     version: str
@@ -29,6 +35,9 @@ class InstalledModel:
     pinned: bool
     path: str
     manifest: str
+    pin: str | None = None
+    standing: Standing | None = None
+    checksum: str = ""
 
 
 def list_installed(session: Session) -> list[InstalledModel]:
@@ -52,6 +61,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
             ) from None
         moves = refs.moves(model)
         uses, used_s = last_use(layout, current.manifest)
+        hold = held(session, model, current)
         rows.append(
             InstalledModel(
                 model,
@@ -61,9 +71,12 @@ def list_installed(session: Session) -> list[InstalledModel]:
                 moves[-1].time_ms if moves else 0,
                 int(used_s * 1000),
                 uses,
-                refs.pin(VersionName(model, current.variant, current.version)) is not None,
+                hold.version is not None,
                 str(installed_path(layout, manifest)),
                 str(current.manifest),
+                str(hold) or None,
+                standing_here(session, model, current),
+                str(version_checksum(manifest)),
             )
         )
     return rows

@@ -1,4 +1,4 @@
-"""`import`, `export`, `remove`, `pin`, `unpin`: what needs no registry."""
+"""`import`, `export`, `remove`: what needs no registry."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.errors import ConflictError, NotFoundError, SpecError, UsageError
+from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, SpecError, UsageError
+from yarnstore.ops.admit import admit
 from yarnstore.ops.fetch import bring
 from yarnstore.ops.ingest import ingest, list_sources
-from yarnstore.ops.moves import not_installed
+from yarnstore.ops.moves import tell_state
 from yarnstore.ops.progress import Meter
-from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
@@ -22,6 +23,7 @@ from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, rec
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
+from yarnstore.store.state import version_checksum
 from yarnstore.store.views import unlink_model
 
 
@@ -40,10 +42,15 @@ class ImportResult:
     seconds: float
 
 
-def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
+def import_source(
+    session: Session, source: Path, spec: Spec, *, expected: Sha256 | None = None
+) -> ImportResult:
     """Take a file or folder into the store as the exact version that `spec` names.
 
-    Raises: SpecError, UsageError; ConflictError where that version is here with another content.
+    `expected` is the checksum that it must have, where one is known.
+
+    Raises: SpecError, UsageError; ConflictError where that version is here with another content;
+    IntegrityError where it is not what was expected.
     """
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
@@ -61,6 +68,14 @@ def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
                 sources, chunks.table, writer, Meter(session.on_progress, "read", str(spec), total)
             )
         manifest = Manifest.make(name.model, name.version, name.variant, files)
+        if expected is not None and version_checksum(manifest) != expected:
+            raise IntegrityError(
+                f"{name.model} {name.version}",
+                expected=str(expected),
+                got=str(version_checksum(manifest)),
+                source=str(source),
+                hint=f"`ystore checkout {name.model}@{name.version}` fetches it anew",
+            )
         there = refs.version(name)
         if there is not None and there != manifest.digest:
             raise ConflictError(
@@ -106,7 +121,8 @@ def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
             spec = Spec(spec.model, current.variant, Exact(current.version))
-        _, manifest, _ = bring(session, spec)
+        found = admit(session, spec, installing=False)
+        _, manifest, _ = bring(session, spec, target=found)
         single = len(manifest.files) == 1
         target = destination
         if single and destination.is_dir():
@@ -163,7 +179,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
             if name.version == spec.selector.version and spec.variant in (None, name.variant)
         ]
         if not names:
-            raise _not_in_store(session, spec)
+            raise not_in_store(session, spec)
         current = refs.current(spec.model)
         for name in names:
             if current and (current.variant, current.version) == (name.variant, name.version):
@@ -183,13 +199,15 @@ def _remove_model(session: Session, model: str) -> RemoveResult:
     names = refs.versions(model)
     installed = model in refs.installed_models()
     if not names and not installed:
-        raise _not_in_store(session, Spec(model))
+        raise not_in_store(session, Spec(model))
     unlink_model(layout, model)
     with refs.moving():
         if installed:
             refs.move(model, None, "remove", time_ms=session.now_ms())
+            tell_state(session)
     for name in refs.pins(model):
         refs.remove_pin(name)
+    refs.remove_hold(model)
     for name in names:
         refs.remove_version(name)
     for name in refs.partials(model):
@@ -197,7 +215,8 @@ def _remove_model(session: Session, model: str) -> RemoveResult:
     return RemoveResult(model, [name.version for name in names], uninstalled=installed)
 
 
-def _not_in_store(session: Session, spec: Spec) -> NotFoundError:
+def not_in_store(session: Session, spec: Spec) -> NotFoundError:
+    """The error for a version that is not here, with those that are."""
     known = session.refs.versions()
     versions = sorted({name.version for name in known if name.model == spec.model})
     return NotFoundError(
@@ -207,56 +226,3 @@ def _not_in_store(session: Session, spec: Spec) -> NotFoundError:
         near=[] if versions else near_names(spec.model, {name.model for name in known}),
         hint=f"here are {', '.join(versions)}" if versions else "`ystore log MODEL` shows what is here",
     )
-
-
-@dataclass(frozen=True)
-class PinResult:
-    """A version that is pinned, or no longer; `changed` where it was otherwise before."""
-
-    model: str
-    version: str
-    variant: str
-    pinned: bool
-    changed: bool
-
-
-def pin(session: Session, spec: Spec) -> PinResult:
-    """Keep a version from `update` and `gc`; of a bare model the installed one.  Raises: NotFoundError."""
-    with session.layout.shared():
-        name = _named(session, spec)
-        manifest = session.refs.version(name)
-        if manifest is None:
-            raise _not_in_store(session, spec)
-        changed = session.refs.pin(name) != manifest
-        if changed:
-            session.refs.set_pin(name, manifest)
-    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed)
-
-
-def unpin(session: Session, spec: Spec) -> PinResult:
-    """Let a version go again.  Raises: NotFoundError where it is not pinned."""
-    with session.layout.shared():
-        pins = session.refs.pins(spec.model)
-        if spec.selector is None and len(pins) == 1 and spec.variant in (None, pins[0].variant):
-            name = pins[0]
-        else:
-            name = _named(session, spec)
-        if not session.refs.remove_pin(name):
-            raise NotFoundError(
-                "pin", str(name), hint=f"pinned are {', '.join(map(str, pins))}" if pins else "none is pinned"
-            )
-    return PinResult(name.model, name.version, name.variant, pinned=False, changed=True)
-
-
-def _named(session: Session, spec: Spec) -> VersionName:
-    if isinstance(spec.selector, Exact):
-        target = local_target(session, spec)
-        if target is None:
-            raise _not_in_store(session, spec)
-        return target.name
-    if spec.selector is not None:
-        raise SpecError(str(spec), "a pin holds an exact version")
-    current = session.refs.current(spec.model)
-    if current is None:
-        raise not_installed(session, spec.model)
-    return VersionName(spec.model, current.variant, current.version)

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import NotFoundError
+from yarnstore.errors import IntegrityError, NotFoundError, ReadOnlyError, SelfCheckError, StorageError
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store.views import has_view, installed_path, link_model
+from yarnstore.store.state import write_state
+from yarnstore.store.views import has_view, installed_path, link_model, unlink_model
+
+# What is tried out by the model's own `verify_command`; a rollback leads to what was.
+_CHECKED = ("checkout", "update")
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,82 @@ def move(
         if changed:
             refs.move(manifest.model, new, operation, time_ms=session.now_ms())
         link_model(layout, manifest.model, manifest.digest)
+        tell_state(session, manifest)
+    path = str(installed_path(layout, manifest))
+    if changed and operation in _CHECKED and session.self_check is not None:
+        _check(session, manifest.model, new, old, path)
     return CheckoutResult(
         manifest.model,
         manifest.version,
         manifest.variant,
         old.version if old else None,
-        str(installed_path(layout, manifest)),
+        path,
         manifest.size_bytes,
         download_bytes,
         round(time.perf_counter() - started, 4),
         changed,
     )
+
+
+def tell_state(session: Session, changed: Manifest | None = None) -> None:
+    """Have `local-state.json` say what is installed now, within `moving`."""
+    try:
+        write_state(session.layout, changed=changed, auto_update=session.auto_update)
+    except StorageError as error:
+        # What is installed is so all the same; the next change or `fsck --repair` writes it.
+        session.note(f"local-state.json could not be written: {error.message}")
+
+
+def note_check(session: Session, *, checked: bool = True) -> None:
+    """Have `local-state.json` say that the registries were asked just now, or, where not `checked`,
+    whether auto-update is on; where there is a store."""
+    try:
+        if not session.layout.exists():
+            return
+        with session.refs.moving():
+            last_check_ms = session.now_ms() if checked else 0
+            write_state(session.layout, last_check_ms=last_check_ms, auto_update=session.auto_update)
+    except ReadOnlyError:
+        pass  # a store that is only to be read says what it said before
+    except (IntegrityError, StorageError) as error:
+        session.note(f"local-state.json could not be written: {error.message}")
+
+
+def _check(session: Session, model: str, new: Installed, old: Installed | None, path: str) -> None:
+    """Have a model's self-check look at what was installed, and take it back where that fails."""
+    assert session.self_check is not None  # noqa: S101 - the caller looked
+    try:
+        session.self_check(model, new.version, path)
+    except SelfCheckError as error:
+        back = _take_back(session, model, new, old)
+        raise SelfCheckError(
+            model,
+            new.version,
+            str(error.fields["why"]),
+            back_to=back.version if back else None,
+            output=str(error.fields["output"]),
+        ) from None
+    except BaseException:
+        _take_back(session, model, new, old)  # interrupted: nobody knows whether it works
+        raise
+
+
+def _take_back(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
+    """Install what was there before, unless another process has moved on; what is installed now."""
+    refs, layout = session.refs, session.layout
+    with refs.moving():
+        current = refs.current(model)
+        if current != new:
+            return current
+        if old is None:
+            unlink_model(layout, model)
+            refs.move(model, None, "remove", time_ms=session.now_ms())
+        else:
+            refs.move(model, old, "rollback", time_ms=session.now_ms())
+            if has_view(layout, old.manifest):
+                link_model(layout, model, old.manifest)
+        tell_state(session)
+        return old
 
 
 def relink(session: Session, model: str) -> None:
@@ -66,6 +135,7 @@ def relink(session: Session, model: str) -> None:
         current = session.refs.installed(model)
         if current is not None and has_view(session.layout, current):
             link_model(session.layout, model, current)
+        tell_state(session)
 
 
 def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:

@@ -1,22 +1,37 @@
 """`outdated`: which installed models have newer versions, and what getting them would cost.
 
-Plans from manifests and indexes; downloads no chunk.
+Plans from manifests and indexes; downloads no chunk.  What is wanted is `registry/lifecycle`'s to say.
 """
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError
 from yarnstore.ops.fetch import manifest_of, plan_for
+from yarnstore.ops.moves import not_installed
+from yarnstore.ops.origins import sources_for
 from yarnstore.ops.plan import Offer
-from yarnstore.ops.resolve import Target, registry_target
-from yarnstore.ops.session import Session
-from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import builds_of
-from yarnstore.registry.spec import Spec
-from yarnstore.registry.versions import precedence, security_between, update_type
+from yarnstore.ops.resolve import Target, find_entry, held
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.hold import Hold
+from yarnstore.registry.lifecycle import (
+    DEFAULT_POLICY,
+    Change,
+    Decision,
+    Policy,
+    decide,
+    fitting_variant,
+    misfit,
+    newest_fitting,
+)
+from yarnstore.registry.machine import Machine
+from yarnstore.registry.resolve import Build, builds_of
+from yarnstore.registry.standing import Standing
+from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.refs import VersionName
 
@@ -25,9 +40,14 @@ from yarnstore.store.refs import VersionName
 class Update:
     """An installed model beside what its registry has.
 
-    `wanted` is the newest version within the installed major, `latest` what the registry calls
-    so; `kind` is the type of the step to `wanted`, or to `latest` where only that is newer, and
-    None where nothing is.  `download_bytes` is None where it could not be planned.
+    `wanted` is what `update` would install, `latest` what the registry calls so; `kind` is the type of
+    the step to `wanted`, or to the newest version where only that is newer, and None where nothing is.
+    `download_bytes` is None where it could not be planned.
+
+    `newest` is the newest version that `update` could come to with other options, another application or
+    more memory; where that is not `wanted`, `obstacle` says why: `application`, `memory`, `major` or
+    `pinned`.  `compatible` is whether it fits the application.  `changes` are the versions that the
+    step crosses, the newest first.  `standing` is what the registry says of the installed version.
     """
 
     model: str
@@ -42,6 +62,53 @@ class Update:
     changelog: str | None
     registry: str | None
     note: str | None
+    newest: str | None = None
+    compatible: bool = True
+    obstacle: str | None = None
+    needs: str | None = None
+    newest_that_fits: str | None = None
+    breaking: bool = False
+    pin: str | None = None
+    changes: tuple[Change, ...] = ()
+    standing: Standing | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether `update` would install something newer, or with `--major` could."""
+        return self.wanted != self.installed or self.obstacle == "major"
+
+
+@dataclass(frozen=True)
+class Considered:
+    """An installed model, what its registry says of it, and what was decided."""
+
+    model: str
+    current: Installed
+    source: RegistrySource
+    entry: ModelEntry
+    hold: Hold
+    decision: Decision
+
+    def target(self, build: Build) -> Target:
+        """A build of it, to be fetched."""
+        name = VersionName(self.model, build.variant or DEFAULT_VARIANT, build.version)
+        return Target(name, None, build, self.source)
+
+
+def consider(session: Session, model: str, policy: Policy = DEFAULT_POLICY) -> Considered:
+    """Decide about an installed model, by what its registry says now.
+
+    Raises: NotFoundError where it is not installed or no registry has it; BackendError.
+    """
+    current = session.refs.current(model)
+    if current is None:
+        raise not_installed(session, model)
+    source, entry = find_entry(session, model, sources_for(session, model), fresh=True)
+    hold = held(session, model, current)
+    decision = decide(
+        entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
+    )
+    return Considered(model, current, source, entry, hold, decision)
 
 
 def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Update]:
@@ -51,67 +118,84 @@ def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Up
 
     Raises: NotFoundError where a named model is not installed, or no registry is configured.
     """
-    refs = session.refs
     session.require_sources()
-    wanted = models or tuple(refs.installed_models())
-    return [_update(session, model) for model in wanted]
+    return [_update(session, model) for model in models or tuple(session.refs.installed_models())]
 
 
 def _update(session: Session, model: str) -> Update:
     current = session.refs.current(model)
     if current is None:
-        raise NotFoundError("installed model", model, hint="`ystore list` shows what is installed")
-    name = VersionName(model, current.variant, current.version)
-    pinned = session.refs.pin(name) is not None
+        raise not_installed(session, model)
     here = current.version
     try:
-        latest = registry_target(session, Spec(model, current.variant))
-        wanted = _within_major(session, model, current.variant, here) or latest
+        found = consider(session, model)
     except (NotFoundError, BackendError) as error:
+        pin = held(session, model, current)
         return Update(
-            model, current.variant, here, here, here, None, pinned, None, None, None, None, error.message
-        )
-    goal = wanted if _newer(wanted.name.version, here) else latest
-    if goal.build is None or goal.source is None or not _newer(goal.name.version, here):
-        at = max(here, wanted.name.version, key=precedence)
-        return Update(
-            model, current.variant, here, at, latest.name.version, None, pinned, None, 0, None,
-            latest.source.name if latest.source else None, None,
+            model, current.variant, here, here, here, None, pin.version is not None, None, None, None, None,
+            error.message, pin=str(pin) or None,
         )  # fmt: skip
-    entry = session.doc(goal.source).models[model]
-    security = [
-        version
-        for version in entry.versions
-        if any(build.entry.security for build in builds_of(entry, version))
-    ]
-    kind = update_type(here, goal.name.version, security=security_between(here, goal.name.version, security))
+    decision, goal = found.decision, found.decision.goal
+    newest = decision.newest
+    lacks = misfit(newest, session.machine) if newest is not None else None
+    fits = newest_fitting(found.entry, session.machine, decision.variant)
     return Update(
         model,
         current.variant,
         here,
-        wanted.name.version if _newer(wanted.name.version, here) else here,
-        latest.name.version,
-        kind,
-        pinned,
-        goal.build.entry.size_bytes,
-        _download_bytes(session, goal),
-        goal.build.entry.changelog,
-        goal.source.name,
-        None,
+        decision.wanted.version if decision.wanted else here,
+        decision.latest or here,
+        decision.kind,
+        found.hold.version is not None,
+        goal.entry.size_bytes if goal else None,
+        planned_bytes(session, found.target(goal)) if goal else 0,
+        goal.entry.changelog if goal else None,
+        found.source.name,
+        explain(found, session.machine) or None,
+        newest.version if newest else None,
+        lacks is None or lacks.what != "application",
+        decision.obstacle,
+        lacks.needs if lacks else None,
+        fits.version if fits else None,
+        decision.breaking,
+        str(found.hold) or None,
+        decision.changes,
+        decision.standing,
     )
 
 
-def _newer(version: str, than: str) -> bool:
+def explain(found: Considered, machine: Machine) -> str:
+    """Why the newest version is not the one wanted, and what is wrong with the installed one."""
+    decision, hold = found.decision, found.hold
+    parts = []
+    if decision.standing.yanked or decision.standing.deprecated:
+        parts.append(f"{decision.installed} is {decision.standing}")
+    if decision.misfit is not None and decision.newest is not None:
+        parts.append(f"{decision.misfit}{_fitting(found.entry, decision.newest, machine)}")
+    elif decision.obstacle == "pinned" and decision.newest is not None:
+        what = "" if hold.version is not None else f" to {hold}"
+        parts.append(f"pinned{what}; {decision.newest.version} is newer")
+    elif decision.obstacle == "major" and decision.newest is not None:
+        parts.append(f"{decision.newest.version} is a new major: ystore update --major {found.model}")
+    elif str(hold) and decision.newest is None:
+        parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
+    if decision.without_variant is not None:
+        names = ", ".join(build.variant for build in builds_of(found.entry, decision.without_variant))
+        parts.append(f"{decision.without_variant} has no {decision.variant}, only {names}")
+    return "; ".join(parts)
+
+
+def _fitting(entry: ModelEntry, build: Build, machine: Machine) -> str:
+    other = fitting_variant(entry, build.version, machine)
+    return f" ({other.variant} fits)" if other is not None and other.variant != build.variant else ""
+
+
+def newer(version: str, than: str) -> bool:
+    """Whether a version comes after another."""
     return precedence(version) > precedence(than)
 
 
-def _within_major(session: Session, model: str, variant: str, version: str) -> Target | None:
-    with contextlib.suppress(NotFoundError):
-        return registry_target(session, Spec(model, variant, Range.parse(f"^{version}")))
-    return None
-
-
-def _download_bytes(session: Session, target: Target) -> int | None:
+def planned_bytes(session: Session, target: Target) -> int | None:
     """What fetching would bring over the wire, planned from its manifest and indexes."""
     if target.build is None or target.source is None:
         return None

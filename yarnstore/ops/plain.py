@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from yarnstore.backends import Backend, RetryPolicy, connect_file
+from yarnstore.backends import Backend, RetryPolicy
+from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
@@ -22,9 +24,11 @@ from yarnstore.errors import (
     LockTimeoutError,
     StorageError,
     TransientError,
+    UsageError,
 )
 from yarnstore.ops.download import Brought
 from yarnstore.ops.ingest import SourceFile, ingest
+from yarnstore.ops.network import shown_address
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
@@ -33,8 +37,6 @@ from yarnstore.store.chunks import ChunkStore, file_sha256
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
-# A file with a wrong hash is downloaded again at most twice (ollama#8105 never stopped).
-_DOWNLOADS = 3
 _POLL_S = 0.05
 
 
@@ -54,12 +56,12 @@ def fetch_plain(
             hint="the publisher must mend the registry",
         )
     expected = Sha256.parse(entry.checksum)
-    backend, key = _reader(session, source, entry.download_url)
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
     partial = layout.tmp / f"{Sha256.of(f'{expected} {entry.download_url}'.encode()).hex}.download"
     with _claim(session, partial) as part:
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
-        _download(backend, key, part, expected, entry.size_bytes, meter)
+        urls = tuple(dict.fromkeys((entry.download_url, *entry.mirrors)))
+        _download(session, source, urls, part, expected, entry.size_bytes, meter)
         item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(
@@ -72,18 +74,6 @@ def fetch_plain(
         session.refs.set_version(name, manifest.digest)
         part.remove()
     return manifest, Brought(meter.done, writer.chunks)
-
-
-def _reader(session: Session, source: RegistrySource, url: str) -> tuple[Backend, str]:
-    """The backend and the key for a `download_url`, which may be relative to the registry."""
-    scheme = urlsplit(url).scheme.lower()
-    if not scheme:
-        return session.backend(source), url
-    if scheme == "file" and urlsplit(source.url).scheme.lower() in ("http", "https"):
-        raise BackendError(source.url, f"names a file of this machine as a download: {url[:120]}")
-    backend, key = connect_file(url)
-    session.adopt(backend)
-    return backend, key
 
 
 def _file_name(url: str, name: VersionName) -> str:
@@ -108,27 +98,91 @@ def _claim(session: Session, path: Path) -> fsio.PartialFile:
 
 
 def _download(
-    backend: Backend, key: str, part: fsio.PartialFile, expected: Sha256, size: int | None, meter: Meter
+    session: Session,
+    source: RegistrySource,
+    urls: Sequence[str],
+    part: fsio.PartialFile,
+    expected: Sha256,
+    size: int | None,
+    meter: Meter,
 ) -> None:
-    """Fill the partial file until its SHA-256 is the expected one."""
-    got = None
-    for _ in range(_DOWNLOADS):
-        _fill(backend, key, part, size, meter)
+    """Fill the partial file until its SHA-256 is the expected one, from the first URL that gives it."""
+    wrong: dict[str, Sha256] = {}
+    failures: list[BackendError] = []
+    fault: IntegrityError | None = None
+    for url in urls:
+        shown = shown_address(url, folder=False)
+        try:
+            got = _try_url(session, source, url, part, expected, size, meter, alone=len(urls) == 1)
+        except IntegrityError as error:  # of another size: not worth a second try
+            fault = fault or error
+            part.truncate()
+            session.links.report(source, url, "lied", error.message)
+        except (BackendError, UsageError) as error:
+            failure = error if isinstance(error, BackendError) else BackendError(shown, error.message)
+            failures.append(failure)
+            if isinstance(error, TransientError):
+                stalled = str(error.fields["why"]).startswith("stalled")
+                kind: Kind = "stalled" if stalled else "unreachable"
+                session.links.report(source, url, kind, str(error.fields["why"]))
+        else:
+            if got is None:
+                return
+            wrong[shown] = got
+            session.links.report(source, url, "lied", f"sent {got}, not {expected}")
+        if url != urls[-1]:
+            session.note(f"{shown} did not give {_last_part(url)}; asking the next mirror")
+    if wrong:
+        raise IntegrityError(
+            _last_part(urls[0]),
+            expected=str(expected),
+            got=str(next(iter(wrong.values()))),
+            source=", ".join(f"{shown} (twice)" for shown in wrong),
+            hint="nothing was installed; the publisher must mend the registry",
+        )
+    raise fault or _telling(failures)
+
+
+def _last_part(url: str) -> str:
+    """The last part of a URL, without its query."""
+    return urlsplit(url).path.rpartition("/")[2] or url
+
+
+def _telling(failures: Sequence[BackendError]) -> BackendError:
+    """The failure that says most: one that may pass, else the first."""
+    return next((error for error in failures if isinstance(error, TransientError)), failures[0])
+
+
+def _try_url(
+    session: Session,
+    source: RegistrySource,
+    url: str,
+    part: fsio.PartialFile,
+    expected: Sha256,
+    size: int | None,
+    meter: Meter,
+    *,
+    alone: bool,
+) -> Sha256 | None:
+    """Two tries at one URL.  None if the file is right now, else what its hash was.
+
+    What another URL or an earlier run has left in the partial file is gone on from, and is no try.
+    """
+    backend, key = session.links.for_file(source, url)
+    policy = RetryPolicy() if alone else RetryPolicy(attempts=TRIES_PER_MIRROR)
+    got: Sha256 | None = None
+    for _ in range(TRIES_PER_MIRROR + (part.size_bytes > 0)):
+        _fill(backend, key, part, size, meter, policy)
         got = file_sha256(part.path)
         if got == expected:
-            return
+            return None
         part.truncate()
-    raise IntegrityError(
-        key.rpartition("/")[2],
-        expected=str(expected),
-        got=str(got),
-        source=f"{key if '://' in key else backend.url} ({_DOWNLOADS} times)",
-        hint="nothing was installed; the publisher must mend the registry",
-    )
+    return got
 
 
-def _fill(backend: Backend, key: str, part: fsio.PartialFile, size: int | None, meter: Meter) -> None:
-    policy = RetryPolicy()
+def _fill(
+    backend: Backend, key: str, part: fsio.PartialFile, size: int | None, meter: Meter, policy: RetryPolicy
+) -> None:
     failures = 0
     while size is None or part.size_bytes < size:
         before = part.size_bytes
@@ -138,10 +192,13 @@ def _fill(backend: Backend, key: str, part: fsio.PartialFile, size: int | None, 
                     part.truncate()
                 if size is not None and body.total is not None and body.total != size:
                     raise IntegrityError(
-                        key, expected=f"{size} bytes", got=f"{body.total} bytes", source=backend.url
+                        _last_part(key),
+                        expected=f"{size} bytes",
+                        got=f"{body.total} bytes",
+                        source=backend.url,
                     )
                 for block in body:
-                    _write(part, block, size, key)
+                    _write(part, block, size, _last_part(key))
                     meter.add(len(block))
         except TransientError as error:
             failures = 1 if part.size_bytes > before else failures + 1

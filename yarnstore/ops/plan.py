@@ -6,19 +6,20 @@ the smaller counts.  Nothing is downloaded here but indexes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.backends import Backend
+from yarnstore.backends.mirrors import get_checked, report_lie, sources_of
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
-from yarnstore.errors import FormatError, IntegrityError, MissingKeyError
+from yarnstore.errors import BackendError, FormatError, IntegrityError, MissingKeyError
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store.chunks import ChunkStore
 
@@ -91,7 +92,8 @@ class DownloadPlan:
     """What to ask for.
 
     `stored_bytes` is what the wanted entries weigh, `delta_chunks` how many of them are deltas, and
-    `delta_from` the version that most of these are against.
+    `delta_from` the version that most of these are against.  `index_sources` are the mirrors that the
+    packs' indexes came from.
     """
 
     runs: list[Run]
@@ -99,6 +101,7 @@ class DownloadPlan:
     stored_bytes: int = 0
     delta_chunks: int = 0
     delta_from: str | None = None
+    index_sources: Mapping[RemotePack, str] = field(default_factory=dict)
 
 
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
@@ -127,13 +130,15 @@ def plan_download(
     deltas = [pack for pack in bases if pack not in without]
 
     with ThreadPoolExecutor(max(1, connections)) as pool:
-        indexes = dict(
+        found = dict(
             zip(
                 [*full, *deltas],
                 pool.map(lambda pack: _read_index(backend, pack), [*full, *deltas]),
                 strict=True,
             )
         )
+    indexes = {pack: got[0] if got else None for pack, got in found.items()}
+    index_sources = {pack: got[1] for pack, got in found.items() if got}
     best = _Best(missing)
     for pack in full:
         if (index := indexes[pack]) is not None:
@@ -143,6 +148,10 @@ def plan_download(
             best.offer(pack, index, _held(chunks, index.bases))
     unread = [pack for pack in full if indexes[pack] is None]
     absent = best.absent()
+    if len(absent) and not unread:
+        # A mirror's index may be well formed and leave something out: ask the others.
+        _offer_of_others(backend, best, full, index_sources)
+        absent = best.absent()
     if len(absent) and not unread:
         names = [id_bytes(absent, n).hex()[:12] for n in range(min(3, len(absent)))]
         raise IntegrityError(
@@ -165,15 +174,46 @@ def plan_download(
         sum(int(run.stored.sum()) for run in runs),
         sum(chunks_from.values()),
         max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
+        index_sources,
     )
 
 
-def _read_index(backend: Backend, pack: RemotePack) -> PackIndex | None:
+def _read_index(
+    backend: Backend, pack: RemotePack, avoid: Collection[str] = ()
+) -> tuple[PackIndex, str] | None:
+    """A pack's index and the mirror that it came from; None where nobody has one that can be read."""
     try:
-        got = backend.get(f"{pack.folder}/{pack.pack.hex}.idx", limit_bytes=INDEX_LIMIT_BYTES)
-        return None if got is None else parse_index(got.data, pack=pack.pack)
+        return get_checked(
+            backend,
+            f"{pack.folder}/{pack.pack.hex}.idx",
+            lambda data: parse_index(data, pack=pack.pack),
+            limit_bytes=INDEX_LIMIT_BYTES,
+            avoid=avoid,
+        )
     except (MissingKeyError, FormatError):
         return None
+
+
+def _offer_of_others(
+    backend: Backend, best: _Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
+) -> None:
+    for pack in packs:
+        asked: set[str] = {index_sources[pack]}
+        while len(best.absent()) and not asked.issuperset(sources_of(backend)):
+            before = len(best.absent())
+            try:
+                got = _read_index(backend, pack, asked)
+            except BackendError:
+                got = None
+            if got is None:
+                break
+            index, source = got
+            best.offer(pack, index, np.ones(len(index), bool))
+            if len(best.absent()) < before:
+                for liar in asked:
+                    report_lie(backend, liar, f"{pack.key}: its index leaves chunks out")
+                index_sources[pack] = source
+            asked.add(source)
 
 
 def _held(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:

@@ -1,15 +1,13 @@
 """`publish`: a file or a folder becomes a version in a static registry.
 
 Order: packs with the new chunks, their indexes, the manifest, delta packs from the last versions, the
-model's own entry, and `registry.json` last: what it lists is there.
+model's own file, and `registry.json` last: what they list is there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +17,9 @@ import msgspec
 import zstandard
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import MANIFEST_LIMIT_BYTES, REGISTRY_LIMIT_BYTES
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import DEFAULT_VARIANT, model_dirname
+from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import iter_pairs
 from yarnstore.errors import (
     ConflictError,
@@ -34,17 +32,15 @@ from yarnstore.errors import (
 from yarnstore.ops.deltas import write_deltas
 from yarnstore.ops.ingest import SourceFile, hash_source, ingest, list_sources
 from yarnstore.ops.progress import Meter, OnProgress, ignore
-from yarnstore.registry.edit import add_version, decode_registry, encode_registry, new_registry
+from yarnstore.ops.registry_folder import RegistryFolder, timestamp
+from yarnstore.registry.edit import RawDoc, add_version
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.resolve import builds_of
-from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
-from yarnstore.store.layout import PackFolder
 from yarnstore.store.packs import PackWriter, recover_packs
-from yarnstore.store.registries import REGISTRY_FILE
 
 _MANIFEST_LEVEL = 3
 
@@ -99,44 +95,6 @@ class PublishResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class RegistryFolder:
-    """A registry being published to."""
-
-    root: Path
-
-    @property
-    def packs(self) -> PackFolder:
-        return PackFolder(self.root / "packs", self.tmp)
-
-    @property
-    def deltas(self) -> PackFolder:
-        return PackFolder(self.root / "deltas", self.tmp)
-
-    @property
-    def tmp(self) -> Path:
-        return self.root / ".tmp"
-
-    def read(self) -> dict[str, Any] | None:
-        """`registry.json` as it is, or None where there is none.  Raises: FormatError."""
-        try:
-            data = fsread.read_bytes(self.root / REGISTRY_FILE, REGISTRY_LIMIT_BYTES)
-        except NotFoundError:
-            return None
-        parse_registry(data, source=str(self.root))
-        return decode_registry(data)
-
-    @contextlib.contextmanager
-    def editing(self) -> Iterator[None]:
-        """Have `registry.json` to oneself; for milliseconds."""
-        fd = fsio.open_dir(self.root)
-        try:
-            fsio.wait_lock(fd)
-            yield
-        finally:
-            os.close(fd)
-
-
 def publish(
     registry: Path,
     source: Path,
@@ -145,12 +103,14 @@ def publish(
     version_info: VersionInfo = _NO_VERSION_INFO,
     model_info: ModelInfo = _NO_MODEL_INFO,
     deltas: int = DEFAULT_DELTAS,
+    split: bool = False,
     now: datetime | None = None,
     on_progress: OnProgress = ignore,
 ) -> PublishResult:
     """Publish `source` as the exact version that `spec` names into the registry at a folder.
 
-    `deltas` is how many earlier versions delta packs are written from.
+    `deltas` is how many earlier versions delta packs are written from; `split` keeps each model in a file
+    of its own from now on, and none in registry.json, as docs/registry.md has it.
 
     Raises: SpecError, UsageError; ConflictError where the version is there with another content;
     FormatError where the folder's registry.json is no registry; StorageError.
@@ -183,7 +143,7 @@ def publish(
         leading = _write_deltas(folder, manifest, deltas, on_progress)
     if leading:
         entry["deltas"] = leading
-    changed = _list_version(folder, manifest, entry, model_info, now or datetime.now(UTC))
+    changed = _list_version(folder, manifest, entry, model_info, now or datetime.now(UTC), split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     ids, _ = manifest_chunks([manifest])
     return PublishResult(
@@ -210,11 +170,8 @@ def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
 
 def _published_deltas(folder: RegistryFolder, model: str, manifest: Manifest) -> list[dict[str, Any]] | None:
     """The deltas that the registry lists for this very manifest, if it does already."""
-    raw = folder.read()
-    if raw is None or model not in raw["models"]:
-        return None
-    entry = check_raw_model(raw["models"][model], model)
-    if manifest.version not in entry.versions:
+    entry = folder.entry(model)
+    if entry is None or manifest.version not in entry.versions:
         return None
     for build in builds_of(entry, manifest.version):
         if build.entry.manifest and Sha256.parse(build.entry.manifest) == manifest.digest:
@@ -239,10 +196,9 @@ def _write_deltas(
 
 
 def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) -> list[Manifest]:
-    raw = folder.read()
-    if raw is None or manifest.model not in raw["models"]:
+    entry = folder.entry(manifest.model)
+    if entry is None:
         return []
-    entry = check_raw_model(raw["models"][manifest.model], manifest.model)
     earlier = [v for v in entry.versions if precedence(v) < precedence(manifest.version)]
     found: list[Manifest] = []
     for version in sort_versions(earlier, newest_first=True):
@@ -260,11 +216,10 @@ def _check_ram(info: VersionInfo) -> None:
 
 def _published(folder: RegistryFolder, model: str, version: str, variant: str) -> Manifest | None:
     """The manifest of a version that the registry lists already, if it can be read."""
-    raw = folder.read()
-    if raw is None or model not in raw["models"] or version not in raw["models"][model]["versions"]:
+    entry = folder.entry(model)
+    if entry is None or version not in entry.versions:
         return None
-    builds = builds_of(check_raw_model(raw["models"][model], model), version)
-    for build in builds:
+    for build in builds_of(entry, version):
         if build.variant == variant and build.entry.manifest:
             digest = Sha256.parse(build.entry.manifest)
             with contextlib.suppress(NotFoundError, IntegrityError):
@@ -325,7 +280,7 @@ def _entry(folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: d
         "download_url": info.download_url,
         "size_bytes": manifest.size_bytes,
         "compatibility": list(info.compatibility),
-        "release_date": _timestamp(now),
+        "release_date": timestamp(now),
         "changelog": info.changelog,
         "deprecated": False,
         "minimum_ram_gb": info.minimum_ram_gb,
@@ -338,31 +293,29 @@ def _entry(folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: d
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def _timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _list_version(
-    folder: RegistryFolder, manifest: Manifest, entry: dict[str, Any], info: ModelInfo, now: datetime
+    folder: RegistryFolder,
+    manifest: Manifest,
+    entry: dict[str, Any],
+    info: ModelInfo,
+    now: datetime,
+    *,
+    split: bool,
 ) -> bool:
-    """Put the entry into `registry.json`, read anew under the registry's lock; whether it changed."""
-    with folder.editing():
-        raw = folder.read() or new_registry(_timestamp(now))
-        changed = add_version(
+    """Put the entry into the registry, read anew under its lock; whether anything changed."""
+
+    def add(raw: RawDoc) -> bool:
+        return add_version(
             raw,
             model=manifest.model,
             version=manifest.version,
             entry=entry,
-            now=_timestamp(now),
+            now=timestamp(now),
             variant=manifest.variant,
             name=info.name,
             description=info.description,
             tags=info.tags or None,
             category=info.category,
         )
-        if changed:
-            model = folder.root / "models" / f"{model_dirname(manifest.model)}.json"
-            own = encode_registry(raw["models"][manifest.model])
-            fsio.write_atomic(model, own, tmp_dir=folder.tmp)
-            fsio.write_atomic(folder.root / REGISTRY_FILE, encode_registry(raw), tmp_dir=folder.tmp)
-    return changed
+
+    return folder.edit(manifest.model, add, now=timestamp(now), split=split)

@@ -34,6 +34,7 @@ from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.registries import remove_cached
+from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
 from yarnstore.store.views import link_model, replace_view
 
 
@@ -81,6 +82,9 @@ class _Mender:
             self._mend_manifest(digest)
         for path in found.bad_refs:
             self._mend_ref(path)
+        for path in found.bad_holds:  # what it held is not to be guessed
+            self._aside(path)
+            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; pin it again")
         for pack in found.bad_packs:
             self._mend_pack(pack)
         for pack in found.bad_indexes:
@@ -96,6 +100,16 @@ class _Mender:
             if current is not None:
                 link_model(layout, model, current)
                 self.done.append(f"models/{model}: leads to what is installed")
+        self._mend_state()
+
+    def _mend_state(self) -> None:
+        """Last, since it tells of the refs: they may have been mended to something else."""
+        with self._session.refs.moving():
+            if not self._found.bad_state and not state_fault(self._layout):
+                return
+            self._keep(state_path(self._layout))
+            write_state(self._layout, auto_update=self._session.auto_update, anew=True)
+        self.done.append(f"{STATE_FILE}: written anew from the refs")
 
     def _aside(self, path: Path) -> None:
         fsio.to_trash(path, self._layout.trash, quarantine=True)
@@ -172,13 +186,21 @@ class _Mender:
         found = []
         for source in self._session.sources:
             with contextlib.suppress(BackendError, FormatError):
-                doc = self._session.doc(source)
-                for model in doc.models.values():
-                    for build in iter_builds(model):
+                for model in self._models_of(source):
+                    model_entry = self._session.entry(source, model)
+                    for build in iter_builds(model_entry) if model_entry else ():
                         entry = build.entry
                         if entry.manifest and Sha256.parse(entry.manifest) == digest:
                             found.append((source, entry))
         return found
+
+    def _models_of(self, source: RegistrySource) -> set[str]:
+        """The models of a registry; of a split one, which lists none, those that are known here."""
+        doc = self._session.doc(source)
+        if not doc.split:
+            return set(doc.models)
+        refs = self._session.refs
+        return {name.model for name in refs.versions()} | set(refs.installed_models())
 
     def _mend_ref(self, path: Path) -> None:
         kind, *parts = path.relative_to(self._layout.refs).parts
@@ -210,7 +232,7 @@ class _Mender:
                 return digest
         for source in self._session.sources:
             with contextlib.suppress(BackendError, FormatError):
-                entry = self._session.doc(source).models.get(model)
+                entry = self._session.entry(source, model)
                 for build in iter_builds(entry) if entry else ():
                     if (build.variant, build.version) == (variant, version) and build.entry.manifest:
                         return Sha256.parse(build.entry.manifest)

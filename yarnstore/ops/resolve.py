@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.errors import BackendError, FormatError, NotFoundError
+from yarnstore.core.reflog import Installed
+from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
+from yarnstore.ops.origins import known_sources_for, others_with, sources_for, warn_of_others
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.hold import Hold
 from yarnstore.registry.near import near_names
 from yarnstore.registry.resolve import Build, resolve
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.standing import Standing, standing
 from yarnstore.store.refs import VersionName
+from yarnstore.store.registries import read_record
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,16 @@ def installed_variant(session: Session, model: str) -> str | None:
     return None
 
 
+def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
+    """Which variants to take where a spec names none: the pinned one, the installed one, those of the
+    settings."""
+    pinned = None
+    with contextlib.suppress(FormatError, NotFoundError):
+        pinned = session.refs.hold(model).variant
+    first = (pinned, installed_variant(session, model))
+    return (*(variant for variant in first if variant), *session.machine.variants)
+
+
 def registry_target(session: Session, spec: Spec) -> Target:
     """The version that the first registry which has the model means by a spec.
 
@@ -70,7 +85,7 @@ def registry_target(session: Session, spec: Spec) -> Target:
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
-    sources = session.require_sources()
+    sources = sources_for(session, spec.model)
     exact = isinstance(spec.selector, Exact)
     if exact:
         with contextlib.suppress(NotFoundError, BackendError, FormatError):
@@ -79,31 +94,57 @@ def registry_target(session: Session, spec: Spec) -> Target:
 
 
 def _search(session: Session, sources: tuple[RegistrySource, ...], spec: Spec, *, fresh: bool) -> Target:
+    source, entry = find_entry(session, spec.model, sources, fresh=fresh)
+    return _target(session, source, entry, spec)
+
+
+def find_entry(
+    session: Session, model: str, sources: tuple[RegistrySource, ...], *, fresh: bool
+) -> tuple[RegistrySource, ModelEntry]:
+    """The first of the registries that has a model, and what it says of it; with `fresh` asked anew.
+
+    Raises: NotFoundError with the nearest names, BackendError.
+    """
     near: list[str] = []
     failure: BackendError | None = None
     for source in sources:
         try:
-            doc = session.refresh_or_cached(source) if fresh else session.doc(source)
+            entry = session.entry(source, model, fresh=fresh)
         except BackendError as error:
             failure = failure or error
             continue
-        if spec.model in doc.models:
-            return _target(session, source, doc.models[spec.model], spec)
-        near += near_names(spec.model, doc.models)
+        if entry is not None:
+            if failure is not None:
+                raise _unsure(failure, model, source)
+            warn_of_others(session, model, source)
+            return source, entry
+        near += near_names(model, session.doc(source).models)
     if failure is not None:
         raise failure
+    elsewhere = others_with(session, model, sources[0]) if len(sources) < len(session.sources) else []
     raise NotFoundError(
         "model",
-        spec.model,
+        model,
         where=" or ".join(source.name for source in sources),
         near=near[:3],
-        hint="`ystore search` lists what there is",
+        hint=f"{elsewhere[0]} has one of that name: `--registry {elsewhere[0]}` takes it from there"
+        if elsewhere
+        else "`ystore search` lists what there is",
+    )
+
+
+def _unsure(failure: BackendError, model: str, source: RegistrySource) -> BackendError:
+    """A registry of higher priority may have the model, too, and then its would count."""
+    return BackendError(
+        failure.url,
+        str(failure.fields["why"]),
+        hint=f"{source.name} has {model}; to take it from there: --registry {source.name}",
+        status=failure.status,
     )
 
 
 def _target(session: Session, source: RegistrySource, entry: ModelEntry, spec: Spec) -> Target:
-    preferred = installed_variant(session, spec.model)
-    build = resolve(entry, spec, prefer=(preferred,) if preferred else ())
+    build = resolve(entry, spec, prefer=preferred_variants(session, spec.model))
     name = VersionName(spec.model, build.variant or DEFAULT_VARIANT, build.version)
     return Target(name, None, build, source)
 
@@ -116,12 +157,38 @@ def find_target(session: Session, spec: Spec) -> Target:
     return local_target(session, spec) or registry_target(session, spec)
 
 
+def held(session: Session, model: str, current: Installed) -> Hold:
+    """What pins say of an installed model.  Raises: FormatError where one is damaged."""
+    name = VersionName(model, current.variant, current.version)
+    if session.refs.pin(name) is not None:
+        return Hold(version=current.version)
+    return session.refs.hold(model)
+
+
+def standing_here(session: Session, model: str, current: Installed) -> Standing:
+    """What the cached registries say of the version that is installed."""
+    found = cached_entry(session, model)
+    return standing(found[1], current.version, current.variant) if found else Standing()
+
+
+def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
+    """As `model_entry`, from the registries that are cached alone: of what is here, offline."""
+    for source in known_sources_for(session, model):
+        with contextlib.suppress(BackendError, IntegrityError):
+            if read_record(session.layout, source.name) is None:
+                continue
+            entry = session.cached_entry(source, model)
+            if entry is not None:
+                return source, entry
+    return None
+
+
 def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
     """What the cached registries say of a model; None where none has it.  Never uses the network
     where a registry is cached."""
-    for source in session.sources:
+    for source in known_sources_for(session, model):
         with contextlib.suppress(BackendError, FormatError):
-            doc = session.doc(source)
-            if model in doc.models:
-                return source, doc.models[model]
+            entry = session.entry(source, model)
+            if entry is not None:
+                return source, entry
     return None

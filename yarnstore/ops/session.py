@@ -5,27 +5,36 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from yarnstore.backends import Backend, connect
+from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
-from yarnstore.errors import BackendError, IntegrityError, NoRegistryError, NotFoundError, StorageError
+from yarnstore.errors import (
+    BackendError,
+    IntegrityError,
+    NoRegistryError,
+    NotFoundError,
+    OfflineError,
+    StorageError,
+)
+from yarnstore.ops.network import Links, Network
+from yarnstore.ops.network import RegistrySource as RegistrySource
 from yarnstore.ops.progress import OnProgress, Progress, ignore
+from yarnstore.ops.split import SplitModels
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.machine import Machine
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.store import registries
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 
 DEFAULT_CONNECTIONS = 4
+# A cached registry older than this is used all the same, and its age is told.
+_FRESH_MS = 86_400_000
 
-
-@dataclass(frozen=True)
-class RegistrySource:
-    """A registry that is configured: its local name, where it is, and a bearer token if it wants one."""
-
-    name: str
-    url: str
-    token: str | None = field(default=None, repr=False)
+# Told the model, the version and the path of what was just installed; raises to have it taken back.
+SelfCheck = Callable[[str, str, str], None]
 
 
 @dataclass
@@ -37,10 +46,20 @@ class Session:
     connections: int = DEFAULT_CONNECTIONS
     on_progress: OnProgress = ignore
     clock: Callable[[], float] = time.time
+    self_check: SelfCheck | None = None
+    # What `local-state.json` is to say of it; None leaves what it says.
+    auto_update: bool | None = None
+    machine: Machine = field(default_factory=Machine)
+    network: Network = field(default_factory=Network)
+    # The one registry that was asked for by name.
+    only: str | None = None
+    # Models of which it was told that several registries have them.
+    warned: set[str] = field(default_factory=set)
     _docs: dict[str, RegistryDoc] = field(default_factory=dict)
-    _backends: dict[str, Backend] = field(default_factory=dict)
-    _adopted: list[Backend] = field(default_factory=list)
+    _links: Links | None = None
     _refreshed: set[str] = field(default_factory=set)
+    _unreachable: set[str] = field(default_factory=set)
+    _split: dict[str, SplitModels] = field(default_factory=dict)
 
     @property
     def refs(self) -> Refs:
@@ -53,15 +72,30 @@ class Session:
         """Tell the user one sentence."""
         self.on_progress(Progress("note", "", text=text))
 
-    def close(self) -> None:
-        for backend in [*self._backends.values(), *self._adopted]:
-            backend.close()
-        self._backends.clear()
-        self._adopted.clear()
+    @property
+    def links(self) -> Links:
+        """The connections of this session."""
+        if self._links is None:
+            self._links = Links(self.layout, self.network, self.note, self.now_ms)
+        return self._links
 
-    def adopt(self, backend: Backend) -> None:
-        """Close a backend, one for a file outside the registries, together with the rest."""
-        self._adopted.append(backend)
+    def again(self, *, only: str | None) -> Session:
+        """A new session over the same store, which knows nothing of what this one learned."""
+        return replace(
+            self,
+            only=only,
+            warned=set(),
+            _docs={},
+            _links=None,
+            _refreshed=set(),
+            _unreachable=set(),
+            _split={},
+        )
+
+    def close(self) -> None:
+        if self._links is not None:
+            self._links.close()
+        self._links = None
 
     # --- registries ----------------------------------------------------------------------------
 
@@ -73,16 +107,19 @@ class Session:
         raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
 
     def require_sources(self) -> tuple[RegistrySource, ...]:
-        """Raises: NoRegistryError where none is configured."""
+        """All registries, in their order, or the one that was asked for by name.
+
+        Raises: NoRegistryError where none is configured; NotFoundError.
+        """
+        if self.only is not None:
+            return (self.source(self.only),)
         if not self.sources:
             raise NoRegistryError
         return self.sources
 
     def backend(self, source: RegistrySource) -> Backend:
-        """The connection to a registry, made once."""
-        if source.name not in self._backends:
-            self._backends[source.name] = connect(source.url, token=source.token)
-        return self._backends[source.name]
+        """The connection to a registry and its mirrors, made once."""
+        return self.links.backend(source)
 
     def doc(self, source: RegistrySource) -> RegistryDoc:
         """What a registry says, from the cache; fetched where there is none.
@@ -95,7 +132,9 @@ class Session:
                 cached = registries.read_cached(self.layout, source.name)
             if cached is None or cached.url != source.url:
                 return self.refresh(source)
-            self._docs[source.name] = parse_registry(cached.data)
+            self._docs[source.name] = doc = parse_registry(cached.data)
+            self.links.add_mirrors(source, doc.mirrors)
+            self._note_age(source, cached.fetched_ms)
         return self._docs[source.name]
 
     def refresh(self, source: RegistrySource) -> RegistryDoc:
@@ -122,6 +161,8 @@ class Session:
         else:
             raise BackendError(source.url, "answered 'not modified' to a question without a condition")
         doc = parse_registry(data, source=self.backend(source).url)
+        if cached is not None and answer is not None and answer.source != self.links.own(source):
+            _check_not_older(doc, parse_registry(cached.data), answer.source)
         kept = registries.CachedRegistry(source.name, source.url, data, etag, self.now_ms())
         try:
             self.layout.ensure()
@@ -130,6 +171,7 @@ class Session:
             # It can be gone by all the same, in a store that is only to be read as well.
             self.note(f"what {source.name} said could not be kept: {error.message}")
         self._docs[source.name] = doc
+        self.links.add_mirrors(source, doc.mirrors)
         self._refreshed.add(source.name)
         return doc
 
@@ -146,5 +188,52 @@ class Session:
             except BackendError:
                 raise error from None
             self._refreshed.add(source.name)
-            self.note(f"{source.name} cannot be reached; going by what it said before ({error.message})")
+            self._unreachable.add(source.name)
+            if not isinstance(error, OfflineError):
+                self.note(f"{source.name} cannot be reached; going by what it said before ({error.message})")
             return doc
+
+    def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
+        age_ms = self.now_ms() - fetched_ms
+        if age_ms > _FRESH_MS:
+            days = round(age_ms / _FRESH_MS)
+            self.note(f"{source.name}: by what it said {days} day{'s' if days != 1 else ''} ago")
+
+    def entry(self, source: RegistrySource, model: str, *, fresh: bool = False) -> ModelEntry | None:
+        """What a registry says of one model, whether it is split or not; None where it has none such.
+
+        With `fresh` it is asked anew, and where it cannot be reached its cached answer counts.
+
+        Raises: BackendError where nothing is cached either; FormatError.
+        """
+        doc = self.refresh_or_cached(source) if fresh else self.doc(source)
+        if not doc.split:
+            return doc.models.get(model)
+        fresh = fresh and source.name not in self._unreachable
+        return self._split_models(source).entry(self.backend(source), model, fresh=fresh)
+
+    def cached_entry(self, source: RegistrySource, model: str) -> ModelEntry | None:
+        """As `entry`, of a registry that is cached, and of a split one's models those that are.
+
+        Raises: FormatError.
+        """
+        doc = self.doc(source)
+        return self._split_models(source).cached(model) if doc.split else doc.models.get(model)
+
+    def _split_models(self, source: RegistrySource) -> SplitModels:
+        if source.name not in self._split:
+            self._split[source.name] = SplitModels(source.name, source.url, self.layout, self.note)
+        return self._split[source.name]
+
+
+def _check_not_older(doc: RegistryDoc, known: RegistryDoc, source: str) -> None:
+    """Refuse what a mirror says if it is older than what is known.  Raises: BackendError."""
+    if _time(doc.last_updated) < _time(known.last_updated):
+        raise BackendError(source, "has an older registry than the one known here")
+
+
+def _time(text: str | None) -> float:
+    with contextlib.suppress(ValueError, OverflowError):
+        found = datetime.fromisoformat(text or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return 0.0

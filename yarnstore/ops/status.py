@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.resolve import standing_here
 from yarnstore.ops.session import Session
 from yarnstore.store import fsread
 from yarnstore.store.chunks import load_indexes
@@ -28,6 +31,8 @@ class StoreStatus:
     file_bytes: int
     free_bytes: int
     reserve_bytes: int
+    # Of installed models: withdrawn, deprecated.
+    notices: tuple[str, ...] = ()
 
     @property
     def dedupe_ratio(self) -> float:
@@ -57,7 +62,7 @@ def status(session: Session) -> StoreStatus:
         len({name.model for name in versions} | set(refs.installed_models())),
         len(versions),
         len(refs.installed_models()),
-        len(refs.pins()),
+        len(refs.pins()) + len(refs.held_models()),
         len(indexes),
         sum(len(index) for index in indexes),
         raw,
@@ -66,4 +71,16 @@ def status(session: Session) -> StoreStatus:
         fsread.sum_sizes([layout.files / name for name in fsread.list_names(layout.files)]),
         free,
         reserve,
+        _notices(session),
     )
+
+
+def _notices(session: Session) -> tuple[str, ...]:
+    found = []
+    for model in session.refs.installed_models():
+        with contextlib.suppress(IntegrityError, NotFoundError):  # `fsck` is for those
+            current = session.refs.current(model)
+            said = str(standing_here(session, model, current)) if current else ""
+            if current and said:
+                found.append(f"{model} {current.version}: {said}")
+    return tuple(found)

@@ -48,51 +48,73 @@ def format_where(where: Where) -> str:
 
 def check_models(models: dict[str, ModelEntry]) -> None:
     """Check all models of a registry.  Raises: FaultError."""
-    _refuse_twins((), ".models", models)
-    checker = _Checker()
+    checker = _Checker(_refuse)
+    checker.check_twins((), ".models", models)
     for model, entry in models.items():
         checker.check_model((".models", model), model, entry)
 
 
 def check_model(model: str, entry: ModelEntry) -> None:
     """Check one model by itself.  Raises: FaultError."""
-    _Checker().check_model((), model, entry)
+    _Checker(_refuse).check_model((), model, entry)
 
 
-def _check(where: Where, field: str, parse: Callable[[_Value], object], value: _Value) -> None:
-    try:
-        parse(value)
-    except (FormatError, InvalidNameError) as error:
-        raise FaultError(where, field, str(error.fields["why"])) from None
+def find_twins(field: str, names: Iterable[str]) -> list[FaultError]:
+    """Every name in an object that differs only in case from one before it."""
+    found: list[FaultError] = []
+    _Checker(found.append).check_twins((), field, names)
+    return found
 
 
-def _refuse_twins(where: Where, field: str, names: Iterable[str]) -> None:
-    """Refuse two names that differ only in case: they are one file to some file systems."""
-    seen: dict[str, str] = {}
-    for name in names:
-        first = seen.setdefault(name.lower(), name)
-        if first != name:
-            raise FaultError((*where, field, name), "", f"differs only in case from {first[:80]!r}")
+def find_faults(where: Where, model: str, entry: ModelEntry) -> list[FaultError]:
+    """Every rule that one model breaks, where `check_model` stops at the first."""
+    found: list[FaultError] = []
+    _Checker(found.append).check_model(where, model, entry)
+    return found
+
+
+def _refuse(fault: FaultError) -> None:
+    raise fault
 
 
 class _Checker:
-    """Remembers what it has found good: versions, variants and paths recur from model to model."""
+    """Reports each fault.  Remembers what it has found good: versions, variants and paths recur from
+    model to model."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[FaultError], None]) -> None:
+        self._report = report
         self._versions: set[str] = set()
         self._variants: set[str] = set()
         self._paths: set[tuple[str, ...]] = set()
 
+    def _fault(self, where: Where, field: str, why: str) -> None:
+        self._report(FaultError(where, field, why))
+
+    def _check(self, where: Where, field: str, parse: Callable[[_Value], object], value: _Value) -> bool:
+        try:
+            parse(value)
+        except (FormatError, InvalidNameError) as error:
+            self._fault(where, field, str(error.fields["why"]))
+            return False
+        return True
+
+    def check_twins(self, where: Where, field: str, names: Iterable[str]) -> None:
+        """Refuse two names that differ only in case: they are one file to some file systems."""
+        seen: dict[str, str] = {}
+        for name in names:
+            first = seen.setdefault(name.lower(), name)
+            if first != name:
+                self._fault((*where, field, name), "", f"differs only in case from {first[:80]!r}")
+
     def check_model(self, where: Where, model: str, entry: ModelEntry) -> None:
-        _check(where, "", parse_model_id, model)
+        self._check(where, "", parse_model_id, model)
         if entry.model_id not in ("", model):
-            raise FaultError(where, ".model_id", f"is {entry.model_id[:80]!r}, but the key is {model!r}")
+            self._fault(where, ".model_id", f"is {entry.model_id[:80]!r}, but the key is {model!r}")
         if len({version.lower() for version in entry.versions}) < len(entry.versions):
-            _refuse_twins(where, ".versions", entry.versions)
+            self.check_twins(where, ".versions", entry.versions)
         for version, build in entry.versions.items():
             here = (*where, ".versions", version)
-            if version not in self._versions:
-                _check(here, "", parse_version, version)
+            if version not in self._versions and self._check(here, "", parse_version, version):
                 self._versions.add(version)
             self._check_build(here, model, version, build)
             if build.variants:
@@ -101,42 +123,42 @@ class _Checker:
     def _check_variants(self, where: Where, model: str, version: str, entry: VersionEntry) -> None:
         first = entry.variant or DEFAULT_VARIANT
         if first in entry.variants:
-            raise FaultError((*where, ".variants", first), "", "is also the variant of the version itself")
-        _refuse_twins(where, ".variants", [first, *entry.variants])
+            self._fault((*where, ".variants", first), "", "is also the variant of the version itself")
+        self.check_twins(where, ".variants", [first, *entry.variants])
         for name, build in entry.variants.items():
             here = (*where, ".variants", name)
-            _check(here, "", parse_variant, name)
+            self._check(here, "", parse_variant, name)
             if build.variant not in (None, name):
-                raise FaultError(here, ".variant", f"is not the key, {name!r}")
+                self._fault(here, ".variant", f"is not the key, {name!r}")
             if build.variants:
-                raise FaultError(here, ".variants", "is inside a variant")
+                self._fault(here, ".variants", "is inside a variant")
             self._check_build(here, model, version, build)
 
     def _check_build(self, where: Where, model: str, version: str, entry: VersionEntry) -> None:
         if entry.model_id is not None and entry.model_id != model:
-            raise FaultError(where, ".model_id", f"is {entry.model_id[:80]!r}, in the entry of {model!r}")
+            self._fault(where, ".model_id", f"is {entry.model_id[:80]!r}, in the entry of {model!r}")
         if entry.version is not None and entry.version != version:
-            raise FaultError(where, ".version", f"is {entry.version[:80]!r}, in the entry of {version!r}")
-        if entry.variant is not None and entry.variant not in self._variants:
-            _check(where, ".variant", parse_variant, entry.variant)
-            self._variants.add(entry.variant)
+            self._fault(where, ".version", f"is {entry.version[:80]!r}, in the entry of {version!r}")
+        variant = entry.variant
+        known = variant is None or variant in self._variants
+        if variant is not None and not known and self._check(where, ".variant", parse_variant, variant):
+            self._variants.add(variant)
         if entry.checksum is not None:
-            _check(where, ".checksum", Sha256.parse, entry.checksum)
+            self._check(where, ".checksum", Sha256.parse, entry.checksum)
         if entry.manifest is not None:
-            _check(where, ".manifest", Sha256.parse, entry.manifest)
+            self._check(where, ".manifest", Sha256.parse, entry.manifest)
         for index, pack in enumerate(entry.packs):
-            _check(where, f".packs[{index}]", PackId.parse, pack)
+            self._check(where, f".packs[{index}]", PackId.parse, pack)
         for index, delta in enumerate(entry.deltas):
-            _check(where, f".deltas[{index}].base", parse_version, delta.base)
-            _check(where, f".deltas[{index}].base_manifest", Sha256.parse, delta.base_manifest)
-            _check(where, f".deltas[{index}].pack", PackId.parse, delta.pack)
+            self._check(where, f".deltas[{index}].base", parse_version, delta.base)
+            self._check(where, f".deltas[{index}].base_manifest", Sha256.parse, delta.base_manifest)
+            self._check(where, f".deltas[{index}].pack", PackId.parse, delta.pack)
         if entry.files:
             self._check_files(where, entry.files)
 
     def _check_files(self, where: Where, files: tuple[FileEntry, ...]) -> None:
         paths = tuple(file.path for file in files)
-        if paths not in self._paths:
-            _check(where, ".files", check_file_paths, paths)
+        if paths not in self._paths and self._check(where, ".files", check_file_paths, paths):
             self._paths.add(paths)
         for index, file in enumerate(files):
-            _check(where, f".files[{index}].sha256", Sha256.parse, file.sha256)
+            self._check(where, f".files[{index}].sha256", Sha256.parse, file.sha256)

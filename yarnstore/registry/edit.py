@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
+from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant, parse_version
 from yarnstore.errors import ConflictError, FormatError
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import check_raw_model
-from yarnstore.registry.versions import is_prerelease, precedence
+from yarnstore.registry.versions import is_prerelease, precedence, sort_versions
 
 RawDoc: TypeAlias = dict[str, Any]
 
@@ -45,20 +45,30 @@ def decode_registry(data: bytes) -> RawDoc:
 
     Raises: FormatError.
     """
-    if len(data) > REGISTRY_LIMIT_BYTES:
-        raise FormatError(_WHAT, f"is larger than {REGISTRY_LIMIT_BYTES} bytes")
+    raw = _decode(data, _WHAT, REGISTRY_LIMIT_BYTES)
+    raw_models(raw)
+    return raw
+
+
+def decode_model(data: bytes, what: str) -> RawDoc:
+    """A raw `models/<model>.json`, for editing; `what` is its name.  Raises: FormatError."""
+    return _decode(data, what, REGISTRY_MODEL_LIMIT_BYTES)
+
+
+def _decode(data: bytes, what: str, limit_bytes: int) -> RawDoc:
+    if len(data) > limit_bytes:
+        raise FormatError(what, f"is larger than {limit_bytes} bytes")
     try:
         text = data.decode("utf-8-sig")
         raw = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
         )
     except RecursionError:
-        raise FormatError(_WHAT, "is nested too deeply") from None
+        raise FormatError(what, "is nested too deeply") from None
     except ValueError as error:
-        raise FormatError(_WHAT, f"is not JSON: {error}") from None
+        raise FormatError(what, f"is not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise FormatError(f"{_WHAT}: $:", "expected object")
-    _models(raw)
+        raise FormatError(f"{what}: $:", "expected object")
     return raw
 
 
@@ -102,8 +112,8 @@ def add_version(
     variant = parse_variant(variant or str(own.pop("variant", None) or DEFAULT_VARIANT))
     if "variants" in own:
         raise FormatError(f"{_WHAT}: the entry of {model} {version}:", "holds variants; add them one by one")
-    models = _models(raw)
-    _refuse_other_case(models, model)
+    models = raw_models(raw)
+    refuse_other_case(models, model)
     old = models.get(model)
     if old is not None:
         check_raw_model(old, model)  # so that the shapes below are what they should be
@@ -113,7 +123,9 @@ def add_version(
     if tags is not None:
         new["tags"] = list(tags)
     versions = new["versions"]
-    new["versions"] = {**versions, version: _with_build(versions.get(version), model, version, variant, own)}
+    new["versions"] = _placed(
+        versions, version, _with_build(versions.get(version), model, version, variant, own)
+    )
     checked = check_raw_model(new, model)
     if version not in versions:
         new["current_version"] = _current(checked, version)
@@ -122,6 +134,13 @@ def add_version(
     models[model] = new
     raw["last_updated"] = now
     return True
+
+
+def _placed(versions: RawDoc, version: str, build: RawDoc) -> RawDoc:
+    """The versions with one more; where they are in the order of their numbers, they stay so."""
+    if version in versions or list(versions) != sort_versions(versions):
+        return {**versions, version: build}
+    return {each: versions.get(each, build) for each in sort_versions([*versions, version])}
 
 
 def _new_model(model: str) -> RawDoc:
@@ -183,14 +202,16 @@ def _current(model: ModelEntry, version: str) -> str:
     return max(current, version, key=precedence)
 
 
-def _models(raw: Mapping[str, Any]) -> dict[str, Any]:
+def raw_models(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The models of a raw document, by id.  Raises: FormatError."""
     models = raw.get("models")
     if not isinstance(models, dict):
         raise FormatError(f"{_WHAT}: $.models:", "expected object")
     return models
 
 
-def _refuse_other_case(models: Mapping[str, Any], model: str) -> None:
+def refuse_other_case(models: Collection[str], model: str) -> None:
+    """Refuse an id that differs only in case from one of `models`.  Raises: ConflictError."""
     if model in models:
         return
     lower = model.lower()

@@ -77,9 +77,10 @@ class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RegistryDoc(Struct, frozen=True, kw_only=True, gc=False):
-    """A whole `registry.json`."""
+    """A whole `registry.json`.  If it is `split`, its models are in files of their own, and none in it."""
 
     registry_version: str | None = None
     last_updated: str | None = None
     mirrors: tuple[str, ...] = ()
+    split: bool = False
     models: dict[str, ModelEntry]

@@ -207,7 +207,7 @@ def _why_none(model: ModelEntry, spec: Spec, wanted: Range, versions: Sequence[s
             return f"{version} has only {', '.join(build.variant for build in builds)}"
         exact = Spec(model.model_id, spec.variant, Exact(version))
         if all(build.entry.yanked for build in named):
-            return f"{version} is withdrawn; {exact} takes it all the same"
+            return f"{version} is withdrawn; {exact} takes it with --force"
         return f"{version} is a prerelease; {exact} takes it"
     return _versions_hint(model)
 
@@ -234,7 +234,7 @@ def _pick(
             "usable version",
             version,
             where=model.model_id,
-            hint=f"it is withdrawn; {taken} takes it all the same",
+            hint=f"it is withdrawn; {taken} takes it with --force",
         )
     usable = usable or named
     return next((usable[name] for name in prefer if name in usable), next(iter(usable.values())))

@@ -26,6 +26,7 @@ __all__ = [
     "ModelEntry",
     "RegistryDoc",
     "VersionEntry",
+    "check_major",
     "check_raw_model",
     "parse_model",
     "parse_registry",
@@ -57,7 +58,9 @@ def parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
     """
     what = "registry.json"
     doc = _decode(data, _REGISTRY, what, limit_bytes=REGISTRY_LIMIT_BYTES, source=source)
-    _check_major(doc.registry_version, what, source)
+    check_major(doc.registry_version, what, source)
+    if doc.split and doc.models:
+        raise _format_error(what, "$.models", "is not empty, though the registry is split", source)
     try:
         check_models(doc.models)
     except FaultError as fault:
@@ -120,7 +123,7 @@ def _decode(
         raise FormatError(what, f"is not JSON{page}: {error}", source=source) from None
     raw = _decode_untyped(data)
     if isinstance(raw, Mapping):
-        _check_major(raw.get("registry_version"), what, source)
+        check_major(raw.get("registry_version"), what, source)
     raise _format_error(what, _name_keys(raw, path), why, source)
 
 
@@ -131,7 +134,8 @@ def _decode_untyped(data: bytes) -> object:
         return None  # the typed reader stopped before it came to this other fault
 
 
-def _check_major(version: object, what: str, source: str) -> None:
+def check_major(version: object, what: str, source: str) -> None:
+    """Refuse a format that a newer release wrote.  Raises: FormatError."""
     match = re.match(r"[0-9]{1,9}(?![0-9])", version) if isinstance(version, str) else None
     if match and int(match[0]) > REGISTRY_MAJOR:
         raise FormatError(

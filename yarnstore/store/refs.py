@@ -28,6 +28,7 @@ from yarnstore.core.reflog import (
     parse_reflog,
 )
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
+from yarnstore.registry.hold import FREE, HOLD_LIMIT_BYTES, Hold, format_hold, parse_hold
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import StoreLayout
 
@@ -145,6 +146,36 @@ class Refs:
 
     def pins(self, model: str | None = None) -> list[VersionName]:
         return [name for name in self._iter("pins") if model in (None, name.model)]
+
+    def _hold_path(self, model: str) -> Path:
+        return self._layout.refs / "holds" / model_dirname(model)
+
+    def hold(self, model: str) -> Hold:
+        """The range and the variant that a model is pinned to, if it is.
+
+        Raises: FormatError where the pin is damaged.
+        """
+        path = self._hold_path(model)
+        try:
+            return parse_hold(fsread.read_bytes(path, HOLD_LIMIT_BYTES))
+        except NotFoundError:
+            return FREE
+        except FormatError as error:
+            raise FormatError(
+                f"pin {path.relative_to(self._layout.root)}",
+                str(error.fields["why"]),
+                hint=f"`ystore unpin {model}`, then pin it again",
+            ) from None
+
+    def set_hold(self, model: str, hold: Hold) -> None:
+        fsio.write_atomic(self._hold_path(model), format_hold(hold), tmp_dir=self._layout.tmp)
+
+    def remove_hold(self, model: str) -> bool:
+        return self._remove(self._hold_path(model))
+
+    def held_models(self) -> list[str]:
+        """The models that are pinned to a range or a variant."""
+        return list(_iter_names(self._layout.refs / "holds", model_from_dirname))
 
     def set_partial(self, name: VersionName, manifest: Sha256) -> None:
         """Note that a version is being fetched, so that `gc` leaves what came of it."""

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.fit import app_version_option, force_option
+from yarnstore.cli.locked import locked_options
 from yarnstore.cli.text import checkout_text
 
 
-@command("checkout", example="ystore checkout phi-3-mini@1.0.0")
-@click.argument("spec")
-def cli(run: Invocation, spec: str) -> None:
+@command("checkout", example="ystore checkout phi-3-mini@1.0.0\nystore checkout --locked")
+@registry_option
+@app_version_option
+@force_option
+@locked_options
+@click.argument("spec", required=False)
+def cli(
+    run: Invocation, spec: str | None, app_version: str | None, force: bool, locked: bool, lock_file: str
+) -> None:
     """Install a version: fetch it if need be, verify it, and move what is installed.
 
+    A version that does not fit the application, or needs more memory than there is, is refused.
     Prints the path to open; piped or with -q, that alone.
     """
+    if locked == (spec is not None):
+        raise click.UsageError("name a SPEC, or use --locked" if spec is None else "--locked takes no SPEC")
     with run.store() as store:
-        done = store.checkout(spec)
+        if app_version is not None:
+            store.set_app_version(app_version)
+        if spec is not None:
+            results = [store.checkout(spec, force=force)]
+        else:
+            results = store.checkout_locked(lock_file, force=force)
+    if run.output.json:
+        run.output.document(results if locked else results[0])
+        return
     people = run.output.for_people and not run.output.quiet
-    run.output.line(done, checkout_text(done) if people else done.path)
+    for done in results:
+        run.output.line(done, checkout_text(done) if people else done.path)

@@ -6,30 +6,66 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.fit import app_version_option
 from yarnstore.cli.format import format_count, plural
+from yarnstore.cli.locked import locked_options
+from yarnstore.cli.queued import show_queued
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
     from yarnstore.results import FetchResult
 
 
-@command("fetch", example="ystore fetch phi-3-mini@1.1.0\nystore fetch phi-3-mini@^1.1 whisper:cpu-int4")
-@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
-def cli(run: Invocation, specs: tuple[str, ...]) -> None:
+@command(
+    "fetch",
+    example="ystore fetch phi-3-mini@1.1.0\nystore fetch phi-3-mini@^1.1 whisper:cpu-int4\n"
+    "ystore fetch --locked",
+)
+@registry_option
+@app_version_option
+@click.option("--force", is_flag=True, help="Take a version that was withdrawn, too.")
+@locked_options
+@click.option("--queue", is_flag=True, help="Only note it down: `ystore queue run` fetches it.")
+@click.argument("specs", nargs=-1, metavar="SPEC...")
+def cli(
+    run: Invocation,
+    specs: tuple[str, ...],
+    app_version: str | None,
+    force: bool,
+    locked: bool,
+    lock_file: str,
+    queue: bool,
+) -> None:
     """Bring versions into the store without installing them.
 
     Only chunks that are nowhere in the store are downloaded; what arrived is kept whatever happens.
     """
+    if locked and specs:
+        raise click.UsageError("--locked takes no SPEC: the lock file names them")
+    if not specs and not locked:
+        raise click.UsageError("name a SPEC, or use --locked")
+    if queue:
+        if force or locked:
+            raise click.UsageError("--queue takes specs, and neither --force nor --locked")
+        with run.store() as store:
+            show_queued(run, store.enqueue(*specs))
+        return
     results = []
     with run.store() as store:
+        if app_version is not None:
+            store.set_app_version(app_version)
+        for done in store.fetch_locked(lock_file) if locked else ():
+            results.append(done)
+            if not run.output.json:
+                _tell(run, done)
         for spec in specs:
-            done = store.fetch(spec)
+            done = store.fetch(spec, force=force)
             results.append(done)
             if not run.output.json:
                 _tell(run, done)
     if run.output.json:
-        run.output.document(results[0] if len(results) == 1 else results)
+        run.output.document(results[0] if len(results) == 1 and not locked else results)
 
 
 def _tell(run: Invocation, done: FetchResult) -> None:

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import format_count, plural
+from yarnstore.cli.format import clean, format_count, indented, plural
 from yarnstore.cli.text import size
 
+if TYPE_CHECKING:
+    from yarnstore.results import TakenModel, TakeoverResult
 
-@command("import", example="ystore import ./my-model my-model@0.1.0")
-@click.argument("source", type=click.Path())
-@click.argument("spec")
-def cli(run: Invocation, source: str, spec: str) -> None:
-    """Take a model of this machine into the store, without any registry."""
+_FAILED, _DAMAGED = 1, 4
+
+
+@command(
+    "import",
+    example="ystore import ./my-model my-model@0.1.0\n"
+    "ystore import --from-local-state ~/.app/models/local-state.json",
+)
+@click.argument("source", type=click.Path(), required=False)
+@click.argument("spec", required=False)
+@click.option(
+    "--from-local-state",
+    "state",
+    type=click.Path(),
+    metavar="FILE",
+    help="Take over every model that an older tool's local-state.json lists, checksums verified.",
+)
+def cli(run: Invocation, source: str | None, spec: str | None, state: str | None) -> None:
+    """Take a model of this machine into the store, without any registry.
+
+    With --from-local-state every model that it lists, and install them; each stands alone.
+    Exits with 4 where one is not what its checksum says, with 1 where one failed otherwise.
+    """
+    if state is not None:
+        if source is not None:
+            raise click.UsageError("--from-local-state names what to import; leave SOURCE and SPEC out")
+        _take_over(run, state)
+    elif source is None or spec is None:
+        raise click.UsageError("give SOURCE and SPEC, or --from-local-state FILE")
+    else:
+        _import(run, source, spec)
+
+
+def _import(run: Invocation, source: str, spec: str) -> None:
     with run.store() as store:
         done = store.import_model(source, spec)
     run.output.done(
@@ -25,3 +58,38 @@ def cli(run: Invocation, source: str, spec: str) -> None:
         ),
         (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest),
     )
+
+
+def _take_over(run: Invocation, state: str) -> None:
+    with run.store() as store:
+        done = store.import_local_state(state)
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_text(done))
+    else:
+        rows = [(i.model, i.version, i.status, i.size_bytes, i.path, _why(i)) for i in done.models]
+        run.output.rows(done, (), rows, "")
+    codes = {item.error["code"] for item in done.models if item.error is not None}
+    if codes:
+        raise click.exceptions.Exit(_DAMAGED if codes & {"integrity", "bad-format"} else _FAILED)
+
+
+def _text(done: TakeoverResult) -> str:
+    lines = [_line(item) for item in done.models]
+    if not done.models:
+        return f"{clean(done.source)} lists no model"
+    taken = len(done.models) - done.failed
+    left = f", {done.failed} not" if done.failed else ""
+    return "\n".join([*lines, f"{plural(taken, 'model')} taken over{left}"])
+
+
+def _line(item: TakenModel) -> str:
+    label = f"{clean(item.model)} {clean(item.version)}"
+    if item.status == "failed":
+        return f"{label}: {_why(item)}"
+    if item.status == "stored":
+        return f"{label}: {size(item.size_bytes)} taken in; another version is installed and stays"
+    return f"{label}: {size(item.size_bytes)} taken in and installed\n  {item.path}"
+
+
+def _why(item: TakenModel) -> str:
+    return indented(str(item.error["message"])) if item.error is not None else ""

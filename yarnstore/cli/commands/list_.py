@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.text import size
 from yarnstore.cli.times import format_age
 
+if TYPE_CHECKING:
+    from yarnstore.results import InstalledModel
+
 
 @command("list", example="ystore list")
-@click.option("--detailed", is_flag=True, help="Uses, path and manifest too; as -v.")
+@click.option("--detailed", is_flag=True, help="Uses, checksum, manifest and path too; as -v.")
 def cli(run: Invocation, detailed: bool) -> None:
     """The installed models."""
     with run.store() as store:
@@ -25,7 +30,7 @@ def cli(run: Invocation, detailed: bool) -> None:
     rows: list[tuple[str, ...]] = [
         (
             item.model,
-            item.version + (" (pinned)" if item.pinned else ""),
+            item.version + _marks(item),
             item.variant,
             size(item.size_bytes),
             format_age(item.installed_ms),
@@ -35,9 +40,17 @@ def cli(run: Invocation, detailed: bool) -> None:
     ]
     header: tuple[str, ...] = ("MODEL", "VERSION", "VARIANT", "SIZE", "INSTALLED", "LAST USED")
     if detailed or run.output.verbose:
-        header = (*header, "USES", "MANIFEST", "PATH")
+        header = (*header, "USES", "CHECKSUM", "MANIFEST", "PATH")
         rows = [
-            (*row, str(item.uses), item.manifest[:19], item.path)
+            (*row, str(item.uses), item.checksum, item.manifest[:19], item.path)
             for row, item in zip(rows, found, strict=True)
         ]
     run.output.rows(found, header, rows, "nothing is installed   (`ystore search` lists what there is)")
+
+
+def _marks(item: InstalledModel) -> str:
+    """` (pinned, deprecated)`."""
+    marks = ["pinned"] if item.pinned else [f"pinned to {item.pin}"] if item.pin else []
+    if item.standing is not None:
+        marks += ["withdrawn"] if item.standing.yanked else ["deprecated"] if item.standing.deprecated else []
+    return f" ({', '.join(marks)})" if marks else ""

@@ -42,7 +42,8 @@ def _text(found: History, *, verbose: bool) -> str:
         times = [format_time(move.time_ms) for move in reversed(found.moves)]
         for when, move in zip(times, reversed(found.moves), strict=True):
             step = f"{move.old or '–'} → {move.new or '–'}"
-            lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}")
+            origin = f"   from {move.registry}" if move.registry and move.operation != "rollback" else ""
+            lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}{origin}")
     return "\n".join(lines)
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.fit import app_version_option
 from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import Update
 
 _HAS_UPDATES = 10
 
 
 @command("outdated", example="ystore outdated\nystore outdated -v phi-3-mini")
+@registry_option
 @click.option("--exit-code", is_flag=True, help="Exit with 10 when there are updates.")
+@app_version_option
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-def cli(run: Invocation, models: tuple[str, ...], exit_code: bool) -> None:
-    """Installed models beside what their registries have; downloads no model."""
+def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: str | None) -> None:
+    """Installed models beside what their registries have; downloads no model.
+
+    WANTED is what `ystore update` would install: within the installed major, the pins, the
+    application's version and this machine's memory.  With -v the changelogs of all versions crossed.
+    """
     with run.store() as store:
+        if app_version is not None:
+            store.set_app_version(app_version)
         found = store.check_for_updates(*models)
     people = run.output.for_people
     rows = []
@@ -42,7 +56,13 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool) -> None:
     run.output.rows(found, header, rows, "nothing is installed")
     if run.output.verbose and not run.output.json:
         for item in found:
-            if item.kind and item.changelog:
-                click.echo(f"\n{item.model} {item.wanted}\n  {indented(item.changelog)}")
-    if exit_code and any(item.kind for item in found):
+            _changelogs(item)
+    if exit_code and any(item.available for item in found):
         raise click.exceptions.Exit(_HAS_UPDATES)
+
+
+def _changelogs(item: Update) -> None:
+    for change in item.changes:
+        marks = f"{change.kind}, breaking" if change.breaking and change.kind != "major" else change.kind
+        text = indented(change.changelog or "no changelog")
+        click.echo(f"\n{item.model} {change.version} ({marks})\n  {text}")

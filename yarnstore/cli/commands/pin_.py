@@ -7,14 +7,17 @@ import click
 from yarnstore.cli.command import Invocation, command
 
 
-@command("pin", example="ystore pin phi-3-mini\nystore pin phi-3-mini@1.0.0")
+@command("pin", example="ystore pin phi-3-mini\nystore pin phi-3-mini@^1.1\nystore pin phi-3-mini:cpu-int4")
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """Keep a version from update and gc; of a bare model the installed one."""
+    """Keep a version from update and gc; of a bare model the installed one.
+
+    With a range or a variant, update takes only versions in it; gc keeps them as any other.
+    """
     with run.store() as store:
         done = store.pin(spec)
     run.output.done(
         done,
-        lambda: f"{done.model} {done.version}: pinned",
-        (done.model, done.version, done.variant, done.pinned),
+        lambda: f"{done.what}: pinned",
+        (done.model, done.version or done.range, done.variant, done.pinned),
     )

@@ -49,6 +49,7 @@ from yarnstore.cli.text import size
     metavar="N",
     help="From how many earlier versions updates are deltas.",
 )
+@click.option("--split", is_flag=True, help="From now on, keep each model in a file of its own alone.")
 def cli(
     run: Invocation,
     source: str,
@@ -66,6 +67,7 @@ def cli(
     tags: tuple[str, ...],
     download_url: str | None,
     deltas: int,
+    split: bool,
 ) -> None:
     """Publish a file or a folder as a version into a static registry.
 
@@ -93,6 +95,7 @@ def cli(
             tags=tags,
             category=category,
             deltas=deltas,
+            split=split,
             progress=store.progress,
         )
     label = f"{done.model} {done.version}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.commands.registry_edit import PUBLISHERS
 from yarnstore.cli.format import clean, plural
 from yarnstore.cli.times import format_age, format_iso_age
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("registry", epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/")
 def cli() -> None:
-    """Add, list, refresh and remove the registries that models come from."""
+    """The registries that models come from; and what a publisher does to one."""
 
 
 @command(
@@ -41,14 +42,15 @@ def _list(run: Invocation) -> None:
     with run.store() as store:
         found = store.list_registries()
     people = run.output.for_people
+    unknown = "–" if people else ""
     rows = [
         (
             item.name,
-            str(item.models),
-            str(item.versions),
+            unknown if item.split else str(item.models),
+            unknown if item.split else str(item.versions),
             format_age(item.fetched_ms) if people else str(item.fetched_ms),
             item.url,
-            clean(item.error),
+            _remarks(item),
         )
         for item in found
     ]
@@ -82,10 +84,28 @@ def _remove(run: Invocation, name: str) -> None:
     )
 
 
+_FAULTS = {"lied": "sent wrong bytes", "stalled": "stalled", "unreachable": "could not be reached"}
+
+
+def _remarks(info: RegistryInfo) -> str:
+    """What is wrong with a registry's cached answer and its mirrors, and how many of these there are."""
+    said = [clean(info.error)] if info.error else []
+    if len(info.mirrors) > 1:
+        said.append(plural(len(info.mirrors) - 1, "mirror"))
+    said += [
+        f"{clean(mirror.url)} {_FAULTS.get(mirror.fault, clean(mirror.fault))} {format_age(mirror.at_ms)}"
+        for mirror in info.mirrors
+        if mirror.fault
+    ]
+    return "; ".join(said)
+
+
 def _text(info: RegistryInfo) -> str:
     updated = f", updated {format_iso_age(info.last_updated)}" if info.last_updated else ""
+    if info.split:
+        return f"{info.name}: one file per model{updated}"
     return f"{info.name}: {plural(info.models, 'model')}, {plural(info.versions, 'version')}{updated}"
 
 
-for _command in (_add, _list, _refresh, _remove):
+for _command in (_add, _list, _refresh, _remove, *PUBLISHERS):
     cli.add_command(_command)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.format import one_line
 from yarnstore.cli.text import size
 
 
 @command("search", example="ystore search\nystore search language-model")
+@registry_option
 @click.argument("text", nargs=-1)
 def cli(run: Invocation, text: tuple[str, ...]) -> None:
     """Models that the registries offer; TEXT is looked for in ids, names, descriptions and tags."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
 from yarnstore.cli.times import format_iso_age
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 @command("show", example="ystore show phi-3-mini@1.1.0")
+@registry_option
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
     """All that a registry says of a version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import plural
+from yarnstore.cli.format import one_line, plural
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
@@ -33,5 +33,6 @@ def _text(found: StoreStatus) -> str:
             f"  dedupe {found.dedupe_ratio:.2f}×, compression {found.compression_ratio:.2f}×",
             f"  {size(found.file_bytes)} of materialised files",
             f"  {size(found.free_bytes)} free ({size(found.reserve_bytes)} kept in reserve)",
+            *(f"  {one_line(notice)}" for notice in found.notices),
         ]
     )

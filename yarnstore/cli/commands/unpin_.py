@@ -7,14 +7,14 @@ import click
 from yarnstore.cli.command import Invocation, command
 
 
-@command("unpin", example="ystore unpin phi-3-mini")
+@command("unpin", example="ystore unpin phi-3-mini\nystore unpin phi-3-mini@^1.1")
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """Let a pinned version be updated and freed again."""
+    """Let a pinned version, range or variant be updated and freed again."""
     with run.store() as store:
         done = store.unpin(spec)
     run.output.done(
         done,
-        lambda: f"{done.model} {done.version}: no longer pinned",
-        (done.model, done.version, done.variant, done.pinned),
+        lambda: f"{done.what}: no longer pinned",
+        (done.model, done.version or done.range, done.variant, done.pinned),
     )

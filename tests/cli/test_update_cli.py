@@ -1,0 +1,203 @@
+"""`update`, `outdated`, `compat`, `pin`: what is printed, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Ystore
+from yarnstore import Store, errors
+from yarnstore.cli.exitcodes import EXIT_CODES, exit_code_of
+from yarnstore.cli.output import Output, ProgressView
+from yarnstore.ops.progress import Progress
+
+
+def mark(registry: Path, model: str, version: str, **marks: object) -> None:
+    path = registry / "registry.json"
+    raw = json.loads(path.read_text())
+    raw["models"][model]["versions"][version].update(marks)
+    path.write_text(json.dumps(raw))
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of `a` and `b` in three versions, and a store with the first of each."""
+    root = tmp_path_factory.mktemp("sites")
+    for model in ("a", "b"):
+        for version in ("1.0.0", "1.1.0", "2.0.0"):
+            source = root / "sources" / f"{model}-{version}.bin"
+            source.parent.mkdir(exist_ok=True)
+            source.write_bytes(f"{model} {version} ".encode() * 99)
+            Store.publish(
+                source, f"{model}@{version}", registry=root / "registry", changelog=f"Has {version}\nAnd more"
+            )
+    with Store.open(root / "home") as store:
+        store.add_registry("yarn", root / "registry")
+        store.checkout("a@1.0.0")
+        store.checkout("b@1.0.0")
+    return root
+
+
+@pytest.fixture
+def site(sites: Path, tmp_path: Path, tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The registry, of this test's own, and the store in `tmp_home` that knows it."""
+    monkeypatch.setenv("YSTORE_RAM_GB", "8")
+    shutil.copytree(sites / "home", tmp_home, symlinks=True)
+    config = tmp_home / "config.toml"
+    config.write_text(config.read_text().replace(str(sites / "registry"), str(tmp_path / "registry")))
+    registry = Path(shutil.copytree(sites / "registry", tmp_path / "registry"))
+    with Store.open(tmp_home) as store:
+        store.refresh_registries()
+    return registry
+
+
+def test_update_all(site: Path, ystore: Ystore) -> None:
+    planned = ystore("update", "--all", "--dry-run", people=True)
+    assert planned.code == 0
+    assert (
+        sorted(line for line in planned.out.splitlines() if line.startswith("  1.1.0"))
+        == ["  1.1.0 (minor): Has 1.1.0"] * 2
+    )
+    assert planned.out.splitlines()[-1] == "2 to update"
+    done = ystore("update", "--all", people=True)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "2 updated")
+    assert "b 1.0.0 → 1.1.0: Has 1.1.0\n  And more\n" in done.err
+    again = ystore("update", "--all").table
+    assert [row[:4] for row in again] == [["a", "current", "", "1.1.0"], ["b", "current", "", "1.1.0"]]
+    major = ystore("update", "--major", "a", people=True)
+    assert "a 1.1.0 → 2.0.0, which breaks with what you have:\n" in major.err
+
+
+def test_update_all_with_one_that_fails(site: Path, ystore: Ystore) -> None:
+    mark(site, "a", "1.1.0", manifest=f"sha256:{'0' * 64}")
+    piped = ystore("update", "--all")
+    assert piped.code == 4
+    assert [row[:4] for row in piped.table] == [
+        ["a", "failed", "", "1.0.0"],
+        ["b", "updated", "1.0.0", "1.1.0"],
+    ]
+    assert "error: a: " in piped.err
+    people = ystore("update", "--all", people=True)
+    assert people.code == 4
+    assert "a 1.0.0: failed, and stays: " in people.out
+    assert people.out.splitlines()[-1] == "1 up to date, 1 failed"
+    document = ystore("update", "--all", "--json")
+    assert document.code == 4
+    assert (document.json["updated"], document.json["failed"]) == (0, 1)
+    assert document.json["results"][0]["error"]["code"] == "integrity"
+
+
+def test_update_names_models_or_all(site: Path, ystore: Ystore) -> None:
+    assert ystore("update").code == 2
+    assert ystore("update", "--all", "a").code == 2
+    assert ystore("update", "--to", "one", "a").code == 2
+    both = ystore("update", "a", "nothing", "--json")
+    assert both.code == 3
+    assert [result["status"] for result in both.json["results"]] == ["updated", "failed"]
+
+
+def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark(site, "a", "1.1.0", compatibility=[">=2.0.0"])
+    mark(site, "a", "2.0.0", compatibility=[">=3.0.0"])
+    ystore("registry", "refresh")
+    refused = ystore("checkout", "a@2.0.0", "--app-version", "2.5.0", people=True)
+    assert refused.code == 6
+    assert refused.err == (
+        "error: a 2.0.0 needs the application >=3.0.0; yours is 2.5.0\n"
+        "  newest that fits: 1.1.0       ystore checkout a@1.1.0\n"
+    )
+    monkeypatch.setenv("YSTORE_APP_VERSION", "1.5.0")
+    held = ystore("update", "a", "--json")
+    assert held.code == 6
+    assert held.json["error"] == {
+        **held.json["error"],
+        "code": "incompatible",
+        "needs": ">=2.0.0",
+        "has": "1.5.0",
+        "newest_that_fits": "1.0.0",
+    }
+    everything = ystore("update", "--all", people=True)
+    assert everything.code == 0
+    assert "a 1.0.0 stays; what is newer does not fit\n" in everything.out
+    row = ystore("outdated", "a", "--exit-code")
+    assert row.code == 0
+    assert row.table[0][2:5] == ["1.0.0", "2.0.0", "major"]
+    assert row.table[0][6] == "2.0.0 needs the application >=3.0.0; yours is 1.5.0"
+    assert ystore("outdated", "a", "--exit-code", "--app-version", "2.0.0").code == 10
+    assert ystore("fetch", "a@2.0.0").code == 0
+    assert ystore("checkout", "a@2.0.0", "--app-version", "one").code == 2
+
+
+def test_the_gate_of_memory(site: Path, ystore: Ystore) -> None:
+    mark(site, "a", "1.1.0", minimum_ram_gb=16)
+    ystore("registry", "refresh")
+    assert ystore("checkout", "a@1.1.0").code == 6
+    assert ystore("update", "a").code == 6
+    assert ystore("update", "a", "--force").code == 0
+    assert ystore("checkout", "a@1.1.0", "--force").code == 0
+
+
+def test_outdated_of_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
+    mark(site, "a", "1.0.0", yanked=True, deprecated_reason="it is wrong")
+    shown = ystore("outdated", "-v", people=True).out
+    assert "1.0.0 is withdrawn by its publisher: it is wrong; 2.0.0 is a new major" in shown
+    assert "\na 1.1.0 (minor)\n  Has 1.1.0\n  And more\n" in shown
+    assert "1.0.0 (withdrawn)" in ystore("list", people=True).out
+    assert "  a 1.0.0: withdrawn by its publisher: it is wrong\n" in ystore("status", people=True).out
+    assert ystore("list", "--json").json[0]["standing"]["yanked"] is True
+
+
+def test_compat(site: Path, ystore: Ystore) -> None:
+    mark(site, "a", "2.0.0", compatibility=[">=2.0.0", "<3"], minimum_ram_gb=4)
+    assert ystore("compat", "a").code == 2
+    shown = ystore("compat", "a", "--app-version", "1.5.0", people=True)
+    assert shown.code == 0
+    assert [" ".join(line.split()) for line in shown.out.splitlines()] == [
+        "VERSION VARIANT FITS APPLICATION MEMORY NOTE",
+        "2.0.0 (latest) default no >=2.0.0, <3 4 GB 2.0.0 needs the application >=2.0.0; yours is 1.5.0",
+        "1.1.0 default yes any –",
+        "1.0.0 default yes any –",
+    ]
+    assert ystore("compat", "a@2.0.0", "--app-version", "1.5.0").code == 6
+    table = ystore("compat", "a", "--app-version", "2.1.0", "--json").json
+    assert [row["usable"] for row in table["rows"]] == [True, True, True]
+    assert (table["newest_that_fits"], table["app_version"]) == ("2.0.0", "2.1.0")
+
+
+def test_pins(site: Path, ystore: Ystore) -> None:
+    assert ystore("pin", "a@~1.0", people=True).out == "a@~1.0: pinned\n"
+    assert "1.0.0 (pinned to @~1.0)" in ystore("list", people=True).out
+    assert ystore("update", "a").table[0][1] == "pinned"
+    assert ystore("pin", "a:default").table == [["a", "~1.0", "default", "yes"]]
+    assert ystore("unpin", "a", people=True).out == "a: no longer pinned\n"
+    assert ystore("update", "a").table[0][1] == "updated"
+
+
+def test_an_exit_code_is_found_by_the_code_of_its_class() -> None:
+    for kind, number in EXIT_CODES:
+        assert exit_code_of(kind.code) == number
+    assert exit_code_of(errors.DiskFullError.code) == 7
+    assert exit_code_of("error") == exit_code_of("none such") == 1
+
+
+def test_the_progress_of_several_is_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with ProgressView(Output()) as view:
+        view._on_terminal = True
+        for n in range(1, 5):
+            for subject in ("a 1.1.0", "b 1.1.0"):
+                view(Progress("download", subject, n, 8))
+        tasks: dict[Any, Any] = view._tasks
+        assert list(tasks) == [("download", "a 1.1.0"), ("download", "b 1.1.0")]
+        first = view._bars
+        view(Progress("write", "a 1.1.0", 1, 8))
+        assert list(tasks) == [("download", "b 1.1.0"), ("write", "a 1.1.0")]
+        view(Progress("download", "b 1.1.0", 8, 8))
+        assert list(tasks) == [("write", "a 1.1.0")]
+        assert view._bars is first
+        view(Progress("note", "", text="done"))
+        assert view._bars is None

@@ -1,0 +1,148 @@
+"""What was installed is tried out by the application's own command, and taken back where that fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.stores import MODEL, Site, make_site, ystore
+from yarnstore import Store
+from yarnstore.core.rules import VerifyCommand
+from yarnstore.errors import SelfCheckError
+from yarnstore.ops.selfcheck import run_check
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = make_site(tmp_path_factory.mktemp("check"), versions=("1.0.0", "1.1.0"))
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+    return site
+
+
+@pytest.fixture
+def site(made: Site, tmp_path: Path) -> Site:
+    return made.copy(tmp_path)
+
+
+def checked_by(site: Site, *words: str, timeout: float = 20) -> Store:
+    config = site.home / "config.toml"
+    with config.open("a") as file:
+        file.write(f'[models."{MODEL}"]\nverify_command = {json.dumps(words)}\nverify_timeout = {timeout}\n')
+    return Store.open(site.home)
+
+
+def operations(store: Store) -> list[tuple[str, str | None]]:
+    return [(move.operation, move.new) for move in store.get_version_history(MODEL).moves]
+
+
+def test_a_check_that_passes_gets_the_new_path(site: Site, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    with checked_by(site, "sh", "-c", f'echo "$1 $2 $3" >> {seen}; cat "$1/config.json" >> {seen}', "x",
+                    "{path}", "{model}", "{version}") as store:  # fmt: skip
+        done = store.update_model(MODEL)
+        assert done.version == "1.1.0"
+        store.checkout(f"{MODEL}@1.1.0")  # is installed already: nothing to try out
+        store.rollback_model(MODEL)  # leads back to what was
+    lines = seen.read_text().splitlines()
+    assert lines[0] == f"{site.home / 'models' / MODEL} {MODEL} 1.1.0"
+    assert json.loads(lines[1])["version"] == "1.1.0"
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("how", ["update", "checkout"])
+def test_one_that_fails_is_rolled_back_and_said(site: Site, how: str) -> None:
+    with checked_by(site, "sh", "-c", "echo loading; echo cannot load >&2; exit 3") as store:
+        install = {
+            "update": partial(store.update_model, MODEL),
+            "checkout": partial(store.checkout, f"{MODEL}@1.1.0"),
+        }
+        with pytest.raises(SelfCheckError) as caught:
+            install[how]()
+        assert "ended with exit code 3" in caught.value.message
+        assert "loading\ncannot load" in str(caught.value.fields["output"])
+        assert caught.value.fields["back_to"] == "1.0.0"
+        assert caught.value.hint == f"rolled back: {MODEL} 1.0.0 is installed"
+        assert operations(store) == [("checkout", "1.0.0"), (how, "1.1.0"), ("rollback", "1.0.0")]
+        assert '"version": "1.0.0"' in Path(store.path(MODEL), "config.json").read_text()
+        assert store.fsck().problems == []
+    state = json.loads((site.home / "local-state.json").read_text())
+    assert state["installed_models"][MODEL]["version"] == "1.0.0"
+
+
+def test_a_first_install_is_taken_back(tmp_path: Path) -> None:
+    site = make_site(tmp_path, versions=("1.0.0",))
+    with checked_by(site, "false") as store:
+        with pytest.raises(SelfCheckError) as caught:
+            store.checkout(MODEL)
+        assert caught.value.hint == f"taken back: {MODEL} is not installed"
+        assert store.list_installed_models() == []
+        assert not (site.home / "models" / MODEL).is_symlink()
+        assert store.fsck().problems == []
+        shutil.rmtree(site.registry)
+        assert Path(store.path(f"{MODEL}@1.0.0")).is_dir(), "what came stays"
+
+
+def test_one_that_cannot_be_run(site: Site) -> None:
+    with checked_by(site, "no-such-application", "{path}") as store:
+        with pytest.raises(SelfCheckError, match="no-such-application cannot be run"):
+            store.update_model(MODEL)
+        assert store.list_installed_models()[0].version == "1.0.0"
+
+
+def test_one_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    command = VerifyCommand(("sh", "-c", f"sleep 60 & echo $! > {pid}; wait"), 0.4)
+    started = time.monotonic()
+    with pytest.raises(SelfCheckError, match=r"was not done in 0\.4 s"):
+        run_check(command, MODEL, "1.0.0", "x")
+    assert time.monotonic() - started < 10
+    child = int(pid.read_text())
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            break
+        if state == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("its child still runs")
+
+
+def test_no_shell_sees_the_words(tmp_path: Path) -> None:
+    bait = tmp_path / "bait"
+    run_check(VerifyCommand(("true", "{path}"), 9), MODEL, "1.0.0", f"; touch {bait}; $(touch {bait})")
+    assert not bait.exists()
+    with pytest.raises(SelfCheckError, match="signal 9"):
+        run_check(VerifyCommand(("sh", "-c", "kill -9 $$"), 9), MODEL, "1.0.0", "x")
+
+
+def test_an_interrupt_takes_it_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yarnstore.ops.selfcheck.run_check", interrupted)
+    with checked_by(site, "true") as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.update_model(MODEL)
+        assert store.list_installed_models()[0].version == "1.0.0"
+
+
+def test_another_models_command_is_not_run(tmp_path: Path) -> None:
+    site = make_site(tmp_path, models=("other",), versions=("1.0.0",))
+    with checked_by(site, "false") as store:
+        assert store.checkout("other").version == "1.0.0"
+
+
+def test_the_command_has_an_exit_code_of_its_own(site: Site) -> None:
+    checked_by(site, "false").close()
+    ran = ystore(site.home, "update", MODEL)
+    assert ran.returncode == 9, ran.stderr
+    assert "failed its self-check" in ran.stderr
+    assert "rolled back" in ran.stderr

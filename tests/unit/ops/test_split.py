@@ -1,0 +1,192 @@
+"""Split registries: 100 000 models of 10 versions, of which a client asks for those that it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Reply, ScriptedServer, Seen
+from yarnstore import Store
+from yarnstore.errors import FormatError, NotFoundError
+
+MODELS = 100_000
+VERSIONS = 10
+MINE = ("model-00007", "model-54321", "org/model-99999")
+SMALL = {"registry_version": "1.0.0", "last_updated": "2024-01-01T00:00:00Z", "split": True, "models": {}}
+
+
+def body(model: str, version: str) -> bytes:
+    return f"{model} {version}\n".encode() * 100
+
+
+def entry_of(model: str, versions: int = VERSIONS) -> dict[str, Any]:
+    numbers = [f"1.{n}.0" for n in range(versions)]
+    return {
+        "model_id": model,
+        "current_version": numbers[-1],
+        "versions": {
+            number: {
+                "checksum": hashlib.sha256(body(model, number)).hexdigest(),
+                "download_url": f"files/{model}/{number}.bin",
+                "size_bytes": len(body(model, number)),
+                "changelog": f"What is new in {number}",
+            }
+            for number in numbers
+        },
+    }
+
+
+class GiantRegistry:
+    """A registry of which each file is made when it is asked for."""
+
+    def __init__(self) -> None:
+        self.changed: dict[str, bytes | None] = {}
+
+    def __call__(self, seen: Seen) -> Reply:
+        path = seen.path.lstrip("/")
+        data = self.changed[path] if path in self.changed else self.made(path)
+        if data is None:
+            return Reply(status=404)
+        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        if seen.headers.get("if-none-match") == etag:
+            return Reply(status=304, headers={"ETag": etag})
+        return Reply(body=data, headers={"ETag": etag})
+
+    def made(self, path: str) -> bytes | None:
+        if path == "registry.json":
+            return json.dumps(SMALL).encode()
+        model = re.fullmatch(r"models/((?:org~)?model-(\d{5}))\.json", path)
+        if model and int(model[2]) < MODELS:
+            return json.dumps(entry_of(model[1].replace("~", "/"))).encode()
+        file = re.fullmatch(r"files/(.+)/(\d+\.\d+\.\d+)\.bin", path)
+        return body(file[1], file[2]) if file else None
+
+
+@pytest.fixture
+def giant() -> GiantRegistry:
+    return GiantRegistry()
+
+
+@pytest.fixture
+def server(giant: GiantRegistry) -> Iterator[ScriptedServer]:
+    with ScriptedServer(giant) as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: ScriptedServer, tmp_path: Path) -> Iterator[Store]:
+    """A store with three models installed, each at 1.0.0."""
+    with Store.open(tmp_path / "home") as store:
+        info = store.add_registry("giant", server.url)
+        assert (info.split, info.models) == (True, 0)
+        for model in MINE:
+            store.checkout(f"{model}@1.0.0")
+        server.seen.clear()
+        yield store
+
+
+def asked(server: ScriptedServer) -> list[str]:
+    paths = [seen.path for seen in server.seen]
+    server.seen.clear()
+    return paths
+
+
+def test_outdated_asks_for_what_is_installed_and_nothing_else(store: Store, server: ScriptedServer) -> None:
+    fastest = 1e9
+    for _ in range(3):
+        server.seen.clear()
+        with Store.open(store.home) as fresh:
+            started = time.perf_counter()
+            found = fresh.check_for_updates()
+            fastest = min(fastest, time.perf_counter() - started)
+        assert [(item.model, item.installed, item.wanted) for item in found] == [
+            (model, "1.0.0", "1.9.0") for model in MINE
+        ]
+        assert all("if-none-match" in seen.headers for seen in server.seen), "each is conditional"
+        assert sorted(asked(server)) == [
+            "/models/model-00007.json",
+            "/models/model-54321.json",
+            "/models/org~model-99999.json",
+            "/registry.json",
+        ]
+    assert fastest < 0.3
+
+
+def test_what_changed_is_seen(store: Store, giant: GiantRegistry) -> None:
+    giant.changed["models/model-00007.json"] = json.dumps(entry_of("model-00007", 11)).encode()
+    assert [item.wanted for item in store.check_for_updates()] == ["1.10.0", "1.9.0", "1.9.0"]
+    assert store.update_model("model-00007").version == "1.10.0"
+
+
+def test_a_model_that_is_gone_is_said_to_be(store: Store, giant: GiantRegistry) -> None:
+    giant.changed["models/model-00007.json"] = None
+    gone = store.check_for_updates()[0]
+    assert gone.kind is None
+    assert 'no model "model-00007"' in (gone.note or "")
+    kept = store.home / "registries" / "giant" / "models" / "model-00007.fetched"
+    assert not kept.exists()
+
+
+def test_a_registry_that_cannot_be_reached_is_the_cached_one(store: Store, server: ScriptedServer) -> None:
+    server.rescript(lambda seen: Reply(status=403))
+    found = store.check_for_updates()
+    assert [item.wanted for item in found] == ["1.9.0"] * 3
+    assert asked(server) == ["/registry.json"], "one refusal is enough"
+
+
+def test_history_and_path_ask_nobody(store: Store, server: ScriptedServer) -> None:
+    assert len(store.get_version_history("model-00007").versions) == VERSIONS
+    assert Path(store.path("model-54321")).read_bytes() == body("model-54321", "1.0.0")
+    assert len(store.list_installed_models()) == 3
+    assert asked(server) == []
+
+
+def test_a_damaged_cache_is_fetched_again(store: Store, server: ScriptedServer) -> None:
+    path = store.home / "registries" / "giant" / "models" / "model-00007.fetched"
+    for data in (b"", b"{}\n{}", path.read_bytes()[:-1], path.read_bytes().replace(b"1.9.0", b"1.8.0")):
+        path.write_bytes(data)
+        assert len(store.get_version_history("model-00007").versions) == VERSIONS
+        assert asked(server) == ["/models/model-00007.json"]
+
+
+def test_a_registry_at_another_address_is_asked_anew(store: Store, giant: GiantRegistry) -> None:
+    other = GiantRegistry()
+    other.changed["models/model-00007.json"] = json.dumps(entry_of("model-00007", 3)).encode()
+    with ScriptedServer(other) as moved:
+        store.remove_registry("giant")
+        store.add_registry("giant", moved.url)
+        assert len(store.get_version_history("model-00007").versions) == 3
+
+
+def test_a_file_of_another_model_is_refused(store: Store, giant: GiantRegistry) -> None:
+    giant.changed["models/model-00001.json"] = json.dumps(entry_of("model-00002")).encode()
+    with pytest.raises(FormatError, match="model_id"):
+        store.fetch("model-00001@1.0.0")
+
+
+def test_an_unknown_model_costs_one_question(store: Store, server: ScriptedServer) -> None:
+    with pytest.raises(NotFoundError, match='no model "unknown"'):
+        store.fetch("unknown@1.0.0")
+    assert asked(server).count("/models/unknown.json") <= 2
+
+
+def test_search_finds_whole_ids_and_says_so(store: Store) -> None:
+    told: list[str] = []
+    with Store.open(store.home, progress=lambda event: told.append(event.text)) as fresh:
+        assert [offer.model for offer in fresh.search("model-12345")] == ["model-12345"]
+        assert fresh.search("language model") == []
+    assert any("is split and lists no models" in text for text in told)
+    assert store.show("model-00007@1.2.0").changelog == "What is new in 1.2.0"
+
+
+def test_fsck_repair_finds_its_way(store: Store, server: ScriptedServer) -> None:
+    (store.home / "registries" / "giant" / "registry.json").write_bytes(b"{}")
+    assert store.fsck(repair=True).remaining == []
+    assert store.fsck().problems == []

@@ -1,0 +1,126 @@
+"""Timer files say what the systems that read them understand; nothing is switched on."""
+
+from __future__ import annotations
+
+import plistlib
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from yarnstore import Store
+from yarnstore.core.rules import AutoRule, AutoRules
+from yarnstore.core.schedule import Window
+from yarnstore.errors import UsageError
+from yarnstore.ops.timers import TIMER_KINDS, TimerFiles, write_timer
+
+RULES = AutoRules(
+    AutoRule(True, "minor", (Window.parse("Sat,Sun 02:15-05:00"),)),
+    {"a": AutoRule(True, "minor", (Window.parse("23:30-01:00"), Window.parse("Sun 04:00-05:00")))},
+)
+
+
+def write(kind: str, tmp_path: Path, *, home: str = "/srv/store") -> TimerFiles:
+    made = write_timer(kind, tmp_path, Path(home), RULES)
+    for path, text in made.files.items():
+        data = Path(path).read_bytes()
+        assert data.decode("utf-16" if kind == "schtasks" else "utf-8") == text
+    assert sorted(map(str, tmp_path.iterdir())) == sorted(made.files)
+    return made
+
+
+HOME = '/srv/my "models" 50% $HOME'
+
+
+def test_systemd(tmp_path: Path) -> None:
+    made = write("systemd", tmp_path, home=HOME)
+    service, timer = made.files.values()
+    assert "ExecStart=" in service
+    assert '"/srv/my \\"models\\" 50%% $$HOME"' in service
+    assert "Type=oneshot" in service
+    starts = [line for line in timer.splitlines() if line.startswith("OnCalendar=")]
+    assert starts == [
+        "OnCalendar=*-*-* *:00:00",
+        "OnCalendar=Sat,Sun *-*-* 02:15:00",
+        "OnCalendar=*-*-* 23:30:00",
+    ]
+    assert "enable --now yarnstore-auto-update.timer" in made.enable
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_understands_it(tmp_path: Path) -> None:
+    for line in write("systemd", tmp_path).files[str(tmp_path / "yarnstore-auto-update.timer")].splitlines():
+        if line.startswith("OnCalendar="):
+            subprocess.run(
+                ["systemd-analyze", "calendar", line.partition("=")[2]], check=True, capture_output=True
+            )
+
+
+def test_cron(tmp_path: Path) -> None:
+    (text,) = write("cron", tmp_path, home=HOME).files.values()
+    lines = text.splitlines()
+    assert [line.split(" ")[:5] for line in lines] == [
+        ["0", "*", "*", "*", "*"],
+        ["15", "2", "*", "*", "6,0"],
+        ["30", "23", "*", "*", "*"],
+    ]
+    command = lines[0].split(" ", 5)[5]
+    assert "\\%" in command
+    assert shlex.split(command.replace("\\%", "%")) == [
+        sys.executable, "-m", "yarnstore", "auto-update", "run", "--home", HOME,
+    ]  # fmt: skip
+
+
+def test_launchd(tmp_path: Path) -> None:
+    (text,) = write("launchd", tmp_path, home=HOME).files.values()
+    document = plistlib.loads(text.encode())
+    assert document["ProgramArguments"][-2:] == ["--home", HOME]
+    assert document["StartCalendarInterval"] == [
+        {"Minute": 0},
+        {"Minute": 15, "Hour": 2, "Weekday": 6},
+        {"Minute": 15, "Hour": 2, "Weekday": 0},
+        {"Minute": 30, "Hour": 23},
+    ]
+    assert "RunAtLoad" not in document
+
+
+def test_task_scheduler(tmp_path: Path) -> None:
+    made = write("schtasks", tmp_path, home="/srv/a & b")
+    ((path, _),) = made.files.items()
+    space = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+    root = ElementTree.fromstring(Path(path).read_bytes())
+    assert [child.tag.removeprefix(space) for child in root] == [
+        "RegistrationInfo", "Triggers", "Settings", "Actions",
+    ]  # fmt: skip
+    triggers = list(root.iter(f"{space}CalendarTrigger"))
+    assert [next(each.iter(f"{space}StartBoundary")).text for each in triggers] == [
+        "2024-01-01T00:00:00",
+        "2024-01-01T02:15:00",
+        "2024-01-01T23:30:00",
+    ]
+    assert [each.tag.removeprefix(space) for each in next(triggers[1].iter(f"{space}DaysOfWeek"))] == [
+        "Saturday",
+        "Sunday",
+    ]
+    arguments = next(root.iter(f"{space}Arguments")).text or ""
+    assert arguments == '-m yarnstore auto-update run --home "/srv/a & b"'
+
+
+def test_the_calls_are_of_a_command_that_is_there(tmp_path: Path) -> None:
+    (text,) = write("cron", tmp_path, home=str(tmp_path / "home")).files.values()
+    words = shlex.split(text.splitlines()[0].split(" ", 5)[5])
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_other_kinds_and_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        Store.open(tmp_path / "home").write_timer("at", tmp_path)
+    with pytest.raises(UsageError):
+        write_timer("cron", tmp_path, Path("/srv/a\n0 * * * * evil"), RULES)
+    assert list(tmp_path.iterdir()) == []
+    assert TIMER_KINDS == ("systemd", "cron", "launchd", "schtasks")

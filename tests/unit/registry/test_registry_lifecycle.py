@@ -1,0 +1,247 @@
+"""`decisions.txt` against `registry/lifecycle` and against a naive reading of the same rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.registry.naive import Row, in_range, naive_decision, read_registry
+from yarnstore.errors import FormatError, InvalidNameError
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.hold import FREE, Hold, format_hold, parse_hold
+from yarnstore.registry.lifecycle import (
+    Decision,
+    Policy,
+    changes_between,
+    decide,
+    fitting_variant,
+    memory_warning,
+    misfit,
+    newest_fitting,
+)
+from yarnstore.registry.machine import Machine
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.resolve import builds_of
+from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.standing import standing
+
+TABLE = Path(__file__).with_name("decisions.txt")
+
+
+def read_table() -> tuple[dict[str, str], list[Row]]:
+    """The registries by name, and the rows."""
+    registries, rows = {}, []
+    for text in TABLE.read_text(encoding="utf-8").splitlines():
+        line = text.partition("#")[0].strip()
+        if line.startswith("registry "):
+            name, _, versions = line.removeprefix("registry ").partition(":")
+            registries[name.strip()] = versions.strip()
+        elif line:
+            rows.append(Row(*(cell.strip() for cell in line.split("|"))))
+    return registries, rows
+
+
+REGISTRIES, ROWS = read_table()
+
+
+def make_model(text: str) -> ModelEntry:
+    """The registry entry that a line of the table stands for."""
+    versions, current = read_registry(text)
+    raw: dict[str, Any] = {"model_id": "m", "versions": {}, "current_version": current}
+    for version, marks in versions.items():
+        entry: dict[str, Any] = {
+            "variant": marks.get("only", "cpu"),
+            "yanked": "yanked" in marks,
+            "security": "security" in marks,
+            "compatibility": [marks["app"]] if "app" in marks else [],
+            "changelog": f"changes of {version}",
+        }
+        least = marks.get(f"ram-{entry['variant']}", marks.get("ram"))
+        if least is not None:
+            entry["minimum_ram_gb"] = float(least)
+        if "gpu" in marks:
+            gpu = marks.get("ram-gpu", marks.get("ram"))
+            entry["variants"] = {"gpu": {"minimum_ram_gb": float(gpu)} if gpu else {}}
+        raw["versions"][version] = entry
+    return check_raw_model(raw, "m")
+
+
+def decide_row(row: Row) -> Decision:
+    ask = row.ask.split("+")
+    to = next((word[3:] for word in ask if word.startswith("to:")), None)
+    if row.pin == "=":
+        hold = Hold(version=row.installed)
+    elif row.pin[0] in ":@":
+        variant, _, wanted = row.pin.removeprefix(":").partition("@")
+        hold = Hold(None, Range.parse(wanted) if wanted else None, variant or None)
+    else:
+        hold = FREE
+    return decide(
+        make_model(REGISTRIES[row.registry]),
+        row.installed,
+        "cpu",
+        machine=Machine(None if row.app == "-" else row.app, None if row.ram == "-" else float(row.ram)),
+        hold=hold,
+        policy=Policy("major" in ask, Range.parse(to) if to else None, "force" in ask),
+    )
+
+
+def row_id(row: Row) -> str:
+    return " ".join((row.registry, row.installed, row.app, row.ram, row.pin, row.ask))
+
+
+def test_the_table_is_a_few_hundred_rows_and_none_twice() -> None:
+    assert len(ROWS) >= 300
+    assert len({row_id(row) for row in ROWS}) == len(ROWS)
+    assert {row.registry for row in ROWS} == set(REGISTRIES)
+    assert {row.obstacle for row in ROWS} == {"-", "application", "memory", "major", "pinned"}
+    assert {row.kind for row in ROWS} >= {"-", "major", "minor", "patch", "security", "prerelease", "none"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=row_id)
+def test_decision(row: Row) -> None:
+    expected = (row.wanted, row.kind, row.obstacle)
+    assert naive_decision(REGISTRIES[row.registry], row) == expected
+    found = decide_row(row)
+    wanted = found.wanted.version if found.wanted else "-"
+    assert (wanted, found.kind or "-", found.obstacle or "-") == expected
+    assert (found.misfit is not None) == (found.obstacle in ("application", "memory"))
+    if found.wanted is not None:
+        assert found.changes == () or found.changes[0].version == found.wanted.version
+
+
+# https://github.com/npm/node-semver, README, "Ranges" and "Advanced Range Syntax": what each
+# example there says that it means, and versions beside its edges.
+NPM_EXAMPLES = {
+    ">=1.2.7": (["1.2.7", "1.2.8", "2.5.3", "1.3.9"], ["1.2.6", "1.1.0"]),
+    ">=1.2.7 <1.3.0": (["1.2.7", "1.2.8", "1.2.99"], ["1.2.6", "1.3.0", "1.1.0"]),
+    "1.2.7 || >=1.2.9 <2.0.0": (["1.2.7", "1.2.9", "1.4.6"], ["1.2.8", "2.0.0"]),
+    ">1.2.3-alpha.3": (["1.2.3-alpha.7", "3.4.5"], ["3.4.5-alpha.9", "1.2.3-alpha.3"]),
+    "1.2.3 - 2.3.4": (["1.2.3", "2.3.4"], ["1.2.2", "2.3.5"]),
+    "1.2 - 2.3.4": (["1.2.0", "2.3.4"], ["1.1.9", "2.3.5"]),
+    "1.2.3 - 2.3": (["1.2.3", "2.3.99"], ["2.4.0", "1.2.2"]),
+    "1.2.3 - 2": (["1.2.3", "2.99.0"], ["3.0.0"]),
+    "*": (["0.0.0", "9.9.9"], ["1.0.0-rc.1"]),
+    "1.x": (["1.0.0", "1.99.0"], ["0.9.0", "2.0.0"]),
+    "1.2.x": (["1.2.0", "1.2.9"], ["1.1.9", "1.3.0"]),
+    "": (["0.0.0", "7.0.0"], ["7.0.0-a"]),
+    "1": (["1.0.0", "1.9.9"], ["2.0.0", "0.9.9"]),
+    "1.2": (["1.2.0"], ["1.3.0"]),
+    "~1.2.3": (["1.2.3", "1.2.9"], ["1.3.0", "1.2.2"]),
+    "~1.2": (["1.2.0"], ["1.3.0"]),
+    "~1": (["1.0.0", "1.9.0"], ["2.0.0"]),
+    "~0.2.3": (["0.2.3", "0.2.9"], ["0.3.0"]),
+    "~0.2": (["0.2.0"], ["0.3.0"]),
+    "~0": (["0.0.0", "0.9.9"], ["1.0.0"]),
+    "~1.2.3-beta.2": (["1.2.3-beta.4", "1.2.3"], ["1.2.4-beta.2", "1.2.3-beta.1"]),
+    "^1.2.3": (["1.2.3", "1.9.0"], ["2.0.0", "1.2.2"]),
+    "^0.2.3": (["0.2.3", "0.2.9"], ["0.3.0"]),
+    "^0.0.3": (["0.0.3"], ["0.0.4"]),
+    "^1.2.3-beta.2": (["1.2.3-beta.4", "1.3.0"], ["1.2.4-beta.2", "2.0.0-alpha"]),
+    "^0.0.3-beta": (["0.0.3-pr.2", "0.0.3"], ["0.0.4"]),
+    "^1.2.x": (["1.2.0", "1.9.0"], ["2.0.0"]),
+    "^0.0.x": (["0.0.0", "0.0.9"], ["0.1.0"]),
+    "^0.0": (["0.0.9"], ["0.1.0"]),
+    "^1.x": (["1.0.0", "1.5.0"], ["2.0.0"]),
+    "^0.x": (["0.0.0", "0.9.0"], ["1.0.0"]),
+}
+
+
+@pytest.mark.parametrize("text", NPM_EXAMPLES)
+def test_the_ranges_of_npms_documentation(text: str) -> None:
+    inside, outside = NPM_EXAMPLES[text]
+    read = Range.parse(text)
+    assert [version for version in inside if not (read.matches(version) and in_range(text, version))] == []
+    assert [version for version in outside if read.matches(version) or in_range(text, version)] == []
+
+
+def test_changes_are_those_of_every_version_crossed() -> None:
+    model = make_model("1.0.0 1.1.0[security] 1.2.0[yanked] 2.0.0-rc.1 2.0.0 2.1.0*")
+    crossed = changes_between(model, "1.0.0", "2.1.0")
+    assert [(change.version, change.kind, change.breaking) for change in crossed] == [
+        ("2.1.0", "minor", False),
+        ("2.0.0", "major", True),
+        ("1.1.0", "security", False),
+    ]
+    assert crossed[-1].changelog == "changes of 1.1.0"
+    assert changes_between(model, "2.1.0", "2.1.0") == ()
+
+
+def test_what_does_not_fit_says_what_is_needed_and_what_there_is() -> None:
+    model = make_model("1.0.0 1.1.0[ram-gpu:16;ram-cpu:4;gpu] 2.0.0*[app:>=2.0.0]")
+    machine = Machine("1.5.0", 8.0, ("gpu",))
+    (gated,) = builds_of(model, "2.0.0")
+    assert str(misfit(gated, machine)) == "2.0.0 needs the application >=2.0.0; yours is 1.5.0"
+    cpu, gpu = builds_of(model, "1.1.0")
+    assert misfit(cpu, machine) is None
+    assert str(misfit(gpu, machine)) == "1.1.0 needs 16 GB of memory; this machine has 8 GB"
+    assert fitting_variant(model, "1.1.0", machine) == cpu
+    assert fitting_variant(model, "1.1.0", Machine(None, 32.0, ("gpu",))) == gpu
+    assert newest_fitting(model, machine) == cpu
+    assert newest_fitting(model, Machine("2.0.0", 8.0)) == gated
+    assert newest_fitting(model, Machine(None, 1.0), "gpu") is None
+    assert misfit(gated, Machine("2.1.0-rc.1")) is None
+    with pytest.raises(InvalidNameError):
+        decide(model, "1.0.0", "cpu", machine=Machine("one"))
+
+
+def test_a_range_that_nobody_can_read_holds_for_no_application() -> None:
+    (build,) = builds_of(make_model("1.0.0[app:!?]"), "1.0.0")
+    assert misfit(build, Machine()) is None
+    assert str(misfit(build, Machine("1.0.0"))) == "1.0.0 needs the application !?; yours is 1.0.0"
+
+
+def test_less_memory_than_recommended_is_a_warning() -> None:
+    raw = {"versions": {"1.0.0": {"recommended_ram_gb": 8, "minimum_ram_gb": 4}}}
+    (build,) = builds_of(check_raw_model(raw, "m"), "1.0.0")
+    assert misfit(build, Machine(None, 6.0)) is None
+    warning = memory_warning(build, Machine(None, 6.5))
+    assert warning == "m 1.0.0 (default) runs best with 8 GB of memory; this machine has 6.5 GB"
+    assert memory_warning(build, Machine(None, 8.0)) == memory_warning(build, Machine()) == ""
+
+
+def test_the_installed_variant_sticks_and_what_lacks_it_is_named() -> None:
+    model = make_model("1.0.0 1.1.0 1.2.0*[only:gpu]")
+    found = decide(model, "1.0.0", "cpu", machine=Machine())
+    assert found.wanted is not None
+    assert (found.wanted.version, found.without_variant) == ("1.1.0", "1.2.0")
+
+
+def test_what_keeps_the_next_version_away_is_told_below_a_new_major() -> None:
+    model = make_model("1.0.0 1.1.0[app:>=2.0.0] 2.0.0*")
+    found = decide(model, "1.0.0", "cpu", machine=Machine("1.0.0"))
+    assert (found.wanted, found.obstacle) == (None, "major")
+    assert found.held is not None
+    assert found.held.version == "1.1.0"
+
+
+def test_standing() -> None:
+    entry = {"deprecated": True, "deprecated_reason": "it repeats itself", "replaced_by": "1.1.0"}
+    model = check_raw_model({"versions": {"1.0.0": entry, "1.1.0": {"yanked": True}, "1.2.0": {}}}, "m")
+    told = [str(standing(model, version, "default")) for version in ("1.0.0", "1.1.0", "1.2.0", "9.9.9")]
+    assert told == ["deprecated: it repeats itself; use 1.1.0", "withdrawn by its publisher", "", ""]
+    assert not standing(model, "9.9.9", "default").published
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        Hold(range=Range.parse("^1.1 || >=3, <4")),
+        Hold(variant="cpu-int4"),
+        Hold(None, Range.parse("1.x"), "a"),
+    ],
+)
+def test_holds_are_read_as_they_were_written(hold: Hold) -> None:
+    assert parse_hold(format_hold(hold)) == hold
+
+
+def test_a_damaged_hold_is_refused() -> None:
+    good = format_hold(Hold(range=Range.parse("^1.1")))
+    assert good.startswith(b"-\t^1.1\t")
+    for n in range(len(good)):
+        with pytest.raises(FormatError):
+            parse_hold(good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :])
+        with pytest.raises(FormatError):
+            parse_hold(good[:n])

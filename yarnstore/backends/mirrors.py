@@ -1,0 +1,372 @@
+"""Several addresses of one registry, asked in order, each request on its own.
+
+Owns the order: a mirror that lies, stalls or cannot be reached is put behind the others for as long as
+this object lives.  Leaves to its caller what only a hash can tell, that bytes are wrong: `report_lie`,
+and `avoid`, which passes a mirror over in one request.
+
+What no hash covers, `registry.json` and `models/`, is asked of trusted mirrors alone: the registry's
+own address, and those that this machine's user has named.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeVar
+
+from yarnstore.backends.base import Backend, Body, Fetched
+from yarnstore.backends.retry import RetryPolicy, Sleep, call_with_retry
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IntegrityError,
+    MissingKeyError,
+    OfflineError,
+    TransientError,
+    UsageError,
+)
+
+T = TypeVar("T")
+
+# A mirror gets so many tries at one thing before the next is asked (ollama#8105 never stopped).
+TRIES_PER_MIRROR: Final = 2
+# Answers broken off in a row until a mirror is put last.
+_STRIKES: Final = 2
+
+Kind = Literal["lied", "stalled", "unreachable"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a mirror was put last."""
+
+    url: str
+    kind: Kind
+    why: str
+
+
+# Told once for each mirror that is put last.
+OnFault = Callable[[Fault], None]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One address: `url` is its name here, without credentials; `connect` makes its backend when needed.
+
+    `trusted` mirrors may say what no hash covers.
+    """
+
+    url: str
+    connect: Callable[[], Backend]
+    trusted: bool = False
+
+
+@dataclass
+class _Member:
+    mirror: Mirror
+    backend: Backend | None = None
+    fault: Fault | None = None
+    put_last_at: int = 0
+    strikes: int = 0
+    served: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Mirrored:
+    """A `Backend` over several, which hold the same files; the first is the registry's own address.
+
+    Whatever one does not give, for whichever reason, the next is asked for.  With one mirror alone it
+    tries as often as `policy` says, with several each gets two tries.
+    """
+
+    def __init__(
+        self,
+        mirrors: Sequence[Mirror],
+        *,
+        policy: RetryPolicy | None = None,
+        sleep: Sleep = time.sleep,
+        on_fault: OnFault | None = None,
+    ) -> None:
+        if not mirrors:
+            raise ValueError("no mirror")
+        # One that is named twice is asked once, and is trusted if its first name is.
+        distinct = {mirror.url: mirror for mirror in reversed(mirrors)}
+        self._members = [_Member(distinct[url]) for url in dict.fromkeys(mirror.url for mirror in mirrors)]
+        self._policy = policy or RetryPolicy()
+        self._short = replace(self._policy, attempts=min(self._policy.attempts, TRIES_PER_MIRROR))
+        self._sleep = sleep
+        self._on_fault = on_fault
+        self._lock = threading.Lock()
+        self._count_last = 0
+        self.url = self._backend_of(self._members[0]).url
+
+    def add(self, mirror: Mirror) -> None:
+        """Ask one more, after those there are; one that is there already changes nothing."""
+        with self._lock:
+            if all(member.mirror.url != mirror.url for member in self._members):
+                self._members.append(_Member(mirror))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the mirrors, in the order they were given."""
+        with self._lock:
+            return tuple(member.mirror.url for member in self._members)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What was found wrong so far, a mirror once."""
+        with self._lock:
+            return tuple(member.fault for member in self._members if member.fault is not None)
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The mirrors that gave something, and were not put last."""
+        with self._lock:
+            return tuple(m.mirror.url for m in self._members if m.served and m.fault is None)
+
+    def get(
+        self, key: str, *, limit_bytes: int, etag: str = "", avoid: Collection[str] = ()
+    ) -> Fetched | None:
+        """See `Backend.get`.  Of an ETag only the registry's own address knows the meaning."""
+
+        def ask(backend: Backend, member: _Member) -> Fetched | None:
+            own = member is self._members[0]
+            fetched = backend.get(key, limit_bytes=limit_bytes, etag=etag if own else "")
+            if fetched is None:
+                return None
+            return Fetched(fetched.data, fetched.etag if own else "", member.mirror.url)
+
+        return self._ask(key, avoid, ask)[0]
+
+    @contextmanager
+    def open(
+        self, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
+    ) -> Iterator[Body]:
+        """See `Backend.open`.  A body that breaks off stays broken; the next request may go elsewhere."""
+        with ExitStack() as stack:
+            body, member = self._ask(
+                key,
+                avoid,
+                lambda backend, _: stack.enter_context(backend.open(key, start=start, length=length)),
+            )
+            yield Body(body.start, body.total, self._watched(member, body), member.mirror.url)
+
+    def close(self) -> None:
+        """Close the backends of all mirrors that were asked."""
+        for member in self._members:
+            with member.lock:
+                if member.backend is not None:
+                    member.backend.close()
+
+    def report(self, source: str, why: str, kind: Kind = "lied") -> None:
+        """Put the mirror named `source` last."""
+        for member in self._members:
+            if member.mirror.url == source:
+                self._put_last(member, kind, why)
+
+    # --- within --------------------------------------------------------------------------------
+
+    def _ask(
+        self, key: str, avoid: Collection[str], ask: Callable[[Backend, _Member], T]
+    ) -> tuple[T, _Member]:
+        order = self._order(key, avoid)
+        # One that has just failed as often as it may is not given as much time again.
+        policy = self._policy if len(order) == 1 and order[0].fault is None else self._short
+        failures: list[BackendError] = []
+        for member in order:
+            try:
+                backend = self._backend_of(member)
+                answer = call_with_retry(
+                    lambda backend=backend, member=member: ask(backend, member),  # type: ignore[misc]
+                    policy,
+                    sleep=self._sleep,
+                )
+            except TransientError as error:
+                failures.append(error)
+                self._put_last(member, "stalled" if _is_stall(error) else "unreachable", _why(error))
+            except BackendError as error:
+                failures.append(error)
+            else:
+                member.served = True
+                if len(self._members) == 1:
+                    member.fault = None
+                return answer, member
+        if not failures:
+            raise BackendError(self.url, f"no mirror is left to ask for {key[:200]}")
+        raise _combined(failures)
+
+    def _order(self, key: str, avoid: Collection[str]) -> list[_Member]:
+        with self._lock:
+            members = list(self._members)
+        if "://" in key:
+            members = members[:1]  # an address of its own, which no mirror has under that name
+        elif not _is_hashed(key):
+            members = [member for member in members if member.mirror.trusted or member is members[0]]
+        members = [member for member in members if member.mirror.url not in avoid]
+        return sorted(members, key=lambda member: member.put_last_at)
+
+    def _backend_of(self, member: _Member) -> Backend:
+        with member.lock:
+            if member.backend is None:
+                try:
+                    member.backend = member.mirror.connect()
+                except UsageError as error:
+                    if member is self._members[0]:
+                        raise
+                    raise BackendError(member.mirror.url, error.message) from None
+            return member.backend
+
+    def _watched(self, member: _Member, body: Body) -> Iterator[bytes]:
+        try:
+            yield from body
+        except TransientError as error:
+            member.strikes += 1
+            if _is_stall(error):
+                self._put_last(member, "stalled", _why(error))
+            elif member.strikes >= _STRIKES:
+                self._put_last(member, "unreachable", _why(error))
+            raise
+        except BackendError as error:  # more than was announced
+            self._put_last(member, "lied", _why(error))
+            raise
+        member.strikes = 0
+
+    def _put_last(self, member: _Member, kind: Kind, why: str) -> None:
+        with self._lock:
+            known = member.fault
+            self._count_last += 1
+            member.put_last_at = self._count_last
+            if known is None or (kind == "lied" and known.kind != "lied"):
+                member.fault = Fault(member.mirror.url, kind, why)
+            told = member.fault if known is None and len(self._members) > 1 else None
+        if told is not None and self._on_fault is not None:
+            self._on_fault(told)
+
+
+def _is_hashed(key: str) -> bool:
+    """Whether what is under `key` is named by its hash, or checked against one."""
+    return key.startswith(("packs/", "deltas/", "manifests/"))
+
+
+def _is_stall(error: TransientError) -> bool:
+    return str(error.fields["why"]).startswith("stalled")  # so `wire` and `translate` say
+
+
+def _why(error: BackendError) -> str:
+    return str(error.fields["why"])
+
+
+def _combined(failures: Sequence[BackendError]) -> BackendError:
+    """One error for what several mirrors answered."""
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    for error in failures:
+        if isinstance(error, OfflineError):
+            return error
+    if all(isinstance(error, MissingKeyError) for error in failures):
+        return MissingKeyError(
+            first.url, f"no such file, nor on {len(failures) - 1} more", status=first.status
+        )
+    telling = [error for error in failures if not isinstance(error, MissingKeyError)]
+    # That a range lies outside of the file is about the question, and no other try helps.
+    final = [error for error in telling if error.status == 416]
+    main = next((error for error in (*final, *telling) if _is_telling(error)), telling[0])
+    others = "; ".join(f"{error.url}: {_why(error)}" for error in failures if error is not main)
+    why = f"{_why(main)}\n  also asked: {others}"
+    if isinstance(main, TransientError):
+        return TransientError(
+            main.url, why, hint=main.hint, status=main.status, retry_after_s=main.retry_after_s
+        )
+    return BackendError(main.url, why, hint=main.hint, status=main.status)
+
+
+def _is_telling(error: BackendError) -> bool:
+    return isinstance(error, TransientError) or error.status == 416
+
+
+# --- for callers, who may have any backend ---------------------------------------------------------
+
+
+def sources_of(backend: Backend) -> tuple[str, ...]:
+    """The names of the mirrors behind a backend; of any other backend its own."""
+    return backend.sources if isinstance(backend, Mirrored) else (backend.url,)
+
+
+def open_avoiding(
+    backend: Backend, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
+) -> AbstractContextManager[Body]:
+    """`open`, passing over the mirrors in `avoid`."""
+    if isinstance(backend, Mirrored):
+        return backend.open(key, start=start, length=length, avoid=avoid)
+    return backend.open(key, start=start, length=length)
+
+
+def report_lie(backend: Backend, source: str, why: str) -> None:
+    """Put the mirror that gave wrong bytes last."""
+    if isinstance(backend, Mirrored):
+        backend.report(source, why)
+
+
+def get_checked(
+    backend: Backend,
+    key: str,
+    check: Callable[[bytes], T],
+    *,
+    limit_bytes: int,
+    avoid: Collection[str] = (),
+) -> tuple[T, str]:
+    """What `check` makes of a small file, and the mirror that it came from.
+
+    Each mirror has two tries to give what `check` takes; one that does not is reported when another does.
+
+    Raises: the first IntegrityError of `check`, naming all that were asked, if none gives it; BackendError.
+    """
+    passed_over = set(avoid)
+    wrong: dict[str, int] = {}
+    faults: dict[str, IntegrityError] = {}
+    while True:
+        try:
+            fetched = _get(backend, key, limit_bytes, passed_over)
+        except BackendError:
+            if faults:
+                raise with_sources(next(iter(faults.values())), tuple(faults)) from None
+            raise
+        source = fetched.source or backend.url
+        try:
+            value = check(fetched.data)
+        except IntegrityError as error:
+            faults.setdefault(source, error)
+            wrong[source] = wrong.get(source, 0) + 1
+            if wrong[source] >= TRIES_PER_MIRROR:
+                passed_over.add(source)
+            if passed_over.issuperset(sources_of(backend)):
+                raise with_sources(next(iter(faults.values())), tuple(faults)) from None
+        else:
+            for liar, fault in faults.items():
+                if liar != source:
+                    report_lie(backend, liar, f"{key} {fault.fields.get('why') or 'is altered'}")
+            return value, source
+
+
+def _get(backend: Backend, key: str, limit_bytes: int, avoid: Collection[str]) -> Fetched:
+    if isinstance(backend, Mirrored):
+        fetched = backend.get(key, limit_bytes=limit_bytes, avoid=avoid)
+    else:
+        fetched = backend.get(key, limit_bytes=limit_bytes)
+    if fetched is None:
+        raise BackendError(backend.url, "answered 'not modified' to a question without a condition")
+    return fetched
+
+
+def with_sources(error: IntegrityError, sources: Sequence[str]) -> IntegrityError:
+    """The same error, naming every mirror that was asked, each twice."""
+    facts = {name: str(error.fields.get(name, "")) for name in ("why", "expected", "got")}
+    source = ", ".join(f"{source} (twice)" for source in sources)
+    what = str(error.fields.get("what", ""))
+    if isinstance(error, FormatError):
+        return FormatError(what, facts["why"], source=source, hint=error.hint)
+    return IntegrityError(what, **facts, source=source, hint=error.hint)

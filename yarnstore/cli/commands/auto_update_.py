@@ -1,0 +1,228 @@
+"""`ystore auto-update`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, one_line, plural
+from yarnstore.cli.text import arrow, size
+
+if TYPE_CHECKING:
+    from yarnstore.results import AutoUpdateOutcome, AutoUpdateRound, AutoUpdateStatus, TimerFiles
+
+_POLICIES = ("notify", "patch", "minor", "security")
+_TIMERS = ("systemd", "cron", "launchd", "schtasks")
+_FAILED = 1
+
+
+@click.group(
+    "auto-update",
+    epilog='\b\nExample:\n  ystore auto-update enable --policy minor --window "Sat,Sun 02:00-05:00"',
+)
+def cli() -> None:
+    """Rounds that a timer starts: tell of updates, or install those that a policy allows.
+
+    Off until it is enabled, and then it only tells; never a major version.
+    """
+
+
+@command(
+    "enable",
+    example="ystore auto-update enable\n"
+    'ystore auto-update enable phi-3-mini --policy minor --window "Sat,Sun 02:00-05:00"',
+)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="WINDOW",
+    help="When it may run, such as 'Sat,Sun 02:00-05:00'; several are all good, '' is any time.",
+)
+@click.option(
+    "--policy", type=click.Choice(_POLICIES), help="What may be installed; notify, the default, only tells."
+)
+@click.option("--jitter", metavar="TIME", help="Wait up to this long at the beginning, such as 30m.")
+def _enable(
+    run: Invocation, models: tuple[str, ...], windows: tuple[str, ...], policy: str | None, jitter: str | None
+) -> None:
+    """Look after all installed models, or those named."""
+    given = [text for text in windows if text.strip()] if windows else None
+    with run.store() as store:
+        found = store.set_auto_update(*models, enabled=True, policy=policy, windows=given, jitter=jitter)
+    _show(run, found)
+    run.output.say("  a timer calls the rounds: `ystore auto-update install-timer` writes one")
+
+
+@command("disable", example="ystore auto-update disable\nystore auto-update disable phi-3-mini")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+def _disable(run: Invocation, models: tuple[str, ...]) -> None:
+    """Leave all models, or those named, as they are."""
+    with run.store() as store:
+        found = store.set_auto_update(*models, enabled=False)
+    _show(run, found)
+
+
+@command("status", example="ystore auto-update status")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+def _status(run: Invocation, models: tuple[str, ...]) -> None:
+    """Which models are looked after, how, and when."""
+    with run.store() as store:
+        found = store.auto_update_status(*models)
+    _show(run, found)
+
+
+@command("run", example="ystore auto-update run\nystore auto-update run --now")
+@click.option("--now", is_flag=True, help="Whether a window is open or not, and without waiting.")
+def _run(run: Invocation, now: bool) -> None:
+    """One round, if a window is open: what a timer calls.
+
+    Exits with 1 where a model could not be updated; its old version stays.
+    """
+    with run.store() as store:
+        done = store.run_auto_update(now=now)
+    rows = [
+        (item.model, item.status, item.installed, item.version, item.kind, item.download_bytes, _note(item))
+        for item in done.models
+    ]
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_round_text(done))
+    else:
+        run.output.rows(done, (), rows, "")
+    if any(item.status == "failed" for item in done.models):
+        raise click.exceptions.Exit(_FAILED)
+
+
+@command(
+    "install-timer", example="ystore auto-update install-timer\nystore auto-update install-timer --kind cron"
+)
+@click.option("--kind", type=click.Choice(_TIMERS), help="Else the one of this system.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where to, else where it belongs.",
+)
+def _install_timer(run: Invocation, kind: str | None, folder: str | None) -> None:
+    """Write what has the system call the rounds, and say how to switch it on; never does that itself."""
+    kind = kind or _own_kind()
+    with run.store() as store:
+        made = store.write_timer(kind, folder or _own_folder(kind, store.home))
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_timer_text(made))
+    else:
+        run.output.rows(made, (), [(path,) for path in made.files], "")
+
+
+def _own_kind() -> str:
+    if sys.platform == "darwin":
+        return "launchd"
+    if sys.platform == "win32":
+        return "schtasks"
+    return "systemd" if Path("/run/systemd/system").is_dir() else "cron"
+
+
+def _own_folder(kind: str, home: Path) -> Path:
+    """Where the system looks for such files; for those that it is told of, the store's own folder."""
+    if kind == "systemd":
+        config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        return Path(config) / "systemd" / "user"
+    if kind == "launchd":
+        return Path.home() / "Library" / "LaunchAgents"
+    return home
+
+
+def _show(run: Invocation, found: AutoUpdateStatus) -> None:
+    rows = [
+        (item.model, "on" if item.enabled else "off", item.policy, ", ".join(item.windows), item.opens)
+        for item in found.models
+    ]
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_status_text(found))
+    else:
+        run.output.rows(found, (), rows, "")
+
+
+def _status_text(found: AutoUpdateStatus) -> str:
+    if not found.enabled:
+        lines = ["auto-update is off for all models that are not named below"]
+    else:
+        times = f" {', '.join(found.windows)}" if found.windows else " at any time"
+        lines = [f"auto-update: {_policy(found.policy)},{times}"]
+    for item in found.models:
+        if not item.enabled:
+            lines.append(f"  {item.model}: off")
+            continue
+        when = ", ".join(item.windows) or "at any time"
+        state = "open now" if item.is_open else f"opens {item.opens}" if item.opens else "never opens"
+        lines.append(f"  {item.model}: {_policy(item.policy)}, {when} ({state})")
+    lines.append(f"  last asked: {found.last_check or 'never'}")
+    return "\n".join(lines)
+
+
+def _policy(policy: str) -> str:
+    return {
+        "notify": "tells of updates",
+        "patch": "installs patches",
+        "minor": "installs minor versions and patches",
+        "security": "installs security updates",
+    }[policy]
+
+
+def _note(item: AutoUpdateOutcome) -> str:
+    if item.error is not None:
+        return one_line(str(item.error["message"]))
+    if item.status == "closed" and item.opens:
+        return f"opens {item.opens}"
+    return one_line(item.note)
+
+
+def _round_text(done: AutoUpdateRound) -> str:
+    if not done.models:
+        return "no model is looked after   (ystore auto-update enable)"
+    lines = [_outcome_text(item) for item in done.models]
+    updated = sum(item.status == "updated" for item in done.models)
+    if updated:
+        lines.append(f"{plural(updated, 'model')} updated")
+    return "\n".join(lines)
+
+
+def _outcome_text(item: AutoUpdateOutcome) -> str:
+    step = clean(arrow(item.model, item.installed, item.version or "–"))
+    got = f", {size(item.download_bytes)}" if item.download_bytes else ""
+    match item.status:
+        case "updated":
+            return f"{step} installed{got}   (back: ystore rollback {item.model})"
+        case "available":
+            note = f"\n  {one_line(item.note)}" if item.note else ""
+            return f"{step} is there ({item.kind}{got})   (ystore update {item.model}){note}"
+        case "current":
+            return f"{item.model} {item.installed} is up to date"
+        case "pinned":
+            return f"{item.model} {item.installed} is pinned and stays"
+        case "closed":
+            opens = f"; opens {item.opens}" if item.opens else ""
+            return f"{item.model} {item.installed}: no window is open{opens}"
+        case "stopped":
+            return f"{step}: the window closed; the next round goes on from what came"
+        case _:
+            return f"{item.model} {item.installed}: {_note(item)}"
+
+
+def _timer_text(made: TimerFiles) -> str:
+    lines = []
+    for path, text in made.files.items():
+        lines += [path, *(f"  {line}" for line in text.splitlines()), ""]
+    lines += ["switch it on:   " + made.enable, "switch it off:  " + made.disable]
+    return "\n".join(lines)
+
+
+for _command in (_enable, _disable, _status, _run, _install_timer):
+    cli.add_command(_command)

@@ -1,0 +1,49 @@
+"""`ystore compat`."""
+
+from __future__ import annotations
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.fit import app_version_option
+
+_NONE_FITS = 6  # as an IncompatibleError
+
+
+@command(
+    "compat",
+    example="ystore compat phi-3-mini --app-version 1.5.0\nystore compat phi-3-mini@^1.1 --app-version 2.0.0",
+)
+@app_version_option
+@click.argument("spec", metavar="MODEL")
+def cli(run: Invocation, spec: str, app_version: str | None) -> None:
+    """Which versions of a model fit the application and this machine.
+
+    Exits with 6 where none of those listed does.
+    """
+    with run.store() as store:
+        if app_version is not None:
+            store.set_app_version(app_version)
+        found = store.compatibility(spec)
+    people = run.output.for_people
+    rows = [
+        (
+            row.version + (" (latest)" if people and row.latest else ""),
+            row.variant,
+            row.usable if not people else "yes" if row.usable else "no",
+            ", ".join(row.compatibility) or ("any" if people else ""),
+            _memory(row.minimum_ram_gb, people=people),
+            row.note,
+        )
+        for row in found.rows
+    ]
+    header = ("VERSION", "VARIANT", "FITS", "APPLICATION", "MEMORY", "NOTE")
+    run.output.rows(found, header, rows, f"{spec}: no such version")
+    if not any(row.usable for row in found.rows):
+        raise click.exceptions.Exit(_NONE_FITS)
+
+
+def _memory(size: float | None, *, people: bool) -> str:
+    if size is None:
+        return "–" if people else ""
+    return f"{size:g} GB" if people else f"{size:g}"

@@ -1,0 +1,55 @@
+"""`ystore doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, plural
+from yarnstore.cli.output import ProgressView
+from yarnstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yarnstore.results import DoctorResult
+
+_SICK = 1
+_MARKS = {"ok": "  ok   ", "note": "  note ", "wrong": "WRONG  "}
+
+
+@command("doctor", example="ystore doctor")
+def cli(run: Invocation) -> None:
+    """Everything at once that could be wrong on this machine, each with its mend.
+
+    Looks at the store, its permissions, the file system, room, the clock, settings, registries, and
+    what a quick fsck finds.  Exits with 1 where something is to be mended.
+    """
+    try:
+        with run.store() as store:
+            found = store.examine()
+    except ConfigError:
+        from yarnstore.api import Store
+
+        with ProgressView(run.output) as view:
+            found = Store.doctor(run.home, progress=view)
+    rows = [(check.name, check.status, check.what, check.mend) for check in found.checks]
+    if run.output.for_people and not run.output.json and not run.output.quiet:
+        click.echo(_text(found))
+    else:
+        run.output.rows(found, (), rows, "")
+    if found.wrong:
+        raise click.exceptions.Exit(_SICK)
+
+
+def _text(found: DoctorResult) -> str:
+    lines = []
+    for check in found.checks:
+        lines.append(f"{_MARKS[check.status]}{check.name}: {clean(check.what)}")
+        if check.mend:
+            lines.append(f"         {clean(check.mend)}")
+    if found.wrong:
+        lines.append(f"{plural(found.wrong, 'thing')} to mend")
+    else:
+        lines.append("nothing is wrong")
+    return "\n".join(lines)

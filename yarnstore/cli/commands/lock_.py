@@ -1,0 +1,56 @@
+"""`ystore lock`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.text import size
+
+
+@command(
+    "lock", example="ystore lock phi-3-mini@^1.0 whisper:cpu-int4\nystore lock --update\nystore lock --digest"
+)
+@click.argument("specs", nargs=-1, metavar="[SPEC...]")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("ystore.lock"),
+    show_default=True,
+    help="The lock file.",
+)
+@click.option("--update", is_flag=True, help="Look up again what is locked: all, or the SPECs.")
+@click.option("--digest", is_flag=True, help="Print the lock's digest alone, a key for caches.")
+def cli(run: Invocation, specs: tuple[str, ...], path: Path, update: bool, digest: bool) -> None:
+    """Write the exact versions that SPECs come to into ystore.lock, for `fetch --locked`.
+
+    What is locked stays as it is until --update.  Without a SPEC, what is locked is shown.
+    """
+    with run.store() as store:
+        done = store.lock(*specs, file=path, update=update)
+    if digest:
+        run.output.line({"digest": done.digest}, done.digest)
+        return
+    people = run.output.for_people
+    rows = [
+        (
+            item.model,
+            item.version,
+            item.variant,
+            size(item.size_bytes) if people else "" if item.size_bytes is None else str(item.size_bytes),
+            item.requested,
+            item.previous or ("–" if people else ""),
+        )
+        for item in done.builds
+    ]
+    if run.output.json:
+        run.output.document(done)
+        return
+    run.output.rows(
+        done, ("MODEL", "VERSION", "VARIANT", "SIZE", "REQUESTED", "BEFORE"), rows, "nothing is locked"
+    )
+    if people and not run.output.quiet:
+        click.echo(f"{done.path}: {'written' if done.changed else 'unchanged'}, {done.digest}")

@@ -1,0 +1,90 @@
+"""`ystore queue`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command, common_options, invocation
+from yarnstore.cli.format import one_line
+from yarnstore.cli.queued import show_queued
+from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.results import QueueRun
+
+_FAILED = 1
+
+
+@click.group(
+    "queue",
+    invoke_without_command=True,
+    epilog="\b\nExample:\n  ystore queue\n  ystore queue run --limit-rate 2M",
+)
+@common_options
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Downloads for later: `fetch --queue` notes them down, `queue run` fetches them; alone, it lists."""
+    if context.invoked_subcommand is None:
+        _show(invocation(context))
+
+
+@command("list", example="ystore queue list")
+def _list(run: Invocation) -> None:
+    """What is queued, in order."""
+    _show(run)
+
+
+@command("run", example="ystore queue run\nystore queue run --limit-rate 2M")
+def _run(run: Invocation) -> None:
+    """Fetch what is queued, in order.
+
+    What is fetched leaves the queue, what fails stays and stops nothing else; then the exit code is 1.
+    A run that was interrupted goes on where it was.
+    """
+
+    def tell(item: QueueRun) -> None:
+        if not run.output.json:
+            got = item.result.download_bytes if item.result else 0
+            row = (item.spec, item.status, got, one_line(item.error))
+            run.output.done(item, lambda: _text(item), row)
+
+    with run.store() as store:
+        done = store.run_queue(on_result=tell)
+    if run.output.json:
+        run.output.document(done)
+    elif not done:
+        run.output.say("nothing is queued")
+    if any(item.status == "failed" for item in done):
+        raise click.exceptions.Exit(_FAILED)
+
+
+@command("remove", example="ystore queue remove phi-3-mini@1.1.0")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+def _remove(run: Invocation, specs: tuple[str, ...]) -> None:
+    """Take downloads out of the queue; what has arrived of them stays."""
+    with run.store() as store:
+        gone = store.dequeue(*specs)
+    if run.output.json:
+        run.output.document(gone)
+    else:
+        for item in gone:
+            run.output.done(item, lambda spec=item.spec: f"{spec}: no longer queued", (item.spec, "removed"))  # type: ignore[misc]
+
+
+def _show(run: Invocation) -> None:
+    with run.store() as store:
+        found = store.list_queue()
+    show_queued(run, found)
+
+
+def _text(item: QueueRun) -> str:
+    if item.result is None:
+        return f"{item.spec}: failed, and stays queued: {one_line(item.error)}"
+    got = size(item.result.download_bytes) if item.result.download_bytes else "nothing"
+    return f"{item.spec}: fetched {item.result.model} {item.result.version}, {got} downloaded"
+
+
+for _command in (_list, _run, _remove):
+    cli.add_command(_command)

@@ -1,0 +1,137 @@
+"""`ystore registry lint|deprecate|yank|alias|set-current`: for whoever publishes a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.format import clean, plural
+
+if TYPE_CHECKING:
+    from yarnstore.results import AmendResult, LintResult
+
+_FAULTY = 4
+
+_registry = click.option(
+    "--registry",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The registry's folder.",
+)
+
+
+@command(
+    "lint", example="ystore registry lint ./registry --deep\nystore registry lint https://models.example.org/"
+)
+@click.argument("source", metavar="DIR|URL|FILE")
+@click.option("--deep", is_flag=True, help="Compare manifests and packs with what the entries say.")
+@click.option("--decode", is_flag=True, help="--deep, and every pack is read and every file hashed.")
+@click.option("--model", "models", multiple=True, metavar="MODEL", help="Look at these models alone.")
+def lint(run: Invocation, source: str, deep: bool, decode: bool, models: tuple[str, ...]) -> None:
+    """Everything that is wrong with a registry, each fault with its place.
+
+    Exits with 4 where there are errors; warnings alone are no failure.
+    """
+    with run.store() as store:
+        done = store.lint_registry(source, models=models, deep=deep, decode=decode, progress=store.progress)
+    _tell_findings(run, done)
+    if done.errors:
+        raise click.exceptions.Exit(_FAULTY)
+
+
+def _tell_findings(run: Invocation, done: LintResult) -> None:
+    if run.output.json:
+        run.output.document(done)
+        return
+    run.output.settle()
+    for item in done.findings:
+        mark = "warning: " if item.severity == "warning" else ""
+        click.echo(clean(f"{item.path}: {mark}{item.message}").replace("\n", " "))
+    if run.output.for_people and not run.output.quiet:
+        looked = f"{plural(done.models, 'model')}, {plural(done.versions, 'version')}"
+        wrong = f"{plural(done.errors, 'error')}, {plural(done.warnings, 'warning')}"
+        click.echo(f"{looked}: {wrong if done.findings else 'nothing wrong'}")
+
+
+@command(
+    "deprecate",
+    example="ystore registry deprecate phi-3-mini@1.0.0 --registry ./registry --replaced-by 1.1.0",
+)
+@click.argument("spec", metavar="MODEL@VERSION")
+@_registry
+@click.option("--reason", metavar="TEXT", help="Why, for the people who use it.")
+@click.option("--replaced-by", metavar="VERSION", help="What to use instead.")
+@click.option("--undo", is_flag=True, help="Take it back.")
+def deprecate(
+    run: Invocation, spec: str, registry: Path, reason: str | None, replaced_by: str | None, undo: bool
+) -> None:
+    """Advise against a version, or with MODEL:VARIANT@VERSION against one variant of it.
+
+    It can still be had, with a warning.  If it is the current version, its replacement becomes that.
+    """
+    if undo and (reason or replaced_by):
+        raise click.UsageError("--undo takes the reason and the replacement back, too")
+    with run.store() as store:
+        done = store.deprecate(spec, registry=registry, reason=reason, replaced_by=replaced_by, undo=undo)
+    _tell(run, spec, done)
+
+
+@command("yank", example="ystore registry yank phi-3-mini@1.0.1 --registry ./registry")
+@click.argument("spec", metavar="MODEL@VERSION")
+@_registry
+@click.option("--undo", is_flag=True, help="Take it back.")
+def yank(run: Invocation, spec: str, registry: Path, undo: bool) -> None:
+    """Withdraw a version, or with MODEL:VARIANT@VERSION one variant of it; no file is removed.
+
+    Only its exact number and --force find it then.  If it is the current version, the newest release
+    before it becomes that.
+    """
+    with run.store() as store:
+        done = store.yank(spec, registry=registry, undo=undo)
+    _tell(run, spec, done)
+
+
+@command(
+    "alias",
+    example="ystore registry alias phi-3-mini stable 1.1.0 --registry ./registry\n"
+    "ystore registry alias phi-3-mini beta --remove --registry ./registry",
+)
+@click.argument("model")
+@click.argument("name")
+@click.argument("version", required=False)
+@_registry
+@click.option("--remove", is_flag=True, help="Take the alias away.")
+def alias(run: Invocation, model: str, name: str, version: str | None, registry: Path, remove: bool) -> None:
+    """Tie a word such as `stable` to a version."""
+    if remove == (version is not None):
+        raise click.UsageError("name a version, or take the alias away with --remove")
+    with run.store() as store:
+        done = store.set_alias(model, name, version, registry=registry)
+    _tell(run, model, done)
+
+
+@command("set-current", example="ystore registry set-current phi-3-mini 1.1.0 --registry ./registry")
+@click.argument("model")
+@click.argument("version")
+@_registry
+def set_current(run: Invocation, model: str, version: str, registry: Path) -> None:
+    """Make a version what `latest` means."""
+    with run.store() as store:
+        done = store.set_current(model, version, registry=registry)
+    _tell(run, model, done)
+
+
+def _tell(run: Invocation, what: str, done: AmendResult) -> None:
+    if not run.output.json:
+        for note in done.notes:
+            run.output.say(clean(note))
+    same = "" if done.changed else " already, nothing changed"
+    row = (done.model, "changed" if done.changed else "unchanged", done.what, done.current_version)
+    run.output.done(done, lambda: clean(f"{what}: {done.what}{same}"), row)
+
+
+PUBLISHERS = (lint, deprecate, yank, alias, set_current)

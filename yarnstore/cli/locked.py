@@ -1,0 +1,28 @@
+"""The options of commands that go by a lock file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_OPTIONS = (
+    click.option("--locked", is_flag=True, help="Go by ystore.lock: what it names, and nothing else."),
+    click.option(
+        "--file",
+        "lock_file",
+        type=click.Path(dir_okay=False),
+        default="ystore.lock",
+        metavar="FILE",
+        show_default=True,
+        help="The lock file of --locked.",
+    ),
+)
+
+
+def locked_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--locked` and `--file`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function

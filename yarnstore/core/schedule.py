@@ -1,0 +1,181 @@
+"""When an update may run: maintenance windows, and chance that keeps machines apart.
+
+Owns the grammar of a window (`Sat,Sun 02:00-05:00`) and what it means as the clocks change.  Instants
+are aware `datetime`s; the time, the zone and chance are arguments.  Leaves which
+updates are allowed to `rules`.  Pure.
+
+A window opens when the clock on the wall first shows its start, and closes when that first shows its
+end; of two times that the clock shows twice, as summer time ends, the first is meant.  A time that the
+clock leaves out, as summer time begins, is the moment at which it leaps; a window that lies in the leap
+as a whole does not open that day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+from yarnstore.errors import InvalidNameError
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_EVERY_DAY = frozenset(range(7))
+_DAY_MINUTES = 24 * 60
+# A day's windows may reach into the next, and a leap may move them: two days back is enough.
+_DAYS_BACK = 2
+_DAYS_AHEAD = 15
+
+_WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)")
+_DURATION = re.compile(r"([0-9]{1,6})\s*([smhd]?)")
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One time that a window is open: from `opens` until just before `closes`, both in UTC."""
+
+    opens: datetime
+    closes: datetime
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time of some days of the week; `days` are those on which it opens, Monday 0.
+
+    Minutes count from midnight; an `end` that is not after `start` is on the next day.
+    """
+
+    days: frozenset[int]
+    start: int
+    end: int
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Read `02:00-05:00`, `Sat,Sun 02:00-05:00` or `Mon-Fri 22:00-06:00`.  Raises: InvalidNameError."""
+        match = _WINDOW.fullmatch(text.strip())
+        if not match:
+            raise InvalidNameError("window", text, "is not like 'Sat,Sun 02:00-05:00'")
+        words, *numbers = match.groups()
+        hours, minutes, end_hours, end_minutes = map(int, numbers)
+        start, end = 60 * hours + minutes, 60 * end_hours + end_minutes
+        if minutes > 59 or end_minutes > 59 or start >= _DAY_MINUTES or end > _DAY_MINUTES:
+            raise InvalidNameError("window", text, "has a time that no clock shows")
+        return cls(_parse_days(words, text) if words else _EVERY_DAY, start, end)
+
+    def __str__(self) -> str:
+        times = f"{_clock(self.start)}-{_clock(self.end)}"
+        if self.days == _EVERY_DAY:
+            return times
+        return f"{','.join(DAYS[day] for day in sorted(self.days))} {times}"
+
+    def opening(self, day: date, zone: tzinfo) -> Opening | None:
+        """When it is open that begins on `day`; None on other days, and where the clock leaps over it."""
+        if day.weekday() not in self.days:
+            return None
+        opens = _instant(day, self.start, zone)
+        closes = _instant(day, self.end + (0 if self.end > self.start else _DAY_MINUTES), zone)
+        return Opening(opens, closes) if opens < closes else None
+
+
+def _parse_days(words: str, text: str) -> frozenset[int]:
+    if words.casefold() in ("daily", "every-day"):
+        return _EVERY_DAY
+    found: set[int] = set()
+    for word in words.split(","):
+        first, _, last = word.partition("-")
+        begin, end = _day(first, text), _day(last or first, text)
+        found |= {(begin + n) % 7 for n in range((end - begin) % 7 + 1)}
+    return frozenset(found)
+
+
+def _day(word: str, text: str) -> int:
+    name = word[:3].capitalize()
+    if name not in DAYS or len(word) not in (3, *range(6, 10)):
+        raise InvalidNameError("window", text, f"names no day of the week by {word!r}")
+    return DAYS.index(name)
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _instant(day: date, minutes: int, zone: tzinfo) -> datetime:
+    """When the clock first shows a time; of a time it leaps over, when it leaps."""
+    wall = datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)
+    instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if _wall(instant, zone) == wall:
+        return instant
+    # A gap: `fold` tells the offset before it from that after it; the leap lies between.
+    low, high = wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant
+    after = _offset(high, zone)
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) / 2
+        low, high = (low, middle) if _offset(middle, zone) == after else (middle, high)
+    return high.replace(microsecond=0)
+
+
+def _wall(instant: datetime, zone: tzinfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def _offset(instant: datetime, zone: tzinfo) -> timedelta | None:
+    return instant.astimezone(zone).utcoffset()
+
+
+def _openings(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Iterator[Opening]:
+    """The openings about `now`, in order, those that touch made one."""
+    today = now.astimezone(zone).date()
+    found: list[Opening] = []
+    for window in windows:
+        for n in range(-_DAYS_BACK, _DAYS_AHEAD):
+            opening = window.opening(today + timedelta(days=n), zone)
+            if opening is not None:
+                found.append(opening)
+    found.sort(key=lambda opening: opening.opens)
+    current: Opening | None = None
+    for opening in found:
+        if current is not None and opening.opens <= current.closes:
+            current = Opening(current.opens, max(current.closes, opening.closes))
+            continue
+        if current is not None:
+            yield current
+        current = opening
+    if current is not None:
+        yield current
+
+
+def find_opening(windows: Sequence[Window], now: datetime, zone: tzinfo) -> Opening | None:
+    """The opening that `now` is in, else the next; None where no window ever opens.
+
+    `now` is in it where `opens <= now`.  Without windows it is always open: ask nothing then.
+    """
+    for opening in _openings(windows, now, zone):
+        if opening.closes > now:
+            return opening
+    return None
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of `90`, `90s`, `30m`, `2h` or `1d`.  Raises: InvalidNameError."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise InvalidNameError("duration", text, "is not like 30m (s, m, h or d)")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """`30m`, as `parse_duration_s` reads it."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS_S[unit] and seconds % _UNITS_S[unit] == 0:
+            return f"{int(seconds // _UNITS_S[unit])}{unit}"
+    return f"{int(seconds)}s"
+
+
+def delay_s(jitter_s: float, draw: float, left_s: float | None) -> float:
+    """How long to wait so that not every machine asks at once; `draw` is chance, from 0 to below 1.
+
+    Never more than a half of the `left_s` seconds for which the window is still open.
+    """
+    most = jitter_s if left_s is None else min(jitter_s, left_s / 2)
+    return max(0.0, most * draw)

@@ -1,0 +1,222 @@
+"""How the registries of a session are reached: by which addresses, how fast, with whose credentials.
+
+Owns the backends of one session and what is kept of their mirrors' health.  Which mirror is asked when
+is `backends/mirrors`'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from urllib.parse import urlsplit
+
+from yarnstore.backends import Backend, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
+from yarnstore.backends.connect import connect, connect_file, is_remote
+from yarnstore.backends.limit import shared_limit
+from yarnstore.backends.mirrors import Fault, Kind
+from yarnstore.errors import BackendError, StorageError
+from yarnstore.store import fsread
+from yarnstore.store.health import MirrorHealth, read_health, write_health
+from yarnstore.store.layout import StoreLayout
+
+# `Mirrored` tries again, so that it can ask somebody else; below it one try is one try.
+_ONE_TRY = RetryPolicy(attempts=1)
+# More than any registry has; each costs a request where the ones before it fail.
+_MIRRORS_LIMIT = 16
+# A lie is shown for so long, whatever else the mirror said since.
+_LIE_SHOWN_MS = 30 * 86_400_000
+
+
+@dataclass(frozen=True)
+class RegistrySource:
+    """A registry that is configured: its local name, where it is, its credentials if it wants some.
+
+    `token` is a bearer token, `login` a user and password; either goes to the origin of `url` alone.
+    `mirrors` are further addresses that this machine's user trusts as much as `url`.
+    """
+
+    name: str
+    url: str
+    token: str | None = field(default=None, repr=False)
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    mirrors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
+    `ca_bundle` is a file of certificates to trust beside the usual ones."""
+
+    offline: bool = False
+    limit_rate: float = 0.0
+    ca_bundle: str | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+class Links:
+    """The backends of one session, made when they are needed."""
+
+    def __init__(
+        self,
+        layout: StoreLayout,
+        network: Network,
+        note: Callable[[str], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._layout = layout
+        self._network = network
+        self._note = note
+        self._now_ms = now_ms
+        self._backends: dict[str, Mirrored] = {}
+        self._named: dict[str, list[Mirror]] = {}
+        self._faults: dict[str, list[Fault]] = {}
+        self._adopted: list[Backend] = []
+
+    def backend(self, source: RegistrySource) -> Mirrored:
+        """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
+        if source.name not in self._backends:
+            mirrors = [Mirror(shown_address(source.url), partial(self._connect, source, source.url), True)]
+            mirrors += [
+                Mirror(shown_address(url), partial(self._connect, source, url), True)
+                for url in source.mirrors[:_MIRRORS_LIMIT]
+            ]
+            mirrors += self._named.get(source.name, [])
+            self._backends[source.name] = Mirrored(mirrors, on_fault=self._on_fault)
+        return self._backends[source.name]
+
+    def own(self, source: RegistrySource) -> str:
+        """What the registry's own address is called among its mirrors."""
+        return shown_address(source.url)
+
+    def add_mirrors(self, source: RegistrySource, urls: Iterable[str]) -> None:
+        """Take in the mirrors that the registry itself names; what a hash covers may come from them.
+
+        Connects to nothing.
+        """
+        named = [
+            Mirror(shown_address(url), partial(self._connect, source, url))
+            for url in islice(urls, _MIRRORS_LIMIT)
+            # A registry on the network may not make us read files of this machine.
+            if urlsplit(url).scheme.lower() in ("http", "https") or not is_remote(source.url)
+        ]
+        self._named[source.name] = named
+        if source.name in self._backends:
+            for mirror in named:
+                self._backends[source.name].add(mirror)
+
+    def addresses(self, source: RegistrySource) -> list[str]:
+        """The mirrors of a registry as far as they are known, its own address first; connects to nothing."""
+        known = [source.url, *source.mirrors]
+        named = [mirror.url for mirror in self._named.get(source.name, [])]
+        return list(dict.fromkeys([*map(shown_address, known), *named]))
+
+    def for_file(self, source: RegistrySource, url: str) -> tuple[Backend, str]:
+        """The backend and the key for a `download_url`, which may be relative to the registry.
+
+        Raises: BackendError, UsageError.
+        """
+        if not urlsplit(url).scheme:
+            return self.backend(source), url
+        if not is_remote(url) and is_remote(source.url):
+            raise BackendError(
+                shown_address(source.url), f"names a file of this machine as a download: {url[:120]}"
+            )
+        if is_remote(url) and _origin(url) == _origin(source.url):
+            return self.backend(source), url  # with the credentials, whose origin this is
+        if is_remote(url) and self._network.offline:
+            return Offline(shown_address(url, folder=False)), url
+        backend, key = connect_file(
+            url, ca_bundle=self._network.ca_bundle, policy=_ONE_TRY, timeouts=self._network.timeouts
+        )
+        self._adopted.append(backend)
+        return self._slowed(backend), key
+
+    def report(self, source: RegistrySource, url: str, kind: Kind, why: str) -> None:
+        """Remember what a download address outside of the registry's mirrors did wrong."""
+        fault = Fault(shown_address(url, folder=False), kind, why)
+        if all(known.url != fault.url for known in self._faults.setdefault(source.name, [])):
+            self._faults[source.name].append(fault)
+
+    def close(self) -> None:
+        """Let go of the connections, and keep what was learned of the mirrors."""
+        for backend in self._backends.values():
+            backend.close()
+        for name in {*self._backends, *self._faults}:
+            # That it is read-only, or full, was told where it mattered.
+            with contextlib.suppress(StorageError):
+                self._keep_health(name)
+        for other in self._adopted:
+            other.close()
+        self._backends.clear()
+        self._adopted.clear()
+
+    def _connect(self, source: RegistrySource, url: str) -> Backend:
+        network = self._network
+        if network.offline and is_remote(url):
+            return Offline(shown_address(url))
+        own = url == source.url or _origin(url) == _origin(source.url)
+        return self._slowed(
+            connect(
+                url,
+                token=source.token if own else None,
+                login=source.login if own else None,
+                ca_bundle=network.ca_bundle,
+                policy=_ONE_TRY,
+                timeouts=network.timeouts,
+            )
+        )
+
+    def _slowed(self, backend: Backend) -> Backend:
+        rate = self._network.limit_rate
+        return Limited(backend, shared_limit(rate)) if rate else backend
+
+    def _on_fault(self, fault: Fault) -> None:
+        did = {"lied": "sent wrong bytes", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
+        self._note(f"{fault.url} {did} ({fault.why}); asking the other mirrors first from here on")
+
+    def _keep_health(self, name: str) -> None:
+        backend = self._backends.get(name)
+        faults = self._faults.pop(name, [])
+        if backend is not None and len(backend.sources) > 1:
+            faults += backend.faults
+        before = read_health(self._layout, name)
+        if not (before or faults) or fsread.stat_or_none(self._layout.registry(name)) is None:
+            return
+        now_ms = self._now_ms()
+        well = set(backend.served) if backend is not None else set()
+        known = {
+            item.url: item
+            for item in before
+            if now_ms - item.at_ms < _LIE_SHOWN_MS and (item.kind == "lied" or item.url not in well)
+        }
+        for fault in faults:
+            count = known[fault.url].count + 1 if fault.url in known else 1
+            known[fault.url] = MirrorHealth(fault.url, fault.kind, fault.why[:300], now_ms, count)
+        if list(known.values()) != before:
+            write_health(self._layout, name, list(known.values()))
+
+
+def shown_address(url: str, *, folder: bool = True) -> str:
+    """An address as it is named to people and kept: without user, password and query.
+
+    Of a `folder`, which a registry is, it ends in a slash.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https"):
+        return url
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port; None for what is no web address."""
+    try:
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        ports = {"http": 80, "https": 443}
+        return (scheme, parts.hostname or "", parts.port or ports[scheme]) if scheme in ports else None
+    except ValueError:
+        return None

@@ -1,0 +1,160 @@
+"""`pin`, `unpin`: what `update` is to leave alone, and `gc` to keep.
+
+A version is held by a ref, which `gc` marks from; a range or a variant by a line in `refs/holds`, which
+tells `update` what to choose from, and keeps nothing by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yarnstore.errors import NotFoundError, SpecError
+from yarnstore.ops.local import not_in_store
+from yarnstore.ops.moves import not_installed
+from yarnstore.ops.resolve import local_target
+from yarnstore.ops.session import Session
+from yarnstore.registry.hold import FREE, Hold
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.spec import Alias, Exact, Spec
+from yarnstore.store.refs import VersionName
+
+
+@dataclass(frozen=True)
+class PinResult:
+    """What is pinned, or no longer; `changed` where it was otherwise before.
+
+    `version` is None where a `range` or only a `variant` is held.
+    """
+
+    model: str
+    version: str | None
+    variant: str | None
+    pinned: bool
+    changed: bool
+    range: str | None = None
+
+    @property
+    def what(self) -> str:
+        """`phi-3-mini 1.0.0`; a range or a variant as a spec says it, `phi-3-mini@^1.1`."""
+        if self.version is not None:
+            return f"{self.model} {self.version}"
+        variant = f":{self.variant}" if self.variant else ""
+        return f"{self.model}{variant}" + (f"@{self.range}" if self.range else "")
+
+
+def pin(session: Session, spec: Spec) -> PinResult:
+    """Hold what a spec names: a version (of a bare model the installed one), a range, or a variant.
+
+    A held version is kept from `update` and `gc`; a range or a variant is what `update` chooses from.
+    A range of a variant (`m:v@^1.1`) holds both; a range after a variant, or the other way round, too.
+
+    Raises: NotFoundError where a version is not in the store; SpecError for an alias.
+    """
+    refs = session.refs
+    with session.layout.shared():
+        if isinstance(spec.selector, Alias):
+            raise SpecError(str(spec), "a pin holds a version, a range or a variant; an alias moves")
+        if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
+            _require_known(session, spec)
+            before = refs.hold(spec.model)
+            wanted = spec.selector if isinstance(spec.selector, Range) else before.range
+            hold = Hold(None, wanted, spec.variant or before.variant)
+            if hold != before:
+                refs.set_hold(spec.model, hold)
+            return _told(spec.model, hold, pinned=True, changed=hold != before)
+        name = _named(session, spec)
+        manifest = refs.version(name)
+        if manifest is None:
+            raise not_in_store(session, spec)
+        changed = refs.pin(name) != manifest
+        if changed:
+            refs.set_pin(name, manifest)
+    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed)
+
+
+def unpin(session: Session, spec: Spec) -> PinResult:
+    """Let go of what a spec names; of a bare model of the only pin, or of all that keeps it from updates.
+
+    Raises: NotFoundError where it is not pinned.
+    """
+    with session.layout.shared():
+        if isinstance(spec.selector, Range):
+            return _let_go(session, spec)
+        if isinstance(spec.selector, Exact):
+            return _unpin_version(session, _named(session, spec))
+        return _unpin_model(session, spec)
+
+
+def _unpin_model(session: Session, spec: Spec) -> PinResult:
+    refs = session.refs
+    pins = [name for name in refs.pins(spec.model) if spec.variant in (None, name.variant)]
+    holding = spec.model in refs.held_models()
+    if holding and spec.variant is not None:
+        return _let_go(session, spec)
+    done = None
+    if holding:
+        done = PinResult(spec.model, None, None, pinned=False, changed=refs.remove_hold(spec.model))
+    current = refs.current(spec.model)
+    here = current and VersionName(spec.model, current.variant, current.version)
+    if len(pins) == 1 and not holding:
+        return _unpin_version(session, pins[0])
+    if here in pins and here is not None:
+        return _unpin_version(session, here)
+    if done is None:
+        raise _not_pinned(session, spec)
+    return done
+
+
+def _unpin_version(session: Session, name: VersionName) -> PinResult:
+    if not session.refs.remove_pin(name):
+        raise _not_pinned(session, Spec(name.model, name.variant, Exact(name.version)))
+    return PinResult(name.model, name.version, name.variant, pinned=False, changed=True)
+
+
+def _let_go(session: Session, spec: Spec) -> PinResult:
+    """Take a range or a variant, or both, out of what a model is pinned to."""
+    refs = session.refs
+    hold = refs.hold(spec.model)
+    if (isinstance(spec.selector, Range) and hold.range is None) or spec.variant not in (None, hold.variant):
+        raise _not_pinned(session, spec)
+    left = Hold(
+        None,
+        None if isinstance(spec.selector, Range) else hold.range,
+        None if spec.variant is not None else hold.variant,
+    )
+    if left == FREE:
+        refs.remove_hold(spec.model)
+    else:
+        refs.set_hold(spec.model, left)
+    return _told(spec.model, hold, pinned=False, changed=True)
+
+
+def _told(model: str, hold: Hold, *, pinned: bool, changed: bool) -> PinResult:
+    text = str(hold.range) if hold.range is not None else None
+    return PinResult(model, None, hold.variant, pinned=pinned, changed=changed, range=text)
+
+
+def _require_known(session: Session, spec: Spec) -> None:
+    refs = session.refs
+    if refs.installed(spec.model) is None and not refs.versions(spec.model):
+        raise not_installed(session, spec.model)
+
+
+def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
+    pins = [str(name) for name in session.refs.pins(spec.model)]
+    hold = session.refs.hold(spec.model)
+    if hold != FREE:
+        pins.append(f"{spec.model}{hold}")
+    return NotFoundError("pin", str(spec), hint=f"pinned are {', '.join(pins)}" if pins else "none is pinned")
+
+
+def _named(session: Session, spec: Spec) -> VersionName:
+    if isinstance(spec.selector, Exact):
+        target = local_target(session, spec)
+        if target is None:
+            raise not_in_store(session, spec)
+        return target.name
+    current = session.refs.current(spec.model)
+    if current is None:
+        raise not_installed(session, spec.model)
+    return VersionName(spec.model, current.variant, current.version)

@@ -1,0 +1,84 @@
+"""The self-check of what was just installed: the application's own `verify_command`.
+
+Runs without a shell, with the path in place of `{path}`, and is ended with all its children when its time
+is up.  Taking back what it refuses is `ops/moves`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+
+from yarnstore.core.rules import VerifyCommand
+from yarnstore.errors import SelfCheckError
+from yarnstore.ops.session import Session
+
+# What is shown of what a failed command said: its last lines.
+_SHOWN_CHARS = 600
+_SHOWN_LINES = 6
+
+
+def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> None:
+    """Have the session try out each model that has a command."""
+
+    def check(model: str, version: str, path: str) -> None:
+        command = commands.get(model)
+        if command is not None:
+            session.note(f"{model} {version}: trying it out with {command.words[0]}")
+            run_check(command, model, version, path)
+
+    session.self_check = check
+
+
+def run_check(command: VerifyCommand, model: str, version: str, path: str) -> None:
+    """Run a model's command.  Raises: SelfCheckError where it fails, or cannot be run, or takes too long."""
+    facts = {"{path}": path, "{model}": model, "{version}": version}
+    words = [_filled(word, facts) for word in command.words]
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's own words, without a shell
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=os.name == "posix",
+        )
+    except (OSError, ValueError) as error:
+        why = f"{words[0]} cannot be run ({error.strerror if isinstance(error, OSError) else error})"
+        raise SelfCheckError(model, version, why) from None
+    try:
+        output, _ = process.communicate(timeout=command.timeout_s)
+    except subprocess.TimeoutExpired:
+        raise SelfCheckError(model, version, f"{words[0]} was not done in {command.timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            _end(process)
+    if process.returncode:
+        code = process.returncode
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
+        raise SelfCheckError(model, version, f"{words[0]} ended with {how}", output=_last(output))
+
+
+def _filled(word: str, facts: Mapping[str, str]) -> str:
+    for name, value in facts.items():
+        word = word.replace(name, value)
+    return word
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command that still runs, and what it started."""
+    with contextlib.suppress(OSError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _last(output: bytes) -> str:
+    text = output.decode(errors="replace").strip()[-_SHOWN_CHARS:]
+    return "\n".join(text.splitlines()[-_SHOWN_LINES:])

@@ -1,0 +1,98 @@
+"""Registries with one file per model: what they say of those models that are asked for, and no others.
+
+docs/registry.md governs it.  Each model's file is asked for once in a session, with the ETag of what is
+cached; `Session.entry` is how everybody else comes by a model, split or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from yarnstore.backends import Backend
+from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.core.names import model_dirname
+from yarnstore.errors import BackendError, FormatError, InvalidNameError, MissingKeyError, StorageError
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.schema import parse_model
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.registry_models import (
+    CachedModel,
+    read_cached_model,
+    remove_cached_model,
+    write_cached_model,
+)
+
+
+def model_key(model: str) -> str:
+    """The key of a model's own file in a registry."""
+    return f"models/{model_dirname(model)}.json"
+
+
+@dataclass
+class SplitModels:
+    """The models of one split registry, in one session."""
+
+    name: str
+    url: str
+    layout: StoreLayout
+    note: Callable[[str], None]
+    _entries: dict[str, ModelEntry | None] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
+
+    def entry(self, backend: Backend, model: str, *, fresh: bool) -> ModelEntry | None:
+        """What the registry says of a model: with `fresh` asked anew, else as it is cached.
+
+        None where it has no such model.
+
+        Raises: BackendError where it cannot be reached and nothing is cached; FormatError.
+        """
+        if model in self._asked:
+            return self._entries[model]
+        if not fresh and (found := self.cached(model)) is not None:
+            return found
+        cached = read_cached_model(self.layout, self.name, self.url, model)
+        self._entries[model] = self._ask(backend, model, cached)
+        self._asked.add(model)
+        return self._entries[model]
+
+    def cached(self, model: str) -> ModelEntry | None:
+        """What the registry said of a model last; None where that is not known.  Raises: FormatError."""
+        if model not in self._entries:
+            cached = read_cached_model(self.layout, self.name, self.url, model)
+            if cached is not None:
+                self._entries[model] = parse_model(cached.data, model=model, source=self.url)
+        return self._entries.get(model)
+
+    def _ask(self, backend: Backend, model: str, cached: CachedModel | None) -> ModelEntry | None:
+        try:
+            answer = backend.get(
+                model_key(model),
+                limit_bytes=REGISTRY_MODEL_LIMIT_BYTES,
+                etag=cached.etag if cached else "",
+            )
+        except (MissingKeyError, InvalidNameError):
+            self._keep(model, None)
+            return None
+        except BackendError as error:
+            if cached is None:
+                raise
+            self.note(f"{self.name} cannot be reached; going by what it said before ({error.message})")
+            return parse_model(cached.data, model=model, source=self.url)
+        if answer is None and cached is None:
+            raise BackendError(self.url, "answered 'not modified' to a question without a condition")
+        data = answer.data if answer is not None else cached.data if cached else b""
+        entry = parse_model(data, model=model, source=backend.url)
+        if answer is not None and (cached is None or cached != CachedModel(data, answer.etag)):
+            self._keep(model, CachedModel(data, answer.etag))
+        return entry
+
+    def _keep(self, model: str, answer: CachedModel | None) -> None:
+        try:
+            if answer is None:
+                remove_cached_model(self.layout, self.name, model)
+            else:
+                self.layout.ensure()
+                write_cached_model(self.layout, self.name, self.url, model, answer)
+        except (StorageError, FormatError) as error:
+            self.note(f"what {self.name} said could not be kept: {error.message}")

@@ -1,0 +1,180 @@
+"""The part of `Store` that pipelines use: a registry in a folder is published to, and models are locked."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yarnstore.ops.progress import OnProgress, ignore
+from yarnstore.ops.session import Session
+from yarnstore.registry.spec import Spec
+
+if TYPE_CHECKING:
+    from yarnstore.ops.amend import AmendResult
+    from yarnstore.ops.fetch import FetchResult
+    from yarnstore.ops.lint import LintResult
+    from yarnstore.ops.lock import LockResult
+    from yarnstore.ops.moves import CheckoutResult
+    from yarnstore.ops.publish import PublishResult
+
+AnyPath = str | os.PathLike[str]
+
+
+class Publishing:
+    """What a publisher does to a registry's folder, by static methods, which need no store; and locking."""
+
+    def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
+        raise NotImplementedError
+
+    def lock(
+        self,
+        *specs: str,
+        file: AnyPath = "ystore.lock",
+        update: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LockResult:
+        """Write into a lock file what the specs come to; with `update` what is locked is looked up again.
+
+        Raises: SpecError, UsageError, NotFoundError, BackendError, FormatError, IncompatibleError.
+        """
+        from yarnstore.ops.lock import lock
+
+        with self._session(progress) as session:
+            return lock(session, _absolute(file), [Spec.parse(text) for text in specs], update=update)
+
+    def fetch_locked(
+        self, file: AnyPath = "ystore.lock", *, progress: OnProgress | None = None
+    ) -> list[FetchResult]:
+        """Bring what a lock file names, and nothing else.
+
+        Raises: IntegrityError where a registry has something else under a locked version; as `fetch`.
+        """
+        from yarnstore.ops.lock import fetch_locked
+
+        with self._session(progress) as session:
+            return fetch_locked(session, _absolute(file))
+
+    def checkout_locked(
+        self, file: AnyPath = "ystore.lock", *, force: bool = False, progress: OnProgress | None = None
+    ) -> list[CheckoutResult]:
+        """Install what a lock file names.
+
+        Raises: UsageError where it has two builds of one model; as `fetch_locked` and `checkout`.
+        """
+        from yarnstore.ops.lock import checkout_locked
+
+        with self._session(progress) as session:
+            return checkout_locked(session, _absolute(file), force=force)
+
+    @staticmethod
+    def publish(
+        source: AnyPath,
+        spec: str,
+        *,
+        registry: AnyPath,
+        changelog: str | None = None,
+        compatibility: tuple[str, ...] = (),
+        minimum_ram_gb: float | None = None,
+        recommended_ram_gb: float | None = None,
+        security: bool = False,
+        download_url: str | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        tags: tuple[str, ...] = (),
+        category: str | None = None,
+        deltas: int | None = None,
+        split: bool = False,
+        progress: OnProgress | None = None,
+    ) -> PublishResult:
+        """Publish a file or folder as a version into the static registry at a folder.
+
+        `deltas` is from how many earlier versions delta packs are written; `split` keeps each model in a
+        file of its own from now on.  Publishing the same again changes nothing.
+
+        Raises: ConflictError for another content under a published version; SpecError, UsageError,
+        StorageError.
+        """
+        from yarnstore.ops.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
+
+        return publish(
+            _absolute(registry),
+            Path(source),
+            Spec.parse(spec),
+            version_info=VersionInfo(
+                changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
+            ),
+            model_info=ModelInfo(name, description, tags, category),
+            deltas=DEFAULT_DELTAS if deltas is None else deltas,
+            split=split,
+            on_progress=progress or ignore,
+        )
+
+    @staticmethod
+    def lint_registry(
+        source: AnyPath,
+        *,
+        models: tuple[str, ...] = (),
+        deep: bool = False,
+        decode: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LintResult:
+        """Everything that is wrong with the registry at a folder or URL, or with one of its JSON files.
+
+        `deep` compares manifests and packs with what the entries say; `decode` besides reads every pack
+        and hashes every file.
+
+        Raises: NotFoundError, BackendError, UsageError.
+        """
+        from yarnstore.ops.lint import lint
+
+        return lint(
+            os.fspath(source), models=models, deep=deep, decode=decode, on_progress=progress or ignore
+        )
+
+    @staticmethod
+    def deprecate(
+        spec: str,
+        *,
+        registry: AnyPath,
+        reason: str | None = None,
+        replaced_by: str | None = None,
+        undo: bool = False,
+    ) -> AmendResult:
+        """Advise against a version, or one variant of it; `undo` takes that back.
+
+        If it is the current version, its replacement becomes that.
+
+        Raises: SpecError, NotFoundError, UsageError, FormatError, StorageError.
+        """
+        from yarnstore.ops.amend import deprecate
+
+        return deprecate(
+            _absolute(registry), Spec.parse(spec), reason=reason, replaced_by=replaced_by, undo=undo
+        )
+
+    @staticmethod
+    def yank(spec: str, *, registry: AnyPath, undo: bool = False) -> AmendResult:
+        """Withdraw a version, or one variant of it; `undo` takes that back.  Raises: as `deprecate`."""
+        from yarnstore.ops.amend import yank
+
+        return yank(_absolute(registry), Spec.parse(spec), undo=undo)
+
+    @staticmethod
+    def set_alias(model: str, name: str, version: str | None, *, registry: AnyPath) -> AmendResult:
+        """Tie a word to a version; None takes the word away.  Raises: as `deprecate`."""
+        from yarnstore.ops.amend import set_alias
+
+        return set_alias(_absolute(registry), model, name, version)
+
+    @staticmethod
+    def set_current(model: str, version: str, *, registry: AnyPath) -> AmendResult:
+        """Make a version what `latest` means.  Raises: as `deprecate`."""
+        from yarnstore.ops.amend import set_current
+
+        return set_current(_absolute(registry), model, version)
+
+
+def _absolute(path: AnyPath) -> Path:
+    return Path(os.path.abspath(path))

@@ -1,0 +1,77 @@
+"""Pins that hold a range or a variant, as a value and as the one line they are kept in.
+
+docs/format/refs.md governs the bytes.  A pin that holds one version is a ref and `store/refs`'s.  Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from yarnstore.core.limits import NAME_LIMIT_CHARS
+from yarnstore.core.names import parse_variant
+from yarnstore.errors import FormatError, InvalidNameError, SpecError
+from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
+
+_CHECK_DIGITS: Final = 16
+_NONE: Final = "-"  # neither a variant nor a range
+# A variant, a range, a check, two tabs and a newline.
+HOLD_LIMIT_BYTES: Final = NAME_LIMIT_CHARS + RANGE_LIMIT_CHARS + _CHECK_DIGITS + 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What pins say of a model: the installed version stays (`version`), or only these are let through.
+
+    `version` comes from a ref and is not in the line.
+    """
+
+    version: str | None = None
+    range: Range | None = None
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        """As in a spec: `1.0.0`, `@^1.1`, `:cpu-int4@^1.1`."""
+        if self.version is not None:
+            return self.version
+        return (f":{self.variant}" if self.variant else "") + (f"@{self.range}" if self.range else "")
+
+
+FREE: Final = Hold()
+
+
+def format_hold(hold: Hold) -> bytes:
+    """The line of a pin that holds a range, a variant, or both."""
+    body = f"{hold.variant or _NONE}\t{hold.range or _NONE}"
+    return f"{body}\t{_check(body)}\n".encode("ascii")
+
+
+def parse_hold(data: bytes) -> Hold:
+    """Read such a line.  Raises: FormatError."""
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        raise FormatError("pin", "is not ASCII") from None
+    fields = text.removesuffix("\n").split("\t")
+    if len(data) > HOLD_LIMIT_BYTES or not text.endswith("\n") or len(fields) != 3:
+        raise FormatError("pin", "is not one line of variant, range and check")
+    variant, wanted, check = fields
+    if check != _check(f"{variant}\t{wanted}"):
+        raise FormatError("pin", "fails its check")
+    try:
+        hold = Hold(
+            None,
+            None if wanted == _NONE else Range.parse(wanted),
+            None if variant == _NONE else parse_variant(variant),
+        )
+    except (InvalidNameError, SpecError) as error:
+        raise FormatError("pin", error.message) from None
+    if hold == FREE:
+        raise FormatError("pin", "holds neither a variant nor a range")
+    return hold
+
+
+def _check(body: str) -> str:
+    return blake3(body.encode()).hexdigest()[:_CHECK_DIGITS]

@@ -1,0 +1,234 @@
+"""What is wrong with a registry, all of it: for whoever publishes one.
+
+`schema` stops at the first fault that a reader cannot live with; this module goes on, names every one by
+its JSON path, and adds what is readable and yet wrong or odd.  Leaves the types to `entries`, the rules
+of names to `check`, what lies in manifests and packs to `ops/lint`, and getting hold of the bytes to its
+callers.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
+
+import msgspec
+from msgspec.structs import fields
+
+from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.errors import FormatError
+from yarnstore.registry.check import find_faults, find_twins, format_key, format_where
+from yarnstore.registry.entries import ModelEntry, RegistryDoc
+from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
+from yarnstore.registry.schema import check_major
+
+Severity: TypeAlias = Literal["error", "warning"]
+_ROOT: Final = "$"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault: `error` where a reader or an update would fail or mislead, `warning` where it is odd.
+
+    `path` is a JSON path, behind the name of the file where that is not `registry.json`.
+    """
+
+    severity: Severity
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Linted:
+    """What was found in one document, and what of it can be used: models by id."""
+
+    findings: list[Finding]
+    models: dict[str, ModelEntry]
+    split: bool = False
+
+
+def lint_registry(data: bytes) -> Linted:
+    """Everything that is wrong with a `registry.json`."""
+    raw, found = _decode(data, REGISTRY_LIMIT_BYTES)
+    if raw is None:
+        return Linted(found, {})
+    try:
+        check_major(raw.get("registry_version"), "registry.json", "")
+    except FormatError as error:
+        fault = Finding("error", "$.registry_version", str(error.fields["why"]))
+        return Linted([*found, fault], {})
+    raw_models = raw.get("models")
+    typed = _typed({key: value for key, value in raw.items() if key != "models"}, RegistryDoc, _ROOT, found)
+    found += _top(typed)
+    if not isinstance(raw_models, dict):
+        why = f"expected object, got {_kind(raw_models)}" if "models" in raw else "is missing"
+        return Linted([*found, Finding("error", "$.models", why)], {})
+    models: dict[str, ModelEntry] = {}
+    found += [Finding("error", _ROOT + fault.path, fault.why) for fault in find_twins(".models", raw_models)]
+    if typed.get("split") and raw_models:
+        found.append(Finding("error", "$.models", "is not empty, though the registry is split"))
+    for model, raw_model in raw_models.items():
+        entry, faults = _lint_model(raw_model, model, f"$.models{format_key(model)}", (".models", model))
+        found += faults
+        if entry is not None:
+            models[model] = entry
+    return Linted(found, models, bool(typed.get("split")))
+
+
+def lint_model(data: bytes, *, model: str = "") -> Linted:
+    """Everything that is wrong with a `models/<model>.json`, which is to be about `model`."""
+    raw, found = _decode(data, REGISTRY_MODEL_LIMIT_BYTES)
+    if raw is None:
+        return Linted(found, {})
+    model = model or str(raw.get("model_id") or "")
+    if not model:
+        return Linted([*found, Finding("error", "$.model_id", "is missing")], {})
+    entry, faults = _lint_model(raw, model, _ROOT, ())
+    return Linted(found + faults, {model: entry} if entry is not None else {})
+
+
+def is_model_document(data: bytes) -> bool:
+    """Whether JSON is of one model, as in `models/<model>.json`, rather than of a registry."""
+    try:
+        raw = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(raw, dict) and "versions" in raw and "models" not in raw
+
+
+def _lint_model(
+    raw: object, model: str, path: str, where: tuple[str, ...]
+) -> tuple[ModelEntry | None, list[Finding]]:
+    found: list[Finding] = []
+    try:
+        entry = msgspec.convert(raw, ModelEntry)
+    except msgspec.ValidationError:
+        cleaned = _typed(raw, ModelEntry, path, found)
+        if not isinstance(cleaned, dict):
+            return None, found
+        entry = msgspec.convert({"versions": {}, **cleaned}, ModelEntry)
+    faults = find_faults(where, model, entry)
+    found += [Finding("error", _ROOT + fault.path, fault.why) for fault in faults]
+    entry = msgspec.structs.replace(entry, model_id=model)
+    prefix = _ROOT + format_where(where)
+    known = {item.path for item in found}  # what is of a wrong type is not missing besides
+    rules = [Finding(kind, prefix + below, why) for kind, below, why in model_findings(entry)]
+    found += [item for item in rules if item.path not in known]
+    return entry, found
+
+
+def _top(doc: Mapping[str, Any]) -> Iterator[Finding]:
+    if not doc.get("registry_version"):
+        yield Finding("warning", "$.registry_version", "is missing; this format is 1.0.0")
+    if why := time_fault(doc.get("last_updated")):
+        yield Finding("error", "$.last_updated", why)
+    for index, url in enumerate(doc.get("mirrors", ())):
+        if why := url_fault(url, relative=False):
+            yield Finding("error", f"$.mirrors[{index}]", why)
+
+
+# --- from bytes to values of the right types ---------------------------------------------------
+
+
+def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The document, and each key that occurs twice in one object."""
+    twice: dict[int, list[str]] = {}
+    kept: list[dict[str, Any]] = []  # so that no id() is given out again
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice[id(made)] = [key for key in made if keys.count(key) > 1]
+            kept.append(made)
+        return made
+
+    if len(data) > limit_bytes:
+        return None, [Finding("error", _ROOT, f"is larger than {limit_bytes} bytes")]
+    try:
+        raw = json.loads(data.decode("utf-8-sig"), object_pairs_hook=object_of, parse_constant=_no_number)
+    except RecursionError:
+        return None, [Finding("error", _ROOT, "is nested too deeply")]
+    except ValueError as error:
+        page = " (it looks like a web page)" if data.lstrip()[:1] == b"<" else ""
+        return None, [Finding("error", _ROOT, f"is not JSON{page}: {error}")]
+    if not isinstance(raw, dict):
+        return None, [Finding("error", _ROOT, f"expected object, got {_kind(raw)}")]
+    found = [
+        Finding("error", path + _step(path, key), "occurs twice in one object; readers take the last")
+        for path, value in _walk(raw, _ROOT, twice)
+        for key in twice[id(value)]
+    ]
+    return raw, found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _walk(value: object, path: str, wanted: Mapping[int, object]) -> Iterator[tuple[str, object]]:
+    """The objects in a document that are `wanted` by their id(), with their paths."""
+    if not wanted:
+        return
+    if isinstance(value, dict):
+        if id(value) in wanted:
+            yield path, value
+        for key, item in value.items():
+            yield from _walk(item, path + _step(path, key), wanted)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _walk(item, f"{path}[{index}]", wanted)
+
+
+def _step(path: str, key: str) -> str:
+    """A key in the object at a path: in brackets where it is a name that somebody chose."""
+    chosen = path.endswith((".models", ".versions", ".variants", ".aliases"))
+    return f".{key}" if key.isidentifier() and not chosen else format_key(key)
+
+
+def _typed(raw: object, kind: type[msgspec.Struct], path: str, found: list[Finding]) -> Any:  # noqa: ANN401
+    """What of `raw` has the types of a struct; each field that has not goes into `found`.
+
+    None where it is no object at all.
+    """
+    if not isinstance(raw, dict):
+        found.append(Finding("error", path, f"expected object, got {_kind(raw)}"))
+        return None
+    good: dict[str, Any] = {}
+    for each in fields(kind):
+        if each.name not in raw:
+            if each.required and kind is not RegistryDoc:  # whose models its caller takes out
+                found.append(Finding("error", f"{path}.{each.name}", "is missing"))
+            continue
+        value, here = raw[each.name], f"{path}.{each.name}"
+        nested = _nested(each.type)
+        if nested is not None and isinstance(value, dict):
+            typed = {key: _typed(item, nested, here + format_key(key), found) for key, item in value.items()}
+            good[each.name] = {key: item for key, item in typed.items() if item is not None}
+        elif (why := _type_fault(value, each.type, here)) is not None:
+            found.append(why)
+        else:
+            good[each.name] = value
+    return good
+
+
+def _nested(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type hint
+    """The struct that an object of such objects holds by key, as `versions` does."""
+    inner = get_args(kind)[-1] if get_origin(kind) is dict else None
+    return inner if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
+
+
+def _type_fault(value: object, kind: Any, path: str) -> Finding | None:  # noqa: ANN401 - a type hint
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        why, _, below = str(error).partition(" - at ")
+        why = why.replace(" | null", "").replace("`", "")
+        return Finding("error", path + below.strip("`").removeprefix("$"), why[:1].lower() + why[1:])
+    return None
+
+
+def _kind(value: object) -> str:
+    names = {dict: "object", list: "array", str: "str", bool: "bool", int: "int", float: "float"}
+    return names.get(type(value), "null")

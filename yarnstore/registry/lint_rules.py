@@ -1,0 +1,243 @@
+"""The rules that a registry can break and still be read, one model at a time.
+
+Owns what `current_version`, aliases, URLs, times, ranges and sizes have to agree with.  Yields
+`(severity, path below the model, message)`; `lint` makes findings of them.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.names import parse_version
+from yarnstore.errors import FormatError, InvalidNameError, SpecError
+from yarnstore.registry.check import format_key
+from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.resolve import builds_of
+from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
+from yarnstore.registry.versions import is_prerelease, precedence
+
+Rule: TypeAlias = tuple[Literal["error", "warning"], str, str]
+
+# RFC 3339 §5.6; what it leaves open, such as the 31st of February, `datetime` refuses.
+_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+
+
+def time_fault(text: str | None) -> str | None:
+    """Why a text is no RFC 3339 time; None where it is one, or is left out."""
+    if text is None:
+        return None
+    match = _TIME.fullmatch(text)
+    if match:
+        try:
+            datetime.fromisoformat(f"{match[1]}T{match[2]}:00")
+        except ValueError:
+            match = None
+    return None if match else f"is no RFC 3339 time, such as 2024-01-01T00:00:00Z: {text[:60]!r}"
+
+
+def url_fault(text: str, *, relative: bool) -> str | None:
+    """Why a text is no http(s) URL, nor, with `relative`, a path below the registry; None where it is."""
+    what = f"is no URL: {text[:120]!r}"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return what
+    if not text.isprintable() or " " in text:
+        return what
+    if parts.username is not None or parts.password is not None:
+        return "holds a user name or a password, which every reader of the registry would see"
+    if parts.scheme.lower() in ("http", "https"):
+        return None if parts.hostname else what
+    if parts.scheme or not relative:
+        return f"{what}; http:// and https:// are read"
+    inside = text and not text.startswith("/") and not {"", ".", ".."} & set(parts.path.split("/"))
+    return None if inside else f"leads outside the registry: {text[:120]!r}"
+
+
+def model_findings(model: ModelEntry) -> Iterator[Rule]:
+    """What is wrong with a model whose types are right.  Versions that are none are passed over."""
+    versions = [version for version in model.versions if _is_version(version)]
+    if not model.versions:
+        yield "warning", ".versions", "is empty"
+    if model.homepage and (why := url_fault(model.homepage, relative=False)):
+        yield "warning", ".homepage", why
+    yield from _order(versions)
+    yield from _current(model)
+    yield from _aliases(model)
+    for version in versions:
+        entry = model.versions[version]
+        here = f".versions{format_key(version)}"
+        yield from _version(model, version, entry, here)
+        builds = dict(zip(["", *entry.variants], builds_of(model, version), strict=True))
+        for variant, build in builds.items():
+            at = f"{here}.variants{format_key(variant)}" if variant else here
+            own = entry.variants[variant] if variant else entry
+            yield from _build(model, build.entry, at)
+            yield from _own(own, at)
+
+
+def _is_version(text: str) -> bool:
+    try:
+        parse_version(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def _order(versions: list[str]) -> Iterator[Rule]:
+    places = [precedence(version) for version in versions]
+    if places not in (sorted(places), sorted(places, reverse=True)):
+        yield "warning", ".versions", "are not in the order of their numbers"
+    for index, version in enumerate(versions):
+        first = places.index(places[index])
+        if first < index:
+            yield (
+                "error",
+                f".versions{format_key(version)}",
+                f"counts as the same version as {versions[first]}: what follows '+' has no part in the order",
+            )
+
+
+def _current(model: ModelEntry) -> Iterator[Rule]:
+    current = model.current_version
+    if current is None:
+        if model.versions:
+            yield "warning", ".current_version", "is missing; `latest` is then the newest release"
+        return
+    entry = model.versions.get(current)
+    if entry is None:
+        yield "error", ".current_version", f"is {current[:80]!r}, which is not among the versions"
+        return
+    if entry.yanked or (entry.variants and all(b.entry.yanked for b in builds_of(model, current))):
+        yield "error", ".current_version", f"is {current}, which is yanked"
+    elif entry.deprecated:
+        yield "error", ".current_version", f"is {current}, which is deprecated"
+    if _is_version(current) and is_prerelease(current):
+        yield "warning", ".current_version", f"is {current}, a prerelease"
+
+
+def _aliases(model: ModelEntry) -> Iterator[Rule]:
+    for word, version in model.aliases.items():
+        here = f".aliases{format_key(word)}"
+        if word == LATEST or not is_alias(word):
+            why = "is what current_version says" if word == LATEST else "reads as a version or a range"
+            yield "warning", here, f"is never asked for: it {why}"
+        entry = model.versions.get(version)
+        if entry is None:
+            yield "error", here, f"leads to {version[:80]!r}, which is not among the versions"
+        elif entry.yanked or entry.deprecated:
+            yield "warning", here, f"leads to {version}, which is {_fate(entry)}"
+
+
+def _fate(entry: VersionEntry) -> str:
+    return "yanked" if entry.yanked else "deprecated"
+
+
+def _version(model: ModelEntry, version: str, entry: VersionEntry, here: str) -> Iterator[Rule]:
+    if not (entry.changelog or "").strip():
+        yield "error", f"{here}.changelog", "is missing: people read it before they update"
+    if entry.release_date is None:
+        yield "warning", f"{here}.release_date", "is missing"
+    if entry.deprecated and not entry.deprecated_reason and not entry.replaced_by:
+        yield "warning", f"{here}.deprecated", "gives neither deprecated_reason nor replaced_by"
+    if entry.replaced_by is not None:
+        yield from _replacement(model, version, entry, f"{here}.replaced_by")
+
+
+def _replacement(model: ModelEntry, version: str, entry: VersionEntry, here: str) -> Iterator[Rule]:
+    by = entry.replaced_by or ""
+    target = _replacing(model, by)
+    if target is None:
+        yield "error", here, f"is {by[:80]!r}, which is not among the versions"
+    elif target == version:
+        yield "error", here, "is the version itself"
+    elif target and (model.versions[target].yanked or model.versions[target].deprecated):
+        yield "warning", here, f"is {target}, which is {_fate(model.versions[target])}"
+    if not entry.deprecated and not entry.yanked:
+        yield "warning", here, "is there, but the version is neither deprecated nor yanked"
+
+
+def _replacing(model: ModelEntry, by: str) -> str | None:
+    """The version that `replaced_by` names; empty for one of another model, None for none at all."""
+    if by in model.versions:
+        return by
+    try:
+        spec = Spec.parse(by)
+    except SpecError:
+        return None
+    if _is_version(by) or (spec.model == model.model_id and not isinstance(spec.selector, Exact)):
+        return None
+    if spec.model != model.model_id:
+        return ""
+    return str(spec.selector) if str(spec.selector) in model.versions else None
+
+
+def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
+    """What a build says itself, rather than has from its version."""
+    if why := time_fault(entry.release_date):
+        yield "error", f"{here}.release_date", why
+    for index, text in enumerate(entry.compatibility):
+        try:
+            Range.parse(text)
+        except SpecError as error:
+            yield "error", f"{here}.compatibility[{index}]", f"is no range: {error.fields['why']}"
+    if entry.download_url is not None and (why := url_fault(entry.download_url, relative=True)):
+        yield "error", f"{here}.download_url", why
+    for index, url in enumerate(entry.mirrors):
+        if why := url_fault(url, relative=True):
+            yield "error", f"{here}.mirrors[{index}]", why
+
+
+def _build(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
+    if entry.manifest is None and (entry.download_url is None or entry.checksum is None):
+        yield "error", here, "cannot be installed: it has no manifest, nor a download_url with a checksum"
+    elif entry.manifest is not None and not entry.packs and entry.size_bytes:
+        yield "error", f"{here}.packs", "is missing: nothing says where the manifest's chunks are"
+    if entry.checksum is None and entry.manifest is not None:
+        yield "warning", f"{here}.checksum", "is missing"
+    if entry.size_bytes is None:
+        yield "warning", f"{here}.size_bytes", "is missing: nobody can be told what it takes"
+    low, high = entry.minimum_ram_gb, entry.recommended_ram_gb
+    if low is not None and high is not None and low > high:
+        yield "error", f"{here}.minimum_ram_gb", f"is {low:g}, more than recommended_ram_gb, {high:g}"
+    if entry.files:
+        yield from _files(entry, here)
+    yield from _deltas(model, entry, here)
+
+
+def _files(entry: VersionEntry, here: str) -> Iterator[Rule]:
+    total = sum(file.size_bytes for file in entry.files)
+    if entry.size_bytes is not None and entry.size_bytes != total:
+        yield "error", f"{here}.size_bytes", f"is {entry.size_bytes}, but the files have {total} bytes"
+    promised = entry.files[0].sha256 if len(entry.files) == 1 else entry.manifest
+    if entry.checksum is not None and promised is not None and not _same(entry.checksum, promised):
+        what = "its one file's sha256" if len(entry.files) == 1 else "manifest, as it is of several files"
+        yield "error", f"{here}.checksum", f"is not {what}"
+
+
+def _deltas(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
+    for index, delta in enumerate(entry.deltas):
+        at = f"{here}.deltas[{index}]"
+        if delta.base not in model.versions:
+            yield "error", f"{at}.base", f"is {delta.base[:80]!r}, which is not among the versions"
+            continue
+        manifests = [build.entry.manifest for build in builds_of(model, delta.base)]
+        if not any(manifest and _same(manifest, delta.base_manifest) for manifest in manifests):
+            yield "error", f"{at}.base_manifest", f"is that of no build of {delta.base}"
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts are one digest; one that cannot be read has been reported as such."""
+    try:
+        return Sha256.parse(one) == Sha256.parse(other)
+    except FormatError:
+        return True

@@ -1,0 +1,156 @@
+"""`ystore.lock`: which versions a set of requests came to, to have exactly those again.
+
+docs/format/lock-file.md governs it.  Owns the file's bytes and its digest.  Leaves what a request comes
+to to `resolve`, and reading and writing to `ops/lock`.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import msgspec
+
+from yarnstore.core.canonical import INTEGER_LIMIT, encode_canonical, parse_json_object
+from yarnstore.core.digest import Buffer, Sha256
+from yarnstore.core.limits import MIB
+from yarnstore.core.names import parse_model_id, parse_variant, parse_version
+from yarnstore.errors import FormatError, IncompatibleError, InvalidNameError, SpecError
+from yarnstore.registry.spec import Exact, Spec
+
+LOCK_FORMAT: Final = "yarnstore-lock/1"
+# A build is some 400 bytes: 10 000 models.
+LOCK_LIMIT_BYTES: Final = 4 * MIB
+_WHAT: Final = "lock file"
+_KEYS: Final = frozenset({"requested", "model", "variant", "version", "manifest", "checksum", "size_bytes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What one request came to.  `manifest` or `checksum`, or both, say which bytes are meant."""
+
+    requested: str
+    model: str
+    variant: str
+    version: str
+    manifest: Sha256 | None = None
+    checksum: Sha256 | None = None
+    size_bytes: int | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The build by its exact names."""
+        return Spec(self.model, self.variant, Exact(self.version))
+
+    def as_json(self) -> dict[str, Any]:
+        """The build's object; what is not known is left out."""
+        value = {
+            "requested": self.requested,
+            "model": self.model,
+            "variant": self.variant,
+            "version": self.version,
+            "manifest": None if self.manifest is None else str(self.manifest),
+            "checksum": None if self.checksum is None else str(self.checksum),
+            "size_bytes": self.size_bytes,
+        }
+        return {key: item for key, item in value.items() if item is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class LockFile:
+    """The builds of a lock file, in the order of their requests, which are all different."""
+
+    builds: tuple[Locked, ...] = ()
+
+    @classmethod
+    def of(cls, builds: Iterable[Locked]) -> Self:
+        """Sorted; of two builds with one request the last counts."""
+        by_request = {build.requested: build for build in builds}
+        return cls(tuple(by_request[key] for key in sorted(by_request)))
+
+    def encode(self) -> bytes:
+        """The file's bytes, which its builds alone decide.  Raises: FormatError."""
+        value = {"format": LOCK_FORMAT, "models": [build.as_json() for build in self.builds]}
+        return msgspec.json.format(encode_canonical(value, _WHAT), indent=2) + b"\n"
+
+    @property
+    def digest(self) -> Sha256:
+        """Names what is locked: the SHA-256 of `encode()`."""
+        return Sha256.of(self.encode())
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Self:
+        """Read a lock file in any layout: `git` may have changed its line ends.
+
+        Raises: FormatError; IncompatibleError for a newer format.
+        """
+        if len(data) > LOCK_LIMIT_BYTES:
+            raise FormatError(_WHAT, f"is larger than {LOCK_LIMIT_BYTES} bytes")
+        value = parse_json_object(data, _WHAT)
+        _check_format(value.get("format"))
+        items = value.get("models")
+        if not isinstance(items, list):
+            raise FormatError(_WHAT, "has no list of models")
+        unknown = sorted(value.keys() - {"format", "models"})
+        if unknown:
+            raise FormatError(_WHAT, f"has an unknown key {unknown[0][:40]!r}")
+        builds = [_parse_build(item, n) for n, item in enumerate(items)]
+        if len({build.requested for build in builds}) < len(builds):
+            raise FormatError(_WHAT, "has one request twice", hint="`ystore lock --update` writes it anew")
+        return cls.of(builds)
+
+
+def _check_format(found: object) -> None:
+    if found == LOCK_FORMAT:
+        return
+    name, _, major = str(found).partition("/")
+    if name == LOCK_FORMAT.partition("/")[0] and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
+        raise IncompatibleError(
+            f"the lock file is in format {str(found)[:40]!r}; this release reads {LOCK_FORMAT!r}",
+            hint="a newer yarnstore reads it",
+        )
+    raise FormatError(_WHAT, f"has format {str(found)[:40]!r}, not {LOCK_FORMAT!r}")
+
+
+def _parse_build(item: object, n: int) -> Locked:
+    what = f"{_WHAT}: models[{n}]"
+    if not isinstance(item, dict):
+        raise FormatError(what, "is no object")
+    unknown = sorted(item.keys() - _KEYS)
+    if unknown:
+        raise FormatError(what, f"has an unknown key {unknown[0][:40]!r}")
+    texts = {key: item.get(key) for key in ("requested", "model", "variant", "version")}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise FormatError(what, f"has no {key}")
+    requested, model, variant, version = map(str, texts.values())
+    try:
+        spec = Spec.parse(requested)
+        parse_model_id(model), parse_variant(variant), parse_version(version)
+    except (SpecError, InvalidNameError) as error:
+        raise FormatError(what, error.message) from None
+    if spec.model != model or spec.variant not in (None, variant):
+        raise FormatError(what, f"came of {requested!r}, but is {model}:{variant}")
+    size = item.get("size_bytes")
+    if size is not None and (
+        not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= INTEGER_LIMIT
+    ):
+        raise FormatError(what, "has a size that is no number of bytes")
+    manifest, checksum = _digest(item, "manifest", what), _digest(item, "checksum", what)
+    if manifest is None and checksum is None:
+        raise FormatError(what, "has neither a manifest nor a checksum")
+    return Locked(str(spec), model, variant, version, manifest, checksum, size)
+
+
+def _digest(item: dict[str, Any], key: str, what: str) -> Sha256 | None:
+    text = item.get(key)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise FormatError(what, f"has a {key} that is no digest")
+    try:
+        return Sha256.parse(text)
+    except FormatError as error:
+        raise FormatError(what, f"has a {key} that {error.fields['why']}") from None

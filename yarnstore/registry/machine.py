@@ -1,0 +1,20 @@
+"""What a version must fit, as a value.  Whether one does is `lifecycle`'s to say.
+
+By itself, so that commands which decide nothing start without what decides.  Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a version must fit; None where it is not known, which refuses nothing.
+
+    `variants` are preferred over the registry's first, the first of them most.
+    """
+
+    app_version: str | None = None
+    ram_gb: float | None = None
+    variants: tuple[str, ...] = ()

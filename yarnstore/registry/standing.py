@@ -1,0 +1,36 @@
+"""What a registry says of a version that is here: withdrawn, deprecated.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.resolve import builds_of
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the registry says of a version that is here.  `published` is False where it says nothing."""
+
+    published: bool = False
+    deprecated: bool = False
+    deprecated_reason: str | None = None
+    replaced_by: str | None = None
+    yanked: bool = False
+
+    def __str__(self) -> str:
+        """`withdrawn`, `deprecated: why; use 1.1.0`, or nothing."""
+        if not (self.yanked or self.deprecated):
+            return ""
+        word = "withdrawn by its publisher" if self.yanked else "deprecated"
+        reason = f": {self.deprecated_reason}" if self.deprecated_reason else ""
+        return f"{word}{reason}" + (f"; use {self.replaced_by}" if self.replaced_by else "")
+
+
+def standing(model: ModelEntry, version: str, variant: str) -> Standing:
+    """What a registry says of a version that is here."""
+    if version not in model.versions:
+        return Standing()
+    builds = builds_of(model, version)
+    entry = next((build for build in builds if build.variant == variant), builds[0]).entry
+    return Standing(True, entry.deprecated, entry.deprecated_reason, entry.replaced_by, yanked=entry.yanked)

@@ -1,0 +1,35 @@
+"""Which registry each model of this store came from.
+
+A model that is here stays with its registry: another that lists the same id, by chance or with bad
+intent ("dependency confusion"), changes nothing.  docs/format/store.md governs `logs/origins/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yarnstore.core.names import model_dirname, parse_registry_name
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.layout import StoreLayout
+
+_LIMIT_BYTES = 1024
+
+
+def _path(layout: StoreLayout, model: str) -> Path:
+    return layout.logs / "origins" / model_dirname(model)
+
+
+def read_origin(layout: StoreLayout, model: str) -> str | None:
+    """The name of the registry that a model came from last; None where that is not known."""
+    try:
+        text = fsread.read_bytes(_path(layout, model), _LIMIT_BYTES).decode().removesuffix("\n")
+        return parse_registry_name(text)
+    except (NotFoundError, FormatError, InvalidNameError, UnicodeDecodeError):
+        return None
+
+
+def write_origin(layout: StoreLayout, model: str, registry: str) -> None:
+    """Keep where a model came from.  Raises: StorageError."""
+    if read_origin(layout, model) != registry:
+        fsio.write_atomic(_path(layout, model), f"{registry}\n".encode(), tmp_dir=layout.tmp)
