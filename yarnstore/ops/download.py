@@ -25,6 +25,7 @@ from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
     BackendError,
     CancelledError,
+    FormatError,
     IntegrityError,
     TransientError,
     YarnstoreError,
@@ -37,6 +38,7 @@ from yarnstore.store.packs import PackWriter
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
 _PARTIAL = 206
+_ENTRY = "pack entry"
 # A chunk that is wrong this often from one place is given up.
 _TRIES_PER_CHUNK = 2
 
@@ -216,6 +218,10 @@ class _Transfer:
             for place, fault in bad:
                 wrong[place.chunk_id] = wrong.get(place.chunk_id, 0) + 1
                 if wrong[place.chunk_id] >= _TRIES_PER_CHUNK:
+                    if _is_misplaced(fault):
+                        # The index led elsewhere: it is only a cache of what the pack itself says.
+                        self._fetch_unindexed(run.pack)
+                        return
                     raise _given_up(self._backend, run.pack, fault)
             todo = sorted([*todo, *(place for place, _ in bad)])
 
@@ -322,11 +328,16 @@ def _entry_at(place: Place, data: bytes) -> Entry:
     entry = parse_entry(data)
     if entry.chunk_id != place.chunk_id:
         raise IntegrityError(
-            "pack entry",
+            _ENTRY,
             expected=f"blake3:{place.chunk_id.hex()}",
             got=f"blake3:{entry.chunk_id.hex()}",
         )
     return entry
+
+
+def _is_misplaced(fault: YarnstoreError) -> bool:
+    """Whether what came is no entry, or that of another chunk, rather than a damaged one."""
+    return isinstance(fault, FormatError) or fault.fields.get("what") == _ENTRY
 
 
 def _given_up(backend: Backend, pack: RemotePack, fault: YarnstoreError) -> IntegrityError:
