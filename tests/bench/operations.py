@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -112,9 +113,15 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
             deltas = [Part("publish delta", size, stored) for stored in answer["deltas"].values()]
             return [Part("publish", size, answer["new_bytes"]), *deltas]
 
-        for version in (old, new):
-            command = ("publish", model.versions[version], f"{model.name}@{version}", "--registry", registry)
-            timed(f"publish {version}", *command, parts=publish_parts)
+        def publish(version: str) -> tuple[str | Path, ...]:
+            return ("publish", model.versions[version], f"{model.name}@{version}", "--registry")
+
+        timed(f"publish {old}", *publish(old), registry, parts=publish_parts)
+        plain = Path(folder) / "plain"
+        shutil.copytree(registry, plain)
+        timed(full_packs(new), *publish(new), plain, "--deltas", "0", parts=publish_parts)
+        shutil.rmtree(plain)
+        timed(f"publish {new}", *publish(new), registry, parts=publish_parts)
         came = {}
         with serve(registry, work) as server:
             ystore(home, "registry", "add", "bench", server.url, work=work)
@@ -142,6 +149,11 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
         ystore(home, "remove", f"{model.name}@{new}", work=work)
         timed("gc of one version of two", "gc", parts=lambda _: [])
     return done
+
+
+def full_packs(version: str) -> str:
+    """The name of publishing without deltas, which is what the peers do."""
+    return f"publish {version}, full packs"
 
 
 def peak_memory(model: Model, work: Path) -> dict[str, int]:

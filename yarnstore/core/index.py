@@ -162,15 +162,46 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
 
 
 def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:
-    """The distinct ids in ascending order, and where each stood first.
+    """The distinct ids (`S32`, shape n) in ascending order, and where each stood first.
 
-    (`np.unique` hashes text, at five times the cost of a sort.)
+    Sorted by their first 8 bytes as numbers, at a fifth of the cost of comparing text; ids are hashes,
+    so that more than these seldom matter.
     """
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(_prefixes(ids), kind="stable")
     ascending = ids[order]
+    if (ascending[1:] < ascending[:-1]).any():
+        order = np.argsort(ids, kind="stable")
+        ascending = ids[order]
     first = np.ones(len(ids), bool)
     first[1:] = ascending[1:] != ascending[:-1]
     return ascending[first], order[first]
+
+
+def _prefixes(ids: Ids) -> NDArray[np.uint64]:
+    """The first 8 bytes of each id as a number, in the order of the ids."""
+    first = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, DIGEST_BYTES)[:, :8]
+    return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
+
+
+class SortedIds:
+    """Ids in ascending order (`S32`, shape n), made ready for many lookups."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = ids
+        self._keys = _prefixes(ids)
+
+    def find(self, wanted: Ids) -> Ints:
+        """As `find_ids`, at a fraction of its cost."""
+        if not len(self.ids) or not len(wanted):
+            return np.full(len(wanted), -1, np.int64)
+        keys = _prefixes(wanted)
+        at = np.searchsorted(self._keys, keys)
+        at[at == len(self.ids)] = 0
+        found = np.where(self.ids[at] == wanted, at, -1)
+        twins = (found < 0) & (self._keys[at] == keys)  # another id has the same first bytes
+        if twins.any():
+            found[twins] = find_ids(self.ids, wanted[twins])
+        return found
 
 
 def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:

@@ -27,6 +27,7 @@ from yarnstore.errors import (
     IntegrityError,
     MissingKeyError,
     NotFoundError,
+    TransientError,
 )
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
@@ -41,6 +42,8 @@ from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import missing_files
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
+
+_FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,11 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             return Manifest.parse(_unpack(packed.data), expected=digest)
     except (MissingKeyError, IntegrityError):
         pass
+    except TransientError:
+        raise
+    except BackendError as error:
+        if error.status != _FORBIDDEN:  # what some buckets say of a file that is not there
+            raise
     try:
         plain = backend.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
     except MissingKeyError as error:

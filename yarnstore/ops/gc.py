@@ -21,7 +21,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, id_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import DiskFullError, IntegrityError
+from yarnstore.errors import DiskFullError, FormatError, IntegrityError
 from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
@@ -204,7 +204,11 @@ def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None
     layout = session.layout
     keep = {manifest.digest.hex for manifest in [*plan.live.values(), *partial]}
     files = {file.sha256.hex for manifest in plan.live.values() for file in manifest.files}
-    plan.views = [layout.views / name for name in fsread.list_names(layout.views) if name not in keep]
+    plan.views = [
+        layout.views / name
+        for name in fsread.list_names(layout.views)
+        if name not in keep and not _is_open(session, name)
+    ]
     plan.files = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
     plan.manifests = [
         layout.manifests / name
@@ -219,6 +223,14 @@ def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None
         if not (name.endswith(".download") and young):
             plan.leftovers.append(layout.tmp / name)
     plan.leftovers += [layout.uses / name for name in fsread.list_names(layout.uses) if name not in keep]
+
+
+def _is_open(session: Session, view: str) -> bool:
+    """Whether a live process has a view open whose version was removed: its links keep its bytes."""
+    try:
+        return view_in_use(session.layout, Sha256.parse(view))
+    except FormatError:
+        return False
 
 
 def _plan_packs(session: Session, plan: GcPlan, live: Ids) -> None:

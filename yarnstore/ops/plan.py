@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from yarnstore.backends import Backend
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
+from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
 from yarnstore.errors import FormatError, IntegrityError, MissingKeyError
 from yarnstore.registry.entries import VersionEntry
@@ -113,7 +113,7 @@ def plan_download(
     *,
     without: Collection[RemotePack] = (),
 ) -> DownloadPlan:
-    """Find the missing chunks (distinct ids) in the packs that a version names.
+    """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
     `without` are packs that have failed.  A full pack whose index is not there or malformed is no
     obstacle: it is read through; such a delta pack is passed over.
@@ -185,23 +185,24 @@ def _held(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
 
 
 class _Best:
-    """For each missing chunk the cheapest entry offered so far."""
+    """For each missing chunk (ids ascending) the cheapest entry offered so far."""
 
     def __init__(self, missing: Ids) -> None:
         self._ids = missing
+        self._sorted = SortedIds(missing)
         self._stored = np.full(len(missing), _UNKNOWN, np.int64)
         self._offset = np.zeros(len(missing), np.int64)
         self._source = np.full(len(missing), -1, np.int64)
         self._packs: list[RemotePack] = []
 
     def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
-        rows = find_ids(index.ids, self._ids)
-        cheaper = (
-            (rows >= 0) & usable[rows] & (index.stored[rows] < self._stored) if len(index) else rows >= 0
-        )
-        self._stored[cheaper] = index.stored[rows[cheaper]]
-        self._offset[cheaper] = index.offsets[rows[cheaper]]
-        self._source[cheaper] = len(self._packs)
+        # Sought among the missing, not the other way round: thousands of packs are small.
+        at = self._sorted.find(index.ids)
+        rows = np.flatnonzero((at >= 0) & usable)
+        rows = rows[index.stored[rows] < self._stored[at[rows]]]
+        self._stored[at[rows]] = index.stored[rows]
+        self._offset[at[rows]] = index.offsets[rows]
+        self._source[at[rows]] = len(self._packs)
         self._packs.append(pack)
 
     def absent(self) -> Ids:

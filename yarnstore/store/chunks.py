@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from yarnstore.core.codec import decode_entry, verified
 from yarnstore.core.digest import Buffer, PackId, Sha256
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.index import (
+    Ids,
+    Ints,
+    PackIndex,
+    SortedIds,
+    find_ids,
+    id_bytes,
+    parse_index,
+    sorted_unique,
+)
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry, parse_entry
@@ -85,6 +94,7 @@ class ChunkTable:
         bases = _concatenate([index.bases for index in indexes], "S32")
         whole_first = np.argsort(bases != b"", kind="stable")
         self.ids, first = sorted_unique(ids[whole_first])
+        self._sorted = SortedIds(self.ids)
         first = whole_first[first]
         numbers = [np.full(len(index), n, np.int64) for n, index in enumerate(indexes)]
         self.bases = bases[first]
@@ -98,7 +108,7 @@ class ChunkTable:
 
     def find(self, wanted: Ids) -> Ints:
         """Row of each wanted id, shape as `wanted`; -1 where it is not here."""
-        return find_ids(self.ids, wanted)
+        return self._sorted.find(wanted)
 
     def base_rows(self) -> Ints:
         """Row of each row's base: -1 for a chunk whole in itself, -2 for a base that is not here."""
