@@ -22,7 +22,7 @@ from yarnstore.core.limits import (
     PACK_LIMIT_BYTES,
     PACK_LIMIT_ENTRIES,
 )
-from yarnstore.core.pack import ENTRY_HEADER_BYTES, PACK_HEADER_BYTES, Entry
+from yarnstore.core.pack import ENTRY_HEADER_BYTES, ENTRY_LIMIT_BYTES, PACK_HEADER_BYTES, Entry
 from yarnstore.errors import FormatError
 
 Ids: TypeAlias = NDArray[np.bytes_]
@@ -113,8 +113,8 @@ def encode_index(index: PackIndex) -> bytes:
 def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     """Read an index, of `pack` if given.
 
-    Raises: FormatError where it is malformed, fails its check, is out of order, or points outside
-    its pack.
+    Raises: FormatError where it is malformed, fails its check, is out of order, points outside its
+    pack, or claims an entry larger than its chunk allows.
     """
     if not _HEADER.size + DIGEST_BYTES <= len(data) <= INDEX_LIMIT_BYTES:
         raise FormatError(_WHAT, f"is {len(data)} bytes long")
@@ -158,6 +158,9 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
         and int(plain.max()) <= CHUNK_LIMIT_BYTES
     ):
         raise FormatError(_WHAT, "is out of order or points outside its pack")
+    overhead = ENTRY_HEADER_BYTES + DIGEST_BYTES * (bases != b"")
+    if count and (int(stored.max()) > ENTRY_LIMIT_BYTES or bool((stored > plain + overhead).any())):
+        raise FormatError(_WHAT, "has an entry that is larger than its chunk")
     return PackIndex(PackId(pack_raw), pack_bytes, ids, signed, stored, plain, encodings, bases)
 
 

@@ -14,18 +14,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from yarnstore.backends import Backend, Body, RetryPolicy
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.index import find_ids
-from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, PACK_LIMIT_BYTES
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
     BackendError,
     CancelledError,
-    FormatError,
     IntegrityError,
     TransientError,
     YarnstoreError,
@@ -94,7 +94,7 @@ class _Transfer:
     def __init__(self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore) -> None:
         self._backend = backend
         self._chunks = chunks
-        self._depths = chunks.depths()
+        self._depths = chunks.table.depths()
         self.failed: set[RemotePack] = set()
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
@@ -129,7 +129,7 @@ class _Transfer:
     def stop(self) -> None:
         self._stopped.set()
         self._probed.set()
-        deadline = 50
+        deadline = 30  # a second and a half: an interrupt must not wait for a server that stalls
         while deadline and any(thread.is_alive() for thread in self._threads):
             with contextlib.suppress(queue.Empty):
                 self._out.get(timeout=0.05)
@@ -215,15 +215,17 @@ class _Transfer:
                     raise cut.error from None
                 self._pause(failures, cut.error)
                 continue
-            for place, fault in bad:
+            for place, error, misplaced in bad:
                 wrong[place.chunk_id] = wrong.get(place.chunk_id, 0) + 1
                 if wrong[place.chunk_id] >= _TRIES_PER_CHUNK:
-                    if _is_misplaced(fault):
+                    if misplaced:
                         # The index led elsewhere: it is only a cache of what the pack itself says.
+                        self._with_rest(run.pack, [])
                         self._fetch_unindexed(run.pack)
-                        return
-                    raise _given_up(self._backend, run.pack, fault)
-            todo = sorted([*todo, *(place for place, _ in bad)])
+                        if place.chunk_id in self._came:
+                            return
+                    raise _given_up(self._backend, run.pack, error)
+            todo = sorted([*todo, *(fault.place for fault in bad)])
 
     def _open(self, pack: RemotePack, start: int, length: int) -> AbstractContextManager[Body]:
         if self._ranges:
@@ -235,14 +237,12 @@ class _Transfer:
         if self._stopped.wait(delay):
             raise CancelledError("stopped")
 
-    def _fetch_once(
-        self, pack: RemotePack, places: list[Place]
-    ) -> tuple[list[Place], list[tuple[Place, YarnstoreError]]]:
+    def _fetch_once(self, pack: RemotePack, places: list[Place]) -> tuple[list[Place], list[_Fault]]:
         """One request.  Returns the places that the answer did not cover, and those that came wrong."""
         start = places[0].offset
         length = places[-1].end - start
         left = list(places)
-        bad: list[tuple[Place, YarnstoreError]] = []
+        bad: list[_Fault] = []
         try:
             with self._open(pack, start, length) as body:
                 if body.start < start:
@@ -253,13 +253,18 @@ class _Transfer:
                 for place, data in _slices(body, left):
                     left = left[1:]
                     try:
-                        self._emit(_entry_at(place, data))
+                        entry = _entry_at(place, data)
                     except IntegrityError as error:
-                        bad.append((place, error))
+                        bad.append(_Fault(place, error, misplaced=True))
+                    else:
+                        try:
+                            self._emit(entry)
+                        except IntegrityError as error:
+                            bad.append(_Fault(place, error, misplaced=False))
                     if self._stopped.is_set():
                         break
         except TransientError as error:
-            raise _CutShort(error, sorted([*left, *(place for place, _ in bad)])) from None
+            raise _CutShort(error, sorted([*left, *(fault.place for fault in bad)])) from None
         if left and not bad and len(left) == len(places) and not self._stopped.is_set():
             raise BackendError(
                 f"{self._backend.url}/{pack.key}", "is shorter than its index says", status=200
@@ -270,10 +275,19 @@ class _Transfer:
         failures = 0
         while True:
             stream = EntryStream()
+            came_bytes = 0
             try:
                 with self._backend.open(pack.key) as body:
                     self._probed.set()
                     for block in body:
+                        came_bytes += len(block)
+                        if came_bytes > PACK_LIMIT_BYTES:
+                            raise BackendError(
+                                f"{self._backend.url.rstrip('/')}/{pack.key}",
+                                f"is larger than the {PACK_LIMIT_BYTES} bytes that a pack may have",
+                            )
+                        if self._stopped.is_set():
+                            return
                         for _, entry in stream.feed(block):
                             if self._is_wanted(entry.chunk_id):
                                 self._emit(entry)
@@ -289,6 +303,14 @@ class _Transfer:
                     raise _given_up(self._backend, pack, error) from None
             else:
                 return
+
+
+class _Fault(NamedTuple):
+    """A wanted entry that came wrong; `misplaced` where what came is no entry, or another chunk's."""
+
+    place: Place
+    error: IntegrityError
+    misplaced: bool
 
 
 class _CutShort(Exception):  # noqa: N818 - never leaves this module
@@ -333,11 +355,6 @@ def _entry_at(place: Place, data: bytes) -> Entry:
             got=f"blake3:{entry.chunk_id.hex()}",
         )
     return entry
-
-
-def _is_misplaced(fault: YarnstoreError) -> bool:
-    """Whether what came is no entry, or that of another chunk, rather than a damaged one."""
-    return isinstance(fault, FormatError) or fault.fields.get("what") == _ENTRY
 
 
 def _given_up(backend: Backend, pack: RemotePack, fault: YarnstoreError) -> IntegrityError:

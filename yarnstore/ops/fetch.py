@@ -7,12 +7,14 @@ same command goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import zstandard
 
+from yarnstore.backends import Backend
 from yarnstore.core.codec import decode_zstd
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ids
@@ -38,12 +40,10 @@ from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
 from yarnstore.store.files import missing_files
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
-
-_FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,34 @@ def bring(session: Session, spec: Spec, *, materialise: bool = False) -> tuple[T
         if manifest is not None:
             return target, manifest, Brought()
         # Damaged or incomplete: what the registry has mends it.
-        exact = Spec(target.name.model, target.name.variant, Exact(target.name.version))
-        target = registry_target(session, exact)
+        target = registry_target(session, _exactly(target.name))
+    try:
+        return _bring_target(session, target, materialise=materialise)
+    except TransientError:
+        raise
+    except (BackendError, IntegrityError):
+        # What a registry said earlier of an exact version can be out of date: its packs move.
+        newer = _refreshed(session, target)
+        if newer is None:
+            raise
+        session.note(f"{target.name.model} {target.name.version}: the registry has changed; trying again")
+        return _bring_target(session, newer, materialise=materialise)
+
+
+def _exactly(name: VersionName) -> Spec:
+    return Spec(name.model, name.variant, Exact(name.version))
+
+
+def _refreshed(session: Session, target: Target) -> Target | None:
+    """The same version as the registries have it now; None where they say nothing else of it."""
+    try:
+        newer = registry_target(session, _exactly(target.name), fresh=True)
+    except (BackendError, FormatError, NotFoundError):
+        return None
+    return None if (newer.source, newer.build) == (target.source, target.build) else newer
+
+
+def _bring_target(session: Session, target: Target, *, materialise: bool) -> tuple[Target, Manifest, Brought]:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
     if target.build.entry.manifest is None:
@@ -121,8 +147,9 @@ def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
         manifest = session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError):
         return None
+    ids, _ = manifest_chunks([manifest])
+    take_from_files(session.layout, ids)
     with ChunkStore(session.layout) as chunks:
-        ids, _ = manifest_chunks([manifest])
         return manifest if not len(chunks.missing(ids)) else None
 
 
@@ -176,17 +203,9 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
     """
     backend = session.backend(source)
     key = f"manifests/{digest.hex}.json"
-    try:
-        packed = backend.get(f"{key}.zst", limit_bytes=MANIFEST_LIMIT_BYTES)
-        if packed is not None:
-            return Manifest.parse(_unpack(packed.data), expected=digest)
-    except (MissingKeyError, IntegrityError):
-        pass
-    except TransientError:
-        raise
-    except BackendError as error:
-        if error.status != _FORBIDDEN:  # what some buckets say of a file that is not there
-            raise
+    # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
+    with contextlib.suppress(BackendError, IntegrityError):
+        return Manifest.parse(_read_compressed(backend, f"{key}.zst"), expected=digest)
     try:
         plain = backend.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
     except MissingKeyError as error:
@@ -210,6 +229,13 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             why=str(error.fields["why"]),
             source=source.url,
         ) from None
+
+
+def _read_compressed(backend: Backend, key: str) -> bytes:
+    packed = backend.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
+    if packed is None:
+        raise BackendError(backend.url, "gave no manifest")
+    return _unpack(packed.data)
 
 
 def _unpack(frame: bytes) -> bytes:
@@ -241,6 +267,7 @@ def bring_chunks(
     layout = session.layout
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if materialise else 0
     ids, _ = manifest_chunks([manifest])
+    take_from_files(layout, ids)
     failed: set[RemotePack] = set()
     brought = Brought()
     announced = False

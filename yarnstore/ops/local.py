@@ -58,7 +58,7 @@ def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(
-                sources, chunks.table, writer, Meter(session.on_progress, "read", str(spec), total)
+                sources, chunks, writer, Meter(session.on_progress, "read", str(spec), total)
             )
         manifest = Manifest.make(name.model, name.version, name.variant, files)
         there = refs.version(name)

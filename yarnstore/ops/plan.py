@@ -6,8 +6,10 @@ the smaller counts.  Nothing is downloaded here but indexes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +19,8 @@ from numpy.typing import NDArray
 from yarnstore.backends import Backend
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
-from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
-from yarnstore.errors import FormatError, IntegrityError, MissingKeyError
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
+from yarnstore.errors import BackendError, FormatError, IntegrityError, TransientError
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store.chunks import ChunkStore
 
@@ -115,33 +117,31 @@ def plan_download(
 ) -> DownloadPlan:
     """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
-    `without` are packs that have failed.  A full pack whose index is not there or malformed is no
+    `without` are packs that have failed.  A full pack whose index cannot be had or is malformed is no
     obstacle: it is read through; such a delta pack is passed over.
 
-    Raises: BackendError; IntegrityError where the packs do not hold all chunks.
+    Raises: TransientError; IntegrityError where the packs do not hold all chunks, or are too many.
     """
     if not len(missing):
         return NOTHING
+    listed = len(offer.packs) + len(offer.deltas)
+    if listed > VERSION_LIMIT_PACKS:
+        raise IntegrityError(
+            backend.url,
+            why=f"lists {listed} packs for one version; up to {VERSION_LIMIT_PACKS} are allowed",
+            hint="the publisher must publish it again",
+        )
     full = [RemotePack(PACKS, pack) for pack in offer.packs]
     bases = {RemotePack(DELTAS, pack): base for pack, base in offer.deltas}
     deltas = [pack for pack in bases if pack not in without]
-
-    with ThreadPoolExecutor(max(1, connections)) as pool:
-        indexes = dict(
-            zip(
-                [*full, *deltas],
-                pool.map(lambda pack: _read_index(backend, pack), [*full, *deltas]),
-                strict=True,
-            )
-        )
     best = _Best(missing)
-    for pack in full:
-        if (index := indexes[pack]) is not None:
-            best.offer(pack, index, np.ones(len(index), bool))
-    for pack in deltas:
-        if (index := indexes[pack]) is not None:
-            best.offer(pack, index, _held(chunks, index.bases))
-    unread = [pack for pack in full if indexes[pack] is None]
+    unread: list[RemotePack] = []
+    for pack, index in _iter_indexes(backend, [*full, *deltas], connections):
+        if index is not None:
+            whole = pack.folder == PACKS
+            best.offer(pack, index, np.ones(len(index), bool) if whole else _held(chunks, index.bases))
+        elif pack.folder == PACKS:
+            unread.append(pack)
     absent = best.absent()
     if len(absent) and not unread:
         names = [id_bytes(absent, n).hex()[:12] for n in range(min(3, len(absent)))]
@@ -168,11 +168,46 @@ def plan_download(
     )
 
 
+def _iter_indexes(
+    backend: Backend, packs: Sequence[RemotePack], connections: int
+) -> Iterator[tuple[RemotePack, PackIndex | None]]:
+    """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
+    running: deque[tuple[RemotePack, Future[PackIndex | None]]] = deque()
+    for pack in packs:
+        if len(running) >= max(1, connections):
+            first, index = running.popleft()
+            yield first, index.result()
+        running.append((pack, _start_reading(backend, pack)))
+    while running:
+        first, index = running.popleft()
+        yield first, index.result()
+
+
+def _start_reading(backend: Backend, pack: RemotePack) -> Future[PackIndex | None]:
+    future: Future[PackIndex | None] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_read_index(backend, pack))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            future.set_exception(error)
+
+    # A daemon, unlike a pool's threads: an interrupt does not wait for a server that stalls.
+    threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
+    return future
+
+
 def _read_index(backend: Backend, pack: RemotePack) -> PackIndex | None:
+    """The index of a pack; None where it cannot be had, but for a full pack's that may yet come.
+
+    Raises: TransientError.
+    """
     try:
         got = backend.get(f"{pack.folder}/{pack.pack.hex}.idx", limit_bytes=INDEX_LIMIT_BYTES)
         return None if got is None else parse_index(got.data, pack=pack.pack)
-    except (MissingKeyError, FormatError):
+    except (BackendError, FormatError) as error:
+        if pack.folder == PACKS and isinstance(error, TransientError):
+            raise
         return None
 
 
