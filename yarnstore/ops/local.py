@@ -57,9 +57,7 @@ def import_source(session: Session, source: Path, spec: Spec) -> ImportResult:
         recover_chunks(layout)
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            files = ingest(
-                sources, chunks, writer, Meter(session.on_progress, "read", str(spec), total)
-            )
+            files = ingest(sources, chunks, writer, Meter(session.on_progress, "read", str(spec), total))
         manifest = Manifest.make(name.model, name.version, name.variant, files)
         there = refs.version(name)
         if there is not None and there != manifest.digest:
