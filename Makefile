@@ -56,6 +56,7 @@ $(PACKAGE): pyproject.toml
 	  echo "making $(VENV)"; \
 	  "$(PYTHON)" -m venv --clear $(VENV); }
 	@$(PIP) install -e .
+	@$(PY) -m compileall -q yarnstore
 	@touch $@
 
 $(DEV): $(PACKAGE)

@@ -25,18 +25,42 @@ class Needs:
 
 
 NEEDS = {
-    # Read, cut, named; the file's own hash; encoded, and decoded again to prove it.
+    # Read, named; the file's own hash; encoded, and decoded and hashed again to prove it.
     # The pack is named by its bytes.  Every chunk counts as new.
     "publish": Needs(
-        ("read", "fastcdc", "blake3", "sha256", "zstd encode", "zstd decode"), ("blake3",), "stored"
+        ("read", "blake3", "sha256", "planes encode", "planes decode", "blake3"), ("blake3",), "stored"
+    ),
+    # Both versions read back from their packs, the difference encoded, and proven.
+    "publish delta": Needs(
+        (
+            *("planes decode", "blake3", "planes decode", "blake3"),
+            *("delta encode", "delta decode", "blake3"),
+        ),
+        ("blake3",),
+        "stored",
     ),
     # Received, decoded and verified before it is kept; the client's pack is named by its bytes.
-    "fetch": Needs(("zstd decode", "blake3"), ("loopback", "blake3"), "stored"),
+    "fetch": Needs(("planes decode", "blake3"), ("loopback", "blake3"), "stored"),
+    # The same, with the base read from the installed version's file and verified.
+    "fetch delta": Needs(("read", "blake3", "delta decode", "blake3"), ("loopback", "blake3"), "stored"),
     # Chunks read and verified; the file's own hash as it is written.
-    "checkout": Needs(("zstd decode", "blake3", "sha256"), ("read",), "raw"),
+    "checkout": Needs(("planes decode", "blake3", "sha256"), ("read",), "raw"),
+    "checkout delta": Needs(("read", "blake3", "delta decode", "blake3", "sha256"), ("read",), "raw"),
     # Packs: their names, each chunk's name.  Files: read, and their own hashes.
-    "fsck": Needs(("zstd decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"),
+    "fsck": Needs(("planes decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"),
+    "fsck delta": Needs(
+        ("read", "blake3", "delta decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an operation does, and on how many bytes."""
+
+    kind: str
+    raw_bytes: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True)
@@ -60,10 +84,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def limit_of(operation: str, raw_bytes: int, stored_bytes: int, rates: Rates, write_rate: float) -> Limit:
-    """The limit of an operation of NEEDS on so many bytes; `write_rate` in bytes per second."""
-    needs = NEEDS[operation]
-    cpu_s = sum(raw_bytes / rates[name].one for name in needs.raw)
-    cpu_s += sum(stored_bytes / rates[name].one for name in needs.stored)
-    written = {"raw": raw_bytes, "stored": stored_bytes, "nothing": 0}[needs.written]
-    return Limit(cpu_s / cores(), written / write_rate)
+def limit_of(parts: tuple[Part, ...], rates: Rates, write_rate: float) -> Limit:
+    """The limit of an operation that does all these; `write_rate` in bytes per second."""
+    cpu_s = disk_s = 0.0
+    for part in parts:
+        needs = NEEDS[part.kind]
+        cpu_s += sum(part.raw_bytes / rates[name].one for name in needs.raw)
+        cpu_s += sum(part.stored_bytes / rates[name].one for name in needs.stored)
+        written = {"raw": part.raw_bytes, "stored": part.stored_bytes, "nothing": 0}[needs.written]
+        disk_s += written / write_rate
+    return Limit(cpu_s / cores(), disk_s)

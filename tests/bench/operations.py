@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from tests.bench.limits import Limit, limit_of
+from tests.bench.limits import Limit, Part, limit_of
 from tests.bench.primitives import Rates, measure_cpu, read_sample, synced_write_rate
 from tests.bench.process import Run, ystore
 from tests.bench.serve import serve
@@ -19,13 +22,11 @@ _ROLLBACKS = 5  # of some milliseconds each, so several in a round
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed operation: of what kind it is for its limit ("" has none), and on how many bytes."""
+    """One timed operation, and what it has to do; nothing where it has no limit."""
 
-    kind: str
     run: Run
     inside_s: float | None
-    raw_bytes: int = 0
-    stored_bytes: int = 0
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
     """All operations on the first two versions of a model.  Raises: BenchError."""
     old, new = list(model.versions)[:2]
     sample = read_sample(model.weights(old))
-    rates = measure_cpu(sample, model.weights(old))
+    rates = measure_cpu(sample, read_sample(model.weights(new)), model.weights(old))
     write_rates: list[float] = []
     samples: dict[str, list[Sample]] = defaultdict(list)
     for _ in range(repeats):
@@ -73,9 +74,8 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
     for operation, found in samples.items():
         first = found[0]
         limit = None
-        if first.kind:
-            rate = median(write_rates)
-            limit = limit_of(first.kind, first.raw_bytes, first.stored_bytes, rates, rate)
+        if first.parts:
+            limit = limit_of(first.parts, rates, median(write_rates))
         inside = [sample.inside_s for sample in found if sample.inside_s is not None]
         timings[operation] = Timing(
             operation,
@@ -84,7 +84,7 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
             median(sample.run.cpu_s for sample in found),
             median(sample.run.on_disk_s for sample in found),
             limit,
-            first.stored_bytes,
+            sum(part.stored_bytes for part in first.parts),
             max(sample.run.peak_bytes for sample in found),
             [sample.run.seconds for sample in found],
         )
@@ -96,38 +96,64 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
     before left."""
     done: list[tuple[str, Sample]] = []
 
-    def timed(operation: str, kind: str, *args: str | Path, raw: int = 0, stored: str | int = 0) -> Run:
-        """`stored` is a number of bytes or the field of the answer that tells it."""
+    def timed(
+        operation: str, *args: str | Path, parts: Callable[[dict[str, Any]], list[Part]]
+    ) -> dict[str, Any]:
         ran = ystore(home, *args, work=work)
-        answer = ran.json()
-        size = answer[stored] if isinstance(stored, str) else stored
-        done.append((operation, Sample(kind, ran, answer.get("seconds"), raw, size)))
-        return ran
+        answer: dict[str, Any] = ran.json()
+        done.append((operation, Sample(ran, answer.get("seconds"), tuple(parts(answer)))))
+        return answer
 
     with tempfile.TemporaryDirectory(dir=work, prefix="round-") as folder:
         home, registry = Path(folder) / "home", Path(folder) / "registry"
         raw = {version: model.raw_bytes(version) for version in (old, new)}
-        stored = {}
-        for version in (old, new):
-            spec = f"{model.name}@{version}"
-            command = ("publish", model.versions[version], spec, "--registry", registry)
-            ran = timed(f"publish {version}", "publish", *command, raw=raw[version], stored="new_bytes")
-            stored[version] = ran.json()["new_bytes"]
+
+        def publish_parts(answer: dict[str, Any]) -> list[Part]:
+            size = raw[answer["version"]]
+            deltas = [Part("publish delta", size, stored) for stored in answer["deltas"].values()]
+            return [Part("publish", size, answer["new_bytes"]), *deltas]
+
+        def publish(version: str) -> tuple[str | Path, ...]:
+            return ("publish", model.versions[version], f"{model.name}@{version}", "--registry")
+
+        timed(f"publish {old}", *publish(old), registry, parts=publish_parts)
+        plain = Path(folder) / "plain"
+        shutil.copytree(registry, plain)
+        timed(full_packs(new), *publish(new), plain, "--deltas", "0", parts=publish_parts)
+        shutil.rmtree(plain)
+        timed(f"publish {new}", *publish(new), registry, parts=publish_parts)
+        came = {}
         with serve(registry, work) as server:
             ystore(home, "registry", "add", "bench", server.url, work=work)
-            for version in (old, new):
+            for version, delta in ((old, ""), (new, " delta")):
                 spec = f"{model.name}@{version}"
-                timed(f"fetch {version}", "fetch", "fetch", spec, raw=raw[version], stored="download_bytes")
-                command = ("checkout", spec)
-                timed(f"checkout {version}", "checkout", *command, raw=raw[version], stored=stored[version])
+
+                def part(kind: str, size: int, stored: int) -> Callable[[dict[str, Any]], list[Part]]:
+                    return lambda answer: [Part(kind, size, stored or answer["download_bytes"])]
+
+                fetched = timed(
+                    f"fetch {version}", "fetch", spec, parts=part(f"fetch{delta}", raw[version], 0)
+                )
+                came[version] = fetched["download_bytes"]
+                timed(
+                    f"checkout {version}",
+                    *("checkout", spec),
+                    parts=part(f"checkout{delta}", raw[version], came[version]),
+                )
         for _ in range(_ROLLBACKS):
-            timed("rollback", "", "rollback", model.name)
+            timed("rollback", "rollback", model.name, parts=lambda _: [])
             ystore(home, "checkout", f"{model.name}@{new}", work=work)
-        timed("fsck", "fsck", "fsck", raw=sum(raw.values()), stored=sum(stored.values()))
+        checks = [Part("fsck", raw[old], came[old]), Part("fsck delta", raw[new], came[new])]
+        timed("fsck", "fsck", parts=lambda _: checks)
         ystore(home, "rollback", model.name, work=work)
         ystore(home, "remove", f"{model.name}@{new}", work=work)
-        timed("gc of one version of two", "", "gc")
+        timed("gc of one version of two", "gc", parts=lambda _: [])
     return done
+
+
+def full_packs(version: str) -> str:
+    """The name of publishing without deltas, which is what the peers do."""
+    return f"publish {version}, full packs"
 
 
 def peak_memory(model: Model, work: Path) -> dict[str, int]:

@@ -22,6 +22,12 @@ import zstandard
 from blake3 import blake3
 from pyfastcdc import FastCDC
 
+from yarnstore.core.encodings import (
+    decode_delta_planes,
+    decode_planes,
+    encode_delta_planes,
+    encode_planes,
+)
 from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, MIB
 
 SAMPLE_BYTES = 64 * MIB
@@ -49,11 +55,15 @@ def read_sample(path: Path) -> list[bytes]:
     with open(path, "rb") as file:
         file.seek(max(0, (size - SAMPLE_BYTES) // 2))
         data = file.read(SAMPLE_BYTES)
-    return [data[at : at + MIB] for at in range(0, len(data), MIB)]
+    return [data[at : at + MIB] for at in range(0, len(data) - MIB + 1, MIB)]
 
 
-def measure_cpu(sample: list[bytes], path: Path) -> Rates:
-    """The rates of everything but the disk; `path` is the file that the sample comes from."""
+def measure_cpu(sample: list[bytes], newer: list[bytes], path: Path) -> Rates:
+    """The rates of everything but the disk; `path` is the file that the sample comes from, and `newer`
+    are the same pieces of the next version, bf16 both."""
+    pairs = list(zip(newer, sample, strict=True))
+    planes = [encode_planes(piece, 2) or b"" for piece in sample]
+    deltas = [(encode_delta_planes(new, old, "bf16") or b"", old) for new, old in pairs]
     frames = [zstandard.ZstdCompressor(level=3).compress(piece) for piece in sample]
     windows = [b"".join(sample[at : at + 8]) for at in range(0, len(sample), _FASTCDC_BYTES // MIB)]
     compressors = threading.local()
@@ -86,6 +96,10 @@ def measure_cpu(sample: list[bytes], path: Path) -> Rates:
             "fastcdc": _rate(cut, windows, plain),
             "sha256": _rate(lambda piece: hashlib.sha256(piece).digest(), sample, plain),
             "blake3": _rate(lambda piece: blake3(piece).digest(), sample, plain),
+            "planes encode": _rate(lambda piece: encode_planes(piece, 2), sample, plain),
+            "planes decode": _rate(lambda payload: decode_planes(payload, MIB), planes, plain),
+            "delta encode": _rate(lambda pair: encode_delta_planes(*pair, "bf16"), pairs, plain),
+            "delta decode": _rate(lambda pair: decode_delta_planes(*pair, MIB), deltas, plain),
             "zstd encode": _rate(encode, sample, plain),
             "zstd decode": _rate(decode, frames, plain),
             "loopback": Rate(_loopback_rate(path), None),

@@ -25,7 +25,7 @@ from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.ops.gc import GcPolicy, plan_gc
-from yarnstore.ops.plan import plan_download
+from yarnstore.ops.plan import Offer, plan_download
 from yarnstore.ops.session import Session
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.layout import StoreLayout
@@ -99,9 +99,10 @@ def plan(count: int, folder: Path) -> dict[str, float]:
     clock = _Clock()
     manifest = clock.time("parse the manifest", lambda: Manifest.parse(data))
     wanted, _ = clock.time("its distinct chunks", lambda: manifest_chunks([manifest]))
+    offer = Offer(tuple(packs))
     with ChunkStore(layout) as chunks:
         missing = clock.time("which are missing", lambda: chunks.missing(wanted))
-    clock.time("find them in the packs", lambda: plan_download(backend, packs, missing, 4))
+        clock.time("find them in the packs", lambda: plan_download(backend, offer, chunks, missing, 4))
     return clock.seconds
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.bench.peers import DeltaTiming, Peer, PeerTiming, delta_timings, measure_peer, tree_bytes
-from tests.bench.process import run, ystore, ystore_path
+from tests.bench.process import ystore
 from tests.bench.serve import serve
 from tests.bench.workload import Model
 
@@ -116,7 +116,7 @@ class AtRest:
     packs_bytes: int
     deltas_bytes: int
     registry_bytes: int
-    store_bytes: dict[str, int]  # after each step: all files, links once
+    store_bytes: dict[str, int]  # after each step: its packs, and the materialised files
 
 
 def at_rest(model: Model, work: Path) -> AtRest:
@@ -130,10 +130,10 @@ def at_rest(model: Model, work: Path) -> AtRest:
             ystore(home, "registry", "add", "bench", server.url, work=work)
             for version in model.versions:
                 ystore(home, "checkout", f"{model.name}@{version}", work=work)
-        store["all installed in turn"] = tree_bytes(home)
-        for options in _gc_kinds(work):
-            ystore(home, "gc", *options, work=work)
-            store[" ".join(("after gc", *options))] = tree_bytes(home)
+        store["packs, all installed in turn"] = tree_bytes(home / "packs")
+        ystore(home, "gc", "--repack", work=work)
+        store["packs after gc --repack"] = tree_bytes(home / "packs")
+        store["materialised files"] = tree_bytes(home / "files")
         return AtRest(
             len(model.versions),
             sum(map(model.raw_bytes, model.versions)),
@@ -142,8 +142,3 @@ def at_rest(model: Model, work: Path) -> AtRest:
             tree_bytes(registry),
             store,
         )
-
-
-def _gc_kinds(work: Path) -> list[tuple[str, ...]]:
-    has_repack = "--repack" in run(ystore_path(), "gc", "--help", work=work).stdout
-    return [(), ("--repack",)] if has_repack else [()]

@@ -299,7 +299,7 @@ def test_the_campaign_sees_a_gc_without_its_lock(
         with pytest.raises(LockTimeoutError):
             store.fetch(f"{MODEL}@1.0.0")
         monkeypatch.setattr(StoreLayout, "exclusive", lambda self, **_: nullcontext())
-        monkeypatch.setattr("yarnstore.ops.gc._partial_manifests", lambda *_: [])
+        monkeypatch.setattr("yarnstore.store.refs.Refs.partials", lambda *_: [])
         store.fetch(f"{MODEL}@1.0.0")
     assert not chunks_of(site.home / "packs")
     assert _problems(site)

@@ -403,12 +403,7 @@ def _assert_serves(store: Store, site: Site) -> None:
     assert tree_hashes(Path(store.path(f"{MODEL}@1.0.0"))) == site.contents("1.0.0")
 
 
-_LIES = pytest.mark.xfail(
-    reason="download.py gives up on an index that lies instead of reading the pack through"
-)
-
-
-@pytest.mark.parametrize("how", ["flipped", "truncated", "missing", pytest.param("poisoned", marks=_LIES)])
+@pytest.mark.parametrize("how", ["flipped", "truncated", "missing", "poisoned"])
 def test_a_bad_index_in_the_registry_is_no_obstacle(how: str, tmp_path: Path) -> None:
     site = make_site(tmp_path / "site", versions=("1.0.0",))
     tree = _tree(site.registry)

@@ -9,6 +9,7 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,21 @@ def test_a_plain_download_goes_on_after_kills(tmp_path: Path) -> None:
         Store.open(home).fetch("old@1.0.0")
         starts = [seen.range[0] for seen in server.seen if seen.path == "/old.bin" and seen.range]
         assert starts[-1] >= kept[1], (starts, kept)
+        _assert_plain(home)
+        assert not list((home / "tmp").glob("*.download"))
+
+
+def test_two_plain_downloads_at_once_are_one(tmp_path: Path) -> None:
+    """Whoever waited for the other finds the version, and asks for nothing."""
+    with ScriptedServer([]) as server:
+        tree = {"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": _BODY}
+        server.rescript(_throttled(tree, pause_s=0.01))
+        home = tmp_path / "home"
+        Store.open(home).add_registry("old", server.url)
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda _: Store.open(home).fetch("old@1.0.0"), range(2)))
+        assert sorted(result.download_bytes for result in results) == [0, len(_BODY)]
+        assert len([seen for seen in server.seen if seen.path == "/old.bin"]) == 1
         _assert_plain(home)
         assert not list((home / "tmp").glob("*.download"))
 

@@ -16,8 +16,9 @@ from yarnstore.core.canonical import encode_canonical, parse_canonical
 from yarnstore.core.chunking import iter_chunk_batches
 from yarnstore.core.codec import decode_entry, decode_payload
 from yarnstore.core.digest import ChunkId, PackId, Sha256
+from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
 from yarnstore.core.index import PackIndex, encode_index, id_bytes, parse_index
-from yarnstore.core.layouts import BYTES, Segment
+from yarnstore.core.layouts import BYTES, Segment, layout_from_json, layout_to_json
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import parse_file_path, parse_model_id
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
@@ -192,3 +193,35 @@ def test_every_block_has_its_test() -> None:
 def test_links_between_the_pages_lead_somewhere(page) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@checks("planes-plain", "planes-vector")
+def test_planes() -> None:
+    assert decode_planes(raw("planes-vector"), len(raw("planes-plain"))) == raw("planes-plain")
+
+
+@checks("delta-base", "delta-plain", "delta-vector", "delta-sorted-vector")
+def test_deltas() -> None:
+    for name in ("delta-vector", "delta-sorted-vector"):
+        assert decode_delta_planes(raw(name), raw("delta-base"), 8) == raw("delta-plain")
+
+
+@checks("blocks-base", "blocks-plain", "blocks-vector")
+def test_deltas_of_blocks() -> None:
+    assert decode_delta_planes(raw("blocks-vector"), raw("blocks-base"), 18) == raw("blocks-plain")
+
+
+@checks("delta-zstd-vector")
+def test_delta_zstd() -> None:
+    found = decode_delta_zstd(raw("delta-zstd-vector"), b"yarn " * 13, 65)
+    assert found == b"yarn " * 12 + b"wool "
+
+
+@checks("layout-example")
+def test_a_layout() -> None:
+    value = json.loads(BLOCKS["layout-example"][1])
+    layout = layout_from_json(value, 64 + 12)
+    assert [(t.name, t.dtype.name, t.shape, t.offset, t.length) for t in layout.tensors] == [
+        ("encoder.weight", "bf16", (2, 3), 64, 12)
+    ]
+    assert layout_to_json(layout) == value

@@ -49,17 +49,23 @@ def entries(draw: st.DrawFn) -> Entry:
 
 entry_lists = st.lists(entries(), max_size=8)
 
-index_rows = st.lists(
-    st.tuples(
-        ids,
-        st.integers(PACK_HEADER_BYTES, 10_000),
-        st.integers(44, 5_000),
-        st.integers(1, CHUNK_LIMIT_BYTES),
-        st.integers(0, 255),
-        st.just(b"") | ids.filter(any),
-    ),
-    max_size=12,
-)
+
+@st.composite
+def _index_row(draw: st.DrawFn) -> tuple[bytes, int, int, int, int, bytes]:
+    plain = draw(st.integers(1, CHUNK_LIMIT_BYTES))
+    base = draw(st.just(b"") | ids.filter(any))
+    stored = draw(st.integers(44, 44 + len(base) + min(plain, 5_000)))
+    return (
+        draw(ids),
+        draw(st.integers(PACK_HEADER_BYTES, 10_000)),
+        stored,
+        plain,
+        draw(st.integers(0, 255)),
+        base,
+    )
+
+
+index_rows = st.lists(_index_row(), max_size=12)
 
 
 # --- manifests -----------------------------------------------------------------------------------

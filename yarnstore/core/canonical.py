@@ -11,6 +11,12 @@ from typing import Any
 import msgspec
 
 from yarnstore.core.digest import Buffer
+from yarnstore.core.limits import (
+    JSON_ASCII_FACTOR,
+    JSON_LIMIT_MEMORY_BYTES,
+    JSON_TEXT_FACTOR,
+    JSON_VALUE_BYTES,
+)
 from yarnstore.errors import FormatError
 
 # Integers beyond this are not exact in every JSON reader (RFC 8259 §6).
@@ -43,8 +49,21 @@ def encode_canonical(value: dict[str, Any], what: str = "JSON") -> bytes:
         raise FormatError(what, f"cannot be encoded: {error}") from None
 
 
+def _memory_bytes(data: bytes) -> int:
+    """An upper bound of what these bytes take once decoded, from what stands before each value."""
+    # An object is as large as some four other values.
+    values = sum(map(data.count, (b",", b"[", b":"))) + 3 * data.count(b"{")
+    wide = not data.isascii() or b"\\u" in data
+    return values * JSON_VALUE_BYTES + len(data) * (JSON_TEXT_FACTOR if wide else JSON_ASCII_FACTOR)
+
+
 def parse_json_object(data: Buffer, what: str) -> dict[str, Any]:
-    """Decode bytes to a JSON object, whatever its layout.  Raises: FormatError."""
+    """Decode bytes to a JSON object, whatever its layout.
+
+    Raises: FormatError, before anything is decoded where that would take too much memory.
+    """
+    if _memory_bytes(bytes(data)) > JSON_LIMIT_MEMORY_BYTES:
+        raise FormatError(what, f"would take more than {JSON_LIMIT_MEMORY_BYTES} bytes to read")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

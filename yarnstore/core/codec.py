@@ -181,7 +181,7 @@ def decode_zstd(
         if claims.window_size > window_limit_bytes or claims.dict_id:
             raise FormatError(what, "asks for too large a window or for a dictionary")
         plain = _decompressor().decompress(frame, max_output_size=plain_bytes, allow_extra_data=False)
-    except (zstandard.ZstdError, MemoryError) as error:
+    except zstandard.ZstdError as error:
         raise FormatError(what, f"is no whole zstd frame: {error}") from None
     if len(plain) != plain_bytes:
         raise FormatError(what, "decodes to another size than is recorded")

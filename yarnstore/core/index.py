@@ -22,7 +22,7 @@ from yarnstore.core.limits import (
     PACK_LIMIT_BYTES,
     PACK_LIMIT_ENTRIES,
 )
-from yarnstore.core.pack import ENTRY_HEADER_BYTES, PACK_HEADER_BYTES, Entry
+from yarnstore.core.pack import ENTRY_HEADER_BYTES, ENTRY_LIMIT_BYTES, PACK_HEADER_BYTES, Entry
 from yarnstore.errors import FormatError
 
 Ids: TypeAlias = NDArray[np.bytes_]
@@ -113,8 +113,8 @@ def encode_index(index: PackIndex) -> bytes:
 def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     """Read an index, of `pack` if given.
 
-    Raises: FormatError where it is malformed, fails its check, is out of order, or points outside
-    its pack.
+    Raises: FormatError where it is malformed, fails its check, is out of order, points outside its
+    pack, or claims an entry larger than its chunk allows.
     """
     if not _HEADER.size + DIGEST_BYTES <= len(data) <= INDEX_LIMIT_BYTES:
         raise FormatError(_WHAT, f"is {len(data)} bytes long")
@@ -158,19 +158,53 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
         and int(plain.max()) <= CHUNK_LIMIT_BYTES
     ):
         raise FormatError(_WHAT, "is out of order or points outside its pack")
+    overhead = ENTRY_HEADER_BYTES + DIGEST_BYTES * (bases != b"")
+    if count and (int(stored.max()) > ENTRY_LIMIT_BYTES or bool((stored > plain + overhead).any())):
+        raise FormatError(_WHAT, "has an entry that is larger than its chunk")
     return PackIndex(PackId(pack_raw), pack_bytes, ids, signed, stored, plain, encodings, bases)
 
 
 def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:
-    """The distinct ids in ascending order, and where each stood first.
+    """The distinct ids (`S32`, shape n) in ascending order, and where each stood first.
 
-    (`np.unique` hashes text, at five times the cost of a sort.)
+    Sorted by their first 8 bytes as numbers, at a fifth of the cost of comparing text; ids are hashes,
+    so that more than these seldom matter.
     """
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(_prefixes(ids), kind="stable")
     ascending = ids[order]
+    if (ascending[1:] < ascending[:-1]).any():
+        order = np.argsort(ids, kind="stable")
+        ascending = ids[order]
     first = np.ones(len(ids), bool)
     first[1:] = ascending[1:] != ascending[:-1]
     return ascending[first], order[first]
+
+
+def _prefixes(ids: Ids) -> NDArray[np.uint64]:
+    """The first 8 bytes of each id as a number, in the order of the ids."""
+    first = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, DIGEST_BYTES)[:, :8]
+    return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
+
+
+class SortedIds:
+    """Ids in ascending order (`S32`, shape n), made ready for many lookups."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = ids
+        self._keys = _prefixes(ids)
+
+    def find(self, wanted: Ids) -> Ints:
+        """As `find_ids`, at a fraction of its cost."""
+        if not len(self.ids) or not len(wanted):
+            return np.full(len(wanted), -1, np.int64)
+        keys = _prefixes(wanted)
+        at = np.searchsorted(self._keys, keys)
+        at[at == len(self.ids)] = 0
+        found = np.where(self.ids[at] == wanted, at, -1)
+        twins = (found < 0) & (self._keys[at] == keys)  # another id has the same first bytes
+        if twins.any():
+            found[twins] = find_ids(self.ids, wanted[twins])
+        return found
 
 
 def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:

@@ -23,6 +23,8 @@ CHUNK_LIMIT_BYTES: Final = 4 * MIB
 PACK_TARGET_BYTES: Final = 64 * MIB
 PACK_LIMIT_BYTES: Final = 256 * MIB
 PACK_LIMIT_ENTRIES: Final = 1_000_000
+# What one version may list, full and delta packs together: 400 GB is 6 400 full ones.
+VERSION_LIMIT_PACKS: Final = 32_768
 INDEX_LIMIT_BYTES: Final = 128 * MIB
 
 # A delta's base may be a delta itself; each step is one more decode on the way to the bytes.
@@ -35,6 +37,15 @@ ZSTD_WINDOW_LIMIT_BYTES: Final = 8 * MIB
 MANIFEST_LIMIT_BYTES: Final = 64 * MIB
 MANIFEST_LIMIT_FILES: Final = 100_000
 
+# Decoding canonical JSON: what its bytes and values can come to in memory, counted before anything is
+# decoded.  A value costs up to 80 bytes; text stands in memory three times (as read, decoded, encoded
+# again), and one character that is not ASCII makes every other of its string four times as wide.
+# 400 GB with a layout of 200 000 tensors is 18 MB of text and 1.6 M values: 180 MB.
+JSON_LIMIT_MEMORY_BYTES: Final = 256 * MIB
+JSON_VALUE_BYTES: Final = 80
+JSON_ASCII_FACTOR: Final = 3
+JSON_TEXT_FACTOR: Final = 7
+
 # registry.json; larger registries are split per model.
 REGISTRY_LIMIT_BYTES: Final = 256 * MIB
 REGISTRY_MODEL_LIMIT_BYTES: Final = 16 * MIB
@@ -44,6 +55,8 @@ NAME_LIMIT_CHARS: Final = 96
 VERSION_LIMIT_CHARS: Final = 128
 PATH_LIMIT_BYTES: Final = 1024
 PATH_COMPONENT_LIMIT_BYTES: Final = 255
+# Deeper than any model's folders; each part is one more folder to check and to make.
+PATH_LIMIT_PARTS: Final = 32
 
 REF_LIMIT_BYTES: Final = 256
 REFLOG_LINE_LIMIT_BYTES: Final = 4 * KIB

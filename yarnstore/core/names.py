@@ -14,6 +14,7 @@ from yarnstore.core.limits import (
     NAME_LIMIT_CHARS,
     PATH_COMPONENT_LIMIT_BYTES,
     PATH_LIMIT_BYTES,
+    PATH_LIMIT_PARTS,
     VERSION_LIMIT_CHARS,
 )
 from yarnstore.errors import FormatError, InvalidNameError
@@ -118,7 +119,10 @@ def parse_file_path(text: str) -> str:
             raise refuse("holds a control or invisible character")
         if char in _FORBIDDEN_IN_PATH:
             raise refuse(f"holds {char!r}, which not every file system can")
-    for part in text.split("/"):
+    parts = text.split("/")
+    if len(parts) > PATH_LIMIT_PARTS:
+        raise refuse(f"has more than {PATH_LIMIT_PARTS} parts")
+    for part in parts:
         if part in ("", ".", ".."):
             raise refuse("has an empty, '.' or '..' part")
         if len(part.encode()) > PATH_COMPONENT_LIMIT_BYTES:
@@ -148,10 +152,14 @@ def check_file_paths(paths: Iterable[str]) -> None:
             raise FormatError("file path", f"{path!r} and {seen[folded]!r} are one file to some file systems")
         seen[folded] = path
     folders: dict[str, str] = {}  # folded folder → as first spelled
+    climbed: set[str] = set()
     for path in seen.values():
         spelled = path
         while "/" in spelled:
             spelled = spelled.rpartition("/")[0]
+            if spelled in climbed:
+                break
+            climbed.add(spelled)
             folded = _fold(spelled)
             if folded in seen:
                 raise FormatError("file path", f"{seen[folded]!r} is both a file and a folder")

@@ -6,7 +6,7 @@ never correctness.  Pure.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -124,17 +124,38 @@ def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:
 
 def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, ManifestFile]]:
     there = {file.path: file for file in base.files}
-    left = [file for file in base.files if all(file.path != other.path for other in new.files)]
+    ours = {file.path for file in new.files}
+    left = _BySize([file for file in base.files if file.path not in ours])
     for file in new.files:
         if file.path in there:
             yield file, there[file.path]
-        elif left:
-            yield file, max(left, key=lambda other: _likeness(file, other))
+        elif (other := left.nearest(file)) is not None:
+            yield file, other
 
 
-def _likeness(file: ManifestFile, other: ManifestFile) -> tuple[bool, int]:
-    same_kind = file.path.rpartition(".")[2] == other.path.rpartition(".")[2]
-    return same_kind, -abs(file.size_bytes - other.size_bytes)
+class _BySize:
+    """Files to be found by their size: one of the same kind before any other, of equals the first."""
+
+    def __init__(self, files: list[ManifestFile]) -> None:
+        self._files = files
+        self._all = sorted((file.size_bytes, n) for n, file in enumerate(files))
+        self._kinds: dict[str, list[tuple[int, int]]] = {}
+        for size_bytes, n in self._all:
+            self._kinds.setdefault(_kind(files[n]), []).append((size_bytes, n))
+
+    def nearest(self, file: ManifestFile) -> ManifestFile | None:
+        among = self._kinds.get(_kind(file), self._all)
+        if not among:
+            return None
+        at = bisect_left(among, (file.size_bytes, 0))
+        found = among[at : at + 1]
+        if at > 0:
+            found.append(among[bisect_left(among, (among[at - 1][0], 0))])
+        return self._files[min((abs(size - file.size_bytes), n) for size, n in found)[1]]
+
+
+def _kind(file: ManifestFile) -> str:
+    return file.path.rpartition(".")[2]
 
 
 def _counterpart(chunk: PlacedChunk, ours: PlacedFile, theirs: PlacedFile, shift: int) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import IntegrityError
+from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.admit import admit
 from yarnstore.ops.download import Brought
 from yarnstore.ops.fetch import bring, bring_chunks
@@ -19,10 +19,11 @@ from yarnstore.ops.moves import CheckoutResult, move, rollback_goal, rollback_re
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
-from yarnstore.ops.session import Session
+from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.files import materialise, missing_files
+from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.views import has_view, make_view
 
 
@@ -85,32 +86,44 @@ def ensure_view(session: Session, manifest: Manifest, target: Target | None = No
                 bad = set(chunks.bad)
                 if not bad - fetched:
                     raise
+                # Nothing is given up before it is known where it can be had.
+                source, entry = _source_of(session, manifest, target)
                 chunks.forget(bad)
         fetched |= bad
-        _fetch_again(session, manifest, target)
+        bring_chunks(session, source, manifest, Offer.of(entry))
     make_view(session.layout, manifest)
 
 
 def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest) -> None:
-    files = missing_files(session.layout, manifest)
+    files = {file.sha256: file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
     meter = Meter(session.on_progress, "write", manifest.label, total)
     for file in files:
-        materialise(session.layout, chunks, file, meter.add)
+        # One that another version has left is hashed again before this one links it.
+        if is_sound(session.layout, file):
+            meter.add(file.size_bytes)
+        else:
+            materialise(session.layout, chunks, file, meter.add)
 
 
-def _fetch_again(session: Session, manifest: Manifest, target: Target | None) -> None:
+def _source_of(
+    session: Session, manifest: Manifest, target: Target | None
+) -> tuple[RegistrySource, VersionEntry]:
+    """Where a version that is damaged here can be had.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: damaged chunks in this store; fetching them again")
     if target is None or target.build is None or target.source is None:
         spec = Spec(manifest.model, manifest.variant, Exact(manifest.version))
-        target = registry_target(session, spec)
-    if target.build is None or target.source is None or not target.build.entry.manifest:
+        try:
+            target = registry_target(session, spec)
+        except NotFoundError:
+            target = None
+    if target is None or target.build is None or target.source is None or not target.build.entry.manifest:
         raise IntegrityError(
             manifest.label,
             why="is damaged in this store, and no registry has its chunks",
             hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
         )
-    bring_chunks(session, target.source, manifest, Offer.of(target.build.entry))
+    return target.source, target.build.entry
 
 
 def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:

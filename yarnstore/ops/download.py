@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,14 +22,13 @@ from yarnstore.backends import Backend, Body, RetryPolicy
 from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.index import find_ids
-from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, PACK_LIMIT_BYTES
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
     BackendError,
     CancelledError,
     IntegrityError,
     TransientError,
-    YarnstoreError,
 )
 from yarnstore.ops.doubt import Doubt
 from yarnstore.ops.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
@@ -39,6 +39,7 @@ from yarnstore.store.packs import PackWriter
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
 _PARTIAL = 206
+_ENTRY = "pack entry"
 # Ranges that are wrong this often are done without.
 _TRIES_OF_RANGES = 2
 
@@ -94,7 +95,7 @@ class _Transfer:
     def __init__(self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore) -> None:
         self._backend = backend
         self._chunks = chunks
-        self._depths = chunks.depths()
+        self._depths = chunks.table.depths()
         self.failed: set[RemotePack] = set()
         self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
@@ -134,7 +135,7 @@ class _Transfer:
     def stop(self) -> None:
         self._stopped.set()
         self._probed.set()
-        deadline = 50
+        deadline = 30  # a second and a half: an interrupt must not wait for a server that stalls
         while deadline and any(thread.is_alive() for thread in self._threads):
             with contextlib.suppress(queue.Empty):
                 self._out.get(timeout=0.05)
@@ -223,27 +224,32 @@ class _Transfer:
             except BackendError:
                 if not doubt.avoid:
                     raise
-                self._doubt_index(run.pack, doubt)
+                self._doubt_index(run.pack, doubt, todo, misplaced=False)
                 return
-            for place, fault in bad:
-                doubt.add(place.chunk_id, fault)
-            todo = sorted([*todo, *(place for place, _ in bad)])
+            for fault in bad:
+                doubt.add(fault.place.chunk_id, fault.error)
+            todo = sorted([*todo, *(fault.place for fault in bad)])
             if doubt.of_all:
-                self._doubt_index(run.pack, doubt)
+                self._doubt_index(run.pack, doubt, todo, misplaced=any(fault.misplaced for fault in bad))
                 return
         doubt.settle()
 
-    def _doubt_index(self, pack: RemotePack, doubt: Doubt) -> None:
-        """Every mirror's pack is wrong where the index points: perhaps it is the index.
+    def _doubt_index(self, pack: RemotePack, doubt: Doubt, todo: list[Place], *, misplaced: bool) -> None:
+        """Every mirror's pack is wrong where the index points: perhaps it is the index, which is only a
+        cache of what the pack itself says.
 
-        Raises: IntegrityError, if there is but one mirror, or the whole pack is wrong as well.
+        Raises: IntegrityError, if there is but one mirror and its entries are where the index says, or
+        the whole pack is wrong as well.
         """
-        if not self._several:
+        if not self._several and not misplaced:
             raise doubt.given_up()
+        self._with_rest(pack, [])
         try:
             self._fetch_unindexed(pack)
         except (BackendError, IntegrityError):
             raise doubt.given_up() from None
+        if any(place.chunk_id not in self._came for place in todo):
+            raise doubt.given_up()
         if source := self._index_sources.get(pack):
             report_lie(self._backend, source, f"{pack.key}: its index points at the wrong bytes")
 
@@ -259,12 +265,12 @@ class _Transfer:
 
     def _fetch_once(
         self, pack: RemotePack, places: list[Place], doubt: Doubt
-    ) -> tuple[list[Place], list[tuple[Place, YarnstoreError]]]:
+    ) -> tuple[list[Place], list[_Fault]]:
         """One request.  Returns the places that the answer did not cover, and those that came wrong."""
         start = places[0].offset
         length = places[-1].end - start
         left = list(places)
-        bad: list[tuple[Place, YarnstoreError]] = []
+        bad: list[_Fault] = []
         opened = False
         try:
             with self._open(pack, start, length, doubt) as body:
@@ -278,24 +284,30 @@ class _Transfer:
                 for place, data in _slices(body, left):
                     left = left[1:]
                     try:
-                        self._emit(_entry_at(place, data))
+                        entry = _entry_at(place, data)
                     except IntegrityError as error:
-                        bad.append((place, error))
+                        bad.append(_Fault(place, error, misplaced=True))
+                    else:
+                        try:
+                            self._emit(entry)
+                        except IntegrityError as error:
+                            bad.append(_Fault(place, error, misplaced=False))
                     if self._stopped.is_set():
                         break
         except TransientError as error:
-            raise _CutShort(error, sorted([*left, *(place for place, _ in bad)])) from None
+            raise _CutShort(error, sorted([*left, *(fault.place for fault in bad)])) from None
         except BackendError as error:
             # Of an answer that had begun: this mirror's, which says nothing of the others.
             if not opened or not self._several:
                 raise
             if not left:
                 return left, bad
-            return left[1:], [*bad, (left[0], IntegrityError(pack.key, why=str(error.fields["why"])))]
+            short = IntegrityError(pack.key, why=str(error.fields["why"]))
+            return left[1:], [*bad, _Fault(left[0], short, misplaced=False)]
         if left and not bad and len(left) == len(places) and not self._stopped.is_set():
             why = "is shorter than its index says"
             if self._several:
-                return left[1:], [(left[0], IntegrityError(pack.key, why=why))]
+                return left[1:], [_Fault(left[0], IntegrityError(pack.key, why=why), misplaced=True)]
             raise BackendError(f"{self._backend.url}/{pack.key}", why, status=200)
         return left, bad
 
@@ -304,11 +316,20 @@ class _Transfer:
         doubt = Doubt(self._backend, pack)
         while True:
             stream = EntryStream()
+            came_bytes = 0
             try:
                 with open_avoiding(self._backend, pack.key, avoid=doubt.avoid) as body:
                     doubt.source = body.source or self._backend.url
                     self._probed.set()
                     for block in body:
+                        came_bytes += len(block)
+                        if came_bytes > PACK_LIMIT_BYTES:
+                            raise BackendError(
+                                f"{self._backend.url.rstrip('/')}/{pack.key}",
+                                f"is larger than the {PACK_LIMIT_BYTES} bytes that a pack may have",
+                            )
+                        if self._stopped.is_set():
+                            return
                         for _, entry in stream.feed(block):
                             if self._is_wanted(entry.chunk_id):
                                 self._emit(entry)
@@ -325,6 +346,14 @@ class _Transfer:
             else:
                 doubt.settle()
                 return
+
+
+class _Fault(NamedTuple):
+    """A wanted entry that came wrong; `misplaced` where what came is no entry, or another chunk's."""
+
+    place: Place
+    error: IntegrityError
+    misplaced: bool
 
 
 class _CutShort(Exception):  # noqa: N818 - never leaves this module
@@ -364,7 +393,7 @@ def _entry_at(place: Place, data: bytes) -> Entry:
     entry = parse_entry(data)
     if entry.chunk_id != place.chunk_id:
         raise IntegrityError(
-            "pack entry",
+            _ENTRY,
             expected=f"blake3:{place.chunk_id.hex()}",
             got=f"blake3:{entry.chunk_id.hex()}",
         )

@@ -7,6 +7,7 @@ same command goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import (
+    BackendError,
     ConflictError,
     FormatError,
     IntegrityError,
     MissingKeyError,
     NotFoundError,
     OfflineError,
+    TransientError,
 )
 from yarnstore.ops.admit import admit
 from yarnstore.ops.download import Brought, download
@@ -38,7 +41,7 @@ from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
 from yarnstore.store.files import missing_files
 from yarnstore.store.origins import write_origin
 from yarnstore.store.packs import PackWriter
@@ -105,8 +108,34 @@ def bring(
         if manifest is not None:
             return target, manifest, Brought()
         # Damaged or incomplete: what the registry has mends it.
-        exact = Spec(target.name.model, target.name.variant, Exact(target.name.version))
-        target = registry_target(session, exact)
+        target = registry_target(session, _exactly(target.name))
+    try:
+        return _bring_target(session, target, materialise=materialise)
+    except TransientError:
+        raise
+    except (BackendError, IntegrityError):
+        # What a registry said earlier of an exact version can be out of date: its packs move.
+        newer = _refreshed(session, target)
+        if newer is None:
+            raise
+        session.note(f"{target.name.model} {target.name.version}: the registry has changed; trying again")
+        return _bring_target(session, newer, materialise=materialise)
+
+
+def _exactly(name: VersionName) -> Spec:
+    return Spec(name.model, name.variant, Exact(name.version))
+
+
+def _refreshed(session: Session, target: Target) -> Target | None:
+    """The same version as the registries have it now; None where they say nothing else of it."""
+    try:
+        newer = registry_target(session, _exactly(target.name), fresh=True)
+    except (BackendError, FormatError, NotFoundError):
+        return None
+    return None if (newer.source, newer.build) == (target.source, target.build) else newer
+
+
+def _bring_target(session: Session, target: Target, *, materialise: bool) -> tuple[Target, Manifest, Brought]:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
     try:
@@ -140,8 +169,9 @@ def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
         manifest = session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError):
         return None
+    ids, _ = manifest_chunks([manifest])
+    take_from_files(session.layout, ids)
     with ChunkStore(session.layout) as chunks:
-        ids, _ = manifest_chunks([manifest])
         return manifest if not len(chunks.missing(ids)) else None
 
 
@@ -195,15 +225,14 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
     """
     backend = session.backend(source)
     key = f"manifests/{digest.hex}.json"
-    try:
+    # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
+    with contextlib.suppress(BackendError, IntegrityError):
         return get_checked(
             backend,
             f"{key}.zst",
             lambda data: Manifest.parse(_unpack(data), expected=digest),
             limit_bytes=MANIFEST_LIMIT_BYTES,
         )[0]
-    except (MissingKeyError, IntegrityError):
-        pass
     try:
         return get_checked(
             backend,
@@ -257,6 +286,7 @@ def bring_chunks(
     layout = session.layout
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if materialise else 0
     ids, _ = manifest_chunks([manifest])
+    take_from_files(layout, ids)
     failed: set[RemotePack] = set()
     brought = Brought()
     announced = False

@@ -22,7 +22,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import parse_ref
 from yarnstore.errors import FormatError, YarnstoreError
-from yarnstore.ops.packcheck import good_entries, hash_pack, leads_right
+from yarnstore.ops.packcheck import Decode, good_entries, hash_pack, leads_right
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
 from yarnstore.registry.schema import parse_registry
@@ -311,17 +311,18 @@ class _Checker:
         folder = self._layout.pack_folder
         total = 0 if self._quick else sum(folder.pack(pack).stat().st_size for pack in packs)
         meter = Meter(self._session.on_progress, "check", "packs", total)
-        for pack, index in packs.items():
-            if self._quick:
-                if index is not None and pack not in self.found.bad_packs:
-                    self._sound_ids.append(index.ids)
-                continue
-            good = self._read_pack(pack, index, meter.add)
-            if index is None and pack not in self.found.bad_indexes:
-                self._unindexed[pack] = good
-            else:
-                self._sound_ids.append(np.array(sorted(good), "S32"))
-            self.found.checked_bytes += folder.pack(pack).stat().st_size
+        if self._quick:
+            sound = [index for pack, index in packs.items() if pack not in self.found.bad_packs]
+            self._sound_ids += [index.ids for index in sound if index is not None]
+        else:
+            with ChunkStore(self._layout, rebuild=False) as chunks:
+                for pack, index in packs.items():
+                    good = self._read_pack(pack, index, chunks.decode, meter.add)
+                    if index is None and pack not in self.found.bad_indexes:
+                        self._unindexed[pack] = good
+                    else:
+                        self._sound_ids.append(np.array(sorted(good), "S32"))
+                    self.found.checked_bytes += folder.pack(pack).stat().st_size
         self.found.chunks = len(self._present())
 
     def _present(self) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
@@ -329,13 +330,12 @@ class _Checker:
         return sorted_unique(np.concatenate([empty, *self._sound_ids]))[0]
 
     def _read_pack(
-        self, pack: PackId, index: PackIndex | None, on_bytes: Callable[[int], None]
+        self, pack: PackId, index: PackIndex | None, decode: Decode, on_bytes: Callable[[int], None]
     ) -> set[bytes]:
         """The chunks of a pack that are sound; says what is wrong with the rest."""
         path = self._layout.pack_folder.pack(pack)
         whole = hash_pack(path, on_bytes)
-        with ChunkStore(self._layout, rebuild=False) as chunks:
-            entries = good_entries(path, index, chunks.decode)
+        entries = good_entries(path, index, decode)
         bad = {chunk for chunk, ok in entries.items() if not ok}
         good = {chunk for chunk, ok in entries.items() if ok}
         if whole == pack.raw and index is not None:

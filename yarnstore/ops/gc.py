@@ -21,7 +21,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, id_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import DiskFullError, IntegrityError
+from yarnstore.errors import DiskFullError, FormatError, IntegrityError
 from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
@@ -92,15 +92,15 @@ class GcPlan:
         for pack in self.dead_packs:
             drop_pack(self.session, pack)
         for path in self.leftovers:
-            fsio.remove_tree(path)
+            _remove_dead(path)
         empty_trash(self.session)
 
 
 def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too: bool = False) -> GcResult:
     """Free what nothing keeps; with `repack_too`, keep older versions as deltas against the newest.
 
-    Raises: FormatError, IntegrityError naming the root that cannot be read, with nothing deleted;
-    LockTimeoutError.
+    Raises: FormatError, IntegrityError naming the root or the pack that cannot be read, with nothing
+    deleted; LockTimeoutError, StorageError.
     """
     before = _stored_bytes(session)
     with session.layout.exclusive():
@@ -204,7 +204,11 @@ def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None
     layout = session.layout
     keep = {manifest.digest.hex for manifest in [*plan.live.values(), *partial]}
     files = {file.sha256.hex for manifest in plan.live.values() for file in manifest.files}
-    plan.views = [layout.views / name for name in fsread.list_names(layout.views) if name not in keep]
+    plan.views = [
+        layout.views / name
+        for name in fsread.list_names(layout.views)
+        if name not in keep and not _is_open(session, name)
+    ]
     plan.files = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
     plan.manifests = [
         layout.manifests / name
@@ -216,9 +220,35 @@ def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None
     for name in fsread.list_names(layout.tmp):
         found = fsread.stat_or_none(layout.tmp / name)
         young = found is not None and now - found.st_mtime < PARTIAL_DAYS * 86400
-        if not (name.endswith(".download") and young):
+        if not (name.endswith(".download") and young) and _is_dead(layout.tmp / name):
             plan.leftovers.append(layout.tmp / name)
     plan.leftovers += [layout.uses / name for name in fsread.list_names(layout.uses) if name not in keep]
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether nobody writes a file: not all who do hold the store's lock.  Folders and links are made
+    under it."""
+    if path.is_symlink() or not path.is_file():
+        return True
+    with fsio.claimed(path) as dead:
+        return dead
+
+
+def _remove_dead(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        fsio.remove_tree(path)
+        return
+    with fsio.claimed(path) as dead:
+        if dead:
+            fsio.remove(path, sync=False)
+
+
+def _is_open(session: Session, view: str) -> bool:
+    """Whether a live process has a view open whose version was removed: its links keep its bytes."""
+    try:
+        return view_in_use(session.layout, Sha256.parse(view))
+    except FormatError:
+        return False
 
 
 def _plan_packs(session: Session, plan: GcPlan, live: Ids) -> None:
@@ -226,6 +256,13 @@ def _plan_packs(session: Session, plan: GcPlan, live: Ids) -> None:
     chunks that a live delta is against are kept until it is encoded anew."""
     folder = session.layout.pack_folder
     table = ChunkTable(load_indexes(folder, rebuild=True).indexes)
+    unlisted = sorted(set(folder.pack_ids(".pack")).difference(table.packs))
+    if unlisted:
+        raise IntegrityError(
+            f"packs/{unlisted[0].hex}.pack",
+            why="has no index, and none can be made: what it holds cannot be told",
+            hint="nothing was deleted; `ystore fsck --repair` mends it",
+        )
     rows = table.find(live)
     rows = rows[rows >= 0]
     needed = table.with_bases(rows)
@@ -257,7 +294,7 @@ def _plan_packs(session: Session, plan: GcPlan, live: Ids) -> None:
     plan.leftovers += [
         folder.packs / name
         for name in fsread.list_names(folder.packs)
-        if name.partition(".")[0] not in indexed
+        if name.partition(".")[0] not in indexed and not name.endswith(".pack")
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -20,10 +21,10 @@ from yarnstore.core.layouts import Layout, external_layouts, layout_to_json, rea
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.names import check_file_paths
 from yarnstore.core.pack import Entry
-from yarnstore.errors import ConflictError, NotFoundError, UsageError
+from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from yarnstore.ops.progress import Meter
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkTable, ordered_map
+from yarnstore.store.chunks import PackReader, ordered_map
 from yarnstore.store.packs import PackWriter
 
 _THREADS = 2
@@ -95,22 +96,24 @@ class _Hashed:
     chunk_id: bytes
     length: int
     entry: Entry | None
+    damaged: bool = False
 
 
 def ingest(
-    sources: Sequence[SourceFile], known: ChunkTable, writer: PackWriter, meter: Meter
+    sources: Sequence[SourceFile], known: PackReader, writer: PackWriter, meter: Meter
 ) -> list[ManifestFile]:
-    """Cut, name, encode and pack the chunks that are not `known`; returns the manifest's files.
+    """Cut, name, encode and pack the chunks that are not `known`, or not soundly; returns the manifest's
+    files.
 
     Raises: ConflictError where a source changes while it is read, StorageError, IntegrityError.
     """
     written: set[bytes] = set()
-    layouts = read_layouts(sources)
+    layouts = _Layouts(sources)
+    made: dict[str, ManifestFile] = {}
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
-        return [
-            _ingest_file(item, layouts.get(item.path), known, writer, written, lane, meter)
-            for item in sources
-        ]
+        for item in layouts.in_order():
+            made[item.path] = _ingest_file(item, layouts, known, writer, written, lane, meter)
+    return [made[item.path] for item in sources]
 
 
 class _FileSource:
@@ -124,34 +127,62 @@ class _FileSource:
         return os.pread(self._fd, length, offset)
 
 
-def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
-    """The layouts of the files that have one, by path; an ONNX model tells those of its data files.
+class _Layouts:
+    """The layouts of files that are read in order; an ONNX model tells those of its data files."""
 
-    Raises: StorageError.
-    """
-    layouts: dict[str, Layout] = {}
-    sizes = {item.path: item.size_bytes for item in sources}
-    for item in sources:
+    def __init__(self, sources: Sequence[SourceFile]) -> None:
+        self._sources = sources
+        self._external: dict[str, Layout] = {}
+
+    def in_order(self) -> list[SourceFile]:
+        """ONNX models before all that may be their data."""
+        return sorted(self._sources, key=lambda item: not item.path.endswith(".onnx"))
+
+    def read(self, item: SourceFile, source: _FileSource) -> Layout | None:
+        """The layout of a file that is open, if it has one."""
+        if item.path.endswith(".onnx"):
+            folder = item.path.rpartition("/")[0]
+            prefix = f"{folder}/" if folder else ""
+            near = {
+                other.path.removeprefix(prefix): other.size_bytes
+                for other in self._sources
+                if other.path.startswith(prefix)
+            }
+            for path, external in external_layouts(source, near).items():
+                self._external.setdefault(prefix + path, external)
+        layout = read_layout(source, name=item.path)
+        if layout is None and source.size == item.size_bytes:
+            layout = self._external.get(item.path)
+        return layout
+
+
+def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
+    """The layouts of the files that have one, by path.  Raises: StorageError."""
+    layouts = _Layouts(sources)
+    found: dict[str, Layout] = {}
+    for item in layouts.in_order():
         with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
-            source = _FileSource(file.fileno(), item.size_bytes)
-            layout = read_layout(source, name=item.path)
-            if layout is not None:
-                layouts[item.path] = layout
-            if item.path.endswith(".onnx"):
-                folder = item.path.rpartition("/")[0]
-                prefix = f"{folder}/" if folder else ""
-                near = {
-                    path.removeprefix(prefix): size for path, size in sizes.items() if path.startswith(prefix)
-                }
-                for path, external in external_layouts(source, near).items():
-                    layouts.setdefault(prefix + path, external)
-    return layouts
+            layout = layouts.read(item, _FileSource(file.fileno(), item.size_bytes))
+        if layout is not None:
+            found[item.path] = layout
+    return found
+
+
+def _take(known: PackReader, row: int, chunk_id: bytes, piece: Piece, *, skip: bool) -> _Hashed:
+    """A chunk, with its entry where it is new; one that is known is read, since a place is no proof."""
+    if skip:
+        return _Hashed(chunk_id, len(piece.data), None)
+    if row >= 0:
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            known.read_row(row)
+            return _Hashed(chunk_id, len(piece.data), None)
+    return _Hashed(chunk_id, len(piece.data), make_entry(chunk_id, *piece), damaged=row >= 0)
 
 
 def _ingest_file(
     item: SourceFile,
-    layout: Layout | None,
-    known: ChunkTable,
+    layouts: _Layouts,
+    known: PackReader,
     writer: PackWriter,
     written: set[bytes],
     lane: ThreadPoolExecutor,
@@ -163,13 +194,9 @@ def _ingest_file(
 
     def hash_and_encode(batch: list[Piece]) -> list[_Hashed]:
         ids = [blake3(piece.data).digest() for piece in batch]
-        rows = known.find(np.array(ids, "S32"))
+        rows = known.table.find(np.array(ids, "S32"))
         return [
-            _Hashed(
-                chunk_id,
-                len(piece.data),
-                make_entry(chunk_id, *piece) if row < 0 and chunk_id not in written else None,
-            )
+            _take(known, int(row), chunk_id, piece, skip=chunk_id in written)
             for chunk_id, piece, row in zip(ids, batch, rows, strict=True)
         ]
 
@@ -188,12 +215,16 @@ def _ingest_file(
             hashing = lane.submit(sha256.update, block)
             return block
 
-        segments = plan_segments(_FileSource(file.fileno(), before.st_size), layout)
+        source = _FileSource(file.fileno(), before.st_size)
+        layout = layouts.read(item, source)
+        segments = plan_segments(source, layout)
         batches = iter_chunk_batches(read_next, segments)
         for batch in ordered_map(hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
             for chunk in batch:
                 chunks.append((chunk.chunk_id, chunk.length))
                 if chunk.entry is not None and chunk.chunk_id not in written:
+                    if chunk.damaged:
+                        known.forget({chunk.chunk_id})
                     written.add(chunk.chunk_id)
                     writer.add(chunk.entry)
                 meter.add(chunk.length)

@@ -119,10 +119,15 @@ def path_of(session: Session, manifest: Manifest) -> VersionPath:
 def _held(session: Session, digest: Sha256, *, installed: bool) -> VersionPath | None:
     if not has_view(session.layout, digest):
         return None
-    manifest = session.layout.read_manifest(digest)
-    if not installed:
-        return path_of(session, manifest)
-    return _noted(session, manifest, str(installed_path(session.layout, manifest)))
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except NotFoundError:
+        return None  # gc was faster
+    if installed:
+        found = _noted(session, manifest, str(installed_path(session.layout, manifest)))
+    else:
+        found = path_of(session, manifest)
+    return found if found.lease is not None or has_view(session.layout, digest) else None
 
 
 def _noted(session: Session, manifest: Manifest, path: str) -> VersionPath:

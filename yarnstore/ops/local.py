@@ -64,9 +64,7 @@ def import_source(
         recover_chunks(layout)
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            files = ingest(
-                sources, chunks.table, writer, Meter(session.on_progress, "read", str(spec), total)
-            )
+            files = ingest(sources, chunks, writer, Meter(session.on_progress, "read", str(spec), total))
         manifest = Manifest.make(name.model, name.version, name.variant, files)
         if expected is not None and version_checksum(manifest) != expected:
             raise IntegrityError(

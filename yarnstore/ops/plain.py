@@ -6,6 +6,7 @@ its own.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from yarnstore.errors import (
     FormatError,
     IntegrityError,
     LockTimeoutError,
+    NotFoundError,
     StorageError,
     TransientError,
     UsageError,
@@ -30,10 +32,12 @@ from yarnstore.ops.download import Brought
 from yarnstore.ops.ingest import SourceFile, ingest
 from yarnstore.ops.network import shown_address
 from yarnstore.ops.progress import Meter
+from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
+from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, file_sha256
+from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
@@ -58,14 +62,19 @@ def fetch_plain(
     expected = Sha256.parse(entry.checksum)
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
     partial = layout.tmp / f"{Sha256.of(f'{expected} {entry.download_url}'.encode()).hex}.download"
-    with _claim(session, partial) as part:
+    part, waited = _claim(session, partial)
+    with part:
+        there = _brought_meanwhile(session, name, expected) if waited else None
+        if there is not None:
+            part.remove()
+            return there, Brought()
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
         urls = tuple(dict.fromkeys((entry.download_url, *entry.mirrors)))
         _download(session, source, urls, part, expected, entry.size_bytes, meter)
         item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(
-                [item], chunks.table, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
+                [item], chunks, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
             )
         if files[0].sha256 != expected:
             raise IntegrityError(item.path, expected=str(expected), got=str(files[0].sha256))
@@ -84,17 +93,33 @@ def _file_name(url: str, name: VersionName) -> str:
         return f"{model_dirname(name.model)}.bin"
 
 
-def _claim(session: Session, path: Path) -> fsio.PartialFile:
-    """The partial download, when no other process is writing it."""
+def _claim(session: Session, path: Path) -> tuple[fsio.PartialFile, bool]:
+    """The partial download, when no other process is writing it, and whether one was."""
     deadline = time.monotonic() + session.layout.lock_timeout_s
+    waited = False
     while True:
         part = fsio.PartialFile(path)
-        if part.locked and fsread.stat_or_none(path) is not None:
-            return part
+        if part.locked and part.is_there():
+            return part, waited
         part.__exit__()
+        waited = True
         if time.monotonic() > deadline:
             raise LockTimeoutError(str(path), session.layout.lock_timeout_s, [])
         time.sleep(_POLL_S)
+
+
+def _brought_meanwhile(session: Session, name: VersionName, expected: Sha256) -> Manifest | None:
+    """The version, where the process that was waited for has brought it."""
+    target = local_target(session, Spec(name.model, name.variant, Exact(name.version)))
+    if target is None or target.manifest is None:
+        return None
+    with contextlib.suppress(NotFoundError, IntegrityError):
+        manifest = session.layout.read_manifest(target.manifest)
+        with ChunkStore(session.layout) as chunks:
+            missing = chunks.missing(manifest_chunks([manifest])[0])
+        if [file.sha256 for file in manifest.files] == [expected] and not len(missing):
+            return manifest
+    return None
 
 
 def _download(

@@ -6,10 +6,12 @@ the smaller counts.  Nothing is downloaded here but indexes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,9 @@ from numpy.typing import NDArray
 from yarnstore.backends import Backend
 from yarnstore.backends.mirrors import get_checked, report_lie, sources_of
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
-from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB
-from yarnstore.errors import BackendError, FormatError, IntegrityError, MissingKeyError
+from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
+from yarnstore.errors import BackendError, FormatError, IntegrityError, TransientError
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store.chunks import ChunkStore
 
@@ -107,6 +109,10 @@ class DownloadPlan:
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
 
 
+# An index and the mirror that it came from.
+_Read: TypeAlias = tuple[PackIndex, str] | None
+
+
 def plan_download(
     backend: Backend,
     offer: Offer,
@@ -116,37 +122,35 @@ def plan_download(
     *,
     without: Collection[RemotePack] = (),
 ) -> DownloadPlan:
-    """Find the missing chunks (distinct ids) in the packs that a version names.
+    """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
-    `without` are packs that have failed.  A full pack whose index is not there or malformed is no
+    `without` are packs that have failed.  A full pack whose index cannot be had or is malformed is no
     obstacle: it is read through; such a delta pack is passed over.
 
-    Raises: BackendError; IntegrityError where the packs do not hold all chunks.
+    Raises: TransientError; IntegrityError where the packs do not hold all chunks, or are too many.
     """
     if not len(missing):
         return NOTHING
+    listed = len(offer.packs) + len(offer.deltas)
+    if listed > VERSION_LIMIT_PACKS:
+        raise IntegrityError(
+            backend.url,
+            why=f"lists {listed} packs for one version; up to {VERSION_LIMIT_PACKS} are allowed",
+            hint="the publisher must publish it again",
+        )
     full = [RemotePack(PACKS, pack) for pack in offer.packs]
     bases = {RemotePack(DELTAS, pack): base for pack, base in offer.deltas}
     deltas = [pack for pack in bases if pack not in without]
-
-    with ThreadPoolExecutor(max(1, connections)) as pool:
-        found = dict(
-            zip(
-                [*full, *deltas],
-                pool.map(lambda pack: _read_index(backend, pack), [*full, *deltas]),
-                strict=True,
-            )
-        )
-    indexes = {pack: got[0] if got else None for pack, got in found.items()}
-    index_sources = {pack: got[1] for pack, got in found.items() if got}
     best = _Best(missing)
-    for pack in full:
-        if (index := indexes[pack]) is not None:
-            best.offer(pack, index, np.ones(len(index), bool))
-    for pack in deltas:
-        if (index := indexes[pack]) is not None:
-            best.offer(pack, index, _held(chunks, index.bases))
-    unread = [pack for pack in full if indexes[pack] is None]
+    unread: list[RemotePack] = []
+    index_sources: dict[RemotePack, str] = {}
+    for pack, read in _iter_indexes(backend, [*full, *deltas], connections):
+        if read is not None:
+            index, index_sources[pack] = read
+            whole = pack.folder == PACKS
+            best.offer(pack, index, np.ones(len(index), bool) if whole else _held(chunks, index.bases))
+        elif pack.folder == PACKS:
+            unread.append(pack)
     absent = best.absent()
     if len(absent) and not unread:
         # A mirror's index may be well formed and leave something out: ask the others.
@@ -178,10 +182,41 @@ def plan_download(
     )
 
 
-def _read_index(
-    backend: Backend, pack: RemotePack, avoid: Collection[str] = ()
-) -> tuple[PackIndex, str] | None:
-    """A pack's index and the mirror that it came from; None where nobody has one that can be read."""
+def _iter_indexes(
+    backend: Backend, packs: Sequence[RemotePack], connections: int
+) -> Iterator[tuple[RemotePack, _Read]]:
+    """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
+    running: deque[tuple[RemotePack, Future[_Read]]] = deque()
+    for pack in packs:
+        if len(running) >= max(1, connections):
+            first, index = running.popleft()
+            yield first, index.result()
+        running.append((pack, _start_reading(backend, pack)))
+    while running:
+        first, index = running.popleft()
+        yield first, index.result()
+
+
+def _start_reading(backend: Backend, pack: RemotePack) -> Future[_Read]:
+    future: Future[_Read] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_read_index(backend, pack))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            future.set_exception(error)
+
+    # A daemon, unlike a pool's threads: an interrupt does not wait for a server that stalls.
+    threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
+    return future
+
+
+def _read_index(backend: Backend, pack: RemotePack, avoid: Collection[str] = ()) -> _Read:
+    """A pack's index and the mirror that it came from; None where nobody has one that can be read, but
+    for a full pack's that may yet come.
+
+    Raises: TransientError.
+    """
     try:
         return get_checked(
             backend,
@@ -190,7 +225,9 @@ def _read_index(
             limit_bytes=INDEX_LIMIT_BYTES,
             avoid=avoid,
         )
-    except (MissingKeyError, FormatError):
+    except (BackendError, FormatError) as error:
+        if pack.folder == PACKS and isinstance(error, TransientError):
+            raise
         return None
 
 
@@ -225,23 +262,24 @@ def _held(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
 
 
 class _Best:
-    """For each missing chunk the cheapest entry offered so far."""
+    """For each missing chunk (ids ascending) the cheapest entry offered so far."""
 
     def __init__(self, missing: Ids) -> None:
         self._ids = missing
+        self._sorted = SortedIds(missing)
         self._stored = np.full(len(missing), _UNKNOWN, np.int64)
         self._offset = np.zeros(len(missing), np.int64)
         self._source = np.full(len(missing), -1, np.int64)
         self._packs: list[RemotePack] = []
 
     def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
-        rows = find_ids(index.ids, self._ids)
-        cheaper = (
-            (rows >= 0) & usable[rows] & (index.stored[rows] < self._stored) if len(index) else rows >= 0
-        )
-        self._stored[cheaper] = index.stored[rows[cheaper]]
-        self._offset[cheaper] = index.offsets[rows[cheaper]]
-        self._source[cheaper] = len(self._packs)
+        # Sought among the missing, not the other way round: thousands of packs are small.
+        at = self._sorted.find(index.ids)
+        rows = np.flatnonzero((at >= 0) & usable)
+        rows = rows[index.stored[rows] < self._stored[at[rows]]]
+        self._stored[at[rows]] = index.stored[rows]
+        self._offset[at[rows]] = index.offsets[rows]
+        self._source[at[rows]] = len(self._packs)
         self._packs.append(pack)
 
     def absent(self) -> Ids:

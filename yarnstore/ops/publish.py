@@ -39,7 +39,7 @@ from yarnstore.registry.resolve import builds_of
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
 from yarnstore.store.packs import PackWriter, recover_packs
 
 _MANIFEST_LEVEL = 3
@@ -131,9 +131,9 @@ def publish(
         _refuse_other_content(published, sources, str(spec), on_progress)
     fsio.ensure_dir(registry)
     recover_packs(folder.packs)
-    known = ChunkTable(load_indexes(folder.packs, rebuild=True).indexes)
+    table = ChunkTable(load_indexes(folder.packs, rebuild=True).indexes)
     total = sum(item.size_bytes for item in sources)
-    with PackWriter(folder.packs) as writer:
+    with PackReader(folder.packs, table) as known, PackWriter(folder.packs) as writer:
         files = ingest(sources, known, writer, Meter(on_progress, "read", str(spec), total))
     manifest = Manifest.make(spec.model, spec.selector.version, variant, files)
     _write_manifest(folder, manifest)

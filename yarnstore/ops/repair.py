@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from yarnstore.core.codec import make_entry
@@ -19,6 +20,7 @@ from yarnstore.core.index import id_bytes, parse_index
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_from_dirname
+from yarnstore.core.pack import Entry
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
@@ -52,9 +54,15 @@ def repair(session: Session) -> FsckResult:
             return result_of(found, quick=False, seconds=time.perf_counter() - started)
         mender = _Mender(session, found)
         mender.run()
+        done = mender.done
         remaining = check(session, quick=False)
+        if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
+            mender = _Mender(session, remaining)
+            mender.run()
+            done += mender.done
+            remaining = check(session, quick=False)
     result = result_of(found, quick=False, seconds=time.perf_counter() - started)
-    return replace(result, repaired=mender.done, remaining=remaining.problems)
+    return replace(result, repaired=done, remaining=remaining.problems)
 
 
 class _Mender:
@@ -241,25 +249,29 @@ class _Mender:
     # --- packs and chunks ----------------------------------------------------------------------
 
     def _mend_pack(self, pack: PackId) -> None:
-        """Put the sound chunks into a new pack and the bad one aside."""
+        """Put the sound chunks into a new pack and the bad one aside.
+
+        Aside first: the new one has its very name where what was wrong is no chunk of it.
+        """
         folder = self._layout.pack_folder
         path = folder.pack(pack)
-        kept = 0
-        if path.exists():
-            index = None
-            with contextlib.suppress(YarnstoreError):
-                index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
-            with ChunkStore(self._layout) as chunks, PackWriter(folder) as writer:
-                for entry in iter_sound(path, index, chunks.decode):
+        self._keep(folder.index(pack))
+        self._keep(path)
+        with ChunkStore(self._layout) as chunks, PackWriter(folder) as writer:
+            if path.exists():
+                index = None
+                with contextlib.suppress(YarnstoreError):
+                    index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
+                for entry in iter_sound(path, index, partial(_decode_if_told, chunks)):
                     writer.add(entry)
-            kept = writer.chunks
-        self._aside(folder.index(pack))
-        self._aside(path)
-        self.done.append(f"packs/{path.name}: {kept} sound chunks kept, the pack moved to trash/")
+        if pack not in writer.packs:
+            fsio.remove(folder.index(pack))
+            fsio.remove(path)
+        self.done.append(f"packs/{path.name}: {writer.chunks} sound chunks kept, the pack moved to trash/")
 
     def _mend_index(self, pack: PackId) -> None:
         folder = self._layout.pack_folder
-        self._aside(folder.index(pack))
+        self._keep(folder.index(pack))
         rebuild_index(folder, pack)
         self.done.append(f"packs/{pack.hex}.idx: made anew from its pack")
 
@@ -268,7 +280,7 @@ class _Mender:
         ids, _ = manifest_chunks(manifests)
         with ChunkStore(self._layout) as chunks:
             rows = chunks.table.find(ids)
-            depths = chunks.table.depths(ids[:0])
+            depths = chunks.table.depths()
             absent = ids[(rows < 0) | (depths[rows] > DELTA_DEPTH_LIMIT)] if len(depths) else ids
         return [id_bytes(absent, n) for n in range(len(absent))]
 
@@ -320,3 +332,17 @@ class _Mender:
                 self._session.note(f"{manifest.label}: {error.message}")
                 continue
             self.done.append(f"views/{digest.hex}: made anew")
+
+
+def _decode_if_told(chunks: ChunkStore, entry: Entry) -> None:
+    """As `chunks.decode`; but of a delta whose base is not to be had nobody can tell, and it is taken."""
+    try:
+        chunks.decode(entry)
+    except (IntegrityError, NotFoundError):
+        if not entry.base:
+            raise
+        try:
+            chunks.read_base(entry.base, depth=1)
+        except (IntegrityError, NotFoundError):
+            return
+        raise

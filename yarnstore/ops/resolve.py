@@ -78,16 +78,17 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
     return (*(variant for variant in first if variant), *session.machine.variants)
 
 
-def registry_target(session: Session, spec: Spec) -> Target:
+def registry_target(session: Session, spec: Spec, *, fresh: bool = False) -> Target:
     """The version that the first registry which has the model means by a spec.
 
-    An exact version that the cached registry has needs no network; anything else is asked anew.
+    An exact version that the cached registry has needs no network, unless `fresh`; anything else is
+    asked anew.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
     sources = sources_for(session, spec.model)
     exact = isinstance(spec.selector, Exact)
-    if exact:
+    if exact and not fresh:
         with contextlib.suppress(NotFoundError, BackendError, FormatError):
             return _search(session, sources, spec, fresh=False)
     return _search(session, sources, spec, fresh=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, id_bytes
+from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes
 from yarnstore.core.layouts import BYTES, ElementType
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
@@ -59,40 +59,48 @@ def rewrite_packs(session: Session, packs: list[PackId]) -> None:
     layout = session.layout
     folder = layout.pack_folder
     for batch in _batches(session, packs):
+        doomed: set[PackId] = set()
         with layout.shared():
             ids, _ = manifest_chunks(current_roots(session))
             table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
             try:
-                fsread.require_space(layout.root, sum(folder.pack(pack).stat().st_size for pack in batch))
+                fsread.require_space(layout.root, fsread.sum_sizes([folder.pack(pack) for pack in batch]))
                 with PackWriter(folder) as writer:
-                    for entry in _live_entries(session, table, ids, set(batch)):
-                        writer.add(entry)
+                    for pack, entries in _live_entries(session, table, ids, set(batch)):
+                        for entry in entries:
+                            writer.add(entry)
+                        doomed.add(pack)
             except DiskFullError as error:
                 session.note(f"some packs were left as they are: {error.message}")
                 return
-        drop_packs(session, set(batch))
+        drop_packs(session, doomed)
 
 
 def drop_packs(session: Session, doomed: set[PackId]) -> None:
     """Drop packs whose live chunks have their place elsewhere now; keeps those that have not.
 
     Marks again, under the exclusive lock: whoever fetched meanwhile may count on a chunk that was dead.
+    Of a pack whose index cannot be read nobody knows what it holds.
     """
     with session.layout.exclusive():
         ids, _ = manifest_chunks(current_roots(session))
         indexes = load_indexes(session.layout.pack_folder, rebuild=False).indexes
-        everything = ChunkTable(indexes)
-        here = ChunkTable([index for index in indexes if index.pack not in doomed])
-        there = everything.find(ids) >= 0
-        rows = here.find(ids)
-        lost = bool((there & (rows < 0)).any())
-        hanging = bool((here.base_rows()[here.with_bases(rows[rows >= 0])] == -2).any())
-        if lost or hanging:
-            needed = everything.with_bases(everything.find(ids[there]))
-            doomed = doomed - {everything.packs[n] for n in set(everything.pack[needed].tolist())}
+        doomed = doomed & {index.pack for index in indexes}
+        while needed := _packs_needed(indexes, ids, doomed):
+            doomed -= needed
         for pack in doomed:
             drop_pack(session, pack)
         empty_trash(session)
+
+
+def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> set[PackId]:
+    """Those of the doomed packs without which live chunks, or what their deltas are against, are lost."""
+    here = ChunkTable([index for index in indexes if index.pack not in doomed])
+    rows = here.find(live)
+    needed = here.with_bases(rows[rows >= 0])
+    hanging = needed[here.base_rows()[needed] == -2]
+    lost = np.concatenate([live[rows < 0], here.bases[hanging]])
+    return {index.pack for index in indexes if (find_ids(index.ids, lost) >= 0).any()} & doomed
 
 
 def _encoded_anew(
@@ -132,19 +140,35 @@ def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
         yield batch
 
 
-def _live_entries(session: Session, table: ChunkTable, live: Ids, packs: set[PackId]) -> Iterator[Entry]:
-    """The verified entries of live chunks whose place is in one of `packs`; a damaged one is left
-    where it is, for `fsck` to mend."""
+def _live_entries(
+    session: Session, table: ChunkTable, live: Ids, packs: set[PackId]
+) -> Iterator[tuple[PackId, list[Entry]]]:
+    """Each of `packs` with the verified entries of the live chunks whose place it is; one with a chunk
+    that is sound nowhere is passed over, for `fsck` to mend."""
     rows = table.find(live)
     rows = table.with_bases(rows[rows >= 0])
-    doomed = np.array([pack in packs for pack in table.packs], bool)
     with ChunkStore(session.layout) as chunks, PackReader(session.layout.pack_folder, table) as reader:
-        for row in rows[doomed[table.pack[rows]]].tolist():
-            with contextlib.suppress(IntegrityError, NotFoundError):
-                entry = reader.read_entry(row)
-                if entry.chunk_id == id_bytes(table.ids, row):
-                    chunks.decode(entry)
-                    yield entry
+        for n, pack in enumerate(table.packs):
+            if pack in packs:
+                here = rows[table.pack[rows] == n].tolist()
+                try:
+                    yield pack, [_read_sound(chunks, reader, row) for row in here]
+                except IntegrityError as error:
+                    session.note(f"pack {pack.hex[:12]}… was left as it is: {error.message}")
+
+
+def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
+    """The entry of a row; where it is damaged, one made of what other places have of its chunk.
+
+    Raises: IntegrityError where none has it.
+    """
+    chunk_id = id_bytes(reader.table.ids, row)
+    with contextlib.suppress(IntegrityError, NotFoundError):
+        entry = reader.read_entry(row)
+        if entry.chunk_id == chunk_id:
+            chunks.decode(entry)
+            return entry
+    return make_entry(chunk_id, chunks.read(chunk_id, -1))
 
 
 def repack(session: Session) -> None:
@@ -193,6 +217,8 @@ def _repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
                     return delta
             return make_entry(chunk_id, data, elements[chunk_id]) if stored.base else stored
         except (IntegrityError, NotFoundError):
+            with contextlib.suppress(IntegrityError):  # a materialised file may have it
+                return make_entry(chunk_id, chunks.read(chunk_id, -1), elements[chunk_id])
             return None
 
     first = [chunk_id for chunk_id in elements if chunk_id in whole]

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +20,34 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from yarnstore.core.codec import decode_entry, verified
+from yarnstore.core.codec import decode_entry, make_entry, verified
 from yarnstore.core.digest import Buffer, PackId, Sha256
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.index import (
+    Ids,
+    Ints,
+    PackIndex,
+    SortedIds,
+    find_ids,
+    id_bytes,
+    parse_index,
+    sorted_unique,
+)
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry, parse_entry
-from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
+from yarnstore.errors import (
+    DiskFullError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    ReadOnlyError,
+)
 from yarnstore.store import fsread
 from yarnstore.store.layout import PackFolder, StoreLayout
-from yarnstore.store.packs import UNFINISHED, rebuild_index, recover_packs, write_index
+from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
+
+# Files kept open: enough for the threads that read, far below what any system lets a process have.
+OPEN_FILES = 16
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,19 +64,24 @@ class FoundIndexes:
 def load_indexes(folder: PackFolder, *, rebuild: bool) -> FoundIndexes:
     """Read every index whose pack is there.
 
-    A bad index is a bad cache: with `rebuild` it is made anew from its pack, and one that has
-    lost its pack is passed over.
+    A bad index is a bad cache: with `rebuild` it is made anew from its pack, as is one that was lost,
+    and one that has lost its pack is passed over.
+
+    Raises: StorageError where a pack cannot be read, which is no sign that it is not there.
     """
     indexes: list[PackIndex] = []
     faults: list[tuple[PackId, Exception]] = []
-    for pack in folder.pack_ids():
+    lost = set(folder.pack_ids(".pack")) if rebuild else set()
+    for pack in sorted(lost.union(folder.pack_ids())):
         try:
             indexes.append(_load_index(folder, pack))
         except (IntegrityError, NotFoundError) as error:
             faults.append((pack, error))
             if rebuild:
-                with contextlib.suppress(NotFoundError, StorageError):
-                    indexes.append(rebuild_index(folder, pack))
+                with contextlib.suppress(NotFoundError, IntegrityError):
+                    indexes.append(scan_pack(folder, pack))
+                    with contextlib.suppress(DiskFullError, ReadOnlyError):  # it serves this once
+                        write_index(folder, indexes[-1])
     return FoundIndexes(indexes, faults)
 
 
@@ -85,6 +108,7 @@ class ChunkTable:
         bases = _concatenate([index.bases for index in indexes], "S32")
         whole_first = np.argsort(bases != b"", kind="stable")
         self.ids, first = sorted_unique(ids[whole_first])
+        self._sorted = SortedIds(self.ids)
         first = whole_first[first]
         numbers = [np.full(len(index), n, np.int64) for n, index in enumerate(indexes)]
         self.bases = bases[first]
@@ -98,7 +122,7 @@ class ChunkTable:
 
     def find(self, wanted: Ids) -> Ints:
         """Row of each wanted id, shape as `wanted`; -1 where it is not here."""
-        return find_ids(self.ids, wanted)
+        return self._sorted.find(wanted)
 
     def base_rows(self) -> Ints:
         """Row of each row's base: -1 for a chunk whole in itself, -2 for a base that is not here."""
@@ -108,14 +132,11 @@ class ChunkTable:
         rows[deltas] = np.where(found < 0, -2, found)
         return rows
 
-    def depths(self, elsewhere: Ids) -> Ints:
-        """How many deltas lie between each row and bytes that need no other; one more than the limit
-        where the chain is longer, broken or a circle.  Chunks that are `elsewhere` (ascending), in
-        materialised files, need no other."""
+    def depths(self) -> Ints:
+        """How many deltas lie between each row and a chunk whole in itself; one more than the limit
+        where the chain is longer, broken or a circle."""
         bases = self.base_rows()
         depths = np.where(bases == -1, 0, DELTA_DEPTH_LIMIT + 1)
-        depths[find_ids(elsewhere, self.ids) >= 0] = 0
-        depths[(bases == -2) & (find_ids(elsewhere, self.bases) >= 0)] = 1
         for _ in range(DELTA_DEPTH_LIMIT):
             via = bases >= 0
             depths[via] = np.minimum(depths[via], depths[bases[via]] + 1)
@@ -146,14 +167,53 @@ def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
     return data
 
 
+class OpenFiles:
+    """Descriptors of the files read last, few enough for any process; safe to share by threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+
+    @contextlib.contextmanager
+    def read(self, path: Path) -> Iterator[int]:
+        """A descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
+        with self._lock:
+            file = self._open.get(path)
+            if file is None:
+                file = self._open[path] = _OpenFile(fsread.open_read(path))
+            self._open.move_to_end(path)
+            file.users += 1
+            self._close_oldest()
+        try:
+            yield file.fd
+        finally:
+            with self._lock:
+                file.users -= 1
+
+    def _close_oldest(self) -> None:
+        idle = [path for path, file in self._open.items() if not file.users]
+        for path in idle[: max(0, len(self._open) - OPEN_FILES)]:
+            os.close(self._open.pop(path).fd)
+
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            os.close(self._open.popitem()[1].fd)
+
+
+@dataclass
+class _OpenFile:
+    fd: int
+    users: int = 0
+
+
 class PackReader:
     """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads."""
 
     def __init__(self, folder: PackFolder, table: ChunkTable) -> None:
         self.folder = folder
         self.table = table
-        self._lock = threading.Lock()
-        self._fds: dict[PackId, int] = {}
+        self._files = OpenFiles()
 
     def __enter__(self) -> Self:
         return self
@@ -163,9 +223,20 @@ class PackReader:
 
     def close(self) -> None:
         """Close the packs."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        self._files.close()
+
+    def reload(self) -> None:
+        """See the packs that have come since."""
+        self.table = ChunkTable(load_indexes(self.folder, rebuild=False).indexes)
+
+    def forget(self, chunk_ids: set[bytes]) -> None:
+        """Drop damaged chunks from the indexes, so that they count as absent and come anew."""
+        doomed = np.array(sorted(chunk_ids), "S32")
+        for index in load_indexes(self.folder, rebuild=False).indexes:
+            keep = find_ids(doomed, index.ids) < 0
+            if not keep.all():
+                write_index(self.folder, select_rows(index, keep))
+        self.reload()
 
     def row_of(self, chunk_id: bytes) -> int:
         """The row of one chunk, -1 where it is not here; for thousands, ask `table.find`."""
@@ -173,13 +244,10 @@ class PackReader:
 
     def read_entry(self, row: int) -> Entry:
         """The entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
-        pack = self.table.packs[int(self.table.pack[row])]
-        path = self.folder.pack(pack)
-        with self._lock:
-            fd = self._fds.get(pack)
-            if fd is None:
-                fd = self._fds[pack] = fsread.open_read(path)
-        return parse_entry(pread_exact(fd, path, int(self.table.offsets[row]), int(self.table.stored[row])))
+        path = self.folder.pack(self.table.packs[int(self.table.pack[row])])
+        with self._files.read(path) as fd:
+            data = pread_exact(fd, path, int(self.table.offsets[row]), int(self.table.stored[row]))
+        return parse_entry(data)
 
     def read_row(self, row: int, *, depth: int = 0) -> Buffer:
         """The verified bytes of a row's chunk.
@@ -211,31 +279,31 @@ class PackReader:
 
 
 class FileTable:
-    """Where chunks lie in materialised files: columns of equal length in ascending order of `ids`."""
+    """Where chunks lie in materialised files: columns of equal length in ascending order of `ids`.
+
+    What manifests claim of files, no more: a chunk is there once its bytes were read and hashed.
+    """
 
     def __init__(self, layout: StoreLayout) -> None:
         self.paths: list[Path] = []
+        seen: set[Path] = set()
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
         for digest in layout.manifest_ids():
-            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
+            with contextlib.suppress(IntegrityError, NotFoundError):
                 for file in layout.read_manifest(digest).files:
                     path = layout.file(file.sha256)
                     found = fsread.stat_or_none(path)
-                    if path in self.paths or found is None or found.st_size != file.size_bytes:
+                    if path in seen or found is None or found.st_size != file.size_bytes:
                         continue
                     file_ids, lengths = file.chunk_list()
                     n = np.full(len(file_ids), len(self.paths))
                     places.append(np.stack([n, np.cumsum(lengths) - lengths, lengths], axis=1))
                     ids.append(file_ids)
+                    seen.add(path)
                     self.paths.append(path)
         self.ids, first = sorted_unique(_concatenate(ids, "S32"))
         self._places = np.concatenate([np.empty((0, 3), np.int64), *places])[first]
-
-    def drop(self, doomed: Ids) -> None:
-        """Count these chunks (ascending ids) as not here: they were read and were wrong."""
-        keep = find_ids(doomed, self.ids) < 0
-        self.ids, self._places = self.ids[keep], self._places[keep]
 
     def find(self, chunk_id: bytes) -> tuple[Path, int, int] | None:
         """The file, offset and length of one chunk."""
@@ -253,16 +321,9 @@ class ChunkStore(PackReader):
         super().__init__(layout.pack_folder, ChunkTable([]))
         self._layout = layout
         self._rebuild = rebuild  # bad indexes are made anew
-        self._file_fds: dict[Path, int] = {}
+        self._lock = threading.Lock()
         self.bad: set[bytes] = set()  # chunks that have no sound place here
         self.reload()
-
-    def close(self) -> None:
-        """Close packs and files."""
-        super().close()
-        for fd in self._file_fds.values():
-            os.close(fd)
-        self._file_fds.clear()
 
     def reload(self) -> None:
         """See what has come since."""
@@ -270,37 +331,35 @@ class ChunkStore(PackReader):
         self.files = FileTable(self._layout)
 
     def missing(self, wanted: Ids) -> Ids:
-        """Those of the wanted ids (distinct) that are nowhere in the store, or only as deltas against
-        what is not."""
+        """Those of the wanted ids (distinct) that no pack has, or only as deltas against what none has."""
         rows = self.table.find(wanted)
         usable = rows >= 0
-        usable[usable] = self.depths()[rows[usable]] <= DELTA_DEPTH_LIMIT
+        usable[usable] = self.table.depths()[rows[usable]] <= DELTA_DEPTH_LIMIT
         absent: Ids = wanted[~usable]
-        return absent[find_ids(self.files.ids, absent) < 0]
-
-    def depths(self) -> Ints:
-        """As `ChunkTable.depths`, with the files at hand."""
-        return self.table.depths(self.files.ids)
+        return absent
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
         """The verified bytes of a chunk; `row` is its place in `table`, or -1.
 
         A materialised file is asked first: it needs no decoding.
 
-        Raises: IntegrityError where no place has it; it is then in `bad`.
+        Raises: IntegrityError where no place has it; it is then in `bad`, unless it is a delta against
+        one that is.  StorageError where the disk or the system refuses, which says nothing of the chunk.
         """
         place = self.files.find(chunk_id)
         if place is not None:
-            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
+            with contextlib.suppress(IntegrityError, NotFoundError):
                 return self._read_range(chunk_id, *place)
         fault: Exception | None = None
         if row >= 0:
             try:
                 return self.read_row(row, depth=depth)
-            except (IntegrityError, NotFoundError, StorageError) as error:
+            except (IntegrityError, NotFoundError) as error:
                 fault = error
+        base = id_bytes(self.table.bases, row) if row >= 0 and self.table.bases[row] else b""
         with self._lock:
-            self.bad.add(chunk_id)
+            if base not in self.bad:
+                self.bad.add(chunk_id)
         raise IntegrityError(
             f"chunk {chunk_id.hex()[:12]}…",
             why="is damaged in this store" if fault else "is not in this store",
@@ -312,22 +371,27 @@ class ChunkStore(PackReader):
         return self.read(chunk_id, self.row_of(chunk_id), depth=depth)
 
     def _read_range(self, chunk_id: bytes, path: Path, offset: int, length: int) -> Buffer:
-        with self._lock:
-            fd = self._file_fds.get(path)
-            if fd is None:
-                fd = self._file_fds[path] = fsread.open_read(path)
-        return verified(chunk_id, pread_exact(fd, path, offset, length))
+        with self._files.read(path) as fd:
+            return verified(chunk_id, pread_exact(fd, path, offset, length))
 
     def forget(self, chunk_ids: set[bytes]) -> None:
-        """Drop damaged chunks from the indexes, so that they count as absent and come anew."""
-        doomed = np.array(sorted(chunk_ids), "S32")
-        for index in load_indexes(self.folder, rebuild=False).indexes:
-            keep = find_ids(doomed, index.ids) < 0
-            if not keep.all():
-                write_index(self.folder, select_rows(index, keep))
+        """As `PackReader.forget`."""
+        super().forget(chunk_ids)
         self.bad -= chunk_ids
-        self.reload()
-        self.files.drop(doomed)
+
+
+def take_from_files(layout: StoreLayout, wanted: Ids) -> None:
+    """Put into packs what only materialised files have of the wanted chunks (distinct ids), verified."""
+    with ChunkStore(layout) as chunks:
+        absent = chunks.missing(wanted)
+        absent = absent[find_ids(chunks.files.ids, absent) >= 0]
+        if not len(absent):
+            return
+        with PackWriter(layout.pack_folder) as writer:
+            for n in range(len(absent)):
+                chunk_id = id_bytes(absent, n)
+                with contextlib.suppress(IntegrityError):
+                    writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
 
 
 def recover_chunks(layout: StoreLayout) -> None:

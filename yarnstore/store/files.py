@@ -10,7 +10,7 @@ from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, ordered_map
+from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map
 from yarnstore.store.layout import StoreLayout
 
 # Told how many bytes of the file were written since it was last told.
@@ -25,6 +25,17 @@ def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file is there, with the size it was hashed at."""
     found = fsread.stat_or_none(layout.file(file.sha256))
     return found is not None and found.st_size == file.size_bytes
+
+
+def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
+    """Whether the materialised file is there and hashes to its name now; a bad one is moved aside."""
+    if not has_file(layout, file):
+        return False
+    path = layout.file(file.sha256)
+    if file_sha256(path) == file.sha256:
+        return True
+    fsio.to_trash(path, layout.trash, quarantine=True)
+    return False
 
 
 def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:

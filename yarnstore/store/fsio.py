@@ -161,13 +161,18 @@ class NewFile:
             raise self._sync_error
 
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
-        """Sync, close and rename to `path`, replacing what is there."""
+        """Sync and rename to `path`, replacing what is there; then close.
+
+        The lock lasts until the temporary name is gone: whoever tidies up would take it for a dead one.
+        """
         with translating(self.path):
             self._join_sync()
             os.fchmod(self._fd, mode) if hasattr(os, "fchmod") else os.chmod(self.path, mode)
             os.fsync(self._fd)
-            self._close()
+            if os.name == "nt":  # an open file cannot be renamed there
+                self._close()
             _replace(self.path, path)
+            self._close()
             self._done = True
         if sync_folder:
             sync_dir(path.parent)
@@ -264,6 +269,11 @@ class PartialFile:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
         self.locked = try_lock(self._fd, exclusive=True)
         self.size_bytes = os.fstat(self._fd).st_size
+
+    def is_there(self) -> bool:
+        """Whether its name still leads to it: another process may have removed it, and begun anew."""
+        found = stat_or_none(self.path)
+        return found is not None and os.path.samestat(found, os.fstat(self._fd))
 
     def __enter__(self) -> Self:
         return self
@@ -448,10 +458,10 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
     return True
 
 
-def wait_lock(fd: int) -> None:
-    """Wait for the exclusive lock on an open file, for sections that last milliseconds."""
+def wait_lock(fd: int, *, exclusive: bool = True) -> None:
+    """Wait for the lock on an open file, for sections that last milliseconds."""
     if fcntl is not None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
 def open_dir(path: Path) -> int:
@@ -463,8 +473,14 @@ def open_dir(path: Path) -> int:
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Hold the lock of a file that a killed process may have left; False where its writer lives."""
+    if fcntl is None:  # nothing to hold, and an open file could not be removed there
+        yield stat_or_none(path) is not None
+        return
     try:
-        fd = os.open(path, os.O_RDWR | NOFOLLOW)
+        try:
+            fd = os.open(path, os.O_RDWR | NOFOLLOW)
+        except PermissionError:  # killed when it had its last mode, but not its name
+            fd = os.open(path, os.O_RDONLY | NOFOLLOW)
     except OSError:
         yield False
         return

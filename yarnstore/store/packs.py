@@ -159,19 +159,30 @@ def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode
             fsio.remove(path)
     for pack in set(folder.pack_ids(".pack")).difference(folder.pack_ids(".idx")):
         # Its writer was killed between the two, or is about to write the same index.
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError, IntegrityError):
             kept += len(rebuild_index(folder, pack))
     return kept
 
 
 def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
-    """Read a pack through and give it an index anew, of the entries that are sound.
+    """Give a pack an index anew.  Raises: as `scan_pack`, StorageError."""
+    index = scan_pack(folder, pack)
+    write_index(folder, index)
+    return index
+
+
+def scan_pack(folder: PackFolder, pack: PackId) -> PackIndex:
+    """Read a pack through and list the entries that are sound.
 
     Deltas are taken as they are, since their bases may be elsewhere: whoever reads them hashes them.
 
-    Raises: NotFoundError where the pack is not there.
+    Raises: NotFoundError where the pack is not there; IntegrityError where nothing in it can be read,
+    since an index without rows would say that nobody needs the pack; StorageError.
     """
     path = folder.pack(pack)
+    found = fsread.stat_or_none(path)
+    if found is None:
+        raise NotFoundError("pack", pack.hex)
     rows = []
     with contextlib.suppress(FormatError):
         for offset, entry in iter_entries(path):
@@ -179,6 +190,6 @@ def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
                 if not entry.base:
                     decode_entry(entry)
                 rows.append((offset, entry))
-    index = PackIndex.build(pack, path.stat().st_size, rows)
-    write_index(folder, index)
-    return index
+    if not rows:
+        raise IntegrityError(f"pack {pack.hex}", why="holds no chunk that can be read")
+    return PackIndex.build(pack, found.st_size, rows)

@@ -106,14 +106,16 @@ def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
 
 
 def hold_view(layout: StoreLayout, manifest: Sha256) -> int | None:
-    """Keep `gc` from a view while the descriptor is open; None where it cannot be held."""
+    """Keep `gc` from a view while the descriptor is open; None where it is gone."""
     try:
         fd = fsio.open_dir(layout.view(manifest))
     except (NotFoundError, StorageError):
         return None
-    if fsio.try_lock(fd, exclusive=False):
+    fsio.wait_lock(fd, exclusive=False)
+    found = fsread.stat_or_none(layout.view(manifest))
+    if found is not None and os.path.samestat(found, os.fstat(fd)):
         return fd
-    os.close(fd)
+    os.close(fd)  # gc was faster
     return None
 
 

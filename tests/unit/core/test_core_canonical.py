@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yarnstore.core.canonical import INTEGER_LIMIT, encode_canonical, parse_canonical, parse_json_object
+from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError
 
 
@@ -122,3 +123,25 @@ def test_nesting_of_any_depth_is_read_or_refused(opening: bytes) -> None:
 
 def test_any_layout_is_read_where_no_digest_depends_on_it() -> None:
     assert parse_json_object(b' {"b": 1.5,\n"a": [2]} ', "JSON") == {"b": 1.5, "a": [2]}
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b'{"a":1},', b'"\xc3\xa9",', b"1,"])
+def test_values_that_would_fill_memory_are_not_decoded(value: bytes) -> None:
+    bomb = b'{"z":[' + value * (16 * MIB // len(value)) + b"1]}"
+    with pytest.raises(FormatError, match="would take more than"):
+        parse_canonical(bomb, "x")
+
+
+@pytest.mark.parametrize("wide", ["é".encode(), b"\\u20ac"])
+def test_text_that_would_grow_fourfold_is_not_decoded(wide: bytes) -> None:
+    with pytest.raises(FormatError, match="would take more than"):
+        parse_canonical(b'{"z":"' + wide + b"a" * (40 * MIB) + b'"}', "x")
+    assert parse_canonical(b'{"z":"' + b"a" * (40 * MIB) + b'"}', "x")
+
+
+def test_the_manifest_of_the_largest_models_is_read() -> None:
+    chunks = b"A" * (400 * 1000 * 48)  # 400 GB at 1 MiB a chunk
+    row = b'["model.layers.60.mlp.experts.255.down_proj.weight","f8_e4m3",[7168,2048],123456789012]'
+    rows = b",".join([row] * 200_000)
+    value = parse_json_object(b'{"chunks":"' + chunks + b'","tensors":[' + rows + b"]}", "x")
+    assert len(value["tensors"]) == 200_000

@@ -11,6 +11,7 @@ from blake3 import blake3
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index, find_ids, id_bytes, parse_index, sorted_unique
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, PACK_LIMIT_BYTES, PACK_LIMIT_ENTRIES
+from yarnstore.core.pack import ENTRY_LIMIT_BYTES
 from yarnstore.errors import FormatError
 
 PACK = PackId(b"p" * 32)
@@ -163,3 +164,23 @@ def test_lookups_with_nothing_in_them() -> None:
     assert find_ids(none, some).tolist() == [-1]
     assert find_ids(some, none).tolist() == []
     assert len(sorted_unique(none)[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain", "base", "good"),
+    [
+        (44 + 1000, 1000, b"", True),
+        (44 + 1001, 1000, b"", False),
+        (76 + 1000, 1000, b"b" * 32, True),
+        (77 + 1000, 1000, b"b" * 32, False),
+        (ENTRY_LIMIT_BYTES, CHUNK_LIMIT_BYTES, b"b" * 32, True),
+        (200 << 20, 1000, b"", False),
+    ],
+)
+def test_no_entry_is_larger_than_its_chunk_allows(stored: int, plain: int, base: bytes, good: bool) -> None:
+    made = encode_index(PackIndex.from_rows(PACK, 250 << 20, [(b"a" * 32, 16, stored, plain, 0, base)]))
+    if good:
+        assert len(parse_index(made)) == 1
+    else:
+        with pytest.raises(FormatError, match="larger than its chunk"):
+            parse_index(made)

@@ -215,3 +215,17 @@ def test_names_in_errors_are_short_and_printable() -> None:
         parse_model_id("\x1b[2J" + "x" * 10_000)
     assert len(caught.value.message) < 300
     assert caught.value.message.isprintable()
+
+
+def test_paths_have_a_depth() -> None:
+    assert parse_file_path("/".join("a" * 32))
+    with pytest.raises(FormatError, match="32 parts"):
+        parse_file_path("/".join("a" * 33))
+
+
+def test_folders_that_were_climbed_before_are_checked_all_the_same() -> None:
+    deep = "/".join("a" * 30)
+    check_file_paths([f"{deep}/{n}" for n in range(100)])
+    for other in ("a/A/x", "A/x", "a/a"):
+        with pytest.raises(FormatError, match=r"one folder|both a file"):
+            check_file_paths([f"{deep}/1", f"{deep}/2", other])

@@ -24,6 +24,8 @@ from yarnstore.core.layouts import (
     parse_layout,
 )
 from yarnstore.core.layouts.gguf import _TYPES
+from yarnstore.core.layouts.model import count_elements
+from yarnstore.errors import FormatError
 
 REAL = {
     "minilm-bf16/1.0.0/model.safetensors": ("safetensors", 104, 0.99),
@@ -211,3 +213,12 @@ def test_the_worst_files_are_bounded() -> None:
         print(f"{name}: {took:.2f} s, {peak >> 20} MiB")
         assert took < 3, name  # 1 s on the machine this was written on
         assert peak < 256 << 20, name
+
+
+@pytest.mark.parametrize(("extent", "good"), [(2**53 - 1, True), (2**53, False), (2**60, False)])
+def test_every_extent_can_be_written_in_a_manifest(extent: int, good: bool) -> None:
+    if good:
+        assert count_elements([0, extent], "x") == 0
+    else:
+        with pytest.raises(FormatError, match="dimension"):
+            count_elements([0, extent], "x")

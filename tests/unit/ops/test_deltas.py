@@ -147,7 +147,7 @@ def test_chains_end_at_the_limit(tmp_path: Path) -> None:
     world.connect()
     for n in range(DELTA_DEPTH_LIMIT + 3):
         world.store.fetch(f"{MODEL}@1.{n}.0")
-    depths = world.table().depths(np.empty(0, "S32"))
+    depths = world.table().depths()
     assert depths.max() == DELTA_DEPTH_LIMIT
     for n in range(DELTA_DEPTH_LIMIT + 3):
         world.check(f"1.{n}.0")

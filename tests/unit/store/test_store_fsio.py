@@ -347,3 +347,36 @@ def test_an_error_on_a_descriptor_is_told_of_its_path(tmp_path: Path) -> None:
             read_the_folder()
     finally:
         os.close(fd)
+
+
+def test_a_file_is_claimed_by_its_writer_until_its_temporary_name_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, found = os.replace, []
+
+    def look_first(source: Path, target: Path) -> None:
+        with fsio.claimed(source) as dead:
+            found.append(dead)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look_first)
+    fsio.write_atomic(tmp_path / "x", b"x", tmp_dir=tmp_path / "tmp")
+    assert found == [False]
+
+
+def test_a_file_that_was_killed_read_only_can_be_claimed(tmp_path: Path) -> None:
+    left = tmp_path / "left.tmp"
+    left.touch(0o444)
+    with fsio.claimed(left) as dead:
+        assert dead
+
+
+def test_a_partial_file_tells_when_its_name_leads_to_another(tmp_path: Path) -> None:
+    with fsio.PartialFile(tmp_path / "x.download") as one:
+        assert one.is_there()
+        one.remove()
+        assert not one.is_there()
+        with fsio.PartialFile(tmp_path / "x.download") as two:
+            assert two.locked
+            assert two.is_there()
+            assert not one.is_there()

@@ -18,7 +18,7 @@ from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId
 from yarnstore.core.index import id_bytes, parse_index
 from yarnstore.core.pack import PACK_HEADER, encode_entry
-from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import packs
 from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
@@ -233,8 +233,11 @@ def test_a_rebuilt_index_has_only_what_is_sound(folder: PackFolder) -> None:
     folder.pack(pack).write_bytes(TORN[: entry_ends()[2] - 1])
     assert len(rebuild_index(folder, pack)) == 2
     assert len(parse_index(folder.index(pack).read_bytes(), pack=pack)) == 2
+    before = folder.index(pack).read_bytes()
     folder.pack(pack).write_bytes(b"nonsense")
-    assert len(rebuild_index(folder, pack)) == 0
+    with pytest.raises(IntegrityError):  # an index without rows would say that the pack is garbage
+        rebuild_index(folder, pack)
+    assert folder.index(pack).read_bytes() == before
 
 
 def test_an_index_without_its_pack_is_passed_over(folder: PackFolder) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from yarnstore.core.canonical import INTEGER_LIMIT
 from yarnstore.core.limits import KIB, MIB
 
 # The safetensors specification allows 100 MB.  Real headers stay under 10 MB; the largest ones seen
@@ -23,6 +24,8 @@ RANK_LIMIT: Final = 64
 TENSOR_NAME_LIMIT_CHARS: Final = 1024
 # Elements and bytes stay below 2⁶³, where C readers would overflow.
 ELEMENTS_LIMIT: Final = 1 << 62
+# A manifest holds each extent, also where another one is 0 and there are no elements at all.
+EXTENT_LIMIT: Final = INTEGER_LIMIT
 
 # All that one reader may ask its source for.  Headers that lie scattered (ONNX, zip) cost a short read each.
 READ_LIMIT_BYTES: Final = 256 * MIB

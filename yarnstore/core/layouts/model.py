@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from yarnstore.core.layouts.elements import ElementType
 from yarnstore.core.layouts.limits import (
     ELEMENTS_LIMIT,
+    EXTENT_LIMIT,
     LAYOUT_LIMIT_TENSORS,
     RANK_LIMIT,
     TENSOR_NAME_LIMIT_CHARS,
@@ -79,7 +80,7 @@ def count_elements(shape: Sequence[int], what: str) -> int:
         raise FormatError(what, f"has a tensor of {len(shape)} dimensions")
     count = 1
     for extent in shape:
-        if not 0 <= extent <= ELEMENTS_LIMIT:
+        if not 0 <= extent <= EXTENT_LIMIT:
             raise FormatError(what, f"has a tensor with a dimension of {extent:#x}")
         count *= extent
         if count > ELEMENTS_LIMIT:
