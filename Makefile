@@ -38,6 +38,7 @@ bench: $(DEV) ## measure each operation against its limit and the peers installe
 	@$(PY) -m tests.bench $(ARGS)
 
 deep: $(DEV) ## the long campaigns: hours, not minutes
+	@$(PIP) install atheris || echo "no atheris for this Python: its test will skip"
 	@HYPOTHESIS_PROFILE=deep $(PY) -m pytest -rs -m deep $(ARGS)
 
 clean: ## remove .venv, caches and builds
