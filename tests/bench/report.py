@@ -94,6 +94,8 @@ def machine() -> str:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return "/".join(value.parts[-3:])  # model, version and file, of whatever machine
     return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)  # type: ignore[call-overload]
 
 
