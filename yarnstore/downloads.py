@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from yarnstore.ops.queue import QueuedFetch, QueueRun
 
 
-class Downloads:
+class Downloads(ABC):
     """What a `Store` does about downloads; `Store` has what this works with."""
 
     settings: Settings
 
+    @abstractmethod
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
-        raise NotImplementedError
+        """One use of the store."""
 
     def set_network(
         self,

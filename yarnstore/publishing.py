@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 AnyPath = str | os.PathLike[str]
 
 
-class Publishing:
+class Publishing(ABC):
     """What a publisher does to a registry's folder, by static methods, which need no store; and locking."""
 
+    @abstractmethod
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
-        raise NotImplementedError
+        """One use of the store."""
 
     def lock(
         self,

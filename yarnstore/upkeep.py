@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
     from yarnstore.ops.timers import TimerFiles
 
 
-class Upkeep:
+class Upkeep(ABC):
     """What a `Store` does for the machine that it is on; `Store` has what this works with."""
 
     def __init__(self, settings: Settings, *, progress: OnProgress = ignore) -> None:
         self.settings = settings
         self.progress = progress
 
+    @abstractmethod
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
-        raise NotImplementedError
+        """One use of the store."""
 
     def _prepare(self, session: Session) -> None:
         """Tell a session what the settings say of single models."""
