@@ -80,6 +80,15 @@ def parse_version(text: str) -> str:
     return text
 
 
+def is_version(text: str) -> bool:
+    """Whether a text is an exact version."""
+    try:
+        parse_version(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
 def model_dirname(model: str) -> str:
     """The one file name a model id has: `org/name` becomes `org~name` ('~' is in no id)."""
     return parse_model_id(model).replace("/", "~")

@@ -20,12 +20,11 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import parse_version
+from yarnstore.core.names import is_version
 from yarnstore.errors import (
     BackendError,
     FormatError,
     IntegrityError,
-    InvalidNameError,
     MissingKeyError,
     NotFoundError,
 )
@@ -60,7 +59,7 @@ class DeepLint:
         """What is wrong behind the entries.  Raises: BackendError where the registry cannot be reached."""
         for model, entry in models.items():
             root = f"{model_key(model)}$" if split else f"$.models{format_key(model)}"
-            for version in filter(_is_version, entry.versions):
+            for version in filter(is_version, entry.versions):
                 for build in builds_of(entry, version):
                     self._build(build, f"{root}{_place(entry, build)}")
         if self.folder is not None:
@@ -275,14 +274,6 @@ def _place(model: ModelEntry, build: Build) -> str:
     version = f".versions{format_key(build.version)}"
     further = build.variant in model.versions[build.version].variants
     return f"{version}.variants{format_key(build.variant)}" if further else version
-
-
-def _is_version(text: str) -> bool:
-    try:
-        parse_version(text)
-    except InvalidNameError:
-        return False
-    return True
 
 
 def _sha256(text: str | None) -> Sha256 | None:

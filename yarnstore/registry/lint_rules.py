@@ -13,8 +13,8 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.names import parse_version
-from yarnstore.errors import FormatError, InvalidNameError, SpecError
+from yarnstore.core.names import is_version
+from yarnstore.errors import FormatError, SpecError
 from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.ranges import Range
@@ -65,7 +65,7 @@ def url_fault(text: str, *, relative: bool) -> str | None:
 
 def model_findings(model: ModelEntry) -> Iterator[Rule]:
     """What is wrong with a model whose types are right.  Versions that are none are passed over."""
-    versions = [version for version in model.versions if _is_version(version)]
+    versions = [version for version in model.versions if is_version(version)]
     if not model.versions:
         yield "warning", ".versions", "is empty"
     if model.homepage and (why := url_fault(model.homepage, relative=False)):
@@ -83,14 +83,6 @@ def model_findings(model: ModelEntry) -> Iterator[Rule]:
             own = entry.variants[variant] if variant else entry
             yield from _build(model, build.entry, at)
             yield from _own(own, at)
-
-
-def _is_version(text: str) -> bool:
-    try:
-        parse_version(text)
-    except InvalidNameError:
-        return False
-    return True
 
 
 def _order(versions: list[str]) -> Iterator[Rule]:
@@ -121,7 +113,7 @@ def _current(model: ModelEntry) -> Iterator[Rule]:
         yield "error", ".current_version", f"is {current}, which is yanked"
     elif entry.deprecated:
         yield "error", ".current_version", f"is {current}, which is deprecated"
-    if _is_version(current) and is_prerelease(current):
+    if is_version(current) and is_prerelease(current):
         yield "warning", ".current_version", f"is {current}, a prerelease"
 
 
@@ -174,7 +166,7 @@ def _replacing(model: ModelEntry, by: str) -> str | None:
         spec = Spec.parse(by)
     except SpecError:
         return None
-    if _is_version(by) or (spec.model == model.model_id and not isinstance(spec.selector, Exact)):
+    if is_version(by) or (spec.model == model.model_id and not isinstance(spec.selector, Exact)):
         return None
     if spec.model != model.model_id:
         return ""

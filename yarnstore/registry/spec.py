@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
 
 from yarnstore.core.limits import NAME_LIMIT_CHARS
-from yarnstore.core.names import parse_model_id, parse_variant, parse_version
+from yarnstore.core.names import is_version, parse_model_id, parse_variant
 from yarnstore.errors import InvalidNameError, SpecError
 from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
 
@@ -100,7 +100,7 @@ def parse_selector(text: str) -> Selector:
     if not word:
         raise SpecError(text, "there is nothing after '@'")
     exact = word.removeprefix("v")
-    if _is_version(exact):
+    if is_version(exact):
         return Exact(exact)
     return Alias(word) if is_alias(word) else Range.parse(word)
 
@@ -110,14 +110,6 @@ def is_alias(word: str) -> bool:
     if len(word) > NAME_LIMIT_CHARS or not _ALIAS.fullmatch(word):
         return False
     return not (word[0] in "vxX" and _is_range(word))
-
-
-def _is_version(text: str) -> bool:
-    try:
-        parse_version(text)
-    except InvalidNameError:
-        return False
-    return True
 
 
 def _is_range(text: str) -> bool:
