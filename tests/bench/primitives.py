@@ -22,6 +22,7 @@ import zstandard
 from blake3 import blake3
 from pyfastcdc import FastCDC
 
+from tests.bench.process import back_memory
 from yarnstore.core.encodings import (
     decode_delta_planes,
     decode_planes,
@@ -158,6 +159,7 @@ def synced_write_rate(work: Path, size_bytes: int, piece: bytes) -> float:
     the first of many bytes faster."""
     count = max(1, min(size_bytes, _WRITE_LIMIT_BYTES) // len(piece))
     os.sync()
+    back_memory()
     with tempfile.NamedTemporaryFile(dir=work, buffering=0) as file:
         fd = file.fileno()
         syncer: threading.Thread | None = None

@@ -27,6 +27,10 @@ CONNECTIONS_LIMIT: Final = 64
 # Shorter than common servers keep a connection, so that the race to reuse one they close is rare.
 KEEPALIVE_S: Final = 15.0
 
+# What one read of a socket may bring.  httpcore asks for 64 KiB, and pays a poll, a copy in h11 and
+# some fifty calls for each.
+READ_BYTES: Final = 1 << 20
+
 _SocketOptions = Iterable[Any]
 _current = threading.local()
 
@@ -98,6 +102,7 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self.heard = True
+        max_bytes = max(max_bytes, READ_BYTES)
         patience: Patience | None = getattr(_current, "patience", None)
         if patience is None:
             return self._inner.read(max_bytes, timeout)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from yarnstore.core.bytequeue import ByteQueue
 from yarnstore.core.digest import DIGEST_BYTES, Buffer
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES
 from yarnstore.errors import FormatError
@@ -79,8 +80,8 @@ class _Head(NamedTuple):
         return ENTRY_HEADER_BYTES + self.base_bytes + self.payload_bytes
 
 
-def _parse_head(data: Buffer, offset: int) -> _Head:
-    chunk_id, plain, stored, encoding, flags, reserved = _ENTRY.unpack_from(data, offset)
+def _parse_head(data: Buffer) -> _Head:
+    chunk_id, plain, stored, encoding, flags, reserved = _ENTRY.unpack_from(data)
     if not 1 <= plain <= CHUNK_LIMIT_BYTES:
         raise FormatError(_WHAT, f"has a chunk of {plain} bytes; 1 to {CHUNK_LIMIT_BYTES} are allowed")
     if stored > plain:
@@ -90,26 +91,17 @@ def _parse_head(data: Buffer, offset: int) -> _Head:
     return _Head(chunk_id, plain, stored, encoding, DIGEST_BYTES if flags & _HAS_BASE else 0)
 
 
-def _entry_at(data: Buffer, offset: int, head: _Head) -> Entry:
-    start = offset + ENTRY_HEADER_BYTES
-    middle = start + head.base_bytes
-    return Entry(
-        head.chunk_id,
-        head.plain_bytes,
-        head.encoding,
-        bytes(data[middle : middle + head.payload_bytes]),
-        bytes(data[start:middle]),
-    )
-
-
 def parse_entry(data: Buffer) -> Entry:
-    """Read exactly one entry.  Raises: FormatError."""
+    """Read exactly one entry, whose payload is a view of `data`.  Raises: FormatError."""
     if len(data) < ENTRY_HEADER_BYTES:
         raise FormatError(_WHAT, "has an entry that is cut short")
-    head = _parse_head(data, 0)
+    head = _parse_head(data)
     if len(data) != head.stored_bytes:
         raise FormatError(_WHAT, "has an entry of another length than its index says")
-    return _entry_at(data, 0, head)
+    view = memoryview(data)
+    middle = ENTRY_HEADER_BYTES + head.base_bytes
+    base = bytes(view[ENTRY_HEADER_BYTES:middle])
+    return Entry(head.chunk_id, head.plain_bytes, head.encoding, view[middle:], base)
 
 
 class EntryStream:
@@ -120,34 +112,39 @@ class EntryStream:
 
     def __init__(self, offset: int = 0) -> None:
         self.offset = offset  # of the next entry in the pack
-        self._buffer = bytearray()
+        self._queue = ByteQueue()
         self._in_header = offset == 0
+        self._head: _Head | None = None  # of the entry that is not whole yet
 
     def feed(self, data: Buffer) -> Iterator[tuple[int, Entry]]:
         """Yield `(offset in the pack, entry)` for each entry that is now complete.
 
         Raises: FormatError where the bytes are no pack.
         """
-        self._buffer += data
-        position = 0
-        try:
-            if self._in_header and len(self._buffer) >= PACK_HEADER_BYTES:
-                check_pack_header(self._buffer)
-                self._in_header = False
-                self.offset = position = PACK_HEADER_BYTES
-            while not self._in_header and len(self._buffer) - position >= ENTRY_HEADER_BYTES:
-                head = _parse_head(self._buffer, position)
-                if len(self._buffer) - position < head.stored_bytes:
+        queue = self._queue
+        queue.append(data)
+        if self._in_header and len(queue) >= PACK_HEADER_BYTES:
+            check_pack_header(queue.take(PACK_HEADER_BYTES))
+            self._in_header = False
+            self.offset = PACK_HEADER_BYTES
+        while not self._in_header:
+            if self._head is None:
+                if len(queue) < ENTRY_HEADER_BYTES:
                     break
-                entry = _entry_at(self._buffer, position, head)
-                at = self.offset
-                position += head.stored_bytes
-                self.offset += head.stored_bytes
-                yield at, entry
-        finally:
-            del self._buffer[:position]
+                self._head = _parse_head(queue.take(ENTRY_HEADER_BYTES))
+            head = self._head
+            if len(queue) < head.base_bytes + head.payload_bytes:
+                break
+            base = bytes(queue.take(head.base_bytes))
+            entry = Entry(
+                head.chunk_id, head.plain_bytes, head.encoding, queue.take(head.payload_bytes), base
+            )
+            at = self.offset
+            self.offset += head.stored_bytes
+            self._head = None
+            yield at, entry
 
     def finish(self) -> None:
         """Raises: FormatError if the bytes ended inside the header or an entry."""
-        if self._in_header or self._buffer:
+        if self._in_header or self._head is not None or len(self._queue):
             raise FormatError(_WHAT, "is cut short")

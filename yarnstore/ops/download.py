@@ -20,7 +20,9 @@ import numpy as np
 
 from yarnstore.backends import Backend, Body, RetryPolicy
 from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of
+from yarnstore.core.bytequeue import ByteQueue
 from yarnstore.core.codec import decode_entry, make_entry
+from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, PACK_LIMIT_BYTES
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
@@ -363,33 +365,29 @@ class _CutShort(Exception):  # noqa: N818 - never leaves this module
         self.left = left
 
 
-def _slices(body: Body, places: list[Place]) -> Iterator[tuple[Place, bytes]]:
+def _slices(body: Body, places: list[Place]) -> Iterator[tuple[Place, Buffer]]:
     """The bytes of each place, in order, from an answer that begins at or before the first."""
-    buffer = bytearray()
-    at = body.start  # offset of buffer[0]
+    queue = ByteQueue()
+    at = body.start  # offset of the first byte in the queue
     todo = iter(places)
     place = next(todo, None)
     for block in body:
         if place is None:
             continue  # reads to the end of the range, so that the connection can be used again
-        buffer += block
+        queue.append(block)
         while place is not None:
-            if place.offset > at:
-                skip = min(place.offset - at, len(buffer))
-                del buffer[:skip]
-                at += skip
-            if place.offset > at or len(buffer) < place.stored:
+            skipped = len(queue.take(min(max(0, place.offset - at), len(queue))))
+            at += skipped
+            if place.offset > at or len(queue) < place.stored:
                 break
-            data = bytes(memoryview(buffer)[: place.stored])
-            del buffer[: place.stored]
             at += place.stored
-            yield place, data
+            yield place, queue.take(place.stored)
             place = next(todo, None)
         if place is None and body.start == 0:
             return
 
 
-def _entry_at(place: Place, data: bytes) -> Entry:
+def _entry_at(place: Place, data: Buffer) -> Entry:
     entry = parse_entry(data)
     if entry.chunk_id != place.chunk_id:
         raise IntegrityError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import id_bytes
@@ -61,13 +62,15 @@ def write_content(chunks: ChunkStore, file: ManifestFile, target: fsio.NewFile, 
             return error
 
     fault: IntegrityError | None = None
-    for data in ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW):
-        if isinstance(data, IntegrityError):
-            fault = fault or data
-        elif fault is None:
-            sha256.update(data)
-            target.write(data)
-            on_bytes(len(data))
+    with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
+        for data in ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW):
+            if isinstance(data, IntegrityError):
+                fault = fault or data
+            elif fault is None:
+                hashing = lane.submit(sha256.update, data)
+                target.write(data)
+                hashing.result()
+                on_bytes(len(data))
     if fault is not None:
         raise fault
     got = Sha256(sha256.digest())
