@@ -6,6 +6,7 @@ the link in `models/`.  Where the view is there already, only the last three mov
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Literal
 
@@ -23,6 +24,7 @@ from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.views import has_view, make_view
 
@@ -51,8 +53,9 @@ def install(
     if here is not None:
         manifest, brought = session.layout.read_manifest(here), Brought()
     else:
-        target, manifest, brought = bring(session, spec, materialise=True, target=target)
-        ensure_view(session, manifest, target)
+        with Drafts(session.layout) as drafts:
+            target, manifest, brought = bring(session, spec, drafts=drafts, target=target)
+            ensure_view(session, manifest, target, drafts)
     return move(session, manifest, operation, started, brought.download_bytes)
 
 
@@ -67,10 +70,13 @@ def _retained(session: Session, target: Target, spec: Spec) -> Sha256 | None:
     return local.manifest
 
 
-def ensure_view(session: Session, manifest: Manifest, target: Target | None = None) -> None:
+def ensure_view(
+    session: Session, manifest: Manifest, target: Target | None = None, drafts: Drafts | None = None
+) -> None:
     """Materialise a version whose chunks are in the store, and link its view.
 
-    Chunks that turn out to be damaged are fetched again, each once.
+    `drafts` are what `bring` has begun of its files.  Chunks that turn out to be damaged are fetched
+    again, each once.
 
     Raises: IntegrityError, BackendError, StorageError.
     """
@@ -80,7 +86,7 @@ def ensure_view(session: Session, manifest: Manifest, target: Target | None = No
     while True:
         with ChunkStore(session.layout) as chunks:
             try:
-                _materialise_all(session, chunks, manifest)
+                _materialise_all(session, chunks, manifest, drafts)
                 break
             except IntegrityError:
                 bad = set(chunks.bad)
@@ -94,7 +100,7 @@ def ensure_view(session: Session, manifest: Manifest, target: Target | None = No
     make_view(session.layout, manifest)
 
 
-def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest) -> None:
+def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, drafts: Drafts | None) -> None:
     files = {file.sha256: file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
     meter = Meter(session.on_progress, "write", manifest.label, total)
@@ -102,8 +108,14 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest) -
         # One that another version has left is hashed again before this one links it.
         if is_sound(session.layout, file):
             meter.add(file.size_bytes)
-        else:
-            materialise(session.layout, chunks, file, meter.add)
+            continue
+        draft = drafts.take(file) if drafts is not None else None
+        if draft is not None:
+            # Its chunks were right when they came; where they are not now, the packs have them.
+            with contextlib.suppress(IntegrityError):
+                materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
+                continue
+        materialise(session.layout, chunks, file, meter.add)
 
 
 def _source_of(
@@ -140,8 +152,9 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
             return done
         goal = rollback_goal(session, model, version)
         spec = Spec(model, goal.variant, Exact(goal.version))
-        target, manifest, brought = bring(session, spec, materialise=True)
-        ensure_view(session, manifest, target)
+        with Drafts(session.layout) as drafts:
+            target, manifest, brought = bring(session, spec, drafts=drafts)
+            ensure_view(session, manifest, target, drafts)
         return move(session, manifest, "rollback", started, brought.download_bytes)
 
 
@@ -159,6 +172,7 @@ def bring_version(session: Session, spec: Spec) -> Manifest:
                 return manifest
             spec = Spec(spec.model, current.variant, Exact(current.version))
         target = admit(session, spec, installing=False)
-        target, manifest, _ = bring(session, spec, materialise=True, target=target)
-        ensure_view(session, manifest, target)
+        with Drafts(session.layout) as drafts:
+            target, manifest, _ = bring(session, spec, drafts=drafts, target=target)
+            ensure_view(session, manifest, target, drafts)
     return manifest

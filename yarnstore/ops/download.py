@@ -36,6 +36,7 @@ from yarnstore.ops.doubt import Doubt
 from yarnstore.ops.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
 from yarnstore.ops.progress import Meter
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.drafts import Drafts
 from yarnstore.store.packs import PackWriter
 
 # Verified entries waiting for the writer.
@@ -64,15 +65,18 @@ def download(
     writer: PackWriter,
     connections: int,
     meter: Meter,
+    drafts: Drafts | None = None,
 ) -> set[RemotePack]:
     """Bring the planned chunks and write them; the bases of deltas are read from `chunks`.
+
+    With `drafts`, what arrives is put into the version's files as well.
 
     Returns the delta packs that were missing or bad: what they were to bring has not come.  What was
     written before an error or an interrupt stays.
 
     Raises: BackendError, IntegrityError, StorageError.
     """
-    transfer = _Transfer(backend, plan, chunks)
+    transfer = _Transfer(backend, plan, chunks, drafts)
     transfer.start(min(max(1, connections), len(plan.runs)))
     try:
         for came in transfer.entries():
@@ -94,8 +98,11 @@ class _Came:
 class _Transfer:
     """Workers that fetch runs, and the queue of verified entries that they fill."""
 
-    def __init__(self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore) -> None:
+    def __init__(
+        self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore, drafts: Drafts | None
+    ) -> None:
         self._backend = backend
+        self._drafts = drafts
         self._chunks = chunks
         self._depths = chunks.table.depths()
         self.failed: set[RemotePack] = set()
@@ -192,6 +199,8 @@ class _Transfer:
             if entry.chunk_id in self._came:
                 return
             self._came.add(entry.chunk_id)
+        if self._drafts is not None:
+            self._drafts.put(entry.chunk_id, data)
         kept = make_entry(entry.chunk_id, data) if self._too_deep(entry.base) else entry
         self._put(_Came(kept, entry.stored_bytes))
 

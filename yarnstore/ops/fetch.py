@@ -42,6 +42,7 @@ from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
+from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import missing_files
 from yarnstore.store.origins import write_origin
 from yarnstore.store.packs import PackWriter
@@ -95,9 +96,9 @@ def fetch_result(manifest: Manifest, brought: Brought, seconds: float) -> FetchR
 
 
 def bring(
-    session: Session, spec: Spec, *, materialise: bool = False, target: Target | None = None
+    session: Session, spec: Spec, *, drafts: Drafts | None = None, target: Target | None = None
 ) -> tuple[Target, Manifest, Brought]:
-    """`fetch` within the shared lock; with `materialise`, room for the files is asked for too.
+    """`fetch` within the shared lock; with `drafts`, the files are begun there as their chunks arrive.
 
     `target` is what `spec` means, where that is known already.
     """
@@ -110,7 +111,7 @@ def bring(
         # Damaged or incomplete: what the registry has mends it.
         target = registry_target(session, _exactly(target.name))
     try:
-        return _bring_target(session, target, materialise=materialise)
+        return _bring_target(session, target, drafts)
     except TransientError:
         raise
     except (BackendError, IntegrityError):
@@ -119,7 +120,7 @@ def bring(
         if newer is None:
             raise
         session.note(f"{target.name.model} {target.name.version}: the registry has changed; trying again")
-        return _bring_target(session, newer, materialise=materialise)
+        return _bring_target(session, newer, drafts)
 
 
 def _exactly(name: VersionName) -> Spec:
@@ -135,11 +136,13 @@ def _refreshed(session: Session, target: Target) -> Target | None:
     return None if (newer.source, newer.build) == (target.source, target.build) else newer
 
 
-def _bring_target(session: Session, target: Target, *, materialise: bool) -> tuple[Target, Manifest, Brought]:
+def _bring_target(
+    session: Session, target: Target, drafts: Drafts | None
+) -> tuple[Target, Manifest, Brought]:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
     try:
-        manifest, brought = _bring_from(session, target.source, target.build, target.name, materialise)
+        manifest, brought = _bring_from(session, target.source, target.build, target.name, drafts)
     except OfflineError as error:
         size = target.build.entry.size_bytes
         what = f"{target.name.model} {target.name.version}" + (f" ({format_size(size)})" if size else "")
@@ -149,7 +152,7 @@ def _bring_target(session: Session, target: Target, *, materialise: bool) -> tup
 
 
 def _bring_from(
-    session: Session, source: RegistrySource, build: Build, name: VersionName, materialise: bool
+    session: Session, source: RegistrySource, build: Build, name: VersionName, drafts: Drafts | None
 ) -> tuple[Manifest, Brought]:
     if build.entry.manifest is None:
         return fetch_plain(session, source, build, name)
@@ -157,7 +160,7 @@ def _bring_from(
     _check_same(session, name, manifest)
     offer = Offer.of(build.entry)
     session.layout.write_manifest(manifest)
-    brought = bring_chunks(session, source, manifest, offer, materialise=materialise)
+    brought = bring_chunks(session, source, manifest, offer, drafts)
     session.refs.set_version(name, manifest.digest)
     session.refs.remove_partial(name)
     return manifest, brought
@@ -276,15 +279,14 @@ def bring_chunks(
     source: RegistrySource,
     manifest: Manifest,
     offer: Offer,
-    *,
-    materialise: bool = False,
+    drafts: Drafts | None = None,
 ) -> Brought:
-    """Download the chunks of a manifest that are nowhere in the store.
+    """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files too.
 
     Raises: DiskFullError before anything is written; BackendError, IntegrityError.
     """
     layout = session.layout
-    files = sum(file.size_bytes for file in missing_files(layout, manifest)) if materialise else 0
+    files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
     ids, _ = manifest_chunks([manifest])
     take_from_files(layout, ids)
     failed: set[RemotePack] = set()
@@ -302,7 +304,9 @@ def bring_chunks(
             if not plan.runs:
                 return brought
             announced = True
-            failing, brought = _download(session, source, manifest, plan, chunks, brought)
+            if drafts is not None:
+                drafts.begin(manifest)
+            failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
         if not failing:
             break
         failed |= failing
@@ -342,13 +346,14 @@ def _download(
     plan: DownloadPlan,
     chunks: ChunkStore,
     before: Brought,
+    drafts: Drafts | None,
 ) -> tuple[set[RemotePack], Brought]:
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     if session.refs.version(name) is None:
         session.refs.set_partial(name, manifest.digest)
     meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
     with PackWriter(session.layout.pack_folder) as writer:
-        failed = download(session.backend(source), plan, chunks, writer, session.connections, meter)
+        failed = download(session.backend(source), plan, chunks, writer, session.connections, meter, drafts)
     return failed, Brought(
         before.download_bytes + meter.done,
         before.chunks + writer.chunks,

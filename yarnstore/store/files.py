@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map
+from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map, pread_exact
 from yarnstore.store.layout import StoreLayout
 
 # Told how many bytes of the file were written since it was last told.
@@ -45,30 +48,44 @@ def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     return list(wanted.values())
 
 
-def write_content(chunks: ChunkStore, file: ManifestFile, target: fsio.NewFile, on_bytes: OnBytes) -> None:
+def write_content(
+    chunks: ChunkStore,
+    file: ManifestFile,
+    target: fsio.NewFile,
+    on_bytes: OnBytes,
+    placed: NDArray[np.bool_] | None = None,
+) -> None:
     """Write a file's bytes, hashing them as they pass.
+
+    Where `placed` is true, of shape (chunks of the file,), the target has the chunk already: it is read back.
 
     Raises: IntegrityError where a chunk is damaged (all such chunks are then in `chunks.bad`), or
     the whole is not what the manifest promises.
     """
-    ids, _ = file.chunk_list()
+    ids, lengths = file.chunk_list()
+    offsets = np.cumsum(lengths) - lengths
+    there = np.zeros(len(ids), bool) if placed is None else placed
     rows = chunks.table.find(ids)
     sha256 = hashlib.sha256()
 
     def read(n: int) -> Buffer | IntegrityError:
         try:
+            if there[n]:
+                return pread_exact(target.fileno(), target.path, int(offsets[n]), int(lengths[n]))
             return chunks.read(id_bytes(ids, n), int(rows[n]))
         except IntegrityError as error:
             return error
 
     fault: IntegrityError | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
-        for data in ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW):
+        reads = ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)
+        for n, data in enumerate(reads):
             if isinstance(data, IntegrityError):
                 fault = fault or data
             elif fault is None:
                 hashing = lane.submit(sha256.update, data)
-                target.write(data)
+                if not there[n]:
+                    target.write_at(int(offsets[n]), data)
                 hashing.result()
                 on_bytes(len(data))
     if fault is not None:
@@ -78,9 +95,19 @@ def write_content(chunks: ChunkStore, file: ManifestFile, target: fsio.NewFile, 
         raise IntegrityError(file.path, expected=str(file.sha256), got=str(got))
 
 
-def materialise(layout: StoreLayout, chunks: ChunkStore, file: ManifestFile, on_bytes: OnBytes) -> None:
-    """Make `files/<sha256>`.  Raises: IntegrityError, StorageError."""
+def materialise(
+    layout: StoreLayout,
+    chunks: ChunkStore,
+    file: ManifestFile,
+    on_bytes: OnBytes,
+    target: fsio.NewFile | None = None,
+    placed: NDArray[np.bool_] | None = None,
+) -> None:
+    """Make `files/<sha256>`, from chunks alone or from a `target` that has those `placed` (`write_content`).
+
+    Raises: IntegrityError, StorageError.
+    """
     fsio.ensure_dir(layout.files)
-    with fsio.NewFile(layout.tmp, ".file") as target:
-        write_content(chunks, file, target, on_bytes)
-        target.publish(layout.file(file.sha256), mode=fsio.READ_ONLY_MODE)
+    with target or fsio.NewFile(layout.tmp, ".file") as new:
+        write_content(chunks, file, new, on_bytes, placed)
+        new.publish(layout.file(file.sha256), mode=fsio.READ_ONLY_MODE)

@@ -105,6 +105,7 @@ class NewFile:
             os.close(self._fd)
         self.size_bytes = 0
         self._done = False  # renamed, or left: nothing of it is to be removed
+        self._lock = threading.Lock()  # none writes to a number that is closed, and perhaps another's
         self._unsynced = 0
         self._syncer: threading.Thread | None = None
         self._sync_error: OSError | None = None
@@ -129,14 +130,19 @@ class NewFile:
 
     def write(self, *parts: Buffer) -> None:
         """Append.  Raises: StorageError; the file is then fit only to be discarded."""
-        with translating(self.path):
-            for part in parts:
-                view = memoryview(part)
-                while view:
-                    done = os.write(self._fd, view)
-                    view = view[done:]
-                    self.size_bytes += done
-                    self._unsynced += done
+        for part in parts:
+            self.write_at(self.size_bytes, part)
+            self.size_bytes += len(part)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write at a place, leaving `size_bytes`; threads may do so at once.  Raises: as `write`."""
+        with self._lock, translating(self.path):
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(self._fd, view, offset)
+                view = view[done:]
+                offset += done
+            self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY_BYTES:
                 self._join_sync()
                 self._unsynced = 0
@@ -178,9 +184,10 @@ class NewFile:
             sync_dir(path.parent)
 
     def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def discard(self) -> None:
         """Close, and remove the temporary name if it was not published."""

@@ -1,0 +1,166 @@
+"""Files that are materialised while their chunks arrive: whatever a draft holds, the file is right."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.stores import make_site
+from tests.unit.store.made import manifest_of, noise, write_packs
+from yarnstore.core.digest import ChunkId
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.errors import IntegrityError, StorageError
+from yarnstore.ops.checkout import ensure_view
+from yarnstore.ops.fetch import bring
+from yarnstore.registry.spec import Spec
+from yarnstore.store import drafts as drafts_module
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.drafts import Draft, Drafts
+from yarnstore.store.files import has_file, materialise
+from yarnstore.store.layout import StoreLayout
+
+CHUNKS = [noise(n, 40_000 + n) for n in range(6)]
+# The third stands twice.
+FILE = [*CHUNKS[:4], CHUNKS[2], *CHUNKS[4:]]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> StoreLayout:
+    layout = StoreLayout(tmp_path / "home")
+    layout.ensure()
+    return layout
+
+
+def begun(layout: StoreLayout, drafts: Drafts, *, packed: list[bytes]) -> tuple[Manifest, ManifestFile]:
+    """A version of one file, of whose chunks the store has those `packed`, begun in `drafts`."""
+    manifest = manifest_of({"model.bin": FILE})
+    if packed:
+        write_packs(layout.pack_folder, packed)
+    drafts.begin(manifest)
+    return manifest, manifest.files[0]
+
+
+def finish(layout: StoreLayout, file: ManifestFile, draft: Draft) -> bytes:
+    told: list[int] = []
+    with ChunkStore(layout) as chunks:
+        materialise(layout, chunks, file, told.append, draft.target, draft.placed)
+    assert sum(told) == file.size_bytes
+    return layout.file(file.sha256).read_bytes()
+
+
+def leftovers(layout: StoreLayout) -> list[str]:
+    return sorted(path.name for path in layout.tmp.iterdir())
+
+
+def test_chunks_arrive_in_any_order_and_from_several_threads(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        arriving = random.Random(1).sample(CHUNKS, len(CHUNKS))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda data: drafts.put(ChunkId.of(data).raw, data), arriving))
+        draft = drafts.take(file)
+        assert draft is not None
+        assert draft.placed.all()
+        # The store has no chunk of it: all of the file comes from the draft.
+        assert finish(layout, file, draft) == b"".join(FILE)
+        assert drafts.take(file) is None
+    assert leftovers(layout) == []
+
+
+def test_what_does_not_arrive_comes_from_the_store(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS[:3])
+        for data in CHUNKS[3:]:
+            drafts.put(ChunkId.of(data).raw, data)
+        draft = drafts.take(file)
+        assert draft is not None
+        assert draft.placed.tolist() == [False, False, False, True, False, True, True]
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
+def test_a_chunk_that_nobody_has_is_named(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS[1:])
+        draft = drafts.take(file)
+        assert draft is not None
+        with ChunkStore(layout) as chunks, pytest.raises(IntegrityError):
+            materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
+        assert chunks.bad == {ChunkId.of(CHUNKS[0]).raw}
+    assert leftovers(layout) == []
+
+
+def test_a_chunk_of_another_version_or_length_changes_nothing(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        drafts.put(ChunkId.of(b"other").raw, b"other")
+        drafts.put(ChunkId.of(CHUNKS[1]).raw, CHUNKS[1] + b"longer")  # as its manifest does not say
+        draft = drafts.take(file)
+        assert draft is not None
+        assert not draft.placed.any()
+        draft.target.discard()
+
+
+def test_a_draft_that_went_wrong_is_no_file(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        for data in CHUNKS:
+            drafts.put(ChunkId.of(data).raw, data)
+        draft = drafts.take(file)
+        assert draft is not None
+        draft.target.write_at(100, b"\0wrong\0")
+        with ChunkStore(layout) as chunks, pytest.raises(IntegrityError):
+            materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
+        assert not has_file(layout, file)
+    assert leftovers(layout) == []
+
+
+def test_what_is_not_taken_is_removed_and_takes_no_more(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        begun(layout, drafts, packed=[])
+        assert len(leftovers(layout)) == 1
+    assert leftovers(layout) == []
+    # A worker that is late writes into no file that has since been given the number of this one.
+    with pytest.raises(StorageError):
+        drafts.put(ChunkId.of(CHUNKS[0]).raw, CHUNKS[0])
+
+
+def test_small_files_and_those_there_are_not_begun(
+    layout: StoreLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts_module, "_OPEN_DRAFTS", 2)
+    sizes = {"tiny": 1000, "a": 70_000, "b": 90_000, "c": 80_000}
+    manifest = manifest_of({path: [noise(n, size)] for n, (path, size) in enumerate(sizes.items())})
+    with Drafts(layout) as drafts:
+        drafts.begin(manifest)
+        drafts.begin(manifest)  # once more, as after a delta pack that was bad
+        taken = [file.path for file in manifest.files if (draft := drafts.take(file)) and _drop(draft)]
+        assert taken == ["b", "c"]
+    assert leftovers(layout) == []
+
+
+def _drop(draft: Draft) -> bool:
+    draft.target.discard()
+    return True
+
+
+def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    with site.store() as store:
+        with store._session() as session, session.layout.shared(), Drafts(session.layout) as drafts:
+            target, manifest, brought = bring(session, Spec.parse("phi-3-mini@1.0.0"), drafts=drafts)
+            assert brought.chunks
+            damaged = 0
+            for file in manifest.files:
+                draft = drafts._drafts.get(file.sha256)
+                if draft is not None:
+                    assert draft.placed.all()
+                    draft.target.write_at(0, b"\0wrong\0")
+                    damaged += 1
+            assert damaged == 2
+            ensure_view(session, manifest, target, drafts)
+        path = Path(store.path("phi-3-mini@1.0.0"))
+        assert (path / "model.bin").read_bytes() == (site.source("1.0.0") / "model.bin").read_bytes()
+        assert store.fsck().problems == []

@@ -1,0 +1,78 @@
+"""Files that are materialised while their chunks arrive.
+
+A verified chunk is put where it belongs at once, so that what was just downloaded need not be read and
+decoded again.  A draft is a shortcut and no more: it gets its name from `store/files`, once all of it was
+read back and hashed, and what it lacks, or has wrong, comes from the packs.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from yarnstore.core.digest import Buffer, Sha256
+from yarnstore.core.index import Ids
+from yarnstore.core.limits import CHUNK_MIN_BYTES
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.store import fsio
+from yarnstore.store.files import missing_files
+from yarnstore.store.layout import StoreLayout
+
+# Smaller files are made from packs in no time.
+_WORTH_BYTES = CHUNK_MIN_BYTES
+# Files held open at once: the largest of a version, far below what any system lets a process have.
+_OPEN_DRAFTS = 32
+
+
+class Draft:
+    """One file in the making, under a temporary name; `put` is safe to share by threads."""
+
+    def __init__(self, layout: StoreLayout, file: ManifestFile) -> None:
+        self._ids, self._lengths = file.chunk_list()
+        self._offsets = np.cumsum(self._lengths) - self._lengths
+        self._order = np.argsort(self._ids, kind="stable")
+        # By position in the file's list of chunks: what is in its place.
+        self.placed = np.zeros(len(self._ids), bool)
+        self.target = fsio.NewFile(layout.tmp, ".file")
+
+    def put(self, chunk_id: Ids, data: Buffer) -> None:
+        """Write a chunk wherever the file has it; `chunk_id` has shape (1,).  Raises: StorageError."""
+        first = int(np.searchsorted(self._ids, chunk_id, "left", self._order)[0])
+        last = int(np.searchsorted(self._ids, chunk_id, "right", self._order)[0])
+        for n in self._order[first:last].tolist():
+            if len(data) == self._lengths[n]:
+                self.target.write_at(int(self._offsets[n]), data)
+                self.placed[n] = True
+
+
+class Drafts:
+    """The drafts of one version; leaving the context removes those that were not taken."""
+
+    def __init__(self, layout: StoreLayout) -> None:
+        self._layout = layout
+        self._drafts: dict[Sha256, Draft] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for draft in self._drafts.values():
+            draft.target.discard()
+
+    def begin(self, manifest: Manifest) -> None:
+        """Begin the version's files that are not materialised, the largest.  Raises: StorageError."""
+        files = [file for file in missing_files(self._layout, manifest) if file.size_bytes >= _WORTH_BYTES]
+        for file in sorted(files, key=lambda file: -file.size_bytes):
+            if file.sha256 not in self._drafts and len(self._drafts) < _OPEN_DRAFTS:
+                self._drafts[file.sha256] = Draft(self._layout, file)
+
+    def put(self, chunk_id: bytes, data: Buffer) -> None:
+        """Put a verified chunk where files have it; threads may do so at once.  Raises: StorageError."""
+        wanted = np.array([chunk_id], "S32")
+        for draft in list(self._drafts.values()):
+            draft.put(wanted, data)
+
+    def take(self, file: ManifestFile) -> Draft | None:
+        """The draft of a file, if there is one: the caller's from now on."""
+        return self._drafts.pop(file.sha256, None)
