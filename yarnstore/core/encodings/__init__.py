@@ -40,7 +40,7 @@ def encode_delta_planes(data: Buffer, base: Buffer, element: str, *, sort: bool 
     return encode_numbers(data, base, element, sort=sort)
 
 
-def decode_delta_planes(payload: Buffer, base: Buffer, plain_length: int) -> bytes:
+def decode_delta_planes(payload: Buffer, base: Buffer, plain_length: int) -> Buffer:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     view = memoryview(payload)
     if len(view) < 2:

@@ -101,7 +101,7 @@ def encode_numbers(data: Buffer, base: Buffer, name: str, *, sort: bool) -> byte
     return payload if len(payload) < len(data) else None
 
 
-def decode_numbers(payload: memoryview, base: Buffer, plain_length: int) -> bytes:
+def decode_numbers(payload: memoryview, base: Buffer, plain_length: int) -> memoryview:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     check_plain_length(plain_length)
     if len(payload) < _HEADER_BYTES or payload[0] != FORMAT or payload[1] not in _BY_CODE:
@@ -129,8 +129,11 @@ def decode_numbers(payload: memoryview, base: Buffer, plain_length: int) -> byte
         order.undo(steps, unsorted)
         steps = unsorted
     unzigzag(steps)
-    np.add(steps, old, out=steps)
-    return b"".join((steps.view(np.uint8).data, rest.data))
+    plain = np.empty(plain_length, np.uint8)
+    end = count * width
+    np.add(steps, old, out=plain[:end].view(f"<u{width}"))
+    plain[end:] = rest
+    return plain.data
 
 
 def _exponents(old: NDArray[Any], element: Element) -> Bytes:

@@ -56,7 +56,7 @@ def encode_planes(data: Buffer, width: int, phase: int = 0) -> bytes | None:
     return payload if len(payload) < len(data) else None
 
 
-def decode_planes(payload: Buffer, plain_length: int) -> bytes:
+def decode_planes(payload: Buffer, plain_length: int) -> memoryview:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     check_plain_length(plain_length)
     view = memoryview(payload)
@@ -70,9 +70,13 @@ def decode_planes(payload: Buffer, plain_length: int) -> bytes:
     join_planes(planes, turned)
     np.left_shift(turned, 8 * width - 1, out=top)
     np.right_shift(turned, 1, out=turned)
-    np.bitwise_or(turned, top, out=turned)
     before = min(phase, rest.size)
-    return b"".join((rest[:before].data, turned.view(np.uint8).data, rest[before:].data))
+    plain = np.empty(plain_length, np.uint8)
+    end = before + count * width
+    np.bitwise_or(turned, top, out=plain[before:end].view(f"<u{width}"))
+    plain[:before] = rest[:before]
+    plain[end:] = rest[before:]
+    return plain.data
 
 
 def split_planes(elements: NDArray[Any], name: str = "plane") -> list[Bytes]:
