@@ -6,6 +6,7 @@ the smaller counts.  Nothing is downloaded here but indexes.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -186,29 +187,35 @@ def _iter_indexes(
     backend: Backend, packs: Sequence[RemotePack], connections: int
 ) -> Iterator[tuple[RemotePack, _Read]]:
     """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
-    running: deque[tuple[RemotePack, Future[_Read]]] = deque()
-    for pack in packs:
-        if len(running) >= max(1, connections):
-            first, index = running.popleft()
-            yield first, index.result()
-        running.append((pack, _start_reading(backend, pack)))
-    while running:
-        first, index = running.popleft()
-        yield first, index.result()
-
-
-def _start_reading(backend: Backend, pack: RemotePack) -> Future[_Read]:
-    future: Future[_Read] = Future()
+    jobs: queue.SimpleQueue[tuple[RemotePack, Future[_Read]] | None] = queue.SimpleQueue()
 
     def work() -> None:
-        try:
-            future.set_result(_read_index(backend, pack))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            future.set_exception(error)
+        while (job := jobs.get()) is not None:
+            pack, future = job
+            try:
+                future.set_result(_read_index(backend, pack))
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                future.set_exception(error)
 
-    # A daemon, unlike a pool's threads: an interrupt does not wait for a server that stalls.
-    threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
-    return future
+    threads = min(max(1, connections), len(packs))
+    for _ in range(threads):
+        # Daemons, unlike a pool's threads: an interrupt does not wait for a server that stalls.
+        threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
+    running: deque[tuple[RemotePack, Future[_Read]]] = deque()
+    try:
+        for pack in packs:
+            if len(running) >= threads:
+                first, index = running.popleft()
+                yield first, index.result()
+            job = pack, Future[_Read]()
+            running.append(job)
+            jobs.put(job)
+        while running:
+            first, index = running.popleft()
+            yield first, index.result()
+    finally:
+        for _ in range(threads):
+            jobs.put(None)
 
 
 def _read_index(backend: Backend, pack: RemotePack, avoid: Collection[str] = ()) -> _Read:
