@@ -2,6 +2,7 @@
 
     max(CPU time of its primitives / cores, bytes it must write / rate of synced writing)
 
+Writing counts in both: the processor copies into the page cache what the disk then takes.
 An operation can only come near by doing everything at once on all cores and nothing else.
 `raw` are the plain bytes of the model, `stored` the bytes of its entries in packs.
 """
@@ -21,7 +22,7 @@ class Needs:
 
     raw: tuple[str, ...]
     stored: tuple[str, ...]
-    written: Literal["raw", "stored", "nothing"]
+    written: Literal["raw", "stored", "both", "nothing"]
 
 
 NEEDS = {
@@ -46,6 +47,11 @@ NEEDS = {
     # Chunks read and verified; the file's own hash as it is written.
     "checkout": Needs(("planes decode", "blake3", "sha256"), ("read",), "raw"),
     "checkout delta": Needs(("read", "blake3", "delta decode", "blake3", "sha256"), ("read",), "raw"),
+    # All of both at once: each chunk is decoded once; the file is read back for its own hash.
+    "install": Needs(("planes decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "both"),
+    "install delta": Needs(
+        ("read", "blake3", "delta decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "both"
+    ),
     # Packs: their names, each chunk's name.  Files: read, and their own hashes.
     "fsck": Needs(("planes decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"),
     "fsck delta": Needs(
@@ -91,6 +97,11 @@ def limit_of(parts: tuple[Part, ...], rates: Rates, write_rate: float) -> Limit:
         needs = NEEDS[part.kind]
         cpu_s += sum(part.raw_bytes / rates[name].one for name in needs.raw)
         cpu_s += sum(part.stored_bytes / rates[name].one for name in needs.stored)
-        written = {"raw": part.raw_bytes, "stored": part.stored_bytes, "nothing": 0}[needs.written]
+        written = sum(
+            size
+            for which, size in (("raw", part.raw_bytes), ("stored", part.stored_bytes))
+            if needs.written in (which, "both")
+        )
+        cpu_s += written / rates["write"].one
         disk_s += written / write_rate
     return Limit(cpu_s / cores(), disk_s)

@@ -140,6 +140,16 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
                     *("checkout", spec),
                     parts=part(f"checkout{delta}", raw[version], came[version]),
                 )
+            kept, home = home, Path(folder) / "straight"
+            ystore(home, "registry", "add", "bench", server.url, work=work)
+            for version, delta in ((old, ""), (new, " delta")):
+                timed(
+                    straight(version),
+                    *("checkout", f"{model.name}@{version}"),
+                    parts=part(f"install{delta}", raw[version], came[version]),
+                )
+            shutil.rmtree(home)
+            home = kept
         for _ in range(_ROLLBACKS):
             timed("rollback", "rollback", model.name, parts=lambda _: [])
             ystore(home, "checkout", f"{model.name}@{new}", work=work)
@@ -154,6 +164,11 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
 def full_packs(version: str) -> str:
     """The name of publishing without deltas, which is what the peers do."""
     return f"publish {version}, full packs"
+
+
+def straight(version: str) -> str:
+    """The name of installing what was not fetched before, as `update` does."""
+    return f"checkout {version}, not fetched"
 
 
 def peak_memory(model: Model, work: Path) -> dict[str, int]:
@@ -172,5 +187,9 @@ def peak_memory(model: Model, work: Path) -> dict[str, int]:
             ystore(home, "registry", "add", "bench", server.url, work=work)
             note("fetch", "fetch", spec)
             note("checkout", "checkout", spec)
+            kept, home = home, Path(folder) / "straight"
+            ystore(home, "registry", "add", "bench", server.url, work=work)
+            note("checkout, not fetched", "checkout", spec)
+            home = kept
         note("fsck", "fsck")
     return peaks

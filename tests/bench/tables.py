@@ -27,7 +27,7 @@ def primitives_table(report: Report, measured: Measured) -> None:
     rows.append(("synced writing", middle_rate(measured.write_rates), "–"))
     notes = (
         "GB/s of plain bytes at 1 MiB a time; one thread by its CPU time, two by the clock.",
-        "Loopback counts the CPU time of both ends.",
+        "Write is into the page cache.  Loopback counts the CPU time of both ends.",
         "Synced writing was measured before each round: median (least to most).",
     )
     bars = tuple(Bar(name, rate.one / 1e9, f"{rate.one / 1e9:.2f}") for name, rate in measured.rates.items())
