@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import atheris
 
@@ -23,13 +25,13 @@ with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.errors import YarnstoreError
     from yarnstore.registry.schema import parse_model, parse_registry
 
-_BASE = bytes(range(256)) * 4
+from tests.fuzz.seeds import BASE, CHUNK, seeds, write_seeds
 
 
 def _stream(data: bytes) -> None:
     stream = EntryStream()
     for _, entry in stream.feed(data):
-        decode_entry(entry)
+        decode_entry(entry, BASE)
     stream.finish()
 
 
@@ -38,35 +40,41 @@ def _layout(data: bytes) -> None:
     external_layouts(BytesSource(data), {"weights.bin": 4096})
 
 
-TARGETS: list[Callable[[bytes], object]] = [
-    _stream,
-    _layout,
-    parse_entry,
-    parse_index,
-    Manifest.parse,
-    parse_ref,
-    parse_reflog,
-    parse_registry,
-    parse_model,
-    lambda data: decode_zstd(data, 1024, "frame"),
-    lambda data: decode_planes(data, 1024),
-    lambda data: decode_delta_planes(data, _BASE, 1024),
-    lambda data: decode_delta_zstd(data, _BASE, 1024),
-]
+TARGETS: dict[str, Callable[[bytes], object]] = {
+    "stream": _stream,
+    "layout": _layout,
+    "entry": lambda data: decode_entry(parse_entry(data), BASE),
+    "index": parse_index,
+    "manifest": Manifest.parse,
+    "ref": parse_ref,
+    "reflog": parse_reflog,
+    "registry": parse_registry,
+    "model": parse_model,
+    "zstd": lambda data: decode_zstd(data, 1000, "frame"),
+    "planes": lambda data: decode_planes(data, len(CHUNK)),
+    "delta-planes": lambda data: decode_delta_planes(data, BASE, len(CHUNK)),
+    "delta-zstd": lambda data: decode_delta_zstd(data, BASE, len(CHUNK)),
+}
+_NAMES = list(TARGETS)
 
 
 def one_input(data: bytes) -> None:
     """The first byte says who gets the rest."""
     if data:
         with contextlib.suppress(YarnstoreError):
-            TARGETS[data[0] % len(TARGETS)](data[1:])
+            TARGETS[_NAMES[data[0] % len(_NAMES)]](data[1:])
 
 
 def main() -> None:
     """Fuzz for so many seconds."""
     seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-timeout=5", "-rss_limit_mb=1024"], one_input)
-    atheris.Fuzz()
+    limits = [f"-max_total_time={seconds}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=16384"]
+    for name, data in seeds():
+        TARGETS[name](data)  # one that its parser refuses would be no use
+    with tempfile.TemporaryDirectory(prefix="ystore-fuzz-") as corpus:
+        write_seeds(Path(corpus), _NAMES)
+        atheris.Setup([sys.argv[0], *limits, corpus], one_input)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

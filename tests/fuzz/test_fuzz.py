@@ -19,7 +19,7 @@ def test_parsers_raise_only_errors_of_ours(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.parsers", str(SECONDS)],
         cwd=repo,
-        env={"PYTHONPATH": str(repo), "HOME": str(tmp_path)},
+        env={"PYTHONPATH": str(repo), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=SECONDS + 120,
