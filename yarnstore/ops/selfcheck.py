@@ -1,7 +1,8 @@
 """The self-check of what was just installed: the application's own `verify_command`.
 
 Runs without a shell, with the path in place of `{path}`, and is ended with all its children when its time
-is up.  Taking back what it refuses is `ops/moves`'s.
+is up.  It is done when it ends, whatever it leaves running; of what it prints only the end is kept.
+Taking back what it refuses is `ops/moves`'s.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 
 from yarnstore.core.rules import VerifyCommand
@@ -19,6 +21,9 @@ from yarnstore.ops.session import Session
 # What is shown of what a failed command said: its last lines.
 _SHOWN_CHARS = 600
 _SHOWN_LINES = 6
+# How long the last words of a command that failed may take to arrive: something it left may still speak.
+_DRAIN_S = 1.0
+_BLOCK_BYTES = 65536
 
 
 def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> None:
@@ -43,13 +48,15 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str) -> No
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            bufsize=0,
             start_new_session=os.name == "posix",
         )
     except (OSError, ValueError) as error:
         why = f"{words[0]} cannot be run ({error.strerror if isinstance(error, OSError) else error})"
         raise SelfCheckError(model, version, why) from None
+    said = _LastWords(process)
     try:
-        output, _ = process.communicate(timeout=command.timeout_s)
+        process.wait(timeout=command.timeout_s)
     except subprocess.TimeoutExpired:
         raise SelfCheckError(model, version, f"{words[0]} was not done in {command.timeout_s:g} s") from None
     finally:
@@ -58,7 +65,32 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str) -> No
     if process.returncode:
         code = process.returncode
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        raise SelfCheckError(model, version, f"{words[0]} ended with {how}", output=_last(output))
+        raise SelfCheckError(model, version, f"{words[0]} ended with {how}", output=said.text())
+
+
+class _LastWords:
+    """Reads what a process prints, so that it never waits for us, and keeps the end of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._end = b""
+        # A daemon: what the command left running may hold the pipe for as long as it likes.
+        self._thread = threading.Thread(target=self._read, name="yarnstore-self-check", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None  # noqa: S101 - it was asked for
+        with pipe:
+            while block := pipe.read(_BLOCK_BYTES):
+                # Four bytes a character at most, and something to strip.
+                self._end = (self._end + block)[-8 * _SHOWN_CHARS :]
+
+    def text(self) -> str:
+        """Its last lines, once all has arrived or a moment has passed."""
+        self._thread.join(_DRAIN_S)
+        text = self._end.decode(errors="replace").strip()[-_SHOWN_CHARS:]
+        return "\n".join(text.splitlines()[-_SHOWN_LINES:])
 
 
 def _filled(word: str, facts: Mapping[str, str]) -> str:
@@ -75,10 +107,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         else:
             process.kill()
     process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def _last(output: bytes) -> str:
-    text = output.decode(errors="replace").strip()[-_SHOWN_CHARS:]
-    return "\n".join(text.splitlines()[-_SHOWN_LINES:])

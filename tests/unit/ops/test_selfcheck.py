@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -113,6 +116,37 @@ def test_one_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> N
         time.sleep(0.02)
     else:
         pytest.fail("its child still runs")
+
+
+def test_one_that_prints_without_end_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(SelfCheckError) as caught:
+            run_check(
+                VerifyCommand(("sh", "-c", "yes | head -c 64000000; echo the end; exit 3"), 30),
+                MODEL,
+                "1.0.0",
+                "x",
+            )
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value.fields["output"]).endswith("y\nthe end")
+
+
+def test_one_that_leaves_something_running_is_done_when_it_ends(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    words = ("sh", "-c", f'sleep 30 & echo $! > {pid}; echo started; exit "$1"', "x")
+    try:
+        started = time.monotonic()
+        run_check(VerifyCommand((*words, "0"), 20), MODEL, "1.0.0", "x")
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        with pytest.raises(SelfCheckError, match="exit code 4") as caught:
+            run_check(VerifyCommand((*words, "4"), 20), MODEL, "1.0.0", "x")
+        assert caught.value.fields["output"] == "started"
+        assert time.monotonic() - started < 10
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_no_shell_sees_the_words(tmp_path: Path) -> None:
