@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import IntegrityError, NotFoundError, ReadOnlyError, SelfCheckError, StorageError
+from yarnstore.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    ReadOnlyError,
+    SelfCheckError,
+    StorageError,
+)
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
@@ -41,13 +48,18 @@ class CheckoutResult:
 def move(
     session: Session, manifest: Manifest, operation: str, started: float, download_bytes: int = 0
 ) -> CheckoutResult:
-    """Move `installed` and the link to a version whose view is there."""
+    """Move `installed` and the link to a version whose view is there.
+
+    Raises: ConflictError where an update finds another version than it was decided from.
+    """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
     with refs.moving():
         old = refs.current(manifest.model)
         changed = old != new
+        if changed and operation == "update":
+            _check_still(session, manifest.model, old)
         if changed:
             refs.move(manifest.model, new, operation, time_ms=session.now_ms())
         link_model(layout, manifest.model, manifest.digest)
@@ -65,6 +77,19 @@ def move(
         download_bytes,
         round(time.perf_counter() - started, 4),
         changed,
+    )
+
+
+def _check_still(session: Session, model: str, current: Installed | None) -> None:
+    """An update that took its time must not undo what somebody installed, or rolled back to, meanwhile."""
+    before = session.updating.get(model)
+    if before is None or before == current:
+        return
+    now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
+    raise ConflictError(
+        f"{now}, where the update began at {before.version}",
+        hint=f"another process moved it; nothing was changed: `ystore update {model}` begins anew",
+        model=model,
     )
 
 

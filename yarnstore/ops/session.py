@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
+from yarnstore.core.reflog import Installed
 from yarnstore.errors import (
     BackendError,
     IntegrityError,
@@ -47,6 +48,8 @@ class Session:
     on_progress: OnProgress = ignore
     clock: Callable[[], float] = time.time
     self_check: SelfCheck | None = None
+    # What an update of a model was decided from: it moves that on, and nothing else.
+    updating: dict[str, Installed] = field(default_factory=dict)
     # What `local-state.json` is to say of it; None leaves what it says.
     auto_update: bool | None = None
     machine: Machine = field(default_factory=Machine)

@@ -89,8 +89,8 @@ def update(
     Stays within the installed major unless the policy says otherwise.  With `strict` it is an error if
     all that is newer does not fit here.
 
-    Raises: NotFoundError where it is not installed or no registry has it; IncompatibleError; as
-    `checkout`.
+    Raises: NotFoundError where it is not installed or no registry has it; IncompatibleError;
+    ConflictError where something else was installed meanwhile; as `checkout`.
     """
     started = time.perf_counter()
     with session.layout.shared():
@@ -108,12 +108,13 @@ def update(
             return _planned(session, found, build, started)
         check(session, found.entry, build, installing=True, force=policy.force)
         session.note(describe_step(found, build))
+        session.updating[model] = found.current
         done = install(session, found.target(build), "update", started)
     return UpdateResult(
         model,
-        "updated",
+        "updated" if done.changed else "current",  # another process was faster
         done.version,
-        done.previous,
+        done.previous if done.changed else None,
         build.entry.changelog,
         done.download_bytes,
         done.path,

@@ -1,0 +1,75 @@
+"""Updates that find another version than they were decided from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.ops.test_update import publish
+from yarnstore import Store
+from yarnstore.errors import ConflictError
+from yarnstore.ops import update as update_module
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    root = tmp_path / "registry"
+    publish(root, "m@1.0.0", "m@1.1.0", "m@2.0.0", "other@1.0.0", "other@1.1.0")
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path, registry: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with m and other at 1.0.0, on a machine of 8 GB."""
+    monkeypatch.setenv("YSTORE_RAM_GB", "8")
+    opened = Store.open(tmp_path / "home")
+    opened.add_registry("made", registry)
+    for model in ("m", "other"):
+        opened.checkout(f"{model}@1.0.0")
+    return opened
+
+
+def versions(store: Store) -> dict[str, str]:
+    return {item.model: item.version for item in store.list_installed_models()}
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have something happen between an update's decision and its move."""
+    install = update_module.install
+
+    def late(*arguments: object, **named: object) -> object:
+        monkeypatch.setattr(update_module, "install", install)
+        act()
+        return install(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(update_module, "install", late)
+
+
+def test_an_update_does_not_undo_what_was_installed_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _meanwhile(monkeypatch, lambda: Store.open(store.home).checkout("m@2.0.0"))
+    with pytest.raises(ConflictError, match=r"m 2\.0\.0 is installed now, where the update began at 1\.0\.0"):
+        store.update_model("m")
+    assert versions(store)["m"] == "2.0.0"
+    assert [move.new for move in store.get_version_history("m").moves] == ["1.0.0", "2.0.0"]
+    assert store.fsck().problems == []
+
+
+def test_an_update_does_not_bring_back_what_was_removed_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _meanwhile(monkeypatch, lambda: Store.open(store.home).remove("m", whole_model=True))
+    with pytest.raises(ConflictError, match="m is no longer installed"):
+        store.update_model("m")
+    assert versions(store) == {"other": "1.0.0"}
+
+
+def test_of_two_equal_updates_one_is_told_that_it_came_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _meanwhile(monkeypatch, lambda: Store.open(store.home).update_model("m"))
+    late = store.update_model("m")
+    assert (late.status, late.previous, late.version) == ("current", None, "1.1.0")
