@@ -141,6 +141,14 @@ def test_the_gate_of_memory(site: Path, ystore: Ystore) -> None:
     assert ystore("checkout", "a@1.1.0", "--force").code == 0
 
 
+def test_a_file_name_is_no_markup(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with ProgressView(Output()) as view:
+        view._on_terminal = True
+        view(Progress("read", "x[/bold]", 1, 8))
+        view._bars.refresh()
+
+
 def test_outdated_of_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
     mark(site, "a", "1.0.0", yanked=True, deprecated_reason="it is wrong")
     shown = ystore("outdated", "-v", people=True).out

@@ -233,7 +233,7 @@ class ProgressView:
         )
 
         self._bars = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),  # a file may be called x[/]
             BarColumn(bar_width=24),
             DownloadColumn(),
             TransferSpeedColumn(),
