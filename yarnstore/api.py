@@ -449,7 +449,10 @@ def _model(text: str) -> str:
 
 def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
     """Raises: SpecError where `to` is no range."""
+    from yarnstore.errors import SpecError
     from yarnstore.registry.lifecycle import Policy
     from yarnstore.registry.ranges import Range
 
+    if to is not None and not to.strip():
+        raise SpecError(to, "it is empty; * is the range of all versions")
     return Policy(major=major, to=Range.parse(to) if to is not None else None, force=force)

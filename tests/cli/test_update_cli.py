@@ -141,6 +141,17 @@ def test_the_gate_of_memory(site: Path, ystore: Ystore) -> None:
     assert ystore("checkout", "a@1.1.0", "--force").code == 0
 
 
+def test_outdated_fails_where_nothing_can_be_asked(site: Path, ystore: Ystore, tmp_home: Path) -> None:
+    shutil.rmtree(tmp_home / "registries")
+    site.rename(site.with_name("gone"))
+    for words in (("outdated",), ("outdated", "--exit-code"), ("check", "-q")):
+        assert ystore(*words).code == 5
+    row = ystore("outdated", "a").table[0]
+    assert row[:6] == ["a", "1.0.0", "1.0.0", "", "", ""]
+    assert row[6]
+    assert ystore("outdated", "--json").json[0]["error"]["code"] == "network"
+
+
 def test_a_file_name_is_no_markup(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with ProgressView(Output()) as view:

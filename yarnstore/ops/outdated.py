@@ -5,19 +5,20 @@ Plans from manifests and indexes; downloads no chunk.  What is wanted is `regist
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import BackendError, IntegrityError, NotFoundError
+from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import manifest_of, plan_for
 from yarnstore.ops.moves import not_installed
 from yarnstore.ops.origins import sources_for
 from yarnstore.ops.plan import Offer
-from yarnstore.ops.resolve import Target, find_entry, held
+from yarnstore.ops.resolve import Target, find_entry, held, standing_of
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.hold import Hold
+from yarnstore.registry.hold import FREE, Hold
 from yarnstore.registry.lifecycle import (
     DEFAULT_POLICY,
     Change,
@@ -30,7 +31,7 @@ from yarnstore.registry.lifecycle import (
 )
 from yarnstore.registry.machine import Machine
 from yarnstore.registry.resolve import Build, builds_of
-from yarnstore.registry.standing import Standing
+from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.refs import VersionName
@@ -48,6 +49,10 @@ class Update:
     more memory; where that is not `wanted`, `obstacle` says why: `application`, `memory`, `major` or
     `pinned`.  `compatible` is whether it fits the application.  `changes` are the versions that the
     step crosses, the newest first.  `standing` is what the registry says of the installed version.
+
+    `wanted_variant` is set where a pin asks for another variant than is installed, and `across` is the
+    newest version that `update --major` would install.  `latest` is empty where nothing is called so, or
+    the registry could not be asked; then `error` says why, as JSON.
     """
 
     model: str
@@ -71,11 +76,14 @@ class Update:
     pin: str | None = None
     changes: tuple[Change, ...] = ()
     standing: Standing | None = None
+    wanted_variant: str | None = None
+    across: str | None = None
+    error: dict[str, object] | None = None
 
     @property
     def available(self) -> bool:
-        """Whether `update` would install something newer, or with `--major` could."""
-        return self.wanted != self.installed or self.obstacle == "major"
+        """Whether `update` would install something, or with `--major` could."""
+        return self.wanted != self.installed or bool(self.wanted_variant or self.across)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,13 @@ class Considered:
     entry: ModelEntry
     hold: Hold
     decision: Decision
+    policy: Policy
+
+    @property
+    def switched_to(self) -> str | None:
+        """The variant that is wanted, where it is not the installed one."""
+        wanted = self.decision.wanted
+        return wanted.variant if wanted is not None and wanted.variant != self.current.variant else None
 
     def target(self, build: Build) -> Target:
         """A build of it, to be fetched."""
@@ -108,13 +123,15 @@ def consider(session: Session, model: str, policy: Policy = DEFAULT_POLICY) -> C
     decision = decide(
         entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
     )
-    return Considered(model, current, source, entry, hold, decision)
+    decision = replace(decision, standing=standing_of(session, entry, current))
+    return Considered(model, current, source, entry, hold, decision, policy)
 
 
 def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Update]:
     """Every installed model, or those named, beside what its registry has now.
 
-    A model that no registry has says so in its `note`.
+    A model that no registry has says so in its `note`; one that could not be asked after in its `error`,
+    too.
 
     Raises: NotFoundError where a named model is not installed, or no registry is configured.
     """
@@ -123,18 +140,17 @@ def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Up
 
 
 def _update(session: Session, model: str) -> Update:
-    current = session.refs.current(model)
+    try:
+        current = session.refs.current(model)
+    except IntegrityError as error:
+        return _unknown(session, model, None, error)
     if current is None:
         raise not_installed(session, model)
     here = current.version
     try:
         found = consider(session, model)
-    except (NotFoundError, BackendError) as error:
-        pin = held(session, model, current)
-        return Update(
-            model, current.variant, here, here, here, None, pin.version is not None, None, None, None, None,
-            error.message, pin=str(pin) or None,
-        )  # fmt: skip
+    except (NotFoundError, BackendError, IntegrityError) as error:
+        return _unknown(session, model, current, error)
     decision, goal = found.decision, found.decision.goal
     newest = decision.newest
     lacks = misfit(newest, session.machine) if newest is not None else None
@@ -144,7 +160,7 @@ def _update(session: Session, model: str) -> Update:
         current.variant,
         here,
         decision.wanted.version if decision.wanted else here,
-        decision.latest or here,
+        decision.latest or "",
         decision.kind,
         found.hold.version is not None,
         goal.entry.size_bytes if goal else None,
@@ -161,28 +177,57 @@ def _update(session: Session, model: str) -> Update:
         str(found.hold) or None,
         decision.changes,
         decision.standing,
+        found.switched_to,
+        decision.across.version if decision.across else None,
     )
 
 
-def explain(found: Considered, machine: Machine) -> str:
-    """Why the newest version is not the one wanted, and what is wrong with the installed one."""
+def _unknown(session: Session, model: str, current: Installed | None, error: YarnstoreError) -> Update:
+    """What can be said of a model that could not be considered."""
+    here, hold = current.version if current else "", FREE
+    with contextlib.suppress(IntegrityError, NotFoundError):
+        hold = held(session, model, current) if current else session.refs.hold(model)
+    return Update(
+        model, current.variant if current else "", here, here, "", None, hold.version is not None, None, None,
+        None, None, error.message, pin=str(hold) or None,
+        error=None if isinstance(error, NotFoundError) else error.as_dict(),
+    )  # fmt: skip
+
+
+def explain(found: Considered, machine: Machine, *, moved: bool = False) -> str:
+    """Why the newest version is not the one wanted, and what is wrong with the installed one, unless it
+    has `moved` to the one wanted."""
     decision, hold = found.decision, found.hold
     parts = []
-    if decision.standing.yanked or decision.standing.deprecated:
+    if str(decision.standing) and not moved:
         parts.append(f"{decision.installed} is {decision.standing}")
+    if decision.wanted is not None and decision.wanted.version != decision.installed:
+        said = standing(found.entry, decision.wanted.version, decision.wanted.variant)
+        parts += [f"{decision.wanted.version} is {said}"] if str(said) else []
+    if found.switched_to is not None:
+        parts.append(f"{found.switched_to} in place of {found.current.variant}, as pinned")
     if decision.misfit is not None and decision.newest is not None:
         parts.append(f"{decision.misfit}{_fitting(found.entry, decision.newest, machine)}")
     elif decision.obstacle == "pinned" and decision.newest is not None:
         what = "" if hold.version is not None else f" to {hold}"
         parts.append(f"pinned{what}; {decision.newest.version} is newer")
-    elif decision.obstacle == "major" and decision.newest is not None:
-        parts.append(f"{decision.newest.version} is a new major: ystore update --major {found.model}")
     elif str(hold) and decision.newest is None:
         parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
+    if decision.across is not None:
+        parts.append(f"{decision.across.version} is a new major: ystore update --major {found.model}")
     if decision.without_variant is not None:
-        names = ", ".join(build.variant for build in builds_of(found.entry, decision.without_variant))
-        parts.append(f"{decision.without_variant} has no {decision.variant}, only {names}")
+        parts.append(_lacking(found.entry, decision.without_variant, decision.variant))
+    elif decision.newest is None and found.policy.to is not None:
+        parts.append(f"nothing newer is in {found.policy.to}")
     return "; ".join(parts)
+
+
+def _lacking(entry: ModelEntry, version: str, variant: str) -> str:
+    builds = builds_of(entry, version)
+    names = ", ".join(build.variant for build in builds if not build.entry.yanked)
+    if any(build.variant == variant for build in builds):
+        return f"{version} is withdrawn as {variant}; there is only {names}"
+    return f"{version} has no {variant}, only {names}"
 
 
 def _fitting(entry: ModelEntry, build: Build, machine: Machine) -> str:

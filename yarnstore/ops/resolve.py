@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -11,14 +11,15 @@ from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.origins import known_sources_for, others_with, sources_for, warn_of_others
 from yarnstore.ops.session import RegistrySource, Session
-from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.hold import Hold
 from yarnstore.registry.near import near_names
-from yarnstore.registry.resolve import Build, resolve
+from yarnstore.registry.resolve import Build, builds_of, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import Standing, standing
 from yarnstore.store.refs import VersionName
 from yarnstore.store.registries import read_record
+from yarnstore.store.state import version_checksum
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,36 @@ def held(session: Session, model: str, current: Installed) -> Hold:
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
     """What the cached registries say of the version that is installed."""
     found = cached_entry(session, model)
-    return standing(found[1], current.version, current.variant) if found else Standing()
+    return standing_of(session, found[1], current) if found else Standing()
+
+
+def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
+    """What a registry says of the version that is installed."""
+    told = standing(entry, current.version, current.variant)
+    if not told.published:
+        return told
+    for build in builds_of(entry, current.version):
+        if build.variant == current.variant:
+            return replace(told, replaced=_is_replaced(session, build.entry, current))
+    return told
+
+
+def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> bool:
+    """Whether a registry has other files under the version that is installed.
+
+    Chunked or named otherwise, as an imported one may be, they are the same.
+    """
+    if entry.manifest is not None and Sha256.parse(entry.manifest) == current.manifest:
+        return False
+    with contextlib.suppress(NotFoundError, IntegrityError):  # `fsck` is for those
+        manifest = session.layout.read_manifest(current.manifest)
+        if entry.files:
+            theirs = sorted(str(Sha256.parse(file.sha256)) for file in entry.files)
+            return theirs != sorted(str(file.sha256) for file in manifest.files)
+        if entry.checksum is not None:
+            return Sha256.parse(entry.checksum) != version_checksum(manifest)
+        return entry.manifest is not None
+    return False
 
 
 def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:

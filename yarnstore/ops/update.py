@@ -104,9 +104,9 @@ def update(
             if not dry_run:
                 relink(session, model)
             return _stayed(session, found, started)
+        check(session, found.entry, build, installing=True, force=policy.force)
         if dry_run:
             return _planned(session, found, build, started)
-        check(session, found.entry, build, installing=True, force=policy.force)
         session.note(describe_step(found, build))
         session.updating[model] = found.current
         done = install(session, found.target(build), "update", started)
@@ -125,7 +125,7 @@ def update(
         decision.changes,
         done.size_bytes,
         found.source.name,
-        explain(found, session.machine) or None,
+        explain(found, session.machine, moved=True) or None,
     )
 
 

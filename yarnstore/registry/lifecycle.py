@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from yarnstore.core.names import parse_version
 from yarnstore.errors import SpecError
-from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.hold import FREE, Hold
 from yarnstore.registry.machine import Machine
 from yarnstore.registry.ranges import Range
@@ -34,6 +34,9 @@ from yarnstore.registry.versions import (
     sort_versions,
     update_type,
 )
+
+# Beyond this memory is told by its order of magnitude.
+_ABSURD_GB: Final = 1e6
 
 # Why the newest version in reach is not the one wanted.
 Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
@@ -100,6 +103,8 @@ class Decision:
     standing: Standing
     # The newest build that only its misfit keeps from being wanted.
     held: Build | None
+    # The newest build that only its breaking keeps from being wanted.
+    across: Build | None
     # The newest version that would be in reach if it had the variant.
     without_variant: str | None
 
@@ -131,7 +136,7 @@ def decide(
     lacking = builds[0][0] if builds and builds[0][1] is None else None
     crossing = policy.major or _asks_to_cross(model, installed, policy)
     newest = reach[0] if reach else None
-    wanted, held, obstacle, reason = None, None, None, None
+    wanted, held, across, obstacle, reason = None, None, None, None, None
     for build in reach:
         found = misfit(build, machine)
         if found is not None and policy.force and found.what == "memory":
@@ -142,6 +147,8 @@ def decide(
             break
         if found is not None and bar is None:
             held = held or build
+        if found is None and bar == "major":
+            across = across or build
         if build is newest:  # what cannot be helped comes first
             obstacle, reason = found.what if found else bar, found
     goal = wanted or newest
@@ -151,13 +158,14 @@ def decide(
         wanted,
         newest,
         latest_version(model),
-        _kind(model, installed, goal.version) if goal else None,
+        _kind(model, installed, goal) if goal else None,
         is_breaking(installed, goal.version) if goal else False,
         obstacle,
         reason,
-        changes_between(model, installed, goal.version) if goal else (),
+        changes_between(model, installed, goal.version, kept) if goal else (),
         standing(model, installed, variant),
         held,
+        across,
         lacking,
     )
 
@@ -213,28 +221,31 @@ def _bar(build: Build, installed: str, hold: Hold, *, crossing: bool) -> Obstacl
     return "major" if not crossing and is_breaking(installed, build.version) else None
 
 
-def _kind(model: ModelEntry, old: str, new: str) -> UpdateType:
-    security = [
-        version
-        for version in model.versions
-        if any(build.entry.security for build in builds_of(model, version))
-    ]
-    return update_type(old, new, security=security_between(old, new, security))
+def _kind(model: ModelEntry, old: str, new: Build) -> UpdateType:
+    security = [version for version in model.versions if _entry(model, version, new.variant).security]
+    return update_type(old, new.version, security=security_between(old, new.version, security))
 
 
-def changes_between(model: ModelEntry, old: str, new: str) -> tuple[Change, ...]:
+def _entry(model: ModelEntry, version: str, variant: str | None) -> VersionEntry:
+    """What is said of a version's variant; of its own one where it has no such."""
+    builds = builds_of(model, version)
+    return next((build for build in builds if build.variant == variant), builds[0]).entry
+
+
+def changes_between(model: ModelEntry, old: str, new: str, variant: str | None = None) -> tuple[Change, ...]:
     """The versions that the step from `old` to `new` crosses, `new` among them, the newest first.
 
-    Yanked versions and prereleases, unless it leads to one, are left out.
+    What is told of each is its `variant`'s.  Yanked versions and prereleases, unless it leads to one, are
+    left out.
     """
     crossed = []
     before = old
     for version in sort_versions(model.versions):
         if not precedence(old) < precedence(version) <= precedence(new):
             continue
-        entry = model.versions[version]
-        if version != new and (is_prerelease(version) or entry.yanked):
+        if version != new and (is_prerelease(version) or model.versions[version].yanked):
             continue
+        entry = _entry(model, version, variant)
         crossed.append(
             Change(
                 version,
@@ -264,7 +275,8 @@ def misfit(build: Build, machine: Machine) -> Misfit | None:
             return Misfit("application", build.version, ", ".join(failing), app)
     least = build.entry.minimum_ram_gb
     if machine.ram_gb is not None and least is not None and machine.ram_gb < least:
-        return Misfit("memory", build.version, format_gb(least), format_gb(machine.ram_gb))
+        digits = _digits_apart(least, machine.ram_gb)
+        return Misfit("memory", build.version, format_gb(least, digits), format_gb(machine.ram_gb, digits))
     return None
 
 
@@ -281,9 +293,10 @@ def memory_warning(build: Build, machine: Machine) -> str:
     wanted = build.entry.recommended_ram_gb
     if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
         return ""
+    digits = _digits_apart(wanted, machine.ram_gb)
     return (
-        f"{build.model} {build.version} ({build.variant}) runs best with {format_gb(wanted)} of memory; "
-        f"this machine has {format_gb(machine.ram_gb)}"
+        f"{build.model} {build.version} ({build.variant}) runs best with {format_gb(wanted, digits)} "
+        f"of memory; this machine has {format_gb(machine.ram_gb, digits)}"
     )
 
 
@@ -310,6 +323,13 @@ def newest_fitting(model: ModelEntry, machine: Machine, variant: str | None = No
     return None
 
 
-def format_gb(size: float) -> str:
-    """`8 GB`, `7.5 GB`."""
-    return f"{size:.1f}".removesuffix(".0") + " GB"
+def format_gb(size: float, digits: int = 1) -> str:
+    """`8 GB`, `7.5 GB`; with more digits `7.96 GB`."""
+    if size >= _ABSURD_GB:
+        return f"{size:.3g} GB"
+    return f"{size:.{digits}f}".rstrip("0").rstrip(".") + " GB"
+
+
+def _digits_apart(one: float, other: float) -> int:
+    """How many digits tell two sizes apart, so that nobody reads of 8 GB that are less than 8 GB."""
+    return next((n for n in range(1, 4) if format_gb(one, n) != format_gb(other, n)), 4)

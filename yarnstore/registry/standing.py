@@ -1,4 +1,4 @@
-"""What a registry says of a version that is here: withdrawn, deprecated.  Pure."""
+"""What a registry says of a version that is here: withdrawn, deprecated, replaced.  Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from yarnstore.registry.resolve import builds_of
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the registry says of a version that is here.  `published` is False where it says nothing."""
+    """What the registry says of a version that is here.  `published` is False where it says nothing.
+
+    `replaced` is whether it has another content under that version by now.
+    """
 
     published: bool = False
     deprecated: bool = False
     deprecated_reason: str | None = None
     replaced_by: str | None = None
     yanked: bool = False
+    replaced: bool = False
 
     def __str__(self) -> str:
         """`withdrawn`, `deprecated: why; use 1.1.0`, or nothing."""
+        changed = "published with another content by now" if self.replaced else ""
         if not (self.yanked or self.deprecated):
-            return ""
+            return changed
         word = "withdrawn by its publisher" if self.yanked else "deprecated"
         reason = f": {self.deprecated_reason}" if self.deprecated_reason else ""
-        return f"{word}{reason}" + (f"; use {self.replaced_by}" if self.replaced_by else "")
+        instead = f"; use {self.replaced_by}" if self.replaced_by else ""
+        return f"{word}{reason}{instead}" + (f"; {changed}" if changed else "")
 
 
 def standing(model: ModelEntry, version: str, variant: str) -> Standing:

@@ -17,6 +17,7 @@ from yarnstore.registry.lifecycle import (
     changes_between,
     decide,
     fitting_variant,
+    format_gb,
     memory_warning,
     misfit,
     newest_fitting,
@@ -200,6 +201,17 @@ def test_less_memory_than_recommended_is_a_warning() -> None:
     warning = memory_warning(build, Machine(None, 6.5))
     assert warning == "m 1.0.0 (default) runs best with 8 GB of memory; this machine has 6.5 GB"
     assert memory_warning(build, Machine(None, 8.0)) == memory_warning(build, Machine()) == ""
+
+
+def test_sizes_of_memory_are_told_apart_and_stay_short() -> None:
+    raw = {"versions": {"1.0.0": {"minimum_ram_gb": 8, "recommended_ram_gb": 1e300}}}
+    (build,) = builds_of(check_raw_model(raw, "m"), "1.0.0")
+    assert str(misfit(build, Machine(None, 7.97))) == "1.0.0 needs 8 GB of memory; this machine has 7.97 GB"
+    assert str(misfit(build, Machine(None, 7.9999))).endswith("this machine has 7.9999 GB")
+    assert memory_warning(build, Machine(None, 16.0)).endswith(
+        "with 1e+300 GB of memory; this machine has 16 GB"
+    )
+    assert [format_gb(size) for size in (0, 0.5, 10, 100)] == ["0 GB", "0.5 GB", "10 GB", "100 GB"]
 
 
 def test_the_installed_variant_sticks_and_what_lacks_it_is_named() -> None:

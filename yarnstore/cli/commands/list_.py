@@ -53,4 +53,5 @@ def _marks(item: InstalledModel) -> str:
     marks = ["pinned"] if item.pinned else [f"pinned to {item.pin}"] if item.pin else []
     if item.standing is not None:
         marks += ["withdrawn"] if item.standing.yanked else ["deprecated"] if item.standing.deprecated else []
+        marks += ["replaced"] if item.standing.replaced else []
     return f" ({', '.join(marks)})" if marks else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
 from yarnstore.cli.format import indented, one_line
 from yarnstore.cli.text import size
@@ -27,6 +28,7 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
 
     WANTED is what `ystore update` would install: within the installed major, the pins, the
     application's version and this machine's memory.  With -v the changelogs of all versions crossed.
+    A model that could not be asked after says why; the exit code is that of the first such.
     """
     with run.store() as store:
         if app_version is not None:
@@ -46,7 +48,7 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
                 item.model,
                 item.installed,
                 item.wanted,
-                item.latest,
+                item.latest or ("–" if people else ""),
                 item.kind or ("–" if people else ""),
                 download,
                 one_line(note),
@@ -59,6 +61,9 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
             _changelogs(item)
     if exit_code and any(item.available for item in found):
         raise click.exceptions.Exit(_HAS_UPDATES)
+    failures = [item.error for item in found if item.error is not None]
+    if failures:
+        raise click.exceptions.Exit(exit_code_of(str(failures[0]["code"])))
 
 
 def _changelogs(item: Update) -> None:
