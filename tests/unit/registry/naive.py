@@ -25,18 +25,17 @@ def _in_set(text: str, version: str, *, all_prereleases: bool) -> bool:
     hyphen = re.fullmatch(r"\s*(\S+)\s+-\s+(\S+)\s*", text)
     if hyphen:
         low, high = hyphen.groups()
-        text = f">={low} <={high}"
+        floor = "-0" if all_prereleases and re.fullmatch(r"v?\d+\.\d+\.\d+", low) else ""
+        text = f">={low}{floor} <={high}"
     text = re.sub(r"(~>?|\^|[<>]=?|=)\s+", r"\1", text)
-    bounds = [bound for word in text.split() for bound in _desugar(word)]
+    bounds = [bound for word in text.split() for bound in _desugar(word, "0" if all_prereleases else None)]
     here = Version.parse(version)
     if not all(_holds(op, bound, here) for op, bound in bounds):
         return False
     if here.prerelease is None or all_prereleases:
         return True
     core = (here.major, here.minor, here.patch)
-    return any(
-        b.prerelease and b.prerelease != "0" and (b.major, b.minor, b.patch) == core for _, b in bounds
-    )
+    return any(b.prerelease and (b.major, b.minor, b.patch) == core for _, b in bounds)
 
 
 def _holds(op: str, bound: Version, here: Version) -> bool:
@@ -44,14 +43,16 @@ def _holds(op: str, bound: Version, here: Version) -> bool:
     return {"<": order < 0, "<=": order <= 0, "=": order == 0, ">": order > 0, ">=": order >= 0}[op]
 
 
-def _desugar(word: str) -> list[tuple[str, Version]]:
+def _desugar(word: str, floor: str | None) -> list[tuple[str, Version]]:
+    """The bounds that a word stands for; a low one filled up with zeros begins at the prerelease `floor`."""
     op, rest = re.fullmatch(r"(~>?|\^|[<>]=?|=)?v?(.*)", word).groups()  # type: ignore[union-attr]
     core, _, tail = rest.partition("-")
     numbers = [int(part) for part in core.split(".") if part not in ("x", "X", "*", "")]
     full = len(numbers) == 3
     if not numbers:
         return [("<", Version.parse("0.0.0-0"))] if op in ("<", ">") else []
-    low = Version(*[*numbers, 0, 0][:3], prerelease=tail or None)
+    filled = None if full else "0" if op == "<" else floor
+    low = Version(*[*numbers, 0, 0][:3], prerelease=tail or filled)
     if op == "^":
         at = next((n for n, number in enumerate(numbers) if number), len(numbers) - 1)
         return [(">=", low), ("<", _bump(numbers, at))]
@@ -62,7 +63,7 @@ def _desugar(word: str) -> list[tuple[str, Version]]:
     if full or op in (">=", "<"):
         return [(op, low)]
     high = _bump(numbers, len(numbers) - 1)
-    return [("<", high)] if op == "<=" else [(">=", high.replace(prerelease=None))]
+    return [("<", high)] if op == "<=" else [(">=", high.replace(prerelease=floor))]
 
 
 def _bump(numbers: list[int], at: int) -> Version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -111,6 +112,48 @@ def test_decision(row: Row) -> None:
     assert (found.misfit is not None) == (found.obstacle in ("application", "memory"))
     if found.wanted is not None:
         assert found.changes == () or found.changes[0].version == found.wanted.version
+
+
+LADDER = (
+    "0.1.0", "0.1.1", "0.2.0", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0", "1.0.1", "1.1.0", "1.2.0-beta.1", "1.2.0",
+    "2.0.0-rc.1", "2.0.0", "2.1.0", "3.0.0",
+)  # fmt: skip
+
+
+def made_up(random: Random) -> tuple[str, Row]:
+    """A registry and a row that nobody thought of."""
+    numbers = sorted(random.sample(LADDER, random.randint(1, 8)), key=LADDER.index)
+    current = random.choice([*numbers, None, None])
+    tokens = []
+    for number in numbers:
+        marks = [mark for mark, odds in (("security", 0.12), ("yanked", 0.2)) if random.random() < odds]
+        if random.random() < 0.25:
+            marks.append("app:" + random.choice([">=2.0.0", ">=1.5", "<2", "^1.0.0"]))
+        if random.random() < 0.2:
+            marks.append("ram:" + random.choice(["4", "16"]))
+        marks += random.choice([["gpu"], ["gpu"], ["only:gpu"], [], [], [], [], [], [], []])
+        star = "*" if number == current else ""
+        tokens.append(number + star + (f"[{';'.join(marks)}]" if marks else ""))
+    pins = ("-", "-", "-", "=", "@^1.0.0", "@>=1.1", "@>=2.0.0-0", "@<2", ":gpu", ":gpu@1.x")
+    asks = ("-", "-", "major", "force", "to:^1.0.0", "to:>=1.1.0", "to:2.x", "to:>=2.0.0-0", "major+force")
+    return " ".join(tokens), Row(
+        "made up",
+        random.choice(LADDER),
+        random.choice(["-", "1.0.0", "1.5.0", "2.0.0", "2.0.0-beta"]),
+        random.choice(["-", "8", "2"]),
+        random.choice(pins),
+        random.choice(asks),
+    )
+
+
+def test_decisions_about_what_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = Random("decisions")
+    for _ in range(3000):
+        registry, row = made_up(random)
+        monkeypatch.setitem(REGISTRIES, row.registry, registry)
+        found = decide_row(row)
+        decided = (found.wanted.version if found.wanted else "-", found.kind or "-", found.obstacle or "-")
+        assert decided == naive_decision(registry, row), (registry, row)
 
 
 # https://github.com/npm/node-semver, README, "Ranges" and "Advanced Range Syntax": what each
