@@ -1,6 +1,7 @@
 """`outdated`: which installed models have newer versions, and what getting them would cost.
 
-Plans from manifests and indexes; downloads no chunk.  What is wanted is `registry/lifecycle`'s to say.
+Plans from manifests and indexes, once for each version; downloads no chunk.  Of a split registry only the
+files of the models are asked for.  What is wanted is `registry/lifecycle`'s to say.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
+from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
@@ -34,6 +36,7 @@ from yarnstore.registry.resolve import Build, builds_of
 from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.plans import plan_basis, read_plan, write_plan
 from yarnstore.store.refs import VersionName
 
 
@@ -110,15 +113,19 @@ class Considered:
         return Target(name, None, build, self.source)
 
 
-def consider(session: Session, model: str, policy: Policy = DEFAULT_POLICY) -> Considered:
+def consider(
+    session: Session, model: str, policy: Policy = DEFAULT_POLICY, *, alone: bool = False
+) -> Considered:
     """Decide about an installed model, by what its registry says now.
+
+    With `alone` a split registry is asked for the model's own file and for nothing else.
 
     Raises: NotFoundError where it is not installed or no registry has it; BackendError.
     """
     current = session.refs.current(model)
     if current is None:
         raise not_installed(session, model)
-    source, entry = find_entry(session, model, sources_for(session, model), fresh=True)
+    source, entry = find_entry(session, model, sources_for(session, model), fresh=True, alone=alone)
     hold = held(session, model, current)
     decision = decide(
         entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
@@ -148,7 +155,7 @@ def _update(session: Session, model: str) -> Update:
         raise not_installed(session, model)
     here = current.version
     try:
-        found = consider(session, model)
+        found = consider(session, model, alone=True)
     except (NotFoundError, BackendError, IntegrityError) as error:
         return _unknown(session, model, current, error)
     decision, goal = found.decision, found.decision.goal
@@ -244,14 +251,23 @@ def planned_bytes(session: Session, target: Target) -> int | None:
     """What fetching would bring over the wire, planned from its manifest and indexes."""
     if target.build is None or target.source is None:
         return None
-    if target.build.entry.manifest is None:
-        return target.build.entry.size_bytes
+    entry, registry = target.build.entry, target.source.name
+    if entry.manifest is None:
+        return entry.size_bytes
+    digest = Sha256.parse(entry.manifest)
+    offered = (*entry.packs, *(f"{delta.base} {delta.pack}" for delta in entry.deltas))
+    basis = plan_basis(session.layout, offered)
+    known = read_plan(session.layout, registry, digest, basis)
+    if known is not None:
+        return known
     try:
         manifest = manifest_of(session, target.source, target.build, target.name)
         ids, _ = manifest_chunks([manifest])
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(ids)
-            offer = Offer.of(target.build.entry)
-            return plan_for(session, target.source, offer, chunks, missing).stored_bytes
+            offer = Offer.of(entry)
+            planned = plan_for(session, target.source, offer, chunks, missing).stored_bytes
     except (BackendError, IntegrityError):
         return None
+    write_plan(session.layout, registry, digest, basis, planned)
+    return planned

@@ -101,9 +101,10 @@ def _search(session: Session, sources: tuple[RegistrySource, ...], spec: Spec, *
 
 
 def find_entry(
-    session: Session, model: str, sources: tuple[RegistrySource, ...], *, fresh: bool
+    session: Session, model: str, sources: tuple[RegistrySource, ...], *, fresh: bool, alone: bool = False
 ) -> tuple[RegistrySource, ModelEntry]:
-    """The first of the registries that has a model, and what it says of it; with `fresh` asked anew.
+    """The first of the registries that has a model, and what it says of it; with `fresh` asked anew, and
+    with `alone` for nothing else where a registry is split.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -111,7 +112,7 @@ def find_entry(
     failure: BackendError | None = None
     for source in sources:
         try:
-            entry = session.entry(source, model, fresh=fresh)
+            entry = session.entry(source, model, fresh=fresh, alone=alone)
         except BackendError as error:
             failure = failure or error
             continue

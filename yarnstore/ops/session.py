@@ -33,6 +33,7 @@ from yarnstore.store.refs import Refs
 DEFAULT_CONNECTIONS = 4
 # A cached registry older than this is used all the same, and its age is told.
 _FRESH_MS = 86_400_000
+_MINUTE_MS = 60_000
 
 # Told the model, the version and the path of what was just installed; raises to have it taken back.
 SelfCheck = Callable[[str, str, str], None]
@@ -63,6 +64,8 @@ class Session:
     _refreshed: set[str] = field(default_factory=set)
     _unreachable: set[str] = field(default_factory=set)
     _split: dict[str, SplitModels] = field(default_factory=dict)
+    # The cached answers of registries that are split.
+    _split_known: dict[str, registries.CachedRegistry] = field(default_factory=dict)
 
     @property
     def refs(self) -> Refs:
@@ -93,6 +96,7 @@ class Session:
             _refreshed=set(),
             _unreachable=set(),
             _split={},
+            _split_known={},
         )
 
     def close(self) -> None:
@@ -202,18 +206,58 @@ class Session:
             days = round(age_ms / _FRESH_MS)
             self.note(f"{source.name}: by what it said {days} day{'s' if days != 1 else ''} ago")
 
-    def entry(self, source: RegistrySource, model: str, *, fresh: bool = False) -> ModelEntry | None:
+    def entry(
+        self, source: RegistrySource, model: str, *, fresh: bool = False, alone: bool = False
+    ) -> ModelEntry | None:
         """What a registry says of one model, whether it is split or not; None where it has none such.
 
-        With `fresh` it is asked anew, and where it cannot be reached its cached answer counts.
+        With `fresh` it is asked anew, and where it cannot be reached its cached answer counts.  With
+        `alone`, one that is known to be split, and stays so, is asked for the model's file and nothing else.
 
         Raises: BackendError where nothing is cached either; FormatError.
         """
+        if fresh and alone and source.name not in self._refreshed:
+            entry = self._entry_alone(source, model)
+            if entry is not None:
+                return entry
         doc = self.refresh_or_cached(source) if fresh else self.doc(source)
         if not doc.split:
             return doc.models.get(model)
         fresh = fresh and source.name not in self._unreachable
         return self._split_models(source).entry(self.backend(source), model, fresh=fresh)
+
+    def _entry_alone(self, source: RegistrySource, model: str) -> ModelEntry | None:
+        """What a registry that is known to be split says of a model now; None where it is not known to be,
+        or has no such model."""
+        known = self._known_split(source)
+        if known is None:
+            return None
+        models = self._split_models(source)
+        before = models.unreachable
+        entry = models.entry(self.backend(source), model, fresh=not before)
+        if models.unreachable and not before:
+            self._note_age(source, known.fetched_ms)
+        elif entry is not None and not models.unreachable and known.fetched_ms < self.now_ms() - _MINUTE_MS:
+            self._split_known[source.name] = known = replace(known, fetched_ms=self.now_ms())
+            with contextlib.suppress(StorageError):
+                registries.write_cached(self.layout, known)  # so that its age is that of what it says
+        return entry
+
+    def _known_split(self, source: RegistrySource) -> registries.CachedRegistry | None:
+        """The cached answer of a registry where it is a split one's; those are small."""
+        if source.name not in self._split_known:
+            found = None
+            with contextlib.suppress(IntegrityError):
+                if registries.is_small(self.layout, source.name):
+                    found = registries.read_cached(self.layout, source.name)
+            if found is None or found.url != source.url:
+                return None
+            doc = parse_registry(found.data)
+            if not doc.split:
+                return None
+            self.links.add_mirrors(source, doc.mirrors)
+            self._split_known[source.name] = found
+        return self._split_known[source.name]
 
     def cached_entry(self, source: RegistrySource, model: str) -> ModelEntry | None:
         """As `entry`, of a registry that is cached, and of a split one's models those that are.

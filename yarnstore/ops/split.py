@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname
-from yarnstore.errors import BackendError, FormatError, InvalidNameError, MissingKeyError, StorageError
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    InvalidNameError,
+    MissingKeyError,
+    OfflineError,
+    StorageError,
+)
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import parse_model
 from yarnstore.store.layout import StoreLayout
@@ -37,6 +44,8 @@ class SplitModels:
     url: str
     layout: StoreLayout
     note: Callable[[str], None]
+    # Set where it did not answer, and what it said before counts.
+    unreachable: bool = False
     _entries: dict[str, ModelEntry | None] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
 
@@ -77,7 +86,9 @@ class SplitModels:
         except BackendError as error:
             if cached is None:
                 raise
-            self.note(f"{self.name} cannot be reached; going by what it said before ({error.message})")
+            if not isinstance(error, OfflineError):
+                self.note(f"{self.name} cannot be reached; going by what it said before ({error.message})")
+            self.unreachable = True
             return parse_model(cached.data, model=model, source=self.url)
         if answer is None and cached is None:
             raise BackendError(self.url, "answered 'not modified' to a question without a condition")

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import msgspec
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import MIB, REGISTRY_LIMIT_BYTES
+from yarnstore.core.limits import KIB, MIB, REGISTRY_LIMIT_BYTES
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import StoreLayout
 
 REGISTRY_FILE = "registry.json"
 _RECORD_FILE = "fetched.json"
+_SMALL_BYTES = 64 * KIB
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -97,6 +98,12 @@ def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
         )
     current = got == record.sha256
     return CachedRegistry(name, record.url, data, record.etag if current else "", record.fetched_ms)
+
+
+def is_small(layout: StoreLayout, name: str) -> bool:
+    """Whether a cached registry is as small as that of a split one is."""
+    found = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE)
+    return found is not None and found.st_size <= _SMALL_BYTES
 
 
 def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.servers import Reply, ScriptedServer, Seen
 from yarnstore import Store
 from yarnstore.errors import FormatError, NotFoundError
+from yarnstore.store.registries import Fetched
 
 MODELS = 100_000
 VERSIONS = 10
@@ -114,9 +116,65 @@ def test_outdated_asks_for_what_is_installed_and_nothing_else(store: Store, serv
             "/models/model-00007.json",
             "/models/model-54321.json",
             "/models/org~model-99999.json",
-            "/registry.json",
         ]
     assert fastest < 0.3
+
+
+def test_versions_with_manifests_are_planned_once(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+
+    def publish(model: str, version: str) -> None:
+        source = tmp_path / "weights.bin"
+        source.write_bytes(body(model, "all") * 9 + body(model, version))
+        Store.publish(source, f"{model}@{version}", registry=registry, changelog="New", split=True)
+
+    def served(seen: Seen) -> Reply:
+        path = registry / seen.path.lstrip("/")
+        return Reply(body=path.read_bytes()) if path.is_file() else Reply(status=404)
+
+    for model in MINE:
+        publish(model, "1.0.0")
+        publish(model, "1.1.0")
+    with ScriptedServer(served) as server, Store.open(tmp_path / "home") as store:
+        store.add_registry("made", server.url)
+        for model in MINE:
+            store.checkout(f"{model}@1.0.0")
+        planned = [item.download_bytes for item in Store.open(store.home).check_for_updates()]
+        assert all(planned)
+        server.seen.clear()
+        again = Store.open(store.home).check_for_updates()
+        assert [item.download_bytes for item in again] == planned
+        assert len(asked(server)) == 3
+        store.fetch(f"{MINE[0]}@1.1.0")
+        here = Store.open(store.home).check_for_updates(MINE[0])[0]
+        assert here.download_bytes == 0, "what the store holds is another than when it was planned"
+        (store.home / "registries" / "made" / "plans.json").write_bytes(b"?")
+        assert Store.open(store.home).check_for_updates(MINE[1])[0].download_bytes == planned[1]
+
+
+def test_one_that_is_split_no_more_is_read_whole(
+    store: Store, giant: GiantRegistry, server: ScriptedServer
+) -> None:
+    for model in MINE:
+        giant.changed[f"models/{model.replace('/', '~')}.json"] = None
+    whole = {**SMALL, "split": False, "models": {model: entry_of(model, 3) for model in MINE}}
+    giant.changed["registry.json"] = json.dumps(whole).encode()
+    assert [item.wanted for item in store.check_for_updates()] == ["1.2.0"] * 3
+
+
+def test_the_age_of_what_is_gone_by_is_told(store: Store, server: ScriptedServer) -> None:
+    path = store.home / "registries" / "giant" / "fetched.json"
+    record = msgspec.json.decode(path.read_bytes(), type=Fetched)
+    days_ago = record.fetched_ms - 3 * 86_400_000
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, fetched_ms=days_ago).sealed()))
+    server.rescript(lambda seen: Reply(status=403))
+    told: list[str] = []
+    Store.open(store.home).check_for_updates(progress=lambda event: told.append(event.text))
+    assert [text for text in told if "3 days ago" in text] == ["giant: by what it said 3 days ago"]
+    server.rescript(GiantRegistry())
+    Store.open(store.home).check_for_updates(progress=lambda event: told.append(event.text))
+    assert len([text for text in told if "days ago" in text]) == 1
+    assert store.list_registries()[0].fetched_ms > record.fetched_ms, "it has answered since"
 
 
 def test_what_changed_is_seen(store: Store, giant: GiantRegistry) -> None:
@@ -138,7 +196,7 @@ def test_a_registry_that_cannot_be_reached_is_the_cached_one(store: Store, serve
     server.rescript(lambda seen: Reply(status=403))
     found = store.check_for_updates()
     assert [item.wanted for item in found] == ["1.9.0"] * 3
-    assert asked(server) == ["/registry.json"], "one refusal is enough"
+    assert asked(server) == ["/models/model-00007.json"], "one refusal is enough"
 
 
 def test_history_and_path_ask_nobody(store: Store, server: ScriptedServer) -> None:
