@@ -170,6 +170,31 @@ def test_outdated_of_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
     assert ystore("list", "--json").json[0]["standing"]["yanked"] is True
 
 
+def test_piped_lists_say_what_people_are_told(site: Path, ystore: Ystore) -> None:
+    mark(site, "a", "1.0.0", deprecated=True)
+    ystore("registry", "refresh")
+    ystore("pin", "a")
+    ystore("path", "a")
+    row = ystore("list").table[0]
+    assert row[0] == "a"
+    assert row[7:] == ["pinned,deprecated"]
+    detailed = ystore("list", "--detailed").table[0]
+    assert detailed[:5] + detailed[6:8] == row[:5] + row[6:8]
+    assert detailed[8] == "1"
+    assert [text[:7] for text in detailed[9:]] == ["sha256:"] * 2
+    ystore("checkout", "a@2.0.0")
+    ystore("rollback", "a")
+    moves = ystore("log", "--moves", "a").table
+    assert [row[1:] for row in moves] == [
+        ["checkout", "", "1.0.0", "default", "yarn"],
+        ["checkout", "1.0.0", "2.0.0", "default", "yarn"],
+        ["rollback", "2.0.0", "1.0.0", "default", "yarn"],
+    ]
+    assert all(row[0].isdigit() for row in moves)
+    people = ystore("log", "--moves", "a", people=True).out.splitlines()
+    assert [line.split()[1] for line in people] == ["checkout", "checkout", "rollback"]
+
+
 def test_compat(site: Path, ystore: Ystore) -> None:
     mark(site, "a", "2.0.0", compatibility=[">=2.0.0", "<3"], minimum_ram_gb=4)
     assert ystore("compat", "a").code == 2

@@ -43,8 +43,9 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
 | `fetch` | model, version, variant, size, downloaded bytes, manifest |
 | `update` | model, `updated`, `planned`, `current`, `pinned`, `held`, `unlisted` or `failed`, previous version, version, downloaded bytes, path |
 | `rollback` | model, previous version, version, path |
-| `list` | model, version, variant, size, installed, last used, path |
+| `list` | model, version, variant, size, installed, last used, path, marks (`pinned`, `deprecated`, `yanked`, `replaced`); with `--detailed` also uses, checksum, manifest |
 | `log` | version, variant, marks (`stored`, `installed`, `pinned`, `latest`, `deprecated`, `yanked`), release date, size, changelog |
+| `log --moves` | time, what was done, previous version, version, variant, registry |
 | `outdated` | model, installed, wanted, latest, type, bytes to download, note |
 | `compat` | version, variant, whether it fits, ranges on the application, GB of memory at least, note |
 | `pin`, `unpin` | model, version or range, variant, whether it is pinned |

@@ -21,10 +21,12 @@ def cli(run: Invocation, detailed: bool) -> None:
     with run.store() as store:
         found = store.list_installed_models()
     if not run.output.for_people:
-        plain = [
-            (i.model, i.version, i.variant, i.size_bytes, i.installed_ms, i.last_used_ms, i.path)
+        plain: list[tuple[object, ...]] = [
+            (i.model, i.version, i.variant, i.size_bytes, i.installed_ms, i.last_used_ms, i.path, _words(i))
             for i in found
         ]
+        if detailed or run.output.verbose:
+            plain = [(*row, i.uses, i.checksum, i.manifest) for row, i in zip(plain, found, strict=True)]
         run.output.rows(found, (), plain, "")
         return
     rows: list[tuple[str, ...]] = [
@@ -46,6 +48,13 @@ def cli(run: Invocation, detailed: bool) -> None:
             for row, item in zip(rows, found, strict=True)
         ]
     run.output.rows(found, header, rows, "nothing is installed   (`ystore search` lists what there is)")
+
+
+def _words(item: InstalledModel) -> list[str]:
+    """As `log` has them: `pinned`, `deprecated`, `yanked`; and `replaced`."""
+    said = item.standing
+    words = [name for name in ("deprecated", "yanked", "replaced") if said and getattr(said, name)]
+    return ["pinned", *words] if item.pin else words
 
 
 def _marks(item: InstalledModel) -> str:

@@ -15,14 +15,21 @@ if TYPE_CHECKING:
     from yarnstore.results import History, HistoryVersion
 
 
-@command("log", example="ystore log phi-3-mini")
+@command("log", example="ystore log phi-3-mini\nystore log --moves phi-3-mini")
+@click.option("--moves", is_flag=True, help="What happened here alone, the oldest first.")
 @click.argument("model")
-def cli(run: Invocation, model: str) -> None:
-    """What was installed here and when, beside what the registry has published."""
+def cli(run: Invocation, model: str, moves: bool) -> None:
+    """What was installed here and when, beside what the registry has published.
+
+    Piped it is one published version a line, with --moves one move of what is installed.
+    """
     with run.store() as store:
         found = store.get_version_history(model)
-    if run.output.for_people and not run.output.json:
-        click.echo(_text(found, verbose=run.output.verbose))
+    if moves and not (run.output.for_people and not run.output.quiet):
+        rows = [(m.time_ms, m.operation, m.old, m.new, m.variant, m.registry) for m in found.moves]
+        run.output.rows(found, (), rows, "")
+    elif run.output.for_people and not run.output.json:
+        click.echo("\n".join(_moves(found)) if moves else _text(found, verbose=run.output.verbose))
     else:
         run.output.rows(found, (), [_columns(row) for row in found.versions], "")
 
@@ -38,13 +45,18 @@ def _text(found: History, *, verbose: bool) -> str:
         if verbose and row.changelog and "\n" in row.changelog.strip():
             lines.append(f"{' ' * (width + 4)}{indented(row.changelog, ' ' * (width + 4))}")
     if found.moves:
-        lines += ["", "  what happened here"]
-        times = [format_time(move.time_ms) for move in reversed(found.moves)]
-        for when, move in zip(times, reversed(found.moves), strict=True):
-            step = f"{move.old or '–'} → {move.new or '–'}"
-            origin = f"   from {move.registry}" if move.registry and move.operation != "rollback" else ""
-            lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}{origin}")
+        lines += ["", "  what happened here", *reversed(_moves(found))]
     return "\n".join(lines)
+
+
+def _moves(found: History) -> list[str]:
+    lines = []
+    times = [format_time(move.time_ms) for move in found.moves]
+    for when, move in zip(times, found.moves, strict=True):
+        step = f"{move.old or '–'} → {move.new or '–'}"
+        origin = f"   from {move.registry}" if move.registry and move.operation != "rollback" else ""
+        lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}{origin}")
+    return lines
 
 
 def _columns(row: HistoryVersion) -> tuple[str | int | None, ...]:

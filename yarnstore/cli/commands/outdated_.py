@@ -56,7 +56,7 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
         )
     header = ("MODEL", "INSTALLED", "WANTED", "LATEST", "TYPE", "DOWNLOAD", "NOTE")
     run.output.rows(found, header, rows, "nothing is installed")
-    if run.output.verbose and not run.output.json:
+    if run.output.verbose and not (run.output.json or run.output.quiet):
         for item in found:
             _changelogs(item)
     if exit_code and any(item.available for item in found):
