@@ -115,6 +115,8 @@ def _text(entry: dict[str, Any], model: str, key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
         raise FormatError(f'installed_models["{model}"].{key}', "is no text")
+    if "\0" in value:
+        raise FormatError(f'installed_models["{model}"].{key}', "holds a NUL, which no path can")
     return value
 
 

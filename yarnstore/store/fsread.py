@@ -63,7 +63,8 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 
 def _open_nofollow(path: str, _: int) -> int:
-    return os.open(path, os.O_RDONLY | NOFOLLOW)
+    # A named pipe in place of a file is an empty one, rather than waited for.
+    return os.open(path, os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
 
 
 def open_read(path: Path) -> int:

@@ -97,6 +97,7 @@ def test_a_wrong_checksum_is_an_integrity_error_of_that_one(state: dict[str, Any
         ({"version": "latest"}, "bad-name"),
         ({"version": None}, "bad-format"),
         ({"file_path": ""}, "bad-format"),
+        ({"file_path": "a\0b"}, "bad-format"),
     ],
 )
 def test_each_stands_alone(state: dict[str, Any], tmp_path: Path, change: dict[str, Any], code: str) -> None:
@@ -162,5 +163,10 @@ def test_what_is_no_state(tmp_path: Path) -> None:
             path.write_bytes(data)
             with pytest.raises(FormatError):
                 store.import_local_state(path)
+        path.unlink()
+        os.mkfifo(path)  # nobody will ever write to it
+        with pytest.raises(FormatError):
+            store.import_local_state(path)
+        path.unlink()
         path.write_text('{"installed_models": {}}')
         assert store.import_local_state(path).models == []
