@@ -109,20 +109,24 @@ def naive_decision(registry: str, row: Row) -> tuple[str, str, str]:
     pin_variant, _, pin_range = row.pin.partition("@") if row.pin[0] in ":@" else ("", "", "")
     variant = pin_variant.removeprefix(":") or "cpu"
 
+    def order(version: str) -> tuple[Version, str]:
+        return Version.parse(version), version
+
     def line(version: str) -> tuple[int, ...]:
         v = Version.parse(version)
         kept = 1 if here.major else 2 if here.minor else 3
         return (v.major, v.minor, v.patch)[:kept]
 
     def has_build(marks: dict[str, str]) -> bool:
-        return variant in marks.get("only", "cpu gpu" if "gpu" in marks else "cpu").split()
+        builds = marks.get("only", "cpu gpu" if "gpu" in marks else "cpu").split()
+        return variant in builds and f"yanked-{variant}" not in marks
 
     usable = {v: marks for v, marks in versions.items() if "yanked" not in marks}
     released = [v for v in usable if Version.parse(v).prerelease is None]
     latest = current if current in usable else None
     if latest is None:
         below = [v for v in released if current is None or Version.parse(v) < Version.parse(current)]
-        latest = max(below, key=Version.parse, default=None)
+        latest = max(below, key=order, default=None)
 
     def in_reach(version: str, marks: dict[str, str]) -> bool:
         v = Version.parse(version)
@@ -131,7 +135,7 @@ def naive_decision(registry: str, row: Row) -> tuple[str, str, str]:
         if to is not None and not in_range(to, version, all_prereleases=True):
             return False
         if v.prerelease is not None:
-            ranges = [to or f">={row.installed}", *([pin_range] if pin_range else [])]
+            ranges = [to or f">={row.installed.partition('+')[0]}", *([pin_range] if pin_range else [])]
             return any(in_range(text, version) for text in ranges)
         return to is not None or latest is None or Version.parse(latest) < here or v <= Version.parse(latest)
 
@@ -158,8 +162,8 @@ def naive_decision(registry: str, row: Row) -> tuple[str, str, str]:
         and let_through(v)
         and (crossing or line(v) == line(row.installed))
     ]
-    wanted = max(good, key=Version.parse, default=None)
-    newest = max(reach, key=Version.parse, default=None)
+    wanted = max(good, key=order, default=None)
+    newest = max(reach, key=order, default=None)
     obstacle = "-"
     if newest is not None and newest != wanted:
         marks = reach[newest]

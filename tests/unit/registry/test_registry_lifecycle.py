@@ -65,7 +65,8 @@ def make_model(text: str) -> ModelEntry:
             entry["minimum_ram_gb"] = float(least)
         if "gpu" in marks:
             gpu = marks.get("ram-gpu", marks.get("ram"))
-            entry["variants"] = {"gpu": {"minimum_ram_gb": float(gpu)} if gpu else {}}
+            further = {"minimum_ram_gb": float(gpu)} if gpu else {}
+            entry["variants"] = {"gpu": {**further, "yanked": "yanked-gpu" in marks}}
         raw["versions"][version] = entry
     return check_raw_model(raw, "m")
 
@@ -115,8 +116,8 @@ def test_decision(row: Row) -> None:
 
 
 LADDER = (
-    "0.1.0", "0.1.1", "0.2.0", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0", "1.0.1", "1.1.0", "1.2.0-beta.1", "1.2.0",
-    "2.0.0-rc.1", "2.0.0", "2.1.0", "3.0.0",
+    "0.1.0", "0.1.1", "0.2.0", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0", "1.0.1", "1.1.0", "1.1.0+b",
+    "1.2.0-beta.1", "1.2.0", "2.0.0-rc.1", "2.0.0", "2.0.0+a", "2.1.0", "3.0.0",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def made_up(random: Random) -> tuple[str, Row]:
             marks.append("app:" + random.choice([">=2.0.0", ">=1.5", "<2", "^1.0.0"]))
         if random.random() < 0.2:
             marks.append("ram:" + random.choice(["4", "16"]))
-        marks += random.choice([["gpu"], ["gpu"], ["only:gpu"], [], [], [], [], [], [], []])
+        marks += random.choice([["gpu"], ["gpu", "yanked-gpu"], ["only:gpu"], [], [], [], [], [], [], []])
         star = "*" if number == current else ""
         tokens.append(number + star + (f"[{';'.join(marks)}]" if marks else ""))
     pins = ("-", "-", "-", "=", "@^1.0.0", "@>=1.1", "@>=2.0.0-0", "@<2", ":gpu", ":gpu@1.x")
