@@ -91,6 +91,8 @@ def write_state(
         before = read_state(layout) or {}
     except (FormatError, StorageError):
         before, damaged = {}, True
+        with contextlib.suppress(StorageError):
+            fsio.link_to_trash(state_path(layout), layout.trash)  # others have keys of theirs in it
     entries = before.get("installed_models", {})
     after = {
         "installed_models": {

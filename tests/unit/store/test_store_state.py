@@ -108,6 +108,17 @@ def test_what_others_put_there_stays(site: Site) -> None:
     assert found["installed_models"][MODEL]["version"] == "1.1.0"
 
 
+def test_a_damaged_one_is_kept_aside_when_it_is_written_anew(site: Site) -> None:
+    path = site.home / "local-state.json"
+    path.write_bytes(b'{"theirs": 1, "installed_mo')
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        assert store.fsck().problems == []
+    assert told(site)["installed_models"][MODEL]["version"] == "1.1.0"
+    (kept,) = (site.home / "trash").glob("*-local-state.json")
+    assert kept.read_bytes() == b'{"theirs": 1, "installed_mo'
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b'{"installed_models": []}', b"\xff\xfe", b"x" * 99, None]
 )
