@@ -212,6 +212,36 @@ def test_compat(site: Path, ystore: Ystore) -> None:
     assert (table["newest_that_fits"], table["app_version"]) == ("2.0.0", "2.1.0")
 
 
+def test_compat_of_an_alias(site: Path, ystore: Ystore) -> None:
+    path = site / "registry.json"
+    raw = json.loads(path.read_text())
+    raw["models"]["a"]["aliases"] = {"stable": "1.1.0", "gone": "9.9.9"}
+    path.write_text(json.dumps(raw))
+    for word, version in (("stable", "1.1.0"), ("latest", "2.0.0")):
+        table = ystore("compat", f"a@{word}", "--app-version", "1.0.0").table
+        assert [row[0] for row in table] == [version]
+    assert ystore("compat", "a@gone", "--app-version", "1.0.0").code == 3
+
+
+def test_another_variant_is_told_of(site: Path, ystore: Ystore, tmp_path: Path) -> None:
+    for variant in ("cpu", "gpu"):
+        source = tmp_path / f"{variant}.bin"
+        source.write_bytes(variant.encode() * 99)
+        Store.publish(source, f"v:{variant}@1.0.0", registry=site)
+    ystore("checkout", "v:cpu@1.0.0")
+    shown = ystore("checkout", "v:gpu@1.0.0", people=True).out
+    assert shown.startswith("v 1.0.0 (cpu) → 1.0.0 (gpu)   (back: ")
+    assert ystore("rollback", "v", people=True).out.startswith("v 1.0.0 (gpu) → 1.0.0 (cpu)   in ")
+    path = site / "registry.json"
+    raw = json.loads(path.read_text())
+    old = json.loads(path.read_text().replace("1.0.0", "0.9.0"))
+    raw["models"]["v"]["versions"]["0.9.0"] = old["models"]["v"]["versions"]["0.9.0"]
+    raw["models"]["v"]["versions"]["1.0.0"]["minimum_ram_gb"] = 16
+    path.write_text(json.dumps(raw))
+    ystore("remove", "--all", "v")
+    assert "ystore checkout v:cpu@0.9.0" in ystore("checkout", "v:cpu@1.0.0").err
+
+
 def test_pins(site: Path, ystore: Ystore) -> None:
     assert ystore("pin", "a@~1.0", people=True).out == "a@~1.0: pinned\n"
     assert "1.0.0 (pinned to @~1.0)" in ystore("list", people=True).out

@@ -20,11 +20,17 @@ def arrow(model: str, old: str | None, new: str) -> str:
     return f"{model} {old or '–'} → {new}"
 
 
+def step_text(done: CheckoutResult) -> str:
+    """As `arrow`, with the variants where they differ."""
+    if done.previous_variant in (None, done.variant):
+        return arrow(done.model, done.previous, done.version)
+    return f"{done.model} {done.previous} ({done.previous_variant}) → {done.version} ({done.variant})"
+
+
 def checkout_text(done: CheckoutResult) -> str:
     """What a checkout did."""
     if not done.changed:
         return f"{done.model} {done.version} is installed already\n{done.path}"
     if done.previous is None:
         return f"{done.model} {done.version} installed\n{done.path}"
-    step = arrow(done.model, done.previous, done.version)
-    return f"{step}   (back: ystore rollback {done.model})\n{done.path}"
+    return f"{step_text(done)}   (back: ystore rollback {done.model})\n{done.path}"

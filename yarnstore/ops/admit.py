@@ -127,7 +127,8 @@ def _way_out(model: ModelEntry, build: Build, machine: Machine, *, forced: str) 
     newest = same or newest_fitting(model, machine)
     if newest is not None and newest.version != build.version:
         other = "" if same else f" ({newest.variant})"
-        lines.append(f"newest that fits: {newest.version}{other}       {_checkout(newest, named=not same)}")
+        named = not same or len(builds_of(model, newest.version)) > 1
+        lines.append(f"newest that fits: {newest.version}{other}       {_checkout(newest, named=named)}")
     elif not lines:
         lines.append(f"no version of {build.model} fits")
     if forced:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from yarnstore.errors import SpecError, UsageError
+from yarnstore.errors import UsageError
 from yarnstore.ops.origins import sources_for
 from yarnstore.ops.resolve import find_entry
 from yarnstore.ops.session import Session
 from yarnstore.registry.lifecycle import memory_warning, misfit, newest_fitting
 from yarnstore.registry.machine import Machine
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import Build, iter_builds, latest_version
-from yarnstore.registry.spec import Exact, Selector, Spec
+from yarnstore.registry.resolve import Build, iter_builds, latest_version, resolve
+from yarnstore.registry.spec import Alias, Exact, Selector, Spec
 from yarnstore.registry.standing import standing
 
 
@@ -63,6 +63,8 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
             hint="give --app-version, or set YSTORE_APP_VERSION, or app_version in config.toml",
         )
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
+    if isinstance(spec.selector, Alias):
+        spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))
     latest = latest_version(entry)
     newest = newest_fitting(entry, machine, spec.variant)
     rows = [
@@ -82,13 +84,9 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
 
 
 def _chosen(selector: Selector | None, version: str) -> bool:
-    if selector is None:
-        return True
-    if isinstance(selector, Exact):
-        return selector.version == version
     if isinstance(selector, Range):
         return selector.matches(version)
-    raise SpecError(str(selector), "the table is of a model, a version or a range")
+    return selector is None or str(selector) == version
 
 
 def _row(build: Build, machine: Machine, latest: str | None, said: str) -> CompatRow:

@@ -32,7 +32,7 @@ _CHECKED = ("checkout", "update")
 
 @dataclass(frozen=True)
 class CheckoutResult:
-    """What was installed; `previous` is the version before, `path` what to open."""
+    """What was installed; `previous` is the version before, and its variant; `path` what to open."""
 
     model: str
     version: str
@@ -43,6 +43,7 @@ class CheckoutResult:
     download_bytes: int
     seconds: float
     changed: bool
+    previous_variant: str | None = None
 
 
 def move(
@@ -77,6 +78,7 @@ def move(
         download_bytes,
         round(time.perf_counter() - started, 4),
         changed,
+        old.variant if old else None,
     )
 
 

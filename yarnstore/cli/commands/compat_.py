@@ -19,7 +19,8 @@ _NONE_FITS = 6  # as an IncompatibleError
 def cli(run: Invocation, spec: str, app_version: str | None) -> None:
     """Which versions of a model fit the application and this machine.
 
-    Exits with 6 where none of those listed does.
+    Of all versions, or of those in a range, or of what an alias means.  Exits with 6 where none of those
+    listed does.
     """
     with run.store() as store:
         if app_version is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.text import arrow, size
+from yarnstore.cli.text import size, step_text
 
 
 @command("rollback", example="ystore rollback phi-3-mini\nystore rollback phi-3-mini 1.0.0")
@@ -19,9 +19,8 @@ def cli(run: Invocation, model: str, version: str | None) -> None:
     with run.store() as store:
         done = store.rollback_model(model, version)
     got = f"{size(done.download_bytes)} downloaded" if done.download_bytes else "nothing downloaded"
-    step = arrow(done.model, done.previous, done.version)
     run.output.done(
         done,
-        lambda: f"{step}   in {done.seconds * 1000:.0f} ms, {got}",
+        lambda: f"{step_text(done)}   in {done.seconds * 1000:.0f} ms, {got}",
         (done.model, done.previous, done.version, done.path),
     )
