@@ -123,7 +123,7 @@ def _check(session: Session, model: str, new: Installed, old: Installed | None, 
     """Have a model's self-check look at what was installed, and take it back where that fails."""
     assert session.self_check is not None  # noqa: S101 - the caller looked
     try:
-        session.self_check(model, new.version, path)
+        session.self_check(model, new.version, path, session.on_progress)
     except SelfCheckError as error:
         back = _take_back(session, model, new, old)
         raise SelfCheckError(

@@ -12,10 +12,12 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 
 from yarnstore.core.rules import VerifyCommand
 from yarnstore.errors import SelfCheckError
+from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.session import Session
 
 # What is shown of what a failed command said: its last lines.
@@ -24,22 +26,27 @@ _SHOWN_LINES = 6
 # How long the last words of a command that failed may take to arrive: something it left may still speak.
 _DRAIN_S = 1.0
 _BLOCK_BYTES = 65536
+# How often it is told that the command still runs; an interrupt is heard of then.
+_TICK_S = 1.0
 
 
 def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> None:
     """Have the session try out each model that has a command."""
 
-    def check(model: str, version: str, path: str) -> None:
+    def check(model: str, version: str, path: str, tell: OnProgress) -> None:
         command = commands.get(model)
         if command is not None:
-            session.note(f"{model} {version}: trying it out with {command.words[0]}")
-            run_check(command, model, version, path)
+            tell(Progress("note", "", text=f"{model} {version}: trying it out with {command.words[0]}"))
+            run_check(command, model, version, path, tell)
 
     session.self_check = check
 
 
-def run_check(command: VerifyCommand, model: str, version: str, path: str) -> None:
-    """Run a model's command.  Raises: SelfCheckError where it fails, or cannot be run, or takes too long."""
+def run_check(command: VerifyCommand, model: str, version: str, path: str, tell: OnProgress = ignore) -> None:
+    """Run a model's command; `tell` hears of it while it runs, and may raise to end it.
+
+    Raises: SelfCheckError where it fails, or cannot be run, or takes too long.
+    """
     facts = {"{path}": path, "{model}": model, "{version}": version}
     words = [_filled(word, facts) for word in command.words]
     try:
@@ -55,10 +62,13 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str) -> No
         why = f"{words[0]} cannot be run ({error.strerror if isinstance(error, OSError) else error})"
         raise SelfCheckError(model, version, why) from None
     said = _LastWords(process)
+    deadline = time.monotonic() + command.timeout_s
     try:
-        process.wait(timeout=command.timeout_s)
-    except subprocess.TimeoutExpired:
-        raise SelfCheckError(model, version, f"{words[0]} was not done in {command.timeout_s:g} s") from None
+        while not _ended(process, min(_TICK_S, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                why = f"{words[0]} was not done in {command.timeout_s:g} s"
+                raise SelfCheckError(model, version, why)
+            tell(Progress("check", f"{model} {version}"))
     finally:
         if process.returncode is None:
             _end(process)
@@ -66,6 +76,13 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str) -> No
         code = process.returncode
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise SelfCheckError(model, version, f"{words[0]} ended with {how}", output=said.text())
+
+
+def _ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=max(0.0, within_s))
+        return True
+    return False
 
 
 class _LastWords:

@@ -35,8 +35,9 @@ DEFAULT_CONNECTIONS = 4
 _FRESH_MS = 86_400_000
 _MINUTE_MS = 60_000
 
-# Told the model, the version and the path of what was just installed; raises to have it taken back.
-SelfCheck = Callable[[str, str, str], None]
+# Told the model, the version and the path of what was just installed, and whom to tell how it goes; raises
+# to have it taken back.
+SelfCheck = Callable[[str, str, str, OnProgress], None]
 
 
 @dataclass

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.stores import MODEL, Site, make_site, ystore
-from yarnstore import Store
+from yarnstore import Progress, Store
 from yarnstore.core.rules import VerifyCommand
-from yarnstore.errors import SelfCheckError
+from yarnstore.errors import CancelledError, SelfCheckError
 from yarnstore.ops.selfcheck import run_check
 
 
@@ -165,6 +165,19 @@ def test_an_interrupt_takes_it_back(site: Site, monkeypatch: pytest.MonkeyPatch)
     with checked_by(site, "true") as store:
         with pytest.raises(KeyboardInterrupt):
             store.update_model(MODEL)
+        assert store.list_installed_models()[0].version == "1.0.0"
+
+
+def test_an_interrupt_does_not_wait_for_the_command(site: Site) -> None:
+    def stop(event: Progress) -> None:
+        if event.phase == "check":
+            raise CancelledError("interrupted")
+
+    with checked_by(site, "sleep", "60", timeout=50) as store:
+        started = time.monotonic()
+        with pytest.raises(CancelledError):
+            store.update_models(progress=stop)
+        assert time.monotonic() - started < 20
         assert store.list_installed_models()[0].version == "1.0.0"
 
 
