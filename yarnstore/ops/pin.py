@@ -18,6 +18,8 @@ from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Alias, Exact, Spec
 from yarnstore.store.refs import VersionName
 
+_ANY = Range.parse("*")
+
 
 @dataclass(frozen=True)
 class PinResult:
@@ -112,21 +114,21 @@ def _unpin_version(session: Session, name: VersionName) -> PinResult:
 
 
 def _let_go(session: Session, spec: Spec) -> PinResult:
-    """Take a range or a variant, or both, out of what a model is pinned to."""
+    """Take a range or a variant, or both, out of what a model is pinned to; `*` is whatever range."""
     refs = session.refs
     hold = refs.hold(spec.model)
-    if (isinstance(spec.selector, Range) and hold.range is None) or spec.variant not in (None, hold.variant):
+    wanted = spec.selector if isinstance(spec.selector, Range) else None
+    other = wanted and (hold.range is None or wanted.sets not in (hold.range.sets, _ANY.sets))
+    if other or spec.variant not in (None, hold.variant):
         raise _not_pinned(session, spec)
-    left = Hold(
-        None,
-        None if isinstance(spec.selector, Range) else hold.range,
-        None if spec.variant is not None else hold.variant,
-    )
+    left = Hold(None, None if wanted else hold.range, None if spec.variant else hold.variant)
     if left == FREE:
         refs.remove_hold(spec.model)
     else:
         refs.set_hold(spec.model, left)
-    return _told(spec.model, hold, pinned=False, changed=True)
+    return _told(
+        spec.model, Hold(None, hold.range if wanted else None, spec.variant), pinned=False, changed=True
+    )
 
 
 def _told(model: str, hold: Hold, *, pinned: bool, changed: bool) -> PinResult:

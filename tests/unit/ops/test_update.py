@@ -264,7 +264,11 @@ def test_pins_of_range_and_variant_add_up_and_go_one_by_one(store: Store) -> Non
     both = store.pin("m:default")
     assert (both.range, both.variant, both.what) == ("^1.1", "default", "m:default@^1.1")
     assert store.list_installed_models()[0].pin == ":default@^1.1"
-    store.unpin("m@*")
+    for other in ("m@^2", "m:other@^1.1", "m:other"):
+        with pytest.raises(NotFoundError, match="no pin"):
+            store.unpin(other)
+    gone = store.unpin("m@*")
+    assert (gone.range, gone.variant) == ("^1.1", None), "the variant stays"
     assert store.list_installed_models()[0].pin == ":default"
     store.unpin("m:default")
     assert store.list_installed_models()[0].pin is None
