@@ -231,8 +231,8 @@ class Session:
         """What a registry that is known to be split says of a model now; None where it is not known to be,
         or has no such model."""
         known = self._known_split(source)
-        if known is None:
-            return None
+        if known is None or source.mirrors:
+            return None  # by registry.json alone is it seen that a mirror is behind
         models = self._split_models(source)
         before = models.unreachable
         entry = models.entry(self.backend(source), model, fresh=not before)

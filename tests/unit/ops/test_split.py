@@ -177,6 +177,18 @@ def test_the_age_of_what_is_gone_by_is_told(store: Store, server: ScriptedServer
     assert store.list_registries()[0].fetched_ms > record.fetched_ms, "it has answered since"
 
 
+def test_a_mirror_that_is_behind_is_not_gone_by(store: Store, server: ScriptedServer) -> None:
+    behind = GiantRegistry()
+    behind.changed["registry.json"] = json.dumps({**SMALL, "last_updated": "2023-01-01T00:00:00Z"}).encode()
+    behind.changed["models/model-00007.json"] = json.dumps(entry_of("model-00007", 3)).encode()
+    with ScriptedServer(behind) as mirror:
+        config = store.home / "config.toml"
+        config.write_text(config.read_text().replace(" }", f', mirrors = ["{mirror.url}"] }}'))
+        assert [item.wanted for item in Store.open(store.home).check_for_updates()] == ["1.9.0"] * 3
+        server.rescript(lambda seen: Reply(status=503))
+        assert [item.wanted for item in Store.open(store.home).check_for_updates()] == ["1.9.0"] * 3
+
+
 def test_what_changed_is_seen(store: Store, giant: GiantRegistry) -> None:
     giant.changed["models/model-00007.json"] = json.dumps(entry_of("model-00007", 11)).encode()
     assert [item.wanted for item in store.check_for_updates()] == ["1.10.0", "1.9.0", "1.9.0"]
