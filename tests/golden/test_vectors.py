@@ -165,7 +165,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "local-state.json",
         *("queue.json", "queue.lock", "queue.run.lock"),
         "logs/origins/<model>",
-        "registries/<registry>/health.json",
+        *("registries/<registry>/health.json", "registries/<registry>/plans.json"),
         "registries/<registry>/models/<model>.fetched",
         "tmp/<any>",
         "trash/<any>",
