@@ -44,9 +44,15 @@ class Run:
 
 
 def run(
-    *command: str | Path, work: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *command: str | Path,
+    work: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    writes: bool = True,
 ) -> Run:
     """Run a command with what was written before on the disk already, and nothing of the user's around.
+
+    One that `writes` little needs no memory made ready for it.
 
     Raises: BenchError.
     """
@@ -55,7 +61,8 @@ def run(
         clean = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": folder}
         clean |= {"TMPDIR": folder, **(env or {})}
         os.sync()
-        back_memory()
+        if writes:
+            back_memory()
         launch = [sys.executable, "-I", "-S", LAUNCH, result, stdout, stderr, *command]
         with subprocess.Popen(launch, cwd=cwd, env=clean, process_group=0) as process:
             try:

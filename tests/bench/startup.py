@@ -32,5 +32,5 @@ def measure(work: Path) -> dict[str, float]:
         runs: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(_RUNS):
             for name, words in commands.items():
-                runs[name].append(run(*words, work=work).seconds)
+                runs[name].append(run(*words, work=work, writes=False).seconds)
         return {name: median(seconds) for name, seconds in runs.items()}
