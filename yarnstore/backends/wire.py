@@ -30,6 +30,9 @@ KEEPALIVE_S: Final = 15.0
 # What one read of a socket may bring.  httpcore asks for 64 KiB, and pays a poll, a copy in h11 and
 # some fifty calls for each.
 READ_BYTES: Final = 1 << 20
+# Who takes longer than this over what one read brought (for a rate limit, say) gets what httpcore asks
+# for: no server should wait for minutes until it can send more.
+_BUSY_S: Final = 0.1
 
 _SocketOptions = Iterable[Any]
 _current = threading.local()
@@ -98,11 +101,24 @@ class _Stream(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
-        self.heard = False
+        self._read_s = 0.0  # when the last read ended
+        self._reads = 0  # since the last request was written
+
+    @property
+    def heard(self) -> bool:
+        return self._reads > 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self.heard = True
-        max_bytes = max(max_bytes, READ_BYTES)
+        # The first brings the headers; how long the caller takes over what comes is known from the third.
+        if self._reads > 1 and time.monotonic() - self._read_s < _BUSY_S:
+            max_bytes = max(max_bytes, READ_BYTES)
+        self._reads += 1
+        try:
+            return self._read(max_bytes, timeout)
+        finally:
+            self._read_s = time.monotonic()
+
+    def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         patience: Patience | None = getattr(_current, "patience", None)
         if patience is None:
             return self._inner.read(max_bytes, timeout)
@@ -119,7 +135,7 @@ class _Stream(httpcore.NetworkStream):
                         raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.heard = False
+        self._reads = 0
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
