@@ -241,9 +241,11 @@ class AsyncStore:
         """As `Store.list_registries`."""
         return await asyncio.to_thread(self.store.list_registries)
 
-    async def refresh_registries(self, name: str | None = None) -> list[RegistryInfo]:
+    async def refresh_registries(
+        self, name: str | None = None, *, accept_rollback: bool = False
+    ) -> list[RegistryInfo]:
         """As `Store.refresh_registries`."""
-        return await asyncio.to_thread(self.store.refresh_registries, name)
+        return await asyncio.to_thread(self.store.refresh_registries, name, accept_rollback=accept_rollback)
 
     async def remove_registry(self, name: str) -> None:
         """As `Store.remove_registry`."""

@@ -410,13 +410,22 @@ class Store(Publishing, Downloads, Upkeep):
         with self._session() as session:
             return [describe(session, source, refresh=False) for source in session.sources]
 
-    def refresh_registries(self, name: str | None = None) -> list[RegistryInfo]:
-        """Ask the registries, or the one named, what is new.  Raises: BackendError, NotFoundError."""
+    def refresh_registries(
+        self, name: str | None = None, *, accept_rollback: bool = False
+    ) -> list[RegistryInfo]:
+        """Ask the registries, or the one named, what is new.
+
+        With `accept_rollback` a registry that is older than it was is believed.
+
+        Raises: BackendError, RolledBackError, FormatError, NotFoundError.
+        """
         from yarnstore.ops.catalogue import describe
 
         with self._session() as session:
             sources = session.require_sources() if name is None else (session.source(name),)
-            return [describe(session, source, refresh=True) for source in sources]
+            return [
+                describe(session, source, refresh=True, accept_rollback=accept_rollback) for source in sources
+            ]
 
     def remove_registry(self, name: str) -> None:
         """Forget a registry; what came from it stays.  Raises: NotFoundError."""

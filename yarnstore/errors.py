@@ -15,7 +15,8 @@
     ├── BackendError          a registry or mirror could not be read
     │   ├── TransientError    … and trying again may help
     │   ├── MissingKeyError   … because it has no such file
-    │   └── OfflineError      … because the network is not to be used
+    │   ├── OfflineError      … because the network is not to be used
+    │   └── RolledBackError   … because it says less than it has said before
     ├── StorageError          the local disk refused
     │   ├── DiskFullError
     │   └── ReadOnlyError
@@ -226,6 +227,21 @@ class OfflineError(BackendError):
             hint="leave out --offline (YSTORE_OFFLINE, `offline` in config.toml) to fetch it",
         )
         self.fields["needed"] = needed
+
+
+class RolledBackError(BackendError):
+    """The registry at `url` says that it was last updated at `now`, and has said a later time, `before`."""
+
+    code = "rolled-back"
+
+    def __init__(self, url: str, name: str, before: str, now: str) -> None:
+        super().__init__(
+            url,
+            f"says that it was last updated {now}, and has said {before}: this is an older state of it",
+            hint="try again later, as a cache on the way may be behind; "
+            f"if its publisher took it back: ystore registry refresh {name} --accept-rollback",
+        )
+        self.fields.update(registry=name, before=before, now=now)
 
 
 class StorageError(YarnstoreError):

@@ -99,6 +99,7 @@ KINDS = {
     "file": "files/*",
     "registry": "registries/*/registry.json",
     "registry record": "registries/*/fetched.json",
+    "newest state": "registries/*/newest.json",
     "format": "format",
     "uses": "logs/used/*",
 }
@@ -106,7 +107,7 @@ KINDS = {
 # cache that is gone is asked for again, a version or pin that is gone looks as `remove` and `unpin`
 # leave it.
 _NO_TRACE = {
-    "delete": {"uses", "registry", "pin", "version ref"},
+    "delete": {"uses", "registry", "newest state", "pin", "version ref"},
     "truncate": {"uses"},
 }
 

@@ -163,6 +163,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "refs/partial/<model>/<variant>/<version>",
         "refs/holds/<model>",
         "local-state.json",
+        "registries/<registry>/newest.json",
         *("queue.json", "queue.lock", "queue.run.lock"),
         "logs/origins/<model>",
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),

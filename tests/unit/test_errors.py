@@ -73,6 +73,9 @@ SAMPLES: dict[type[YarnstoreError], Callable[[], YarnstoreError]] = {
         "https://models.example.org/", "is busy", status=503, retry_after_s=1.5
     ),
     errors.OfflineError: lambda: errors.OfflineError("https://models.example.org/", "phi-3-mini 1.1.0"),
+    errors.RolledBackError: lambda: errors.RolledBackError(
+        "https://models.example.org/", "yarn", "2024-02-01T00:00:00Z", "2024-01-01T00:00:00Z"
+    ),
     errors.MissingKeyError: lambda: errors.MissingKeyError(
         "https://models.example.org/x", "not there", status=404
     ),

@@ -44,7 +44,9 @@ class RegistryInfo:
     mirrors: tuple[MirrorInfo, ...] = ()
 
 
-def describe(session: Session, source: RegistrySource, *, refresh: bool) -> RegistryInfo:
+def describe(
+    session: Session, source: RegistrySource, *, refresh: bool, accept_rollback: bool = False
+) -> RegistryInfo:
     """What a registry holds: asked anew with `refresh`, else as it was last fetched.
 
     Raises: BackendError, FormatError with `refresh`.
@@ -52,7 +54,7 @@ def describe(session: Session, source: RegistrySource, *, refresh: bool) -> Regi
     error = None
     doc = None
     if refresh:
-        doc = session.refresh(source)
+        doc = session.refresh(source, accept_rollback=accept_rollback)
     fetched_ms = 0
     try:
         cached = read_cached(session.layout, source.name)

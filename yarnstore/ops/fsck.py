@@ -29,6 +29,7 @@ from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
 from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.newest import read_newest
 from yarnstore.store.registries import check_absent, read_cached
 from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.views import has_view
@@ -454,6 +455,7 @@ class _Checker:
     def _check_registries(self) -> None:
         for name in fsread.list_names(self._layout.registries):
             try:
+                read_newest(self._layout, name)
                 cached = read_cached(self._layout, name)
                 if cached is None and any(name == source.name for source in self._session.sources):
                     check_absent(self._layout, name)

@@ -28,6 +28,7 @@ from yarnstore.registry.edit import (
     refuse_other_case,
 )
 from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.moments import next_moment
 from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
@@ -146,7 +147,8 @@ class RegistryFolder:
             if self._own_or_none(model) != entry:
                 self._write(self.model_file(model), entry)
         rest = {key: value for key, value in raw.items() if key not in ("models", "split")}
-        self._write(self.root / REGISTRY_FILE, {**rest, "last_updated": now, "split": True, "models": {}})
+        at = next_moment(now, raw.get("last_updated"))
+        self._write(self.root / REGISTRY_FILE, {**rest, "last_updated": at, "split": True, "models": {}})
 
     def _own_or_none(self, model: str) -> RawDoc | None:
         with contextlib.suppress(FormatError):

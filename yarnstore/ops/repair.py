@@ -34,6 +34,7 @@ from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.registries import remove_cached
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
@@ -127,7 +128,12 @@ class _Mender:
         fsio.link_to_trash(path, self._layout.trash)
 
     def _mend_registry(self, name: str) -> None:
+        newest = None
+        with contextlib.suppress(FormatError):
+            newest = read_newest(self._layout, name)
         remove_cached(self._layout, name)
+        if newest is not None:  # a repair is no reason to believe an older registry
+            write_newest(self._layout, name, newest)
         with contextlib.suppress(NotFoundError):
             try:
                 self._session.refresh(self._session.source(name))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import (
     BackendError,
+    FormatError,
     IntegrityError,
     NoRegistryError,
     NotFoundError,
     OfflineError,
+    RolledBackError,
     StorageError,
 )
 from yarnstore.ops.network import Links, Network
 from yarnstore.ops.network import RegistrySource as RegistrySource
 from yarnstore.ops.progress import OnProgress, Progress, ignore
+from yarnstore.ops.rolledback import keep_newest, known_time, refuse_older
 from yarnstore.ops.split import SplitModels
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.machine import Machine
@@ -64,6 +65,7 @@ class Session:
     _links: Links | None = None
     _refreshed: set[str] = field(default_factory=set)
     _unreachable: set[str] = field(default_factory=set)
+    _damaged: set[str] = field(default_factory=set)
     _split: dict[str, SplitModels] = field(default_factory=dict)
     # The cached answers of registries that are split.
     _split_known: dict[str, registries.CachedRegistry] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Session:
             _links=None,
             _refreshed=set(),
             _unreachable=set(),
+            _damaged=set(),
             _split={},
             _split_known={},
         )
@@ -135,28 +138,24 @@ class Session:
         Raises: BackendError, FormatError.
         """
         if source.name not in self._docs:
-            cached = None
-            with contextlib.suppress(IntegrityError):
-                cached = registries.read_cached(self.layout, source.name)
-            if cached is None or cached.url != source.url:
+            cached = self._cached(source)
+            if cached is None:
                 return self.refresh(source)
             self._docs[source.name] = doc = parse_registry(cached.data)
             self.links.add_mirrors(source, doc.mirrors)
             self._note_age(source, cached.fetched_ms)
         return self._docs[source.name]
 
-    def refresh(self, source: RegistrySource) -> RegistryDoc:
+    def refresh(self, source: RegistrySource, *, accept_rollback: bool = False) -> RegistryDoc:
         """Ask a registry what is new, and keep its answer.  Once per session.
 
-        Raises: BackendError; FormatError where the answer is no registry: the cache stays.
+        An answer older than what was seen before is refused, but with `accept_rollback`.
+
+        Raises: BackendError, RolledBackError; FormatError where the answer is no registry: the cache stays.
         """
         if source.name in self._refreshed:
             return self._docs[source.name]
-        cached = None
-        with contextlib.suppress(IntegrityError):
-            cached = registries.read_cached(self.layout, source.name)
-        if cached is not None and cached.url != source.url:
-            cached = None
+        cached = self._cached(source)
         answer = self.backend(source).get(
             registries.REGISTRY_FILE,
             limit_bytes=REGISTRY_LIMIT_BYTES,
@@ -169,12 +168,20 @@ class Session:
         else:
             raise BackendError(source.url, "answered 'not modified' to a question without a condition")
         doc = parse_registry(data, source=self.backend(source).url)
-        if cached is not None and answer is not None and answer.source != self.links.own(source):
-            _check_not_older(doc, parse_registry(cached.data), answer.source)
+        if answer is not None:
+            refuse_older(
+                source,
+                doc,
+                known_time(self.layout, source, cached),
+                mirror=None if answer.source == self.links.own(source) else answer.source,
+                accept=accept_rollback,
+                note=self.note,
+            )
         kept = registries.CachedRegistry(source.name, source.url, data, etag, self.now_ms())
         try:
             self.layout.ensure()
             registries.write_cached(self.layout, kept)
+            keep_newest(self.layout, source, doc, accept=accept_rollback, now_ms=self.now_ms())
         except StorageError as error:
             # It can be gone by all the same, in a store that is only to be read as well.
             self.note(f"what {source.name} said could not be kept: {error.message}")
@@ -184,22 +191,36 @@ class Session:
         return doc
 
     def refresh_or_cached(self, source: RegistrySource) -> RegistryDoc:
-        """`refresh`; where the registry cannot be reached, its cached answer, with a note.
+        """`refresh`; where the registry cannot be reached, or answers with what is none, or is an older one,
+        its cached answer, with a note.
 
-        Raises: BackendError where there is no cached answer either.
+        Raises: BackendError, FormatError where there is no cached answer either.
         """
         try:
             return self.refresh(source)
-        except BackendError as error:
+        except (BackendError, FormatError) as error:
             try:
                 doc = self.doc(source)
-            except BackendError:
+            except (BackendError, FormatError):
                 raise error from None
             self._refreshed.add(source.name)
             self._unreachable.add(source.name)
             if not isinstance(error, OfflineError):
-                self.note(f"{source.name} cannot be reached; going by what it said before ({error.message})")
+                self.note(f"{source.name} {_failing(error)}; going by what it said before ({_told(error)})")
             return doc
+
+    def _cached(self, source: RegistrySource) -> registries.CachedRegistry | None:
+        """What a registry said last, if that is there and whole."""
+        try:
+            cached = registries.read_cached(self.layout, source.name)
+        except IntegrityError as error:
+            if source.name not in self._damaged:
+                self._damaged.add(source.name)
+                self.note(
+                    f"{source.name}: its cached answer is damaged, and is asked for anew ({error.message})"
+                )
+            return None
+        return cached if cached is not None and cached.url == source.url else None
 
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
         age_ms = self.now_ms() - fetched_ms
@@ -274,14 +295,11 @@ class Session:
         return self._split[source.name]
 
 
-def _check_not_older(doc: RegistryDoc, known: RegistryDoc, source: str) -> None:
-    """Refuse what a mirror says if it is older than what is known.  Raises: BackendError."""
-    if _time(doc.last_updated) < _time(known.last_updated):
-        raise BackendError(source, "has an older registry than the one known here")
+def _failing(error: BackendError | FormatError) -> str:
+    if isinstance(error, RolledBackError):
+        return "is older than it was"
+    return "answers with what is no registry" if isinstance(error, FormatError) else "cannot be reached"
 
 
-def _time(text: str | None) -> float:
-    with contextlib.suppress(ValueError, OverflowError):
-        found = datetime.fromisoformat(text or "")
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    return 0.0
+def _told(error: BackendError | FormatError) -> str:
+    return f"{error.message}; {error.hint}" if isinstance(error, RolledBackError) else error.message

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.registry.edit import RawDoc, raw_models
 from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.moments import next_moment
 from yarnstore.registry.near import near_names
 from yarnstore.registry.resolve import builds_of, latest_version
 from yarnstore.registry.schema import check_raw_model
@@ -45,7 +46,7 @@ def amend(raw: RawDoc, model: str, change: Change, *, now: str) -> Amended:
     entry = check_raw_model(new, model)
     if new != old:
         models[model] = new
-        raw["last_updated"] = now
+        raw["last_updated"] = next_moment(now, raw.get("last_updated"))
     return Amended(new != old, entry.current_version, notes)
 
 

@@ -19,6 +19,7 @@ from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYT
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant, parse_version
 from yarnstore.errors import ConflictError, FormatError
 from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.moments import next_moment
 from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.versions import is_prerelease, precedence, sort_versions
@@ -132,7 +133,7 @@ def add_version(
     if new == old:
         return False
     models[model] = new
-    raw["last_updated"] = now
+    raw["last_updated"] = next_moment(now, raw.get("last_updated"))
     return True
 
 

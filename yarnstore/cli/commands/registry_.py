@@ -58,12 +58,18 @@ def _list(run: Invocation) -> None:
     run.output.rows(found, header, rows, "no registry   (add one: ystore registry add NAME URL)")
 
 
-@command("refresh", example="ystore registry refresh")
+@command("refresh", example="ystore registry refresh\nystore registry refresh yarn --accept-rollback")
 @click.argument("name", required=False)
-def _refresh(run: Invocation, name: str | None) -> None:
-    """Ask the registries, or NAME, what is new."""
+@click.option("--accept-rollback", is_flag=True, help="Believe NAME although it is older than it was.")
+def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
+    """Ask the registries, or NAME, what is new.
+
+    An answer that is older than one before is refused: somebody may be holding updates back.
+    """
+    if accept_rollback and name is None:
+        raise click.UsageError("--accept-rollback needs the NAME of the registry")
     with run.store() as store:
-        found = store.refresh_registries(name)
+        found = store.refresh_registries(name, accept_rollback=accept_rollback)
     if run.output.json:
         run.output.document(found)
         return
