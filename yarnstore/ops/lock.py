@@ -176,13 +176,14 @@ def _target(session: Session, build: Locked, *, installing: bool = False, force:
     """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
     target = admit(session, build.spec, installing=installing, force=force)
     if target.manifest is not None:
-        if build.manifest in (None, target.manifest):
+        stored, wanted = _stored(session, build, target.manifest), build.manifest or build.checksum
+        if stored == wanted:
             return target
         raise ConflictError(
             f"{build.spec} is in the store with another content than is locked",
             hint=f"a version never changes: look into it, then `ystore remove {build.spec}` and fetch again",
-            stored=str(target.manifest),
-            locked=str(build.manifest),
+            stored=str(stored),
+            locked=str(wanted),
         )
     where = target.source.name if target.source else ""
     manifest, checksum = _promised(target.build)
@@ -190,6 +191,14 @@ def _target(session: Session, build: Locked, *, installing: bool = False, force:
     if build.manifest is None:
         _refuse_other(build, "checksum", build.checksum, checksum, where)
     return target
+
+
+def _stored(session: Session, build: Locked, manifest: Sha256) -> Sha256:
+    """What the store has of a version, by that by which it is locked: its manifest, else its checksum."""
+    if build.manifest is not None:
+        return manifest
+    files = session.layout.read_manifest(manifest).files
+    return files[0].sha256 if len(files) == 1 else manifest
 
 
 def _refuse_other(

@@ -158,6 +158,14 @@ def test_a_version_with_no_manifest_is_locked_by_its_checksum(site: Path) -> Non
     store = open_store(site, "elsewhere")
     assert store.fetch_locked(path)[0].version == "1.1.0"
     assert store.fetch_locked(path)[0].chunks_fetched == 0
+    for name, content in (("one file", "config.json"), ("a folder", "")):
+        other = open_store(site, name)
+        other.import_model(make_version(site / "other" / name, "other") / content, "phi@1.1.0")
+        for call in (other.fetch_locked, other.checkout_locked):
+            with pytest.raises(ConflictError, match="another content than is locked"):
+                call(path)
+        assert other.list_installed_models() == []
+    assert store.checkout_locked(path)[0].version == "1.1.0"
     rewrite(site, "phi", checksum="sha256:" + "ab" * 32)
     with pytest.raises(IntegrityError, match="checksum"):
         open_store(site, "third").fetch_locked(path)
