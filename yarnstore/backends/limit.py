@@ -6,6 +6,7 @@ Owns the waiting; what the rate is, and over which backends it holds, is the cal
 from __future__ import annotations
 
 import functools
+import math
 import re
 import threading
 import time
@@ -34,7 +35,12 @@ def parse_rate(text: str) -> float:
             f"{text[:40]!r} is not a rate", hint="bytes per second, such as 5M, 500k, 2.5Mi or 0 for no limit"
         )
     base = 1024 if match[3] else 1000
-    return float(match[1]) * float(base ** _POWERS[match[2].lower()])
+    rate = float(match[1]) * float(base ** _POWERS[match[2].lower()])
+    if 0 < rate < 1 or math.isinf(rate):
+        raise UsageError(
+            f"{text[:40]!r} is no rate to download at", hint="at least 1 byte per second, or 0 for no limit"
+        )
+    return rate
 
 
 class RateLimit:

@@ -34,6 +34,8 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
 _MAX_TIMEOUT_S = 86_400.0
+# A round that waits longer meets those that timers start after it.
+_MAX_JITTER_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
         jitter_s = parse_duration_s(jitter)
     except InvalidNameError as error:
         raise ConfigError(f"auto_update.jitter: {error.message}") from None
+    if jitter_s > _MAX_JITTER_S:
+        raise ConfigError(f"auto_update.jitter is {jitter!r}, more than a day", hint="30m is usual")
     return AutoRules(default, models, jitter_s, _text(table, "timezone", "", "auto_update"))
 
 

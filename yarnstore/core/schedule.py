@@ -26,7 +26,8 @@ _DAY_MINUTES = 24 * 60
 _DAYS_BACK = 2
 _DAYS_AHEAD = 15
 
-_WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)")
+_WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)", re.ASCII)
+_FULL_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DURATION = re.compile(r"([0-9]{1,6})\s*([smhd]?)")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -83,17 +84,17 @@ def _parse_days(words: str, text: str) -> frozenset[int]:
         return _EVERY_DAY
     found: set[int] = set()
     for word in words.split(","):
-        first, _, last = word.partition("-")
-        begin, end = _day(first, text), _day(last or first, text)
+        first, *rest = re.split("[-–]", word, maxsplit=1)
+        begin, end = _day(first, text), _day(rest[0] if rest else first, text)
         found |= {(begin + n) % 7 for n in range((end - begin) % 7 + 1)}
     return frozenset(found)
 
 
 def _day(word: str, text: str) -> int:
-    name = word[:3].capitalize()
-    if name not in DAYS or len(word) not in (3, *range(6, 10)):
-        raise InvalidNameError("window", text, f"names no day of the week by {word!r}")
-    return DAYS.index(name)
+    for number, name in enumerate(_FULL_NAMES):
+        if word.casefold() in (name[:3], name):
+            return number
+    raise InvalidNameError("window", text, f"names no day of the week by {word!r}")
 
 
 def _clock(minutes: int) -> str:

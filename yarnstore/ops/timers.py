@@ -10,12 +10,14 @@ import plistlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from yarnstore.core.rules import AutoRules
-from yarnstore.core.schedule import DAYS, Window
+from yarnstore.core.schedule import DAYS, Window, find_opening
 from yarnstore.errors import UsageError
+from yarnstore.ops.auto_update import zone_of
 from yarnstore.store import fsio
 
 _LABEL = "yarnstore-auto-update"
@@ -49,7 +51,7 @@ def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerF
     words = [sys.executable, "-m", "yarnstore", "auto-update", "run", "--home", str(home)]
     if any("\n" in word or "\0" in word for word in words):
         raise UsageError(f"a timer cannot name {home}", hint="a path without line ends can be named")
-    made = _KINDS[kind](words, _starts(rules), folder)
+    made = _KINDS[kind](words, _starts(rules, datetime.now(UTC)), folder)
     for path, text in made.files.items():
         # Task Scheduler reads UTF-16 alone.
         data = text.encode("utf-16" if kind == "schtasks" else "utf-8")
@@ -58,8 +60,12 @@ def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerF
     return made
 
 
-def _starts(rules: AutoRules) -> list[_Start]:
-    """Every hour, and when a window opens."""
+def _starts(rules: AutoRules, now: datetime) -> list[_Start]:
+    """Every hour, and when a window opens.
+
+    A system's timer goes by the clock of the machine.  Where the windows go by another, it is called each
+    hour at the minute at which a window opens, whichever hour that is here.
+    """
     windows: list[Window] = list(rules.default.windows)
     for rule in rules.models.values():
         windows += rule.windows
@@ -67,6 +73,9 @@ def _starts(rules: AutoRules) -> list[_Start]:
     for window in windows:
         days = tuple(sorted(window.days)) if len(window.days) < len(DAYS) else None
         start = _Start(days, window.start // 60, window.start % 60)
+        if rules.timezone:
+            opening = find_opening([window], now, zone_of(rules))
+            start = _Start(None, None, opening.opens.astimezone().minute if opening else 0)
         if start not in found and start.minute:  # at the full hour it is called anyway
             found.append(start)
     return found
@@ -117,8 +126,10 @@ def _on_calendar(start: _Start) -> str:
 
 def _systemd_word(word: str) -> str:
     """A word of ExecStart: `%` and `$` would be replaced (systemd.service, systemd.unit)."""
+    if _is_plain(word):
+        return word
     text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{text}"' if text != word or " " in word else word
+    return f'"{text}"'
 
 
 def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> TimerFiles:
@@ -138,8 +149,13 @@ def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Timer
     )
 
 
+def _is_plain(word: str) -> bool:
+    """Whether a word means itself wherever it stands."""
+    return bool(word) and all(char.isalnum() or char in "/._-+:@," for char in word)
+
+
 def _shell_word(word: str) -> str:
-    if word and all(char.isalnum() or char in "/._-+:@," for char in word):
+    if _is_plain(word):
         return word
     return "'" + word.replace("'", "'\\''") + "'"
 

@@ -31,7 +31,10 @@ def test_rates_as_people_write_them(text: str, rate: float) -> None:
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-1", "5T", "5i", "1e6", "M", "5 5", "nan", "٣M"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "fast", "-1", "5T", "5i", "1e6", "M", "5 5", "nan", "٣M", "0.5", "0.0000000000001", "9" * 400],
+)
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)

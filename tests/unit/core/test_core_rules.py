@@ -57,6 +57,8 @@ def test_a_model_has_what_it_says_and_the_rest_from_all() -> None:
         ("[auto_update]\nwindows = ['nights']", "'nights'"),
         ("[auto_update]\njitter = 30", "auto_update.jitter is 30"),
         ("[auto_update]\njitter = 'soon'", "'soon'"),
+        ("[auto_update]\njitter = '2d'", "more than a day"),
+        ("[auto_update]\njitter = '999999d'", "more than a day"),
         ("[auto_update]\ntimezone = 3", "auto_update.timezone"),
         ("[auto_update]\nmodels = []", "auto_update.models is not a table"),
         ("[auto_update.models.a]\npolicy = 'no'", 'auto_update.models."a".policy'),

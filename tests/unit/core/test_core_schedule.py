@@ -56,7 +56,8 @@ def test_windows_are_read_and_shown(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "Sat", "02:00", "Sat 02:00", "Sat 25:00-26:00", "24:00-25:00", "02:60-03:00", "Foo 02:00-03:00",
-     "Sat, Sun 02:00-03:00", "Sat 02:00-03:00 UTC", "Saaaat 02:00-03:00", "Sat 02:00-24:01"],
+     "Sat, Sun 02:00-03:00", "Sat 02:00-03:00 UTC", "Saaaat 02:00-03:00", "Sat 02:00-24:01",
+     "Satxxx 02:00-03:00", "Wedn 02:00-03:00", "Sat-Sun-Mon 02:00-03:00", "Sat- 02:00-03:00", "٠٢:00-05:00"],
 )  # fmt: skip
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(InvalidNameError) as caught:

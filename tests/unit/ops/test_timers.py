@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -58,6 +59,40 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
             subprocess.run(
                 ["systemd-analyze", "calendar", line.partition("=")[2]], check=True, capture_output=True
             )
+
+
+@pytest.mark.parametrize("home", ["/srv/it's here", "/srv/o'clock", "/srv/a\tb", "/srv/a;b", HOME])
+def test_systemd_takes_any_path_as_one_word(home: str, tmp_path: Path) -> None:
+    made = write("systemd", tmp_path, home=home)
+    path = tmp_path / "yarnstore-auto-update.service"
+    (line,) = [line for line in made.files[str(path)].splitlines() if line.startswith("ExecStart=")]
+    words = shlex.split(line.partition("=")[2])  # which quotes as systemd does, but for % and $
+    assert words[-1].replace("%%", "%").replace("$$", "$") == home
+    if shutil.which("systemd-analyze") is not None:
+        ran = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, check=False)
+        assert b"nbalanced" not in ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["systemd", "cron"])
+def test_windows_by_another_clock_are_met(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """02:30 in Calcutta is 21:00 in UTC, and 02:15 is 20:45: the hours of this machine say nothing."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    windows = tuple(map(Window.parse, ("Sat 02:30-02:40", "02:15-02:25", "05:00-05:10")))
+    made = write_timer(
+        kind,
+        tmp_path,
+        Path("/srv/store"),
+        AutoRules(AutoRule(True, "minor", windows), timezone="Asia/Kolkata"),
+    )
+    text = "".join(made.files.values())
+    if kind == "cron":
+        assert [line.split(" ")[:5] for line in text.splitlines()] == [
+            ["0", "*", "*", "*", "*"], ["45", "*", "*", "*", "*"], ["30", "*", "*", "*", "*"],
+        ]  # fmt: skip
+    else:
+        starts = [line for line in text.splitlines() if line.startswith("OnCalendar=")]
+        assert starts == [f"OnCalendar=*-*-* *:{minute}:00" for minute in ("00", "45", "30")]
 
 
 def test_cron(tmp_path: Path) -> None:
