@@ -9,6 +9,7 @@ callers.  Pure.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
@@ -147,7 +148,12 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
     if len(data) > limit_bytes:
         return None, [Finding("error", _ROOT, f"is larger than {limit_bytes} bytes")]
     try:
-        raw = json.loads(data.decode("utf-8-sig"), object_pairs_hook=object_of, parse_constant=_no_number)
+        raw = json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=object_of,
+            parse_constant=_no_number,
+            parse_float=_finite,
+        )
     except RecursionError:
         return None, [Finding("error", _ROOT, "is nested too deeply")]
     except ValueError as error:
@@ -165,6 +171,13 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
 
 def _no_number(word: str) -> float:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number
 
 
 def _walk(value: object, path: str, wanted: Mapping[int, object]) -> Iterator[tuple[str, object]]:

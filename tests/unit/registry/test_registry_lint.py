@@ -204,6 +204,7 @@ def test_a_key_that_occurs_twice_has_its_place() -> None:
         ('{"models": {"A": {"versions": {}}, "a": {"versions": {}}}}', '$.models["a"]', "only in case"),
         ("[" * 100_000, "$", "nested"),
         ('{"models": NaN}', "$", "NaN"),
+        ('{"models": {}, "more": 1e999}', "$", "too large"),
     ],
 )
 def test_what_is_no_registry_at_all(text: str, path: str, message: str) -> None:
