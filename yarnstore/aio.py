@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult
     from yarnstore.ops.inventory import InstalledModel
+    from yarnstore.ops.lint import LintResult
     from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
     from yarnstore.ops.lock import LockResult
     from yarnstore.ops.moves import CheckoutResult
@@ -246,6 +247,20 @@ class AsyncStore:
     ) -> list[RegistryInfo]:
         """As `Store.refresh_registries`."""
         return await asyncio.to_thread(self.store.refresh_registries, name, accept_rollback=accept_rollback)
+
+    async def lint_registry(
+        self,
+        source: AnyPath,
+        *,
+        models: tuple[str, ...] = (),
+        deep: bool = False,
+        decode: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LintResult:
+        """As `Store.lint_registry`."""
+        return await asyncio.to_thread(
+            self.store.lint_registry, source, models=models, deep=deep, decode=decode, progress=progress
+        )
 
     async def remove_registry(self, name: str) -> None:
         """As `Store.remove_registry`."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from yarnstore.downloads import Downloads
 from yarnstore.errors import NotFoundError
+from yarnstore.ops.network import PutLast
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.publishing import Publishing
@@ -61,6 +62,7 @@ class Store(Publishing, Downloads, Upkeep):
         self.progress = progress
         self._leases: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._put_last = PutLast()
 
     @classmethod
     def open(
@@ -119,6 +121,7 @@ class Store(Publishing, Downloads, Upkeep):
             on_progress=tell,
             machine=self.settings.machine,
             network=self.settings.network,
+            put_last=self._put_last,
             only=self.settings.registry,
         )
         try:

@@ -24,7 +24,7 @@ AnyPath = str | os.PathLike[str]
 
 
 class Publishing(ABC):
-    """What a publisher does to a registry's folder, by static methods, which need no store; and locking."""
+    """What a publisher does: to a registry's folder by static methods, which need no store; lint; lock."""
 
     @abstractmethod
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
@@ -70,6 +70,35 @@ class Publishing(ABC):
         with self._session(progress) as session:
             return checkout_locked(session, _absolute(file), force=force)
 
+    def lint_registry(
+        self,
+        source: AnyPath,
+        *,
+        models: tuple[str, ...] = (),
+        deep: bool = False,
+        decode: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LintResult:
+        """Everything that is wrong with the registry at a folder or URL, or with one of its JSON files.
+
+        `deep` compares manifests and packs with what the entries say; `decode` besides reads every pack
+        and hashes every file.  A URL is reached as this store reaches its registries.
+
+        Raises: NotFoundError, BackendError, UsageError.
+        """
+        from yarnstore.ops.lint import lint
+
+        with self._session(progress) as session:
+            return lint(
+                os.fspath(source),
+                models=models,
+                deep=deep,
+                decode=decode,
+                sources=session.sources,
+                network=session.network,
+                on_progress=session.on_progress,
+            )
+
     @staticmethod
     def publish(
         source: AnyPath,
@@ -111,28 +140,6 @@ class Publishing(ABC):
             deltas=DEFAULT_DELTAS if deltas is None else deltas,
             split=split,
             on_progress=progress or ignore,
-        )
-
-    @staticmethod
-    def lint_registry(
-        source: AnyPath,
-        *,
-        models: tuple[str, ...] = (),
-        deep: bool = False,
-        decode: bool = False,
-        progress: OnProgress | None = None,
-    ) -> LintResult:
-        """Everything that is wrong with the registry at a folder or URL, or with one of its JSON files.
-
-        `deep` compares manifests and packs with what the entries say; `decode` besides reads every pack
-        and hashes every file.
-
-        Raises: NotFoundError, BackendError, UsageError.
-        """
-        from yarnstore.ops.lint import lint
-
-        return lint(
-            os.fspath(source), models=models, deep=deep, decode=decode, on_progress=progress or ignore
         )
 
     @staticmethod

@@ -16,17 +16,17 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
 from yarnstore.core.rules import AutoRules, VerifyCommand, parse_auto_update, parse_verify
-from yarnstore.errors import ConfigError, ConflictError, FormatError, NotFoundError
+from yarnstore.errors import ConfigError, ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.ops.machine import read_machine
-from yarnstore.ops.network import Network, RegistrySource
-from yarnstore.ops.network_settings import parse_mirrors, parse_network, with_login
+from yarnstore.ops.network import Network, RegistrySource, bare_url, with_login
+from yarnstore.ops.network_settings import parse_mirrors, parse_network
 from yarnstore.ops.session import DEFAULT_CONNECTIONS
 from yarnstore.registry.machine import Machine
 from yarnstore.store import fsio, fsread
@@ -65,13 +65,15 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     """Read the settings of the store at `home`.  Raises: ConfigError."""
     place = Path(os.path.abspath(home)) if home else default_home(environ)
     config = _read_config(place)
+    logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    network = replace(parse_network(config, environ), netrc=logins)
     registries = []
     for item in _registry_tables(config, place):
         name = item["name"]
         token = environ.get(token_variable(name))
         where = f"{config_path(place)}: {name}"
         source = RegistrySource(name, item["url"], token, mirrors=parse_mirrors(item, where))
-        registries.append(with_login(source, environ.get("NETRC") or os.path.expanduser("~/.netrc")))
+        registries.append(with_login(source, network.netrc))
     return Settings(
         place,
         tuple(registries),
@@ -81,7 +83,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
             )
         ),
         _number(config, "lock_timeout", environ, "YSTORE_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT_S, 1e6),
-        network=parse_network(config, environ),
+        network=network,
         machine=read_machine(config, environ),
         auto_update=parse_auto_update(config),
         verify=parse_verify(config),
@@ -118,7 +120,10 @@ def _registry_tables(config: dict[str, Any], home: Path) -> list[dict[str, str]]
         where = f"{config_path(home)}: registries[{n}]"
         if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("name", "url")):
             raise ConfigError(f"{where} needs a name and a url, both text")
-        parse_registry_name(item["name"])
+        try:
+            parse_registry_name(item["name"])
+        except InvalidNameError as error:
+            raise ConfigError(f"{where}: {error.message}", hint="mend it by hand") from None
         if any(other["name"] == item["name"] for other in found):
             raise ConfigError(f"{where}: {item['name']!r} is there twice")
         found.append(item)
@@ -155,7 +160,7 @@ def add_registry(home: Path, name: str, url: str) -> None:
             if item["url"] == url:
                 return
             raise ConflictError(
-                f"a registry {item['name']!r} is there already: {item['url']}",
+                f"a registry {item['name']!r} is there already: {bare_url(item['url'])}",
                 hint=f"`ystore registry remove {item['name']}` first, or take another name",
             )
     _write_config(home, {**config, "registries": [*tables, {"name": name, "url": url}]})

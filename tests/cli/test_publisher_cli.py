@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Ystore
+from tests.servers import Reply, ScriptedServer, Seen, files
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,51 @@ def test_lint_says_where_and_what(ystore: Ystore, registry: Path) -> None:
     people = ystore("registry", "lint", registry / "registry.json", people=True)
     assert people.out.endswith("1 model, 2 versions: 1 error, 1 warning\n")
     assert ystore("registry", "lint", registry / "nothing").code == 3
+
+
+def test_lint_reaches_a_url_as_registries_are_reached(
+    ystore: Ystore, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {
+        str(path.relative_to(registry)): path.read_bytes() for path in registry.rglob("*") if path.is_file()
+    }
+    good = files(tree)
+    wanted = ""
+
+    def guarded(seen: Seen) -> Reply:
+        return good(seen) if seen.headers.get("authorization", "") == wanted else Reply(status=401)
+
+    with ScriptedServer(guarded) as server:
+        assert ystore("registry", "add", "yarn", server.url).code == 0
+        wanted = "Bearer s3cret"
+        assert ystore("registry", "lint", server.url, "--deep").code == 5
+        monkeypatch.setenv("YSTORE_TOKEN_YARN", "s3cret")
+        for what in (server.url, f"{server.url}registry.json", f"{server.url}models/phi-3-mini.json"):
+            assert (what, ystore("registry", "lint", what).code) == (what, 0)
+        assert ystore("registry", "lint", server.url, "--deep").code == 0
+        monkeypatch.delenv("YSTORE_TOKEN_YARN")
+        wanted = "Basic " + base64.b64encode(b"ada:pw").decode()
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password pw\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert ystore("registry", "lint", server.url).code == 0
+        assert ystore("registry", "remove", "yarn").code == 0
+        assert ystore("registry", "lint", server.url).code == 0
+        asked = len(server.seen)
+        for what in (server.url, f"{server.url}registry.json", f"{server.url}registry.json?a=1"):
+            ran = ystore("registry", "lint", what, "--offline")
+            assert (ran.code, "s3cret" in ran.err) == (5, False)
+        assert len(server.seen) == asked
+
+
+def test_a_secret_in_an_address_is_never_shown(ystore: Ystore, tmp_home: Path) -> None:
+    tmp_home.mkdir()
+    for url in ("http://ada:s3cret@127.0.0.1:9/", "http://127.0.0.1:9/?key=s3cret"):
+        (tmp_home / "config.toml").write_text(f'[[registries]]\nname = "yarn"\nurl = "{url}"\n')
+        for line in ("list", "list --json", "refresh", "refresh --json", "add yarn http://other.test/"):
+            ran = ystore("registry", *line.split())
+            assert (line, "s3cret" in ran.out + ran.err) == (line, False)
+        ran = ystore("doctor")
+        assert "s3cret" not in ran.out + ran.err
 
 
 def test_lint_cannot_be_made_to_steer_a_terminal(ystore: Ystore, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -23,6 +24,7 @@ from tests.stores import MODEL, Site, assert_whole, make_site, refs_of
 from yarnstore import Progress, Store
 from yarnstore.backends import Timeouts
 from yarnstore.errors import BackendError, IntegrityError, MissingKeyError, NotFoundError
+from yarnstore.ops.network import PutLast
 
 SHORT = Timeouts(connect_s=2.0, stall_s=0.3, window_s=0.6)
 Tree = dict[str, bytes]
@@ -402,6 +404,67 @@ def test_a_download_that_is_wrong_everywhere_names_everybody(tmp_path: Path) -> 
                 assert hashlib.sha256(digest).hexdigest() in caught.value.message
         assert (len(first.seen), len(second.seen)) == (2, 2)
     assert refs_of(home) == {}
+
+
+def plain_models(names: str, **version: Any) -> bytes:
+    entry = {"size_bytes": len(BODY), "checksum": "sha256:" + hashlib.sha256(BODY).hexdigest(), **version}
+    models = {name: {"current_version": "1.0.0", "versions": {"1.0.0": entry}} for name in names}
+    return json.dumps({"registry_version": "1.0.0", "models": models}).encode()
+
+
+@pytest.mark.parametrize("way", ["fetch", "queue"])
+def test_a_download_address_that_failed_is_put_last_for_the_rest_of_the_command(
+    way: str, tmp_path: Path
+) -> None:
+    with ScriptedServer(lambda _: Reply(status=503)) as bad, ScriptedServer(files({"m.bin": BODY})) as good:
+        registry = plain_models("abc", download_url=f"{bad.url}m.bin", mirrors=[f"{good.url}m.bin"])
+        home = tmp_path / "home"
+        with sites(home, {"registry.json": registry}), opened(home) as store:
+            if way == "fetch":
+                assert [store.fetch(name).version for name in "abc"] == ["1.0.0"] * 3
+            else:
+                store.enqueue(*"abc")
+                assert [run.status for run in store.run_queue()] == ["fetched"] * 3
+            assert len(bad.seen) == 2, "two tries, for the first of them alone"
+
+
+def test_no_registry_can_have_us_ask_for_ever(tmp_path: Path) -> None:
+    with ScriptedServer(lambda _: Reply(status=404)) as server:
+        mirrors = [f"{server.url}{n}/m.bin" for n in range(1000)]
+        registry = plain_models("a", download_url=f"{server.url}m.bin", mirrors=mirrors)
+        home = tmp_path / "home"
+        with sites(home, {"registry.json": registry}), opened(home) as store:
+            with pytest.raises(BackendError):
+                store.fetch("a")
+            assert len(server.seen) <= 16
+
+
+def test_a_mirror_that_failed_is_put_last_for_the_rest_of_the_command(tree: Tree, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with sites(home, tree, tree) as (own, other):
+        good = files(with_mirrors(tree, [other.url]))
+        own.rescript(lambda seen: good(seen) if seen.path == "/registry.json" else Reply(status=503))
+        with opened(home) as store:
+            store.refresh_registries()
+            store.fetch(f"{MODEL}@1.0.0")
+            asked = sum(seen.path != "/registry.json" for seen in own.seen)
+            store.fetch(f"{MODEL}@1.1.0")
+            assert sum(seen.path != "/registry.json" for seen in own.seen) == asked > 0
+
+
+def test_what_failed_is_forgotten_in_time() -> None:
+    now = [0.0]
+    known = PutLast(lambda: now[0])
+    known.add("a")
+    now[0] = 300.0
+    known.add("b")
+    assert known.urls() == ["a", "b"]
+    known.add("a")
+    assert known.urls() == ["b", "a"]
+    now[0] = 899.0
+    assert known.urls() == ["b", "a"]
+    now[0] = 900.0
+    assert known.urls() == []
 
 
 # --- one id, several registries --------------------------------------------------------------------

@@ -11,8 +11,8 @@ from tests.servers import Reply, ScriptedServer, files, self_signed
 from yarnstore import Store
 from yarnstore.backends import connect
 from yarnstore.errors import BackendError, ConfigError
-from yarnstore.ops.network import Links, Network, RegistrySource, shown_address
-from yarnstore.ops.network_settings import parse_network, with_login
+from yarnstore.ops.network import Links, Network, RegistrySource, shown_address, source_at, with_login
+from yarnstore.ops.network_settings import parse_network
 from yarnstore.settings import load_settings
 from yarnstore.store.layout import StoreLayout
 
@@ -187,3 +187,19 @@ def test_a_bundle_that_is_none_is_told(tmp_path: Path) -> None:
     for name in ("none.pem", "empty.pem"):
         with pytest.raises(ConfigError, match="cannot be read"):
             connect("https://a.test/", ca_bundle=str(tmp_path / name))
+
+
+def test_an_address_that_is_named_has_the_credentials_of_the_registry_there() -> None:
+    sources = (
+        RegistrySource("a", "https://h.test/a/", "token-a"),
+        RegistrySource("b", "https://h.test/b", "token-b"),
+        RegistrySource("here", "/srv/registry", "token-here"),
+    )
+    found = {
+        url: source_at(url, sources, Network()).token
+        for url in (
+            "https://h.test/a/", "https://h.test/b", "https://h.test/b/c/", "https://h.test/bb/",
+            "https://h.test:444/a/", "http://h.test/a/", "https://i.test/a/", "/srv/registry", "/srv/other",
+        )
+    }  # fmt: skip
+    assert list(found.values()) == ["token-a", "token-b", "token-b", "token-a", None, None, None, None, None]

@@ -79,7 +79,8 @@ class Mirrored:
     """A `Backend` over several, which hold the same files; the first is the registry's own address.
 
     Whatever one does not give, for whichever reason, the next is asked for.  With one mirror alone it
-    tries as often as `policy` says, with several each gets two tries.
+    tries as often as `policy` says, with several each gets two tries.  `put_last` are the names of mirrors
+    that failed before, the first of them first.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Mirrored:
         policy: RetryPolicy | None = None,
         sleep: Sleep = time.sleep,
         on_fault: OnFault | None = None,
+        put_last: Sequence[str] = (),
     ) -> None:
         if not mirrors:
             raise ValueError("no mirror")
@@ -100,14 +102,20 @@ class Mirrored:
         self._sleep = sleep
         self._on_fault = on_fault
         self._lock = threading.Lock()
-        self._count_last = 0
+        self._count_last = len(put_last)
+        for member in self._members:
+            if member.mirror.url in put_last:
+                member.put_last_at = 1 + put_last.index(member.mirror.url)
+        self._put_last_before = tuple(put_last)
         self.url = self._backend_of(self._members[0]).url
 
     def add(self, mirror: Mirror) -> None:
         """Ask one more, after those there are; one that is there already changes nothing."""
         with self._lock:
             if all(member.mirror.url != mirror.url for member in self._members):
-                self._members.append(_Member(mirror))
+                before = self._put_last_before
+                place = 1 + before.index(mirror.url) if mirror.url in before else 0
+                self._members.append(_Member(mirror, put_last_at=place))
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import BackendError, FormatError, IntegrityError, InvalidNameError, NotFoundError
+from yarnstore.ops.network import bare_url
 from yarnstore.ops.resolve import installed_variant, registry_target
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
@@ -65,7 +66,7 @@ def describe(
         error = fault.message
     return RegistryInfo(
         source.name,
-        source.url,
+        bare_url(source.url),
         len(doc.models) if doc else 0,
         sum(len(model.versions) for model in doc.models.values()) if doc else 0,
         doc.last_updated if doc else None,

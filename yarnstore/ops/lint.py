@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from yarnstore.backends import Backend, connect, connect_file
+from yarnstore.backends import Backend, connect_file, is_remote
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_from_dirname
 from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, UsageError
 from yarnstore.ops.lint_deep import DeepLint
+from yarnstore.ops.network import Network, RegistrySource, reach, source_at
 from yarnstore.ops.progress import OnProgress, ignore
 from yarnstore.ops.registry_folder import RegistryFolder
 from yarnstore.ops.split import model_key
@@ -55,9 +56,13 @@ def lint(
     models: tuple[str, ...] = (),
     deep: bool = False,
     decode: bool = False,
+    sources: tuple[RegistrySource, ...] = (),
+    network: Network | None = None,
     on_progress: OnProgress = ignore,
 ) -> LintResult:
     """Look through the registry at a folder or a URL, or one `registry.json` or `models/<model>.json`.
+
+    A URL is reached as `network` says, with the credentials that one of `sources` has for it.
 
     `models` narrows it; of a split registry at a URL, which cannot be listed, they alone are looked at.
     `deep` compares manifests and indexes, `decode` besides reads every pack and hashes every file.
@@ -69,11 +74,17 @@ def lint(
     if path is not None and not path.is_dir():
         linted = _lint_file(path, deep=deep or decode)
     else:
-        linted = _lint_tree(source, path, models, deep=deep, decode=decode, on_progress=on_progress)
+        backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode)
+        linted = _lint_tree(
+            source, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
+        )
     if models:
         missing = [model for model in models if model not in linted.models]
         linted = Linted(
-            [*linted.findings, *(Finding("error", f"$.models[{m!r}]", "is not there") for m in missing)],
+            [
+                *linted.findings,
+                *(Finding("error", f"$.models[{m!r}]", "is not there") for m in missing),
+            ],
             linted.models,
         )
     findings = sorted(linted.findings, key=lambda item: item.severity == "warning")
@@ -109,21 +120,34 @@ def _lint_document(data: bytes, name: str) -> Linted:
     return lint_model(data, model=model)
 
 
+def _reach(
+    source: str, path: Path | None, sources: tuple[RegistrySource, ...], network: Network, *, deep: bool
+) -> tuple[Backend, str]:
+    """The backend and the key of what is to be looked through first."""
+    if path is not None or not urlsplit(source).path.endswith(".json"):
+        return reach(source_at(source, sources, network), source, network), REGISTRY_FILE
+    if deep:
+        raise UsageError("--deep needs the whole registry, not one file of it", hint="name its base URL")
+    if not is_remote(source):
+        return connect_file(source)
+    bare = source.partition("?")[0]
+    folder = bare.rpartition("/")[0] + "/"
+    # A query is part of no key below a folder, but of a whole address.
+    key = bare[len(folder) :] if bare == source else source
+    return reach(source_at(folder, sources, network), folder, network), key
+
+
 def _lint_tree(
     source: str,
     path: Path | None,
+    backend: Backend,
+    key: str,
     models: tuple[str, ...],
     *,
     deep: bool,
     decode: bool,
     on_progress: OnProgress,
 ) -> Linted:
-    if path is None and urlsplit(source).path.endswith(".json"):
-        if deep or decode:
-            raise UsageError("--deep needs the whole registry, not one file of it", hint="name its base URL")
-        backend, key = connect_file(source)
-    else:
-        backend, key = connect(source), REGISTRY_FILE
     try:
         data = _get(backend, key, REGISTRY_LIMIT_BYTES)
         if data is None:

@@ -7,10 +7,13 @@ is `backends/mirrors`'.
 from __future__ import annotations
 
 import contextlib
+import netrc
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
@@ -22,10 +25,15 @@ from yarnstore.store import fsread
 from yarnstore.store.health import MirrorHealth, read_health, write_health
 from yarnstore.store.layout import StoreLayout
 
+# Scheme, host and port.
+Origin: TypeAlias = tuple[str, str, int]
+
 # `Mirrored` tries again, so that it can ask somebody else; below it one try is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
 # More than any registry has; each costs a request where the ones before it fail.
 _MIRRORS_LIMIT = 16
+# So long a mirror that failed stays behind the others.
+_PUT_LAST_S = 600.0
 # A lie is shown for so long, whatever else the mirror said since.
 _LIE_SHOWN_MS = 30 * 86_400_000
 
@@ -48,12 +56,35 @@ class RegistrySource:
 @dataclass(frozen=True)
 class Network:
     """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
-    `ca_bundle` is a file of certificates to trust beside the usual ones."""
+    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host."""
 
     offline: bool = False
     limit_rate: float = 0.0
     ca_bundle: str | None = None
+    netrc: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+class PutLast:
+    """Which addresses failed lately: what several sessions of one process know together.
+
+    A command that fetches ten versions has a session for each, and is not to wait ten times for a mirror
+    that stalls; a process that lives for weeks gives each another chance.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed_s: dict[str, float] = {}
+
+    def add(self, url: str) -> None:
+        """An address has just failed."""
+        self._failed_s.pop(url, None)
+        self._failed_s[url] = self._clock()
+
+    def urls(self) -> list[str]:
+        """Those that failed, the latest last."""
+        now_s = self._clock()
+        return [url for url, at_s in list(self._failed_s.items()) if now_s - at_s < _PUT_LAST_S]
 
 
 class Links:
@@ -65,6 +96,7 @@ class Links:
         network: Network,
         note: Callable[[str], None],
         now_ms: Callable[[], int],
+        put_last: PutLast | None = None,
     ) -> None:
         self._layout = layout
         self._network = network
@@ -74,6 +106,7 @@ class Links:
         self._named: dict[str, list[Mirror]] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._adopted: list[Backend] = []
+        self._put_last = put_last or PutLast()
 
     def backend(self, source: RegistrySource) -> Mirrored:
         """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
@@ -84,7 +117,9 @@ class Links:
                 for url in source.mirrors[:_MIRRORS_LIMIT]
             ]
             mirrors += self._named.get(source.name, [])
-            self._backends[source.name] = Mirrored(mirrors, on_fault=self._on_fault)
+            self._backends[source.name] = Mirrored(
+                mirrors, on_fault=self._on_fault, put_last=self._put_last.urls()
+            )
         return self._backends[source.name]
 
     def own(self, source: RegistrySource) -> str:
@@ -134,8 +169,15 @@ class Links:
         self._adopted.append(backend)
         return self._slowed(backend), key
 
+    def in_order(self, urls: Iterable[str]) -> tuple[str, ...]:
+        """Download addresses in the order to be asked: those whose server failed are last."""
+        distinct = dict.fromkeys(islice(urls, _MIRRORS_LIMIT))
+        failed = {origin for url in self._put_last.urls() if (origin := _origin(url)) is not None}
+        return tuple(sorted(distinct, key=lambda url: _origin(url) in failed))
+
     def report(self, source: RegistrySource, url: str, kind: Kind, why: str) -> None:
         """Remember what a download address outside of the registry's mirrors did wrong."""
+        self._put_last.add(shown_address(url, folder=False))
         fault = Fault(shown_address(url, folder=False), kind, why)
         if all(known.url != fault.url for known in self._faults.setdefault(source.name, [])):
             self._faults[source.name].append(fault)
@@ -154,26 +196,13 @@ class Links:
         self._adopted.clear()
 
     def _connect(self, source: RegistrySource, url: str) -> Backend:
-        network = self._network
-        if network.offline and is_remote(url):
-            return Offline(shown_address(url))
-        own = url == source.url or _origin(url) == _origin(source.url)
-        return self._slowed(
-            connect(
-                url,
-                token=source.token if own else None,
-                login=source.login if own else None,
-                ca_bundle=network.ca_bundle,
-                policy=_ONE_TRY,
-                timeouts=network.timeouts,
-            )
-        )
+        return reach(source, url, self._network, policy=_ONE_TRY)
 
     def _slowed(self, backend: Backend) -> Backend:
-        rate = self._network.limit_rate
-        return Limited(backend, shared_limit(rate)) if rate else backend
+        return _slowed(backend, self._network)
 
     def _on_fault(self, fault: Fault) -> None:
+        self._put_last.add(fault.url)
         did = {"lied": "sent wrong bytes", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
         self._note(f"{fault.url} {did} ({fault.why}); asking the other mirrors first from here on")
 
@@ -199,6 +228,66 @@ class Links:
             write_health(self._layout, name, list(known.values()))
 
 
+def reach(
+    source: RegistrySource, url: str, network: Network, *, policy: RetryPolicy | None = None
+) -> Backend:
+    """One address of a registry, by what holds for all requests; the credentials go to its origin alone.
+
+    Raises: UsageError, ConfigError.
+    """
+    if network.offline and is_remote(url):
+        return Offline(shown_address(url))
+    own = url == source.url or _origin(url) == _origin(source.url)
+    backend = connect(
+        url,
+        token=source.token if own else None,
+        login=source.login if own else None,
+        ca_bundle=network.ca_bundle,
+        policy=policy,
+        timeouts=network.timeouts,
+    )
+    return _slowed(backend, network)
+
+
+def _slowed(backend: Backend, network: Network) -> Backend:
+    return Limited(backend, shared_limit(network.limit_rate)) if network.limit_rate else backend
+
+
+def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:
+    """An address that somebody names, with the credentials of the registry that is configured there.
+
+    Of several at one origin the one that the address lies in counts, else the first; where there is none,
+    what netrc has for the host.
+    """
+    here = [source for source in sources if _origin(url) is not None and _origin(source.url) == _origin(url)]
+    within = [source for source in here if f"{url}/".startswith(f"{source.url.rstrip('/')}/")]
+    if here:
+        return replace(max(within, key=lambda source: len(source.url), default=here[0]), url=url, mirrors=())
+    return with_login(RegistrySource("", url), network.netrc)
+
+
+def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
+    """The registry with the user and password that the netrc file has for its host.
+
+    A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
+    """
+    if source.token or not path or not is_remote(source.url):
+        return source
+    try:
+        host = urlsplit(source.url).hostname or ""
+        found = netrc.netrc(path).hosts.get(host)
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return source
+    if found is None or not found[2]:
+        return source
+    return replace(source, login=(found[0], found[2]))
+
+
+def bare_url(url: str) -> str:
+    """A registry's address as it was given, without a user, password or query that may be in it."""
+    return shown_address(url) if "@" in url or "?" in url else url
+
+
 def shown_address(url: str, *, folder: bool = True) -> str:
     """An address as it is named to people and kept: without user, password and query.
 
@@ -211,7 +300,7 @@ def shown_address(url: str, *, folder: bool = True) -> str:
     return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
 
 
-def _origin(url: str) -> tuple[str, str, int] | None:
+def _origin(url: str) -> Origin | None:
     """Scheme, host and port; None for what is no web address."""
     try:
         parts = urlsplit(url)

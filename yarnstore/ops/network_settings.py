@@ -9,17 +9,15 @@ NETRC                  where user names and passwords are, else ~/.netrc
 
 from __future__ import annotations
 
-import netrc
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from yarnstore.backends import Timeouts, is_remote
+from yarnstore.backends import Timeouts
 from yarnstore.backends.limit import parse_rate
 from yarnstore.errors import ConfigError, UsageError
-from yarnstore.ops.network import Network, RegistrySource
+from yarnstore.ops.network import Network
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -85,20 +83,3 @@ def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(url, str) and url for url in found):
         raise ConfigError(f"{where}: mirrors is not a list of addresses")
     return tuple(found)
-
-
-def with_login(source: RegistrySource, path: str) -> RegistrySource:
-    """The registry with the user and password that the netrc file has for its host.
-
-    A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
-    """
-    if source.token or not is_remote(source.url):
-        return source
-    try:
-        host = urlsplit(source.url).hostname or ""
-        found = netrc.netrc(path).hosts.get(host)
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return source
-    if found is None or not found[2]:
-        return source
-    return replace(source, login=(found[0], found[2]))

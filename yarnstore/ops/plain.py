@@ -69,7 +69,7 @@ def fetch_plain(
             part.remove()
             return there, Brought()
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
-        urls = tuple(dict.fromkeys((entry.download_url, *entry.mirrors)))
+        urls = session.links.in_order((entry.download_url, *entry.mirrors))
         _download(session, source, urls, part, expected, entry.size_bytes, meter)
         item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:

@@ -19,7 +19,7 @@ from yarnstore.errors import (
     RolledBackError,
     StorageError,
 )
-from yarnstore.ops.network import Links, Network
+from yarnstore.ops.network import Links, Network, PutLast
 from yarnstore.ops.network import RegistrySource as RegistrySource
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.rolledback import keep_newest, known_time, refuse_older
@@ -57,6 +57,7 @@ class Session:
     auto_update: bool | None = None
     machine: Machine = field(default_factory=Machine)
     network: Network = field(default_factory=Network)
+    put_last: PutLast = field(default_factory=PutLast)
     # The one registry that was asked for by name.
     only: str | None = None
     # Models of which it was told that several registries have them.
@@ -85,11 +86,11 @@ class Session:
     def links(self) -> Links:
         """The connections of this session."""
         if self._links is None:
-            self._links = Links(self.layout, self.network, self.note, self.now_ms)
+            self._links = Links(self.layout, self.network, self.note, self.now_ms, self.put_last)
         return self._links
 
     def again(self, *, only: str | None) -> Session:
-        """A new session over the same store, which knows nothing of what this one learned."""
+        """A new session over the same store, which knows nothing of what this one learned of registries."""
         return replace(
             self,
             only=only,
@@ -166,7 +167,9 @@ class Session:
         elif answer is not None:
             data, etag = answer.data, answer.etag
         else:
-            raise BackendError(source.url, "answered 'not modified' to a question without a condition")
+            raise BackendError(
+                self.links.own(source), "answered 'not modified' to a question without a condition"
+            )
         doc = parse_registry(data, source=self.backend(source).url)
         if answer is not None:
             refuse_older(

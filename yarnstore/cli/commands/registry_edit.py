@@ -34,10 +34,11 @@ _registry = click.option(
 def lint(run: Invocation, source: str, deep: bool, decode: bool, models: tuple[str, ...]) -> None:
     """Everything that is wrong with a registry, each fault with its place.
 
+    A URL is reached with the token or login of the registry that is configured there, else by netrc.
     Exits with 4 where there are errors; warnings alone are no failure.
     """
     with run.store() as store:
-        done = store.lint_registry(source, models=models, deep=deep, decode=decode, progress=store.progress)
+        done = store.lint_registry(source, models=models, deep=deep, decode=decode)
     _tell_findings(run, done)
     if done.errors:
         raise click.exceptions.Exit(_FAULTY)
