@@ -117,7 +117,7 @@ class Upkeep(ABC):
         from yarnstore.ops.doctor import diagnose
 
         with self._session(progress) as session:
-            return diagnose(session)
+            return diagnose(session, self.settings.auto_update)
 
     @classmethod
     def doctor(
@@ -134,4 +134,4 @@ class Upkeep(ABC):
             fault = error
             settings = Settings(place or default_home())
         with cls(settings)._session(progress) as session:  # noqa: SLF001 - its own
-            return diagnose(session, fault)
+            return diagnose(session, settings.auto_update, fault)

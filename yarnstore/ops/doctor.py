@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,18 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from yarnstore._version import __version__
-from yarnstore.errors import FormatError, IncompatibleError, LockTimeoutError, OfflineError, YarnstoreError
+from yarnstore.core.rules import AutoRules
+from yarnstore.errors import (
+    ConfigError,
+    FormatError,
+    IncompatibleError,
+    LockTimeoutError,
+    OfflineError,
+    YarnstoreError,
+)
+from yarnstore.ops.auto_update import zone_of
 from yarnstore.ops.fsck import fsck
+from yarnstore.ops.network import bare_url
 from yarnstore.ops.progress import format_size
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.store import fsio, fsread
@@ -64,10 +75,14 @@ class DoctorResult:
         return sum(check.status == "wrong" for check in self.checks)
 
 
-def diagnose(session: Session, config_fault: YarnstoreError | None = None) -> DoctorResult:
+def diagnose(
+    session: Session, rules: AutoRules | None = None, config_fault: YarnstoreError | None = None
+) -> DoctorResult:
     """Look at everything; `config_fault` is why the settings could not be read."""
     started = time.perf_counter()
     checks = [_versions(), _config(session, config_fault)]
+    if config_fault is None:
+        checks.append(_auto_update(rules or AutoRules()))
     examinations: list[Callable[[Session], Iterator[Check]]] = [
         _store,
         _permissions,
@@ -79,6 +94,10 @@ def diagnose(session: Session, config_fault: YarnstoreError | None = None) -> Do
         _contents,
     ]
     for examine in examinations:
+        if examine is _registries and config_fault is not None:
+            unknown = "not known, as the settings cannot be read"
+            checks.append(Check("registries", "note", unknown, "mend config.toml, then run this again"))
+            continue
         try:
             checks += examine(session)
         except (YarnstoreError, OSError) as error:
@@ -124,6 +143,17 @@ def _config(session: Session, fault: YarnstoreError | None) -> Check:
     return Check("config", "ok", f"{path} can be read")
 
 
+def _auto_update(rules: AutoRules) -> Check:
+    """Whether a round could begin, for all that is set."""
+    if not rules.enabled:
+        return Check("auto-update", "ok", "off")
+    try:
+        zone_of(rules)
+    except ConfigError as error:
+        return Check("auto-update", "wrong", f"no round can begin: {error.message}", error.hint)
+    return Check("auto-update", "ok", "on; what calls it is the system's timer")
+
+
 def _store(session: Session) -> Iterator[Check]:
     layout = session.layout
     try:
@@ -158,15 +188,19 @@ def _permissions(session: Session) -> Iterator[Check]:
         if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             refused.append(name or ".")
     if refused:
-        mend = f"give them back to whoever runs ystore: chown -R USER {root}"
+        mend = f"give them back to whoever runs ystore: {_take_back(root)}"
         yield Check("permissions", "wrong", f"cannot be written in {root}: {', '.join(refused)}", mend)
         return
     strangers = _foreign(root)
     if strangers:
-        mend = f"chown -R USER {root}, and run ystore as one user"
+        mend = f"run ystore as one user: {_take_back(root)}"
         yield Check("permissions", "note", f"belongs to another user: {', '.join(strangers)}", mend)
     else:
         yield Check("permissions", "ok", f"{root} can be written")
+
+
+def _take_back(root: Path) -> str:
+    return f'sudo chown -R "$(id -u)" {shlex.quote(str(root))} && chmod -R u+rwX {shlex.quote(str(root))}'
 
 
 def _foreign(root: Path) -> list[str]:
@@ -298,7 +332,9 @@ def _registry(session: Session, source: RegistrySource) -> Check:
         return Check(name, "wrong", f"{error.message}{age}", mend)
     took_ms = (time.perf_counter() - started) * 1000
     return Check(
-        name, "ok", f"{source.url} answers in {took_ms:.0f} ms, last updated {doc.last_updated or 'never'}"
+        name,
+        "ok",
+        f"{bare_url(source.url)} answers in {took_ms:.0f} ms, last updated {doc.last_updated or 'never'}",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +44,8 @@ def test_a_healthy_machine(site: Site) -> None:
     assert ills(found) == {}
     assert found.wrong == 0
     assert {check.name for check in found.checks} == {
-        "versions", "config", "store", "permissions", "locks", "hard links", "symlinks", "space", "clock",
-        "registry made", "downloads", "leavings", "contents",
+        "versions", "config", "auto-update", "store", "permissions", "locks", "hard links", "symlinks",
+        "space", "clock", "registry made", "downloads", "leavings", "contents",
     }  # fmt: skip
     assert sorted(path.relative_to(site.home) for path in site.home.rglob("*")) == before, "it left something"
 
@@ -60,6 +62,15 @@ def _bad_format(site: Site) -> None:
 
 def _bad_config(site: Site) -> None:
     (site.home / "config.toml").write_text("registries = 3\n")
+
+
+def _bad_registry_name(site: Site) -> None:
+    (site.home / "config.toml").write_text('[[registries]]\nname = "../x"\nurl = "/srv"\n')
+
+
+def _bad_timezone(site: Site) -> None:
+    path = site.home / "config.toml"
+    path.write_text(f'{path.read_text()}\n[auto_update]\nenabled = true\ntimezone = "Mars/Olympus"\n')
 
 
 def _clock(site: Site) -> None:
@@ -100,6 +111,8 @@ def _registry(site: Site) -> None:
     ("hurt", "expected"),
     [
         (_bad_config, {"config": "wrong", "registries": "note"}),
+        (_bad_registry_name, {"config": "wrong", "registries": "note"}),
+        (_bad_timezone, {"auto-update": "wrong"}),
         (_clock, {"clock": "wrong"}),
         (_damage, {"contents": "wrong"}),
         (_state, {"contents": "wrong"}),
@@ -161,6 +174,17 @@ def test_a_store_that_cannot_be_written(site: Site) -> None:
         assert ills(Store.doctor(site.home))["permissions"] == "wrong"
     finally:
         (site.home / "packs").chmod(0o755)
+
+
+def test_the_mend_of_permissions_can_be_typed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = site.home.rename(site.home.with_name("it's a home"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (check,) = [check for check in Store.doctor(home).checks if check.name == "permissions"]
+    command = check.mend.partition(": ")[2]
+    words = shlex.split(command)
+    assert [word for word in words if word == str(home)] == [str(home)] * 2
+    assert subprocess.run(["sh", "-nc", command], check=False).returncode == 0
+    assert "USER" not in words
 
 
 def test_a_registry_on_the_net_answers(site: Site) -> None:
