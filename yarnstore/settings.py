@@ -29,7 +29,7 @@ from yarnstore.ops.network import Network, RegistrySource, bare_url, with_login
 from yarnstore.ops.network_settings import parse_mirrors, parse_network
 from yarnstore.ops.session import DEFAULT_CONNECTIONS
 from yarnstore.registry.machine import Machine
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
 _MAX_CONNECTIONS = 64
@@ -101,13 +101,24 @@ def config_path(home: Path) -> Path:
 
 
 def _read_config(home: Path) -> dict[str, Any]:
+    return _parse_config(home, _read_text(home))
+
+
+def _read_text(home: Path) -> str:
     path = config_path(home)
     try:
-        text = fsread.read_bytes(path, MIB).decode()
-        return tomllib.loads(text)
+        return fsread.read_bytes(path, MIB).decode()
     except NotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, FormatError) as error:
+        return ""
+    except (UnicodeDecodeError, FormatError) as error:
+        raise ConfigError(f"{path}: {error}", hint="mend it by hand", path=str(path)) from None
+
+
+def _parse_config(home: Path, text: str) -> dict[str, Any]:
+    path = config_path(home)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}", hint="mend it by hand", path=str(path)) from None
 
 
@@ -153,39 +164,75 @@ def _number(
 def add_registry(home: Path, name: str, url: str) -> None:
     """Write a registry into `config.toml`.  Raises: InvalidNameError, ConflictError, ConfigError."""
     parse_registry_name(name)
-    config = _read_config(home)
-    tables = _registry_tables(config, home)
-    for item in tables:
-        if item["name"].casefold() == name.casefold():
-            if item["url"] == url:
-                return
-            raise ConflictError(
-                f"a registry {item['name']!r} is there already: {bare_url(item['url'])}",
-                hint=f"`ystore registry remove {item['name']}` first, or take another name",
-            )
-    _write_config(home, {**config, "registries": [*tables, {"name": name, "url": url}]})
+
+    def add(config: dict[str, Any]) -> dict[str, Any]:
+        tables = _registry_tables(config, home)
+        for item in tables:
+            if item["name"].casefold() == name.casefold():
+                if item["url"] == url:
+                    return config
+                raise ConflictError(
+                    f"a registry {item['name']!r} is there already: {bare_url(item['url'])}",
+                    hint=f"`ystore registry remove {item['name']}` first, or take another name",
+                )
+        return {**config, "registries": [*tables, {"name": name, "url": url}]}
+
+    change_config(home, add)
 
 
 def remove_registry(home: Path, name: str) -> None:
     """Take a registry out of `config.toml`.  Raises: NotFoundError, ConfigError."""
-    config = _read_config(home)
-    tables = _registry_tables(config, home)
-    left = [item for item in tables if item["name"] != name]
-    if len(left) == len(tables):
-        raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
-    _write_config(home, {**config, "registries": left})
+
+    def remove(config: dict[str, Any]) -> dict[str, Any]:
+        tables = _registry_tables(config, home)
+        left = [item for item in tables if item["name"] != name]
+        if len(left) == len(tables):
+            raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
+        return {**config, "registries": left}
+
+    change_config(home, remove)
 
 
 def change_config(home: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Replace what `config.toml` says by what `change` makes of it.  Raises: ConfigError, StorageError."""
-    _write_config(home, change(_read_config(home)))
+    """Replace what `config.toml` says by what `change` makes of it, while no other command does.
+
+    Raises: as `change`; ConfigError, StorageError, LockTimeoutError.
+    """
+    fsio.ensure_dir(home)
+    with lock.hold(home / "config.lock", exclusive=True, timeout_s=DEFAULT_LOCK_TIMEOUT_S):
+        text = _read_text(home)
+        before = _parse_config(home, text)
+        after = change(before)
+        if after != before:
+            data = _changed_text(text, before, after).encode()
+            fsio.write_atomic(config_path(home), data, tmp_dir=home / "tmp")
 
 
-def _write_config(home: Path, config: dict[str, Any]) -> None:
+def _changed_text(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The new file: what is only added goes behind what is there, whose comments stay as they are."""
+    tables = before.get("registries", [])
+    added = {key: value for key, value in after.items() if key not in before}
+    if "registries" in before and after.get("registries", [])[: len(tables)] == tables:
+        added["registries"] = after["registries"][len(tables) :]
+    longer = f"{text.rstrip()}\n\n{_format_config(added)}".lstrip()
+    try:
+        if tomllib.loads(longer) == after:
+            return longer
+    except tomllib.TOMLDecodeError:
+        pass  # such as a [[table]] behind `registries = []`
+    return _format_config(after)
+
+
+def _format_config(config: dict[str, Any]) -> str:
+    """As TOML, registries as tables of their own, to which others can be added."""
     import tomli_w
 
-    fsio.ensure_dir(home)
-    fsio.write_atomic(config_path(home), tomli_w.dumps(config).encode(), tmp_dir=home / "tmp")
+    rest = {key: value for key, value in config.items() if key != "registries"}
+    tables = config.get("registries", [])
+    if any(isinstance(value, dict) for table in tables for value in table.values()):
+        return tomli_w.dumps(config)  # a table in a table has a heading of another form
+    headed = [f"[[registries]]\n{tomli_w.dumps(table)}" for table in tables]
+    return "\n".join([*([tomli_w.dumps(rest)] if rest else []), *headed])
 
 
 def normal_url(text: str) -> str:

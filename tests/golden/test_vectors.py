@@ -164,6 +164,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "refs/holds/<model>",
         "local-state.json",
         "registries/<registry>/newest.json",
+        "config.lock",
         *("queue.json", "queue.lock", "queue.run.lock"),
         "logs/origins/<model>",
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),

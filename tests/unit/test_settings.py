@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError
 from yarnstore.settings import (
     add_registry,
+    change_config,
     config_path,
     default_home,
     load_settings,
@@ -128,3 +131,56 @@ def test_urls_stay_and_paths_become_absolute(tmp_path: Path, monkeypatch: pytest
     assert normal_url("https://example.org/x/") == "https://example.org/x/"
     assert normal_url("file:///x") == "file:///x"
     assert normal_url("./registry") == str(tmp_path / "registry")
+
+
+COMMENTED = """\
+# ours
+connections = 2  # the line is thin
+
+[[registries]]
+name = "a"  # the first
+url = "https://a.test/"
+"""
+
+
+def test_what_is_only_added_leaves_comments_as_they_are(tmp_path: Path) -> None:
+    home = write_config(tmp_path, COMMENTED)
+    add_registry(home, "b", "https://b.test/")
+    change_config(home, lambda config: {**config, "auto_update": {"enabled": True}})
+    text = config_path(home).read_text()
+    assert text.startswith(COMMENTED)
+    found = load_settings(home, {})
+    assert [(source.name, source.url) for source in found.registries] == [
+        ("a", "https://a.test/"),
+        ("b", "https://b.test/"),
+    ]
+    assert (found.connections, found.auto_update.enabled) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "registries = []",
+        'registries = [{name = "a", url = "x"}]',
+        "[models]",
+        "[models.a]\n",
+        "a.b = 3",
+        "[[registries]]\nname = 'a'\nurl = 'x'\nmore = {b = 1, c = [{d = 2}]}\n",
+    ],
+)
+def test_a_registry_can_be_added_to_any_file(text: str, tmp_path: Path) -> None:
+    home = write_config(tmp_path, text)
+    before = tomllib.loads(text)
+    add_registry(home, "b", "https://b.test/")
+    assert load_settings(home, {}).registries[-1].name == "b"
+    remove_registry(home, "b")
+    after = tomllib.loads(config_path(home).read_text())
+    assert {"registries": [], **after} == {"registries": [], **before}
+
+
+def test_commands_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    names = [f"r{n}" for n in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: add_registry(tmp_path, name, f"https://{name}.test/"), names))
+    assert sorted(source.name for source in load_settings(tmp_path, {}).registries) == sorted(names)

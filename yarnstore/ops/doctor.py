@@ -35,6 +35,7 @@ from yarnstore.ops.network import bare_url
 from yarnstore.ops.progress import format_size
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.store import fsio, fsread
+from yarnstore.store.queue import read_queue
 from yarnstore.store.registries import read_record
 
 Status: TypeAlias = Literal["ok", "note", "wrong"]
@@ -351,11 +352,26 @@ def _leavings(session: Session) -> Iterator[Check]:
         yield Check("downloads", "note", f"begun and left for a week: {', '.join(old)}", mend)
     else:
         yield Check("downloads", "ok", "none was left unfinished")
+    yield _queue(session)
     rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
     if rubbish > _MUCH_RUBBISH_BYTES:
         yield Check("leavings", "note", f"{format_size(rubbish)} in tmp/ and trash/", "`ystore gc` tidies up")
     else:
         yield Check("leavings", "ok", f"{format_size(rubbish)} in tmp/ and trash/")
+
+
+def _queue(session: Session) -> Check:
+    try:
+        items = read_queue(session.layout)
+    except (FormatError, IncompatibleError) as error:
+        return Check("queue", "wrong", error.message, error.hint)
+    failed = [item for item in items if item.error]
+    if failed:
+        what = f"{failed[0].spec} failed {failed[0].tries} times: {failed[0].error}"
+        return Check(
+            "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` forgets it"
+        )
+    return Check("queue", "ok", f"{len(items)} downloads wait for `ystore queue run`")
 
 
 def _contents(session: Session) -> Iterator[Check]:

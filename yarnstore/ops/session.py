@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from yarnstore.ops.network import Links, Network, PutLast
 from yarnstore.ops.network import RegistrySource as RegistrySource
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.rolledback import keep_newest, known_time, refuse_older
-from yarnstore.ops.split import SplitModels
+from yarnstore.ops.split import DAY_MS, SplitModels, format_days
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.machine import Machine
 from yarnstore.registry.schema import RegistryDoc, parse_registry
@@ -32,8 +33,6 @@ from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 
 DEFAULT_CONNECTIONS = 4
-# A cached registry older than this is used all the same, and its age is told.
-_FRESH_MS = 86_400_000
 _MINUTE_MS = 60_000
 
 # Told the model, the version and the path of what was just installed, and whom to tell how it goes; raises
@@ -227,9 +226,8 @@ class Session:
 
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
         age_ms = self.now_ms() - fetched_ms
-        if age_ms > _FRESH_MS:
-            days = round(age_ms / _FRESH_MS)
-            self.note(f"{source.name}: by what it said {days} day{'s' if days != 1 else ''} ago")
+        if age_ms > DAY_MS:
+            self.note(f"{source.name}: by what it said {format_days(age_ms)} ago")
 
     def entry(
         self, source: RegistrySource, model: str, *, fresh: bool = False, alone: bool = False
@@ -294,7 +292,9 @@ class Session:
 
     def _split_models(self, source: RegistrySource) -> SplitModels:
         if source.name not in self._split:
-            self._split[source.name] = SplitModels(source.name, source.url, self.layout, self.note)
+            self._split[source.name] = SplitModels(
+                source.name, source.url, self.layout, self.note, self.now_ms
+            )
         return self._split[source.name]
 
 

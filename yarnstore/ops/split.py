@@ -30,6 +30,15 @@ from yarnstore.store.registry_models import (
     write_cached_model,
 )
 
+# A cached answer older than this is used all the same, and its age is told.
+DAY_MS = 86_400_000
+
+
+def format_days(age_ms: int) -> str:
+    """An age of a day and more, in whole days."""
+    days = round(age_ms / DAY_MS)
+    return f"{days} day{'s' if days != 1 else ''}"
+
 
 def model_key(model: str) -> str:
     """The key of a model's own file in a registry."""
@@ -44,6 +53,7 @@ class SplitModels:
     url: str
     layout: StoreLayout
     note: Callable[[str], None]
+    now_ms: Callable[[], int]
     # Set where it did not answer, and what it said before counts.
     unreachable: bool = False
     _entries: dict[str, ModelEntry | None] = field(default_factory=dict)
@@ -71,6 +81,7 @@ class SplitModels:
             cached = read_cached_model(self.layout, self.name, self.url, model)
             if cached is not None:
                 self._entries[model] = parse_model(cached.data, model=model, source=self.url)
+                self._note_age(model, cached)
         return self._entries.get(model)
 
     def _ask(self, backend: Backend, model: str, cached: CachedModel | None) -> ModelEntry | None:
@@ -88,15 +99,25 @@ class SplitModels:
                 raise
             if not isinstance(error, OfflineError):
                 self.note(f"{self.name} cannot be reached; going by what it said before ({error.message})")
+            self._note_age(model, cached)
             self.unreachable = True
             return parse_model(cached.data, model=model, source=self.url)
         if answer is None and cached is None:
             raise BackendError(self.url, "answered 'not modified' to a question without a condition")
         data = answer.data if answer is not None else cached.data if cached else b""
         entry = parse_model(data, model=model, source=backend.url)
-        if answer is not None and (cached is None or cached != CachedModel(data, answer.etag)):
-            self._keep(model, CachedModel(data, answer.etag))
+        etag = answer.etag if answer is not None else cached.etag if cached else ""
+        # That it is as it was is written down twice a day: each time would be a sync for each model.
+        if cached is None or (cached.data, cached.etag) != (data, etag) or self._age_ms(cached) > DAY_MS // 2:
+            self._keep(model, CachedModel(data, etag, self.now_ms()))
         return entry
+
+    def _age_ms(self, cached: CachedModel) -> int:
+        return self.now_ms() - cached.fetched_ms
+
+    def _note_age(self, model: str, cached: CachedModel) -> None:
+        if cached.fetched_ms and self._age_ms(cached) > DAY_MS:
+            self.note(f"{self.name}: by what it said of {model} {format_days(self._age_ms(cached))} ago")
 
     def _keep(self, model: str, answer: CachedModel | None) -> None:
         try:

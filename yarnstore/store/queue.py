@@ -55,7 +55,10 @@ def read_queue(layout: StoreLayout) -> list[QueueItem]:
         hint = f"mend or delete {layout.root / QUEUE_FILE}"
         raise FormatError(QUEUE_FILE, f"cannot be read: {error}", hint=hint) from None
     if found.format > _FORMAT:
-        raise IncompatibleError(f"{QUEUE_FILE} has format {found.format}; this release reads {_FORMAT}")
+        raise IncompatibleError(
+            f"{QUEUE_FILE} has format {found.format}; this release reads {_FORMAT}",
+            hint="a newer yarnstore reads it",
+        )
     return found.items
 
 

@@ -21,19 +21,24 @@ from yarnstore.store.layout import StoreLayout
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """The first line; `sha256` is of what follows it."""
+    """The first line; `sha256` is of what follows it, `fetched_ms` 0 where an older release wrote it."""
 
     url: str
     etag: str
     sha256: str
+    fetched_ms: int = 0
 
 
 @dataclass(frozen=True)
 class CachedModel:
-    """The bytes of a `models/<model>.json`, and the ETag they came with."""
+    """The bytes of a `models/<model>.json`, and the ETag they came with.
+
+    `fetched_ms` is when they were last known to be right, in milliseconds since 1970, or 0.
+    """
 
     data: bytes
     etag: str
+    fetched_ms: int = 0
 
 
 def read_cached_model(layout: StoreLayout, registry: str, url: str, model: str) -> CachedModel | None:
@@ -46,12 +51,12 @@ def read_cached_model(layout: StoreLayout, registry: str, url: str, model: str) 
         return None
     if header.url != url or Sha256.of(body).hex != header.sha256:
         return None
-    return CachedModel(body, header.etag)
+    return CachedModel(body, header.etag, header.fetched_ms)
 
 
 def write_cached_model(layout: StoreLayout, registry: str, url: str, model: str, cached: CachedModel) -> None:
     """Keep what a registry said of a model."""
-    header = msgspec.json.encode(_Header(url, cached.etag, Sha256.of(cached.data).hex))
+    header = msgspec.json.encode(_Header(url, cached.etag, Sha256.of(cached.data).hex, cached.fetched_ms))
     path = _path(layout, registry, model)
     fsio.write_atomic(path, header + b"\n" + cached.data, tmp_dir=layout.tmp)
 

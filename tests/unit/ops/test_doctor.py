@@ -45,7 +45,7 @@ def test_a_healthy_machine(site: Site) -> None:
     assert found.wrong == 0
     assert {check.name for check in found.checks} == {
         "versions", "config", "auto-update", "store", "permissions", "locks", "hard links", "symlinks",
-        "space", "clock", "registry made", "downloads", "leavings", "contents",
+        "space", "clock", "registry made", "downloads", "queue", "leavings", "contents",
     }  # fmt: skip
     assert sorted(path.relative_to(site.home) for path in site.home.rglob("*")) == before, "it left something"
 
@@ -71,6 +71,10 @@ def _bad_registry_name(site: Site) -> None:
 def _bad_timezone(site: Site) -> None:
     path = site.home / "config.toml"
     path.write_text(f'{path.read_text()}\n[auto_update]\nenabled = true\ntimezone = "Mars/Olympus"\n')
+
+
+def _bad_queue(site: Site) -> None:
+    (site.home / "queue.json").write_text('{"items": [3]}')
 
 
 def _clock(site: Site) -> None:
@@ -113,6 +117,7 @@ def _registry(site: Site) -> None:
         (_bad_config, {"config": "wrong", "registries": "note"}),
         (_bad_registry_name, {"config": "wrong", "registries": "note"}),
         (_bad_timezone, {"auto-update": "wrong"}),
+        (_bad_queue, {"queue": "wrong"}),
         (_clock, {"clock": "wrong"}),
         (_damage, {"contents": "wrong"}),
         (_state, {"contents": "wrong"}),

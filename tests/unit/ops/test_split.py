@@ -260,3 +260,25 @@ def test_fsck_repair_finds_its_way(store: Store, server: ScriptedServer) -> None
     (store.home / "registries" / "giant" / "registry.json").write_bytes(b"{}")
     assert store.fsck(repair=True).remaining == []
     assert store.fsck().problems == []
+
+
+def test_the_age_of_a_model_that_was_not_asked_for_is_told(store: Store) -> None:
+    """Asking for one model makes `registry.json` fresh, and says nothing of the others."""
+    start = time.time()
+    told: list[str] = []
+
+    def use(days: float, model: str, *, ask: bool) -> list[str]:
+        told.clear()
+        with store._session(lambda event: told.append(event.text)) as session:
+            session.clock = lambda: start + days * 86_400
+            entry = session.entry(session.sources[0], model, fresh=ask)
+            assert entry is not None
+        return told
+
+    one, other, _ = MINE
+    assert use(0.9, one, ask=False) == []
+    assert use(3, one, ask=True) == []
+    assert use(3.1, one, ask=False) == []
+    assert use(3.1, other, ask=False) == [f"giant: by what it said of {other} 3 days ago"]
+    assert use(3.1, other, ask=True) == []
+    assert use(3.2, other, ask=False) == [], "that it is as it was is remembered, too"

@@ -46,8 +46,8 @@ def cli(
     if not specs and not locked:
         raise click.UsageError("name a SPEC, or use --locked")
     if queue:
-        if force or locked:
-            raise click.UsageError("--queue takes specs, and neither --force nor --locked")
+        if force or locked or app_version is not None:
+            raise click.UsageError("--queue takes specs, and neither --force, --locked nor --app-version")
         with run.store() as store:
             show_queued(run, store.enqueue(*specs))
         return
