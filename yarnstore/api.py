@@ -418,17 +418,18 @@ class Store(Publishing, Downloads, Upkeep):
     ) -> list[RegistryInfo]:
         """Ask the registries, or the one named, what is new.
 
-        With `accept_rollback` a registry that is older than it was is believed.
+        Of several, one that fails stops no other: its `error` says why.  With `accept_rollback` the one
+        named is believed although it is older than it was.
 
-        Raises: BackendError, RolledBackError, FormatError, NotFoundError.
+        Raises: BackendError, RolledBackError, FormatError where none answered as it should; NotFoundError.
         """
-        from yarnstore.ops.catalogue import describe
+        from yarnstore.ops.catalogue import describe, refresh_all
 
         with self._session() as session:
-            sources = session.require_sources() if name is None else (session.source(name),)
-            return [
-                describe(session, source, refresh=True, accept_rollback=accept_rollback) for source in sources
-            ]
+            if name is None:
+                return refresh_all(session, session.require_sources())
+            source = session.source(name)
+            return [describe(session, source, refresh=True, accept_rollback=accept_rollback)]
 
     def remove_registry(self, name: str) -> None:
         """Forget a registry; what came from it stays.  Raises: NotFoundError."""

@@ -258,3 +258,36 @@ def test_only_one_runs_the_queue(ready: Ystore, tmp_home: Path) -> None:
         assert ready("queue", "run", "--lock-timeout", "0.1").code == 8
         assert ready("fetch", "--queue", "phi-3-mini@1.1.0", "--lock-timeout", "0.1").code == 0
     assert len(ready("queue", "run").table) == 2
+
+
+def test_one_registry_that_fails_stops_no_other(ready: Ystore, tmp_home: Path) -> None:
+    path = tmp_home / "config.toml"
+    bad = '[[registries]]\nname = "bad"\nurl = "/nowhere/at/all"\n\n'
+    path.write_text(bad + path.read_text())
+    before = (tmp_home / "registries" / "yarn" / "fetched.json").read_bytes()
+    ran = ready("registry", "refresh")
+    assert ran.code == 5
+    assert [row[0] for row in ran.table] == ["yarn"]
+    assert "error: bad: /nowhere/at/all" in ran.err
+    assert (tmp_home / "registries" / "yarn" / "fetched.json").read_bytes() != before
+    told = ready("registry", "refresh", "--json")
+    assert (told.code, [item["error"] is None for item in told.json]) == (5, [False, True])
+    assert ready("registry", "refresh", "bad").code == 5
+    path.write_text(bad)
+    assert ready("registry", "refresh").code == 5
+
+
+def test_an_older_registry_is_accepted_by_name(ready: Ystore, registry: Path, tmp_home: Path) -> None:
+    assert ready("registry", "remove", "yarn").code == 0
+    assert ready("registry", "add", "yarn", registry).code == 0
+    raw = json.loads((registry / "registry.json").read_text())
+    (registry / "registry.json").write_text(json.dumps({**raw, "last_updated": "2001-01-01T00:00:00Z"}))
+    refused = ready("registry", "refresh", "yarn", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (5, "rolled-back")
+    assert ready("doctor").code == 1
+    assert ready("search", "phi").code == 0
+    assert ready("registry", "refresh", "--accept-rollback").code == 2
+    command = refused.json["error"]["hint"].partition("ystore ")[2].split()
+    assert ready(*command).code == 0
+    assert ready("registry", "refresh").code == 0
+    assert ready("doctor").code == 0

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from yarnstore.core.names import parse_model_id
-from yarnstore.errors import BackendError, FormatError, IntegrityError, InvalidNameError, NotFoundError
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IntegrityError,
+    InvalidNameError,
+    NotFoundError,
+    UsageError,
+    YarnstoreError,
+)
 from yarnstore.ops.network import bare_url
 from yarnstore.ops.resolve import installed_variant, registry_target
 from yarnstore.ops.session import RegistrySource, Session
@@ -75,6 +83,24 @@ def describe(
         doc.split if doc else False,
         _mirrors(session, source),
     )
+
+
+def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[RegistryInfo]:
+    """Each registry, asked anew; one that fails has its `error`, and what it said before.
+
+    Raises: BackendError, FormatError, UsageError where none could be asked.
+    """
+    found: list[RegistryInfo] = []
+    failures: list[YarnstoreError] = []
+    for source in sources:
+        try:
+            found.append(describe(session, source, refresh=True))
+        except (BackendError, FormatError, UsageError) as error:
+            failures.append(error)
+            found.append(replace(describe(session, source, refresh=False), error=error.message))
+    if failures and len(failures) == len(sources):
+        raise failures[0]
+    return found
 
 
 def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]:

@@ -163,7 +163,9 @@ def _store(session: Session) -> Iterator[Check]:
         yield Check("store", "wrong", error.message, error.hint)
         return
     if there:
-        yield Check("store", "ok", f"{layout.root}, {len(session.refs.installed_models())} models installed")
+        yield Check(
+            "store", "ok", f"{layout.root}, {_count(len(session.refs.installed_models()), 'model')} installed"
+        )
     else:
         yield Check("store", "ok", f"{layout.root}: none yet; the first fetch or import makes it")
 
@@ -295,6 +297,10 @@ def _clock(session: Session) -> Iterator[Check]:
         yield Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now)))
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _age(seconds: float) -> str:
     for size, unit in ((_DAY_S, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
@@ -367,11 +373,11 @@ def _queue(session: Session) -> Check:
         return Check("queue", "wrong", error.message, error.hint)
     failed = [item for item in items if item.error]
     if failed:
-        what = f"{failed[0].spec} failed {failed[0].tries} times: {failed[0].error}"
+        what = f"{failed[0].spec} failed {_count(failed[0].tries, 'time')}: {failed[0].error}"
         return Check(
             "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` forgets it"
         )
-    return Check("queue", "ok", f"{len(items)} downloads wait for `ystore queue run`")
+    return Check("queue", "ok", f"{_count(len(items), 'download')} queued")
 
 
 def _contents(session: Session) -> Iterator[Check]:
@@ -384,8 +390,8 @@ def _contents(session: Session) -> Iterator[Check]:
         yield Check("contents", "note", error.message, "run this again when it is done")
         return
     if not found.problems:
-        text = f"{found.models} models, {found.versions} versions: nothing wrong at a quick look"
-        yield Check("contents", "ok", text, "")
+        looked = f"{_count(found.models, 'model')}, {_count(found.versions, 'version')}"
+        yield Check("contents", "ok", f"{looked}: nothing wrong at a quick look")
         return
     first = found.problems[0]
     more = f", and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""

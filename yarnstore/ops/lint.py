@@ -10,6 +10,7 @@ import contextlib
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,7 +114,7 @@ def _lint_file(path: Path, *, deep: bool) -> Linted:
 
 def _lint_document(data: bytes, name: str) -> Linted:
     if not is_model_document(data):
-        return lint_registry(data)
+        return lint_registry(data, now=datetime.now(UTC))
     model = ""
     with contextlib.suppress(InvalidNameError):  # then it has to say itself which one it is about
         model = model_from_dirname(name.removesuffix(".json"))
@@ -154,7 +155,7 @@ def _lint_tree(
             raise NotFoundError("registry", source, hint=f"there is no {REGISTRY_FILE}")
         if key != REGISTRY_FILE:
             return _lint_document(data, urlsplit(source).path.rpartition("/")[2])
-        linted = lint_registry(data)
+        linted = lint_registry(data, now=datetime.now(UTC))
         if linted.split:
             linted = _lint_split(backend, path, linted, models)
         elif path is not None:

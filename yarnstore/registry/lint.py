@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
@@ -22,10 +23,13 @@ from yarnstore.errors import FormatError
 from yarnstore.registry.check import find_faults, find_twins, format_key, format_where
 from yarnstore.registry.entries import ModelEntry, RegistryDoc
 from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
+from yarnstore.registry.moments import moment_of
 from yarnstore.registry.schema import check_major
 
 Severity: TypeAlias = Literal["error", "warning"]
 _ROOT: Final = "$"
+# What the clocks of two machines may differ by, and more.
+_CLOCK_LEEWAY: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class Linted:
     split: bool = False
 
 
-def lint_registry(data: bytes) -> Linted:
-    """Everything that is wrong with a `registry.json`."""
+def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
+    """Everything that is wrong with a `registry.json`; `now` is what its time is held against."""
     raw, found = _decode(data, REGISTRY_LIMIT_BYTES)
     if raw is None:
         return Linted(found, {})
@@ -61,7 +65,7 @@ def lint_registry(data: bytes) -> Linted:
         return Linted([*found, fault], {})
     raw_models = raw.get("models")
     typed = _typed({key: value for key, value in raw.items() if key != "models"}, RegistryDoc, _ROOT, found)
-    found += _top(typed)
+    found += _top(typed, now)
     if not isinstance(raw_models, dict):
         why = f"expected object, got {_kind(raw_models)}" if "models" in raw else "is missing"
         return Linted([*found, Finding("error", "$.models", why)], {})
@@ -119,11 +123,15 @@ def _lint_model(
     return entry, found
 
 
-def _top(doc: Mapping[str, Any]) -> Iterator[Finding]:
+def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
     if not doc.get("registry_version"):
         yield Finding("warning", "$.registry_version", "is missing; this format is 1.0.0")
     if why := time_fault(doc.get("last_updated")):
         yield Finding("error", "$.last_updated", why)
+    at = moment_of(doc.get("last_updated"))
+    if at is not None and now is not None and at > now + _CLOCK_LEEWAY:
+        why = "lies in the future: readers who have seen it refuse what is dated earlier"
+        yield Finding("warning", "$.last_updated", why)
     for index, url in enumerate(doc.get("mirrors", ())):
         if why := url_fault(url, relative=False):
             yield Finding("error", f"$.mirrors[{index}]", why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -246,3 +247,15 @@ def test_what_is_no_url(text: str) -> None:
 def test_urls_may_be_relative_where_that_is_meant() -> None:
     assert url_fault("files/a.onnx", relative=True) is None
     assert url_fault("files/a.onnx", relative=False)
+
+
+def test_a_time_in_the_future_binds_the_publisher() -> None:
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    for text, warned in (
+        ("2024-01-01T00:30:00Z", False),
+        ("2024-01-01T05:30:00+05:00", False),
+        ("2024-01-02T00:00:00Z", True),
+    ):
+        data = json.dumps({**registry(), "last_updated": text}).encode()
+        found = [item for item in lint_registry(data, now=now).findings if "future" in item.message]
+        assert [(item.severity, item.path) for item in found] == ([("warning", "$.last_updated")] * warned)

@@ -9,11 +9,13 @@ import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.commands.registry_edit import PUBLISHERS
-from yarnstore.cli.format import clean, plural
+from yarnstore.cli.format import clean, indented, plural
 from yarnstore.cli.times import format_age, format_iso_age
 
 if TYPE_CHECKING:
     from yarnstore.results import RegistryInfo
+
+_FAILED = 5
 
 
 @click.group("registry", epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/")
@@ -65,16 +67,24 @@ def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
     """Ask the registries, or NAME, what is new.
 
     An answer that is older than one before is refused: somebody may be holding updates back.
+    Of several, one that fails stops no other; then the exit code is 5.
     """
     if accept_rollback and name is None:
         raise click.UsageError("--accept-rollback needs the NAME of the registry")
     with run.store() as store:
         found = store.refresh_registries(name, accept_rollback=accept_rollback)
+    failed = [info for info in found if info.error]
     if run.output.json:
         run.output.document(found)
-        return
-    for info in found:
-        run.output.done(info, partial(_text, info), (info.name, info.models, info.versions, info.url))
+    else:
+        for info in found:
+            if not info.error:
+                row = (info.name, info.models, info.versions, info.url)
+                run.output.done(info, partial(_text, info), row)
+        for info in failed:
+            click.echo(f"error: {info.name}: {indented(info.error or '')}", err=True)
+    if failed:
+        raise click.exceptions.Exit(_FAILED)
 
 
 @command("remove", example="ystore registry remove yarn")
