@@ -67,11 +67,17 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     config = _read_config(place)
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
     network = replace(parse_network(config, environ), netrc=logins)
-    registries = []
+    registries: list[RegistrySource] = []
     for item in _registry_tables(config, place):
         name = item["name"]
         token = environ.get(token_variable(name))
         where = f"{config_path(place)}: {name}"
+        for other in registries:
+            if token and token_variable(other.name) == token_variable(name):
+                raise ConfigError(
+                    f"{token_variable(name)} would be sent to both {other.name} and {name}",
+                    hint="give one of them another name in config.toml",
+                )
         source = RegistrySource(name, item["url"], token, mirrors=parse_mirrors(item, where))
         registries.append(with_login(source, network.netrc))
     return Settings(

@@ -184,3 +184,15 @@ def test_commands_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: add_registry(tmp_path, name, f"https://{name}.test/"), names))
     assert sorted(source.name for source in load_settings(tmp_path, {}).registries) == sorted(names)
+
+
+def test_a_token_is_for_one_registry(tmp_path: Path) -> None:
+    for name in ("a-b", "a.b", "c"):
+        add_registry(tmp_path, name, f"https://{name}.test/")
+    assert [source.token for source in load_settings(tmp_path, {"YSTORE_TOKEN_C": "t"}).registries] == [
+        None,
+        None,
+        "t",
+    ]
+    with pytest.raises(ConfigError, match=r"YSTORE_TOKEN_A_B would be sent to both a-b and a\.b"):
+        load_settings(tmp_path, {"YSTORE_TOKEN_A_B": "t"})
