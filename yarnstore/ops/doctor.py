@@ -1,7 +1,8 @@
 """`doctor`: everything at once that could be wrong on this machine, each with its mend.
 
-Owns the checks of the machine; what is wrong within the store is `ops/fsck`'s to find.  Nothing is changed:
-a few files are made in the store's `tmp/` and taken away again.
+Owns the checks of the machine; what is wrong within the store is `ops/fsck`'s to find.  Nothing is changed
+but the cached answers of registries, which are asked anew; a few files are made in the store's `tmp/` and
+taken away again.
 """
 
 from __future__ import annotations
