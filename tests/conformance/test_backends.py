@@ -14,6 +14,7 @@ import pytest
 from tests.servers import ScriptedServer, files, nginx_server, static_server
 from yarnstore.backends import (
     Backend,
+    Halting,
     Limited,
     LocalBackend,
     MemoryBackend,
@@ -41,7 +42,7 @@ ETAGLESS = frozenset({"http.server", "scripted", "mirrored-second"})
 
 KINDS = (
     *("local", "local-url", "memory", "http.server", "nginx", "scripted", "retrying", "connect"),
-    *("limited", "mirrored", "mirrored-second"),
+    *("limited", "halting", "mirrored", "mirrored-second"),
 )
 
 
@@ -103,6 +104,8 @@ def subject(
                 backend = Retrying(HttpBackend(nginx.url))
             elif kind == "limited":
                 backend = Limited(HttpBackend(nginx.url), RateLimit(1e9))
+            elif kind == "halting":
+                backend = Halting(HttpBackend(nginx.url), lambda: None)
             elif kind == "mirrored":
                 backend = Mirrored([mirror(nginx.url), mirror(tree)])
             elif kind == "mirrored-second":

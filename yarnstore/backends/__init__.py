@@ -5,6 +5,7 @@
 
 from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
 from yarnstore.backends.connect import connect, connect_file, is_remote
+from yarnstore.backends.halting import Halting
 from yarnstore.backends.limit import Limited, RateLimit
 from yarnstore.backends.local import LocalBackend
 from yarnstore.backends.memory import MemoryBackend
@@ -16,6 +17,7 @@ __all__ = [
     "Backend",
     "Body",
     "Fetched",
+    "Halting",
     "Limited",
     "LocalBackend",
     "MemoryBackend",

@@ -237,9 +237,10 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="available")
     if closes is not None and _now(session) >= closes:
         return replace(plain, status="stopped")
-    before = session.on_progress
+    before = session.on_progress, session.check
     if closes is not None:
-        session.on_progress = _until(session, closes, before)
+        session.check = _until(session, closes)
+        session.on_progress = _checked(session.check, session.on_progress)
     try:
         done = update(session, found.model, UpdatePolicy(to=goal), strict=False)
     except CancelledError:
@@ -249,7 +250,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
     except YarnstoreError as error:
         return replace(plain, status="failed", error=error.as_dict())
     finally:
-        session.on_progress = before
+        session.on_progress, session.check = before
     if done.status == "updated":
         return replace(plain, status="updated", version=done.version, download_bytes=done.download_bytes)
     return replace(plain, status="available")
@@ -278,13 +279,23 @@ def _goal(policy: Policy, found: Update, refused: str | None) -> Range | None:
     return None
 
 
-def _until(session: Session, closes: datetime, tell: OnProgress) -> OnProgress:
-    """Progress that ends a download when the window closes."""
+def _until(session: Session, closes: datetime) -> Callable[[], None]:
+    """What ends a download when the window closes."""
+
+    def check() -> None:
+        if _now(session) >= closes:
+            raise CancelledError("the window closed")
+
+    return check
+
+
+def _checked(check: Callable[[], None], tell: OnProgress) -> OnProgress:
+    """Progress by which a download ends that has no further block to ask for."""
 
     def on_progress(event: Progress) -> None:
         tell(event)
-        if event.phase == "download" and _now(session) >= closes:
-            raise CancelledError("the window closed")
+        if event.phase == "download":
+            check()
 
     return on_progress
 

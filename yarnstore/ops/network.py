@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from yarnstore.backends import Backend, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
+from yarnstore.backends import Backend, Halting, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
 from yarnstore.backends.connect import connect, connect_file, is_remote
 from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
@@ -88,7 +88,10 @@ class PutLast:
 
 
 class Links:
-    """The backends of one session, made when they are needed."""
+    """The backends of one session, made when they are needed.
+
+    `check` is asked before each request and each block, and may raise to end them.
+    """
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class Links:
         note: Callable[[str], None],
         now_ms: Callable[[], int],
         put_last: PutLast | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._layout = layout
         self._network = network
@@ -107,6 +111,7 @@ class Links:
         self._faults: dict[str, list[Fault]] = {}
         self._adopted: list[Backend] = []
         self._put_last = put_last or PutLast()
+        self._check = check
 
     def backend(self, source: RegistrySource) -> Mirrored:
         """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
@@ -167,7 +172,7 @@ class Links:
             url, ca_bundle=self._network.ca_bundle, policy=_ONE_TRY, timeouts=self._network.timeouts
         )
         self._adopted.append(backend)
-        return self._slowed(backend), key
+        return Halting(_slowed(backend, self._network), self._check), key
 
     def in_order(self, urls: Iterable[str]) -> tuple[str, ...]:
         """Download addresses in the order to be asked: those whose server failed are last."""
@@ -196,10 +201,7 @@ class Links:
         self._adopted.clear()
 
     def _connect(self, source: RegistrySource, url: str) -> Backend:
-        return reach(source, url, self._network, policy=_ONE_TRY)
-
-    def _slowed(self, backend: Backend) -> Backend:
-        return _slowed(backend, self._network)
+        return Halting(reach(source, url, self._network, policy=_ONE_TRY), self._check)
 
     def _on_fault(self, fault: Fault) -> None:
         self._put_last.add(fault.url)

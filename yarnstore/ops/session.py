@@ -57,6 +57,8 @@ class Session:
     machine: Machine = field(default_factory=Machine)
     network: Network = field(default_factory=Network)
     put_last: PutLast = field(default_factory=PutLast)
+    # Asked between the blocks of downloads; raises to end them.
+    check: Callable[[], None] = lambda: None
     # The one registry that was asked for by name.
     only: str | None = None
     # Models of which it was told that several registries have them.
@@ -85,7 +87,9 @@ class Session:
     def links(self) -> Links:
         """The connections of this session."""
         if self._links is None:
-            self._links = Links(self.layout, self.network, self.note, self.now_ms, self.put_last)
+            self._links = Links(
+                self.layout, self.network, self.note, self.now_ms, self.put_last, lambda: self.check()
+            )
         return self._links
 
     def again(self, *, only: str | None) -> Session:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.servers import Reply, ScriptedServer, Seen, files
 from tests.stores import Site, make_site, make_version
 from yarnstore import Progress, Store
 from yarnstore.core.rules import AutoRule, AutoRules, Policy, parse_auto_update
@@ -343,3 +347,50 @@ def test_a_model_that_nobody_installed(site: Site) -> None:
         assert store.run_auto_update().models == []
         with pytest.raises(NotFoundError):
             store.check_for_updates("llama")
+
+
+@pytest.mark.parametrize("way", ["packs", "plain"])
+def test_a_window_that_closes_does_not_wait_for_a_slow_server(way: str, tmp_path: Path) -> None:
+    """Progress is told chunk by chunk, and a chunk can take minutes."""
+    bodies = {version: random.Random(version).randbytes(60_000) for version in ("1.0.0", "1.1.0")}
+    tree: dict[str, bytes] = {}
+    entries = {}
+    for version, body in bodies.items():
+        tree[f"{version}.pack"] = body
+        checksum = "sha256:" + hashlib.sha256(body).hexdigest()
+        entries[version] = {"checksum": checksum, "download_url": f"{version}.pack"}
+        if way == "packs":
+            (tmp_path / "model.bin").write_bytes(body)  # one chunk
+            Store.publish(tmp_path / "model.bin", f"phi@{version}", registry=tmp_path / "registry")
+    models = {"phi": {"current_version": "1.1.0", "versions": entries}}
+    tree["registry.json"] = json.dumps({"models": models}).encode()
+    for path in (tmp_path / "registry").rglob("*"):
+        if path.is_file():
+            tree[str(path.relative_to(tmp_path / "registry"))] = path.read_bytes()
+    good, now = files(tree), [SATURDAY_3_AM]
+
+    def slow(seen: Seen) -> Reply:
+        reply = good(seen)
+        if not seen.path.endswith(".pack") or not isinstance(reply.body, bytes):
+            return reply
+        now[0] = SATURDAY_3_AM + 3 * 3600  # while it is being answered
+        return replace(
+            reply, body=[reply.body[n : n + 100] for n in range(0, len(reply.body), 100)], pause_s=0.2
+        )
+
+    with ScriptedServer(good) as server, Store.open(tmp_path / "slow") as store:
+        store.add_registry("made", server.url)
+        store.checkout("phi@1.0.0")
+        server.rescript(slow)
+        with store._session() as session:
+            session.clock = lambda: now[0]
+            started = time.monotonic()
+            done = run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)
+            assert time.monotonic() - started < 5
+            assert statuses(done) == {"phi": "stopped"}
+        server.rescript(good)
+        with store._session() as session:
+            session.clock = lambda: SATURDAY_3_AM
+            assert statuses(run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)) == {
+                "phi": "updated"
+            }
