@@ -14,7 +14,7 @@ from yarnstore import Store
 from yarnstore.errors import RolledBackError
 from yarnstore.ops.progress import Progress
 
-NEW, OLD = "2026-03-01T00:00:00Z", "2026-02-01T00:00:00Z"
+NEW, OLD = "2024-03-01T00:00:00Z", "2024-02-01T00:00:00Z"
 
 
 def registry(last_updated: str | None, *versions: str, **changes: Any) -> dict[str, bytes]:
@@ -78,7 +78,7 @@ def test_it_is_believed_where_its_user_says_so_and_from_then_on(place: Place) ->
     assert info.last_updated == OLD
     place.open().refresh_registries()
     assert place.offered() == ["1.0.0"]
-    place.serve(registry("2026-01-01T00:00:00Z", "1.0.0"))
+    place.serve(registry("2024-01-01T00:00:00Z", "1.0.0"))
     with pytest.raises(RolledBackError):
         place.open().refresh_registries()
 
@@ -116,7 +116,7 @@ def test_a_store_that_kept_no_time_goes_by_its_cached_registry(place: Place) -> 
 def test_nothing_is_kept_of_an_answer_that_is_no_registry(place: Place) -> None:
     path = place.home / "registries" / "yarn" / "newest.json"
     before = path.read_bytes()
-    broken = registry("2030-01-01T00:00:00Z", "1.0.0")["registry.json"].replace(b"1.0.0", b"one")
+    broken = registry("2024-06-01T00:00:00Z", "1.0.0")["registry.json"].replace(b"1.0.0", b"one")
     place.serve({"registry.json": broken})
     assert place.offered() == ["1.0.0", "1.1.0"]
     assert path.read_bytes() == before
@@ -145,6 +145,23 @@ def test_a_time_that_goes_missing_is_told_of_and_not_forgotten(place: Place) -> 
     place.serve(registry(OLD, "1.0.0"))
     with pytest.raises(RolledBackError):
         place.open().refresh_registries()
+
+
+def test_one_answer_from_the_future_does_not_have_all_others_refused(place: Place) -> None:
+    place.serve(registry("9999-01-01T00:00:00Z", "1.0.0", "9.0.0"))
+    assert place.offered() == ["1.0.0", "9.0.0"]
+    later = "2024-04-01T00:00:00Z"
+    place.serve(registry(later, "1.0.0", "1.2.0"))
+    assert place.offered() == ["1.0.0", "1.2.0"]
+    place.serve(registry(OLD, "1.0.0"))
+    with pytest.raises(RolledBackError) as caught:
+        place.open().refresh_registries()
+    assert caught.value.fields["before"] == later
+    (place.home / "registries" / "yarn" / "newest.json").unlink()
+    place.serve(registry("9999-01-01T00:00:00Z", "1.0.0", "9.0.0"))
+    place.open().refresh_registries()
+    place.serve(registry(OLD, "1.0.0"))
+    assert place.offered() == ["1.0.0"], "the cached registry of the far future counts as little"
 
 
 def test_another_address_begins_anew(place: Place) -> None:

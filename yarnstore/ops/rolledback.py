@@ -8,10 +8,11 @@ docs/decisions/0016 has the reasons.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from yarnstore.errors import BackendError, FormatError, RolledBackError
 from yarnstore.ops.network import RegistrySource, shown_address
-from yarnstore.registry.moments import is_older, moment_of
+from yarnstore.registry.moments import is_believable, is_older, moment_of
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.newest import Newest, read_newest, write_newest
@@ -29,9 +30,10 @@ def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegist
     if cached is None:
         return ""
     try:  # a store of an older release has the registry alone
-        return parse_registry(cached.data).last_updated or ""
+        said = parse_registry(cached.data).last_updated or ""
     except FormatError:
         return ""
+    return said if is_believable(said, _time(cached.fetched_ms)) else ""
 
 
 def refuse_older(
@@ -66,9 +68,13 @@ def keep_newest(
     layout: StoreLayout, source: RegistrySource, doc: RegistryDoc, *, accept: bool, now_ms: int
 ) -> None:
     """Remember the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
-    if moment_of(doc.last_updated) is None:
+    if not is_believable(doc.last_updated, _time(now_ms)):
         return
     # Read anew: another process may have seen a newer one meanwhile.
     known = known_time(layout, source, None)
     if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
         write_newest(layout, source.name, Newest(source.url, str(doc.last_updated), now_ms))
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

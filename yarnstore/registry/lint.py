@@ -130,7 +130,7 @@ def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
         yield Finding("error", "$.last_updated", why)
     at = moment_of(doc.get("last_updated"))
     if at is not None and now is not None and at > now + _CLOCK_LEEWAY:
-        why = "lies in the future: readers who have seen it refuse what is dated earlier"
+        why = "lies in the future, by which readers cannot tell an older state from a newer one"
         yield Finding("warning", "$.last_updated", why)
     for index, url in enumerate(doc.get("mirrors", ())):
         if why := url_fault(url, relative=False):

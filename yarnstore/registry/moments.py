@@ -9,6 +9,11 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
+# What clocks may differ by, time zones that were forgotten included.
+_AHEAD = timedelta(days=1)
+# Nothing of ours is older: a clock before it was never set.
+_CLOCKS_ARE_SET = datetime(2024, 1, 1, tzinfo=UTC)
+
 
 def moment_of(text: object) -> datetime | None:
     """The instant that a `last_updated` names; None where it is left out, or is no time."""
@@ -24,6 +29,16 @@ def is_older(text: object, than: object) -> bool:
     """Whether one `last_updated` is earlier than another; where either says nothing, it is not."""
     one, other = moment_of(text), moment_of(than)
     return one is not None and other is not None and one < other
+
+
+def is_believable(text: object, now: datetime) -> bool:
+    """Whether a `last_updated` may be held against later ones, by a clock that says `now`.
+
+    One far in the future is somebody's mistake, or is meant to have all that comes after it refused.  A
+    clock that was never set knows nothing of that.
+    """
+    at = moment_of(text)
+    return at is not None and (now < _CLOCKS_ARE_SET or at <= now + _AHEAD)
 
 
 def next_moment(now: str, before: object) -> str:

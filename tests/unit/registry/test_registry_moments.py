@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from yarnstore.registry.amend import amend, set_alias, yank
 from yarnstore.registry.edit import add_version, new_registry
-from yarnstore.registry.moments import is_older, next_moment
+from yarnstore.registry.moments import is_believable, is_older, next_moment
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -45,6 +47,22 @@ def test_which_is_older(one: object, other: object, older: bool) -> None:
 )
 def test_a_change_never_looks_older_than_the_one_before(now: str, before: object, said: str) -> None:
     assert next_moment(now, before) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "believed"),
+    [
+        (EARLY, datetime(2026, 1, 1, tzinfo=UTC), True),
+        (LATE, datetime(2026, 1, 1, tzinfo=UTC), True),
+        ("2026-01-02T00:00:01Z", datetime(2026, 1, 1, tzinfo=UTC), False),
+        ("9999-12-31T23:59:59Z", datetime(2026, 1, 1, tzinfo=UTC), False),
+        (EARLY, datetime(1970, 1, 1, tzinfo=UTC), True),
+        (None, datetime(2026, 1, 1, tzinfo=UTC), False),
+        ("soon", datetime(2026, 1, 1, tzinfo=UTC), False),
+    ],
+)
+def test_the_far_future_is_held_against_nobody(text: object, now: datetime, believed: bool) -> None:
+    assert is_believable(text, now) is believed
 
 
 def test_neither_publishing_nor_amending_goes_back() -> None:
