@@ -7,6 +7,7 @@ each time that a window opens: a round without an open window ends at once.
 from __future__ import annotations
 
 import plistlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,10 @@ def _systemd_word(word: str) -> str:
 
 
 def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> TimerFiles:
-    command = " ".join(map(_shell_word, words)).replace("%", "\\%")  # crontab(5) ends a line at %
+    # crontab(5) ends a line at %
+    program, *arguments = (_shell_word(word).replace("%", "\\%") for word in words)
+    tail = " ".join(arguments)
+    command = f"{program} {tail}"
     lines = []
     for start in starts:
         hour = "*" if start.hour is None else str(start.hour)
@@ -141,11 +145,14 @@ def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Timer
         days = "*" if start.days is None else ",".join(str((day + 1) % 7) for day in start.days)
         lines.append(f"{start.minute} {hour} * * {days} {command}")
     path = folder / f"{_LABEL}.cron"
+    # Its own lines, of this store alone: they end in what no other line ends in.
+    mine = re.sub(r"([][.*^$\\])", r"\\\1", tail) + "$"
+    others = f"crontab -l 2>/dev/null | grep -v -e {_shell_word(mine)}"
     return TimerFiles(
         "cron",
         {str(path): "\n".join(lines) + "\n"},
-        f"(crontab -l 2>/dev/null; cat {_shell_word(str(path))}) | crontab -",
-        "crontab -e, and take its lines out",
+        f"({others}; cat {_shell_word(str(path))}) | crontab -",
+        f"{others} | crontab -",
     )
 
 

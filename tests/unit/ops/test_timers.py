@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import shlex
 import shutil
@@ -108,6 +109,33 @@ def test_cron(tmp_path: Path) -> None:
     assert shlex.split(command.replace("\\%", "%")) == [
         sys.executable, "-m", "yarnstore", "auto-update", "run", "--home", HOME,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("home", ["/srv/store", "/srv/[a].*b^$", "/srv/it's 50% \\ here", HOME])
+def test_cron_is_switched_on_again_and_off(home: str, tmp_path: Path) -> None:
+    """Lines that are there stay, and its own are never there twice."""
+    table, fake = tmp_path / "table", tmp_path / "bin" / "crontab"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$1" = -l ]; then cat {table}; else cat > {table}.new; mv {table}.new {table}; fi\n'
+    )
+    fake.chmod(0o755)
+    env = {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}"}
+
+    def type_in(command: str) -> list[str]:
+        subprocess.run(["sh", "-c", command], check=True, env=env)
+        return table.read_text().splitlines()
+
+    folder = tmp_path / "files"
+    folder.mkdir()
+    made = write("cron", folder, home=home)
+    mine = "".join(made.files.values()).splitlines()
+    other = mine[0] + "-more"
+    assert type_in(made.enable) == mine, "without a table"
+    table.write_text(f"7 7 * * * mine\n{other}\n")
+    for _ in range(2):
+        assert type_in(made.enable) == ["7 7 * * * mine", other, *mine]
+    assert type_in(made.disable) == ["7 7 * * * mine", other]
 
 
 def test_launchd(tmp_path: Path) -> None:
