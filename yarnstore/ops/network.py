@@ -206,7 +206,8 @@ class Links:
     def _on_fault(self, fault: Fault) -> None:
         self._put_last.add(fault.url)
         did = {"lied": "sent wrong bytes", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
-        self._note(f"{fault.url} {did} ({fault.why}); asking the other mirrors first from here on")
+        why = fault.why.removeprefix("stalled: ")
+        self._note(f"{fault.url} {did} ({why}); asking the other mirrors first from here on")
 
     def _keep_health(self, name: str) -> None:
         backend = self._backends.get(name)
