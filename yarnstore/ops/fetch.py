@@ -287,7 +287,7 @@ def bring_chunks(
     """
     layout = session.layout
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
-    ids, _ = manifest_chunks([manifest])
+    ids, lengths = manifest_chunks([manifest])
     take_from_files(layout, ids)
     failed: set[RemotePack] = set()
     brought = Brought()
@@ -298,9 +298,10 @@ def bring_chunks(
             if announced and not len(missing):
                 return brought
             plan = plan_for(session, source, offer, chunks, missing, without=failed)
-            fsread.require_space(layout.root, plan.stored_bytes + files)
+            most_bytes = plan.most_bytes(ids, lengths)
+            fsread.require_space(layout.root, most_bytes + files)
             if not announced:
-                _announce(session, manifest, plan)
+                _announce(session, manifest, plan, most_bytes)
             if not plan.runs:
                 return brought
             announced = True
@@ -362,12 +363,13 @@ def _download(
     )
 
 
-def _announce(session: Session, manifest: Manifest, plan: DownloadPlan) -> None:
+def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_bytes: int) -> None:
     what = f"{manifest.label} ({manifest.variant})" if manifest.variant != DEFAULT_VARIANT else manifest.label
     if plan.runs:
         how = f" (delta from {plan.delta_from})" if plan.delta_from else ""
+        most = "up to " if len(plan.unplaced) else ""
         session.note(
-            f"{what}: {format_size(plan.stored_bytes)} of {format_size(manifest.size_bytes)} to download{how}"
+            f"{what}: {most}{format_size(most_bytes)} of {format_size(manifest.size_bytes)} to download{how}"
         )
     else:
         session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")

@@ -266,8 +266,11 @@ def planned_bytes(session: Session, target: Target) -> int | None:
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(ids)
             offer = Offer.of(entry)
-            planned = plan_for(session, target.source, offer, chunks, missing).stored_bytes
+            plan = plan_for(session, target.source, offer, chunks, missing)
     except (BackendError, IntegrityError):
         return None
+    if len(plan.unplaced):  # an index could not be read: nobody knows, this time
+        return None
+    planned = plan.stored_bytes
     write_plan(session.layout, registry, digest, basis, planned)
     return planned

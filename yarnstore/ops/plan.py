@@ -96,7 +96,8 @@ class DownloadPlan:
 
     `stored_bytes` is what the wanted entries weigh, `delta_chunks` how many of them are deltas, and
     `delta_from` the version that most of these are against.  `index_sources` are the mirrors that the
-    packs' indexes came from.
+    packs' indexes came from.  `unplaced` (ascending) are chunks somewhere in packs whose indexes could not
+    be read: what they weigh is not in `stored_bytes`.
     """
 
     runs: list[Run]
@@ -105,6 +106,12 @@ class DownloadPlan:
     delta_chunks: int = 0
     delta_from: str | None = None
     index_sources: Mapping[RemotePack, str] = field(default_factory=dict)
+    unplaced: Ids = field(default_factory=lambda: np.empty(0, "S32"))
+
+    def most_bytes(self, ids: Ids, lengths: Ints) -> int:
+        """What the wanted entries weigh at the most: those `unplaced` no more than their chunks, given all
+        chunks' `ids` (ascending) and `lengths`."""
+        return self.stored_bytes + int(lengths[find_ids(ids, self.unplaced)].sum())
 
 
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
@@ -180,6 +187,7 @@ def plan_download(
         sum(chunks_from.values()),
         max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
         index_sources,
+        absent,
     )
 
 
