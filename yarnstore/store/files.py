@@ -72,9 +72,13 @@ def write_content(
         try:
             if there[n]:
                 return pread_exact(target.fileno(), target.path, int(offsets[n]), int(lengths[n]))
-            return chunks.read(id_bytes(ids, n), int(rows[n]))
+            data = chunks.read(id_bytes(ids, n), int(rows[n]))
         except IntegrityError as error:
             return error
+        if len(data) != lengths[n]:
+            # At its offset it would leave a gap, or lie on its neighbour, and not be what is hashed here.
+            return IntegrityError(file.path, why="has a chunk of another length than its manifest says")
+        return data
 
     fault: IntegrityError | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:

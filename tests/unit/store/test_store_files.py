@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.store.made import fill, manifest_of, noise, other_process, write_packs
 from yarnstore.core.digest import ChunkId, Sha256
-from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, ordered_map, take_from_files
 from yarnstore.store.files import has_file, materialise, missing_files
@@ -99,6 +99,23 @@ def test_bytes_that_were_not_hashed_make_no_file(layout: StoreLayout) -> None:
         materialise(layout, chunks, good, told.append)
     assert told == [3, 3]
     assert [path.name for path in layout.files.iterdir()] == [good.sha256.hex]
+    assert list(layout.tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("lengths", [(20, 10, 10), (10, 10, 20), (1, 38, 1)])
+def test_lengths_that_lie_and_add_up_make_no_file(layout: StoreLayout, lengths: tuple[int, ...]) -> None:
+    """One after the other, the chunks are the file that is promised; where the manifest puts them, not."""
+    layout.ensure()
+    parts = [noise(1, 10), noise(2, 20), noise(3, 10)]
+    write_packs(layout.pack_folder, parts)
+    ids = [ChunkId.of(data).raw for data in parts]
+    chunk_list = pack_chunk_list(list(zip(ids, lengths, strict=True)))
+    lying = ManifestFile("a", 40, Sha256.of(b"".join(parts)), chunk_list)
+    with ChunkStore(layout) as chunks:
+        with pytest.raises(IntegrityError, match="another length than its manifest says"):
+            materialise(layout, chunks, lying, lambda _: None)
+        assert chunks.bad == set()
+    assert list(layout.files.iterdir()) == []
     assert list(layout.tmp.iterdir()) == []
 
 
