@@ -299,7 +299,8 @@ def bring_chunks(
                 return brought
             plan = plan_for(session, source, offer, chunks, missing, without=failed)
             most_bytes = plan.most_bytes(ids, lengths)
-            fsread.require_space(layout.root, most_bytes + files)
+            there = drafts.placed_bytes if drafts is not None else 0
+            fsread.require_space(layout.root, most_bytes + files - there)
             if not announced:
                 _announce(session, manifest, plan, most_bytes)
             if not plan.runs:

@@ -7,6 +7,7 @@ read back and hashed, and what it lacks, or has wrong, comes from the packs.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Self
 
 import numpy as np
@@ -15,8 +16,9 @@ from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import Ids
 from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.store import fsio
-from yarnstore.store.files import missing_files
+from yarnstore.errors import StorageError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.files import UNFINISHED, missing_files
 from yarnstore.store.layout import StoreLayout
 
 # Smaller files are made from packs in no time.
@@ -34,7 +36,12 @@ class Draft:
         self._order = np.argsort(self._ids, kind="stable")
         # By position in the file's list of chunks: what is in its place.
         self.placed = np.zeros(len(self._ids), bool)
-        self.target = fsio.NewFile(layout.tmp, ".file")
+        self.target = fsio.NewFile(layout.tmp, UNFINISHED)
+
+    @property
+    def placed_bytes(self) -> int:
+        """How much of the file is in its place."""
+        return int(self._lengths[self.placed].sum())
 
     def put(self, chunk_id: Ids, data: Buffer) -> None:
         """Write a chunk wherever the file has it; `chunk_id` has shape (1,).  Raises: StorageError."""
@@ -51,21 +58,35 @@ class Drafts:
 
     def __init__(self, layout: StoreLayout) -> None:
         self._layout = layout
-        self._drafts: dict[Sha256, Draft] = {}
+        # By content and list of chunks: another manifest may cut the same file elsewhere.
+        self._drafts: dict[tuple[Sha256, str], Draft] = {}
 
     def __enter__(self) -> Self:
+        # What killed processes left of files is never gone on with, and as large as what is to come.
+        with contextlib.suppress(StorageError):
+            remove_dead_files(self._layout)
         return self
 
     def __exit__(self, *_: object) -> None:
         for draft in self._drafts.values():
             draft.target.discard()
 
+    @property
+    def placed_bytes(self) -> int:
+        """How much of the files begun is in its place, and need not be made room for again."""
+        return sum(draft.placed_bytes for draft in self._drafts.values())
+
     def begin(self, manifest: Manifest) -> None:
-        """Begin the version's files that are not materialised, the largest.  Raises: StorageError."""
-        files = [file for file in missing_files(self._layout, manifest) if file.size_bytes >= _WORTH_BYTES]
-        for file in sorted(files, key=lambda file: -file.size_bytes):
-            if file.sha256 not in self._drafts and len(self._drafts) < _OPEN_DRAFTS:
-                self._drafts[file.sha256] = Draft(self._layout, file)
+        """Begin the version's files that are not materialised, the largest.  Raises: StorageError.
+
+        Drafts of another manifest, which the version had a moment ago, are dropped.
+        """
+        files = {(file.sha256, file.chunks): file for file in missing_files(self._layout, manifest)}
+        for key in self._drafts.keys() - files.keys():
+            self._drafts.pop(key).target.discard()
+        for key, file in sorted(files.items(), key=lambda item: -item[1].size_bytes):
+            if file.size_bytes >= _WORTH_BYTES and key not in self._drafts and len(self._drafts) < _OPEN_DRAFTS:
+                self._drafts[key] = Draft(self._layout, file)
 
     def put(self, chunk_id: bytes, data: Buffer) -> None:
         """Put a verified chunk where files have it; threads may do so at once.  Raises: StorageError."""
@@ -75,4 +96,13 @@ class Drafts:
 
     def take(self, file: ManifestFile) -> Draft | None:
         """The draft of a file, if there is one: the caller's from now on."""
-        return self._drafts.pop(file.sha256, None)
+        return self._drafts.pop((file.sha256, file.chunks), None)
+
+
+def remove_dead_files(layout: StoreLayout) -> None:
+    """Remove what killed processes left of files that they were making.  Raises: StorageError."""
+    for name in fsread.list_names(layout.tmp):
+        if name.endswith(UNFINISHED):
+            with fsio.claimed(layout.tmp / name) as dead:
+                if dead:
+                    fsio.remove(layout.tmp / name, sync=False)

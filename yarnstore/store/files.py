@@ -20,6 +20,9 @@ from yarnstore.store.layout import StoreLayout
 # Told how many bytes of the file were written since it was last told.
 OnBytes = Callable[[int], None]
 
+# How a file ends that is being made, in `tmp/`.
+UNFINISHED = ".file"
+
 READ_THREADS = 2
 # Chunks decoded ahead of the writer: bounds memory to some 16 MiB.
 READ_WINDOW = 16
@@ -82,8 +85,10 @@ def write_content(
 
     fault: IntegrityError | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
-        reads = ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)
-        for n, data in enumerate(reads):
+        # Named by nothing: so an error ends its threads before the target and the packs are closed.
+        for n, data in enumerate(
+            ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)
+        ):
             if isinstance(data, IntegrityError):
                 fault = fault or data
             elif fault is None:
@@ -111,7 +116,7 @@ def materialise(
 
     Raises: IntegrityError, StorageError.
     """
-    fsio.ensure_dir(layout.files)
-    with target or fsio.NewFile(layout.tmp, ".file") as new:
+    with target or fsio.NewFile(layout.tmp, UNFINISHED) as new:
+        fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
         new.publish(layout.file(file.sha256), mode=fsio.READ_ONLY_MODE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,29 @@ def test_a_bad_delta_is_replaced_by_full_packs(world: World, damage: str) -> Non
     assert done.chunks_fetched == done.chunks_total
     world.check("1.1.0")
     assert world.store.fsck().problems == []
+
+
+def test_what_a_delta_filled_before_it_failed_needs_no_room_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room for the file and for its packs, and not for the file twice."""
+    world.store.checkout(f"{MODEL}@1.0.0")
+    for path in (world.registry / "deltas").glob("*.pack"):
+        data = bytearray(path.read_bytes())
+        data[-9] ^= 1
+        path.write_bytes(data)
+    before = used_bytes(world.store.home)
+
+    def disk(_: object) -> SimpleNamespace:
+        return SimpleNamespace(total=0, free=int(1.6 * SIZE) - (used_bytes(world.store.home) - before))
+
+    monkeypatch.setattr(shutil, "disk_usage", disk)
+    world.store.checkout(f"{MODEL}@1.1.0")
+    world.check("1.1.0")
+
+
+def used_bytes(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_delta_that_was_fetched_stays_one(world: World) -> None:

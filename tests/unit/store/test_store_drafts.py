@@ -10,8 +10,8 @@ import pytest
 
 from tests.stores import make_site
 from tests.unit.store.made import manifest_of, noise, write_packs
-from yarnstore.core.digest import ChunkId
-from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.core.digest import ChunkId, Sha256
+from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.ops.checkout import ensure_view
 from yarnstore.ops.fetch import bring
@@ -141,6 +141,54 @@ def test_small_files_and_those_there_are_not_begun(
     assert leftovers(layout) == []
 
 
+def same_content(chunks: list[bytes], more: bytes = b"") -> Manifest:
+    """A manifest of the bytes of `FILE`, in other chunks, and `more` that are none of them."""
+    packed = pack_chunk_list([(ChunkId.of(data).raw, len(data)) for data in [*chunks, more] if data])
+    size = sum(map(len, [*chunks, more]))
+    file = ManifestFile("model.bin", size, Sha256.of(b"".join(FILE)), packed)
+    return Manifest.make("m", "1.0.0", "default", [file])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [same_content(FILE, noise(99)), same_content([b"".join(FILE[:3]), b"".join(FILE[3:])])],
+    ids=["longer", "cut elsewhere"],
+)
+def test_a_draft_is_of_one_list_of_chunks(layout: StoreLayout, before: Manifest) -> None:
+    """The registry's manifest of the version changes while it is fetched."""
+    with Drafts(layout) as drafts:
+        drafts.begin(before)
+        for data in (*CHUNKS, noise(99), b"".join(FILE[:3]), b"".join(FILE[3:])):
+            drafts.put(ChunkId.of(data).raw, data)
+        _, file = begun(layout, drafts, packed=CHUNKS)
+        assert len(leftovers(layout)) == 1
+        draft = drafts.take(file)
+        assert draft is not None
+        assert not draft.placed.any()
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
+def test_a_draft_that_cannot_be_finished_is_removed(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS)
+        draft = drafts.take(file)
+        assert draft is not None
+        layout.files.touch()
+        with ChunkStore(layout) as chunks, pytest.raises(StorageError, match="in the way"):
+            materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
+    assert leftovers(layout) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_makes_is_not(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        begun(layout, drafts, packed=[])
+        (mine,) = leftovers(layout)
+        (layout.tmp / f"{'0' * 24}.file").write_bytes(b"of a dead one")
+        (layout.tmp / f"{'0' * 24}.pack").write_bytes(b"of a dead one")
+        with Drafts(layout):
+            assert leftovers(layout) == sorted([mine, f"{'0' * 24}.pack"])
+
+
 def _drop(draft: Draft) -> bool:
     draft.target.discard()
     return True
@@ -154,7 +202,7 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
             assert brought.chunks
             damaged = 0
             for file in manifest.files:
-                draft = drafts._drafts.get(file.sha256)
+                draft = drafts._drafts.get((file.sha256, file.chunks))
                 if draft is not None:
                     assert draft.placed.all()
                     draft.target.write_at(0, b"\0wrong\0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,24 @@ def test_lengths_that_lie_and_add_up_make_no_file(layout: StoreLayout, lengths: 
         assert chunks.bad == set()
     assert list(layout.files.iterdir()) == []
     assert list(layout.tmp.iterdir()) == []
+
+
+def test_no_thread_reads_on_after_an_error(layout: StoreLayout) -> None:
+    layout.ensure()
+    parts = [noise(n) for n in range(40)]
+    write_packs(layout.pack_folder, parts)
+
+    def full(_: int) -> None:
+        raise StorageError("no space left")
+
+    with ChunkStore(layout) as chunks:
+        try:
+            materialise(layout, chunks, manifest_of({"a": parts}).files[0], full)
+        except StorageError:
+            # While the error is handled, the packs and the file it happened to are closed.
+            assert [thread.name for thread in threading.enumerate() if "yarnstore" in thread.name] == []
+        else:
+            pytest.fail("the error was swallowed")
 
 
 def test_all_damaged_chunks_are_named_at_once(layout: StoreLayout) -> None:
