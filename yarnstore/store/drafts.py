@@ -81,11 +81,12 @@ class Drafts:
 
         Drafts of another manifest, which the version had a moment ago, are dropped.
         """
-        files = {(file.sha256, file.chunks): file for file in missing_files(self._layout, manifest)}
+        worth = [file for file in missing_files(self._layout, manifest) if file.size_bytes >= _WORTH_BYTES]
+        files = {(file.sha256, file.chunks): file for file in worth}
         for key in self._drafts.keys() - files.keys():
             self._drafts.pop(key).target.discard()
         for key, file in sorted(files.items(), key=lambda item: -item[1].size_bytes):
-            if file.size_bytes >= _WORTH_BYTES and key not in self._drafts and len(self._drafts) < _OPEN_DRAFTS:
+            if key not in self._drafts and len(self._drafts) < _OPEN_DRAFTS:
                 self._drafts[key] = Draft(self._layout, file)
 
     def put(self, chunk_id: bytes, data: Buffer) -> None:
