@@ -68,8 +68,9 @@ class Drafts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for draft in self._drafts.values():
-            draft.target.discard()
+        with contextlib.ExitStack() as stack:
+            for draft in self._drafts.values():
+                stack.callback(draft.target.discard)
 
     @property
     def placed_bytes(self) -> int:

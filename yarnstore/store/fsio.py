@@ -185,15 +185,16 @@ class NewFile:
 
     def _close(self) -> None:
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)  # also where that fails the number is free, and never to be closed again
 
     def discard(self) -> None:
         """Close, and remove the temporary name if it was not published."""
         if self._done:
             return
-        self.leave()
+        with contextlib.suppress(OSError):  # of what is thrown away
+            self.leave()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 

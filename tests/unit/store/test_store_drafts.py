@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
+import os
 import random
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.stores import make_site
+from tests.stores import assert_whole, make_site
 from tests.unit.store.made import manifest_of, noise, write_packs
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
@@ -17,6 +23,7 @@ from yarnstore.ops.checkout import ensure_view
 from yarnstore.ops.fetch import bring
 from yarnstore.registry.spec import Spec
 from yarnstore.store import drafts as drafts_module
+from yarnstore.store import fsio
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Draft, Drafts
 from yarnstore.store.files import has_file, materialise
@@ -212,3 +219,45 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
         path = Path(store.path("phi-3-mini@1.0.0"))
         assert (path / "model.bin").read_bytes() == (site.source("1.0.0") / "model.bin").read_bytes()
         assert store.fsck().problems == []
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        ("pwrite", "MainThread"),
+        ("pwrite", "yarnstore-fetch"),
+        ("pwrite", "yarnstore-pack"),
+        ("fdatasync", "_sync_in_background"),
+        ("fsync", "MainThread"),
+        ("fsync", "yarnstore-pack"),
+    ],
+)
+def test_the_disk_fails_once_in_any_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, where: str
+) -> None:
+    """A typed error or none, nothing left in `tmp/`, and the same command succeeds afterwards."""
+    monkeypatch.setattr(fsio, "_SYNC_EVERY_BYTES", 200_000)
+    made, real = make_site(tmp_path, versions=("1.0.0",)), getattr(os, call)
+    for n in range(100):
+        site = made.copy(tmp_path / f"{n}")
+        failed = False
+        count = itertools.count()
+
+        def failing(*arguments: object, n: int = n, count: Iterator[int] = count) -> object:
+            nonlocal failed
+            if where in threading.current_thread().name and next(count) == n:
+                failed = True
+                raise OSError(errno.EIO, "lost")
+            return real(*arguments)
+
+        monkeypatch.setattr(os, call, failing)
+        with site.store() as store, contextlib.suppress(StorageError):
+            store.checkout("phi-3-mini@1.0.0")
+        monkeypatch.setattr(os, call, real)
+        assert list((site.home / "tmp").glob("*")) == []
+        with site.store() as store:
+            store.checkout("phi-3-mini@1.0.0")
+        assert_whole(site.home, site)
+        if not failed:
+            break  # it is not called as often as that
+    assert 0 < n < 99

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -362,6 +363,29 @@ def test_a_file_is_claimed_by_its_writer_until_its_temporary_name_is_gone(
     monkeypatch.setattr(os, "replace", look_first)
     fsio.write_atomic(tmp_path / "x", b"x", tmp_dir=tmp_path / "tmp")
     assert found == [False]
+
+
+def test_a_number_whose_close_failed_is_not_closed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network drives tell of lost writes by close; the number is free by then, and soon another file's."""
+    other, close = os.open(os.devnull, os.O_RDONLY), os.close
+    file = fsio.NewFile(tmp_path, ".tmp")
+    fd = file.fileno()
+
+    def failing(number: int) -> None:
+        close(number)
+        if number == fd:
+            monkeypatch.undo()
+            os.dup2(other, fd)
+            raise OSError(errno.EIO, "lost")
+
+    monkeypatch.setattr(os, "close", failing)
+    with file, pytest.raises(StorageError):
+        file.publish(tmp_path / "a")
+    os.fstat(fd)
+    close(fd)
+    close(other)
 
 
 def test_a_file_that_was_killed_read_only_can_be_claimed(tmp_path: Path) -> None:
