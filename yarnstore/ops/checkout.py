@@ -111,10 +111,12 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
             continue
         draft = drafts.take(file) if drafts is not None else None
         if draft is not None:
+            before = meter.done
             # Its chunks were right when they came; where they are not now, the packs have them.
             with contextlib.suppress(IntegrityError):
                 materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
                 continue
+            meter.add(before - meter.done)
         materialise(session.layout, chunks, file, meter.add)
 
 

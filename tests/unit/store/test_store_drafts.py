@@ -21,6 +21,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.ops.checkout import ensure_view
 from yarnstore.ops.fetch import bring
+from yarnstore.ops.progress import Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.store import drafts as drafts_module
 from yarnstore.store import fsio
@@ -205,6 +206,8 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
     site = make_site(tmp_path)
     with site.store() as store:
         with store._session() as session, session.layout.shared(), Drafts(session.layout) as drafts:
+            told: list[Progress] = []
+            session.on_progress = told.append
             target, manifest, brought = bring(session, Spec.parse("phi-3-mini@1.0.0"), drafts=drafts)
             assert brought.chunks
             damaged = 0
@@ -216,6 +219,8 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
                     damaged += 1
             assert damaged == 2
             ensure_view(session, manifest, target, drafts)
+            written = [event.bytes_done for event in told if event.phase == "write"]
+            assert written[-1] == max(written) == manifest.size_bytes
         path = Path(store.path("phi-3-mini@1.0.0"))
         assert (path / "model.bin").read_bytes() == (site.source("1.0.0") / "model.bin").read_bytes()
         assert store.fsck().problems == []
