@@ -247,18 +247,22 @@ class DeepLint:
         meter = Meter(self.on_progress, "check", manifest.label, manifest.size_bytes)
         for file in manifest.files:
             path = f"manifests/{manifest.digest.hex}.json"
-            ids, _ = file.chunk_list()
+            ids, lengths = file.chunk_list()
+            found: list[int] = []
             sha256 = hashlib.sha256()
             try:
                 rows = _rows(reader, ids)
                 for data in ordered_map(reader.read_row, rows, threads=_THREADS, window=_WINDOW):
                     sha256.update(data)
+                    found.append(len(data))
                     meter.add(len(data))
             except (IntegrityError, NotFoundError) as error:
                 self._add(path, f"{file.path} cannot be put together: {error.message}")
                 continue
             if sha256.digest() != file.sha256.raw:
                 self._add(path, f"{file.path} does not hash to what the manifest says")
+            elif found != lengths.tolist():
+                self._add(path, f"{file.path} has chunks of other lengths than the manifest says")
 
 
 def _rows(reader: PackReader, ids: Ids) -> Iterable[int]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from tests.servers import static_server
 from tests.stores import make_version
 from yarnstore import Store
-from yarnstore.errors import NotFoundError, UsageError
+from yarnstore.core.index import id_bytes
+from yarnstore.core.manifest import Manifest, pack_chunk_list
+from yarnstore.errors import IntegrityError, NotFoundError, UsageError
 from yarnstore.ops.lint import LintResult, lint
 
 
@@ -164,6 +167,29 @@ def test_a_wrong_byte_is_found_by_decoding(registry: Path, pattern: str) -> None
     assert errors(lint(os.fspath(registry), deep=True)) == []
     told = errors(lint(os.fspath(registry), decode=True))
     assert any("is not what its name says" in line for line in told)
+
+
+def test_lengths_that_lie_and_add_up(registry: Path, tmp_path: Path) -> None:
+    """Put one after the other the chunks are the file; at the offsets that follow from their lengths, not."""
+    old = read(registry)["models"]["phi"]["versions"]["1.0.0"]["manifest"].removeprefix("sha256:")
+    manifest = Manifest.parse((registry / "manifests" / f"{old}.json").read_bytes())
+    files = []
+    for file in manifest.files:
+        ids, lengths = file.chunk_list()
+        order = [*range(1, len(ids)), 0]
+        lying = [(id_bytes(ids, n), int(lengths[order[n]])) for n in range(len(ids))]
+        files.append(replace(file, chunks=pack_chunk_list(lying)))
+    made = Manifest.make(manifest.model, manifest.version, manifest.variant, files)
+    (registry / "manifests" / f"{made.digest.hex}.json").write_bytes(made.data)
+    named = {"manifest": str(made.digest), "checksum": str(made.digest)}
+    rewrite(registry, lambda versions: versions["1.0.0"].update(named))
+    found = errors(lint(os.fspath(registry), decode=True))
+    assert any("model.bin has chunks of other lengths than the manifest says" in line for line in found)
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("r", registry)
+        with pytest.raises(IntegrityError, match="a chunk of another length than its manifest says"):
+            store.checkout("phi@1.0.0")
+        assert store.list_installed_models() == []
 
 
 def test_a_split_registry(whole: Path, registry: Path, tmp_path: Path) -> None:
