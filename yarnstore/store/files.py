@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,19 +83,15 @@ def write_content(
         return data
 
     fault: IntegrityError | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
-        # Named by nothing: so an error ends its threads before the target and the packs are closed.
-        for n, data in enumerate(
-            ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)
-        ):
-            if isinstance(data, IntegrityError):
-                fault = fault or data
-            elif fault is None:
-                hashing = lane.submit(sha256.update, data)
-                if not there[n]:
-                    target.write_at(int(offsets[n]), data)
-                hashing.result()
-                on_bytes(len(data))
+    # The results are named by nothing: so an error ends their threads before target and packs are closed.
+    for n, data in enumerate(ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)):
+        if isinstance(data, IntegrityError):
+            fault = fault or data
+        elif fault is None:
+            sha256.update(data)
+            if not there[n]:
+                target.write_at(int(offsets[n]), data)
+            on_bytes(len(data))
     if fault is not None:
         raise fault
     got = Sha256(sha256.digest())

@@ -15,7 +15,7 @@ from typing import Self
 from blake3 import blake3
 
 from yarnstore.core.codec import decode_entry
-from yarnstore.core.digest import Buffer, PackId
+from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
@@ -31,9 +31,9 @@ _READ_BYTES = 4 * MIB
 class PackWriter:
     """Writes entries into packs of about 64 MiB; used by one thread.
 
-    Every entry added is verified already.  Entries are hashed, for the pack's name, beside their
-    writing; a full pack is synced and published beside the writing of the next.  Leaving the context
-    finishes the pack at hand, also after an error or an interrupt, so that what arrived is kept.
+    Every entry added is verified already.  A full pack is synced and published beside the writing of
+    the next.  Leaving the context finishes the pack at hand, also after an error or an interrupt, so
+    that what arrived is kept.
     """
 
     def __init__(self, folder: PackFolder) -> None:
@@ -42,8 +42,7 @@ class PackWriter:
         self._hash = blake3()
         self._rows: list[tuple[bytes, int, int, int, int, bytes]] = []
         self._torn = False  # an entry is being written
-        # One thread hashes, one publishes.
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="yarnstore-pack")
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="yarnstore-pack")
         self._publishing: Future[None] | None = None
         self.packs: list[PackId] = []
         self.stored_bytes = 0
@@ -53,7 +52,7 @@ class PackWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._pool:
+        with self._publisher:
             if self._torn and self._file is not None:
                 # What the file holds is not what was hashed.  Where the disk refused part of an entry
                 # it is of no use; after an interrupt, `recover_packs` keeps the entries before.
@@ -77,19 +76,15 @@ class PackWriter:
             self._file.write(PACK_HEADER)
         offset = self._file.size_bytes
         header, payload = encode_entry(entry)
-        hashing = self._pool.submit(self._absorb, header, payload)
+        self._hash.update(header)
+        self._hash.update(payload)
         self._file.write(header, payload)
-        hashing.result()
         self._rows.append(
             (entry.chunk_id, offset, entry.stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
         )
         self._torn = False
         self.stored_bytes += entry.stored_bytes
         self.chunks += 1
-
-    def _absorb(self, header: bytes, payload: Buffer) -> None:
-        self._hash.update(header)
-        self._hash.update(payload)
 
     def _finish(self) -> None:
         """Have the pack at hand published, once the one before it is."""
@@ -98,7 +93,7 @@ class PackWriter:
         self._wait()
         file, self._file = self._file, None
         index = PackIndex.from_rows(PackId(self._hash.digest()), file.size_bytes, self._rows)
-        self._publishing = self._pool.submit(_publish, self._folder, file, index)
+        self._publishing = self._publisher.submit(_publish, self._folder, file, index)
         self.packs.append(index.pack)
 
     def _wait(self) -> None:
