@@ -50,7 +50,8 @@ class KeyOrder:
         for i, (order, runs) in enumerate(zip(self._orders, self._runs, strict=True)):
             tile = values[i * _TILE : (i + 1) * _TILE]
             for low, high, there in runs:
-                out[there : there + high - low] = tile[order[low:high]]
+                # "clip", though none is outside: "raise" makes a copy of all first.
+                tile.take(order[low:high], out=out[there : there + high - low], mode="clip")
 
     def undo(self, ordered: NDArray[Any], out: NDArray[Any]) -> None:
         """Writes to `out` the values whose key order is `ordered`."""
