@@ -90,7 +90,8 @@ def back_memory() -> None:
     backed.  Which of the two a command meets would be chance.
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
-    mmap.mmap(-1, _BACKED_BYTES, flags=flags).close()
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+    mmap.mmap(-1, max(mmap.PAGESIZE, min(_BACKED_BYTES, free_bytes // 2)), flags=flags).close()
 
 
 def ystore(home: Path, *args: str | Path, work: Path) -> Run:

@@ -68,8 +68,11 @@ def operations_table(report: Report, measured: Measured) -> None:
         "all cores together.",
         f"Fetched over loopback HTTP from {server_name()}.",
         f"Goals: at most {_GOAL_OVER} × the limit, {_GOAL_PEAK}; rollback {_ROLLBACK_GOALS}.",
-        f"The limit is the CPU time of these primitives over {cores()} cores, or the bytes written at the "
-        "synced rate, whichever is longer:",
+        "Before each operation the memory that it will fill is made ready, since the first touch of a page "
+        "can be the work of a virtual machine's host.",
+        f"The limit is the CPU time of these primitives and of writing over {cores()} cores, or the bytes "
+        "written at the synced rate, whichever is longer; it counts no start-up, and nothing between "
+        "primitives:",
         "",
         *needs,
     )
