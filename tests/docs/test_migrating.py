@@ -49,7 +49,7 @@ def table(heading: str) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Place:
-    """A served registry as in ARCHITECTURE §8, an installation of the older tools, and no store yet."""
+    """A served registry in the established schema, an installation of the older tools, and no store yet."""
 
     root: Path
     url: str

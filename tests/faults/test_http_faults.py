@@ -1,4 +1,4 @@
-"""Hostile and broken servers: the right bytes or a typed error, and never late (FAILURES 7-9, 12, 13; T9).
+"""Hostile and broken servers: the right bytes or a typed error, and never late.
 
 Every server is a real one on loopback.  Timeouts are small so that the file takes seconds.
 """

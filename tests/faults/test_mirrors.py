@@ -1,6 +1,6 @@
 """Mirrors that lie, lack files, stall or are gone: what is installed is right, and who failed is told.
 
-FIELD 7, 20, 22, 23 and FAILURES 7–16: each fault is served by real servers over loopback.
+Each fault is served by real servers over loopback.
 """
 
 from __future__ import annotations

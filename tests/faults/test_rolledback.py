@@ -1,4 +1,4 @@
-"""A registry that answers with an older state of itself (FAILURES 14)."""
+"""A registry that answers with an older state of itself."""
 
 from __future__ import annotations
 

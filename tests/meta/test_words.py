@@ -29,7 +29,7 @@ def words_of(identifier: str) -> set[str]:
 
 
 def word_faults(module: Module) -> Iterator[str]:
-    """Identifiers with a word that ARCHITECTURE's list of terms rules out."""
+    """Identifiers with a word that docs/design.md's list of terms rules out."""
     for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
         if token.type == tokenize.NAME and words_of(token.string) & AVOIDED:
             yield f"{module.name}:{token.start[0]} {token.string}: call it by its term"

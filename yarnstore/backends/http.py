@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
-import httpx
-
 from yarnstore.backends.base import (
     Body,
     Fetched,
@@ -29,6 +27,7 @@ from yarnstore.backends.base import (
     oversize_error,
     short_error,
 )
+from yarnstore.backends.lean import httpx
 from yarnstore.backends.origins import join_key, origin_of, parse_url, shown
 from yarnstore.backends.replies import (
     REDIRECT_STATUSES,

@@ -1,7 +1,7 @@
 """Whom a registry may send us to: URLs, origins, and the addresses nobody may name.
 
 Owns the rules against credentials in URLs and against requests to link-local and cloud metadata
-addresses (FAILURES 12, 13).  `wire` applies the address rule once more to the peer it connected
+addresses.  `wire` applies the address rule once more to the peer it connected
 to, because a name can resolve to anything.  Needs httpx, so that what is checked and what is
 connected to were parsed by the same parser.
 """
@@ -14,7 +14,7 @@ import socket
 from typing import Final
 from urllib.parse import quote
 
-import httpx
+from yarnstore.backends.lean import httpx
 
 # The origin of a URL (RFC 6454): what must be equal for credentials to be sent along.
 Origin = tuple[str, str, int]

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import httpcore
-import httpx
 
+from yarnstore.backends.lean import httpx
 from yarnstore.backends.origins import is_refused_address, shown
 from yarnstore.errors import BackendError, ConfigError, TransientError
 

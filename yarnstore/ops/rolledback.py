@@ -1,6 +1,6 @@
 """Whether a registry, or a mirror of it, says less than what it has said before: an older state of it.
 
-Owns the comparison with what was kept (FAILURES 14), and the error.  What is kept, and where, is
+Owns the comparison with what was kept, and the error.  What is kept, and where, is
 `store/newest`'s to know; it is kept once the answer was read and checked, and never before.
 docs/decisions/0016 has the reasons.
 """

@@ -16,7 +16,7 @@ from yarnstore.registry.spec import Spec
 REPO = Path(__file__).resolve().parents[3]
 HEX = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 
-# ARCHITECTURE.md §8, to the letter.
+# The established schema, to the letter.
 ESTABLISHED = """\
 {
   "registry_version": "1.0.0",
