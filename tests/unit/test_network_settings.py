@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import base64
+import select
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -180,6 +186,62 @@ def test_a_bundle_of_ones_own_is_trusted(tmp_path: Path) -> None:
         mine = links(tmp_path, parse_network({"ca_bundle": bundle}, {}))
         assert mine.backend(RegistrySource("a", server.url)).get("registry.json", limit_bytes=100)
         mine.close()
+
+
+@contextmanager
+def tunnels() -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that makes tunnels (RFC 9110 §9.3.6): its address, and the heads of what it was asked."""
+    heads: list[bytes] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.rfile.readline()
+            heads.append(head)
+            host, _, port = head.split()[1].decode().rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=5) as there:
+                self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                ends = {self.request: there, there: self.request}
+                while True:
+                    for end in select.select(list(ends), [], [], 5)[0]:
+                        data = end.recv(65536)
+                        if not data:
+                            return
+                        ends[end].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            yield f"http://ada:secret@127.0.0.1:{proxy.server_address[1]}", heads
+        finally:
+            proxy.shutdown()
+
+
+def test_https_goes_through_a_proxy_that_sees_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_context, _ = self_signed(tmp_path / "tls")
+    with (
+        ScriptedServer(files({"registry.json": EMPTY}), tls=server_context) as server,
+        tunnels() as (proxy, heads),
+    ):
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("https_proxy", proxy)
+        backend = connect(server.url, token="geheim", ca_bundle=str(tmp_path / "tls" / "cert.pem"))
+        got = backend.get("registry.json", limit_bytes=100)
+        backend.close()
+        assert got is not None
+        assert got.data == EMPTY
+        (seen,) = server.seen
+        assert seen.headers["authorization"] == "Bearer geheim"
+        assert "proxy-authorization" not in seen.headers
+    (head,) = heads
+    assert head.startswith(b"CONNECT 127.0.0.1:")
+    assert BASIC.encode() in head  # its own, of the environment
+    assert b"geheim" not in head
 
 
 def test_a_bundle_that_is_none_is_told(tmp_path: Path) -> None:
