@@ -1,4 +1,4 @@
-"""Defects that a hostile review found, each kept from coming back."""
+"""Defects that were found, each kept from coming back."""
 
 from __future__ import annotations
 
