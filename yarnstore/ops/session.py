@@ -273,11 +273,8 @@ class Session:
     def _known_split(self, source: RegistrySource) -> registries.CachedRegistry | None:
         """The cached answer of a registry where it is a split one's; those are small."""
         if source.name not in self._split_known:
-            found = None
-            with contextlib.suppress(IntegrityError):
-                if registries.is_small(self.layout, source.name):
-                    found = registries.read_cached(self.layout, source.name)
-            if found is None or found.url != source.url:
+            found = self._cached(source) if registries.is_small(self.layout, source.name) else None
+            if found is None:
                 return None
             doc = parse_registry(found.data)
             if not doc.split:

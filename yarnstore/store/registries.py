@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import KIB, MIB, REGISTRY_LIMIT_BYTES
+from yarnstore.core.limits import KIB, REGISTRY_LIMIT_BYTES
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.sealed import Sealed, read_sealed, write_sealed
 
 REGISTRY_FILE = "registry.json"
 _RECORD_FILE = "fetched.json"
 _SMALL_BYTES = 64 * KIB
 
 
-class Fetched(msgspec.Struct, frozen=True):
+class Fetched(Sealed, frozen=True):
     """When and from where a registry came; times are milliseconds since 1970."""
 
     url: str
@@ -30,12 +29,6 @@ class Fetched(msgspec.Struct, frozen=True):
     sha256: str
     etag: str = ""
     previous_sha256: str = ""
-    check: str = ""  # SHA-256 of the record without it
-
-    def sealed(self) -> Fetched:
-        """The record with its check."""
-        plain = msgspec.structs.replace(self, check="")
-        return msgspec.structs.replace(self, check=Sha256.of(msgspec.json.encode(plain)).hex)
 
 
 @dataclass(frozen=True)
@@ -51,16 +44,8 @@ class CachedRegistry:
 
 def read_record(layout: StoreLayout, name: str) -> Fetched | None:
     """Raises: FormatError where the record is damaged."""
-    try:
-        data = fsread.read_bytes(layout.registry(name) / _RECORD_FILE, MIB)
-        record = msgspec.json.decode(data, type=Fetched)
-    except NotFoundError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise FormatError(f"registries/{name}/{_RECORD_FILE}", "is damaged", hint=_REFRESH) from None
-    if msgspec.json.encode(record.sealed()) != data:
-        raise FormatError(f"registries/{name}/{_RECORD_FILE}", "fails its check", hint=_REFRESH)
-    return record
+    what = f"registries/{name}/{_RECORD_FILE}"
+    return read_sealed(layout.registry(name) / _RECORD_FILE, Fetched, what, _REFRESH)
 
 
 def check_absent(layout: StoreLayout, name: str) -> None:
@@ -116,7 +101,7 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
         before = ""
     after = Sha256.of(cached.data).hex
     record = Fetched(cached.url, cached.fetched_ms, after, cached.etag, before)
-    fsio.write_atomic(folder / _RECORD_FILE, msgspec.json.encode(record.sealed()), tmp_dir=layout.tmp)
+    write_sealed(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
     if before != after:
         fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
 
