@@ -110,6 +110,15 @@ def encode_index(index: PackIndex) -> bytes:
     return body + blake3(body).digest()
 
 
+def index_bytes(index: PackIndex) -> int:
+    """How long `encode_index` of it is."""
+    return _encoded_bytes(len(index), has_bases=bool((index.bases != b"").any()))
+
+
+def _encoded_bytes(count: int, *, has_bases: bool) -> int:
+    return _HEADER.size + count * (_ROW_BYTES + (DIGEST_BYTES if has_bases else 0)) + DIGEST_BYTES
+
+
 def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     """Read an index, of `pack` if given.
 
@@ -123,8 +132,8 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
         raise FormatError(_WHAT, "does not begin as an index does")
     if version != _VERSION or flags & ~_HAS_BASES or reserved:
         raise FormatError(_WHAT, f"is of version {version}; this release reads version {_VERSION}")
-    row_bytes = _ROW_BYTES + (DIGEST_BYTES if flags & _HAS_BASES else 0)
-    if count > PACK_LIMIT_ENTRIES or len(data) != _HEADER.size + count * row_bytes + DIGEST_BYTES:
+    wanted_bytes = _encoded_bytes(count, has_bases=bool(flags & _HAS_BASES))
+    if count > PACK_LIMIT_ENTRIES or len(data) != wanted_bytes:
         raise FormatError(_WHAT, "has another length than its header says")
     view = memoryview(data)
     if blake3(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:

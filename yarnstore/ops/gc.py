@@ -15,28 +15,20 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from yarnstore.core.digest import PackId, Sha256
-from yarnstore.core.index import Ids, id_bytes
-from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import DiskFullError, FormatError, IntegrityError
-from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
+from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, iter_trash, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
+from yarnstore.ops.waste import find_waste, forecast_freed_bytes
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 
 DEFAULT_KEEP = 3
-# A pack is rewritten when this share of it is garbage: below, the copying costs more than it frees.
-_GARBAGE_SHARE = 0.25
-# Packs smaller than this are put together when there are several: many updates make many.
-_SMALL_PACK_BYTES = 8 * MIB
-_SMALL_PACKS = 4
 
 
 @dataclass(frozen=True)
@@ -77,8 +69,20 @@ class GcPlan:
     rewrite_packs: list[PackId] = field(default_factory=list)
     reencode: list[bytes] = field(default_factory=list)
     chunks_removed: int = 0
-    freed_bytes: int = 0
     kept: dict[str, int] = field(default_factory=dict)
+    partial: list[Manifest] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[Manifest]:
+        """Whatever is kept, versions that are being fetched included."""
+        return [*self.live.values(), *self.partial]
+
+    def forecast_freed_bytes(self, *, repack: bool) -> int:
+        """What a run would free, with `repack` too."""
+        packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
+        files = fsread.sum_sizes([*self.files, *self.manifests])
+        rest = sum(map(fsread.tree_bytes, [*self.leftovers, *iter_trash(self.session)]))
+        return max(0, packs + files + rest)
 
     def apply(self) -> None:
         """Delete what is dead whole: refs first, packs last."""
@@ -110,7 +114,10 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()
-    if not dry_run:
+    if dry_run:
+        with session.layout.shared():
+            freed = plan.forecast_freed_bytes(repack=repack_too)
+    else:
         wasteful = plan.rewrite_packs
         if plan.reencode:
             encode_anew(session, plan.reencode)
@@ -121,9 +128,10 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         rewrite_packs(session, wasteful)
         if repack_too:
             repack(session)
+        freed = max(0, before - _stored_bytes(session))
     return GcResult(
         dry_run,
-        plan.freed_bytes if dry_run else max(0, before - _stored_bytes(session)),
+        freed,
         [f"{name.model}@{name.version}" for name in plan.versions],
         len(plan.dead_packs),
         len(plan.rewrite_packs),
@@ -134,13 +142,14 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
 
 def _stored_bytes(session: Session) -> int:
     layout = session.layout
-    folders = (layout.pack_folder.packs, layout.files, layout.manifests, layout.tmp, layout.trash)
-    return sum(fsread.sum_sizes([folder / name for name in fsread.list_names(folder)]) for folder in folders)
+    folders = (layout.pack_folder.packs, layout.files, layout.manifests)
+    files = sum(fsread.sum_sizes([folder / name for name in fsread.list_names(folder)]) for folder in folders)
+    return files + fsread.tree_bytes(layout.tmp) + fsread.tree_bytes(layout.trash)
 
 
 def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     """Mark from the roots and list what nothing reaches.  Needs the exclusive lock."""
-    refs, layout = session.refs, session.layout
+    refs = session.refs
     reasons = _keep_reasons(session, policy)
     plan = GcPlan(session, {})
     kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
@@ -148,12 +157,9 @@ def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     for digest, why in reasons.items():
         plan.live[digest] = live_manifest(session, digest, why)
         plan.kept[why] = plan.kept.get(why, 0) + 1
-    partial, plan.stale_partials = partial_manifests(session)
-    _plan_files(session, plan, partial)
-    ids, _ = manifest_chunks([*plan.live.values(), *partial])
-    _plan_packs(session, plan, ids)
-    trash = [layout.trash / name for name in fsread.list_names(layout.trash)]
-    plan.freed_bytes += sum(fsread.tree_bytes(path) for path in [*plan.leftovers, *trash])
+    plan.partial, plan.stale_partials = partial_manifests(session)
+    _plan_files(session, plan)
+    _plan_packs(session, plan)
     return plan
 
 
@@ -200,9 +206,9 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
     return reasons
 
 
-def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None:
+def _plan_files(session: Session, plan: GcPlan) -> None:
     layout = session.layout
-    keep = {manifest.digest.hex for manifest in [*plan.live.values(), *partial]}
+    keep = {manifest.digest.hex for manifest in plan.roots}
     files = {file.sha256.hex for manifest in plan.live.values() for file in manifest.files}
     plan.views = [
         layout.views / name
@@ -215,7 +221,6 @@ def _plan_files(session: Session, plan: GcPlan, partial: list[Manifest]) -> None
         for name in fsread.list_names(layout.manifests)
         if name.removesuffix(".json") not in keep
     ]
-    plan.freed_bytes += fsread.sum_sizes([*plan.files, *plan.manifests])
     now = session.clock()
     for name in fsread.list_names(layout.tmp):
         found = fsread.stat_or_none(layout.tmp / name)
@@ -251,53 +256,24 @@ def _is_open(session: Session, view: str) -> bool:
         return False
 
 
-def _plan_packs(session: Session, plan: GcPlan, live: Ids) -> None:
-    """Which packs are dead, and which hold too much that is.  A chunk lives in one place alone; the
-    chunks that a live delta is against are kept until it is encoded anew."""
+def _plan_packs(session: Session, plan: GcPlan) -> None:
     folder = session.layout.pack_folder
-    table = ChunkTable(load_indexes(folder, rebuild=True).indexes)
-    unlisted = sorted(set(folder.pack_ids(".pack")).difference(table.packs))
+    indexes = load_indexes(folder, rebuild=True).indexes
+    indexed = {index.pack for index in indexes}
+    unlisted = sorted(set(folder.pack_ids(".pack")).difference(indexed))
     if unlisted:
         raise IntegrityError(
             f"packs/{unlisted[0].hex}.pack",
             why="has no index, and none can be made: what it holds cannot be told",
             hint="nothing was deleted; `ystore fsck --repair` mends it",
         )
-    rows = table.find(live)
-    rows = rows[rows >= 0]
-    needed = table.with_bases(rows)
-    bases = table.base_rows()[rows]
-    hanging = rows[(bases >= 0) & ~np.isin(bases, rows)]
-    plan.reencode = [id_bytes(table.ids, int(row)) for row in hanging]
-    needed_bytes = np.bincount(table.pack[needed], minlength=len(table.packs))
-    live_bytes = np.bincount(table.pack[rows], table.stored[rows], len(table.packs)).astype(np.int64)
-    sizes = [fsread.sum_sizes([folder.pack(pack), folder.index(pack)]) for pack in table.packs]
-    small = [n for n, size in enumerate(sizes) if live_bytes[n] and size < _SMALL_PACK_BYTES]
-    for n, pack in enumerate(table.packs):
-        garbage = sizes[n] - int(live_bytes[n])
-        if not needed_bytes[n]:
-            plan.dead_packs.append(pack)
-            plan.freed_bytes += sizes[n]
-        elif not live_bytes[n] or _is_wasteful(garbage, sizes[n]):
-            plan.rewrite_packs.append(pack)
-            plan.freed_bytes += garbage
-        elif n in small and len(small) >= _SMALL_PACKS:
-            plan.rewrite_packs.append(pack)
-    # What is encoded anew grows; by how much is not known before.
-    plan.freed_bytes = max(0, plan.freed_bytes - int((table.plain - table.stored)[hanging].sum()))
-    going = {*plan.dead_packs, *plan.rewrite_packs}
-    gone = np.array([pack in going for pack in table.packs], bool)
-    dead = np.ones(len(table), bool)
-    dead[rows] = False
-    plan.chunks_removed = int((dead & gone[table.pack]).sum()) if len(table) else 0
-    indexed = {pack.hex for pack in table.packs}
+    ids, _ = manifest_chunks(plan.roots)
+    waste = find_waste(indexes, ids)
+    plan.dead_packs, plan.rewrite_packs, plan.reencode = waste.dead, waste.rewrite, waste.reencode
+    plan.chunks_removed = waste.chunks_removed
+    names = {pack.hex for pack in indexed}
     plan.leftovers += [
         folder.packs / name
         for name in fsread.list_names(folder.packs)
-        if name.partition(".")[0] not in indexed and not name.endswith(".pack")
+        if name.partition(".")[0] not in names and not name.endswith(".pack")
     ]
-
-
-def _is_wasteful(garbage: int, size: int) -> bool:
-    index = size // 50  # an index's share of its pack is no garbage
-    return garbage - index > _GARBAGE_SHARE * size

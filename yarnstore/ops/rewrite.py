@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from yarnstore.store.packs import PackWriter
 _THREADS = 2
 _WINDOW = 12
 # Live bytes copied before the old packs go: what gc needs free for a while.
-_REWRITE_BATCH_BYTES = 512 * MIB
+REWRITE_BATCH_BYTES = 512 * MIB
 # What `fsck` moved aside can be looked at for this long.
 _QUARANTINE_S = 24 * 3600
 
@@ -47,8 +48,7 @@ def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
     layout = session.layout
     try:
         with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            elements = _elements(current_roots(session))
-            for entry in _encoded_anew(chunks, chunk_ids, elements):
+            for entry in encoded_anew(chunks, chunk_ids, current_roots(session)):
                 writer.add(entry)
     except DiskFullError as error:
         session.note(f"deltas keep the versions that they are against: {error.message}")
@@ -103,10 +103,9 @@ def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> s
     return {index.pack for index in indexes if (find_ids(index.ids, lost) >= 0).any()} & doomed
 
 
-def _encoded_anew(
-    chunks: ChunkStore, chunk_ids: list[bytes], elements: dict[bytes, ElementType]
-) -> Iterator[Entry]:
-    """The chunks whole in themselves; one that is damaged is left as it is, for `fsck` to mend."""
+def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifest]) -> Iterator[Entry]:
+    """The chunks whole in themselves; one that is damaged is left as it is, for `fsck` to repair."""
+    elements = _elements(roots)
 
     def encode(chunk_id: bytes) -> Entry | None:
         try:
@@ -133,7 +132,7 @@ def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
         found = fsread.stat_or_none(session.layout.pack_folder.pack(pack))
         size += found.st_size if found else 0
         batch.append(pack)
-        if size >= _REWRITE_BATCH_BYTES:
+        if size >= REWRITE_BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
@@ -180,12 +179,12 @@ def repack(session: Session) -> None:
         old = load_indexes(folder, rebuild=True).indexes
         fsread.require_space(layout.root, sum(index.pack_bytes for index in old))
         with ChunkStore(layout) as chunks, PackWriter(folder) as writer:
-            for entry in _repacked(chunks, roots):
+            for entry in repacked(chunks, roots):
                 writer.add(entry)
     drop_packs(session, {index.pack for index in old} - set(writer.packs))
 
 
-def _repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
+def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
     """Every live chunk: whole if a newest version has it, else as a delta if that pays."""
     newest: dict[tuple[str, str], Manifest] = {}
     for manifest in sorted(roots, key=lambda item: precedence(item.version)):
@@ -237,10 +236,16 @@ def drop_pack(session: Session, pack: PackId) -> None:
 
 def empty_trash(session: Session) -> None:
     """Remove what is in the trash, but for what `fsck` moved aside within a day."""
+    for path in iter_trash(session):
+        fsio.remove_tree(path)
+
+
+def iter_trash(session: Session) -> Iterator[Path]:
+    """What is in the trash and may go."""
     trash = session.layout.trash
     for name in fsread.list_names(trash):
         found = fsread.stat_or_none(trash / name)
         # A rename sets ctime: what fsck moved aside can be looked at for a day.
         young = found is not None and session.clock() - found.st_ctime < _QUARANTINE_S
         if not (name.startswith(fsio.QUARANTINE) and young):
-            fsio.remove_tree(trash / name)
+            yield trash / name

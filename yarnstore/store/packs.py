@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from blake3 import blake3
 
@@ -18,7 +18,7 @@ from yarnstore.core.codec import decode_entry
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import MIB, PACK_TARGET_BYTES
-from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
+from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, EntryStream, encode_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
@@ -26,6 +26,9 @@ from yarnstore.store.layout import PackFolder
 # How a pack ends that is being written, in `tmp/`.
 UNFINISHED = ".pack"
 _READ_BYTES = 4 * MIB
+
+# Id, offset, stored and plain bytes, encoding, base.
+_Row: TypeAlias = tuple[bytes, int, int, int, int, bytes]
 
 
 class PackWriter:
@@ -40,7 +43,7 @@ class PackWriter:
         self._folder = folder
         self._file: fsio.NewFile | None = None
         self._hash = blake3()
-        self._rows: list[tuple[bytes, int, int, int, int, bytes]] = []
+        self._rows: list[_Row] = []
         self._torn = False  # an entry is being written
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="yarnstore-pack")
         self._publishing: Future[None] | None = None
@@ -100,6 +103,34 @@ class PackWriter:
         publishing, self._publishing = self._publishing, None
         if publishing is not None:
             publishing.result()
+
+
+class PackSizer:
+    """What `PackWriter` would write, entry by entry, as indexes alone; their packs have made-up names."""
+
+    def __init__(self) -> None:
+        self._indexes: list[PackIndex] = []
+        self._rows: list[_Row] = []
+        self._bytes = PACK_HEADER_BYTES
+
+    def add(self, entry: Entry) -> None:
+        """Count one entry."""
+        self.add_row(entry.chunk_id, entry.stored_bytes, entry.plain_bytes, entry.base)
+
+    def add_row(self, chunk_id: bytes, stored_bytes: int, plain_bytes: int, base: bytes) -> None:
+        """Count an entry of which an index says so much."""
+        if self._rows and self._bytes + stored_bytes > PACK_TARGET_BYTES:
+            self.finish()
+        self._rows.append((chunk_id, self._bytes, stored_bytes, plain_bytes, 0, base))
+        self._bytes += stored_bytes
+
+    def finish(self) -> list[PackIndex]:
+        """Of all packs so far, the one at hand included, which is then full."""
+        if self._rows:
+            name = PackId(blake3(b"".join(row[0] for row in self._rows)).digest())
+            self._indexes.append(PackIndex.from_rows(name, self._bytes, self._rows))
+            self._rows, self._bytes = [], PACK_HEADER_BYTES
+        return self._indexes
 
 
 def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> None:
