@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs bench deep clean
+.PHONY: help demo test cases lint types docs bench deep clean
 
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ demo: $(PACKAGE) ## a tour on made models: publish, fetch, update, roll back
 
 test: $(DEV) ## run the tests, quick profile; ARGS="-k name" narrows
 	@$(PY) -m pytest -rs $(ARGS)
+
+cases: $(DEV) ## run the case scripts of ../shared/cases, where they are
+	@$(PY) -m tests.cases
 
 lint: $(DEV) ## ruff: rules, then layout
 	@$(PY) -m ruff check .
