@@ -7,6 +7,7 @@ exits 0 where the command does the right thing, 77 where it cannot judge here, o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -89,10 +90,8 @@ def _run(script: Path, place: Path) -> Outcome:
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it left nothing behind
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it left nothing behind
             process.wait()
         output.seek(0)
         text = output.read().decode(errors="replace")
@@ -116,10 +115,8 @@ def _reason(script: Path) -> str:
 
 def _make_removable(place: Path) -> None:
     for folder, _, _ in os.walk(place):
-        try:
+        with contextlib.suppress(OSError):  # of another user, made in a namespace
             os.chmod(folder, 0o755)
-        except OSError:
-            pass  # of another user, made in a namespace
 
 
 def main(say: Callable[[str], object] = print) -> int:
