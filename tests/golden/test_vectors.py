@@ -167,6 +167,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "config.lock",
         *("queue.json", "queue.lock", "queue.run.lock"),
         "logs/origins/<model>",
+        "files/<digest>.x",
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),
         "registries/<registry>/models/<model>.fetched",
         "tmp/<any>",
@@ -217,6 +218,14 @@ def test_deltas_of_blocks() -> None:
 def test_delta_zstd() -> None:
     found = decode_delta_zstd(raw("delta-zstd-vector"), b"yarn " * 13, 65)
     assert found == b"yarn " * 12 + b"wool "
+
+
+@checks("manifest-modes")
+def test_manifest_modes() -> None:
+    value = json.loads(BLOCKS["manifest-modes"][1])
+    manifest = Manifest.parse(encode_canonical(value, "manifest"))
+    assert [file.path for file in manifest.files if file.executable] == ["run.sh"]
+    assert manifest.empty_folders == ("cache/logs",)
 
 
 @checks("layout-example")

@@ -44,6 +44,11 @@ class ManifestFile:
     chunks: str
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def executable(self) -> bool:
+        """Whether the file has its executable bits where it is materialised."""
+        return "executable" in self.extra
+
     def chunk_list(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The file's chunks in order: ids as `S32` of shape (n,), lengths as `int64` of shape (n,).
 
@@ -90,14 +95,23 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, model: str, version: str, variant: str, files: Iterable[ManifestFile]) -> Self:
+    def make(
+        cls,
+        model: str,
+        version: str,
+        variant: str,
+        files: Iterable[ManifestFile],
+        empty_folders: Iterable[str] = (),
+    ) -> Self:
         """A new manifest, files sorted by path.  Raises: FormatError, InvalidNameError."""
+        folders = sorted(empty_folders)
         value = {
             "format": MANIFEST_FORMAT,
             "model": model,
             "version": version,
             "variant": variant,
             "files": [f.as_json() for f in sorted(files, key=lambda f: f.path)],
+            **({"empty_folders": folders} if folders else {}),
         }
         return cls.parse(encode_canonical(value, _WHAT))
 
@@ -126,10 +140,20 @@ class Manifest:
             raise FormatError(_WHAT, f"has {len(raw_files)} files; 1 to {MANIFEST_LIMIT_FILES} are allowed")
         files = tuple(_parse_file(item) for item in raw_files)
         paths = [f.path for f in files]
-        check_file_paths(paths)
         if paths != sorted(paths):
             raise FormatError(_WHAT, "lists its files out of order")
+        check_file_paths([*paths, *_empty_folders(value)])
         return cls(names[0], names[1], names[2], files, digest, bytes(data), value)
+
+    @property
+    def empty_folders(self) -> tuple[str, ...]:
+        """The folders that hold nothing, by their paths; those of files need no mention."""
+        return tuple(self.extra.get("empty_folders", ()))
+
+    @property
+    def content(self) -> dict[str, Sha256]:
+        """The SHA-256 of each file by its path: where this is equal, two versions hold the same bytes."""
+        return {f.path: f.sha256 for f in self.files}
 
     @property
     def size_bytes(self) -> int:
@@ -162,6 +186,17 @@ def _take(value: dict[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401 -
     return item
 
 
+def _empty_folders(value: dict[str, Any]) -> list[str]:
+    folders = value.get("empty_folders", [])
+    if not isinstance(folders, list) or not all(isinstance(item, str) for item in folders):
+        raise FormatError(_WHAT, "field 'empty_folders' is not a list of paths")
+    if len(folders) > MANIFEST_LIMIT_FILES:
+        raise FormatError(_WHAT, f"has {len(folders)} empty folders; {MANIFEST_LIMIT_FILES} are allowed")
+    if folders != sorted(folders):
+        raise FormatError(_WHAT, "lists its empty folders out of order")
+    return folders
+
+
 def _parse_file(item: object) -> ManifestFile:
     if not isinstance(item, dict):
         raise FormatError(_WHAT, "has a file that is not an object")
@@ -171,4 +206,6 @@ def _parse_file(item: object) -> ManifestFile:
     if size < 0:
         raise FormatError(_WHAT, f"gives {path[:120]!r} a negative size")
     sha256 = Sha256.parse(_take(value, "sha256", str))
+    if value.get("executable", True) is not True:
+        raise FormatError(_WHAT, f"gives {path[:120]!r} an 'executable' that is not true")
     return ManifestFile(path, size, sha256, _take(value, "chunks", str), value)

@@ -26,6 +26,7 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
+from yarnstore.store.layout import file_name
 from yarnstore.store.views import has_view, make_view
 
 
@@ -101,7 +102,7 @@ def ensure_view(
 
 
 def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, drafts: Drafts | None) -> None:
-    files = {file.sha256: file for file in manifest.files}.values()
+    files = {file_name(file): file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
     meter = Meter(session.on_progress, "write", manifest.label, total)
     for file in files:

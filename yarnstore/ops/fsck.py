@@ -6,6 +6,7 @@ Owns the checks; mending is `ops/repair`.  Nothing is changed here.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from yarnstore.ops.session import Session
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
-from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest
 from yarnstore.store.registries import check_absent, read_cached
 from yarnstore.store.state import STATE_FILE, state_fault
@@ -87,7 +88,7 @@ class Findings:
     bad_manifests: list[Sha256] = field(default_factory=list)
     bad_indexes: list[PackId] = field(default_factory=list)
     bad_packs: list[PackId] = field(default_factory=list)
-    bad_files: list[Sha256] = field(default_factory=list)
+    bad_files: list[str] = field(default_factory=list)
     bad_views: list[Manifest] = field(default_factory=list)
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
@@ -401,7 +402,7 @@ class _Checker:
         wanted: dict[str, tuple[int, set[str]]] = {}
         for digest, manifest in self.found.manifests.items():
             for file in manifest.files:
-                names = wanted.setdefault(file.sha256.hex, (file.size_bytes, set()))[1]
+                names = wanted.setdefault(file_name(file), (file.size_bytes, set()))[1]
                 names |= self.found.users.get(digest, set())
         names_here = fsread.list_names(self._layout.files)
         total = 0 if self._quick else sum((self._layout.files / n).lstat().st_size for n in names_here)
@@ -409,7 +410,7 @@ class _Checker:
         for name in names_here:
             path = self._layout.files / name
             try:
-                digest = Sha256.parse(name)
+                digest = Sha256.parse(name.removesuffix(EXECUTABLE))
             except FormatError:
                 self._add("file", path, "is not named as a materialised file is")
                 continue
@@ -418,9 +419,12 @@ class _Checker:
             good = found.st_size == size and (self._quick or file_sha256(path) == digest)
             meter.add(found.st_size)
             self.found.checked_bytes += 0 if self._quick else found.st_size
-            if not good:
-                self.found.bad_files.append(digest)
-                self._add("file", path, "has wrong bytes", tuple(sorted(users)))
+            what = "" if good else "has wrong bytes"
+            if good and name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
+                what = "is not executable"
+            if what:
+                self.found.bad_files.append(name)
+                self._add("file", path, what, tuple(sorted(users)))
 
     def _check_views(self) -> None:
         for name in fsread.list_names(self._layout.views):
@@ -440,16 +444,19 @@ class _Checker:
     def _view_fault(self, view: Path, manifest: Manifest) -> str:
         for file in manifest.files:
             there = fsread.stat_or_none(view / file.path)
-            origin = fsread.stat_or_none(self._layout.file(file.sha256))
+            origin = fsread.stat_or_none(self._layout.file(file))
             if there is None or there.st_size != file.size_bytes:
                 return f"lacks {file.path}, or has it with another size"
             same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)
             if same:
                 continue  # the very file that was checked
             if origin is None:
-                return f"has {file.path} without its file, files/{file.sha256.hex[:12]}…"
+                return f"has {file.path} without its file, files/{file_name(file)}"
             if not self._quick and file_sha256(view / file.path) != file.sha256:
                 return f"has {file.path} with wrong bytes"
+        for folder in manifest.empty_folders:
+            if not (view / folder).is_dir():
+                return f"lacks the empty folder {folder}"
         return ""
 
     def _check_registries(self) -> None:

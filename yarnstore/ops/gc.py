@@ -25,6 +25,7 @@ from yarnstore.ops.waste import find_waste, forecast_freed_bytes
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.layout import file_name
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 
@@ -209,7 +210,7 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
 def _plan_files(session: Session, plan: GcPlan) -> None:
     layout = session.layout
     keep = {manifest.digest.hex for manifest in plan.roots}
-    files = {file.sha256.hex for manifest in plan.live.values() for file in manifest.files}
+    files = {file_name(file) for manifest in plan.live.values() for file in manifest.files}
     plan.views = [
         layout.views / name
         for name in fsread.list_names(layout.views)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -39,6 +40,7 @@ class SourceFile:
     path: str
     source: Path
     size_bytes: int
+    executable: bool = False
 
 
 def list_sources(source: Path) -> list[SourceFile]:
@@ -53,7 +55,7 @@ def list_sources(source: Path) -> list[SourceFile]:
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
     if source.is_file():
-        found = [SourceFile(source.name, source, source.stat().st_size)]
+        found = [_source_file(source.name, source, source.stat())]
     else:
         found = list(_walk(source))
     if not found:
@@ -76,7 +78,11 @@ def _walk(root: Path) -> Iterator[SourceFile]:
                 found = path.stat()
             if not stat.S_ISREG(found.st_mode):
                 raise UsageError(f"{path} is not a file", hint="remove it from the folder")
-            yield SourceFile(path.relative_to(root).as_posix(), path, found.st_size)
+            yield _source_file(path.relative_to(root).as_posix(), path, found)
+
+
+def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
+    return SourceFile(path, source, found.st_size, bool(found.st_mode & stat.S_IXUSR))
 
 
 def hash_source(item: SourceFile, meter: Meter) -> Sha256:
@@ -234,5 +240,7 @@ def _ingest_file(
     size = sum(length for _, length in chunks)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or size != after.st_size:
         raise ConflictError(f"{item.source} changed while it was read", hint="try again when it is whole")
-    extra = {"layout": layout_to_json(layout)} if layout is not None else {}
+    extra: dict[str, Any] = {"layout": layout_to_json(layout)} if layout is not None else {}
+    if item.executable:
+        extra["executable"] = True
     return ManifestFile(item.path, size, Sha256(sha256.digest()), pack_chunk_list(chunks), extra)

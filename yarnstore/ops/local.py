@@ -121,7 +121,7 @@ def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
             spec = Spec(spec.model, current.variant, Exact(current.version))
         found = admit(session, spec, installing=False)
         _, manifest, _ = bring(session, spec, target=found)
-        single = len(manifest.files) == 1
+        single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination
         if single and destination.is_dir():
             target = destination / Path(manifest.files[0].path).name
@@ -137,14 +137,17 @@ def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
             for file in manifest.files:
                 path = target if single else target / file.path
                 fsio.ensure_dir(path.parent)
-                if has_file(layout, file) and file_sha256(layout.file(file.sha256)) == file.sha256:
-                    how = fsio.copy_file(layout.file(file.sha256), path)
+                mode = 0o755 if file.executable else fsio.FILE_MODE
+                if has_file(layout, file) and file_sha256(layout.file(file)) == file.sha256:
+                    how = fsio.copy_file(layout.file(file), path, mode=mode)
                     meter.add(file.size_bytes)
                 else:
                     how = "decoded"
                     with fsio.NewFile(path.parent, ".part") as new:
                         write_content(chunks, file, new, meter.add)
-                        new.publish(path)
+                        new.publish(path, mode=mode)
+            for folder in manifest.empty_folders:
+                fsio.ensure_dir(target / folder)
     return ExportResult(manifest.model, manifest.version, str(target), total, how)
 
 

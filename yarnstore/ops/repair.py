@@ -33,7 +33,7 @@ from yarnstore.registry.resolve import iter_builds
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.files import has_file, materialise
-from yarnstore.store.layout import STORE_FORMAT
+from yarnstore.store.layout import STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.registries import remove_cached
@@ -100,8 +100,8 @@ class _Mender:
             if pack not in found.bad_packs:
                 self._mend_index(pack)
         self._take_chunks()
-        for digest in found.bad_files:  # after their sound chunks were taken
-            self._aside(layout.file(digest))
+        for name in found.bad_files:  # after their sound chunks were taken
+            self._aside(layout.files / name)
         self._fetch_chunks()
         self._mend_views()
         for model in found.bad_links:
@@ -325,7 +325,7 @@ class _Mender:
         for digest, manifest in self._found.manifests.items():
             view = self._layout.view(digest)
             broken = any(digest == other.digest for other in self._found.bad_views)
-            touched = view.is_dir() and any(file.sha256 in bad for file in manifest.files)
+            touched = view.is_dir() and any(file_name(file) in bad for file in manifest.files)
             if not (broken or touched):
                 continue
             try:

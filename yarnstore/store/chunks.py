@@ -292,7 +292,7 @@ class FileTable:
         for digest in layout.manifest_ids():
             with contextlib.suppress(IntegrityError, NotFoundError):
                 for file in layout.read_manifest(digest).files:
-                    path = layout.file(file.sha256)
+                    path = layout.file(file)
                     found = fsread.stat_or_none(path)
                     if path in seen or found is None or found.st_size != file.size_bytes:
                         continue

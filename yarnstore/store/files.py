@@ -14,7 +14,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map, pread_exact
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import StoreLayout, file_name
 
 # Told how many bytes of the file were written since it was last told.
 OnBytes = Callable[[int], None]
@@ -29,7 +29,7 @@ READ_WINDOW = 16
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file is there, with the size it was hashed at."""
-    found = fsread.stat_or_none(layout.file(file.sha256))
+    found = fsread.stat_or_none(layout.file(file))
     return found is not None and found.st_size == file.size_bytes
 
 
@@ -37,7 +37,7 @@ def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file is there and hashes to its name now; a bad one is moved aside."""
     if not has_file(layout, file):
         return False
-    path = layout.file(file.sha256)
+    path = layout.file(file)
     if file_sha256(path) == file.sha256:
         return True
     fsio.to_trash(path, layout.trash, quarantine=True)
@@ -45,8 +45,8 @@ def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
 
 
 def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:
-    """The files of a manifest that are not materialised, each content once."""
-    wanted = {file.sha256: file for file in manifest.files if not has_file(layout, file)}
+    """The files of a manifest that are not materialised, each name once."""
+    wanted = {file_name(file): file for file in manifest.files if not has_file(layout, file)}
     return list(wanted.values())
 
 
@@ -107,11 +107,12 @@ def materialise(
     target: fsio.NewFile | None = None,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Make `files/<sha256>`, from chunks alone or from a `target` that has those `placed` (`write_content`).
+    """Make a file in `files/`, from chunks alone or a `target` that has those `placed` (`write_content`).
 
     Raises: IntegrityError, StorageError.
     """
     with target or fsio.NewFile(layout.tmp, UNFINISHED) as new:
         fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
-        new.publish(layout.file(file.sha256), mode=fsio.READ_ONLY_MODE)
+        mode = fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
+        new.publish(layout.file(file), mode=mode)

@@ -29,6 +29,7 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
+EXECUTABLE_MODE = 0o555
 
 # A file being written is synced in the background whenever this much is new, so that the disk
 # works while the processor does and the last sync has little left to do.
@@ -318,7 +319,8 @@ def hard_link(source: Path, link: Path) -> bool:
         except FileExistsError:
             raise
         except (OSError, NotImplementedError):
-            copy_file(source, link, mode=READ_ONLY_MODE)
+            executable = os.stat(source).st_mode & stat.S_IXUSR
+            copy_file(source, link, mode=EXECUTABLE_MODE if executable else READ_ONLY_MODE)
             return False
         return True
 

@@ -13,13 +13,23 @@ from pathlib import Path
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, parse_registry_name
 from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError
 from yarnstore.store import fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
 DEFAULT_LOCK_TIMEOUT_S = 60.0
+
+
+# How the name of an executable file ends: a content that is published with the bit and without is two
+# files, since a file has one mode whatever links to it.
+EXECUTABLE = ".x"
+
+
+def file_name(file: ManifestFile) -> str:
+    """The name of a materialised file in `files/`."""
+    return file.sha256.hex + (EXECUTABLE if file.executable else "")
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,9 @@ class StoreLayout:
     def manifest(self, digest: Sha256) -> Path:
         return self.manifests / f"{digest.hex}.json"
 
-    def file(self, digest: Sha256) -> Path:
-        return self.files / digest.hex
+    def file(self, file: ManifestFile) -> Path:
+        """Where a file is materialised."""
+        return self.files / file_name(file)
 
     def view(self, manifest: Sha256) -> Path:
         return self.views / manifest.hex

@@ -33,7 +33,9 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
             link = temporary / file.path
             fsio.ensure_dir(link.parent)
             folders.add(link.parent)
-            fsio.hard_link(layout.file(file.sha256), link)
+            fsio.hard_link(layout.file(file), link)
+        for path in manifest.empty_folders:
+            fsio.ensure_dir(temporary / path)
         for folder in folders:
             fsio.sync_dir(folder)
         fsio.ensure_dir(view.parent)

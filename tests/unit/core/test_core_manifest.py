@@ -175,3 +175,43 @@ def test_paths_are_sorted_by_their_bytes() -> None:
         "m", "1.0.0", "default", [ManifestFile(p, 0, Sha256.of(b""), "") for p in reversed(paths)]
     )
     assert [f.path for f in made.files] == paths
+
+
+def test_executable_files_and_empty_folders_come_back_and_are_left_out_where_there_are_none() -> None:
+    script = ManifestFile("run.sh", 0, Sha256.of(b""), "", {"executable": True})
+    made = Manifest.make("m", "1.0.0", "default", [FILE, script], ["z", "cache/logs"])
+    again = Manifest.parse(made.data, expected=made.digest)
+    assert [file.path for file in again.files if file.executable] == ["run.sh"]
+    assert again.empty_folders == ("cache/logs", "z")
+    assert b"executable" not in GOOD.data
+    assert b"empty_folders" not in GOOD.data
+    assert GOOD.empty_folders == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"empty_folders": "x"},
+        {"empty_folders": [1]},
+        {"empty_folders": ["b", "a"]},
+        {"empty_folders": ["../out"]},
+        {"empty_folders": ["/out"]},
+        {"empty_folders": ["b"]},
+        {"empty_folders": ["a.txt"]},
+        {"empty_folders": ["A.TXT"]},
+        {"empty_folders": ["a.txt/below"]},
+        {"empty_folders": ["x", "x"]},
+        {"empty_folders": ["x", "x/y"]},
+        {"empty_folders": ["x"] * 100_001},
+    ],
+    ids=lambda fields: str(fields)[:40],
+)
+def test_empty_folders_that_are_no_such_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        Manifest.parse(changed(**fields))
+
+
+@pytest.mark.parametrize("value", [False, 1, "yes", []])
+def test_an_executable_that_is_not_true_is_refused(value: object) -> None:
+    with pytest.raises(FormatError):
+        Manifest.parse(with_file(executable=value))

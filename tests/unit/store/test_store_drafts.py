@@ -56,7 +56,7 @@ def finish(layout: StoreLayout, file: ManifestFile, draft: Draft) -> bytes:
     with ChunkStore(layout) as chunks:
         materialise(layout, chunks, file, told.append, draft.target, draft.placed)
     assert sum(told) == file.size_bytes
-    return layout.file(file.sha256).read_bytes()
+    return layout.file(file).read_bytes()
 
 
 def leftovers(layout: StoreLayout) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_view_is_the_version(layout: StoreLayout) -> None:
 
 def test_a_view_that_cannot_be_made_leaves_nothing(layout: StoreLayout) -> None:
     manifest = fill(layout, TWO)
-    layout.file(manifest.files[-1].sha256).unlink()
+    layout.file(manifest.files[-1]).unlink()
     with pytest.raises(Exception, match="file"):
         make_view(layout, manifest)
     assert not has_view(layout, manifest.digest)
@@ -160,7 +160,7 @@ def test_all_damaged_chunks_are_named_at_once(layout: StoreLayout) -> None:
     write_packs(layout.pack_folder, [parts[1], parts[4]])
     with ChunkStore(layout) as chunks:
         materialise(layout, chunks, manifest.files[0], lambda _: None)
-    assert layout.file(manifest.files[0].sha256).read_bytes() == b"".join(parts)
+    assert layout.file(manifest.files[0]).read_bytes() == b"".join(parts)
 
 
 def test_a_chunk_whose_pack_is_gone_is_read_from_a_file(layout: StoreLayout) -> None:
@@ -183,7 +183,7 @@ def test_a_file_of_the_same_size_with_other_bytes_serves_no_chunk(layout: StoreL
     manifest = fill(layout, TWO)
     for path in layout.pack_folder.packs.iterdir():
         path.unlink()
-    file = layout.file(manifest.files[0].sha256)
+    file = layout.file(manifest.files[0])
     file.chmod(0o644)
     file.write_bytes(noise(9, file.stat().st_size))
     with ChunkStore(layout) as chunks, pytest.raises(IntegrityError):
@@ -192,7 +192,7 @@ def test_a_file_of_the_same_size_with_other_bytes_serves_no_chunk(layout: StoreL
 
 def test_a_file_of_another_size_counts_as_missing(layout: StoreLayout) -> None:
     manifest = fill(layout, TWO)
-    path = layout.file(manifest.files[0].sha256)
+    path = layout.file(manifest.files[0])
     path.chmod(0o644)
     path.write_bytes(b"short")
     assert not has_file(layout, manifest.files[0])
