@@ -54,10 +54,7 @@ def list_sources(source: Path) -> list[SourceFile]:
     """
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
-    if source.is_file():
-        found = [_source_file(source.name, source, source.stat())]
-    else:
-        found = list(_walk(source))
+    found = [_source_file(source.name, source, source.stat())] if source.is_file() else list(_walk(source))
     if not found:
         raise UsageError(f"{source} holds no files", hint="name a model file, or a folder of files")
     check_file_paths(item.path for item in found)
