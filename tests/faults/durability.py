@@ -1,10 +1,12 @@
 """T1's model: which renames and refs of a trace count before what they stand for is on the disk.
 
 Reads a trace of `tests.faults.tracing` and keeps, at each call, the files with unsynced bytes and
-the folders with unsynced names.  Three rules:
+the folders with unsynced names.  The rules:
 
 - a file is synced after its last write before it is renamed to its place, or linked;
+- a folder is synced after its last new name before it is renamed to its place;
 - when a ref, a log or `registry.json` is written, nothing else below the root waits for a sync;
+- an index is there only as long as its pack is;
 - nothing waits at the end.
 
 `tmp/` and `trash/` may lose anything; marks of use may be lost; `lock` is empty.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.faults.tracing import Call
@@ -23,9 +25,14 @@ _LOOSE = ("tmp", ".tmp", "trash", "lock", "logs/used")
 _COMMITS = ("refs", "logs/installed", "registry.json")
 
 
-def violations(calls: Sequence[Call], root: Path) -> list[str]:
-    """What a power failure could break, one sentence each."""
-    model = _Disk(str(root))
+def names_below(root: Path) -> list[str]:
+    """Every file and folder below a root, for `violations`."""
+    return [str(path.relative_to(root)) for path in root.rglob("*")]
+
+
+def violations(calls: Sequence[Call], root: Path, before: Iterable[str]) -> list[str]:
+    """What a power failure could break, one sentence each; `before` are the names that were there."""
+    model = _Disk(str(root), before)
     for call in calls:
         if call.result >= 0:
             model.see(call)
@@ -33,8 +40,9 @@ def violations(calls: Sequence[Call], root: Path) -> list[str]:
 
 
 class _Disk:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, before: Iterable[str]) -> None:
         self._root = root
+        self._there = {os.path.join(root, name) for name in before}
         self._files: set[str] = set()  # with unsynced bytes
         self._folders: set[str] = set()  # with unsynced names
         self.found: list[str] = []
@@ -47,13 +55,13 @@ class _Disk:
             if self._ours(path):
                 self._files.add(path)
             if self._place(path).startswith(_COMMITS):
-                self._commit(path, besides=path)
+                self._commit(path, besides={path, os.path.dirname(path)})
         elif call.name in ("fsync", "fdatasync"):
             self._files.discard(path)
             self._folders.discard(path)
         elif call.name == "openat" and "O_CREAT" in call.text and "O_TMPFILE" not in call.text:
-            self._named(names[-1], new="O_EXCL" in call.text)
-        elif call.name in ("rename", "renameat2"):
+            self._named(names[-1], new=names[-1] not in self._there)
+        elif call.name in ("rename", "renameat", "renameat2"):
             self._rename(names[0], names[1])
         elif call.name in ("link", "linkat"):
             if names[0] in self._files:
@@ -61,11 +69,11 @@ class _Disk:
             self._named(names[1])
         elif call.name in ("symlink", "symlinkat"):
             self._named(names[1])
-        elif call.name == "mkdir":
+        elif call.name in ("mkdir", "mkdirat"):
             self._named(names[0])
         elif call.name in ("unlink", "unlinkat", "rmdir"):
             # An empty folder that comes back harms nobody.
-            self._named(names[-1], new=call.name != "rmdir")
+            self._gone(names[-1], folder=call.name == "rmdir" or "AT_REMOVEDIR" in call.text)
             self._files.discard(names[-1])
             self._folders.discard(names[-1])
 
@@ -80,8 +88,19 @@ class _Disk:
         return not place or any(place == name or place.startswith(name + "/") for name in _LOOSE)
 
     def _named(self, path: str, *, new: bool = True) -> None:
-        if new and not self._loose(path):
+        if new and self._ours(path):
             self._folders.add(os.path.dirname(path))
+            self._there.add(path)
+            pack = path.removesuffix(".idx") + ".pack"
+            if self._place(path).endswith(".idx") and not self._loose(path) and pack not in self._there:
+                self.found.append(f"{self._place(path)} appeared before its pack")
+
+    def _gone(self, path: str, *, folder: bool) -> None:
+        if not folder and self._ours(path):
+            self._folders.add(os.path.dirname(path))
+        self._there -= {item for item in self._there if item == path or item.startswith(path + "/")}
+        if self._place(path).endswith(".pack") and path.removesuffix(".pack") + ".idx" in self._there:
+            self.found.append(f"{self._place(path)} went before its index")
 
     def _rename(self, source: str, target: str) -> None:
         if source in self._files:
@@ -94,11 +113,14 @@ class _Disk:
             self.found += [f"{self._place(target)} appeared with unsynced names in it" for _ in below]
         self._folders -= below
         if self._place(target).startswith(_COMMITS):
-            self._commit(target, besides=os.path.dirname(target))
-        self._folders.add(os.path.dirname(target))
+            self._commit(target, besides={os.path.dirname(target)})
+        moved = {target + item.removeprefix(source) for item in self._there if item.startswith(source + "/")}
+        self._gone(source, folder=self._loose(source))
+        self._there |= moved
+        self._named(target)
 
-    def _commit(self, path: str, *, besides: str) -> None:
-        waiting = {item for item in self.waiting() if item != besides}
+    def _commit(self, path: str, *, besides: set[str]) -> None:
+        waiting = self.waiting() - besides
         if waiting:
             shown = ", ".join(sorted(self._place(item) for item in waiting))
             self.found.append(f"{self._place(path)} was written while {shown} was not synced")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.durability import violations
+from tests.faults.durability import names_below, violations
 from tests.faults.scenarios import SCENARIOS, Scenario, prepared_site
 from tests.faults.tracing import Call, fail_at, in_parallel, kill_at, points, require_strace, spread, trace
 from tests.stores import (
@@ -201,7 +201,8 @@ def _fail(campaign: Campaign, call: Call, error: str) -> None:
 def test_everything_is_synced_before_it_counts(campaign: Campaign) -> None:
     scenario = campaign.scenario
     root = campaign.after.registry if scenario.in_registry else campaign.after.home
-    assert violations(campaign.all_calls, root) == []
+    before = campaign.before.registry if scenario.in_registry else campaign.before.home
+    assert violations(campaign.all_calls, root, names_below(before)) == []
 
 
 _WEAKENED = {
@@ -222,7 +223,8 @@ def test_the_durability_check_sees_a_missing_sync(weakness: str, tmp_path: Path)
     site = prepared_site(tmp_path, SCENARIOS["checkout"])
     script = f"{_WEAKENED[weakness]}\nfrom yarnstore.cli import main\nmain()"
     words = [sys.executable, "-c", script, *SCENARIOS["checkout"].command(site)[3:]]
-    assert violations(trace(words, tmp_path / "trace"), site.home) != []
+    before = names_below(site.home)
+    assert violations(trace(words, tmp_path / "trace"), site.home, before) != []
 
 
 def test_the_campaign_sees_a_ref_that_is_written_too_early(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 from tests.stores import quiet_env
 
 MUTATING = (
-    "openat", "write", "pwrite64", "ftruncate", "fchmod", "fsync", "fdatasync", "rename", "renameat2",
-    "mkdir", "rmdir", "unlink", "unlinkat", "link", "linkat", "symlink", "symlinkat",
+    "openat", "write", "pwrite64", "ftruncate", "fchmod", "fsync", "fdatasync", "rename", "renameat",
+    "renameat2", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "link", "linkat", "symlink", "symlinkat",
 )  # fmt: skip
 TIMEOUT_S = 60.0
 
@@ -32,7 +32,10 @@ def require_strace() -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """One system call: `number` counts those of its name in its thread from 1."""
+    """One system call: `number` counts those of its name in its thread from 1.
+
+    In `text` a path that was given relative to a folder's descriptor is whole, without the descriptor.
+    """
 
     pid: int
     name: str
@@ -47,6 +50,7 @@ class Call:
 
 
 _LINE = re.compile(r"(\d+) +(?:\d+\.\d+ )?(\w+)\((.*)\)\s+= (-?\d+|\?)")
+_BY_DESCRIPTOR = re.compile(r'(?:AT_FDCWD|\d+)<(/[^>]*)>, "([^"]*)"')
 _RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)$")
 
 
@@ -74,7 +78,8 @@ def parse_trace(text: str) -> list[Call]:
             continue
         pid, name = int(match[1]), match[2]
         number = counts[pid, name] = counts.get((pid, name), 0) + 1
-        found.append(Call(pid, name, number, match[3], int(match[4]) if match[4] != "?" else -1))
+        text = _BY_DESCRIPTOR.sub(lambda pair: f'"{os.path.join(pair[1], pair[2])}"', match[3])
+        found.append(Call(pid, name, number, text, int(match[4]) if match[4] != "?" else -1))
     return found
 
 
@@ -116,7 +121,7 @@ def _strace(
             "-o",
             str(log),
             "-e",
-            f"trace={','.join(calls)}",
+            f"trace={','.join(f'?{call}' for call in calls)}",  # `?`: not every machine has them all
             *options,
             *words,
         ],
