@@ -140,7 +140,7 @@ class Links:
             Mirror(shown_address(url), partial(self._connect, source, url))
             for url in islice(urls, _MIRRORS_LIMIT)
             # A registry on the network may not make us read files of this machine.
-            if urlsplit(url).scheme.lower() in ("http", "https") or not is_remote(source.url)
+            if _origin(url) is not None or not (is_remote(url) or is_remote(source.url))
         ]
         self._named[source.name] = named
         if source.name in self._backends:
@@ -296,9 +296,9 @@ def shown_address(url: str, *, folder: bool = True) -> str:
 
     Of a `folder`, which a registry is, it ends in a slash.
     """
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https"):
+    if _origin(url) is None:
         return url
+    parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from yarnstore.backends import Backend, RetryPolicy
+from yarnstore.backends.base import check_key
 from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
@@ -22,6 +23,7 @@ from yarnstore.errors import (
     BackendError,
     FormatError,
     IntegrityError,
+    InvalidNameError,
     LockTimeoutError,
     NotFoundError,
     StorageError,
@@ -34,6 +36,7 @@ from yarnstore.ops.network import shown_address
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
@@ -42,6 +45,7 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
 _POLL_S = 0.05
+_PUBLISHER = "the publisher must correct the registry"
 
 
 def fetch_plain(
@@ -53,13 +57,14 @@ def fetch_plain(
     """
     layout = session.layout
     entry = build.entry
+    place = f"{name.model} {name.version} in {source.name}"
     if entry.download_url is None or entry.checksum is None:
-        raise FormatError(
-            f"{name.model} {name.version} in {source.name}",
-            "has neither a manifest nor a download_url with a checksum",
-            hint="the publisher must mend the registry",
-        )
+        raise FormatError(place, "has neither a manifest nor a download_url with a checksum", hint=_PUBLISHER)
     expected = Sha256.parse(entry.checksum)
+    if entry.size_bytes == 0 and expected != Sha256.of(b""):
+        raise FormatError(
+            f"{place}: size_bytes", "is 0, but the checksum is not that of an empty file", hint=_PUBLISHER
+        )
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
     partial = layout.tmp / f"{Sha256.of(f'{expected} {entry.download_url}'.encode()).hex}.download"
     part, waited = _claim(session, partial)
@@ -69,8 +74,8 @@ def fetch_plain(
             part.remove()
             return there, Brought()
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
-        urls = session.links.in_order((entry.download_url, *entry.mirrors))
-        _download(session, source, urls, part, expected, entry.size_bytes, meter)
+        urls = _addresses(session, entry, place)
+        _download(session, source, place, urls, part, expected, entry.size_bytes, meter)
         item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(
@@ -83,6 +88,47 @@ def fetch_plain(
         session.refs.set_version(name, manifest.digest)
         part.remove()
     return manifest, Brought(meter.done, writer.chunks)
+
+
+def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, ...]:
+    """The download addresses that can be used, in the order to be asked; the others are noted.
+
+    Raises: FormatError, which names the field, where none can.
+    """
+    named = [("download_url", entry.download_url or "")]
+    named += [(f"mirrors[{n}]", url) for n, url in enumerate(entry.mirrors)]
+    faults = {field: why for field, url in named if (why := _address_fault(url))}
+    good = [url for field, url in named if field not in faults]
+    errors = [FormatError(f"{place}: {field}", why, hint=_PUBLISHER) for field, why in faults.items()]
+    if not good:
+        raise errors[0]
+    for error in errors:
+        session.note(error.message)
+    return session.links.in_order(good)
+
+
+def _address_fault(url: str) -> str | None:
+    """Why a download address cannot be used; None where it can be tried."""
+    if not url.strip():
+        return "is empty"
+    if url != url.strip():
+        return f"begins or ends with white space: {url[:120]!r}"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"is not an address: {url[:120]!r}"
+    if parts.scheme in ("http", "https"):
+        return None if host else f"names no host: {url[:120]!r}"
+    if parts.scheme:
+        return None if parts.scheme == "file" else f"has an unknown scheme, {parts.scheme[:40]!r}"
+    if url.startswith("/"):
+        return f"begins with '/': {url[:120]!r}; write it relative to the registry, or as a whole URL"
+    try:
+        check_key(url)
+    except InvalidNameError as error:
+        return f"{error.fields['why']}: {url[:120]!r}"
+    return None
 
 
 def _file_name(url: str, name: VersionName) -> str:
@@ -125,6 +171,7 @@ def _brought_meanwhile(session: Session, name: VersionName, expected: Sha256) ->
 def _download(
     session: Session,
     source: RegistrySource,
+    place: str,
     urls: Sequence[str],
     part: fsio.PartialFile,
     expected: Sha256,
@@ -138,7 +185,7 @@ def _download(
     for url in urls:
         shown = shown_address(url, folder=False)
         try:
-            got = _try_url(session, source, url, part, expected, size, meter, alone=len(urls) == 1)
+            got = _try_url(session, source, place, url, part, expected, size, meter, alone=len(urls) == 1)
         except IntegrityError as error:  # of another size: not worth a second try
             fault = fault or error
             part.truncate()
@@ -159,11 +206,12 @@ def _download(
             session.note(f"{shown} did not give {_last_part(url)}; asking the next mirror")
     if wrong:
         raise IntegrityError(
-            _last_part(urls[0]),
+            f"{place}: {_last_part(urls[0])}",
+            why="does not have the checksum that the registry gives",
             expected=str(expected),
             got=str(next(iter(wrong.values()))),
             source=", ".join(f"{shown} (twice)" for shown in wrong),
-            hint="nothing was installed; the publisher must mend the registry",
+            hint=f"nothing was installed; {_PUBLISHER}",
         )
     raise fault or _telling(failures)
 
@@ -181,6 +229,7 @@ def _telling(failures: Sequence[BackendError]) -> BackendError:
 def _try_url(
     session: Session,
     source: RegistrySource,
+    place: str,
     url: str,
     part: fsio.PartialFile,
     expected: Sha256,
@@ -197,7 +246,7 @@ def _try_url(
     policy = RetryPolicy() if alone else RetryPolicy(attempts=TRIES_PER_MIRROR)
     got: Sha256 | None = None
     for _ in range(TRIES_PER_MIRROR + (part.size_bytes > 0)):
-        _fill(backend, key, part, size, meter, policy)
+        _fill(backend, key, place, part, size, meter, policy)
         got = file_sha256(part.path)
         if got == expected:
             return None
@@ -206,7 +255,13 @@ def _try_url(
 
 
 def _fill(
-    backend: Backend, key: str, part: fsio.PartialFile, size: int | None, meter: Meter, policy: RetryPolicy
+    backend: Backend,
+    key: str,
+    place: str,
+    part: fsio.PartialFile,
+    size: int | None,
+    meter: Meter,
+    policy: RetryPolicy,
 ) -> None:
     failures = 0
     while size is None or part.size_bytes < size:
@@ -217,13 +272,15 @@ def _fill(
                     part.truncate()
                 if size is not None and body.total is not None and body.total != size:
                     raise IntegrityError(
-                        _last_part(key),
+                        f"{place}: {_last_part(key)}",
+                        why="does not have the size_bytes that the registry gives",
                         expected=f"{size} bytes",
                         got=f"{body.total} bytes",
                         source=backend.url,
+                        hint=_PUBLISHER,
                     )
                 for block in body:
-                    _write(part, block, size, _last_part(key))
+                    _write(part, block, size, f"{place}: {_last_part(key)}")
                     meter.add(len(block))
         except TransientError as error:
             failures = 1 if part.size_bytes > before else failures + 1
@@ -234,9 +291,11 @@ def _fill(
             return
 
 
-def _write(part: fsio.PartialFile, block: bytes, size: int | None, key: str) -> None:
+def _write(part: fsio.PartialFile, block: bytes, size: int | None, what: str) -> None:
     if size is not None and part.size_bytes + len(block) > size:
-        raise IntegrityError(key, why=f"is larger than the {size} bytes that the registry says")
+        raise IntegrityError(
+            what, why=f"is larger than the size_bytes that the registry gives, {size}", hint=_PUBLISHER
+        )
     if size is None:
         fsread.require_space(part.path.parent, len(block))
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -28,6 +29,8 @@ _DRAIN_S = 1.0
 _BLOCK_BYTES = 65536
 # How often it is told that the command still runs; an interrupt is heard of then.
 _TICK_S = 1.0
+# Replaced in one pass: a path that holds `{version}` stays as it is.
+_PLACE = re.compile(r"\{(path|model|version)\}")
 
 
 def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> None:
@@ -47,8 +50,8 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
 
     Raises: SelfCheckError where it fails, or cannot be run, or takes too long.
     """
-    facts = {"{path}": path, "{model}": model, "{version}": version}
-    words = [_filled(word, facts) for word in command.words]
+    facts = {"path": path, "model": model, "version": version}
+    words = [_PLACE.sub(lambda found: facts[found[1]], word) for word in command.words]
     try:
         process = subprocess.Popen(  # noqa: S603 - the user's own words, without a shell
             words,
@@ -108,12 +111,6 @@ class _LastWords:
         self._thread.join(_DRAIN_S)
         text = self._end.decode(errors="replace").strip()[-_SHOWN_CHARS:]
         return "\n".join(text.splitlines()[-_SHOWN_LINES:])
-
-
-def _filled(word: str, facts: Mapping[str, str]) -> str:
-    for name, value in facts.items():
-        word = word.replace(name, value)
-    return word
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -40,6 +40,16 @@ def checked_by(site: Site, *words: str, timeout: float = 20) -> Store:
     return Store.open(site.home)
 
 
+@pytest.mark.parametrize(
+    "path", ["/m/{version}", "/m/{path}/{model}", "/m/two words", '/m/it\'s "quoted" $HOME']
+)
+def test_what_stands_in_for_a_place_is_neither_split_nor_replaced_again(path: str, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    words = ("sh", "-c", f'printf "%s\\n" "$#" "$@" > {seen}', "x", "{path}", "{model}={version}", "{other}")
+    run_check(VerifyCommand(words, 20), "m", "1.0.0", path)
+    assert seen.read_text().splitlines() == ["3", path, "m=1.0.0", "{other}"]
+
+
 def operations(store: Store) -> list[tuple[str, str | None]]:
     return [(move.operation, move.new) for move in store.get_version_history(MODEL).moves]
 
