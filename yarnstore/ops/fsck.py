@@ -277,6 +277,11 @@ class _Checker:
             elif fault:
                 self.found.bad_logs.append(model)
                 self._add("log", refs.log_path(model), fault)
+            elif path not in self.found.bad_refs and refs.is_left_linked(model):
+                self.found.bad_links.append(model)
+                self._add(
+                    "link", self._layout.model_link(model), "leads to a version, but the model was removed"
+                )
 
     def _foreign_move(self, model: str) -> str:
         for move in self._session.refs.read_log(model)[0]:

@@ -166,7 +166,8 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
     Raises: NotFoundError; ConflictError for a version that is installed or pinned.
     """
     refs, layout = session.refs, session.layout
-    with layout.shared():
+    # What is installed or pinned must not change between the look and the removal.
+    with layout.shared(), refs.moving():
         if whole_model:
             return _remove_model(session, spec.model)
         if not isinstance(spec.selector, Exact):
@@ -196,16 +197,16 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
 
 
 def _remove_model(session: Session, model: str) -> RemoveResult:
+    """Within `Refs.moving`: no checkout of the model comes between its link, its log and its refs."""
     refs, layout = session.refs, session.layout
     names = refs.versions(model)
     installed = model in refs.installed_models()
     if not names and not installed:
         raise not_in_store(session, Spec(model))
     unlink_model(layout, model)
-    with refs.moving():
-        if installed:
-            refs.move(model, None, "remove", time_ms=session.now_ms())
-            tell_state(session)
+    if installed:
+        refs.move(model, None, "remove", time_ms=session.now_ms())
+        tell_state(session)
     for name in refs.pins(model):
         refs.remove_pin(name)
     refs.remove_hold(model)

@@ -23,6 +23,7 @@ from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
 from yarnstore.store.views import has_view, installed_path, link_model, unlink_model
 
@@ -55,8 +56,12 @@ def move(
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
     with refs.moving():
+        if not refs.has_version(name):
+            # Removed since this began; all of it is still here, since gc is kept out.
+            refs.set_version(name, manifest.digest)
         old = refs.current(manifest.model)
         changed = old != new
         if changed and operation == "update":
@@ -173,8 +178,9 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
     started = time.perf_counter()
     with session.layout.shared():
         goal = rollback_goal(session, model, version)
-        if not has_view(session.layout, goal.manifest):
-            return None
+        name = VersionName(model, goal.variant, goal.version)
+        if not session.refs.has_version(name) or not has_view(session.layout, goal.manifest):
+            return None  # of a removed version a view may be left, and nothing else
         return move(session, session.layout.read_manifest(goal.manifest), "rollback", started)
 
 

@@ -64,13 +64,14 @@ def pin(session: Session, spec: Spec) -> PinResult:
             if hold != before:
                 refs.set_hold(spec.model, hold)
             return _told(spec.model, hold, pinned=True, changed=hold != before)
-        name = _named(session, spec)
-        manifest = refs.version(name)
-        if manifest is None:
-            raise not_in_store(session, spec)
-        changed = refs.pin(name) != manifest
-        if changed:
-            refs.set_pin(name, manifest)
+        with refs.moving():  # so that no removal comes between the look and the pin
+            name = _named(session, spec)
+            manifest = refs.version(name)
+            if manifest is None:
+                raise not_in_store(session, spec)
+            changed = refs.pin(name) != manifest
+            if changed:
+                refs.set_pin(name, manifest)
     return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed)
 
 

@@ -38,7 +38,7 @@ from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.registries import remove_cached
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
-from yarnstore.store.views import link_model, replace_view
+from yarnstore.store.views import link_model, replace_view, unlink_model
 
 
 def repair(session: Session) -> FsckResult:
@@ -105,11 +105,19 @@ class _Mender:
         self._fetch_chunks()
         self._mend_views()
         for model in found.bad_links:
-            current = self._session.refs.installed(model)
+            self._fix_link(model)
+        self._mend_state()
+
+    def _fix_link(self, model: str) -> None:
+        layout, refs = self._layout, self._session.refs
+        with refs.moving():
+            current = refs.installed(model)
             if current is not None:
                 link_model(layout, model, current)
                 self.done.append(f"models/{model}: leads to what is installed")
-        self._mend_state()
+            elif refs.is_left_linked(model):
+                unlink_model(layout, model)
+                self.done.append(f"models/{model}: removed; its log says that the model was")
 
     def _mend_state(self) -> None:
         """Last, since it tells of the refs: they may have been mended to something else."""

@@ -100,8 +100,8 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
             hint=f"`ystore checkout {model}@{version}` fetches it anew",
         )
     spec = Spec(model, _variant(session, model, version, checksum), Exact(version))
-    imported = import_source(session, place, spec, expected=checksum)
-    with session.layout.shared():
+    with session.layout.shared():  # once for all, so that no gc comes between
+        imported = import_source(session, place, spec, expected=checksum)
         manifest = session.layout.read_manifest(Sha256.parse(imported.manifest))
         current = session.refs.current(model)
         if current is not None and current.manifest != manifest.digest:

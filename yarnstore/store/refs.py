@@ -124,6 +124,10 @@ class Refs:
         found = fsread.stat_or_none(self._path("versions", name))
         return found.st_mtime if found else 0.0
 
+    def has_version(self, name: VersionName) -> bool:
+        """Whether there is a ref of a version, damaged or not."""
+        return fsread.stat_or_none(self._path("versions", name)) is not None
+
     def set_version(self, name: VersionName, manifest: Sha256) -> None:
         """Raises: ConflictError where the model's id differs from another's only in case."""
         self.check_case(name.model)
@@ -240,9 +244,25 @@ class Refs:
         if current is not None and not made_moves(moves, current):
             return "does not tell how what is installed came"
         # The link goes before the ref is removed, and comes after it is set.
-        if current is None and fsread.read_link(self._layout.model_link(model)) is not None:
+        if current is None and self._is_linked(model) and not self._ends_removed(moves):
             return f"is of a model whose ref refs/installed/{model_dirname(model)} is missing"
         return ""
+
+    def _is_linked(self, model: str) -> bool:
+        return fsread.read_link(self._layout.model_link(model)) is not None
+
+    @staticmethod
+    def _ends_removed(moves: list[Move]) -> bool:
+        return bool(moves) and moves[-1].new is None
+
+    def is_left_linked(self, model: str) -> bool:
+        """Whether the link of a model is still there, though the model was removed, as its log says.
+
+        Raises: FormatError where the ref is damaged.
+        """
+        if self.installed(model) is not None or not self._is_linked(model):
+            return False
+        return self._ends_removed(self.read_log(model)[0])
 
     def moves(self, model: str) -> list[Move]:
         """The moves of `installed` that took effect, oldest first; lines that cannot be read

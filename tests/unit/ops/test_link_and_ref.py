@@ -1,0 +1,133 @@
+"""The link of a model and its refs change together, whatever other processes do meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.stores import MODEL, Site, assert_whole, make_site, problems
+from yarnstore import Store
+from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.refs import Refs, VersionName
+
+V1 = VersionName(MODEL, "default", "1.0.0")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = make_site(tmp_path, versions=("1.0.0", "1.1.0"))
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.fetch(f"{MODEL}@1.1.0")
+    return site
+
+
+def refs_of(site: Site) -> Refs:
+    return Refs(StoreLayout(site.home))
+
+
+def in_thread(action: object) -> threading.Thread:
+    assert callable(action)
+    thread = threading.Thread(target=action)
+    thread.start()
+    return thread
+
+
+def test_removal_of_a_model_waits_for_moves_before_it_touches_the_link(site: Site) -> None:
+    link = site.home / "models" / MODEL
+    with refs_of(site).moving(), site.store() as store:
+        thread = in_thread(lambda: store.remove(MODEL, whole_model=True))
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert link.is_symlink()
+    thread.join(20)
+    assert not link.is_symlink()
+    assert problems(site.home) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_removal_and_checkout_at_once_leave_a_sound_store(site: Site, whole: bool) -> None:
+    for _ in range(12):
+        with site.store() as one, site.store() as other:
+            start = threading.Barrier(2)
+
+            def install(store: Store = other, start: threading.Barrier = start) -> None:
+                start.wait()
+                store.checkout(f"{MODEL}@1.1.0")
+
+            thread = in_thread(install)
+            start.wait()
+            with contextlib.suppress(ConflictError, NotFoundError):
+                one.remove(MODEL if whole else f"{MODEL}@1.1.0", whole_model=whole)
+            thread.join(20)
+            assert problems(site.home) == []
+            installed = refs_of(site).current(MODEL)
+            if installed is not None:
+                assert refs_of(site).has_version(VersionName(MODEL, "default", installed.version))
+                assert os.path.lexists(site.home / "models" / MODEL)
+            one.gc(keep=0)
+    assert_whole(site.home, site)
+
+
+def test_a_version_removed_during_its_checkout_is_in_the_store_again(site: Site) -> None:
+    """The check of a version, and the move to it, have a removal between them."""
+    refs = refs_of(site)
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        with refs.moving():
+            thread = in_thread(lambda: store.rollback_model(MODEL))
+            thread.join(0.3)  # it has seen that 1.0.0 is here
+            assert thread.is_alive()
+            refs.remove_version(V1)
+        thread.join(20)
+        assert refs.current(MODEL) is not None
+        assert refs.has_version(V1)
+        store.gc(keep=0)
+    assert_whole(site.home, site)
+
+
+def test_a_pin_and_a_removal_do_not_both_win(site: Site) -> None:
+    name = VersionName(MODEL, "default", "1.1.0")
+    refs = refs_of(site)
+    with site.store() as store, refs.moving():
+
+        def pin() -> None:
+            with pytest.raises(NotFoundError):
+                store.pin(f"{MODEL}@1.1.0")
+
+        thread = in_thread(pin)
+        thread.join(0.3)
+        assert thread.is_alive()
+        refs.remove_version(name)
+    thread.join(20)
+    assert refs.pins() == []
+
+
+def test_a_link_of_a_removed_model_is_named_and_repaired(site: Site) -> None:
+    link = site.home / "models" / MODEL
+    target = os.readlink(link)
+    with site.store() as store:
+        store.remove(MODEL, whole_model=True)
+        os.symlink(target, link)
+        assert [(item.kind, item.where) for item in store.fsck().problems] == [("link", f"models/{MODEL}")]
+        store.gc(keep=0)  # the log says what happened: there is nothing to be careful about
+        done = store.fsck(repair=True)
+        assert done.remaining == []
+        assert done.repaired == [f"models/{MODEL}: removed; its log says that the model was"]
+        assert not os.path.lexists(link)
+
+
+def test_a_rollback_does_not_install_what_only_a_view_is_left_of(site: Site) -> None:
+    with site.store() as keeper:
+        keeper.path(f"{MODEL}@1.0.0")
+        keeper.checkout(f"{MODEL}@1.1.0")
+        with site.store() as store:
+            store.remove(f"{MODEL}@1.0.0")
+            store.gc(keep=0)
+            assert store.rollback_model(MODEL).version == "1.0.0"
+    assert refs_of(site).version(V1) == refs_of(site).installed(MODEL)
