@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.takeover import TakeoverResult
     from yarnstore.ops.timers import TimerFiles
     from yarnstore.ops.update import UpdateResult, UpdateSummary
+    from yarnstore.ops.usage import StoredVersion
 
 
 class AsyncStore:
@@ -170,6 +171,10 @@ class AsyncStore:
     async def list_installed_models(self) -> list[InstalledModel]:
         """As `Store.list_installed_models`."""
         return await asyncio.to_thread(self.store.list_installed_models)
+
+    async def list_versions(self, model: str | None = None) -> list[StoredVersion]:
+        """As `Store.list_versions`."""
+        return await asyncio.to_thread(self.store.list_versions, model)
 
     async def status(self) -> StoreStatus:
         """As `Store.status`."""

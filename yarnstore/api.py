@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.pin import PinResult
     from yarnstore.ops.status import StoreStatus
     from yarnstore.ops.update import UpdateResult, UpdateSummary
+    from yarnstore.ops.usage import StoredVersion
     from yarnstore.registry.lifecycle import Policy
 
 AnyPath = str | os.PathLike[str]
@@ -276,8 +277,18 @@ class Store(Publishing, Downloads, Upkeep):
         with self._session() as session:
             return list_installed(session)
 
+    def list_versions(self, model: str | None = None) -> list[StoredVersion]:
+        """The versions that are stored, of one model or of all, with what each takes on the disk.
+
+        Raises: IntegrityError where the store is damaged.
+        """
+        from yarnstore.ops.usage import list_stored
+
+        with self._session() as session:
+            return list_stored(session, None if model is None else _model(model))
+
     def status(self) -> StoreStatus:
-        """What the store holds and how much room it takes."""
+        """What the store holds and how much disk space it takes."""
         from yarnstore.ops.status import status
 
         with self._session() as session:

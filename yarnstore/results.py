@@ -33,6 +33,7 @@ from yarnstore.ops.status import StoreStatus
 from yarnstore.ops.takeover import TakenModel, TakeoverResult
 from yarnstore.ops.timers import TimerFiles
 from yarnstore.ops.update import UpdateResult, UpdateSummary
+from yarnstore.ops.usage import StoredVersion
 from yarnstore.registry.lifecycle import Change
 from yarnstore.registry.standing import Standing
 
@@ -81,6 +82,7 @@ __all__ = [
     "StatusCounts",
     "StoreStatus",
     "StoredAs",
+    "StoredVersion",
     "TakenModel",
     "TakeoverResult",
     "TensorDiff",

@@ -29,7 +29,16 @@ def test_registry_list_refresh_remove(ready: Ystore, published: Path) -> None:
 
 def test_search(ready: Ystore) -> None:
     header, row = ready("search", "language", people=True).out.splitlines()
-    assert header.split() == ["MODEL", "LATEST", "VERSIONS", "SIZE", "REGISTRY", "INSTALLED", "DESCRIPTION"]
+    assert header.split() == [
+        "MODEL",
+        "LATEST",
+        "VERSIONS",
+        "SIZE",
+        "REGISTRY",
+        "INSTALLED",
+        "CATEGORY",
+        "DESCRIPTION",
+    ]
     assert row.split()[:3] == ["phi-3-mini", "1.1.0", "2"]
     assert ready("search", "nothing-like-it", people=True).out == "no model matches\n"
     assert ready("search", "LANGUAGE", "-q").out == "phi-3-mini\n"

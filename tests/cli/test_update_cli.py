@@ -197,7 +197,7 @@ def test_piped_lists_say_what_people_are_told(site: Path, ystore: Ystore) -> Non
 
 def test_compat(site: Path, ystore: Ystore) -> None:
     mark(site, "a", "2.0.0", compatibility=[">=2.0.0", "<3"], minimum_ram_gb=4)
-    assert ystore("compat", "a").code == 2
+    assert ystore("compat", "a").code == 0  # by memory alone
     shown = ystore("compat", "a", "--app-version", "1.5.0", people=True)
     assert shown.code == 0
     assert [" ".join(line.split()) for line in shown.out.splitlines()] == [

@@ -124,6 +124,7 @@ class Offer:
     tags: tuple[str, ...]
     registry: str
     installed: str | None
+    category: str | None = None
 
 
 def search(session: Session, text: str = "") -> list[Offer]:
@@ -192,6 +193,7 @@ def _offer(session: Session, source: RegistrySource, entry: ModelEntry) -> Offer
         entry.tags,
         source.name,
         current.version if current else None,
+        entry.category,
     )
 
 
@@ -227,6 +229,7 @@ class VersionDetails:
     yanked: bool
     in_store: bool
     installed: str | None
+    category: str | None = None
 
 
 def show(session: Session, spec: Spec) -> VersionDetails:
@@ -266,4 +269,5 @@ def show(session: Session, spec: Spec) -> VersionDetails:
         entry.yanked,
         session.refs.version(target.name) is not None,
         current.version if current else None,
+        model.category,
     )

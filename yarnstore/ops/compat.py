@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from yarnstore.errors import UsageError
 from yarnstore.ops.origins import sources_for
 from yarnstore.ops.resolve import find_entry
 from yarnstore.ops.session import Session
@@ -40,10 +39,13 @@ class CompatRow:
 
 @dataclass(frozen=True)
 class CompatTable:
-    """The builds of a model, the newest version first; `newest_that_fits` is no prerelease."""
+    """The builds of a model, the newest version first; `newest_that_fits` is no prerelease.
+
+    Without an `app_version` every version counts as compatible, and only the memory decides.
+    """
 
     model: str
-    app_version: str
+    app_version: str | None
     ram_gb: float | None
     registry: str
     latest: str | None
@@ -52,16 +54,12 @@ class CompatTable:
 
 
 def compatibility(session: Session, spec: Spec) -> CompatTable:
-    """The builds that a spec names, all of them with a bare model, beside the application's version.
+    """The builds that a spec names, all of them with a bare model, beside the application's version, where
+    that is known, and the memory.
 
-    Raises: UsageError where that is not known; NotFoundError, BackendError.
+    Raises: NotFoundError, BackendError.
     """
     machine = session.machine
-    if machine.app_version is None:
-        raise UsageError(
-            "which version of the application?",
-            hint="give --app-version, or set YSTORE_APP_VERSION, or app_version in config.toml",
-        )
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     if isinstance(spec.selector, Alias):
         spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))

@@ -1,21 +1,27 @@
-"""`status`: what the store holds and what room it takes."""
+"""`status`: what the store holds and what disk space it takes."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 
+from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.resolve import standing_here
+from yarnstore.ops.roots import partial_manifests, required
 from yarnstore.ops.session import Session
 from yarnstore.store import fsread
-from yarnstore.store.chunks import load_indexes
+from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
 
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """Sizes in bytes.  `raw_bytes` is what all versions weigh as plain files, `unique_bytes` what
-    their distinct chunks do, `stored_bytes` the packs, `file_bytes` the materialised files."""
+    """Sizes in bytes.  `raw_bytes` is the size of all versions as plain files, `unique_bytes` that of
+    their distinct chunks, `stored_bytes` that of the packs, and `file_bytes` of the materialised files.
+
+    `unused_bytes` of packs and files together, and `unused_pack_bytes` of the packs alone, are needed by no
+    version; `gc` frees them.
+    """
 
     root: str
     exists: bool
@@ -33,6 +39,8 @@ class StoreStatus:
     reserve_bytes: int
     # Of installed models: withdrawn, deprecated.
     notices: tuple[str, ...] = ()
+    unused_bytes: int = 0
+    unused_pack_bytes: int = 0
 
     @property
     def dedupe_ratio(self) -> float:
@@ -41,20 +49,28 @@ class StoreStatus:
 
     @property
     def compression_ratio(self) -> float:
-        """How many times smaller the packs are than their chunks; 1 where there are none."""
-        return self.unique_bytes / self.stored_bytes if self.stored_bytes else 1.0
+        """How many times smaller the versions' chunks are as stored; 1 where there are none."""
+        used = self.stored_bytes - self.unused_pack_bytes
+        return self.unique_bytes / used if self.unique_bytes and used > 0 else 1.0
 
 
 def status(session: Session) -> StoreStatus:
     """What the store holds.  Raises: StorageError."""
     refs, layout = session.refs, session.layout
     versions = refs.versions()
-    raw = 0
-    for name in versions:
-        digest = refs.version(name)
-        if digest is not None:
-            raw += layout.read_manifest(digest).size_bytes
+    manifests = [layout.read_manifest(required(refs.version(name), name)) for name in versions]
+    kept = [*manifests, *partial_manifests(session)[0]]
+    kept += [layout.read_manifest(d) for model in refs.installed_models() if (d := refs.installed(model))]
     indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
+    table = ChunkTable(indexes)
+    rows = table.find(manifest_chunks(manifests)[0])
+    live = table.find(manifest_chunks(kept)[0])
+    stored = sum(index.pack_bytes for index in indexes)
+    used = table.with_bases(live[live >= 0])
+    headers = PACK_HEADER_BYTES * len(set(table.pack[used].tolist()))
+    unused = stored - headers - int(table.stored[used].sum())
+    files = {name: fsread.sum_sizes([layout.files / name]) for name in fsread.list_names(layout.files)}
+    needed = {file.sha256.hex for manifest in kept for file in manifest.files}
     free, reserve = fsread.free_bytes(layout.root)
     return StoreStatus(
         str(layout.root),
@@ -65,13 +81,15 @@ def status(session: Session) -> StoreStatus:
         len(refs.pins()) + len(refs.held_models()),
         len(indexes),
         sum(len(index) for index in indexes),
-        raw,
-        sum(int(index.plain.sum()) for index in indexes),
-        sum(index.pack_bytes for index in indexes),
-        fsread.sum_sizes([layout.files / name for name in fsread.list_names(layout.files)]),
+        sum(manifest.size_bytes for manifest in manifests),
+        int(table.plain[rows[rows >= 0]].sum()),
+        stored,
+        sum(files.values()),
         free,
         reserve,
         _notices(session),
+        unused + sum(size for name, size in files.items() if name not in needed),
+        unused,
     )
 
 

@@ -57,8 +57,9 @@ class TakeoverResult:
 def take_over(session: Session, source: Path) -> TakeoverResult:
     """Take in, and install, every model that a `local-state.json` lists.
 
-    A path in it that is relative is so to the file.  A model of which another version is installed here
-    keeps that one.
+    A path in it that is relative is looked for beside the file and in the folders above it, since the older
+    tools wrote `./models/NAME`, relative to the project's folder.  A model of which another version is
+    installed here keeps that one.
 
     Raises: NotFoundError, FormatError where the list itself cannot be read.
     """
@@ -85,12 +86,15 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
     started = time.perf_counter()
     model = parse_model_id(model)
     version = parse_version(_text(entry, model, "version"))
-    place = folder / _text(entry, model, "file_path")
+    named = _text(entry, model, "file_path")
     checksum = _checksum(entry, model)
-    found = fsread.stat_or_none(place)
-    if found is None:
-        raise NotFoundError("file", str(place), hint=f"{model} is listed there, but gone")
     size = entry.get("size_bytes")
+    place = _find(folder, named, size)
+    if place is None:
+        above = "" if Path(named).is_absolute() else f", nor {named} in a folder above it"
+        raise NotFoundError(
+            "file", str(folder / named), hint=f"the list names it for {model}, but it does not exist{above}"
+        )
     if place.is_file() and isinstance(size, int) and size != place.stat().st_size:
         raise IntegrityError(
             f"{model} {version}",
@@ -109,6 +113,18 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
         ensure_view(session, manifest)
         done = move(session, manifest, "import", started)
     return TakenModel(model, version, "installed", str(place), manifest.size_bytes, done.path)
+
+
+def _find(folder: Path, named: str, size: object) -> Path | None:
+    """The file that a list in `folder` names; of several the nearest of the right size, else the nearest.
+
+    Its checksum decides afterwards whether it is the right one.
+    """
+    real = folder.resolve()
+    places = [above / named for above in (folder, *folder.parents, real, *real.parents)]
+    there = [place for place in dict.fromkeys(places) if fsread.stat_or_none(place) is not None]
+    right = [place for place in there if place.is_file() and place.stat().st_size == size]
+    return next(iter([*right, *there]), None)
 
 
 def _text(entry: dict[str, Any], model: str, key: str) -> str:

@@ -117,6 +117,41 @@ def test_paths_may_be_relative_and_checksums_bare(state: dict[str, Any], tmp_pat
         assert store.import_local_state(write(tmp_path / "old", state)).failed == 0
 
 
+@pytest.mark.parametrize("named", ["./models/phi.onnx", "models/phi.onnx", "app/models/phi.onnx", "phi.onnx"])
+@pytest.mark.parametrize("at", [".", "elsewhere", "app/models"])
+def test_paths_relative_to_the_projects_folder_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, at: str
+) -> None:
+    project = tmp_path / "app"
+    state = older_tool(project / "models", {"phi": ("1.0.0", b"weights" * 9)})
+    state["installed_models"]["phi"]["file_path"] = named
+    path = write(project / "models", state)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / at)
+    with Store.open(tmp_path / "home") as store:
+        done = store.import_local_state(os.path.relpath(path))
+        assert [item.error for item in done.models] == [None]
+        assert Path(store.path("phi")).read_bytes() == b"weights" * 9
+
+
+def test_a_list_behind_a_link_is_relative_to_where_it_really_is(tmp_path: Path) -> None:
+    state = older_tool(tmp_path / "app" / "models", {"phi": ("1.0.0", b"weights")})
+    state["installed_models"]["phi"]["file_path"] = "./models/phi.onnx"
+    write(tmp_path / "app" / "models", state)
+    (tmp_path / "old").symlink_to(tmp_path / "app" / "models")
+    with Store.open(tmp_path / "home") as store:
+        assert store.import_local_state(tmp_path / "old" / "local-state.json").failed == 0
+
+
+def test_of_several_files_of_a_name_the_one_of_the_right_size_is_taken(tmp_path: Path) -> None:
+    state = older_tool(tmp_path / "models", {"phi": ("1.0.0", b"weights")})
+    state["installed_models"]["phi"]["file_path"] = "models/phi.onnx"
+    (tmp_path / "models" / "models").mkdir()
+    (tmp_path / "models" / "models" / "phi.onnx").write_bytes(b"another file")
+    with Store.open(tmp_path / "home") as store:
+        assert store.import_local_state(write(tmp_path / "models", state)).failed == 0
+
+
 def test_what_is_installed_here_stays(state: dict[str, Any], tmp_path: Path) -> None:
     newer = tmp_path / "newer.onnx"
     newer.write_bytes(b"newer")

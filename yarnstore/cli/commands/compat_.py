@@ -12,21 +12,25 @@ _NONE_FITS = 6  # as an IncompatibleError
 
 @command(
     "compat",
-    example="ystore compat phi-3-mini --app-version 1.5.0\nystore compat phi-3-mini@^1.1 --app-version 2.0.0",
+    example="ystore compat phi-3-mini\n"
+    "ystore compat phi-3-mini --app-version 1.5.0\n"
+    "ystore compat phi-3-mini@^1.1 --app-version 2.0.0",
 )
 @app_version_option
 @click.argument("spec", metavar="MODEL")
 def cli(run: Invocation, spec: str, app_version: str | None) -> None:
     """Which versions of a model fit the application and this machine.
 
-    Of all versions, or of those in a range, or of what an alias means.  Exits with 6 where none of those
-    listed does.
+    Of all versions, or of those in a range, or of what an alias means.  Where the application's version is
+    not known, the memory alone decides.  Exits with 6 where none of those listed fits.
     """
     with run.store() as store:
         if app_version is not None:
             store.set_app_version(app_version)
         found = store.compatibility(spec)
     people = run.output.for_people
+    if people and found.app_version is None and not run.output.json:
+        run.output.say("the application's version is not known, so memory alone decides   (--app-version)")
     rows = [
         (
             row.version + (" (latest)" if people and row.latest else ""),

@@ -11,21 +11,30 @@ from yarnstore.cli.text import size
 from yarnstore.cli.times import format_age
 
 if TYPE_CHECKING:
-    from yarnstore.results import InstalledModel
+    from yarnstore.results import InstalledModel, StoredVersion
 
 
-@command("list", example="ystore list")
+@command("list", example="ystore list\nystore list --all")
+@click.option("--all", "every", is_flag=True, help="All stored versions, and the disk space that each takes.")
 @click.option("--detailed", is_flag=True, help="Uses, checksum, manifest and path too; as -v.")
-def cli(run: Invocation, detailed: bool) -> None:
-    """The installed models."""
+def cli(run: Invocation, every: bool, detailed: bool) -> None:
+    """The installed models.
+
+    With --all every version that is stored.  OWN is what no other version needs on the disk, SHARED what
+    others need too: removing a version frees about its own.
+    """
+    detailed = detailed or run.output.verbose
     with run.store() as store:
+        if every:
+            _list_stored(run, store.list_versions(), detailed=detailed)
+            return
         found = store.list_installed_models()
     if not run.output.for_people:
         plain: list[tuple[object, ...]] = [
             (i.model, i.version, i.variant, i.size_bytes, i.installed_ms, i.last_used_ms, i.path, _words(i))
             for i in found
         ]
-        if detailed or run.output.verbose:
+        if detailed:
             plain = [(*row, i.uses, i.checksum, i.manifest) for row, i in zip(plain, found, strict=True)]
         run.output.rows(found, (), plain, "")
         return
@@ -41,13 +50,39 @@ def cli(run: Invocation, detailed: bool) -> None:
         for item in found
     ]
     header: tuple[str, ...] = ("MODEL", "VERSION", "VARIANT", "SIZE", "INSTALLED", "LAST USED")
-    if detailed or run.output.verbose:
+    if detailed:
         header = (*header, "USES", "CHECKSUM", "MANIFEST", "PATH")
         rows = [
             (*row, str(item.uses), item.checksum, item.manifest[:19], item.path)
             for row, item in zip(rows, found, strict=True)
         ]
-    run.output.rows(found, header, rows, "nothing is installed   (`ystore search` lists what there is)")
+    run.output.rows(found, header, rows, "nothing is installed   (`ystore list --all` lists what is stored)")
+
+
+def _list_stored(run: Invocation, found: list[StoredVersion], *, detailed: bool) -> None:
+    header: tuple[str, ...] = ("MODEL", "VERSION", "VARIANT", "SIZE", "OWN", "SHARED", "LAST USED")
+    rows: list[tuple[object, ...]] = []
+    for item in found:
+        marks = [word for word in ("installed", "pinned") if getattr(item, word)]
+        if run.output.for_people:
+            row: tuple[object, ...] = (
+                item.model,
+                item.version + (f" ({', '.join(marks)})" if marks else ""),
+                item.variant,
+                size(item.size_bytes),
+                size(item.own_bytes),
+                size(item.shared_bytes),
+                format_age(item.last_used_ms),
+            )
+        else:
+            row = (
+                item.model, item.version, item.variant, item.size_bytes, item.own_bytes, item.shared_bytes,
+                item.stored_ms, item.last_used_ms, marks,
+            )  # fmt: skip
+        rows.append((*row, item.uses, item.checksum, item.manifest) if detailed else row)
+    if detailed:
+        header = (*header, "USES", "CHECKSUM", "MANIFEST")
+    run.output.rows(found, header, rows, "nothing is stored   (`ystore search` lists the models on offer)")
 
 
 def _words(item: InstalledModel) -> list[str]:

@@ -13,11 +13,15 @@ from yarnstore.cli.text import size
 @registry_option
 @click.argument("text", nargs=-1)
 def cli(run: Invocation, text: tuple[str, ...]) -> None:
-    """Models that the registries offer; TEXT is looked for in ids, names, descriptions and tags."""
+    """Models that the registries offer.
+
+    TEXT is looked for in ids, names, descriptions, categories and tags.
+    """
     with run.store() as store:
         found = store.search(" ".join(text))
     unknown = "–" if run.output.for_people else ""
-    rows = [
+    people = run.output.for_people
+    rows: list[tuple[str, ...]] = [
         (
             item.model,
             one_line(item.latest) or unknown,
@@ -25,9 +29,11 @@ def cli(run: Invocation, text: tuple[str, ...]) -> None:
             size(item.size_bytes) if run.output.for_people else str(item.size_bytes or ""),
             item.registry,
             item.installed or unknown,
+            *((one_line(item.category) or unknown,) if people else ()),
             one_line(item.description or item.name),
+            *(() if people else (one_line(item.category),)),
         )
         for item in found
     ]
-    header = ("MODEL", "LATEST", "VERSIONS", "SIZE", "REGISTRY", "INSTALLED", "DESCRIPTION")
+    header = ("MODEL", "LATEST", "VERSIONS", "SIZE", "REGISTRY", "INSTALLED", "CATEGORY", "DESCRIPTION")
     run.output.rows(found, header, rows, "no model matches")

@@ -49,6 +49,7 @@ def _text(item: VersionDetails) -> str:
         "published": format_iso_age(item.release_date),
         "application": ", ".join(item.compatibility),
         "memory": ram,
+        "category": item.category,
         "tags": ", ".join(item.tags),
         "license": item.license,
         "homepage": item.homepage,

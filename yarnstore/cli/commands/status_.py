@@ -23,15 +23,20 @@ def cli(run: Invocation) -> None:
 def _text(found: StoreStatus) -> str:
     if not found.exists:
         return f"{found.root}: no store yet; the first fetch or import makes it"
+    used = found.stored_bytes - found.unused_pack_bytes
+    unused = []
+    if found.unused_bytes:
+        unused = [f"  {size(found.unused_bytes)} that no version needs   (ystore gc)"]
     return "\n".join(
         [
             f"{found.root}",
             f"  {plural(found.models, 'model')}, {plural(found.versions, 'version')}; "
             f"{found.installed} installed, {found.pinned} pinned",
             f"  {plural(found.chunks, 'chunk')} in {plural(found.packs, 'pack')}: "
-            f"{size(found.raw_bytes)} of models stored as {size(found.stored_bytes)}",
+            f"{size(found.raw_bytes)} of models stored as {size(used)}",
             f"  dedupe {found.dedupe_ratio:.2f}×, compression {found.compression_ratio:.2f}×",
             f"  {size(found.file_bytes)} of materialised files",
+            *unused,
             f"  {size(found.free_bytes)} free ({size(found.reserve_bytes)} kept in reserve)",
             *(f"  {one_line(notice)}" for notice in found.notices),
         ]
