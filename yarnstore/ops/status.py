@@ -12,6 +12,7 @@ from yarnstore.ops.roots import partial_manifests, required
 from yarnstore.ops.session import Session
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.layout import file_name
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def status(session: Session) -> StoreStatus:
     headers = PACK_HEADER_BYTES * len(set(table.pack[used].tolist()))
     unused = stored - headers - int(table.stored[used].sum())
     files = {name: fsread.sum_sizes([layout.files / name]) for name in fsread.list_names(layout.files)}
-    needed = {file.sha256.hex for manifest in kept for file in manifest.files}
+    needed = {file_name(file) for manifest in kept for file in manifest.files}
     free, reserve = fsread.free_bytes(layout.root)
     return StoreStatus(
         str(layout.root),

@@ -17,6 +17,7 @@ from yarnstore.ops.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.layout import file_name
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import version_checksum
 from yarnstore.store.views import last_use
@@ -106,11 +107,11 @@ def _used_bytes(session: Session, manifests: dict[Sha256, Manifest]) -> dict[Sha
     for rows in entries.values():
         users[rows] += 1
     sizes = {
-        file.sha256: fsread.sum_sizes([session.layout.file(file.sha256)])
+        file_name(file): fsread.sum_sizes([session.layout.file(file)])
         for manifest in manifests.values()
         for file in manifest.files
     }
-    files = {digest: {file.sha256 for file in item.files} for digest, item in manifests.items()}
+    files = {digest: set(map(file_name, item.files)) for digest, item in manifests.items()}
     sharers = Counter(file for named in files.values() for file in named)
     found = {}
     for digest, rows in entries.items():
