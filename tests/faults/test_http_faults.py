@@ -633,6 +633,37 @@ def test_proxies_of_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) ->
             assert "proxy-authorization" not in server.seen[0].headers
 
 
+def test_a_proxy_that_cannot_be_reached_or_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://user:hunter2@127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    backend = HttpBackend("http://registry.invalid/", timeouts=FAST)
+    with pytest.raises(
+        TransientError, match=f"the proxy http://127.0.0.1:{port} cannot be reached"
+    ) as caught:
+        fetch(backend)
+    assert "no_proxy" in caught.value.hint
+    assert "hunter2" not in str(caught.value.as_dict())
+    backend.close()
+    for status, kind in ((403, BackendError), (407, BackendError), (502, TransientError)):
+        with ScriptedServer(lambda _, status=status: Reply(status=status)) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://user:hunter2@127.0.0.1:{proxy.port}")
+            backend = HttpBackend("https://registry.invalid/", timeouts=FAST)
+            said = f"the proxy http://127.0.0.1:{proxy.port} answered {status}"
+            with pytest.raises(kind, match=said) as caught:
+                fetch(backend)
+            assert "hunter2" not in str(caught.value.as_dict())
+            backend.close()
+
+
+def test_networks_in_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/8, 127.0.0.0/8")
+    with backend_for([Reply(body=b"direct")]) as (backend, _):
+        assert fetch(backend) == (0, b"direct")
+
+
 def test_proxies_are_not_used_unless_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
@@ -674,9 +705,84 @@ def test_tls(tmp_path: Path) -> None:
 def test_https_asked_of_a_plain_server(tmp_path: Path) -> None:
     with ScriptedServer(lambda _: Reply(raw=b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)) as server:
         backend = HttpBackend(server.url.replace("http:", "https:"), timeouts=FAST)
-        with bounded(), pytest.raises(BackendError, match=r"connect|broke"):
+        with bounded(), pytest.raises(BackendError, match="speaks plain http, not https") as caught:
             read(backend)
+        assert not isinstance(caught.value, TransientError)
+        assert f"use http://127.0.0.1:{server.port}/x" in caught.value.hint
         backend.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+    ],
+)
+def test_http_asked_of_an_https_port(body: bytes) -> None:
+    with backend_for([Reply(status=400, body=body)] * 2) as (backend, _):
+        with pytest.raises(BackendError, match="speaks https, not http") as caught:
+            read(backend)
+        assert "use https://127.0.0.1" in caught.value.hint
+        with pytest.raises(BackendError, match="speaks https, not http"):
+            backend.get("x", limit_bytes=100)
+
+
+def test_http_asked_of_a_server_that_answers_with_a_tls_alert() -> None:
+    with backend_for(lambda _: Reply(raw=b"\x15\x03\x01\x00\x02\x02\x16", close=True)) as (backend, _):
+        with pytest.raises(TransientError, match="the answer is not http") as caught:
+            read(backend)
+        assert "use https://" in caught.value.hint
+
+
+PAGE = b"<!DOCTYPE html><html>Please log in</html>"
+
+
+@pytest.mark.parametrize("key", ["registry.json", "models/m.json", "manifests/a.json.zst", "packs/a.pack"])
+@pytest.mark.parametrize("content_type", ["text/html", "application/octet-stream"])
+def test_a_web_page_in_place_of_a_file(key: str, content_type: str) -> None:
+    pages = [
+        Reply(body=PAGE, headers={"Content-Type": content_type}),
+        Reply(body=[bytes([b]) for b in PAGE], headers={"Content-Type": content_type}),
+        Reply(body=chunked([PAGE]), headers={"Content-Type": content_type, **CHUNKED}),
+    ]
+    with backend_for([page for page in pages for _ in range(2)]) as (backend, _):
+        for _ in pages:
+            with pytest.raises(BackendError, match=f"a web page instead of {key}") as caught:
+                backend.get(key, limit_bytes=10_000)
+            assert "captive portal" in caught.value.hint
+            with pytest.raises(BackendError, match="a web page"), backend.open(key, start=5, length=9):
+                pass
+
+
+def test_a_compressed_web_page_and_one_behind_a_redirect() -> None:
+    page = Reply(body=b"\x1f\x8b...", headers={"Content-Type": "text/html", "Content-Encoding": "gzip"})
+    away = Reply(status=302, headers={"Location": "/login"})
+    script = [page, away, Reply(body=PAGE), Reply(status=511, body=PAGE)]
+    with backend_for(script) as (backend, _):
+        for _ in range(2):
+            with pytest.raises(BackendError, match="a web page"):
+                backend.get("registry.json", limit_bytes=10_000)
+        with pytest.raises(BackendError, match="511") as caught:
+            backend.get("registry.json", limit_bytes=10_000)
+        assert "login page" in caught.value.hint
+
+
+def test_a_file_that_a_server_calls_a_page_is_none() -> None:
+    good = Reply(body=b'{"models": {}}', headers={"Content-Type": "text/html"})
+    with backend_for([good]) as (backend, _):
+        fetched = backend.get("registry.json", limit_bytes=10_000)
+        assert fetched is not None
+        assert fetched.data == good.body
+
+
+def test_an_expired_signed_address() -> None:
+    query = "X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-Signature=secret"
+    with backend_for([Reply(status=403, body=b"<Error/>")]) as (backend, server):
+        with pytest.raises(BackendError, match="expired on 2020-01-01 00:01 UTC") as caught:
+            backend.get(f"{server.url}w.bin?{query}", limit_bytes=100)
+        assert "secret" not in str(caught.value.as_dict())
 
 
 def test_a_tls_handshake_that_hangs() -> None:

@@ -9,6 +9,7 @@ taken from netrc here (`settings` reads it), and no answer is decompressed.
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import ssl
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ from yarnstore.backends.base import (
 )
 from yarnstore.backends.lean import httpx
 from yarnstore.backends.origins import join_key, origin_of, parse_url, shown
+from yarnstore.backends.pages import (
+    HEAD_BYTES,
+    expired_error,
+    is_never_page,
+    looks_like_page,
+    page_error,
+    speaks_tls,
+)
 from yarnstore.backends.replies import (
     REDIRECT_STATUSES,
     check_partial,
@@ -37,7 +46,7 @@ from yarnstore.backends.replies import (
     parse_unsatisfied_range,
     status_error,
 )
-from yarnstore.backends.translate import FOREIGN, translating
+from yarnstore.backends.translate import FOREIGN, https_hint, translating
 from yarnstore.backends.wire import Patience, Transport
 from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
 
@@ -54,6 +63,8 @@ class _Answer:
     response: httpx.Response
     patience: Patience
     url: str
+    query: str
+    proxy: str
 
     @property
     def status(self) -> int:
@@ -91,8 +102,9 @@ class HttpBackend:
         self._authorization = f"Bearer {token}" if token else _basic(login) if login else ""
         self._timeouts = timeouts or Timeouts()
         wait = self._timeouts
+        self._transport = Transport(ssl_context=ssl_context, trust_env=trust_env)
         self._client = httpx.Client(
-            transport=Transport(ssl_context=ssl_context, trust_env=trust_env),
+            transport=self._transport,
             trust_env=False,  # its proxies are the transport's; it would add nothing but a way in
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             headers={"User-Agent": "yarnstore", "Accept": "*/*", "Accept-Encoding": "identity"},
@@ -110,12 +122,12 @@ class HttpBackend:
                 _drain(answer)
                 return None
             if answer.status != 200:
-                raise _refusal(answer)
-            want = self._check_whole(answer)
+                raise self._refusal(answer)
+            blocks, want = self._whole(key, answer)
             if want is not None and want > limit_bytes:
                 raise oversize_error(answer.url, limit_bytes)
             data = bytearray()
-            for block in self._blocks(answer, want):
+            for block in blocks:
                 data += block
                 if len(data) > limit_bytes:
                     raise oversize_error(answer.url, limit_bytes)
@@ -138,13 +150,13 @@ class HttpBackend:
                 want, total = check_partial(answer.response.headers, answer.url, start, length)
                 yield Body(start, total, self._blocks(answer, want))
             elif answer.status == 200:
-                whole = self._check_whole(answer)
-                yield Body(0, whole, self._blocks(answer, whole))
+                blocks, whole = self._whole(key, answer)
+                yield Body(0, whole, blocks)
             elif answer.status == 416 and parse_unsatisfied_range(answer.header("content-range")) == start:
                 _drain(answer)
                 yield Body(start, start, iter(()))
             else:
-                raise _refusal(answer)
+                raise self._refusal(answer)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -197,17 +209,18 @@ class HttpBackend:
         if self._client.is_closed:
             raise BackendError(where, "this backend is closed")
         credentials = {"Authorization": self._authorization} if own and self._authorization else {}
-        with translating(where, self._timeouts), patience.waiting():
+        proxy = self._transport.proxy_of(url)
+        with translating(where, self._timeouts, proxy), patience.waiting():
             request = self._client.build_request("GET", url, headers={**headers, **credentials})
             response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
-        return _Answer(response, patience, where)
+        return _Answer(response, patience, where, url.query.decode("ascii", "replace"), proxy)
 
     def _blocks(self, answer: _Answer, want: int | None) -> Iterator[bytes]:
         """The body, counted against `want` bytes if that many were announced."""
         raw = answer.response.iter_raw()
         got = 0
         while True:
-            with translating(answer.url, self._timeouts), answer.patience.waiting():
+            with translating(answer.url, self._timeouts, answer.proxy), answer.patience.waiting():
                 block = next(raw, None)
             if block is None:
                 break
@@ -219,9 +232,47 @@ class HttpBackend:
         if want is not None and got < want:
             raise short_error(answer.url, got, want)
 
-    def _check_whole(self, answer: _Answer) -> int | None:
+    def _whole(self, key: str, answer: _Answer) -> tuple[Iterator[bytes], int | None]:
+        """The body of a 200 answer, and its announced length.
+
+        Raises: BackendError where it is encoded, or a web page in place of a registry's file.
+        """
+        content_type = answer.header("content-type")
+        if not is_never_page(key):
+            self._check_encoding(answer)
+            want = parse_content_length(answer.header("content-length"))
+            return self._blocks(answer, want), want
+        if answer.header("content-encoding") and looks_like_page(b"page", content_type):
+            raise page_error(answer.url, key, answer.status)
         self._check_encoding(answer)
-        return parse_content_length(answer.header("content-length"))
+        want = parse_content_length(answer.header("content-length"))
+        blocks = self._blocks(answer, want)
+        head: list[bytes] = []
+        for block in blocks:
+            head.append(block)
+            begun = b"".join(head)
+            if begun.strip()[:1] not in (b"", b"<") or len(begun) >= HEAD_BYTES:
+                break  # most often the first block tells
+        if looks_like_page(b"".join(head)[:HEAD_BYTES], content_type):
+            raise page_error(answer.url, key, answer.status)
+        return itertools.chain(head, blocks), want
+
+    def _refusal(self, answer: _Answer) -> BackendError:
+        """The error for an answer that brings no file."""
+        head = b""
+        if answer.status in (400, 401, 403, 426, 497):
+            with suppress(YarnstoreError):
+                for block in self._blocks(answer, None):
+                    head += block
+                    if len(head) >= HEAD_BYTES:
+                        break
+        if answer.url.startswith("http:") and speaks_tls(answer.status, head):
+            why = "this port speaks https, not http"
+            return BackendError(answer.url, why, hint=https_hint(answer.url), status=answer.status)
+        now = datetime.now(UTC)
+        expired = expired_error(answer.url, answer.query, answer.status, head[:HEAD_BYTES], now)
+        _drain(answer)
+        return expired or status_error(answer.status, answer.response.headers, answer.url, now)
 
     def _check_encoding(self, answer: _Answer) -> None:
         encoding = answer.header("content-encoding").strip().lower()
@@ -283,11 +334,6 @@ def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:
     if url.scheme == "https" and target.scheme != "https":
         raise BackendError(answer.url, "its redirect is refused: from https to http", status=answer.status)
     return target
-
-
-def _refusal(answer: _Answer) -> BackendError:
-    _drain(answer)
-    return status_error(answer.status, answer.response.headers, answer.url, datetime.now(UTC))
 
 
 def _drain(answer: _Answer) -> None:

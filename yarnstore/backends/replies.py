@@ -125,5 +125,7 @@ def status_error(status: int, headers: Mapping[str, str], url: str, now: datetim
     elif status == 403:
         hint = "the token does not open this; a bucket also answers so for a file it does not have"
     elif status == 407:
-        hint = "the proxy wants a user and password"
+        hint = "the proxy needs a user name and password: http_proxy=http://USER:PASSWORD@HOST:PORT"
+    elif status == 511:
+        hint = "this network has a login page (captive portal): open any web page in a browser"
     return BackendError(url, f"the server answered HTTP {status}", status=status, hint=hint)

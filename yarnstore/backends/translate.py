@@ -14,6 +14,7 @@ from typing import Final
 
 import httpcore
 
+from yarnstore.backends import proxies
 from yarnstore.backends.base import Timeouts
 from yarnstore.backends.lean import httpx
 from yarnstore.errors import BackendError, TransientError
@@ -33,16 +34,31 @@ FOREIGN: Final = (
 )
 
 
+# What OpenSSL says of an answer that is no TLS, by release.
+_NOT_TLS: Final = frozenset(
+    {
+        "WRONG_VERSION_NUMBER",
+        "UNKNOWN_PROTOCOL",
+        "HTTP_REQUEST",
+        "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE",
+    }
+)
+
+
 @contextmanager
-def translating(url: str, wait: Timeouts) -> Iterator[None]:
-    """Around every call into httpx.  Raises: BackendError, TransientError."""
+def translating(url: str, wait: Timeouts, proxy: str = "") -> Iterator[None]:
+    """Around every call into httpx; `proxy` is the one in use, for messages.
+
+    Raises: BackendError, TransientError.
+    """
     try:
         yield
     except FOREIGN as error:
-        raise _translated(url, error, wait) from error
+        raise _translated(url, error, wait, proxy) from error
 
 
-def _translated(url: str, error: Exception, wait: Timeouts) -> BackendError:
+def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> BackendError:
     why = str(error)[:200] or type(error).__name__
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
         # The transport raises none of these: httpx could not read a Location header.
@@ -53,26 +69,49 @@ def _translated(url: str, error: Exception, wait: Timeouts) -> BackendError:
         return BackendError(url, "the body was read twice, or after its end")
     if isinstance(error, httpcore.UnsupportedProtocol | httpcore.LocalProtocolError):
         return BackendError(url, f"cannot be asked for: {why}")
-    if isinstance(error, httpcore.ProxyError) and why.startswith("4"):
-        return BackendError(url, f"the proxy answered {why}", hint="see http_proxy, https_proxy, no_proxy")
+    if isinstance(error, httpcore.ProxyError):
+        refused = why.startswith("4")
+        login = "; it needs a user name and password" if why.startswith("407") else ""
+        kind = BackendError if refused else TransientError
+        return kind(url, f"the proxy {proxy} answered {why}{login}", hint=proxies.HINT)
     if isinstance(error, httpcore.PoolTimeout):
         return TransientError(url, "no connection came free")
-    if isinstance(error, httpcore.ConnectTimeout):
-        return TransientError(url, f"no connection within {wait.connect_s:g} s")
-    if isinstance(error, httpcore.TimeoutException):
-        return TransientError(url, f"stalled: no byte for {wait.stall_s:g} s")
+    through = f" (through the proxy {proxy})" if proxy else ""
     if (certificate := _cause_of(error, ssl.SSLCertVerificationError)) is not None:
         reason = getattr(certificate, "verify_message", "") or why
         return BackendError(
             url,
-            f"its TLS certificate is not accepted: {reason}",
+            f"its TLS certificate is not accepted: {reason}{through}",
             hint="YSTORE_CA_BUNDLE names more certificates to trust, if this server has its own",
         )
+    broken = _cause_of(error, ssl.SSLError)
+    if isinstance(error, httpcore.ConnectError) and getattr(broken, "reason", "") in _NOT_TLS:
+        return BackendError(
+            url,
+            f"cannot connect: this port speaks plain http, not https{through}",
+            hint=f"use http://{url.partition('://')[2]} if the server has no https",
+        )
+    if proxy and isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout) and broken is None:
+        return TransientError(url, f"the proxy {proxy} cannot be reached: {why}", hint=proxies.HINT)
+    if isinstance(error, httpcore.ConnectTimeout):
+        return TransientError(url, f"no connection within {wait.connect_s:g} s{through}")
+    if isinstance(error, httpcore.TimeoutException):
+        return TransientError(url, f"stalled: no byte for {wait.stall_s:g} s{through}")
     if _cause_of(error, gaierror) is not None:
         return TransientError(url, "its host name cannot be resolved", hint="is this machine online?")
     if isinstance(error, httpcore.ConnectError):
-        return TransientError(url, f"cannot connect: {why}")
-    return TransientError(url, f"the connection broke: {why}")
+        return TransientError(url, f"cannot connect: {why}{through}")
+    no_http = "illegal request line" in why  # so h11 calls an answer that begins with no letter
+    hint = ""
+    if url.startswith("http://") and (no_http or "without sending a response" in why):
+        hint = f"{https_hint(url)} if this port speaks https"
+    broke = "the answer is not http" if no_http else f"the connection broke: {why}"
+    return TransientError(url, f"{broke}{through}", hint=hint)
+
+
+def https_hint(url: str) -> str:
+    """What to do where http was spoken to an https port."""
+    return f"use https://{url.partition('://')[2]}"
 
 
 def _cause_of(error: BaseException, kind: type[BaseException]) -> BaseException | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -20,6 +19,7 @@ import httpcore
 
 from yarnstore.backends.lean import httpx
 from yarnstore.backends.origins import is_refused_address, shown
+from yarnstore.backends.proxies import HINT, environment_proxies, parse_proxy, proxy_for, shown_proxy
 from yarnstore.errors import BackendError, ConfigError, TransientError
 
 # As many as the engine may have threads: none waits for a connection that another reads from.
@@ -199,14 +199,14 @@ class _Bytes(httpx.SyncByteStream):
 class Transport(httpx.BaseTransport):
     """httpcore connection pools, one for direct connections and one for each proxy, made when needed.
 
-    Proxies are those of the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`), as the
-    standard library reads it.  Behind one, names are resolved by it, so that its peers go unchecked.
+    Proxies are those of the environment (see `proxies`).  Behind one, names are resolved by it, so that
+    its peers go unchecked.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None, trust_env: bool) -> None:
         self._ssl_context = ssl_context
         self._trust_env = trust_env
-        self._proxies = urllib.request.getproxies() if trust_env else {}
+        self._proxies = environment_proxies() if trust_env else {}
         self._pools: dict[tuple[str, str], httpcore.ConnectionPool] = {}
         self._lock = threading.Lock()
 
@@ -241,10 +241,16 @@ class Transport(httpx.BaseTransport):
         for pool in pools:
             pool.close()
 
+    def proxy_of(self, url: httpx.URL) -> str:
+        """The proxy that requests for `url` use, for messages: without user and password; empty for none."""
+        proxy = proxy_for(url, self._proxies)
+        try:
+            return shown_proxy(proxy) if proxy else ""
+        except httpx.InvalidURL:
+            return "in the environment"
+
     def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
-        proxy = self._proxies.get(url.scheme) or self._proxies.get("all", "")
-        if proxy and urllib.request.proxy_bypass(url.host):
-            proxy = ""
+        proxy = proxy_for(url, self._proxies)
         # A certificate store takes 20 ms to read, which plain http need not wait for.
         key = url.scheme, proxy
         with self._lock:
@@ -264,9 +270,9 @@ class Transport(httpx.BaseTransport):
                 network_backend=_Network(check_peer=True),
             )
         try:
-            via = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+            via = parse_proxy(proxy)
         except httpx.InvalidURL:
-            raise ConfigError("the proxy in the environment is not a URL") from None
+            raise ConfigError("the proxy in the environment is not a URL", hint=HINT) from None
         if via.scheme not in ("http", "https") or not via.host:
             raise ConfigError(f"cannot use the proxy {shown(via)}", hint="http and https proxies work")
         return httpcore.HTTPProxy(
