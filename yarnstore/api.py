@@ -22,6 +22,7 @@ from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.publishing import Publishing
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, add_registry, load_settings, normal_url, remove_registry
+from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registries import remove_cached
 from yarnstore.upkeep import Upkeep
@@ -308,7 +309,7 @@ class Store(Publishing, Downloads, Upkeep):
         from yarnstore.ops.local import export
 
         with self._session(progress) as session:
-            return export(session, Spec.parse(spec), Path(os.path.abspath(destination)))
+            return export(session, Spec.parse(spec), fsread.absolute(destination))
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
         """Forget a version, or all of a model; `gc` frees it.  Raises: NotFoundError, ConflictError."""
@@ -351,7 +352,7 @@ class Store(Publishing, Downloads, Upkeep):
         with self._session(progress) as session:
             found = diff(session, old, new)
         if html is not None:
-            write_page(found, Path(os.path.abspath(html)))
+            write_page(found, fsread.absolute(html))
         return found
 
     def inspect(self, what: str) -> InspectResult:

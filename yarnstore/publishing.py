@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from yarnstore.ops.progress import OnProgress, ignore
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Spec
+from yarnstore.store import fsread
 
 if TYPE_CHECKING:
     from yarnstore.ops.amend import AmendResult
@@ -186,4 +187,4 @@ class Publishing(ABC):
 
 
 def _absolute(path: AnyPath) -> Path:
-    return Path(os.path.abspath(path))
+    return fsread.absolute(path)

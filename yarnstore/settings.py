@@ -55,15 +55,34 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     """`YSTORE_HOME`, else the platform's folder for a user's data."""
     home = environ.get("YSTORE_HOME")
     if home:
-        return Path(home).expanduser().absolute()
+        return _from_home(home)
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("yarnstore", appauthor=False))
+    try:
+        found = Path(platformdirs.user_data_dir("yarnstore", appauthor=False))
+    except RuntimeError:
+        found = Path("~")
+    if not found.is_absolute():
+        raise ConfigError(
+            "no home folder to keep a store in: HOME is not set, and passwd has no entry for this user",
+            hint="set YSTORE_HOME, or give --home DIR",
+        )
+    return found
+
+
+def _from_home(text: str) -> Path:
+    """An absolute path, with `~` and `~user` replaced by the home folders that they mean."""
+    try:
+        return fsread.absolute(Path(text).expanduser())
+    except RuntimeError:
+        raise ConfigError(
+            f"{text}: the home folder of that user is not known", hint="give the path without ~"
+        ) from None
 
 
 def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings of the store at `home`.  Raises: ConfigError."""
-    place = Path(os.path.abspath(home)) if home else default_home(environ)
+    place = fsread.absolute(home) if home else default_home(environ)
     config = _read_config(place)
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
     network = replace(parse_network(config, environ), netrc=logins)
@@ -245,4 +264,4 @@ def normal_url(text: str) -> str:
     """A registry's address as it is kept: URLs as they are, paths made absolute."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return text
-    return str(Path(text).expanduser().absolute())
+    return str(_from_home(text))

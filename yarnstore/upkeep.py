@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yarnstore.core.names import parse_model_id
@@ -15,6 +14,7 @@ from yarnstore.errors import ConfigError, YarnstoreError
 from yarnstore.ops.progress import OnProgress, ignore
 from yarnstore.ops.session import Session
 from yarnstore.settings import Settings, change_config, default_home, load_settings
+from yarnstore.store import fsread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Upkeep(ABC):
         from yarnstore.ops.takeover import take_over
 
         with self._session(progress) as session:
-            return take_over(session, Path(source).absolute())
+            return take_over(session, fsread.absolute(source))
 
     # --- auto-update ---------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Upkeep(ABC):
         """
         from yarnstore.ops.timers import write_timer
 
-        return write_timer(kind, Path(folder).absolute(), self.settings.home, self.settings.auto_update)
+        return write_timer(kind, fsread.absolute(folder), self.settings.home, self.settings.auto_update)
 
     # --- the doctor ----------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Upkeep(ABC):
         from yarnstore.ops.doctor import diagnose
 
         fault: YarnstoreError | None = None
-        place = Path(path).absolute() if path is not None else None
+        place = fsread.absolute(path) if path is not None else None
         try:
             settings = load_settings(place)
         except ConfigError as error:

@@ -78,6 +78,7 @@ _MEANINGS = {
     9: "the self-check of a model refused what was installed; it was rolled back",
     10: "`outdated --exit-code`: there are updates",
     130: "interrupted; the same command goes on from there",
+    141: "the reader of the output went away, as with `| head`",
 }
 
 

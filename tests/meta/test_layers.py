@@ -163,6 +163,8 @@ def _opens_to_write(module: Module, flags: ast.expr | None) -> bool:
 
 def _calls_that_write(module: Module, call: ast.Call) -> bool:
     name = module.dotted(call.func)
+    if call.args and module.dotted(call.args[0]) == "os.devnull":
+        return False  # nothing is written there
     if name in ("open", "io.open", "codecs.open", "os.fdopen"):
         return _may_write(_argument(call, 1, "mode"))
     if name == "os.open":
@@ -359,6 +361,7 @@ GOOD = [
     (writing_faults, "store.fsio", "import os\ndef f(a, b): os.replace(a, b)"),
     (writing_faults, "ops.x", "def f(p): return open(p), open(p, 'rb'), p.open('rb'), p.open()"),
     (writing_faults, "ops.x", "import os\ndef f(p): return os.open(p, os.O_RDONLY | os.O_NOFOLLOW)"),
+    (writing_faults, "ops.x", "import os\nx = open(os.devnull, 'w'), os.open(os.devnull, os.O_WRONLY)"),
     (writing_faults, "ops.x", "from yarnstore.store import fsio\ndef f(a): fsio.rename(a); fsio.mkdir()"),
     (
         writing_faults,

@@ -51,7 +51,10 @@ class LocalBackend:
             text = path_from_url(text)
         if not text or "\0" in text:
             raise UsageError(f"{text!r} is not a path")
-        self.url = os.path.abspath(text)
+        try:
+            self.url = os.path.abspath(text)
+        except FileNotFoundError:
+            raise UsageError(f"{text!r}: the current folder was removed", hint="change to another") from None
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
         """See `Backend.get`.  The ETag is of the content, so a file is read to learn it has not changed."""

@@ -10,8 +10,9 @@ import click
 from yarnstore import errors
 from yarnstore._version import __version__
 from yarnstore.cli.command import common_options, invocation
-from yarnstore.cli.exitcodes import INTERRUPTED, USAGE, exit_code
-from yarnstore.cli.output import Output, forgive_encoding
+from yarnstore.cli.exitcodes import BROKEN_PIPE, USAGE, exit_code
+from yarnstore.cli.output import Output
+from yarnstore.cli.streams import discard, forgive_encoding, open_closed_streams
 
 # In the order of the help: everyday first.  Each is a module of `cli.commands`, imported when used.
 COMMANDS = (
@@ -59,17 +60,32 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `ystore` and exit with the code for what happened."""
+    open_closed_streams()
     forgive_encoding()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output went away: nothing more to say, and nobody to say it to.
+        discard(sys.stdout)
+        return BROKEN_PIPE
+    except OSError as error:
+        # Ours are translated where they enter: this one is stdout's.
+        discard(sys.stdout)
+        return _fail(errors.StorageError(f"cannot write the output: {error.strerror}"), None, [])
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     context: click.Context | None = None
     try:
         with cli.make_context("ystore", list(arguments)) as context:
             cli.invoke(context)
-        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as fault:
         click.echo(fault.format_message())
         return USAGE
@@ -82,15 +98,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         hint = "what arrived is kept: the same command goes on from here"
         return _fail(errors.CancelledError("interrupted", hint=hint), context, arguments)
-    except BrokenPipeError:
-        # The reader of our output went away: nothing more to say, and nobody to say it to.
-        # … nor should the interpreter try, when it flushes at exit.
-        sys.stdout = None
-        return INTERRUPTED
-    except OSError as error:
-        # Ours are translated where they enter: this one is stdout's.
-        sys.stdout = None
-        return _fail(errors.StorageError(f"cannot write the output: {error.strerror}"), None, [])
     return 0
 
 

@@ -8,6 +8,7 @@ OK = 0
 OTHER = 1
 USAGE = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell reports a process that SIGPIPE ended
 
 # The first class that an error is an instance of counts.
 EXIT_CODES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (

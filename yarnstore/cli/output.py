@@ -5,8 +5,7 @@ For people on a terminal, stable lines when piped, one JSON document with `--jso
 
 from __future__ import annotations
 
-import codecs
-import io
+import contextlib
 import os
 import sys
 import threading
@@ -94,16 +93,26 @@ class Output:
     def say(self, text: str) -> None:
         """A sentence beside the result, on stderr; silent with -q."""
         if not self.quiet:
-            click.echo(text, err=True)
+            _echo_err(text)
 
     def error(self, error: YarnstoreError) -> None:
         """Print an error: what, why, what next."""
         if self.json:
             self.document({"error": error.as_dict()})
             return
-        click.echo(f"error: {indented(error.message)}", err=True)
-        if error.hint:
-            click.echo(f"  {indented(error.hint)}", err=True)
+        self.complain(error.message, error.hint)
+
+    def complain(self, message: str, hint: str = "") -> None:
+        """Say on stderr what failed and what to do next, with -q too."""
+        _echo_err(f"error: {indented(message)}")
+        if hint:
+            _echo_err(f"  {indented(hint)}")
+
+
+def _echo_err(text: str | bytes) -> None:
+    """Print on stderr; that nobody can read it there stops no command."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _plain(value: object) -> str:
@@ -120,22 +129,6 @@ def _plain(value: object) -> str:
 
 def _plain_row(row: Sequence[object]) -> str:
     return "\t".join(map(_plain, row))
-
-
-def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """File names that are no text keep their bytes; what a terminal cannot show becomes `?`."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    found = map(ord, error.object[error.start : error.end])
-    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0x3F for code in found), error.end
-
-
-def forgive_encoding() -> None:
-    """Let no character that stdout or stderr cannot encode end a command."""
-    codecs.register_error("ystore", _unencodable)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="ystore")
 
 
 def jsonable(value: object) -> Any:  # noqa: ANN401 - JSON is any
@@ -206,7 +199,7 @@ class ProgressView:
         if event.phase != "note" and not done and now - self._last_s < _JSON_EVERY_S:
             return
         self._last_s = now
-        click.echo(msgspec.json.encode(event), err=True)
+        _echo_err(msgspec.json.encode(event))
 
     def _show(self, event: Any) -> None:  # noqa: ANN401
         key = (event.phase, event.subject)

@@ -9,7 +9,6 @@ NETRC                  where user names and passwords are, else ~/.netrc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from yarnstore.backends import Timeouts
 from yarnstore.backends.limit import parse_rate
 from yarnstore.errors import ConfigError, UsageError
 from yarnstore.ops.network import Network
+from yarnstore.store import fsread
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -32,7 +32,7 @@ def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Netw
     return Network(
         offline=_parse_offline(config, environ),
         limit_rate=_parse_limit_rate(config, environ),
-        ca_bundle=os.path.abspath(bundle) if bundle else None,
+        ca_bundle=str(fsread.absolute(bundle)) if bundle else None,
         timeouts=_parse_timeouts(config, environ),
     )
 

@@ -23,6 +23,19 @@ RESERVE_BYTES = 512 * MIB
 RESERVE_SHARE = 0.05
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The path from the root, without `.` and `..`.
+
+    Raises: NotFoundError where it begins in a current folder that was removed.
+    """
+    try:
+        return Path(os.path.abspath(path))
+    except FileNotFoundError:
+        raise NotFoundError(
+            "folder", ".", hint="the current folder was removed: change to another one"
+        ) from None
+
+
 def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | NotFoundError:
     """The error of ours that says what an `OSError` on `path` means."""
     shown = os.fspath(path)

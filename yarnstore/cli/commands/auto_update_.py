@@ -12,6 +12,7 @@ import click
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.format import clean, one_line, plural
 from yarnstore.cli.text import arrow, size
+from yarnstore.errors import ConfigError
 
 if TYPE_CHECKING:
     from yarnstore.results import AutoUpdateOutcome, AutoUpdateRound, AutoUpdateStatus, TimerFiles
@@ -131,11 +132,17 @@ def _own_kind() -> str:
 
 def _own_folder(kind: str, home: Path) -> Path:
     """Where the system looks for such files; for those that it is told of, the store's own folder."""
-    if kind == "systemd":
-        config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-        return Path(config) / "systemd" / "user"
-    if kind == "launchd":
-        return Path.home() / "Library" / "LaunchAgents"
+    try:
+        if kind == "systemd":
+            config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+            return Path(config) / "systemd" / "user"
+        if kind == "launchd":
+            return Path.home() / "Library" / "LaunchAgents"
+    except RuntimeError:
+        raise ConfigError(
+            "no home folder to write a timer into: HOME is not set, and passwd has no entry for this user",
+            hint="give --dir DIR",
+        ) from None
     return home
 
 

@@ -9,7 +9,7 @@ import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.commands.registry_edit import PUBLISHERS
-from yarnstore.cli.format import clean, indented, plural
+from yarnstore.cli.format import clean, plural
 from yarnstore.cli.times import format_age, format_iso_age
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
                 row = (info.name, info.models, info.versions, info.url)
                 run.output.done(info, partial(_text, info), row)
         for info in failed:
-            click.echo(f"error: {info.name}: {indented(info.error or '')}", err=True)
+            run.output.complain(f"{info.name}: {info.error}")
     if failed:
         raise click.exceptions.Exit(_FAILED)
 

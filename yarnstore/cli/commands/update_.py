@@ -74,7 +74,7 @@ def cli(
         if not at_once and not run.output.json:
             for result in found.results:
                 if result.error is not None:
-                    click.echo(f"error: {result.model}: {indented(result.note)}", err=True)
+                    run.output.complain(f"{result.model}: {result.note}")
         raise click.exceptions.Exit(exit_code_of(str(failures[0]["code"])))
 
 

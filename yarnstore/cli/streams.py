@@ -1,0 +1,51 @@
+"""Standard streams as a command finds them: closed, of another encoding, or with nobody at the other end."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import sys
+from typing import TextIO
+
+_STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+
+
+def open_closed_streams() -> None:
+    """Give the null device to each standard stream that the parent process closed.
+
+    Otherwise the next file that is opened gets number 0, 1 or 2, and messages are written into it.
+    """
+    for number, (name, flags, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is the one that is returned, which is `number`: those below are open.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+
+
+def forgive_encoding() -> None:
+    """Let no character that stdout or stderr cannot encode end a command."""
+    codecs.register_error("ystore", _unencodable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ystore")
+
+
+def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """File names that are no text keep their bytes; what a terminal cannot show becomes `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = map(ord, error.object[error.start : error.end])
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0x3F for code in found), error.end
+
+
+def discard(stream: TextIO) -> None:
+    """Send the rest of a stream to the null device, so that the interpreter's last flush cannot fail."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
