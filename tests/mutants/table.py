@@ -19,6 +19,10 @@ class Mutant:
     tests: tuple[str, ...]
 
 
+# Where the mutants import from.
+_CODEC = "yarnstore.core.codec"
+
+_FALSE = "tests/faults/test_false_witness.py"
 _SYNCED = "tests/faults/test_crash.py::test_everything_is_synced_before_it_counts"
 
 MUTANTS = (
@@ -51,5 +55,83 @@ MUTANTS = (
         "    fsio.to_trash(layout.pack_folder.pack(pack), layout.trash)\n"
         "    fsio.to_trash(layout.pack_folder.index(pack), layout.trash)\n",
         (f"{_SYNCED}[gc]",),
+    ),
+    Mutant(
+        "packs dropped before refs in gc",
+        "        refs, layout = self.session.refs, self.session.layout\n        for name in self.versions:\n",
+        "        refs, layout = self.session.refs, self.session.layout\n"
+        "        for pack in self.dead_packs:\n"
+        "            drop_pack(self.session, pack)\n"
+        "        for name in self.versions:\n",
+        ("tests/faults/test_failing_disk.py::test_gc_deletes_refs_before_what_they_name",),
+    ),
+    Mutant(
+        "error of a background sync swallowed",
+        "        if self._sync_error is not None:\n            raise self._sync_error\n",
+        "",
+        ("tests/faults/test_failing_disk.py::test_a_background_sync_that_fails_is_an_error",),
+    ),
+    Mutant(
+        "short write of a line of the reflog",
+        "            while view:\n                view = view[os.write(fd, view) :]\n",
+        "            os.write(fd, view)\n",
+        ("tests/faults/test_failing_disk.py::test_a_line_of_the_log_that_is_written_in_part_moves_nothing",),
+    ),
+    Mutant(
+        "fetch without preflight",
+        "            fsread.require_space(layout.root, most_bytes + files - there)\n",
+        "            _ = most_bytes + files - there\n",
+        ("tests/faults/test_failing_disk.py::test_a_download_that_does_not_fit_is_refused_before_it_begins",),
+    ),
+    Mutant(
+        "entry of another chunk taken from a registry",
+        "    if entry.chunk_id != place.chunk_id:\n",
+        "    if False:\n",
+        (f"{_FALSE}::test_an_index_that_points_at_another_chunk_costs_a_request_and_no_more",),
+    ),
+    Mutant(
+        "entry of another chunk taken from a pack of the store",
+        "        if entry.chunk_id != id_bytes(self.table.ids, row):\n",
+        "        if False:\n",
+        (f"{_FALSE}::test_a_chunk_whose_place_holds_another_counts_as_absent_when_it_is_imported",),
+    ),
+    Mutant(
+        "manifest of another version taken",
+        "    if found != expected:\n",
+        "    if False:\n",
+        (f"{_FALSE}::test_the_manifest_of_another_version_is_refused",),
+    ),
+    Mutant(
+        "checksum of a registry not compared with the manifest",
+        "    if promised is not None and Sha256.parse(promised) != Sha256.parse(actual):\n",
+        "    if False:\n",
+        (f"{_FALSE}::test_a_checksum_that_is_not_the_manifests_is_refused",),
+    ),
+    Mutant(
+        "content changed under a version",
+        "    _check_same(session, name, manifest)\n",
+        "",
+        (f"{_FALSE}::test_other_content_under_a_version_that_is_here_is_refused",),
+    ),
+    Mutant(
+        "delta from a registry taken without a hash",
+        "        data = decode_entry(entry, base)\n        with self._lock:\n",
+        f"        data = decode_entry(entry) if base is None else __import__({_CODEC!r}, fromlist=['']"
+        ").decode_payload(entry, base)\n        with self._lock:\n",
+        (f"{_FALSE}::test_a_delta_that_makes_another_chunk_is_replaced_by_full_packs",),
+    ),
+    Mutant(
+        "delta of the store taken without a hash",
+        "        return decode_entry(entry, self.read_base(entry.base, depth=depth + 1))\n",
+        f"        return __import__({_CODEC!r}, fromlist=['']).decode_payload("
+        "entry, self.read_base(entry.base, depth=depth + 1))\n",
+        (f"{_FALSE}::test_a_stored_delta_that_makes_another_chunk_counts_as_absent_when_it_is_imported",),
+    ),
+    Mutant(
+        "base of a delta taken without a hash",
+        "        return self.read(chunk_id, self.row_of(chunk_id), depth=depth)\n",
+        f"        return __import__({_CODEC!r}, fromlist=['']).decode_payload("
+        "self.read_entry(self.row_of(chunk_id)))\n",
+        (f"{_FALSE}::test_repack_makes_no_delta_against_a_base_that_is_another_chunk",),
     ),
 )
