@@ -146,6 +146,10 @@ class AsyncStore:
             progress=progress,
         )
 
+    async def read_requests(self, *words: str) -> list[str]:
+        """As `Store.read_requests`."""
+        return await asyncio.to_thread(self.store.read_requests, *words)
+
     async def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
         """As `Store.compatibility`."""
         return await asyncio.to_thread(self.store.compatibility, model, progress=progress)

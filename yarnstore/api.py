@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from yarnstore.downloads import Downloads
-from yarnstore.errors import NotFoundError
 from yarnstore.ops.network import PutLast
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.session import RegistrySource, Session
@@ -25,6 +24,7 @@ from yarnstore.settings import Settings, add_registry, load_settings, normal_url
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registries import remove_cached
+from yarnstore.updating import Updating, bare_model
 from yarnstore.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -39,17 +39,14 @@ if TYPE_CHECKING:
     from yarnstore.ops.inventory import InstalledModel
     from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
     from yarnstore.ops.moves import CheckoutResult
-    from yarnstore.ops.outdated import Update
     from yarnstore.ops.pin import PinResult
     from yarnstore.ops.status import StoreStatus
-    from yarnstore.ops.update import UpdateResult, UpdateSummary
     from yarnstore.ops.usage import StoredVersion
-    from yarnstore.registry.lifecycle import Policy
 
 AnyPath = str | os.PathLike[str]
 
 
-class Store(Publishing, Downloads, Upkeep):
+class Store(Updating, Publishing, Downloads, Upkeep):
     """One store of models on this machine.
 
         store = Store.open()
@@ -158,54 +155,6 @@ class Store(Publishing, Downloads, Upkeep):
         with self._session(progress) as session:
             return checkout(session, Spec.parse(spec), force=force)
 
-    def update_model(
-        self,
-        model: str,
-        *,
-        major: bool = False,
-        to: str | None = None,
-        force: bool = False,
-        dry_run: bool = False,
-        progress: OnProgress | None = None,
-    ) -> UpdateResult:
-        """Fetch and install the newest version of an installed model that is to be had and fits.
-
-        Stays within the installed major unless `major`; `to` is a range to stay in.
-
-        Raises: IncompatibleError where all that is newer does not fit; as `fetch`.
-        """
-        from yarnstore.ops.update import update
-
-        policy = _policy(major=major, to=to, force=force)
-        with self._session(progress) as session:
-            return update(session, _model(model), policy, dry_run=dry_run)
-
-    def update_models(
-        self,
-        *models: str,
-        major: bool = False,
-        to: str | None = None,
-        force: bool = False,
-        dry_run: bool = False,
-        jobs: int | None = None,
-        on_result: Callable[[UpdateResult], None] | None = None,
-        progress: OnProgress | None = None,
-    ) -> UpdateSummary:
-        """Update the models named, or all that are installed, `jobs` at once.
-
-        One that fails stops no other: its result says so, and its old version stays.
-
-        Raises: SpecError, NoRegistryError.
-        """
-        from yarnstore.ops.update import DEFAULT_JOBS, update_many
-
-        policy = _policy(major=major, to=to, force=force)
-        wanted = tuple(map(_model, models))
-        with self._session(progress) as session:
-            return update_many(
-                session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
-            )
-
     def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
         """Which versions of a model fit the application and this machine.  Raises: NotFoundError."""
         from yarnstore.ops.compat import compatibility
@@ -222,11 +171,11 @@ class Store(Publishing, Downloads, Upkeep):
 
         wanted = parse_version(version) if version else None
         with self._session(progress) as session:
-            done = rollback_retained(session, _model(model), wanted)
+            done = rollback_retained(session, bare_model(model), wanted)
             if done is None:
                 from yarnstore.ops.checkout import rollback
 
-                done = rollback(session, _model(model), wanted)
+                done = rollback(session, bare_model(model), wanted)
             return done
 
     def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
@@ -259,17 +208,7 @@ class Store(Publishing, Downloads, Upkeep):
         from yarnstore.ops.history import history
 
         with self._session() as session:
-            return history(session, _model(model))
-
-    def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
-        """Installed models beside what their registries have now; downloads no model."""
-        from yarnstore.ops.moves import note_check
-        from yarnstore.ops.outdated import check_for_updates
-
-        with self._session(progress) as session:
-            found = check_for_updates(session, tuple(map(_model, models)))
-            note_check(session)
-            return found
+            return history(session, bare_model(model))
 
     def list_installed_models(self) -> list[InstalledModel]:
         """The installed models.  Raises: IntegrityError where the store is damaged."""
@@ -286,7 +225,7 @@ class Store(Publishing, Downloads, Upkeep):
         from yarnstore.ops.usage import list_stored
 
         with self._session() as session:
-            return list_stored(session, None if model is None else _model(model))
+            return list_stored(session, None if model is None else bare_model(model))
 
     def status(self) -> StoreStatus:
         """What the store holds and how much disk space it takes."""
@@ -462,22 +401,3 @@ class Store(Publishing, Downloads, Upkeep):
 
         with self._session() as session:
             return show(session, Spec.parse(spec))
-
-
-def _model(text: str) -> str:
-    """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
-    spec = Spec.parse(text)
-    if spec.selector is not None or spec.variant is not None:
-        raise NotFoundError("model", text, hint=f"name the model alone: {spec.model}")
-    return spec.model
-
-
-def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
-    """Raises: SpecError where `to` is no range."""
-    from yarnstore.errors import SpecError
-    from yarnstore.registry.lifecycle import Policy
-    from yarnstore.registry.ranges import Range
-
-    if to is not None and not to.strip():
-        raise SpecError(to, "it is empty; * is the range of all versions")
-    return Policy(major=major, to=Range.parse(to) if to is not None else None, force=force)

@@ -83,7 +83,7 @@ def place(
     contents = {number: os.urandom(200_000) for number in ("1.0.0", "1.1.0")}
     for number, data in contents.items():
         (served / "files" / f"phi-3-mini-{number}.onnx").write_bytes(data)
-    old = tmp_path / "old"
+    old = tmp_path / "models"
     old.mkdir()
     (old / "model.onnx").write_bytes(contents["1.0.0"])
     monkeypatch.chdir(tmp_path)
@@ -111,7 +111,7 @@ def place(
             "version": "1.0.0",
             "installed_at": "2024-01-02T00:00:00Z",
             "last_used": "2024-01-03T00:00:00Z",
-            "file_path": str(old / "model.onnx"),
+            "file_path": "./models/model.onnx",
             "checksum": first["checksum"],
             "size_bytes": first["size_bytes"],
         }
@@ -165,7 +165,10 @@ def test_the_six_scripts(place: Place) -> None:
     for _, line in rows:
         code, said[line] = place.command(line)
         assert code == 0, line
-        wanted = "1.1.0" if line == "ystore update phi-3-mini" else "1.0.0"
+        wanted = "1.1.0" if line == "ystore update phi-3-mini 1.1.0" else "1.0.0"
+        if line == "ystore update phi-3-mini":
+            assert installed(place) == "1.1.0", line
+            place.command("ystore rollback phi-3-mini")
         assert installed(place) == wanted, line
     assert re.search(r"phi-3-mini +1\.0\.0 +1\.1\.0 +1\.1\.0 +minor", said["ystore outdated"])
     assert "Better dialogue" in said["ystore outdated -v"]

@@ -24,7 +24,7 @@ LAYERS = (
     ("ops",),
     ("settings",),
     ("upkeep",),  # the part of `Store` that looks after a machine
-    ("publishing", "downloads", "upkeep"),  # parts of `Store`
+    ("publishing", "downloads", "updating", "upkeep"),  # parts of `Store`
     ("api", "results"),
     ("aio",),
     ("",),  # yarnstore/__init__, the public names
@@ -94,7 +94,13 @@ HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
 LATE = (
-    *(f"{PACKAGE}.api", f"{PACKAGE}.downloads", f"{PACKAGE}.publishing", f"{PACKAGE}.upkeep"),
+    *(
+        f"{PACKAGE}.api",
+        f"{PACKAGE}.downloads",
+        f"{PACKAGE}.publishing",
+        f"{PACKAGE}.updating",
+        f"{PACKAGE}.upkeep",
+    ),
     *(f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),
 )
 

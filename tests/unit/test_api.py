@@ -177,9 +177,7 @@ def test_path_of_a_variant_range_and_alias(store: Store) -> None:
     store.close()
 
 
-@pytest.mark.parametrize(
-    "call", ["update_model", "rollback_model", "get_version_history", "check_for_updates"]
-)
+@pytest.mark.parametrize("call", ["rollback_model", "get_version_history", "check_for_updates"])
 def test_methods_of_a_model_refuse_a_full_spec(store: Store, call: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         getattr(store, call)("phi-3-mini@1.0.0")

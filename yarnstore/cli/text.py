@@ -15,6 +15,13 @@ def size(count: int | None) -> str:
     return "–" if count is None else format_size(count)
 
 
+def up_to_date(models: int) -> str:
+    """What there is to say where no installed model is outdated."""
+    if models == 1:
+        return "the installed model is up to date"
+    return f"all {models} models are up to date" if models else "nothing is installed"
+
+
 def arrow(model: str, old: str | None, new: str) -> str:
     """`phi-3-mini 1.0.0 → 1.1.0`."""
     return f"{model} {old or '–'} → {new}"

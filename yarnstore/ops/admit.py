@@ -39,7 +39,7 @@ def admit(session: Session, spec: Spec, *, installing: bool, force: bool = False
         return target
     if target.manifest is None and isinstance(spec.selector, Exact):
         target = _as_of_now(session, target)
-    found = _entry_and_build(session, target)
+    found = entry_and_build(session, target)
     if found is not None:
         check(session, *found, installing=installing, force=force)
     return target
@@ -59,7 +59,8 @@ def _as_of_now(session: Session, target: Target) -> Target:
     return target
 
 
-def _entry_and_build(session: Session, target: Target) -> tuple[ModelEntry, Build] | None:
+def entry_and_build(session: Session, target: Target) -> tuple[ModelEntry, Build] | None:
+    """What a registry says of a target, of one in the store what the cached ones do; None where none does."""
     if target.source is not None and target.build is not None:
         entry = session.entry(target.source, target.name.model)
         return (entry, target.build) if entry is not None else None

@@ -25,6 +25,7 @@ from yarnstore.ops.session import Session
 from yarnstore.ops.update import update
 from yarnstore.registry.lifecycle import Policy as UpdatePolicy
 from yarnstore.registry.ranges import Range
+from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import update_type
 from yarnstore.store.state import format_iso, read_state
 
@@ -242,7 +243,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         session.check = _until(session, closes)
         session.on_progress = _checked(session.check, session.on_progress)
     try:
-        done = update(session, found.model, UpdatePolicy(to=goal), strict=False)
+        done = update(session, Spec(found.model), UpdatePolicy(to=goal), strict=False)
     except CancelledError:
         if closes is None or _now(session) < closes:
             raise

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.errors import BackendError, ConflictError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import manifest_of, plan_for
 from yarnstore.ops.moves import not_installed
 from yarnstore.ops.origins import sources_for
@@ -32,7 +32,8 @@ from yarnstore.registry.lifecycle import (
     newest_fitting,
 )
 from yarnstore.registry.machine import Machine
-from yarnstore.registry.resolve import Build, builds_of
+from yarnstore.registry.resolve import Build, builds_of, resolve
+from yarnstore.registry.spec import Spec
 from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
@@ -114,24 +115,50 @@ class Considered:
 
 
 def consider(
-    session: Session, model: str, policy: Policy = DEFAULT_POLICY, *, alone: bool = False
+    session: Session,
+    model: str,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    alone: bool = False,
+    variant: str | None = None,
 ) -> Considered:
     """Decide about an installed model, by what its registry says now.
 
-    With `alone` a split registry is asked for the model's own file and for nothing else.
+    With `alone` a split registry is asked for the model's own file and for nothing else.  `variant` is the
+    one to change to.
 
-    Raises: NotFoundError where it is not installed or no registry has it; BackendError.
+    Raises: NotFoundError where it is not installed, no registry has it, or it has no such variant;
+    ConflictError where it is pinned to another variant; BackendError.
     """
     current = session.refs.current(model)
     if current is None:
         raise not_installed(session, model)
     source, entry = find_entry(session, model, sources_for(session, model), fresh=True, alone=alone)
     hold = held(session, model, current)
+    if variant is not None and variant != current.variant:
+        resolve(entry, Spec(model, variant))
+        check_hold(model, hold, current, current.version, variant)
+        hold = replace(hold, variant=variant)
     decision = decide(
         entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
     )
     decision = replace(decision, standing=standing_of(session, entry, current))
     return Considered(model, current, source, entry, hold, decision, policy)
+
+
+def check_hold(model: str, hold: Hold, current: Installed, version: str, variant: str) -> None:
+    """Raises: ConflictError where a pin keeps a model from a version or a variant that was asked for."""
+    if (version, variant) == (current.version, current.variant):
+        return
+    named = hold.version is None and hold.variant in (None, variant)
+    if named and (hold.range is None or hold.range.matches(version, include_prereleases=True)):
+        return
+    pin = current.version if hold.version is not None else str(hold)
+    raise ConflictError(
+        f"{model} is pinned to {pin}, and {version} ({variant}) is another",
+        hint=f"`ystore unpin {model}` first, or `ystore checkout {model}:{variant}@{version}` in spite of it",
+        model=model,
+    )
 
 
 def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Update]:

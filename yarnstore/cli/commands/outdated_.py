@@ -9,8 +9,8 @@ import click
 from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
-from yarnstore.cli.format import indented, one_line
-from yarnstore.cli.text import size
+from yarnstore.cli.format import indented, one_line, plural
+from yarnstore.cli.text import size, up_to_date
 
 if TYPE_CHECKING:
     from yarnstore.results import Update
@@ -20,11 +20,16 @@ _HAS_UPDATES = 10
 
 @command("outdated", example="ystore outdated\nystore outdated -v phi-3-mini")
 @registry_option
+@click.option("--all", "every", is_flag=True, help="On a terminal those that are up to date, too.")
 @click.option("--exit-code", is_flag=True, help="Exit with 10 when there are updates.")
 @app_version_option
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: str | None) -> None:
-    """Installed models beside what their registries have; downloads no model.
+def cli(
+    run: Invocation, models: tuple[str, ...], every: bool, exit_code: bool, app_version: str | None
+) -> None:
+    """Installed models that have newer versions; downloads no model.
+
+    On a terminal those that are outdated, or of which something is to be known; piped and with --json all.
 
     WANTED is what `ystore update` would install: within the installed major, the pins, the
     application's version and this machine's memory.  With -v the changelogs of all versions crossed.
@@ -35,8 +40,9 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
             store.set_app_version(app_version)
         found = store.check_for_updates(*models)
     people = run.output.for_people
+    shown = [item for item in found if every or not people or _is_outdated(item)]
     rows = []
-    for item in found:
+    for item in shown:
         download = "–"
         if item.kind and item.download_bytes is not None:
             download = f"{size(item.download_bytes)} of {size(item.size_bytes)}"
@@ -55,15 +61,29 @@ def cli(run: Invocation, models: tuple[str, ...], exit_code: bool, app_version: 
             )
         )
     header = ("MODEL", "INSTALLED", "WANTED", "LATEST", "TYPE", "DOWNLOAD", "NOTE")
-    run.output.rows(found, header, rows, "nothing is installed")
+    run.output.rows(found, header, rows, _none(found))
     if run.output.verbose and not (run.output.json or run.output.quiet):
-        for item in found:
+        for item in shown:
             _changelogs(item)
     if exit_code and any(item.available for item in found):
         raise click.exceptions.Exit(_HAS_UPDATES)
     failures = [item.error for item in found if item.error is not None]
     if failures:
         raise click.exceptions.Exit(exit_code_of(str(failures[0]["code"])))
+
+
+def _is_outdated(item: Update) -> bool:
+    """Whether there is something newer than an installed model, or something to know of it."""
+    if item.kind or item.available or item.error:
+        return True
+    return item.registry is not None and bool(item.note) and (item.pin is None or bool(str(item.standing)))
+
+
+def _none(found: list[Update]) -> str:
+    unlisted = sum(item.registry is None and item.error is None for item in found)
+    text = up_to_date(len(found) - unlisted) if len(found) > unlisted or not found else ""
+    rest = f"{plural(unlisted, 'model')} in no registry   (ystore outdated --all)" if unlisted else ""
+    return "; ".join(filter(None, (text, rest)))
 
 
 def _changelogs(item: Update) -> None:

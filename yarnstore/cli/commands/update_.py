@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -9,8 +10,8 @@ import click
 from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
-from yarnstore.cli.format import clean, indented
-from yarnstore.cli.text import size
+from yarnstore.cli.format import clean, indented, plural
+from yarnstore.cli.text import size, up_to_date
 from yarnstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @command(
     "update",
-    example="ystore update phi-3-mini\nystore update --all --dry-run\nystore update --major phi-3-mini",
+    example="ystore update phi-3-mini\n"
+    "ystore update phi-3-mini 1.1.0\n"
+    "ystore update --all --dry-run\n"
+    "ystore update --major phi-3-mini",
 )
 @registry_option
 @click.option("--all", "every", is_flag=True, help="All installed models.")
@@ -28,10 +32,10 @@ if TYPE_CHECKING:
 @click.option("--to", metavar="RANGE", help="Stay in this range of versions, such as ~1.1.")
 @click.option("--force", is_flag=True, help="Take what needs more memory than there is.")
 @app_version_option
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("words", nargs=-1, metavar="[MODEL [VERSION]|SPEC]...")
 def cli(
     run: Invocation,
-    models: tuple[str, ...],
+    words: tuple[str, ...],
     every: bool,
     dry_run: bool,
     major: bool,
@@ -41,21 +45,37 @@ def cli(
 ) -> None:
     """Install the newest version of installed models that fits; says first what changed.
 
-    Stays within the installed major, the application's version, the memory, and pins.  Of several
-    models each stands or falls alone; the exit code is that of the first that failed.
+    Stays within the installed major, the application's version, the memory, and pins.  With a VERSION,
+    which may be a range or an alias, as in `phi-3-mini 1.1.0` or `phi-3-mini@1.1.0`, it goes to that
+    version, newer or older; `phi-3-mini:cpu-int4` changes the variant.
+
+    Of several models each stands or falls alone; the exit code is that of the first that failed.  Without
+    a model, on a terminal, it lists the updates of all and asks.
     """
-    if bool(models) == every:
+    asks = not (words or every)
+    if asks and not _can_ask(run):
+        raise UsageError(
+            "which models? Name them, or give --all", hint="`ystore outdated` shows what there is to update"
+        )
+    if words and every:
         raise UsageError("name the models to update, or give --all", hint="`ystore list` shows them")
     with run.store() as store:
         if app_version is not None:
             store.set_app_version(app_version)
-        if len(models) == 1:
-            one = store.update_model(models[0], major=major, to=to, force=force, dry_run=dry_run)
+        specs = store.read_requests(*words)
+        if len(specs) == 1:
+            one = store.update_model(specs[0], major=major, to=to, force=force, dry_run=dry_run)
             _tell(run, one)
             return
+        if asks:
+            planned = store.update_models(major=major, to=to, force=force, dry_run=True)
+            specs = _asked(run, planned, dry_run=dry_run)
+            if not specs:
+                _fail(planned)
+                return
         at_once = run.output.for_people and not run.output.json
         found = store.update_models(
-            *models,
+            *specs,
             major=major,
             to=to,
             force=force,
@@ -69,13 +89,41 @@ def cli(
     else:
         for done in found.results:
             _tell(run, done)
+    if not at_once and not run.output.json:
+        for result in found.results:
+            if result.error is not None:
+                run.output.complain(f"{result.model}: {result.note}")
+    _fail(found)
+
+
+def _fail(found: UpdateSummary) -> None:
+    """Exit as the first that failed."""
     failures = [result.error for result in found.results if result.error is not None]
     if failures:
-        if not at_once and not run.output.json:
-            for result in found.results:
-                if result.error is not None:
-                    run.output.complain(f"{result.model}: {result.note}")
         raise click.exceptions.Exit(exit_code_of(str(failures[0]["code"])))
+
+
+def _can_ask(run: Invocation) -> bool:
+    """Whether a person reads, and can answer."""
+    plain = run.output.json or run.output.quiet
+    return run.output.for_people and not plain and sys.stdin is not None and sys.stdin.isatty()
+
+
+def _asked(run: Invocation, planned: UpdateSummary, *, dry_run: bool) -> list[str]:
+    """List what there is to update, and ask; the models to update, none where there are none or not."""
+    wanted = [result for result in planned.results if result.status == "planned"]
+    for result in planned.results:
+        if result.status not in ("current", "unlisted"):
+            _tell(run, result)
+    if not wanted:
+        current = all(result.status == "current" for result in planned.results)
+        click.echo(up_to_date(len(planned.results)) if current else _summary(planned))
+        return []
+    cost = sum(result.download_bytes or 0 for result in wanted)
+    question = f"update {plural(len(wanted), 'model')}, {size(cost)} to download?"
+    if dry_run or not click.confirm(question, default=False):
+        return []
+    return [result.model for result in wanted]
 
 
 def _tell(run: Invocation, done: UpdateResult) -> None:
@@ -107,6 +155,8 @@ def _plan(done: UpdateResult) -> str:
     """What would be done, with the changelogs of all versions crossed."""
     kind = f"{done.kind}, breaking" if done.breaking and done.kind != "major" else done.kind
     cost = f"{size(done.download_bytes)} of {size(done.size_bytes)} to download"
+    if done.download_bytes == 0:
+        cost = "nothing to download"
     lines = [f"{done.model} {done.previous} → {done.version} ({kind}): {cost}"]
     lines += [
         f"  {change.version} ({change.kind}): {indented(clean(change.changelog) or 'no changelog', '    ')}"
