@@ -23,6 +23,7 @@ class Mutant:
 _CODEC = "yarnstore.core.codec"
 
 _FALSE = "tests/faults/test_false_witness.py"
+_LOST = "tests/faults/test_nothing_is_lost.py"
 _SYNCED = "tests/faults/test_crash.py::test_everything_is_synced_before_it_counts"
 
 MUTANTS = (
@@ -133,5 +134,50 @@ MUTANTS = (
         f"        return __import__({_CODEC!r}, fromlist=['']).decode_payload("
         "self.read_entry(self.row_of(chunk_id)))\n",
         (f"{_FALSE}::test_repack_makes_no_delta_against_a_base_that_is_another_chunk",),
+    ),
+    Mutant(
+        "deltas not decoded before they are published",
+        "    _prove(entry, base)\n",
+        "",
+        (
+            "tests/unit/core/test_core_codec.py"
+            "::test_a_delta_that_does_not_decode_to_its_chunk_is_caught[encode_delta_planes]",
+        ),
+    ),
+    Mutant(
+        "gc ignores what is being fetched",
+        "        return [*self.live.values(), *self.partial]\n",
+        "        return [*self.live.values()]\n",
+        (f"{_LOST}::test_gc_leaves_what_came_of_a_version_that_is_being_fetched",),
+    ),
+    Mutant(
+        "gc without its second mark",
+        "        while needed := _packs_needed(indexes, ids, doomed):\n            doomed -= needed\n",
+        "",
+        (f"{_LOST}::test_gc_drops_no_chunk_that_a_version_needs_which_comes_meanwhile",),
+    ),
+    Mutant(
+        "quarantine emptied at once",
+        "_QUARANTINE_S = 24 * 3600\n",
+        "_QUARANTINE_S = 0\n",
+        (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc[pack]",),
+    ),
+    Mutant(
+        "repair removes what it cannot use",
+        "        fsio.to_trash(path, self._layout.trash, quarantine=True)\n",
+        "        fsio.remove_tree(path)\n",
+        (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc[file]",),
+    ),
+    Mutant(
+        "repair overwrites what it replaces",
+        "        fsio.link_to_trash(path, self._layout.trash)\n",
+        "        _ = path\n",
+        (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc",),
+    ),
+    Mutant(
+        "source changed while it is read",
+        "(before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or size != after.st_size",
+        "False",
+        (f"{_LOST}::test_a_source_that_changes_while_it_is_read_is_refused",),
     ),
 )

@@ -18,9 +18,11 @@ from yarnstore.core.codec import (
     decode_payload,
     decode_zstd,
     encode_chunk,
+    make_delta_entry,
     make_entry,
 )
 from yarnstore.core.digest import ChunkId
+from yarnstore.core.layouts import BYTES, LIKELY_TYPES
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, MIB, ZSTD_WINDOW_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError, IntegrityError
@@ -223,6 +225,24 @@ def test_a_compressor_that_writes_nonsense_is_caught(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(codec._local, "compressor", Nonsense(), raising=False)
     with pytest.raises(IntegrityError):
         entry_of(TEXT)
+
+
+@pytest.mark.parametrize("encoder", ["encode_delta_planes", "encode_delta_zstd"])
+def test_a_delta_that_does_not_decode_to_its_chunk_is_caught(
+    encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else could see it before a user does: the base is theirs."""
+    base = random.Random(5).randbytes(100_000)
+    data = base[:-1] + b"!"
+    element = BYTES if encoder == "encode_delta_zstd" else LIKELY_TYPES[2]
+    real = getattr(codec, encoder)
+    monkeypatch.setattr(codec, encoder, lambda data, *rest: real(data[:-1] + b"?", *rest))
+    with pytest.raises(IntegrityError):
+        make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base, element)
+    monkeypatch.undo()
+    entry = make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base, element)
+    assert entry is not None
+    assert decode_entry(entry, base) == data
 
 
 def test_threads_do_not_share_a_compressor() -> None:
