@@ -12,7 +12,8 @@ import click
 
 from yarnstore import errors
 from yarnstore.cli import cli
-from yarnstore.cli.exitcodes import EXIT_CODES, exit_code
+from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
+from yarnstore.cli.manual import iter_commands
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMON = {"home", "lock_timeout", "json", "progress", "quiet", "verbose", "help", "version"}
@@ -65,32 +66,11 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
 ## Exit codes
 """
 
-_MEANINGS = {
-    0: "done",
-    1: "another error; for `doctor`, something is to be mended",
-    2: "the command line, a name or the settings cannot be read",
-    3: "no such model, version, registry or file",
-    4: "bytes are not what was promised; for `fsck`, something stays wrong; `registry lint` found errors",
-    5: "a registry cannot be reached",
-    6: "a version, a format or the machine does not fit",
-    7: "the disk refused: full, read-only, no permission",
-    8: "another process holds the store",
-    9: "the self-check of a model refused what was installed; it was rolled back",
-    10: "`outdated --exit-code`: there are updates",
-    130: "interrupted; the same command goes on from there",
-    141: "the reader of the output went away, as with `| head`",
-}
 
-
-def commands(group: click.Group, path: str = "ystore") -> Iterator[tuple[str, click.Command]]:
+def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
     """Every command below a group with its full name, groups before their commands."""
-    context = click.Context(group, info_name=path)
-    for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None, name
-        yield f"{path} {name}", found
-        if isinstance(found, click.Group):
-            yield from commands(found, f"{path} {name}")
+    for context in [*iter_commands(click.Context(group, info_name="ystore"))][1:]:
+        yield context.command_path, context.command
 
 
 def _table(rows: list[tuple[str, str]], head: tuple[str, str]) -> list[str]:
@@ -181,8 +161,8 @@ def render_errors() -> str:
 
 def render_cli() -> str:
     """The page of commands."""
-    rows = [(f"`{code}`", meaning) for code, meaning in sorted(_MEANINGS.items())]
-    assert {code for _, code in EXIT_CODES} <= set(_MEANINGS), "an exit code without a meaning"
+    rows = [(f"`{code}`", meaning) for code, meaning in sorted(MEANINGS.items())]
+    assert {code for _, code in EXIT_CODES} <= set(MEANINGS), "an exit code without a meaning"
     lines = [_INTRO, *_table(rows, ("code", "meaning"))]
     lines += ["## Options of every command", "", *_table(_options(cli, common=True), ("option", ""))]
     for path, command in commands(cli):

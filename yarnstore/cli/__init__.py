@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -11,6 +12,7 @@ from yarnstore import errors
 from yarnstore._version import __version__
 from yarnstore.cli.command import common_options, invocation
 from yarnstore.cli.exitcodes import BROKEN_PIPE, USAGE, exit_code
+from yarnstore.cli.group import Group
 from yarnstore.cli.output import Output
 from yarnstore.cli.streams import discard, forgive_encoding, open_closed_streams
 
@@ -21,22 +23,13 @@ COMMANDS = (
     "diff", "inspect",
     "import", "export", "remove", "pin", "unpin",
     "gc", "fsck", "status", "auto-update", "doctor",
+    "completion", "help",
 )  # fmt: skip
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            from yarnstore.registry.near import near_names
-
-            near = " or ".join(near_names(args[0], COMMANDS))
-            ctx.fail(f"no command {args[0]!r}{f'. Did you mean {near}?' if near else ''}")
-        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         name = {"check": "outdated"}.get(cmd_name, cmd_name)
@@ -62,6 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `ystore` and exit with the code for what happened."""
     open_closed_streams()
     forgive_encoding()
+    if instruction := os.environ.get("_YSTORE_COMPLETE"):
+        from yarnstore.cli.completion import complete
+
+        sys.exit(complete(cli, instruction))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -11,6 +11,7 @@ import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.format import clean, one_line, plural
+from yarnstore.cli.group import Group
 from yarnstore.cli.text import arrow, size
 from yarnstore.errors import ConfigError
 
@@ -24,6 +25,7 @@ _FAILED = 1
 
 @click.group(
     "auto-update",
+    cls=Group,
     epilog='\b\nExample:\n  ystore auto-update enable --policy minor --window "Sat,Sun 02:00-05:00"',
 )
 def cli() -> None:

@@ -44,7 +44,7 @@ class _Duration(click.ParamType[float]):
     help="Keep also what came or was used within this time (m, h, d, w).",
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
 def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool, repack: bool) -> None:
     """Free what nothing keeps.
 

@@ -8,6 +8,7 @@ import click
 
 from yarnstore.cli.command import Invocation, command, common_options, invocation
 from yarnstore.cli.format import one_line
+from yarnstore.cli.group import Group
 from yarnstore.cli.queued import show_queued
 from yarnstore.cli.text import size
 
@@ -19,6 +20,7 @@ _FAILED = 1
 
 @click.group(
     "queue",
+    cls=Group,
     invoke_without_command=True,
     epilog="\b\nExample:\n  ystore queue\n  ystore queue run --limit-rate 2M",
 )

@@ -10,6 +10,7 @@ import click
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.commands.registry_edit import PUBLISHERS
 from yarnstore.cli.format import clean, plural
+from yarnstore.cli.group import Group
 from yarnstore.cli.times import format_age, format_iso_age
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 _FAILED = 5
 
 
-@click.group("registry", epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/")
+@click.group(
+    "registry", cls=Group, epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/"
+)
 def cli() -> None:
     """The registries that models come from; and what a publisher does to one."""
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 )
 @registry_option
 @click.option("--all", "every", is_flag=True, help="All installed models.")
-@click.option("--dry-run", is_flag=True, help="Say what would be installed and downloaded; change nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would be installed and downloaded; change nothing."
+)
 @click.option("--major", is_flag=True, help="Across breaking versions too.")
 @click.option("--to", metavar="RANGE", help="Stay in this range of versions, such as ~1.1.")
 @click.option("--force", is_flag=True, help="Take what needs more memory than there is.")

@@ -1,0 +1,93 @@
+"""A command with subcommands that knows what other tools call them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+# What people type who know other tools, or the older ones, by the command that it means here.
+_WORDS = {
+    "remove": "rm del delete erase uninstall forget drop",
+    "list": "ls ll installed ps version-list list-installed",
+    "show": "info view describe details cat desc",
+    "checkout": "install i use switch activate select",
+    "fetch": "get download clone",
+    "update": "upgrade up bump version-update",
+    "rollback": "undo revert back downgrade restore version-rollback",
+    "gc": "cleanup clean prune autoremove autoclean purge vacuum tidy version-cleanup",
+    "log": "history changelog versions reflog version-history",
+    "outdated": "updates version-check list-updates",
+    "path": "which where whereis locate location",
+    "search": "find browse available query",
+    "publish": "push upload release put",
+    "registry": "remote remotes repo repos source sources config",
+    "registry refresh": "sync refresh",
+    "registry add": "add-registry init",
+    "registry lint": "lint validate",
+    "registry yank": "yank withdraw",
+    "registry deprecate": "deprecate",
+    "registry alias": "alias tag",
+    "fsck": "verify scrub audit repair check-integrity",
+    "status": "df du stats usage disk",
+    "export": "copy cp save extract",
+    "import": "add load",
+    "lock": "freeze",
+    "pin": "hold",
+    "unpin": "unhold release-pin",
+    "diff": "compare cmp",
+    "queue": "downloads",
+    "help": "man usage",
+}
+_REGISTRY_WORDS = {
+    "remove": "rm del delete forget",
+    "list": "ls show",
+    "refresh": "update sync pull fetch",
+    "add": "new create init",
+    "lint": "check validate verify fsck",
+    "yank": "withdraw unpublish",
+    "alias": "tag",
+    "set-current": "latest current",
+}
+_QUEUE_WORDS = {
+    "remove": "rm del delete cancel",
+    "list": "ls show status",
+    "run": "start resume fetch download",
+}
+_MEANT = {
+    group: {word: command for command, said in words.items() for word in said.split()}
+    for group, words in (("ystore", _WORDS), ("registry", _REGISTRY_WORDS), ("queue", _QUEUE_WORDS))
+}
+_SEVERAL = {"pull": ("fetch", "update"), "info": ("show", "inspect"), "sync": ("registry refresh", "update")}
+
+
+def below(context: click.Context) -> Iterator[click.Context]:
+    """The contexts of the commands of a group, in the order of its help; none where it is no group."""
+    group = context.command
+    if not isinstance(group, click.Group):
+        return
+    for name in group.list_commands(context):
+        if found := group.get_command(context, name):
+            yield click.Context(found, info_name=name, parent=context)
+
+
+class Group(click.Group):
+    """A click group that answers an unknown command with the one that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click; what is no command is an error that names near ones."""
+        unknown = args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None
+        if unknown and not ctx.resilient_parsing:  # as while completing
+            ctx.fail(f"no command {args[0]!r}{self._guess(ctx, args[0].lower())}")
+        return super().resolve_command(ctx, args)
+
+    def _guess(self, ctx: click.Context, word: str) -> str:
+        from yarnstore.registry.near import near_names
+
+        meant = _MEANT.get((self.name or "") if ctx.parent else "ystore", {}).get(word)
+        found = [meant] if meant else near_names(word, self.list_commands(ctx))
+        if ctx.parent is None and word in _SEVERAL:
+            found = list(_SEVERAL[word])
+        return f". Did you mean {' or '.join(found)}?" if found else ""
