@@ -18,12 +18,12 @@ from pathlib import Path
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import DiskFullError, FormatError, IntegrityError
-from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, iter_trash, repack, rewrite_packs
+from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
 from yarnstore.ops.waste import find_waste, forecast_freed_bytes
 from yarnstore.registry.versions import precedence
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
 from yarnstore.store.layout import file_name
 from yarnstore.store.refs import VersionName
@@ -82,7 +82,12 @@ class GcPlan:
         """What a run would free, with `repack` too."""
         packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
         files = fsread.sum_sizes([*self.files, *self.manifests])
-        rest = sum(map(fsread.tree_bytes, [*self.leftovers, *iter_trash(self.session)]))
+        rest = sum(
+            map(
+                fsread.tree_bytes,
+                [*self.leftovers, *trash.iter_trash(self.session.layout.trash, self.session.clock())],
+            )
+        )
         return max(0, packs + files + rest)
 
     def apply(self) -> None:
@@ -93,7 +98,7 @@ class GcPlan:
         for name in self.stale_partials:
             refs.remove_partial(name)
         for path in [*self.views, *self.files, *self.manifests]:
-            fsio.to_trash(path, layout.trash)
+            trash.discard(path, layout.trash)
         for pack in self.dead_packs:
             drop_pack(self.session, pack)
         for path in self.leftovers:
@@ -234,14 +239,14 @@ def _plan_files(session: Session, plan: GcPlan) -> None:
 def _is_dead(path: Path) -> bool:
     """Whether nobody writes a file: not all who do hold the store's lock.  Folders and links are made
     under it."""
-    if path.is_symlink() or not path.is_file():
+    if not fsread.is_file(path):
         return True
     with fsio.claimed(path) as dead:
         return dead
 
 
 def _remove_dead(path: Path) -> None:
-    if path.is_symlink() or not path.is_file():
+    if not fsread.is_file(path):
         fsio.remove_tree(path)
         return
     with fsio.claimed(path) as dead:

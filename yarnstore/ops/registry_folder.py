@@ -103,7 +103,7 @@ class RegistryFolder:
     @contextlib.contextmanager
     def editing(self) -> Iterator[None]:
         """Have the registry's JSON to oneself; for milliseconds."""
-        fd = fsio.open_dir(self.root)
+        fd = fsread.open_folder(self.root)
         try:
             fsio.wait_lock(fd)
             yield

@@ -30,7 +30,7 @@ from yarnstore.ops.plan import Offer
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import iter_builds
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT, file_name
@@ -129,11 +129,11 @@ class _Mender:
         self.done.append(f"{STATE_FILE}: written anew from the refs")
 
     def _aside(self, path: Path) -> None:
-        fsio.to_trash(path, self._layout.trash, quarantine=True)
+        trash.move_aside(path, self._layout.trash)
 
     def _keep(self, path: Path) -> None:
         """For what is replaced in its place: a name that is gone in between would be forgotten."""
-        fsio.link_to_trash(path, self._layout.trash)
+        trash.keep_copy(path, self._layout.trash)
 
     def _mend_registry(self, name: str) -> None:
         newest = None

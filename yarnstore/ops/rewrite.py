@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
 from yarnstore.ops.roots import current_roots
 from yarnstore.ops.session import Session
 from yarnstore.registry.versions import precedence
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsread, trash
 from yarnstore.store.chunks import (
     ChunkStore,
     ChunkTable,
@@ -39,8 +38,6 @@ _THREADS = 2
 _WINDOW = 12
 # Live bytes copied before the old packs go: what gc needs free for a while.
 REWRITE_BATCH_BYTES = 512 * MIB
-# What `fsck` moved aside can be looked at for this long.
-_QUARANTINE_S = 24 * 3600
 
 
 def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
@@ -230,22 +227,10 @@ def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
 def drop_pack(session: Session, pack: PackId) -> None:
     """The index first: a pack without one is not there."""
     layout = session.layout
-    fsio.to_trash(layout.pack_folder.index(pack), layout.trash)
-    fsio.to_trash(layout.pack_folder.pack(pack), layout.trash)
+    trash.discard(layout.pack_folder.index(pack), layout.trash)
+    trash.discard(layout.pack_folder.pack(pack), layout.trash)
 
 
 def empty_trash(session: Session) -> None:
     """Remove what is in the trash, but for what `fsck` moved aside within a day."""
-    for path in iter_trash(session):
-        fsio.remove_tree(path)
-
-
-def iter_trash(session: Session) -> Iterator[Path]:
-    """What is in the trash and may go."""
-    trash = session.layout.trash
-    for name in fsread.list_names(trash):
-        found = fsread.stat_or_none(trash / name)
-        # A rename sets ctime: what fsck moved aside can be looked at for a day.
-        young = found is not None and session.clock() - found.st_ctime < _QUARANTINE_S
-        if not (name.startswith(fsio.QUARANTINE) and young):
-            yield trash / name
+    trash.empty(session.layout.trash, session.clock())

@@ -430,7 +430,7 @@ def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
 
 def file_sha256(path: Path) -> Sha256:
     """Hash a whole file.  Raises: NotFoundError, StorageError."""
-    with fsread.translating(path), open(path, "rb") as file:
+    with open(fsread.open_read(path), "rb") as file, fsread.translating(path):
         return Sha256(hashlib.file_digest(file, "sha256").digest())
 
 

@@ -12,7 +12,7 @@ from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map, pread_exact
 from yarnstore.store.layout import StoreLayout, file_name
 
@@ -40,7 +40,7 @@ def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
     path = layout.file(file)
     if file_sha256(path) == file.sha256:
         return True
-    fsio.to_trash(path, layout.trash, quarantine=True)
+    trash.move_aside(path, layout.trash)
     return False
 
 

@@ -21,8 +21,9 @@ from typing import Any, Self
 
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
-from yarnstore.errors import NotFoundError, StorageError
-from yarnstore.store.fsread import NOFOLLOW, stat_or_none, translating
+from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.store import fsread
+from yarnstore.store.fsread import stat_or_none, translating
 
 # Windows has no fcntl; nothing is locked there, and nothing reflinked.
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
@@ -60,17 +61,20 @@ def _ensure_dir(path: Path) -> None:
         place = path
         while True:
             try:
-                mode = os.lstat(place).st_mode
+                mode = fsread.lstat(place).st_mode
             except FileNotFoundError:
                 missing.append(place)
                 place = place.parent
                 continue
-            if not stat.S_ISDIR(mode) and not (missing and place.is_dir()):
-                raise StorageError(f"{place} is in the way: it is not a folder", path=str(place))
+            if not stat.S_ISDIR(mode):
+                if fsread.root_of(place) is not None:
+                    fsread.refuse_link(place)
+                if not (missing and place.is_dir()):
+                    raise StorageError(f"{place} is in the way: it is not a folder", path=str(place))
             break
         for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
+            with contextlib.suppress(FileExistsError), fsread.folder_of(folder) as (fd, name):
+                os.mkdir(name, dir_fd=fd)
             sync_dir(folder.parent)
 
 
@@ -79,11 +83,17 @@ def sync_dir(path: Path) -> None:
     if os.name == "nt":  # folders cannot be opened there, and need not be
         return
     with translating(path):
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        fd = fsread.open_folder(path, follow=True)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of a regular file, not through a symlink, and made with `FILE_MODE` less the umask."""
+    flags |= fsread.NOFOLLOW | fsread.NONBLOCK
+    return fsread.open_regular(path, lambda name, folder: os.open(name, flags, FILE_MODE, dir_fd=folder))
 
 
 # --- new files -------------------------------------------------------------------------------
@@ -112,13 +122,13 @@ class NewFile:
         self._sync_error: OSError | None = None
 
     def _create(self, folder: Path) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         with translating(self.path):
             for _ in range(_TRIES):
                 ensure_dir(folder)
                 with contextlib.suppress(FileNotFoundError):
-                    return os.open(self.path, flags, FILE_MODE)
-            return os.open(self.path, flags, FILE_MODE)
+                    return _open(self.path, flags)
+            return _open(self.path, flags)
 
     def __enter__(self) -> Self:
         return self
@@ -196,8 +206,8 @@ class NewFile:
             return
         with contextlib.suppress(OSError):  # of what is thrown away
             self.leave()
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        with contextlib.suppress(OSError, StorageError):
+            _unlink(self.path)
 
     def leave(self) -> None:
         """Close, and leave what was written under its temporary name, as a killed process does."""
@@ -211,14 +221,27 @@ def _replace(source: Path, target: Path) -> None:
     """Rename; where another process has tidied the target's empty folder away, into a new one."""
     for _ in range(_TRIES):
         try:
-            os.replace(source, target)
+            _move(source, target)
         except FileNotFoundError:
             if stat_or_none(source) is None:
                 raise
             ensure_dir(target.parent)
         else:
             return
-    os.replace(source, target)
+    _move(source, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(target) as (target_fd, new):
+        if source_fd is None and target_fd is None:
+            os.replace(old, new)
+        else:
+            os.replace(old, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
+def _unlink(path: Path) -> None:
+    with fsread.folder_of(path) as (fd, name):
+        os.unlink(name, dir_fd=fd)
 
 
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
@@ -235,8 +258,8 @@ def append_line(path: Path, line: bytes) -> None:
     The caller keeps others from appending at the same time.
     """
     with translating(path):
-        is_new = not path.exists()
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        is_new = stat_or_none(path) is None
+        fd = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             end = os.fstat(fd).st_size
             whole = end
@@ -258,7 +281,7 @@ def append_line(path: Path, line: bytes) -> None:
 def append_mark(path: Path, mark: bytes) -> None:
     """Append a byte without sync: kept if the machine does not fail at once, atomic in any case."""
     with translating(path):
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, FILE_MODE)
+        fd = _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(fd, mark)
         finally:
@@ -275,7 +298,7 @@ class PartialFile:
         ensure_dir(path.parent)
         self.path = path
         with translating(path):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+            self._fd = _open(path, os.O_RDWR | os.O_CREAT)
         self.locked = try_lock(self._fd, exclusive=True)
         self.size_bytes = os.fstat(self._fd).st_size
 
@@ -305,7 +328,7 @@ class PartialFile:
 
     def remove(self) -> None:
         with translating(self.path), contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+            _unlink(self.path)
 
 
 # --- links, moves and removals ----------------------------------------------------------------
@@ -315,7 +338,8 @@ def hard_link(source: Path, link: Path) -> bool:
     """Link, or copy where links are not to be had; whether it was linked."""
     with translating(link):
         try:
-            os.link(source, link, follow_symlinks=False)
+            with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(link) as (link_fd, new):
+                os.link(old, new, src_dir_fd=source_fd, dst_dir_fd=link_fd, follow_symlinks=False)
         except FileExistsError:
             raise
         except (OSError, NotImplementedError):
@@ -332,12 +356,13 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     temporary = tmp_dir / f"{secrets.token_hex(12)}.link"
     with translating(link):
         try:
-            os.symlink(target, temporary, target_is_directory=True)
+            with fsread.folder_of(temporary) as (fd, name):
+                os.symlink(target, name, target_is_directory=True, dir_fd=fd)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
             return False
-        os.replace(temporary, link)
+        _move(temporary, link)
     sync_dir(link.parent)
     return True
 
@@ -346,7 +371,7 @@ def rename(source: Path, target: Path) -> None:
     """Rename within the file system, durably in the target's folder."""
     ensure_dir(target.parent)
     with translating(target):
-        os.replace(source, target)
+        _move(source, target)
     sync_dir(target.parent)
 
 
@@ -354,7 +379,7 @@ def remove(path: Path, *, sync: bool = True) -> bool:
     """Remove a file or link if it is there; whether it was."""
     with translating(path):
         try:
-            os.unlink(path)
+            _unlink(path)
         except FileNotFoundError:
             return False
     if sync:
@@ -367,7 +392,8 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
     """Remove `path` and its parents below `stop` as long as they are empty."""
     while path != stop and path.is_relative_to(stop):
         try:
-            os.rmdir(path)
+            with fsread.folder_of(path) as (fd, name):
+                os.rmdir(name, dir_fd=fd)
         except OSError:
             return
         path = path.parent
@@ -376,36 +402,12 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it, or a file; never follows a link out of it."""
     with translating(path):
-        if path.is_symlink() or not path.is_dir():
+        if not fsread.is_folder(path):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        else:
-            shutil.rmtree(path)
-
-
-# What `fsck --repair` moved aside begins with this and is not emptied with the rest of the trash.
-QUARANTINE = "bad-"
-
-
-def to_trash(path: Path, trash: Path, *, quarantine: bool = False) -> None:
-    """Move a file or folder out of the way, if it is there, by rename."""
-    if stat_or_none(path) is None:
-        return
-    ensure_dir(trash)
-    with translating(path):
-        os.replace(path, _place_in(trash, path, quarantine=quarantine))
-    sync_dir(path.parent)
-
-
-def link_to_trash(path: Path, trash: Path) -> None:
-    """Keep a bad file, if it is there, in the trash; it stays in its place until it is replaced."""
-    if stat_or_none(path) is not None:
-        ensure_dir(trash)
-        hard_link(path, _place_in(trash, path, quarantine=True))
-
-
-def _place_in(trash: Path, path: Path, *, quarantine: bool) -> Path:
-    return trash / f"{QUARANTINE if quarantine else ''}{secrets.token_hex(4)}-{path.name}"
+                _unlink(path)
+            return
+        with fsread.folder_of(path) as (fd, name):
+            shutil.rmtree(name, dir_fd=fd)
 
 
 _FICLONE = 0x40049409  # linux/fs.h
@@ -414,7 +416,7 @@ _FICLONE = 0x40049409  # linux/fs.h
 def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
     """Copy to a new file beside `target`, sync, rename; `reflink` or `copy`, whichever it was."""
     with NewFile(target.parent, ".part") as new, translating(source):
-        fd = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = fsread.open_read(source)
         try:
             how = _copy_content(fd, new)
         finally:
@@ -443,11 +445,11 @@ def open_lock(path: Path) -> int:
     """A descriptor of a lock file that is never truncated or deleted, not through a symlink."""
     with translating(path):
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW, FILE_MODE)
+            return _open(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES) or not path.exists():
+            if error.errno not in (errno.EROFS, errno.EACCES) or stat_or_none(path) is None:
                 raise
-            return os.open(path, os.O_RDONLY | NOFOLLOW)
+            return _open(path, os.O_RDONLY)
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
@@ -474,12 +476,6 @@ def wait_lock(fd: int, *, exclusive: bool = True) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
-def open_dir(path: Path) -> int:
-    """A descriptor of a folder, to lock it.  Raises: NotFoundError, StorageError."""
-    with translating(path):
-        return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | NOFOLLOW)
-
-
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Hold the lock of a file that a killed process may have left; False where its writer lives."""
@@ -488,10 +484,10 @@ def claimed(path: Path) -> Iterator[bool]:
         return
     try:
         try:
-            fd = os.open(path, os.O_RDWR | NOFOLLOW)
+            fd = _open(path, os.O_RDWR)
         except PermissionError:  # killed when it had its last mode, but not its name
-            fd = os.open(path, os.O_RDONLY | NOFOLLOW)
-    except OSError:
+            fd = _open(path, os.O_RDONLY)
+    except (OSError, FormatError):
         yield False
         return
     try:

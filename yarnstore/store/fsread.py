@@ -1,6 +1,7 @@
 """Reading the file system: small files, folders, free space, and what its errors mean.
 
-Owns the translation of operating-system errors.  Writing is `store/fsio`'s alone.
+Owns the translation of operating-system errors, and how folders and files below a store's root are
+opened: no link is followed there, and only regular files are opened.  Writing is `store/fsio`'s alone.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
 
-NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
+# A named pipe must not be waited for; regular files ignore this.
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
 # Kept free, so that the machine and a later gc have room: the smaller of both.
 RESERVE_BYTES = 512 * MIB
@@ -59,56 +65,216 @@ def translating(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # A call on a descriptor names no file, or the descriptor.
-        raise translate(error, error.filename if isinstance(error.filename, str) else path) from error
+        # A call on a descriptor names no file, or the descriptor; one beside a folder's, a bare name.
+        named = isinstance(error.filename, str) and os.path.isabs(error.filename)
+        raise translate(error, error.filename if named else path) from error
+
+
+# --- below a root ----------------------------------------------------------------------------
+
+# The roots of the stores in use.  Below one every folder is opened without following a link, and
+# worked in by its descriptor; a root itself may be a link, and so may what leads to it.
+_roots: set[str] = set()
+
+
+def add_root(root: Path) -> None:
+    """From now on follow no link below `root`."""
+    _roots.add(os.fspath(root))
+
+
+def root_of(path: Path) -> str | None:
+    """The nearest root that `path` is below, if it is below any."""
+    place = os.fspath(path)
+    while (end := place.rfind(os.sep)) > 0:
+        place = place[:end]
+        if place in _roots:
+            return place
+    return None
+
+
+def _names_below(path: Path) -> tuple[str, list[str]] | None:
+    root = root_of(path)
+    return None if root is None else (root, os.fspath(path)[len(root) + 1 :].split(os.sep))
+
+
+@contextlib.contextmanager
+def folder_of(path: Path) -> Iterator[tuple[int | None, str]]:
+    """A descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
+
+    None and the whole path where it is not below a root, or has no folder between.
+
+    Raises: StorageError where a folder between is a link, `OSError` as `open`.
+    """
+    below = _names_below(path)
+    if below is None or len(below[1]) == 1:
+        yield None, os.fspath(path)
+        return
+    root, (*folders, name) = below
+    place = Path(root)
+    fd = os.open(root, _FOLDER) if _HAS_DIR_FD else None
+    try:
+        for folder in folders:
+            place /= folder
+            if fd is None:
+                refuse_link(place)
+                continue
+            outer, fd = fd, _open_folder(place, folder, fd)
+            os.close(outer)
+        yield fd, os.fspath(path) if fd is None else name
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _open_folder(place: Path, name: str, dir_fd: int | None) -> int:
+    try:
+        return os.open(name, _FOLDER | NOFOLLOW, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            refuse_link(place, dir_fd=dir_fd, name=name)
+        raise
+
+
+def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
+    """Raises: StorageError where there is a link at `place`, which is to be a store's folder."""
+    found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False) if name else lstat(place)
+    if stat.S_ISLNK(found.st_mode):
+        raise StorageError(
+            f"{place} is a link: the folders of a store are not followed through links",
+            hint="put a folder in its place; to use another disk, move the whole store there and set "
+            "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
+            path=str(place),
+        )
+
+
+def open_folder(path: Path, *, follow: bool = False) -> int:
+    """A descriptor of a folder, not through a link; with `follow`, through one that is below no root.
+
+    Raises: NotFoundError, StorageError.
+    """
+    with translating(path):
+        if root_of(path) is None:
+            return os.open(path, _FOLDER if follow else _FOLDER | NOFOLLOW)
+        with folder_of(path) as (fd, name):
+            return _open_folder(path, name, fd)
+
+
+def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
+    """What `opener` opens, given a name and the descriptor of its folder, if it is a regular file.
+
+    Raises: FormatError where it is another kind of file, `OSError` as `opener`.
+    """
+    with folder_of(path) as (folder, name):
+        try:
+            fd = opener(name, folder)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a pipe that nobody reads, a socket, a missing device
+                raise
+            raise _not_regular(path) from error
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        raise _not_regular(path)
+    return fd
+
+
+def _not_regular(path: Path) -> FormatError:
+    return FormatError(str(path), "is not a regular file", hint="move it away")
+
+
+def _read_nofollow(name: str, folder: int | None) -> int:
+    return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
+
+
+def _read_following(name: str, folder: int | None) -> int:
+    return os.open(name, os.O_RDONLY | NONBLOCK | PLAIN, dir_fd=folder)
+
+
+def lstat(path: Path) -> os.stat_result:
+    """As `os.lstat`; below a root, not through a link.  Raises: StorageError, `OSError` as `lstat`."""
+    with folder_of(path) as (folder, name):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+# --- files and folders -----------------------------------------------------------------------
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
     """A whole small file, not through a symlink.
 
-    Raises: NotFoundError, StorageError, FormatError where it is larger than the limit.
+    Raises: NotFoundError, StorageError, FormatError where it is larger than the limit, or no regular file.
     """
-    with translating(path), open(path, "rb", opener=_open_nofollow) as file:
+    with translating(path), open(open_read(path), "rb", buffering=0) as file:
         data = file.read(limit_bytes + 1)
+        while len(data) <= limit_bytes and (more := file.read(limit_bytes + 1 - len(data))):
+            data += more
     if len(data) > limit_bytes:
         raise FormatError(str(path), f"is larger than {limit_bytes} bytes")
     return data
 
 
-def _open_nofollow(path: str, _: int) -> int:
-    # A named pipe in place of a file is an empty one, rather than waited for.
-    return os.open(path, os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
+def open_read(path: Path, *, follow: bool = False) -> int:
+    """A descriptor to read from, not through a symlink unless `follow`.
 
-
-def open_read(path: Path) -> int:
-    """A descriptor to read from, not through a symlink.  Raises: NotFoundError, StorageError."""
+    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    """
     with translating(path):
-        return os.open(path, os.O_RDONLY | NOFOLLOW)
+        return open_regular(path, _read_following if follow else _read_nofollow)
 
 
 def list_names(path: Path) -> list[str]:
     """The names in a folder, sorted; none where the folder is not there."""
     with translating(path):
         try:
-            return sorted(os.listdir(path))
-        except FileNotFoundError:
+            if not _HAS_DIR_FD or root_of(path) is None:
+                return sorted(os.listdir(path))
+            fd = open_folder(path)
+        except (FileNotFoundError, NotFoundError):
             return []
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+
+def files_below(root: Path) -> list[Path]:
+    """All that is below a folder and is no folder, links among it, sorted."""
+    found: list[Path] = []
+    for name in list_names(root):
+        path = root / name
+        found += files_below(path) if is_folder(path) else [path]
+    return found
 
 
 def stat_or_none(path: Path) -> os.stat_result | None:
     """`lstat`, or None where there is nothing."""
     try:
-        return os.lstat(path)
+        return lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise translate(error, path) from error
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, and no link to one."""
+    found = stat_or_none(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file, and no link to one."""
+    found = stat_or_none(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
 def read_link(link: Path) -> str | None:
     """Where a symlink points, or None where there is none."""
     try:
-        return os.readlink(link)
+        with folder_of(link) as (folder, name):
+            return os.readlink(name, dir_fd=folder)
     except OSError:
         return None
 

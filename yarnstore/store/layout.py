@@ -20,6 +20,11 @@ from yarnstore.store import fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
 DEFAULT_LOCK_TIMEOUT_S = 60.0
+_FOLDERS = (
+    *("packs", "manifests", "files", "views", "models", "registries", "tmp", "trash"),
+    *("refs", "refs/versions", "refs/installed", "refs/pins", "refs/holds", "refs/partial"),
+    *("logs", "logs/installed", "logs/used", "logs/origins"),
+)
 
 
 # How the name of an executable file ends: a content that is published with the bit and without is two
@@ -62,6 +67,9 @@ class StoreLayout:
     root: Path
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
     on_wait: lock.OnWait | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        fsread.add_root(self.root)
 
     @property
     def pack_folder(self) -> PackFolder:
@@ -159,18 +167,28 @@ class StoreLayout:
 
         Raises: LockTimeoutError.
         """
-        if not damaged:
-            self.ensure()
+        self._prepare(damaged=damaged)
         with lock.hold(self.lock_path, exclusive=False, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
             yield
 
     @contextlib.contextmanager
     def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
         """Keep everybody else out; `damaged` takes a store as it is.  Raises: LockTimeoutError."""
-        if not damaged:
-            self.ensure()
+        self._prepare(damaged=damaged)
         with lock.hold(self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
             yield
+
+    def _prepare(self, *, damaged: bool) -> None:
+        """Refuse a link in place of a folder before anything is begun that could not be finished."""
+        for folder in self.folders():
+            if fsread.read_link(folder) is not None:
+                fsread.refuse_link(folder)
+        if not damaged:
+            self.ensure()
+
+    def folders(self) -> list[Path]:
+        """The folders that every store has once it is used, outer ones first."""
+        return [self.root / name for name in _FOLDERS]
 
     # --- manifests -----------------------------------------------------------------------------
 

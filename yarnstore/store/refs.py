@@ -294,7 +294,7 @@ class Refs:
         """Have the moves of `installed` to oneself.  Held for milliseconds."""
         folder = self._layout.logs / "installed"
         fsio.ensure_dir(folder)
-        fd = fsio.open_dir(folder)
+        fd = fsread.open_folder(folder)
         try:
             fsio.wait_lock(fd)
             yield

@@ -20,7 +20,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError, YarnstoreError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 from yarnstore.store.views import installed_path, last_use, version_path
@@ -92,7 +92,7 @@ def write_state(
     except (FormatError, StorageError):
         before, damaged = {}, True
         with contextlib.suppress(StorageError):
-            fsio.link_to_trash(state_path(layout), layout.trash)  # others have keys of theirs in it
+            trash.keep_copy(state_path(layout), layout.trash)  # others have keys of theirs in it
     entries = before.get("installed_models", {})
     after = {
         "installed_models": {

@@ -14,13 +14,13 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError, StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.layout import StoreLayout
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
     """Whether a version's view is there; a view is never there in part."""
-    return layout.view(manifest).is_dir()
+    return fsread.is_folder(layout.view(manifest))
 
 
 def make_view(layout: StoreLayout, manifest: Manifest) -> None:
@@ -52,8 +52,7 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
 def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Make a damaged view anew."""
     view = layout.view(manifest.digest)
-    if fsread.stat_or_none(view) is not None:
-        fsio.rename(view, layout.trash / f"view-{manifest.digest.hex}-{secrets.token_hex(4)}")
+    trash.move_aside(view, layout.trash)
     make_view(layout, manifest)
 
 
@@ -110,7 +109,7 @@ def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
 def hold_view(layout: StoreLayout, manifest: Sha256) -> int | None:
     """Keep `gc` from a view while the descriptor is open; None where it is gone."""
     try:
-        fd = fsio.open_dir(layout.view(manifest))
+        fd = fsread.open_folder(layout.view(manifest))
     except (NotFoundError, StorageError):
         return None
     fsio.wait_lock(fd, exclusive=False)
@@ -124,7 +123,7 @@ def hold_view(layout: StoreLayout, manifest: Sha256) -> int | None:
 def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
     """Whether a live process holds a view."""
     try:
-        fd = fsio.open_dir(layout.view(manifest))
+        fd = fsread.open_folder(layout.view(manifest))
     except NotFoundError:
         return False
     try:

@@ -131,7 +131,7 @@ def through_links(tmp: Path) -> list[Callable[[Path], object]]:
         lambda path: fsio.append_mark(path, b"."),
         lambda path: fsio.PartialFile(path),
         lambda path: fsio.open_lock(path),
-        lambda path: fsio.open_dir(path),
+        lambda path: fsread.open_folder(path),
         lambda path: fsread.read_bytes(path, 100),
         lambda path: fsread.open_read(path),
     ]
@@ -287,19 +287,6 @@ def test_empty_folders_go_as_far_as_they_may(tmp_path: Path) -> None:
     (tmp_path / "a" / "x").touch()
     fsio.remove_empty_dirs(tmp_path / "a" / "b" / "c", stop=tmp_path)
     assert tree(tmp_path) == ["a", "a/x"]
-
-
-def test_the_trash_takes_what_there_is_by_any_name(tmp_path: Path) -> None:
-    trash = tmp_path / "trash"
-    fsio.to_trash(tmp_path / "gone", trash)
-    assert not trash.exists()
-    for n in range(2):
-        (tmp_path / "x").write_bytes(bytes([n]))
-        fsio.to_trash(tmp_path / "x", trash, quarantine=bool(n))
-    names = sorted(path.name for path in trash.iterdir())
-    assert len(names) == 2
-    assert sum(name.startswith(fsio.QUARANTINE) for name in names) == 1
-    assert all(name.endswith("-x") for name in names)
 
 
 def test_reading_is_bounded_and_translated(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The trash: by rename, and for a day where a repair moved something aside."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from yarnstore.store import trash
+
+
+def test_the_trash_takes_what_exists_by_any_name(tmp_path: Path) -> None:
+    place = tmp_path / "trash"
+    trash.discard(tmp_path / "gone", place)
+    trash.move_aside(tmp_path / "gone", place)
+    trash.keep_copy(tmp_path / "gone", place)
+    assert not place.exists()
+    for take in (trash.discard, trash.move_aside):
+        (tmp_path / "x").write_bytes(b"x")
+        take(tmp_path / "x", place)
+        assert not (tmp_path / "x").exists()
+    assert len(list(place.iterdir())) == 2
+    assert all(path.name.endswith("-x") for path in place.iterdir())
+
+
+def test_what_was_moved_aside_stays_for_a_day(tmp_path: Path) -> None:
+    place = tmp_path / "trash"
+    for name in ("file", "kept", "deleted"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "folder", "link"):
+        trash.move_aside(tmp_path / name, place)
+    for name in ("kept", "pipe"):
+        trash.keep_copy(tmp_path / name, place)
+    trash.discard(tmp_path / "deleted", place)
+    assert (tmp_path / "kept").read_bytes() == b"kept"  # until it is replaced
+    assert not os.path.lexists(tmp_path / "pipe")  # nothing could replace it in its place
+
+    trash.empty(place, time.time() + 23 * 3600)
+    names = {path.name.rpartition("-")[2] for path in place.iterdir()}
+    assert names == {"file", "folder", "link", "kept", "pipe"}
+    trash.empty(place, time.time() + 25 * 3600)
+    assert list(place.iterdir()) == []

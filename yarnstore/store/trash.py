@@ -1,0 +1,61 @@
+"""The store's trash: what `gc` deletes passes through it, and what a repair moves aside stays for a day."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from yarnstore.store import fsio, fsread
+
+# What a repair moved aside begins with this.
+_QUARANTINE = "bad-"
+_QUARANTINE_S = 24 * 3600
+
+
+def discard(path: Path, trash: Path) -> None:
+    """Move what is to be deleted out of the way, if it is there, by rename."""
+    _take(path, trash, "")
+
+
+def move_aside(path: Path, trash: Path) -> None:
+    """Move what is damaged out of the way, if it is there, where it stays for a day."""
+    _take(path, trash, _QUARANTINE)
+
+
+def keep_copy(path: Path, trash: Path) -> None:
+    """Keep a damaged file, if it is there, for a day; it stays in its place until it is replaced.
+
+    What is no file cannot be replaced by one, and is moved.
+    """
+    if fsread.is_file(path):
+        fsio.ensure_dir(trash)
+        fsio.hard_link(path, _place(trash, path, _QUARANTINE))
+    else:
+        move_aside(path, trash)
+
+
+def _take(path: Path, trash: Path, prefix: str) -> None:
+    if fsread.stat_or_none(path) is not None:
+        fsio.rename(path, _place(trash, path, prefix))
+        fsio.sync_dir(path.parent)
+
+
+def _place(trash: Path, path: Path, prefix: str) -> Path:
+    return trash / f"{prefix}{secrets.token_hex(4)}-{path.name}"
+
+
+def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
+    """What is in the trash and may be deleted: all but what a repair moved aside within a day."""
+    for name in fsread.list_names(trash):
+        found = fsread.stat_or_none(trash / name)
+        # A rename and a link set ctime.
+        young = found is not None and now_s - found.st_ctime < _QUARANTINE_S
+        if not (name.startswith(_QUARANTINE) and young):
+            yield trash / name
+
+
+def empty(trash: Path, now_s: float) -> None:
+    """Delete what may be."""
+    for path in iter_trash(trash, now_s):
+        fsio.remove_tree(path)
