@@ -82,12 +82,8 @@ class GcPlan:
         """What a run would free, with `repack` too."""
         packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
         files = fsread.sum_sizes([*self.files, *self.manifests])
-        rest = sum(
-            map(
-                fsread.tree_bytes,
-                [*self.leftovers, *trash.iter_trash(self.session.layout.trash, self.session.clock())],
-            )
-        )
+        rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
+        rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
         return max(0, packs + files + rest)
 
     def apply(self) -> None:

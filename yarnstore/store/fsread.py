@@ -154,7 +154,7 @@ def open_folder(path: Path, *, follow: bool = False) -> int:
     """
     with translating(path):
         if root_of(path) is None:
-            return os.open(path, _FOLDER if follow else _FOLDER | NOFOLLOW)
+            return os.open(path, _FOLDER) if follow else os.open(path, _FOLDER | NOFOLLOW)
         with folder_of(path) as (fd, name):
             return _open_folder(path, name, fd)
 

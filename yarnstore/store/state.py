@@ -92,7 +92,8 @@ def write_state(
     except (FormatError, StorageError):
         before, damaged = {}, True
         with contextlib.suppress(StorageError):
-            trash.keep_copy(state_path(layout), layout.trash)  # others have keys of theirs in it
+            if fsread.is_file(state_path(layout)):
+                trash.keep_copy(state_path(layout), layout.trash)  # others have keys of theirs in it
     entries = before.get("installed_models", {})
     after = {
         "installed_models": {
