@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.compat import CompatTable
     from yarnstore.ops.diff import DiffResult
     from yarnstore.ops.fetch import FetchResult
-    from yarnstore.ops.fsck import FsckResult
+    from yarnstore.ops.findings import FsckResult
     from yarnstore.ops.gc import GcResult
     from yarnstore.ops.history import History
     from yarnstore.ops.inspect import InspectResult

@@ -15,7 +15,7 @@ from yarnstore.ops.diff import DiffResult, DiffSide, DiffTotals, FileDiff, Statu
 from yarnstore.ops.diff_tensors import TensorDiff
 from yarnstore.ops.doctor import Check, DoctorResult
 from yarnstore.ops.fetch import FetchResult
-from yarnstore.ops.fsck import FsckResult, Problem
+from yarnstore.ops.findings import FsckResult, Problem
 from yarnstore.ops.gc import GcResult
 from yarnstore.ops.history import History, HistoryMove, HistoryVersion
 from yarnstore.ops.inspect import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo

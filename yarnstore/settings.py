@@ -223,6 +223,7 @@ def change_config(home: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
 
     Raises: as `change`; ConfigError, StorageError, LockTimeoutError.
     """
+    fsread.add_root(home)
     fsio.ensure_dir(home)
     with lock.hold(home / "config.lock", exclusive=True, timeout_s=DEFAULT_LOCK_TIMEOUT_S):
         text = _read_text(home)

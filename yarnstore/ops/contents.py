@@ -210,7 +210,7 @@ def local_contents(source: Path) -> list[Content]:
 
 def _local(item: SourceFile, layout: Layout | None) -> Content:
     def read(offset: int, length: int) -> Buffer:
-        with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
+        with fsread.translating(item.source), fsread.open_source(item.source) as file:
             data = os.pread(file.fileno(), length, offset) if length else b""
         if len(data) != length:
             raise FormatError(str(item.source), "was cut short while it was read")
@@ -229,7 +229,7 @@ def cut_content(content: Content, meter: Meter) -> None:
     sha256 = hashlib.sha256()
     ids: list[bytes] = []
     lengths: list[int] = []
-    with fsread.translating(content.source), open(content.source, "rb", buffering=0) as file:
+    with fsread.translating(content.source), fsread.open_source(content.source) as file:
 
         def read_next(count: int) -> bytes:
             block = file.read(count) or b""

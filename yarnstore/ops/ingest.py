@@ -54,6 +54,8 @@ def list_sources(source: Path) -> list[SourceFile]:
     """
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
+    if not source.is_file() and not source.is_dir():
+        raise UsageError(f"{source} is not a file", hint="name a model file, or a folder of files")
     found = [_source_file(source.name, source, source.stat())] if source.is_file() else list(_walk(source))
     if not found:
         raise UsageError(f"{source} holds no files", hint="name a model file, or a folder of files")
@@ -85,7 +87,7 @@ def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
 def hash_source(item: SourceFile, meter: Meter) -> Sha256:
     """The SHA-256 of a source file.  Raises: StorageError."""
     digest = hashlib.sha256()
-    with fsread.translating(item.source), open(item.source, "rb") as file:
+    with fsread.translating(item.source), fsread.open_source(item.source) as file:
         while block := file.read(4 << 20):
             digest.update(block)
             meter.add(len(block))
@@ -164,7 +166,7 @@ def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
     layouts = _Layouts(sources)
     found: dict[str, Layout] = {}
     for item in layouts.in_order():
-        with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
+        with fsread.translating(item.source), fsread.open_source(item.source) as file:
             layout = layouts.read(item, _FileSource(file.fileno(), item.size_bytes))
         if layout is not None:
             found[item.path] = layout
@@ -203,7 +205,7 @@ def _ingest_file(
             for chunk_id, piece, row in zip(ids, batch, rows, strict=True)
         ]
 
-    with fsread.translating(item.source), open(item.source, "rb", buffering=0) as file:
+    with fsread.translating(item.source), fsread.open_source(item.source) as file:
         before = os.fstat(file.fileno())
 
         def read_next(count: int) -> bytes:

@@ -24,7 +24,8 @@ from yarnstore.core.pack import Entry
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import bring_chunks, read_remote_manifest
-from yarnstore.ops.fsck import Findings, FsckResult, check, result_of
+from yarnstore.ops.findings import Findings, FsckResult
+from yarnstore.ops.fsck import check, result_of
 from yarnstore.ops.packcheck import iter_sound
 from yarnstore.ops.plan import Offer
 from yarnstore.ops.session import RegistrySource, Session
@@ -36,7 +37,6 @@ from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
-from yarnstore.store.registries import remove_cached
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
 from yarnstore.store.views import link_model, replace_view, unlink_model
 
@@ -77,10 +77,12 @@ class _Mender:
         """What the rest depends on comes first."""
         layout, found = self._layout, self._found
         if found.bad_format:
+            self._keep(layout.root / "format")
             fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
             self.done.append("format: written anew")
         for path in found.bad_uses:
-            size = path.stat().st_size
+            size = fsread.sum_sizes([path])
+            self._keep(path)
             fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
             self.done.append(f"{path.relative_to(layout.root)}: count kept, marks written anew")
         for name in found.bad_registries:
@@ -137,9 +139,9 @@ class _Mender:
 
     def _mend_registry(self, name: str) -> None:
         newest = None
-        with contextlib.suppress(FormatError):
+        with contextlib.suppress(YarnstoreError):
             newest = read_newest(self._layout, name)
-        remove_cached(self._layout, name)
+        self._aside(self._layout.registries / name)
         if newest is not None:  # a repair is no reason to believe an older registry
             write_newest(self._layout, name, newest)
         with contextlib.suppress(NotFoundError):
@@ -154,7 +156,7 @@ class _Mender:
         """Keep every line that can be read; where one is lost, its neighbours say what it did."""
         path = self._session.refs.log_path(model)
         data = b""
-        with contextlib.suppress(NotFoundError):
+        if fsread.is_file(path):
             data = fsread.read_bytes(path, REFLOG_LIMIT_BYTES)
         lines = data.split(b"\n")  # a last line without its end is lost, unless it can be read
         lines = lines if lines[-1] else lines[:-1]
@@ -272,7 +274,7 @@ class _Mender:
         self._keep(folder.index(pack))
         self._keep(path)
         with ChunkStore(self._layout) as chunks, PackWriter(folder) as writer:
-            if path.exists():
+            if fsread.is_file(path):
                 index = None
                 with contextlib.suppress(YarnstoreError):
                     index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
@@ -333,7 +335,7 @@ class _Mender:
         for digest, manifest in self._found.manifests.items():
             view = self._layout.view(digest)
             broken = any(digest == other.digest for other in self._found.bad_views)
-            touched = view.is_dir() and any(file_name(file) in bad for file in manifest.files)
+            touched = fsread.is_folder(view) and any(file_name(file) in bad for file in manifest.files)
             if not (broken or touched):
                 continue
             try:

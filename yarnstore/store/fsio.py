@@ -69,7 +69,7 @@ def _ensure_dir(path: Path) -> None:
             if not stat.S_ISDIR(mode):
                 if fsread.root_of(place) is not None:
                     fsread.refuse_link(place)
-                if not (missing and place.is_dir()):
+                if not ((missing or fsread.is_root(place)) and place.is_dir()):
                     raise StorageError(f"{place} is in the way: it is not a folder", path=str(place))
             break
         for folder in reversed(missing):

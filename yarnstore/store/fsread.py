@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 from yarnstore.core.limits import MIB
@@ -80,6 +81,11 @@ _roots: set[str] = set()
 def add_root(root: Path) -> None:
     """From now on follow no link below `root`."""
     _roots.add(os.fspath(root))
+
+
+def is_root(path: Path) -> bool:
+    """Whether it is a root, which may be a link."""
+    return os.fspath(path) in _roots
 
 
 def root_of(path: Path) -> str | None:
@@ -165,12 +171,16 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
     Raises: FormatError where it is another kind of file, `OSError` as `opener`.
     """
     with folder_of(path) as (folder, name):
-        try:
-            fd = opener(name, folder)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # a pipe that nobody reads, a socket, a missing device
-                raise
-            raise _not_regular(path) from error
+        return _regular(path, lambda: opener(name, folder))
+
+
+def _regular(path: Path, opener: Callable[[], int]) -> int:
+    try:
+        fd = opener()
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe that nobody reads, a socket, a missing device
+            raise
+        raise _not_regular(path) from error
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
@@ -186,10 +196,6 @@ def _not_regular(path: Path) -> FormatError:
 
 def _read_nofollow(name: str, folder: int | None) -> int:
     return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
-
-
-def _read_following(name: str, folder: int | None) -> int:
-    return os.open(name, os.O_RDONLY | NONBLOCK | PLAIN, dir_fd=folder)
 
 
 def lstat(path: Path) -> os.stat_result:
@@ -215,13 +221,22 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-def open_read(path: Path, *, follow: bool = False) -> int:
-    """A descriptor to read from, not through a symlink unless `follow`.
+def open_read(path: Path) -> int:
+    """A descriptor to read from, not through a symlink.
 
     Raises: NotFoundError, StorageError, FormatError where it is no regular file.
     """
     with translating(path):
-        return open_regular(path, _read_following if follow else _read_nofollow)
+        return open_regular(path, _read_nofollow)
+
+
+def open_source(path: Path) -> FileIO:
+    """A file that a user named, unbuffered; links are followed.
+
+    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    """
+    with translating(path):
+        return open(_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | PLAIN)), "rb", buffering=0)
 
 
 def list_names(path: Path) -> list[str]:

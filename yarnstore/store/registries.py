@@ -53,8 +53,9 @@ def check_absent(layout: StoreLayout, name: str) -> None:
 
     Raises: FormatError where one of the two files is gone.
     """
-    record = read_record(layout, name)
+    # The file before its record, which is written first.
     there = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE) is not None
+    record = read_record(layout, name)
     if record is not None and record.previous_sha256:
         raise FormatError(f"registries/{name}/{REGISTRY_FILE}", "is missing", hint=_REFRESH)
     if record is None and there:
@@ -78,6 +79,8 @@ def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
         return None
     got = Sha256.of(data).hex
     if got not in (record.sha256, record.previous_sha256):
+        if read_record(layout, name) != record:  # another process replaced both meanwhile
+            return read_cached(layout, name)
         raise IntegrityError(
             f"registries/{name}/{REGISTRY_FILE}", expected=record.sha256, got=got, hint=_REFRESH
         )

@@ -1,0 +1,157 @@
+"""Pipes and sockets in place of files: never waited for, in any command; an error, or damage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.faults.test_linked_folders import VERSION, commands
+from tests.stores import MODEL, Site, make_site, make_version, ystore
+from yarnstore import Store
+from yarnstore.errors import YarnstoreError
+
+_TIMEOUT_S = 30
+
+PLACES = (
+    *("packs/*.pack", "packs/*.idx", "manifests/*.json", "files/*", "views/*/config.json", "format", "lock"),
+    *("config.toml", "config.lock", "local-state.json", "queue.json", "queue.lock"),
+    *(f"refs/versions/{MODEL}/default/*", f"refs/installed/{MODEL}", f"refs/pins/{MODEL}/default/*"),
+    *(f"refs/holds/{MODEL}", f"refs/partial/{MODEL}/default/1.2.0"),
+    *(f"logs/installed/{MODEL}", "logs/used/*", f"logs/origins/{MODEL}"),
+    *("registries/made/registry.json", "registries/made/fetched.json", "registries/made/newest.json"),
+    *("registries/made/health.json", "registries/made/plans.json"),
+    *("tmp/left.pack", "tmp/left.file", "tmp/left.tmp", "tmp/left.download"),
+)
+
+
+class WaitedError(BaseException):
+    """A command waits for a file."""
+
+
+def _waited(_: int, __: FrameType | None) -> None:
+    raise WaitedError
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, _waited)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = make_site(tmp_path_factory.mktemp("made"))
+    make_version(site.root / "import", "9.0.0", model="imported")
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(VERSION)
+        store.path(MODEL)
+        store.pin(f"{MODEL}@1.0.0")
+    return site
+
+
+def _plant(root: Path, place: str, kind: str) -> Path:
+    found = sorted(root.glob(place)) if "*" in place else [root / place]
+    assert found, place
+    path = found[0]
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        here = os.getcwd()
+        os.chdir(path.parent)  # the address of a socket is short
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind("s")
+            os.rename("s", path.name)
+        finally:
+            os.chdir(here)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [*((place, "pipe") for place in PLACES), ("packs/*.pack", "socket"), ("files/*", "socket")],
+)
+def test_no_command_waits_for_what_is_no_file(made: Site, tmp_path: Path, place: str, kind: str) -> None:
+    site = made.copy(tmp_path)
+    _plant(site.home, place, kind)
+    for command in commands(site):
+        signal.alarm(_TIMEOUT_S)
+        with contextlib.suppress(YarnstoreError), site.store(lock_timeout_s=5) as store:
+            command(store)
+        signal.alarm(0)
+
+
+@pytest.mark.parametrize(
+    "place", [*PLACES[:6], f"refs/versions/{MODEL}/default/*", f"logs/installed/{MODEL}", "logs/used/*"]
+)
+def test_repair_puts_files_in_the_place_of_pipes(made: Site, tmp_path: Path, place: str) -> None:
+    site = made.copy(tmp_path)
+    path = _plant(site.home, place, "pipe")
+    signal.alarm(2 * _TIMEOUT_S)
+    with site.store() as store:
+        assert store.fsck().problems != []
+        result = store.fsck(repair=True)
+        assert result.remaining == []
+        assert not path.is_fifo()
+        assert any(kept.is_fifo() for kept in (site.home / "trash").rglob("*")), "moved aside, not deleted"
+        store.gc()
+        assert any(kept.is_fifo() for kept in (site.home / "trash").rglob("*")), "for a day"
+
+
+@pytest.mark.parametrize(
+    "place", ["registry.json", "manifests/*.json", "manifests/*.json.zst", "packs/*.pack", "packs/*.idx"]
+)
+def test_registries_with_pipes_are_read_and_published_to_without_waiting(
+    made: Site, tmp_path: Path, place: str
+) -> None:
+    site = made.copy(tmp_path, registry=True)
+    _plant(site.registry, place, "pipe")
+    source = make_version(tmp_path / "new", "2.0.0")
+    signal.alarm(2 * _TIMEOUT_S)
+    with Store.open(tmp_path / "fresh") as store:
+        with contextlib.suppress(YarnstoreError):
+            store.add_registry("piped", site.registry)
+        for version in (*site.versions, "2.0.0"):
+            with contextlib.suppress(YarnstoreError):
+                store.fetch(f"{MODEL}@{version}")
+    for words in (
+        ("registry", "lint", site.registry, "--deep"),
+        ("publish", source, f"{MODEL}@2.0.0", "--registry", site.registry),
+    ):
+        signal.alarm(_TIMEOUT_S)
+        done = ystore(tmp_path / "fresh", *words)
+        assert done.returncode in range(9), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_sources_with_pipes_are_refused_by_name(made: Site, tmp_path: Path) -> None:
+    source = make_version(tmp_path / "source", "3.0.0")
+    os.mkfifo(source / "pipe.bin")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for words in (
+        ("import", source, "x@1.0.0"),
+        ("import", tmp_path / "pipe", "x@1.0.0"),
+        ("import", tmp_path / "link", "x@1.0.0"),
+        ("publish", source, "x@1.0.0", "--registry", tmp_path / "registry"),
+        ("publish", tmp_path / "pipe", "x@1.0.0", "--registry", tmp_path / "registry"),
+        ("inspect", tmp_path / "pipe"),
+        ("diff", tmp_path / "pipe", source),
+    ):
+        signal.alarm(_TIMEOUT_S)
+        done = ystore(tmp_path / "home", *words)
+        assert done.returncode in (2, 4), (words, done.stderr)
+        assert "is not a" in done.stderr, (words, done.stderr)
+    assert not (tmp_path / "registry").exists()
