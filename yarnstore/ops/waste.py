@@ -16,6 +16,7 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, id_bytes, index_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.ops.rewrite import REWRITE_BATCH_BYTES, encoded_anew, repacked
 from yarnstore.ops.session import Session
 from yarnstore.store.chunks import ChunkStore, ChunkTable, load_indexes, manifest_chunks
@@ -75,7 +76,7 @@ def find_waste(indexes: list[PackIndex], live: Ids) -> PackWaste:
             waste.dead.append(pack)
         elif (
             not live_bytes[n]
-            or _is_wasteful(sizes[n] - int(live_bytes[n]), sizes[n])
+            or _is_wasteful(indexes[n].pack_bytes, int(live_bytes[n]))
             or (n in small and len(small) >= _SMALL_PACKS)
         ):
             waste.rewrite.append(pack)
@@ -86,9 +87,8 @@ def _size_bytes(index: PackIndex) -> int:
     return index.pack_bytes + index_bytes(index)
 
 
-def _is_wasteful(garbage: int, size: int) -> bool:
-    index = size // 50  # an index's share of its pack is no garbage
-    return garbage - index > _GARBAGE_SHARE * size
+def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
+    return pack_bytes - PACK_HEADER_BYTES - live_bytes > _GARBAGE_SHARE * pack_bytes
 
 
 def forecast_freed_bytes(session: Session, roots: list[Manifest], *, repack: bool) -> int:

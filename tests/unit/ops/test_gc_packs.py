@@ -159,6 +159,15 @@ def test_a_damaged_chunk_is_taken_from_a_file_where_its_pack_is_rewritten(tmp_pa
     assert home.store.fsck().problems == []
 
 
+def test_a_pack_without_garbage_is_not_rewritten_however_small(tmp_path: Path) -> None:
+    """Its index may be larger than it is."""
+    (tmp_path / "m.bin").write_bytes(b"a few bytes")
+    store = Store.open(tmp_path / "home")
+    store.import_model(tmp_path / "m.bin", "m@1.0.0")
+    done = store.gc(keep=3)
+    assert (done.packs_removed, done.packs_rewritten, done.freed_bytes) == (0, 0, 0)
+
+
 # --- mending packs ------------------------------------------------------------------------------
 
 
