@@ -124,9 +124,39 @@ def test_update_and_outdated(installed: Ystore) -> None:
 def test_rollback_downloads_nothing(installed: Ystore) -> None:
     installed("update", "phi-3-mini")
     back = installed("rollback", "phi-3-mini", people=True)
-    assert re.fullmatch(r"phi-3-mini 1\.1\.0 → 1\.0\.0   in \d+ ms, nothing downloaded\n", back.out)
+    assert re.fullmatch(
+        r"phi-3-mini 1\.1\.0 → 1\.0\.0   in \d+ ms, nothing downloaded"
+        r"   \(forward: ystore checkout phi-3-mini@1\.1\.0\)\n",
+        back.out,
+    )
     assert back.err == ""
-    assert installed("rollback", "phi-3-mini", "1.1.0", "--json").json["version"] == "1.1.0"
+    again = installed("rollback", "phi-3-mini", "1.1.0", people=True).out
+    assert again.endswith("   (back: ystore checkout phi-3-mini@1.0.0)\n")
+    assert installed("rollback", "phi-3-mini", "1.1.0", people=True).out.endswith("nothing downloaded\n")
+
+
+def test_the_log_tells_forward_from_back_and_a_failed_self_check(installed: Ystore, tmp_home: Path) -> None:
+    installed("update", "phi-3-mini")
+    installed("rollback", "phi-3-mini")
+    installed("rollback", "phi-3-mini", "1.1.0")
+    assert "(went forward from 1.0.0)" in installed("log", "phi-3-mini", people=True).out
+    installed("checkout", "phi-3-mini@1.0.0")
+    with (tmp_home / "config.toml").open("a") as file:
+        file.write('\n[models."phi-3-mini"]\nverify_command = ["false"]\n')
+    assert installed("update", "phi-3-mini").code == 9
+    assert "(1.1.0 failed its self-check)" in installed("log", "phi-3-mini", people=True).out
+    lines = installed("log", "--moves", "phi-3-mini", people=True).out.splitlines()
+    assert [" ".join(line.split()[1:]) for line in lines] == [
+        "checkout – → 1.0.0 from yarn",
+        "update 1.0.0 → 1.1.0 from yarn",
+        "rollback 1.1.0 → 1.0.0",
+        "rollback 1.0.0 → 1.1.0 forward",
+        "checkout 1.1.0 → 1.0.0 back from yarn",
+        "update 1.0.0 → 1.1.0 from yarn",
+        "self-check 1.1.0 → 1.0.0 1.1.0 failed its self-check",
+    ]
+    rows = installed("log", "--moves", "phi-3-mini").table
+    assert [row[6] for row in rows] == ["", "forward", "back", "forward", "back", "forward", "back"]
 
 
 def test_log(installed: Ystore) -> None:

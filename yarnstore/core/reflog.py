@@ -21,6 +21,11 @@ _CHECK_DIGITS = 16
 _ZERO = "-"
 _OPERATION = re.compile(r"[a-z][a-z-]{0,31}")
 
+# Back to what was installed before: because somebody asked, or because a self-check refused the new version.
+ROLLBACK = "rollback"
+SELF_CHECK = "self-check"
+BACKWARD = (ROLLBACK, SELF_CHECK)
+
 
 def format_ref(manifest: Sha256) -> bytes:
     """The bytes of a ref that names `manifest`."""
@@ -146,7 +151,7 @@ def install_stack(moves: Sequence[Move]) -> list[Installed]:
     for move in moves:
         if move.new is None:
             stack.clear()
-        elif move.operation == "rollback" and move.new in stack[:-1]:
+        elif move.operation in BACKWARD and move.new in stack[:-1]:
             del stack[len(stack) - stack[::-1].index(move.new) :]
         elif not stack or stack[-1] != move.new:
             stack.append(move.new)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from yarnstore.core.reflog import BACKWARD
 from yarnstore.core.rules import AutoRule, AutoRules, Policy, allows
 from yarnstore.core.schedule import Opening, delay_s, find_opening
 from yarnstore.errors import CancelledError, ConfigError, YarnstoreError
@@ -261,7 +262,7 @@ def _rolled_back_from(session: Session, model: str, installed: str) -> str | Non
     """The version from which the last move of a model led back to the installed one; None where none did."""
     moves = session.refs.moves(model)
     last = moves[-1] if moves else None
-    if last is None or last.operation != "rollback" or last.old is None or last.new is None:
+    if last is None or last.operation not in BACKWARD or last.old is None or last.new is None:
         return None
     return last.old.version if last.new.version == installed else None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Literal
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.reflog import Installed
+from yarnstore.core.reflog import Installed, Move
 from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.ops.resolve import model_entry
 from yarnstore.ops.session import RegistrySource, Session
@@ -42,6 +43,9 @@ class HistoryVersion:
 class HistoryMove:
     """One move of what is installed; `time_ms` since 1970.
 
+    `operation` is `checkout`, `update`, `import`, `remove`, `rollback`, or `self-check` where that refused
+    the version `old` and it was taken back.  `direction` is `forward` to a newer version and `back` to an
+    older one, whatever the operation.
     `registry` is where its new version is to be had: what the cached registries offer with that very
     content.  None for what was imported here, or is published no longer.
     """
@@ -52,6 +56,7 @@ class HistoryMove:
     new: str | None
     registry: str | None = None
     variant: str | None = None
+    direction: Literal["forward", "back"] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,10 +139,18 @@ def history(session: Session, model: str) -> History:
                 move.new.version if move.new else None,
                 _origin(found, move.new),
                 move.new.variant if move.new else None,
+                _direction(move),
             )
             for move in moves
         ],
     )
+
+
+def _direction(move: Move) -> Literal["forward", "back"] | None:
+    if move.old is None or move.new is None:
+        return None
+    old, new = precedence(move.old.version), precedence(move.new.version)
+    return None if old == new else "forward" if old < new else "back"
 
 
 def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installed | None) -> str | None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.reflog import Installed
+from yarnstore.core.reflog import SELF_CHECK, Installed
 from yarnstore.errors import (
     ConflictError,
     IntegrityError,
@@ -152,9 +152,9 @@ def _take_back(session: Session, model: str, new: Installed, old: Installed | No
             return current
         if old is None:
             unlink_model(layout, model)
-            refs.move(model, None, "remove", time_ms=session.now_ms())
+            refs.move(model, None, SELF_CHECK, time_ms=session.now_ms())
         else:
-            refs.move(model, old, "rollback", time_ms=session.now_ms())
+            refs.move(model, old, SELF_CHECK, time_ms=session.now_ms())
             if has_view(layout, old.manifest):
                 link_model(layout, model, old.manifest)
         tell_state(session)

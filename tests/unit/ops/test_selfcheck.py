@@ -16,7 +16,7 @@ import pytest
 from tests.stores import MODEL, Site, make_site, ystore
 from yarnstore import Progress, Store
 from yarnstore.core.rules import VerifyCommand
-from yarnstore.errors import CancelledError, SelfCheckError
+from yarnstore.errors import CancelledError, NotFoundError, SelfCheckError
 from yarnstore.ops.selfcheck import run_check
 
 
@@ -81,9 +81,12 @@ def test_one_that_fails_is_rolled_back_and_said(site: Site, how: str) -> None:
         assert "loading\ncannot load" in str(caught.value.fields["output"])
         assert caught.value.fields["back_to"] == "1.0.0"
         assert caught.value.hint == f"rolled back: {MODEL} 1.0.0 is installed"
-        assert operations(store) == [("checkout", "1.0.0"), (how, "1.1.0"), ("rollback", "1.0.0")]
+        assert operations(store) == [("checkout", "1.0.0"), (how, "1.1.0"), ("self-check", "1.0.0")]
+        assert [move.direction for move in store.get_version_history(MODEL).moves[1:]] == ["forward", "back"]
         assert '"version": "1.0.0"' in Path(store.path(MODEL), "config.json").read_text()
         assert store.fsck().problems == []
+        with pytest.raises(NotFoundError):
+            store.rollback_model(MODEL)  # what was refused is not what was installed before
     state = json.loads((site.home / "local-state.json").read_text())
     assert state["installed_models"][MODEL]["version"] == "1.0.0"
 

@@ -12,7 +12,7 @@ from yarnstore.cli.text import size
 from yarnstore.cli.times import format_age, format_iso_age, format_time
 
 if TYPE_CHECKING:
-    from yarnstore.results import History, HistoryVersion
+    from yarnstore.results import History, HistoryMove, HistoryVersion
 
 
 @command("log", example="ystore log phi-3-mini\nystore log --moves phi-3-mini")
@@ -26,7 +26,9 @@ def cli(run: Invocation, model: str, moves: bool) -> None:
     with run.store() as store:
         found = store.get_version_history(model)
     if moves and not (run.output.for_people and not run.output.quiet):
-        rows = [(m.time_ms, m.operation, m.old, m.new, m.variant, m.registry) for m in found.moves]
+        rows = [
+            (m.time_ms, m.operation, m.old, m.new, m.variant, m.registry, m.direction) for m in found.moves
+        ]
         run.output.rows(found, (), rows, "")
     elif run.output.for_people and not run.output.json:
         click.echo("\n".join(_moves(found)) if moves else _text(found, verbose=run.output.verbose))
@@ -52,11 +54,23 @@ def _text(found: History, *, verbose: bool) -> str:
 def _moves(found: History) -> list[str]:
     lines = []
     times = [format_time(move.time_ms) for move in found.moves]
+    wide = max((len(move.operation) for move in found.moves), default=0)
     for when, move in zip(times, found.moves, strict=True):
         step = f"{move.old or '–'} → {move.new or '–'}"
-        origin = f"   from {move.registry}" if move.registry and move.operation != "rollback" else ""
-        lines.append(f"  {when:<{max(map(len, times))}}  {move.operation:<8}  {step}{origin}")
+        lines.append(
+            f"  {when:<{max(map(len, times))}}  {move.operation:<{max(8, wide)}}  {step}{_remark(move)}"
+        )
     return lines
+
+
+def _remark(move: HistoryMove) -> str:
+    """What the operation and the step do not say: why it went back, that it went the other way, or whence."""
+    if move.operation == "self-check":
+        return f"   {move.old} failed its self-check"
+    if move.operation == "rollback":
+        return "   forward" if move.direction == "forward" else ""
+    origin = f"   from {move.registry}" if move.registry else ""
+    return f"{'   back' if move.direction == 'back' else ''}{origin}"
 
 
 def _columns(row: HistoryVersion) -> tuple[str | int | None, ...]:
@@ -73,12 +87,20 @@ def _columns(row: HistoryVersion) -> tuple[str | int | None, ...]:
     )
 
 
+def _why_back(last: HistoryMove) -> str:
+    if last.operation == "self-check":
+        return f" ({last.old} failed its self-check)"
+    if last.operation == "rollback":
+        way = "went forward from" if last.direction == "forward" else "rolled back from"
+        return f" ({way} {last.old})"
+    return ""
+
+
 def _parts(row: HistoryVersion, found: History) -> list[str]:
     parts = []
     if row.installed and found.moves:
         last = found.moves[-1]
-        back = f" (rolled back from {last.old})" if last.operation == "rollback" else ""
-        parts.append(f"installed {format_age(last.time_ms)}{back}")
+        parts.append(f"installed {format_age(last.time_ms)}{_why_back(last)}")
     elif row.in_store:
         parts.append("in the store")
     if row.published:

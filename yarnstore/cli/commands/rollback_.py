@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.text import size, step_text
+
+if TYPE_CHECKING:
+    from yarnstore.results import CheckoutResult
 
 
 @command("rollback", example="ystore rollback phi-3-mini\nystore rollback phi-3-mini 1.0.0")
@@ -21,6 +26,18 @@ def cli(run: Invocation, model: str, version: str | None) -> None:
     got = f"{size(done.download_bytes)} downloaded" if done.download_bytes else "nothing downloaded"
     run.output.done(
         done,
-        lambda: f"{step_text(done)}   in {done.seconds * 1000:.0f} ms, {got}",
+        lambda: f"{step_text(done)}   in {done.seconds * 1000:.0f} ms, {got}{_way_on(done)}",
         (done.model, done.previous, done.version, done.path),
     )
+
+
+def _way_on(done: CheckoutResult) -> str:
+    """The command that installs again what was installed a moment ago."""
+    if not done.changed or done.previous is None:
+        return ""
+    from yarnstore.registry.versions import precedence
+
+    ahead = precedence(done.previous) > precedence(done.version)
+    variant = f":{done.previous_variant}" if done.previous_variant not in (None, done.variant) else ""
+    way = "forward" if ahead else "back"
+    return f"   ({way}: ystore checkout {done.model}{variant}@{done.previous})"
