@@ -51,10 +51,10 @@ MUTANTS = (
     ),
     Mutant(
         "pack dropped before its index",
-        "    fsio.to_trash(layout.pack_folder.index(pack), layout.trash)\n"
-        "    fsio.to_trash(layout.pack_folder.pack(pack), layout.trash)\n",
-        "    fsio.to_trash(layout.pack_folder.pack(pack), layout.trash)\n"
-        "    fsio.to_trash(layout.pack_folder.index(pack), layout.trash)\n",
+        "    trash.discard(layout.pack_folder.index(pack), layout.trash)\n"
+        "    trash.discard(layout.pack_folder.pack(pack), layout.trash)\n",
+        "    trash.discard(layout.pack_folder.pack(pack), layout.trash)\n"
+        "    trash.discard(layout.pack_folder.index(pack), layout.trash)\n",
         (f"{_SYNCED}[gc]",),
     ),
     Mutant(
@@ -164,13 +164,13 @@ MUTANTS = (
     ),
     Mutant(
         "repair removes what it cannot use",
-        "        fsio.to_trash(path, self._layout.trash, quarantine=True)\n",
+        "        trash.move_aside(path, self._layout.trash)\n",
         "        fsio.remove_tree(path)\n",
         (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc[file]",),
     ),
     Mutant(
         "repair overwrites what it replaces",
-        "        fsio.link_to_trash(path, self._layout.trash)\n",
+        "        trash.keep_copy(path, self._layout.trash)\n",
         "        _ = path\n",
         (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc",),
     ),
