@@ -222,7 +222,7 @@ class AsyncStore:
         self,
         *,
         keep: int | None = None,
-        keep_within_s: float = 0.0,
+        keep_within_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
         progress: OnProgress | None = None,

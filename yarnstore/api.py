@@ -310,7 +310,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         self,
         *,
         keep: int | None = None,
-        keep_within_s: float = 0.0,
+        keep_within_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
         progress: OnProgress | None = None,
@@ -319,9 +319,9 @@ class Store(Updating, Publishing, Downloads, Upkeep):
 
         Raises: IntegrityError, LockTimeoutError.
         """
-        from yarnstore.ops.gc import DEFAULT_KEEP, GcPolicy, gc
+        from yarnstore.ops.gc import GcPolicy, gc
 
-        policy = GcPolicy(DEFAULT_KEEP if keep is None else keep, keep_within_s)
+        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s)
         with self._session(progress) as session:
             return gc(session, policy, dry_run=dry_run, repack_too=repack)
 

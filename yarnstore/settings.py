@@ -22,7 +22,14 @@ from typing import Any
 
 from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
-from yarnstore.core.rules import AutoRules, VerifyCommand, parse_auto_update, parse_verify
+from yarnstore.core.rules import (
+    AutoRules,
+    Retention,
+    VerifyCommand,
+    parse_auto_update,
+    parse_retention,
+    parse_verify,
+)
 from yarnstore.errors import ConfigError, ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.ops.machine import read_machine
 from yarnstore.ops.network import Network, RegistrySource, bare_url, with_login
@@ -49,6 +56,7 @@ class Settings:
     machine: Machine = field(default_factory=Machine)
     auto_update: AutoRules = field(default_factory=AutoRules)
     verify: Mapping[str, VerifyCommand] = field(default_factory=dict)
+    retention: Retention = field(default_factory=Retention)
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -112,6 +120,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
         machine=read_machine(config, environ),
         auto_update=parse_auto_update(config),
         verify=parse_verify(config),
+        retention=parse_retention(config),
     )
 
 

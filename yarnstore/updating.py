@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.progress import OnProgress
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Spec
+from yarnstore.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +22,25 @@ if TYPE_CHECKING:
 
 
 class Updating(ABC):
-    """What a `Store` does about updates; `Store` has what this works with."""
+    """What a `Store` does about updates; `Store` has what this works with.
+
+    After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; with none
+    set, nothing is deleted.
+    """
+
+    settings: Settings
 
     @abstractmethod
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
         """One use of the store."""
+
+    def _retain(self, session: Session) -> int:
+        """Delete what the retention of `config.toml` does not keep; the bytes that were freed."""
+        if not self.settings.retention.is_set:
+            return 0
+        from yarnstore.ops.retain import apply_retention
+
+        return apply_retention(session, self.settings.retention)
 
     def update_model(
         self,
@@ -49,7 +65,10 @@ class Updating(ABC):
 
         policy = _policy(major=major, to=to, force=force)
         with self._session(progress) as session:
-            return update(session, Spec.parse(model), policy, dry_run=dry_run)
+            done = update(session, Spec.parse(model), policy, dry_run=dry_run)
+            if done.status == "updated":
+                done = replace(done, freed_bytes=self._retain(session))
+            return done
 
     def update_models(
         self,
@@ -73,9 +92,12 @@ class Updating(ABC):
         policy = _policy(major=major, to=to, force=force)
         wanted = tuple(map(Spec.parse, models))
         with self._session(progress) as session:
-            return update_many(
+            done = update_many(
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )
+            if done.updated and not dry_run:
+                done = replace(done, freed_bytes=self._retain(session))
+            return done
 
     def read_requests(self, *words: str) -> list[str]:
         """The specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.

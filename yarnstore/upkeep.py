@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -97,9 +98,13 @@ class Upkeep(ABC):
         Raises: ConfigError, NoRegistryError; what happens to a model is in its outcome.
         """
         from yarnstore.ops.auto_update import run_round
+        from yarnstore.ops.retain import apply_retention
 
         with self._session(progress) as session:
-            return run_round(session, self.settings.auto_update, now_at_once=now)
+            done = run_round(session, self.settings.auto_update, now_at_once=now)
+            if any(item.status == "updated" for item in done.models):
+                done = replace(done, freed_bytes=apply_retention(session, self.settings.retention))
+            return done
 
     def write_timer(self, kind: str, folder: str | os.PathLike[str]) -> TimerFiles:
         """Write what has the system call `run_auto_update`, without switching it on.

@@ -14,6 +14,11 @@
     verify_command = ["app", "--smoke-test", "{path}"]
     verify_timeout = 60
 
+And what is kept of all models once one was updated:
+
+    keep = 3
+    keep_within = "30d"
+
 Owns the way from the decoded tables to checked rules, and back.  Leaves the file to `settings`, and the
 meaning of a window to `schedule`.  Pure.
 """
@@ -26,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from yarnstore.core.names import parse_model_id
-from yarnstore.core.schedule import Window, parse_duration_s
+from yarnstore.core.schedule import Window, parse_age_s, parse_duration_s
 from yarnstore.errors import ConfigError, InvalidNameError
 
 Policy: TypeAlias = Literal["notify", "patch", "minor", "security"]
@@ -44,6 +49,23 @@ class VerifyCommand:
 
     words: tuple[str, ...]
     timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What `gc` keeps unless it is told otherwise, and what is kept after an update; None where not set.
+
+    `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
+    seconds stays as well.
+    """
+
+    keep: int | None = None
+    keep_within_s: float | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is deleted after an update."""
+        return self.keep is not None or self.keep_within_s is not None
 
 
 @dataclass(frozen=True)
@@ -150,6 +172,21 @@ def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
             raise ConfigError(f"{where}.verify_timeout is {timeout!r}, not between 0 and {_MAX_TIMEOUT_S:g}")
         found[_model(model, where)] = VerifyCommand(tuple(words), float(timeout))
     return found
+
+
+def parse_retention(config: Mapping[str, Any]) -> Retention:
+    """What `keep` and `keep_within` say.  Raises: ConfigError."""
+    keep, within = config.get("keep"), config.get("keep_within")
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
+        raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="such as keep = 3")
+    if within is None:
+        return Retention(keep)
+    try:
+        return Retention(keep, parse_age_s(within if isinstance(within, str) else str(within)))
+    except InvalidNameError:
+        raise ConfigError(
+            f"keep_within is {within!r}, not a time with m, h, d or w", hint='such as keep_within = "30d"'
+        ) from None
 
 
 def change_auto_update(

@@ -29,7 +29,8 @@ _DAYS_AHEAD = 15
 _WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)", re.ASCII)
 _FULL_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DURATION = re.compile(r"([0-9]{1,6})\s*([smhd]?)")
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGE = re.compile(r"([0-9]{1,6})\s*([mhdw])")
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,14 @@ def parse_duration_s(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise InvalidNameError("duration", text, "is not like 30m (s, m, h or d)")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_age_s(text: str) -> float:
+    """Seconds of `30m`, `2h`, `30d` or `4w`: a time to keep things.  Raises: InvalidNameError."""
+    match = _AGE.fullmatch(text.strip())
+    if not match:
+        raise InvalidNameError("time", text, "is not a number with m, h, d or w, such as 30d")
     return int(match[1]) * _UNITS_S[match[2]]
 
 

@@ -115,12 +115,16 @@ class AutoUpdateOutcome:
 
 @dataclass(frozen=True)
 class AutoUpdateRound:
-    """One round: `checked` says whether the registries were asked; `opens` is when the next window does."""
+    """One round: `checked` says whether the registries were asked; `opens` is when the next window does.
+
+    `freed_bytes` is what the retention of `config.toml` freed after updates.
+    """
 
     checked: bool
     waited_s: float
     opens: str | None
     models: list[AutoUpdateOutcome] = field(default_factory=list)
+    freed_bytes: int = 0
 
 
 @dataclass(frozen=True)

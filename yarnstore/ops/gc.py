@@ -14,9 +14,11 @@ import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.rules import Retention
 from yarnstore.errors import DiskFullError, FormatError, IntegrityError
 from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
@@ -39,6 +41,13 @@ class GcPolicy:
 
     keep: int = DEFAULT_KEEP
     keep_within_s: float = 0.0
+
+    @classmethod
+    def of(cls, retention: Retention, *, keep: int | None = None, keep_within_s: float | None = None) -> Self:
+        """As the settings have it, but for what is given."""
+        chosen = retention.keep if keep is None else keep
+        within = retention.keep_within_s if keep_within_s is None else keep_within_s
+        return cls(DEFAULT_KEEP if chosen is None else chosen, within or 0.0)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class UpdateResult:
     where a pin keeps from it what is; `held` where what is does not fit here; `unlisted` where no
     registry has the model; `failed`, with the error as JSON.  `version` is the one that is installed now,
     or would be; `kind` is `downgrade` where it is an older one.  `changes` are the versions crossed on the
-    way up, the newest first.  `note` says what else there is, and why it was not taken.
+    way up, the newest first.  `note` says what else there is, and why it was not taken.  `freed_bytes` is
+    what the retention of `config.toml` freed afterwards; of several models the summary has it.
     """
 
     model: str
@@ -68,14 +69,17 @@ class UpdateResult:
     registry: str | None = None
     note: str | None = None
     error: dict[str, object] | None = None
+    freed_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """How the updates of several models went, in the order in which they were named."""
+    """How the updates of several models went, in the order in which they were named; `freed_bytes` is what
+    the retention of `config.toml` freed afterwards."""
 
     results: tuple[UpdateResult, ...]
     dry_run: bool
+    freed_bytes: int = 0
 
     @property
     def updated(self) -> int:

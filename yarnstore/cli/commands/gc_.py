@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
@@ -15,43 +14,43 @@ if TYPE_CHECKING:
     from yarnstore.results import GcResult
 
 _REASONS = {"rollback": "to roll back to", "recent": "recently used", "newest": "newest"}
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"([0-9]{1,6})([mhdw])", str(value))
-        if not match:
-            self.fail(f"{value!r} is not a number with m, h, d or w, such as 30d", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
+        from yarnstore.core.schedule import parse_age_s
+        from yarnstore.errors import InvalidNameError
+
+        try:
+            return parse_age_s(str(value))
+        except InvalidNameError as error:
+            self.fail(error.message, param, ctx)
 
 
 @command("gc", example="ystore gc --keep 3 --dry-run\nystore gc --keep 1 --keep-within 30d")
 @click.option(
     "--keep",
     type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
     metavar="N",
-    help="Newest versions of each model to keep.",
+    help="Newest versions of each model to keep (else `keep` of config.toml, else 3).",
 )
 @click.option(
     "--keep-within",
     type=_Duration(),
     metavar="30d",
-    help="Keep also what came or was used within this time (m, h, d, w).",
+    help="Keep also what came or was used within this time (m, h, d, w; else `keep_within` of config.toml).",
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
-def cli(run: Invocation, keep: int, keep_within: float | None, dry_run: bool, repack: bool) -> None:
+def cli(run: Invocation, keep: int | None, keep_within: float | None, dry_run: bool, repack: bool) -> None:
     """Free what nothing keeps.
 
     Always kept: what is installed, what a rollback leads to, what is pinned or in use.
     """
     with run.store() as store:
-        done = store.gc(keep=keep, keep_within_s=keep_within or 0.0, dry_run=dry_run, repack=repack)
+        done = store.gc(keep=keep, keep_within_s=keep_within, dry_run=dry_run, repack=repack)
     run.output.facts(done, lambda: _text(done))
 
 

@@ -1,0 +1,135 @@
+"""Retention in `config.toml`: applied after updates, and the defaults of gc."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.unit.ops.test_update import publish
+from yarnstore import Progress, Store
+from yarnstore.errors import ConfigError
+from yarnstore.settings import load_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A store that has m in four versions and `other` in two; m 1.3.0 was installed before 1.0.0."""
+    registry = tmp_path / "registry"
+    publish(registry, *(f"m@1.{n}.0" for n in range(5)), "other@1.0.0", "other@1.1.0")
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("made", registry)
+        for n in range(4):
+            store.fetch(f"m@1.{n}.0")
+        store.checkout("m@1.3.0")
+        store.checkout("other@1.0.0")
+    return tmp_path / "home"
+
+
+def configured(home: Path, text: str) -> Store:
+    config = home / "config.toml"
+    config.write_text(f"{text}\n{config.read_text()}")
+    return Store.open(home)
+
+
+def versions(store: Store, model: str = "m") -> list[str]:
+    return [item.version for item in store.list_versions(model)]
+
+
+def test_nothing_is_deleted_where_none_is_set(home: Path) -> None:
+    with Store.open(home) as store:
+        done = store.update_model("m")
+        assert (done.status, done.freed_bytes) == ("updated", 0)
+        store.update_models()
+        assert versions(store) == ["1.4.0", "1.3.0", "1.2.0", "1.1.0", "1.0.0"]
+
+
+@pytest.mark.parametrize("how", ["one", "all", "named", "auto"])
+def test_an_update_deletes_what_is_not_kept(home: Path, how: str) -> None:
+    notes: list[str] = []
+
+    def listen(event: Progress) -> None:
+        notes.append(event.text)
+
+    with configured(home, "keep = 1") as store:
+        if how == "one":
+            freed = store.update_model("m", progress=listen).freed_bytes
+        elif how == "auto":
+            store.set_auto_update(enabled=True, policy="minor")
+            freed = store.run_auto_update(now=True, progress=listen).freed_bytes
+        else:
+            names = ("m", "other") if how == "named" else ()
+            freed = store.update_models(*names, progress=listen).freed_bytes
+        # 1.3.0 is what a rollback leads to.
+        assert versions(store) == ["1.4.0", "1.3.0"]
+        assert freed > 0
+        assert any("deleted m@1.0.0, m@1.1.0, m@1.2.0" in note for note in notes)
+        assert store.rollback_model("m").version == "1.3.0"
+        assert store.fsck().problems == []
+
+
+def test_what_is_pinned_leased_or_recent_stays(home: Path) -> None:
+    with configured(home, "keep = 0") as store:
+        store.pin("m@1.0.0")
+        with Store.open(home) as other:
+            other.path("m@1.1.0")
+            store.update_model("m")
+            assert versions(store) == ["1.4.0", "1.3.0", "1.1.0", "1.0.0"]
+
+
+def test_what_came_within_the_time_stays(home: Path) -> None:
+    with configured(home, 'keep = 0\nkeep_within = "30d"') as store:
+        store.update_model("m")
+        assert len(versions(store)) == 5
+
+
+def test_nothing_is_deleted_where_nothing_was_updated(home: Path) -> None:
+    with configured(home, "keep = 0") as store:
+        store.update_model("m", dry_run=True)
+        store.update_models(dry_run=True)
+        assert store.update_model("m", to="~1.3").status == "current"
+        assert len(versions(store)) == 4
+
+
+def test_gc_goes_by_it_and_options_win(home: Path) -> None:
+    with configured(home, 'keep = 1\nkeep_within = "1w"') as store:
+        assert store.gc(dry_run=True).versions == []
+        assert len(store.gc(keep_within_s=0, dry_run=True).versions) == 3
+        assert len(store.gc(keep=2, keep_within_s=0, dry_run=True).versions) == 2
+        assert len(versions(store)) == 4
+    with Store.open(home) as store:
+        assert store.gc(keep=9, keep_within_s=0).versions == []
+
+
+def test_an_update_does_not_wait_for_others_to_free_space(home: Path) -> None:
+    notes: list[str] = []
+    with configured(home, "keep = 0") as store, store._session() as session:
+        release = threading.Event()
+        ready = threading.Event()
+
+        def use() -> None:
+            with session.layout.shared():
+                ready.set()
+                release.wait(30)
+
+        user = threading.Thread(target=use)
+        user.start()
+        ready.wait(30)
+        try:
+            done = store.update_model("m", progress=lambda event: notes.append(event.text))
+        finally:
+            release.set()
+            user.join()
+        assert (done.version, done.freed_bytes) == ("1.4.0", 0)
+        assert len(versions(store)) == 5
+        assert any("were not deleted this time" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "config", ["keep = -1", 'keep = "3"', "keep = true", "keep_within = 30", 'keep_within = "30 years"']
+)
+def test_a_retention_that_cannot_be_read(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.toml").write_text(config)
+    with pytest.raises(ConfigError, match="keep"):
+        load_settings(tmp_path, {})
