@@ -185,10 +185,12 @@ class AsyncStore:
         return await asyncio.to_thread(self.store.status)
 
     async def import_model(
-        self, source: AnyPath, spec: str, *, progress: OnProgress | None = None
+        self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
     ) -> ImportResult:
         """As `Store.import_model`."""
-        return await asyncio.to_thread(self.store.import_model, source, spec, progress=progress)
+        return await asyncio.to_thread(
+            self.store.import_model, source, spec, all_files=all_files, progress=progress
+        )
 
     async def export(
         self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None

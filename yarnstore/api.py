@@ -236,19 +236,28 @@ class Store(Updating, Publishing, Downloads, Upkeep):
 
     # --- without a registry --------------------------------------------------------------------
 
-    def import_model(self, source: AnyPath, spec: str, *, progress: OnProgress | None = None) -> ImportResult:
-        """Take a file or folder of this machine into the store.  Raises: ConflictError, UsageError."""
+    def import_model(
+        self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
+    ) -> ImportResult:
+        """Import a file or folder of this machine into the store; `all_files` is as in `publish`.
+
+        Raises: ConflictError, UsageError, FormatError.
+        """
         from yarnstore.ops.local import import_source
 
         with self._session(progress) as session:
-            return import_source(session, Path(source), Spec.parse(spec))
+            return import_source(session, Path(source), Spec.parse(spec), all_files=all_files)
 
     def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
-        """A plain copy of a version.  Raises: ConflictError where something is in the way."""
+        """A plain copy of a version; a `destination` that ends in a slash is, or becomes, a folder.
+
+        Raises: ConflictError where something is in the way, UsageError for a place in the store.
+        """
         from yarnstore.ops.local import export
 
         with self._session(progress) as session:
-            return export(session, Spec.parse(spec), fsread.absolute(destination))
+            as_folder = os.fspath(destination).endswith(("/", os.sep))
+            return export(session, Spec.parse(spec), fsread.absolute(destination), as_folder=as_folder)
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
         """Forget a version, or all of a model; `gc` frees it.  Raises: NotFoundError, ConflictError."""

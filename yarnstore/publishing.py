@@ -118,20 +118,22 @@ class Publishing(ABC):
         category: str | None = None,
         deltas: int | None = None,
         split: bool = False,
+        all_files: bool = False,
         progress: OnProgress | None = None,
     ) -> PublishResult:
         """Publish a file or folder as a version into the static registry at a folder.
 
         `deltas` is from how many earlier versions delta packs are written; `split` keeps each model in a
-        file of its own from now on.  Publishing the same again changes nothing.
+        file of its own from now on; `all_files` takes the leavings of other programs and what a
+        `.ystoreignore` names, too.  Publishing the same again changes nothing but what is given.
 
-        Raises: ConflictError for another content under a published version; SpecError, UsageError,
-        StorageError.
+        Raises: ConflictError for another content under a published version, or other build metadata;
+        SpecError, UsageError, FormatError, StorageError.
         """
         from yarnstore.ops.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
 
         return publish(
-            _absolute(registry),
+            _registry(registry),
             Path(source),
             Spec.parse(spec),
             version_info=VersionInfo(
@@ -140,6 +142,7 @@ class Publishing(ABC):
             model_info=ModelInfo(name, description, tags, category),
             deltas=DEFAULT_DELTAS if deltas is None else deltas,
             split=split,
+            all_files=all_files,
             on_progress=progress or ignore,
         )
 
@@ -161,7 +164,7 @@ class Publishing(ABC):
         from yarnstore.ops.amend import deprecate
 
         return deprecate(
-            _absolute(registry), Spec.parse(spec), reason=reason, replaced_by=replaced_by, undo=undo
+            _registry(registry), Spec.parse(spec), reason=reason, replaced_by=replaced_by, undo=undo
         )
 
     @staticmethod
@@ -169,22 +172,27 @@ class Publishing(ABC):
         """Withdraw a version, or one variant of it; `undo` takes that back.  Raises: as `deprecate`."""
         from yarnstore.ops.amend import yank
 
-        return yank(_absolute(registry), Spec.parse(spec), undo=undo)
+        return yank(_registry(registry), Spec.parse(spec), undo=undo)
 
     @staticmethod
     def set_alias(model: str, name: str, version: str | None, *, registry: AnyPath) -> AmendResult:
         """Tie a word to a version; None takes the word away.  Raises: as `deprecate`."""
         from yarnstore.ops.amend import set_alias
 
-        return set_alias(_absolute(registry), model, name, version)
+        return set_alias(_registry(registry), model, name, version)
 
     @staticmethod
     def set_current(model: str, version: str, *, registry: AnyPath) -> AmendResult:
         """Make a version what `latest` means.  Raises: as `deprecate`."""
         from yarnstore.ops.amend import set_current
 
-        return set_current(_absolute(registry), model, version)
+        return set_current(_registry(registry), model, version)
 
 
 def _absolute(path: AnyPath) -> Path:
     return fsread.absolute(path)
+
+
+def _registry(path: AnyPath) -> Path:
+    """A registry's folder, which may itself be a link; nothing below it may."""
+    return Path(os.path.realpath(fsread.absolute(path)))

@@ -267,7 +267,7 @@ def test_publish(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
         r"phi-3-mini 1\.0\.0: published 3\.\d MB as [\d.]+ MB \((\d+) of \1 chunks new\) in [\d.]+ s\n",
         first.out,
     )
-    assert ystore(*arguments, people=True).out == "phi-3-mini 1.0.0: published already, nothing changed\n"
+    assert ystore(*arguments, people=True).out == "phi-3-mini 1.0.0: already published; nothing changed\n"
     assert ystore(*arguments, "--json").json["variant"] == "bf16"
     other = made_models / "phi-3-mini" / "1.1.0"
     refused = ystore("publish", other, *arguments[2:])

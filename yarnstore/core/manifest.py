@@ -151,11 +151,6 @@ class Manifest:
         return tuple(self.extra.get("empty_folders", ()))
 
     @property
-    def content(self) -> dict[str, Sha256]:
-        """The SHA-256 of each file by its path: where this is equal, two versions hold the same bytes."""
-        return {f.path: f.sha256 for f in self.files}
-
-    @property
     def size_bytes(self) -> int:
         return sum(f.size_bytes for f in self.files)
 

@@ -30,9 +30,10 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import file_layout
 from yarnstore.errors import FormatError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.fetch import bring
-from yarnstore.ops.ingest import SourceFile, list_sources, read_layouts
+from yarnstore.ops.ingest import read_layouts
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
+from yarnstore.ops.sources import SourceFile, list_sources
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, ordered_map
@@ -203,7 +204,7 @@ def local_contents(source: Path) -> list[Content]:
 
     Raises: NotFoundError, UsageError, StorageError.
     """
-    sources = list_sources(source)
+    sources = list_sources(source).files
     layouts = read_layouts(sources)
     return [_local(item, layouts.get(item.path)) for item in sources]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,10 @@ from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
 from yarnstore.core.layouts import Layout, external_layouts, layout_to_json, read_layout
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
-from yarnstore.core.names import check_file_paths
 from yarnstore.core.pack import Entry
-from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
 from yarnstore.ops.progress import Meter
+from yarnstore.ops.sources import SourceFile
 from yarnstore.store import fsread
 from yarnstore.store.chunks import PackReader, ordered_map
 from yarnstore.store.packs import PackWriter
@@ -31,67 +29,6 @@ from yarnstore.store.packs import PackWriter
 _THREADS = 2
 # Batches of about 8 MiB encoded ahead of the writer.
 _WINDOW = 4
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to be taken in: its path within the version, and where it is."""
-
-    path: str
-    source: Path
-    size_bytes: int
-    executable: bool = False
-
-
-def list_sources(source: Path) -> list[SourceFile]:
-    """The files of a source, which is a file or a folder, by their paths in the version.
-
-    Symlinks to files are followed, since caches of models are made of them; a link to a folder is
-    refused.
-
-    Raises: NotFoundError, UsageError for an empty folder or anything that is no file, FormatError
-    for a path that not every system can hold.
-    """
-    if not source.exists():
-        raise NotFoundError("file or folder", str(source))
-    if not source.is_file() and not source.is_dir():
-        raise UsageError(f"{source} is not a file", hint="name a model file, or a folder of files")
-    found = [_source_file(source.name, source, source.stat())] if source.is_file() else list(_walk(source))
-    if not found:
-        raise UsageError(f"{source} holds no files", hint="name a model file, or a folder of files")
-    check_file_paths(item.path for item in found)
-    return sorted(found, key=lambda item: item.path.encode())
-
-
-def _walk(root: Path) -> Iterator[SourceFile]:
-    def fail(error: OSError) -> None:
-        raise fsread.translate(error, error.filename or root)
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise UsageError(f"{Path(folder) / name} is a link to a folder", hint="put the files there")
-        for name in names:
-            path = Path(folder) / name
-            with fsread.translating(path):
-                found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"{path} is not a file", hint="remove it from the folder")
-            yield _source_file(path.relative_to(root).as_posix(), path, found)
-
-
-def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
-    return SourceFile(path, source, found.st_size, bool(found.st_mode & stat.S_IXUSR))
-
-
-def hash_source(item: SourceFile, meter: Meter) -> Sha256:
-    """The SHA-256 of a source file.  Raises: StorageError."""
-    digest = hashlib.sha256()
-    with fsread.translating(item.source), fsread.open_source(item.source) as file:
-        while block := file.read(4 << 20):
-            digest.update(block)
-            meter.add(len(block))
-    return Sha256(digest.digest())
 
 
 @dataclass(frozen=True)

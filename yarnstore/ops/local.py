@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
@@ -12,10 +13,11 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.admit import admit
 from yarnstore.ops.fetch import bring
-from yarnstore.ops.ingest import ingest, list_sources
+from yarnstore.ops.ingest import ingest
 from yarnstore.ops.moves import tell_state
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
+from yarnstore.ops.sources import comparable, list_sources, note_changes, note_ignored, unpublished_changes
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
@@ -29,7 +31,10 @@ from yarnstore.store.views import unlink_model
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was taken in; `stored_bytes` are new in the store."""
+    """What was imported; `stored_bytes` are new in the store.
+
+    `ignored` and `kept` are as in `PublishResult`.
+    """
 
     model: str
     version: str
@@ -40,14 +45,22 @@ class ImportResult:
     chunks_new: int
     stored_bytes: int
     seconds: float
+    ignored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
 def import_source(
-    session: Session, source: Path, spec: Spec, *, expected: Sha256 | None = None
+    session: Session,
+    source: Path,
+    spec: Spec,
+    *,
+    expected: Sha256 | None = None,
+    all_files: bool = False,
 ) -> ImportResult:
     """Take a file or folder into the store as the exact version that `spec` names.
 
-    `expected` is the checksum that it must have, where one is known.
+    `expected` is the checksum that it must have, where one is known; `all_files` takes what is left out
+    otherwise.
 
     Raises: SpecError, UsageError; ConflictError where that version is here with another content;
     IntegrityError where it is not what was expected.
@@ -55,8 +68,9 @@ def import_source(
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
         raise SpecError(str(spec), "importing needs an exact version")
-    sources = list_sources(source)
-    total = sum(item.size_bytes for item in sources)
+    sources = list_sources(source, all_files=all_files)
+    note_ignored(sources, session.on_progress)
+    total = sources.size_bytes
     layout, refs = session.layout, session.refs
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
     with layout.shared():
@@ -64,8 +78,9 @@ def import_source(
         recover_chunks(layout)
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            files = ingest(sources, chunks, writer, Meter(session.on_progress, "read", str(spec), total))
-        manifest = Manifest.make(name.model, name.version, name.variant, files)
+            meter = Meter(session.on_progress, "read", str(spec), total)
+            files = ingest(sources.files, chunks, writer, meter)
+        manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
         if expected is not None and version_checksum(manifest) != expected:
             raise IntegrityError(
                 f"{name.model} {name.version}",
@@ -75,11 +90,17 @@ def import_source(
                 hint=f"`ystore checkout {name.model}@{name.version}` fetches it anew",
             )
         there = refs.version(name)
+        kept: list[str] = []
         if there is not None and there != manifest.digest:
-            raise ConflictError(
-                f"{name} is in the store with another content",
-                hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
-            )
+            known = layout.read_manifest(there)
+            content = {path: file.sha256 for path, file in comparable(known, sources).items()}
+            if content != {file.path: file.sha256 for file in manifest.files}:
+                raise ConflictError(
+                    f"{name} is in the store with another content",
+                    hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
+                )
+            manifest, kept = known, unpublished_changes(known, sources)
+            note_changes(kept, manifest.label, session.on_progress)
         layout.write_manifest(manifest)
         refs.set_version(name, manifest.digest)
     ids, _ = manifest_chunks([manifest])
@@ -93,6 +114,8 @@ def import_source(
         writer.chunks,
         writer.stored_bytes,
         round(time.perf_counter() - started, 3),
+        sources.ignored,
+        kept,
     )
 
 
@@ -107,14 +130,17 @@ class ExportResult:
     how: str
 
 
-def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
+def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool = False) -> ExportResult:
     """A plain copy of a version: a file where the version has one, else a folder.
 
-    `destination` must not exist, or be a folder into which the copy goes under its own name.
+    `destination` must not exist, or be a folder into which the copy goes under its own name; with
+    `as_folder` it becomes one where it does not exist.
 
-    Raises: ConflictError where something is in the way; as `fetch`.
+    Raises: ConflictError where something is in the way; UsageError for a place in the store; as `fetch`.
     """
     layout = session.layout
+    if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
+        raise UsageError(f"{destination} is in the store", hint="name a place outside of it")
     with layout.shared():
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
@@ -123,7 +149,11 @@ def export(session: Session, spec: Spec, destination: Path) -> ExportResult:
         _, manifest, _ = bring(session, spec, target=found)
         single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination
-        if single and destination.is_dir():
+        if as_folder and destination.exists() and not destination.is_dir():
+            raise ConflictError(
+                f"{destination} is not a folder", hint="leave the slash out, or name a folder"
+            )
+        if single and (destination.is_dir() or as_folder):
             target = destination / Path(manifest.files[0].path).name
         elif not single and destination.is_dir() and any(destination.iterdir()):
             target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"

@@ -31,11 +31,12 @@ from yarnstore.errors import (
     UsageError,
 )
 from yarnstore.ops.download import Brought
-from yarnstore.ops.ingest import SourceFile, ingest
+from yarnstore.ops.ingest import ingest
 from yarnstore.ops.network import shown_address
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.ops.sources import SourceFile
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec

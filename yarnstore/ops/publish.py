@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from yarnstore.core.digest import Sha256
+from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -30,16 +30,26 @@ from yarnstore.errors import (
     UsageError,
 )
 from yarnstore.ops.deltas import write_deltas
-from yarnstore.ops.ingest import SourceFile, hash_source, ingest, list_sources
+from yarnstore.ops.ingest import ingest
 from yarnstore.ops.progress import Meter, OnProgress, ignore
 from yarnstore.ops.registry_folder import RegistryFolder, timestamp
-from yarnstore.registry.edit import RawDoc, add_version
+from yarnstore.ops.sources import (
+    Sources,
+    find_differing,
+    list_few,
+    list_sources,
+    note_changes,
+    note_ignored,
+    unpublished_changes,
+)
+from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
+from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import builds_of
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
+from yarnstore.store.layout import is_store
 from yarnstore.store.packs import PackWriter, recover_packs
 
 _MANIFEST_LEVEL = 3
@@ -47,7 +57,7 @@ _MANIFEST_LEVEL = 3
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """What a publisher says about a version, beside its bytes."""
+    """What a publisher says about a version, beside its bytes; what is None or empty stays as it is."""
 
     changelog: str | None = None
     compatibility: tuple[str, ...] = ()
@@ -67,6 +77,11 @@ class ModelInfo:
     category: str | None = None
 
 
+# The order in which people read an entry.
+_KEYS = (
+    *("checksum", "download_url", "size_bytes", "compatibility", "release_date", "changelog", "deprecated"),
+    *("minimum_ram_gb", "recommended_ram_gb", "variant", "security", "manifest", "packs"),
+)
 # From how many earlier versions an update is a delta.
 DEFAULT_DELTAS = 3
 
@@ -78,8 +93,11 @@ _NO_MODEL_INFO = ModelInfo()
 class PublishResult:
     """What was published.
 
-    `new_bytes` went into full packs, `deltas` says how many bytes lead here from each earlier version;
-    `changed` is false where it was there already.
+    `new_bytes` went into full packs, `deltas` says how many bytes lead here from each earlier version.
+    `changed` is false where all of it was there already; where the version was and what is said of it
+    changed, `updated` names those fields.  `ignored` are the paths that were left out, with a slash where
+    it is a whole folder; `kept` says what the source has otherwise than the version that was there, in
+    executable bits, empty folders and files left out since, and what therefore was not published.
     """
 
     model: str
@@ -93,6 +111,10 @@ class PublishResult:
     deltas: dict[str, int]
     changed: bool
     seconds: float
+    published_before: bool = False
+    updated: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
 def publish(
@@ -104,46 +126,60 @@ def publish(
     model_info: ModelInfo = _NO_MODEL_INFO,
     deltas: int = DEFAULT_DELTAS,
     split: bool = False,
+    all_files: bool = False,
     now: datetime | None = None,
     on_progress: OnProgress = ignore,
 ) -> PublishResult:
     """Publish `source` as the exact version that `spec` names into the registry at a folder.
 
     `deltas` is how many earlier versions delta packs are written from; `split` keeps each model in a file
-    of its own from now on, and none in registry.json, as docs/registry.md has it.
+    of its own from now on, and none in registry.json, as docs/registry.md has it.  `all_files` takes what
+    is left out otherwise.  Where the version is there with the same paths and SHA-256s its manifest stays,
+    and of its entry what `version_info` and `model_info` say changes, and nothing else.
 
-    Raises: SpecError, UsageError; ConflictError where the version is there with another content;
-    FormatError where the folder's registry.json is no registry; StorageError.
+    Raises: SpecError, UsageError; ConflictError where the version is there with another content, or with
+    other build metadata; FormatError where the folder's registry.json is no registry; StorageError.
     """
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
         raise SpecError(str(spec), "publishing needs an exact version")
+    version, variant = spec.selector.version, spec.variant or DEFAULT_VARIANT
     for text in version_info.compatibility:
         Range.parse(text)
-    _check_ram(version_info)
-    variant = spec.variant or DEFAULT_VARIANT
-    sources = list_sources(source)
+    if registry.exists() and (not registry.is_dir() or is_store(registry)):
+        what = "is a store" if registry.is_dir() else "is not a folder"
+        raise UsageError(f"{registry} {what}", hint="--registry names the registry's folder")
+    sources = list_sources(source, registry=registry, all_files=all_files)
+    note_ignored(sources, on_progress)
     folder = RegistryFolder(registry)
-    if registry.exists() and not registry.is_dir():
-        raise UsageError(f"{registry} is not a folder", hint="--registry names the registry's folder")
-    published = _published(folder, spec.model, spec.selector.version, variant)
+    there = folder.entry(spec.model)
+    refuse_other_build_metadata(spec.model, there.versions if there else (), version)
+    old = _build_entry(folder, spec.model, version, variant)
+    _check_ram(version_info, old)
+    published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
     fsio.ensure_dir(registry)
     recover_packs(folder.packs)
-    table = ChunkTable(load_indexes(folder.packs, rebuild=True).indexes)
-    total = sum(item.size_bytes for item in sources)
-    with PackReader(folder.packs, table) as known, PackWriter(folder.packs) as writer:
-        files = ingest(sources, known, writer, Meter(on_progress, "read", str(spec), total))
-    manifest = Manifest.make(spec.model, spec.selector.version, variant, files)
+    indexes = load_indexes(folder.packs, rebuild=True).indexes
+    meter = Meter(on_progress, "read", str(spec), sources.size_bytes)
+    with PackReader(folder.packs, ChunkTable(indexes)) as known, PackWriter(folder.packs) as writer:
+        files = ingest(sources.files, known, writer, meter)
+    manifest = published or Manifest.make(spec.model, version, variant, files, sources.empty_folders)
+    kept = unpublished_changes(published, sources) if published else []
+    note_changes(kept, manifest.label, on_progress)
     _write_manifest(folder, manifest)
-    entry = _entry(folder, manifest, version_info, now or datetime.now(UTC))
-    leading = _published_deltas(folder, spec.model, manifest)
-    if leading is None:
+    moment = now or datetime.now(UTC)
+    leading: list[dict[str, Any]] = []
+    if published is not None and old is not None:
+        entry = _renewed_entry(folder, manifest, old, version_info)
+        leading = [msgspec.to_builtins(delta) for delta in old.deltas]
+    else:
         leading = _write_deltas(folder, manifest, deltas, on_progress)
-    if leading:
-        entry["deltas"] = leading
-    changed = _list_version(folder, manifest, entry, model_info, now or datetime.now(UTC), split=split)
+        entry = _entry(folder, manifest, version_info, None if old else moment)
+        if leading:
+            entry["deltas"] = leading
+    changed, updated = _list_version(folder, manifest, entry, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     ids, _ = manifest_chunks([manifest])
     return PublishResult(
@@ -158,6 +194,10 @@ def publish(
         _bytes_by_base(leading),
         changed,
         round(time.perf_counter() - started, 3),
+        published is not None,
+        updated if published is not None else [],
+        sources.ignored,
+        kept,
     )
 
 
@@ -166,17 +206,6 @@ def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
     for item in leading:
         total[item["base"]] = total.get(item["base"], 0) + item["size_bytes"]
     return total
-
-
-def _published_deltas(folder: RegistryFolder, model: str, manifest: Manifest) -> list[dict[str, Any]] | None:
-    """The deltas that the registry lists for this very manifest, if it does already."""
-    entry = folder.entry(model)
-    if entry is None or manifest.version not in entry.versions:
-        return None
-    for build in builds_of(entry, manifest.version):
-        if build.entry.manifest and Sha256.parse(build.entry.manifest) == manifest.digest:
-            return [msgspec.to_builtins(delta) for delta in build.entry.deltas]
-    return None
 
 
 def _write_deltas(
@@ -208,42 +237,43 @@ def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) ->
     return found
 
 
-def _check_ram(info: VersionInfo) -> None:
-    low, high = info.minimum_ram_gb, info.recommended_ram_gb
+def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:
+    low = info.minimum_ram_gb if old is None or info.minimum_ram_gb is not None else old.minimum_ram_gb
+    high = info.recommended_ram_gb
+    if high is None and old is not None and info.minimum_ram_gb is not None:
+        high = old.recommended_ram_gb
     if low is not None and high is not None and low > high:
-        raise UsageError(f"--min-ram {low} is more than --recommended-ram {high}")
+        raise UsageError(f"--min-ram {low:g} is more than --recommended-ram {high:g}")
+
+
+def _build_entry(folder: RegistryFolder, model: str, version: str, variant: str) -> VersionEntry | None:
+    """The own entry of a build that the registry lists already."""
+    entry = folder.entry(model)
+    found = entry.versions.get(version) if entry is not None else None
+    if found is None or (found.variant or DEFAULT_VARIANT) == variant:
+        return found
+    return found.variants.get(variant)
 
 
 def _published(folder: RegistryFolder, model: str, version: str, variant: str) -> Manifest | None:
     """The manifest of a version that the registry lists already, if it can be read."""
-    entry = folder.entry(model)
-    if entry is None or version not in entry.versions:
+    entry = _build_entry(folder, model, version, variant)
+    if entry is None or not entry.manifest:
         return None
-    for build in builds_of(entry, version):
-        if build.variant == variant and build.entry.manifest:
-            digest = Sha256.parse(build.entry.manifest)
-            with contextlib.suppress(NotFoundError, IntegrityError):
-                path = folder.root / "manifests" / f"{digest.hex}.json"
-                return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
+    digest = Sha256.parse(entry.manifest)
+    with contextlib.suppress(NotFoundError, IntegrityError):
+        path = folder.root / "manifests" / f"{digest.hex}.json"
+        return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
     return None
 
 
-def _refuse_other_content(
-    published: Manifest, sources: list[SourceFile], what: str, on_progress: OnProgress
-) -> None:
+def _refuse_other_content(published: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> None:
     """Raises: ConflictError, before anything is written, unless the files are those published."""
-    theirs = {file.path: (file.size_bytes, file.sha256) for file in published.files}
-    ours = {item.path: item.size_bytes for item in sources}
-    differing = sorted(path for path in theirs.keys() ^ ours.keys())
-    differing += sorted(path for path in theirs.keys() & ours.keys() if theirs[path][0] != ours[path])
-    if not differing:
-        meter = Meter(on_progress, "check", what, sum(ours.values()))
-        differing = [item.path for item in sources if hash_source(item, meter) != theirs[item.path][1]]
+    differing = find_differing(published, sources, what, on_progress)
     if differing:
-        shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
         raise ConflictError(
             f"{published.model} {published.version} ({published.variant}) is published already, "
-            f"with another content: {shown}",
+            f"with another content: {list_few(differing)}",
             hint="a published version never changes; publish this as a new version",
             differing=differing[:20],
         )
@@ -252,9 +282,10 @@ def _refuse_other_content(
 def _write_manifest(folder: RegistryFolder, manifest: Manifest) -> None:
     path = folder.root / "manifests" / f"{manifest.digest.hex}.json"
     packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.data)
-    for target, data in ((path.with_name(path.name + ".zst"), packed), (path, manifest.data)):
-        if not _holds(target, data):
-            fsio.write_atomic(target, data, tmp_dir=folder.tmp)
+    if not _holds(path, manifest.data):
+        fsio.write_atomic(path, manifest.data, tmp_dir=folder.tmp)
+    if not _unpacks_to(path.with_name(path.name + ".zst"), manifest.data):
+        fsio.write_atomic(path.with_name(path.name + ".zst"), packed, tmp_dir=folder.tmp)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -264,33 +295,78 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _entry(folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: datetime) -> dict[str, Any]:
-    """The version's entry in the established schema, with the packs that hold its chunks."""
-    table = ChunkTable(load_indexes(folder.packs, rebuild=False).indexes)
+def _unpacks_to(path: Path, data: bytes) -> bool:
+    """Whether a frame is of these bytes, though another release of zstd may have made it."""
+    try:
+        packed = fsread.read_bytes(path, len(data) + 1024)
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=len(data)) == data
+    except (NotFoundError, FormatError, zstandard.ZstdError):
+        return False
+
+
+def _packs(folder: RegistryFolder, manifest: Manifest, among: set[str] | None = None) -> list[str] | None:
+    """The packs that hold a version's chunks; None where they (or those `among` them) lack some."""
+    indexes = load_indexes(folder.packs, rebuild=False).indexes
+    table = ChunkTable([item for item in indexes if among is None or str(item.pack) in among])
     ids, _ = manifest_chunks([manifest])
     rows = table.find(ids)
     if (rows < 0).any():
+        return None
+    return sorted(str(table.packs[n]) for n in set(table.pack[rows].tolist()))
+
+
+def _full_packs(folder: RegistryFolder, manifest: Manifest) -> list[str]:
+    packs = _packs(folder, manifest)
+    if packs is None:
         raise ConflictError(
             "packs vanished from the registry while it was published to",
             hint="keep others from deleting there, and publish again",
         )
+    return packs
+
+
+def _said(info: VersionInfo) -> dict[str, Any]:
+    """What was said of a version, by its fields."""
+    said: dict[str, Any] = {
+        "download_url": info.download_url,
+        "compatibility": list(info.compatibility) or None,
+        "changelog": info.changelog,
+        "minimum_ram_gb": info.minimum_ram_gb,
+        "recommended_ram_gb": info.recommended_ram_gb,
+        "security": info.security or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _entry(
+    folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: datetime | None
+) -> dict[str, Any]:
+    """A build's entry in the established schema, with the packs that hold its chunks.
+
+    `now` is when it is published; None where the registry lists it already, without a manifest.
+    """
     single = manifest.files[0] if len(manifest.files) == 1 else None
     entry: dict[str, Any] = {
         "checksum": str(single.sha256 if single else manifest.digest),
-        "download_url": info.download_url,
         "size_bytes": manifest.size_bytes,
-        "compatibility": list(info.compatibility),
-        "release_date": timestamp(now),
-        "changelog": info.changelog,
-        "deprecated": False,
-        "minimum_ram_gb": info.minimum_ram_gb,
-        "recommended_ram_gb": info.recommended_ram_gb,
         "variant": manifest.variant,
-        "security": info.security or None,
         "manifest": str(manifest.digest),
-        "packs": sorted(str(table.packs[n]) for n in set(table.pack[rows].tolist())),
+        "packs": _full_packs(folder, manifest),
     }
-    return {key: value for key, value in entry.items() if value is not None}
+    if now is not None:
+        entry |= {"compatibility": [], "release_date": timestamp(now), "deprecated": False}
+    entry |= _said(info)
+    return {key: entry[key] for key in _KEYS if key in entry}
+
+
+def _renewed_entry(
+    folder: RegistryFolder, manifest: Manifest, old: VersionEntry, info: VersionInfo
+) -> dict[str, Any]:
+    """What to change in the entry of a build that is published: what is said, and packs that were lost."""
+    entry = {"variant": manifest.variant, "manifest": old.manifest, **_said(info)}
+    if _packs(folder, manifest, among={str(PackId.parse(text)) for text in old.packs}) is None:
+        entry["packs"] = _full_packs(folder, manifest)
+    return entry
 
 
 def _list_version(
@@ -301,13 +377,19 @@ def _list_version(
     now: datetime,
     *,
     split: bool,
-) -> bool:
-    """Put the entry into the registry, read anew under its lock; whether anything changed."""
+) -> tuple[bool, list[str]]:
+    """Put the entry into the registry, read anew under its lock.
+
+    Says whether anything changed, and which fields of the model and of the build.
+    """
+    model = manifest.model
+    updated: list[str] = []
 
     def add(raw: RawDoc) -> bool:
-        return add_version(
+        before = raw_models(raw).get(model, {})
+        changed = add_version(
             raw,
-            model=manifest.model,
+            model=model,
             version=manifest.version,
             entry=entry,
             now=timestamp(now),
@@ -317,5 +399,17 @@ def _list_version(
             tags=info.tags or None,
             category=info.category,
         )
+        old, new = (_fields(found, manifest) for found in (before, raw_models(raw)[model]))
+        updated[:] = [key for key in new if new[key] != old.get(key)]
+        return changed
 
-    return folder.edit(manifest.model, add, now=timestamp(now), split=split)
+    return folder.edit(model, add, now=timestamp(now), split=split), updated
+
+
+def _fields(model: RawDoc, manifest: Manifest) -> dict[str, Any]:
+    """What is said of a build and of its model, by field."""
+    version = model.get("versions", {}).get(manifest.version, {})
+    if str(version.get("variant") or DEFAULT_VARIANT) != manifest.variant:
+        version = version.get("variants", {}).get(manifest.variant, {})
+    both = {**{key: model[key] for key in model.keys() - version.keys()}, **version}
+    return {key: both[key] for key in sorted(both.keys() - {"versions", "variants"})}

@@ -105,7 +105,7 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
         )
     spec = Spec(model, _variant(session, model, version, checksum), Exact(version))
     with session.layout.shared():  # once for all, so that no gc comes between
-        imported = import_source(session, place, spec, expected=checksum)
+        imported = import_source(session, place, spec, expected=checksum, all_files=True)
         manifest = session.layout.read_manifest(Sha256.parse(imported.manifest))
         current = session.refs.current(model)
         if current is not None and current.manifest != manifest.digest:

@@ -100,12 +100,13 @@ def add_version(
     """Put a build into `raw`, and say whether anything changed.
 
     `entry` has the build's own keys; `model_id`, `version` and `variant` are filled in.  A build with
-    the same content that is there already takes over keys that differ, except its `release_date`; if
-    none does, nothing is touched.  The model's texts are set where given, and get defaults in a new
-    model.  On an error `raw` is as it was.
+    the same content that is there already gets the keys of `entry` that differ, except its
+    `release_date`, and no others; if none does, nothing is touched.  The model's texts are set where
+    given, and get defaults in a new model.  On an error `raw` is as it was.
 
-    Raises: ConflictError if the build is there with another content, or the id in another case;
-    InvalidNameError; FormatError if the entry does not follow the schema.
+    Raises: ConflictError if the build is there with another content, the id in another case, or the
+    version with other build metadata; InvalidNameError; FormatError if the entry does not follow the
+    schema.
     """
     parse_model_id(model)
     parse_version(version)
@@ -124,6 +125,7 @@ def add_version(
     if tags is not None:
         new["tags"] = list(tags)
     versions = new["versions"]
+    refuse_other_build_metadata(model, versions, version)
     new["versions"] = _placed(
         versions, version, _with_build(versions.get(version), model, version, variant, own)
     )
@@ -166,10 +168,10 @@ def _with_build(old: RawDoc | None, model: str, version: str, variant: str, own:
         return build
     what = f"{model} {version} ({variant})"
     if variant == first:
-        return _updated(old, build, what)
+        return _updated(old, own, what)
     variants = old.get("variants", {})
     there = variants.get(variant)
-    return {**old, "variants": {**variants, variant: _updated(there, build, what) if there else build}}
+    return {**old, "variants": {**variants, variant: _updated(there, own, what) if there else build}}
 
 
 def _updated(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> RawDoc:
@@ -222,6 +224,27 @@ def refuse_other_case(models: Collection[str], model: str) -> None:
                 f'model id "{model}" differs only in case from "{other}", which is there already',
                 hint=f"publish it as {other}, or under another name",
                 model=model,
+                existing=other,
+            )
+
+
+def refuse_other_build_metadata(model: str, versions: Collection[str], version: str) -> None:
+    """Refuse a version that differs only in build metadata from one of `versions`.
+
+    SemVer gives both the same precedence, so that neither a range nor an update could tell them apart.
+
+    Raises: ConflictError.
+    """
+    for other in versions:
+        if other != version and precedence(other) == precedence(version):
+            variant = version.partition("+")[2] or other.partition("+")[2]
+            raise ConflictError(
+                f"{model} {other} is published already, and {version} is the same version: "
+                "they differ only in build metadata",
+                hint=f"publish this as a new version, or as a variant: "
+                f"{model}:{variant.replace('.', '-').lower()}@{other}",
+                model=model,
+                version=version,
                 existing=other,
             )
 

@@ -15,7 +15,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, parse_registry_name
-from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError
+from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
@@ -58,6 +58,14 @@ class PackFolder:
                 with contextlib.suppress(FormatError):
                     found.append(PackId.parse(name.removesuffix(suffix)))
         return found
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store, of any format."""
+    try:
+        return fsread.read_bytes(folder / "format", 256).startswith(STORE_FORMAT.partition(b"/")[0] + b"/")
+    except (NotFoundError, StorageError, FormatError):
+        return False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ _FAILED, _DAMAGED = 1, 4
     metavar="FILE",
     help="Take over every model that an older tool's local-state.json lists, checksums verified.",
 )
-def cli(run: Invocation, source: str | None, spec: str | None, state: str | None) -> None:
+@click.option("--all-files", is_flag=True, help="Leavings and what .ystoreignore names, too.")
+def cli(run: Invocation, source: str | None, spec: str | None, state: str | None, all_files: bool) -> None:
     """Take a model of this machine into the store, without any registry.
 
     With --from-local-state every model that it lists, and install them; each stands alone.
@@ -43,12 +44,12 @@ def cli(run: Invocation, source: str | None, spec: str | None, state: str | None
     elif source is None or spec is None:
         raise click.UsageError("give SOURCE and SPEC, or --from-local-state FILE")
     else:
-        _import(run, source, spec)
+        _import(run, source, spec, all_files=all_files)
 
 
-def _import(run: Invocation, source: str, spec: str) -> None:
+def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None:
     with run.store() as store:
-        done = store.import_model(source, spec)
+        done = store.import_model(source, spec, all_files=all_files)
     run.output.done(
         done,
         lambda: (

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.format import format_count, plural
 from yarnstore.cli.text import size
+
+if TYPE_CHECKING:
+    from yarnstore.ops.publish import PublishResult
 
 
 @command(
@@ -50,6 +55,7 @@ from yarnstore.cli.text import size
     help="From how many earlier versions updates are deltas.",
 )
 @click.option("--split", is_flag=True, help="From now on, keep each model in a file of its own alone.")
+@click.option("--all-files", is_flag=True, help="Leavings and what .ystoreignore names, too.")
 def cli(
     run: Invocation,
     source: str,
@@ -68,11 +74,12 @@ def cli(
     download_url: str | None,
     deltas: int,
     split: bool,
+    all_files: bool,
 ) -> None:
     """Publish a file or a folder as a version into a static registry.
 
-    Only new chunks are written, and registry.json last.  Publishing the same again changes nothing;
-    another content under a published version is refused.
+    Only new chunks are written, and registry.json last.  Publishing the same again changes nothing but
+    what an option says; another content under a published version is refused.
     """
     if variant is not None:
         model, at, version = spec.partition("@")
@@ -96,6 +103,7 @@ def cli(
             category=category,
             deltas=deltas,
             split=split,
+            all_files=all_files,
             progress=store.progress,
         )
     label = f"{done.model} {done.version}"
@@ -104,7 +112,18 @@ def cli(
         f"{label}: published {size(done.size_bytes)} as {size(done.new_bytes)} "
         f"({chunks}) in {done.seconds:.1f} s"
     )
-    if not done.changed and not done.chunks_new:
-        text = f"{label}: published already, nothing changed"
+    if done.published_before:
+        text = f"{label}: already published; {_changes(done)}"
     row = (done.model, done.version, done.variant, done.size_bytes, done.new_bytes, done.manifest)
     run.output.done(done, lambda: text, row)
+
+
+def _changes(done: PublishResult) -> str:
+    changes = []
+    if done.updated:
+        changes.append(f"changed {', '.join(done.updated)}")
+    elif done.changed:
+        changes.append("the registry is split now")
+    if done.chunks_new:
+        changes.append(f"{plural(done.chunks_new, 'chunk')} that were missing or corrupt written again")
+    return "; ".join(changes) or "nothing changed"

@@ -1,0 +1,136 @@
+"""What of a folder is no part of a model: leavings of downloaders and version control, and `.ystoreignore`.
+
+docs/publishing.md governs the list and the patterns.  Pure; leaves walking to `ops/sources`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache
+from typing import Final, Self
+
+from yarnstore.errors import FormatError
+
+IGNORE_FILE: Final = ".ystoreignore"
+IGNORE_LIMIT_BYTES: Final = 64 * 1024
+# Each is compared with each path.
+_PATTERNS_LIMIT: Final = 1000
+
+# In any case of letters, since some of the file systems that they come from have only one.
+LEAVINGS: Final = (
+    # version control
+    *(".git", ".hg", ".svn", ".bzr", "_darcs", ".jj"),
+    # downloaders: their caches, and files that they have not finished
+    *("**/.cache/huggingface/", ".msc", ".mv", ".mdl", "._____temp/"),
+    *("*.incomplete", "*.part", "*.partial", "*.crdownload", "*.aria2"),
+    # desktops
+    *(".DS_Store", "._*", "__MACOSX/", ".Spotlight-V100/", ".Trashes/", ".fseventsd/"),
+    *("Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN/", "System Volume Information/"),
+    *(".directory", ".Trash-*/", ".nfs*"),
+    # Python and notebooks
+    *("__pycache__/", ".ipynb_checkpoints/"),
+    # editors
+    *("*~", "*.swp", "*.swo", ".#*"),
+)
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """One line: its parts between slashes, where `**` stands for any number of folders."""
+
+    parts: tuple[str, ...]
+    only_folders: bool
+    included: bool
+
+    @classmethod
+    def parse(cls, line: str) -> Self | None:
+        """A pattern, or None for an empty line or a comment."""
+        text = line.rstrip()
+        if not text or text.startswith("#"):
+            return None
+        included = text.startswith("!")
+        text = text.removeprefix("!").removeprefix("\\")
+        only_folders = text.endswith("/")
+        parts = text.strip("/").split("/")
+        if "/" not in text.rstrip("/"):  # a name alone is meant at any depth
+            parts = ["**", *parts]
+        return cls(tuple(parts), only_folders, included) if any(parts) else None
+
+    def matches(self, names: Sequence[str], *, is_folder: bool) -> bool:
+        """Whether a path, as its parts, is what the pattern means."""
+        if self.only_folders and not is_folder:
+            return False
+        # Which numbers of the pattern's parts can have been used up by the names so far.
+        reached = _with_stars(self.parts, {0})
+        for name in names:
+            following = set()
+            for n in reached:
+                if n < len(self.parts):
+                    if self.parts[n] == "**":
+                        following.add(n)
+                    elif _part(self.parts[n]).match(name):
+                        following.add(n + 1)
+            reached = _with_stars(self.parts, following)
+        return len(self.parts) in reached
+
+
+def _with_stars(parts: tuple[str, ...], reached: set[int]) -> set[int]:
+    """With the places that are reached where a `**` stands for nothing."""
+    found = set(reached)
+    for n in sorted(reached):
+        while n < len(parts) and parts[n] == "**":
+            n += 1
+            found.add(n)
+    return found
+
+
+@cache
+def _part(text: str) -> re.Pattern[str]:
+    # The expressions of fnmatch do not backtrack from one `*` into another.
+    return re.compile(translate(text))
+
+
+_LEAVINGS: Final = tuple(p for p in (_Pattern.parse(text.lower()) for text in LEAVINGS) if p)
+
+
+class IgnoreRules:
+    """Which paths are left out: the leavings, and what the lines of a `.ystoreignore` say; the last counts.
+
+    With `all_files` nothing is left out but the `.ystoreignore` itself.
+    """
+
+    def __init__(self, data: bytes = b"", *, all_files: bool = False) -> None:
+        """Raises: FormatError where `data` is no list of patterns."""
+        try:
+            lines = data.decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise FormatError(IGNORE_FILE, "is not UTF-8") from None
+        if len(lines) > _PATTERNS_LIMIT:
+            raise FormatError(IGNORE_FILE, f"has more than {_PATTERNS_LIMIT} lines")
+        self._own = [pattern for pattern in map(_Pattern.parse, lines) if pattern]
+        self._all_files = all_files
+
+    def leaves_out(self, path: str, *, is_folder: bool) -> bool:
+        """Whether a file or folder is left out by its own name; folders are asked for before their files."""
+        names = path.split("/")
+        if names[-1] == IGNORE_FILE:
+            return True
+        if self._all_files:
+            return False
+        lower = [name.lower() for name in names]
+        left = any(pattern.matches(lower, is_folder=is_folder) for pattern in _LEAVINGS)
+        for pattern in self._own:
+            if pattern.included == left and pattern.matches(names, is_folder=is_folder):
+                left = not pattern.included
+        return left
+
+    def leaves_out_file(self, path: str) -> bool:
+        """Whether a file is left out, by its own name or by that of a folder that it lies in."""
+        names = path.split("/")
+        folders = ("/".join(names[:n]) for n in range(1, len(names)))
+        return any(self.leaves_out(folder, is_folder=True) for folder in folders) or self.leaves_out(
+            path, is_folder=False
+        )
