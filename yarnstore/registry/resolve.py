@@ -102,12 +102,21 @@ def resolve(
     """
     match spec.selector:
         case Exact(version):
-            return _pick(builds_of(model, version), spec.variant, prefer, model=model, exact=True)
+            found = builds_of(model, _with_build_metadata(model, version))
+            return _pick(found, spec.variant, prefer, model=model, exact=True)
         case Range() as wanted:
             return _newest_in(model, spec, wanted, prefer, include_prereleases=include_prereleases)
         case selector:
             version = _aliased(model, LATEST if selector is None else selector.name)
             return _pick(builds_of(model, version), spec.variant, prefer, model=model, exact=False)
+
+
+def _with_build_metadata(model: ModelEntry, version: str) -> str:
+    """The version as the model has it: one that is named without build metadata may have some there."""
+    if version in model.versions or "+" in version:
+        return version
+    same = [other for other in model.versions if precedence(other) == precedence(version)]
+    return sort_versions(same)[-1] if same else version
 
 
 def compatible(entry: VersionEntry, app_version: str | None) -> bool:

@@ -183,3 +183,10 @@ def test_one_number_has_one_build_metadata(source: Path, tmp_path: Path, second:
     assert snapshot(registry) == before
     Store.publish(source, "m@1.0.1+gpu", registry=registry)
     Store.publish(source, "m:other@1.0.0+cpu", registry=registry)
+
+
+def test_a_version_named_without_its_build_metadata_is_found(source: Path, tmp_path: Path) -> None:
+    Store.publish(source, "m@1.0.0+cpu", registry=tmp_path / "reg")
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("r", tmp_path / "reg")
+        assert store.checkout("m@1.0.0").version == "1.0.0+cpu"
