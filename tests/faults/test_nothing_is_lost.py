@@ -106,6 +106,7 @@ _DAMAGED = {
     "file": "files/*",
     "version": "refs/versions/*/*/*",
     "installed": "refs/installed/*",
+    "held range": "refs/holds/*",
     "log": "logs/installed/*",
     "local state": "local-state.json",
 }
@@ -117,6 +118,7 @@ def test_what_a_repair_replaces_is_kept_also_after_gc(kind: str, tmp_path: Path)
     site = make_site(tmp_path, versions=("1.0.0",))
     with site.store() as store:
         store.checkout(f"{MODEL}@1.0.0")
+        store.pin(f"{MODEL}@^1")
         path = max(site.home.glob(_DAMAGED[kind]), key=lambda item: item.stat().st_size)
         damaged = damage(path)
         done = store.fsck(repair=True)

@@ -166,7 +166,7 @@ MUTANTS = (
         "repair removes what it cannot use",
         "        trash.move_aside(path, self._layout.trash)\n",
         "        fsio.remove_tree(path)\n",
-        (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc[file]",),
+        (f"{_LOST}::test_what_a_repair_replaces_is_kept_also_after_gc[held range]",),
     ),
     Mutant(
         "repair overwrites what it replaces",

@@ -1,0 +1,41 @@
+"""The case scripts, each a test of its own, where their folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cases.scripts import case_name, case_scripts, cases_root, run_case
+
+
+def test_the_folder_of_the_scripts_is_here() -> None:
+    if not case_scripts():
+        pytest.skip(f"no case scripts in {cases_root()}: YSTORE_TEST_CASES names their folder")
+
+
+# Those that hold; a script joins them with the change that makes it right.  `make cases` runs all.
+_RIGHT = (
+    "attack/07-remove-all-races-checkout",
+    "field/01-closed-stdio",
+    "field/02-no-home-no-passwd",
+    "field/06-executable-bit",
+    "field/07-portal",
+    "field/08-proxy",
+    "field/10-download-address",
+    "use/02-update-to-a-version",
+    "use/03-older-local-state",
+    "use/04-dry-run-says-what-the-run-frees",
+    "use/07-what-is-stored",
+    "use/08-completion-and-help",
+)
+
+
+@pytest.mark.parametrize(
+    "script", [script for script in case_scripts() if case_name(script) in _RIGHT], ids=case_name
+)
+def test_a_case_ends_right(script: Path) -> None:
+    outcome = run_case(script)
+    if outcome.word == "not here":
+        pytest.skip(outcome.why)
+    assert outcome.word == "right", outcome.output
