@@ -49,6 +49,12 @@ JSON_TEXT_FACTOR: Final = 7
 # registry.json; larger registries are split per model.
 REGISTRY_LIMIT_BYTES: Final = 256 * MIB
 REGISTRY_MODEL_LIMIT_BYTES: Final = 16 * MIB
+# What reading one may take in memory, itself included: the larger of a number and a multiple of its size.
+# An entry with all its fields takes three times its bytes as structs, and up to nine as dicts and lists, in
+# which a publisher's commands change it.
+REGISTRY_LIMIT_MEMORY_BYTES: Final = 64 * MIB
+REGISTRY_LIMIT_MEMORY_FACTOR: Final = 4
+REGISTRY_EDIT_LIMIT_MEMORY_FACTOR: Final = 12
 
 # Names that become file names: 255 bytes is what the common file systems take.
 NAME_LIMIT_CHARS: Final = 96

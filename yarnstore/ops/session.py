@@ -160,6 +160,7 @@ class Session:
         if source.name in self._refreshed:
             return self._docs[source.name]
         cached = self._cached(source)
+        known = known_time(self.layout, source, cached)
         answer = self.backend(source).get(
             registries.REGISTRY_FILE,
             limit_bytes=REGISTRY_LIMIT_BYTES,
@@ -173,12 +174,13 @@ class Session:
             raise BackendError(
                 self.links.own(source), "answered 'not modified' to a question without a condition"
             )
+        cached = None  # each may be 256 MiB
         doc = parse_registry(data, source=self.backend(source).url)
         if answer is not None:
             refuse_older(
                 source,
                 doc,
-                known_time(self.layout, source, cached),
+                known,
                 mirror=None if answer.source == self.links.own(source) else answer.source,
                 accept=accept_rollback,
                 note=self.note,

@@ -7,8 +7,8 @@ Leaves the types to `entries`, and what is odd but readable to `lint`.  Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Collection
+from typing import Final, TypeAlias, TypeVar
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.names import (
@@ -25,6 +25,11 @@ from yarnstore.registry.entries import FileEntry, ModelEntry, VersionEntry
 Where: TypeAlias = tuple[str, ...]
 
 _Value = TypeVar("_Value")
+_Known = TypeVar("_Known", str, tuple[str, ...])
+
+# What recurs from model to model is checked once; a set of all would take more than the registry does.
+_KNOWN_LIMIT: Final = 10_000
+_KNOWN_PATHS_LIMIT: Final = 100
 
 
 class FaultError(ValueError):
@@ -59,7 +64,7 @@ def check_model(model: str, entry: ModelEntry) -> None:
     _Checker(_refuse).check_model((), model, entry)
 
 
-def find_twins(field: str, names: Iterable[str]) -> list[FaultError]:
+def find_twins(field: str, names: Collection[str]) -> list[FaultError]:
     """Every name in an object that differs only in case from one before it."""
     found: list[FaultError] = []
     _Checker(found.append).check_twins((), field, names)
@@ -71,6 +76,18 @@ def find_faults(where: Where, model: str, entry: ModelEntry) -> list[FaultError]
     found: list[FaultError] = []
     _Checker(found.append).check_model(where, model, entry)
     return found
+
+
+def _may_have_twins(names: Collection[str]) -> bool:
+    """Whether two names may differ only in case; without a copy of those that are in lower case."""
+    other = [name for name in names if name != name.lower()]
+    return bool(other) and len({name.lower() for name in names}) < len(names)
+
+
+def _keep(known: set[_Known], item: _Known) -> None:
+    """Remember what was found good, up to a bound on memory."""
+    if len(known) < _KNOWN_LIMIT and (isinstance(item, str) or len(item) < _KNOWN_PATHS_LIMIT):
+        known.add(item)
 
 
 def _refuse(fault: FaultError) -> None:
@@ -98,8 +115,10 @@ class _Checker:
             return False
         return True
 
-    def check_twins(self, where: Where, field: str, names: Iterable[str]) -> None:
+    def check_twins(self, where: Where, field: str, names: Collection[str]) -> None:
         """Refuse two names that differ only in case: they are one file to some file systems."""
+        if not _may_have_twins(names):
+            return
         seen: dict[str, str] = {}
         for name in names:
             first = seen.setdefault(name.lower(), name)
@@ -110,12 +129,11 @@ class _Checker:
         self._check(where, "", parse_model_id, model)
         if entry.model_id not in ("", model):
             self._fault(where, ".model_id", f"is {entry.model_id[:80]!r}, but the key is {model!r}")
-        if len({version.lower() for version in entry.versions}) < len(entry.versions):
-            self.check_twins(where, ".versions", entry.versions)
+        self.check_twins(where, ".versions", entry.versions)
         for version, build in entry.versions.items():
             here = (*where, ".versions", version)
             if version not in self._versions and self._check(here, "", parse_version, version):
-                self._versions.add(version)
+                _keep(self._versions, version)
             self._check_build(here, model, version, build)
             if build.variants:
                 self._check_variants(here, model, version, build)
@@ -142,7 +160,7 @@ class _Checker:
         variant = entry.variant
         known = variant is None or variant in self._variants
         if variant is not None and not known and self._check(where, ".variant", parse_variant, variant):
-            self._variants.add(variant)
+            _keep(self._variants, variant)
         if entry.checksum is not None:
             self._check(where, ".checksum", Sha256.parse, entry.checksum)
         if entry.manifest is not None:
@@ -159,6 +177,6 @@ class _Checker:
     def _check_files(self, where: Where, files: tuple[FileEntry, ...]) -> None:
         paths = tuple(file.path for file in files)
         if paths not in self._paths and self._check(where, ".files", check_file_paths, paths):
-            self._paths.add(paths)
+            _keep(self._paths, paths)
         for index, file in enumerate(files):
             self._check(where, f".files[{index}].sha256", Sha256.parse, file.sha256)

@@ -19,6 +19,7 @@ from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYT
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant, parse_version
 from yarnstore.errors import ConflictError, FormatError
 from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.moments import next_moment
 from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import check_raw_model
@@ -59,6 +60,7 @@ def decode_model(data: bytes, what: str) -> RawDoc:
 def _decode(data: bytes, what: str, limit_bytes: int) -> RawDoc:
     if len(data) > limit_bytes:
         raise FormatError(what, f"is larger than {limit_bytes} bytes")
+    check_untyped(data, what)
     try:
         text = data.decode("utf-8-sig")
         raw = json.loads(

@@ -17,6 +17,11 @@ SizeBytes = Annotated[int, Meta(ge=0, le=SIZE_LIMIT_BYTES)]
 Gigabytes = Annotated[float, Meta(ge=0)]
 
 
+# Shared by all entries without any, of which a registry may have a million.  Nothing adds to it.
+_NO_VARIANTS: Final[dict[str, VersionEntry]] = {}
+_NO_ALIASES: Final[dict[str, str]] = {}
+
+
 class FileEntry(Struct, frozen=True, kw_only=True, gc=False):
     """One file of a version."""
 
@@ -58,7 +63,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     replaced_by: str | None = None
     minimum_ram_gb: Gigabytes | None = None
     recommended_ram_gb: Gigabytes | None = None
-    variants: dict[str, VersionEntry] = field(default_factory=dict)
+    variants: dict[str, VersionEntry] = field(default_factory=lambda: _NO_VARIANTS)
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):
@@ -72,7 +77,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):
     category: str | None = None
     license: str | None = None
     homepage: str | None = None
-    aliases: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=lambda: _NO_ALIASES)
     versions: dict[str, VersionEntry]
 
 

@@ -23,6 +23,7 @@ from yarnstore.errors import FormatError
 from yarnstore.registry.check import find_faults, find_twins, format_key, format_where
 from yarnstore.registry.entries import ModelEntry, RegistryDoc
 from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
+from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.moments import moment_of
 from yarnstore.registry.schema import check_major
 
@@ -96,10 +97,17 @@ def lint_model(data: bytes, *, model: str = "") -> Linted:
 def is_model_document(data: bytes) -> bool:
     """Whether JSON is of one model, as in `models/<model>.json`, rather than of a registry."""
     try:
-        raw = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+        keys = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Keys)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
-    return isinstance(raw, dict) and "versions" in raw and "models" not in raw
+    return keys.versions is not msgspec.UNSET and keys.models is msgspec.UNSET
+
+
+class _Keys(msgspec.Struct):
+    """Which of these keys are in an object; what they hold is not decoded."""
+
+    versions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    models: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 def _lint_model(
@@ -155,6 +163,10 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
 
     if len(data) > limit_bytes:
         return None, [Finding("error", _ROOT, f"is larger than {limit_bytes} bytes")]
+    try:
+        check_untyped(data, "registry.json")
+    except FormatError as error:
+        return None, [Finding("error", _ROOT, f"{error.fields['why']}: {error.hint}")]
     try:
         raw = json.loads(
             data.decode("utf-8-sig"),

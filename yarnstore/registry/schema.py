@@ -8,8 +8,8 @@ Leaves the entries to `entries`, their rules to `check`, what a spec comes to to
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from yarnstore.core.names import model_dirname
 from yarnstore.errors import FormatError
 from yarnstore.registry.check import FaultError, check_model, check_models, format_key
 from yarnstore.registry.entries import DeltaEntry, FileEntry, ModelEntry, RegistryDoc, VersionEntry
+from yarnstore.registry.memory import check_memory, fits_untyped
 
 __all__ = [
     "DeltaEntry",
@@ -37,6 +38,14 @@ REGISTRY_MAJOR: Final = 1
 
 _Root = TypeVar("_Root", RegistryDoc, ModelEntry)
 
+
+class _Head(msgspec.Struct):
+    """What tells the format, of a document in which all else may be another."""
+
+    registry_version: str | None = None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
 _REGISTRY = msgspec.json.Decoder(RegistryDoc)
 _MODEL = msgspec.json.Decoder(ModelEntry)
 # What the keyed objects hold, for `_name_keys`.
@@ -111,23 +120,25 @@ def _decode(
 ) -> _Root:
     if len(data) > limit_bytes:
         raise FormatError(what, f"is larger than {limit_bytes} bytes", source=source)
-    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows editors begin UTF-8 with a byte order mark
+    check_memory(data, what, source=source)
+    # Windows editors begin UTF-8 with a byte order mark; skipped without a copy.
+    text = memoryview(data)[3:] if data.startswith(b"\xef\xbb\xbf") else data
     try:
-        return decoder.decode(data)
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         path, why = _explain(error)
     except RecursionError:
         raise FormatError(what, "is nested too deeply", source=source) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        page = " (it looks like a web page)" if data.lstrip()[:1] == b"<" else ""
+        page = " (it looks like a web page)" if bytes(text[:1024]).lstrip()[:1] == b"<" else ""
         raise FormatError(what, f"is not JSON{page}: {error}", source=source) from None
-    raw = _decode_untyped(data)
-    if isinstance(raw, Mapping):
-        check_major(raw.get("registry_version"), what, source)
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        check_major(_HEAD.decode(text).registry_version, what, source)
+    raw = _decode_untyped(text) if fits_untyped(data) else None
     raise _format_error(what, _name_keys(raw, path), why, source)
 
 
-def _decode_untyped(data: bytes) -> object:
+def _decode_untyped(data: bytes | memoryview) -> object:
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -221,6 +221,16 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
+def iter_blocks(path: Path) -> Iterator[bytes]:
+    """The blocks of a file that may be long, not through a symlink.
+
+    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    """
+    with open(open_read(path), "rb", buffering=0) as file, translating(path):
+        while block := file.read(MIB):
+            yield block
+
+
 def open_read(path: Path) -> int:
     """A descriptor to read from, not through a symlink.
 

@@ -7,7 +7,9 @@ a change, so that a crash between the two files leaves both readable.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, REGISTRY_LIMIT_BYTES
@@ -98,15 +100,23 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
     """Keep what a registry sent."""
     folder = layout.registry(cached.name)
     path = folder / REGISTRY_FILE
-    try:
-        before = Sha256.of(fsread.read_bytes(path, REGISTRY_LIMIT_BYTES)).hex
-    except (NotFoundError, FormatError):
-        before = ""
+    before = _hash_of(path)
     after = Sha256.of(cached.data).hex
     record = Fetched(cached.url, cached.fetched_ms, after, cached.etag, before)
     write_sealed(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
     if before != after:
         fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
+
+
+def _hash_of(path: Path) -> str:
+    """The SHA-256 of what is cached, in blocks, since the new answer is in memory; empty for none."""
+    digest = hashlib.sha256()
+    try:
+        for block in fsread.iter_blocks(path):
+            digest.update(block)
+    except (NotFoundError, FormatError):
+        return ""
+    return digest.hexdigest()
 
 
 def remove_cached(layout: StoreLayout, name: str) -> None:

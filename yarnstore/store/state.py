@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
@@ -51,12 +52,7 @@ def version_checksum(manifest: Manifest) -> Sha256:
 
 def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
     """The object that the file holds, with an object in `installed_models`.  Raises: FormatError."""
-    try:
-        found = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(source, f"is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise FormatError(source, "is no JSON object")
+    found = parse_json_object(data.removeprefix(b"\xef\xbb\xbf"), source)
     models = found.get("installed_models")
     if not isinstance(models, dict) or not all(isinstance(item, dict) for item in models.values()):
         raise FormatError(source, "has no object of objects in installed_models")
