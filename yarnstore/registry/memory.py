@@ -19,8 +19,6 @@ from yarnstore.errors import FormatError
 # `VersionEntry` is the largest of the structs that are the value of a key, `DeltaEntry` of those in arrays.
 _KEYED_BYTES: Final = 192
 _LISTED_BYTES: Final = 48
-# What reading takes whatever the size, such as the checks' own memory.
-_OWN_BYTES: Final = 2 * MIB
 _HINT: Final = "its publisher can keep each model in a file of its own: `ystore publish --split`"
 
 
@@ -33,7 +31,7 @@ def check_memory(data: bytes, what: str, *, source: str = "") -> None:
 
     def too_much(shape: JsonShape) -> bool:
         taken = shape.typed_bytes(keyed_bytes=_KEYED_BYTES, listed_bytes=_LISTED_BYTES, pairs=pairs)
-        return taken + _OWN_BYTES > limit_bytes
+        return taken > limit_bytes
 
     if too_much(measure(data, too_much, fields=("versions", "variants", "aliases"))):
         raise _error(what, len(data), limit_bytes, source)
