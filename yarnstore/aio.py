@@ -7,11 +7,13 @@ only keeps the event loop free while they do.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from yarnstore.api import AnyPath, Store
-from yarnstore.ops.progress import OnProgress, ignore
+from yarnstore.errors import CancelledError
+from yarnstore.ops.progress import OnProgress, Progress, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +42,16 @@ if TYPE_CHECKING:
     from yarnstore.ops.update import UpdateResult, UpdateSummary
     from yarnstore.ops.usage import StoredVersion
 
+T = TypeVar("T")
+
 
 class AsyncStore:
     """A `Store` whose methods are awaited; see there for what each does and raises.
 
-    `progress` callbacks run in the worker's thread.
+    `progress` and `on_result` are called in the worker's thread, never in the event loop's:
+    `loop.call_soon_threadsafe` leads back.  Cancelling a task stops a call that takes `progress` at its next
+    event, and the cancellation arrives once the thread has let go of the store; any other call runs to its
+    end.
     """
 
     def __init__(self, store: Store) -> None:
@@ -59,19 +66,45 @@ class AsyncStore:
 
     async def set_app_version(self, version: str) -> None:
         """As `Store.set_app_version`."""
-        await asyncio.to_thread(self.store.set_app_version, version)
+        await self._run(self.store.set_app_version, version)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.store.close)
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Store.close`."""
+        await self._run(self.store.close)
+
+    async def _run(self, function: Callable[..., T], /, *args: Any, **values: Any) -> T:  # noqa: ANN401
+        """Call a method in a thread; where the task is cancelled, have it stop and wait until it has."""
+        stop = threading.Event()
+        if "progress" in values:
+            tell = values["progress"] or self.store.progress
+
+            def on_progress(event: Progress) -> None:
+                if stop.is_set():
+                    raise CancelledError("the task was cancelled")
+                tell(event)
+
+            values["progress"] = on_progress
+        work = asyncio.ensure_future(asyncio.to_thread(function, *args, **values))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # nobody else asks for it
+            raise
 
     async def fetch(
         self, spec: str, *, force: bool = False, progress: OnProgress | None = None
     ) -> FetchResult:
         """As `Store.fetch`."""
-        return await asyncio.to_thread(self.store.fetch, spec, force=force, progress=progress)
+        return await self._run(self.store.fetch, spec, force=force, progress=progress)
 
     async def lock(
         self,
@@ -81,25 +114,25 @@ class AsyncStore:
         progress: OnProgress | None = None,
     ) -> LockResult:
         """As `Store.lock`."""
-        return await asyncio.to_thread(self.store.lock, *specs, file=file, update=update, progress=progress)
+        return await self._run(self.store.lock, *specs, file=file, update=update, progress=progress)
 
     async def fetch_locked(
         self, file: AnyPath = "ystore.lock", *, progress: OnProgress | None = None
     ) -> list[FetchResult]:
         """As `Store.fetch_locked`."""
-        return await asyncio.to_thread(self.store.fetch_locked, file, progress=progress)
+        return await self._run(self.store.fetch_locked, file, progress=progress)
 
     async def checkout_locked(
         self, file: AnyPath = "ystore.lock", *, force: bool = False, progress: OnProgress | None = None
     ) -> list[CheckoutResult]:
         """As `Store.checkout_locked`."""
-        return await asyncio.to_thread(self.store.checkout_locked, file, force=force, progress=progress)
+        return await self._run(self.store.checkout_locked, file, force=force, progress=progress)
 
     async def checkout(
         self, spec: str, *, force: bool = False, progress: OnProgress | None = None
     ) -> CheckoutResult:
         """As `Store.checkout`."""
-        return await asyncio.to_thread(self.store.checkout, spec, force=force, progress=progress)
+        return await self._run(self.store.checkout, spec, force=force, progress=progress)
 
     async def update_model(
         self,
@@ -112,7 +145,7 @@ class AsyncStore:
         progress: OnProgress | None = None,
     ) -> UpdateResult:
         """As `Store.update_model`."""
-        return await asyncio.to_thread(
+        return await self._run(
             self.store.update_model,
             model,
             major=major,
@@ -134,7 +167,7 @@ class AsyncStore:
         progress: OnProgress | None = None,
     ) -> UpdateSummary:
         """As `Store.update_models`."""
-        return await asyncio.to_thread(
+        return await self._run(
             self.store.update_models,
             *models,
             major=major,
@@ -148,77 +181,75 @@ class AsyncStore:
 
     async def read_requests(self, *words: str) -> list[str]:
         """As `Store.read_requests`."""
-        return await asyncio.to_thread(self.store.read_requests, *words)
+        return await self._run(self.store.read_requests, *words)
 
     async def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
         """As `Store.compatibility`."""
-        return await asyncio.to_thread(self.store.compatibility, model, progress=progress)
+        return await self._run(self.store.compatibility, model, progress=progress)
 
     async def rollback_model(
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
     ) -> CheckoutResult:
         """As `Store.rollback_model`."""
-        return await asyncio.to_thread(self.store.rollback_model, model, version, progress=progress)
+        return await self._run(self.store.rollback_model, model, version, progress=progress)
 
     async def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
         """As `Store.path`."""
-        return await asyncio.to_thread(self.store.path, spec, progress=progress)
+        return await self._run(self.store.path, spec, progress=progress)
 
     async def get_version_history(self, model: str) -> History:
         """As `Store.get_version_history`."""
-        return await asyncio.to_thread(self.store.get_version_history, model)
+        return await self._run(self.store.get_version_history, model)
 
     async def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
         """As `Store.check_for_updates`."""
-        return await asyncio.to_thread(self.store.check_for_updates, *models, progress=progress)
+        return await self._run(self.store.check_for_updates, *models, progress=progress)
 
     async def list_installed_models(self) -> list[InstalledModel]:
         """As `Store.list_installed_models`."""
-        return await asyncio.to_thread(self.store.list_installed_models)
+        return await self._run(self.store.list_installed_models)
 
     async def list_versions(self, model: str | None = None) -> list[StoredVersion]:
         """As `Store.list_versions`."""
-        return await asyncio.to_thread(self.store.list_versions, model)
+        return await self._run(self.store.list_versions, model)
 
     async def status(self) -> StoreStatus:
         """As `Store.status`."""
-        return await asyncio.to_thread(self.store.status)
+        return await self._run(self.store.status)
 
     async def import_model(
         self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
     ) -> ImportResult:
         """As `Store.import_model`."""
-        return await asyncio.to_thread(
-            self.store.import_model, source, spec, all_files=all_files, progress=progress
-        )
+        return await self._run(self.store.import_model, source, spec, all_files=all_files, progress=progress)
 
     async def export(
         self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
     ) -> ExportResult:
         """As `Store.export`."""
-        return await asyncio.to_thread(self.store.export, spec, destination, progress=progress)
+        return await self._run(self.store.export, spec, destination, progress=progress)
 
     async def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
         """As `Store.remove`."""
-        return await asyncio.to_thread(self.store.remove, spec, whole_model=whole_model)
+        return await self._run(self.store.remove, spec, whole_model=whole_model)
 
     async def pin(self, spec: str) -> PinResult:
         """As `Store.pin`."""
-        return await asyncio.to_thread(self.store.pin, spec)
+        return await self._run(self.store.pin, spec)
 
     async def unpin(self, spec: str) -> PinResult:
         """As `Store.unpin`."""
-        return await asyncio.to_thread(self.store.unpin, spec)
+        return await self._run(self.store.unpin, spec)
 
     async def diff(
         self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
     ) -> DiffResult:
         """As `Store.diff`."""
-        return await asyncio.to_thread(self.store.diff, old, new, html=html, progress=progress)
+        return await self._run(self.store.diff, old, new, html=html, progress=progress)
 
     async def inspect(self, what: str) -> InspectResult:
         """As `Store.inspect`."""
-        return await asyncio.to_thread(self.store.inspect, what)
+        return await self._run(self.store.inspect, what)
 
     async def gc(
         self,
@@ -230,7 +261,7 @@ class AsyncStore:
         progress: OnProgress | None = None,
     ) -> GcResult:
         """As `Store.gc`."""
-        return await asyncio.to_thread(
+        return await self._run(
             self.store.gc,
             keep=keep,
             keep_within_s=keep_within_s,
@@ -243,21 +274,21 @@ class AsyncStore:
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
     ) -> FsckResult:
         """As `Store.fsck`."""
-        return await asyncio.to_thread(self.store.fsck, quick=quick, repair=repair, progress=progress)
+        return await self._run(self.store.fsck, quick=quick, repair=repair, progress=progress)
 
     async def add_registry(self, name: str, url: AnyPath) -> RegistryInfo:
         """As `Store.add_registry`."""
-        return await asyncio.to_thread(self.store.add_registry, name, url)
+        return await self._run(self.store.add_registry, name, url)
 
     async def list_registries(self) -> list[RegistryInfo]:
         """As `Store.list_registries`."""
-        return await asyncio.to_thread(self.store.list_registries)
+        return await self._run(self.store.list_registries)
 
     async def refresh_registries(
         self, name: str | None = None, *, accept_rollback: bool = False
     ) -> list[RegistryInfo]:
         """As `Store.refresh_registries`."""
-        return await asyncio.to_thread(self.store.refresh_registries, name, accept_rollback=accept_rollback)
+        return await self._run(self.store.refresh_registries, name, accept_rollback=accept_rollback)
 
     async def lint_registry(
         self,
@@ -269,21 +300,21 @@ class AsyncStore:
         progress: OnProgress | None = None,
     ) -> LintResult:
         """As `Store.lint_registry`."""
-        return await asyncio.to_thread(
+        return await self._run(
             self.store.lint_registry, source, models=models, deep=deep, decode=decode, progress=progress
         )
 
     async def remove_registry(self, name: str) -> None:
         """As `Store.remove_registry`."""
-        await asyncio.to_thread(self.store.remove_registry, name)
+        await self._run(self.store.remove_registry, name)
 
     async def search(self, text: str = "") -> list[Offer]:
         """As `Store.search`."""
-        return await asyncio.to_thread(self.store.search, text)
+        return await self._run(self.store.search, text)
 
     async def show(self, spec: str) -> VersionDetails:
         """As `Store.show`."""
-        return await asyncio.to_thread(self.store.show, spec)
+        return await self._run(self.store.show, spec)
 
     # --- upkeep --------------------------------------------------------------------------------
 
@@ -291,11 +322,11 @@ class AsyncStore:
         self, source: AnyPath, *, progress: OnProgress | None = None
     ) -> TakeoverResult:
         """As `Store.import_local_state`."""
-        return await asyncio.to_thread(self.store.import_local_state, source, progress=progress)
+        return await self._run(self.store.import_local_state, source, progress=progress)
 
     async def auto_update_status(self, *models: str) -> AutoUpdateStatus:
         """As `Store.auto_update_status`."""
-        return await asyncio.to_thread(self.store.auto_update_status, *models)
+        return await self._run(self.store.auto_update_status, *models)
 
     async def set_auto_update(
         self,
@@ -306,7 +337,7 @@ class AsyncStore:
         jitter: str | None = None,
     ) -> AutoUpdateStatus:
         """As `Store.set_auto_update`."""
-        return await asyncio.to_thread(
+        return await self._run(
             self.store.set_auto_update,
             *models,
             enabled=enabled,
@@ -319,15 +350,15 @@ class AsyncStore:
         self, *, now: bool = False, progress: OnProgress | None = None
     ) -> AutoUpdateRound:
         """As `Store.run_auto_update`."""
-        return await asyncio.to_thread(self.store.run_auto_update, now=now, progress=progress)
+        return await self._run(self.store.run_auto_update, now=now, progress=progress)
 
     async def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
         """As `Store.examine`."""
-        return await asyncio.to_thread(self.store.examine, progress=progress)
+        return await self._run(self.store.examine, progress=progress)
 
     async def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
         """As `Store.write_timer`."""
-        return await asyncio.to_thread(self.store.write_timer, kind, folder)
+        return await self._run(self.store.write_timer, kind, folder)
 
     # --- downloads -----------------------------------------------------------------------------
 
@@ -346,18 +377,18 @@ class AsyncStore:
 
     async def enqueue(self, *specs: str) -> list[QueuedFetch]:
         """As `Store.enqueue`."""
-        return await asyncio.to_thread(self.store.enqueue, *specs)
+        return await self._run(self.store.enqueue, *specs)
 
     async def list_queue(self) -> list[QueuedFetch]:
         """As `Store.list_queue`."""
-        return await asyncio.to_thread(self.store.list_queue)
+        return await self._run(self.store.list_queue)
 
     async def dequeue(self, *specs: str) -> list[QueuedFetch]:
         """As `Store.dequeue`."""
-        return await asyncio.to_thread(self.store.dequeue, *specs)
+        return await self._run(self.store.dequeue, *specs)
 
     async def run_queue(
         self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None
     ) -> list[QueueRun]:
         """As `Store.run_queue`."""
-        return await asyncio.to_thread(self.store.run_queue, on_result=on_result, progress=progress)
+        return await self._run(self.store.run_queue, on_result=on_result, progress=progress)
