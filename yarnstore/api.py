@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from yarnstore.downloads import Downloads
+from yarnstore.errors import DiskFullError
 from yarnstore.ops.network import PutLast
 from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.session import RegistrySource, Session
@@ -126,6 +127,10 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         try:
             self._prepare(session)
             yield session
+        except DiskFullError as error:
+            if self.settings.home in Path(str(error.fields.get("path", ""))).parents:
+                error.hint = "`ystore gc --dry-run` shows what could be freed"
+            raise
         finally:
             session.close()
 

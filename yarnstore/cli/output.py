@@ -53,10 +53,15 @@ class Output:
             self.settle()
             click.echo(text() if self.for_people else _plain_row(row))
 
-    def facts(self, value: object, text: Callable[[], str]) -> None:
-        """Print one thing with many sides: `text()` for people, a name and a value a line when piped."""
+    def facts(self, value: object, text: Callable[[], str], *, answer: bool = True) -> None:
+        """Print one thing with many sides: `text()` for people, a name and a value a line when piped.
+
+        With -q only what is an `answer` is printed, not that something was done and all is well.
+        """
         if self.json:
             self.document(value)
+        elif self.quiet and not answer:
+            return
         elif self.for_people:
             click.echo(text())
         else:

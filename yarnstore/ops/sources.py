@@ -17,7 +17,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.ignore import IGNORE_FILE, IGNORE_LIMIT_BYTES, IgnoreRules
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
-from yarnstore.errors import NotFoundError, UsageError
+from yarnstore.errors import FormatError, NotFoundError, UsageError
 from yarnstore.ops.progress import Meter, OnProgress, Progress
 from yarnstore.store import fsread
 from yarnstore.store.layout import is_store
@@ -77,7 +77,12 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
     if not found.files:
         left = f" but {list_few(found.ignored)}, which {_is(found.ignored)} left out" if found.ignored else ""
         raise UsageError(f"{source} holds no files{left}", hint="name a model file, or a folder of files")
-    check_file_paths([*(item.path for item in found.files), *found.empty_folders])
+    try:
+        check_file_paths([*(item.path for item in found.files), *found.empty_folders])
+    except FormatError as error:
+        raise UsageError(
+            f"{source}: {error.message}", hint="rename it: not every machine can hold such a name"
+        ) from None
     return found
 
 

@@ -32,7 +32,7 @@ from yarnstore.ops.progress import Progress
 from yarnstore.ops.resolve import cached_entry, held
 from yarnstore.ops.session import Session
 from yarnstore.registry.lifecycle import DEFAULT_POLICY, Change, Policy, changes_between, misfit
-from yarnstore.registry.resolve import Build
+from yarnstore.registry.resolve import Build, require_match
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.registry.versions import is_breaking, update_type
 from yarnstore.store.views import installed_path
@@ -116,6 +116,8 @@ def update(
         return _update_to(session, spec, policy, started, dry_run=dry_run)
     with session.layout.shared():
         found = consider(session, model, policy, variant=spec.variant)
+        if strict and policy.to is not None:
+            require_match(found.entry, policy.to)
         decision, build = found.decision, found.decision.wanted
         if build is None:
             if strict and decision.held is not None:

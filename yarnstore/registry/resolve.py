@@ -257,6 +257,12 @@ def _variant_hint(model: ModelEntry, variant: str) -> str:
     return ""
 
 
+def require_match(model: ModelEntry, wanted: Range) -> None:
+    """Raises: NotFoundError unless a version of the model, of whatever standing, is in the range."""
+    if not any(wanted.matches(version, include_prereleases=True) for version in model.versions):
+        raise NotFoundError("version", str(wanted), where=model.model_id, hint=_versions_hint(model))
+
+
 def _versions_hint(model: ModelEntry) -> str:
     versions = sort_versions(model.versions, newest_first=True)
     if not versions:

@@ -29,6 +29,8 @@ _HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 RESERVE_BYTES = 512 * MIB
 RESERVE_SHARE = 0.05
 
+_FREE_SPACE = "free some space on that disk"
+
 
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The path from the root, without `.` and `..`.
@@ -50,7 +52,7 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"no space left while writing {shown}",
-            hint="`ystore gc --dry-run` shows what could be freed",
+            hint=_FREE_SPACE,
             path=shown,
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -320,6 +322,9 @@ def tree_bytes(path: Path) -> int:
     return sum(tree_bytes(path / name) for name in list_names(path))
 
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
 def free_bytes(path: Path) -> tuple[int, int]:
     """Bytes free to us where `path` is or will be, and how many of them are kept in reserve."""
     with translating(path):
@@ -330,16 +335,27 @@ def free_bytes(path: Path) -> tuple[int, int]:
     return usage.free, min(RESERVE_BYTES, int(usage.total * RESERVE_SHARE))
 
 
+def format_sizes(*counts: int) -> list[str]:
+    """Bytes in one unit, the largest in which each can be told from 0: `2 500 kB`, `12.4 kB`, `0 kB`."""
+    largest, least = max(counts), min((count for count in counts if count), default=0)
+    power = 0
+    while power < len(_UNITS) - 1 and (least >= 1000 ** (power + 1) or largest >= 1000 ** (power + 2)):
+        power += 1
+    values = [count / 1000**power for count in counts]
+    texts = [f"{value:,.0f}" if value >= 100 or not power else f"{value:.1f}" for value in values]
+    return [f"{text.replace(',', ' ').removesuffix('.0')} {_UNITS[power]}" for text in texts]
+
+
 def require_space(path: Path, needed_bytes: int) -> None:
     """Raises: DiskFullError unless `needed_bytes` fit beside the reserve."""
     if needed_bytes <= 0:
         return
     free, reserve = free_bytes(path)
     if needed_bytes > free - reserve:
+        needed, there, kept = format_sizes(needed_bytes, free, reserve)
         raise DiskFullError(
-            f"not enough space: {needed_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free "
-            f"({reserve / 1e9:.2f} GB kept in reserve) on {path}",
-            hint="`ystore gc --dry-run` shows what could be freed",
+            f"not enough space: {needed} needed, {there} free ({kept} kept in reserve) on {path}",
+            hint=_FREE_SPACE,
             path=str(path),
             needed_bytes=needed_bytes,
             free_bytes=free,

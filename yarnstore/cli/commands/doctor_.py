@@ -33,7 +33,8 @@ def cli(run: Invocation) -> None:
 
         with ProgressView(run.output) as view:
             found = Store.doctor(run.home, progress=view)
-    rows = [(check.name, check.status, check.what, check.mend) for check in found.checks]
+    shown = [check for check in found.checks if check.status == "wrong" or not run.output.quiet]
+    rows = [(check.name, check.status, check.what, check.mend) for check in shown]
     if run.output.for_people and not run.output.json and not run.output.quiet:
         click.echo(_text(found))
     else:

@@ -28,7 +28,7 @@ def cli(run: Invocation, quick: bool, repair: bool) -> None:
         raise click.UsageError("--repair reads everything; leave --quick out")
     with run.store() as store:
         done = store.fsck(quick=quick, repair=repair)
-    run.output.facts(done, lambda: _text(done, repair=repair))
+    run.output.facts(done, lambda: _text(done, repair=repair), answer=bool(done.problems))
     if done.remaining if repair else done.problems:
         raise click.exceptions.Exit(_DAMAGED)
 

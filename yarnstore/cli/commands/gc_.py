@@ -51,7 +51,7 @@ def cli(run: Invocation, keep: int | None, keep_within: float | None, dry_run: b
     """
     with run.store() as store:
         done = store.gc(keep=keep, keep_within_s=keep_within, dry_run=dry_run, repack=repack)
-    run.output.facts(done, lambda: _text(done))
+    run.output.facts(done, lambda: _text(done), answer=dry_run)
 
 
 def _text(done: GcResult) -> str:

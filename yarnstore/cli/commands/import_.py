@@ -26,7 +26,7 @@ _FAILED, _DAMAGED = 1, 4
 @click.option(
     "--from-local-state",
     "state",
-    type=click.Path(),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Take over every model that an older tool's local-state.json lists, checksums verified.",
 )
