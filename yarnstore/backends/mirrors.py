@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
-from yarnstore.backends.base import Backend, Body, Fetched
-from yarnstore.backends.retry import RetryPolicy, Sleep, call_with_retry
+from yarnstore.backends.base import Backend, Body, Fetched, oversize_error
+from yarnstore.backends.retry import Resuming, RetryPolicy, Sleep, call_with_retry, is_stall
+from yarnstore.core.digest import Buffer
 from yarnstore.errors import (
     BackendError,
+    CancelledError,
     FormatError,
     IntegrityError,
     MissingKeyError,
@@ -36,6 +38,9 @@ TRIES_PER_MIRROR: Final = 2
 # Answers broken off in a row until a mirror is put last.
 _STRIKES: Final = 2
 
+_PARTIAL: Final = 206
+_UNSATISFIABLE: Final = 416
+
 Kind = Literal["lied", "stalled", "unreachable"]
 
 
@@ -50,6 +55,8 @@ class Fault:
 
 # Told once for each mirror that is put last.
 OnFault = Callable[[Fault], None]
+# (the failure, seconds until the next try)
+OnWait = Callable[[TransientError, float], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Mirrored:
         policy: RetryPolicy | None = None,
         sleep: Sleep = time.sleep,
         on_fault: OnFault | None = None,
+        on_wait: OnWait | None = None,
         put_last: Sequence[str] = (),
     ) -> None:
         if not mirrors:
@@ -97,10 +105,11 @@ class Mirrored:
         # One that is named twice is asked once, and is trusted if its first name is.
         distinct = {mirror.url: mirror for mirror in reversed(mirrors)}
         self._members = [_Member(distinct[url]) for url in dict.fromkeys(mirror.url for mirror in mirrors)]
-        self._policy = policy or RetryPolicy()
-        self._short = replace(self._policy, attempts=min(self._policy.attempts, TRIES_PER_MIRROR))
+        self.policy = policy or RetryPolicy()
+        self._short = replace(self.policy, attempts=min(self.policy.attempts, TRIES_PER_MIRROR))
         self._sleep = sleep
         self._on_fault = on_fault
+        self._on_wait = on_wait
         self._lock = threading.Lock()
         self._count_last = len(put_last)
         for member in self._members:
@@ -175,6 +184,17 @@ class Mirrored:
             if member.mirror.url == source:
                 self._put_last(member, kind, why)
 
+    def tell_wait(self, error: TransientError, delay_s: float) -> None:
+        """The caller, or this, waits until the next try."""
+        if self._on_wait is not None:
+            self._on_wait(error, delay_s)
+
+    def wait(self, error: TransientError, delay_s: float) -> None:
+        """Wait until the next try.  Raises: CancelledError where that was stopped."""
+        self.tell_wait(error, delay_s)
+        if self._sleep(delay_s):
+            raise CancelledError("stopped while waiting to try again")
+
     # --- within --------------------------------------------------------------------------------
 
     def _ask(
@@ -182,7 +202,7 @@ class Mirrored:
     ) -> tuple[T, _Member]:
         order = self._order(key, avoid)
         # One that has just failed as often as it may is not given as much time again.
-        policy = self._policy if len(order) == 1 and order[0].fault is None else self._short
+        policy = self.policy if len(order) == 1 and order[0].fault is None else self._short
         failures: list[BackendError] = []
         for member in order:
             try:
@@ -191,10 +211,11 @@ class Mirrored:
                     lambda backend=backend, member=member: ask(backend, member),  # type: ignore[misc]
                     policy,
                     sleep=self._sleep,
+                    on_retry=lambda error, _, delay_s: self.tell_wait(error, delay_s),
                 )
             except TransientError as error:
                 failures.append(error)
-                self._put_last(member, "stalled" if _is_stall(error) else "unreachable", _why(error))
+                self._put_last(member, "stalled" if is_stall(error) else "unreachable", _why(error))
             except BackendError as error:
                 failures.append(error)
             else:
@@ -232,7 +253,7 @@ class Mirrored:
             yield from body
         except TransientError as error:
             member.strikes += 1
-            if _is_stall(error):
+            if is_stall(error):
                 self._put_last(member, "stalled", _why(error))
             elif member.strikes >= _STRIKES:
                 self._put_last(member, "unreachable", _why(error))
@@ -257,10 +278,6 @@ class Mirrored:
 def _is_hashed(key: str) -> bool:
     """Whether what is under `key` is named by its hash, or checked against one."""
     return key.startswith(("packs/", "deltas/", "manifests/"))
-
-
-def _is_stall(error: TransientError) -> bool:
-    return str(error.fields["why"]).startswith("stalled")  # so `wire` and `translate` say
 
 
 def _why(error: BackendError) -> str:
@@ -319,6 +336,25 @@ def report_lie(backend: Backend, source: str, why: str) -> None:
         backend.report(source, why)
 
 
+def tell_wait(backend: Backend, error: TransientError, delay_s: float) -> None:
+    """Tell that the caller waits until the next try."""
+    if isinstance(backend, Mirrored):
+        backend.tell_wait(error, delay_s)
+
+
+class Kept(Protocol):
+    """Where the beginning of a file is kept, for the next run."""
+
+    def read(self) -> bytes:
+        """What is kept."""
+
+    def keep(self, came: Buffer) -> None:
+        """Keep the beginning of the file; what is kept already is a beginning of it."""
+
+    def drop(self) -> None:
+        """Forget it."""
+
+
 def get_checked(
     backend: Backend,
     key: str,
@@ -326,8 +362,11 @@ def get_checked(
     *,
     limit_bytes: int,
     avoid: Collection[str] = (),
+    kept: Kept | None = None,
 ) -> tuple[T, str]:
-    """What `check` makes of a small file, and the mirror that it came from.
+    """What `check` makes of a small file that a hash covers, and the mirror that it came from.
+
+    An answer that breaks off is gone on with, in another run too where `kept` keeps what came.
 
     Each mirror has two tries to give what `check` takes; one that does not is reported when another does.
 
@@ -336,17 +375,27 @@ def get_checked(
     passed_over = set(avoid)
     wrong: dict[str, int] = {}
     faults: dict[str, IntegrityError] = {}
+    forgiven = False
     while True:
         try:
-            fetched = _get(backend, key, limit_bytes, passed_over)
-        except BackendError:
+            data, source, pieced = _read_through(backend, key, limit_bytes, passed_over, kept)
+        except TransientError:
             if faults:
                 raise with_sources(next(iter(faults.values())), tuple(faults)) from None
             raise
-        source = fetched.source or backend.url
+        except BackendError:
+            _drop(kept)
+            if faults:
+                raise with_sources(next(iter(faults.values())), tuple(faults)) from None
+            raise
+        _drop(kept)
         try:
-            value = check(fetched.data)
+            value = check(data)
         except IntegrityError as error:
+            if pieced and not forgiven:
+                # Of several runs or mirrors: nobody knows whose part is wrong.
+                forgiven = True
+                continue
             faults.setdefault(source, error)
             wrong[source] = wrong.get(source, 0) + 1
             if wrong[source] >= TRIES_PER_MIRROR:
@@ -360,14 +409,59 @@ def get_checked(
             return value, source
 
 
-def _get(backend: Backend, key: str, limit_bytes: int, avoid: Collection[str]) -> Fetched:
-    if isinstance(backend, Mirrored):
-        fetched = backend.get(key, limit_bytes=limit_bytes, avoid=avoid)
-    else:
-        fetched = backend.get(key, limit_bytes=limit_bytes)
-    if fetched is None:
-        raise BackendError(backend.url, "answered 'not modified' to a question without a condition")
-    return fetched
+def _drop(kept: Kept | None) -> None:
+    if kept is not None:
+        kept.drop()
+
+
+def _read_through(
+    backend: Backend, key: str, limit_bytes: int, avoid: Collection[str], kept: Kept | None
+) -> tuple[bytes, str, bool]:
+    """A file, the mirror that sent its end, and whether parts of it are another's or an earlier run's.
+
+    Raises: BackendError; TransientError, where what came is kept.
+    """
+    data = bytearray(kept.read() if kept is not None else b"")
+    sources = {""} if data else set()
+    resuming = Resuming(backend.policy if isinstance(backend, Mirrored) else RetryPolicy())
+    while True:
+        before = len(data)
+        opened = False
+        resuming.begin()
+        try:
+            with open_avoiding(backend, key, start=before, avoid=avoid) as body:
+                opened = True
+                if body.start < before:  # ranges are ignored
+                    data.clear()
+                    sources.clear()
+                if body.total is not None and body.total > limit_bytes:
+                    raise oversize_error(body.source or backend.url, limit_bytes)
+                source = body.source or backend.url
+                sources.add(source)
+                for block in body:
+                    data += block
+                    if len(data) > limit_bytes:
+                        raise oversize_error(source, limit_bytes)
+                    if kept is not None and (body.total is None or len(data) < body.total):
+                        kept.keep(data)
+                return bytes(data), source, len(sources) > 1
+        except TransientError as error:
+            if not opened:  # tried as often as it may be
+                raise
+            delay_s = resuming.failed(error, len(data) - before)
+            if error.status == _PARTIAL:
+                data.clear()  # its ranges are not what was asked for: do without
+                sources.clear()
+            if isinstance(backend, Mirrored):
+                backend.wait(error, delay_s)
+            else:
+                time.sleep(delay_s)
+        except BackendError as error:
+            if not before or error.status != _UNSATISFIABLE:
+                raise
+            data.clear()  # what was kept is longer than the file
+            sources.clear()
+            _drop(kept)
 
 
 def with_sources(error: IntegrityError, sources: Sequence[str]) -> IntegrityError:

@@ -1,7 +1,7 @@
 """Trying again: when, how long apart, and when to give up.
 
 Owns the waiting.  What is worth another try was decided where the failure was seen:
-a `TransientError` is, nothing else is.  Resuming a body in its middle is `ops/fetch`'s.
+a `TransientError` is, nothing else is.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from yarnstore.backends.base import Backend, Body, Fetched
-from yarnstore.errors import CancelledError, TransientError
+from yarnstore.errors import BackendError, CancelledError, TransientError
 
 T = TypeVar("T")
 
@@ -43,6 +43,49 @@ class RetryPolicy:
         # 2**60 overflows nothing; beyond it only the cap counts.
         backoff_s = random() * min(self.cap_s, self.base_s * 2.0 ** min(failed - 1, 60))
         return max(backoff_s, min(retry_after_s, self.retry_after_cap_s))
+
+
+# What an answer that then stalls must have brought to count as progress: a few bytes every half minute
+# would never end.
+_STALLED_PROGRESS_BYTES: Final = 4096
+
+
+class Resuming:
+    """The failures in a row of a download that goes on where it broke off.
+
+    A request that brought something begins the count anew, so that any line that brings anything gets
+    there in the end.
+    """
+
+    def __init__(self, policy: RetryPolicy, random: Callable[[], float] = _random.random) -> None:
+        self._policy = policy
+        self._random = random
+        self._began_s = time.monotonic()
+        self.failures = 0
+
+    def begin(self) -> None:
+        """A request begins."""
+        self._began_s = time.monotonic()
+
+    def failed(self, error: TransientError, gained_bytes: int) -> float:
+        """Seconds to wait after a request that brought `gained_bytes` and broke off.
+
+        Raises: `error`, where too many in a row brought nothing.
+        """
+        least = _STALLED_PROGRESS_BYTES if is_stall(error) else 1
+        self.failures = 1 if gained_bytes >= least else self.failures + 1
+        if self.failures >= self._policy.attempts:
+            raise error
+        delay_s = self._policy.delay_s(self.failures, error.retry_after_s, self._random)
+        if gained_bytes >= least and not error.retry_after_s:
+            # No longer than the answer took: half of the time is spent on progress.
+            return min(delay_s, time.monotonic() - self._began_s)
+        return delay_s
+
+
+def is_stall(error: BackendError) -> bool:
+    """Whether a server said nothing for too long."""
+    return str(error.fields["why"]).startswith("stalled")  # so `wire` and `translate` say
 
 
 def call_with_retry(

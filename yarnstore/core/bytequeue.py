@@ -53,3 +53,7 @@ class ByteQueue:
             left -= len(parts[-1])
         self._size -= count
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def peek(self) -> bytes:
+        """A copy of all that is in the queue, which stays there."""
+        return b"".join((*self._blocks, self._small))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import random
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from yarnstore.backends import Backend, Body, RetryPolicy
-from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of
-from yarnstore.core.bytequeue import ByteQueue
+from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of, tell_wait
+from yarnstore.backends.retry import Resuming
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
@@ -32,6 +31,7 @@ from yarnstore.errors import (
     IntegrityError,
     TransientError,
 )
+from yarnstore.ops.begun import Begun, Slices
 from yarnstore.ops.doubt import Doubt
 from yarnstore.ops.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
 from yarnstore.ops.progress import Meter
@@ -65,18 +65,20 @@ def download(
     writer: PackWriter,
     connections: int,
     meter: Meter,
+    begun: Begun,
     drafts: Drafts | None = None,
 ) -> set[RemotePack]:
     """Bring the planned chunks and write them; the bases of deltas are read from `chunks`.
 
-    With `drafts`, what arrives is put into the version's files as well.
+    What came of an entry before an answer broke off is kept in `begun`.  With `drafts`, what arrives is
+    put into the version's files as well.
 
     Returns the delta packs that were missing or bad: what they were to bring has not come.  What was
     written before an error or an interrupt stays.
 
     Raises: BackendError, IntegrityError, StorageError.
     """
-    transfer = _Transfer(backend, plan, chunks, drafts)
+    transfer = _Transfer(backend, plan, chunks, begun, drafts)
     transfer.start(min(max(1, connections), len(plan.runs)))
     try:
         for came in transfer.entries():
@@ -99,9 +101,17 @@ class _Transfer:
     """Workers that fetch runs, and the queue of verified entries that they fill."""
 
     def __init__(
-        self, backend: Backend, plan: DownloadPlan, chunks: ChunkStore, drafts: Drafts | None
+        self,
+        backend: Backend,
+        plan: DownloadPlan,
+        chunks: ChunkStore,
+        begun: Begun,
+        drafts: Drafts | None,
     ) -> None:
         self._backend = backend
+        self._begun = begun
+        # Entries put together from parts of several mirrors or runs that were wrong.
+        self._mixed: set[tuple[RemotePack, Place]] = set()
         self._drafts = drafts
         self._chunks = chunks
         self._depths = chunks.table.depths()
@@ -149,6 +159,7 @@ class _Transfer:
             with contextlib.suppress(queue.Empty):
                 self._out.get(timeout=0.05)
             deadline -= 1
+        self._begun.close()
 
     # --- in the workers ------------------------------------------------------------------------
 
@@ -216,22 +227,16 @@ class _Transfer:
             self._fetch_unindexed(run.pack)
             return
         todo = run.places() if self._ranges else self._with_rest(run.pack, run.places())
-        failures = 0
+        resuming = Resuming(self._policy)
         doubt = Doubt(self._backend, run.pack)
         while todo and not self._stopped.is_set():
-            before = len(todo)
+            before = self._bytes_left(run.pack, todo)
+            cut: TransientError | None = None
+            resuming.begin()
             try:
                 todo, bad = self._fetch_once(run.pack, todo, doubt)
-            except _CutShort as cut:
-                todo = cut.left
-                failures = 0 if len(todo) < before else failures
-                failures += 1
-                if cut.error.status == _PARTIAL and failures >= _TRIES_OF_RANGES:
-                    self._ranges = False  # its ranges are not what was asked for: do without
-                if failures >= self._policy.attempts:
-                    raise (doubt.given_up() if doubt.avoid else cut.error) from None
-                self._pause(failures, cut.error)
-                continue
+            except _CutShort as short:
+                cut, todo, bad = short.error, short.left, short.bad
             except BackendError:
                 if not doubt.avoid:
                     raise
@@ -243,6 +248,8 @@ class _Transfer:
             if doubt.of_all:
                 self._doubt_index(run.pack, doubt, todo, misplaced=any(fault.misplaced for fault in bad))
                 return
+            if cut is not None:
+                self._pause(resuming, doubt, cut, before - self._bytes_left(run.pack, todo))
         doubt.settle()
 
     def _doubt_index(self, pack: RemotePack, doubt: Doubt, todo: list[Place], *, misplaced: bool) -> None:
@@ -269,69 +276,118 @@ class _Transfer:
             return open_avoiding(self._backend, pack.key, start=start, length=length, avoid=doubt.avoid)
         return open_avoiding(self._backend, pack.key, avoid=doubt.avoid)
 
-    def _pause(self, failures: int, error: TransientError) -> None:
-        delay = self._policy.delay_s(failures, error.retry_after_s, random.random)
-        if self._stopped.wait(delay):
+    def _bytes_left(self, pack: RemotePack, places: list[Place]) -> int:
+        return sum(place.stored - self._begun.size(pack, place) for place in places)
+
+    def _pause(self, resuming: Resuming, doubt: Doubt, error: TransientError, gained_bytes: int) -> None:
+        """Wait until the next request.  Raises: the error, where too many in a row brought nothing."""
+        try:
+            delay_s = resuming.failed(error, gained_bytes)
+        except TransientError:
+            raise (doubt.given_up() if doubt.avoid else error) from None
+        if error.status == _PARTIAL and resuming.failures >= _TRIES_OF_RANGES:
+            self._ranges = False  # its ranges are not what was asked for: do without
+        tell_wait(self._backend, error, delay_s)
+        if self._stopped.wait(delay_s):
             raise CancelledError("stopped")
+
+    def _next_stretch(self, pack: RemotePack, places: list[Place]) -> tuple[list[Place], bytes]:
+        """The places to ask for in one request, and what there is of the first.
+
+        An entry that has begun is the first of a request, which begins behind what there is of it.
+        """
+        if not self._ranges:
+            return places, b""
+        size = next((n for n in range(1, len(places)) if self._begun.size(pack, places[n])), len(places))
+        return places[:size], self._begun.read(pack, places[0])
 
     def _fetch_once(
         self, pack: RemotePack, places: list[Place], doubt: Doubt
     ) -> tuple[list[Place], list[_Fault]]:
-        """One request.  Returns the places that the answer did not cover, and those that came wrong."""
-        start = places[0].offset
-        length = places[-1].end - start
-        left = list(places)
+        """One request.  Returns the places that have not come, and those that came wrong."""
+        asked, begun = self._next_stretch(pack, places)
+        later = places[len(asked) :]
+        start = asked[0].offset + len(begun)
+        left = list(asked)
         bad: list[_Fault] = []
-        opened = False
+        opened = came = False
         try:
-            with self._open(pack, start, length, doubt) as body:
+            with self._open(pack, start, asked[-1].end - start, doubt) as body:
                 opened = True
                 doubt.source = body.source or self._backend.url
                 if body.start < start:
                     # The server ignores ranges: take all that is wanted of this pack.
                     self._ranges = False
-                    left = self._with_rest(pack, left)
+                    left, later, begun = self._with_rest(pack, [*left, *later]), [], b""
                 self._probed.set()
-                for place, data in _slices(body, left):
-                    left = left[1:]
-                    try:
-                        entry = _entry_at(place, data)
-                    except IntegrityError as error:
-                        bad.append(_Fault(place, error, misplaced=True))
-                    else:
-                        try:
-                            self._emit(entry)
-                        except IntegrityError as error:
-                            bad.append(_Fault(place, error, misplaced=False))
-                    if self._stopped.is_set():
-                        break
+                slices = Slices(body, left, begun)
+                with self._begun.watching(pack, slices, doubt.source):
+                    for place, data in slices:
+                        left, came = left[1:], True
+                        fault = self._take_in(place, data)
+                        if not self._is_settled(pack, place, fault, doubt):
+                            later.append(place)
+                        elif fault is not None:
+                            bad.append(fault)
+                        if self._stopped.is_set():
+                            break
         except TransientError as error:
-            raise _CutShort(error, sorted([*left, *(fault.place for fault in bad)])) from None
+            raise _CutShort(error, sorted([*left, *later]), bad) from None
         except BackendError as error:
             # Of an answer that had begun: this mirror's, which says nothing of the others.
             if not opened or not self._several:
                 raise
             if not left:
-                return left, bad
+                return sorted(later), bad
             short = IntegrityError(pack.key, why=str(error.fields["why"]))
-            return left[1:], [*bad, _Fault(left[0], short, misplaced=False)]
-        if left and not bad and len(left) == len(places) and not self._stopped.is_set():
+            return sorted([*left[1:], *later]), [*bad, _Fault(left[0], short, misplaced=False)]
+        if left and not came and not self._stopped.is_set():
+            self._begun.drop(pack, left[0])
             why = "is shorter than its index says"
             if self._several:
-                return left[1:], [_Fault(left[0], IntegrityError(pack.key, why=why), misplaced=True)]
+                fault = _Fault(left[0], IntegrityError(pack.key, why=why), misplaced=True)
+                return sorted([*left[1:], *later]), [fault]
             raise BackendError(f"{self._backend.url}/{pack.key}", why, status=200)
-        return left, bad
+        return sorted([*left, *later]), bad
+
+    def _take_in(self, place: Place, data: Buffer) -> _Fault | None:
+        """Verify an entry and hand it on, or say what is wrong with it."""
+        try:
+            entry = _entry_at(place, data)
+        except IntegrityError as error:
+            return _Fault(place, error, misplaced=True)
+        try:
+            self._emit(entry)
+        except IntegrityError as error:
+            return _Fault(place, error, misplaced=False)
+        return None
+
+    def _is_settled(self, pack: RemotePack, place: Place, fault: _Fault | None, doubt: Doubt) -> bool:
+        """Forget what was kept of an entry that is whole.  False where it is to come again, and nobody is
+        to blame: it is wrong, and parts of it are of another run or mirror."""
+        sources = self._begun.drop(pack, place)
+        if fault is None or not sources - {doubt.source} or (pack, place) in self._mixed:
+            return True
+        self._mixed.add((pack, place))
+        return False
 
     def _fetch_unindexed(self, pack: RemotePack) -> None:
-        failures = 0
+        resuming = Resuming(self._policy)
         doubt = Doubt(self._backend, pack)
+        stream = EntryStream()
+        came_bytes = 0
+        sources: set[str] = set()
+        mixed = False
         while True:
-            stream = EntryStream()
-            came_bytes = 0
+            before = came_bytes
+            resuming.begin()
             try:
-                with open_avoiding(self._backend, pack.key, avoid=doubt.avoid) as body:
+                with open_avoiding(self._backend, pack.key, start=came_bytes, avoid=doubt.avoid) as body:
                     doubt.source = body.source or self._backend.url
                     self._probed.set()
+                    if body.start < came_bytes:  # ranges are ignored
+                        stream, came_bytes, sources = EntryStream(), 0, set()
+                    sources.add(doubt.source)
                     for block in body:
                         came_bytes += len(block)
                         if came_bytes > PACK_LIMIT_BYTES:
@@ -346,12 +402,17 @@ class _Transfer:
                                 self._emit(entry)
                 stream.finish()
             except TransientError as error:
-                failures += 1
-                if failures >= self._policy.attempts:
-                    raise
-                self._pause(failures, error)
+                gained = came_bytes - before
+                if error.status == _PARTIAL:  # its ranges are not what was asked for: do without
+                    stream, came_bytes, sources = EntryStream(), 0, set()
+                self._pause(resuming, doubt, error, gained)
             except IntegrityError as error:
-                doubt.add(b"", error)
+                stream, came_bytes = EntryStream(), 0
+                if len(sources) > 1 and not mixed:
+                    mixed = True  # nobody knows whose part is wrong
+                else:
+                    doubt.add(b"", error)
+                sources = set()
                 if doubt.of_all:
                     raise doubt.given_up() from None
             else:
@@ -368,32 +429,11 @@ class _Fault(NamedTuple):
 
 
 class _CutShort(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, error: TransientError, left: list[Place]) -> None:
+    def __init__(self, error: TransientError, left: list[Place], bad: list[_Fault]) -> None:
         super().__init__(str(error))
         self.error = error
         self.left = left
-
-
-def _slices(body: Body, places: list[Place]) -> Iterator[tuple[Place, Buffer]]:
-    """The bytes of each place, in order, from an answer that begins at or before the first."""
-    queue = ByteQueue()
-    at = body.start  # offset of the first byte in the queue
-    todo = iter(places)
-    place = next(todo, None)
-    for block in body:
-        if place is None:
-            continue  # reads to the end of the range, so that the connection can be used again
-        queue.append(block)
-        while place is not None:
-            skipped = len(queue.take(min(max(0, place.offset - at), len(queue))))
-            at += skipped
-            if place.offset > at or len(queue) < place.stored:
-                break
-            at += place.stored
-            yield place, queue.take(place.stored)
-            place = next(todo, None)
-        if place is None and body.start == 0:
-            return
+        self.bad = bad
 
 
 def _entry_at(place: Place, data: Buffer) -> Entry:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import zstandard
 
@@ -32,6 +33,7 @@ from yarnstore.errors import (
     TransientError,
 )
 from yarnstore.ops.admit import admit
+from yarnstore.ops.begun import Begun, KeptFile
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
 from yarnstore.ops.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
@@ -228,6 +230,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
     """
     backend = session.backend(source)
     key = f"manifests/{digest.hex}.json"
+    tmp = session.layout.tmp
     # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
     with contextlib.suppress(BackendError, IntegrityError):
         return get_checked(
@@ -235,6 +238,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             f"{key}.zst",
             lambda data: Manifest.parse(_unpack(data), expected=digest),
             limit_bytes=MANIFEST_LIMIT_BYTES,
+            kept=KeptFile(tmp, f"{key}.zst", MANIFEST_LIMIT_BYTES),
         )[0]
     try:
         return get_checked(
@@ -242,6 +246,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             key,
             lambda data: Manifest.parse(data, expected=digest),
             limit_bytes=MANIFEST_LIMIT_BYTES,
+            kept=KeptFile(tmp, key, MANIFEST_LIMIT_BYTES),
         )[0]
     except MissingKeyError as error:
         raise IntegrityError(
@@ -338,7 +343,8 @@ def plan_for(
     if not len(missing):
         return NOTHING
     backend = session.backend(source)
-    return plan_download(backend, offer, chunks, missing, session.connections, without=without)
+    kept = partial(KeptFile, session.layout.tmp)
+    return plan_download(backend, offer, chunks, missing, session.connections, without=without, kept=kept)
 
 
 def _download(
@@ -354,8 +360,10 @@ def _download(
     if session.refs.version(name) is None:
         session.refs.set_partial(name, manifest.digest)
     meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
+    begun = Begun(session.layout.tmp)
     with PackWriter(session.layout.pack_folder) as writer:
-        failed = download(session.backend(source), plan, chunks, writer, session.connections, meter, drafts)
+        backend = session.backend(source)
+        failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
     return failed, Brought(
         before.download_bytes + meter.done,
         before.chunks + writer.chunks,

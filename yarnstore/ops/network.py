@@ -20,7 +20,7 @@ from yarnstore.backends import Backend, Halting, Limited, Mirror, Mirrored, Offl
 from yarnstore.backends.connect import connect, connect_file, is_remote
 from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
-from yarnstore.errors import BackendError, StorageError
+from yarnstore.errors import BackendError, StorageError, TransientError
 from yarnstore.store import fsread
 from yarnstore.store.health import MirrorHealth, read_health, write_health
 from yarnstore.store.layout import StoreLayout
@@ -36,6 +36,10 @@ _MIRRORS_LIMIT = 16
 _PUT_LAST_S = 600.0
 # A lie is shown for so long, whatever else the mirror said since.
 _LIE_SHOWN_MS = 30 * 86_400_000
+# A shorter wait between two tries is not told.
+_WAIT_TOLD_S = 3.0
+_POLL_S = 0.2
+_BUSY_STATUSES = (429, 503)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Links:
         self._adopted: list[Backend] = []
         self._put_last = put_last or PutLast()
         self._check = check
+        # By registry, when the last wait that was told ends: several connections wait at once.
+        self._waits: dict[str, float] = {}
 
     def backend(self, source: RegistrySource) -> Mirrored:
         """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
@@ -123,7 +129,11 @@ class Links:
             ]
             mirrors += self._named.get(source.name, [])
             self._backends[source.name] = Mirrored(
-                mirrors, on_fault=self._on_fault, put_last=self._put_last.urls()
+                mirrors,
+                sleep=self._sleep,
+                on_fault=self._on_fault,
+                on_wait=partial(self.tell_wait, source),
+                put_last=self._put_last.urls(),
             )
         return self._backends[source.name]
 
@@ -186,6 +196,28 @@ class Links:
         fault = Fault(shown_address(url, folder=False), kind, why)
         if all(known.url != fault.url for known in self._faults.setdefault(source.name, [])):
             self._faults[source.name].append(fault)
+
+    def tell_wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:
+        """Tell of a wait of `delay_s` seconds until the next try, if it is long."""
+        name = source.name or self.own(source)
+        now_s = time.monotonic()
+        if delay_s < _WAIT_TOLD_S or now_s + delay_s < self._waits.get(name, 0.0) + _WAIT_TOLD_S:
+            return
+        self._waits[name] = now_s + delay_s
+        busy = error.retry_after_s > 0 or error.status in _BUSY_STATUSES
+        what = f"{name} is busy" if busy else error.message
+        self._note(f"{what}; retrying in {delay_s:.0f} s")
+
+    def wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:
+        """Wait until the next try, and tell of it if it is long.  Raises: as `check`."""
+        self.tell_wait(source, error, delay_s)
+        self._sleep(delay_s)
+
+    def _sleep(self, delay_s: float) -> None:
+        until_s = time.monotonic() + delay_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(left_s, _POLL_S))
 
     def close(self) -> None:
         """Let go of the connections, and keep what was learned of the mirrors."""

@@ -7,15 +7,18 @@ its own.
 from __future__ import annotations
 
 import contextlib
-import random
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from yarnstore.backends import Backend, RetryPolicy
 from yarnstore.backends.base import check_key
 from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind
+from yarnstore.backends.pages import HEAD_BYTES, looks_like_page, page_error
+from yarnstore.backends.retry import Resuming, is_stall
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
@@ -67,8 +70,9 @@ def fetch_plain(
             f"{place}: size_bytes", "is 0, but the checksum is not that of an empty file", hint=_PUBLISHER
         )
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
-    partial = layout.tmp / f"{Sha256.of(f'{expected} {entry.download_url}'.encode()).hex}.download"
-    part, waited = _claim(session, partial)
+    # By its content: an address may change between two runs, as signed ones do.
+    path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
+    part, waited = _claim(session, path)
     with part:
         there = _brought_meanwhile(session, name, expected) if waited else None
         if there is not None:
@@ -77,7 +81,7 @@ def fetch_plain(
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
         urls = _addresses(session, entry, place)
         _download(session, source, place, urls, part, expected, entry.size_bytes, meter)
-        item = SourceFile(_file_name(entry.download_url, name), partial, part.size_bytes)
+        item = SourceFile(_file_name(entry.download_url, name), path, part.size_bytes)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
             files = ingest(
                 [item], chunks, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
@@ -195,8 +199,7 @@ def _download(
             failure = error if isinstance(error, BackendError) else BackendError(shown, error.message)
             failures.append(failure)
             if isinstance(error, TransientError):
-                stalled = str(error.fields["why"]).startswith("stalled")
-                kind: Kind = "stalled" if stalled else "unreachable"
+                kind: Kind = "stalled" if is_stall(error) else "unreachable"
                 session.links.report(source, url, kind, str(error.fields["why"]))
         else:
             if got is None:
@@ -245,13 +248,17 @@ def _try_url(
     """
     backend, key = session.links.for_file(source, url)
     policy = RetryPolicy() if alone else RetryPolicy(attempts=TRIES_PER_MIRROR)
+    wait = partial(session.links.wait, source)
     got: Sha256 | None = None
     for _ in range(TRIES_PER_MIRROR + (part.size_bytes > 0)):
-        _fill(backend, key, place, part, size, meter, policy)
+        _fill(backend, key, place, part, size, meter, Resuming(policy), wait)
         got = file_sha256(part.path)
         if got == expected:
             return None
+        page = looks_like_page(fsread.read_start(part.path, HEAD_BYTES))
         part.truncate()
+        if page:
+            raise page_error(shown_address(url, folder=False), _last_part(url))
     return got
 
 
@@ -262,34 +269,47 @@ def _fill(
     part: fsio.PartialFile,
     size: int | None,
     meter: Meter,
-    policy: RetryPolicy,
+    resuming: Resuming,
+    wait: Callable[[TransientError, float], None],
 ) -> None:
-    failures = 0
+    """Append what is missing of the file.  Where a server ignores ranges, what is there already is skipped,
+    so that an answer that breaks off earlier loses nothing."""
+    what = f"{place}: {_last_part(key)}"
     while size is None or part.size_bytes < size:
         before = part.size_bytes
+        resuming.begin()
         try:
             with backend.open(key, start=before) as body:
-                if body.start == 0 and before:
-                    part.truncate()
-                if size is not None and body.total is not None and body.total != size:
+                blocks = iter(body)
+                first = next(blocks, b"") if body.start == 0 else b""
+                other = size is not None and body.total not in (None, size)
+                if (other or before) and looks_like_page(first[:HEAD_BYTES]) and not _is_page(part):
+                    raise page_error(backend.url, _last_part(key))
+                if other:
                     raise IntegrityError(
-                        f"{place}: {_last_part(key)}",
+                        what,
                         why="does not have the size_bytes that the registry gives",
                         expected=f"{size} bytes",
                         got=f"{body.total} bytes",
                         source=backend.url,
                         hint=_PUBLISHER,
                     )
-                for block in body:
-                    _write(part, block, size, f"{place}: {_last_part(key)}")
-                    meter.add(len(block))
+                at = body.start
+                for block in itertools.chain((first,), blocks):
+                    fresh = block[max(0, part.size_bytes - at) :]
+                    at += len(block)
+                    if fresh:
+                        _write(part, fresh, size, what)
+                        meter.add(len(fresh))
         except TransientError as error:
-            failures = 1 if part.size_bytes > before else failures + 1
-            if failures >= policy.attempts:
-                raise
-            time.sleep(policy.delay_s(failures, error.retry_after_s, random.random))
+            wait(error, resuming.failed(error, part.size_bytes - before))
         else:
             return
+
+
+def _is_page(part: fsio.PartialFile) -> bool:
+    """Whether what has come already is a web page, as the file may be."""
+    return part.size_bytes > 0 and looks_like_page(fsread.read_start(part.path, HEAD_BYTES))
 
 
 def _write(part: fsio.PartialFile, block: bytes, size: int | None, what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.backends import Backend
-from yarnstore.backends.mirrors import get_checked, report_lie, sources_of
+from yarnstore.backends.mirrors import Kept, get_checked, report_lie, sources_of
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
@@ -117,6 +117,8 @@ class DownloadPlan:
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
 
 
+# Where the beginning of a file is kept, by its key and the bytes it may have.
+KeptAt: TypeAlias = Callable[[str, int], Kept]
 # An index and the mirror that it came from.
 _Read: TypeAlias = tuple[PackIndex, str] | None
 
@@ -129,11 +131,13 @@ def plan_download(
     connections: int,
     *,
     without: Collection[RemotePack] = (),
+    kept: KeptAt | None = None,
 ) -> DownloadPlan:
     """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
-    `without` are packs that have failed.  A full pack whose index cannot be had or is malformed is no
-    obstacle: it is read through; such a delta pack is passed over.
+    `without` are packs that have failed; `kept` is where the beginnings of indexes are kept.  A full
+    pack whose index is missing or malformed is no obstacle: it is read through; such a delta pack is
+    passed over.
 
     Raises: TransientError; IntegrityError where the packs do not hold all chunks, or are too many.
     """
@@ -152,7 +156,7 @@ def plan_download(
     best = _Best(missing)
     unread: list[RemotePack] = []
     index_sources: dict[RemotePack, str] = {}
-    for pack, read in _iter_indexes(backend, [*full, *deltas], connections):
+    for pack, read in _iter_indexes(backend, [*full, *deltas], connections, kept):
         if read is not None:
             index, index_sources[pack] = read
             whole = pack.folder == PACKS
@@ -192,7 +196,7 @@ def plan_download(
 
 
 def _iter_indexes(
-    backend: Backend, packs: Sequence[RemotePack], connections: int
+    backend: Backend, packs: Sequence[RemotePack], connections: int, kept: KeptAt | None
 ) -> Iterator[tuple[RemotePack, _Read]]:
     """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
     jobs: queue.SimpleQueue[tuple[RemotePack, Future[_Read]] | None] = queue.SimpleQueue()
@@ -201,7 +205,7 @@ def _iter_indexes(
         while (job := jobs.get()) is not None:
             pack, future = job
             try:
-                future.set_result(_read_index(backend, pack))
+                future.set_result(_read_index(backend, pack, kept=kept))
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 future.set_exception(error)
 
@@ -226,19 +230,23 @@ def _iter_indexes(
             jobs.put(None)
 
 
-def _read_index(backend: Backend, pack: RemotePack, avoid: Collection[str] = ()) -> _Read:
+def _read_index(
+    backend: Backend, pack: RemotePack, avoid: Collection[str] = (), *, kept: KeptAt | None = None
+) -> _Read:
     """A pack's index and the mirror that it came from; None where nobody has one that can be read, but
     for a full pack's that may yet come.
 
     Raises: TransientError.
     """
+    key = f"{pack.folder}/{pack.pack.hex}.idx"
     try:
         return get_checked(
             backend,
-            f"{pack.folder}/{pack.pack.hex}.idx",
+            key,
             lambda data: parse_index(data, pack=pack.pack),
             limit_bytes=INDEX_LIMIT_BYTES,
             avoid=avoid,
+            kept=kept(key, INDEX_LIMIT_BYTES) if kept is not None else None,
         )
     except (BackendError, FormatError) as error:
         if pack.folder == PACKS and isinstance(error, TransientError):

@@ -233,6 +233,19 @@ def iter_blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
+def read_start(path: Path, size_bytes: int) -> bytes:
+    """The first bytes of a file, not through a symlink.
+
+    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    """
+    fd = open_read(path)
+    try:
+        with translating(path):
+            return os.read(fd, size_bytes)
+    finally:
+        os.close(fd)
+
+
 def open_read(path: Path) -> int:
     """A descriptor to read from, not through a symlink.
 
