@@ -119,6 +119,7 @@ class Publishing(ABC):
         deltas: int | None = None,
         split: bool = False,
         all_files: bool = False,
+        force: bool = False,
         progress: OnProgress | None = None,
     ) -> PublishResult:
         """Publish a file or folder as a version into the static registry at a folder.
@@ -128,7 +129,8 @@ class Publishing(ABC):
         `.ystoreignore` names, too.  Publishing the same again changes nothing but what is given.
 
         Raises: ConflictError for another content under a published version, or other build metadata;
-        SpecError, UsageError, FormatError, StorageError.
+        FormatError for cut files, Git LFS pointers, web pages and missing shards unless `force`;
+        SpecError, UsageError, StorageError.
         """
         from yarnstore.ops.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
 
@@ -143,6 +145,7 @@ class Publishing(ABC):
             deltas=DEFAULT_DELTAS if deltas is None else deltas,
             split=split,
             all_files=all_files,
+            force=force,
             on_progress=progress or ignore,
         )
 

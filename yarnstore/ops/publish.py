@@ -29,6 +29,7 @@ from yarnstore.errors import (
     SpecError,
     UsageError,
 )
+from yarnstore.ops.broken import refuse_broken
 from yarnstore.ops.deltas import write_deltas
 from yarnstore.ops.ingest import ingest
 from yarnstore.ops.progress import Meter, OnProgress, ignore
@@ -127,6 +128,7 @@ def publish(
     deltas: int = DEFAULT_DELTAS,
     split: bool = False,
     all_files: bool = False,
+    force: bool = False,
     now: datetime | None = None,
     on_progress: OnProgress = ignore,
 ) -> PublishResult:
@@ -134,7 +136,9 @@ def publish(
 
     `deltas` is how many earlier versions delta packs are written from; `split` keeps each model in a file
     of its own from now on, and none in registry.json, as docs/registry.md has it.  `all_files` takes what
-    is left out otherwise.  Where the version is there with the same paths and SHA-256s its manifest stays,
+    is left out otherwise, `force` files that are broken.
+
+    Where the version is there with the same paths and SHA-256s its manifest stays,
     and of its entry what `version_info` and `model_info` say changes, and nothing else.
 
     Raises: SpecError, UsageError; ConflictError where the version is there with another content, or with
@@ -159,6 +163,8 @@ def publish(
     published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
+    elif not force:
+        refuse_broken(sources.files)
     fsio.ensure_dir(registry)
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes

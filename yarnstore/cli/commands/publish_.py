@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     help="From how many earlier versions updates are deltas.",
 )
 @click.option("--split", is_flag=True, help="From now on, keep each model in a file of its own alone.")
+@click.option("--force", is_flag=True, help="Cut files, LFS pointers, web pages, missing shards, too.")
 @click.option("--all-files", is_flag=True, help="Leavings and what .ystoreignore names, too.")
 def cli(
     run: Invocation,
@@ -75,6 +76,7 @@ def cli(
     deltas: int,
     split: bool,
     all_files: bool,
+    force: bool,
 ) -> None:
     """Publish a file or a folder as a version into a static registry.
 
@@ -104,6 +106,7 @@ def cli(
             deltas=deltas,
             split=split,
             all_files=all_files,
+            force=force,
             progress=store.progress,
         )
     label = f"{done.model} {done.version}"
