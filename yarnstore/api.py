@@ -23,6 +23,7 @@ from yarnstore.publishing import Publishing
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, add_registry, load_settings, normal_url, remove_registry
 from yarnstore.store import fsread
+from yarnstore.store.access import exposures, top_folders
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registries import remove_cached
 from yarnstore.updating import Updating, bare_model
@@ -63,6 +64,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         self._leases: dict[str, int] = {}
         self._lock = threading.Lock()
         self._put_last = PutLast()
+        self._looked = False  # at who else may write the store
 
     @classmethod
     def open(
@@ -126,6 +128,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         )
         try:
             self._prepare(session)
+            self._warn_of_others(session)
             yield session
         except DiskFullError as error:
             if self.settings.home in Path(str(error.fields.get("path", ""))).parents:
@@ -133,6 +136,15 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             raise
         finally:
             session.close()
+
+    def _warn_of_others(self, session: Session) -> None:
+        """Tell once that others may write the store."""
+        if not self._looked:
+            self._looked = True
+            found = next(exposures(session.layout, top_folders(session.layout)), None)
+            if found is not None:
+                what = "the store" if found.place == "." else f"{found.place}/ of the store"
+                session.note(f"{what} {found.why}, who can change what is installed: see `ystore doctor`")
 
     # --- versions ------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from yarnstore.ops.network import bare_url
 from yarnstore.ops.progress import format_size
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.store import fsio, fsread
+from yarnstore.store.access import exposures
 from yarnstore.store.queue import read_queue
 from yarnstore.store.registries import read_record
 
@@ -195,27 +196,26 @@ def _permissions(session: Session) -> Iterator[Check]:
         mend = f"give them back to whoever runs ystore: {_take_back(root)}"
         yield Check("permissions", "wrong", f"cannot be written in {root}: {', '.join(refused)}", mend)
         return
-    strangers = _foreign(root)
-    if strangers:
-        mend = f"run ystore as one user: {_take_back(root)}"
-        yield Check("permissions", "note", f"belongs to another user: {', '.join(strangers)}", mend)
-    else:
+    found = list(exposures(session.layout, [root, *session.layout.folders()]))
+    if not found:
         yield Check("permissions", "ok", f"{root} can be written")
+        return
+    shown: dict[str, list[str]] = {}
+    for item in found:
+        shown.setdefault(item.why, []).append(item.place)
+    what = "; ".join(f"{why}: {', '.join(places)}" for why, places in shown.items())
+    if any(item.anybody for item in found):
+        yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
+    elif any(item.why.startswith("belongs") for item in found):
+        mend = f"trust that user, or run ystore as one user: {_take_back(root)}"
+        yield Check("permissions", "note", what, mend)
+    else:
+        mend = f"chmod -R g-w {shlex.quote(str(root))}, or g+s on its folders where the group shares it"
+        yield Check("permissions", "note", what, mend)
 
 
 def _take_back(root: Path) -> str:
     return f'sudo chown -R "$(id -u)" {shlex.quote(str(root))} && chmod -R u+rwX {shlex.quote(str(root))}'
-
-
-def _foreign(root: Path) -> list[str]:
-    if not hasattr(os, "getuid"):
-        return []
-    names = ["", "packs", "refs", "tmp", "lock"]
-    return [
-        name or "."
-        for name in names
-        if (found := fsread.stat_or_none(root / name)) is not None and found.st_uid != os.getuid()
-    ]
 
 
 def _file_system(session: Session) -> Iterator[Check]:

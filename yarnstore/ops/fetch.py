@@ -43,6 +43,7 @@ from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
+from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import missing_files
@@ -143,6 +144,7 @@ def _bring_target(
 ) -> tuple[Target, Manifest, Brought]:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
+    require_writable(session.layout, target.name.model, installing=drafts is not None)
     try:
         manifest, brought = _bring_from(session, target.source, target.build, target.name, drafts)
     except OfflineError as error:

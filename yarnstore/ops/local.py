@@ -21,6 +21,7 @@ from yarnstore.ops.sources import comparable, list_sources, note_changes, note_i
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
+from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, recover_chunks
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.packs import PackWriter
@@ -75,6 +76,7 @@ def import_source(
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
     with layout.shared():
         refs.check_case(spec.model)
+        require_writable(layout, spec.model, installing=False)
         recover_chunks(layout)
         fsread.require_space(layout.root, total)
         with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:

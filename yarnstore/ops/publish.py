@@ -165,7 +165,7 @@ def publish(
         _refuse_other_content(published, sources, str(spec), on_progress)
     elif not force:
         refuse_broken(sources.files)
-    fsio.ensure_dir(registry)
+    folder.make()
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes
     meter = Meter(on_progress, "read", str(spec), sources.size_bytes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Any
 
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname, model_from_dirname
-from yarnstore.errors import FormatError, InvalidNameError, NotFoundError
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, StorageError
 from yarnstore.registry.edit import (
     RawDoc,
     decode_model,
@@ -33,6 +34,8 @@ from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.registries import REGISTRY_FILE
+
+_FOLDER_MODE = 0o755
 
 
 def timestamp(now: datetime) -> str:
@@ -106,9 +109,26 @@ class RegistryFolder:
         fd = fsread.open_folder(self.root)
         try:
             fsio.wait_lock(fd)
+            self._even_modes()
             yield
+            self._even_modes()
         finally:
             os.close(fd)
+
+    def make(self) -> None:
+        """Make the registry's folder, readable by all whatever the umask, if there is none."""
+        if not self.root.exists():
+            fsio.ensure_dir(self.root)
+            fsio.set_folder_mode(self.root, _FOLDER_MODE)
+
+    def _even_modes(self) -> None:
+        """Give each folder the mode of the registry's own, whatever the umask that it was made under."""
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        for name in ("packs", "deltas", "manifests", "models"):
+            found = fsread.stat_or_none(self.root / name)
+            if found is not None and stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
+                with contextlib.suppress(StorageError):  # another user's, who evens it
+                    fsio.set_folder_mode(self.root / name, mode)
 
     def edit(self, model: str, change: Callable[[RawDoc], bool], *, now: str, split: bool = False) -> bool:
         """Change one model by `change`, which gets a raw registry that has it and says whether it changed.

@@ -36,7 +36,6 @@ EXECUTABLE_MODE = 0o555
 # works while the processor does and the last sync has little left to do.
 _SYNC_EVERY_BYTES = 32 * MIB
 
-
 # How often a folder is made anew that others, finding it empty, remove between two of our calls.
 _TRIES = 20
 
@@ -76,6 +75,12 @@ def _ensure_dir(path: Path) -> None:
             with contextlib.suppress(FileExistsError), fsread.folder_of(folder) as (fd, name):
                 os.mkdir(name, dir_fd=fd)
             sync_dir(folder.parent)
+
+
+def set_folder_mode(path: Path, mode: int) -> None:
+    """Give a folder, of this user, another mode."""
+    with translating(path):
+        os.chmod(path, mode)
 
 
 def sync_dir(path: Path) -> None:
@@ -148,11 +153,7 @@ class NewFile:
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write at a place, leaving `size_bytes`; threads may do so at once.  Raises: as `write`."""
         with self._lock, translating(self.path):
-            view = memoryview(data)
-            while view:
-                done = os.pwrite(self._fd, view, offset)
-                view = view[done:]
-                offset += done
+            _pwrite_all(self._fd, data, offset)
             self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY_BYTES:
                 self._join_sync()
@@ -217,6 +218,15 @@ class NewFile:
         self._close()
 
 
+def _pwrite_all(fd: int, data: Buffer, offset: int) -> int:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view = view[done:]
+        offset += done
+    return offset
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename; where another process has tidied the target's empty folder away, into a new one."""
     for _ in range(_TRIES):
@@ -233,10 +243,8 @@ def _replace(source: Path, target: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(target) as (target_fd, new):
-        if source_fd is None and target_fd is None:
-            os.replace(old, new)
-        else:
-            os.replace(old, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
+        os.replace(old, new, **beside)
 
 
 def _unlink(path: Path) -> None:
@@ -315,11 +323,7 @@ class PartialFile:
 
     def write(self, data: Buffer) -> None:
         with translating(self.path):
-            view = memoryview(data)
-            while view:
-                done = os.pwrite(self._fd, view, self.size_bytes)
-                view = view[done:]
-                self.size_bytes += done
+            self.size_bytes = _pwrite_all(self._fd, data, self.size_bytes)
 
     def truncate(self, size_bytes: int = 0) -> None:
         with translating(self.path):

@@ -12,8 +12,8 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
@@ -255,7 +255,7 @@ def open_read(path: Path) -> int:
         return open_regular(path, _read_nofollow)
 
 
-def open_source(path: Path) -> FileIO:
+def open_source(path: Path) -> BinaryIO:
     """A file that a user named, unbuffered; links are followed.
 
     Raises: NotFoundError, StorageError, FormatError where it is no regular file.

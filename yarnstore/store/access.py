@@ -1,0 +1,122 @@
+"""Who may write a store: whether this user can, before anything is begun, and who else can."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yarnstore.core.names import model_dirname
+from yarnstore.errors import ReadOnlyError
+from yarnstore.store import fsread
+from yarnstore.store.layout import StoreLayout
+
+_pwd: Any = importlib.import_module("pwd") if os.name == "posix" else None
+_grp: Any = importlib.import_module("grp") if os.name == "posix" else None
+
+
+def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> None:
+    """Whether this user may write all that a version of `model` needs, and its installation.
+
+    Raises: ReadOnlyError, which names the first folder or file that cannot be written, and its owner.
+    """
+    name = model_dirname(model)
+    folders = [layout.tmp, layout.pack_folder.packs, layout.manifests, layout.logs / "origins"]
+    folders += [layout.refs / kind / name for kind in ("versions", "partial")]
+    if installing:
+        folders += [layout.files, layout.views, layout.model_link(model).parent]
+        folders += [layout.refs / "installed", layout.logs / "installed" / name]
+    for place in folders:
+        refused = _refused(place)
+        if refused is not None:
+            owner = owner_of(refused)
+            raise ReadOnlyError(
+                f"{refused} cannot be written by {user_name(os.getuid())}: it belongs to {owner}",
+                hint=f"nothing was changed; run this as {owner}, let users share the store as "
+                "docs/operations.md says, or use another store (YSTORE_HOME)",
+                path=str(refused),
+            )
+
+
+def _refused(place: Path) -> Path | None:
+    """What keeps this user from writing at a place that may not exist yet."""
+    while (found := fsread.stat_or_none(place)) is None and place != place.parent:
+        place = place.parent
+    is_file = found is not None and stat.S_ISREG(found.st_mode)
+    return None if os.access(place, os.W_OK if is_file else os.W_OK | os.X_OK) else place
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A folder that others may change: `place` relative to the store; `anybody` where all users may."""
+
+    place: str
+    why: str
+    anybody: bool = False
+
+
+def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure]:
+    """Which of the store's folders users other than this one, and root, may change.
+
+    A group is no stranger where it is the user's own alone, or where the folder hands it down (set-group-ID):
+    that is how users share a store on purpose.
+    """
+    if _pwd is None:
+        return
+    for folder in folders:
+        try:
+            found = folder.stat() if folder == layout.root else fsread.lstat(folder)
+        except OSError:
+            continue
+        place = "." if folder == layout.root else folder.relative_to(layout.root).as_posix()
+        if found.st_uid not in (0, os.getuid()):
+            yield Exposure(place, f"belongs to {user_name(found.st_uid)}")
+        if found.st_mode & stat.S_IWOTH:
+            yield Exposure(place, "can be written by anybody", anybody=True)
+        elif (
+            found.st_mode & stat.S_IWGRP
+            and not found.st_mode & stat.S_ISGID
+            and not _is_private(found.st_gid)
+        ):
+            yield Exposure(place, f"can be written by the group {_group_name(found.st_gid)}")
+
+
+def top_folders(layout: StoreLayout) -> list[Path]:
+    """The store's folder and those right in it."""
+    return [layout.root, *(folder for folder in layout.folders() if folder.parent == layout.root)]
+
+
+def owner_of(path: Path) -> str:
+    """The user that a file or folder belongs to; links are followed."""
+    return user_name(path.stat().st_uid)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or `user N` where there is none."""
+    try:
+        return str(_pwd.getpwuid(uid).pw_name)
+    except (KeyError, AttributeError):
+        return f"user {uid}"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return str(_grp.getgrgid(gid).gr_name)
+    except KeyError:
+        return str(gid)
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group is this user's own, without other members."""
+    if gid != os.getgid():
+        return False
+    try:
+        group = _grp.getgrgid(gid)
+    except KeyError:
+        return True
+    own = user_name(os.getuid())
+    return set(group.gr_mem) <= {own} and (group.gr_name == own or gid == os.getuid())
