@@ -132,7 +132,7 @@ def _missing_from_indexes(sources: Sequence[SourceFile]) -> Iterator[str]:
         if not item.path.endswith(".index.json") or item.size_bytes > _INDEX_LIMIT_BYTES:
             continue
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
-            data = file.readall()
+            data = file.read()
         try:
             names = set(msgspec.json.decode(data, type=_Index).weight_map.values())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
