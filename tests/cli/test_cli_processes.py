@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import resource
 import signal
@@ -18,25 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import YSTORE, Ystore
+from tests.cli.terminal import on_terminal
 from tests.servers import Reply, ScriptedServer, Seen, files, ranged
 
 PATIENCE_S = 20.0
-
-
-def on_terminal(arguments: Sequence[str | Path]) -> tuple[int, str]:
-    """Run `ystore` on a pseudo-terminal; its exit code and all that it wrote."""
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
-        [*YSTORE, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment
-    ) as process:
-        os.close(follower)
-        written = b""
-        with contextlib.suppress(OSError):  # EIO: the other end is closed
-            while block := os.read(leader, 65536):
-                written += block
-        os.close(leader)
-        return process.wait(PATIENCE_S), written.decode()
 
 
 def test_a_terminal_gets_tables_and_a_bar_and_a_pipe_gets_neither(ready: Ystore, tmp_path: Path) -> None:

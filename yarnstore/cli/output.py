@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import click
 
-from yarnstore.cli.format import clean, indented, table
+from yarnstore.cli.format import clean, cut_middle, fold, indented, table
+from yarnstore.cli.terminal import columns, paint
 from yarnstore.errors import YarnstoreError
 
 
@@ -38,6 +39,30 @@ class Output:
         wanted = os.environ.get("YSTORE_OUTPUT")
         return wanted == "people" or (wanted != "plain" and sys.stdout.isatty())
 
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal that stdout is; None where it is none, or not known."""
+        return columns(sys.stdout)
+
+    def text(self, text: str, *, hang: int | None = 4) -> None:
+        """Print text for people: folded to the terminal unless `hang` is None, with its marks in colour."""
+        click.echo(paint(text if hang is None else fold(text, self.columns, hang=hang), sys.stdout))
+
+    def report(
+        self,
+        value: object,
+        text: Callable[[], str],
+        rows: Sequence[Sequence[object]],
+        *,
+        hang: int | None = 4,
+    ) -> None:
+        """Print what has a text of its own for people, and rows when piped; with -q their first column."""
+        if self.for_people and not (self.json or self.quiet):
+            self.settle()
+            self.text(text(), hang=hang)
+        else:
+            self.rows(value, (), rows, "")
+
     def line(self, value: object, text: str) -> None:
         """Print a result that is one line and the same for everybody, such as a path."""
         if self.json:
@@ -53,17 +78,19 @@ class Output:
             self.settle()
             click.echo(text() if self.for_people else _plain_row(row))
 
-    def facts(self, value: object, text: Callable[[], str], *, answer: bool = True) -> None:
+    def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
         """Print one thing with many sides: `text()` for people, a name and a value a line when piped.
 
-        With -q only what is an `answer` is printed, not that something was done and all is well.
+        With -q only what is an `answer` is printed, as when piped, not that something was done and all
+        is well.
         """
         if self.json:
             self.document(value)
         elif self.quiet and not answer:
             return
-        elif self.for_people:
-            click.echo(text())
+        elif self.for_people and not self.quiet:
+            self.settle()
+            self.text(text(), hang=hang)
         else:
             for key, item in jsonable(value).items():
                 if isinstance(item, list) and item and isinstance(item[0], dict):
@@ -91,14 +118,14 @@ class Output:
             for row in rows:
                 click.echo(_plain_row(row))
         elif rows:
-            click.echo(table(header, [[_plain(cell) for cell in row] for row in rows]))
+            click.echo(table(header, [[_plain(cell) for cell in row] for row in rows], self.columns))
         else:
-            click.echo(empty)
+            self.text(empty)
 
     def say(self, text: str) -> None:
         """A sentence beside the result, on stderr; silent with -q."""
         if not self.quiet:
-            _echo_err(text)
+            _tell(text)
 
     def error(self, error: YarnstoreError) -> None:
         """Print an error: what, why, what next."""
@@ -109,15 +136,20 @@ class Output:
 
     def complain(self, message: str, hint: str = "") -> None:
         """Say on stderr what failed and what to do next, with -q too."""
-        _echo_err(f"error: {indented(message)}")
+        _tell(f"error: {indented(message)}")
         if hint:
-            _echo_err(f"  {indented(hint)}")
+            _tell(f"  {indented(hint)}")
 
 
 def _echo_err(text: str | bytes) -> None:
     """Print on stderr; that nobody can read it there stops no command."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
+
+
+def _tell(text: str) -> None:
+    """Print a sentence on stderr; on a terminal folded, with every word whole, and its mark in colour."""
+    _echo_err(paint(fold(text, columns(sys.stderr), cut=False), sys.stderr))
 
 
 def _plain(value: object) -> str:
@@ -161,6 +193,33 @@ _VERBS = {
 _JSON_EVERY_S = 0.2
 
 
+# The parts of a bar and the columns that they take, the widest first.
+_BARS = (
+    (64, ("bar 24", "bytes", "speed", "time")),
+    (50, ("bar 10", "bytes", "speed", "time")),
+    (29, ("bar 10", "bytes")),
+    (5, ("percent",)),
+)
+_WORDS_LEAST = 30
+
+
+def _bar(width: int) -> tuple[list[Any], int]:
+    """The columns of a bar that fit a terminal `width` wide, and how much they leave for words."""
+    from rich import progress
+
+    taken, parts = next((bar for bar in _BARS if width - bar[0] >= _WORDS_LEAST), _BARS[-1])
+    made: dict[str, Callable[[], Any]] = {
+        "bar 24": lambda: progress.BarColumn(bar_width=24),
+        "bar 10": lambda: progress.BarColumn(bar_width=10),
+        "bytes": progress.DownloadColumn,
+        "speed": progress.TransferSpeedColumn,
+        "time": progress.TimeRemainingColumn,
+        "percent": progress.TaskProgressColumn,
+    }
+    words = progress.TextColumn("{task.description}", markup=False)  # a file may be called x[/]
+    return [words, *(made[part]() for part in parts)], width - 1 - taken
+
+
 class ProgressView:
     """Shows progress on stderr: bars on a terminal, JSON lines if asked for, else only the notes.
 
@@ -172,6 +231,7 @@ class ProgressView:
         self._lock = threading.RLock()
         self._bars: Any = None
         self._tasks: dict[tuple[str, str], Any] = {}
+        self._words = 0  # columns for what is done to what
         self._last_s = 0.0
         self._on_terminal = output.progress == "auto" and not output.quiet and sys.stderr.isatty()
 
@@ -213,7 +273,8 @@ class ProgressView:
         if key not in self._tasks:
             for old in [old for old in self._tasks if old[1] == event.subject]:
                 self._bars.remove_task(self._tasks.pop(old))  # its next phase takes its line
-            words = f"{_VERBS[event.phase]} {event.subject}"
+            verb = f"  {_VERBS[event.phase]} "
+            words = verb + cut_middle(event.subject, max(self._words - len(verb), 3))
             self._tasks[key] = self._bars.add_task(words, total=event.bytes_total)
         self._bars.update(self._tasks[key], completed=event.bytes_done)
         if event.bytes_done >= event.bytes_total and len(self._tasks) > 1:
@@ -221,24 +282,11 @@ class ProgressView:
 
     def _start(self) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import Progress
 
-        self._bars = Progress(
-            TextColumn("  {task.description}", markup=False),  # a file may be called x[/]
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        console = Console(stderr=True)
+        parts, self._words = _bar(console.width)
+        self._bars = Progress(*parts, console=console, transient=True)
         self._bars.start()
 
     def _stop(self) -> None:

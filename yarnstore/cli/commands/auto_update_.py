@@ -94,10 +94,7 @@ def _run(run: Invocation, now: bool) -> None:
         (item.model, item.status, item.installed, item.version, item.kind, item.download_bytes, _note(item))
         for item in done.models
     ]
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_round_text(done))
-    else:
-        run.output.rows(done, (), rows, "")
+    run.output.report(done, lambda: _round_text(done), rows)
     if any(item.status == "failed" for item in done.models):
         raise click.exceptions.Exit(_FAILED)
 
@@ -118,10 +115,7 @@ def _install_timer(run: Invocation, kind: str | None, folder: str | None) -> Non
     kind = kind or _own_kind()
     with run.store() as store:
         made = store.write_timer(kind, folder or _own_folder(kind, store.home))
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_timer_text(made))
-    else:
-        run.output.rows(made, (), [(path,) for path in made.files], "")
+    run.output.report(made, lambda: _timer_text(made), [(path,) for path in made.files], hang=None)
 
 
 def _own_kind() -> str:
@@ -153,10 +147,7 @@ def _show(run: Invocation, found: AutoUpdateStatus) -> None:
         (item.model, "on" if item.enabled else "off", item.policy, ", ".join(item.windows), item.opens)
         for item in found.models
     ]
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_status_text(found))
-    else:
-        run.output.rows(found, (), rows, "")
+    run.output.report(found, lambda: _status_text(found), rows)
 
 
 def _status_text(found: AutoUpdateStatus) -> str:

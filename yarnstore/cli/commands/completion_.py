@@ -9,7 +9,7 @@ from yarnstore.cli.command import Invocation, command
 
 @command(
     "completion",
-    example='eval "$(ystore completion bash)"\nystore completion fish',
+    example='ystore completion fish\neval "$(ystore completion bash)"',
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def cli(run: Invocation, shell: str) -> None:

@@ -35,11 +35,9 @@ def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
     """
     with run.store() as store:
         found = store.diff(old, new, html=html)
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_text(found, verbose=run.output.verbose))
-    else:
-        rows = _names(found) if run.output.quiet else _rows(found, verbose=run.output.verbose)
-        run.output.rows(found, (), rows, "")
+    verbose, width = run.output.verbose, run.output.columns
+    rows = _names(found) if run.output.quiet else _rows(found, verbose=verbose)
+    run.output.report(found, lambda: _text(found, width, verbose=verbose), rows)
     if html is not None:
         run.output.say(f"the picture is in {clean(html)}")
 
@@ -85,14 +83,14 @@ def _digits(value: float | None) -> str | None:
 # --- for people -------------------------------------------------------------------------------
 
 
-def _text(found: DiffResult, *, verbose: bool) -> str:
-    blocks = [_headline(found), _files(found, verbose=verbose)]
+def _text(found: DiffResult, width: int | None, *, verbose: bool) -> str:
+    blocks = [_headline(found), _files(found, width, verbose=verbose)]
     changed = [tensor for tensor in found.tensors if tensor.status != "same"]
     if changed:
         changed.sort(key=lambda tensor: tensor.rank())
         shown = changed if verbose else changed[:_SHOWN]
         header = ("TENSOR", "", "TYPE", "SHAPE", "CHANGED", "MEAN", "LARGEST", "DISTANCE")
-        blocks.append(table(header, [_tensor_row(tensor) for tensor in shown]))
+        blocks.append(table(header, [_tensor_row(tensor) for tensor in shown], width))
         if len(shown) < len(changed):
             rest = format_count(len(changed) - len(shown))
             blocks[-1] += f"\n… and {rest} more, all with -v, in a picture with --html FILE"
@@ -126,11 +124,11 @@ def _said(counts: StatusCounts) -> str:
     return ", ".join(f"{format_count(count)} {word}" for word, count in _counts(counts).items())
 
 
-def _files(found: DiffResult, *, verbose: bool) -> str:
+def _files(found: DiffResult, width: int | None, *, verbose: bool) -> str:
     shown = [file for file in found.files if verbose or file.status != "same"]
     rows = [_file_row(file) for file in shown]
     rest = len(found.files) - len(shown)
-    shown_lines = [table(("FILE", "", "SIZE", "DIFFERS", "TENSORS"), rows)] if rows else []
+    shown_lines = [table(("FILE", "", "SIZE", "DIFFERS", "TENSORS"), rows, width)] if rows else []
     if rest:
         shown_lines.append(f"{plural(rest, 'file')} the same")
     return "\n".join(shown_lines)

@@ -35,10 +35,7 @@ def cli(run: Invocation) -> None:
             found = Store.doctor(run.home, progress=view)
     shown = [check for check in found.checks if check.status == "wrong" or not run.output.quiet]
     rows = [(check.name, check.status, check.what, check.mend) for check in shown]
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_text(found))
-    else:
-        run.output.rows(found, (), rows, "")
+    run.output.report(found, lambda: _text(found), rows, hang=9)
     if found.wrong:
         raise click.exceptions.Exit(_SICK)
 

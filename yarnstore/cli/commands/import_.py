@@ -64,11 +64,8 @@ def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None
 def _take_over(run: Invocation, state: str) -> None:
     with run.store() as store:
         done = store.import_local_state(state)
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_text(done))
-    else:
-        rows = [(i.model, i.version, i.status, i.size_bytes, i.path, _why(i)) for i in done.models]
-        run.output.rows(done, (), rows, "")
+    rows = [(i.model, i.version, i.status, i.size_bytes, i.path, _why(i)) for i in done.models]
+    run.output.report(done, lambda: _text(done), rows)
     codes = {item.error["code"] for item in done.models if item.error is not None}
     if codes:
         raise click.exceptions.Exit(_DAMAGED if codes & {"integrity", "bad-format"} else _FAILED)

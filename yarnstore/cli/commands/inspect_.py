@@ -27,11 +27,9 @@ def cli(run: Invocation, what: str) -> None:
     """
     with run.store() as store:
         found = store.inspect(what)
-    if run.output.for_people and not run.output.json and not run.output.quiet:
-        click.echo(_text(found, verbose=run.output.verbose))
-    else:
-        rows = _names(found) if run.output.quiet else _rows(found)
-        run.output.rows(found, (), rows, "")
+    verbose, width = run.output.verbose, run.output.columns
+    rows = _names(found) if run.output.quiet else _rows(found)
+    run.output.report(found, lambda: _text(found, width, verbose=verbose), rows)
 
 
 def _names(found: InspectResult) -> list[tuple[str]]:
@@ -64,20 +62,20 @@ def _rows(found: InspectResult) -> list[Sequence[object]]:
     return rows
 
 
-def _text(found: InspectResult, *, verbose: bool) -> str:
+def _text(found: InspectResult, width: int | None, *, verbose: bool) -> str:
     count = sum(len(file.tensors) for file in found.files)
     parts = [size(found.size_bytes)]
     if count:
         parts += [plural(count, "tensor"), f"{format_parameters(found.parameters)} parameters"]
     if found.manifest is not None and not found.in_store:
         parts.append("not in the store")
-    blocks = [f"{clean(found.label)}: {', '.join(parts)}", _files(found.files)]
+    blocks = [f"{clean(found.label)}: {', '.join(parts)}", _files(found.files, width)]
     if found.types:
         header = ("TYPE", "TENSORS", "PARAMETERS", "SIZE")
-        blocks.append(table(header, [_type_row(item, found.parameters) for item in found.types]))
+        blocks.append(table(header, [_type_row(item, found.parameters) for item in found.types], width))
     if found.storage:
         header = ("STORED AS", "CHUNKS", "OF", "TAKES")
-        blocks.append(table(header, [_stored_row(item) for item in found.storage]))
+        blocks.append(table(header, [_stored_row(item) for item in found.storage], width))
     tensors = [tensor for file in found.files for tensor in file.tensors]
     if tensors:
         shown = tensors if verbose else sorted(tensors, key=lambda tensor: -tensor.size_bytes)[:_SHOWN]
@@ -85,16 +83,16 @@ def _text(found: InspectResult, *, verbose: bool) -> str:
             (shorten(clean(tensor.name)), tensor.dtype, format_shape(tensor.shape), size(tensor.size_bytes))
             for tensor in shown
         ]
-        blocks.append(table(("TENSOR", "TYPE", "SHAPE", "SIZE"), rows))
+        blocks.append(table(("TENSOR", "TYPE", "SHAPE", "SIZE"), rows, width))
         if len(shown) < len(tensors):
             rest = format_count(len(tensors) - len(shown))
             blocks[-1] += f"\n… and {rest} smaller ones, all in order with -v"
     return "\n\n".join(blocks)
 
 
-def _files(files: list[FileInfo]) -> str:
+def _files(files: list[FileInfo], width: int | None) -> str:
     rows = [(clean(file.path), _format(file), size(file.size_bytes), _chunks(file)) for file in files]
-    return table(("FILE", "FORMAT", "SIZE", "CHUNKS"), rows)
+    return table(("FILE", "FORMAT", "SIZE", "CHUNKS"), rows, width)
 
 
 def _format(file: FileInfo) -> str:

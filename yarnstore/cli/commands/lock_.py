@@ -53,4 +53,4 @@ def cli(run: Invocation, specs: tuple[str, ...], path: Path, update: bool, diges
         done, ("MODEL", "VERSION", "VARIANT", "SIZE", "REQUESTED", "BEFORE"), rows, "nothing is locked"
     )
     if people and not run.output.quiet:
-        click.echo(f"{done.path}: {'written' if done.changed else 'unchanged'}, {done.digest}")
+        run.output.text(f"{done.path}: {'written' if done.changed else 'unchanged'}, {done.digest}")

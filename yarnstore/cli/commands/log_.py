@@ -25,15 +25,12 @@ def cli(run: Invocation, model: str, moves: bool) -> None:
     """
     with run.store() as store:
         found = store.get_version_history(model)
-    if moves and not (run.output.for_people and not run.output.quiet):
-        rows = [
-            (m.time_ms, m.operation, m.old, m.new, m.variant, m.registry, m.direction) for m in found.moves
-        ]
-        run.output.rows(found, (), rows, "")
-    elif run.output.for_people and not run.output.json:
-        click.echo("\n".join(_moves(found)) if moves else _text(found, verbose=run.output.verbose))
+    if moves:
+        rows = [_move_columns(move) for move in found.moves]
+        run.output.report(found, lambda: "\n".join(_moves(found)), rows)
     else:
-        run.output.rows(found, (), [_columns(row) for row in found.versions], "")
+        rows = [_columns(row) for row in found.versions]
+        run.output.report(found, lambda: _text(found, verbose=run.output.verbose), rows)
 
 
 def _text(found: History, *, verbose: bool) -> str:
@@ -73,7 +70,11 @@ def _remark(move: HistoryMove) -> str:
     return f"{'   back' if move.direction == 'back' else ''}{origin}"
 
 
-def _columns(row: HistoryVersion) -> tuple[str | int | None, ...]:
+def _move_columns(move: HistoryMove) -> tuple[object, ...]:
+    return move.time_ms, move.operation, move.old, move.new, move.variant, move.registry, move.direction
+
+
+def _columns(row: HistoryVersion) -> tuple[object, ...]:
     marks = [name for name in ("installed", "pinned", "latest", "deprecated", "yanked") if getattr(row, name)]
     if row.in_store:
         marks.insert(0, "stored")

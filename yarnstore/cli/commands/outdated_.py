@@ -64,7 +64,7 @@ def cli(
     run.output.rows(found, header, rows, _none(found))
     if run.output.verbose and not (run.output.json or run.output.quiet):
         for item in shown:
-            _changelogs(item)
+            _changelogs(run, item)
     if exit_code and any(item.available for item in found):
         raise click.exceptions.Exit(_HAS_UPDATES)
     failures = [item.error for item in found if item.error is not None]
@@ -86,8 +86,8 @@ def _none(found: list[Update]) -> str:
     return "; ".join(filter(None, (text, rest)))
 
 
-def _changelogs(item: Update) -> None:
+def _changelogs(run: Invocation, item: Update) -> None:
     for change in item.changes:
         marks = f"{change.kind}, breaking" if change.breaking and change.kind != "major" else change.kind
         text = indented(change.changelog or "no changelog")
-        click.echo(f"\n{item.model} {change.version} ({marks})\n  {text}")
+        run.output.text(f"\n{item.model} {change.version} ({marks})\n  {text}")

@@ -51,7 +51,11 @@ def _tell_findings(run: Invocation, done: LintResult) -> None:
     run.output.settle()
     for item in done.findings:
         mark = "warning: " if item.severity == "warning" else ""
-        click.echo(clean(f"{item.path}: {mark}{item.message}").replace("\n", " "))
+        line = clean(f"{item.path}: {mark}{item.message}").replace("\n", " ")
+        if run.output.for_people:
+            run.output.text(line)
+        else:
+            click.echo(line)
     if run.output.for_people and not run.output.quiet:
         looked = f"{plural(done.models, 'model')}, {plural(done.versions, 'version')}"
         wrong = f"{plural(done.errors, 'error')}, {plural(done.warnings, 'warning')}"

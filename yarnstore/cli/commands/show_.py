@@ -22,7 +22,7 @@ def cli(run: Invocation, spec: str) -> None:
     """All that a registry says of a version."""
     with run.store() as store:
         found = store.show(spec)
-    run.output.facts(found, lambda: _text(found))
+    run.output.facts(found, lambda: _text(found), hang=15)
 
 
 def _text(item: VersionDetails) -> str:
