@@ -95,7 +95,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         return self.settings.home
 
     def close(self) -> None:
-        """Let go of the versions that `path` gave out: `gc` may then free them."""
+        """Let go of the versions that `path` gave out: `gc` may free them after their grace period."""
         with self._lock:
             for lease in self._leases.values():
                 os.close(lease)
@@ -198,8 +198,9 @@ class Store(Updating, Publishing, Downloads, Upkeep):
     def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
         """What to open: the file, where the version has one, else the folder.
 
-        Of a bare model the installed version; of a full spec that version.  While this store is
-        open, `gc` leaves it.  Raises: NotFoundError; as `fetch` where something is to be fetched.
+        Of a bare model the installed version; of a full spec that version.  `gc` leaves it while this store
+        is open, and for the grace period (`path_grace`, a day) from now.  Raises: NotFoundError; as `fetch`
+        where something is to be fetched.
         """
         from yarnstore.ops.inventory import find_path, path_of
 
@@ -209,9 +210,10 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             if found is None:
                 from yarnstore.ops.checkout import bring_version
 
-                manifest = bring_version(session, parsed)
-                # Of a bare model the path through models/, which stays as versions change.
-                found = find_path(session, parsed) or path_of(session, manifest)
+                with session.layout.shared():  # until it is noted as given out, gc is kept from it
+                    manifest = bring_version(session, parsed)
+                    # Of a bare model the path through models/, which stays as versions change.
+                    found = find_path(session, parsed) or path_of(session, manifest)
         if found.lease is not None:
             with self._lock:
                 before = self._leases.pop(found.path, None)
@@ -337,17 +339,19 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         *,
         keep: int | None = None,
         keep_within_s: float | None = None,
+        grace_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcResult:
         """Free what nothing keeps; `repack` stores older versions as deltas against the newest.
 
-        Raises: IntegrityError, LockTimeoutError.
+        A view that `path` gave out stays for `grace_s` seconds after that, or after it was installed last;
+        what is None is as `config.toml` has it.  Raises: IntegrityError, LockTimeoutError.
         """
         from yarnstore.ops.gc import GcPolicy, gc
 
-        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s)
+        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
         with self._session(progress) as session:
             return gc(session, policy, dry_run=dry_run, repack_too=repack)
 

@@ -17,6 +17,7 @@ from yarnstore.ops.doctor import Check, DoctorResult
 from yarnstore.ops.fetch import FetchResult
 from yarnstore.ops.findings import FsckResult, Problem
 from yarnstore.ops.gc import GcResult
+from yarnstore.ops.gc_views import KeptView
 from yarnstore.ops.history import History, HistoryMove, HistoryVersion
 from yarnstore.ops.inspect import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
 from yarnstore.ops.inventory import InstalledModel
@@ -64,6 +65,7 @@ __all__ = [
     "ImportResult",
     "InspectResult",
     "InstalledModel",
+    "KeptView",
     "LintResult",
     "LockResult",
     "LockedBuild",

@@ -21,6 +21,7 @@ _RIGHT = (
     "attack/03-repair-does-not-keep-a-view-for-a-day",
     "attack/07-remove-all-races-checkout",
     "attack/08-publish-follows-links-out-of-its-folder",
+    "attack/10-gc-takes-the-view-that-path-gave",
     "field/01-closed-stdio",
     "field/02-no-home-no-passwd",
     "field/04-registry-in-source",

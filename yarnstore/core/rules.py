@@ -14,10 +14,11 @@
     verify_command = ["app", "--smoke-test", "{path}"]
     verify_timeout = 60
 
-And what is kept of all models once one was updated:
+And what is kept of all models once one was updated, and how long views that `path` gave out are:
 
     keep = 3
     keep_within = "30d"
+    path_grace = "1d"
 
 Owns the way from the decoded tables to checked rules, and back.  Leaves the file to `settings`, and the
 meaning of a window to `schedule`.  Pure.
@@ -38,6 +39,7 @@ Policy: TypeAlias = Literal["notify", "patch", "minor", "security"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
+DEFAULT_PATH_GRACE_S = 86_400.0
 _MAX_TIMEOUT_S = 86_400.0
 # A round that waits longer meets those that timers start after it.
 _MAX_JITTER_S = 86_400.0
@@ -56,11 +58,13 @@ class Retention:
     """What `gc` keeps unless it is told otherwise, and what is kept after an update; None where not set.
 
     `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
-    seconds stays as well.
+    seconds stays as well.  A view that `path` gave out stays for `path_grace_s` seconds after that, or after
+    it was installed last.
     """
 
     keep: int | None = None
     keep_within_s: float | None = None
+    path_grace_s: float = DEFAULT_PATH_GRACE_S
 
     @property
     def is_set(self) -> bool:
@@ -175,17 +179,25 @@ def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
 
 
 def parse_retention(config: Mapping[str, Any]) -> Retention:
-    """What `keep` and `keep_within` say.  Raises: ConfigError."""
-    keep, within = config.get("keep"), config.get("keep_within")
+    """What `keep`, `keep_within` and `path_grace` say.  Raises: ConfigError."""
+    keep = config.get("keep")
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="such as keep = 3")
-    if within is None:
-        return Retention(keep)
+    grace = _age_s(config, "path_grace", "1d")
+    return Retention(
+        keep, _age_s(config, "keep_within", "30d"), DEFAULT_PATH_GRACE_S if grace is None else grace
+    )
+
+
+def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:
+    value = config.get(key)
+    if value is None:
+        return None
     try:
-        return Retention(keep, parse_age_s(within if isinstance(within, str) else str(within)))
+        return parse_age_s(value if isinstance(value, str) else str(value))
     except InvalidNameError:
         raise ConfigError(
-            f"keep_within is {within!r}, not a time with m, h, d or w", hint='such as keep_within = "30d"'
+            f"{key} is {value!r}, not a time with m, h, d or w", hint=f'such as {key} = "{example}"'
         ) from None
 
 

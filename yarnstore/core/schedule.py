@@ -167,7 +167,9 @@ def parse_duration_s(text: str) -> float:
 
 
 def parse_age_s(text: str) -> float:
-    """Seconds of `30m`, `2h`, `30d` or `4w`: a time to keep things.  Raises: InvalidNameError."""
+    """Seconds of `30m`, `2h`, `30d`, `4w` or `0`: a time to keep things.  Raises: InvalidNameError."""
+    if text.strip() == "0":
+        return 0.0
     match = _AGE.fullmatch(text.strip())
     if not match:
         raise InvalidNameError("time", text, "is not a number with m, h, d or w, such as 30d")

@@ -1,7 +1,8 @@
 """`gc`: free what nothing keeps.
 
 Kept always: what is installed, what a rollback leads to, what was installed last, what is pinned,
-what a live process has open, and young partial downloads.  Then the newest of each model.
+what a live process has open, and young partial downloads.  Then the newest of each model.  Views that `path`
+gave out stay longer than their versions (`ops/gc_views`).
 
 Two steps under the exclusive lock, both short: mark and delete what is dead whole; and, after the
 packs with too much garbage were rewritten beside running readers, mark again and delete those.
@@ -18,8 +19,9 @@ from typing import Self
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.rules import Retention
-from yarnstore.errors import DiskFullError, FormatError, IntegrityError
+from yarnstore.core.rules import DEFAULT_PATH_GRACE_S, Retention
+from yarnstore.errors import DiskFullError, IntegrityError
+from yarnstore.ops.gc_views import KeptView, ViewPlan, plan_views
 from yarnstore.ops.rewrite import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.roots import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session import Session
@@ -37,22 +39,36 @@ DEFAULT_KEEP = 3
 @dataclass(frozen=True)
 class GcPolicy:
     """What to keep beside what is always kept: the `keep` newest versions of each model, and what
-    came or was used within `keep_within_s` seconds."""
+    came or was used within `keep_within_s` seconds.  Views that `path` gave out stay for `path_grace_s`
+    seconds."""
 
     keep: int = DEFAULT_KEEP
     keep_within_s: float = 0.0
+    path_grace_s: float = DEFAULT_PATH_GRACE_S
 
     @classmethod
-    def of(cls, retention: Retention, *, keep: int | None = None, keep_within_s: float | None = None) -> Self:
+    def of(
+        cls,
+        retention: Retention,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+    ) -> Self:
         """As the settings have it, but for what is given."""
         chosen = retention.keep if keep is None else keep
         within = retention.keep_within_s if keep_within_s is None else keep_within_s
-        return cls(DEFAULT_KEEP if chosen is None else chosen, within or 0.0)
+        grace = retention.path_grace_s if grace_s is None else grace_s
+        return cls(DEFAULT_KEEP if chosen is None else chosen, within or 0.0, grace)
 
 
 @dataclass(frozen=True)
 class GcResult:
-    """What was freed, or would be.  `kept` counts versions by the first reason to keep them."""
+    """What was freed, or would be.  `kept` counts versions by the first reason to keep them.
+
+    `kept_views` are views that stay although their versions go; `grace_bytes` is what a grace period of 0
+    would free of them.  `low_on_space` is whether less is free on the disk than its reserve.
+    """
 
     dry_run: bool
     freed_bytes: int
@@ -61,6 +77,9 @@ class GcResult:
     packs_rewritten: int
     chunks_removed: int
     kept: dict[str, int]
+    kept_views: list[KeptView] = field(default_factory=list)
+    grace_bytes: int = 0
+    low_on_space: bool = False
 
 
 @dataclass
@@ -69,11 +88,9 @@ class GcPlan:
 
     session: Session
     live: dict[Sha256, Manifest]
+    views: ViewPlan
     versions: list[VersionName] = field(default_factory=list)
     stale_partials: list[VersionName] = field(default_factory=list)
-    views: list[Path] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    manifests: list[Path] = field(default_factory=list)
     leftovers: list[Path] = field(default_factory=list)
     dead_packs: list[PackId] = field(default_factory=list)
     rewrite_packs: list[PackId] = field(default_factory=list)
@@ -87,10 +104,31 @@ class GcPlan:
         """Whatever is kept, versions that are being fetched included."""
         return [*self.live.values(), *self.partial]
 
+    @property
+    def needed_files(self) -> set[str]:
+        """The names in `files/` that kept versions need."""
+        return {file_name(file) for manifest in self.live.values() for file in manifest.files}
+
+    def unneeded(self) -> list[Path]:
+        """Files and manifests that neither a kept version nor a kept view has."""
+        layout, keep = self.session.layout, self._kept_names()
+        files = self.needed_files | self.views.files
+        return [
+            *(layout.files / name for name in fsread.list_names(layout.files) if name not in files),
+            *(
+                layout.manifests / name
+                for name in fsread.list_names(layout.manifests)
+                if name.removesuffix(".json") not in keep
+            ),
+        ]
+
+    def _kept_names(self) -> set[str]:
+        return {manifest.digest.hex for manifest in self.roots} | self.views.names
+
     def forecast_freed_bytes(self, *, repack: bool) -> int:
         """What a run would free, with `repack` too."""
         packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
-        files = fsread.sum_sizes([*self.files, *self.manifests])
+        files = fsread.sum_sizes(self.unneeded())
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
         rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
         return max(0, packs + files + rest)
@@ -102,8 +140,13 @@ class GcPlan:
             refs.remove_version(name)
         for name in self.stale_partials:
             refs.remove_partial(name)
-        for path in [*self.views, *self.files, *self.manifests]:
+        self.views.discard()
+        for path in self.unneeded():
             trash.discard(path, layout.trash)
+        kept = self._kept_names()
+        for name in fsread.list_names(layout.uses):
+            if name not in kept:
+                trash.discard(layout.uses / name, layout.trash)
         for pack in self.dead_packs:
             drop_pack(self.session, pack)
         for path in self.leftovers:
@@ -125,6 +168,7 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()
+    views = plan.views.describe(plan.needed_files)
     if dry_run:
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
@@ -140,6 +184,7 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         if repack_too:
             repack(session)
         freed = max(0, before - _stored_bytes(session))
+    free, reserve = fsread.free_bytes(session.layout.root)
     return GcResult(
         dry_run,
         freed,
@@ -148,6 +193,9 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         len(plan.rewrite_packs),
         plan.chunks_removed,
         plan.kept,
+        views,
+        sum(view.size_bytes for view in views if view.until_ms is not None),
+        free < reserve,
     )
 
 
@@ -162,14 +210,16 @@ def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     """Mark from the roots and list what nothing reaches.  Needs the exclusive lock."""
     refs = session.refs
     reasons = _keep_reasons(session, policy)
-    plan = GcPlan(session, {})
+    live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
+    partial, stale = partial_manifests(session)
+    roots = {manifest.digest.hex for manifest in (*live.values(), *partial)}
+    plan = GcPlan(session, live, plan_views(session, roots, policy.path_grace_s))
+    plan.partial, plan.stale_partials = partial, stale
     kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
     plan.versions = [name for name in refs.versions() if name not in kept]
-    for digest, why in reasons.items():
-        plan.live[digest] = live_manifest(session, digest, why)
+    for why in reasons.values():
         plan.kept[why] = plan.kept.get(why, 0) + 1
-    plan.partial, plan.stale_partials = partial_manifests(session)
-    _plan_files(session, plan)
+    _plan_leftovers(session, plan)
     _plan_packs(session, plan)
     return plan
 
@@ -217,28 +267,14 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
     return reasons
 
 
-def _plan_files(session: Session, plan: GcPlan) -> None:
+def _plan_leftovers(session: Session, plan: GcPlan) -> None:
     layout = session.layout
-    keep = {manifest.digest.hex for manifest in plan.roots}
-    files = {file_name(file) for manifest in plan.live.values() for file in manifest.files}
-    plan.views = [
-        layout.views / name
-        for name in fsread.list_names(layout.views)
-        if name not in keep and not _is_open(session, name)
-    ]
-    plan.files = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
-    plan.manifests = [
-        layout.manifests / name
-        for name in fsread.list_names(layout.manifests)
-        if name.removesuffix(".json") not in keep
-    ]
     now = session.clock()
     for name in fsread.list_names(layout.tmp):
         found = fsread.stat_or_none(layout.tmp / name)
         young = found is not None and now - found.st_mtime < PARTIAL_DAYS * 86400
         if not (name.endswith(".download") and young) and _is_dead(layout.tmp / name):
             plan.leftovers.append(layout.tmp / name)
-    plan.leftovers += [layout.uses / name for name in fsread.list_names(layout.uses) if name not in keep]
 
 
 def _is_dead(path: Path) -> bool:
@@ -257,14 +293,6 @@ def _remove_dead(path: Path) -> None:
     with fsio.claimed(path) as dead:
         if dead:
             fsio.remove(path, sync=False)
-
-
-def _is_open(session: Session, view: str) -> bool:
-    """Whether a live process has a view open whose version was removed: its links keep its bytes."""
-    try:
-        return view_in_use(session.layout, Sha256.parse(view))
-    except FormatError:
-        return False
 
 
 def _plan_packs(session: Session, plan: GcPlan) -> None:

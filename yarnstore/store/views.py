@@ -130,3 +130,23 @@ def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
         return not fsio.try_lock(fd, exclusive=True)
     finally:
         os.close(fd)
+
+
+def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float]) -> bool:
+    """Move a view into the trash; False where a process has it open, or asked for it since `mark`, its
+    `last_use` of before.
+
+    A process notes the use of a view before it waits for the view's lock: so either this sees the mark, or
+    that process sees that the view is gone.
+    """
+    try:
+        fd = fsread.open_folder(layout.view(manifest))
+    except NotFoundError:
+        return True
+    try:
+        if not fsio.try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
+            return False
+        trash.discard(layout.view(manifest), layout.trash)
+        return True
+    finally:
+        os.close(fd)

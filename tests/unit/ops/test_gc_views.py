@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from pathlib import Path
 
-from tests.stores import MODEL, make_site
+import pytest
+
+from tests.stores import MODEL, Site, assert_whole, make_site, tree_hashes, ystore
 from yarnstore import Store
+from yarnstore.core.digest import Sha256
+from yarnstore.ops.gc import GcPolicy, gc, plan_gc
 
 
 def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> None:
@@ -20,5 +27,182 @@ def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> 
             other.gc(keep=0)
         assert {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     with Store.open(site.home) as other:
-        other.gc(keep=0)
+        other.gc(keep=0, grace_s=0)
     assert not path.exists()
+
+
+# --- given out by `path` -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """1.0.0 was given out by `path` when it was installed; then came 1.1.0 and 1.2.0, which was not."""
+    site = make_site(tmp_path)
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.path(MODEL)
+        for version in ("1.1.0", "1.2.0"):
+            store.checkout(f"{MODEL}@{version}")
+    return site
+
+
+def view_of(site: Site, version: str = "1.0.0") -> Path:
+    return site.home / "views" / digest_of(site, version)
+
+
+def digest_of(site: Site, version: str = "1.0.0") -> str:
+    with site.store() as store:
+        found = [item for item in store.list_versions(MODEL) if item.version == version]
+    return found[0].manifest.removeprefix("sha256:")
+
+
+def age(path: Path, hours: float) -> None:
+    when = time.time() - hours * 3600
+    os.utime(path, (when, when))
+
+
+def test_what_path_gave_out_stays_for_a_day_and_is_named(site: Site) -> None:
+    view, contents = view_of(site), site.contents("1.0.0")
+    with site.store() as store:
+        planned = store.gc(keep=1, dry_run=True)
+        done = store.gc(keep=1)
+        assert done.versions == planned.versions == [f"{MODEL}@1.0.0"]
+        assert done.freed_bytes == planned.freed_bytes > 0
+        assert planned.kept_views == done.kept_views
+        (kept,) = done.kept_views
+        assert (kept.model, kept.version, kept.path) == (MODEL, "1.0.0", str(view))
+        own = sum(file.stat().st_size for file in view.rglob("*") if file.is_file())
+        assert kept.size_bytes == done.grace_bytes == own
+        assert kept.until_ms is not None
+        assert 23.9 < (kept.until_ms / 1000 - time.time()) / 3600 <= 24
+        assert tree_hashes(view) == contents
+        assert store.fsck().problems == []
+        # Its version is no longer in the store; another run changes nothing.
+        assert [item.version for item in store.list_versions(MODEL)] == ["1.2.0", "1.1.0"]
+        again = store.gc(keep=1)
+        assert (again.freed_bytes, again.kept_views) == (0, done.kept_views)
+        store.checkout(f"{MODEL}@1.0.0")
+        assert store.fsck().problems == []
+    assert_whole(site.home, site)
+
+
+def test_grace_0_frees_it(site: Site) -> None:
+    view = view_of(site)
+    with site.store() as store:
+        before = store.gc(keep=1)
+        planned = store.gc(keep=1, grace_s=0, dry_run=True)
+        done = store.gc(keep=1, grace_s=0)
+        assert not view.exists()
+        assert done.kept_views == []
+        assert done.freed_bytes == planned.freed_bytes > before.grace_bytes
+        assert os.listdir(site.home / "logs" / "used") == []
+        assert store.fsck().problems == []
+
+
+@pytest.mark.parametrize("installed", ["1.0.0", "1.1.0"])
+def test_only_what_path_gave_out_has_a_grace_period(tmp_path: Path, installed: str) -> None:
+    """What a checkout or an update printed has none."""
+    site = make_site(tmp_path)
+    with site.store() as store:
+        store.checkout(f"{MODEL}@{installed}")
+        store.update_model(MODEL)
+        store.fetch(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.1.0")
+        store.checkout(f"{MODEL}@1.2.0")
+        views = set(os.listdir(site.home / "views"))
+        done = store.gc(keep=0)
+    assert done.kept_views == []
+    assert len(views - set(os.listdir(site.home / "views"))) == (1 if installed == "1.0.0" else 0)
+
+
+def test_the_day_begins_when_it_stops_being_installed(site: Site) -> None:
+    """Given out long ago, and installed until a moment ago: who uses it has not gone."""
+    mark = site.home / "logs" / "used" / digest_of(site)
+    age(mark, 300)
+    with site.store() as store:
+        assert len(store.gc(keep=1).kept_views) == 1
+        later = time.time() + 25 * 3600
+        with store._session() as session:
+            session.clock = lambda: later
+            assert gc(session, GcPolicy(keep=1)).kept_views == []
+
+
+def test_the_day_begins_again_when_it_is_given_out_again(site: Site) -> None:
+    mark = site.home / "logs" / "used" / digest_of(site)
+    with site.store() as store, store._session() as session:
+        session.clock = lambda: time.time() + 25 * 3600
+        os.utime(mark, (session.clock() - 60,) * 2)
+        assert len(gc(session, GcPolicy(keep=1)).kept_views) == 1
+
+
+def test_a_clock_that_was_set_back_keeps_it(site: Site) -> None:
+    age(site.home / "logs" / "used" / digest_of(site), -1000 * 24)
+    with site.store() as store:
+        (kept,) = store.gc(keep=1).kept_views
+        assert kept.until_ms is not None
+        assert kept.until_ms / 1000 <= time.time() + 24 * 3600
+
+
+def test_the_settings_and_the_command_say_how_long(site: Site) -> None:
+    config = site.home / "config.toml"
+    config.write_text('path_grace = "2w"\n' + config.read_text())
+    view = view_of(site)
+    done = ystore(site.home, "gc", "--keep", "1", "--json")
+    (kept,) = json.loads(done.stdout)["kept_views"]
+    assert (kept["until_ms"] / 1000 - time.time()) / 86400 > 13.9
+    assert ystore(site.home, "gc", "--keep", "1", "--grace", "2h", "--json").returncode == 0
+    assert view.exists()
+    assert ystore(site.home, "gc", "--keep", "1", "--grace", "soon").returncode == 2
+    assert ystore(site.home, "gc", "--keep", "1", "--grace", "0").returncode == 0
+    assert not view.exists()
+
+
+def test_a_view_that_is_asked_for_between_plan_and_removal_stays(site: Site) -> None:
+    digest = Sha256.parse(digest_of(site))
+    age(site.home / "logs" / "used" / digest.hex, 300)
+    with site.store() as store, store._session() as session:
+        session.clock = lambda: time.time() + 25 * 3600
+        with session.layout.exclusive():
+            plan = plan_gc(session, GcPolicy(keep=1))
+            with site.store() as other:
+                path = Path(other.path(f"{MODEL}@1.0.0"))
+            plan.apply()
+        assert tree_hashes(path) == site.contents("1.0.0")
+        assert store.fsck().problems == []
+
+
+def test_a_view_whose_version_is_removed_while_it_is_open_leaves_a_sound_store(site: Site) -> None:
+    with site.store() as keeper, site.store() as store:
+        keeper.path(f"{MODEL}@1.0.0")
+        store.remove(f"{MODEL}@1.0.0")
+        (kept,) = store.gc(keep=0, grace_s=0).kept_views
+        assert (kept.version, kept.until_ms) == ("1.0.0", None)
+        store.checkout(f"{MODEL}@1.0.0")
+        assert store.fsck().problems == []
+
+
+def test_a_view_whose_manifest_is_gone_stays_for_its_day_too(site: Site) -> None:
+    """As older releases left it for a process that had it open."""
+    view = view_of(site)
+    with site.store() as store:
+        store.remove(f"{MODEL}@1.0.0")
+        os.remove(site.home / "manifests" / f"{view.name}.json")
+        (kept,) = store.gc(keep=0).kept_views
+        assert (kept.model, kept.path) == ("", str(view))
+        assert view.exists()
+        store.gc(keep=0, grace_s=0)
+        assert not view.exists()
+
+
+def test_retention_after_an_update_keeps_it(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    config = site.home / "config.toml"
+    config.write_text("keep = 0\n" + config.read_text())
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        path = Path(store.path(f"{MODEL}@1.0.0"))
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        store.update_model(MODEL)
+        assert [item.version for item in store.list_versions(MODEL)] == ["1.2.0", "1.1.0"]
+    assert tree_hashes(path) == site.contents("1.0.0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +12,12 @@ from yarnstore.cli.format import plural
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
-    from yarnstore.results import GcResult
+    from yarnstore.results import GcResult, KeptView
 
 _REASONS = {"rollback": "to roll back to", "recent": "recently used", "newest": "newest"}
+
+# In the year 9987: `datetime` ends at 9999.
+_LAST_S = 253_000_000_000
 
 
 class _Duration(click.ParamType[float]):
@@ -42,15 +46,29 @@ class _Duration(click.ParamType[float]):
     metavar="30d",
     help="Keep also what came or was used within this time (m, h, d, w; else `keep_within` of config.toml).",
 )
+@click.option(
+    "--grace",
+    type=_Duration(),
+    metavar="1d",
+    help="How long what `path` gave out stays (m, h, d, w, or 0; else `path_grace` of config.toml, else 1d).",
+)
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
-def cli(run: Invocation, keep: int | None, keep_within: float | None, dry_run: bool, repack: bool) -> None:
+def cli(
+    run: Invocation,
+    keep: int | None,
+    keep_within: float | None,
+    grace: float | None,
+    dry_run: bool,
+    repack: bool,
+) -> None:
     """Free what nothing keeps.
 
     Always kept: what is installed, what a rollback leads to, what is pinned or in use.
+    Of other versions the files stay that `path` gave out within the last day.
     """
     with run.store() as store:
-        done = store.gc(keep=keep, keep_within_s=keep_within, dry_run=dry_run, repack=repack)
+        done = store.gc(keep=keep, keep_within_s=keep_within, grace_s=grace, dry_run=dry_run, repack=repack)
     run.output.facts(done, lambda: _text(done), answer=dry_run)
 
 
@@ -66,4 +84,18 @@ def _text(done: GcResult) -> str:
         what.append(f"{plural(done.packs_rewritten, 'pack')} rewritten")
     first = f"{verb} {size(done.freed_bytes)}" + (f": {', '.join(what)}" if what else "")
     kept = ", ".join(f"{_REASONS.get(why, why)} {count}" for why, count in done.kept.items())
-    return f"{first}\nkept: {kept or 'nothing, the store is empty'}"
+    lines = [first, f"kept: {kept or 'nothing, the store is empty'}", *map(_view_text, done.kept_views)]
+    if done.low_on_space and done.grace_bytes:
+        more = size(done.grace_bytes)
+        lines.append(f"less disk space is free than the reserve: `ystore gc --grace 0` frees {more} more")
+    return "\n".join(lines)
+
+
+def _view_text(view: KeptView) -> str:
+    what = f"{view.model} {view.version}" if view.model else view.path
+    if view.until_ms is None:
+        why = "a process has it open"
+    else:
+        until = datetime.fromtimestamp(min(view.until_ms / 1000, _LAST_S)).astimezone()
+        why = f"given out by `path`, until {until:%Y-%m-%d %H:%M}"
+    return f"kept view: {what}, {size(view.size_bytes)} ({why})"
