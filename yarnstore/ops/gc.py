@@ -144,9 +144,9 @@ class GcPlan:
         for path in self.unneeded():
             trash.discard(path, layout.trash)
         kept = self._kept_names()
-        for name in fsread.list_names(layout.uses):
-            if name not in kept:
-                trash.discard(layout.uses / name, layout.trash)
+        for mark in fsread.list_names(layout.uses):
+            if mark not in kept:
+                trash.discard(layout.uses / mark, layout.trash)
         for pack in self.dead_packs:
             drop_pack(self.session, pack)
         for path in self.leftovers:
