@@ -70,6 +70,8 @@ def move(
             refs.move(manifest.model, new, operation, time_ms=session.now_ms())
         link_model(layout, manifest.model, manifest.digest)
         tell_state(session, manifest)
+    if changed and old is not None:
+        _note_pins(session, old, name)
     path = str(installed_path(layout, manifest))
     if changed and operation in _CHECKED and session.self_check is not None:
         _check(session, manifest.model, new, old, path)
@@ -85,6 +87,17 @@ def move(
         changed,
         old.variant if old else None,
     )
+
+
+def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
+    """Say so where a model left the version that it was pinned to: who asks for a version by name gets it."""
+    pins = session.refs.pins(new.model)
+    left = VersionName(new.model, old.variant, old.version)
+    if left in pins and new not in pins:
+        session.note(
+            f"{new.model} {old.version} stays pinned, but updates move {new.version}, which is not: "
+            f"`ystore pin {new.model}` pins it too"
+        )
 
 
 def _check_still(session: Session, model: str, current: Installed | None) -> None:

@@ -6,7 +6,7 @@ tells `update` what to choose from, and keeps nothing by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.local import not_in_store
@@ -25,7 +25,8 @@ _ANY = Range.parse("*")
 class PinResult:
     """What is pinned, or no longer; `changed` where it was otherwise before.
 
-    `version` is None where a `range` or only a `variant` is held.
+    `version` is None where a `range` or only a `variant` is held.  `others` are the model's other versions
+    that are pinned, as specs: each pin is of one version, and a later one does not replace it.
     """
 
     model: str
@@ -34,6 +35,7 @@ class PinResult:
     pinned: bool
     changed: bool
     range: str | None = None
+    others: list[str] = field(default_factory=list)
 
     @property
     def what(self) -> str:
@@ -47,13 +49,14 @@ class PinResult:
 def pin(session: Session, spec: Spec) -> PinResult:
     """Hold what a spec names: a version (of a bare model the installed one), a range, or a variant.
 
-    A held version is kept from `update` and `gc`; a range or a variant is what `update` chooses from.
+    A held version is kept by `gc`, and `update` does not leave it while it is installed; of one model several
+    may be held.  A range or a variant is what `update` chooses from.
     A range of a variant (`m:v@^1.1`) holds both; a range after a variant, or the other way round, too.
 
     Raises: NotFoundError where a version is not in the store; SpecError for an alias.
     """
     refs = session.refs
-    with session.layout.shared():
+    with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
         if isinstance(spec.selector, Alias):
             raise SpecError(str(spec), "a pin holds a version, a range or a variant; an alias moves")
         if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
@@ -64,15 +67,15 @@ def pin(session: Session, spec: Spec) -> PinResult:
             if hold != before:
                 refs.set_hold(spec.model, hold)
             return _told(spec.model, hold, pinned=True, changed=hold != before)
-        with refs.moving():  # so that no removal comes between the look and the pin
-            name = _named(session, spec)
-            manifest = refs.version(name)
-            if manifest is None:
-                raise not_in_store(session, spec)
-            changed = refs.pin(name) != manifest
-            if changed:
-                refs.set_pin(name, manifest)
-    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed)
+        name = _named(session, spec)
+        manifest = refs.version(name)
+        if manifest is None:
+            raise not_in_store(session, spec)
+        changed = refs.pin(name) != manifest
+        if changed:
+            refs.set_pin(name, manifest)
+        others = [str(other) for other in refs.pins(name.model) if other != name]
+    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed, others=others)
 
 
 def unpin(session: Session, spec: Spec) -> PinResult:
@@ -80,7 +83,7 @@ def unpin(session: Session, spec: Spec) -> PinResult:
 
     Raises: NotFoundError where it is not pinned.
     """
-    with session.layout.shared():
+    with session.layout.shared(), session.refs.moving():
         if isinstance(spec.selector, Range):
             return _let_go(session, spec)
         if isinstance(spec.selector, Exact):

@@ -131,3 +131,38 @@ def test_a_rollback_does_not_install_what_only_a_view_is_left_of(site: Site) -> 
             store.gc(keep=0)
             assert store.rollback_model(MODEL).version == "1.0.0"
     assert refs_of(site).version(V1) == refs_of(site).installed(MODEL)
+
+
+@pytest.mark.parametrize("spec", [MODEL, f"{MODEL}@^1.0"])
+def test_pin_and_unpin_wait_for_moves(site: Site, spec: str) -> None:
+    with site.store() as store:
+        for action in (store.pin, store.unpin):
+            with refs_of(site).moving():
+                thread = in_thread(lambda action=action: action(spec))
+                thread.join(0.3)
+                assert thread.is_alive()
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def test_a_pin_replaces_no_other_and_names_it(site: Site) -> None:
+    with site.store() as store:
+        assert store.pin(f"{MODEL}@1.1.0").others == []
+        assert store.pin(MODEL).others == [f"{MODEL}:default@1.1.0"]
+        assert store.gc(keep=0).versions == []
+        assert store.update_model(MODEL).status == "pinned"
+
+
+def test_a_rollback_leaves_a_pinned_version_and_says_so(site: Site) -> None:
+    notes: list[str] = []
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        store.pin(MODEL)
+        store.rollback_model(MODEL, progress=lambda event: notes.append(event.text))
+        assert any(f"{MODEL} 1.1.0 stays pinned, but updates move 1.0.0" in note for note in notes)
+        assert refs_of(site).pins(MODEL) == [VersionName(MODEL, "default", "1.1.0")]
+        # A pin to where it went: nothing to be said.
+        store.pin(MODEL)
+        notes.clear()
+        store.checkout(f"{MODEL}@1.1.0", progress=lambda event: notes.append(event.text))
+        assert not any("pinned" in note for note in notes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def cli(run: Invocation, model: str, version: str | None) -> None:
     """Install what was installed before, or VERSION.
 
-    Needs no network for what is in the store.
+    Needs no network for what is in the store. Pins do not stop it: what was pinned stays pinned.
     """
     with run.store() as store:
         done = store.rollback_model(model, version)
