@@ -183,10 +183,10 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
     ) -> CheckoutResult:
         """Install what was installed before, or `version`.  Raises: NotFoundError."""
-        from yarnstore.core.names import parse_version
+        from yarnstore.core.names import read_version
         from yarnstore.ops.moves import rollback_retained
 
-        wanted = parse_version(version) if version else None
+        wanted = read_version(version) if version else None
         with self._session(progress) as session:
             done = rollback_retained(session, bare_model(model), wanted)
             if done is None:

@@ -80,6 +80,12 @@ def parse_version(text: str) -> str:
     return text
 
 
+def read_version(text: str) -> str:
+    """The exact version that a person writes: `v1.0.0` is 1.0.0.  Raises: InvalidNameError."""
+    bare = text.strip().removeprefix("v")
+    return bare if is_version(bare) else parse_version(text)
+
+
 def is_version(text: str) -> bool:
     """Whether a text is an exact version."""
     try:

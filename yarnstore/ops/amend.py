@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from yarnstore.core.names import read_version
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.registry_folder import RegistryFolder, timestamp
 from yarnstore.registry import amend as rules
@@ -45,6 +46,7 @@ def deprecate(
     version = _exact(spec)
     if undo:
         return _amend(registry, spec, "no longer deprecated", rules.undeprecate(version, spec.variant), now)
+    replaced_by = None if replaced_by is None else read_version(replaced_by)
     change = rules.deprecate(version, spec.variant, reason=reason, replaced_by=replaced_by)
     return _amend(registry, spec, "deprecated", change, now)
 
@@ -64,11 +66,13 @@ def set_alias(
     spec = _bare(model)
     if version is None:
         return _amend(registry, spec, f"{name} removed", rules.remove_alias(name), now)
+    version = read_version(version)
     return _amend(registry, spec, f"{name} is {version}", rules.set_alias(name, version), now)
 
 
 def set_current(registry: Path, model: str, version: str, *, now: datetime | None = None) -> AmendResult:
     """Make a version what `latest` means.  Raises: as `deprecate`."""
+    version = read_version(version)
     return _amend(registry, _bare(model), f"latest is {version}", rules.set_current(version), now)
 
 

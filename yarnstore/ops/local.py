@@ -20,6 +20,7 @@ from yarnstore.ops.session import Session
 from yarnstore.ops.sources import comparable, list_sources, note_changes, note_ignored, unpublished_changes
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import meant_version
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, recover_chunks
@@ -207,11 +208,9 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
                 f"which version of {spec.model}?",
                 hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
             )
-        names = [
-            name
-            for name in refs.versions(spec.model)
-            if name.version == spec.selector.version and spec.variant in (None, name.variant)
-        ]
+        names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
+        version = meant_version(spec.selector.version, {name.version for name in names})
+        names = [name for name in names if name.version == version]
         if not names:
             raise not_in_store(session, spec)
         current = refs.current(spec.model)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from yarnstore.core.names import parse_variant, parse_version
+from yarnstore.core.names import parse_variant, read_version
 from yarnstore.errors import ConfigError, InvalidNameError
 from yarnstore.registry.machine import Machine
 
@@ -28,7 +28,7 @@ def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Machi
 def app_version(text: str) -> str:
     """An application's version as it is compared: `v1.5.0` is 1.5.0.  Raises: InvalidNameError."""
     try:
-        return parse_version(text.strip().removeprefix("v"))
+        return read_version(text)
     except InvalidNameError as error:
         raise InvalidNameError("application version", text, str(error.fields["why"])) from None
 

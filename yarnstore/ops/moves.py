@@ -23,6 +23,7 @@ from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
 from yarnstore.store.views import has_view, installed_path, link_model, unlink_model
@@ -215,8 +216,9 @@ def rollback_goal(session: Session, model: str, version: str | None = None) -> I
 
 
 def _named_goal(session: Session, model: str, version: str, stack: list[Installed]) -> Installed:
+    meant = meant_version(version, {installed.version for installed in stack[:-1]})
     for installed in reversed(stack[:-1]):
-        if installed.version == version:
+        if installed.version == meant:
             return installed
     spec = Spec(model, stack[-1].variant, Exact(version))
     target = local_target(session, spec) or local_target(session, Spec(model, None, Exact(version)))

@@ -17,6 +17,7 @@ from yarnstore.registry.near import near_names
 from yarnstore.registry.resolve import Build, builds_of, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import Standing, standing
+from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.registries import read_record
 from yarnstore.store.state import version_checksum
@@ -39,16 +40,19 @@ class Target:
 def local_target(session: Session, spec: Spec) -> Target | None:
     """The version of an exact spec if it is in the store whole, else None.
 
-    Without a variant: the installed one, else the only one there is.
+    Without a variant: the installed one, else the only one there is.  Without build metadata: also a
+    version that has some, as in a registry.
     """
     if not isinstance(spec.selector, Exact):
         return None
     refs = session.refs
-    names = [
-        name
-        for name in refs.versions(spec.model)
-        if name.version == spec.selector.version and spec.variant in (None, name.variant)
-    ]
+    names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
+    version = meant_version(spec.selector.version, {name.version for name in names})
+    if version not in (None, spec.selector.version):
+        found = cached_entry(session, spec.model)
+        if found is not None and spec.selector.version in found[1].versions:
+            return None  # a registry has the very version that is named
+    names = [name for name in names if name.version == version]
     if len(names) > 1:
         preferred = installed_variant(session, spec.model)
         names = [name for name in names if name.variant == preferred]

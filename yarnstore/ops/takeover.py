@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_version
+from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, read_version
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.checkout import ensure_view
 from yarnstore.ops.local import import_source
@@ -85,7 +85,7 @@ def take_over(session: Session, source: Path) -> TakeoverResult:
 def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> TakenModel:
     started = time.perf_counter()
     model = parse_model_id(model)
-    version = parse_version(_text(entry, model, "version"))
+    version = read_version(_text(entry, model, "version"))
     named = _text(entry, model, "file_path")
     checksum = _checksum(entry, model)
     size = entry.get("size_bytes")

@@ -18,6 +18,7 @@ from yarnstore.registry.near import near_names
 from yarnstore.registry.resolve import builds_of, latest_version
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.spec import LATEST, is_alias
+from yarnstore.registry.versions import meant_version
 
 # Puts a change into the raw entry of a model, which it may alter, and says what else the user should know.
 Change = Callable[[RawDoc, ModelEntry], list[str]]
@@ -51,7 +52,7 @@ def amend(raw: RawDoc, model: str, change: Change, *, now: str) -> Amended:
 
 
 def deprecate(
-    version: str, variant: str | None = None, *, reason: str | None = None, replaced_by: str | None = None
+    named: str, variant: str | None = None, *, reason: str | None = None, replaced_by: str | None = None
 ) -> Change:
     """Advise against a version, or one variant of it.  What a new deprecation leaves out stays.
 
@@ -59,23 +60,24 @@ def deprecate(
     """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
+        version = _meant(model, named)
         build = _build(raw, model, version, variant, "deprecate")
-        if replaced_by is not None:
-            _require(model, replaced_by)
-            if replaced_by == version:
+        by = None if replaced_by is None else _meant(model, replaced_by)
+        if by is not None:
+            if by == version:
                 raise UsageError(f"{version} cannot replace itself")
-            if model.versions[replaced_by].yanked:
-                raise UsageError(f"{replaced_by} is yanked, and cannot replace {version}")
+            if model.versions[by].yanked:
+                raise UsageError(f"{by} is yanked, and cannot replace {version}")
         build["deprecated"] = True
         if reason is not None:
             build["deprecated_reason"] = reason
-        if replaced_by is not None:
-            build["replaced_by"] = replaced_by
+        if by is not None:
+            build["replaced_by"] = by
         if build is not raw["versions"][version]:
             return []
-        if model.current_version == version and replaced_by is not None:
-            raw["current_version"] = replaced_by
-            return [f"current_version is {replaced_by} now", *_aliased(model, version, "deprecated")]
+        if model.current_version == version and by is not None:
+            raw["current_version"] = by
+            return [f"current_version is {by} now", *_aliased(model, version, "deprecated")]
         current = (
             [f"{version} is the current version still: `ystore registry set-current` names another"]
             if latest_version(model) == version
@@ -86,11 +88,11 @@ def deprecate(
     return change
 
 
-def undeprecate(version: str, variant: str | None = None) -> Change:
+def undeprecate(named: str, variant: str | None = None) -> Change:
     """Take a deprecation back, with its reason and its replacement."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
-        build = _build(raw, model, version, variant, "deprecate")
+        build = _build(raw, model, _meant(model, named), variant, "deprecate")
         if build.get("deprecated"):
             build["deprecated"] = False
         for key in ("deprecated_reason", "replaced_by"):
@@ -100,13 +102,14 @@ def undeprecate(version: str, variant: str | None = None) -> Change:
     return change
 
 
-def yank(version: str, variant: str | None = None) -> Change:
+def yank(named: str, variant: str | None = None) -> Change:
     """Withdraw a version, or one variant of it: only its exact number still finds it.
 
     If it was the current version, the newest usable release before it is current now.
     """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
+        version = _meant(model, named)
         build = _build(raw, model, version, variant, "yank")
         build["yanked"] = True
         after = check_raw_model(raw, model.model_id)
@@ -122,17 +125,17 @@ def yank(version: str, variant: str | None = None) -> Change:
     return change
 
 
-def unyank(version: str, variant: str | None = None) -> Change:
+def unyank(named: str, variant: str | None = None) -> Change:
     """Take a withdrawal back.  `current_version` stays what it has become."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
-        _build(raw, model, version, variant, "yank").pop("yanked", None)
+        _build(raw, model, _meant(model, named), variant, "yank").pop("yanked", None)
         return []
 
     return change
 
 
-def set_alias(name: str, version: str) -> Change:
+def set_alias(name: str, named: str) -> Change:
     """Tie a word such as `stable` to a version.  Raises: UsageError where it can be no alias."""
     if name == LATEST:
         hint = "ystore registry set-current MODEL VERSION"
@@ -144,7 +147,7 @@ def set_alias(name: str, version: str) -> Change:
         )
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
-        _require(model, version)
+        version = _meant(model, named)
         raw.setdefault("aliases", {})[name] = version
         entry = model.versions[version]
         fate = "yanked" if entry.yanked else "deprecated" if entry.deprecated else ""
@@ -165,11 +168,11 @@ def remove_alias(name: str) -> Change:
     return change
 
 
-def set_current(version: str) -> Change:
+def set_current(named: str) -> Change:
     """Make a version what `latest` means.  Raises: UsageError where it is deprecated or yanked."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
-        _require(model, version)
+        version = _meant(model, named)
         entry = model.versions[version]
         if all(build.entry.yanked for build in builds_of(model, version)) or entry.deprecated:
             fate = "deprecated" if entry.deprecated and not entry.yanked else "yanked"
@@ -184,8 +187,11 @@ def set_current(version: str) -> Change:
     return change
 
 
-def _require(model: ModelEntry, version: str) -> None:
-    builds_of(model, version)  # says what there is instead
+def _meant(model: ModelEntry, named: str) -> str:
+    """The version that a name means.  Raises: NotFoundError, which says what there is instead."""
+    version = meant_version(named, model.versions) or named
+    builds_of(model, version)
+    return version
 
 
 def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, verb: str) -> RawDoc:

@@ -20,7 +20,7 @@ from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.resolve import builds_of
 from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
-from yarnstore.registry.versions import is_prerelease, precedence
+from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 
 Rule: TypeAlias = tuple[Literal["error", "warning"], str, str]
 
@@ -160,17 +160,17 @@ def _replacement(model: ModelEntry, version: str, entry: VersionEntry, here: str
 
 def _replacing(model: ModelEntry, by: str) -> str | None:
     """The version that `replaced_by` names; empty for one of another model, None for none at all."""
-    if by in model.versions:
-        return by
+    if is_version(by):
+        return meant_version(by, model.versions)
     try:
         spec = Spec.parse(by)
     except SpecError:
         return None
-    if is_version(by) or (spec.model == model.model_id and not isinstance(spec.selector, Exact)):
-        return None
     if spec.model != model.model_id:
         return ""
-    return str(spec.selector) if str(spec.selector) in model.versions else None
+    if isinstance(spec.selector, Exact):
+        return meant_version(spec.selector.version, model.versions)
+    return None
 
 
 def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:

@@ -18,7 +18,7 @@ from yarnstore.registry.entries import ModelEntry, RegistryDoc, VersionEntry
 from yarnstore.registry.near import near_names
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
-from yarnstore.registry.versions import is_prerelease, precedence, sort_versions
+from yarnstore.registry.versions import is_prerelease, meant_version, precedence, sort_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +102,13 @@ def resolve(
     """
     match spec.selector:
         case Exact(version):
-            found = builds_of(model, _with_build_metadata(model, version))
+            found = builds_of(model, meant_version(version, model.versions) or version)
             return _pick(found, spec.variant, prefer, model=model, exact=True)
         case Range() as wanted:
             return _newest_in(model, spec, wanted, prefer, include_prereleases=include_prereleases)
         case selector:
             version = _aliased(model, LATEST if selector is None else selector.name)
             return _pick(builds_of(model, version), spec.variant, prefer, model=model, exact=False)
-
-
-def _with_build_metadata(model: ModelEntry, version: str) -> str:
-    """The version as the model has it: one that is named without build metadata may have some there."""
-    if version in model.versions or "+" in version:
-        return version
-    same = [other for other in model.versions if precedence(other) == precedence(version)]
-    return sort_versions(same)[-1] if same else version
 
 
 def compatible(entry: VersionEntry, app_version: str | None) -> bool:

@@ -6,12 +6,13 @@ spec comes to in a given registry to `resolve`.  Pure.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
 
 from yarnstore.core.limits import NAME_LIMIT_CHARS
-from yarnstore.core.names import is_version, parse_model_id, parse_variant
+from yarnstore.core.names import parse_model_id, parse_variant, read_version
 from yarnstore.errors import InvalidNameError, SpecError
 from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
 
@@ -99,9 +100,8 @@ def parse_selector(text: str) -> Selector:
     word = text.strip(" ")
     if not word:
         raise SpecError(text, "there is nothing after '@'")
-    exact = word.removeprefix("v")
-    if is_version(exact):
-        return Exact(exact)
+    with contextlib.suppress(InvalidNameError):
+        return Exact(read_version(word))
     return Alias(word) if is_alias(word) else Range.parse(word)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
-from yarnstore.core.names import parse_version
+from yarnstore.core.names import is_version, parse_version
 
 UpdateType: TypeAlias = Literal["security", "major", "minor", "patch", "prerelease", "downgrade", "none"]
 
@@ -45,6 +45,21 @@ def precedence(version: str) -> Precedence:
     return Precedence(
         int(major), int(minor), int(patch), not dash, prerelease_key(prerelease) if dash else ()
     )
+
+
+def meant_version(version: str, known: Iterable[str]) -> str | None:
+    """Which of the known versions one means: itself; without build metadata also one that has some.
+
+    Raises: InvalidNameError.
+    """
+    versions = list(known)
+    if version in versions:
+        return version
+    if "+" in version:
+        return None
+    key = precedence(version)
+    same = [other for other in versions if is_version(other) and precedence(other) == key]
+    return sort_versions(same)[-1] if same else None
 
 
 def is_prerelease(version: str) -> bool:
