@@ -55,6 +55,19 @@ class YarnstoreError(Exception):
         return {**self.fields, "code": self.code, "message": self.message, "hint": self.hint}
 
 
+# How names of each kind are written.
+_SHAPES = {
+    "application version": "for example 1.4.0",
+    "version": "for example 1.4.0, 2.0.0-beta.1 or 1.4.0+cpu",
+    "model id": "for example phi-3-mini or org/phi-3-mini",
+    "variant": "for example cpu-int4",
+    "registry name": "for example yarn",
+    "window": "days and times, for example 'Sat,Sun 02:00-05:00', 'Mon-Fri 22:00-06:00' or 02:00-05:00",
+    "duration": "for example 90s, 30m, 2h or 1d",
+    "time": "for example 30m, 2h, 30d or 4w",
+}
+
+
 class UsageError(YarnstoreError):
     code = "usage"
 
@@ -66,7 +79,8 @@ class InvalidNameError(UsageError):
 
     def __init__(self, what: str, name: str, why: str) -> None:
         shown = name if len(name) <= 80 else name[:77] + "…"
-        super().__init__(f"{what} {shown!r} {why}", what=what, name=shown, why=why)
+        hint = _SHAPES.get(what, "")
+        super().__init__(f"{what} {shown!r} {why}", hint=hint, what=what, name=shown, why=why)
 
 
 class SpecError(UsageError):
@@ -84,6 +98,11 @@ class SpecError(UsageError):
 
 class ConfigError(UsageError):
     code = "bad-config"
+
+    def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
+        super().__init__(
+            message, hint=hint or "correct the setting, or remove it to use the default", **fields
+        )
 
 
 class NotFoundError(YarnstoreError):

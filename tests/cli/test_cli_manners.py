@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Ystore
+from tests.servers import ScriptedServer, files
 from yarnstore.store.fsread import format_sizes
 
 
@@ -31,6 +33,107 @@ def test_an_update_into_a_range_that_nothing_matches_is_not_found(installed: Yst
     assert (told.code, told.out) == (3, "")
     assert "it has 1.1.0, 1.0.0" in told.err
     assert installed("update", "phi-3-mini", "--to", "1.0.0").code == 0
+
+
+PUBLISH = "publish {model} phi-3-mini@2.0.0 --registry {registry}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"{PUBLISH} {option}" for option in (
+            "--min-ram nan", "--min-ram inf", "--min-ram -1", "--recommended-ram nan",
+            "--download-url nonsense",
+            "--download-url ftp://h/f", "--tag EMPTY", "--category LINES", "--name LINES", "--compat ^one",
+        )),
+        "publish {model} phi-3-mini@2.0.0 --registry https://models.example.org/",
+        "registry yank phi-3-mini@1.0.0 --registry https://models.example.org/",
+        "export phi-3-mini@1.0.0 s3://bucket/model", "lock phi-3-mini --file https://h/ystore.lock",
+        "list --home https://h/store", "auto-update install-timer --dir https://h/",
+        "diff phi-3-mini@1.0.0 phi-3-mini@1.0.0 --html https://h/p.html", "help --man https://h/",
+        "compat phi-3-mini --app-version new", "auto-update enable --window Foo", "rollback phi-3-mini new",
+        "auto-update enable --jitter soon", "gc --keep-within 3x", "list --lock-timeout nan",
+        "fetch phi-3-mini --limit-rate nan", "registry add a! {registry}", "pin phi-3-mini@latest",
+        "registry deprecate phi-3-mini@1.0.0 --replaced-by 1.0.0 --registry {registry}",
+    ],
+)  # fmt: skip
+def test_what_is_typed_wrong_is_exit_code_2_with_a_hint(
+    installed: Ystore, registry: Path, made_models: Path, tmp_path: Path, command: str
+) -> None:
+    places = {"registry": registry, "model": made_models / "phi-3-mini" / "1.1.0"}
+    words = [word.format(**places) for word in command.split()]
+    words = [{"EMPTY": "", "LINES": "a\nb"}.get(word, word) for word in words]
+    before = (registry / "registry.json").read_bytes()
+    with contextlib.chdir(tmp_path):
+        told = installed(*words)
+    assert (told.code, told.out) == (2, "")
+    assert len(told.err.splitlines()) > 1, "a hint says what next"
+    assert (registry / "registry.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir() if ":" in path.name) == []
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["RAM_GB", "CONNECTIONS", "OFFLINE", "APP_VERSION", "STALL_TIMEOUT", "LOCK_TIMEOUT", "LIMIT_RATE"],
+)
+def test_a_setting_that_cannot_be_read_is_exit_code_2_with_a_hint(
+    installed: Ystore, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(f"YSTORE_{variable}", "nonsense")
+    told = installed("list")
+    assert (told.code, told.out) == (2, "")
+    assert f"YSTORE_{variable}" in told.err.splitlines()[0]
+    assert len(told.err.splitlines()) > 1
+
+
+def test_a_download_url_may_be_a_file_of_the_registry(
+    ystore: Ystore, registry: Path, made_models: Path
+) -> None:
+    (registry / "files").mkdir()
+    (registry / "files" / "model.bin").write_bytes(b"1")
+    source = made_models / "phi-3-mini" / "1.1.0"
+    done = ystore("publish", source, "m@1.0.0", "--registry", registry, "--download-url", "files/model.bin")
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    "spec", ["phi-3-mini@^9", "phi-3-mini@9.0.0", "phi-3-mini:none", "phi-3-mini:none@^1"]
+)
+@pytest.mark.parametrize("command", [
+    "fetch", "fetch --queue", "checkout", "update", "path", "export", "show", "compat", "inspect", "pin",
+    "unpin", "lock",
+])  # fmt: skip
+def test_what_no_version_matches_is_exit_code_3(
+    installed: Ystore, tmp_path: Path, command: str, spec: str
+) -> None:
+    name, *options = command.split()
+    where = {"export": [tmp_path / "copy"], "lock": ["--file", tmp_path / "y.lock"]}.get(name, [])
+    told = installed(name, *options, spec, *where)
+    assert (told.code, told.out) == (3, "")
+    assert len(told.err.splitlines()) > 1
+    assert installed("queue").out == ""
+
+
+@pytest.mark.parametrize("words", [["--all"], ["phi-3-mini", "other"]])
+def test_an_update_of_several_into_a_range_that_nothing_matches(
+    installed: Ystore, registry: Path, made_models: Path, words: list[str]
+) -> None:
+    installed("publish", made_models / "phi-3-mini" / "1.0.0", "other@9.1.0", "--registry", registry)
+    installed("registry", "add", "more", registry)
+    assert installed("checkout", "other@9.1.0", "--registry", "more").code == 0
+    told = installed("update", *words, "--to", "^9")
+    assert told.code == 3
+    assert 'phi-3-mini: no version "^9" in phi-3-mini' in told.err
+    assert "other\tcurrent\t\t9.1.0" in told.out, "each stands alone"
+    assert installed("update", "other", "--to", "^9").code == 0
+
+
+def test_a_queue_takes_what_cannot_be_asked_for(ystore: Ystore, published: Path) -> None:
+    tree = {"registry.json": (published / "registry.json").read_bytes()}
+    with ScriptedServer(files(tree)) as server:
+        assert ystore("registry", "add", "far", server.url).code == 0
+        assert ystore("fetch", "--queue", "phi-3-mini@^9").code == 3
+    assert ystore("fetch", "--queue", "phi-3-mini@^9", "--offline").code == 0
 
 
 @pytest.mark.parametrize("people", [True, False])

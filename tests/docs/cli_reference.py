@@ -147,6 +147,23 @@ def every_error(
     return [root, *(each for sub in below for each in every_error(sub))]
 
 
+_KINDS = """
+## What was typed or named wrong
+
+| kind | class | exit code |
+|---|---|---|
+| an option, a spec, a version, a range, a time, a rate or an address that cannot be read | `UsageError` and its subclasses | 2 |
+| an address where a path on this machine is needed | `UsageError` | 2 |
+| a setting in `config.toml` or `YSTORE_*` that cannot be read | `ConfigError` | 2 |
+| a file name, a tag or a `--download-url` that cannot be published | `UsageError` | 2 |
+| a model, version, variant, alias, registry, pin or file that does not exist | `NotFoundError` | 3 |
+| a range that no version is in | `NotFoundError` | 3 |
+| a file whose bytes are not what they should be, whoever named it | `IntegrityError` | 4 |
+| a version that exists and does not fit the application or the memory | `IncompatibleError` | 6 |
+| a published version with another content | `ConflictError` | 1 |
+""".splitlines()
+
+
 def render_errors() -> str:
     """The page of errors."""
     tree = inspect.cleandoc((errors.__doc__ or "").split("\n\n")[1])
@@ -156,7 +173,7 @@ def render_errors() -> str:
         "|---|---|---|",
         *(f"| {name} | {rest} |" for name, rest in rows),
     ]
-    return _ERRORS + "\n".join(["```", tree, "```", "", "## Codes", "", *lines]) + "\n"
+    return _ERRORS + "\n".join(["```", tree, "```", "", *_KINDS, "## Codes", "", *lines]) + "\n"
 
 
 def render_cli() -> str:

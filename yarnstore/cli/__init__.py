@@ -104,8 +104,21 @@ def _usage_error(fault: click.ClickException) -> errors.UsageError:
     return errors.UsageError(fault.format_message(), hint=hint)
 
 
+def _command(arguments: list[str]) -> str:
+    """The command that a command line names, as far as it names one."""
+    context = click.Context(cli, info_name="ystore")
+    for word in arguments:
+        group = context.command
+        found = group.get_command(context, word) if isinstance(group, click.Group) else None
+        if found is not None:
+            context = click.Context(found, info_name=word, parent=context)
+    return context.command_path
+
+
 def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments: list[str]) -> int:
     output = invocation(context).output if context is not None else Output()
     output.json = output.json or "--json" in arguments
+    if isinstance(error, errors.UsageError) and not error.hint:
+        error.hint = f"`{_command(arguments)} --help` shows how"
     output.error(error)
     return USAGE if isinstance(error, errors.UsageError) else exit_code(error)

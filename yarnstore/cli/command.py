@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,8 @@ def _set_home(run: Invocation, value: str) -> None:
 
 
 def _set_lock_timeout(run: Invocation, value: float) -> None:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds")
     run.lock_timeout_s = value
 
 

@@ -57,11 +57,11 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
     """The builds that a spec names, all of them with a bare model, beside the application's version, where
     that is known, and the memory.
 
-    Raises: NotFoundError, BackendError.
+    Raises: NotFoundError where the registry has none of those; BackendError.
     """
     machine = session.machine
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
-    if isinstance(spec.selector, Alias):
+    if isinstance(spec.selector, Alias | Exact):
         spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))
     latest = latest_version(entry)
     newest = newest_fitting(entry, machine, spec.variant)
@@ -70,6 +70,8 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
         for build in iter_builds(entry)
         if spec.variant in (None, build.variant) and _chosen(spec.selector, build.version)
     ]
+    if not rows:
+        resolve(entry, spec)  # which raises, and says what there is instead
     return CompatTable(
         spec.model,
         machine.app_version,

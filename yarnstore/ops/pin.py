@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.local import not_in_store
 from yarnstore.ops.moves import not_installed
-from yarnstore.ops.resolve import local_target
+from yarnstore.ops.resolve import local_target, require_published
 from yarnstore.ops.session import Session
 from yarnstore.registry.hold import FREE, Hold
 from yarnstore.registry.ranges import Range
@@ -53,7 +53,8 @@ def pin(session: Session, spec: Spec) -> PinResult:
     may be held.  A range or a variant is what `update` chooses from.
     A range of a variant (`m:v@^1.1`) holds both; a range after a variant, or the other way round, too.
 
-    Raises: NotFoundError where a version is not in the store; SpecError for an alias.
+    Raises: NotFoundError where a version is not in the store, and for a range or a variant that nothing is
+    in, here or in the registries; SpecError for an alias.
     """
     refs = session.refs
     with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
@@ -61,6 +62,8 @@ def pin(session: Session, spec: Spec) -> PinResult:
             raise SpecError(str(spec), "a pin holds a version, a range or a variant; an alias moves")
         if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
             _require_known(session, spec)
+            if not _matches_stored(session, spec):
+                require_published(session, spec)
             before = refs.hold(spec.model)
             wanted = spec.selector if isinstance(spec.selector, Range) else before.range
             hold = Hold(None, wanted, spec.variant or before.variant)
@@ -138,6 +141,14 @@ def _let_go(session: Session, spec: Spec) -> PinResult:
 def _told(model: str, hold: Hold, *, pinned: bool, changed: bool) -> PinResult:
     text = str(hold.range) if hold.range is not None else None
     return PinResult(model, None, hold.variant, pinned=pinned, changed=changed, range=text)
+
+
+def _matches_stored(session: Session, spec: Spec) -> bool:
+    wanted = spec.selector if isinstance(spec.selector, Range) else _ANY
+    return any(
+        spec.variant in (None, name.variant) and wanted.matches(name.version, include_prereleases=True)
+        for name in session.refs.versions(spec.model)
+    )
 
 
 def _require_known(session: Session, spec: Spec) -> None:

@@ -7,6 +7,7 @@ model's own file, and `registry.json` last: what they list is there.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ from yarnstore.ops.sources import (
 )
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
+from yarnstore.registry.lint_rules import url_fault
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions
@@ -150,6 +152,7 @@ def publish(
     version, variant = spec.selector.version, spec.variant or DEFAULT_VARIANT
     for text in version_info.compatibility:
         Range.parse(text)
+    _check_said(registry, version_info, model_info)
     if registry.exists() and (not registry.is_dir() or is_store(registry)):
         what = "is a store" if registry.is_dir() else "is not a folder"
         raise UsageError(f"{registry} {what}", hint="--registry names the registry's folder")
@@ -241,6 +244,33 @@ def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) ->
         if base is not None and len(found) < count:
             found.append(base)
     return found
+
+
+def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
+    """Raises: UsageError for what a publisher typed and no client could use."""
+    for option, amount in (
+        ("--min-ram", info.minimum_ram_gb),
+        ("--recommended-ram", info.recommended_ram_gb),
+    ):
+        if amount is not None and not 0 <= amount < math.inf:
+            raise UsageError(f"{option} is {amount:g}", hint="give gigabytes, such as 8 or 0.5")
+    url = info.download_url
+    if url is not None:
+        why = url_fault(url, relative=True)
+        if why is None and "://" not in url and not (registry / url).is_file():
+            why = f"is neither an address nor a file of the registry: {url[:120]!r}"
+        if why is not None:
+            raise UsageError(
+                f"--download-url {why}",
+                hint="an http:// or https:// address, or the path of a file in the registry's folder",
+            )
+    words = [("--tag", tag) for tag in model.tags]
+    words += [(o, text) for o, text in (("--category", model.category), ("--name", model.name)) if text]
+    for option, word in words:
+        if not word.strip() or not word.isprintable():
+            raise UsageError(
+                f"{option} is {word[:80]!r}", hint="one line of text; what is not given stays as it is"
+            )
 
 
 def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:

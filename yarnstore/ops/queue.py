@@ -14,6 +14,7 @@ import msgspec
 
 from yarnstore.errors import CancelledError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetch import FetchResult, fetch
+from yarnstore.ops.resolve import require_published
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Spec
 from yarnstore.store.queue import QueueItem, change_queue, read_queue, running
@@ -52,10 +53,20 @@ def _told(item: QueueItem, *, new: bool = False) -> QueuedFetch:
 
 
 def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
-    """Append specs to the queue; one that is in it stays where it is.  Uses no network.
+    """Append specs to the queue; one that is in it stays where it is.
 
-    Raises: NotFoundError for a registry that is not configured; LockTimeoutError, StorageError.
+    A registry is asked where the cached ones do not have what a spec names; one that cannot be asked
+    refuses nothing.
+
+    Raises: NotFoundError for a registry that is not configured, and for a version, range or variant that a
+    registry does not have of a model that it has; LockTimeoutError, StorageError.
     """
+    for spec in specs:
+        try:
+            require_published(session, spec)
+        except NotFoundError as error:
+            if error.fields["what"] != "model":  # which may be published before the queue runs
+                raise
     registry = session.source(session.only).name if session.only is not None else ""
     wanted = [QueueItem(str(spec), session.now_ms(), registry) for spec in specs]
 

@@ -207,6 +207,25 @@ def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> b
     return False
 
 
+def require_published(session: Session, spec: Spec) -> None:
+    """Ask the registries where the cached ones do not have what a spec names.
+
+    Raises: NotFoundError where they answer that they have none such.
+    """
+    if local_target(session, spec) is not None or not session.sources:
+        return
+    known = cached_entry(session, spec.model)
+    with contextlib.suppress(NotFoundError):
+        if known is not None:
+            resolve(known[1], spec)
+            return
+    sources = sources_for(session, spec.model)
+    with contextlib.suppress(BackendError, IntegrityError):
+        for source in sources:
+            session.refresh(source)  # which raises where it cannot be reached: its cached answer is no proof
+        resolve(find_entry(session, spec.model, sources, fresh=True)[1], spec)
+
+
 def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
     """As `model_entry`, from the registries that are cached alone: of what is here, offline."""
     for source in known_sources_for(session, model):

@@ -116,7 +116,7 @@ def update(
         return _update_to(session, spec, policy, started, dry_run=dry_run)
     with session.layout.shared():
         found = consider(session, model, policy, variant=spec.variant)
-        if strict and policy.to is not None:
+        if policy.to is not None:
             require_match(found.entry, policy.to)
         decision, build = found.decision, found.decision.wanted
         if build is None:
@@ -346,7 +346,8 @@ def update_many(
             raise
         except YarnstoreError as error:
             done = _failed(shared, spec.model, error)
-            if not strict and isinstance(error, NotFoundError) and done.version:
+            listed = error.fields.get("what") == "version"  # where the registry has none in the range
+            if not strict and isinstance(error, NotFoundError) and done.version and not listed:
                 done = replace(done, status="unlisted", error=None)  # imported: there is nothing to ask
         if on_result is not None:
             with telling:

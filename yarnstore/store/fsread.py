@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from yarnstore.core.limits import MIB
-from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
+from yarnstore.errors import (
+    DiskFullError,
+    FormatError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    UsageError,
+)
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
@@ -29,14 +37,22 @@ _HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 RESERVE_BYTES = 512 * MIB
 RESERVE_SHARE = 0.05
 
+# `https://…`, and what `Path` makes of it; a drive has one letter.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _FREE_SPACE = "free some space on that disk"
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The path from the root, without `.` and `..`.
 
-    Raises: NotFoundError where it begins in a current folder that was removed.
+    Raises: UsageError for an address, which would become a folder of that name; NotFoundError where the
+    path begins in a current folder that was removed.
     """
+    if _ADDRESS.match(os.fspath(path)):
+        raise UsageError(
+            f"{os.fspath(path)[:120]!r} is an address, and a path on this machine is needed",
+            hint="name a folder or a file; ./ before it takes such a name as a path",
+        )
     try:
         return Path(os.path.abspath(path))
     except FileNotFoundError:

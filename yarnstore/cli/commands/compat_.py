@@ -43,7 +43,7 @@ def cli(run: Invocation, spec: str, app_version: str | None) -> None:
         for row in found.rows
     ]
     header = ("VERSION", "VARIANT", "FITS", "APPLICATION", "MEMORY", "NOTE")
-    run.output.rows(found, header, rows, f"{spec}: no such version")
+    run.output.rows(found, header, rows, "")
     if not any(row.usable for row in found.rows):
         raise click.exceptions.Exit(_NONE_FITS)
 
