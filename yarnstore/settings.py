@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from yarnstore.backends.addresses import check_address, is_url, tidy_address
 from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
 from yarnstore.core.rules import (
@@ -105,7 +106,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
                     f"{token_variable(name)} would be sent to both {other.name} and {name}",
                     hint="give one of them another name in config.toml",
                 )
-        source = RegistrySource(name, item["url"], token, mirrors=parse_mirrors(item, where))
+        source = RegistrySource(name, tidy_address(item["url"]), token, mirrors=parse_mirrors(item, where))
         registries.append(with_login(source, network.netrc))
     return Settings(
         place,
@@ -271,7 +272,10 @@ def _format_config(config: dict[str, Any]) -> str:
 
 
 def normal_url(text: str) -> str:
-    """A registry's address as it is kept: URLs as they are, paths made absolute."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return text
-    return str(_from_home(text))
+    """A registry's address as it is kept, of one that was typed or pasted: paths become absolute.
+
+    Raises: UsageError for what can be no registry.
+    """
+    address = tidy_address(text)
+    check_address(address)
+    return address if is_url(address) else tidy_address(str(_from_home(address)))

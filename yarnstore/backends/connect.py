@@ -6,6 +6,7 @@ import os
 import re
 from typing import Final
 
+from yarnstore.backends.addresses import check_address
 from yarnstore.backends.base import Backend, Timeouts
 from yarnstore.backends.local import LocalBackend, path_from_url
 from yarnstore.backends.retry import Retrying, RetryPolicy, Sleep
@@ -33,6 +34,7 @@ def connect(
     Raises: UsageError if the address is none of these; ConfigError for an unusable token or bundle.
     """
     text = os.fspath(address)
+    check_address(text)
     match _scheme(text):
         case "http" | "https":
             from yarnstore.backends.http import HttpBackend, trusting

@@ -15,11 +15,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, connect_file, is_remote
+from yarnstore.backends.addresses import bare_address, check_address, tidy_address
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_from_dirname
 from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, UsageError
 from yarnstore.ops.lint_deep import DeepLint
-from yarnstore.ops.network import Network, RegistrySource, reach, source_at
+from yarnstore.ops.network import Network, RegistrySource, reach, shown_address, source_at
 from yarnstore.ops.progress import OnProgress, ignore
 from yarnstore.ops.registry_folder import RegistryFolder
 from yarnstore.ops.split import model_key
@@ -71,13 +72,17 @@ def lint(
     Raises: NotFoundError, BackendError, UsageError.
     """
     started = time.perf_counter()
+    source = bare_address(source)
+    if source.endswith("/index.html"):
+        source = tidy_address(source)
+    shown = shown_address(source, folder=False) if "?" in source or "@" in source else source
     path = _local(source)
     if path is not None and not path.is_dir():
         linted = _lint_file(path, deep=deep or decode)
     else:
         backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode)
         linted = _lint_tree(
-            source, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
+            shown, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
         )
     if models:
         missing = [model for model in models if model not in linted.models]
@@ -90,7 +95,7 @@ def lint(
         )
     findings = sorted(linted.findings, key=lambda item: item.severity == "warning")
     return LintResult(
-        source,
+        shown,
         len(linted.models),
         sum(len(entry.versions) for entry in linted.models.values()),
         deep or decode,
@@ -106,6 +111,7 @@ def _local(source: str) -> Path | None:
 
 def _lint_file(path: Path, *, deep: bool) -> Linted:
     if fsread.stat_or_none(path) is None:
+        check_address(str(path))
         raise NotFoundError("registry", str(path))
     if deep:
         raise UsageError("--deep needs the whole registry, not one file of it", hint="name its folder")

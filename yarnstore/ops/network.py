@@ -17,6 +17,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, Halting, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
+from yarnstore.backends.addresses import shown_path, tidy_address
 from yarnstore.backends.connect import connect, connect_file, is_remote
 from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
@@ -148,7 +149,7 @@ class Links:
         """
         named = [
             Mirror(shown_address(url), partial(self._connect, source, url))
-            for url in islice(urls, _MIRRORS_LIMIT)
+            for url in map(tidy_address, islice(urls, _MIRRORS_LIMIT))
             # A registry on the network may not make us read files of this machine.
             if _origin(url) is not None or not (is_remote(url) or is_remote(source.url))
         ]
@@ -329,7 +330,7 @@ def shown_address(url: str, *, folder: bool = True) -> str:
     Of a `folder`, which a registry is, it ends in a slash.
     """
     if _origin(url) is None:
-        return url
+        return shown_path(url)
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from yarnstore.backends import Timeouts
+from yarnstore.backends.addresses import tidy_address
 from yarnstore.backends.limit import parse_rate
 from yarnstore.errors import ConfigError, UsageError
 from yarnstore.ops.network import Network
@@ -82,4 +83,4 @@ def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
     found = item.get("mirrors", [])
     if not isinstance(found, list) or not all(isinstance(url, str) and url for url in found):
         raise ConfigError(f"{where}: mirrors is not a list of addresses")
-    return tuple(found)
+    return tuple(map(tidy_address, found))

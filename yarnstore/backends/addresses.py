@@ -1,0 +1,98 @@
+"""Addresses of registries as people type and paste them.  Pure, but for a look whether a path exists."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from yarnstore.errors import UsageError
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/|file:", re.IGNORECASE)
+_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
+_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+# A host that has a dot, or a port, and then the end or a path.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)")
+_AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
+# What a browser shows of a registry.
+_FILES: Final = ("registry.json", "index.html")
+
+
+def tidy_address(text: str) -> str:
+    """The address of a folder, of what was pasted.
+
+    As `bare_address`, and without a `registry.json` or `index.html` at the end: of URLs, and of paths
+    where that is a file.
+    """
+    text = bare_address(text)
+    if is_url(text):
+        address, mark, query = text.partition("?")
+        folder, _, name = address.rpartition("/")
+        return f"{folder}/{mark}{query}" if name in _FILES and not folder.endswith("/") else text
+    folder, name = os.path.split(text)
+    return folder or "." if name in _FILES and os.path.isfile(text) else text
+
+
+def bare_address(text: str) -> str:
+    """What was pasted without spaces and quotes around it, and of a web address without its fragment."""
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    for left, right in _AROUND:
+        if len(text) > 2 and text.startswith(left) and text.endswith(right):
+            text = text[1:-1].strip()
+    return text.partition("#")[0] if _WEB.match(text) else text
+
+
+def is_url(text: str) -> bool:
+    """Whether a text has a scheme, which a drive letter is not."""
+    return _URL.match(text) is not None
+
+
+def check_address(text: str) -> None:
+    """Refuse what can be no registry, in words that show no secret.
+
+    Raises: UsageError for a query, a path of Windows, or a host without a scheme that is no path here.
+    """
+    if is_url(text):
+        if _WEB.match(text) and "?" in text:
+            raise UsageError(
+                f"the registry address {without_secrets(text)!r} has a query, which no key can follow",
+                hint="name the folder that registry.json is in; a token goes into YSTORE_TOKEN_<NAME>",
+            )
+        return
+    if os.name != "nt" and _WINDOWS.match(text):
+        raise UsageError(
+            f"{text[:200]} is a path of Windows, which this machine cannot read",
+            hint="a registry is an https:// address or the path of a folder here",
+        )
+    bare = shown_path(text)
+    if _is_host(text):
+        raise UsageError(
+            f"no folder {bare[:200]} exists, and a web address begins with https://",
+            hint=f"write https://{bare[:200]}",
+        )
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text without a scheme looks like a web address, and no such path exists."""
+    return bool(_HOST.match(without_secrets(text))) and not os.path.lexists(text)
+
+
+def shown_path(text: str) -> str:
+    """A text without a scheme as people are shown it: a path whole, a web address without secrets."""
+    return without_secrets(text) if _is_host(text) else text
+
+
+def without_secrets(text: str) -> str:
+    """A text that may be an address, without the user, password, query and fragment in it."""
+    address = re.split(r"[?#]", text, maxsplit=1)[0]
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.rpartition("@")[2]
+    if parts.netloc:
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    host, slash, path = address.partition("/")
+    return f"{host.rpartition('@')[2]}{slash}{path}"
