@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Ystore
 from tests.servers import ScriptedServer, files
+from yarnstore.ops.progress import format_part
 from yarnstore.store.fsread import format_sizes
 
 
@@ -141,6 +142,45 @@ def test_a_queue_takes_what_cannot_be_asked_for(ystore: Ystore, published: Path)
 def test_quiet_prints_nothing_where_nothing_is_wrong(installed: Ystore, command: str, people: bool) -> None:
     ran = installed(*command.split(), "-q", people=people)
     assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+QUIET = {
+    "publish {model} own@1.0.0 --registry {registry}": 0, "registry add more {registry}": 0,
+    "registry refresh": 0, "fetch phi-3-mini@1.1.0": 0, "update phi-3-mini": 0, "rollback phi-3-mini": 0,
+    "update --all": 0, "auto-update run --now": 0, "checkout phi-3-mini@1.0.0": 1, "path phi-3-mini": 1,
+    "list": 1, "list --all": 2, "outdated": 1, "log phi-3-mini": 2, "compat phi-3-mini": 2, "queue": 0,
+    "queue run": 0, "registry list": 2, "search": 2, "search nothing-like-it": 0, "lock phi-3-mini": 1,
+    "registry deprecate own@1.0.0 --registry {registry}": 0,
+    "registry yank own@1.0.0 --registry {registry}": 0,
+    "registry alias own a 1.0.0 --registry {registry}": 0, "import {model} mine@1.0.0": 0,
+    "export mine@1.0.0 copy": 0, "pin phi-3-mini": 0, "unpin phi-3-mini": 0, "remove mine@1.0.0": 0,
+    "fsck": 0, "gc": 0, "registry remove more": 0, "auto-update install-timer --kind cron --dir timer": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_quiet_prints_names_and_paths_alone(
+    installed: Ystore, registry: Path, made_models: Path, tmp_path: Path, people: bool
+) -> None:
+    model = made_models / "phi-3-mini" / "1.1.0"
+    with contextlib.chdir(tmp_path):
+        for command, lines in QUIET.items():
+            words = [word.format(registry=registry, model=model) for word in command.split()]
+            ran = installed(*words, "-q", people=people)
+            assert (command, ran.code, ran.err) == (command, 0, "")
+            assert (command, len(ran.out.splitlines())) == (command, lines), ran.out
+            assert not any(" " in line for line in ran.out.splitlines()), (command, ran.out)
+
+
+def test_a_download_that_is_larger_than_the_file_is_not_a_part_of_it(ystore: Ystore, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"1")
+    ystore("publish", tmp_path / "w.bin", "m@1.0.0", "--registry", tmp_path / "reg")
+    ystore("registry", "add", "r", tmp_path / "reg")
+    told = ystore("fetch", "m@1.0.0", people=True)
+    assert "B to download" in told.err
+    assert " of " not in told.err
+    assert "its one chunk was here" in ystore("fetch", "m@1.0.0", people=True).out
+    assert format_part(3_000, 2_500_000_000) == "<0.1 MB of 2 500 MB"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,13 @@ def size(count: int | None) -> str:
     return "–" if count is None else format_size(count)
 
 
+def part(count: int | None, whole: int | None) -> str:
+    """`3 MB of 2 500 MB`; `–` where unknown."""
+    from yarnstore.ops.progress import format_part
+
+    return size(count) if count is None or whole is None else format_part(count, whole)
+
+
 def up_to_date(models: int) -> str:
     """What there is to say where no installed model is outdated."""
     if models == 1:

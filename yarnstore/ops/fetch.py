@@ -37,7 +37,7 @@ from yarnstore.ops.begun import Begun, KeptFile
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
 from yarnstore.ops.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
-from yarnstore.ops.progress import Meter, format_size
+from yarnstore.ops.progress import Meter, format_part, format_size
 from yarnstore.ops.resolve import Target, find_target, registry_target
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.registry.resolve import Build
@@ -379,8 +379,6 @@ def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_byt
     if plan.runs:
         how = f" (delta from {plan.delta_from})" if plan.delta_from else ""
         most = "up to " if len(plan.unplaced) else ""
-        session.note(
-            f"{what}: {most}{format_size(most_bytes)} of {format_size(manifest.size_bytes)} to download{how}"
-        )
+        session.note(f"{what}: {most}{format_part(most_bytes, manifest.size_bytes)} to download{how}")
     else:
         session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")

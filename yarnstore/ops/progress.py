@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from yarnstore.store import fsread
+
 Phase: TypeAlias = Literal["read", "delta", "download", "write", "check", "note"]
 
 
@@ -53,3 +55,14 @@ def format_size(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def format_part(part: int, whole: int) -> str:
+    """A part of a whole in one unit: `3 MB of 2 500 MB`; the part alone where it is no smaller.
+
+    A download may be: small files are stored with headers.
+    """
+    if part >= whole:
+        return format_size(part)
+    shown, all_of_it = fsread.format_sizes(part, whole)
+    return f"{shown} of {all_of_it}"

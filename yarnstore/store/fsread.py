@@ -371,7 +371,10 @@ def format_sizes(*counts: int) -> list[str]:
     while power < len(_UNITS) - 1 and (least >= 1000 ** (power + 1) or largest >= 1000 ** (power + 2)):
         power += 1
     values = [count / 1000**power for count in counts]
-    texts = [f"{value:,.0f}" if value >= 100 or not power else f"{value:.1f}" for value in values]
+    texts = [
+        "<0.1" if 0 < value < 0.05 else f"{value:,.0f}" if value >= 100 or not power else f"{value:.1f}"
+        for value in values
+    ]
     return [f"{text.replace(',', ' ').removesuffix('.0')} {_UNITS[power]}" for text in texts]
 
 

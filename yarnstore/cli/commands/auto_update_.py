@@ -93,6 +93,7 @@ def _run(run: Invocation, now: bool) -> None:
     rows = [
         (item.model, item.status, item.installed, item.version, item.kind, item.download_bytes, _note(item))
         for item in done.models
+        if item.status == "failed" or not run.output.quiet
     ]
     run.output.report(done, lambda: _round_text(done), rows)
     if any(item.status == "failed" for item in done.models):

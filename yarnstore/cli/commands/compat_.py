@@ -33,7 +33,7 @@ def cli(run: Invocation, spec: str, app_version: str | None) -> None:
         run.output.say("the application's version is not known, so memory alone decides   (--app-version)")
     rows = [
         (
-            row.version + (" (latest)" if people and row.latest else ""),
+            row.version + (" (latest)" if people and not run.output.quiet and row.latest else ""),
             row.variant,
             row.usable if not people else "yes" if row.usable else "no",
             ", ".join(row.compatibility) or ("any" if people else ""),

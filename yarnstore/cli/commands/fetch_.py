@@ -77,7 +77,12 @@ def _text(done: FetchResult) -> str:
     label = f"{done.model} {done.version}"
     here = done.chunks_total - done.chunks_fetched
     if not done.chunks_fetched:
-        return f"{label}: all {plural(done.chunks_total, 'chunk')} were here, nothing downloaded"
+        every = (
+            "its one chunk was"
+            if done.chunks_total == 1
+            else f"all {plural(done.chunks_total, 'chunk')} were"
+        )
+        return f"{label}: {every} here, nothing downloaded"
     saved = f", deltas from {done.delta_from}" if done.delta_from else ""
     known = f"; {format_count(here)} of {plural(done.chunks_total, 'chunk')} were here" if here else ""
     return f"{label}: fetched and verified {size(done.download_bytes)} in {done.seconds:.1f} s{saved}{known}"

@@ -10,7 +10,7 @@ from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
 from yarnstore.cli.format import indented, one_line, plural
-from yarnstore.cli.text import size, up_to_date
+from yarnstore.cli.text import part, up_to_date
 
 if TYPE_CHECKING:
     from yarnstore.results import Update
@@ -45,7 +45,7 @@ def cli(
     for item in shown:
         download = "–"
         if item.kind and item.download_bytes is not None:
-            download = f"{size(item.download_bytes)} of {size(item.size_bytes)}"
+            download = part(item.download_bytes, item.size_bytes)
         note = item.note or ("pinned" if item.pinned else "" if item.kind else "up to date")
         if not people:
             download = "" if item.download_bytes is None else str(item.download_bytes)

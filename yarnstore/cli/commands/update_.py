@@ -11,7 +11,7 @@ from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
 from yarnstore.cli.format import clean, indented, plural
-from yarnstore.cli.text import size, up_to_date
+from yarnstore.cli.text import part, size, up_to_date
 from yarnstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _text(done: UpdateResult) -> str:
 def _plan(done: UpdateResult) -> str:
     """What would be done, with the changelogs of all versions crossed."""
     kind = f"{done.kind}, breaking" if done.breaking and done.kind != "major" else done.kind
-    cost = f"{size(done.download_bytes)} of {size(done.size_bytes)} to download"
+    cost = f"{part(done.download_bytes, done.size_bytes)} to download"
     if done.download_bytes == 0:
         cost = "nothing to download"
     lines = [f"{done.model} {done.previous} → {done.version} ({kind}): {cost}"]
