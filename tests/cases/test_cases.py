@@ -25,6 +25,7 @@ _RIGHT = (
     "field/01-closed-stdio",
     "field/02-no-home-no-passwd",
     "field/04-registry-in-source",
+    "field/05-build-metadata",
     "field/06-executable-bit",
     "field/07-portal",
     "field/08-proxy",

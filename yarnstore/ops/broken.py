@@ -15,6 +15,7 @@ import msgspec
 from yarnstore.core.layouts import parse_layout
 from yarnstore.core.layouts.limits import HEADER_LIMIT_BYTES
 from yarnstore.errors import FormatError
+from yarnstore.ops.progress import OnProgress, Progress, ignore
 from yarnstore.ops.sources import SourceFile, list_few
 from yarnstore.store import fsread
 
@@ -63,15 +64,15 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def find_broken(sources: Sequence[SourceFile]) -> list[str]:
+def find_broken(sources: Sequence[SourceFile], on_progress: OnProgress = ignore) -> list[str]:
     """What is wrong, each with its path, in words.  Raises: StorageError."""
     found = [f"{item.path} {why}" for item in sources if (why := _content_fault(item))]
-    return [*found, *_missing_shards(sources), *_missing_from_indexes(sources)]
+    return [*found, *_missing_shards(sources), *_missing_from_indexes(sources, on_progress)]
 
 
-def refuse_broken(sources: Sequence[SourceFile]) -> None:
+def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> None:
     """Raises: FormatError where files are broken; all are in its `why`, or the first few and the count."""
-    found = find_broken(sources)
+    found = find_broken(sources, on_progress)
     if found:
         raise FormatError(
             "the source:",
@@ -126,7 +127,7 @@ def _missing_shards(sources: Sequence[SourceFile]) -> Iterator[str]:
                 yield f"{start}-{number:05}-of-{total}{end} is missing"
 
 
-def _missing_from_indexes(sources: Sequence[SourceFile]) -> Iterator[str]:
+def _missing_from_indexes(sources: Sequence[SourceFile], on_progress: OnProgress) -> Iterator[str]:
     paths = {item.path for item in sources}
     for item in sources:
         if not item.path.endswith(".index.json") or item.size_bytes > _INDEX_LIMIT_BYTES:
@@ -139,10 +140,21 @@ def _missing_from_indexes(sources: Sequence[SourceFile]) -> Iterator[str]:
             continue
         folder = item.path.rpartition("/")[0]
         prefix = f"{folder}/" if folder else ""
+        if _is_left_over({prefix + name for name in names}, item.path, paths):
+            on_progress(Progress("note", "", text=f"{item.path} names files none of which exists"))
+            continue
         for name in sorted(names):
             path = prefix + name
             if path not in paths and not any(_same_set(path, other) for other in paths):
                 yield f"{path} is missing, which {item.path} names"
+
+
+def _is_left_over(named: set[str], index: str, paths: set[str]) -> bool:
+    """Whether an index is of another format: none of its files exist, but safetensors beside it do."""
+    folder = index.rpartition("/")[0]
+    beside = {path for path in paths if path.rpartition("/")[0] == folder and path.endswith(".safetensors")}
+    another = not any(path.endswith(".safetensors") for path in named)
+    return bool(beside) and another and not named & paths
 
 
 def _same_set(one: str, other: str) -> bool:

@@ -167,7 +167,7 @@ def publish(
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
     elif not force:
-        refuse_broken(sources.files)
+        refuse_broken(sources.files, on_progress)
     folder.make()
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes

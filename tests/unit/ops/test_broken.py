@@ -59,3 +59,23 @@ def test_whole_and_unknown_files_are_published(tmp_path: Path) -> None:
     }.items():
         (tmp_path / "s" / name).write_bytes(data)
     assert Store.publish(tmp_path / "s", "m@1.0.0", registry=tmp_path / "reg").changed
+
+
+def test_an_index_left_over_from_another_format_is_only_noted(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "m.safetensors").write_bytes(SAFETENSORS)
+    index = json.dumps({"weight_map": {"w": "pytorch_model.bin"}})
+    (tmp_path / "s" / "pytorch_model.bin.index.json").write_text(index)
+    notes: list[str] = []
+    Store.publish(
+        tmp_path / "s",
+        "m@1.0.0",
+        registry=tmp_path / "reg",
+        progress=lambda told: notes.append(told.text),
+    )
+    assert any(note.startswith("pytorch_model.bin.index.json names files") for note in notes)
+    (tmp_path / "s" / "pytorch_model.bin").write_bytes(SAFETENSORS)
+    index = json.dumps({"weight_map": {"w": "pytorch_model.bin", "v": "other.bin"}})
+    (tmp_path / "s" / "pytorch_model.bin.index.json").write_text(index)
+    with pytest.raises(FormatError, match="other.bin is missing"):
+        Store.publish(tmp_path / "s", "m@2.0.0", registry=tmp_path / "reg")
