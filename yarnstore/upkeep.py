@@ -16,6 +16,7 @@ from yarnstore.ops.progress import OnProgress, ignore
 from yarnstore.ops.session import Session
 from yarnstore.settings import Settings, change_config, default_home, load_settings
 from yarnstore.store import fsread
+from yarnstore.store.trials import any_trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +39,16 @@ class Upkeep(ABC):
         """One use of the store."""
 
     def _prepare(self, session: Session) -> None:
-        """Tell a session what the settings say of single models."""
+        """Tell a session what the settings say of single models, and end what a killed process tried out."""
         session.auto_update = self.settings.auto_update.enabled
         if self.settings.verify:
             from yarnstore.ops.selfcheck import attach_checks
 
             attach_checks(session, self.settings.verify)
+        if any_trial(session.layout):
+            from yarnstore.ops.moves import settle_trials
+
+            settle_trials(session)
 
     def import_local_state(
         self, source: str | os.PathLike[str], *, progress: OnProgress | None = None

@@ -162,6 +162,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
     assert patterns.keys() - used == {
         "refs/partial/<model>/<variant>/<version>",
         "refs/holds/<model>",
+        "logs/trying/<model>",
         "local-state.json",
         "registries/<registry>/newest.json",
         "config.lock",

@@ -6,11 +6,12 @@ materialised first is `ops/checkout`'s.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.reflog import SELF_CHECK, Installed
+from yarnstore.core.reflog import SELF_CHECK, Installed, Move
 from yarnstore.errors import (
     ConflictError,
     IntegrityError,
@@ -18,14 +19,16 @@ from yarnstore.errors import (
     ReadOnlyError,
     SelfCheckError,
     StorageError,
+    YarnstoreError,
 )
 from yarnstore.ops.resolve import local_target
-from yarnstore.ops.session import Session
+from yarnstore.ops.session import SelfCheck, Session
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
+from yarnstore.store.trials import left_trials, trying
 from yarnstore.store.views import has_view, installed_path, link_model, unlink_model
 
 # What is tried out by the model's own `verify_command`; a rollback leads to what was.
@@ -59,23 +62,28 @@ def move(
     new = Installed(manifest.digest, manifest.variant, manifest.version)
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
-    with refs.moving():
-        if not refs.has_version(name):
-            # Removed since this began; all of it is still here, since gc is kept out.
-            refs.set_version(name, manifest.digest)
-        old = refs.current(manifest.model)
-        changed = old != new
-        if changed and operation == "update":
-            _check_still(session, manifest.model, old)
-        if changed:
-            refs.move(manifest.model, new, operation, time_ms=session.now_ms())
-        link_model(layout, manifest.model, manifest.digest)
-        tell_state(session, manifest)
-    if changed and old is not None:
-        _note_pins(session, old, name)
-    path = str(installed_path(layout, manifest))
-    if changed and operation in _CHECKED and session.self_check is not None:
-        _check(session, manifest.model, new, old, path)
+    with contextlib.ExitStack() as trial:
+        with refs.moving():
+            if not refs.has_version(name):
+                # Removed since this began; all of it is still here, since gc is kept out.
+                refs.set_version(name, manifest.digest)
+            old = refs.current(manifest.model)
+            changed = old != new
+            if changed and operation == "update":
+                _check_still(session, manifest.model, old)
+            check = session.self_checks.get(manifest.model) if changed and operation in _CHECKED else None
+            if check is not None:
+                tried = Move(session.now_ms(), operation, old, new)
+                trial.enter_context(trying(layout, manifest.model, tried))
+            if changed:
+                refs.move(manifest.model, new, operation, time_ms=session.now_ms())
+            link_model(layout, manifest.model, manifest.digest)
+            tell_state(session, manifest)
+        if changed and old is not None:
+            _note_pins(session, old, name)
+        path = str(installed_path(layout, manifest))
+        if check is not None:
+            _check(session, check, manifest.model, new, old, path)
     return CheckoutResult(
         manifest.model,
         manifest.version,
@@ -138,11 +146,12 @@ def note_check(session: Session, *, checked: bool = True) -> None:
         session.note(f"local-state.json could not be written: {error.message}")
 
 
-def _check(session: Session, model: str, new: Installed, old: Installed | None, path: str) -> None:
+def _check(
+    session: Session, check: SelfCheck, model: str, new: Installed, old: Installed | None, path: str
+) -> None:
     """Have a model's self-check look at what was installed, and take it back where that fails."""
-    assert session.self_check is not None  # noqa: S101 - the caller looked
     try:
-        session.self_check(model, new.version, path, session.on_progress)
+        check(model, new.version, path, session.on_progress)
     except SelfCheckError as error:
         back = _take_back(session, model, new, old)
         raise SelfCheckError(
@@ -159,20 +168,46 @@ def _check(session: Session, model: str, new: Installed, old: Installed | None, 
 
 def _take_back(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
     """Install what was there before, unless another process has moved on; what is installed now."""
+    with session.refs.moving():
+        return _restore(session, model, new, old)
+
+
+def _restore(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
+    """As `_take_back`, within `Refs.moving`."""
     refs, layout = session.refs, session.layout
-    with refs.moving():
-        current = refs.current(model)
-        if current != new:
-            return current
-        if old is None:
-            unlink_model(layout, model)
-            refs.move(model, None, SELF_CHECK, time_ms=session.now_ms())
-        else:
-            refs.move(model, old, SELF_CHECK, time_ms=session.now_ms())
-            if has_view(layout, old.manifest):
-                link_model(layout, model, old.manifest)
-        tell_state(session)
-        return old
+    current = refs.current(model)
+    if current != new:
+        return current
+    if old is None:
+        unlink_model(layout, model)
+        refs.move(model, None, SELF_CHECK, time_ms=session.now_ms())
+    else:
+        refs.move(model, old, SELF_CHECK, time_ms=session.now_ms())
+        if has_view(layout, old.manifest):
+            link_model(layout, model, old.manifest)
+    tell_state(session)
+    return old
+
+
+def settle_trials(session: Session) -> None:
+    """Take back what was being tried out when its process was killed: nobody knows whether it works.
+
+    What prevents it is told and no error: what the command is about comes first.
+    """
+    try:
+        with session.layout.shared(), session.refs.moving(), left_trials(session.layout) as found:
+            for model, move in found:
+                if move.new is None or session.refs.current(model) != move.new:
+                    continue
+                back = _restore(session, model, move.new, move.old)
+                now = f"{back.version} is installed again" if back else "it is no longer installed"
+                session.note(
+                    f"{model} {move.new.version} was being tried out by a process that was killed: {now}"
+                )
+    except ReadOnlyError:
+        pass  # the next command of who may write does it
+    except YarnstoreError as error:
+        session.note(f"what was being tried out could not be taken back: {error.message}")
 
 
 def relink(session: Session, model: str) -> None:

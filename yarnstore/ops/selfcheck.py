@@ -37,12 +37,11 @@ def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> No
     """Have the session try out each model that has a command."""
 
     def check(model: str, version: str, path: str, tell: OnProgress) -> None:
-        command = commands.get(model)
-        if command is not None:
-            tell(Progress("note", "", text=f"{model} {version}: trying it out with {command.words[0]}"))
-            run_check(command, model, version, path, tell)
+        command = commands[model]
+        tell(Progress("note", "", text=f"{model} {version}: trying it out with {command.words[0]}"))
+        run_check(command, model, version, path, tell)
 
-    session.self_check = check
+    session.self_checks = dict.fromkeys(commands, check)
 
 
 def run_check(command: VerifyCommand, model: str, version: str, path: str, tell: OnProgress = ignore) -> None:

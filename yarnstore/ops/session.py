@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from yarnstore.backends import Backend
@@ -49,7 +49,8 @@ class Session:
     connections: int = DEFAULT_CONNECTIONS
     on_progress: OnProgress = ignore
     clock: Callable[[], float] = time.time
-    self_check: SelfCheck | None = None
+    # Of the models that are tried out once they are installed.
+    self_checks: Mapping[str, SelfCheck] = field(default_factory=dict)
     # What an update of a model was decided from: it moves that on, and nothing else.
     updating: dict[str, Installed] = field(default_factory=dict)
     # What `local-state.json` is to say of it; None leaves what it says.

@@ -120,6 +120,10 @@ class StoreLayout:
         return self.root / "registries"
 
     @property
+    def trials(self) -> Path:
+        return self.root / "logs" / "trying"
+
+    @property
     def uses(self) -> Path:
         return self.logs / "used"
 

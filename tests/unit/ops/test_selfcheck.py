@@ -6,15 +6,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, make_site, ystore
+from tests.stores import MODEL, Site, command, make_site, ystore
 from yarnstore import Progress, Store
+from yarnstore.core.digest import Sha256
+from yarnstore.core.reflog import Installed, Move, format_move
 from yarnstore.core.rules import VerifyCommand
 from yarnstore.errors import CancelledError, NotFoundError, SelfCheckError
 from yarnstore.ops.selfcheck import run_check
@@ -206,3 +211,88 @@ def test_the_command_has_an_exit_code_of_its_own(site: Site) -> None:
     assert ran.returncode == 9, ran.stderr
     assert "failed its self-check" in ran.stderr
     assert "rolled back" in ran.stderr
+
+
+# --- killed while it is tried out ----------------------------------------------------------------
+
+
+def killed_trying(site: Site, started: Path, *, before_kill: Callable[[], None] = lambda: None) -> None:
+    """Kill -9 an update, without its check, while that runs."""
+    checked_by(
+        site, "sh", "-c", f"echo $$ > {started}.new; mv {started}.new {started}; exec sleep 60", timeout=90
+    )
+    update = subprocess.Popen(command(site.home, "update", MODEL), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not started.exists():
+            assert time.monotonic() < deadline
+            assert update.poll() is None
+            time.sleep(0.02)
+        before_kill()
+    finally:
+        update.kill()
+        update.wait()
+        if started.exists():
+            os.kill(int(started.read_text()), signal.SIGKILL)
+
+
+def test_a_kill_during_the_check_leaves_the_version_before(site: Site, tmp_path: Path) -> None:
+    def look() -> None:
+        """A living check is left alone."""
+        assert ystore(site.home, "path", MODEL).returncode == 0
+        assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
+
+    killed_trying(site, tmp_path / "started", before_kill=look)
+    assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
+    found = ystore(site.home, "path", MODEL)
+    assert '"version": "1.0.0"' in Path(found.stdout.strip(), "config.json").read_text()
+    assert f"{MODEL} 1.1.0 was being tried out by a process that was killed" in found.stderr
+    assert "1.0.0 is installed again" in found.stderr
+    with Store.open(site.home) as store:
+        assert operations(store) == [("checkout", "1.0.0"), ("update", "1.1.0"), ("self-check", "1.0.0")]
+        assert store.fsck().problems == []
+    assert ystore(site.home, "path", MODEL).stderr == ""
+    assert os.listdir(site.home / "logs" / "trying") == []
+
+
+def test_a_first_install_that_was_killed_is_taken_back(tmp_path: Path) -> None:
+    site = make_site(tmp_path, versions=("1.0.0",))
+    with site.store() as store:
+        done = store.checkout(MODEL)
+        manifest = store.list_installed_models()[0].manifest
+        move = Move(1, "checkout", None, Installed(Sha256.parse(manifest), done.variant, done.version))
+    leave_record(site, format_move(move))
+    with site.store() as store:
+        assert store.list_installed_models() == []
+        assert store.fsck().problems == []
+
+
+def leave_record(site: Site, data: bytes) -> Path:
+    record = site.home / "logs" / "trying" / MODEL
+    record.parent.mkdir(exist_ok=True)
+    record.write_bytes(data)
+    return record
+
+
+@pytest.mark.parametrize("how", ["moved on", "not made", "damaged", "empty"])
+def test_a_record_of_what_is_not_installed_changes_nothing(site: Site, how: str) -> None:
+    with site.store() as store:
+        current = Installed(Sha256.parse(store.list_installed_models()[0].manifest), "default", "1.0.0")
+    other = Installed(Sha256.parse("sha256:" + 64 * "a"), "default", "1.1.0")
+    line = format_move(Move(1, "update", current, other))
+    if how == "moved on":
+        line = format_move(Move(1, "update", other, replace(other, version="2.0.0")))
+    record = leave_record(site, {"damaged": line[:-9], "empty": b""}.get(how, line))
+    with site.store() as store:
+        assert [item.version for item in store.list_installed_models()] == ["1.0.0"]
+        assert operations(store) == [("checkout", "1.0.0")]
+        assert store.fsck().problems == []
+    assert not record.exists()
+
+
+def test_the_record_goes_with_the_check(site: Site) -> None:
+    with checked_by(site, "true") as store:
+        assert store.update_model(MODEL).version == "1.1.0"
+    assert os.listdir(site.home / "logs" / "trying") == []
+    with site.store() as store:
+        assert store.list_installed_models()[0].version == "1.1.0"

@@ -1,0 +1,72 @@
+"""Records of versions that a self-check is trying out, so that a killed process does not leave one unchecked.
+
+A record is one line of a reflog, the move that is tried, in `logs/trying/<model>`.  It is written before the
+move is made, and removed after the check; meanwhile its process holds its lock.  Beginning one, and looking
+for those that killed processes left, are done within `Refs.moving`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from yarnstore.core.limits import REFLOG_LINE_LIMIT_BYTES
+from yarnstore.core.names import model_dirname, model_from_dirname
+from yarnstore.core.reflog import Move, format_move, parse_move
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, SelfCheckError, YarnstoreError
+from yarnstore.store import fsio, fsread, trash
+from yarnstore.store.layout import StoreLayout
+
+
+@contextlib.contextmanager
+def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
+    """Have a record of a move that is tried out.  It is left where anything but the check ends this: the next
+    command looks at what is installed then."""
+    path = layout.trials / model_dirname(model)
+    fsio.ensure_dir(path.parent)
+    fsio.write_atomic(path, format_move(move), tmp_dir=layout.tmp)
+    with fsio.PartialFile(path) as record:
+        try:
+            yield
+        except SelfCheckError:
+            _remove(record)
+            raise
+        _remove(record)
+
+
+def _remove(record: fsio.PartialFile) -> None:
+    if record.is_there():  # and not that of a process which tries another version by now
+        record.remove()
+
+
+def any_trial(layout: StoreLayout) -> bool:
+    """Whether there is a record, of a living process or not; False where that cannot be known."""
+    with contextlib.suppress(YarnstoreError):
+        return bool(fsread.list_names(layout.trials))
+    return False
+
+
+@contextlib.contextmanager
+def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
+    """The moves that killed processes left untried, with their models; their records go when this ends well.
+    A record that cannot be read goes into the trash."""
+    found: list[tuple[str, Move]] = []
+    with contextlib.ExitStack() as held:
+        records = []
+        for name in fsread.list_names(layout.trials):
+            path = layout.trials / name
+            record = held.enter_context(fsio.PartialFile(path))
+            if not record.locked:
+                continue
+            if not record.size_bytes:  # its process has removed it meanwhile: this made it anew
+                record.remove()
+                continue
+            try:
+                data = fsread.read_bytes(path, REFLOG_LINE_LIMIT_BYTES + 1)
+                found.append((model_from_dirname(name), parse_move(data.removesuffix(b"\n"))))
+                records.append(record)
+            except (FormatError, InvalidNameError, NotFoundError):
+                trash.move_aside(path, layout.trash)
+        yield found
+        for record in records:
+            record.remove()
