@@ -124,6 +124,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             machine=self.settings.machine,
             network=self.settings.network,
             put_last=self._put_last,
+            load_policy=self.settings.load_policy,
             only=self.settings.registry,
         )
         try:

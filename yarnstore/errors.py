@@ -11,6 +11,7 @@
     ├── IntegrityError        bytes are not what their digest promises
     │   └── FormatError       bytes do not follow their format
     ├── IncompatibleError     a version, format or machine does not fit
+    │   └── PolicyError       `[policy]` in config.toml does not allow a version
     ├── SelfCheckError        what was installed failed its verify_command
     ├── BackendError          a registry or mirror could not be read
     │   ├── TransientError    … and trying again may help
@@ -181,6 +182,23 @@ class FormatError(IntegrityError):
 
 class IncompatibleError(YarnstoreError):
     code = "incompatible"
+
+
+class PolicyError(IncompatibleError):
+    """`version` has files that `setting` of `[policy]` in config.toml refuses; `paths` are theirs."""
+
+    code = "policy"
+
+    def __init__(self, version: str, setting: str, why: str, *, paths: Sequence[str]) -> None:
+        super().__init__(
+            f"{version}: {why}; `{setting} = false` in config.toml refuses it",
+            hint="take a build in a format without code, such as safetensors, GGUF or ONNX; "
+            f"or set `{setting} = true` under [policy], where you trust its publisher",
+            version=version,
+            setting=setting,
+            why=why,
+            paths=list(paths),
+        )
 
 
 class SelfCheckError(YarnstoreError):

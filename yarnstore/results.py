@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yarnstore.core.loadcode import LoadedCode
 from yarnstore.ops.amend import AmendResult
 from yarnstore.ops.auto_update import (
     AutoUpdateModel,
@@ -67,6 +68,7 @@ __all__ = [
     "InstalledModel",
     "KeptView",
     "LintResult",
+    "LoadedCode",
     "LockResult",
     "LockedBuild",
     "MirrorInfo",

@@ -25,9 +25,11 @@ from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
 from yarnstore.core.rules import (
     AutoRules,
+    LoadPolicy,
     Retention,
     VerifyCommand,
     parse_auto_update,
+    parse_load_policy,
     parse_retention,
     parse_verify,
 )
@@ -58,6 +60,7 @@ class Settings:
     auto_update: AutoRules = field(default_factory=AutoRules)
     verify: Mapping[str, VerifyCommand] = field(default_factory=dict)
     retention: Retention = field(default_factory=Retention)
+    load_policy: LoadPolicy = field(default_factory=LoadPolicy)
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -122,6 +125,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
         auto_update=parse_auto_update(config),
         verify=parse_verify(config),
         retention=parse_retention(config),
+        load_policy=parse_load_policy(config),
     )
 
 

@@ -65,6 +65,7 @@ SAMPLES: dict[type[YarnstoreError], Callable[[], YarnstoreError]] = {
     ),
     errors.FormatError: lambda: errors.FormatError("pack", "is cut short", source="a file"),
     errors.IncompatibleError: lambda: errors.IncompatibleError("too new"),
+    errors.PolicyError: lambda: errors.PolicyError("m 1.0.0", "allow_pickle", "m.pkl is", paths=["m.pkl"]),
     errors.SelfCheckError: lambda: errors.SelfCheckError(
         "phi-3-mini", "1.1.0", "exit code 1", back_to="1.0.0", output="cannot load"
     ),

@@ -20,6 +20,12 @@ And what is kept of all models once one was updated, and how long views that `pa
     keep_within = "30d"
     path_grace = "1d"
 
+And what is refused, of any model:
+
+    [policy]
+    allow_pickle = false
+    allow_code = false
+
 Owns the way from the decoded tables to checked rules, and back.  Leaves the file to `settings`, and the
 meaning of a window to `schedule`.  Pure.
 """
@@ -70,6 +76,19 @@ class Retention:
     def is_set(self) -> bool:
         """Whether anything is deleted after an update."""
         return self.keep is not None or self.keep_within_s is not None
+
+
+@dataclass(frozen=True)
+class LoadPolicy:
+    """Which files that run code when they are loaded are accepted: pickles, and other code."""
+
+    allow_pickle: bool = True
+    allow_code: bool = True
+
+    @property
+    def restricts(self) -> bool:
+        """Whether anything is refused."""
+        return not (self.allow_pickle and self.allow_code)
 
 
 @dataclass(frozen=True)
@@ -238,6 +257,18 @@ def change_auto_update(
                 other["enabled"] = False
     parse_auto_update(changed)
     return changed
+
+
+def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
+    """What `[policy]` says.  Raises: ConfigError, for a misspelt key too, which would refuse nothing."""
+    table = _table(config, "policy", "policy")
+    known = ("allow_pickle", "allow_code")
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"policy.{key} is not a setting", hint=f"known are {' and '.join(known)}")
+        if not isinstance(value, bool):
+            raise ConfigError(f"policy.{key} is {value!r}, not true or false")
+    return LoadPolicy(**table)
 
 
 def _table(config: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

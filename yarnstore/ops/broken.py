@@ -5,7 +5,6 @@ A file of an unknown format is never reported.  Leaves formats to `core/layouts`
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -16,7 +15,7 @@ from yarnstore.core.layouts import parse_layout
 from yarnstore.core.layouts.limits import HEADER_LIMIT_BYTES
 from yarnstore.errors import FormatError
 from yarnstore.ops.progress import OnProgress, Progress, ignore
-from yarnstore.ops.sources import SourceFile, list_few
+from yarnstore.ops.sources import FileSource, SourceFile, list_few
 from yarnstore.store import fsread
 
 _LFS: Final = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
@@ -51,15 +50,6 @@ _CUT: Final = (
 _FORMATS: Final = (".safetensors", ".gguf", ".onnx")
 
 
-class _Source:
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._fd, length, offset)
-
-
 class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
@@ -86,7 +76,7 @@ def _content_fault(item: SourceFile) -> str:
     if not item.size_bytes:
         return "is empty" if name.endswith(_FORMATS) else ""
     with fsread.translating(item.source), fsread.open_source(item.source) as file:
-        source = _Source(file.fileno(), item.size_bytes)
+        source = FileSource(file.fileno(), item.size_bytes)
         head = source.read(0, 1024)
         if head.startswith(_LFS) and item.size_bytes <= _LFS_LIMIT_BYTES:
             return "is a Git LFS pointer, not the file: `git lfs pull` downloads it"
@@ -95,7 +85,7 @@ def _content_fault(item: SourceFile) -> str:
         return _cut_fault(source, name, head)
 
 
-def _cut_fault(source: _Source, name: str, head: bytes) -> str:
+def _cut_fault(source: FileSource, name: str, head: bytes) -> str:
     is_model = (
         head.startswith(b"GGUF")
         or (name.endswith(".safetensors") and head[8:10] == b'{"')

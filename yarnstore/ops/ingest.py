@@ -21,7 +21,7 @@ from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.pack import Entry
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
 from yarnstore.ops.progress import Meter
-from yarnstore.ops.sources import SourceFile
+from yarnstore.ops.sources import FileSource, SourceFile
 from yarnstore.store import fsread
 from yarnstore.store.chunks import PackReader, ordered_map
 from yarnstore.store.packs import PackWriter
@@ -58,17 +58,6 @@ def ingest(
     return [made[item.path] for item in sources]
 
 
-class _FileSource:
-    """An open file as layout readers see it."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._fd, length, offset)
-
-
 class _Layouts:
     """The layouts of files that are read in order; an ONNX model tells those of its data files."""
 
@@ -80,7 +69,7 @@ class _Layouts:
         """ONNX models before all that may be their data."""
         return sorted(self._sources, key=lambda item: not item.path.endswith(".onnx"))
 
-    def read(self, item: SourceFile, source: _FileSource) -> Layout | None:
+    def read(self, item: SourceFile, source: FileSource) -> Layout | None:
         """The layout of a file that is open, if it has one."""
         if item.path.endswith(".onnx"):
             folder = item.path.rpartition("/")[0]
@@ -104,7 +93,7 @@ def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
     for item in layouts.in_order():
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
-            layout = layouts.read(item, _FileSource(file.fileno(), item.size_bytes))
+            layout = layouts.read(item, FileSource(file.fileno(), item.size_bytes))
         if layout is not None:
             found[item.path] = layout
     return found
@@ -157,7 +146,7 @@ def _ingest_file(
             hashing = lane.submit(sha256.update, block)
             return block
 
-        source = _FileSource(file.fileno(), before.st_size)
+        source = FileSource(file.fileno(), before.st_size)
         layout = layouts.read(item, source)
         segments = plan_segments(source, layout)
         batches = iter_chunk_batches(read_next, segments)

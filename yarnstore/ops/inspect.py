@@ -9,8 +9,8 @@ import codecs
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,12 @@ from yarnstore.core.encodings import guess_encoding
 from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, sorted_unique
 from yarnstore.core.layouts import Layout, parse_layout
 from yarnstore.core.limits import KIB
+from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.contents import Content, local_contents, parse_place, stored_contents, version_label
 from yarnstore.ops.fetch import manifest_of
+from yarnstore.ops.loadcode import find_in, opened
 from yarnstore.ops.resolve import find_target
 from yarnstore.ops.session import Session
 from yarnstore.registry.spec import Exact, Spec
@@ -78,6 +80,9 @@ class FileInfo:
     """One file.  `format` is None where it has no tensors or is not understood: `why` then says so, and
     `looks` what a sample of it is like.  `other_bytes` lie outside of all tensors.
 
+    `code` is what in it runs code when it is loaded, and a pickle of plain data; empty where the file is not
+    here.
+
     `chunks`, `storage` and `materialised` are of the store, and None where the file is not in it.
     """
 
@@ -94,6 +99,7 @@ class FileInfo:
     storage: list[StoredAs] | None
     materialised: bool | None
     tensors: list[TensorInfo]
+    code: list[LoadedCode] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,8 @@ def inspect(session: Session, what: str) -> InspectResult:
     """
     place = parse_place(what)
     if isinstance(place, Path):
-        files = [_local_file(content) for content in local_contents(place)]
+        local = local_contents(place)
+        files = _with_code([_local_file(content) for content in local], local)
         return _sum_up(str(place), None, str(place), files, None, in_store=False)
     with session.layout.shared():
         manifest, here = _find(session, place)
@@ -128,6 +135,8 @@ def inspect(session: Session, what: str) -> InspectResult:
             contents = stored_contents(manifest, store)
             pairs = zip(manifest.files, contents, strict=True)
             files = [_stored_file(session, file, content, table, here=here) for file, content in pairs]
+            if here:
+                files = _with_code(files, contents)
         ids = np.concatenate([content.chunks.ids for content in contents])
         lengths = np.concatenate([file.chunk_list()[1] for file in manifest.files])
         distinct, first = sorted_unique(ids)
@@ -148,6 +157,14 @@ def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
         raise NotFoundError("manifest", str(target.name), where="the registry", hint=hint)
     there = session.refs.version(target.name)
     return manifest_of(session, target.source, target.build, target.name), there is not None
+
+
+def _with_code(files: list[FileInfo], contents: Sequence[Content]) -> list[FileInfo]:
+    """The files, each with what runs code in it; one that is damaged is for `fsck` to report."""
+    found: list[LoadedCode] = []
+    with contextlib.suppress(IntegrityError):
+        found = find_in((content.path, opened(_ContentSource(content))) for content in contents)
+    return [replace(file, code=[item for item in found if item.path == file.path]) for file in files]
 
 
 # --- files ------------------------------------------------------------------------------------

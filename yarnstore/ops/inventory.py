@@ -95,7 +95,7 @@ def find_path(session: Session, spec: Spec) -> VersionPath | None:
 
     None where it is to be materialised, or fetched, first.  Notes the use.
 
-    Raises: NotFoundError where a bare model is not installed.
+    Raises: NotFoundError where a bare model is not installed; PolicyError.
     """
     current = session.refs.current(spec.model) if spec.selector is None else None
     if spec.selector is None and spec.variant is None:
@@ -131,5 +131,9 @@ def _held(session: Session, digest: Sha256, *, installed: bool) -> VersionPath |
 
 
 def _noted(session: Session, manifest: Manifest, path: str) -> VersionPath:
+    if session.load_policy.restricts:
+        from yarnstore.ops.loadcode import admit_version
+
+        admit_version(session, manifest, tell=False)
     note_use(session.layout, manifest.digest)
     return VersionPath(path, hold_view(session.layout, manifest.digest))

@@ -172,7 +172,7 @@ def _lint_tree(
         if deep or decode:
             if decode and path is None:
                 raise UsageError("--decode reads every pack: it needs the registry's folder, not its URL")
-            looked = DeepLint(backend, path if decode else None, on_progress)
+            looked = DeepLint(backend, path, on_progress, decode)
             found = looked.check(linted.models, split=linted.split)
             linted = Linted([*linted.findings, *found], linted.models)
         return linted

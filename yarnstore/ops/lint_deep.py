@@ -6,7 +6,9 @@ from, by every byte.  Leaves the entries themselves to `registry/lint`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from yarnstore.backends import Backend
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, MANIFEST_LIMIT_BYTES
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.loadcode import LoadedCode
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import is_version
 from yarnstore.errors import (
     BackendError,
@@ -28,12 +31,13 @@ from yarnstore.errors import (
     MissingKeyError,
     NotFoundError,
 )
+from yarnstore.ops.loadcode import find_in, opened
 from yarnstore.ops.packcheck import hash_pack, iter_sound
 from yarnstore.ops.progress import Meter, OnProgress
 from yarnstore.ops.split import model_key
 from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry
-from yarnstore.registry.lint import Finding
+from yarnstore.registry.lint import Finding, Severity
 from yarnstore.registry.resolve import Build, builds_of
 from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks, ordered_map
 from yarnstore.store.layout import PackFolder
@@ -44,11 +48,13 @@ _WINDOW: Final = 8
 
 @dataclass
 class DeepLint:
-    """One look through what lies behind the entries; `folder` is where packs are decoded, or None."""
+    """One look through what lies behind the entries; `folder` is where packs are, None for a URL; with
+    `decode` every byte of them is read."""
 
     backend: Backend
     folder: Path | None
     on_progress: OnProgress
+    decode: bool
 
     def __post_init__(self) -> None:
         self._manifests: dict[Sha256, Manifest | None] = {}
@@ -63,11 +69,11 @@ class DeepLint:
                 for build in builds_of(entry, version):
                     self._build(build, f"{root}{_place(entry, build)}")
         if self.folder is not None:
-            self._decode(self.folder)
+            self._read_packs(self.folder)
         return self.found
 
-    def _add(self, path: str, message: str) -> None:
-        finding = Finding("error", path, message)
+    def _add(self, path: str, message: str, severity: Severity = "error") -> None:
+        finding = Finding(severity, path, message)
         if finding not in self.found:
             self.found.append(finding)
 
@@ -217,17 +223,29 @@ class DeepLint:
 
     # --- every byte ----------------------------------------------------------------------------
 
-    def _decode(self, root: Path) -> None:
-        """Read every pack that is named through, and hash every file of every version."""
+    def _read_packs(self, root: Path) -> None:
+        """Look for code in all versions; with `decode` read every pack that is named through, and hash every
+        file of every version."""
         full = PackFolder(root / "packs", root / ".tmp")
         table = ChunkTable(load_indexes(full, rebuild=False).indexes)
         with PackReader(full, table) as reader:
             for (folder, pack), index in self._indexes.items():
-                if index is not None:
+                if index is not None and self.decode:
                     self._decode_pack(reader, root / folder / f"{pack.hex}.pack", folder, index)
             for manifest in self._manifests.values():
                 if manifest is not None:
-                    self._hash_files(reader, manifest)
+                    self._find_code(reader, manifest)
+                    if self.decode:
+                        self._hash_files(reader, manifest)
+
+    def _find_code(self, reader: PackReader, manifest: Manifest) -> None:
+        """Warn of files that run code when they are loaded; damage is for others to report."""
+        found: list[LoadedCode] = []
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            found = find_in((file.path, opened(_PackedFile(reader, file))) for file in manifest.files)
+        for item in found:
+            if item.suspect:
+                self._add(f"manifests/{manifest.digest.hex}.json", str(item), "warning")
 
     def _decode_pack(self, reader: PackReader, path: Path, folder: str, index: PackIndex) -> None:
         key = f"{folder}/{path.name}"
@@ -263,6 +281,33 @@ class DeepLint:
                 self._add(path, f"{file.path} does not hash to what the manifest says")
             elif found != lengths.tolist():
                 self._add(path, f"{file.path} has chunks of other lengths than the manifest says")
+
+
+class _PackedFile:
+    """A file in packs, as the readers of formats see it; the chunk read last is kept."""
+
+    def __init__(self, reader: PackReader, file: ManifestFile) -> None:
+        self.size = file.size_bytes
+        ids, lengths = file.chunk_list()
+        self._reader = reader
+        self._rows = list(_rows(reader, ids))
+        self._starts: list[int] = (np.cumsum(lengths) - lengths).tolist()
+        self._kept = -1, b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        parts = []
+        end = min(offset + length, self.size)
+        n = bisect_right(self._starts, offset) - 1
+        while offset < end:
+            if self._kept[0] != n:
+                self._kept = n, bytes(self._reader.read_row(self._rows[n]))
+            part = self._kept[1][offset - self._starts[n] :][: end - offset]
+            if not part:
+                raise IntegrityError("chunk", why="is shorter than the manifest says")
+            parts.append(part)
+            offset += len(part)
+            n += 1
+        return b"".join(parts)
 
 
 def _rows(reader: PackReader, ids: Ids) -> Iterable[int]:

@@ -14,6 +14,7 @@ from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, SpecE
 from yarnstore.ops.admit import admit
 from yarnstore.ops.fetch import bring
 from yarnstore.ops.ingest import ingest
+from yarnstore.ops.loadcode import find_in_sources, note_code, refuse_code
 from yarnstore.ops.moves import tell_state
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
@@ -65,13 +66,16 @@ def import_source(
     otherwise.
 
     Raises: SpecError, UsageError; ConflictError where that version is here with another content;
-    IntegrityError where it is not what was expected.
+    IntegrityError where it is not what was expected; PolicyError.
     """
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
         raise SpecError(str(spec), "importing needs an exact version")
     sources = list_sources(source, all_files=all_files)
     note_ignored(sources, session.on_progress)
+    code = find_in_sources(sources.files)
+    refuse_code(code, session.load_policy, str(spec))
+    note_code(code, session.on_progress)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)

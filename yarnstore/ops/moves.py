@@ -56,10 +56,15 @@ def move(
 ) -> CheckoutResult:
     """Move `installed` and the link to a version whose view is there.
 
-    Raises: ConflictError where an update finds another version than it was decided from.
+    Raises: ConflictError where an update finds another version than it was decided from; PolicyError.
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
+    tell = operation in _CHECKED and refs.current(manifest.model) != new
+    if tell or session.load_policy.restricts:
+        from yarnstore.ops.loadcode import admit_version
+
+        admit_version(session, manifest, tell=tell)
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
     with contextlib.ExitStack() as trial:

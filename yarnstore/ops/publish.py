@@ -19,6 +19,7 @@ import zstandard
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
+from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import iter_pairs
@@ -33,6 +34,7 @@ from yarnstore.errors import (
 from yarnstore.ops.broken import refuse_broken
 from yarnstore.ops.deltas import write_deltas
 from yarnstore.ops.ingest import ingest
+from yarnstore.ops.loadcode import find_in_sources, note_code
 from yarnstore.ops.progress import Meter, OnProgress, ignore
 from yarnstore.ops.registry_folder import RegistryFolder, timestamp
 from yarnstore.ops.sources import (
@@ -101,6 +103,7 @@ class PublishResult:
     changed, `updated` names those fields.  `ignored` are the paths that were left out, with a slash where
     it is a whole folder; `kept` says what the source has otherwise than the version that was there, in
     executable bits, empty folders and files left out since, and what therefore was not published.
+    `code` is what runs code when it is loaded, and pickles of plain data.
     """
 
     model: str
@@ -118,6 +121,7 @@ class PublishResult:
     updated: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    code: list[LoadedCode] = field(default_factory=list)
 
 
 def publish(
@@ -168,6 +172,8 @@ def publish(
         _refuse_other_content(published, sources, str(spec), on_progress)
     elif not force:
         refuse_broken(sources.files, on_progress)
+    code = find_in_sources(sources.files)
+    note_code(code, on_progress)
     folder.make()
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes
@@ -207,6 +213,7 @@ def publish(
         updated if published is not None else [],
         sources.ignored,
         kept,
+        code,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.core.reflog import Installed
+from yarnstore.core.rules import LoadPolicy
 from yarnstore.errors import (
     BackendError,
     FormatError,
@@ -58,6 +59,7 @@ class Session:
     machine: Machine = field(default_factory=Machine)
     network: Network = field(default_factory=Network)
     put_last: PutLast = field(default_factory=PutLast)
+    load_policy: LoadPolicy = field(default_factory=LoadPolicy)
     # Asked between the blocks of downloads; raises to end them.
     check: Callable[[], None] = lambda: None
     # The one registry that was asked for by name.

@@ -53,6 +53,17 @@ class Sources:
         return sum(item.size_bytes for item in self.files)
 
 
+class FileSource:
+    """An open file of `size` bytes, as the readers of formats see it."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+
 def list_sources(source: Path, *, registry: Path | None = None, all_files: bool = False) -> Sources:
     """What a file, or a folder, has to be published.
 

@@ -56,6 +56,7 @@ def _rows(found: InspectResult) -> list[Sequence[object]]:
             )
             for t in file.tensors
         ]
+        rows += [("code", c.path, c.kind, c.what, ",".join(c.names), c.why) for c in file.code]
     rows += [("type", t.dtype, t.tensors, t.parameters, t.size_bytes) for t in found.types]
     rows += [("stored", s.encoding, s.chunks, s.size_bytes, s.stored_bytes) for s in found.storage or ()]
     rows.append(("total", found.label, found.size_bytes, found.parameters))
@@ -70,6 +71,9 @@ def _text(found: InspectResult, width: int | None, *, verbose: bool) -> str:
     if found.manifest is not None and not found.in_store:
         parts.append("not in the store")
     blocks = [f"{clean(found.label)}: {', '.join(parts)}", _files(found.files, width)]
+    code = [clean(str(item)) for file in found.files for item in file.code]
+    if code:
+        blocks.append("\n".join(code))
     if found.types:
         header = ("TYPE", "TENSORS", "PARAMETERS", "SIZE")
         blocks.append(table(header, [_type_row(item, found.parameters) for item in found.types], width))

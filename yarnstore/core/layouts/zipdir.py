@@ -26,12 +26,15 @@ _NO16, _NO32 = 0xFFFF, 0xFFFFFFFF
 
 
 class Member(NamedTuple):
-    """`stored` members have `size` bytes as they are; `at` is where the local header lies."""
+    """`stored` members have `size` bytes as they are, others `packed` bytes by zip's `method`; `at` is where
+    the local header lies."""
 
     name: str
     at: int
     size: int
     stored: bool
+    packed: int = 0
+    method: int = 0
 
 
 def read_members(window: Window) -> list[Member]:
@@ -67,18 +70,18 @@ def read_members(window: Window) -> list[Member]:
         stored = method == 0
         if (stored and packed != unpacked) or header_at + _LOCAL.size + name_bytes + packed > at:
             raise FormatError(what, f"has the member {name[:80]!r} where it cannot be")
-        members.append(Member(name, header_at, unpacked, stored))
+        members.append(Member(name, header_at, unpacked, stored, packed, method))
         pos = end
     return members
 
 
 def find_data(window: Window, member: Member) -> int:
-    """The offset of a stored member's first byte.  Raises: FormatError."""
+    """The offset of a member's first byte, packed or not.  Raises: FormatError."""
     head = _LOCAL.unpack(window.take(member.at, _LOCAL.size))
     magic, method, name_bytes, extra_bytes = head[0], head[3], head[9], head[10]
     name_at = member.at + _LOCAL.size
     name = member.name.encode()
-    if magic != MAGIC or method != 0 or window.take(name_at, name_bytes) != name:
+    if magic != MAGIC or method != member.method or window.take(name_at, name_bytes) != name:
         raise FormatError(window.what, f"has another header for the member {member.name[:80]!r}")
     return name_at + int(name_bytes) + int(extra_bytes)
 

@@ -1,0 +1,113 @@
+"""Files that run code when they are loaded: found, told, and refused where the user's policy says so.
+
+What counts is `core/loadcode`'s; docs/operations.md has the policy.  By the bytes alone, whatever a registry
+says of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+from yarnstore.core.layouts.model import Source
+from yarnstore.core.limits import MIB
+from yarnstore.core.loadcode import LoadedCode, find_code, find_named_code, is_config
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pickles import Budget
+from yarnstore.core.rules import LoadPolicy
+from yarnstore.errors import PolicyError, YarnstoreError
+from yarnstore.ops.progress import OnProgress, Progress
+from yarnstore.ops.session import Session
+from yarnstore.ops.sources import FileSource, SourceFile, list_few
+from yarnstore.store import fsread
+
+_CONFIG_LIMIT_BYTES = 8 * MIB
+# How many files are told of one by one.
+_SHOWN = 10
+
+Opener = Callable[[], AbstractContextManager[Source]]
+
+
+def opened(source: Source) -> Opener:
+    """For a source that is open already."""
+    return lambda: contextlib.nullcontext(source)
+
+
+def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
+    """What runs code in the files of one version, each with its path, pickles of plain data too.
+
+    Raises: as what opens and reads them.
+    """
+    budget = Budget()
+    found: list[LoadedCode] = []
+    configs: dict[str, bytes | None] = {}
+    paths: list[str] = []
+    for path, open_ in files:
+        paths.append(path)
+        with open_() as source:
+            found += find_code(source, path, budget)
+            if is_config(path):
+                small = source.size <= _CONFIG_LIMIT_BYTES
+                configs[path] = source.read(0, source.size) if small else None
+    return found + find_named_code(configs, paths)
+
+
+def find_in_sources(sources: Sequence[SourceFile]) -> list[LoadedCode]:
+    """What runs code in a source's files.  Raises: StorageError, NotFoundError."""
+    return find_in((item.path, partial(_open, item.source)) for item in sources)
+
+
+def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
+    """What runs code in a version whose files are materialised.  Raises: StorageError, NotFoundError."""
+    return find_in((file.path, partial(_open, session.layout.file(file))) for file in manifest.files)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Source]:
+    with fsread.translating(path), fsread.open_source(path) as file:
+        yield FileSource(file.fileno(), file.seek(0, 2))
+
+
+def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
+    """Say what runs code, a line for each file."""
+    told = [item for item in found if item.suspect]
+    for item in told[:_SHOWN]:
+        on_progress(Progress("note", "", text=f"warning: {item}"))
+    if len(told) > _SHOWN:
+        text = f"warning: {len(told) - _SHOWN} more files run code when they are loaded"
+        on_progress(Progress("note", "", text=f"{text}   (ystore inspect lists them)"))
+
+
+def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> None:
+    """Raises: PolicyError for what the policy does not allow."""
+    for kind, allowed in (("pickle", policy.allow_pickle), ("code", policy.allow_code)):
+        refused = [item for item in found if item.kind == kind]
+        if refused and not allowed:
+            raise PolicyError(
+                label,
+                f"allow_{kind}",
+                list_few([str(item) for item in refused], "; "),
+                paths=[item.path for item in refused],
+            )
+
+
+def admit_version(session: Session, manifest: Manifest, *, tell: bool) -> None:
+    """Look into a version before it is given to anybody; with `tell`, warn of what runs code.
+
+    Raises: PolicyError; StorageError, NotFoundError where it cannot be read and a policy needs it.
+    """
+    policy = session.load_policy
+    if not policy.restricts and not tell:
+        return
+    try:
+        found = find_in_version(session, manifest)
+    except YarnstoreError:
+        if policy.restricts:
+            raise
+        return
+    refuse_code(found, policy, manifest.label)
+    if tell:
+        note_code(found, session.on_progress)
