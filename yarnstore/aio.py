@@ -101,10 +101,17 @@ class AsyncStore:
             raise
 
     async def fetch(
-        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> FetchResult:
         """As `Store.fetch`."""
-        return await self._run(self.store.fetch, spec, force=force, progress=progress)
+        return await self._run(
+            self.store.fetch, spec, force=force, accept_change=accept_change, progress=progress
+        )
 
     async def lock(
         self,
@@ -117,22 +124,40 @@ class AsyncStore:
         return await self._run(self.store.lock, *specs, file=file, update=update, progress=progress)
 
     async def fetch_locked(
-        self, file: AnyPath = "ystore.lock", *, progress: OnProgress | None = None
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> list[FetchResult]:
         """As `Store.fetch_locked`."""
-        return await self._run(self.store.fetch_locked, file, progress=progress)
+        return await self._run(self.store.fetch_locked, file, accept_change=accept_change, progress=progress)
 
     async def checkout_locked(
-        self, file: AnyPath = "ystore.lock", *, force: bool = False, progress: OnProgress | None = None
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> list[CheckoutResult]:
         """As `Store.checkout_locked`."""
-        return await self._run(self.store.checkout_locked, file, force=force, progress=progress)
+        return await self._run(
+            self.store.checkout_locked, file, force=force, accept_change=accept_change, progress=progress
+        )
 
     async def checkout(
-        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> CheckoutResult:
         """As `Store.checkout`."""
-        return await self._run(self.store.checkout, spec, force=force, progress=progress)
+        return await self._run(
+            self.store.checkout, spec, force=force, accept_change=accept_change, progress=progress
+        )
 
     async def update_model(
         self,
@@ -141,6 +166,7 @@ class AsyncStore:
         major: bool = False,
         to: str | None = None,
         force: bool = False,
+        accept_change: bool = False,
         dry_run: bool = False,
         progress: OnProgress | None = None,
     ) -> UpdateResult:
@@ -151,6 +177,7 @@ class AsyncStore:
             major=major,
             to=to,
             force=force,
+            accept_change=accept_change,
             dry_run=dry_run,
             progress=progress,
         )
@@ -161,6 +188,7 @@ class AsyncStore:
         major: bool = False,
         to: str | None = None,
         force: bool = False,
+        accept_change: bool = False,
         dry_run: bool = False,
         jobs: int | None = None,
         on_result: Callable[[UpdateResult], None] | None = None,
@@ -173,6 +201,7 @@ class AsyncStore:
             major=major,
             to=to,
             force=force,
+            accept_change=accept_change,
             dry_run=dry_run,
             jobs=jobs,
             on_result=on_result,

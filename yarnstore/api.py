@@ -149,28 +149,45 @@ class Store(Updating, Publishing, Downloads, Upkeep):
 
     # --- versions ------------------------------------------------------------------------------
 
-    def fetch(self, spec: str, *, force: bool = False, progress: OnProgress | None = None) -> FetchResult:
+    def fetch(
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> FetchResult:
         """Bring a version into the store, whole and verified, without installing it.
 
-        A yanked version only comes with `force`, and by its number.
+        A yanked version only comes with `force`, and by its number.  A version that had another content
+        when its registry was asked for it before only comes with `accept_change`.
 
-        Raises: SpecError, NotFoundError, BackendError, IntegrityError, IncompatibleError, StorageError.
+        Raises: SpecError, NotFoundError, BackendError, IntegrityError, IncompatibleError, StorageError;
+        ConflictError where the content has changed.
         """
         from yarnstore.ops.fetch import fetch
 
         with self._session(progress) as session:
+            session.accept_change = accept_change
             return fetch(session, Spec.parse(spec), force=force)
 
     def checkout(
-        self, spec: str, *, force: bool = False, progress: OnProgress | None = None
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> CheckoutResult:
         """Install a version that fits; fetches it if need be.
 
-        `force` installs what needs more memory than there is, too.  Raises: as `fetch`.
+        `force` installs what needs more memory than there is, too; `accept_change` is as in `fetch`.
+        Raises: as `fetch`.
         """
         from yarnstore.ops.checkout import checkout
 
         with self._session(progress) as session:
+            session.accept_change = accept_change
             return checkout(session, Spec.parse(spec), force=force)
 
     def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:

@@ -48,27 +48,38 @@ class Publishing(ABC):
             return lock(session, _absolute(file), [Spec.parse(text) for text in specs], update=update)
 
     def fetch_locked(
-        self, file: AnyPath = "ystore.lock", *, progress: OnProgress | None = None
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> list[FetchResult]:
-        """Bring what a lock file names, and nothing else.
+        """Bring what a lock file names, and nothing else; `accept_change` is as in `fetch`.
 
         Raises: IntegrityError where a registry has something else under a locked version; as `fetch`.
         """
         from yarnstore.ops.lock import fetch_locked
 
         with self._session(progress) as session:
+            session.accept_change = accept_change
             return fetch_locked(session, _absolute(file))
 
     def checkout_locked(
-        self, file: AnyPath = "ystore.lock", *, force: bool = False, progress: OnProgress | None = None
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
     ) -> list[CheckoutResult]:
-        """Install what a lock file names.
+        """Install what a lock file names; `accept_change` is as in `fetch`.
 
         Raises: UsageError where it has two builds of one model; as `fetch_locked` and `checkout`.
         """
         from yarnstore.ops.lock import checkout_locked
 
         with self._session(progress) as session:
+            session.accept_change = accept_change
             return checkout_locked(session, _absolute(file), force=force)
 
     def lint_registry(

@@ -49,6 +49,7 @@ class Updating(ABC):
         major: bool = False,
         to: str | None = None,
         force: bool = False,
+        accept_change: bool = False,
         dry_run: bool = False,
         progress: OnProgress | None = None,
     ) -> UpdateResult:
@@ -56,7 +57,7 @@ class Updating(ABC):
 
         Stays within the installed major unless `major`; `to` is a range to stay in.  `model` may be a spec:
         `m@1.1.0`, `m@^1.1` and `m@stable` go to that version, newer or older and across a major, and
-        `m:cpu-int4` changes the variant.
+        `m:cpu-int4` changes the variant.  `accept_change` is as in `fetch`.
 
         Raises: IncompatibleError where all that is newer does not fit; ConflictError where a pin keeps it
         from the version asked for; as `fetch`.
@@ -65,6 +66,7 @@ class Updating(ABC):
 
         policy = _policy(major=major, to=to, force=force)
         with self._session(progress) as session:
+            session.accept_change = accept_change
             done = update(session, Spec.parse(model), policy, dry_run=dry_run)
             if done.status == "updated":
                 done = replace(done, freed_bytes=self._retain(session))
@@ -76,6 +78,7 @@ class Updating(ABC):
         major: bool = False,
         to: str | None = None,
         force: bool = False,
+        accept_change: bool = False,
         dry_run: bool = False,
         jobs: int | None = None,
         on_result: Callable[[UpdateResult], None] | None = None,
@@ -92,6 +95,7 @@ class Updating(ABC):
         policy = _policy(major=major, to=to, force=force)
         wanted = tuple(map(Spec.parse, models))
         with self._session(progress) as session:
+            session.accept_change = accept_change
             done = update_many(
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )

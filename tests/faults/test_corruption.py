@@ -102,12 +102,13 @@ KINDS = {
     "newest state": "registries/*/newest.json",
     "format": "format",
     "uses": "logs/used/*",
+    "seen": "logs/seen/*",
 }
 # What leaves no trace by its nature: a count of uses that is gone is a version never asked for, a
 # cache that is gone is asked for again, a version or pin that is gone looks as `remove` and `unpin`
 # leave it.
 _NO_TRACE = {
-    "delete": {"uses", "registry", "newest state", "pin", "version ref"},
+    "delete": {"uses", "seen", "registry", "newest state", "pin", "version ref"},
     "truncate": {"uses"},
 }
 

@@ -16,7 +16,7 @@ from yarnstore.errors import StorageError, YarnstoreError
 TOP = ("packs", "manifests", "files", "views", "models", "registries", "tmp", "trash", "refs", "logs")
 NESTED = (
     *("refs/versions", "refs/installed", "refs/pins", "refs/holds", "refs/partial"),
-    *("logs/installed", "logs/used", "logs/origins"),
+    *("logs/installed", "logs/used", "logs/origins", "logs/seen"),
 )
 DEEP = (
     *(f"refs/versions/{MODEL}", f"refs/versions/{MODEL}/default", f"refs/pins/{MODEL}", "refs/installed/org"),

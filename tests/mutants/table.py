@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "content changed under a version",
-        "    _check_same(session, name, manifest)\n",
+        "        refuse_changed(session, source, name, content_of(manifest), manifest.digest)\n",
         "",
         (f"{_FALSE}::test_other_content_under_a_version_that_is_here_is_refused",),
     ),

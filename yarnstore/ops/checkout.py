@@ -27,6 +27,7 @@ from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.layout import file_name
+from yarnstore.store.seen import content_of
 from yarnstore.store.views import has_view, make_view
 
 
@@ -65,10 +66,13 @@ def _retained(session: Session, target: Target, spec: Spec) -> Sha256 | None:
     local = local_target(session, spec)
     if local is None or local.manifest is None or not has_view(session.layout, local.manifest):
         return None
-    promised = target.build.entry.manifest if target.build is not None else None
-    if promised is not None and Sha256.parse(promised) != local.manifest:
-        return None
-    return local.manifest
+    entry = target.build.entry if target.build is not None else None
+    if entry is None:
+        return local.manifest
+    if entry.manifest is not None:
+        return local.manifest if Sha256.parse(entry.manifest) == local.manifest else None
+    content = content_of(session.layout.read_manifest(local.manifest))
+    return local.manifest if entry.checksum and Sha256.parse(entry.checksum) == content else None
 
 
 def ensure_view(

@@ -24,7 +24,6 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import (
     BackendError,
-    ConflictError,
     FormatError,
     IntegrityError,
     MissingKeyError,
@@ -34,6 +33,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.admit import admit
 from yarnstore.ops.begun import Begun, KeptFile
+from yarnstore.ops.changed import refuse_changed, remember_content
 from yarnstore.ops.download import Brought, download
 from yarnstore.ops.plain import fetch_plain
 from yarnstore.ops.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
@@ -50,6 +50,7 @@ from yarnstore.store.files import missing_files
 from yarnstore.store.origins import write_origin
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
+from yarnstore.store.seen import content_of
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,17 @@ def _bring_from(
     session: Session, source: RegistrySource, build: Build, name: VersionName, drafts: Drafts | None
 ) -> tuple[Manifest, Brought]:
     if build.entry.manifest is None:
-        return fetch_plain(session, source, build, name)
-    manifest = manifest_of(session, source, build, name)
-    _check_same(session, name, manifest)
-    offer = Offer.of(build.entry)
-    session.layout.write_manifest(manifest)
-    brought = bring_chunks(session, source, manifest, offer, drafts)
-    session.refs.set_version(name, manifest.digest)
-    session.refs.remove_partial(name)
+        if build.entry.checksum is not None:
+            refuse_changed(session, source, name, Sha256.parse(build.entry.checksum), None)
+        manifest, brought = fetch_plain(session, source, build, name)
+    else:
+        manifest = manifest_of(session, source, build, name)
+        refuse_changed(session, source, name, content_of(manifest), manifest.digest)
+        session.layout.write_manifest(manifest)
+        brought = bring_chunks(session, source, manifest, Offer.of(build.entry), drafts)
+        session.refs.set_version(name, manifest.digest)
+        session.refs.remove_partial(name)
+    remember_content(session, source, name, manifest)
     return manifest, brought
 
 
@@ -180,20 +184,6 @@ def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
     take_from_files(session.layout, ids)
     with ChunkStore(session.layout) as chunks:
         return manifest if not len(chunks.missing(ids)) else None
-
-
-def _check_same(session: Session, name: VersionName, manifest: Manifest) -> None:
-    try:
-        there = session.refs.version(name)
-    except FormatError:
-        return
-    if there is not None and there != manifest.digest:
-        raise ConflictError(
-            f"{name.model} {name.version} is in the store with another content than the registry has",
-            hint=f"a version never changes: look into it, then `ystore remove {name}` and fetch again",
-            stored=str(there),
-            offered=str(manifest.digest),
-        )
 
 
 def manifest_of(session: Session, source: RegistrySource, build: Build, name: VersionName) -> Manifest:

@@ -23,6 +23,7 @@ Kind = Literal[
     "link",
     "registry",
     "use",
+    "seen",
     "state",
 ]
 
@@ -68,6 +69,7 @@ class Findings:
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
+    bad_seen: list[Path] = field(default_factory=list)
     bad_format: bool = False
     bad_state: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from yarnstore.store.chunks import file_sha256, manifest_chunks
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest
 from yarnstore.store.registries import check_absent, read_cached
+from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.views import has_view
 
@@ -94,6 +95,7 @@ class _Checker(PackChecker):
         self._check_views()
         self._check_registries()
         self._check_uses()
+        self._check_seen()
         self._check_state()
 
     def _confirm(self, look: Callable[[Findings], None]) -> None:
@@ -366,6 +368,15 @@ class _Checker(PackChecker):
         except YarnstoreError as error:
             found.bad_registries.append(name)
             self._add("registry", f"registries/{name}", why(error), to=found)
+
+    def _check_seen(self) -> None:
+        for name in fsread.list_names(self._layout.seen):
+            path = self._layout.seen / name
+            try:
+                read_seen(self._layout, path)
+            except YarnstoreError as error:
+                self.found.bad_seen.append(path)
+                self._add("seen", path, why(error))
 
     def _check_uses(self) -> None:
         for name in fsread.list_names(self._layout.uses):

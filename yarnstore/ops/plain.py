@@ -72,9 +72,8 @@ def fetch_plain(
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
     # By its content: an address may change between two runs, as signed ones do.
     path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
-    part, waited = _claim(session, path)
-    with part:
-        there = _brought_meanwhile(session, name, expected) if waited else None
+    with _claim(session, path) as part:
+        there = _here(session, name, expected)
         if there is not None:
             part.remove()
             return there, Brought()
@@ -144,23 +143,21 @@ def _file_name(url: str, name: VersionName) -> str:
         return f"{model_dirname(name.model)}.bin"
 
 
-def _claim(session: Session, path: Path) -> tuple[fsio.PartialFile, bool]:
-    """The partial download, when no other process is writing it, and whether one was."""
+def _claim(session: Session, path: Path) -> fsio.PartialFile:
+    """The partial download, when no other process is writing it."""
     deadline = time.monotonic() + session.layout.lock_timeout_s
-    waited = False
     while True:
         part = fsio.PartialFile(path)
         if part.locked and part.is_there():
-            return part, waited
+            return part
         part.__exit__()
-        waited = True
         if time.monotonic() > deadline:
             raise LockTimeoutError(str(path), session.layout.lock_timeout_s, [])
         time.sleep(_POLL_S)
 
 
-def _brought_meanwhile(session: Session, name: VersionName, expected: Sha256) -> Manifest | None:
-    """The version, where the process that was waited for has brought it."""
+def _here(session: Session, name: VersionName, expected: Sha256) -> Manifest | None:
+    """The version, where the store has it, as another process may have brought it meanwhile."""
     target = local_target(session, Spec(name.model, name.variant, Exact(name.version)))
     if target is None or target.manifest is None:
         return None

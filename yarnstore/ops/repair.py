@@ -85,6 +85,9 @@ class _Mender:
             self._keep(path)
             fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
             self.done.append(f"{path.relative_to(layout.root)}: count kept, marks written anew")
+        for path in found.bad_seen:
+            self._aside(path)
+            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; begins anew with each fetch")
         for name in found.bad_registries:
             self._mend_registry(name)
         for model in found.bad_logs:

@@ -159,8 +159,12 @@ def _target(session: Session, source: RegistrySource, entry: ModelEntry, spec: S
 def find_target(session: Session, spec: Spec) -> Target:
     """The version that a spec means: an exact one from the store if it is there, else from a registry.
 
+    Where a change is accepted, it is the registry's, as it is now.
+
     Raises: NotFoundError, BackendError.
     """
+    if session.accept_change:
+        return registry_target(session, spec, fresh=True)
     return local_target(session, spec) or registry_target(session, spec)
 
 

@@ -62,6 +62,8 @@ class Session:
     load_policy: LoadPolicy = field(default_factory=LoadPolicy)
     # Asked between the blocks of downloads; raises to end them.
     check: Callable[[], None] = lambda: None
+    # Takes a version from its registry although it had another content before.
+    accept_change: bool = False
     # The one registry that was asked for by name.
     only: str | None = None
     # Models of which it was told that several registries have them.

@@ -23,7 +23,7 @@ DEFAULT_LOCK_TIMEOUT_S = 60.0
 _FOLDERS = (
     *("packs", "manifests", "files", "views", "models", "registries", "tmp", "trash"),
     *("refs", "refs/versions", "refs/installed", "refs/pins", "refs/holds", "refs/partial"),
-    *("logs", "logs/installed", "logs/used", "logs/origins"),
+    *("logs", "logs/installed", "logs/used", "logs/origins", "logs/seen"),
 )
 
 
@@ -126,6 +126,10 @@ class StoreLayout:
     @property
     def uses(self) -> Path:
         return self.logs / "used"
+
+    @property
+    def seen(self) -> Path:
+        return self.logs / "seen"
 
     def manifest(self, digest: Sha256) -> Path:
         return self.manifests / f"{digest.hex}.json"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from yarnstore.errors import LockTimeoutError
-from yarnstore.store import fsio
+from yarnstore.store import fsio, fsread
 
 _POLL_S = 0.02
 
@@ -54,6 +54,18 @@ def hold(path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | Non
                 told = True
                 on_wait(holders(path))
             time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Have a folder of the store to oneself, for milliseconds; it is made where it is missing."""
+    fsio.ensure_dir(folder)
+    fd = fsread.open_folder(folder)
+    try:
+        fsio.wait_lock(fd)
         yield
     finally:
         os.close(fd)

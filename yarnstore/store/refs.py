@@ -8,7 +8,6 @@ milliseconds.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from yarnstore.core.reflog import (
 )
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.registry.hold import FREE, HOLD_LIMIT_BYTES, Hold, format_hold, parse_hold
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import StoreLayout
 
 _MENDS = "`ystore fsck --repair` mends it"
@@ -292,14 +291,8 @@ class Refs:
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
         """Have the moves of `installed` to oneself.  Held for milliseconds."""
-        folder = self._layout.logs / "installed"
-        fsio.ensure_dir(folder)
-        fd = fsread.open_folder(folder)
-        try:
-            fsio.wait_lock(fd)
+        with lock.hold_folder(self._layout.logs / "installed"):
             yield
-        finally:
-            os.close(fd)
 
     def move(self, model: str, new: Installed | None, operation: str, *, time_ms: int) -> Move:
         """Move `installed`, within `moving`: the reflog's line first, then the ref."""

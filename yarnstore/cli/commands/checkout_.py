@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
-from yarnstore.cli.fit import app_version_option, force_option
+from yarnstore.cli.fit import accept_change_option, app_version_option, force_option
 from yarnstore.cli.locked import locked_options
 from yarnstore.cli.text import checkout_text
 
@@ -14,10 +14,17 @@ from yarnstore.cli.text import checkout_text
 @registry_option
 @app_version_option
 @force_option
+@accept_change_option
 @locked_options
 @click.argument("spec", required=False)
 def cli(
-    run: Invocation, spec: str | None, app_version: str | None, force: bool, locked: bool, lock_file: str
+    run: Invocation,
+    spec: str | None,
+    app_version: str | None,
+    force: bool,
+    accept_change: bool,
+    locked: bool,
+    lock_file: str,
 ) -> None:
     """Install a version: fetch it if need be, verify it, and move what is installed.
 
@@ -30,9 +37,9 @@ def cli(
         if app_version is not None:
             store.set_app_version(app_version)
         if spec is not None:
-            results = [store.checkout(spec, force=force)]
+            results = [store.checkout(spec, force=force, accept_change=accept_change)]
         else:
-            results = store.checkout_locked(lock_file, force=force)
+            results = store.checkout_locked(lock_file, force=force, accept_change=accept_change)
     if run.output.json:
         run.output.document(results if locked else results[0])
         return

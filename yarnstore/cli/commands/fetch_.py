@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
-from yarnstore.cli.fit import app_version_option
+from yarnstore.cli.fit import accept_change_option, app_version_option
 from yarnstore.cli.format import format_count, plural
 from yarnstore.cli.locked import locked_options
 from yarnstore.cli.queued import show_queued
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @registry_option
 @app_version_option
 @click.option("--force", is_flag=True, help="Take a version that was withdrawn, too.")
+@accept_change_option
 @locked_options
 @click.option("--queue", is_flag=True, help="Only note it down: `ystore queue run` fetches it.")
 @click.argument("specs", nargs=-1, metavar="SPEC...")
@@ -33,6 +34,7 @@ def cli(
     specs: tuple[str, ...],
     app_version: str | None,
     force: bool,
+    accept_change: bool,
     locked: bool,
     lock_file: str,
     queue: bool,
@@ -46,8 +48,10 @@ def cli(
     if not specs and not locked:
         raise click.UsageError("name a SPEC, or use --locked")
     if queue:
-        if force or locked or app_version is not None:
-            raise click.UsageError("--queue takes specs, and neither --force, --locked nor --app-version")
+        if force or accept_change or locked or app_version is not None:
+            raise click.UsageError(
+                "--queue takes specs, and neither --force, --accept-change, --locked nor --app-version"
+            )
         with run.store() as store:
             show_queued(run, store.enqueue(*specs))
         return
@@ -55,12 +59,12 @@ def cli(
     with run.store() as store:
         if app_version is not None:
             store.set_app_version(app_version)
-        for done in store.fetch_locked(lock_file) if locked else ():
+        for done in store.fetch_locked(lock_file, accept_change=accept_change) if locked else ():
             results.append(done)
             if not run.output.json:
                 _tell(run, done)
         for spec in specs:
-            done = store.fetch(spec, force=force)
+            done = store.fetch(spec, force=force, accept_change=accept_change)
             results.append(done)
             if not run.output.json:
                 _tell(run, done)

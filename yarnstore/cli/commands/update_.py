@@ -9,7 +9,7 @@ import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.exitcodes import exit_code_of
-from yarnstore.cli.fit import app_version_option
+from yarnstore.cli.fit import accept_change_option, app_version_option
 from yarnstore.cli.format import clean, indented, plural
 from yarnstore.cli.text import part, size, up_to_date
 from yarnstore.errors import UsageError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--major", is_flag=True, help="Across breaking versions too.")
 @click.option("--to", metavar="RANGE", help="Stay in this range of versions, such as ~1.1.")
 @click.option("--force", is_flag=True, help="Take what needs more memory than there is.")
+@accept_change_option
 @app_version_option
 @click.argument("words", nargs=-1, metavar="[MODEL [VERSION]|SPEC]...")
 def cli(
@@ -43,6 +44,7 @@ def cli(
     major: bool,
     to: str | None,
     force: bool,
+    accept_change: bool,
     app_version: str | None,
 ) -> None:
     """Install the newest version of installed models that fits; says first what changed.
@@ -66,11 +68,15 @@ def cli(
             store.set_app_version(app_version)
         specs = store.read_requests(*words)
         if len(specs) == 1:
-            one = store.update_model(specs[0], major=major, to=to, force=force, dry_run=dry_run)
+            one = store.update_model(
+                specs[0], major=major, to=to, force=force, accept_change=accept_change, dry_run=dry_run
+            )
             _tell(run, one)
             return
         if asks:
-            planned = store.update_models(major=major, to=to, force=force, dry_run=True)
+            planned = store.update_models(
+                major=major, to=to, force=force, accept_change=accept_change, dry_run=True
+            )
             specs = _asked(run, planned, dry_run=dry_run)
             if not specs:
                 _fail(planned)
@@ -81,6 +87,7 @@ def cli(
             major=major,
             to=to,
             force=force,
+            accept_change=accept_change,
             dry_run=dry_run,
             on_result=(lambda done: _tell(run, done)) if at_once else None,
         )

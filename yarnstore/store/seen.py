@@ -1,0 +1,95 @@
+"""What content each version of a registry had when it was fetched: a later one with another is told by it.
+
+docs/format/store.md governs `logs/seen/`: one record for each registry's address and model.  It outlives the
+versions that it is about: `remove` and `gc` leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import FormatError
+from yarnstore.store import lock, trash
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.refs import VersionName
+from yarnstore.store.sealed import Sealed, read_sealed, write_sealed
+
+_LIMIT_VERSIONS = 1000
+_HINT = "`ystore fsck --repair` moves it aside; its versions are remembered anew as they are fetched"
+
+
+class Seen(Sealed, frozen=True, kw_only=True):
+    """The contents of one model at one registry, by `<variant>/<version>`, the first seen first."""
+
+    url: str
+    model: str
+    contents: dict[str, str]
+
+
+def content_of(manifest: Manifest) -> Sha256:
+    """What a version consists of, however it is chunked: of one file its SHA-256, else a hash of all paths
+    and hashes."""
+    if len(manifest.files) == 1:
+        return manifest.files[0].sha256
+    lines = sorted(f"{file.path}\0{file.sha256.hex}\n" for file in manifest.files)
+    return Sha256.of("".join(lines).encode())
+
+
+def seen_path(layout: StoreLayout, url: str, model: str) -> Path:
+    """Where the record of a model at the registry at `url` is."""
+    return layout.seen / Sha256.of(f"{url}\n{model}".encode()).hex
+
+
+def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
+    """The record at `path`, None where there is none.  Raises: FormatError where it is damaged."""
+    what = str(path.relative_to(layout.root))
+    found = read_sealed(path, Seen, what, _HINT)
+    if found is not None and path != seen_path(layout, found.url, found.model):
+        raise FormatError(what, "is the record of another registry or model", hint=_HINT)
+    return found
+
+
+def seen_content(layout: StoreLayout, url: str, name: VersionName) -> Sha256 | None:
+    """The content that a version had when it came from the registry at `url`; None where that is not known.
+
+    Raises: FormatError where the record is damaged.
+    """
+    found = read_seen(layout, seen_path(layout, url, name.model))
+    content = found.contents.get(_key(name)) if found is not None else None
+    return Sha256.parse(content) if content is not None else None
+
+
+def remember(
+    layout: StoreLayout, url: str, name: VersionName, content: Sha256, note: Callable[[str], None]
+) -> None:
+    """Keep the content of a version that came from the registry at `url`, in place of what was known of it.
+
+    A record that is damaged is moved to trash/; `note` is told of versions that are forgotten for it.
+    Raises: StorageError.
+    """
+    path = seen_path(layout, url, name.model)
+    with lock.hold_folder(layout.seen):
+        contents: dict[str, str] = {}
+        try:
+            found = read_seen(layout, path)
+            contents = dict(found.contents) if found is not None else {}
+        except FormatError as error:
+            trash.move_aside(path, layout.trash)
+            note(f"{error.message}; it was moved to trash/, and begins anew")
+        if contents.get(_key(name)) == content.hex:
+            return
+        contents.pop(_key(name), None)
+        contents[_key(name)] = content.hex
+        for key in list(contents)[:-_LIMIT_VERSIONS]:
+            del contents[key]
+            note(
+                f"{name.model}: the content of {key} is no longer remembered; {_LIMIT_VERSIONS} versions are"
+            )
+        write_sealed(path, Seen(url=url, model=name.model, contents=contents), tmp_dir=layout.tmp)
+
+
+def _key(name: VersionName) -> str:
+    return f"{name.variant}/{name.version}"
