@@ -15,6 +15,11 @@ def clean(text: str | None) -> str:
     return _CONTROL.sub("�", text or "")
 
 
+def escape_json(text: str) -> str:
+    """A JSON document of the same value without what could steer a terminal, which its strings may hold."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def one_line(text: str | None) -> str:
     """The first line of a text from outside, with a mark where more follows."""
     lines = clean(text).replace("\t", " ").strip().splitlines()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import click
 
-from yarnstore.cli.format import clean, cut_middle, fold, indented, table
+from yarnstore.cli.format import clean, cut_middle, escape_json, fold, indented, one_line, table
 from yarnstore.cli.terminal import columns, paint
 from yarnstore.errors import YarnstoreError
 
@@ -46,6 +46,7 @@ class Output:
 
     def text(self, text: str, *, hang: int | None = 4) -> None:
         """Print text for people: folded to the terminal unless `hang` is None, with its marks in colour."""
+        text = clean(text)
         click.echo(paint(text if hang is None else fold(text, self.columns, hang=hang), sys.stdout))
 
     def report(
@@ -76,7 +77,7 @@ class Output:
             self.document(value)
         elif not self.quiet:
             self.settle()
-            click.echo(text() if self.for_people else _plain_row(row))
+            click.echo(clean(text()) if self.for_people else _plain_row(row))
 
     def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
         """Print one thing with many sides: `text()` for people, a name and a value a line when piped.
@@ -103,7 +104,8 @@ class Output:
         """Print the one JSON document."""
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2))
+        data = msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2)
+        click.echo(escape_json(data.decode()))
 
     def rows(
         self, value: object, header: Sequence[str], rows: Sequence[Sequence[object]], empty: str
@@ -141,7 +143,7 @@ class Output:
             _tell(f"  {indented(hint)}")
 
 
-def _echo_err(text: str | bytes) -> None:
+def _echo_err(text: str) -> None:
     """Print on stderr; that nobody can read it there stops no command."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
@@ -149,7 +151,7 @@ def _echo_err(text: str | bytes) -> None:
 
 def _tell(text: str) -> None:
     """Print a sentence on stderr; on a terminal folded, with every word whole, and its mark in colour."""
-    _echo_err(paint(fold(text, columns(sys.stderr), cut=False), sys.stderr))
+    _echo_err(paint(fold(clean(text), columns(sys.stderr), cut=False), sys.stderr))
 
 
 def _plain(value: object) -> str:
@@ -264,7 +266,7 @@ class ProgressView:
         if event.phase != "note" and not done and now - self._last_s < _JSON_EVERY_S:
             return
         self._last_s = now
-        _echo_err(msgspec.json.encode(event))
+        _echo_err(escape_json(msgspec.json.encode(event).decode()))
 
     def _show(self, event: Any) -> None:  # noqa: ANN401
         key = (event.phase, event.subject)
@@ -274,7 +276,7 @@ class ProgressView:
             for old in [old for old in self._tasks if old[1] == event.subject]:
                 self._bars.remove_task(self._tasks.pop(old))  # its next phase takes its line
             verb = f"  {_VERBS[event.phase]} "
-            words = verb + cut_middle(event.subject, max(self._words - len(verb), 3))
+            words = verb + cut_middle(one_line(event.subject), max(self._words - len(verb), 3))
             self._tasks[key] = self._bars.add_task(words, total=event.bytes_total)
         self._bars.update(self._tasks[key], completed=event.bytes_done)
         if event.bytes_done >= event.bytes_total and len(self._tasks) > 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, plural
+from yarnstore.cli.format import indented, plural
 from yarnstore.cli.output import ProgressView
 from yarnstore.errors import ConfigError
 
@@ -43,9 +43,9 @@ def cli(run: Invocation) -> None:
 def _text(found: DoctorResult) -> str:
     lines = []
     for check in found.checks:
-        lines.append(f"{_MARKS[check.status]}{check.name}: {clean(check.what)}")
+        lines.append(f"{_MARKS[check.status]}{check.name}: {indented(check.what, ' ' * 9)}")
         if check.mend:
-            lines.append(f"         {clean(check.mend)}")
+            lines.append(f"         {indented(check.mend, ' ' * 9)}")
     if found.wrong:
         lines.append(f"{plural(found.wrong, 'thing')} to mend")
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, plural
+from yarnstore.cli.format import clean, indented, plural
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
@@ -52,4 +52,4 @@ def _text(done: FsckResult, *, repair: bool) -> str:
 
 def _problem(item: Problem) -> str:
     hurts = f".  Hurts {', '.join(item.hurts)}" if item.hurts else ""
-    return clean(f"{item.where}: {item.what}{hurts}")
+    return indented(f"{item.where}: {item.what}{hurts}", " " * 9)

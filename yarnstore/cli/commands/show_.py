@@ -25,6 +25,9 @@ def cli(run: Invocation, spec: str) -> None:
     run.output.facts(found, lambda: _text(found), hang=15)
 
 
+_LONG = ("description", "changelog")  # what may have several lines
+
+
 def _text(item: VersionDetails) -> str:
     ram = ", ".join(
         f"{word} {amount:g} GB"
@@ -59,5 +62,9 @@ def _text(item: VersionDetails) -> str:
         "changelog": item.changelog,
     }
     margin = " " * 15
-    shown = [f"  {key:<12} {indented(value, margin)}" for key, value in lines.items() if value]
+    shown = [
+        f"  {key:<12} {indented(value, margin) if key in _LONG else one_line(value)}"
+        for key, value in lines.items()
+        if value
+    ]
     return "\n".join([f"{item.model} {item.version} ({item.variant})", *shown])
