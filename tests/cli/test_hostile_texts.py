@@ -1,4 +1,4 @@
-"""Texts of a registry reach no terminal as they are: no escape, no control, no turned direction, no new line."""
+"""Texts of a registry reach no terminal as they are: no escape, no control, no turned direction."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hostile(published: Path, tmp_path: Path) -> Path:
     document: dict[str, Any] = json.loads(path.read_text())
     entry = document["models"]["phi-3-mini"]
     texts = ("name", "description", "category", "license", "homepage")
-    entry.update({key: EVIL for key in texts}, tags=[EVIL, EVIL * 500])
+    entry.update(dict.fromkeys(texts, EVIL), tags=[EVIL, EVIL * 500])
     for version in entry["versions"].values():
         version.update(changelog=EVIL, deprecated=True, deprecated_reason=EVIL, replaced_by=EVIL)
     plain = {"download_url": f"{EVIL}.bin", "checksum": "sha256:" + "0" * 64, "mirrors": [f"http://{EVIL}/"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from typing import Final
@@ -22,6 +23,7 @@ def connect(
     token: str | None = None,
     login: tuple[str, str] | None = None,
     ca_bundle: str | None = None,
+    require_https: bool = False,
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
@@ -29,7 +31,8 @@ def connect(
     """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
 
     `sleep` waits between tries; see `retry.Sleep`.  `ca_bundle` is a file of certificates to trust
-    beside the usual ones.  Imports httpx only where it is needed.
+    beside the usual ones; `require_https` refuses each request over plain http but to this machine.
+    Imports httpx only where it is needed.
 
     Raises: UsageError if the address is none of these; ConfigError for an unusable token or bundle.
     """
@@ -40,7 +43,14 @@ def connect(
             from yarnstore.backends.http import HttpBackend, trusting
 
             context = trusting(ca_bundle) if ca_bundle else None
-            http = HttpBackend(text, token=token, login=login, timeouts=timeouts, ssl_context=context)
+            http = HttpBackend(
+                text,
+                token=token,
+                login=login,
+                timeouts=timeouts,
+                ssl_context=context,
+                require_https=require_https,
+            )
             return Retrying(http, policy) if sleep is None else Retrying(http, policy, sleep=sleep)
         case "file" | "":
             return LocalBackend(text)
@@ -52,6 +62,7 @@ def connect_file(
     url: str,
     *,
     ca_bundle: str | None = None,
+    require_https: bool = False,
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
@@ -67,7 +78,14 @@ def connect_file(
         case "http" | "https":
             origin = re.match(r"[^:]+://[^/?#]*", url)
             base = origin[0] if origin else url
-            return connect(base, ca_bundle=ca_bundle, policy=policy, timeouts=timeouts, sleep=sleep), url
+            return connect(
+                base,
+                ca_bundle=ca_bundle,
+                require_https=require_https,
+                policy=policy,
+                timeouts=timeouts,
+                sleep=sleep,
+            ), url
         case "file":
             folder, name = os.path.split(path_from_url(url))
             return LocalBackend(folder), name
@@ -78,6 +96,17 @@ def connect_file(
 def is_remote(address: str) -> bool:
     """Whether reading from `address` uses the network, as far as an address tells."""
     return _scheme(address) not in ("file", "")
+
+
+def is_exposed(scheme: str, host: str) -> bool:
+    """Whether others can read what is sent: plain http, but not to this machine itself."""
+    if scheme.lower() != "http":
+        return False
+    bare = host.strip("[]").rstrip(".").lower()
+    try:
+        return not ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare != "localhost" and not bare.endswith(".localhost")  # RFC 6761
 
 
 def _scheme(text: str) -> str:

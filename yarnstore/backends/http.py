@@ -28,6 +28,7 @@ from yarnstore.backends.base import (
     oversize_error,
     short_error,
 )
+from yarnstore.backends.connect import is_exposed
 from yarnstore.backends.lean import httpx
 from yarnstore.backends.origins import join_key, origin_of, parse_url, shown
 from yarnstore.backends.pages import (
@@ -80,7 +81,8 @@ class HttpBackend:
     A key is a path under `base_url`, or an absolute http(s) URL: registries name other origins in
     `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme,
     to the origin of `base_url` only, and no more once a redirect has left it.  `ssl_context` replaces
-    the usual certificate store.
+    the usual certificate store.  `require_https` refuses each request over plain http, redirects too, but
+    to this machine.
 
     Raises: UsageError if `base_url` is none, ConfigError if `token` or a proxy is unusable.
     """
@@ -94,12 +96,14 @@ class HttpBackend:
         timeouts: Timeouts | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
+        require_https: bool = False,
     ) -> None:
         self._base = _parse_base(base_url)
         self.url = shown(self._base)
         if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError("the token is empty, or holds a space or a character that no header takes")
         self._authorization = f"Bearer {token}" if token else _basic(login) if login else ""
+        self._require_https = require_https
         self._timeouts = timeouts or Timeouts()
         wait = self._timeouts
         self._transport = Transport(ssl_context=ssl_context, trust_env=trust_env)
@@ -208,6 +212,12 @@ class HttpBackend:
         where = shown(url)
         if self._client.is_closed:
             raise BackendError(where, "this backend is closed")
+        if self._require_https and is_exposed(url.scheme, url.host):
+            raise BackendError(
+                where,
+                "is plain http, which `require_https` in config.toml refuses",
+                hint="use its https address; `require_https = false` allows plain http",
+            )
         credentials = {"Authorization": self._authorization} if own and self._authorization else {}
         proxy = self._transport.proxy_of(url)
         with translating(where, self._timeouts, proxy), patience.waiting():

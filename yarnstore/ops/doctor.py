@@ -32,7 +32,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.auto_update import zone_of
 from yarnstore.ops.fsck import fsck
-from yarnstore.ops.network import bare_url
+from yarnstore.ops.network import bare_url, exposed_secret
 from yarnstore.ops.progress import format_size
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.store import fsio, fsread
@@ -339,6 +339,11 @@ def _registry(session: Session, source: RegistrySource) -> Check:
         )
         return Check(name, "wrong", f"{error.message}{age}", mend)
     took_ms = (time.perf_counter() - started) * 1000
+    exposed = exposed_secret(source)
+    if exposed:
+        return Check(
+            name, "note", exposed, "use its https address; `require_https = true` refuses plain http"
+        )
     return Check(
         name,
         "ok",

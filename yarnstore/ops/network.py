@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, Halting, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
 from yarnstore.backends.addresses import shown_path, tidy_address
-from yarnstore.backends.connect import connect, connect_file, is_remote
+from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
 from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
 from yarnstore.errors import BackendError, StorageError, TransientError
@@ -61,12 +61,14 @@ class RegistrySource:
 @dataclass(frozen=True)
 class Network:
     """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
-    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host."""
+    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host;
+    `require_https` refuses plain http but to this machine."""
 
     offline: bool = False
     limit_rate: float = 0.0
     ca_bundle: str | None = None
     netrc: str | None = None
+    require_https: bool = False
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -80,6 +82,13 @@ class PutLast:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failed_s: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    def is_news(self, text: str) -> bool:
+        """Whether a warning was not given by this process before."""
+        told = text in self._told
+        self._told.add(text)
+        return not told
 
     def add(self, url: str) -> None:
         """An address has just failed."""
@@ -180,7 +189,11 @@ class Links:
         if is_remote(url) and self._network.offline:
             return Offline(shown_address(url, folder=False)), url
         backend, key = connect_file(
-            url, ca_bundle=self._network.ca_bundle, policy=_ONE_TRY, timeouts=self._network.timeouts
+            url,
+            ca_bundle=self._network.ca_bundle,
+            require_https=self._network.require_https,
+            policy=_ONE_TRY,
+            timeouts=self._network.timeouts,
         )
         self._adopted.append(backend)
         return Halting(_slowed(backend, self._network), self._check), key
@@ -234,6 +247,15 @@ class Links:
         self._adopted.clear()
 
     def _connect(self, source: RegistrySource, url: str) -> Backend:
+        exposed = exposed_secret(source)
+        if (
+            exposed
+            and _origin(url) == _origin(source.url)
+            and not (self._network.require_https or self._network.offline)
+        ):
+            text = f"warning: {source.name or self.own(source)}: {exposed}"
+            if self._put_last.is_news(text):
+                self._note(text)
         return Halting(reach(source, url, self._network, policy=_ONE_TRY), self._check)
 
     def _on_fault(self, fault: Fault) -> None:
@@ -279,6 +301,7 @@ def reach(
         token=source.token if own else None,
         login=source.login if own else None,
         ca_bundle=network.ca_bundle,
+        require_https=network.require_https,
         policy=policy,
         timeouts=network.timeouts,
     )
@@ -287,6 +310,16 @@ def reach(
 
 def _slowed(backend: Backend, network: Network) -> Backend:
     return Limited(backend, shared_limit(network.limit_rate)) if network.limit_rate else backend
+
+
+def exposed_secret(source: RegistrySource) -> str:
+    """What others can read on the way to a registry, where it is asked over plain http with credentials;
+    empty where nothing."""
+    origin = _origin(source.url)
+    if origin is None or not (source.token or source.login) or not is_exposed(*origin[:2]):
+        return ""
+    what = "token is" if source.token else "password is"
+    return f"its {what} sent over plain http to {origin[1]}, and can be read on the way"
 
 
 def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:
