@@ -23,6 +23,7 @@ _RIGHT = (
     "attack/08-publish-follows-links-out-of-its-folder",
     "attack/10-gc-takes-the-view-that-path-gave",
     "attack/13-nobody-warns-of-a-pickle",
+    "attack/09-registry-json-asks-for-gigabytes",
     "field/01-closed-stdio",
     "field/02-no-home-no-passwd",
     "field/04-registry-in-source",
