@@ -95,7 +95,7 @@ def test_the_category_is_shown(ystore: Ystore, tmp_path: Path) -> None:
     assert ystore("show", "m", "--json").json["category"] == "speech"
     header, row = ystore("search", "SPEECH", people=True).out.splitlines()
     assert row[header.index("CATEGORY") :].startswith("speech")
-    assert ystore("search").table[0][-1] == "speech"
+    assert ystore("search", "--json").json[0]["category"] == "speech"
 
 
 def test_compat_without_an_application(ready: Ystore, registry: Path) -> None:

@@ -47,11 +47,11 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
 | `list` | model, version, variant, size, installed, last used, path, marks (`pinned`, `deprecated`, `yanked`, `replaced`); with `--detailed` also uses, checksum, manifest |
 | `list --all` | model, version, variant, size, own bytes, shared bytes, stored, last used, marks (`installed`, `pinned`); with `--detailed` also uses, checksum, manifest |
 | `log` | version, variant, marks (`stored`, `installed`, `pinned`, `latest`, `deprecated`, `yanked`), release date, size, changelog |
-| `log --moves` | time, what was done, previous version, version, variant, registry, `forward` or `back` |
+| `log --moves` | time, what was done, previous version, version, variant, registry |
 | `outdated` | model, installed, wanted, latest, type, bytes to download, note |
 | `compat` | version, variant, whether it fits, ranges on the application, GB of memory at least, note |
 | `pin`, `unpin` | model, version or range, variant, whether it is pinned |
-| `search` | model, latest, number of versions, size, registry, installed, description, category |
+| `search` | model, latest, number of versions, size, registry, installed, description |
 | `registry list` | name, number of models, number of versions, fetched, URL, error |
 | `publish` | model, version, variant, size, bytes written, manifest |
 | `registry deprecate`, `yank`, `alias`, `set-current` | model, `changed` or `unchanged`, what, current version |

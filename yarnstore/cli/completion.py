@@ -128,6 +128,7 @@ _NAMES: dict[str, _Names] = {
     "version": _version_of_model,
     **dict.fromkeys(("registry", "refresh name", "remove name"), _registries),
     "help words": _commands,
+    "update words": _specs,
 }
 
 

@@ -33,13 +33,24 @@ def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> No
     for place in folders:
         refused = _refused(place)
         if refused is not None:
-            owner = owner_of(refused)
-            raise ReadOnlyError(
-                f"{refused} cannot be written by {user_name(os.getuid())}: it belongs to {owner}",
-                hint=f"nothing was changed; run this as {owner}, let users share the store as "
-                "docs/operations.md says, or use another store (YSTORE_HOME)",
-                path=str(refused),
-            )
+            raise _not_writable(refused)
+
+
+def _not_writable(place: Path) -> ReadOnlyError:
+    owner, user = owner_of(place), user_name(os.getuid())
+    if owner == user:
+        return ReadOnlyError(
+            f"{place} cannot be written",
+            hint="nothing was changed; check its permissions and whether its disk is mounted read-only, "
+            "or use another store (YSTORE_HOME)",
+            path=str(place),
+        )
+    return ReadOnlyError(
+        f"{place} cannot be written by {user}: it belongs to {owner}",
+        hint=f"nothing was changed; run this as {owner}, let users share the store as "
+        "docs/operations.md says, or use another store (YSTORE_HOME)",
+        path=str(place),
+    )
 
 
 def _refused(place: Path) -> Path | None:

@@ -71,7 +71,7 @@ def _remark(move: HistoryMove) -> str:
 
 
 def _move_columns(move: HistoryMove) -> tuple[object, ...]:
-    return move.time_ms, move.operation, move.old, move.new, move.variant, move.registry, move.direction
+    return move.time_ms, move.operation, move.old, move.new, move.variant, move.registry
 
 
 def _columns(row: HistoryVersion) -> tuple[object, ...]:

@@ -31,7 +31,6 @@ def cli(run: Invocation, text: tuple[str, ...]) -> None:
             item.installed or unknown,
             *((one_line(item.category) or unknown,) if people else ()),
             one_line(item.description or item.name),
-            *(() if people else (one_line(item.category),)),
         )
         for item in found
     ]
