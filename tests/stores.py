@@ -176,5 +176,7 @@ def chunks_of(*folders: Path) -> set[bytes]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a store that is no longer needed; its files are read-only."""
+    """Remove a store, or a part of it; its files and the folders of its views are read-only."""
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o755)
     shutil.rmtree(path, ignore_errors=True)

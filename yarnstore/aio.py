@@ -222,9 +222,9 @@ class AsyncStore:
         """As `Store.rollback_model`."""
         return await self._run(self.store.rollback_model, model, version, progress=progress)
 
-    async def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
+    async def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
         """As `Store.path`."""
-        return await self._run(self.store.path, spec, progress=progress)
+        return await self._run(self.store.path, spec, verify=verify, progress=progress)
 
     async def get_version_history(self, model: str) -> History:
         """As `Store.get_version_history`."""

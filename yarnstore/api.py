@@ -213,25 +213,28 @@ class Store(Updating, Publishing, Downloads, Upkeep):
                 done = rollback(session, bare_model(model), wanted)
             return done
 
-    def path(self, spec: str, *, progress: OnProgress | None = None) -> str:
+    def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
         """What to open: the file, where the version has one, else the folder.
 
-        Of a bare model the installed version; of a full spec that version.  `gc` leaves it while this store
-        is open, and for the grace period (`path_grace`, a day) from now.  Raises: NotFoundError; as `fetch`
-        where something is to be fetched.
+        Of a bare model the version that is installed now; of a full spec that version.  The path stays
+        that version's, whatever is installed later.  `gc` leaves it while this store is open, and for the
+        grace period (`path_grace`, a day) from now.
+
+        A file that changed since it was hashed is hashed first, which takes seconds for each GB; without
+        `verify` it is not, and may have other bytes than were published.
+
+        Raises: NotFoundError; as `fetch` where something is to be fetched.
         """
         from yarnstore.ops.inventory import find_path, path_of
 
         parsed = Spec.parse(spec)
         with self._session(progress) as session:
-            found = find_path(session, parsed)
+            found = find_path(session, parsed, verify=verify)
             if found is None:
                 from yarnstore.ops.checkout import bring_version
 
                 with session.layout.shared():  # until it is noted as given out, gc is kept from it
-                    manifest = bring_version(session, parsed)
-                    # Of a bare model the path through models/, which stays as versions change.
-                    found = find_path(session, parsed) or path_of(session, manifest)
+                    found = path_of(session, bring_version(session, parsed))
         if found.lease is not None:
             with self._lock:
                 before = self._leases.pop(found.path, None)

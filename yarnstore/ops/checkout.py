@@ -21,6 +21,7 @@ from yarnstore.ops.plan import Offer
 from yarnstore.ops.progress import Meter
 from yarnstore.ops.resolve import Target, local_target, registry_target
 from yarnstore.ops.session import RegistrySource, Session
+from yarnstore.ops.whole import is_whole
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
@@ -51,42 +52,45 @@ def install(
     """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
     name = target.name
     spec = Spec(name.model, name.variant, Exact(name.version))
-    here = _retained(session, target, spec)
-    if here is not None:
-        manifest, brought = session.layout.read_manifest(here), Brought()
-    else:
+    manifest, brought = _retained(session, target, spec), Brought()
+    if manifest is None:
         with Drafts(session.layout) as drafts:
             target, manifest, brought = bring(session, spec, drafts=drafts, target=target)
             ensure_view(session, manifest, target, drafts)
-    return move(session, manifest, operation, started, brought.download_bytes)
+    return move(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
 
 
-def _retained(session: Session, target: Target, spec: Spec) -> Sha256 | None:
-    """The manifest of a version whose view is here, if it is the content that was asked for."""
+def _retained(session: Session, target: Target, spec: Spec) -> Manifest | None:
+    """The manifest of a version whose view is here whole, if it is the content that was asked for."""
     local = local_target(session, spec)
     if local is None or local.manifest is None or not has_view(session.layout, local.manifest):
         return None
+    manifest = session.layout.read_manifest(local.manifest)
     entry = target.build.entry if target.build is not None else None
-    if entry is None:
-        return local.manifest
-    if entry.manifest is not None:
-        return local.manifest if Sha256.parse(entry.manifest) == local.manifest else None
-    content = content_of(session.layout.read_manifest(local.manifest))
-    return local.manifest if entry.checksum and Sha256.parse(entry.checksum) == content else None
+    if entry is not None:
+        if entry.manifest is not None:
+            same = Sha256.parse(entry.manifest) == local.manifest
+        else:
+            same = bool(entry.checksum) and Sha256.parse(entry.checksum or "") == content_of(manifest)
+        if not same:
+            return None
+    return manifest if is_whole(session, manifest) else None
 
 
 def ensure_view(
     session: Session, manifest: Manifest, target: Target | None = None, drafts: Drafts | None = None
 ) -> None:
-    """Materialise a version whose chunks are in the store, and link its view.
+    """Materialise a version whose chunks are in the store, and link its view; nothing where that is whole.
 
     `drafts` are what `bring` has begun of its files.  Chunks that turn out to be damaged are fetched
     again, each once.
 
     Raises: IntegrityError, BackendError, StorageError.
     """
-    if has_view(session.layout, manifest.digest):
+    if is_whole(session, manifest):
         return
+    if has_view(session.layout, manifest.digest):
+        session.note(f"{manifest.label}: its files were changed after they were made; making them anew")
     fetched: set[bytes] = set()
     while True:
         with ChunkStore(session.layout) as chunks:

@@ -37,6 +37,7 @@ from yarnstore.ops.progress import format_size
 from yarnstore.ops.session import RegistrySource, Session
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import exposures
+from yarnstore.store.kernel import try_lock
 from yarnstore.store.queue import read_queue
 from yarnstore.store.registries import read_record
 
@@ -254,7 +255,7 @@ def _locks(path: Path) -> bool:
     try:
         second = fsio.open_lock(path)
         try:
-            return fsio.try_lock(first, exclusive=True) and not fsio.try_lock(second, exclusive=True)
+            return try_lock(first, exclusive=True) and not try_lock(second, exclusive=True)
         finally:
             os.close(second)
     except YarnstoreError:

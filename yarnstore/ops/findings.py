@@ -66,6 +66,7 @@ class Findings:
     bad_packs: list[PackId] = field(default_factory=list)
     bad_files: list[str] = field(default_factory=list)
     bad_views: list[Manifest] = field(default_factory=list)
+    surplus: list[Path] = field(default_factory=list)  # in views, and in no manifest
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)

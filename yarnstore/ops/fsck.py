@@ -29,13 +29,17 @@ from yarnstore.ops.progress import Meter
 from yarnstore.ops.session import Session
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
-from yarnstore.store.chunks import file_sha256, manifest_chunks
+from yarnstore.store.chunks import manifest_chunks
+from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest
 from yarnstore.store.registries import check_absent, read_cached
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
-from yarnstore.store.views import has_view
+from yarnstore.store.views import has_view, surplus, view_files
+
+# How many names one problem shows.
+_SHOWN = 5
 
 
 def fsck(session: Session, *, quick: bool = False) -> FsckResult:
@@ -333,6 +337,12 @@ class _Checker(PackChecker):
             what = why(error)
         if what:
             found.bad_views.append(manifest)
+        elif more := surplus(self._layout, manifest):
+            found.surplus += more
+            shown = ", ".join(str(item.relative_to(path)) for item in more[:_SHOWN])
+            shown += f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
+            what = f"has what no manifest lists: {shown}"
+        if what:
             self._add("view", path, what, self._hurt(manifest.digest), found)
 
     def _view_fault(self, view: Path, manifest: Manifest) -> str:
@@ -351,6 +361,8 @@ class _Checker(PackChecker):
         for folder in manifest.empty_folders:
             if not fsread.is_folder(view / folder):
                 return f"lacks the empty folder {folder}"
+        if view_files(self._layout, manifest) is None:
+            return "is, or has in it, a link in place of a folder"
         return ""
 
     def _check_registries(self) -> None:

@@ -29,7 +29,8 @@ from yarnstore.ops.waste import find_waste, forecast_freed_bytes
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
-from yarnstore.store.layout import file_name
+from yarnstore.store.hashed import changing
+from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 
@@ -122,6 +123,15 @@ class GcPlan:
             ),
         ]
 
+    def _unneeded_records(self) -> list[Path]:
+        """Marks of use and records of hashes, of what neither a kept version nor a kept view has."""
+        layout, keep = self.session.layout, self._kept_names()
+        hashes = {name.removesuffix(EXECUTABLE) for name in self.needed_files | self.views.files}
+        return [
+            *(layout.uses / name for name in fsread.list_names(layout.uses) if name not in keep),
+            *(layout.hashed / name for name in fsread.list_names(layout.hashed) if name not in hashes),
+        ]
+
     def _kept_names(self) -> set[str]:
         return {manifest.digest.hex for manifest in self.roots} | self.views.names
 
@@ -140,18 +150,16 @@ class GcPlan:
             refs.remove_version(name)
         for name in self.stale_partials:
             refs.remove_partial(name)
-        self.views.discard()
-        for path in self.unneeded():
-            trash.discard(path, layout.trash)
-        kept = self._kept_names()
-        for mark in fsread.list_names(layout.uses):
-            if mark not in kept:
-                trash.discard(layout.uses / mark, layout.trash)
-        for pack in self.dead_packs:
-            drop_pack(self.session, pack)
-        for path in self.leftovers:
-            _remove_dead(path)
-        empty_trash(self.session)
+        # The views that go have links to files that stay.
+        with changing(layout, [layout.files / name for name in fsread.list_names(layout.files)]):
+            self.views.discard()
+            for path in [*self.unneeded(), *self._unneeded_records()]:
+                trash.discard(path, layout.trash)
+            for pack in self.dead_packs:
+                drop_pack(self.session, pack)
+            for path in self.leftovers:
+                _remove_dead(path)
+            empty_trash(self.session)
 
 
 def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too: bool = False) -> GcResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from yarnstore.core.digest import Sha256
@@ -10,10 +11,11 @@ from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.moves import not_installed
 from yarnstore.ops.resolve import held, local_target, standing_here
 from yarnstore.ops.session import Session
+from yarnstore.ops.whole import is_whole
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import Standing
 from yarnstore.store.state import version_checksum
-from yarnstore.store.views import has_view, hold_view, installed_path, last_use, note_use, version_path
+from yarnstore.store.views import has_view, hold_view, last_use, note_use, view_path
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
                 int(used_s * 1000),
                 uses,
                 hold.version is not None,
-                str(installed_path(layout, manifest)),
+                str(view_path(layout, manifest)),
                 str(current.manifest),
                 str(hold) or None,
                 standing_here(session, model, current),
@@ -90,10 +92,11 @@ class VersionPath:
     lease: int | None
 
 
-def find_path(session: Session, spec: Spec) -> VersionPath | None:
+def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
     """What to open, if it is there: of a bare model the installed version, of a full spec that one.
 
-    None where it is to be materialised, or fetched, first.  Notes the use.
+    None where it is to be materialised, or fetched, first.  Notes the use, before it is known to anybody.
+    Hashes what changed since it was hashed last, unless without `verify`.
 
     Raises: NotFoundError where a bare model is not installed; PolicyError.
     """
@@ -101,39 +104,45 @@ def find_path(session: Session, spec: Spec) -> VersionPath | None:
     if spec.selector is None and spec.variant is None:
         if current is None:
             raise not_installed(session, spec.model)
-        return _held(session, current.manifest, installed=True)
+        return _held(session, current.manifest, verify=verify)
     if current is not None and current.variant == spec.variant:
         spec = Spec(spec.model, spec.variant, Exact(current.version))
     target = local_target(session, spec)
     if target is None or target.manifest is None:
         return None
-    return _held(session, target.manifest, installed=False)
+    return _held(session, target.manifest, verify=verify)
 
 
 def path_of(session: Session, manifest: Manifest) -> VersionPath:
     """Where a version is whose view is there.  Notes the use."""
-    path = version_path(session.layout.view(manifest.digest), manifest)
-    return _noted(session, manifest, str(path))
+    if session.load_policy.restricts:
+        from yarnstore.ops.loadcode import admit_version
+
+        admit_version(session, manifest, tell=False)
+    note_use(session.layout, manifest.digest)
+    lease = hold_view(session.layout, manifest.digest)
+    return VersionPath(str(view_path(session.layout, manifest)), lease)
 
 
-def _held(session: Session, digest: Sha256, *, installed: bool) -> VersionPath | None:
+def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | None:
     if not has_view(session.layout, digest):
         return None
     try:
         manifest = session.layout.read_manifest(digest)
     except NotFoundError:
         return None  # gc was faster
-    if installed:
-        found = _noted(session, manifest, str(installed_path(session.layout, manifest)))
-    else:
-        found = path_of(session, manifest)
-    return found if found.lease is not None or has_view(session.layout, digest) else None
+    found = path_of(session, manifest)
+    try:
+        whole = is_whole(session, manifest, verify=verify)
+    except BaseException:
+        _let_go(found)
+        raise
+    if whole:
+        return found
+    _let_go(found)
+    return None
 
 
-def _noted(session: Session, manifest: Manifest, path: str) -> VersionPath:
-    if session.load_policy.restricts:
-        from yarnstore.ops.loadcode import admit_version
-
-        admit_version(session, manifest, tell=False)
-    note_use(session.layout, manifest.digest)
-    return VersionPath(path, hold_view(session.layout, manifest.digest))
+def _let_go(found: VersionPath) -> None:
+    if found.lease is not None:
+        os.close(found.lease)

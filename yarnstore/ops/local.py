@@ -24,8 +24,9 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
-from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import has_file, write_content
+from yarnstore.store.hashed import file_sha256
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import version_checksum

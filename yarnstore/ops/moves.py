@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
@@ -23,13 +24,17 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.resolve import local_target
 from yarnstore.ops.session import SelfCheck, Session
+from yarnstore.ops.whole import is_whole
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
 from yarnstore.store.trials import left_trials, trying
-from yarnstore.store.views import has_view, installed_path, link_model, unlink_model
+from yarnstore.store.views import has_view, link_model, unlink_model, view_path
+
+# Makes a version's view whole, where it is not.
+Ensure = Callable[[Session, Manifest], None]
 
 # What is tried out by the model's own `verify_command`; a rollback leads to what was.
 _CHECKED = ("checkout", "update")
@@ -52,9 +57,17 @@ class CheckoutResult:
 
 
 def move(
-    session: Session, manifest: Manifest, operation: str, started: float, download_bytes: int = 0
+    session: Session,
+    manifest: Manifest,
+    operation: str,
+    started: float,
+    download_bytes: int = 0,
+    *,
+    ensure: Ensure | None = None,
 ) -> CheckoutResult:
-    """Move `installed` and the link to a version whose view is there.
+    """Move `installed` and the link to a version whose view is there, whole.
+
+    `ensure` makes the view of the version before, where a self-check leads back to that.
 
     Raises: ConflictError where an update finds another version than it was decided from; PolicyError.
     """
@@ -86,9 +99,9 @@ def move(
             tell_state(session, manifest)
         if changed and old is not None:
             _note_pins(session, old, name)
-        path = str(installed_path(layout, manifest))
+        path = str(view_path(layout, manifest))
         if check is not None:
-            _check(session, check, manifest.model, new, old, path)
+            _check(session, check, manifest.model, new, old, path, ensure)
     return CheckoutResult(
         manifest.model,
         manifest.version,
@@ -152,13 +165,19 @@ def note_check(session: Session, *, checked: bool = True) -> None:
 
 
 def _check(
-    session: Session, check: SelfCheck, model: str, new: Installed, old: Installed | None, path: str
+    session: Session,
+    check: SelfCheck,
+    model: str,
+    new: Installed,
+    old: Installed | None,
+    path: str,
+    ensure: Ensure | None,
 ) -> None:
     """Have a model's self-check look at what was installed, and take it back where that fails."""
     try:
         check(model, new.version, path, session.on_progress)
     except SelfCheckError as error:
-        back = _take_back(session, model, new, old)
+        back = _take_back(session, model, new, old, ensure)
         raise SelfCheckError(
             model,
             new.version,
@@ -167,12 +186,19 @@ def _check(
             output=str(error.fields["output"]),
         ) from None
     except BaseException:
-        _take_back(session, model, new, old)  # interrupted: nobody knows whether it works
+        _take_back(session, model, new, old, ensure)  # interrupted: nobody knows whether it works
         raise
 
 
-def _take_back(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
+def _take_back(
+    session: Session, model: str, new: Installed, old: Installed | None, ensure: Ensure | None
+) -> Installed | None:
     """Install what was there before, unless another process has moved on; what is installed now."""
+    if old is not None and ensure is not None:
+        try:
+            ensure(session, session.layout.read_manifest(old.manifest))
+        except YarnstoreError as error:  # it is what was installed, all the same
+            session.note(f"{model} {old.version}: {error.message}")
     with session.refs.moving():
         return _restore(session, model, new, old)
 
@@ -215,8 +241,14 @@ def settle_trials(session: Session) -> None:
         session.note(f"what was being tried out could not be taken back: {error.message}")
 
 
-def relink(session: Session, model: str) -> None:
-    """Let a model's link lead to what is installed; a kill right after the ref's move left it behind."""
+def relink(session: Session, model: str, ensure: Ensure) -> None:
+    """Let a model's link lead to what is installed, whole; a kill right after the ref's move left it behind.
+
+    Raises: as `ensure`.
+    """
+    installed = session.refs.installed(model)
+    if installed is not None:
+        ensure(session, session.layout.read_manifest(installed))
     with session.refs.moving():
         current = session.refs.installed(model)
         if current is not None and has_view(session.layout, current):
@@ -225,7 +257,7 @@ def relink(session: Session, model: str) -> None:
 
 
 def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:
-    """Install what was installed before, or `version`, if its view is there; None where it is not.
+    """Install what was installed before, or `version`, if its view is whole; None where it is not.
 
     Raises: NotFoundError where the model is not installed, or nothing was installed before.
     """
@@ -235,7 +267,8 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
         name = VersionName(model, goal.variant, goal.version)
         if not session.refs.has_version(name) or not has_view(session.layout, goal.manifest):
             return None  # of a removed version a view may be left, and nothing else
-        return move(session, session.layout.read_manifest(goal.manifest), "rollback", started)
+        manifest = session.layout.read_manifest(goal.manifest)
+        return move(session, manifest, "rollback", started) if is_whole(session, manifest) else None
 
 
 def rollback_goal(session: Session, model: str, version: str | None = None) -> Installed:

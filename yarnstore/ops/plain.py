@@ -44,7 +44,8 @@ from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.resolve import Build
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.hashed import file_sha256
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 

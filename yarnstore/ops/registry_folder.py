@@ -32,6 +32,7 @@ from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.moments import next_moment
 from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.store import fsio, fsread
+from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.registries import REGISTRY_FILE
 
@@ -108,7 +109,7 @@ class RegistryFolder:
         """Have the registry's JSON to oneself; for milliseconds."""
         fd = fsread.open_folder(self.root)
         try:
-            fsio.wait_lock(fd)
+            wait_lock(fd)
             self._even_modes()
             yield
             self._even_modes()

@@ -38,7 +38,7 @@ from yarnstore.store.layout import STORE_FORMAT, file_name
 from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
-from yarnstore.store.views import link_model, replace_view, unlink_model
+from yarnstore.store.views import link_model, replace_view, set_aside, unlink_model
 
 
 def repair(session: Session) -> FsckResult:
@@ -351,6 +351,10 @@ class _Mender:
                 self._session.note(f"{manifest.label}: {error.message}")
                 continue
             self.done.append(f"views/{digest.hex}: made anew")
+        for path in self._found.surplus:
+            if fsread.stat_or_none(path) is not None:  # it went with its view where that was made anew
+                set_aside(self._layout, path)
+                self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
 
 
 def _decode_if_told(chunks: ChunkStore, entry: Entry) -> None:

@@ -25,7 +25,7 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.admit import admit, check, entry_and_build, refusal
-from yarnstore.ops.checkout import install
+from yarnstore.ops.checkout import ensure_view, install
 from yarnstore.ops.moves import not_installed, relink
 from yarnstore.ops.outdated import Considered, check_hold, consider, explain, planned_bytes
 from yarnstore.ops.progress import Progress
@@ -35,7 +35,7 @@ from yarnstore.registry.lifecycle import DEFAULT_POLICY, Change, Policy, changes
 from yarnstore.registry.resolve import Build, require_match
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.registry.versions import is_breaking, update_type
-from yarnstore.store.views import installed_path
+from yarnstore.store.views import view_path
 
 # Downloads share the line, and each has its own connections: more at once only wait for each other.
 DEFAULT_JOBS = 4
@@ -125,7 +125,7 @@ def update(
                 if reason is not None:
                     raise refusal(found.entry, decision.held, reason, session.machine)
             if not dry_run:
-                relink(session, model)
+                relink(session, model, ensure_view)
             return _stayed(session, found, started)
         check(session, found.entry, build, installing=True, force=policy.force)
         planned = _planned(session, found, build, started, sized=dry_run)
@@ -299,7 +299,7 @@ def _planned(
 
 
 def _path(session: Session, current: Installed) -> str:
-    return str(installed_path(session.layout, session.layout.read_manifest(current.manifest)))
+    return str(view_path(session.layout, session.layout.read_manifest(current.manifest)))
 
 
 def update_many(

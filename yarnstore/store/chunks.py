@@ -7,7 +7,6 @@ A place whose bytes do not hash to the chunk's name is a place where it is not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections import OrderedDict, deque
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.core.codec import decode_entry, make_entry, verified
-from yarnstore.core.digest import Buffer, PackId, Sha256
+from yarnstore.core.digest import Buffer, PackId
 from yarnstore.core.index import (
     Ids,
     Ints,
@@ -426,12 +425,6 @@ def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
             lengths.append(file_lengths)
     distinct, first = sorted_unique(_concatenate(ids, "S32"))
     return distinct, _concatenate(lengths, "i8")[first]
-
-
-def file_sha256(path: Path) -> Sha256:
-    """Hash a whole file.  Raises: NotFoundError, StorageError."""
-    with open(fsread.open_read(path), "rb") as file, fsread.translating(path):
-        return Sha256(hashlib.file_digest(file, "sha256").digest())
 
 
 MapFn = Callable[[T], R]

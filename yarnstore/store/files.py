@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,8 @@ from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread, trash
-from yarnstore.store.chunks import ChunkStore, file_sha256, ordered_map, pread_exact
+from yarnstore.store.chunks import ChunkStore, ordered_map, pread_exact
+from yarnstore.store.hashed import hashes_to, note_hashed
 from yarnstore.store.layout import StoreLayout, file_name
 
 # Told how many bytes of the file were written since it was last told.
@@ -30,7 +32,7 @@ READ_WINDOW = 16
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file is there, with the size it was hashed at."""
     found = fsread.stat_or_none(layout.file(file))
-    return found is not None and found.st_size == file.size_bytes
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
 
 def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
@@ -38,7 +40,7 @@ def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
     if not has_file(layout, file):
         return False
     path = layout.file(file)
-    if file_sha256(path) == file.sha256:
+    if hashes_to(layout, path, file.sha256):
         return True
     trash.move_aside(path, layout.trash)
     return False
@@ -116,3 +118,6 @@ def materialise(
         write_content(chunks, file, new, on_bytes, placed)
         mode = fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
         new.publish(layout.file(file), mode=mode)
+    found = fsread.stat_or_none(layout.file(file))
+    if found is not None:
+        note_hashed(layout, file.sha256, found)

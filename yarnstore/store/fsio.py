@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import secrets
 import shutil
@@ -17,20 +16,19 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsread
 from yarnstore.store.fsread import stat_or_none, translating
-
-# Windows has no fcntl; nothing is locked there, and nothing reflinked.
-fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+from yarnstore.store.kernel import CAN_LOCK, reflink, try_lock
 
 FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
 EXECUTABLE_MODE = 0o555
+_SHARED = stat.S_ISGID | stat.S_IWGRP
 
 # A file being written is synced in the background whenever this much is new, so that the disk
 # works while the processor does and the last sync has little left to do.
@@ -287,9 +285,14 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def append_mark(path: Path, mark: bytes) -> None:
-    """Append a byte without sync: kept if the machine does not fail at once, atomic in any case."""
+    """Append without sync: kept if the machine does not fail at once, atomic in any case."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     with translating(path):
-        fd = _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            fd = _open(path, flags)
+        except FileNotFoundError:
+            ensure_dir(path.parent)
+            fd = _open(path, flags)
         try:
             os.write(fd, mark)
         finally:
@@ -410,11 +413,34 @@ def remove_tree(path: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 _unlink(path)
             return
+        set_writable(path, writable=True)
         with fsread.folder_of(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
 
 
-_FICLONE = 0x40049409  # linux/fs.h
+def sealed_mode(mode: int) -> int:
+    """The mode without the right to write, unless a group shares the folder on purpose (set-group-ID):
+    the others of the group could not make it writable again to remove it."""
+    return mode if mode & _SHARED == _SHARED else mode & ~0o222
+
+
+def set_writable(path: Path, *, writable: bool) -> None:
+    """Give the owner the right to write to a folder and those in it, or take it from everybody.
+
+    Not synced: it protects, and no more.  Follows no link.  A folder that a group shares stays as it is.
+    """
+    if not hasattr(os, "fwalk") or not fsread.is_folder(path):
+        return
+    with translating(path):
+        top = fsread.open_folder(path)
+        try:
+            for _, _, _, fd in os.fwalk(".", dir_fd=top):
+                mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                wanted = mode | 0o700 if writable else sealed_mode(mode)
+                if wanted != mode:
+                    os.fchmod(fd, wanted)
+        finally:
+            os.close(top)
 
 
 def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
@@ -430,13 +456,8 @@ def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
 
 
 def _copy_content(fd: int, new: NewFile) -> str:
-    if fcntl is not None and os.uname().sysname == "Linux":
-        try:
-            fcntl.ioctl(new.fileno(), _FICLONE, fd)
-        except OSError:
-            pass
-        else:
-            return "reflink"
+    if reflink(fd, new.fileno()):
+        return "reflink"
     while block := os.read(fd, 4 * MIB):
         new.write(block)
     return "copy"
@@ -456,34 +477,10 @@ def open_lock(path: Path) -> int:
             return _open(path, os.O_RDONLY)
 
 
-def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Take the kernel's lock on an open file if nobody else has it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise StorageError(
-                "this file system cannot lock files",
-                hint="put the store on a local disk (YSTORE_HOME)",
-            ) from error
-        raise
-    return True
-
-
-def wait_lock(fd: int, *, exclusive: bool = True) -> None:
-    """Wait for the lock on an open file, for sections that last milliseconds."""
-    if fcntl is not None:
-        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-
-
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Hold the lock of a file that a killed process may have left; False where its writer lives."""
-    if fcntl is None:  # nothing to hold, and an open file could not be removed there
+    if not CAN_LOCK:  # nothing to hold, and an open file could not be removed there
         yield stat_or_none(path) is not None
         return
     try:

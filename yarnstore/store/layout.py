@@ -131,6 +131,10 @@ class StoreLayout:
     def seen(self) -> Path:
         return self.logs / "seen"
 
+    @property
+    def hashed(self) -> Path:
+        return self.logs / "hashed"
+
     def manifest(self, digest: Sha256) -> Path:
         return self.manifests / f"{digest.hex}.json"
 

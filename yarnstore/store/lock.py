@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yarnstore.errors import LockTimeoutError
 from yarnstore.store import fsio, fsread
+from yarnstore.store.kernel import try_lock, wait_lock
 
 _POLL_S = 0.02
 
@@ -46,7 +47,7 @@ def hold(path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | Non
     try:
         started = time.monotonic()
         told = False
-        while not fsio.try_lock(fd, exclusive=exclusive):
+        while not try_lock(fd, exclusive=exclusive):
             waited = time.monotonic() - started
             if waited >= timeout_s:
                 raise LockTimeoutError(str(path), waited, holders(path))
@@ -65,7 +66,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     fsio.ensure_dir(folder)
     fd = fsread.open_folder(folder)
     try:
-        fsio.wait_lock(fd)
+        wait_lock(fd)
         yield
     finally:
         os.close(fd)

@@ -24,7 +24,7 @@ from yarnstore.errors import FormatError, IntegrityError, NotFoundError, Storage
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
-from yarnstore.store.views import installed_path, last_use, version_path
+from yarnstore.store.views import last_use, linked_path, version_path
 
 STATE_FILE = "local-state.json"
 STATE_LIMIT_BYTES = 64 * MIB
@@ -154,7 +154,7 @@ def installed_entry(
         "version": manifest.version,
         "installed_at": format_iso(moves[-1].time_ms if moves else 0),
         "last_used": format_iso(int(last_use(layout, digest)[1] * 1000)),
-        "file_path": str(installed_path(layout, manifest)),
+        "file_path": str(linked_path(layout, manifest)),
         "checksum": str(version_checksum(manifest)),
         "size_bytes": manifest.size_bytes,
     }

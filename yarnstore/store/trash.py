@@ -37,6 +37,7 @@ def keep_copy(path: Path, trash: Path) -> None:
 
 def _take(path: Path, trash: Path, prefix: str) -> None:
     if fsread.stat_or_none(path) is not None:
+        fsio.set_writable(path, writable=True)  # a folder that is not writable cannot be moved
         fsio.rename(path, _place(trash, path, prefix))
         fsio.sync_dir(path.parent)
 

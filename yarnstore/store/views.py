@@ -9,22 +9,95 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.manifest import Manifest
-from yarnstore.errors import NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, trash
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.errors import IntegrityError, NotFoundError, StorageError
+from yarnstore.store import fsio, fsread, hashed, trash
+from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
-    """Whether a version's view is there; a view is never there in part."""
+    """Whether a version's view is there; whether it is as it was made is `view_files`'s to say."""
     return fsread.is_folder(layout.view(manifest))
 
 
+def view_folders(manifest: Manifest) -> set[str]:
+    """The folders of a view, by their paths in it: those of its files, and the empty ones."""
+    folders: set[str] = set()
+    for path in (*(os.path.dirname(file.path) for file in manifest.files), *manifest.empty_folders):
+        while path and path not in folders:
+            folders.add(path)
+            path = os.path.dirname(path)
+    return folders
+
+
+def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFile, os.stat_result]] | None:
+    """The files of a view as they are found, without following a link; None where it does not fit its
+    manifest: it, a folder or a file is missing, of another kind, or of another size."""
+    view = layout.view(manifest.digest)
+    files = []
+    try:
+        if not all(fsread.is_folder(view / folder) for folder in sorted({"", *view_folders(manifest)})):
+            return None
+        for file in manifest.files:
+            found = fsread.stat_or_none(view / file.path)
+            if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != file.size_bytes:
+                return None
+            files.append((file, found))
+    except StorageError:  # such as a link in place of a folder
+        return None
+    return files
+
+
+def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile] | None:
+    """The files of a view that changed since they were hashed; None where it does not fit."""
+    files = view_files(layout, manifest)
+    if files is None:
+        return None
+    return [file for file, found in files if not hashed.is_known(layout, file.sha256, found)]
+
+
+def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
+    """Take the right to write from the folders of a view that fits its manifest, where they have it still:
+    a crash came between, or an earlier version made it.  A store that cannot be written is no error."""
+    view = layout.view(manifest.digest)
+    found = [fsread.stat_or_none(view / folder) for folder in ("", *view_folders(manifest))]
+    modes = [item.st_mode for item in found if item is not None]
+    if any(fsio.sealed_mode(mode) != mode for mode in modes):
+        with hashed.locked(layout), contextlib.suppress(StorageError, NotFoundError):
+            fsio.set_writable(view, writable=False)
+
+
+def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
+    """What is in a view and in no manifest: the outermost paths, sorted."""
+    view = layout.view(manifest.digest)
+    folders = {"", *view_folders(manifest)}
+    listed = folders.union(file.path for file in manifest.files)
+    paths = (os.path.join(folder, name) for folder in folders for name in fsread.list_names(view / folder))
+    return sorted(view / path for path in paths if path not in listed)
+
+
 def make_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Link a manifest's files, all materialised, into its view."""
+    """Link a manifest's files, all materialised, into its view; one that does not fit is moved aside.
+
+    Raises: IntegrityError where a file that cannot be linked has another content once it is copied.
+    """
+    with hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+        if unknown_files(layout, manifest) != []:  # else another process was faster
+            _make_view(layout, manifest)
+
+
+def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
+    """Make a damaged view anew."""
+    with hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+        _make_view(layout, manifest)
+
+
+def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
     view = layout.view(manifest.digest)
     temporary = layout.tmp / f"{secrets.token_hex(12)}.view"
     folders = {temporary}
@@ -33,27 +106,27 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
             link = temporary / file.path
             fsio.ensure_dir(link.parent)
             folders.add(link.parent)
-            fsio.hard_link(layout.file(file), link)
+            linked = fsio.hard_link(layout.file(file), link)
+            if not linked and not hashed.hashes_to(layout, link, file.sha256):
+                raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
         for path in manifest.empty_folders:
             fsio.ensure_dir(temporary / path)
         for folder in folders:
             fsio.sync_dir(folder)
         fsio.ensure_dir(view.parent)
-        try:
-            fsio.rename(temporary, view)
-        except StorageError:
-            # Another process made the same view first.
-            if not has_view(layout, manifest.digest):
-                raise
+        trash.move_aside(view, layout.trash)
+        fsio.rename(temporary, view)
+        fsio.set_writable(view, writable=False)
     finally:
         fsio.remove_tree(temporary)
 
 
-def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Make a damaged view anew."""
-    view = layout.view(manifest.digest)
-    trash.move_aside(view, layout.trash)
-    make_view(layout, manifest)
+def set_aside(layout: StoreLayout, path: Path) -> None:
+    """Move one thing out of a view, to be kept for a day."""
+    with hashed.changing(layout, []):
+        fsio.set_writable(path.parent, writable=True)
+        trash.move_aside(path, layout.trash)
+        fsio.set_writable(path.parent, writable=False)
 
 
 def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
@@ -74,12 +147,17 @@ def version_path(folder: Path, manifest: Manifest) -> Path:
     return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
 
 
-def installed_path(layout: StoreLayout, manifest: Manifest) -> Path:
-    """The path of an installed version: through `models/`, so that it stays as versions change."""
+def view_path(layout: StoreLayout, manifest: Manifest) -> Path:
+    """What an application opens of a version: it is of this version whatever is installed meanwhile."""
+    return version_path(layout.view(manifest.digest), manifest)
+
+
+def linked_path(layout: StoreLayout, manifest: Manifest) -> Path:
+    """The path of an installed version through `models/`, which leads to another as versions change."""
     link = layout.model_link(manifest.model)
     if fsread.read_link(link) == os.path.join("..", "views", manifest.digest.hex):
         return version_path(link, manifest)
-    return version_path(layout.view(manifest.digest), manifest)
+    return view_path(layout, manifest)
 
 
 # --- who uses what -----------------------------------------------------------------------------
@@ -93,11 +171,7 @@ def note_use(layout: StoreLayout, manifest: Sha256) -> None:
     """
     mark = layout.uses / manifest.hex
     with contextlib.suppress(StorageError, NotFoundError):
-        try:
-            fsio.append_mark(mark, b".")
-        except NotFoundError:
-            fsio.ensure_dir(mark.parent)
-            fsio.append_mark(mark, b".")
+        fsio.append_mark(mark, b".")
 
 
 def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
@@ -112,7 +186,7 @@ def hold_view(layout: StoreLayout, manifest: Sha256) -> int | None:
         fd = fsread.open_folder(layout.view(manifest))
     except (NotFoundError, StorageError):
         return None
-    fsio.wait_lock(fd, exclusive=False)
+    wait_lock(fd, exclusive=False)
     found = fsread.stat_or_none(layout.view(manifest))
     if found is not None and os.path.samestat(found, os.fstat(fd)):
         return fd
@@ -127,7 +201,7 @@ def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
     except NotFoundError:
         return False
     try:
-        return not fsio.try_lock(fd, exclusive=True)
+        return not try_lock(fd, exclusive=True)
     finally:
         os.close(fd)
 
@@ -144,7 +218,7 @@ def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float])
     except NotFoundError:
         return True
     try:
-        if not fsio.try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
+        if not try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
             return False
         trash.discard(layout.view(manifest), layout.trash)
         return True

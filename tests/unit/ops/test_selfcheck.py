@@ -68,7 +68,7 @@ def test_a_check_that_passes_gets_the_new_path(site: Site, tmp_path: Path) -> No
         store.checkout(f"{MODEL}@1.1.0")  # is installed already: nothing to try out
         store.rollback_model(MODEL)  # leads back to what was
     lines = seen.read_text().splitlines()
-    assert lines[0] == f"{site.home / 'models' / MODEL} {MODEL} 1.1.0"
+    assert lines[0] == f"{done.path} {MODEL} 1.1.0"
     assert json.loads(lines[1])["version"] == "1.1.0"
     assert len(lines) == 2
 

@@ -14,15 +14,16 @@ from tests.unit.store.made import fill, manifest_of, noise, other_process, write
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
-from yarnstore.store.chunks import ChunkStore, file_sha256, manifest_chunks, ordered_map, take_from_files
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, ordered_map, take_from_files
 from yarnstore.store.files import has_file, materialise, missing_files
+from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.views import (
     has_view,
     hold_view,
-    installed_path,
     last_use,
     link_model,
+    linked_path,
     make_view,
     note_use,
     replace_view,
@@ -212,11 +213,11 @@ def test_the_link_of_a_model_leads_to_what_is_installed(layout: StoreLayout) -> 
         digest = other(version).digest
         link_model(layout, "m", digest)
         assert os.readlink(layout.model_link("m")) == f"../views/{digest.hex}"
-    assert installed_path(layout, other("1.0.0")) == layout.root / "models/m/one.onnx"
-    assert installed_path(layout, other("1.1.0")) == layout.view(other("1.1.0").digest) / "one.onnx"
+    assert linked_path(layout, other("1.0.0")) == layout.root / "models/m/one.onnx"
+    assert linked_path(layout, other("1.1.0")) == layout.view(other("1.1.0").digest) / "one.onnx"
     unlink_model(layout, "m")
     unlink_model(layout, "m")
-    assert installed_path(layout, other("1.0.0")) == layout.view(other("1.0.0").digest) / "one.onnx"
+    assert linked_path(layout, other("1.0.0")) == layout.view(other("1.0.0").digest) / "one.onnx"
     assert version_path(Path("x"), manifest_of(TWO)) == Path("x")
 
 

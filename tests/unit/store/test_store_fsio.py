@@ -187,8 +187,8 @@ def test_append_mark_adds_a_byte_each_time(tmp_path: Path) -> None:
     for count in range(1, 4):
         fsio.append_mark(tmp_path / "used", b".")
         assert (tmp_path / "used").read_bytes() == b"." * count
-    with pytest.raises(NotFoundError):
-        fsio.append_mark(tmp_path / "gone" / "used", b".")
+    fsio.append_mark(tmp_path / "new" / "used", b".")
+    assert (tmp_path / "new" / "used").read_bytes() == b"."
 
 
 def test_a_partial_file_goes_on_where_it_ended(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def test_the_established_schema(site: Site) -> None:
         "model_id", "version", "installed_at", "last_used", "file_path", "checksum", "size_bytes",
     ]  # fmt: skip
     assert (entry["model_id"], entry["version"], entry["size_bytes"]) == (MODEL, "1.1.0", row.size_bytes)
-    assert entry["file_path"] == row.path == str(site.home / "models" / MODEL)
+    assert entry["file_path"] == str(site.home / "models" / MODEL)
+    assert row.path == str((site.home / "models" / MODEL).resolve())
     assert entry["checksum"] == row.checksum == row.manifest  # of several files
     assert time.strptime(entry["installed_at"], "%Y-%m-%dT%H:%M:%SZ")
     assert entry["last_used"] is None

@@ -1,0 +1,143 @@
+"""Which files were hashed since they last changed: their size, times and inode as they were then.
+
+docs/format/hashed.md governs the records.  A file that differs from its record is hashed before it is
+used.  The store's own links and removals change a file's ctime; they renew its record, under a lock, so
+that only a change by somebody else costs a hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import MIB
+from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.kernel import wait_lock
+from yarnstore.store.layout import EXECUTABLE, StoreLayout
+
+# A record that would grow beyond this is cut to the newest line of each of its newest inodes.
+_LONG_BYTES = 4096
+_INODES_KEPT = 16
+_BLOCK_BYTES = 4 * MIB
+
+
+def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sha256:
+    """Hash a whole file; `on_bytes` is told how many bytes were read since the last time.
+
+    Raises: NotFoundError, StorageError.
+    """
+    with open(fsread.open_read(path), "rb") as file, fsread.translating(path):
+        if on_bytes is None:
+            return Sha256(hashlib.file_digest(file, "sha256").digest())
+        sha256 = hashlib.sha256()
+        while block := file.read(_BLOCK_BYTES):
+            sha256.update(block)
+            on_bytes(len(block))
+        return Sha256(sha256.digest())
+
+
+def is_known(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> bool:
+    """Whether a file hashed to `digest` when it was as it is found now."""
+    return _line(found) in _read(layout, digest).splitlines(keepends=True)
+
+
+def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> None:
+    """Record that a file, as it is found, hashes to `digest`.
+
+    Not synced: a record that is lost costs a hash.  One that cannot be written is no error.
+    """
+    with contextlib.suppress(StorageError, NotFoundError):
+        data, line = _read(layout, digest), _line(found)
+        if len(data) + len(line) > _LONG_BYTES:
+            last = {item.split()[-1]: item for item in data.splitlines(keepends=True) if item.split()}
+            kept = list(last.values())[1 - _INODES_KEPT :]
+            fsio.write_atomic(_path(layout, digest), b"".join([*kept, line]), tmp_dir=layout.tmp)
+        else:
+            torn = data and not data.endswith(b"\n")
+            fsio.append_mark(_path(layout, digest), b"\n" + line if torn else line)
+
+
+def hashes_to(
+    layout: StoreLayout, path: Path, digest: Sha256, on_bytes: Callable[[int], None] | None = None
+) -> bool:
+    """Whether a regular file hashes to `digest` now; recorded where it does.
+
+    Raises: StorageError.
+    """
+    before = fsread.stat_or_none(path)
+    if before is None or not stat.S_ISREG(before.st_mode):
+        return False
+    try:
+        if file_sha256(path, on_bytes) != digest:
+            return False
+    except NotFoundError:
+        return False
+    after = fsread.stat_or_none(path)
+    if after is not None and _is_same(before, after):
+        note_hashed(layout, digest, after)
+    return True
+
+
+@contextlib.contextmanager
+def locked(layout: StoreLayout) -> Iterator[None]:
+    """Keep the store's own changes of files out, which renew their records only when they are done."""
+    try:
+        fd = fsread.open_folder(layout.hashed)
+    except NotFoundError:  # nothing was recorded yet
+        yield
+        return
+    try:
+        wait_lock(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
+    """Link, rename or remove names of materialised files: those that were known are known afterwards.
+
+    Raises: StorageError.
+    """
+    fsio.ensure_dir(layout.hashed)
+    with locked(layout):
+        before = {}
+        for path in files:
+            with contextlib.suppress(FormatError):
+                digest = Sha256.parse(path.name.removesuffix(EXECUTABLE))
+                found = fsread.stat_or_none(path)
+                if found is not None and is_known(layout, digest, found):
+                    before[path] = digest, found
+        try:
+            yield
+        finally:
+            for path, (digest, found) in before.items():
+                now = fsread.stat_or_none(path)
+                if now is not None and now.st_ctime_ns != found.st_ctime_ns and _is_same(found, now):
+                    note_hashed(layout, digest, now)
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether nothing but a file's links and mode can have changed."""
+    return (one.st_size, one.st_mtime_ns, one.st_ino) == (other.st_size, other.st_mtime_ns, other.st_ino)
+
+
+def _line(found: os.stat_result) -> bytes:
+    return b"%d %d %d %d\n" % (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def _path(layout: StoreLayout, digest: Sha256) -> Path:
+    return layout.hashed / digest.hex
+
+
+def _read(layout: StoreLayout, digest: Sha256) -> bytes:
+    try:
+        return fsread.read_bytes(_path(layout, digest), MIB)
+    except (NotFoundError, FormatError, StorageError):
+        return b""
