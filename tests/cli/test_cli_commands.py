@@ -83,19 +83,21 @@ def test_fetch_of_several_prints_each_as_it_is_done(ready: Ystore) -> None:
 
 
 def test_checkout_prints_the_path(ready: Ystore, tmp_home: Path) -> None:
-    path = tmp_home / "models" / "phi-3-mini"
-    assert ready("checkout", "phi-3-mini@1.0.0").out == f"{path}\n"
+    path = Path(ready("checkout", "phi-3-mini@1.0.0").out.removesuffix("\n"))
+    link = tmp_home / "models" / "phi-3-mini"
+    assert (path.parent, path) == (tmp_home / "views", link.resolve()), "the version itself, not the link"
     assert (path / "model.safetensors").stat().st_size > 3_000_000
     again = ready("checkout", "phi-3-mini@1.0.0", people=True)
     assert again.out == f"phi-3-mini 1.0.0 is installed already\n{path}\n"
     newer = ready("checkout", "phi-3-mini@1.1.0", people=True)
-    assert newer.out == f"phi-3-mini 1.0.0 → 1.1.0   (back: ystore rollback phi-3-mini)\n{path}\n"
+    assert newer.out == f"phi-3-mini 1.0.0 → 1.1.0   (back: ystore rollback phi-3-mini)\n{link.resolve()}\n"
+    assert link.resolve() != path
     assert ready("checkout", "phi-3-mini@1.0.0", "--json").json["previous"] == "1.1.0"
 
 
 def test_path_prints_nothing_else(installed: Ystore, tmp_home: Path) -> None:
     here = installed("path", "phi-3-mini", people=True)
-    assert (here.out, here.err) == (f"{tmp_home / 'models' / 'phi-3-mini'}\n", "")
+    assert (here.out, here.err) == (f"{(tmp_home / 'models' / 'phi-3-mini').resolve()}\n", "")
     other = installed("path", "phi-3-mini@1.1.0")
     assert other.out.count("\n") == 1
     assert '"version": "1.1.0"' in (Path(other.out.strip()) / "config.json").read_text()

@@ -209,7 +209,9 @@ def test_a_read_only_store_is_a_storage_error(installed: Ystore, tmp_home: Path)
         (tmp_home / "lock").chmod(0o644)
         for folder in folders:
             folder.chmod(0o755)
-    assert (path.returncode, path.stdout) == (0, f"{tmp_home / 'models' / 'phi-3-mini'}\n"), path.stderr
+    assert (path.returncode, path.stdout) == (0, f"{(tmp_home / 'models' / 'phi-3-mini').resolve()}\n"), (
+        path.stderr
+    )
     assert (listed.returncode, listed.stdout) == (0, "phi-3-mini\n")
     assert told.returncode == 7, told.stdout + told.stderr
     error = json.loads(told.stdout)["error"]
