@@ -172,12 +172,18 @@ class IntegrityError(YarnstoreError):
 
 
 class FormatError(IntegrityError):
-    """Bytes that do not follow their format; `what` names the format, `why` the fault."""
+    """Bytes that do not follow their format; `what` names the format, `why` the fault.
+
+    `is_cut` is true where the file ends before what its own header says, as after a broken download.
+    """
 
     code = "bad-format"
 
-    def __init__(self, what: str, why: str, *, source: str = "", hint: str = "") -> None:
+    def __init__(
+        self, what: str, why: str, *, source: str = "", hint: str = "", is_cut: bool = False
+    ) -> None:
         super().__init__(what, why=why, source=source, hint=hint)
+        self.is_cut = is_cut
 
 
 class IncompatibleError(YarnstoreError):

@@ -1,22 +1,22 @@
-"""Files that are no whole model: cut ones, Git LFS pointers, web pages, shards that are missing.
+"""Files that are no whole model: cut ones, Git LFS pointers, web pages, and files that are missing.
 
 A file of an unknown format is never reported.  Leaves formats to `core/layouts`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from yarnstore.core.layouts import parse_layout
-from yarnstore.core.layouts.limits import HEADER_LIMIT_BYTES
+from yarnstore.core.layouts import Source, external_sizes, parse_layout
 from yarnstore.errors import FormatError
 from yarnstore.ops.progress import OnProgress, Progress, ignore
-from yarnstore.ops.sources import FileSource, SourceFile, list_few
-from yarnstore.store import fsread
+from yarnstore.ops.sources import Opener, SourceFile, list_few, openers
 
 _LFS: Final = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 _LFS_LIMIT_BYTES: Final = 1024
@@ -38,15 +38,6 @@ _TEXTS: Final = (
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.[^/]*)?")
 _SHARD_LIMIT: Final = 10_000
 _INDEX_LIMIT_BYTES: Final = 64 * 1024 * 1024
-# How the readers say that a file ends before what its header promises; ONNX has no magic, so its first
-# field is looked at too.
-_CUT: Final = (
-    "outside of the file",
-    "ends within",
-    "does not end",
-    "is shorter than",
-    "ends within its array",
-)
 _FORMATS: Final = (".safetensors", ".gguf", ".onnx")
 
 
@@ -54,15 +45,44 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def find_broken(sources: Sequence[SourceFile], on_progress: OnProgress = ignore) -> list[str]:
-    """What is wrong, each with its path, in words.  Raises: StorageError."""
-    found = [f"{item.path} {why}" for item in sources if (why := _content_fault(item))]
-    return [*found, *_missing_shards(sources), *_missing_from_indexes(sources, on_progress)]
+def find_broken(files: Sequence[tuple[str, Opener]], on_progress: OnProgress = ignore) -> list[str]:
+    """What is wrong with the files of one version, each with its path, in words.
+
+    Raises: as what opens and reads them.
+    """
+    found: list[str] = []
+    faulty: set[str] = set()
+    sizes: dict[str, int] = {}
+    needed: dict[str, tuple[int, str]] = {}  # bytes at least, and the file that names it
+    for path, open_ in files:
+        with open_() as source:
+            sizes[path] = source.size
+            fault = _content_fault(source, path)
+            if fault:
+                found.append(f"{path} {fault}")
+                faulty.add(path)
+                continue
+            for name, least_bytes in _named_files(source, path).items():
+                if name not in needed or least_bytes > needed[name][0]:
+                    needed[name] = least_bytes, path
+    found += _missing_shards(sizes)
+    left_over = set(_left_over(needed, sizes))
+    for index in sorted(left_over):
+        on_progress(Progress("note", "", text=f"{index} names files none of which exists"))
+    for name, (least_bytes, by) in sorted(needed.items()):
+        if by in left_over:
+            continue
+        if name not in sizes:
+            if not any(_same_set(name, other) for other in sizes):
+                found.append(f"{name} is missing, which {by} names")
+        elif sizes[name] < least_bytes and name not in faulty:
+            found.append(f"{name} is cut: {by} needs {least_bytes} bytes of it")
+    return found
 
 
 def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> None:
     """Raises: FormatError where files are broken; all are in its `why`, or the first few and the count."""
-    found = find_broken(sources, on_progress)
+    found = find_broken(openers(sources), on_progress)
     if found:
         raise FormatError(
             "the source:",
@@ -71,42 +91,56 @@ def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> Non
         )
 
 
-def _content_fault(item: SourceFile) -> str:
-    name = item.path.lower()
-    if not item.size_bytes:
+def note_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> list[str]:
+    """Warn of files that are broken, which are taken all the same; what was said, a string for each."""
+    found = find_broken(openers(sources), on_progress)
+    if found:
+        on_progress(Progress("note", "", text=f"warning: {list_few(found, '; ')}"))
+    return found
+
+
+def _content_fault(source: Source, path: str) -> str:
+    name = path.lower()
+    if not source.size:
         return "is empty" if name.endswith(_FORMATS) else ""
-    with fsread.translating(item.source), fsread.open_source(item.source) as file:
-        source = FileSource(file.fileno(), item.size_bytes)
-        head = source.read(0, 1024)
-        if head.startswith(_LFS) and item.size_bytes <= _LFS_LIMIT_BYTES:
-            return "is a Git LFS pointer, not the file: `git lfs pull` downloads it"
-        if _PAGE.match(head) and not name.endswith(_TEXTS):
-            return "is a web page"
-        return _cut_fault(source, name, head)
-
-
-def _cut_fault(source: FileSource, name: str, head: bytes) -> str:
+    head = source.read(0, 1024)
+    if head.startswith(_LFS) and source.size <= _LFS_LIMIT_BYTES:
+        return "is a Git LFS pointer, not the file: `git lfs pull` downloads it"
+    if _PAGE.match(head) and not name.endswith(_TEXTS):
+        return "is a web page"
     is_model = (
         head.startswith(b"GGUF")
         or (name.endswith(".safetensors") and head[8:10] == b'{"')
-        or (name.endswith(".onnx") and head[:1] == b"\x08" and 0 < head[1] < 64)
+        # ONNX has no magic: its first field is the format's version.
+        or (name.endswith(".onnx") and head[:1] == b"\x08" and 0 < (head[1:2] or b"\0")[0] < 64)
     )
     if is_model:
         try:
             parse_layout(source, name=name)
         except FormatError as error:
-            why = str(error.fields["why"])
-            if why.endswith("header that does not end") and source.size > HEADER_LIMIT_BYTES:
-                return ""  # larger than the reader takes, and perhaps whole
-            if why.endswith(_CUT) or why.startswith(_CUT) or (head[0] == 8 and why.endswith("does not fit")):
+            if error.is_cut:
                 return "is cut: it ends before what its header says"
     return ""
 
 
-def _missing_shards(sources: Sequence[SourceFile]) -> Iterator[str]:
+def _named_files(source: Source, path: str) -> dict[str, int]:
+    """The files that an index or an ONNX model names, by their paths in the version, and the bytes of each
+    at least."""
+    names: dict[str, int] = {}
+    if path.lower().endswith(".onnx"):
+        names = external_sizes(source)
+    elif path.endswith(".index.json") and source.size <= _INDEX_LIMIT_BYTES:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            index = msgspec.json.decode(source.read(0, source.size), type=_Index)
+            names = dict.fromkeys(index.weight_map.values(), 0)
+    folder = path.rpartition("/")[0]
+    return {posixpath.normpath(posixpath.join(folder, name)): least for name, least in names.items()}
+
+
+def _missing_shards(paths: Iterable[str]) -> Iterator[str]:
     sets: dict[tuple[str, str, str], set[int]] = {}
-    for item in sources:
-        if match := _SHARD.fullmatch(item.path):
+    for path in paths:
+        if match := _SHARD.fullmatch(path):
             sets.setdefault((match[1], match[3], match[4] or ""), set()).add(int(match[2]))
     for (start, total, end), numbers in sets.items():
         if int(total) > _SHARD_LIMIT:
@@ -117,34 +151,17 @@ def _missing_shards(sources: Sequence[SourceFile]) -> Iterator[str]:
                 yield f"{start}-{number:05}-of-{total}{end} is missing"
 
 
-def _missing_from_indexes(sources: Sequence[SourceFile], on_progress: OnProgress) -> Iterator[str]:
-    paths = {item.path for item in sources}
-    for item in sources:
-        if not item.path.endswith(".index.json") or item.size_bytes > _INDEX_LIMIT_BYTES:
-            continue
-        with fsread.translating(item.source), fsread.open_source(item.source) as file:
-            data = file.read()
-        try:
-            names = set(msgspec.json.decode(data, type=_Index).weight_map.values())
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue
-        folder = item.path.rpartition("/")[0]
-        prefix = f"{folder}/" if folder else ""
-        if _is_left_over({prefix + name for name in names}, item.path, paths):
-            on_progress(Progress("note", "", text=f"{item.path} names files none of which exists"))
-            continue
-        for name in sorted(names):
-            path = prefix + name
-            if path not in paths and not any(_same_set(path, other) for other in paths):
-                yield f"{path} is missing, which {item.path} names"
-
-
-def _is_left_over(named: set[str], index: str, paths: set[str]) -> bool:
-    """Whether an index is of another format: none of its files exist, but safetensors beside it do."""
-    folder = index.rpartition("/")[0]
-    beside = {path for path in paths if path.rpartition("/")[0] == folder and path.endswith(".safetensors")}
-    another = not any(path.endswith(".safetensors") for path in named)
-    return bool(beside) and another and not named & paths
+def _left_over(needed: Mapping[str, tuple[int, str]], paths: Collection[str]) -> Iterator[str]:
+    """Indexes of another format: none of the files they name exist, but safetensors beside them do."""
+    by_index: dict[str, list[str]] = {}
+    for name, (_, by) in needed.items():
+        if by.endswith(".index.json"):
+            by_index.setdefault(by, []).append(name)
+    for index, names in by_index.items():
+        folder = index.rpartition("/")[0]
+        beside = any(path.rpartition("/")[0] == folder and path.endswith(".safetensors") for path in paths)
+        if beside and not any(name.endswith(".safetensors") or name in paths for name in names):
+            yield index
 
 
 def _same_set(one: str, other: str) -> bool:

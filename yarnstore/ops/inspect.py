@@ -26,9 +26,10 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.contents import Content, local_contents, parse_place, stored_contents, version_label
 from yarnstore.ops.fetch import manifest_of
-from yarnstore.ops.loadcode import find_in, opened
+from yarnstore.ops.loadcode import find_in
 from yarnstore.ops.resolve import find_target
 from yarnstore.ops.session import Session
+from yarnstore.ops.sources import opened
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.files import has_file

@@ -31,9 +31,11 @@ from yarnstore.errors import (
     MissingKeyError,
     NotFoundError,
 )
-from yarnstore.ops.loadcode import find_in, opened
+from yarnstore.ops.broken import find_broken
+from yarnstore.ops.loadcode import find_in
 from yarnstore.ops.packcheck import hash_pack, iter_sound
 from yarnstore.ops.progress import Meter, OnProgress
+from yarnstore.ops.sources import opened
 from yarnstore.ops.split import model_key
 from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry
@@ -236,6 +238,7 @@ class DeepLint:
                 if manifest is not None:
                     self._find_code(reader, manifest)
                     if self.decode:
+                        self._find_broken(reader, manifest)
                         self._hash_files(reader, manifest)
 
     def _find_code(self, reader: PackReader, manifest: Manifest) -> None:
@@ -246,6 +249,12 @@ class DeepLint:
         for item in found:
             if item.suspect:
                 self._add(f"manifests/{manifest.digest.hex}.json", str(item), "warning")
+
+    def _find_broken(self, reader: PackReader, manifest: Manifest) -> None:
+        """Warn of files that are no whole model; damage is for others to report."""
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            for fault in find_broken([(f.path, opened(_PackedFile(reader, f))) for f in manifest.files]):
+                self._add(f"manifests/{manifest.digest.hex}.json", fault, "warning")
 
     def _decode_pack(self, reader: PackReader, path: Path, folder: str, index: PackIndex) -> None:
         key = f"{folder}/{path.name}"

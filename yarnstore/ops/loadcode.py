@@ -6,13 +6,9 @@ says of them.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
-from yarnstore.core.layouts.model import Source
 from yarnstore.core.limits import MIB
 from yarnstore.core.loadcode import LoadedCode, find_code, find_named_code, is_config
 from yarnstore.core.manifest import Manifest
@@ -21,19 +17,11 @@ from yarnstore.core.rules import LoadPolicy
 from yarnstore.errors import PolicyError, YarnstoreError
 from yarnstore.ops.progress import OnProgress, Progress
 from yarnstore.ops.session import Session
-from yarnstore.ops.sources import FileSource, SourceFile, list_few
-from yarnstore.store import fsread
+from yarnstore.ops.sources import Opener, SourceFile, list_few, open_file, openers
 
 _CONFIG_LIMIT_BYTES = 8 * MIB
 # How many files are told of one by one.
 _SHOWN = 10
-
-Opener = Callable[[], AbstractContextManager[Source]]
-
-
-def opened(source: Source) -> Opener:
-    """For a source that is open already."""
-    return lambda: contextlib.nullcontext(source)
 
 
 def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
@@ -57,18 +45,12 @@ def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
 
 def find_in_sources(sources: Sequence[SourceFile]) -> list[LoadedCode]:
     """What runs code in a source's files.  Raises: StorageError, NotFoundError."""
-    return find_in((item.path, partial(_open, item.source)) for item in sources)
+    return find_in(openers(sources))
 
 
 def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
     """What runs code in a version whose files are materialised.  Raises: StorageError, NotFoundError."""
-    return find_in((file.path, partial(_open, session.layout.file(file))) for file in manifest.files)
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Source]:
-    with fsread.translating(path), fsread.open_source(path) as file:
-        yield FileSource(file.fileno(), file.seek(0, 2))
+    return find_in((file.path, partial(open_file, session.layout.file(file))) for file in manifest.files)
 
 
 def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:

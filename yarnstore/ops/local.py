@@ -12,6 +12,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.admit import admit
+from yarnstore.ops.broken import note_broken
 from yarnstore.ops.fetch import bring
 from yarnstore.ops.ingest import ingest
 from yarnstore.ops.loadcode import find_in_sources, note_code, refuse_code
@@ -37,7 +38,8 @@ from yarnstore.store.views import unlink_model
 class ImportResult:
     """What was imported; `stored_bytes` are new in the store.
 
-    `ignored` and `kept` are as in `PublishResult`.
+    `ignored` and `kept` are as in `PublishResult`.  `broken` says what is wrong with files that are no whole
+    model, which are imported all the same.
     """
 
     model: str
@@ -51,6 +53,7 @@ class ImportResult:
     seconds: float
     ignored: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 def import_source(
@@ -77,6 +80,7 @@ def import_source(
     code = find_in_sources(sources.files)
     refuse_code(code, session.load_policy, str(spec))
     note_code(code, session.on_progress)
+    broken = note_broken(sources.files, session.on_progress)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
@@ -124,6 +128,7 @@ def import_source(
         round(time.perf_counter() - started, 3),
         sources.ignored,
         kept,
+        broken,
     )
 
 

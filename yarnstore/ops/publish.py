@@ -31,7 +31,7 @@ from yarnstore.errors import (
     SpecError,
     UsageError,
 )
-from yarnstore.ops.broken import refuse_broken
+from yarnstore.ops.broken import note_broken, refuse_broken
 from yarnstore.ops.deltas import write_deltas
 from yarnstore.ops.ingest import ingest
 from yarnstore.ops.loadcode import find_in_sources, note_code
@@ -170,7 +170,9 @@ def publish(
     published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
-    elif not force:
+    elif force:
+        note_broken(sources.files, on_progress)
+    else:
         refuse_broken(sources.files, on_progress)
     code = find_in_sources(sources.files)
     note_code(code, on_progress)

@@ -6,15 +6,19 @@ patterns to `core/ignore`, what is wrong inside of files to `ops/broken`, and re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.ignore import IGNORE_FILE, IGNORE_LIMIT_BYTES, IgnoreRules
+from yarnstore.core.layouts.model import Source
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
@@ -62,6 +66,26 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self._fd, length, offset)
+
+
+Opener = Callable[[], AbstractContextManager[Source]]
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[Source]:
+    """Raises: StorageError, NotFoundError, also for what is read within."""
+    with fsread.translating(path), fsread.open_source(path) as file:
+        yield FileSource(file.fileno(), file.seek(0, 2))
+
+
+def opened(source: Source) -> Opener:
+    """For a source that is open already."""
+    return lambda: contextlib.nullcontext(source)
+
+
+def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
+    """The path of each file, and how it is opened."""
+    return [(item.path, partial(open_file, item.source)) for item in sources]
 
 
 def list_sources(source: Path, *, registry: Path | None = None, all_files: bool = False) -> Sources:

@@ -16,7 +16,7 @@ from yarnstore.core.layouts.manifest_form import layout_from_json, layout_to_jso
 from yarnstore.core.layouts.model import BytesSource, Layout, Source, Tensor
 from yarnstore.core.layouts.numpy_ import MAGIC as NPY_MAGIC
 from yarnstore.core.layouts.numpy_ import parse_npy
-from yarnstore.core.layouts.onnx import parse_onnx, parse_onnx_external
+from yarnstore.core.layouts.onnx import parse_onnx, parse_onnx_external, parse_onnx_names
 from yarnstore.core.layouts.safetensors import parse_safetensors
 from yarnstore.core.layouts.segments import Segment, cut_segments
 from yarnstore.core.layouts.torchzip import parse_zip
@@ -36,6 +36,7 @@ __all__ = [
     "cut_segments",
     "element_type",
     "external_layouts",
+    "external_sizes",
     "layout_from_json",
     "layout_to_json",
     "parse_layout",
@@ -62,6 +63,15 @@ def external_layouts(source: Source, sizes: Mapping[str, int]) -> dict[str, Layo
     """
     try:
         return parse_onnx_external(source, sizes)
+    except FormatError:
+        return {}
+
+
+def external_sizes(source: Source) -> dict[str, int]:
+    """The least bytes of each file in which the ONNX model `source` keeps tensors, by its path from the
+    model's folder, whether the file exists or not; none where the model is odd."""
+    try:
+        return parse_onnx_names(source)
     except FormatError:
         return {}
 

@@ -69,11 +69,12 @@ class _Head:
         if end <= have:
             return
         if end > min(self.size, HEADER_LIMIT_BYTES):
-            raise FormatError(NAME, "has a header that does not end")
+            # Where it is longer than the reader takes, the file may be whole.
+            raise FormatError(NAME, "has a header that does not end", is_cut=self.size <= HEADER_LIMIT_BYTES)
         want = min(max(end, 2 * have, 65536), self.size, HEADER_LIMIT_BYTES) - have
         self.data += self._source.read(have, want)[:want]
         if len(self.data) != have + want:
-            raise FormatError(NAME, f"is shorter than its {self.size} bytes")
+            raise FormatError(NAME, f"is shorter than its {self.size} bytes", is_cut=True)
 
     def unpack(self, form: struct.Struct) -> tuple[int, ...]:
         at = self.at

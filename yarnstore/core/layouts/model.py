@@ -112,7 +112,8 @@ def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout
         if length != dtype.bytes_for(count_elements(shape, name)):
             raise FormatError(name, f"has {length} bytes for a tensor that needs another number")
         if offset < 0 or offset + length > size_bytes:
-            raise FormatError(name, f"has the tensor {title[:80]!r} outside of the file")
+            why = f"has the tensor {title[:80]!r} outside of the file"
+            raise FormatError(name, why, is_cut=offset >= 0)
         checked.append(tensor)
     # Stable: of tied tensors the first comes first.  An empty tensor comes before what starts there.
     checked.sort(key=_extent)

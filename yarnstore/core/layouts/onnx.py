@@ -79,11 +79,12 @@ class _Walk:
             if self.fields_left < 0:
                 raise FormatError(NAME, f"has more than {ONNX_LIMIT_FIELDS} fields")
             head = self.window.peek(at, min(20, end - at))  # a tag and a number, 10 bytes each at most
-            tag, used = _read_varint(head, 0)
+            is_last = at + len(head) >= self.window.size
+            tag, used = _read_varint(head, 0, is_cut=is_last)
             number, wire = tag >> 3, tag & 7
             value = 0
             if wire in (_BYTES, _VARINT):
-                value, used = _read_varint(head, used)
+                value, used = _read_varint(head, used, is_cut=is_last)
             elif wire in (_FIXED32, _FIXED64):
                 value = 4 if wire == _FIXED32 else 8
             else:
@@ -93,7 +94,8 @@ class _Walk:
             if wire != _VARINT:
                 at += value
             if at > end or not number:
-                raise FormatError(NAME, "has a field that does not fit")
+                is_cut = bool(number) and at > self.window.size
+                raise FormatError(NAME, "has a field that does not fit", is_cut=is_cut)
             yield _Field(number, wire, value, begin, at)
 
     def text(self, field: _Field) -> str:
@@ -259,16 +261,17 @@ def _is_large_node(field: _Field, number: int) -> bool:
     return field.number == number and field.wire == _BYTES and field.end - field.start >= ONNX_NODE_MIN_BYTES
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A varint of at most 64 bits, and the position after it."""
+def _read_varint(data: bytes, at: int, *, is_cut: bool = False) -> tuple[int, int]:
+    """A varint of at most 64 bits, and the position after it; `is_cut` where the file ends with `data`."""
     value = shift = 0
+    is_cut = is_cut and len(data) < at + 10
     for byte in data[at : at + 10]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
-    raise FormatError(NAME, "has a number that does not end")
+    raise FormatError(NAME, "has a number that does not end", is_cut=is_cut)
 
 
 def _parse_decimal(text: str) -> int:
@@ -299,3 +302,18 @@ def parse_onnx_external(source: Source, sizes: Mapping[str, int]) -> dict[str, L
         if path in sizes:
             by_path.setdefault(path, []).append(tensor)
     return {path: make_layout(EXTERNAL, tensors, sizes[path]) for path, tensors in by_path.items()}
+
+
+def parse_onnx_names(source: Source) -> dict[str, int]:
+    """The files in which an ONNX model keeps tensors, by the path from the model's folder, and how many
+    bytes each needs at least.
+
+    Raises: FormatError.
+    """
+    walk = _Walk(source)
+    walk.model()
+    found: dict[str, int] = {}
+    for path, tensor in walk.external:
+        if path:
+            found[path] = max(found.get(path, 0), tensor.end)
+    return found

@@ -34,7 +34,7 @@ class Window:
         """Exactly `length` bytes at `offset`.  Raises: FormatError where the file has not got them."""
         data = self.peek(offset, length)
         if len(data) != length:
-            raise FormatError(self.what, f"ends within {length} bytes at {offset}")
+            raise FormatError(self.what, f"ends within {length} bytes at {offset}", is_cut=True)
         return data
 
     def peek(self, offset: int, length: int) -> bytes:
@@ -45,7 +45,7 @@ class Window:
         if length > HEADER_LIMIT_BYTES:
             raise FormatError(self.what, f"has a header of {length} bytes")
         if not 0 <= offset <= self.size:
-            raise FormatError(self.what, "points outside of the file")
+            raise FormatError(self.what, "points outside of the file", is_cut=offset > self.size)
         self._fill(offset, min(length, self.size - offset))
         return self._data[:length]
 
@@ -59,4 +59,4 @@ class Window:
         self._data = self._source.read(offset, want)[:want]
         self._start = offset
         if len(self._data) < want:
-            raise FormatError(self.what, f"is shorter than its {self.size} bytes")
+            raise FormatError(self.what, f"is shorter than its {self.size} bytes", is_cut=True)
