@@ -286,7 +286,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         from yarnstore.ops.local import import_source
 
         with self._session(progress) as session:
-            return import_source(session, Path(source), Spec.parse(spec), all_files=all_files)
+            return import_source(session, fsread.source_path(source), Spec.parse(spec), all_files=all_files)
 
     def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
         """A plain copy of a version; a `destination` that ends in a slash is, or becomes, a folder.
@@ -296,7 +296,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         from yarnstore.ops.local import export
 
         with self._session(progress) as session:
-            as_folder = os.fspath(destination).endswith(("/", os.sep))
+            as_folder = fsread.names_folder(destination)
             return export(session, Spec.parse(spec), fsread.absolute(destination), as_folder=as_folder)
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
@@ -337,10 +337,11 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         from yarnstore.ops.diff import diff
         from yarnstore.ops.diff_page import write_page
 
+        page = None if html is None else fsread.file_path(html)
         with self._session(progress) as session:
             found = diff(session, old, new)
-        if html is not None:
-            write_page(found, fsread.absolute(html))
+        if page is not None:
+            write_page(found, page)
         return found
 
     def inspect(self, what: str) -> InspectResult:

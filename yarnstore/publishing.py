@@ -45,7 +45,7 @@ class Publishing(ABC):
         from yarnstore.ops.lock import lock
 
         with self._session(progress) as session:
-            return lock(session, _absolute(file), [Spec.parse(text) for text in specs], update=update)
+            return lock(session, fsread.file_path(file), [Spec.parse(text) for text in specs], update=update)
 
     def fetch_locked(
         self,
@@ -62,7 +62,7 @@ class Publishing(ABC):
 
         with self._session(progress) as session:
             session.accept_change = accept_change
-            return fetch_locked(session, _absolute(file))
+            return fetch_locked(session, fsread.file_path(file))
 
     def checkout_locked(
         self,
@@ -80,7 +80,7 @@ class Publishing(ABC):
 
         with self._session(progress) as session:
             session.accept_change = accept_change
-            return checkout_locked(session, _absolute(file), force=force)
+            return checkout_locked(session, fsread.file_path(file), force=force)
 
     def lint_registry(
         self,
@@ -147,7 +147,7 @@ class Publishing(ABC):
 
         return publish(
             _registry(registry),
-            Path(source),
+            fsread.source_path(source),
             Spec.parse(spec),
             version_info=VersionInfo(
                 changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
@@ -201,10 +201,6 @@ class Publishing(ABC):
         from yarnstore.ops.amend import set_current
 
         return set_current(_registry(registry), model, version)
-
-
-def _absolute(path: AnyPath) -> Path:
-    return fsread.absolute(path)
 
 
 def _registry(path: AnyPath) -> Path:

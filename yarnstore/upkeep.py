@@ -60,7 +60,7 @@ class Upkeep(ABC):
         from yarnstore.ops.takeover import take_over
 
         with self._session(progress) as session:
-            return take_over(session, fsread.absolute(source))
+            return take_over(session, fsread.file_path(source))
 
     # --- auto-update ---------------------------------------------------------------------------
 

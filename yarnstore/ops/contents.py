@@ -113,10 +113,8 @@ def parse_place(text: str, *, beside: Place | None = None) -> Place:
         variant = f":{beside.variant}" if beside.variant else ""
         return Spec.parse(f"{beside.model}{variant}{text}")
     path = Path(text)
-    if text.startswith(".") or path.is_absolute():
-        return path
-    if "@" not in text and path.exists():
-        return path
+    if text.startswith(".") or path.is_absolute() or ("@" not in text and path.exists()):
+        return fsread.source_path(text)
     try:
         return Spec.parse(text)
     except SpecError:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yarnstore._version import __version__
-from yarnstore.errors import UsageError
 from yarnstore.ops.diff import DiffResult, FileDiff, StatusCounts
 from yarnstore.ops.diff_picture import CLASSES, Scale, draw_block, draw_strip, escape, find_blocks
 from yarnstore.ops.diff_style import STYLE
@@ -26,9 +25,7 @@ _NAME_CHARS = 96
 
 
 def write_page(found: DiffResult, path: Path) -> None:
-    """Write the page, replacing what is there.  Raises: UsageError where that is a folder, StorageError."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name the file that the page becomes")
+    """Write the page, replacing what is there.  Raises: StorageError."""
     # The reader's own folder may be a link to another.
     folder = Path(os.path.realpath(path.parent))
     fsio.write_atomic(folder / path.name, render_page(found).encode(), tmp_dir=folder)

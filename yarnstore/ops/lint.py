@@ -106,7 +106,7 @@ def lint(
 
 def _local(source: str) -> Path | None:
     """The path that a text means, None for a URL."""
-    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else Path(source)
+    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else fsread.source_path(source)
 
 
 def _lint_file(path: Path, *, deep: bool) -> Linted:

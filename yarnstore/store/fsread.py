@@ -61,6 +61,32 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         ) from None
 
 
+def names_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path as it was written can only be a folder's: it ends in a slash, in `.` or in `..`.
+
+    `Path` drops the slash, so this is decided before one is made.
+    """
+    return os.path.basename(os.fspath(path)) in ("", ".", "..")
+
+
+def source_path(path: str | os.PathLike[str]) -> Path:
+    """A path to read from.  Raises: UsageError where it is written as a folder's, and is a file's."""
+    if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
+        raise UsageError(f"{Path(path)} is not a folder", hint="leave the slash out, or name a folder")
+    return Path(path)
+
+
+def file_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a file from the root.  Raises: as `absolute`; UsageError where it is a folder's."""
+    found = absolute(path)
+    if names_folder(path) or found.is_dir():
+        raise UsageError(
+            f"{os.fspath(path) or repr('')} is a folder, and a file is needed",
+            hint="name the file: without a slash at the end",
+        )
+    return found
+
+
 def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | NotFoundError:
     """The error of ours that says what an `OSError` on `path` means."""
     shown = os.fspath(path)

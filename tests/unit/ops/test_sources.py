@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.models import REPO
+from tests.stores import quiet_env
 from yarnstore import Store
 from yarnstore.core.ignore import LEAVINGS, IgnoreRules
-from yarnstore.errors import ConflictError, FormatError, UsageError
+from yarnstore.errors import ConflictError, FormatError, StorageError, UsageError
 from yarnstore.ops.publish import PublishResult
 from yarnstore.ops.sources import list_sources
 
@@ -328,3 +331,66 @@ def test_a_destination_with_a_slash_is_a_folder(source: Path, tmp_path: Path, pl
         assert (tmp_path / "plain").is_file()
         with pytest.raises(ConflictError):
             store.export("m@1.0.0", f"{tmp_path}/plain/")
+        with pytest.raises(ConflictError):
+            store.export("m@1.0.0", f"{tmp_path}/plain/.")
+
+
+@pytest.mark.parametrize("end", ["/", "//", "/."])
+def test_a_source_with_a_slash_is_no_file(source: Path, tmp_path: Path, end: str) -> None:
+    file, folder = f"{source}/w.bin{end}", f"{source}{end}"
+    with Store.open(tmp_path / "home") as store:
+        for refused in (
+            lambda: store.import_model(file, "m@1.0.0"),
+            lambda: Store.publish(file, "m@1.0.0", registry=tmp_path / "reg"),
+            lambda: store.diff(file, folder),
+            lambda: store.diff(folder, file),
+            lambda: store.inspect(file),
+            lambda: store.lint_registry(file),
+        ):
+            with pytest.raises(UsageError, match="is not a folder"):
+                refused()
+        assert not (tmp_path / "reg").exists()
+        assert Store.publish(folder, "m@1.0.0", registry=tmp_path / "reg").changed
+        assert store.import_model(folder, "m@1.0.0").size_bytes == 5000
+        assert store.lint_registry(f"{tmp_path}/reg{end}").versions == 1
+
+
+@pytest.mark.parametrize("name", ["new/", "new/.", "w.json/", "there", "there/"])
+def test_a_file_with_a_slash_is_neither_written_nor_read(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "w.json").write_text("{}")
+    Store.publish(source, "m@1.0.0", registry=tmp_path / "reg")
+    place = f"{tmp_path}/{name}"
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("r", tmp_path / "reg")
+        for refused in (
+            lambda: store.lock("m@^1.0", file=place),
+            lambda: store.fetch_locked(place),
+            lambda: store.checkout_locked(place),
+            lambda: store.diff(str(source), str(source), html=place),
+            lambda: store.import_local_state(place),
+        ):
+            with pytest.raises(UsageError, match="is a folder, and a file is needed"):
+                refused()
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "w.json").read_text() == "{}"
+    assert not any((tmp_path / "there").iterdir())
+
+
+def test_folders_to_write_to_are_made_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with Store.open(tmp_path / "home") as store:
+        store.write_timer("cron", f"{tmp_path}/new/")
+        assert (tmp_path / "new").is_dir()
+        with pytest.raises(StorageError, match="not a folder"):
+            store.write_timer("cron", f"{tmp_path}/file/")
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_lock_writes_no_file_for_a_folder(tmp_path: Path) -> None:
+    env = {**os.environ, **quiet_env(), "YSTORE_HOME": str(tmp_path / "home")}
+    line = [sys.executable, "-m", "yarnstore", "lock", "m", "--file", "x/"]
+    ran = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "x/ is a folder" in ran.stderr
+    assert not (tmp_path / "x").exists()

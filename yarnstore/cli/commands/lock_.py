@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from yarnstore.cli.command import Invocation, command
@@ -17,14 +15,14 @@ from yarnstore.cli.text import size
 @click.option(
     "--file",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("ystore.lock"),
+    type=click.Path(dir_okay=False),
+    default="ystore.lock",
     show_default=True,
     help="The lock file.",
 )
 @click.option("--update", is_flag=True, help="Look up again what is locked: all, or the SPECs.")
 @click.option("--digest", is_flag=True, help="Print the lock's digest alone, a key for caches.")
-def cli(run: Invocation, specs: tuple[str, ...], path: Path, update: bool, digest: bool) -> None:
+def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, digest: bool) -> None:
     """Write the exact versions that SPECs come to into ystore.lock, for `fetch --locked`.
 
     What is locked stays as it is until --update.  Without a SPEC, what is locked is shown.
