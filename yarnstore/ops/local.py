@@ -22,7 +22,7 @@ from yarnstore.ops.session import Session
 from yarnstore.ops.sources import comparable, list_sources, note_changes, note_ignored, unpublished_changes
 from yarnstore.registry.near import near_names
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.versions import meant_version
+from yarnstore.registry.versions import meant_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
@@ -206,7 +206,8 @@ class RemoveResult:
 def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:
     """Forget a version, or with `whole_model` all of a model and that it is installed.
 
-    Raises: NotFoundError; ConflictError for a version that is installed or pinned.
+    Raises: NotFoundError; ConflictError for a version that is installed or pinned; UsageError for one without
+    build metadata where several have some.
     """
     refs, layout = session.refs, session.layout
     # What is installed or pinned must not change between the look and the removal.
@@ -219,10 +220,15 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
                 hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
             )
         names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
-        version = meant_version(spec.selector.version, {name.version for name in names})
-        names = [name for name in names if name.version == version]
-        if not names:
+        versions = meant_versions(spec.selector.version, {name.version for name in names})
+        if not versions:
             raise not_in_store(session, spec)
+        if len(versions) > 1:
+            raise UsageError(
+                f"{spec} is ambiguous: the store has {', '.join(versions)}",
+                hint=f"name one, as in `ystore remove {spec.model}@{versions[0]}`",
+            )
+        names = [name for name in names if name.version == versions[0]]
         current = refs.current(spec.model)
         for name in names:
             if current and (current.variant, current.version) == (name.variant, name.version):

@@ -52,14 +52,22 @@ def meant_version(version: str, known: Iterable[str]) -> str | None:
 
     Raises: InvalidNameError.
     """
-    versions = list(known)
+    same = meant_versions(version, known)
+    return same[-1] if same else None
+
+
+def meant_versions(version: str, known: Iterable[str]) -> list[str]:
+    """As `meant_version`, but all that differ in build metadata only, the one that counts last.
+
+    Raises: InvalidNameError.
+    """
+    versions = set(known)
     if version in versions:
-        return version
+        return [version]
     if "+" in version:
-        return None
+        return []
     key = precedence(version)
-    same = [other for other in versions if is_version(other) and precedence(other) == key]
-    return sort_versions(same)[-1] if same else None
+    return sort_versions(other for other in versions if is_version(other) and precedence(other) == key)
 
 
 def is_prerelease(version: str) -> bool:

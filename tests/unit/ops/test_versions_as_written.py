@@ -11,7 +11,7 @@ import pytest
 from tests.stores import Site, make_site
 from yarnstore import Store
 from yarnstore.cli import run
-from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.errors import ConflictError, NotFoundError, UsageError
 
 MODEL = "phi-3-mini"
 
@@ -136,3 +136,19 @@ def test_a_publisher_names_a_version_without_its_build_metadata(tmp_path: Path) 
     assert (old["replaced_by"], old["yanked"]) == ("1.1.0+cpu", True)
     with site.store() as store:
         assert not [item for item in store.lint_registry(site.registry).findings if "replaced" in item.path]
+
+
+def test_removing_one_of_several_builds_names_it(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"w")
+    with Store.open(tmp_path / "home") as store:
+        for version in ("1.0.0+cpu", "1.0.0+gpu", "2.0.0+cpu"):
+            store.import_model(tmp_path / "w.bin", f"m@{version}")
+        with pytest.raises(UsageError, match=r"ambiguous: the store has 1\.0\.0\+cpu, 1\.0\.0\+gpu"):
+            store.remove("m@1.0.0")
+        assert len(store.list_versions("m")) == 3
+        assert store.remove("m@1.0.0+cpu").versions == ["1.0.0+cpu"]
+        assert store.remove("m@1.0.0").versions == ["1.0.0+gpu"]
+        assert store.remove("m@v2.0.0").versions == ["2.0.0+cpu"]
+        store.import_model(tmp_path / "w.bin", "m@3.0.0")
+        store.import_model(tmp_path / "w.bin", "m@3.0.0+cpu")
+        assert store.remove("m@3.0.0").versions == ["3.0.0"]
