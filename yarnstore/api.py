@@ -132,7 +132,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             self._warn_of_others(session)
             yield session
         except DiskFullError as error:
-            if self.settings.home in Path(str(error.fields.get("path", ""))).parents:
+            if Path(str(error.fields.get("path", ""))).is_relative_to(self.settings.home):
                 error.hint = "`ystore gc --dry-run` shows what could be freed"
             raise
         finally:

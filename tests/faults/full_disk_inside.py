@@ -2,6 +2,7 @@
 
     python full_disk_inside.py tmpfs REGISTRY MOUNTPOINT SIZE_KIB…
     python full_disk_inside.py read-only HOME OUT
+    python full_disk_inside.py hints SOURCE MOUNTPOINT
 
 Prints one JSON line for each thing that was not as it should be, and a last line with the counts.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -135,9 +137,24 @@ def _run(words: tuple[str, ...], home: Path, environment: dict[str, str]) -> sub
     return ystore(home, *words)
 
 
+def hints(source: Path, disk: Path) -> None:
+    """`gc` frees space in the store alone: an error that a registry's disk is full does not name it."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], check=True)
+    for place, words in (
+        ("registry", ("publish", str(source), "m@1.0.0", "--registry", str(disk / "registry"))),
+        ("store", ("import", str(source), "m@1.0.0")),
+    ):
+        done = ystore(disk / "home", *words)
+        _counts["refused"] += done.returncode == 7
+        if done.returncode != 7 or ("ystore gc" in done.stderr) != (place == "store"):
+            complain(words=words, code=done.returncode, stderr=done.stderr)
+        shutil.rmtree(disk / "registry", ignore_errors=True)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "tmpfs":
         full_disks(Path(sys.argv[2]), Path(sys.argv[3]), [int(size) for size in sys.argv[4:]])
     else:
-        read_only(Path(sys.argv[2]), Path(sys.argv[3]))
+        inside = {"read-only": read_only, "hints": hints}[sys.argv[1]]
+        inside(Path(sys.argv[2]), Path(sys.argv[3]))
     print(json.dumps(_counts))

@@ -56,6 +56,14 @@ def test_full_disks_of_two_hundred_sizes(site: Site, tmp_path: Path) -> None:
     _check_disks(site, tmp_path, [*range(4, 404, 20), *range(404, 6164, 32)])
 
 
+def test_gc_is_a_hint_only_where_it_helps(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "w.bin").write_bytes(os.urandom(1 << 20))
+    faults, counts = _inside("hints", tmp_path / "w.bin", tmp_path / "disk")
+    assert faults == []
+    assert counts["refused"] == 2
+
+
 def test_a_read_only_store_can_be_read(site: Site, tmp_path: Path) -> None:
     here = site.copy(tmp_path / "copy")
     with here.store() as store:
