@@ -30,6 +30,7 @@ from yarnstore.updating import Updating, bare_model
 from yarnstore.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from yarnstore.core.manifest import Manifest
     from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
     from yarnstore.ops.compat import CompatTable
     from yarnstore.ops.diff import DiffResult
@@ -46,6 +47,12 @@ if TYPE_CHECKING:
     from yarnstore.ops.usage import StoredVersion
 
 AnyPath = str | os.PathLike[str]
+
+
+def _admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
+    from yarnstore.ops.loadcode import admit_version
+
+    admit_version(session, manifest, tell)
 
 
 class Store(Updating, Publishing, Downloads, Upkeep):
@@ -125,6 +132,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             network=self.settings.network,
             put_last=self._put_last,
             load_policy=self.settings.load_policy,
+            admit_version=_admit_version,
             only=self.settings.registry,
         )
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import lzma
 import zlib
 from typing import Final, Protocol
 
@@ -133,7 +134,5 @@ def decompressor_for(head: bytes) -> Decompressor | None:
     if head.startswith(b"BZh"):
         return bz2.BZ2Decompressor()
     if head.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
-        import lzma
-
         return lzma.LZMADecompressor(memlimit=128 * MIB)
     return None

@@ -116,9 +116,7 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
 def path_of(session: Session, manifest: Manifest) -> VersionPath:
     """Where a version is whose view is there.  Notes the use."""
     if session.load_policy.restricts:
-        from yarnstore.ops.loadcode import admit_version
-
-        admit_version(session, manifest, tell=False)
+        session.admit_version(session, manifest, False)
     note_use(session.layout, manifest.digest)
     lease = hold_view(session.layout, manifest.digest)
     return VersionPath(str(view_path(session.layout, manifest)), lease)

@@ -76,7 +76,7 @@ def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> 
             )
 
 
-def admit_version(session: Session, manifest: Manifest, *, tell: bool) -> None:
+def admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
     """Look into a version before it is given to anybody; with `tell`, warn of what runs code.
 
     Raises: PolicyError; StorageError, NotFoundError where it cannot be read and a policy needs it.

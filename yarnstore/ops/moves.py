@@ -75,9 +75,7 @@ def move(
     new = Installed(manifest.digest, manifest.variant, manifest.version)
     tell = operation in _CHECKED and refs.current(manifest.model) != new
     if tell or session.load_policy.restricts:
-        from yarnstore.ops.loadcode import admit_version
-
-        admit_version(session, manifest, tell=tell)
+        session.admit_version(session, manifest, tell)
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
     with contextlib.ExitStack() as trial:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
 from yarnstore.core.rules import LoadPolicy
 from yarnstore.errors import (
     BackendError,
+    ConfigError,
     FormatError,
     IntegrityError,
     NoRegistryError,
@@ -40,6 +42,15 @@ _MINUTE_MS = 60_000
 # to have it taken back.
 SelfCheck = Callable[[str, str, str, OnProgress], None]
 
+# Given a session, a version whose files are there, and whether to warn: raises where `[policy]` refuses it.
+AdmitVersion = Callable[["Session", Manifest, bool], None]
+
+
+def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa: ARG001
+    """Raises: ConfigError where there is a policy, and nothing that looks."""
+    if session.load_policy.restricts:
+        raise ConfigError("a policy is set, and nothing looks into versions")
+
 
 @dataclass
 class Session:
@@ -60,6 +71,8 @@ class Session:
     network: Network = field(default_factory=Network)
     put_last: PutLast = field(default_factory=PutLast)
     load_policy: LoadPolicy = field(default_factory=LoadPolicy)
+    # `ops/loadcode` does it, which a rollback need not import.
+    admit_version: AdmitVersion = _unlooked
     # Asked between the blocks of downloads; raises to end them.
     check: Callable[[], None] = lambda: None
     # Takes a version from its registry although it had another content before.
