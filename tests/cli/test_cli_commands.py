@@ -157,8 +157,16 @@ def test_the_log_tells_forward_from_back_and_a_failed_self_check(installed: Ysto
         "update 1.0.0 → 1.1.0 from yarn",
         "self-check 1.1.0 → 1.0.0 1.1.0 failed its self-check",
     ]
-    rows = installed("log", "--moves", "phi-3-mini").table
-    assert [row[6] for row in rows] == ["", "forward", "back", "forward", "back", "forward", "back"]
+    moves = installed("log", "phi-3-mini", "--json").json["moves"]
+    assert [move["direction"] or "" for move in moves] == [
+        "",
+        "forward",
+        "back",
+        "forward",
+        "back",
+        "forward",
+        "back",
+    ]
 
 
 def test_log(installed: Ystore) -> None:

@@ -167,7 +167,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "registries/<registry>/newest.json",
         "config.lock",
         *("queue.json", "queue.lock", "queue.run.lock"),
-        *("logs/origins/<model>", "logs/seen/<digest>"),
+        *("logs/origins/<model>", "logs/seen/<digest>", "logs/hashed/<digest>"),
         "files/<digest>.x",
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),
         "registries/<registry>/models/<model>.fetched",

@@ -248,7 +248,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         session.check = _until(session, closes)
         session.on_progress = _checked(session.check, session.on_progress)
     try:
-        done = update(session, Spec(found.model), UpdatePolicy(to=goal), strict=False)
+        done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
     except CancelledError:
         if closes is None or _now(session) < closes:
             raise

@@ -116,7 +116,7 @@ def update(
         return _update_to(session, spec, policy, started, dry_run=dry_run)
     with session.layout.shared():
         found = consider(session, model, policy, variant=spec.variant)
-        if policy.to is not None:
+        if policy.to is not None and not policy.to_may_miss:
             require_match(found.entry, policy.to)
         decision, build = found.decision, found.decision.wanted
         if build is None:

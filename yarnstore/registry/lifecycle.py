@@ -44,11 +44,15 @@ Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What was asked of an update: across breaking steps, into a range, into too little memory."""
+    """What was asked of an update: across breaking steps, into a range, into too little memory.
+
+    A range that no version is in is an error, unless `to_may_miss`.
+    """
 
     major: bool = False
     to: Range | None = None
     force: bool = False
+    to_may_miss: bool = False
 
 
 DEFAULT_POLICY = Policy()
