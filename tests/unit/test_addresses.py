@@ -11,6 +11,7 @@ import pytest
 from tests.servers import static_server
 from tests.stores import Site, make_site
 from yarnstore import Store
+from yarnstore.backends.addresses import plain_address
 from yarnstore.cli import run
 from yarnstore.errors import UsageError
 from yarnstore.settings import config_path, load_settings
@@ -145,3 +146,24 @@ def test_the_secrets_of_an_address_are_never_printed(
             run([*words, *more])
             out, err = capfd.readouterr()
             assert SECRET not in out + err, (words, more)
+
+
+def test_an_empty_address_is_no_folder(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store, pytest.raises(UsageError, match="is empty"):
+        store.add_registry("made", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("HTTPS://Models.Example.ORG:443/a/", "https://models.example.org/a"),
+        ("http://[::1]:8080/A", "http://[::1]:8080/A"),
+        ("https://h:80", "https://h:80"),
+        ("file:///srv/a%20b/", "/srv/a b"),
+        ("file:/srv/a", "/srv/a"),
+        ("/srv/a", "/srv/a"),
+        ("http://h:99999/", "http://h:99999"),
+    ],
+)
+def test_an_address_has_one_plain_spelling(text: str, plain: str) -> None:
+    assert plain_address(text) == plain

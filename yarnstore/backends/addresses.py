@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from yarnstore.errors import UsageError
 
@@ -15,6 +15,7 @@ _WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # A host that has a dot, or a port, and then the end or a path.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)")
 _AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
+_PORTS: Final = {"http": 80, "https": 443}
 # What a browser shows of a registry.
 _FILES: Final = ("registry.json", "index.html")
 
@@ -50,11 +51,33 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def plain_address(text: str) -> str:
+    """One spelling of an address that has several: of a file:// URL its path, of a web address the host in
+    lower case and without the usual port; without slashes at the end."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return text.rstrip("/")
+    scheme = parts.scheme.lower()
+    if scheme == "file" and parts.netloc.lower() in ("", "localhost"):
+        text = unquote(parts.path)
+    elif scheme in _PORTS and parts.hostname:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        text = f"{scheme}://{host}{'' if port in (None, _PORTS[scheme]) else f':{port}'}{parts.path}"
+    return text.rstrip("/")
+
+
 def check_address(text: str) -> None:
     """Refuse what can be no registry, in words that show no secret.
 
-    Raises: UsageError for a query, a path of Windows, or a host without a scheme that is no path here.
+    Raises: UsageError for an empty text, a query, a path of Windows, or a host without a scheme that is no path here.
     """
+    if not text:
+        raise UsageError(
+            "the registry address is empty",
+            hint="name an https:// address, or the folder that registry.json is in",
+        )
     if is_url(text):
         if _WEB.match(text) and "?" in text:
             raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
+from yarnstore.backends.addresses import plain_address
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
@@ -68,4 +69,4 @@ def remember_content(session: Session, source: RegistrySource, name: VersionName
 
 
 def _address(source: RegistrySource) -> str:
-    return shown_address(source.url).rstrip("/")
+    return plain_address(shown_address(source.url))

@@ -248,6 +248,9 @@ class _Checker(PackChecker):
         if target is not None and target != os.path.join("..", "views", manifest.digest.hex):
             found.bad_links.append(manifest.model)
             self._add("link", link, "does not lead to what is installed", (manifest.label,), found)
+        elif target is None and fsread.stat_or_none(link) is not None:
+            found.bad_links.append(manifest.model)
+            self._add("link", link, "is not a link", (manifest.label,), found)
 
     def _look_at_log(self, model: str, found: Findings) -> None:
         refs = self._session.refs

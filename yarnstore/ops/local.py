@@ -31,7 +31,7 @@ from yarnstore.store.hashed import file_sha256
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import version_checksum
-from yarnstore.store.views import unlink_model
+from yarnstore.store.views import check_link_place, unlink_model
 
 
 @dataclass(frozen=True)
@@ -250,6 +250,7 @@ def _remove_model(session: Session, model: str) -> RemoveResult:
     installed = model in refs.installed_models()
     if not names and not installed:
         raise not_in_store(session, Spec(model))
+    check_link_place(layout, model)
     unlink_model(layout, model)
     if installed:
         refs.move(model, None, "remove", time_ms=session.now_ms())

@@ -31,7 +31,7 @@ from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
 from yarnstore.store.trials import left_trials, trying
-from yarnstore.store.views import has_view, link_model, unlink_model, view_path
+from yarnstore.store.views import check_link_place, has_view, link_model, unlink_model, view_path
 
 # Makes a version's view whole, where it is not.
 Ensure = Callable[[Session, Manifest], None]
@@ -80,6 +80,7 @@ def move(
     refs.check_case(manifest.model)
     with contextlib.ExitStack() as trial:
         with refs.moving():
+            check_link_place(layout, manifest.model)
             if not refs.has_version(name):
                 # Removed since this began; all of it is still here, since gc is kept out.
                 refs.set_version(name, manifest.digest)

@@ -118,6 +118,9 @@ class _Mender:
         with refs.moving():
             current = refs.installed(model)
             if current is not None:
+                link = layout.model_link(model)
+                if fsread.read_link(link) is None:
+                    self._aside(link)
                 link_model(layout, model, current)
                 self.done.append(f"models/{model}: leads to what is installed")
             elif refs.is_left_linked(model):

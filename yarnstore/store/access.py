@@ -83,6 +83,8 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
             found = folder.stat() if folder == layout.root else fsread.lstat(folder)
         except OSError:
             continue
+        if stat.S_ISLNK(found.st_mode):
+            continue  # refused where it is used; its mode says nothing
         place = "." if folder == layout.root else folder.relative_to(layout.root).as_posix()
         if found.st_uid not in (0, os.getuid()):
             yield Exposure(place, f"belongs to {user_name(found.st_uid)}")

@@ -137,6 +137,21 @@ def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
         fsio.swap_link(link, target, tmp_dir=layout.tmp)
 
 
+def check_link_place(layout: StoreLayout, model: str) -> None:
+    """Refuse to install or remove a model where something that is no link has the place of its link.
+
+    Raises: StorageError.
+    """
+    link = layout.model_link(model)
+    found = fsread.stat_or_none(link)
+    if found is not None and not stat.S_ISLNK(found.st_mode):
+        raise StorageError(
+            f"{link} is in the way: it is not a link",
+            hint="nothing was changed; move it elsewhere, then run this again",
+            path=str(link),
+        )
+
+
 def unlink_model(layout: StoreLayout, model: str) -> None:
     """Take away the link of a model that is no longer installed."""
     fsio.remove(layout.model_link(model))

@@ -250,3 +250,16 @@ def test_the_command_line_names_the_way_out(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert "--accept-change" in refused.stderr
     assert run("checkout", "m@1.0.0", "--accept-change").returncode == 0
+
+
+def test_the_memory_of_a_folder_holds_under_each_spelling_of_its_address(tmp_path: Path) -> None:
+    serve(tmp_path, publish_file, v1_0_0=b"one")
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("a", str(tmp_path / "registry"))
+        store.fetch("m@1.0.0")
+        store.remove("m", whole_model=True)
+        store.remove_registry("a")
+        serve(tmp_path, publish_file, v1_0_0=b"two")
+        store.add_registry("b", (tmp_path / "registry").as_uri() + "/")
+        with pytest.raises(ConflictError, match="had another content"):
+            store.fetch("m@1.0.0")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.stores import MODEL, Site, assert_whole, make_site, problems
 from yarnstore import Store
-from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.errors import ConflictError, NotFoundError, StorageError
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs, VersionName
 
@@ -166,3 +166,30 @@ def test_a_rollback_leaves_a_pinned_version_and_says_so(site: Site) -> None:
         notes.clear()
         store.checkout(f"{MODEL}@1.1.0", progress=lambda event: notes.append(event.text))
         assert not any("pinned" in note for note in notes)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_is_in_the_place_of_a_link_is_kept_and_nothing_moves(site: Site, folder: bool) -> None:
+    link = site.home / "models" / MODEL
+    link.unlink()
+    if folder:
+        link.mkdir()
+    mine = link / "mine" if folder else link
+    mine.write_bytes(b"mine")
+    before = refs_of(site).current(MODEL)
+    with site.store() as store:
+        for action in (
+            lambda: store.checkout(f"{MODEL}@1.1.0"),
+            lambda: store.update_model(MODEL),
+            lambda: store.remove(MODEL, whole_model=True),
+        ):
+            with pytest.raises(StorageError, match="is in the way: it is not a link"):
+                action()
+            assert refs_of(site).current(MODEL) == before
+        assert mine.read_bytes() == b"mine"
+        found = [(item.kind, item.where, item.what) for item in store.fsck().problems]
+        assert found == [("link", f"models/{MODEL}", "is not a link")]
+        assert store.fsck(repair=True).remaining == []
+        assert link.is_symlink()
+        assert [path.read_bytes() for path in (site.home / "trash").rglob("*") if path.is_file()] == [b"mine"]
+        assert store.checkout(f"{MODEL}@1.1.0").version == "1.1.0"
