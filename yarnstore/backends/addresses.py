@@ -71,7 +71,8 @@ def plain_address(text: str) -> str:
 def check_address(text: str) -> None:
     """Refuse what can be no registry, in words that show no secret.
 
-    Raises: UsageError for an empty text, a query, a path of Windows, or a host without a scheme that is no path here.
+    Raises: UsageError for an empty text, a query, a path of Windows, or a host without a scheme that is no
+    path here.
     """
     if not text:
         raise UsageError(

@@ -148,7 +148,12 @@ class _Walk:
         self._real = real
         self._registry = None if registry is None else os.path.realpath(registry)
         data = b""
-        if fsread.stat_or_none(real / IGNORE_FILE) is not None:
+        found = fsread.stat_or_none(real / IGNORE_FILE)
+        if found is not None:
+            if not stat.S_ISREG(found.st_mode):
+                raise UsageError(
+                    f"{root / IGNORE_FILE} is not a regular file", hint="put a text file there, or remove it"
+                )
             data = fsread.read_bytes(real / IGNORE_FILE, IGNORE_LIMIT_BYTES)
         self._rules = IgnoreRules(data, all_files=all_files)
         self._found = Sources([], rules=self._rules)

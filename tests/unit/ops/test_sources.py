@@ -394,3 +394,17 @@ def test_lock_writes_no_file_for_a_folder(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert "x/ is a folder" in ran.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_an_ignore_file_that_is_no_file_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "m.bin").write_bytes(b"m")
+    place = tmp_path / ".ystoreignore"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to("nowhere")
+    else:
+        os.mkfifo(place)
+    with pytest.raises(UsageError, match="is not a regular file"):
+        list_sources(tmp_path)
