@@ -18,11 +18,11 @@ from yarnstore.errors import YarnstoreError
 if TYPE_CHECKING:
     from yarnstore.aio import AsyncStore
     from yarnstore.api import Store
-    from yarnstore.ops.progress import Progress
+    from yarnstore.progress import Progress
 
 __all__ = ["AsyncStore", "Progress", "Store", "YarnstoreError", "__version__"]
 
-_HOMES = {"AsyncStore": "yarnstore.aio", "Store": "yarnstore.api", "Progress": "yarnstore.ops.progress"}
+_HOMES = {"AsyncStore": "yarnstore.aio", "Store": "yarnstore.api", "Progress": "yarnstore.progress"}
 
 
 def __getattr__(name: str) -> object:

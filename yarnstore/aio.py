@@ -13,34 +13,34 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from yarnstore.api import AnyPath, Store
 from yarnstore.errors import CancelledError
-from yarnstore.ops.progress import OnProgress, Progress, ignore
+from yarnstore.progress import OnProgress, Progress, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yarnstore.ops.auto_update import AutoUpdateRound, AutoUpdateStatus
-    from yarnstore.ops.catalogue import Offer, RegistryInfo, VersionDetails
-    from yarnstore.ops.compat import CompatTable
-    from yarnstore.ops.diff import DiffResult
-    from yarnstore.ops.doctor import DoctorResult
-    from yarnstore.ops.fetch import FetchResult
-    from yarnstore.ops.findings import FsckResult
-    from yarnstore.ops.gc import GcResult
-    from yarnstore.ops.history import History
-    from yarnstore.ops.inspect import InspectResult
-    from yarnstore.ops.inventory import InstalledModel
-    from yarnstore.ops.lint import LintResult
-    from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
-    from yarnstore.ops.lock import LockResult
-    from yarnstore.ops.moves import CheckoutResult
-    from yarnstore.ops.outdated import Update
-    from yarnstore.ops.pin import PinResult
-    from yarnstore.ops.queue import QueuedFetch, QueueRun
-    from yarnstore.ops.status import StoreStatus
-    from yarnstore.ops.takeover import TakeoverResult
-    from yarnstore.ops.timers import TimerFiles
-    from yarnstore.ops.update import UpdateResult, UpdateSummary
-    from yarnstore.ops.usage import StoredVersion
+    from yarnstore.ops.fetching.fetch import FetchResult
+    from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+    from yarnstore.ops.inspecting.diff import DiffResult
+    from yarnstore.ops.inspecting.inspect import InspectResult
+    from yarnstore.ops.installing.activate import CheckoutResult
+    from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
+    from yarnstore.ops.installing.candidates import Update
+    from yarnstore.ops.installing.from_lock import LockResult
+    from yarnstore.ops.installing.pin import PinResult
+    from yarnstore.ops.installing.timers import TimerFiles
+    from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+    from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+    from yarnstore.ops.local.takeover import TakeoverResult
+    from yarnstore.ops.publishing.lint import LintResult
+    from yarnstore.ops.querying.catalogue import Offer, RegistryInfo, VersionDetails
+    from yarnstore.ops.querying.compat import CompatTable
+    from yarnstore.ops.querying.history import History
+    from yarnstore.ops.querying.inventory import InstalledModel
+    from yarnstore.ops.querying.status import StoreStatus
+    from yarnstore.ops.querying.usage import StoredVersion
+    from yarnstore.ops.upkeep.doctor import DoctorResult
+    from yarnstore.ops.upkeep.findings import FsckResult
+    from yarnstore.ops.upkeep.gc import GcResult
 
 T = TypeVar("T")
 

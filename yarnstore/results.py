@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 from yarnstore.core.loadcode import LoadedCode
-from yarnstore.ops.amend import AmendResult
-from yarnstore.ops.auto_update import (
+from yarnstore.ops.fetching.fetch import FetchResult
+from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+from yarnstore.ops.inspecting.diff import DiffResult, DiffSide, DiffTotals, FileDiff, StatusCounts
+from yarnstore.ops.inspecting.inspect import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
+from yarnstore.ops.inspecting.tensors import TensorDiff
+from yarnstore.ops.installing.activate import CheckoutResult
+from yarnstore.ops.installing.auto_update import (
     AutoUpdateModel,
     AutoUpdateOutcome,
     AutoUpdateRound,
     AutoUpdateStatus,
 )
-from yarnstore.ops.catalogue import MirrorInfo, Offer, RegistryInfo, VersionDetails
-from yarnstore.ops.compat import CompatRow, CompatTable
-from yarnstore.ops.diff import DiffResult, DiffSide, DiffTotals, FileDiff, StatusCounts
-from yarnstore.ops.diff_tensors import TensorDiff
-from yarnstore.ops.doctor import Check, DoctorResult
-from yarnstore.ops.fetch import FetchResult
-from yarnstore.ops.findings import FsckResult, Problem
-from yarnstore.ops.gc import GcResult
-from yarnstore.ops.gc_views import KeptView
-from yarnstore.ops.history import History, HistoryMove, HistoryVersion
-from yarnstore.ops.inspect import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
-from yarnstore.ops.inventory import InstalledModel
-from yarnstore.ops.lint import LintResult
-from yarnstore.ops.local import ExportResult, ImportResult, RemoveResult
-from yarnstore.ops.lock import LockedBuild, LockResult
-from yarnstore.ops.moves import CheckoutResult
-from yarnstore.ops.outdated import Update
-from yarnstore.ops.pin import PinResult
-from yarnstore.ops.progress import OnProgress, Progress
-from yarnstore.ops.publish import PublishResult
-from yarnstore.ops.queue import QueuedFetch, QueueRun
-from yarnstore.ops.status import StoreStatus
-from yarnstore.ops.takeover import TakenModel, TakeoverResult
-from yarnstore.ops.timers import TimerFiles
-from yarnstore.ops.update import UpdateResult, UpdateSummary
-from yarnstore.ops.usage import StoredVersion
-from yarnstore.registry.lifecycle import Change
+from yarnstore.ops.installing.candidates import Update
+from yarnstore.ops.installing.from_lock import LockedBuild, LockResult
+from yarnstore.ops.installing.pin import PinResult
+from yarnstore.ops.installing.timers import TimerFiles
+from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+from yarnstore.ops.local.takeover import TakenModel, TakeoverResult
+from yarnstore.ops.publishing.amend import AmendResult
+from yarnstore.ops.publishing.lint import LintResult
+from yarnstore.ops.publishing.publish import PublishResult
+from yarnstore.ops.querying.catalogue import MirrorInfo, Offer, RegistryInfo, VersionDetails
+from yarnstore.ops.querying.compat import CompatRow, CompatTable
+from yarnstore.ops.querying.history import History, HistoryMove, HistoryVersion
+from yarnstore.ops.querying.inventory import InstalledModel
+from yarnstore.ops.querying.status import StoreStatus
+from yarnstore.ops.querying.usage import StoredVersion
+from yarnstore.ops.upkeep.doctor import Check, DoctorResult
+from yarnstore.ops.upkeep.findings import FsckResult, Problem
+from yarnstore.ops.upkeep.gc import GcResult
+from yarnstore.ops.upkeep.gc_views import KeptView
+from yarnstore.progress import OnProgress, Progress
+from yarnstore.registry.decide import Change
 from yarnstore.registry.standing import Standing
 
 __all__ = [

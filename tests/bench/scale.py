@@ -24,9 +24,9 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.ops.gc import GcPolicy, plan_gc
-from yarnstore.ops.plan import Offer, plan_download
-from yarnstore.ops.session import Session
+from yarnstore.ops.fetching.plan import Offer, plan_download
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.upkeep.gc import GcPolicy, plan_gc
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import VersionName

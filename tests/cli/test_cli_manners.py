@@ -9,8 +9,7 @@ import pytest
 
 from tests.cli.conftest import Ystore
 from tests.servers import ScriptedServer, files
-from yarnstore.ops.progress import format_part
-from yarnstore.store.fsread import format_sizes
+from yarnstore.progress import format_part, format_sizes
 
 
 @pytest.mark.parametrize(

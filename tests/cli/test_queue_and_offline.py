@@ -15,7 +15,7 @@ from tests.cli.conftest import Ystore
 from tests.servers import Reply, ScriptedServer, Seen, files
 from tests.stores import MODEL, Site, assert_whole, command, make_site, ystore
 from yarnstore import Store
-from yarnstore.store.registries import CachedRegistry, read_cached, write_cached
+from yarnstore.store.registry_cache import CachedRegistry, read_cached, write_cached
 
 DAY_MS = 86_400_000
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import Ystore
 from yarnstore import Store, errors
 from yarnstore.cli.exitcodes import EXIT_CODES, exit_code_of
 from yarnstore.cli.output import Output, ProgressView
-from yarnstore.ops.progress import Progress
+from yarnstore.progress import Progress
 
 
 def mark(registry: Path, model: str, version: str, **marks: object) -> None:

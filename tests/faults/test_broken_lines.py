@@ -379,7 +379,7 @@ def test_waiting_for_a_busy_server_is_told(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Once, whatever the number of connections; and it waits no longer than that."""
-    monkeypatch.setattr("yarnstore.ops.network._WAIT_TOLD_S", 0.5)
+    monkeypatch.setattr("yarnstore.ops.session.connections._WAIT_TOLD_S", 0.5)
     tree = plain_tree("w.bin") if path == ".bin" else tree
     home = tmp_path / "home"
     busy = iter([Reply(status=503, headers={"Retry-After": "1"})])

@@ -283,7 +283,7 @@ def test_the_campaign_sees_a_gc_without_its_lock(
     """The proof that T10's promise rests on the lock: without it gc takes what a fetch has brought."""
     from contextlib import nullcontext
 
-    from yarnstore.ops import fetch as ops_fetch
+    from yarnstore.ops.fetching import fetch as ops_fetch
 
     site = made.copy(tmp_path)
     real = ops_fetch.bring_chunks
@@ -307,7 +307,7 @@ def test_the_campaign_sees_a_gc_without_its_lock(
 
 
 def _impatient_gc(store: Store, *, keep: int) -> object:
-    from yarnstore.ops.gc import GcPolicy, gc
-    from yarnstore.ops.session import Session
+    from yarnstore.ops.session.session import Session
+    from yarnstore.ops.upkeep.gc import GcPolicy, gc
 
     return gc(Session(StoreLayout(store.home, 0.2)), GcPolicy(keep))

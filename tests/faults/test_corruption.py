@@ -28,10 +28,10 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import encode_index, parse_index
 from yarnstore.core.pack import ENTRY_HEADER_BYTES, PACK_HEADER_BYTES
 from yarnstore.errors import IntegrityError, StorageError, YarnstoreError
-from yarnstore.ops.packcheck import iter_sound
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.packs import iter_entries
+from yarnstore.store.verify import iter_sound
 
 OTHER = "whisper"
 

@@ -232,7 +232,7 @@ def test_the_campaign_sees_a_ref_that_is_written_too_early(tmp_path: Path) -> No
     require_strace()
     site = prepared_site(tmp_path, SCENARIOS["fetch"])
     script = (
-        "import yarnstore.ops.fetch as f\n"
+        "import yarnstore.ops.fetching.fetch as f\n"
         "real = f.bring_chunks\n"
         "def early(session, source, manifest, *rest, **more):\n"
         "    from yarnstore.store.refs import VersionName\n"

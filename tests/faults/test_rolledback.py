@@ -12,7 +12,7 @@ import pytest
 from tests.servers import ScriptedServer, files
 from yarnstore import Store
 from yarnstore.errors import RolledBackError
-from yarnstore.ops.progress import Progress
+from yarnstore.progress import Progress
 
 NEW, OLD = "2024-03-01T00:00:00Z", "2024-02-01T00:00:00Z"
 

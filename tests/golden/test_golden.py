@@ -23,7 +23,7 @@ from yarnstore.core.pack import PACK_HEADER, EntryStream, encode_entry
 from yarnstore.core.reflog import format_move, format_ref, parse_ref, parse_reflog
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.registries import read_cached
+from yarnstore.store.registry_cache import read_cached
 
 GOLDEN = sorted((REPO / "fixtures" / "golden").glob("v*"))
 

@@ -24,8 +24,8 @@ from yarnstore.core.names import parse_file_path, parse_model_id
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
 from yarnstore.core.reflog import format_move, format_ref, install_stack, parse_ref, parse_reflog
 from yarnstore.errors import YarnstoreError
-from yarnstore.registry.hold import format_hold, parse_hold
 from yarnstore.registry.lockfile import LockFile
+from yarnstore.registry.pins import format_hold, parse_hold
 
 PAGES = sorted((REPO / "docs" / "format").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

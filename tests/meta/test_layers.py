@@ -17,14 +17,13 @@ from tests.meta.source import MODULES, PACKAGE, Module, module_id, within
 LAYERS = (
     ("_version",),
     ("errors",),
+    ("progress",),
     ("core",),
     ("registry",),
     ("backends",),
     ("store",),
     ("ops",),
     ("settings",),
-    ("upkeep",),  # the part of `Store` that looks after a machine
-    ("publishing", "downloads", "updating", "upkeep"),  # parts of `Store`
     ("api", "results"),
     ("aio",),
     ("",),  # yarnstore/__init__, the public names
@@ -93,16 +92,7 @@ BORDERS = {
 HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs")
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
-LATE = (
-    *(
-        f"{PACKAGE}.api",
-        f"{PACKAGE}.downloads",
-        f"{PACKAGE}.publishing",
-        f"{PACKAGE}.updating",
-        f"{PACKAGE}.upkeep",
-    ),
-    *(f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),
-)
+LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
 
 
 def layer_of(name: str) -> str:
@@ -282,7 +272,7 @@ BAD = [
     (layer_faults, "core.x", "from yarnstore.registry import spec"),
     (layer_faults, "core.x", "from yarnstore import registry"),
     (layer_faults, "core.x", "from .. import store"),
-    (layer_faults, "core.x", "def f():\n    import yarnstore.ops.gc"),
+    (layer_faults, "core.x", "def f():\n    import yarnstore.ops.upkeep.gc"),
     (layer_faults, "core.x", "if TYPE_CHECKING:\n    from yarnstore.api import Store"),
     (layer_faults, "errors", "import yarnstore.core.names"),
     (layer_faults, "backends.x", "from ..store.fsio import rename"),

@@ -14,8 +14,8 @@ from yarnstore.errors import FormatError, NotFoundError, SpecError, YarnstoreErr
 from yarnstore.registry.edit import add_version, decode_registry, encode_registry, new_registry
 from yarnstore.registry.entries import ModelEntry, RegistryDoc, VersionEntry
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import iter_builds, resolve
 from yarnstore.registry.schema import parse_model, parse_registry
+from yarnstore.registry.select import iter_builds, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import is_breaking, precedence, sort_versions, update_type
 

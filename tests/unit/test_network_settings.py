@@ -17,9 +17,16 @@ from tests.servers import Reply, ScriptedServer, files, self_signed
 from yarnstore import Store
 from yarnstore.backends import connect
 from yarnstore.errors import BackendError, ConfigError
-from yarnstore.ops.network import Links, Network, RegistrySource, shown_address, source_at, with_login
-from yarnstore.ops.network_settings import parse_network
+from yarnstore.ops.session.connections import (
+    Links,
+    Network,
+    RegistrySource,
+    shown_address,
+    source_at,
+    with_login,
+)
 from yarnstore.settings import load_settings
+from yarnstore.settings.network import parse_network
 from yarnstore.store.layout import StoreLayout
 
 EMPTY = b'{"registry_version": "1.0.0", "models": {}}'

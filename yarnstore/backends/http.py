@@ -30,7 +30,6 @@ from yarnstore.backends.base import (
 )
 from yarnstore.backends.connect import is_exposed
 from yarnstore.backends.lean import httpx
-from yarnstore.backends.origins import join_key, origin_of, parse_url, shown
 from yarnstore.backends.pages import (
     HEAD_BYTES,
     expired_error,
@@ -48,7 +47,8 @@ from yarnstore.backends.replies import (
     status_error,
 )
 from yarnstore.backends.translate import FOREIGN, https_hint, translating
-from yarnstore.backends.wire import Patience, Transport
+from yarnstore.backends.transport import Patience, Transport
+from yarnstore.backends.urls import join_key, origin_of, parse_url, shown
 from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
 
 REDIRECTS_LIMIT: Final = 5

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from yarnstore.backends.lean import httpx
-from yarnstore.backends.origins import shown
+from yarnstore.backends.urls import shown
 
 HINT: Final = "see http_proxy, https_proxy and no_proxy in the environment"
 

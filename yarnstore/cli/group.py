@@ -84,7 +84,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def _guess(self, ctx: click.Context, word: str) -> str:
-        from yarnstore.registry.near import near_names
+        from yarnstore.core.suggestions import near_names
 
         meant = _MEANT.get((self.name or "") if ctx.parent else "ystore", {}).get(word)
         found = [meant] if meant else near_names(word, self.list_commands(ctx))

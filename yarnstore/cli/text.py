@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 def size(count: int | None) -> str:
     """Bytes as people read them; `–` where unknown."""
-    from yarnstore.ops.progress import format_size
+    from yarnstore.progress import format_size
 
     return "–" if count is None else format_size(count)
 
 
 def part(count: int | None, whole: int | None) -> str:
     """`3 MB of 2 500 MB`; `–` where unknown."""
-    from yarnstore.ops.progress import format_part
+    from yarnstore.progress import format_part
 
     return size(count) if count is None or whole is None else format_part(count, whole)
 

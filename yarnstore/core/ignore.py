@@ -1,6 +1,6 @@
 """What of a folder is no part of a model: leavings of downloaders and version control, and `.ystoreignore`.
 
-docs/publishing.md governs the list and the patterns.  Pure; leaves walking to `ops/sources`.
+docs/publishing.md governs the list and the patterns.  Pure; leaves walking to `store/source_files`.
 """
 
 from __future__ import annotations

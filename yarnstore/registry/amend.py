@@ -10,14 +10,14 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from yarnstore.core.suggestions import near_names
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.registry.edit import RawDoc, raw_models
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.moments import next_moment
-from yarnstore.registry.near import near_names
-from yarnstore.registry.resolve import builds_of, latest_version
 from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.select import builds_of, latest_version
 from yarnstore.registry.spec import LATEST, is_alias
+from yarnstore.registry.timestamps import next_moment
 from yarnstore.registry.versions import meant_version
 
 # Puts a change into the raw entry of a model, which it may alter, and says what else the user should know.

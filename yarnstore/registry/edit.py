@@ -20,9 +20,9 @@ from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant,
 from yarnstore.errors import ConflictError, FormatError
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.memory import check_untyped
-from yarnstore.registry.moments import next_moment
-from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.select import latest_version
+from yarnstore.registry.timestamps import next_moment
 from yarnstore.registry.versions import is_prerelease, precedence, sort_versions
 
 RawDoc: TypeAlias = dict[str, Any]

@@ -1,9 +1,9 @@
-"""What is wrong with a registry, all of it: for whoever publishes one.
+"""Find every problem of a registry, for its publisher.
 
-`schema` stops at the first fault that a reader cannot live with; this module goes on, names every one by
-its JSON path, and adds what is readable and yet wrong or odd.  Leaves the types to `entries`, the rules
-of names to `check`, what lies in manifests and packs to `ops/lint`, and getting hold of the bytes to its
-callers.  Pure.
+`schema` stops at the first error that a reader cannot accept; this module goes on, names each problem by
+its JSON path, and adds what is readable but wrong or unusual.  Leaves types to `entries`, rules for names to
+`check`, the contents of manifests and packs to `ops/publishing/lint`, and reading the bytes to its callers.
+Pure.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from yarnstore.registry.check import find_faults, find_twins, format_key, format
 from yarnstore.registry.entries import ModelEntry, RegistryDoc
 from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
 from yarnstore.registry.memory import check_untyped
-from yarnstore.registry.moments import moment_of
 from yarnstore.registry.schema import check_major
+from yarnstore.registry.timestamps import moment_of
 
 Severity: TypeAlias = Literal["error", "warning"]
 _ROOT: Final = "$"

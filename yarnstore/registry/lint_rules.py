@@ -18,7 +18,7 @@ from yarnstore.errors import FormatError, SpecError
 from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import builds_of
+from yarnstore.registry.select import builds_of
 from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
 from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 

@@ -1,7 +1,7 @@
 """`ystore.lock`: which versions a set of requests came to, to have exactly those again.
 
 docs/format/lock-file.md governs it.  Owns the file's bytes and its digest.  Leaves what a request comes
-to to `resolve`, and reading and writing to `ops/lock`.  Pure.
+to to `resolve`, and reading and writing to `ops/installing/from_lock`.  Pure.
 """
 
 from __future__ import annotations

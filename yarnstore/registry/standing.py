@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.resolve import builds_of
+from yarnstore.registry.select import builds_of
 
 
 @dataclass(frozen=True, slots=True)

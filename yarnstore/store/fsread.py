@@ -25,6 +25,7 @@ from yarnstore.errors import (
     StorageError,
     UsageError,
 )
+from yarnstore.progress import format_sizes
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
@@ -377,9 +378,6 @@ def tree_bytes(path: Path) -> int:
     return sum(tree_bytes(path / name) for name in list_names(path))
 
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
 def free_bytes(path: Path) -> tuple[int, int]:
     """Bytes free to us where `path` is or will be, and how many of them are kept in reserve."""
     with translating(path):
@@ -388,20 +386,6 @@ def free_bytes(path: Path) -> tuple[int, int]:
             place = place.parent
         usage = shutil.disk_usage(place)
     return usage.free, min(RESERVE_BYTES, int(usage.total * RESERVE_SHARE))
-
-
-def format_sizes(*counts: int) -> list[str]:
-    """Bytes in one unit, the largest in which each can be told from 0: `2 500 kB`, `12.4 kB`, `0 kB`."""
-    largest, least = max(counts), min((count for count in counts if count), default=0)
-    power = 0
-    while power < len(_UNITS) - 1 and (least >= 1000 ** (power + 1) or largest >= 1000 ** (power + 2)):
-        power += 1
-    values = [count / 1000**power for count in counts]
-    texts = [
-        "<0.1" if 0 < value < 0.05 else f"{value:,.0f}" if value >= 100 or not power else f"{value:.1f}"
-        for value in values
-    ]
-    return [f"{text.replace(',', ' ').removesuffix('.0')} {_UNITS[power]}" for text in texts]
 
 
 def require_space(path: Path, needed_bytes: int) -> None:

@@ -7,7 +7,7 @@ answer that is lost or damaged does not take it along.
 from __future__ import annotations
 
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.sealed import Sealed, read_sealed, write_sealed
+from yarnstore.store.records import Sealed, read_sealed, write_sealed
 
 NEWEST_FILE = "newest.json"
 _REFRESH = "`ystore registry refresh` makes it anew"

@@ -27,7 +27,7 @@ from yarnstore.core.reflog import (
     parse_reflog,
 )
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
-from yarnstore.registry.hold import FREE, HOLD_LIMIT_BYTES, Hold, format_hold, parse_hold
+from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, Hold, format_hold, parse_hold
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import StoreLayout
 

@@ -14,8 +14,8 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
 from yarnstore.store import lock, trash
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.records import Sealed, read_sealed, write_sealed
 from yarnstore.store.refs import VersionName
-from yarnstore.store.sealed import Sealed, read_sealed, write_sealed
 
 _LIMIT_VERSIONS = 1000
 _HINT = "`ystore fsck --repair` moves it aside; its versions are remembered anew as they are fetched"

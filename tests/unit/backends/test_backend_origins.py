@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yarnstore.backends.http import HttpBackend
-from yarnstore.backends.origins import is_refused_address, join_key, origin_of, parse_url, shown
+from yarnstore.backends.urls import is_refused_address, join_key, origin_of, parse_url, shown
 from yarnstore.errors import ConfigError, UsageError
 
 HOSTILE = r"""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from yarnstore.core.rules import (
+from yarnstore.errors import ConfigError, UsageError
+from yarnstore.registry.policies import (
     AutoRule,
     VerifyCommand,
     allows,
@@ -15,8 +16,7 @@ from yarnstore.core.rules import (
     parse_auto_update,
     parse_verify,
 )
-from yarnstore.core.schedule import Window
-from yarnstore.errors import ConfigError, UsageError
+from yarnstore.registry.windows import Window
 
 NIGHT = Window.parse("Sat,Sun 02:00-05:00")
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yarnstore.core.schedule import (
+from yarnstore.errors import InvalidNameError, UsageError
+from yarnstore.registry.windows import (
     DAYS,
     Window,
     delay_s,
@@ -17,7 +18,6 @@ from yarnstore.core.schedule import (
     format_duration,
     parse_duration_s,
 )
-from yarnstore.errors import InvalidNameError, UsageError
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")  # 2024: leaps 02:00 → 03:00 on 31 March, back on 27 October
 LORD_HOWE = zoneinfo.ZoneInfo("Australia/Lord_Howe")  # leaps by half an hour: 2024-10-06 02:00 → 02:30

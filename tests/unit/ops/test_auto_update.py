@@ -17,18 +17,12 @@ import pytest
 from tests.servers import Reply, ScriptedServer, Seen, files
 from tests.stores import Site, make_site, make_version
 from yarnstore import Progress, Store
-from yarnstore.core.rules import AutoRule, AutoRules, Policy, parse_auto_update
-from yarnstore.core.schedule import Window
 from yarnstore.errors import ConfigError, NoRegistryError, NotFoundError
-from yarnstore.ops.auto_update import (
-    AutoUpdateRound,
-    Clockwork,
-    LocalZone,
-    auto_update_status,
-    run_round,
-    zone_of,
-)
-from yarnstore.ops.session import Session
+from yarnstore.ops.installing.auto_update import AutoUpdateRound, Clockwork, auto_update_status, run_round
+from yarnstore.ops.session.clock import LocalZone, zone_of
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.policies import AutoRule, AutoRules, Policy, parse_auto_update
+from yarnstore.registry.windows import Window
 
 SATURDAY_3_AM = datetime(2024, 5, 4, 3, 0, tzinfo=UTC).timestamp()
 FRIDAY_NOON = datetime(2024, 5, 3, 12, 0, tzinfo=UTC).timestamp()

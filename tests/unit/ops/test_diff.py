@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tests.models import model_path
 from yarnstore import Store
 from yarnstore.errors import NotFoundError, UsageError
-from yarnstore.ops.diff import DiffResult, StatusCounts
-from yarnstore.ops.diff_bytes import count_changed
-from yarnstore.ops.diff_tensors import TensorDiff
+from yarnstore.ops.inspecting.changed_bytes import count_changed
+from yarnstore.ops.inspecting.diff import DiffResult, StatusCounts
+from yarnstore.ops.inspecting.tensors import TensorDiff
 
 _TYPES = {"f4": "F32", "f8": "F64", "f2": "F16", "i4": "I32", "u2": "BF16", "u1": "U8"}
 Arrays = Mapping[str, NDArray]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from yarnstore import Store
-from yarnstore.ops.diff import DiffResult, DiffSide, DiffTotals, StatusCounts
-from yarnstore.ops.diff_page import render_page
-from yarnstore.ops.diff_picture import CLASSES, Scale, find_blocks
-from yarnstore.ops.diff_tensors import TensorDiff
+from yarnstore.ops.inspecting.diff import DiffResult, DiffSide, DiffTotals, StatusCounts
+from yarnstore.ops.inspecting.page import render_page
+from yarnstore.ops.inspecting.picture import CLASSES, Scale, find_blocks
+from yarnstore.ops.inspecting.tensors import TensorDiff
 
 
 class _Checker(HTMLParser):

@@ -16,8 +16,8 @@ import pytest
 from tests.servers import static_server
 from tests.stores import MODEL, Site, make_site
 from yarnstore import Store
-from yarnstore.ops import doctor
-from yarnstore.ops.doctor import DoctorResult, diagnose
+from yarnstore.ops.upkeep import doctor
+from yarnstore.ops.upkeep.doctor import DoctorResult, diagnose
 from yarnstore.store import fsio, fsread
 
 

@@ -13,8 +13,8 @@ from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import DiskFullError, IntegrityError, StorageError
-from yarnstore.ops import repair, rewrite
-from yarnstore.ops.session import Session
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.upkeep import repack, repair
 from yarnstore.store import chunks, fsio
 from yarnstore.store.layout import StoreLayout
 
@@ -103,7 +103,7 @@ def test_gc_on_a_full_disk_reads_packs_whose_index_is_bad(
 
 def test_a_pack_whose_index_went_bad_is_not_dropped(home: Home) -> None:
     flip(home.packs[0].with_suffix(".idx"), 100)
-    rewrite.drop_packs(Session(StoreLayout(home.store.home)), {PackId.parse(home.packs[0].stem)})
+    repack.drop_packs(Session(StoreLayout(home.store.home)), {PackId.parse(home.packs[0].stem)})
     assert home.pack_files() == home.packs
     assert home.serves(0)
 
@@ -123,7 +123,7 @@ def test_a_repair_that_ends_early_leaves_the_index_in_its_place(
 
 def test_two_gc_at_once_rewrite_the_same_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path, versions=5)
-    batches = rewrite._batches
+    batches = repack._batches
     others = [Store.open(home.store.home)]
 
     def overtaken(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
@@ -131,7 +131,7 @@ def test_two_gc_at_once_rewrite_the_same_packs(tmp_path: Path, monkeypatch: pyte
             others.pop().gc(keep=9)
         yield from batches(session, packs)
 
-    monkeypatch.setattr(rewrite, "_batches", overtaken)
+    monkeypatch.setattr(repack, "_batches", overtaken)
     home.store.gc(keep=9)
     assert home.store.fsck().problems == []
     assert len(home.pack_files()) == 1

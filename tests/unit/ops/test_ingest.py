@@ -14,7 +14,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.layouts import Layout
 from yarnstore.core.manifest import ManifestFile
 from yarnstore.core.pairing import file_layout
-from yarnstore.ops import ingest
+from yarnstore.store import ingest
 from yarnstore.store.layout import StoreLayout
 
 

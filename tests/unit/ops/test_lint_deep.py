@@ -18,7 +18,7 @@ from yarnstore import Store
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, pack_chunk_list
 from yarnstore.errors import IntegrityError, NotFoundError, UsageError
-from yarnstore.ops.lint import LintResult, lint
+from yarnstore.ops.publishing.lint import LintResult, lint
 
 
 @pytest.fixture(scope="module")

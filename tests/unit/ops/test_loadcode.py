@@ -21,7 +21,7 @@ import pytest
 from tests.unit.layouts.samples import torch_sample
 from yarnstore import Store
 from yarnstore.errors import ConfigError, PolicyError
-from yarnstore.ops.progress import Progress
+from yarnstore.progress import Progress
 
 
 class Evil:

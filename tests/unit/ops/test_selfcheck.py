@@ -20,9 +20,9 @@ from tests.stores import MODEL, Site, command, make_site, ystore
 from yarnstore import Progress, Store
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed, Move, format_move
-from yarnstore.core.rules import VerifyCommand
 from yarnstore.errors import CancelledError, NotFoundError, SelfCheckError
-from yarnstore.ops.selfcheck import run_check
+from yarnstore.ops.installing.self_check import run_check
+from yarnstore.registry.policies import VerifyCommand
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_an_interrupt_takes_it_back(site: Site, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yarnstore.ops.selfcheck.run_check", interrupted)
+    monkeypatch.setattr("yarnstore.ops.installing.self_check.run_check", interrupted)
     with checked_by(site, "true") as store:
         with pytest.raises(KeyboardInterrupt):
             store.update_model(MODEL)

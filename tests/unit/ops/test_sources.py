@@ -16,8 +16,8 @@ from tests.stores import quiet_env
 from yarnstore import Store
 from yarnstore.core.ignore import LEAVINGS, IgnoreRules
 from yarnstore.errors import ConflictError, FormatError, StorageError, UsageError
-from yarnstore.ops.publish import PublishResult
-from yarnstore.ops.sources import list_sources
+from yarnstore.ops.publishing.publish import PublishResult
+from yarnstore.store.source_files import list_sources
 
 Publish = Callable[..., PublishResult]
 

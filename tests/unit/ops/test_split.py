@@ -16,7 +16,7 @@ import pytest
 from tests.servers import Reply, ScriptedServer, Seen
 from yarnstore import Store
 from yarnstore.errors import FormatError, NotFoundError
-from yarnstore.store.registries import Fetched
+from yarnstore.store.registry_cache import Fetched
 
 MODELS = 100_000
 VERSIONS = 10

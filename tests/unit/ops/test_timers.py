@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 import pytest
 
 from yarnstore import Store
-from yarnstore.core.rules import AutoRule, AutoRules
-from yarnstore.core.schedule import Window
 from yarnstore.errors import UsageError
-from yarnstore.ops.timers import TIMER_KINDS, TimerFiles, write_timer
+from yarnstore.ops.installing.timers import TIMER_KINDS, TimerFiles, write_timer
+from yarnstore.registry.policies import AutoRule, AutoRules
+from yarnstore.registry.windows import Window
 
 RULES = AutoRules(
     AutoRule(True, "minor", (Window.parse("Sat,Sun 02:15-05:00"),)),

@@ -8,7 +8,7 @@ import pytest
 
 from yarnstore import Store
 from yarnstore.errors import ConflictError
-from yarnstore.ops import update as update_module
+from yarnstore.ops.installing import update as update_module
 
 
 def versions(store: Store) -> dict[str, str]:

@@ -11,8 +11,8 @@ from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.registry import amend as rules
 from yarnstore.registry.amend import Change, amend
 from yarnstore.registry.edit import add_version
-from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.select import latest_version
 
 NOW = "2024-05-01T00:00:00Z"
 SHA = "sha256:" + "ab" * 32

@@ -5,8 +5,8 @@ import pytest
 
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError
 from yarnstore.registry.edit import add_version, decode_registry, encode_registry, new_registry
-from yarnstore.registry.resolve import latest_version
 from yarnstore.registry.schema import parse_registry
+from yarnstore.registry.select import latest_version
 
 NOW, LATER = "2024-01-01T00:00:00Z", "2024-02-02T00:00:00Z"
 

@@ -1,4 +1,4 @@
-"""`decisions.txt` against `registry/lifecycle` and against a naive reading of the same rules."""
+"""`decisions.txt` against `registry/decide` and against a naive reading of the same rules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 
 from tests.unit.registry.naive import Row, in_range, naive_decision, read_registry
 from yarnstore.errors import FormatError, InvalidNameError
-from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.hold import FREE, Hold, format_hold, parse_hold
-from yarnstore.registry.lifecycle import (
+from yarnstore.registry.decide import (
     Decision,
     Policy,
     changes_between,
@@ -23,10 +21,12 @@ from yarnstore.registry.lifecycle import (
     misfit,
     newest_fitting,
 )
-from yarnstore.registry.machine import Machine
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.host import Machine
+from yarnstore.registry.pins import FREE, Hold, format_hold, parse_hold
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.resolve import builds_of
 from yarnstore.registry.schema import check_raw_model
+from yarnstore.registry.select import builds_of
 from yarnstore.registry.standing import standing
 
 TABLE = Path(__file__).with_name("decisions.txt")

@@ -8,7 +8,7 @@ import pytest
 
 from yarnstore.registry.amend import amend, set_alias, yank
 from yarnstore.registry.edit import add_version, new_registry
-from yarnstore.registry.moments import is_believable, is_older, next_moment
+from yarnstore.registry.timestamps import is_believable, is_older, next_moment
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 

@@ -5,8 +5,8 @@ import pytest
 
 from yarnstore.errors import InvalidNameError, NotFoundError
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.registry.resolve import compatible, find_model, iter_builds, latest_version, resolve
 from yarnstore.registry.schema import parse_model, parse_registry
+from yarnstore.registry.select import compatible, find_model, iter_builds, latest_version, resolve
 from yarnstore.registry.spec import Spec
 
 

@@ -9,8 +9,8 @@ import pytest
 from yarnstore.core import limits
 from yarnstore.errors import FormatError
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.registry.resolve import find_model, resolve
 from yarnstore.registry.schema import parse_model, parse_registry
+from yarnstore.registry.select import find_model, resolve
 from yarnstore.registry.spec import Spec
 
 REPO = Path(__file__).resolve().parents[3]

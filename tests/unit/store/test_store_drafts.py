@@ -19,9 +19,9 @@ from tests.unit.store.made import manifest_of, noise, write_packs
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
-from yarnstore.ops.checkout import ensure_view
-from yarnstore.ops.fetch import bring
-from yarnstore.ops.progress import Progress
+from yarnstore.ops.fetching.fetch import bring
+from yarnstore.ops.installing.checkout import ensure_view
+from yarnstore.progress import Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.store import drafts as drafts_module
 from yarnstore.store import fsio

@@ -16,9 +16,15 @@ from yarnstore.errors import (
     NotFoundError,
     StorageError,
 )
-from yarnstore.store import registries
+from yarnstore.store import registry_cache
 from yarnstore.store.layout import STORE_FORMAT, StoreLayout
-from yarnstore.store.registries import CachedRegistry, read_cached, read_record, remove_cached, write_cached
+from yarnstore.store.registry_cache import (
+    CachedRegistry,
+    read_cached,
+    read_record,
+    remove_cached,
+    write_cached,
+)
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
@@ -170,7 +176,7 @@ def test_a_damaged_record_is_an_error_that_names_it(layout: StoreLayout, record:
 def test_the_record_says_what_came(layout: StoreLayout) -> None:
     write_cached(layout, ONE)
     write_cached(layout, TWO)
-    expected = registries.Fetched(TWO.url, 2, Sha256.of(TWO.data).hex, '"e2"', Sha256.of(ONE.data).hex)
+    expected = registry_cache.Fetched(TWO.url, 2, Sha256.of(TWO.data).hex, '"e2"', Sha256.of(ONE.data).hex)
     assert read_record(layout, "hub") == expected.sealed()
 
 

@@ -282,7 +282,7 @@ def test_telling_costs_a_rollback_little(site: Site, monkeypatch: pytest.MonkeyP
 
     with site.store() as store:
         store.checkout(f"{MODEL}@1.1.0")
-        monkeypatch.setattr("yarnstore.ops.moves.write_state", timed)
+        monkeypatch.setattr("yarnstore.ops.installing.activate.write_state", timed)
         monkeypatch.setattr(os, "fsync", counted)
         for _ in range(5):
             store.rollback_model(MODEL, "1.0.0")

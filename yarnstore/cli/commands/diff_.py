@@ -10,7 +10,13 @@ import click
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.format import clean, format_count, plural, table
 from yarnstore.cli.text import size
-from yarnstore.ops.figures import format_parameters, format_ratio, format_shape, format_share, shorten
+from yarnstore.ops.inspecting.figures import (
+    format_parameters,
+    format_ratio,
+    format_shape,
+    format_share,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from yarnstore.results import DiffResult, FileDiff, StatusCounts, TensorDiff

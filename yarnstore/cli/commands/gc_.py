@@ -24,8 +24,8 @@ class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from yarnstore.core.schedule import parse_age_s
         from yarnstore.errors import InvalidNameError
+        from yarnstore.registry.windows import parse_age_s
 
         try:
             return parse_age_s(str(value))

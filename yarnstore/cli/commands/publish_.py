@@ -11,7 +11,7 @@ from yarnstore.cli.format import format_count, plural
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
-    from yarnstore.ops.publish import PublishResult
+    from yarnstore.ops.publishing.publish import PublishResult
 
 
 @command(

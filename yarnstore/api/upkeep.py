@@ -1,0 +1,147 @@
+"""The part of `Store` that looks after a machine: taking over, auto-update, the doctor."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from yarnstore.core.names import parse_model_id
+from yarnstore.errors import ConfigError, YarnstoreError
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import OnProgress, ignore
+from yarnstore.registry.policies import change_auto_update
+from yarnstore.settings import Settings, change_config, default_home, load_settings
+from yarnstore.store import fsread
+from yarnstore.store.trials import any_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
+    from yarnstore.ops.installing.timers import TimerFiles
+    from yarnstore.ops.local.takeover import TakeoverResult
+    from yarnstore.ops.upkeep.doctor import DoctorResult
+
+
+class Upkeep(ABC):
+    """What a `Store` does for the machine that it is on; `Store` has what this works with."""
+
+    def __init__(self, settings: Settings, *, progress: OnProgress = ignore) -> None:
+        self.settings = settings
+        self.progress = progress
+
+    @abstractmethod
+    def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
+        """One use of the store."""
+
+    def _prepare(self, session: Session) -> None:
+        """Tell a session what the settings say of single models, and end what a killed process tried out."""
+        session.auto_update = self.settings.auto_update.enabled
+        if self.settings.verify:
+            from yarnstore.ops.installing.self_check import attach_checks
+
+            attach_checks(session, self.settings.verify)
+        if any_trial(session.layout):
+            from yarnstore.ops.installing.activate import settle_trials
+
+            settle_trials(session)
+
+    def import_local_state(
+        self, source: str | os.PathLike[str], *, progress: OnProgress | None = None
+    ) -> TakeoverResult:
+        """Take over what an older tool installed, by its `local-state.json`; each model stands alone.
+
+        Raises: NotFoundError, FormatError where the list itself cannot be read.
+        """
+        from yarnstore.ops.local.takeover import take_over
+
+        with self._session(progress) as session:
+            return take_over(session, fsread.file_path(source))
+
+    # --- auto-update ---------------------------------------------------------------------------
+
+    def auto_update_status(self, *models: str) -> AutoUpdateStatus:
+        """What auto-update is set to, and which windows are open.  Raises: ConfigError."""
+        from yarnstore.ops.installing.auto_update import auto_update_status
+
+        with self._session() as session:
+            return auto_update_status(session, self.settings.auto_update, tuple(map(parse_model_id, models)))
+
+    def set_auto_update(
+        self,
+        *models: str,
+        enabled: bool,
+        policy: str | None = None,
+        windows: Sequence[str] | None = None,
+        jitter: str | None = None,
+    ) -> AutoUpdateStatus:
+        """Switch auto-update, for the models named or for all, in `config.toml`; what is None stays.
+
+        `policy` is `notify`, `patch`, `minor` or `security`; windows are like `Sat,Sun 02:00-05:00`.
+
+        Raises: ConfigError, InvalidNameError.
+        """
+        from yarnstore.ops.installing.activate import note_check
+
+        home = self.settings.home
+        change = partial(
+            change_auto_update, models=models, enabled=enabled, policy=policy, windows=windows, jitter=jitter
+        )
+        change_config(home, change)
+        self.settings = load_settings(home)
+        with self._session() as session:
+            note_check(session, checked=False)
+        return self.auto_update_status(*models)
+
+    def run_auto_update(self, *, now: bool = False, progress: OnProgress | None = None) -> AutoUpdateRound:
+        """One round of auto-update, where a window is open, or with `now` in any case.
+
+        Raises: ConfigError, NoRegistryError; what happens to a model is in its outcome.
+        """
+        from yarnstore.ops.installing.auto_update import run_round
+        from yarnstore.ops.upkeep.retain import apply_retention
+
+        with self._session(progress) as session:
+            done = run_round(session, self.settings.auto_update, now_at_once=now)
+            if any(item.status == "updated" for item in done.models):
+                done = replace(done, freed_bytes=apply_retention(session, self.settings.retention))
+            return done
+
+    def write_timer(self, kind: str, folder: str | os.PathLike[str]) -> TimerFiles:
+        """Write what has the system call `run_auto_update`, without switching it on.
+
+        `kind` is `systemd`, `cron`, `launchd` or `schtasks`.  Raises: UsageError, StorageError.
+        """
+        from yarnstore.ops.installing.timers import write_timer
+
+        return write_timer(kind, fsread.absolute(folder), self.settings.home, self.settings.auto_update)
+
+    # --- the doctor ----------------------------------------------------------------------------
+
+    def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
+        """Everything that could be wrong on this machine, each with its mend."""
+        from yarnstore.ops.upkeep.doctor import diagnose
+
+        with self._session(progress) as session:
+            return diagnose(session, self.settings.auto_update)
+
+    @classmethod
+    def doctor(
+        cls, path: str | os.PathLike[str] | None = None, *, progress: OnProgress | None = None
+    ) -> DoctorResult:
+        """As `examine`, of a store whose settings perhaps cannot be read, so that it does not open."""
+        from yarnstore.ops.upkeep.doctor import diagnose
+
+        fault: YarnstoreError | None = None
+        place = fsread.absolute(path) if path is not None else None
+        try:
+            settings = load_settings(place)
+        except ConfigError as error:
+            fault = error
+            settings = Settings(place or default_home())
+        with cls(settings)._session(progress) as session:  # noqa: SLF001 - its own
+            return diagnose(session, settings.auto_update, fault)

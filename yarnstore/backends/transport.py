@@ -1,0 +1,286 @@
+"""The wire below httpx: connections, their peers, and the patience we have with them.
+
+Owns three things that httpx leaves open: refusing a peer by its address before a byte is sent to
+it, proxies from the environment, and `Patience`, which sees every read of a socket.  httpx's own
+read timeout begins again with each byte, so one byte every 29 s would keep it waiting for ever;
+and a body that only iterates cannot see headers, 1xx answers and chunk extensions that drip.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import httpcore
+
+from yarnstore.backends.lean import httpx
+from yarnstore.backends.proxies import HINT, environment_proxies, parse_proxy, proxy_for, shown_proxy
+from yarnstore.backends.urls import is_refused_address, shown
+from yarnstore.errors import BackendError, ConfigError, TransientError
+
+# As many as the engine may have threads: none waits for a connection that another reads from.
+CONNECTIONS_LIMIT: Final = 64
+# Shorter than common servers keep a connection, so that the race to reuse one they close is rare.
+KEEPALIVE_S: Final = 15.0
+
+# What one read of a socket may bring.  httpcore asks for 64 KiB, and pays a poll, a copy in h11 and
+# some fifty calls for each.
+READ_BYTES: Final = 1 << 20
+# Who takes longer than this over what one read brought (for a rate limit, say) gets what httpcore asks
+# for: no server should wait for minutes until it can send more.
+_BUSY_S: Final = 0.1
+
+_SocketOptions = Iterable[Any]
+_current = threading.local()
+
+
+class Patience:
+    """How long one answer may take, redirects included.
+
+    Only time spent waiting for the server counts, not the caller's work between two blocks.
+    Every `window_s` of waiting must bring `window_s · floor_bytes_per_s` bytes of payload, and all
+    of it must end within `deadline_s`.  Connecting, headers and framing bring no payload.
+    """
+
+    def __init__(
+        self, url: str, *, window_s: float, floor_bytes_per_s: float, deadline_s: float | None = None
+    ) -> None:
+        self._url = url
+        self._window_s = window_s
+        self._want_bytes = window_s * floor_bytes_per_s
+        self._left_s = deadline_s
+        self._waited_s = 0.0
+        self._got_bytes = 0
+        self._since_s = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around every call that may block: this thread's reads count against this patience."""
+        _current.patience = self
+        self._since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            _current.patience = None
+            self._account()
+
+    def pay(self, size_bytes: int) -> None:
+        """Payload has arrived."""
+        self._got_bytes += size_bytes
+
+    def clip(self, timeout_s: float | None) -> float:
+        """How long the next read may block.  Raises: TransientError if patience is at its end."""
+        self._account()
+        if self._left_s is not None and self._left_s <= 0:
+            raise TransientError(self._url, "stalled: not finished by the deadline")
+        if self._waited_s >= self._window_s:
+            if self._got_bytes < self._want_bytes:
+                raise TransientError(self._url, f"stalled: {self._got_bytes} bytes in {self._waited_s:.1f} s")
+            self._waited_s, self._got_bytes = 0.0, 0
+        bounds = [self._window_s - self._waited_s, self._left_s, timeout_s]
+        return max(min(bound for bound in bounds if bound is not None), 0.001)
+
+    def _account(self) -> None:
+        now_s = time.monotonic()
+        passed_s = now_s - self._since_s
+        self._since_s = now_s
+        self._waited_s += passed_s
+        if self._left_s is not None:
+            self._left_s -= passed_s
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose reads this thread's `Patience` bounds.
+
+    `heard` tells whether anything was read since the last request was written.
+    """
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._read_s = 0.0  # when the last read ended
+        self._reads = 0  # since the last request was written
+
+    @property
+    def heard(self) -> bool:
+        return self._reads > 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        # The first brings the headers; how long the caller takes over what comes is known from the third.
+        if self._reads > 1 and time.monotonic() - self._read_s < _BUSY_S:
+            max_bytes = max(max_bytes, READ_BYTES)
+        self._reads += 1
+        try:
+            return self._read(max_bytes, timeout)
+        finally:
+            self._read_s = time.monotonic()
+
+    def _read(self, max_bytes: int, timeout: float | None) -> bytes:
+        patience: Patience | None = getattr(_current, "patience", None)
+        if patience is None:
+            return self._inner.read(max_bytes, timeout)
+        left_s = timeout
+        while True:
+            bound_s = patience.clip(left_s)
+            try:
+                return self._inner.read(max_bytes, bound_s)
+            except httpcore.ReadTimeout:
+                # Perhaps cut short by the end of a window, which may have brought enough: ask again.
+                if left_s is not None:
+                    left_s -= bound_s
+                    if left_s <= 0:
+                        raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._reads = 0
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (httpcore's signature)
+        return self._inner.get_extra_info(info)
+
+
+class _Network(httpcore.NetworkBackend):
+    """Connects, and refuses whom it finds itself connected to if nobody may be sent there."""
+
+    def __init__(self, *, check_peer: bool) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._check_peer = check_peer
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _SocketOptions | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            if self._check_peer:
+                _check_peer(f"{host}:{port}", str(stream.get_extra_info("server_addr")[0]))
+        except BaseException:
+            stream.close()
+            raise
+        return _Stream(stream)
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+
+def _check_peer(where: str, address: str) -> None:
+    if is_refused_address(address):
+        raise BackendError(where, f"is {address}, a link-local or metadata address, where no registry is")
+
+
+class _Bytes(httpx.SyncByteStream):
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._stream
+
+    def close(self) -> None:
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+
+
+class Transport(httpx.BaseTransport):
+    """httpcore connection pools, one for direct connections and one for each proxy, made when needed.
+
+    Proxies are those of the environment (see `proxies`).  Behind one, names are resolved by it, so that
+    its peers go unchecked.
+    """
+
+    def __init__(self, *, ssl_context: ssl.SSLContext | None, trust_env: bool) -> None:
+        self._ssl_context = ssl_context
+        self._trust_env = trust_env
+        self._proxies = environment_proxies() if trust_env else {}
+        self._pools: dict[tuple[str, str], httpcore.ConnectionPool] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        reply = self._pool_for(url).handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                extensions=request.extensions,
+            )
+        )
+        stream = reply.extensions.get("network_stream")
+        if isinstance(stream, _Stream) and not stream.heard:
+            # It lay in the buffer, behind the end of the answer before it.
+            reply.close()
+            raise httpcore.RemoteProtocolError("answered before it was asked")
+        return httpx.Response(
+            reply.status,
+            headers=reply.headers,
+            stream=_Bytes(cast("Iterable[bytes]", reply.stream)),
+            extensions=reply.extensions,
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.close()
+
+    def proxy_of(self, url: httpx.URL) -> str:
+        """The proxy that requests for `url` use, for messages: without user and password; empty for none."""
+        proxy = proxy_for(url, self._proxies)
+        try:
+            return shown_proxy(proxy) if proxy else ""
+        except httpx.InvalidURL:
+            return "in the environment"
+
+    def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        proxy = proxy_for(url, self._proxies)
+        # A certificate store takes 20 ms to read, which plain http need not wait for.
+        key = url.scheme, proxy
+        with self._lock:
+            if key not in self._pools:
+                self._pools[key] = self._make_pool(proxy, tls=url.scheme == "https")
+            return self._pools[key]
+
+    def _make_pool(self, proxy: str, *, tls: bool) -> httpcore.ConnectionPool:
+        context = self._ssl_context
+        if context is None and (tls or proxy.startswith("https:")):
+            context = httpx.create_ssl_context(trust_env=self._trust_env)
+        if not proxy:
+            return httpcore.ConnectionPool(
+                ssl_context=context,
+                max_connections=CONNECTIONS_LIMIT,
+                keepalive_expiry=KEEPALIVE_S,
+                network_backend=_Network(check_peer=True),
+            )
+        try:
+            via = parse_proxy(proxy)
+        except httpx.InvalidURL:
+            raise ConfigError("the proxy in the environment is not a URL", hint=HINT) from None
+        if via.scheme not in ("http", "https") or not via.host:
+            raise ConfigError(f"cannot use the proxy {shown(via)}", hint="http and https proxies work")
+        return httpcore.HTTPProxy(
+            proxy_url=httpcore.URL(scheme=via.raw_scheme, host=via.raw_host, port=via.port, target=b"/"),
+            proxy_auth=(via.username, via.password) if via.userinfo else None,
+            ssl_context=context,
+            proxy_ssl_context=context if via.scheme == "https" else None,
+            max_connections=CONNECTIONS_LIMIT,
+            keepalive_expiry=KEEPALIVE_S,
+            network_backend=_Network(check_peer=False),
+        )

@@ -1,0 +1,215 @@
+"""What came of a download before its answer broke off, kept so that the next request begins behind it.
+
+Kept in `tmp/*.download`, where another run finds it and `gc` removes it after some days.  Never trusted:
+the hash of the whole decides, and what fails it is dropped whole and begun again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from yarnstore.backends import Body
+from yarnstore.core.bytequeue import ByteQueue
+from yarnstore.core.digest import Buffer, Sha256
+from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.ops.fetching.plan import Place, RemotePack
+from yarnstore.store import fsio, fsread
+
+_SUFFIX = ".download"
+# An entry that is not whole after so long is written down, in case that the process is killed.
+_KEEP_EVERY_S = 0.2
+# The source of what an earlier run has kept.
+_EARLIER = ""
+
+_Name: TypeAlias = str
+
+
+class KeptFile:
+    """What came of one small file of a registry."""
+
+    def __init__(self, tmp: Path, key: str, limit_bytes: int) -> None:
+        self._path = tmp / (Sha256.of(f"file {key}".encode()).hex + _SUFFIX)
+        self._limit_bytes = limit_bytes
+
+    def read(self) -> bytes:
+        """What was kept; empty if nothing, or too much."""
+        try:
+            return fsread.read_bytes(self._path, self._limit_bytes)
+        except (FormatError, NotFoundError, StorageError):
+            return b""
+
+    def keep(self, came: Buffer) -> None:
+        """Keep the beginning of a file, of which a part may be kept already."""
+        with (
+            contextlib.suppress(FormatError, NotFoundError, StorageError),
+            fsio.PartialFile(self._path) as part,
+        ):
+            if part.locked and part.is_there() and part.size_bytes < len(came):
+                part.write(memoryview(came)[part.size_bytes :])
+
+    def drop(self) -> None:
+        """Forget what was kept."""
+        with contextlib.suppress(FormatError, NotFoundError, StorageError):
+            fsio.remove(self._path, sync=False)
+
+
+class Slices:
+    """The bytes of each place, in order, from an answer that begins at or before the first.
+
+    `begun` are bytes of the first place that came earlier; the answer begins behind them.
+    """
+
+    def __init__(self, body: Body, places: Sequence[Place], begun: Buffer = b"") -> None:
+        self._body = body
+        self._todo = iter(places)
+        self._place = next(self._todo, None)
+        self._queue = ByteQueue()
+        self._at = body.start  # offset of the first byte in the queue
+        if begun and self._place is not None:
+            self._queue.append(begun)
+            self._at = self._place.offset
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[Place, Buffer]]:
+        for block in self._body:
+            if self._is_done():
+                continue  # reads to the end of the range, so that the connection can be used again
+            with self._lock:
+                self._queue.append(block)
+            while (found := self._take()) is not None:
+                yield found
+            if self._is_done() and self._body.start == 0:
+                return
+
+    def _is_done(self) -> bool:
+        return self._place is None
+
+    def _take(self) -> tuple[Place, Buffer] | None:
+        with self._lock:
+            place = self._place
+            if place is None:
+                return None
+            self._at += len(self._queue.take(min(max(0, place.offset - self._at), len(self._queue))))
+            if place.offset > self._at or len(self._queue) < place.stored:
+                return None
+            self._at += place.stored
+            self._place = next(self._todo, None)
+            return place, self._queue.take(place.stored)
+
+    def unfinished(self) -> tuple[Place, bytes] | None:
+        """The place of which a part has come, and that part.  Any thread may ask."""
+        with self._lock:
+            place = self._place
+            if place is None or place.offset != self._at or not 0 < len(self._queue) < place.stored:
+                return None
+            return place, self._queue.peek()
+
+
+class Begun:
+    """The entries of packs of which a part has come, for one download; shared by its threads."""
+
+    def __init__(self, tmp: Path) -> None:
+        self._tmp = tmp
+        self._lock = threading.Lock()
+        # How much there is of each, and the mirrors that it came from.
+        self._kept: dict[_Name, tuple[int, frozenset[str]]] = {}
+        self._watched: dict[int, tuple[RemotePack, Slices, str]] = {}
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        for name in fsread.list_names(tmp):
+            found = fsread.stat_or_none(tmp / name) if name.endswith(_SUFFIX) else None
+            if found is not None and found.st_size:
+                self._kept[name] = found.st_size, frozenset({_EARLIER})
+
+    def size(self, pack: RemotePack, place: Place) -> int:
+        """How many bytes of an entry there are."""
+        return self._kept[name][0] if self._kept and (name := _name(pack, place)) in self._kept else 0
+
+    def read(self, pack: RemotePack, place: Place) -> bytes:
+        """What there is of an entry."""
+        size = self.size(pack, place)
+        data = KeptEntry(self._tmp, pack, place).read() if size else b""
+        if size and not data:
+            self.drop(pack, place)
+        return data
+
+    def drop(self, pack: RemotePack, place: Place) -> frozenset[str]:
+        """Forget what there is of an entry; the mirrors that it came from."""
+        with self._lock:
+            _, sources = (
+                self._kept.pop(_name(pack, place), (0, frozenset())) if self._kept else (0, frozenset())
+            )
+        if sources:
+            KeptEntry(self._tmp, pack, place).drop()
+        return sources
+
+    @contextlib.contextmanager
+    def watching(self, pack: RemotePack, slices: Slices, source: str) -> Iterator[None]:
+        """Keep what comes of an entry that is not whole after a moment, or when this ends."""
+        with self._lock:
+            self._watched[id(slices)] = pack, slices, source
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="yarnstore-keep", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.pop(id(slices), None)
+            if not self._ended.is_set():
+                self._keep(pack, slices, source)
+
+    def close(self) -> None:
+        """Keep what is still coming, for the next run."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            watched = list(self._watched.values())
+        for pack, slices, source in watched:
+            self._keep(pack, slices, source)
+
+    def _watch(self) -> None:
+        before: dict[int, Place] = {}
+        while not self._ended.wait(_KEEP_EVERY_S):
+            with self._lock:
+                watched = dict(self._watched)
+            now: dict[int, Place] = {}
+            for number, (pack, slices, source) in watched.items():
+                found = slices.unfinished()
+                if found is None:
+                    continue
+                now[number] = found[0]
+                if before.get(number) == found[0]:
+                    self._keep(pack, slices, source)
+            before = now
+
+    def _keep(self, pack: RemotePack, slices: Slices, source: str) -> None:
+        found = slices.unfinished()
+        if found is None:
+            return
+        place, came = found
+        name = _name(pack, place)
+        with self._lock:
+            size, sources = self._kept.get(name, (0, frozenset()))
+            if len(came) <= size:
+                return
+            self._kept[name] = len(came), sources | {source}
+        KeptEntry(self._tmp, pack, place).keep(came)
+
+
+class KeptEntry(KeptFile):
+    """What came of one entry of a pack."""
+
+    def __init__(self, tmp: Path, pack: RemotePack, place: Place) -> None:
+        super().__init__(tmp, "", place.stored - 1)
+        self._path = tmp / _name(pack, place)
+
+
+def _name(pack: RemotePack, place: Place) -> _Name:
+    what = f"entry {pack.key} {place.offset} {place.stored} {place.chunk_id.hex()}"
+    return Sha256.of(what.encode()).hex + _SUFFIX

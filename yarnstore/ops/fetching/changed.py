@@ -1,0 +1,72 @@
+"""Whether a registry offers a version with another content than it had: a version never changes.
+
+Owns the comparison with what the store has and with what it remembers, and the errors; the record of what was
+seen is `store/seen`'s.  What was imported is compared with while it is in the store, and never remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from yarnstore.backends.addresses import plain_address
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
+from yarnstore.ops.session.connections import shown_address
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.store.refs import VersionName
+from yarnstore.store.seen import content_of, remember, seen_content
+
+_ACCEPT = "if its publisher says that it was replaced, `--accept-change` takes it"
+
+
+def refuse_changed(
+    session: Session, source: RegistrySource, name: VersionName, content: Sha256, manifest: Sha256 | None
+) -> None:
+    """Refuse a version whose `content` is another than it was here, unless the user accepts the change.
+
+    `manifest` is the one offered, where there is one.  Raises: ConflictError with both.
+    """
+    if session.accept_change:
+        return
+    there = None
+    with contextlib.suppress(FormatError):  # a damaged ref is replaced
+        there = session.refs.version(name)
+    if there is not None and _differs(session, there, content, manifest):
+        raise ConflictError(
+            f"{name.model} {name.version} is in the store with another content than {source.name} has",
+            hint=f"a version never changes; {_ACCEPT}",
+            stored=str(there),
+            offered=str(manifest or content),
+        )
+    known = None
+    try:
+        known = seen_content(session.layout, _address(source), name)
+    except FormatError as error:
+        session.note(f"{error.message}: {name} is taken as new")
+    if known is not None and known != content:
+        raise ConflictError(
+            f"{name.model} {name.version} had another content when {source.name} was asked for it before",
+            hint=f"a version never changes; {_ACCEPT}",
+            seen=str(known),
+            offered=str(content),
+        )
+
+
+def _differs(session: Session, there: Sha256, content: Sha256, manifest: Sha256 | None) -> bool:
+    """Whether the manifest of a version in the store has another content than the one offered."""
+    with contextlib.suppress(NotFoundError, IntegrityError):
+        return content_of(session.layout.read_manifest(there)) != content
+    return manifest is not None and manifest != there
+
+
+def remember_content(session: Session, source: RegistrySource, name: VersionName, manifest: Manifest) -> None:
+    """Keep what a version consists of that has come whole from a registry."""
+    try:
+        remember(session.layout, _address(source), name, content_of(manifest), session.note)
+    except StorageError as error:
+        session.note(f"what {name.model} {name.version} consists of could not be kept: {error.message}")
+
+
+def _address(source: RegistrySource) -> str:
+    return plain_address(shown_address(source.url))

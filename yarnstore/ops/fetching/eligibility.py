@@ -1,0 +1,141 @@
+"""Whether a version may come in: before anything is downloaded, and before anything is installed.
+
+Owns the refusals and their way out, and the warnings; what fits is `registry/decide`'s.  Never uses
+the network for a version that is in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+from yarnstore.errors import BackendError, FormatError, IncompatibleError
+from yarnstore.ops.session.lookup import Target, cached_entry, find_target
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.decide import (
+    Misfit,
+    fitting_variant,
+    memory_warning,
+    misfit,
+    newest_fitting,
+)
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.host import Machine
+from yarnstore.registry.select import Build, builds_of
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.standing import standing
+
+
+def admit(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Target:
+    """The version that `spec` means, if it may be fetched, or with `installing` be installed.
+
+    A yanked version only comes with `force`, and only by its number.  Installing refuses what does not
+    fit the application, and unless `force` what does not fit into memory; fetching warns.
+
+    Raises: IncompatibleError; NotFoundError, BackendError.
+    """
+    target = find_target(session, spec)
+    if target.manifest is not None and not installing:
+        return target
+    if target.manifest is None and isinstance(spec.selector, Exact):
+        target = _as_of_now(session, target)
+    found = entry_and_build(session, target)
+    if found is not None:
+        check(session, *found, installing=installing, force=force)
+    return target
+
+
+def _as_of_now(session: Session, target: Target) -> Target:
+    """A version that is to be downloaded, by what its registry says now: it may have been withdrawn since
+    it was asked last.  Where it cannot be asked, or has the version no more, as before."""
+    if target.source is None:
+        return target
+    with contextlib.suppress(BackendError, FormatError):
+        entry = session.entry(target.source, target.name.model, fresh=True)
+        if entry is not None and target.name.version in entry.versions:
+            for build in builds_of(entry, target.name.version):
+                if build.variant == target.name.variant:
+                    return replace(target, build=build)
+    return target
+
+
+def entry_and_build(session: Session, target: Target) -> tuple[ModelEntry, Build] | None:
+    """What a registry says of a target, of one in the store what the cached ones do; None where none does."""
+    if target.source is not None and target.build is not None:
+        entry = session.entry(target.source, target.name.model)
+        return (entry, target.build) if entry is not None else None
+    cached = cached_entry(session, target.name.model)
+    if cached is None or target.name.version not in cached[1].versions:
+        return None
+    for build in builds_of(cached[1], target.name.version):
+        if build.variant == target.name.variant:
+            return cached[1], build
+    return None
+
+
+def check(session: Session, model: ModelEntry, build: Build, *, installing: bool, force: bool) -> None:
+    """Refuse a build, or warn of it.  Raises: IncompatibleError."""
+    label = f"{build.model} {build.version}"
+    said = standing(model, build.version, build.variant)
+    if said.yanked and not force:
+        raise IncompatibleError(
+            f"{label}: {said}",
+            hint=_way_out(model, build, session.machine, forced="takes it all the same"),
+            model=build.model,
+            version=build.version,
+            reason="yanked",
+        )
+    if said.yanked or said.deprecated:
+        session.note(f"{label}: {said}")
+    found = misfit(build, session.machine)
+    if found is None:
+        warning = memory_warning(build, session.machine) if installing else ""
+        if warning:
+            session.note(warning)
+    elif installing and not (force and found.what == "memory"):
+        raise refusal(model, build, found, session.machine)
+    else:
+        session.note(f"{build.model} {found}")
+
+
+def refusal(model: ModelEntry, build: Build, found: Misfit, machine: Machine) -> IncompatibleError:
+    """The error for a build that does not fit, with what does."""
+    newest = newest_fitting(model, machine, build.variant) or newest_fitting(model, machine)
+    memory = found.what == "memory"
+    what = f"{build.model} {found}"
+    if memory and len(builds_of(model, build.version)) > 1:
+        what = f"{build.model} ({build.variant}) {found}"
+    return IncompatibleError(
+        what,
+        hint=_way_out(model, build, machine, forced="installs it all the same" if memory else ""),
+        model=build.model,
+        version=build.version,
+        variant=build.variant,
+        reason=found.what,
+        needs=found.needs,
+        has=found.has,
+        newest_that_fits=newest.version if newest else None,
+    )
+
+
+def _way_out(model: ModelEntry, build: Build, machine: Machine, *, forced: str) -> str:
+    """Which build to take in its place, with the command that does; and what `--force` would do."""
+    lines = []
+    variant = fitting_variant(model, build.version, machine)
+    if variant is not None and variant.variant != build.variant:
+        lines.append(f"{variant.variant} fits:       {_checkout(variant)}")
+    same = newest_fitting(model, machine, build.variant)
+    newest = same or newest_fitting(model, machine)
+    if newest is not None and newest.version != build.version:
+        other = "" if same else f" ({newest.variant})"
+        named = not same or len(builds_of(model, newest.version)) > 1
+        lines.append(f"newest that fits: {newest.version}{other}       {_checkout(newest, named=named)}")
+    elif not lines:
+        lines.append(f"no version of {build.model} fits")
+    if forced:
+        lines.append(f"--force {forced}")
+    return "\n".join(lines)
+
+
+def _checkout(build: Build, *, named: bool = True) -> str:
+    return f"ystore checkout {Spec(build.model, build.variant if named else None, Exact(build.version))}"

@@ -1,0 +1,374 @@
+"""`fetch`: bring a version's missing chunks into the store.
+
+Order: manifest, a note that it is being fetched, chunks verified into packs, then the version's
+ref, which alone says that the version is there.  Whatever stops it, what arrived stays, and the
+same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+
+import zstandard
+
+from yarnstore.backends.mirrors import get_checked
+from yarnstore.core.codec import decode_zstd
+from yarnstore.core.digest import Sha256
+from yarnstore.core.index import Ids
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IntegrityError,
+    MissingKeyError,
+    NotFoundError,
+    OfflineError,
+    TransientError,
+)
+from yarnstore.ops.fetching.begun import Begun, KeptFile
+from yarnstore.ops.fetching.changed import refuse_changed, remember_content
+from yarnstore.ops.fetching.eligibility import admit
+from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
+from yarnstore.ops.fetching.single_file import fetch_plain
+from yarnstore.ops.fetching.transfer import Brought, download
+from yarnstore.ops.session.lookup import Target, find_target, registry_target
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.progress import Meter, format_part, format_size
+from yarnstore.registry.select import Build
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsread
+from yarnstore.store.access import require_writable
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
+from yarnstore.store.drafts import Drafts
+from yarnstore.store.files import missing_files
+from yarnstore.store.origins import write_origin
+from yarnstore.store.packs import PackWriter
+from yarnstore.store.refs import VersionName
+from yarnstore.store.seen import content_of
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What was fetched.  Sizes in bytes; `delta_from` is the version whose chunks served as bases."""
+
+    model: str
+    version: str
+    variant: str
+    manifest: str
+    size_bytes: int
+    download_bytes: int
+    chunks_total: int
+    chunks_fetched: int
+    delta_from: str | None
+    seconds: float
+
+
+def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
+    """Bring the version that `spec` means into the store, whole and verified; with `force` a yanked one.
+
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
+    LockTimeoutError.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        target = admit(session, spec, installing=False, force=force)
+        _, manifest, brought = bring(session, spec, target=target)
+        return fetch_result(manifest, brought, time.perf_counter() - started)
+
+
+def fetch_result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult:
+    """What bringing a version came to."""
+    ids, _ = manifest_chunks([manifest])
+    return FetchResult(
+        manifest.model,
+        manifest.version,
+        manifest.variant,
+        str(manifest.digest),
+        manifest.size_bytes,
+        brought.download_bytes,
+        len(ids),
+        brought.chunks,
+        brought.delta_from,
+        round(seconds, 3),
+    )
+
+
+def bring(
+    session: Session, spec: Spec, *, drafts: Drafts | None = None, target: Target | None = None
+) -> tuple[Target, Manifest, Brought]:
+    """`fetch` within the shared lock; with `drafts`, the files are begun there as their chunks arrive.
+
+    `target` is what `spec` means, where that is known already.
+    """
+    recover_chunks(session.layout)
+    target = target or find_target(session, spec)
+    if target.manifest is not None:
+        manifest = _whole_manifest(session, target.manifest)
+        if manifest is not None:
+            return target, manifest, Brought()
+        # Damaged or incomplete: what the registry has mends it.
+        target = registry_target(session, _exactly(target.name))
+    try:
+        return _bring_target(session, target, drafts)
+    except TransientError:
+        raise
+    except (BackendError, IntegrityError):
+        # What a registry said earlier of an exact version can be out of date: its packs move.
+        newer = _refreshed(session, target)
+        if newer is None:
+            raise
+        session.note(f"{target.name.model} {target.name.version}: the registry has changed; trying again")
+        return _bring_target(session, newer, drafts)
+
+
+def _exactly(name: VersionName) -> Spec:
+    return Spec(name.model, name.variant, Exact(name.version))
+
+
+def _refreshed(session: Session, target: Target) -> Target | None:
+    """The same version as the registries have it now; None where they say nothing else of it."""
+    try:
+        newer = registry_target(session, _exactly(target.name), fresh=True)
+    except (BackendError, FormatError, NotFoundError):
+        return None
+    return None if (newer.source, newer.build) == (target.source, target.build) else newer
+
+
+def _bring_target(
+    session: Session, target: Target, drafts: Drafts | None
+) -> tuple[Target, Manifest, Brought]:
+    if target.build is None or target.source is None:
+        raise NotFoundError("registry entry", str(target.name))
+    require_writable(session.layout, target.name.model, installing=drafts is not None)
+    try:
+        manifest, brought = _bring_from(session, target.source, target.build, target.name, drafts)
+    except OfflineError as error:
+        size = target.build.entry.size_bytes
+        what = f"{target.name.model} {target.name.version}" + (f" ({format_size(size)})" if size else "")
+        raise OfflineError(error.url, f"what is missing of {what}") from None
+    write_origin(session.layout, target.name.model, target.source.name)
+    return target, manifest, brought
+
+
+def _bring_from(
+    session: Session, source: RegistrySource, build: Build, name: VersionName, drafts: Drafts | None
+) -> tuple[Manifest, Brought]:
+    if build.entry.manifest is None:
+        if build.entry.checksum is not None:
+            refuse_changed(session, source, name, Sha256.parse(build.entry.checksum), None)
+        manifest, brought = fetch_plain(session, source, build, name)
+    else:
+        manifest = manifest_of(session, source, build, name)
+        refuse_changed(session, source, name, content_of(manifest), manifest.digest)
+        session.layout.write_manifest(manifest)
+        brought = bring_chunks(session, source, manifest, Offer.of(build.entry), drafts)
+        session.refs.set_version(name, manifest.digest)
+        session.refs.remove_partial(name)
+    remember_content(session, source, name, manifest)
+    return manifest, brought
+
+
+def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
+    """The manifest if it and all its chunks are in the store."""
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except (NotFoundError, IntegrityError):
+        return None
+    ids, _ = manifest_chunks([manifest])
+    take_from_files(session.layout, ids)
+    with ChunkStore(session.layout) as chunks:
+        return manifest if not len(chunks.missing(ids)) else None
+
+
+def manifest_of(session: Session, source: RegistrySource, build: Build, name: VersionName) -> Manifest:
+    """The manifest that the registry promises for a version, checked against that promise."""
+    digest = Sha256.parse(build.entry.manifest or "")
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except (NotFoundError, IntegrityError):
+        manifest = read_remote_manifest(session, source, digest)
+    found = VersionName(manifest.model, manifest.variant, manifest.version)
+    expected = VersionName(name.model, name.variant or DEFAULT_VARIANT, name.version)
+    if found != expected:
+        raise IntegrityError(
+            f"the manifest of {expected}",
+            why=f"is that of {found}",
+            source=source.url,
+            hint="the publisher must mend the registry",
+        )
+    promised = build.entry.checksum
+    actual = str(manifest.files[0].sha256) if len(manifest.files) == 1 else str(digest)
+    if promised is not None and Sha256.parse(promised) != Sha256.parse(actual):
+        raise IntegrityError(
+            f"{name.model} {name.version}",
+            expected=promised,
+            got=actual,
+            source=source.url,
+            hint="its checksum and its manifest disagree: the publisher must mend the registry",
+        )
+    return manifest
+
+
+def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha256) -> Manifest:
+    """A manifest from a registry: compressed where it offers that, else plain.
+
+    Raises: BackendError, IntegrityError, IncompatibleError.
+    """
+    backend = session.backend(source)
+    key = f"manifests/{digest.hex}.json"
+    tmp = session.layout.tmp
+    # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
+    with contextlib.suppress(BackendError, IntegrityError):
+        return get_checked(
+            backend,
+            f"{key}.zst",
+            lambda data: Manifest.parse(_unpack(data), expected=digest),
+            limit_bytes=MANIFEST_LIMIT_BYTES,
+            kept=KeptFile(tmp, f"{key}.zst", MANIFEST_LIMIT_BYTES),
+        )[0]
+    try:
+        return get_checked(
+            backend,
+            key,
+            lambda data: Manifest.parse(data, expected=digest),
+            limit_bytes=MANIFEST_LIMIT_BYTES,
+            kept=KeptFile(tmp, key, MANIFEST_LIMIT_BYTES),
+        )[0]
+    except MissingKeyError as error:
+        raise IntegrityError(
+            f"{source.name} lists a version whose manifest {digest.hex[:12]}…",
+            why="is missing",
+            source=error.url,
+            hint="the publisher must publish it again",
+        ) from None
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"manifest {digest.hex[:12]}…",
+            expected=str(digest),
+            got=str(error.fields.get("got", "")),
+            why=str(error.fields["why"]),
+            source=str(error.fields["source"]) or source.url,
+        ) from None
+
+
+def _unpack(frame: bytes) -> bytes:
+    size = _frame_size(frame)
+    if not 0 < size <= MANIFEST_LIMIT_BYTES:
+        raise FormatError("manifest", "claims an impossible size")
+    return decode_zstd(frame, size, "manifest", window_limit_bytes=MANIFEST_LIMIT_BYTES)
+
+
+def _frame_size(frame: bytes) -> int:
+    try:
+        return zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise FormatError("manifest", f"is no zstd frame: {error}") from None
+
+
+def bring_chunks(
+    session: Session,
+    source: RegistrySource,
+    manifest: Manifest,
+    offer: Offer,
+    drafts: Drafts | None = None,
+) -> Brought:
+    """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files too.
+
+    Raises: DiskFullError before anything is written; BackendError, IntegrityError.
+    """
+    layout = session.layout
+    files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
+    ids, lengths = manifest_chunks([manifest])
+    take_from_files(layout, ids)
+    failed: set[RemotePack] = set()
+    brought = Brought()
+    announced = False
+    while True:
+        with ChunkStore(layout) as chunks:
+            missing = chunks.missing(ids)
+            if announced and not len(missing):
+                return brought
+            plan = plan_for(session, source, offer, chunks, missing, without=failed)
+            most_bytes = plan.most_bytes(ids, lengths)
+            there = drafts.placed_bytes if drafts is not None else 0
+            fsread.require_space(layout.root, most_bytes + files - there)
+            if not announced:
+                _announce(session, manifest, plan, most_bytes)
+            if not plan.runs:
+                return brought
+            announced = True
+            if drafts is not None:
+                drafts.begin(manifest)
+            failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
+        if not failing:
+            break
+        failed |= failing
+        session.note(f"{manifest.label}: a delta cannot be used; taking full packs instead")
+    with ChunkStore(layout) as chunks:
+        absent = chunks.missing(ids)
+    if len(absent):
+        raise IntegrityError(
+            f"{manifest.label}",
+            why=f"is incomplete: the registry's packs lack {len(absent)} of its chunks",
+            source=source.url,
+            hint="the publisher must publish it again",
+        )
+    return brought
+
+
+def plan_for(
+    session: Session,
+    source: RegistrySource,
+    offer: Offer,
+    chunks: ChunkStore,
+    missing: Ids,
+    *,
+    without: Collection[RemotePack] = (),
+) -> DownloadPlan:
+    """The cheapest way to the missing chunks.  Uses the network only where some are missing."""
+    if not len(missing):
+        return NOTHING
+    backend = session.backend(source)
+    kept = partial(KeptFile, session.layout.tmp)
+    return plan_download(backend, offer, chunks, missing, session.connections, without=without, kept=kept)
+
+
+def _download(
+    session: Session,
+    source: RegistrySource,
+    manifest: Manifest,
+    plan: DownloadPlan,
+    chunks: ChunkStore,
+    before: Brought,
+    drafts: Drafts | None,
+) -> tuple[set[RemotePack], Brought]:
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    if session.refs.version(name) is None:
+        session.refs.set_partial(name, manifest.digest)
+    meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
+    begun = Begun(session.layout.tmp)
+    with PackWriter(session.layout.pack_folder) as writer:
+        backend = session.backend(source)
+        failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
+    return failed, Brought(
+        before.download_bytes + meter.done,
+        before.chunks + writer.chunks,
+        before.deltas + plan.delta_chunks,
+        plan.delta_from if not failed else before.delta_from,
+    )
+
+
+def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_bytes: int) -> None:
+    what = f"{manifest.label} ({manifest.variant})" if manifest.variant != DEFAULT_VARIANT else manifest.label
+    if plan.runs:
+        how = f" (delta from {plan.delta_from})" if plan.delta_from else ""
+        most = "up to " if len(plan.unplaced) else ""
+        session.note(f"{what}: {most}{format_part(most_bytes, manifest.size_bytes)} to download{how}")
+    else:
+        session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")

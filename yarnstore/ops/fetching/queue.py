@@ -1,0 +1,152 @@
+"""`fetch --queue`, `queue list`, `queue run`, `queue remove`: downloads for later.
+
+An item leaves the queue when its version is in the store, and not before: a run that is killed goes on
+where it was, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from yarnstore.errors import CancelledError, NotFoundError, YarnstoreError
+from yarnstore.ops.fetching.fetch import FetchResult, fetch
+from yarnstore.ops.session.lookup import require_published
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.spec import Spec
+from yarnstore.store.queue import QueueItem, change_queue, read_queue, running
+
+
+@dataclass(frozen=True)
+class QueuedFetch:
+    """One item of the queue; `added_ms` is in milliseconds since 1970.  `status` is `waiting`, or
+    `failed` with the last `error` after so many `tries`; `new` tells whether it was just added."""
+
+    spec: str
+    registry: str | None
+    status: Literal["waiting", "failed"]
+    added_ms: int
+    tries: int
+    error: str | None
+    new: bool = False
+
+
+@dataclass(frozen=True)
+class QueueRun:
+    """How one item of the queue went: `fetched`, or `failed` with the error, and then it stays."""
+
+    spec: str
+    status: Literal["fetched", "failed"]
+    result: FetchResult | None
+    error: str | None
+    code: str | None = None
+
+
+def _told(item: QueueItem, *, new: bool = False) -> QueuedFetch:
+    status: Literal["waiting", "failed"] = "failed" if item.error else "waiting"
+    return QueuedFetch(
+        item.spec, item.registry or None, status, item.added_ms, item.tries, item.error or None, new
+    )
+
+
+def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
+    """Append specs to the queue; one that is in it stays where it is.
+
+    A registry is asked where the cached ones do not have what a spec names; one that cannot be asked
+    refuses nothing.
+
+    Raises: NotFoundError for a registry that is not configured, and for a version, range or variant that a
+    registry does not have of a model that it has; LockTimeoutError, StorageError.
+    """
+    for spec in specs:
+        try:
+            require_published(session, spec)
+        except NotFoundError as error:
+            if error.fields["what"] != "model":  # which may be published before the queue runs
+                raise
+    registry = session.source(session.only).name if session.only is not None else ""
+    wanted = [QueueItem(str(spec), session.now_ms(), registry) for spec in specs]
+
+    def change(items: list[QueueItem]) -> tuple[list[QueueItem], list[QueuedFetch]]:
+        said = []
+        for item in wanted:
+            known = next((other for other in items if other.key == item.key), None)
+            if known is None:
+                items.append(item)
+            said.append(_told(known or item, new=known is None))
+        return items, said
+
+    return change_queue(session.layout, change)
+
+
+def list_queue(session: Session) -> list[QueuedFetch]:
+    """What is queued, in order.  Raises: FormatError."""
+    return [_told(item) for item in read_queue(session.layout)]
+
+
+def dequeue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
+    """Take specs out of the queue.  Raises: NotFoundError for one that is not in it: nothing is changed."""
+    texts = [str(spec) for spec in specs]
+
+    def change(items: list[QueueItem]) -> tuple[list[QueueItem], list[QueuedFetch]]:
+        for text in texts:
+            if all(item.spec != text for item in items):
+                raise NotFoundError("queued download", text, hint="`ystore queue` lists those there are")
+        gone = [item for item in items if item.spec in texts]
+        return [item for item in items if item.spec not in texts], [_told(item) for item in gone]
+
+    return change_queue(session.layout, change)
+
+
+def run_queue(session: Session, on_result: Callable[[QueueRun], None] | None = None) -> list[QueueRun]:
+    """Fetch what is queued, in order; one that fails stays in the queue and stops no other.
+
+    What is added meanwhile is fetched, too.  `on_result` is told each as it is done.
+
+    Raises: LockTimeoutError where another process is at it; FormatError, StorageError of the queue.
+    """
+    done: list[QueueRun] = []
+    tried: set[tuple[str, str]] = set()
+    with running(session.layout):
+        while (item := _next(session, tried)) is not None:
+            tried.add(item.key)
+            run = _run_one(session, item)
+            done.append(run)
+            if on_result is not None:
+                on_result(run)
+    return done
+
+
+def _next(session: Session, tried: set[tuple[str, str]]) -> QueueItem | None:
+    return next((item for item in read_queue(session.layout) if item.key not in tried), None)
+
+
+def _run_one(session: Session, item: QueueItem) -> QueueRun:
+    # Its own session: neither its registry nor what it learned is the others'.
+    own = session.again(only=item.registry or session.only)
+    try:
+        result = fetch(own, Spec.parse(item.spec))
+    except CancelledError:
+        raise
+    except YarnstoreError as error:
+        message = error.message
+        failed = msgspec.structs.replace(item, tries=item.tries + 1, error=message[:1000])
+        _settle(session, item, failed)
+        return QueueRun(item.spec, "failed", None, message, error.code)
+    finally:
+        own.close()
+    _settle(session, item, None)
+    return QueueRun(item.spec, "fetched", result, None)
+
+
+def _settle(session: Session, item: QueueItem, after: QueueItem | None) -> None:
+    """Put `after` in the item's place, or nothing, if it has not been removed meanwhile."""
+
+    def change(items: list[QueueItem]) -> tuple[list[QueueItem], None]:
+        swapped = [after if other.key == item.key else other for other in items]
+        return [other for other in swapped if other is not None], None
+
+    change_queue(session.layout, change)

@@ -1,0 +1,215 @@
+"""`diff`: what changed between two versions, file by file and tensor by tensor."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.ops.inspecting.changed_bytes import count_changed_file, count_changed_gaps
+from yarnstore.ops.inspecting.pairs import FilePair, pair_files, pair_tensors
+from yarnstore.ops.inspecting.readers import (
+    CachedChunks,
+    Content,
+    bring_version,
+    cut_content,
+    local_contents,
+    parse_place,
+    stored_contents,
+    version_label,
+)
+from yarnstore.ops.inspecting.tensors import Status, TensorDiff, TensorWork
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import Meter
+
+
+@dataclass(frozen=True)
+class DiffSide:
+    """One of the two that were compared: a version, with its manifest, or a path."""
+
+    label: str
+    model: str | None
+    version: str | None
+    manifest: str | None
+    path: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StatusCounts:
+    """How many of each status."""
+
+    same: int = 0
+    changed: int = 0
+    added: int = 0
+    removed: int = 0
+    moved: int = 0
+
+    @classmethod
+    def of(cls, statuses: Iterable[Status]) -> StatusCounts:
+        """Count them."""
+        counts: dict[str, int] = Counter(statuses)
+        return cls(**counts)
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """One file on both sides; `moved` is the same content under another path.
+
+    `bytes_changed` are those of its tensors and `other_bytes_changed`, which lie outside of them: of a
+    file without a known format, all.
+    """
+
+    status: Status
+    path: str
+    old_path: str | None
+    format: str | None
+    size_bytes: int
+    old_size_bytes: int | None
+    tensors: StatusCounts
+    bytes_changed: int
+    other_bytes_changed: int
+
+
+@dataclass(frozen=True)
+class DiffTotals:
+    """Sums over all files.  `shifted` tensors are `same`, at another offset; what was removed is in
+    neither `parameters` nor `bytes`.
+
+    Of quantised blocks, all parameters of a changed block count as changed.
+    """
+
+    files: StatusCounts
+    tensors: StatusCounts
+    shifted: int
+    parameters: int
+    parameters_changed: int
+    bytes: int
+    bytes_changed: int
+
+
+@dataclass(frozen=True)
+class DiffResult:
+    """What changed from `old` to `new`: files and tensors in the order of the new side, removed ones last.
+
+    `compared_bytes` of both sides were read: all else was known to be equal from its chunks.
+    """
+
+    old: DiffSide
+    new: DiffSide
+    files: list[FileDiff]
+    tensors: list[TensorDiff]
+    totals: DiffTotals
+    compared_bytes: int
+    seconds: float
+
+
+def diff(session: Session, old: str, new: str) -> DiffResult:
+    """Compare two specs or paths; `new` may be `@VERSION` of the model that `old` names.
+
+    A version that is not in the store is fetched.
+
+    Raises: NotFoundError, SpecError, UsageError, IntegrityError, StorageError; as `fetch`.
+    """
+    started = time.perf_counter()
+    first = parse_place(old)
+    places = (first, parse_place(new, beside=first))
+    with contextlib.ExitStack() as stack:
+        manifests: list[Manifest | None] = [None, None]
+        if not all(isinstance(place, Path) for place in places):
+            stack.enter_context(session.layout.shared())
+            manifests = [None if isinstance(each, Path) else bring_version(session, each) for each in places]
+            store = stack.enter_context(CachedChunks(session.layout))
+        sides: list[tuple[DiffSide, list[Content]]] = []
+        for place, manifest in zip(places, manifests, strict=True):
+            if manifest is not None:
+                sides.append((_version_side(manifest), stored_contents(manifest, store)))
+            else:
+                sides.append(_open_path(session, Path(str(place))))
+        (before, old_files), (after, new_files) = sides
+        files = pair_files(old_files, new_files)
+        work = TensorWork(pair_tensors(files))
+        meter = Meter(session.on_progress, "check", f"{before.label} → {after.label}", work.total_bytes)
+        tensors = work.run(meter)
+        changes = _diff_files(files, tensors)
+    seconds = round(time.perf_counter() - started, 3)
+    return DiffResult(before, after, changes, tensors, _sum_up(changes, tensors), meter.done, seconds)
+
+
+def _version_side(manifest: Manifest) -> DiffSide:
+    label = version_label(manifest)
+    return DiffSide(label, manifest.model, manifest.version, str(manifest.digest), None, manifest.size_bytes)
+
+
+def _open_path(session: Session, path: Path) -> tuple[DiffSide, list[Content]]:
+    files = local_contents(path)
+    size = sum(content.size_bytes for content in files)
+    meter = Meter(session.on_progress, "read", str(path), size)
+    for content in files:
+        cut_content(content, meter)
+    return DiffSide(str(path), None, None, None, str(path), size), files
+
+
+def _diff_files(pairs: list[FilePair], tensors: list[TensorDiff]) -> list[FileDiff]:
+    within: dict[tuple[str, bool], list[TensorDiff]] = defaultdict(list)
+    for tensor in tensors:
+        within[tensor.file, tensor.status == "removed"].append(tensor)
+    changes = []
+    for old, new in pairs:
+        inside = [] if new is None else within[new.path, False]
+        gone = [] if old is None else within[old.path, True]
+        changes.append(_diff_file(old, new, [*inside, *gone], single=len(pairs) == 1))
+    return changes
+
+
+def _diff_file(
+    old: Content | None, new: Content | None, tensors: list[TensorDiff], *, single: bool
+) -> FileDiff:
+    content = new or old
+    if content is None:
+        raise ValueError("a pair has a side")
+    other = 0
+    status: Status
+    if old is None or new is None:
+        status = "added" if old is None else "removed"
+        changed = content.size_bytes
+        other = changed - sum(tensor.size_bytes for tensor in tensors)
+    else:
+        inside = [tensor for tensor in tensors if tensor.status != "removed"]
+        changed = sum(tensor.bytes_changed for tensor in inside)
+        if old.sha256 == new.sha256:
+            status = "same" if single or old.path == new.path else "moved"
+        else:
+            status = "changed"
+            both = old.layout is not None and new.layout is not None
+            other = count_changed_gaps(old, new) if both else count_changed_file(old, new)
+            changed = changed + other if both else other
+    return FileDiff(
+        status,
+        content.path,
+        old.path if old else None,
+        content.layout.format if content.layout else None,
+        content.size_bytes,
+        old.size_bytes if old else None,
+        StatusCounts.of(tensor.status for tensor in tensors),
+        changed,
+        other,
+    )
+
+
+def _sum_up(files: list[FileDiff], tensors: list[TensorDiff]) -> DiffTotals:
+    present = [tensor for tensor in tensors if tensor.status != "removed"]
+    kept = [file for file in files if file.status != "removed"]
+    return DiffTotals(
+        StatusCounts.of(file.status for file in files),
+        StatusCounts.of(tensor.status for tensor in tensors),
+        sum(tensor.status == "same" and tensor.offset != tensor.old_offset for tensor in tensors),
+        sum(tensor.parameters for tensor in present),
+        sum(tensor.parameters_changed for tensor in present),
+        sum(file.size_bytes for file in kept),
+        sum(file.bytes_changed for file in kept),
+    )

@@ -1,0 +1,343 @@
+"""`inspect`: what is in a model file, and how a store keeps it.
+
+Of a path, headers are read and no more; of a version, its manifest and the indexes of packs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yarnstore.core.codec import Encoding
+from yarnstore.core.encodings import guess_encoding
+from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, sorted_unique
+from yarnstore.core.layouts import Layout, parse_layout
+from yarnstore.core.limits import KIB
+from yarnstore.core.loadcode import LoadedCode
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
+from yarnstore.ops.fetching.fetch import manifest_of
+from yarnstore.ops.inspecting.readers import (
+    Content,
+    local_contents,
+    parse_place,
+    stored_contents,
+    version_label,
+)
+from yarnstore.ops.session.loadcode import find_in
+from yarnstore.ops.session.lookup import find_target
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store.chunks import ChunkStore, load_indexes
+from yarnstore.store.files import has_file
+from yarnstore.store.source_files import opened
+
+# What a guess looks at of a file without a known format.
+_SAMPLE_BYTES = 96 * KIB
+_NAMES = {encoding.value: encoding.name.lower().replace("_", "-") for encoding in Encoding}
+_IN_FILE, _ABSENT = -1, -2
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor; `shape` has its slowest dimension first, offset and size are bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class TypeInfo:
+    """The tensors of one element type together."""
+
+    dtype: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """The chunks that are stored one way.
+
+    `encoding` is raw, zstd, planes, delta-planes or delta-zstd; `file` for chunks that are only in a
+    materialised file, `absent` for those that are nowhere in the store.
+    """
+
+    encoding: str
+    chunks: int
+    size_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file.  `format` is None where it has no tensors or is not understood: `why` then says so, and
+    `looks` what a sample of it is like.  `other_bytes` lie outside of all tensors.
+
+    `code` is what in it runs code when it is loaded, and a pickle of plain data; empty where the file is not
+    here.
+
+    `chunks`, `storage` and `materialised` are of the store, and None where the file is not in it.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str | None
+    format: str | None
+    why: str | None
+    looks: str | None
+    parameters: int
+    types: list[TypeInfo]
+    other_bytes: int
+    chunks: int | None
+    storage: list[StoredAs] | None
+    materialised: bool | None
+    tensors: list[TensorInfo]
+    code: list[LoadedCode] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """A version, or a file or folder.  `storage` counts chunks once that several files share."""
+
+    label: str
+    manifest: str | None
+    path: str | None
+    in_store: bool
+    size_bytes: int
+    parameters: int
+    types: list[TypeInfo]
+    chunks: int | None
+    storage: list[StoredAs] | None
+    files: list[FileInfo]
+
+
+def inspect(session: Session, what: str) -> InspectResult:
+    """What is known of a spec or a path.  Of a version that is not in the store, its manifest is fetched.
+
+    Raises: NotFoundError, SpecError, UsageError, BackendError, IntegrityError, StorageError.
+    """
+    place = parse_place(what)
+    if isinstance(place, Path):
+        local = local_contents(place)
+        files = _with_code([_local_file(content) for content in local], local)
+        return _sum_up(str(place), None, str(place), files, None, in_store=False)
+    with session.layout.shared():
+        manifest, here = _find(session, place)
+        with ChunkStore(session.layout) as store:
+            table = _Table(load_indexes(session.layout.pack_folder, rebuild=False).indexes, store)
+            contents = stored_contents(manifest, store)
+            pairs = zip(manifest.files, contents, strict=True)
+            files = [_stored_file(session, file, content, table, here=here) for file, content in pairs]
+            if here:
+                files = _with_code(files, contents)
+        ids = np.concatenate([content.chunks.ids for content in contents])
+        lengths = np.concatenate([file.chunk_list()[1] for file in manifest.files])
+        distinct, first = sorted_unique(ids)
+        storage = table.count(distinct, lengths[first]) if here else None
+    return _sum_up(version_label(manifest), str(manifest.digest), None, files, storage, in_store=here)
+
+
+def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
+    """The manifest of a version, and whether it is in the store."""
+    current = session.refs.current(spec.model) if spec.selector is None else None
+    if current is not None and spec.variant in (None, current.variant):
+        spec = Spec(spec.model, current.variant, Exact(current.version))
+    target = find_target(session, spec)
+    if target.manifest is not None:
+        return session.layout.read_manifest(target.manifest), True
+    if target.build is None or target.source is None or target.build.entry.manifest is None:
+        hint = f"`ystore fetch {target.name.model}@{target.name.version}`, then inspect it"
+        raise NotFoundError("manifest", str(target.name), where="the registry", hint=hint)
+    there = session.refs.version(target.name)
+    return manifest_of(session, target.source, target.build, target.name), there is not None
+
+
+def _with_code(files: list[FileInfo], contents: Sequence[Content]) -> list[FileInfo]:
+    """The files, each with what runs code in it; one that is damaged is for `fsck` to report."""
+    found: list[LoadedCode] = []
+    with contextlib.suppress(IntegrityError):
+        found = find_in((content.path, opened(_ContentSource(content))) for content in contents)
+    return [replace(file, code=[item for item in found if item.path == file.path]) for file in files]
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def _local_file(content: Content) -> FileInfo:
+    return _file_info(content, None, None, None)
+
+
+def _stored_file(
+    session: Session, file: ManifestFile, content: Content, table: _Table, *, here: bool
+) -> FileInfo:
+    if not here:
+        return _file_info(content, None, None, None)
+    ids, lengths = file.chunk_list()
+    return _file_info(content, len(ids), table.count(ids, lengths), has_file(session.layout, file))
+
+
+def _file_info(
+    content: Content, chunks: int | None, storage: list[StoredAs] | None, materialised: bool | None
+) -> FileInfo:
+    layout = content.layout
+    tensors = [] if layout is None else _tensors(layout)
+    why = looks = None
+    readable = content.source is not None or storage is not None
+    if layout is None and readable:
+        # Damage is for `fsck` to report.
+        with contextlib.suppress(IntegrityError):
+            why, looks = _why(content), _looks(content)
+    return FileInfo(
+        content.path,
+        content.size_bytes,
+        content.sha256,
+        None if layout is None else layout.format,
+        why,
+        looks,
+        sum(tensor.parameters for tensor in tensors),
+        _types(tensors),
+        content.size_bytes - sum(tensor.size_bytes for tensor in tensors),
+        chunks,
+        storage,
+        materialised,
+        tensors,
+    )
+
+
+def _tensors(layout: Layout) -> list[TensorInfo]:
+    return [
+        TensorInfo(name, dtype.name, shape, offset, length, math.prod(shape))
+        for name, dtype, shape, offset, length in layout.tensors
+    ]
+
+
+def _types(tensors: Iterable[TensorInfo]) -> list[TypeInfo]:
+    """By element type, the one with the most bytes first."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for tensor in tensors:
+        for n, count in enumerate((1, tensor.parameters, tensor.size_bytes)):
+            sums[tensor.dtype][n] += count
+    found = [TypeInfo(dtype, *counts) for dtype, counts in sums.items()]
+    return sorted(found, key=lambda item: (-item.size_bytes, item.dtype))
+
+
+class _ContentSource:
+    """A file as layout readers see it."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.size = content.size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        length = max(0, min(length, self.size - offset))
+        return bytes(self._content.read(offset, length)) if length else b""
+
+
+def _why(content: Content) -> str:
+    """Why a file has no layout, in the layout reader's words."""
+    try:
+        parse_layout(_ContentSource(content), name=content.path)
+    except FormatError as error:
+        what = "it" if error.fields["what"] == "layout" else error.fields["what"]
+        return f"{what} {error.fields['why']}"
+    return "it has no tensors"
+
+
+def _looks(content: Content) -> str | None:
+    """What a sample from the middle of a file is like."""
+    size = min(content.size_bytes, _SAMPLE_BYTES)
+    if not size:
+        return "empty"
+    # A multiple of 8, so that the phase of the elements can be told.
+    sample = bytes(content.read((content.size_bytes - size) // 16 * 8, size))
+    if _is_text(sample):
+        return "text"
+    guess = guess_encoding(sample)
+    if guess.kind == "planes":
+        return f"numbers of {guess.width} bytes"
+    return "noise: compressed or encrypted" if guess.kind == "raw" else "bytes that compress"
+
+
+def _is_text(sample: bytes) -> bool:
+    # The sample may begin and end within a character.
+    start = next((n for n, byte in enumerate(sample[:4]) if byte & 0xC0 != 0x80), 0)
+    try:
+        text, _ = codecs.utf_8_decode(sample[start:], "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text
+
+
+# --- how it is stored -------------------------------------------------------------------------
+
+
+class _Table:
+    """Of every chunk in a store's packs, how it is stored; the same entry that would be read."""
+
+    def __init__(self, indexes: list[PackIndex], store: ChunkStore) -> None:
+        ids = np.concatenate([np.empty(0, "S32"), *(index.ids for index in indexes)])
+        bases = np.concatenate([np.empty(0, "S32"), *(index.bases for index in indexes)])
+        whole_first = np.argsort(bases != b"", kind="stable")
+        self._ids, first = sorted_unique(ids[whole_first])
+        first = whole_first[first]
+        self._encodings: NDArray[np.uint8] = np.concatenate(
+            [np.empty(0, np.uint8), *(index.encodings for index in indexes)]
+        )[first]
+        self._stored: Ints = np.concatenate([np.empty(0, np.int64), *(index.stored for index in indexes)])[
+            first
+        ]
+        self._in_files = store.files.ids
+
+    def count(self, ids: Ids, lengths: Ints) -> list[StoredAs]:
+        """By encoding, the one with the most bytes first; of ids of shape (n,), each counted."""
+        rows = find_ids(self._ids, ids)
+        here = rows >= 0
+        kinds = np.full(len(ids), _ABSENT)
+        kinds[find_ids(self._in_files, ids) >= 0] = _IN_FILE
+        kinds[here] = self._encodings[rows[here]]
+        stored = np.zeros(len(ids), np.int64)
+        stored[here] = self._stored[rows[here]]
+        found = []
+        for kind in np.unique(kinds).tolist():
+            chosen = kinds == kind
+            name = {_IN_FILE: "file", _ABSENT: "absent"}.get(kind) or _NAMES.get(kind, str(kind))
+            sums = int(lengths[chosen].sum()), int(stored[chosen].sum())
+            found.append(StoredAs(name, int(chosen.sum()), *sums))
+        return sorted(found, key=lambda item: (-item.size_bytes, item.encoding))
+
+
+def _sum_up(
+    label: str,
+    manifest: str | None,
+    path: str | None,
+    files: list[FileInfo],
+    storage: list[StoredAs] | None,
+    *,
+    in_store: bool,
+) -> InspectResult:
+    return InspectResult(
+        label,
+        manifest,
+        path,
+        in_store,
+        sum(file.size_bytes for file in files),
+        sum(file.parameters for file in files),
+        _types(tensor for file in files for tensor in file.tensors),
+        None if storage is None else sum(item.chunks for item in storage),
+        storage,
+        files,
+    )

@@ -1,0 +1,233 @@
+"""Comparing pairs of tensors: pieces of both sides, in two threads, counted in order.
+
+What equal chunks prove to be equal is not read.  A piece is at most 1 MiB, so that memory does not grow
+with the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from yarnstore.core.compare import Tally, Unit, compare_arrays, compare_values, measure_array, unit_of
+from yarnstore.core.layouts import Tensor
+from yarnstore.core.limits import KIB, MIB
+from yarnstore.ops.inspecting.pairs import TensorPair
+from yarnstore.ops.inspecting.readers import Content
+from yarnstore.progress import Meter
+from yarnstore.store.chunks import ordered_map
+
+Status: TypeAlias = Literal["same", "changed", "added", "removed", "moved"]
+
+_THREADS = 2
+# Batches of pieces compared ahead of their being counted.
+_WINDOW = 6
+_BATCH_BYTES = 2 * MIB
+# As long as a chunk of a large tensor, and beginning where one does.
+_PIECE_BYTES = MIB
+# Blocks become 32 floats each: smaller pieces keep those within the cache.
+_BLOCK_PIECE_BYTES = 256 * KIB
+# Elements compared by value at a time, where the types differ.  A multiple of every block.
+_VALUE_PIECE = 1 << 18
+
+
+@dataclass(frozen=True)
+class TensorDiff:
+    """One tensor on both sides; `old_` fields are None where it was added, and of one that was removed
+    the others are the old side's too.
+
+    `moved` are the same bytes under another name or in another file; at another offset they are `same`.
+    `units` are elements, quantised blocks, or bytes, as `unit` says, and `units_changed` those whose bytes
+    differ; `bytes_changed` counts single bytes.  Relative changes are |new - old| / |old| over all elements
+    whose old value is not zero and that are finite on both sides; `distance` is that of the tensors as
+    vectors, which values near zero do not inflate.  They are None where the type's values are not known,
+    nothing changed, or nothing could be compared.  `broken` elements became infinite or NaN.
+    """
+
+    status: Status
+    name: str
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+    parameters: int
+    old_name: str | None
+    old_file: str | None
+    old_dtype: str | None
+    old_shape: tuple[int, ...] | None
+    old_offset: int | None
+    unit: Unit
+    units: int
+    units_changed: int
+    bytes_changed: int
+    parameters_changed: int
+    relative_mean: float | None = None
+    relative_max: float | None = None
+    distance: float | None = None
+    broken: int = 0
+
+    @property
+    def changed_share(self) -> float:
+        """Of the units, 0 to 1."""
+        return self.units_changed / self.units if self.units else 0.0
+
+    def rank(self) -> tuple[int, float, float]:
+        """Sorts what changed most first, by distance, else by share; then what came, moved, went, and
+        what is the same."""
+        order: tuple[Status, ...] = ("changed", "added", "moved", "removed", "same")
+        return order.index(self.status), -(self.distance or 0.0), -self.changed_share
+
+
+class _Piece(NamedTuple):
+    """Ranges `(offset, length)` of a pair of tensors; where both are known to be equal, the old one
+    alone is measured."""
+
+    pair: int
+    old: tuple[int, int]
+    new: tuple[int, int] | None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.old[1] + (self.new[1] if self.new is not None else 0)
+
+
+class TensorWork:
+    """Pairs of tensors, and the pieces of them that must be read: `total_bytes` of both sides."""
+
+    def __init__(self, pairs: list[TensorPair]) -> None:
+        self._pairs = pairs
+        self._pieces: list[_Piece] = []
+        self._differing: set[int] = set()
+        for n, pair in enumerate(pairs):
+            pieces = list(_iter_pieces(n, pair))
+            if any(piece.new is not None for piece in pieces):
+                self._pieces += pieces
+                self._differing.add(n)
+        self.total_bytes = sum(piece.size_bytes for piece in self._pieces)
+
+    def run(self, meter: Meter) -> list[TensorDiff]:
+        """What became of each pair, in order.  Raises: IntegrityError, StorageError."""
+        tallies = {n: Tally() for n in self._differing}
+        for counted in ordered_map(self._count, self._batches(), threads=_THREADS, window=_WINDOW):
+            for piece, tally in counted:
+                tallies[piece.pair].add(tally)
+                meter.add(piece.size_bytes)
+        return [_describe(pair, tallies.get(n)) for n, pair in enumerate(self._pairs)]
+
+    def _batches(self) -> Iterator[list[_Piece]]:
+        batch: list[_Piece] = []
+        size = 0
+        for piece in self._pieces:
+            batch.append(piece)
+            size += piece.size_bytes
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _count(self, batch: list[_Piece]) -> list[tuple[_Piece, Tally]]:
+        return [(piece, _compare(self._pairs[piece.pair], piece)) for piece in batch]
+
+
+def _compare(pair: TensorPair, piece: _Piece) -> Tally:
+    old, new, _ = pair
+    if old is None or new is None:
+        return Tally()
+    before = old.content.read(*piece.old)
+    if piece.new is None:
+        return measure_array(before, old.tensor.dtype)
+    after = new.content.read(*piece.new)
+    if old.tensor.dtype is new.tensor.dtype:
+        return compare_arrays(before, after, new.tensor.dtype)
+    return compare_values(before, after, old.tensor.dtype, new.tensor.dtype)
+
+
+def _iter_pieces(n: int, pair: TensorPair) -> Iterator[_Piece]:
+    if pair.old is None or pair.new is None:
+        return
+    (old, one), (new, other) = pair.old, pair.new
+    dtype = other.dtype
+    units = _shared_units(one, other, new)
+    if one.dtype is not dtype:
+        for at in range(0, units * dtype.block_elements, _VALUE_PIECE):
+            size = min(_VALUE_PIECE, math.prod(other.shape) - at)
+            mine = one.offset + one.dtype.bytes_for(at), one.dtype.bytes_for(size)
+            yield _Piece(n, mine, (other.offset + dtype.bytes_for(at), dtype.bytes_for(size)))
+        return
+    length = units * dtype.block_bytes
+    if _equal(old, one.offset, new, other.offset, length):
+        return
+    step = _BLOCK_PIECE_BYTES if dtype.kind == "block" else _PIECE_BYTES
+    step = step // dtype.block_bytes * dtype.block_bytes
+    for at in range(0, length, step):
+        size = min(step, length - at)
+        equal = _equal(old, one.offset + at, new, other.offset + at, size)
+        yield _Piece(n, (one.offset + at, size), None if equal else (other.offset + at, size))
+
+
+def _equal(old: Content, offset: int, new: Content, other: int, length: int) -> bool:
+    return old.chunks.key(offset, length) == new.chunks.key(other, length)
+
+
+def _shared_units(one: Tensor, other: Tensor, new: Content) -> int:
+    """How many units of the new tensor `other` have a counterpart: all, or as many rows as both have."""
+    units = other.length // other.dtype.block_bytes
+    if one.dtype is not other.dtype:
+        return units if one.shape == other.shape else 0
+    if one.length == other.length:
+        return units
+    rows_alike = one.shape[1:] == other.shape[1:] and len(one.shape) == len(other.shape)
+    in_order = new.layout is not None and new.layout.format != "npy"  # which may be column by column
+    return min(one.length // one.dtype.block_bytes, units) if rows_alike and in_order else 0
+
+
+def _describe(pair: TensorPair, tally: Tally | None) -> TensorDiff:
+    """`tally` is None where no shared unit differs."""
+    old, new, moved = pair
+    place = new or old
+    if place is None:
+        raise ValueError("a pair has a side")
+    content, tensor = place
+    dtype = tensor.dtype
+    units = tensor.length // dtype.block_bytes
+    known = tally or Tally()
+    status: Status
+    if old is None or new is None:
+        status = "added" if old is None else "removed"
+        changed, changed_bytes = units, tensor.length
+    else:
+        alone = units - _shared_units(old.tensor, tensor, content)
+        changed = known.units_changed + alone
+        changed_bytes = known.bytes_changed + alone * dtype.block_bytes
+        alike = old.tensor.dtype is dtype and old.tensor.shape == tensor.shape
+        status = "changed" if changed or not alike else "moved" if moved else "same"
+    parameters = math.prod(tensor.shape)
+    comparable = bool(known.bytes_changed and known.compared)
+    return TensorDiff(
+        status,
+        tensor.name,
+        content.path,
+        dtype.name,
+        tensor.shape,
+        tensor.offset,
+        tensor.length,
+        parameters,
+        old.tensor.name if old else None,
+        old.content.path if old else None,
+        old.tensor.dtype.name if old else None,
+        old.tensor.shape if old else None,
+        old.tensor.offset if old else None,
+        unit_of(dtype),
+        units,
+        changed,
+        changed_bytes,
+        min(parameters, changed * dtype.block_elements),
+        known.relative_mean if comparable else None,
+        known.relative_max if comparable else None,
+        known.distance if comparable else None,
+        known.broken,
+    )

@@ -1,0 +1,304 @@
+"""Moving what is installed to a version whose view is there: a ref and a link, no chunk.
+
+Imports nothing that decodes, so that `ystore rollback` starts fast; what is to be fetched or
+materialised first is `ops/installing/checkout`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.reflog import SELF_CHECK, Installed, Move
+from yarnstore.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    ReadOnlyError,
+    SelfCheckError,
+    StorageError,
+    YarnstoreError,
+)
+from yarnstore.ops.session.lookup import local_target, not_installed
+from yarnstore.ops.session.session import SelfCheck, Session
+from yarnstore.ops.session.whole import is_whole
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import meant_version
+from yarnstore.store.refs import VersionName
+from yarnstore.store.state import write_state
+from yarnstore.store.trials import left_trials, trying
+from yarnstore.store.views import check_link_place, has_view, link_model, unlink_model, view_path
+
+# Makes a version's view whole, where it is not.
+Ensure = Callable[[Session, Manifest], None]
+
+# What is tried out by the model's own `verify_command`; a rollback leads to what was.
+_CHECKED = ("checkout", "update")
+
+
+@dataclass(frozen=True)
+class CheckoutResult:
+    """What was installed; `previous` is the version before, and its variant; `path` what to open."""
+
+    model: str
+    version: str
+    variant: str
+    previous: str | None
+    path: str
+    size_bytes: int
+    download_bytes: int
+    seconds: float
+    changed: bool
+    previous_variant: str | None = None
+
+
+def move(
+    session: Session,
+    manifest: Manifest,
+    operation: str,
+    started: float,
+    download_bytes: int = 0,
+    *,
+    ensure: Ensure | None = None,
+) -> CheckoutResult:
+    """Move `installed` and the link to a version whose view is there, whole.
+
+    `ensure` makes the view of the version before, where a self-check leads back to that.
+
+    Raises: ConflictError where an update finds another version than it was decided from; PolicyError.
+    """
+    refs, layout = session.refs, session.layout
+    new = Installed(manifest.digest, manifest.variant, manifest.version)
+    tell = operation in _CHECKED and refs.current(manifest.model) != new
+    if tell or session.load_policy.restricts:
+        session.admit_version(session, manifest, tell)
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    refs.check_case(manifest.model)
+    with contextlib.ExitStack() as trial:
+        with refs.moving():
+            check_link_place(layout, manifest.model)
+            if not refs.has_version(name):
+                # Removed since this began; all of it is still here, since gc is kept out.
+                refs.set_version(name, manifest.digest)
+            old = refs.current(manifest.model)
+            changed = old != new
+            if changed and operation == "update":
+                _check_still(session, manifest.model, old)
+            check = session.self_checks.get(manifest.model) if changed and operation in _CHECKED else None
+            if check is not None:
+                tried = Move(session.now_ms(), operation, old, new)
+                trial.enter_context(trying(layout, manifest.model, tried))
+            if changed:
+                refs.move(manifest.model, new, operation, time_ms=session.now_ms())
+            link_model(layout, manifest.model, manifest.digest)
+            tell_state(session, manifest)
+        if changed and old is not None:
+            _note_pins(session, old, name)
+        path = str(view_path(layout, manifest))
+        if check is not None:
+            _check(session, check, manifest.model, new, old, path, ensure)
+    return CheckoutResult(
+        manifest.model,
+        manifest.version,
+        manifest.variant,
+        old.version if old else None,
+        path,
+        manifest.size_bytes,
+        download_bytes,
+        round(time.perf_counter() - started, 4),
+        changed,
+        old.variant if old else None,
+    )
+
+
+def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
+    """Say so where a model left the version that it was pinned to: who asks for a version by name gets it."""
+    pins = session.refs.pins(new.model)
+    left = VersionName(new.model, old.variant, old.version)
+    if left in pins and new not in pins:
+        session.note(
+            f"{new.model} {old.version} stays pinned, but updates move {new.version}, which is not: "
+            f"`ystore pin {new.model}` pins it too"
+        )
+
+
+def _check_still(session: Session, model: str, current: Installed | None) -> None:
+    """An update that took its time must not undo what somebody installed, or rolled back to, meanwhile."""
+    before = session.updating.get(model)
+    if before is None or before == current:
+        return
+    now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
+    raise ConflictError(
+        f"{now}, where the update began at {before.version}",
+        hint=f"another process moved it; nothing was changed: `ystore update {model}` begins anew",
+        model=model,
+    )
+
+
+def tell_state(session: Session, changed: Manifest | None = None) -> None:
+    """Have `local-state.json` say what is installed now, within `moving`."""
+    try:
+        write_state(session.layout, changed=changed, auto_update=session.auto_update)
+    except StorageError as error:
+        # What is installed is so all the same; the next change or `fsck --repair` writes it.
+        session.note(f"local-state.json could not be written: {error.message}")
+
+
+def note_check(session: Session, *, checked: bool = True) -> None:
+    """Have `local-state.json` say that the registries were asked just now, or, where not `checked`,
+    whether auto-update is on; where there is a store."""
+    try:
+        if not session.layout.exists():
+            return
+        with session.refs.moving():
+            last_check_ms = session.now_ms() if checked else 0
+            write_state(session.layout, last_check_ms=last_check_ms, auto_update=session.auto_update)
+    except ReadOnlyError:
+        pass  # a store that is only to be read says what it said before
+    except (IntegrityError, StorageError) as error:
+        session.note(f"local-state.json could not be written: {error.message}")
+
+
+def _check(
+    session: Session,
+    check: SelfCheck,
+    model: str,
+    new: Installed,
+    old: Installed | None,
+    path: str,
+    ensure: Ensure | None,
+) -> None:
+    """Have a model's self-check look at what was installed, and take it back where that fails."""
+    try:
+        check(model, new.version, path, session.on_progress)
+    except SelfCheckError as error:
+        back = _take_back(session, model, new, old, ensure)
+        raise SelfCheckError(
+            model,
+            new.version,
+            str(error.fields["why"]),
+            back_to=back.version if back else None,
+            output=str(error.fields["output"]),
+        ) from None
+    except BaseException:
+        _take_back(session, model, new, old, ensure)  # interrupted: nobody knows whether it works
+        raise
+
+
+def _take_back(
+    session: Session, model: str, new: Installed, old: Installed | None, ensure: Ensure | None
+) -> Installed | None:
+    """Install what was there before, unless another process has moved on; what is installed now."""
+    if old is not None and ensure is not None:
+        try:
+            ensure(session, session.layout.read_manifest(old.manifest))
+        except YarnstoreError as error:  # it is what was installed, all the same
+            session.note(f"{model} {old.version}: {error.message}")
+    with session.refs.moving():
+        return _restore(session, model, new, old)
+
+
+def _restore(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
+    """As `_take_back`, within `Refs.moving`."""
+    refs, layout = session.refs, session.layout
+    current = refs.current(model)
+    if current != new:
+        return current
+    if old is None:
+        unlink_model(layout, model)
+        refs.move(model, None, SELF_CHECK, time_ms=session.now_ms())
+    else:
+        refs.move(model, old, SELF_CHECK, time_ms=session.now_ms())
+        if has_view(layout, old.manifest):
+            link_model(layout, model, old.manifest)
+    tell_state(session)
+    return old
+
+
+def settle_trials(session: Session) -> None:
+    """Take back what was being tried out when its process was killed: nobody knows whether it works.
+
+    What prevents it is told and no error: what the command is about comes first.
+    """
+    try:
+        with session.layout.shared(), session.refs.moving(), left_trials(session.layout) as found:
+            for model, move in found:
+                if move.new is None or session.refs.current(model) != move.new:
+                    continue
+                back = _restore(session, model, move.new, move.old)
+                now = f"{back.version} is installed again" if back else "it is no longer installed"
+                session.note(
+                    f"{model} {move.new.version} was being tried out by a process that was killed: {now}"
+                )
+    except ReadOnlyError:
+        pass  # the next command of who may write does it
+    except YarnstoreError as error:
+        session.note(f"what was being tried out could not be taken back: {error.message}")
+
+
+def relink(session: Session, model: str, ensure: Ensure) -> None:
+    """Let a model's link lead to what is installed, whole; a kill right after the ref's move left it behind.
+
+    Raises: as `ensure`.
+    """
+    installed = session.refs.installed(model)
+    if installed is not None:
+        ensure(session, session.layout.read_manifest(installed))
+    with session.refs.moving():
+        current = session.refs.installed(model)
+        if current is not None and has_view(session.layout, current):
+            link_model(session.layout, model, current)
+        tell_state(session)
+
+
+def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:
+    """Install what was installed before, or `version`, if its view is whole; None where it is not.
+
+    Raises: NotFoundError where the model is not installed, or nothing was installed before.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        goal = rollback_goal(session, model, version)
+        name = VersionName(model, goal.variant, goal.version)
+        if not session.refs.has_version(name) or not has_view(session.layout, goal.manifest):
+            return None  # of a removed version a view may be left, and nothing else
+        manifest = session.layout.read_manifest(goal.manifest)
+        return move(session, manifest, "rollback", started) if is_whole(session, manifest) else None
+
+
+def rollback_goal(session: Session, model: str, version: str | None = None) -> Installed:
+    """What a rollback leads to.  Raises: NotFoundError."""
+    stack = session.refs.stack(model)
+    if not stack:
+        raise not_installed(session, model)
+    if version is not None:
+        return _named_goal(session, model, version, stack)
+    if len(stack) < 2:
+        raise NotFoundError(
+            "version before",
+            stack[-1].version,
+            where=f"the history of {model}",
+            hint=f"`ystore log {model}` shows what there is; `ystore rollback {model} VERSION` takes another",
+        )
+    return stack[-2]
+
+
+def _named_goal(session: Session, model: str, version: str, stack: list[Installed]) -> Installed:
+    meant = meant_version(version, {installed.version for installed in stack[:-1]})
+    for installed in reversed(stack[:-1]):
+        if installed.version == meant:
+            return installed
+    spec = Spec(model, stack[-1].variant, Exact(version))
+    target = local_target(session, spec) or local_target(session, Spec(model, None, Exact(version)))
+    if target is None or target.manifest is None:
+        here = sorted({name.version for name in session.refs.versions(model)})
+        raise NotFoundError(
+            "version",
+            version,
+            where=f"what is in the store of {model}",
+            hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
+        )
+    return Installed(target.manifest, target.name.variant, target.name.version)

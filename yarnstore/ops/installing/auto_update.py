@@ -1,0 +1,314 @@
+"""`auto-update`: rounds that a timer starts.
+
+Each model that is looked after is told of, or updated as far as its policy goes, while its window is open.
+A window that closes stops the download that runs; what came of it stays for the next round.  Never a major
+version, never a model that nobody switched this on for.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
+from typing import Literal, TypeAlias
+
+from yarnstore.core.reflog import BACKWARD
+from yarnstore.errors import CancelledError, YarnstoreError
+from yarnstore.ops.installing.activate import note_check
+from yarnstore.ops.installing.candidates import Update, check_for_updates
+from yarnstore.ops.installing.update import update
+from yarnstore.ops.session.clock import zone_of
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import OnProgress, Progress
+from yarnstore.registry.decide import Policy as UpdatePolicy
+from yarnstore.registry.policies import AutoRule, AutoRules, Policy, allows
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.spec import Spec
+from yarnstore.registry.versions import update_type
+from yarnstore.registry.windows import Opening, delay_s, find_opening
+from yarnstore.store.state import format_iso, read_state
+
+Outcome: TypeAlias = Literal["updated", "available", "current", "pinned", "closed", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class AutoUpdateModel:
+    """How one model is looked after.  Times are ISO 8601, in UTC; `closes` of the window that is open."""
+
+    model: str
+    enabled: bool
+    policy: Policy
+    windows: tuple[str, ...]
+    is_open: bool
+    opens: str | None
+    closes: str | None
+
+
+@dataclass(frozen=True)
+class AutoUpdateStatus:
+    """What auto-update is set to, for all models and for each that is installed or has a rule."""
+
+    enabled: bool
+    policy: Policy
+    windows: tuple[str, ...]
+    jitter_s: float
+    timezone: str
+    last_check: str | None
+    models: list[AutoUpdateModel]
+
+
+@dataclass(frozen=True)
+class AutoUpdateOutcome:
+    """What a round did about one model.
+
+    `status`: `available` is told of and left, as its policy has it; `closed` where no window is open;
+    `stopped` where it closed meanwhile.  `error` is as `--json` prints one.
+    """
+
+    model: str
+    status: Outcome
+    policy: Policy
+    installed: str
+    version: str | None = None
+    kind: str | None = None
+    download_bytes: int | None = None
+    changelog: str | None = None
+    note: str | None = None
+    opens: str | None = None
+    error: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class AutoUpdateRound:
+    """One round: `checked` says whether the registries were asked; `opens` is when the next window does.
+
+    `freed_bytes` is what the retention of `config.toml` freed after updates.
+    """
+
+    checked: bool
+    waited_s: float
+    opens: str | None
+    models: list[AutoUpdateOutcome] = field(default_factory=list)
+    freed_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Clockwork:
+    """Chance and waiting, so that a test need not wait."""
+
+    draw: Callable[[], float] = random.random
+    sleep: Callable[[float], None] = time.sleep
+
+
+def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ...] = ()) -> AutoUpdateStatus:
+    """What is set, and which windows are open.  Raises: ConfigError."""
+    zone, now = zone_of(rules), _now(session)
+    last_check = None
+    try:
+        state = read_state(session.layout)
+        last_check = state.get("last_check") if state else None
+    except YarnstoreError:
+        pass  # for fsck to tell of
+    rows = []
+    for model in models or sorted({*session.refs.installed_models(), *rules.models}):
+        rule = rules.of(model)
+        opening = _opening(rule, now, zone)
+        is_open = rule.enabled and (not rule.windows or _is_open(opening, now))
+        rows.append(
+            AutoUpdateModel(
+                model,
+                rule.enabled,
+                rule.policy,
+                tuple(map(str, rule.windows)),
+                is_open,
+                _iso(opening.opens) if opening and rule.enabled and not is_open else None,
+                _iso(opening.closes) if opening and is_open else None,
+            )
+        )
+    default = rules.default
+    return AutoUpdateStatus(
+        default.enabled,
+        default.policy,
+        tuple(map(str, default.windows)),
+        rules.jitter_s,
+        rules.timezone,
+        last_check if isinstance(last_check, str) else None,
+        rows,
+    )
+
+
+def run_round(
+    session: Session, rules: AutoRules, *, now_at_once: bool = False, clockwork: Clockwork | None = None
+) -> AutoUpdateRound:
+    """One round: what a timer calls.  With `now_at_once` whether a window is open or not, and unhindered.
+
+    A model that fails leaves the others be.  Raises: ConfigError, NoRegistryError.
+    """
+    clockwork = clockwork or Clockwork()
+    zone = zone_of(rules)
+    looked_after = [model for model in session.refs.installed_models() if rules.of(model).enabled]
+    now = _now(session)
+    openings = {model: _opening(rules.of(model), now, zone) for model in looked_after}
+    open_now = [
+        model
+        for model in looked_after
+        if now_at_once or not rules.of(model).windows or _is_open(openings[model], now)
+    ]
+    waited = 0.0
+    if open_now and not now_at_once and rules.jitter_s:
+        waited = delay_s(rules.jitter_s, clockwork.draw(), _least_left(openings, open_now, now))
+        clockwork.sleep(waited)
+    outcomes = [
+        _closed(session, rules, model, openings[model]) for model in looked_after if model not in open_now
+    ]
+    for found in check_for_updates(session, tuple(open_now)) if open_now else ():
+        opening = None if now_at_once else openings[found.model]
+        outcomes.append(_one(session, rules.of(found.model), found, opening.closes if opening else None))
+    if open_now:
+        note_check(session)
+    following = [
+        opening.opens for opening in openings.values() if opening is not None and opening.opens > now
+    ]
+    return AutoUpdateRound(
+        bool(open_now),
+        round(waited, 3),
+        _iso(min(following)) if following else None,
+        sorted(outcomes, key=lambda outcome: outcome.model),
+    )
+
+
+# --- one model ---------------------------------------------------------------------------------
+
+
+def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | None) -> AutoUpdateOutcome:
+    plain = AutoUpdateOutcome(
+        found.model,
+        "current",
+        rule.policy,
+        found.installed,
+        found.wanted if found.wanted != found.installed else found.newest or found.latest,
+        found.kind,
+        found.download_bytes,
+        found.changelog,
+        found.note,
+    )
+    if found.registry is None:
+        return replace(plain, status="failed", error=_told(found.note))
+    if found.kind is None:
+        return plain
+    if found.wanted == found.installed and found.obstacle == "pinned":
+        return replace(plain, status="pinned")
+    # By hand, or since it failed its self-check: then nobody wants it again every night.
+    refused = _rolled_back_from(session, found.model, found.installed)
+    goal = _goal(rule.policy, found, refused)
+    if goal is None and found.wanted == refused:
+        note = f"{refused} was rolled back here; `ystore update {found.model}` takes it again"
+        return replace(plain, status="available", note=note)
+    if goal is None:
+        return replace(plain, status="available")
+    if closes is not None and _now(session) >= closes:
+        return replace(plain, status="stopped")
+    before = session.on_progress, session.check
+    if closes is not None:
+        session.check = _until(session, closes)
+        session.on_progress = _checked(session.check, session.on_progress)
+    try:
+        done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
+    except CancelledError:
+        if closes is None or _now(session) < closes:
+            raise
+        return replace(plain, status="stopped", note="the window closed; what came is kept")
+    except YarnstoreError as error:
+        return replace(plain, status="failed", error=error.as_dict())
+    finally:
+        session.on_progress, session.check = before
+    if done.status == "updated":
+        return replace(plain, status="updated", version=done.version, download_bytes=done.download_bytes)
+    return replace(plain, status="available")
+
+
+def _rolled_back_from(session: Session, model: str, installed: str) -> str | None:
+    """The version from which the last move of a model led back to the installed one; None where none did."""
+    moves = session.refs.moves(model)
+    last = moves[-1] if moves else None
+    if last is None or last.operation not in BACKWARD or last.old is None or last.new is None:
+        return None
+    return last.old.version if last.new.version == installed else None
+
+
+def _goal(policy: Policy, found: Update, refused: str | None) -> Range | None:
+    """What an update may lead to, newer than what was refused; None where it is only to be told of."""
+    if policy == "notify" or found.wanted in (found.installed, refused):
+        return None
+    step = update_type(found.installed, found.wanted)
+    if allows(policy, step, security=found.kind == "security"):
+        return Range.parse(found.wanted)
+    if policy == "patch" and step == "minor":
+        # There may be patches of the installed minor version beside it.
+        above = found.installed if refused is None else refused
+        return Range.parse(f"~{found.installed}, >{above}, <{found.wanted}")
+    return None
+
+
+def _until(session: Session, closes: datetime) -> Callable[[], None]:
+    """What ends a download when the window closes."""
+
+    def check() -> None:
+        if _now(session) >= closes:
+            raise CancelledError("the window closed")
+
+    return check
+
+
+def _checked(check: Callable[[], None], tell: OnProgress) -> OnProgress:
+    """Progress by which a download ends that has no further block to ask for."""
+
+    def on_progress(event: Progress) -> None:
+        tell(event)
+        if event.phase == "download":
+            check()
+
+    return on_progress
+
+
+def _told(note: str | None) -> dict[str, object]:
+    return {"code": "error", "message": note or "no registry has it", "hint": ""}
+
+
+def _closed(session: Session, rules: AutoRules, model: str, opening: Opening | None) -> AutoUpdateOutcome:
+    try:
+        current = session.refs.current(model)
+    except YarnstoreError as error:
+        return AutoUpdateOutcome(model, "failed", rules.of(model).policy, "", error=error.as_dict())
+    opens = _iso(opening.opens) if opening else None
+    return AutoUpdateOutcome(
+        model, "closed", rules.of(model).policy, current.version if current else "", opens=opens
+    )
+
+
+# --- time --------------------------------------------------------------------------------------
+
+
+def _now(session: Session) -> datetime:
+    return datetime.fromtimestamp(session.clock(), UTC)
+
+
+def _opening(rule: AutoRule, now: datetime, zone: tzinfo) -> Opening | None:
+    return find_opening(rule.windows, now, zone) if rule.windows else None
+
+
+def _is_open(opening: Opening | None, now: datetime) -> bool:
+    return opening is not None and opening.opens <= now
+
+
+def _least_left(openings: dict[str, Opening | None], models: list[str], now: datetime) -> float | None:
+    left = [
+        (opening.closes - now).total_seconds() for model in models if (opening := openings[model]) is not None
+    ]
+    return min(left, default=None)
+
+
+def _iso(when: datetime) -> str | None:
+    return format_iso(int(when.timestamp() * 1000))

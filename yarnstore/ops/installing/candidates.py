@@ -1,0 +1,302 @@
+"""`outdated`: which installed models have newer versions, and what getting them would cost.
+
+Plans from manifests and indexes, once for each version; downloads no chunk.  Of a split registry only the
+files of the models are asked for.  What is wanted is `registry/decide`'s to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.core.reflog import Installed
+from yarnstore.errors import BackendError, ConflictError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.ops.fetching.fetch import manifest_of, plan_for
+from yarnstore.ops.fetching.plan import Offer
+from yarnstore.ops.session.lookup import Target, find_entry, held, not_installed, standing_of
+from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.registry.decide import (
+    DEFAULT_POLICY,
+    Change,
+    Decision,
+    Policy,
+    decide,
+    fitting_variant,
+    misfit,
+    newest_fitting,
+)
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.host import Machine
+from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.select import Build, builds_of, resolve
+from yarnstore.registry.spec import Spec
+from yarnstore.registry.standing import Standing, standing
+from yarnstore.registry.versions import precedence
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.plans import plan_basis, read_plan, write_plan
+from yarnstore.store.refs import VersionName
+
+
+@dataclass(frozen=True)
+class Update:
+    """An installed model beside what its registry has.
+
+    `wanted` is what `update` would install, `latest` what the registry calls so; `kind` is the type of
+    the step to `wanted`, or to the newest version where only that is newer, and None where nothing is.
+    `download_bytes` is None where it could not be planned.
+
+    `newest` is the newest version that `update` could come to with other options, another application or
+    more memory; where that is not `wanted`, `obstacle` says why: `application`, `memory`, `major` or
+    `pinned`.  `compatible` is whether it fits the application.  `changes` are the versions that the
+    step crosses, the newest first.  `standing` is what the registry says of the installed version.
+
+    `wanted_variant` is set where a pin asks for another variant than is installed, and `across` is the
+    newest version that `update --major` would install.  `latest` is empty where nothing is called so, or
+    the registry could not be asked; then `error` says why, as JSON.
+    """
+
+    model: str
+    variant: str
+    installed: str
+    wanted: str
+    latest: str
+    kind: str | None
+    pinned: bool
+    size_bytes: int | None
+    download_bytes: int | None
+    changelog: str | None
+    registry: str | None
+    note: str | None
+    newest: str | None = None
+    compatible: bool = True
+    obstacle: str | None = None
+    needs: str | None = None
+    newest_that_fits: str | None = None
+    breaking: bool = False
+    pin: str | None = None
+    changes: tuple[Change, ...] = ()
+    standing: Standing | None = None
+    wanted_variant: str | None = None
+    across: str | None = None
+    error: dict[str, object] | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether `update` would install something, or with `--major` could."""
+        return self.wanted != self.installed or bool(self.wanted_variant or self.across)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """An installed model, what its registry says of it, and what was decided."""
+
+    model: str
+    current: Installed
+    source: RegistrySource
+    entry: ModelEntry
+    hold: Hold
+    decision: Decision
+    policy: Policy
+
+    @property
+    def switched_to(self) -> str | None:
+        """The variant that is wanted, where it is not the installed one."""
+        wanted = self.decision.wanted
+        return wanted.variant if wanted is not None and wanted.variant != self.current.variant else None
+
+    def target(self, build: Build) -> Target:
+        """A build of it, to be fetched."""
+        name = VersionName(self.model, build.variant or DEFAULT_VARIANT, build.version)
+        return Target(name, None, build, self.source)
+
+
+def consider(
+    session: Session,
+    model: str,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    alone: bool = False,
+    variant: str | None = None,
+) -> Considered:
+    """Decide about an installed model, by what its registry says now.
+
+    With `alone` a split registry is asked for the model's own file and for nothing else.  `variant` is the
+    one to change to.
+
+    Raises: NotFoundError where it is not installed, no registry has it, or it has no such variant;
+    ConflictError where it is pinned to another variant; BackendError.
+    """
+    current = session.refs.current(model)
+    if current is None:
+        raise not_installed(session, model)
+    source, entry = find_entry(session, model, sources_for(session, model), fresh=True, alone=alone)
+    hold = held(session, model, current)
+    if variant is not None and variant != current.variant:
+        resolve(entry, Spec(model, variant))
+        check_hold(model, hold, current, current.version, variant)
+        hold = replace(hold, variant=variant)
+    decision = decide(
+        entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
+    )
+    decision = replace(decision, standing=standing_of(session, entry, current))
+    return Considered(model, current, source, entry, hold, decision, policy)
+
+
+def check_hold(model: str, hold: Hold, current: Installed, version: str, variant: str) -> None:
+    """Raises: ConflictError where a pin keeps a model from a version or a variant that was asked for."""
+    if (version, variant) == (current.version, current.variant):
+        return
+    named = hold.version is None and hold.variant in (None, variant)
+    if named and (hold.range is None or hold.range.matches(version, include_prereleases=True)):
+        return
+    pin = current.version if hold.version is not None else str(hold)
+    raise ConflictError(
+        f"{model} is pinned to {pin}, and {version} ({variant}) is another",
+        hint=f"`ystore unpin {model}` first, or `ystore checkout {model}:{variant}@{version}` in spite of it",
+        model=model,
+    )
+
+
+def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Update]:
+    """Every installed model, or those named, beside what its registry has now.
+
+    A model that no registry has says so in its `note`; one that could not be asked after in its `error`,
+    too.
+
+    Raises: NotFoundError where a named model is not installed, or no registry is configured.
+    """
+    session.require_sources()
+    return [_update(session, model) for model in models or tuple(session.refs.installed_models())]
+
+
+def _update(session: Session, model: str) -> Update:
+    try:
+        current = session.refs.current(model)
+    except IntegrityError as error:
+        return _unknown(session, model, None, error)
+    if current is None:
+        raise not_installed(session, model)
+    here = current.version
+    try:
+        found = consider(session, model, alone=True)
+    except (NotFoundError, BackendError, IntegrityError) as error:
+        return _unknown(session, model, current, error)
+    decision, goal = found.decision, found.decision.goal
+    newest = decision.newest
+    lacks = misfit(newest, session.machine) if newest is not None else None
+    fits = newest_fitting(found.entry, session.machine, decision.variant)
+    return Update(
+        model,
+        current.variant,
+        here,
+        decision.wanted.version if decision.wanted else here,
+        decision.latest or "",
+        decision.kind,
+        found.hold.version is not None,
+        goal.entry.size_bytes if goal else None,
+        planned_bytes(session, found.target(goal)) if goal else 0,
+        goal.entry.changelog if goal else None,
+        found.source.name,
+        explain(found, session.machine) or None,
+        newest.version if newest else None,
+        lacks is None or lacks.what != "application",
+        decision.obstacle,
+        lacks.needs if lacks else None,
+        fits.version if fits else None,
+        decision.breaking,
+        str(found.hold) or None,
+        decision.changes,
+        decision.standing,
+        found.switched_to,
+        decision.across.version if decision.across else None,
+    )
+
+
+def _unknown(session: Session, model: str, current: Installed | None, error: YarnstoreError) -> Update:
+    """What can be said of a model that could not be considered."""
+    here, hold = current.version if current else "", FREE
+    with contextlib.suppress(IntegrityError, NotFoundError):
+        hold = held(session, model, current) if current else session.refs.hold(model)
+    return Update(
+        model, current.variant if current else "", here, here, "", None, hold.version is not None, None, None,
+        None, None, error.message, pin=str(hold) or None,
+        error=None if isinstance(error, NotFoundError) else error.as_dict(),
+    )  # fmt: skip
+
+
+def explain(found: Considered, machine: Machine, *, moved: bool = False) -> str:
+    """Why the newest version is not the one wanted, and what is wrong with the installed one, unless it
+    has `moved` to the one wanted."""
+    decision, hold = found.decision, found.hold
+    parts = []
+    if str(decision.standing) and not moved:
+        parts.append(f"{decision.installed} is {decision.standing}")
+    if decision.wanted is not None and decision.wanted.version != decision.installed:
+        said = standing(found.entry, decision.wanted.version, decision.wanted.variant)
+        parts += [f"{decision.wanted.version} is {said}"] if str(said) else []
+    if found.switched_to is not None:
+        parts.append(f"{found.switched_to} in place of {found.current.variant}, as pinned")
+    if decision.misfit is not None and decision.newest is not None:
+        parts.append(f"{decision.misfit}{_fitting(found.entry, decision.newest, machine)}")
+    elif decision.obstacle == "pinned" and decision.newest is not None:
+        what = "" if hold.version is not None else f" to {hold}"
+        parts.append(f"pinned{what}; {decision.newest.version} is newer")
+    elif str(hold) and decision.newest is None:
+        parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
+    if decision.across is not None:
+        parts.append(f"{decision.across.version} is a new major: ystore update --major {found.model}")
+    if decision.without_variant is not None:
+        parts.append(_lacking(found.entry, decision.without_variant, decision.variant))
+    elif decision.newest is None and found.policy.to is not None:
+        parts.append(f"nothing newer is in {found.policy.to}")
+    return "; ".join(parts)
+
+
+def _lacking(entry: ModelEntry, version: str, variant: str) -> str:
+    builds = builds_of(entry, version)
+    names = ", ".join(build.variant for build in builds if not build.entry.yanked)
+    if any(build.variant == variant for build in builds):
+        return f"{version} is withdrawn as {variant}; there is only {names}"
+    return f"{version} has no {variant}, only {names}"
+
+
+def _fitting(entry: ModelEntry, build: Build, machine: Machine) -> str:
+    other = fitting_variant(entry, build.version, machine)
+    return f" ({other.variant} fits)" if other is not None and other.variant != build.variant else ""
+
+
+def newer(version: str, than: str) -> bool:
+    """Whether a version comes after another."""
+    return precedence(version) > precedence(than)
+
+
+def planned_bytes(session: Session, target: Target) -> int | None:
+    """What fetching would bring over the wire, planned from its manifest and indexes."""
+    if target.build is None or target.source is None:
+        return None
+    entry, registry = target.build.entry, target.source.name
+    if entry.manifest is None:
+        return entry.size_bytes
+    digest = Sha256.parse(entry.manifest)
+    offered = (*entry.packs, *(f"{delta.base} {delta.pack}" for delta in entry.deltas))
+    basis = plan_basis(session.layout, offered)
+    known = read_plan(session.layout, registry, digest, basis)
+    if known is not None:
+        return known
+    try:
+        manifest = manifest_of(session, target.source, target.build, target.name)
+        ids, _ = manifest_chunks([manifest])
+        with ChunkStore(session.layout) as chunks:
+            missing = chunks.missing(ids)
+            offer = Offer.of(entry)
+            plan = plan_for(session, target.source, offer, chunks, missing)
+    except (BackendError, IntegrityError):
+        return None
+    if len(plan.unplaced):  # an index could not be read: nobody knows, this time
+        return None
+    planned = plan.stored_bytes
+    write_plan(session.layout, registry, digest, basis, planned)
+    return planned

@@ -1,0 +1,189 @@
+"""`checkout`, `rollback`: moving what is installed.
+
+Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and
+the link in `models/`.  Where the view is there already, only the last three move.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Literal
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.fetching.eligibility import admit
+from yarnstore.ops.fetching.fetch import bring, bring_chunks
+from yarnstore.ops.fetching.plan import Offer
+from yarnstore.ops.fetching.transfer import Brought
+from yarnstore.ops.installing.activate import CheckoutResult, move, rollback_goal, rollback_retained
+from yarnstore.ops.session.lookup import Target, local_target, registry_target
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.whole import is_whole
+from yarnstore.progress import Meter
+from yarnstore.registry.entries import VersionEntry
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.drafts import Drafts
+from yarnstore.store.files import is_sound, materialise
+from yarnstore.store.layout import file_name
+from yarnstore.store.seen import content_of
+from yarnstore.store.views import has_view, make_view
+
+
+def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutResult:
+    """Install the version that `spec` means: fetch it if need be, materialise, verify, move the ref.
+
+    `force` takes a yanked version, and one that needs more memory than there is.
+
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
+    LockTimeoutError.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        target = admit(session, spec, installing=True, force=force)
+        return install(session, target, "checkout", started)
+
+
+def install(
+    session: Session, target: Target, operation: Literal["checkout", "update"], started: float
+) -> CheckoutResult:
+    """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
+    name = target.name
+    spec = Spec(name.model, name.variant, Exact(name.version))
+    manifest, brought = _retained(session, target, spec), Brought()
+    if manifest is None:
+        with Drafts(session.layout) as drafts:
+            target, manifest, brought = bring(session, spec, drafts=drafts, target=target)
+            ensure_view(session, manifest, target, drafts)
+    return move(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
+
+
+def _retained(session: Session, target: Target, spec: Spec) -> Manifest | None:
+    """The manifest of a version whose view is here whole, if it is the content that was asked for."""
+    local = local_target(session, spec)
+    if local is None or local.manifest is None or not has_view(session.layout, local.manifest):
+        return None
+    manifest = session.layout.read_manifest(local.manifest)
+    entry = target.build.entry if target.build is not None else None
+    if entry is not None:
+        if entry.manifest is not None:
+            same = Sha256.parse(entry.manifest) == local.manifest
+        else:
+            same = bool(entry.checksum) and Sha256.parse(entry.checksum or "") == content_of(manifest)
+        if not same:
+            return None
+    return manifest if is_whole(session, manifest) else None
+
+
+def ensure_view(
+    session: Session, manifest: Manifest, target: Target | None = None, drafts: Drafts | None = None
+) -> None:
+    """Materialise a version whose chunks are in the store, and link its view; nothing where that is whole.
+
+    `drafts` are what `bring` has begun of its files.  Chunks that turn out to be damaged are fetched
+    again, each once.
+
+    Raises: IntegrityError, BackendError, StorageError.
+    """
+    if is_whole(session, manifest):
+        return
+    if has_view(session.layout, manifest.digest):
+        session.note(f"{manifest.label}: its files were changed after they were made; making them anew")
+    fetched: set[bytes] = set()
+    while True:
+        with ChunkStore(session.layout) as chunks:
+            try:
+                _materialise_all(session, chunks, manifest, drafts)
+                break
+            except IntegrityError:
+                bad = set(chunks.bad)
+                if not bad - fetched:
+                    raise
+                # Nothing is given up before it is known where it can be had.
+                source, entry = _source_of(session, manifest, target)
+                chunks.forget(bad)
+        fetched |= bad
+        bring_chunks(session, source, manifest, Offer.of(entry))
+    make_view(session.layout, manifest)
+
+
+def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, drafts: Drafts | None) -> None:
+    files = {file_name(file): file for file in manifest.files}.values()
+    total = sum(file.size_bytes for file in files)
+    meter = Meter(session.on_progress, "write", manifest.label, total)
+    for file in files:
+        # One that another version has left is hashed again before this one links it.
+        if is_sound(session.layout, file):
+            meter.add(file.size_bytes)
+            continue
+        draft = drafts.take(file) if drafts is not None else None
+        if draft is not None:
+            before = meter.done
+            # Its chunks were right when they came; where they are not now, the packs have them.
+            with contextlib.suppress(IntegrityError):
+                materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
+                continue
+            meter.add(before - meter.done)
+        materialise(session.layout, chunks, file, meter.add)
+
+
+def _source_of(
+    session: Session, manifest: Manifest, target: Target | None
+) -> tuple[RegistrySource, VersionEntry]:
+    """Where a version that is damaged here can be had.  Raises: IntegrityError, BackendError."""
+    session.note(f"{manifest.label}: damaged chunks in this store; fetching them again")
+    if target is None or target.build is None or target.source is None:
+        spec = Spec(manifest.model, manifest.variant, Exact(manifest.version))
+        try:
+            target = registry_target(session, spec)
+        except NotFoundError:
+            target = None
+    if target is None or target.build is None or target.source is None or not target.build.entry.manifest:
+        raise IntegrityError(
+            manifest.label,
+            why="is damaged in this store, and no registry has its chunks",
+            hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
+        )
+    return target.source, target.build.entry
+
+
+def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:
+    """Install what was installed before, or `version`.
+
+    Never uses the network for what is in the store.
+
+    Raises: NotFoundError where the model is not installed, or nothing was installed before.
+    """
+    started = time.perf_counter()
+    with session.layout.shared():
+        done = rollback_retained(session, model, version)
+        if done is not None:
+            return done
+        goal = rollback_goal(session, model, version)
+        spec = Spec(model, goal.variant, Exact(goal.version))
+        with Drafts(session.layout) as drafts:
+            target, manifest, brought = bring(session, spec, drafts=drafts)
+            ensure_view(session, manifest, target, drafts)
+        return move(session, manifest, "rollback", started, brought.download_bytes)
+
+
+def bring_version(session: Session, spec: Spec) -> Manifest:
+    """Make the version that `spec` means whole, its view too, moving nothing.
+
+    Of a bare model the installed version.  Raises: as `checkout`.
+    """
+    with session.layout.shared():
+        current = session.refs.current(spec.model) if spec.selector is None else None
+        if current is not None and spec.variant in (None, current.variant):
+            if spec.variant is None:
+                manifest = session.layout.read_manifest(current.manifest)
+                ensure_view(session, manifest)
+                return manifest
+            spec = Spec(spec.model, current.variant, Exact(current.version))
+        target = admit(session, spec, installing=False)
+        with Drafts(session.layout) as drafts:
+            target, manifest, _ = bring(session, spec, drafts=drafts, target=target)
+            ensure_view(session, manifest, target, drafts)
+    return manifest

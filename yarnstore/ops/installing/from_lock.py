@@ -1,0 +1,229 @@
+"""`lock` and `fetch --locked`: exact versions now, and the very same ones later, elsewhere.
+
+docs/format/lock-file.md governs the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from yarnstore.ops.fetching.eligibility import admit, check
+from yarnstore.ops.fetching.fetch import FetchResult, bring, fetch_result
+from yarnstore.ops.installing.activate import CheckoutResult
+from yarnstore.ops.installing.checkout import install
+from yarnstore.ops.session.lookup import Target, find_entry
+from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.lockfile import LOCK_LIMIT_BYTES, Locked, LockFile
+from yarnstore.registry.select import Build, resolve
+from yarnstore.registry.spec import Spec
+from yarnstore.store import fsio, fsread
+
+LOCK_FILE = "ystore.lock"
+_HINT = "`ystore lock --update` takes what the registry has now, once somebody has looked into it"
+
+
+@dataclass(frozen=True)
+class LockedBuild:
+    """One build that is locked; `previous` is the version before this call, None for a new one."""
+
+    requested: str
+    model: str
+    variant: str
+    version: str
+    manifest: str | None
+    checksum: str | None
+    size_bytes: int | None
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class LockResult:
+    """What a lock file holds now.  `digest` is the same wherever the same builds are locked."""
+
+    path: str
+    digest: str
+    changed: bool
+    builds: list[LockedBuild]
+
+
+def read_lock(path: Path) -> LockFile:
+    """Raises: NotFoundError, FormatError, IncompatibleError."""
+    try:
+        return LockFile.parse(fsread.read_bytes(path, LOCK_LIMIT_BYTES))
+    except NotFoundError:
+        raise NotFoundError("lock file", str(path), hint="`ystore lock MODEL@RANGE` writes one") from None
+
+
+def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bool = False) -> LockResult:
+    """Add requests to a lock file, each as the version that it comes to now.
+
+    A request takes the place of another for the same model and variant.  What is locked already stays as
+    it is, except with `update`: then the requests given are looked up anew, or all where none is given.
+
+    Without requests and without `update` it is only read.
+
+    Raises: NotFoundError, BackendError; IncompatibleError for a yanked version; UsageError.
+    """
+    there = _read_or_empty(path) if specs else read_lock(path)
+    before = {build.requested: build for build in there.builds}
+    named = list(dict.fromkeys(specs))
+    if len({(spec.model, spec.variant) for spec in named}) < len(named):
+        raise UsageError("one model is asked for twice", hint="name each model, or model and variant, once")
+    wanted = {str(spec): spec for spec in named}
+    for build in there.builds:
+        spec = Spec.parse(build.requested)
+        if not any((spec.model, spec.variant) == (other.model, other.variant) for other in named):
+            wanted[str(spec)] = spec
+    anew = ({str(spec) for spec in named} or set(wanted)) if update else set(wanted) - set(before)
+    builds = [_resolved(session, spec) if key in anew else before[key] for key, spec in wanted.items()]
+    made = LockFile.of(builds)
+    changed = made != there
+    if changed:
+        fsio.write_atomic(path, made.encode(), tmp_dir=path.parent)
+    versions = {(build.model, build.variant): build.version for build in there.builds}
+    return LockResult(
+        str(path),
+        str(made.digest),
+        changed,
+        [_described(build, versions.get((build.model, build.variant))) for build in made.builds],
+    )
+
+
+def _read_or_empty(path: Path) -> LockFile:
+    return LockFile() if fsread.stat_or_none(path) is None else read_lock(path)
+
+
+def _described(build: Locked, previous: str | None) -> LockedBuild:
+    return LockedBuild(
+        build.requested,
+        build.model,
+        build.variant,
+        build.version,
+        str(build.manifest) if build.manifest else None,
+        str(build.checksum) if build.checksum else None,
+        build.size_bytes,
+        previous,
+    )
+
+
+def _resolved(session: Session, spec: Spec) -> Locked:
+    """What a request comes to now, by the registry alone: what is installed or preferred here has no say,
+    so that two machines lock the same."""
+    source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
+    build = resolve(entry, spec)
+    check(session, entry, build, installing=False, force=False)
+    manifest, checksum = _promised(build)
+    if manifest is None and checksum is None:
+        raise IntegrityError(
+            f"{build.model} {build.version}",
+            why="has neither a manifest nor a checksum, and cannot be locked",
+            source=source.name,
+            hint="the publisher must mend the registry",
+        )
+    size_bytes = build.entry.size_bytes
+    return Locked(str(spec), build.model, build.variant, build.version, manifest, checksum, size_bytes)
+
+
+def _promised(build: Build | None) -> tuple[Sha256 | None, Sha256 | None]:
+    """The manifest and the checksum that a registry says a build has."""
+    if build is None:
+        return None, None
+    entry = build.entry
+    return (
+        Sha256.parse(entry.manifest) if entry.manifest else None,
+        Sha256.parse(entry.checksum) if entry.checksum else None,
+    )
+
+
+def fetch_locked(session: Session, path: Path) -> list[FetchResult]:
+    """Bring what a lock file names, and nothing else; all is looked up before anything is downloaded.
+
+    Raises: IntegrityError where a registry has something else under such a version; ConflictError where
+    the store has; NotFoundError, BackendError, as `fetch`.
+    """
+    builds = {build.spec: build for build in read_lock(path).builds}
+    with session.layout.shared():
+        targets = [_target(session, build) for build in builds.values()]
+        return [_fetch(session, *pair) for pair in zip(builds.values(), targets, strict=True)]
+
+
+def checkout_locked(session: Session, path: Path, *, force: bool = False) -> list[CheckoutResult]:
+    """Install what a lock file names; all is looked up before anything is downloaded.
+
+    Raises: UsageError where two builds of one model are locked; as `fetch_locked` and `checkout`.
+    """
+    builds = {build.spec: build for build in read_lock(path).builds}
+    models = [build.model for build in builds.values()]
+    twice = next((model for model in models if models.count(model) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{path.name} has two builds of {twice}, and only one of a model is installed",
+            hint="`ystore fetch --locked` brings both; `ystore path` leads to either",
+        )
+    with session.layout.shared():
+        targets = [_target(session, build, installing=True, force=force) for build in builds.values()]
+        return [install(session, target, "checkout", time.perf_counter()) for target in targets]
+
+
+def _target(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Target:
+    """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
+    target = admit(session, build.spec, installing=installing, force=force)
+    if target.manifest is not None:
+        stored, wanted = _stored(session, build, target.manifest), build.manifest or build.checksum
+        if stored == wanted:
+            return target
+        raise ConflictError(
+            f"{build.spec} is in the store with another content than is locked",
+            hint=f"a version never changes: look into it, then `ystore remove {build.spec}` and fetch again",
+            stored=str(stored),
+            locked=str(wanted),
+        )
+    where = target.source.name if target.source else ""
+    manifest, checksum = _promised(target.build)
+    _refuse_other(build, "manifest", build.manifest, manifest, where)
+    if build.manifest is None:
+        _refuse_other(build, "checksum", build.checksum, checksum, where)
+    return target
+
+
+def _stored(session: Session, build: Locked, manifest: Sha256) -> Sha256:
+    """What the store has of a version, by that by which it is locked: its manifest, else its checksum."""
+    if build.manifest is not None:
+        return manifest
+    files = session.layout.read_manifest(manifest).files
+    return files[0].sha256 if len(files) == 1 else manifest
+
+
+def _refuse_other(
+    build: Locked, key: str, locked: Sha256 | None, offered: Sha256 | None, source: str
+) -> None:
+    if locked != offered:
+        raise IntegrityError(
+            f"{build.spec}: the {key} in {source}" if source else f"{build.spec}: its {key}",
+            expected=str(locked) if locked else f"no {key}",
+            got=str(offered) if offered else f"no {key}",
+            why="is not the one that is locked",
+            hint=_HINT,
+        )
+
+
+def _fetch(session: Session, build: Locked, target: Target) -> FetchResult:
+    started = time.perf_counter()
+    _, manifest, brought = bring(session, build.spec, target=target)
+    _check(build, manifest)
+    return fetch_result(manifest, brought, time.perf_counter() - started)
+
+
+def _check(build: Locked, manifest: Manifest) -> None:
+    """Whether what is in the store now is what is locked.  Raises: IntegrityError."""
+    if build.manifest is not None:
+        _refuse_other(build, "manifest", build.manifest, manifest.digest, "")
+    elif len(manifest.files) == 1:
+        _refuse_other(build, "checksum", build.checksum, manifest.files[0].sha256, "")

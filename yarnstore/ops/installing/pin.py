@@ -1,0 +1,175 @@
+"""`pin`, `unpin`: what `update` is to leave alone, and `gc` to keep.
+
+A version is held by a ref, which `gc` marks from; a range or a variant by a line in `refs/holds`, which
+tells `update` what to choose from, and keeps nothing by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from yarnstore.errors import NotFoundError, SpecError
+from yarnstore.ops.session.lookup import local_target, not_in_store, not_installed, require_published
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.spec import Alias, Exact, Spec
+from yarnstore.store.refs import VersionName
+
+_ANY = Range.parse("*")
+
+
+@dataclass(frozen=True)
+class PinResult:
+    """What is pinned, or no longer; `changed` where it was otherwise before.
+
+    `version` is None where a `range` or only a `variant` is held.  `others` are the model's other versions
+    that are pinned, as specs: each pin is of one version, and a later one does not replace it.
+    """
+
+    model: str
+    version: str | None
+    variant: str | None
+    pinned: bool
+    changed: bool
+    range: str | None = None
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def what(self) -> str:
+        """`phi-3-mini 1.0.0`; a range or a variant as a spec says it, `phi-3-mini@^1.1`."""
+        if self.version is not None:
+            return f"{self.model} {self.version}"
+        variant = f":{self.variant}" if self.variant else ""
+        return f"{self.model}{variant}" + (f"@{self.range}" if self.range else "")
+
+
+def pin(session: Session, spec: Spec) -> PinResult:
+    """Hold what a spec names: a version (of a bare model the installed one), a range, or a variant.
+
+    A held version is kept by `gc`, and `update` does not leave it while it is installed; of one model several
+    may be held.  A range or a variant is what `update` chooses from.
+    A range of a variant (`m:v@^1.1`) holds both; a range after a variant, or the other way round, too.
+
+    Raises: NotFoundError where a version is not in the store, and for a range or a variant that nothing is
+    in, here or in the registries; SpecError for an alias.
+    """
+    refs = session.refs
+    with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
+        if isinstance(spec.selector, Alias):
+            raise SpecError(str(spec), "a pin holds a version, a range or a variant; an alias moves")
+        if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
+            _require_known(session, spec)
+            if not _matches_stored(session, spec):
+                require_published(session, spec)
+            before = refs.hold(spec.model)
+            wanted = spec.selector if isinstance(spec.selector, Range) else before.range
+            hold = Hold(None, wanted, spec.variant or before.variant)
+            if hold != before:
+                refs.set_hold(spec.model, hold)
+            return _told(spec.model, hold, pinned=True, changed=hold != before)
+        name = _named(session, spec)
+        manifest = refs.version(name)
+        if manifest is None:
+            raise not_in_store(session, spec)
+        changed = refs.pin(name) != manifest
+        if changed:
+            refs.set_pin(name, manifest)
+        others = [str(other) for other in refs.pins(name.model) if other != name]
+    return PinResult(name.model, name.version, name.variant, pinned=True, changed=changed, others=others)
+
+
+def unpin(session: Session, spec: Spec) -> PinResult:
+    """Let go of what a spec names; of a bare model of the only pin, or of all that keeps it from updates.
+
+    Raises: NotFoundError where it is not pinned.
+    """
+    with session.layout.shared(), session.refs.moving():
+        if isinstance(spec.selector, Range):
+            return _let_go(session, spec)
+        if isinstance(spec.selector, Exact):
+            return _unpin_version(session, _named(session, spec))
+        return _unpin_model(session, spec)
+
+
+def _unpin_model(session: Session, spec: Spec) -> PinResult:
+    refs = session.refs
+    pins = [name for name in refs.pins(spec.model) if spec.variant in (None, name.variant)]
+    holding = spec.model in refs.held_models()
+    if holding and spec.variant is not None:
+        return _let_go(session, spec)
+    done = None
+    if holding:
+        done = PinResult(spec.model, None, None, pinned=False, changed=refs.remove_hold(spec.model))
+    current = refs.current(spec.model)
+    here = current and VersionName(spec.model, current.variant, current.version)
+    if len(pins) == 1 and not holding:
+        return _unpin_version(session, pins[0])
+    if here in pins and here is not None:
+        return _unpin_version(session, here)
+    if done is None:
+        raise _not_pinned(session, spec)
+    return done
+
+
+def _unpin_version(session: Session, name: VersionName) -> PinResult:
+    if not session.refs.remove_pin(name):
+        raise _not_pinned(session, Spec(name.model, name.variant, Exact(name.version)))
+    return PinResult(name.model, name.version, name.variant, pinned=False, changed=True)
+
+
+def _let_go(session: Session, spec: Spec) -> PinResult:
+    """Take a range or a variant, or both, out of what a model is pinned to; `*` is whatever range."""
+    refs = session.refs
+    hold = refs.hold(spec.model)
+    wanted = spec.selector if isinstance(spec.selector, Range) else None
+    other = wanted and (hold.range is None or wanted.sets not in (hold.range.sets, _ANY.sets))
+    if other or spec.variant not in (None, hold.variant):
+        raise _not_pinned(session, spec)
+    left = Hold(None, None if wanted else hold.range, None if spec.variant else hold.variant)
+    if left == FREE:
+        refs.remove_hold(spec.model)
+    else:
+        refs.set_hold(spec.model, left)
+    return _told(
+        spec.model, Hold(None, hold.range if wanted else None, spec.variant), pinned=False, changed=True
+    )
+
+
+def _told(model: str, hold: Hold, *, pinned: bool, changed: bool) -> PinResult:
+    text = str(hold.range) if hold.range is not None else None
+    return PinResult(model, None, hold.variant, pinned=pinned, changed=changed, range=text)
+
+
+def _matches_stored(session: Session, spec: Spec) -> bool:
+    wanted = spec.selector if isinstance(spec.selector, Range) else _ANY
+    return any(
+        spec.variant in (None, name.variant) and wanted.matches(name.version, include_prereleases=True)
+        for name in session.refs.versions(spec.model)
+    )
+
+
+def _require_known(session: Session, spec: Spec) -> None:
+    refs = session.refs
+    if refs.installed(spec.model) is None and not refs.versions(spec.model):
+        raise not_installed(session, spec.model)
+
+
+def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
+    pins = [str(name) for name in session.refs.pins(spec.model)]
+    hold = session.refs.hold(spec.model)
+    if hold != FREE:
+        pins.append(f"{spec.model}{hold}")
+    return NotFoundError("pin", str(spec), hint=f"pinned are {', '.join(pins)}" if pins else "none is pinned")
+
+
+def _named(session: Session, spec: Spec) -> VersionName:
+    if isinstance(spec.selector, Exact):
+        target = local_target(session, spec)
+        if target is None:
+            raise not_in_store(session, spec)
+        return target.name
+    current = session.refs.current(spec.model)
+    if current is None:
+        raise not_installed(session, spec.model)
+    return VersionName(spec.model, current.variant, current.version)

@@ -1,0 +1,1 @@
+"""Import, export and remove versions without a registry; take over older installations."""

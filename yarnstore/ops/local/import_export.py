@@ -1,0 +1,271 @@
+"""`import`, `export`, `remove`: what needs no registry."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import ConflictError, IntegrityError, SpecError, UsageError
+from yarnstore.ops.fetching.eligibility import admit
+from yarnstore.ops.fetching.fetch import bring
+from yarnstore.ops.installing.activate import tell_state
+from yarnstore.ops.publishing.broken import note_broken
+from yarnstore.ops.session.loadcode import find_in_sources, note_code, refuse_code
+from yarnstore.ops.session.lookup import not_in_store
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import Meter
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import meant_versions
+from yarnstore.store import fsio, fsread
+from yarnstore.store.access import require_writable
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
+from yarnstore.store.files import has_file, write_content
+from yarnstore.store.hashed import file_sha256
+from yarnstore.store.ingest import ingest
+from yarnstore.store.packs import PackWriter
+from yarnstore.store.refs import VersionName
+from yarnstore.store.source_files import (
+    comparable,
+    list_sources,
+    note_changes,
+    note_ignored,
+    unpublished_changes,
+)
+from yarnstore.store.state import version_checksum
+from yarnstore.store.views import check_link_place, unlink_model
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What was imported; `stored_bytes` are new in the store.
+
+    `ignored` and `kept` are as in `PublishResult`.  `broken` says what is wrong with files that are no whole
+    model, which are imported all the same.
+    """
+
+    model: str
+    version: str
+    variant: str
+    manifest: str
+    size_bytes: int
+    chunks_total: int
+    chunks_new: int
+    stored_bytes: int
+    seconds: float
+    ignored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+def import_source(
+    session: Session,
+    source: Path,
+    spec: Spec,
+    *,
+    expected: Sha256 | None = None,
+    all_files: bool = False,
+) -> ImportResult:
+    """Take a file or folder into the store as the exact version that `spec` names.
+
+    `expected` is the checksum that it must have, where one is known; `all_files` takes what is left out
+    otherwise.
+
+    Raises: SpecError, UsageError; ConflictError where that version is here with another content;
+    IntegrityError where it is not what was expected; PolicyError.
+    """
+    started = time.perf_counter()
+    if not isinstance(spec.selector, Exact):
+        raise SpecError(str(spec), "importing needs an exact version")
+    sources = list_sources(source, all_files=all_files)
+    note_ignored(sources, session.on_progress)
+    code = find_in_sources(sources.files)
+    refuse_code(code, session.load_policy, str(spec))
+    note_code(code, session.on_progress)
+    broken = note_broken(sources.files, session.on_progress)
+    total = sources.size_bytes
+    layout, refs = session.layout, session.refs
+    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
+    with layout.shared():
+        refs.check_case(spec.model)
+        require_writable(layout, spec.model, installing=False)
+        recover_chunks(layout)
+        fsread.require_space(layout.root, total)
+        with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+            meter = Meter(session.on_progress, "read", str(spec), total)
+            files = ingest(sources.files, chunks, writer, meter)
+        manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
+        if expected is not None and version_checksum(manifest) != expected:
+            raise IntegrityError(
+                f"{name.model} {name.version}",
+                expected=str(expected),
+                got=str(version_checksum(manifest)),
+                source=str(source),
+                hint=f"`ystore checkout {name.model}@{name.version}` fetches it anew",
+            )
+        there = refs.version(name)
+        kept: list[str] = []
+        if there is not None and there != manifest.digest:
+            known = layout.read_manifest(there)
+            content = {path: file.sha256 for path, file in comparable(known, sources).items()}
+            if content != {file.path: file.sha256 for file in manifest.files}:
+                raise ConflictError(
+                    f"{name} is in the store with another content",
+                    hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
+                )
+            manifest, kept = known, unpublished_changes(known, sources)
+            note_changes(kept, manifest.label, session.on_progress)
+        layout.write_manifest(manifest)
+        refs.set_version(name, manifest.digest)
+    ids, _ = manifest_chunks([manifest])
+    return ImportResult(
+        name.model,
+        name.version,
+        name.variant,
+        str(manifest.digest),
+        manifest.size_bytes,
+        len(ids),
+        writer.chunks,
+        writer.stored_bytes,
+        round(time.perf_counter() - started, 3),
+        sources.ignored,
+        kept,
+        broken,
+    )
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """`how` is `reflink` (shares the disk's blocks), `copy`, or `decoded` (straight from the chunks)."""
+
+    model: str
+    version: str
+    path: str
+    size_bytes: int
+    how: str
+
+
+def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool = False) -> ExportResult:
+    """A plain copy of a version: a file where the version has one, else a folder.
+
+    `destination` must not exist, or be a folder into which the copy goes under its own name; with
+    `as_folder` it becomes one where it does not exist.
+
+    Raises: ConflictError where something is in the way; UsageError for a place in the store; as `fetch`.
+    """
+    layout = session.layout
+    if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
+        raise UsageError(f"{destination} is in the store", hint="name a place outside of it")
+    with layout.shared():
+        current = session.refs.current(spec.model) if spec.selector is None else None
+        if current is not None and spec.variant in (None, current.variant):
+            spec = Spec(spec.model, current.variant, Exact(current.version))
+        found = admit(session, spec, installing=False)
+        _, manifest, _ = bring(session, spec, target=found)
+        single = len(manifest.files) == 1 and not manifest.empty_folders
+        target = destination
+        if as_folder and destination.exists() and not destination.is_dir():
+            raise ConflictError(
+                f"{destination} is not a folder", hint="leave the slash out, or name a folder"
+            )
+        if single and (destination.is_dir() or as_folder):
+            target = destination / Path(manifest.files[0].path).name
+        elif not single and destination.is_dir() and any(destination.iterdir()):
+            target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ConflictError(f"{target} exists", hint="name a path that does not, or remove it")
+        total = manifest.size_bytes
+        fsread.require_space(target.parent, total)
+        meter = Meter(session.on_progress, "write", manifest.label, total)
+        how = "copy"
+        with ChunkStore(layout) as chunks:
+            for file in manifest.files:
+                path = target if single else target / file.path
+                fsio.ensure_dir(path.parent)
+                mode = 0o755 if file.executable else fsio.FILE_MODE
+                if has_file(layout, file) and file_sha256(layout.file(file)) == file.sha256:
+                    how = fsio.copy_file(layout.file(file), path, mode=mode)
+                    meter.add(file.size_bytes)
+                else:
+                    how = "decoded"
+                    with fsio.NewFile(path.parent, ".part") as new:
+                        write_content(chunks, file, new, meter.add)
+                        new.publish(path, mode=mode)
+            for folder in manifest.empty_folders:
+                fsio.ensure_dir(target / folder)
+    return ExportResult(manifest.model, manifest.version, str(target), total, how)
+
+
+@dataclass(frozen=True)
+class RemoveResult:
+    """The versions that were forgotten; `ystore gc` frees what they held."""
+
+    model: str
+    versions: list[str]
+    uninstalled: bool
+
+
+def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:
+    """Forget a version, or with `whole_model` all of a model and that it is installed.
+
+    Raises: NotFoundError; ConflictError for a version that is installed or pinned; UsageError for one without
+    build metadata where several have some.
+    """
+    refs, layout = session.refs, session.layout
+    # What is installed or pinned must not change between the look and the removal.
+    with layout.shared(), refs.moving():
+        if whole_model:
+            return _remove_model(session, spec.model)
+        if not isinstance(spec.selector, Exact):
+            raise UsageError(
+                f"which version of {spec.model}?",
+                hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
+            )
+        names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
+        versions = meant_versions(spec.selector.version, {name.version for name in names})
+        if not versions:
+            raise not_in_store(session, spec)
+        if len(versions) > 1:
+            raise UsageError(
+                f"{spec} is ambiguous: the store has {', '.join(versions)}",
+                hint=f"name one, as in `ystore remove {spec.model}@{versions[0]}`",
+            )
+        names = [name for name in names if name.version == versions[0]]
+        current = refs.current(spec.model)
+        for name in names:
+            if current and (current.variant, current.version) == (name.variant, name.version):
+                raise ConflictError(
+                    f"{name.model} {name.version} is installed",
+                    hint=f"install another version first, or `ystore remove --all {spec.model}`",
+                )
+            if refs.pin(name) is not None:
+                raise ConflictError(f"{name.model} {name.version} is pinned", hint=f"ystore unpin {name}")
+        for name in names:
+            refs.remove_version(name)
+    return RemoveResult(spec.model, [name.version for name in names], uninstalled=False)
+
+
+def _remove_model(session: Session, model: str) -> RemoveResult:
+    """Within `Refs.moving`: no checkout of the model comes between its link, its log and its refs."""
+    refs, layout = session.refs, session.layout
+    names = refs.versions(model)
+    installed = model in refs.installed_models()
+    if not names and not installed:
+        raise not_in_store(session, Spec(model))
+    check_link_place(layout, model)
+    unlink_model(layout, model)
+    if installed:
+        refs.move(model, None, "remove", time_ms=session.now_ms())
+        tell_state(session)
+    for name in refs.pins(model):
+        refs.remove_pin(name)
+    refs.remove_hold(model)
+    for name in names:
+        refs.remove_version(name)
+    for name in refs.partials(model):
+        refs.remove_partial(name)
+    return RemoveResult(model, [name.version for name in names], uninstalled=installed)

@@ -1,0 +1,150 @@
+"""`import --from-local-state`: take over what an older tool installed.
+
+Each model stands alone: its file is hashed while it is taken in, and one with another checksum than the
+file says is refused, with nothing of it kept but chunks that `gc` frees.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, read_version
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.ops.installing.activate import move
+from yarnstore.ops.installing.checkout import ensure_view
+from yarnstore.ops.local.import_export import import_source
+from yarnstore.ops.session.lookup import model_entry
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.select import iter_builds
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsread
+from yarnstore.store.state import STATE_LIMIT_BYTES, parse_state
+
+
+@dataclass(frozen=True)
+class TakenModel:
+    """One model of the list: `installed`, `stored` where another version is installed here, or `failed`.
+
+    `error` is as `--json` prints one.
+    """
+
+    model: str
+    version: str
+    status: Literal["installed", "stored", "failed"]
+    source: str
+    size_bytes: int
+    path: str | None = None
+    error: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class TakeoverResult:
+    """What became of each model of a `local-state.json`."""
+
+    source: str
+    models: list[TakenModel]
+
+    @property
+    def failed(self) -> int:
+        """How many were refused."""
+        return sum(item.status == "failed" for item in self.models)
+
+
+def take_over(session: Session, source: Path) -> TakeoverResult:
+    """Take in, and install, every model that a `local-state.json` lists.
+
+    A path in it that is relative is looked for beside the file and in the folders above it, since the older
+    tools wrote `./models/NAME`, relative to the project's folder.  A model of which another version is
+    installed here keeps that one.
+
+    Raises: NotFoundError, FormatError where the list itself cannot be read.
+    """
+    state = parse_state(fsread.read_bytes(source, STATE_LIMIT_BYTES), source=str(source))
+    done = []
+    for model, entry in state["installed_models"].items():
+        try:
+            done.append(_take(session, source.parent, model, entry))
+        except YarnstoreError as error:
+            done.append(
+                TakenModel(
+                    model,
+                    str(entry.get("version", "")),
+                    "failed",
+                    str(entry.get("file_path", "")),
+                    0,
+                    error=error.as_dict(),
+                )
+            )
+    return TakeoverResult(str(source), done)
+
+
+def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> TakenModel:
+    started = time.perf_counter()
+    model = parse_model_id(model)
+    version = read_version(_text(entry, model, "version"))
+    named = _text(entry, model, "file_path")
+    checksum = _checksum(entry, model)
+    size = entry.get("size_bytes")
+    place = _find(folder, named, size)
+    if place is None:
+        above = "" if Path(named).is_absolute() else f", nor {named} in a folder above it"
+        raise NotFoundError(
+            "file", str(folder / named), hint=f"the list names it for {model}, but it does not exist{above}"
+        )
+    if place.is_file() and isinstance(size, int) and size != place.stat().st_size:
+        raise IntegrityError(
+            f"{model} {version}",
+            expected=f"{size} bytes",
+            got=f"{place.stat().st_size} bytes",
+            source=str(place),
+            hint=f"`ystore checkout {model}@{version}` fetches it anew",
+        )
+    spec = Spec(model, _variant(session, model, version, checksum), Exact(version))
+    with session.layout.shared():  # once for all, so that no gc comes between
+        imported = import_source(session, place, spec, expected=checksum, all_files=True)
+        manifest = session.layout.read_manifest(Sha256.parse(imported.manifest))
+        current = session.refs.current(model)
+        if current is not None and current.manifest != manifest.digest:
+            return TakenModel(model, version, "stored", str(place), manifest.size_bytes)
+        ensure_view(session, manifest)
+        done = move(session, manifest, "import", started)
+    return TakenModel(model, version, "installed", str(place), manifest.size_bytes, done.path)
+
+
+def _find(folder: Path, named: str, size: object) -> Path | None:
+    """The file that a list in `folder` names; of several the nearest of the right size, else the nearest.
+
+    Its checksum decides afterwards whether it is the right one.
+    """
+    real = folder.resolve()
+    places = [above / named for above in (folder, *folder.parents, real, *real.parents)]
+    there = [place for place in dict.fromkeys(places) if fsread.stat_or_none(place) is not None]
+    right = [place for place in there if place.is_file() and place.stat().st_size == size]
+    return next(iter([*right, *there]), None)
+
+
+def _text(entry: dict[str, Any], model: str, key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value:
+        raise FormatError(f'installed_models["{model}"].{key}', "is no text")
+    if "\0" in value:
+        raise FormatError(f'installed_models["{model}"].{key}', "holds a NUL, which no path can")
+    return value
+
+
+def _checksum(entry: dict[str, Any], model: str) -> Sha256:
+    return Sha256.parse(_text(entry, model, "checksum").strip().lower())
+
+
+def _variant(session: Session, model: str, version: str, checksum: Sha256) -> str:
+    """The variant that a cached registry has under this checksum, so that updates keep to it."""
+    found = model_entry(session, model)
+    for build in iter_builds(found[1]) if found else ():
+        promised = build.entry.checksum
+        if build.version == version and promised and Sha256.parse(promised) == checksum:
+            return build.variant or DEFAULT_VARIANT
+    return DEFAULT_VARIANT

@@ -1,0 +1,106 @@
+"""`registry deprecate|yank|alias|set-current`: what a registry says of versions that are there.
+
+Leaves the changes themselves to `registry/amend` and the files to `ops/publishing/tree`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from yarnstore.core.names import read_version
+from yarnstore.errors import NotFoundError, SpecError
+from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
+from yarnstore.registry import amend as rules
+from yarnstore.registry.amend import Amended, Change
+from yarnstore.registry.edit import RawDoc
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsio
+
+
+@dataclass(frozen=True)
+class AmendResult:
+    """A model after a change; `notes` are what else to know, such as an alias that leads astray now."""
+
+    model: str
+    what: str
+    changed: bool
+    current_version: str | None
+    notes: list[str]
+
+
+def deprecate(
+    registry: Path,
+    spec: Spec,
+    *,
+    reason: str | None = None,
+    replaced_by: str | None = None,
+    undo: bool = False,
+    now: datetime | None = None,
+) -> AmendResult:
+    """Advise against a version, or one variant of it; or take that back.
+
+    Raises: SpecError, NotFoundError, UsageError, FormatError, StorageError.
+    """
+    version = _exact(spec)
+    if undo:
+        return _amend(registry, spec, "no longer deprecated", rules.undeprecate(version, spec.variant), now)
+    replaced_by = None if replaced_by is None else read_version(replaced_by)
+    change = rules.deprecate(version, spec.variant, reason=reason, replaced_by=replaced_by)
+    return _amend(registry, spec, "deprecated", change, now)
+
+
+def yank(registry: Path, spec: Spec, *, undo: bool = False, now: datetime | None = None) -> AmendResult:
+    """Withdraw a version, or one variant of it; or take that back.  Raises: as `deprecate`."""
+    version = _exact(spec)
+    if undo:
+        return _amend(registry, spec, "no longer yanked", rules.unyank(version, spec.variant), now)
+    return _amend(registry, spec, "yanked", rules.yank(version, spec.variant), now)
+
+
+def set_alias(
+    registry: Path, model: str, name: str, version: str | None, *, now: datetime | None = None
+) -> AmendResult:
+    """Tie a word to a version, or with None take the word away.  Raises: as `deprecate`."""
+    spec = _bare(model)
+    if version is None:
+        return _amend(registry, spec, f"{name} removed", rules.remove_alias(name), now)
+    version = read_version(version)
+    return _amend(registry, spec, f"{name} is {version}", rules.set_alias(name, version), now)
+
+
+def set_current(registry: Path, model: str, version: str, *, now: datetime | None = None) -> AmendResult:
+    """Make a version what `latest` means.  Raises: as `deprecate`."""
+    version = read_version(version)
+    return _amend(registry, _bare(model), f"latest is {version}", rules.set_current(version), now)
+
+
+def _exact(spec: Spec) -> str:
+    if not isinstance(spec.selector, Exact):
+        raise SpecError(str(spec), "this needs an exact version")
+    return spec.selector.version
+
+
+def _bare(model: str) -> Spec:
+    spec = Spec.parse(model)
+    if spec.selector is not None or spec.variant is not None:
+        raise SpecError(model, "this needs a model alone")
+    return spec
+
+
+def _amend(registry: Path, spec: Spec, what: str, change: Change, now: datetime | None) -> AmendResult:
+    folder = RegistryFolder(registry)
+    if folder.read() is None:
+        raise NotFoundError("registry", str(registry), hint="--registry names the folder of one")
+    at = timestamp(now or datetime.now(UTC))
+    done: list[Amended] = []
+
+    def apply(raw: RawDoc) -> bool:
+        done.append(rules.amend(raw, spec.model, change, now=at))
+        return done[-1].changed
+
+    folder.edit(spec.model, apply, now=at)
+    fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
+    result = done[-1]
+    return AmendResult(spec.model, what, result.changed, result.current_version, result.notes)

@@ -1,0 +1,72 @@
+"""Delta packs: a version's chunks as differences from an earlier version's.
+
+A delta pack is only ever a shortcut: the full packs hold everything, and a chunk whose difference does
+not pay is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from yarnstore.core.codec import make_delta_entry
+from yarnstore.core.digest import PackId
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import Entry
+from yarnstore.core.pairing import Pair, iter_pairs
+from yarnstore.progress import Meter
+from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, ordered_map
+from yarnstore.store.layout import PackFolder
+from yarnstore.store.packs import PackWriter
+
+_THREADS = 2
+_WINDOW = 12
+# A delta must be this much smaller than the chunk as its full pack has it, or reading the base and
+# undoing the difference costs more than the bytes saved.
+_PAYS_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class WrittenDeltas:
+    """The delta packs from one version, with the bytes of each."""
+
+    packs: list[tuple[PackId, int]]
+    chunks: int
+    stored_bytes: int
+
+
+def iter_deltas(reader: PackReader, pairs: Iterable[Pair], meter: Meter) -> Iterator[Entry]:
+    """The entries, proven, of those pairs whose difference pays.
+
+    Raises: IntegrityError, NotFoundError where a chunk of either version cannot be read.
+    """
+
+    def encode(pair: Pair) -> tuple[int, Entry | None]:
+        chunk = pair.chunk
+        row, base_row = reader.row_of(chunk.chunk_id), reader.row_of(pair.base_id)
+        if row < 0 or base_row < 0:
+            return chunk.length, None
+        data, base = reader.read_row(row), reader.read_row(base_row)
+        entry = make_delta_entry(chunk.chunk_id, data, pair.base_id, base, chunk.element)
+        pays = entry is not None and entry.stored_bytes <= _PAYS_SHARE * int(reader.table.stored[row])
+        return chunk.length, entry if pays else None
+
+    for length, entry in ordered_map(encode, pairs, threads=_THREADS, window=_WINDOW):
+        meter.add(length)
+        if entry is not None:
+            yield entry
+
+
+def write_deltas(
+    folder: PackFolder, deltas: PackFolder, new: Manifest, base: Manifest, meter: Meter
+) -> WrittenDeltas:
+    """Write the delta packs that lead from `base` to `new`, both in the packs of `folder`.
+
+    Raises: IntegrityError, StorageError.
+    """
+    table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
+    with PackReader(folder, table) as reader, PackWriter(deltas) as writer:
+        for entry in iter_deltas(reader, iter_pairs(new, base), meter):
+            writer.add(entry)
+    sizes = [(pack, deltas.pack(pack).stat().st_size) for pack in writer.packs]
+    return WrittenDeltas(sizes, writer.chunks, writer.stored_bytes)

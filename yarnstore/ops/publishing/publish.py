@@ -1,0 +1,460 @@
+"""`publish`: a file or a folder becomes a version in a static registry.
+
+Order: packs with the new chunks, their indexes, the manifest, delta packs from the last versions, the
+model's own file, and `registry.json` last: what they list is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
+from yarnstore.core.loadcode import LoadedCode
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.core.pairing import iter_pairs
+from yarnstore.errors import (
+    ConflictError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    SpecError,
+    UsageError,
+)
+from yarnstore.ops.publishing.broken import note_broken, refuse_broken
+from yarnstore.ops.publishing.deltas import write_deltas
+from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
+from yarnstore.ops.session.loadcode import find_in_sources, note_code
+from yarnstore.progress import Meter, OnProgress, ignore
+from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
+from yarnstore.registry.entries import VersionEntry
+from yarnstore.registry.lint_rules import url_fault
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import precedence, sort_versions
+from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
+from yarnstore.store.ingest import ingest
+from yarnstore.store.layout import is_store
+from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.source_files import (
+    Sources,
+    find_differing,
+    list_few,
+    list_sources,
+    note_changes,
+    note_ignored,
+    unpublished_changes,
+)
+
+_MANIFEST_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """What a publisher says about a version, beside its bytes; what is None or empty stays as it is."""
+
+    changelog: str | None = None
+    compatibility: tuple[str, ...] = ()
+    minimum_ram_gb: float | None = None
+    recommended_ram_gb: float | None = None
+    security: bool = False
+    download_url: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a publisher says about a model; what is None stays as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    category: str | None = None
+
+
+# The order in which people read an entry.
+_KEYS = (
+    *("checksum", "download_url", "size_bytes", "compatibility", "release_date", "changelog", "deprecated"),
+    *("minimum_ram_gb", "recommended_ram_gb", "variant", "security", "manifest", "packs"),
+)
+# From how many earlier versions an update is a delta.
+DEFAULT_DELTAS = 3
+
+_NO_VERSION_INFO = VersionInfo()
+_NO_MODEL_INFO = ModelInfo()
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What was published.
+
+    `new_bytes` went into full packs, `deltas` says how many bytes lead here from each earlier version.
+    `changed` is false where all of it was there already; where the version was and what is said of it
+    changed, `updated` names those fields.  `ignored` are the paths that were left out, with a slash where
+    it is a whole folder; `kept` says what the source has otherwise than the version that was there, in
+    executable bits, empty folders and files left out since, and what therefore was not published.
+    `code` is what runs code when it is loaded, and pickles of plain data.
+    """
+
+    model: str
+    version: str
+    variant: str
+    manifest: str
+    size_bytes: int
+    chunks_total: int
+    chunks_new: int
+    new_bytes: int
+    deltas: dict[str, int]
+    changed: bool
+    seconds: float
+    published_before: bool = False
+    updated: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    code: list[LoadedCode] = field(default_factory=list)
+
+
+def publish(
+    registry: Path,
+    source: Path,
+    spec: Spec,
+    *,
+    version_info: VersionInfo = _NO_VERSION_INFO,
+    model_info: ModelInfo = _NO_MODEL_INFO,
+    deltas: int = DEFAULT_DELTAS,
+    split: bool = False,
+    all_files: bool = False,
+    force: bool = False,
+    now: datetime | None = None,
+    on_progress: OnProgress = ignore,
+) -> PublishResult:
+    """Publish `source` as the exact version that `spec` names into the registry at a folder.
+
+    `deltas` is how many earlier versions delta packs are written from; `split` keeps each model in a file
+    of its own from now on, and none in registry.json, as docs/registry.md has it.  `all_files` takes what
+    is left out otherwise, `force` files that are broken.
+
+    Where the version is there with the same paths and SHA-256s its manifest stays,
+    and of its entry what `version_info` and `model_info` say changes, and nothing else.
+
+    Raises: SpecError, UsageError; ConflictError where the version is there with another content, or with
+    other build metadata; FormatError where the folder's registry.json is no registry; StorageError.
+    """
+    started = time.perf_counter()
+    if not isinstance(spec.selector, Exact):
+        raise SpecError(str(spec), "publishing needs an exact version")
+    version, variant = spec.selector.version, spec.variant or DEFAULT_VARIANT
+    for text in version_info.compatibility:
+        Range.parse(text)
+    _check_said(registry, version_info, model_info)
+    if registry.exists() and (not registry.is_dir() or is_store(registry)):
+        what = "is a store" if registry.is_dir() else "is not a folder"
+        raise UsageError(f"{registry} {what}", hint="--registry names the registry's folder")
+    sources = list_sources(source, registry=registry, all_files=all_files)
+    note_ignored(sources, on_progress)
+    folder = RegistryFolder(registry)
+    there = folder.entry(spec.model)
+    refuse_other_build_metadata(spec.model, there.versions if there else (), version)
+    old = _build_entry(folder, spec.model, version, variant)
+    _check_ram(version_info, old)
+    published = _published(folder, spec.model, version, variant)
+    if published is not None:
+        _refuse_other_content(published, sources, str(spec), on_progress)
+    elif force:
+        note_broken(sources.files, on_progress)
+    else:
+        refuse_broken(sources.files, on_progress)
+    code = find_in_sources(sources.files)
+    note_code(code, on_progress)
+    folder.make()
+    recover_packs(folder.packs)
+    indexes = load_indexes(folder.packs, rebuild=True).indexes
+    meter = Meter(on_progress, "read", str(spec), sources.size_bytes)
+    with PackReader(folder.packs, ChunkTable(indexes)) as known, PackWriter(folder.packs) as writer:
+        files = ingest(sources.files, known, writer, meter)
+    manifest = published or Manifest.make(spec.model, version, variant, files, sources.empty_folders)
+    kept = unpublished_changes(published, sources) if published else []
+    note_changes(kept, manifest.label, on_progress)
+    _write_manifest(folder, manifest)
+    moment = now or datetime.now(UTC)
+    leading: list[dict[str, Any]] = []
+    if published is not None and old is not None:
+        entry = _renewed_entry(folder, manifest, old, version_info)
+        leading = [msgspec.to_builtins(delta) for delta in old.deltas]
+    else:
+        leading = _write_deltas(folder, manifest, deltas, on_progress)
+        entry = _entry(folder, manifest, version_info, None if old else moment)
+        if leading:
+            entry["deltas"] = leading
+    changed, updated = _list_version(folder, manifest, entry, model_info, moment, split=split)
+    fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
+    ids, _ = manifest_chunks([manifest])
+    return PublishResult(
+        manifest.model,
+        manifest.version,
+        variant,
+        str(manifest.digest),
+        manifest.size_bytes,
+        len(ids),
+        writer.chunks,
+        writer.stored_bytes,
+        _bytes_by_base(leading),
+        changed,
+        round(time.perf_counter() - started, 3),
+        published is not None,
+        updated if published is not None else [],
+        sources.ignored,
+        kept,
+        code,
+    )
+
+
+def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for item in leading:
+        total[item["base"]] = total.get(item["base"], 0) + item["size_bytes"]
+    return total
+
+
+def _write_deltas(
+    folder: RegistryFolder, manifest: Manifest, count: int, on_progress: OnProgress
+) -> list[dict[str, Any]]:
+    """Delta packs from the newest earlier versions of the same variant, as the entry lists them."""
+    found: list[dict[str, Any]] = []
+    for base in _earlier_versions(folder, manifest, count):
+        pairs = sum(pair.chunk.length for pair in iter_pairs(manifest, base))
+        meter = Meter(on_progress, "delta", f"{base.version} → {manifest.version}", pairs)
+        written = write_deltas(folder.packs, folder.deltas, manifest, base, meter)
+        found += [
+            {"base": base.version, "base_manifest": str(base.digest), "pack": str(pack), "size_bytes": size}
+            for pack, size in written.packs
+        ]
+    return found
+
+
+def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) -> list[Manifest]:
+    entry = folder.entry(manifest.model)
+    if entry is None:
+        return []
+    earlier = [v for v in entry.versions if precedence(v) < precedence(manifest.version)]
+    found: list[Manifest] = []
+    for version in sort_versions(earlier, newest_first=True):
+        base = _published(folder, manifest.model, version, manifest.variant)
+        if base is not None and len(found) < count:
+            found.append(base)
+    return found
+
+
+def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
+    """Raises: UsageError for what a publisher typed and no client could use."""
+    for option, amount in (
+        ("--min-ram", info.minimum_ram_gb),
+        ("--recommended-ram", info.recommended_ram_gb),
+    ):
+        if amount is not None and not 0 <= amount < math.inf:
+            raise UsageError(f"{option} is {amount:g}", hint="give gigabytes, such as 8 or 0.5")
+    url = info.download_url
+    if url is not None:
+        why = url_fault(url, relative=True)
+        if why is None and "://" not in url and not (registry / url).is_file():
+            why = f"is neither an address nor a file of the registry: {url[:120]!r}"
+        if why is not None:
+            raise UsageError(
+                f"--download-url {why}",
+                hint="an http:// or https:// address, or the path of a file in the registry's folder",
+            )
+    words = [("--tag", tag) for tag in model.tags]
+    words += [(o, text) for o, text in (("--category", model.category), ("--name", model.name)) if text]
+    for option, word in words:
+        if not word.strip() or not word.isprintable():
+            raise UsageError(
+                f"{option} is {word[:80]!r}", hint="one line of text; what is not given stays as it is"
+            )
+
+
+def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:
+    low = info.minimum_ram_gb if old is None or info.minimum_ram_gb is not None else old.minimum_ram_gb
+    high = info.recommended_ram_gb
+    if high is None and old is not None and info.minimum_ram_gb is not None:
+        high = old.recommended_ram_gb
+    if low is not None and high is not None and low > high:
+        raise UsageError(f"--min-ram {low:g} is more than --recommended-ram {high:g}")
+
+
+def _build_entry(folder: RegistryFolder, model: str, version: str, variant: str) -> VersionEntry | None:
+    """The own entry of a build that the registry lists already."""
+    entry = folder.entry(model)
+    found = entry.versions.get(version) if entry is not None else None
+    if found is None or (found.variant or DEFAULT_VARIANT) == variant:
+        return found
+    return found.variants.get(variant)
+
+
+def _published(folder: RegistryFolder, model: str, version: str, variant: str) -> Manifest | None:
+    """The manifest of a version that the registry lists already, if it can be read."""
+    entry = _build_entry(folder, model, version, variant)
+    if entry is None or not entry.manifest:
+        return None
+    digest = Sha256.parse(entry.manifest)
+    with contextlib.suppress(NotFoundError, IntegrityError):
+        path = folder.root / "manifests" / f"{digest.hex}.json"
+        return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
+    return None
+
+
+def _refuse_other_content(published: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> None:
+    """Raises: ConflictError, before anything is written, unless the files are those published."""
+    differing = find_differing(published, sources, what, on_progress)
+    if differing:
+        raise ConflictError(
+            f"{published.model} {published.version} ({published.variant}) is published already, "
+            f"with another content: {list_few(differing)}",
+            hint="a published version never changes; publish this as a new version",
+            differing=differing[:20],
+        )
+
+
+def _write_manifest(folder: RegistryFolder, manifest: Manifest) -> None:
+    path = folder.root / "manifests" / f"{manifest.digest.hex}.json"
+    packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.data)
+    if not _holds(path, manifest.data):
+        fsio.write_atomic(path, manifest.data, tmp_dir=folder.tmp)
+    if not _unpacks_to(path.with_name(path.name + ".zst"), manifest.data):
+        fsio.write_atomic(path.with_name(path.name + ".zst"), packed, tmp_dir=folder.tmp)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return fsread.read_bytes(path, len(data)) == data
+    except (NotFoundError, FormatError):
+        return False
+
+
+def _unpacks_to(path: Path, data: bytes) -> bool:
+    """Whether a frame is of these bytes, though another release of zstd may have made it."""
+    try:
+        packed = fsread.read_bytes(path, len(data) + 1024)
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=len(data)) == data
+    except (NotFoundError, FormatError, zstandard.ZstdError):
+        return False
+
+
+def _packs(folder: RegistryFolder, manifest: Manifest, among: set[str] | None = None) -> list[str] | None:
+    """The packs that hold a version's chunks; None where they (or those `among` them) lack some."""
+    indexes = load_indexes(folder.packs, rebuild=False).indexes
+    table = ChunkTable([item for item in indexes if among is None or str(item.pack) in among])
+    ids, _ = manifest_chunks([manifest])
+    rows = table.find(ids)
+    if (rows < 0).any():
+        return None
+    return sorted(str(table.packs[n]) for n in set(table.pack[rows].tolist()))
+
+
+def _full_packs(folder: RegistryFolder, manifest: Manifest) -> list[str]:
+    packs = _packs(folder, manifest)
+    if packs is None:
+        raise ConflictError(
+            "packs vanished from the registry while it was published to",
+            hint="keep others from deleting there, and publish again",
+        )
+    return packs
+
+
+def _said(info: VersionInfo) -> dict[str, Any]:
+    """What was said of a version, by its fields."""
+    said: dict[str, Any] = {
+        "download_url": info.download_url,
+        "compatibility": list(info.compatibility) or None,
+        "changelog": info.changelog,
+        "minimum_ram_gb": info.minimum_ram_gb,
+        "recommended_ram_gb": info.recommended_ram_gb,
+        "security": info.security or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _entry(
+    folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: datetime | None
+) -> dict[str, Any]:
+    """A build's entry in the established schema, with the packs that hold its chunks.
+
+    `now` is when it is published; None where the registry lists it already, without a manifest.
+    """
+    single = manifest.files[0] if len(manifest.files) == 1 else None
+    entry: dict[str, Any] = {
+        "checksum": str(single.sha256 if single else manifest.digest),
+        "size_bytes": manifest.size_bytes,
+        "variant": manifest.variant,
+        "manifest": str(manifest.digest),
+        "packs": _full_packs(folder, manifest),
+    }
+    if now is not None:
+        entry |= {"compatibility": [], "release_date": timestamp(now), "deprecated": False}
+    entry |= _said(info)
+    return {key: entry[key] for key in _KEYS if key in entry}
+
+
+def _renewed_entry(
+    folder: RegistryFolder, manifest: Manifest, old: VersionEntry, info: VersionInfo
+) -> dict[str, Any]:
+    """What to change in the entry of a build that is published: what is said, and packs that were lost."""
+    entry = {"variant": manifest.variant, "manifest": old.manifest, **_said(info)}
+    if _packs(folder, manifest, among={str(PackId.parse(text)) for text in old.packs}) is None:
+        entry["packs"] = _full_packs(folder, manifest)
+    return entry
+
+
+def _list_version(
+    folder: RegistryFolder,
+    manifest: Manifest,
+    entry: dict[str, Any],
+    info: ModelInfo,
+    now: datetime,
+    *,
+    split: bool,
+) -> tuple[bool, list[str]]:
+    """Put the entry into the registry, read anew under its lock.
+
+    Says whether anything changed, and which fields of the model and of the build.
+    """
+    model = manifest.model
+    updated: list[str] = []
+
+    def add(raw: RawDoc) -> bool:
+        before = raw_models(raw).get(model, {})
+        changed = add_version(
+            raw,
+            model=model,
+            version=manifest.version,
+            entry=entry,
+            now=timestamp(now),
+            variant=manifest.variant,
+            name=info.name,
+            description=info.description,
+            tags=info.tags or None,
+            category=info.category,
+        )
+        old, new = (_fields(found, manifest) for found in (before, raw_models(raw)[model]))
+        updated[:] = [key for key in new if new[key] != old.get(key)]
+        return changed
+
+    return folder.edit(model, add, now=timestamp(now), split=split), updated
+
+
+def _fields(model: RawDoc, manifest: Manifest) -> dict[str, Any]:
+    """What is said of a build and of its model, by field."""
+    version = model.get("versions", {}).get(manifest.version, {})
+    if str(version.get("variant") or DEFAULT_VARIANT) != manifest.variant:
+        version = version.get("variants", {}).get(manifest.variant, {})
+    both = {**{key: model[key] for key in model.keys() - version.keys()}, **version}
+    return {key: both[key] for key in sorted(both.keys() - {"versions", "variants"})}

@@ -1,0 +1,1 @@
+"""Answer questions about what is installed, stored and published.  Changes nothing."""

@@ -1,0 +1,109 @@
+"""`compat`: which versions of a model fit the application and this machine, as a table for CI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from yarnstore.ops.session.lookup import find_entry
+from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.decide import memory_warning, misfit, newest_fitting
+from yarnstore.registry.host import Machine
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.select import Build, iter_builds, latest_version, resolve
+from yarnstore.registry.spec import Alias, Exact, Selector, Spec
+from yarnstore.registry.standing import standing
+
+
+@dataclass(frozen=True)
+class CompatRow:
+    """One build of one version.  `compatible` is for the application, `fits_memory` for this machine."""
+
+    version: str
+    variant: str
+    compatible: bool
+    fits_memory: bool
+    compatibility: tuple[str, ...]
+    minimum_ram_gb: float | None
+    recommended_ram_gb: float | None
+    latest: bool
+    yanked: bool
+    deprecated: bool
+    note: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether it would be installed without `--force`."""
+        return self.compatible and self.fits_memory and not self.yanked
+
+
+@dataclass(frozen=True)
+class CompatTable:
+    """The builds of a model, the newest version first; `newest_that_fits` is no prerelease.
+
+    Without an `app_version` every version counts as compatible, and only the memory decides.
+    """
+
+    model: str
+    app_version: str | None
+    ram_gb: float | None
+    registry: str
+    latest: str | None
+    newest_that_fits: str | None
+    rows: tuple[CompatRow, ...]
+
+
+def compatibility(session: Session, spec: Spec) -> CompatTable:
+    """The builds that a spec names, all of them with a bare model, beside the application's version, where
+    that is known, and the memory.
+
+    Raises: NotFoundError where the registry has none of those; BackendError.
+    """
+    machine = session.machine
+    source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
+    if isinstance(spec.selector, Alias | Exact):
+        spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))
+    latest = latest_version(entry)
+    newest = newest_fitting(entry, machine, spec.variant)
+    rows = [
+        _row(build, machine, latest, str(standing(entry, build.version, build.variant)))
+        for build in iter_builds(entry)
+        if spec.variant in (None, build.variant) and _chosen(spec.selector, build.version)
+    ]
+    if not rows:
+        resolve(entry, spec)  # which raises, and says what there is instead
+    return CompatTable(
+        spec.model,
+        machine.app_version,
+        machine.ram_gb,
+        source.name,
+        latest,
+        newest.version if newest else None,
+        tuple(rows),
+    )
+
+
+def _chosen(selector: Selector | None, version: str) -> bool:
+    if isinstance(selector, Range):
+        return selector.matches(version)
+    return selector is None or str(selector) == version
+
+
+def _row(build: Build, machine: Machine, latest: str | None, said: str) -> CompatRow:
+    entry = build.entry
+    app = misfit(build, Machine(app_version=machine.app_version))
+    memory = misfit(build, Machine(ram_gb=machine.ram_gb))
+    notes = [str(found) for found in (app, memory) if found] or [memory_warning(build, machine)]
+    return CompatRow(
+        build.version,
+        build.variant,
+        app is None,
+        memory is None,
+        entry.compatibility,
+        entry.minimum_ram_gb,
+        entry.recommended_ram_gb,
+        build.version == latest,
+        entry.yanked,
+        entry.deprecated,
+        "; ".join(filter(None, [said, *notes])),
+    )

@@ -1,0 +1,187 @@
+"""`log`: what happened to a model here, beside what its registry has published."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.reflog import Installed, Move
+from yarnstore.core.suggestions import near_names
+from yarnstore.errors import FormatError, NotFoundError
+from yarnstore.ops.session.lookup import model_entry
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.select import builds_of, iter_builds, latest_version
+from yarnstore.registry.versions import precedence, update_type
+
+
+@dataclass(frozen=True)
+class HistoryVersion:
+    """One version of a model; `in_store` says that it is here whole."""
+
+    version: str
+    variant: str
+    installed: bool
+    in_store: bool
+    pinned: bool
+    published: bool
+    latest: bool
+    release_date: str | None
+    size_bytes: int | None
+    type: str | None
+    changelog: str | None
+    deprecated: bool
+    deprecated_reason: str | None
+    replaced_by: str | None
+    yanked: bool
+    security: bool
+
+
+@dataclass(frozen=True)
+class HistoryMove:
+    """One move of what is installed; `time_ms` since 1970.
+
+    `operation` is `checkout`, `update`, `import`, `remove`, `rollback`, or `self-check` where that refused
+    the version `old` and it was taken back.  `direction` is `forward` to a newer version and `back` to an
+    older one, whatever the operation.
+    `registry` is where its new version is to be had: what the cached registries offer with that very
+    content.  None for what was imported here, or is published no longer.
+    """
+
+    time_ms: int
+    operation: str
+    old: str | None
+    new: str | None
+    registry: str | None = None
+    variant: str | None = None
+    direction: Literal["forward", "back"] | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """`versions` newest first, `moves` oldest first."""
+
+    model: str
+    installed: str | None
+    registry: str | None
+    versions: list[HistoryVersion]
+    moves: list[HistoryMove]
+
+
+def history(session: Session, model: str) -> History:
+    """What is known of a model, without asking the network where a registry is cached.
+
+    Raises: NotFoundError where neither the store nor a registry knows the model.
+    """
+    refs = session.refs
+    current = None
+    with contextlib.suppress(NotFoundError):
+        current = refs.current(model)
+    found = model_entry(session, model)
+    moves = refs.moves(model)
+    here = refs.versions(model)
+    if found is None and not moves and not here:
+        known = {name.model for name in refs.versions()} | set(refs.installed_models())
+        for source in session.sources:
+            with contextlib.suppress(FormatError):
+                known |= set(session.doc(source).models)
+        raise NotFoundError("model", model, near=near_names(model, known), hint="`ystore search` lists them")
+    pins = {(name.variant, name.version) for name in refs.pins(model)}
+    stored = {(name.variant, name.version) for name in here}
+    at = (current.variant, current.version) if current else None
+    rows = []
+    if found is not None:
+        latest = latest_version(found[1])
+        builds = list(iter_builds(found[1]))
+        versions = sorted({build.version for build in builds}, key=precedence)
+        before = dict(zip(versions[1:], versions, strict=False))
+        for build in builds:
+            entry = build.entry
+            key = (build.variant, build.version)
+            previous = before.get(build.version)
+            rows.append(
+                HistoryVersion(
+                    build.version,
+                    build.variant,
+                    key == at,
+                    key in stored,
+                    key in pins,
+                    True,
+                    build.version == latest,
+                    entry.release_date,
+                    entry.size_bytes,
+                    update_type(previous, build.version, security=entry.security) if previous else None,
+                    entry.changelog,
+                    entry.deprecated,
+                    entry.deprecated_reason,
+                    entry.replaced_by,
+                    entry.yanked,
+                    entry.security,
+                )
+            )
+    listed = {(row.variant, row.version) for row in rows}
+    for variant, version in stored - listed:
+        rows.append(_unpublished(variant, version, (variant, version) == at, (variant, version) in pins))
+    rows.sort(key=lambda row: row.variant)
+    rows.sort(key=lambda row: precedence(row.version), reverse=True)
+    return History(
+        model,
+        current.version if current else None,
+        found[0].name if found else None,
+        rows,
+        [
+            HistoryMove(
+                move.time_ms,
+                move.operation,
+                move.old.version if move.old else None,
+                move.new.version if move.new else None,
+                _origin(found, move.new),
+                move.new.variant if move.new else None,
+                _direction(move),
+            )
+            for move in moves
+        ],
+    )
+
+
+def _direction(move: Move) -> Literal["forward", "back"] | None:
+    if move.old is None or move.new is None:
+        return None
+    old, new = precedence(move.old.version), precedence(move.new.version)
+    return None if old == new else "forward" if old < new else "back"
+
+
+def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installed | None) -> str | None:
+    """The registry that publishes what was installed: the same manifest, or where it names none the
+    same version."""
+    if found is None or installed is None or installed.version not in found[1].versions:
+        return None
+    for build in builds_of(found[1], installed.version):
+        manifest = build.entry.manifest
+        same = manifest is None or Sha256.parse(manifest) == installed.manifest
+        if build.variant == installed.variant and same:
+            return found[0].name
+    return None
+
+
+def _unpublished(variant: str, version: str, installed: bool, pinned: bool) -> HistoryVersion:
+    return HistoryVersion(
+        version,
+        variant,
+        installed,
+        in_store=True,
+        pinned=pinned,
+        published=False,
+        latest=False,
+        release_date=None,
+        size_bytes=None,
+        type=None,
+        changelog=None,
+        deprecated=False,
+        deprecated_reason=None,
+        replaced_by=None,
+        yanked=False,
+        security=False,
+    )

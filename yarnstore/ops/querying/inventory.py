@@ -1,0 +1,145 @@
+"""`list`, `path`: what is in the store, without the network, and without what decodes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.session.lookup import held, local_target, not_installed, standing_here
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.whole import is_whole
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.standing import Standing
+from yarnstore.store.state import version_checksum
+from yarnstore.store.views import has_view, hold_view, last_use, note_use, view_path
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """One installed model; times are milliseconds since 1970, 0 where never.
+
+    `pinned` is whether this version is; `pin` is that, or the range or variant that is held.  `standing`
+    is what the cached registries say of it: withdrawn, deprecated.  `checksum` is of the file, where the
+    version has one, of the manifest else.
+    """
+
+    model: str
+    version: str
+    variant: str
+    size_bytes: int
+    installed_ms: int
+    last_used_ms: int
+    uses: int
+    pinned: bool
+    path: str
+    manifest: str
+    pin: str | None = None
+    standing: Standing | None = None
+    checksum: str = ""
+
+
+def list_installed(session: Session) -> list[InstalledModel]:
+    """The installed models, by id.
+
+    Raises: IntegrityError where a ref or manifest is damaged.
+    """
+    refs, layout = session.refs, session.layout
+    rows = []
+    for model in refs.installed_models():
+        current = refs.current(model)
+        if current is None:
+            continue
+        try:
+            manifest = layout.read_manifest(current.manifest)
+        except NotFoundError:
+            raise IntegrityError(
+                f"the manifest of {model} {current.version}",
+                why="is missing from the store",
+                hint="`ystore fsck --repair` fetches it again",
+            ) from None
+        moves = refs.moves(model)
+        uses, used_s = last_use(layout, current.manifest)
+        hold = held(session, model, current)
+        rows.append(
+            InstalledModel(
+                model,
+                current.version,
+                current.variant,
+                manifest.size_bytes,
+                moves[-1].time_ms if moves else 0,
+                int(used_s * 1000),
+                uses,
+                hold.version is not None,
+                str(view_path(layout, manifest)),
+                str(current.manifest),
+                str(hold) or None,
+                standing_here(session, model, current),
+                str(version_checksum(manifest)),
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class VersionPath:
+    """Where a version is; `lease` is a descriptor that keeps gc from it while it is open."""
+
+    path: str
+    lease: int | None
+
+
+def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
+    """What to open, if it is there: of a bare model the installed version, of a full spec that one.
+
+    None where it is to be materialised, or fetched, first.  Notes the use, before it is known to anybody.
+    Hashes what changed since it was hashed last, unless without `verify`.
+
+    Raises: NotFoundError where a bare model is not installed; PolicyError.
+    """
+    current = session.refs.current(spec.model) if spec.selector is None else None
+    if spec.selector is None and spec.variant is None:
+        if current is None:
+            raise not_installed(session, spec.model)
+        return _held(session, current.manifest, verify=verify)
+    if current is not None and current.variant == spec.variant:
+        spec = Spec(spec.model, spec.variant, Exact(current.version))
+    target = local_target(session, spec)
+    if target is None or target.manifest is None:
+        return None
+    return _held(session, target.manifest, verify=verify)
+
+
+def path_of(session: Session, manifest: Manifest) -> VersionPath:
+    """Where a version is whose view is there.  Notes the use."""
+    if session.load_policy.restricts:
+        session.admit_version(session, manifest, False)
+    note_use(session.layout, manifest.digest)
+    lease = hold_view(session.layout, manifest.digest)
+    return VersionPath(str(view_path(session.layout, manifest)), lease)
+
+
+def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | None:
+    if not has_view(session.layout, digest):
+        return None
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except NotFoundError:
+        return None  # gc was faster
+    found = path_of(session, manifest)
+    try:
+        whole = is_whole(session, manifest, verify=verify)
+    except BaseException:
+        _let_go(found)
+        raise
+    if whole:
+        return found
+    _let_go(found)
+    return None
+
+
+def _let_go(found: VersionPath) -> None:
+    if found.lease is not None:
+        os.close(found.lease)

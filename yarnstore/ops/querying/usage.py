@@ -1,0 +1,128 @@
+"""`list --all`: the versions that are stored, and what each takes on the disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.index import Ints
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.session.lookup import held
+from yarnstore.ops.session.mark import required
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.versions import precedence
+from yarnstore.store import fsread
+from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.layout import file_name
+from yarnstore.store.refs import VersionName
+from yarnstore.store.state import version_checksum
+from yarnstore.store.views import last_use
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """A version that is stored whole; times are milliseconds since 1970, 0 where never.
+
+    `size_bytes` is the sum of its files.  On the disk it takes `own_bytes`, which no other version needs,
+    and uses `shared_bytes`, which others need too: entries of packs and materialised files.  Removing it
+    and `gc` free about its own.  `pinned` is whether this very version is.
+    """
+
+    model: str
+    version: str
+    variant: str
+    size_bytes: int
+    own_bytes: int
+    shared_bytes: int
+    installed: bool
+    pinned: bool
+    stored_ms: int
+    last_used_ms: int
+    uses: int
+    manifest: str
+    checksum: str
+
+
+def list_stored(session: Session, model: str | None = None) -> list[StoredVersion]:
+    """The versions that are stored, of one model or of all, by model and the newest first.
+
+    Raises: IntegrityError where a ref or manifest is damaged.
+    """
+    refs = session.refs
+    manifests = {name: _manifest(session, name) for name in refs.versions()}
+    used = _used_bytes(session, {item.digest: item for item in manifests.values()})
+    rows = []
+    for name, manifest in manifests.items():
+        if model not in (None, name.model):
+            continue
+        own, shared = used[manifest.digest]
+        current = refs.current(name.model)
+        here = current is not None and (current.variant, current.version) == (name.variant, name.version)
+        uses, used_s = last_use(session.layout, manifest.digest)
+        pinned = refs.pin(name) is not None
+        if current is not None and here:
+            pinned = held(session, name.model, current).version is not None
+        rows.append(
+            StoredVersion(
+                name.model,
+                name.version,
+                name.variant,
+                manifest.size_bytes,
+                own,
+                shared,
+                here,
+                pinned,
+                int(refs.version_time_s(name) * 1000),
+                int(used_s * 1000),
+                uses,
+                str(manifest.digest),
+                str(version_checksum(manifest)),
+            )
+        )
+    rows.sort(key=lambda row: row.variant)
+    rows.sort(key=lambda row: precedence(row.version), reverse=True)
+    return sorted(rows, key=lambda row: row.model)
+
+
+def _manifest(session: Session, name: VersionName) -> Manifest:
+    try:
+        return session.layout.read_manifest(required(session.refs.version(name), name))
+    except NotFoundError:
+        raise IntegrityError(
+            f"the manifest of {name}",
+            why="is missing from the store",
+            hint="`ystore fsck --repair` fetches it again",
+        ) from None
+
+
+def _used_bytes(session: Session, manifests: dict[Sha256, Manifest]) -> dict[Sha256, tuple[int, int]]:
+    """What each version takes: alone, and together with others."""
+    table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
+    entries = {digest: _entries(table, manifest) for digest, manifest in manifests.items()}
+    users = np.zeros(len(table), np.int64)
+    for rows in entries.values():
+        users[rows] += 1
+    sizes = {
+        file_name(file): fsread.sum_sizes([session.layout.file(file)])
+        for manifest in manifests.values()
+        for file in manifest.files
+    }
+    files = {digest: set(map(file_name, item.files)) for digest, item in manifests.items()}
+    sharers = Counter(file for named in files.values() for file in named)
+    found = {}
+    for digest, rows in entries.items():
+        alone = users[rows] == 1
+        own = int(table.stored[rows[alone]].sum()) + sum(sizes[f] for f in files[digest] if sharers[f] == 1)
+        total = int(table.stored[rows].sum()) + sum(sizes[f] for f in files[digest])
+        found[digest] = (own, total - own)
+    return found
+
+
+def _entries(table: ChunkTable, manifest: Manifest) -> Ints:
+    """The rows of the entries that a version needs, the bases of its deltas included."""
+    rows = table.find(manifest_chunks([manifest])[0])
+    return table.with_bases(rows[rows >= 0])

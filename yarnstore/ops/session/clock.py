@@ -1,0 +1,42 @@
+"""Which clock maintenance windows follow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from yarnstore.errors import ConfigError
+from yarnstore.registry.policies import AutoRules
+
+
+class LocalZone(tzinfo):
+    """The zone of this machine's clock, with its summer times."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        """The offset at a local time; `fold` tells which of two is meant."""
+        return when.replace(tzinfo=None).astimezone().utcoffset() if when is not None else None
+
+    def dst(self, when: datetime | None) -> timedelta | None:  # noqa: ARG002
+        """Not known apart from the offset."""
+        return None
+
+    def tzname(self, when: datetime | None) -> str | None:
+        """The name that the system has for it."""
+        return when.replace(tzinfo=None).astimezone().tzname() if when is not None else None
+
+    def fromutc(self, when: datetime) -> datetime:
+        """The local time of an instant."""
+        return datetime.fromtimestamp(when.replace(tzinfo=UTC).timestamp()).replace(tzinfo=self)
+
+
+def zone_of(rules: AutoRules) -> tzinfo:
+    """The zone whose clock the windows go by.  Raises: ConfigError."""
+    if not rules.timezone:
+        return LocalZone()
+    try:
+        return ZoneInfo(rules.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(
+            f"auto_update.timezone is {rules.timezone!r}, which this machine does not know",
+            hint="a name such as Europe/Berlin, or leave it out for the machine's own",
+        ) from None

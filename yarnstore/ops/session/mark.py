@@ -1,0 +1,62 @@
+"""The roots that `gc` marks from: every manifest that something in the store names.
+
+One that cannot be read is an error, never an empty one: git t5312, ollama#13885.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.session.session import Session
+from yarnstore.store.refs import VersionName
+
+# A partial download younger than this is somebody's; resuming is worth more than its space.
+PARTIAL_DAYS = 7
+
+
+def required(digest: Sha256 | None, name: VersionName) -> Sha256:
+    """The manifest of a ref that was there a moment ago.  Raises: IntegrityError."""
+    if digest is None:
+        raise IntegrityError(f"ref of {name}", why="vanished", hint="try again")
+    return digest
+
+
+def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
+    """A manifest that is to be kept.  Raises: IntegrityError naming it."""
+    try:
+        return session.layout.read_manifest(digest)
+    except (NotFoundError, IntegrityError) as error:
+        raise IntegrityError(
+            f"manifest {digest.hex[:12]}…, kept as {why},",
+            why=f"cannot be read: {error.message}",
+            hint="nothing was deleted; `ystore fsck --repair` mends it",
+        ) from None
+
+
+def partial_manifests(session: Session) -> tuple[list[Manifest], list[VersionName]]:
+    """The manifests of versions that are being fetched, or were a few days ago; and the names of those
+    that were longer ago."""
+    refs = session.refs
+    found: list[Manifest] = []
+    stale: list[VersionName] = []
+    for name in refs.partials():
+        digest, since = refs.partial(name)
+        if digest is None or session.clock() - since > PARTIAL_DAYS * 86400:
+            stale.append(name)
+            continue
+        with contextlib.suppress(NotFoundError, IntegrityError):
+            found.append(session.layout.read_manifest(digest))
+    return found, stale
+
+
+def current_roots(session: Session) -> list[Manifest]:
+    """Every manifest that a ref names now."""
+    refs = session.refs
+    digests = {required(refs.version(name), name) for name in refs.versions()}
+    digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}
+    digests |= {required(refs.pin(name), name) for name in refs.pins()}
+    manifests = [live_manifest(session, digest, "named by a ref") for digest in digests]
+    return manifests + partial_manifests(session)[0]

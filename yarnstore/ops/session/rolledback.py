@@ -1,0 +1,80 @@
+"""Whether a registry, or a mirror of it, says less than what it has said before: an older state of it.
+
+Owns the comparison with what was kept, and the error.  What is kept, and where, is
+`store/newest`'s to know; it is kept once the answer was read and checked, and never before.
+docs/decisions/0016 has the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from yarnstore.errors import BackendError, FormatError, RolledBackError
+from yarnstore.ops.session.connections import RegistrySource, shown_address
+from yarnstore.registry.schema import RegistryDoc, parse_registry
+from yarnstore.registry.timestamps import is_believable, is_older, moment_of
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.newest import Newest, read_newest, write_newest
+from yarnstore.store.registry_cache import CachedRegistry
+
+
+def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegistry | None) -> str:
+    """The latest `last_updated` that was ever seen of a registry at its address; empty for none."""
+    try:
+        newest = read_newest(layout, source.name)
+    except FormatError:
+        newest = None  # for fsck to tell of
+    if newest is not None and newest.url == source.url:
+        return newest.last_updated
+    if cached is None:
+        return ""
+    try:  # a store of an older release has the registry alone
+        said = parse_registry(cached.data).last_updated or ""
+    except FormatError:
+        return ""
+    return said if is_believable(said, _time(cached.fetched_ms)) else ""
+
+
+def refuse_older(
+    source: RegistrySource,
+    doc: RegistryDoc,
+    known: str,
+    *,
+    mirror: str | None,
+    accept: bool,
+    note: Callable[[str], None],
+) -> None:
+    """Refuse an answer that is older than what is known; with `accept` only a mirror's.
+
+    `mirror` is who gave it, None for the registry's own address.  Raises: RolledBackError, BackendError.
+    """
+    if moment_of(known) is None:
+        return
+    said = doc.last_updated or ""
+    if mirror is not None:
+        if moment_of(said) is None or is_older(said, known):
+            raise BackendError(mirror, "has an older registry than the one known here")
+        return
+    if moment_of(said) is None:
+        note(f"{source.name} no longer says when it was last updated, which was {known} before")
+    elif is_older(said, known):
+        if not accept:
+            raise RolledBackError(shown_address(source.url), source.name, known, said)
+        note(f"{source.name}: taken back from {known} to {said}, as was asked for")
+
+
+def keep_newest(
+    layout: StoreLayout, source: RegistrySource, doc: RegistryDoc, *, accept: bool, now_ms: int
+) -> None:
+    """Remember the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
+    if not is_believable(doc.last_updated, _time(now_ms)):
+        return
+    # Read anew: another process may have seen a newer one meanwhile.
+    known = known_time(layout, source, None)
+    if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
+        write_newest(layout, source.name, Newest(source.url, str(doc.last_updated), now_ms))
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,1 @@
+"""Keep a store sound and small: `gc`, `repack`, `fsck`, `repair`, `doctor`."""

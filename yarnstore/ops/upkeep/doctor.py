@@ -1,0 +1,406 @@
+"""`doctor`: check this machine for problems and suggest fixes.
+
+Owns the checks of the machine; leaves problems inside the store to `ops/upkeep/fsck`.  Changes nothing but
+the cached registries, which it refreshes; writes a few probe files to the store's `tmp/` and removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from yarnstore._version import __version__
+from yarnstore.errors import (
+    ConfigError,
+    FormatError,
+    IncompatibleError,
+    LockTimeoutError,
+    OfflineError,
+    YarnstoreError,
+)
+from yarnstore.ops.session.clock import zone_of
+from yarnstore.ops.session.connections import bare_url, exposed_secret
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.upkeep.fsck import fsck
+from yarnstore.progress import format_size
+from yarnstore.registry.policies import AutoRules
+from yarnstore.store import fsio, fsread
+from yarnstore.store.access import exposures
+from yarnstore.store.kernel import try_lock
+from yarnstore.store.queue import read_queue
+from yarnstore.store.registry_cache import read_record
+
+Status: TypeAlias = Literal["ok", "note", "wrong"]
+
+LIBRARIES = ("blake3", "click", "httpx", "msgspec", "numpy", "pyfastcdc", "zstandard")
+
+_DAY_S = 86_400.0
+# Nothing of ours is older: a clock before it was never set.
+_EARLIEST_S = 1_704_067_200.0  # 2024-01-01
+# What other machines' clocks may differ by without harm.
+_CLOCK_LEEWAY_S = 300.0
+_OLD_CACHE_S = 7 * _DAY_S
+_OLD_PARTIAL_S = 7 * _DAY_S
+_MUCH_RUBBISH_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: `wrong` is to be mended, `note` is worth knowing."""
+
+    name: str
+    status: Status
+    what: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """All that was looked at."""
+
+    root: str
+    seconds: float
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> int:
+        """How many things are to be mended."""
+        return sum(check.status == "wrong" for check in self.checks)
+
+
+def diagnose(
+    session: Session, rules: AutoRules | None = None, config_fault: YarnstoreError | None = None
+) -> DoctorResult:
+    """Look at everything; `config_fault` is why the settings could not be read."""
+    started = time.perf_counter()
+    checks = [_versions(), _config(session, config_fault)]
+    if config_fault is None:
+        checks.append(_auto_update(rules or AutoRules()))
+    examinations: list[Callable[[Session], Iterator[Check]]] = [
+        _store,
+        _permissions,
+        _file_system,
+        _space,
+        _clock,
+        _registries,
+        _leavings,
+        _contents,
+    ]
+    for examine in examinations:
+        if examine is _registries and config_fault is not None:
+            unknown = "not known, as the settings cannot be read"
+            checks.append(Check("registries", "note", unknown, "mend config.toml, then run this again"))
+            continue
+        try:
+            checks += examine(session)
+        except (YarnstoreError, OSError) as error:
+            name = examine.__name__.strip("_").replace("_", " ")
+            hint = error.hint if isinstance(error, YarnstoreError) else ""
+            checks.append(Check(name, "wrong", _said(error), hint or "look into it, then run this again"))
+    return DoctorResult(str(session.layout.root), round(time.perf_counter() - started, 3), checks)
+
+
+def _said(error: YarnstoreError | OSError) -> str:
+    return error.message if isinstance(error, YarnstoreError) else str(error)
+
+
+# --- the machine -------------------------------------------------------------------------------
+
+
+def _versions() -> Check:
+    found, missing = [], []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    text = (
+        f"yarnstore {__version__}, Python {platform.python_version()} on {sys.platform}; {', '.join(found)}"
+    )
+    if missing:
+        return Check(
+            "versions",
+            "wrong",
+            f"{text}; without {', '.join(missing)}",
+            "install yarnstore again: pip install yarnstore",
+        )
+    return Check("versions", "ok", text)
+
+
+def _config(session: Session, fault: YarnstoreError | None) -> Check:
+    if fault is not None:
+        return Check("config", "wrong", fault.message, fault.hint or "mend config.toml by hand")
+    path = session.layout.root / "config.toml"
+    if fsread.stat_or_none(path) is None:
+        return Check("config", "ok", f"none; {path} would be it")
+    return Check("config", "ok", f"{path} can be read")
+
+
+def _auto_update(rules: AutoRules) -> Check:
+    """Whether a round could begin, for all that is set."""
+    if not rules.enabled:
+        return Check("auto-update", "ok", "off")
+    try:
+        zone_of(rules)
+    except ConfigError as error:
+        return Check("auto-update", "wrong", f"no round can begin: {error.message}", error.hint)
+    return Check("auto-update", "ok", "on; what calls it is the system's timer")
+
+
+def _store(session: Session) -> Iterator[Check]:
+    layout = session.layout
+    try:
+        there = layout.exists()
+    except (FormatError, IncompatibleError) as error:
+        yield Check("store", "wrong", error.message, error.hint)
+        return
+    if there:
+        yield Check(
+            "store", "ok", f"{layout.root}, {_count(len(session.refs.installed_models()), 'model')} installed"
+        )
+    else:
+        yield Check("store", "ok", f"{layout.root}: none yet; the first fetch or import makes it")
+
+
+def _permissions(session: Session) -> Iterator[Check]:
+    """Whether the folders of the store can be written, by writing into them."""
+    root = session.layout.root
+    if fsread.stat_or_none(root) is None:
+        place = next(parent for parent in root.parents if parent.exists())
+        if os.access(place, os.W_OK | os.X_OK):
+            yield Check("permissions", "ok", f"{place} can be written")
+        else:
+            yield Check(
+                "permissions",
+                "wrong",
+                f"{place} cannot be written",
+                "choose another YSTORE_HOME, or its owner",
+            )
+        return
+    refused = []
+    for name in ("", "packs", "manifests", "refs", "logs", "files", "views", "registries", "tmp"):
+        folder = root / name
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            refused.append(name or ".")
+    if refused:
+        mend = f"give them back to whoever runs ystore: {_take_back(root)}"
+        yield Check("permissions", "wrong", f"cannot be written in {root}: {', '.join(refused)}", mend)
+        return
+    found = list(exposures(session.layout, [root, *session.layout.folders()]))
+    if not found:
+        yield Check("permissions", "ok", f"{root} can be written")
+        return
+    shown: dict[str, list[str]] = {}
+    for item in found:
+        shown.setdefault(item.why, []).append(item.place)
+    what = "; ".join(f"{why}: {', '.join(places)}" for why, places in shown.items())
+    if any(item.anybody for item in found):
+        yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
+    elif any(item.why.startswith("belongs") for item in found):
+        mend = f"trust that user, or run ystore as one user: {_take_back(root)}"
+        yield Check("permissions", "note", what, mend)
+    else:
+        mend = f"chmod -R g-w {shlex.quote(str(root))}, or g+s on its folders where the group shares it"
+        yield Check("permissions", "note", what, mend)
+
+
+def _take_back(root: Path) -> str:
+    return f'sudo chown -R "$(id -u)" {shlex.quote(str(root))} && chmod -R u+rwX {shlex.quote(str(root))}'
+
+
+def _file_system(session: Session) -> Iterator[Check]:
+    """What the file system can do, by doing it in `tmp/`."""
+    if not session.layout.exists():
+        yield Check("file system", "ok", "looked at once there is a store")
+        return
+    folder = session.layout.tmp / f"{secrets.token_hex(12)}.doctor"
+    try:
+        fsio.ensure_dir(folder)
+        fsio.write_atomic(folder / "a", b"a", tmp_dir=folder)
+        linked = fsio.hard_link(folder / "a", folder / "b")
+        symlinked = fsio.swap_link(folder / "c", "a", tmp_dir=folder)
+        locked = _locks(folder / "lock")
+    finally:
+        fsio.remove_tree(folder)
+    if not locked:
+        mend = "put the store on a local disk (YSTORE_HOME): two commands at once could harm it here"
+        yield Check("locks", "wrong", "this file system does not keep locks", mend)
+    else:
+        yield Check("locks", "ok", "the file system keeps locks")
+    if linked:
+        yield Check("hard links", "ok", "files are shared by hard links")
+    else:
+        mend = "a file system with hard links saves the room of each installed version once"
+        yield Check("hard links", "note", "there are none here: versions are copied", mend)
+    if symlinked:
+        yield Check("symlinks", "ok", "models/ leads to what is installed")
+    else:
+        yield Check("symlinks", "note", "there are none here: models/ stays empty", "ask `ystore path MODEL`")
+
+
+def _locks(path: Path) -> bool:
+    """Whether a lock that one descriptor has is refused to another."""
+    first = fsio.open_lock(path)
+    try:
+        second = fsio.open_lock(path)
+        try:
+            return try_lock(first, exclusive=True) and not try_lock(second, exclusive=True)
+        finally:
+            os.close(second)
+    except YarnstoreError:
+        return False
+    finally:
+        os.close(first)
+
+
+def _space(session: Session) -> Iterator[Check]:
+    free, reserve = fsread.free_bytes(session.layout.root)
+    text = f"{format_size(free)} free, {format_size(reserve)} kept in reserve"
+    if free <= reserve:
+        yield Check(
+            "space", "wrong", f"{text}: nothing can be fetched", "`ystore gc --dry-run` shows what could go"
+        )
+    elif free < 2 * reserve:
+        yield Check("space", "note", text, "`ystore gc --dry-run` shows what could go")
+    else:
+        yield Check("space", "ok", text)
+
+
+def _clock(session: Session) -> Iterator[Check]:
+    now = session.clock()
+    mend = "set the clock, and keep it by NTP (timedatectl set-ntp true)"
+    if now < _EARLIEST_S:
+        yield Check("clock", "wrong", "was never set: it shows a time before 2024", mend)
+        return
+    latest_ms = 0
+    for model in session.refs.logged_models():
+        moves = session.refs.read_log(model)[0]
+        latest_ms = max(latest_ms, moves[-1].time_ms if moves else 0)
+    for source in session.sources:
+        with contextlib.suppress(YarnstoreError):
+            record = read_record(session.layout, source.name)
+            latest_ms = max(latest_ms, record.fetched_ms if record else 0)
+    ahead_s = latest_ms / 1000 - now
+    if ahead_s > _CLOCK_LEEWAY_S:
+        what = f"was set back: this store was used {_age(ahead_s)} later than now"
+        yield Check("clock", "wrong", what, mend)
+    else:
+        yield Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now)))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((_DAY_S, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+# --- registries, and the store's content ---------------------------------------------------------
+
+
+def _registries(session: Session) -> Iterator[Check]:
+    if not session.sources:
+        yield Check("registries", "note", "none is configured", "ystore registry add NAME URL")
+    for source in session.sources:
+        yield _registry(session, source)
+
+
+def _registry(session: Session, source: RegistrySource) -> Check:
+    name = f"registry {source.name}"
+    age = ""
+    with contextlib.suppress(YarnstoreError):
+        record = read_record(session.layout, source.name)
+        if record is not None:
+            seconds = max(0.0, session.clock() - record.fetched_ms / 1000)
+            age = f"; its answer of {_age(seconds)} ago is cached"
+            age += " and old" if seconds > _OLD_CACHE_S else ""
+    started = time.perf_counter()
+    try:
+        doc = session.refresh(source)
+    except OfflineError:
+        return Check(name, "note", f"not asked, since the network is not to be used{age}")
+    except YarnstoreError as error:
+        mend = (
+            error.hint or f"look at the address and the network, then `ystore registry refresh {source.name}`"
+        )
+        return Check(name, "wrong", f"{error.message}{age}", mend)
+    took_ms = (time.perf_counter() - started) * 1000
+    exposed = exposed_secret(source)
+    if exposed:
+        return Check(
+            name, "note", exposed, "use its https address; `require_https = true` refuses plain http"
+        )
+    return Check(
+        name,
+        "ok",
+        f"{bare_url(source.url)} answers in {took_ms:.0f} ms, last updated {doc.last_updated or 'never'}",
+    )
+
+
+def _leavings(session: Session) -> Iterator[Check]:
+    """Downloads that nobody went on with, and what waits to be tidied away."""
+    layout, refs = session.layout, session.refs
+    old = []
+    for name in refs.partials():
+        with contextlib.suppress(YarnstoreError):
+            if session.clock() - refs.partial(name)[1] > _OLD_PARTIAL_S:
+                old.append(str(name))
+    if old:
+        mend = f"`ystore fetch {old[0]}` goes on with it, `ystore gc` frees it"
+        yield Check("downloads", "note", f"begun and left for a week: {', '.join(old)}", mend)
+    else:
+        yield Check("downloads", "ok", "none was left unfinished")
+    yield _queue(session)
+    rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
+    if rubbish > _MUCH_RUBBISH_BYTES:
+        yield Check("leavings", "note", f"{format_size(rubbish)} in tmp/ and trash/", "`ystore gc` tidies up")
+    else:
+        yield Check("leavings", "ok", f"{format_size(rubbish)} in tmp/ and trash/")
+
+
+def _queue(session: Session) -> Check:
+    try:
+        items = read_queue(session.layout)
+    except (FormatError, IncompatibleError) as error:
+        return Check("queue", "wrong", error.message, error.hint)
+    failed = [item for item in items if item.error]
+    if failed:
+        what = f"{failed[0].spec} failed {_count(failed[0].tries, 'time')}: {failed[0].error}"
+        return Check(
+            "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` forgets it"
+        )
+    return Check("queue", "ok", f"{_count(len(items), 'download')} queued")
+
+
+def _contents(session: Session) -> Iterator[Check]:
+    """What a quick `fsck` finds."""
+    if fsread.stat_or_none(session.layout.root) is None:
+        return
+    try:
+        found = fsck(session, quick=True)
+    except LockTimeoutError as error:
+        yield Check("contents", "note", error.message, "run this again when it is done")
+        return
+    if not found.problems:
+        looked = f"{_count(found.models, 'model')}, {_count(found.versions, 'version')}"
+        yield Check("contents", "ok", f"{looked}: nothing wrong at a quick look")
+        return
+    first = found.problems[0]
+    more = f", and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
+    yield Check(
+        "contents", "wrong", f"{first.where}: {first.what}{more}", "`ystore fsck --repair` mends what it can"
+    )

@@ -1,0 +1,81 @@
+"""What `fsck` finds: problems as they are reported, and damage in the form that a repair works from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.manifest import Manifest
+
+Kind = Literal[
+    "format",
+    "ref",
+    "log",
+    "manifest",
+    "index",
+    "pack",
+    "chunk",
+    "file",
+    "view",
+    "link",
+    "registry",
+    "use",
+    "seen",
+    "state",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (relative to the store), what, and the versions it hurts."""
+
+    kind: Kind
+    where: str
+    what: str
+    hurts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FsckResult:
+    """What was checked and found.  `repaired` and `remaining` tell of `--repair`."""
+
+    quick: bool
+    models: int
+    versions: int
+    chunks: int
+    checked_bytes: int
+    seconds: float
+    problems: list[Problem]
+    repaired: list[str] = field(default_factory=list)
+    remaining: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """What a check found, in the form that `ops/upkeep/repair` works from."""
+
+    problems: list[Problem] = field(default_factory=list)
+    bad_refs: list[Path] = field(default_factory=list)
+    bad_holds: list[Path] = field(default_factory=list)
+    bad_logs: list[str] = field(default_factory=list)
+    bad_manifests: list[Sha256] = field(default_factory=list)
+    bad_indexes: list[PackId] = field(default_factory=list)
+    bad_packs: list[PackId] = field(default_factory=list)
+    bad_files: list[str] = field(default_factory=list)
+    bad_views: list[Manifest] = field(default_factory=list)
+    surplus: list[Path] = field(default_factory=list)  # in views, and in no manifest
+    bad_links: list[str] = field(default_factory=list)
+    bad_registries: list[str] = field(default_factory=list)
+    bad_uses: list[Path] = field(default_factory=list)
+    bad_seen: list[Path] = field(default_factory=list)
+    bad_format: bool = False
+    bad_state: bool = False
+    manifests: dict[Sha256, Manifest] = field(default_factory=dict)
+    users: dict[Sha256, set[str]] = field(default_factory=lambda: defaultdict(set))
+    models: int = 0
+    versions: int = 0
+    chunks: int = 0
+    checked_bytes: int = 0

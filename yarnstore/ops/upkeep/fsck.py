@@ -1,0 +1,420 @@
+"""`fsck`: read everything in a store and say what is not as it was written.
+
+Owns the checks; mending is `ops/upkeep/repair`.  Nothing is changed here.
+
+Others write meanwhile, and only `gc` is kept out.  So what refers is read before what it refers to, and
+what a writer changes in several steps is looked at again, while nothing is moved, before it is reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import MIB, REF_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
+from yarnstore.core.reflog import parse_ref
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, YarnstoreError
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.upkeep.findings import Findings, FsckResult
+from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
+from yarnstore.progress import Meter
+from yarnstore.registry.schema import parse_registry
+from yarnstore.store import fsread
+from yarnstore.store.chunks import manifest_chunks
+from yarnstore.store.hashed import file_sha256
+from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
+from yarnstore.store.newest import read_newest
+from yarnstore.store.registry_cache import check_absent, read_cached
+from yarnstore.store.seen import read_seen
+from yarnstore.store.state import STATE_FILE, state_fault
+from yarnstore.store.views import has_view, surplus, view_files
+
+# How many names one problem shows.
+_SHOWN = 5
+
+
+def fsck(session: Session, *, quick: bool = False) -> FsckResult:
+    """Check the store; with `quick` without reading packs and files.  Raises: LockTimeoutError."""
+    started = time.perf_counter()
+    if not session.layout.root.exists():
+        return result_of(Findings(), quick=quick, seconds=0.0)
+    with session.layout.shared(damaged=True):
+        found = check(session, quick=quick)
+    return result_of(found, quick=quick, seconds=time.perf_counter() - started)
+
+
+def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
+    """What is told of findings."""
+    return FsckResult(
+        quick,
+        found.models,
+        found.versions,
+        found.chunks,
+        found.checked_bytes,
+        round(seconds, 3),
+        found.problems,
+    )
+
+
+def check(session: Session, *, quick: bool) -> Findings:
+    """All checks.  Needs the lock."""
+    checker = _Checker(session, quick=quick)
+    checker.run()
+    return checker.found
+
+
+@dataclass(frozen=True)
+class _Ref:
+    """A ref of a version as it was read: the names that its path has, and its manifest or its fault."""
+
+    path: Path
+    name: tuple[str, ...] | None
+    is_partial: bool
+    digest: Sha256 | None = None
+    fault: str = ""
+
+
+class _Checker(PackChecker):
+    def run(self) -> None:
+        self._check_format()
+        refs = self._read_refs()
+        self._check_manifests()
+        for ref in refs:
+            self._check_ref(ref, self.found)
+        self._check_holds()
+        self._check_installed()
+        packs = self._check_indexes()
+        self._check_packs(packs)
+        self._check_chunks()
+        self._check_files()
+        self._check_views()
+        self._check_registries()
+        self._check_uses()
+        self._check_seen()
+        self._check_state()
+
+    def _confirm(self, look: Callable[[Findings], None]) -> None:
+        """Report what `look` finds, if it finds anything again while nothing is moved."""
+        first = Findings()
+        look(first)
+        if first.problems:
+            with self._nothing_moves():
+                look(self.found)
+
+    @contextlib.contextmanager
+    def _nothing_moves(self) -> Iterator[None]:
+        if fsread.is_folder(self._layout.logs / "installed"):
+            with self._session.refs.moving():
+                yield
+        else:  # nothing was ever installed
+            yield
+
+    def _check_format(self) -> None:
+        path = self._layout.root / "format"
+        try:
+            good = fsread.read_bytes(path, 256) == STORE_FORMAT
+        except YarnstoreError:
+            good = False
+        if not good:
+            self.found.bad_format = True
+            self._add("format", path, "does not say which format the store has")
+
+    # --- manifests, refs, logs -----------------------------------------------------------------
+
+    def _check_manifests(self) -> None:
+        for name in fsread.list_names(self._layout.manifests):
+            self._confirm(partial(self._look_at_manifest, name))
+
+    def _look_at_manifest(self, name: str, found: Findings) -> None:
+        path = self._layout.manifests / name
+        try:
+            digest = Sha256.parse(name.removesuffix(".json"))
+        except FormatError:
+            self._add("manifest", path, "is not named as a manifest is", to=found)
+            return
+        try:
+            manifest = self._layout.read_manifest(digest)
+            manifest_chunks([manifest])
+        except YarnstoreError as error:
+            found.bad_manifests.append(digest)
+            self._add("manifest", path, why(error), to=found)
+        else:
+            self.found.manifests[digest] = manifest
+
+    def _read_refs(self) -> list[_Ref]:
+        """All refs of versions.  Before the manifests: those that they name are here by now, and stay."""
+        refs = []
+        for kind in ("versions", "pins", "partial"):
+            root = self._layout.refs / kind
+            for path in fsread.files_below(root):
+                refs.append(self._read_ref(path, self._named(path, root), is_partial=kind == "partial"))
+                self.found.versions += kind == "versions" and refs[-1] is not None
+        return [ref for ref in refs if ref is not None]
+
+    def _read_ref(self, path: Path, name: tuple[str, ...] | None, *, is_partial: bool = False) -> _Ref | None:
+        """A ref; None where it was removed meanwhile."""
+        try:
+            digest = parse_ref(fsread.read_bytes(path, REF_LIMIT_BYTES))
+        except NotFoundError:
+            return None
+        except YarnstoreError as error:
+            return _Ref(path, name, is_partial, fault=why(error))
+        return _Ref(path, name, is_partial, digest)
+
+    def _named(self, path: Path, root: Path) -> tuple[str, ...] | None:
+        """The model folder, variant and version that a ref's path names; None where it names none."""
+        parts = path.relative_to(root).parts
+        try:
+            if len(parts) == 3:
+                model_from_dirname(parts[0])
+                parse_variant(parts[1])
+                parse_version(parts[2])
+                return parts
+        except YarnstoreError:
+            pass
+        return None
+
+    def _check_ref(self, ref: _Ref, found: Findings) -> Manifest | None:
+        if ref.digest is None:
+            found.bad_refs.append(ref.path)
+            self._add("ref", ref.path, ref.fault, to=found)
+            return None
+        manifest = self.found.manifests.get(ref.digest)
+        if manifest is None:
+            if ref.digest not in self.found.bad_manifests and not ref.is_partial:
+                found.bad_refs.append(ref.path)
+                what = f"names a manifest that is not here ({ref.digest.hex[:12]}…)"
+                self._add("ref", ref.path, what, to=found)
+            elif not ref.is_partial:
+                self.found.users[ref.digest].add("/".join(ref.name or ()))
+            return None
+        theirs = (manifest.model.replace("/", "~"), manifest.variant, manifest.version)
+        if ref.name is None or theirs[: len(ref.name)] != ref.name:
+            found.bad_refs.append(ref.path)
+            what = f"names the manifest of another version, {manifest.label}"
+            self._add("ref", ref.path, what, to=found)
+            return None
+        if not ref.is_partial:
+            self.found.users[ref.digest].add(manifest.label)
+        return manifest
+
+    def _check_holds(self) -> None:
+        for model in self._session.refs.held_models():
+            try:
+                self._session.refs.hold(model)
+            except FormatError as error:
+                path = self._layout.refs / "holds" / model_dirname(model)
+                self.found.bad_holds.append(path)
+                self._add("ref", path, f"is a pin and {error.fields['why']}")
+
+    # --- what is installed ---------------------------------------------------------------------
+
+    def _check_installed(self) -> None:
+        names = fsread.list_names(self._layout.refs / "installed")
+        self.found.models = len(names)
+        logged = map(model_dirname, self._session.refs.logged_models())
+        for name in sorted({*names, *logged}):
+            self._confirm(partial(self._look_at_installed, name))
+
+    def _look_at_installed(self, name: str, found: Findings) -> None:
+        """The ref, the view, the link and the log of a model, which a move changes one after the other."""
+        ref = self._read_ref(self._layout.refs / "installed" / name, (name,))
+        if ref is not None:
+            if ref.digest is not None and ref.digest not in self.found.manifests:
+                # Moved to a version that came after the manifests were read.
+                with contextlib.suppress(YarnstoreError):
+                    self.found.manifests[ref.digest] = self._layout.read_manifest(ref.digest)
+            manifest = self._check_ref(ref, found)
+            if manifest is not None:
+                self._look_at_serving(manifest, found)
+        with contextlib.suppress(InvalidNameError):
+            self._look_at_log(model_from_dirname(name), found)
+
+    def _look_at_serving(self, manifest: Manifest, found: Findings) -> None:
+        if not has_view(self._layout, manifest.digest):
+            found.bad_views.append(manifest)
+            self._add("view", self._layout.view(manifest.digest), "is missing", (manifest.label,), found)
+        link = self._layout.model_link(manifest.model)
+        target = fsread.read_link(link)
+        if target is not None and target != os.path.join("..", "views", manifest.digest.hex):
+            found.bad_links.append(manifest.model)
+            self._add("link", link, "does not lead to what is installed", (manifest.label,), found)
+        elif target is None and fsread.stat_or_none(link) is not None:
+            found.bad_links.append(manifest.model)
+            self._add("link", link, "is not a link", (manifest.label,), found)
+
+    def _look_at_log(self, model: str, found: Findings) -> None:
+        refs = self._session.refs
+        path = self._layout.refs / "installed" / model_dirname(model)
+        try:
+            fault = self._foreign_move(model)
+            if not fault:
+                # Beside a ref that is wrong, the log can be judged by itself alone.
+                fault = refs.log_fault(model, beside_ref=path not in found.bad_refs)
+        except YarnstoreError as error:
+            fault = why(error)
+        if fault and fsread.stat_or_none(path) is None:
+            found.bad_refs.append(path)
+            self._add("ref", path, "is missing, though the model is linked", to=found)
+        elif fault:
+            found.bad_logs.append(model)
+            self._add("log", refs.log_path(model), fault, to=found)
+        elif path not in found.bad_refs and refs.is_left_linked(model):
+            found.bad_links.append(model)
+            what = "leads to a version, but the model was removed"
+            self._add("link", self._layout.model_link(model), what, to=found)
+
+    def _foreign_move(self, model: str) -> str:
+        for move in self._session.refs.read_log(model)[0]:
+            manifest = self.found.manifests.get(move.new.manifest) if move.new else None
+            if manifest is not None and manifest.model != model:
+                return f"tells of {manifest.label}, another model"
+        return ""
+
+    # --- files, views, the rest ----------------------------------------------------------------
+
+    def _check_files(self) -> None:
+        wanted: dict[str, tuple[int, set[str]]] = {}
+        for digest, manifest in self.found.manifests.items():
+            for file in manifest.files:
+                names = wanted.setdefault(file_name(file), (file.size_bytes, set()))[1]
+                names |= self.found.users.get(digest, set())
+        names_here = fsread.list_names(self._layout.files)
+        total = 0 if self._quick else fsread.sum_sizes([self._layout.files / name for name in names_here])
+        meter = Meter(self._session.on_progress, "check", "files", total)
+        for name in names_here:
+            path = self._layout.files / name
+            try:
+                digest = Sha256.parse(name.removesuffix(EXECUTABLE))
+            except FormatError:
+                self._add("file", path, "is not named as a materialised file is")
+                continue
+            size, users = wanted.get(name, (None, set()))
+            what = self._file_fault(path, digest, size) and self._file_fault(path, digest, size)
+            size_bytes = fsread.sum_sizes([path])
+            meter.add(size_bytes)
+            self.found.checked_bytes += 0 if self._quick else size_bytes
+            if what:
+                self.found.bad_files.append(name)
+                self._add("file", path, what, tuple(sorted(users)))
+
+    def _file_fault(self, path: Path, digest: Sha256, size: int | None) -> str:
+        found = fsread.stat_or_none(path)
+        if found is None:
+            return ""  # moved aside by a writer that found it bad first
+        if not stat.S_ISREG(found.st_mode):
+            return "is not a regular file"
+        try:
+            good = size in (None, found.st_size) and (self._quick or file_sha256(path) == digest)
+        except NotFoundError:
+            return ""
+        if good and path.name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
+            return "is not executable"
+        return "" if good else "has wrong bytes"
+
+    def _check_views(self) -> None:
+        for name in fsread.list_names(self._layout.views):
+            self._confirm(partial(self._look_at_view, name))
+
+    def _look_at_view(self, name: str, found: Findings) -> None:
+        path = self._layout.views / name
+        try:
+            manifest = self.found.manifests.get(Sha256.parse(name))
+        except FormatError:
+            self._add("view", path, "is not named as a view is", to=found)
+            return
+        if manifest is None:
+            return  # of a manifest that is gone: gc removes it
+        try:
+            what = self._view_fault(path, manifest)
+        except YarnstoreError as error:  # such as a link in place of a folder
+            what = why(error)
+        if what:
+            found.bad_views.append(manifest)
+        elif more := surplus(self._layout, manifest):
+            found.surplus += more
+            shown = ", ".join(str(item.relative_to(path)) for item in more[:_SHOWN])
+            shown += f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
+            what = f"has what no manifest lists: {shown}"
+        if what:
+            self._add("view", path, what, self._hurt(manifest.digest), found)
+
+    def _view_fault(self, view: Path, manifest: Manifest) -> str:
+        for file in manifest.files:
+            there = fsread.stat_or_none(view / file.path)
+            origin = fsread.stat_or_none(self._layout.file(file))
+            if there is None or not stat.S_ISREG(there.st_mode) or there.st_size != file.size_bytes:
+                return f"lacks {file.path}, or has it with another size"
+            same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)
+            if same:
+                continue  # the very file that was checked
+            if origin is None:
+                return f"has {file.path} without its file, files/{file_name(file)}"
+            if not self._quick and file_sha256(view / file.path) != file.sha256:
+                return f"has {file.path} with wrong bytes"
+        for folder in manifest.empty_folders:
+            if not fsread.is_folder(view / folder):
+                return f"lacks the empty folder {folder}"
+        if view_files(self._layout, manifest) is None:
+            return "is, or has in it, a link in place of a folder"
+        return ""
+
+    def _check_registries(self) -> None:
+        for name in fsread.list_names(self._layout.registries):
+            self._confirm(partial(self._look_at_registry, name))
+
+    def _look_at_registry(self, name: str, found: Findings) -> None:
+        try:
+            read_newest(self._layout, name)
+            cached = read_cached(self._layout, name)
+            if cached is None and any(name == source.name for source in self._session.sources):
+                check_absent(self._layout, name)
+            elif cached is not None:
+                parse_registry(cached.data)
+        except YarnstoreError as error:
+            found.bad_registries.append(name)
+            self._add("registry", f"registries/{name}", why(error), to=found)
+
+    def _check_seen(self) -> None:
+        for name in fsread.list_names(self._layout.seen):
+            path = self._layout.seen / name
+            try:
+                read_seen(self._layout, path)
+            except YarnstoreError as error:
+                self.found.bad_seen.append(path)
+                self._add("seen", path, why(error))
+
+    def _check_uses(self) -> None:
+        for name in fsread.list_names(self._layout.uses):
+            path = self._layout.uses / name
+            try:
+                what = "holds other marks than it should" if _marks(path).strip(b".") else ""
+            except YarnstoreError as error:
+                what = why(error)
+            if what:
+                self.found.bad_uses.append(path)
+                self._add("use", path, what)
+
+    def _check_state(self) -> None:
+        if fsread.stat_or_none(self._layout.logs / "installed") is None:
+            return  # nothing was ever installed
+        with self._session.refs.moving():
+            fault = state_fault(self._layout)
+        if fault:
+            self.found.bad_state = True
+            self._add("state", self._layout.root / STATE_FILE, fault)
+
+
+def _marks(path: Path) -> bytes:
+    with contextlib.suppress(NotFoundError):
+        return fsread.read_bytes(path, 64 * MIB)
+    return b""

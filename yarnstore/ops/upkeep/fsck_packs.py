@@ -1,0 +1,168 @@
+"""`fsck` of the packs: every chunk that a version needs has a sound place in one.
+
+Owns also what all checks begin with.  The rest of them is in `ops/upkeep/fsck`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.limits import INDEX_LIMIT_BYTES
+from yarnstore.errors import YarnstoreError
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
+from yarnstore.progress import Meter
+from yarnstore.store import fsread
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
+
+
+class PackChecker:
+    """Checks of packs, indexes and chunks; `found` says what they found."""
+
+    def __init__(self, session: Session, *, quick: bool) -> None:
+        self._session = session
+        self._layout = session.layout
+        self._quick = quick
+        self.found = Findings()
+        self._bad_chunks: set[bytes] = set()
+        self._unindexed: dict[PackId, set[bytes]] = {}
+        self._sound_ids: list[np.ndarray[tuple[int], np.dtype[np.bytes_]]] = []
+
+    def _add(
+        self, kind: Kind, path: Path | str, what: str, hurts: tuple[str, ...] = (), to: Findings | None = None
+    ) -> None:
+        where = str(path.relative_to(self._layout.root)) if isinstance(path, Path) else path
+        (to or self.found).problems.append(Problem(kind, where, what, hurts))
+
+    def _hurt(self, digest: Sha256) -> tuple[str, ...]:
+        return tuple(sorted(self.found.users.get(digest, ())))
+
+    # --- packs ---------------------------------------------------------------------------------
+
+    def _check_indexes(self) -> dict[PackId, PackIndex | None]:
+        folder = self._layout.pack_folder
+        indexes = folder.pack_ids(".idx")  # before the packs: an index comes after its pack
+        packs: dict[PackId, PackIndex | None] = dict.fromkeys(folder.pack_ids(".pack"))
+        for pack in list(packs):
+            if not fsread.is_file(folder.pack(pack)):
+                del packs[pack]
+                self.found.bad_packs.append(pack)
+                self._add("pack", folder.pack(pack), "is not a regular file")
+        for pack in indexes:
+            if pack in self.found.bad_packs:
+                continue
+            path = folder.index(pack)
+            if pack not in packs:
+                self.found.bad_packs.append(pack)
+                self._add("pack", folder.pack(pack), "is missing, though its index is here")
+                continue
+            try:
+                index = parse_index(fsread.read_bytes(path, INDEX_LIMIT_BYTES), pack=pack)
+            except YarnstoreError as error:
+                self.found.bad_indexes.append(pack)
+                self._add("index", path, why(error))
+                continue
+            packs[pack] = index
+            size = fsread.sum_sizes([folder.pack(pack)])
+            if size != index.pack_bytes:
+                self.found.bad_packs.append(pack)
+                self._add("pack", folder.pack(pack), f"has {size} bytes, not {index.pack_bytes}")
+        return packs
+
+    def _check_packs(self, packs: dict[PackId, PackIndex | None]) -> None:
+        folder = self._layout.pack_folder
+        total = 0 if self._quick else fsread.sum_sizes([folder.pack(pack) for pack in packs])
+        meter = Meter(self._session.on_progress, "check", "packs", total)
+        if self._quick:
+            sound = [index for pack, index in packs.items() if pack not in self.found.bad_packs]
+            self._sound_ids += [index.ids for index in sound if index is not None]
+        else:
+            with ChunkStore(self._layout, rebuild=False) as chunks:
+                for pack, index in packs.items():
+                    good = self._read_pack(pack, index, chunks.decode, meter.add)
+                    if index is None and pack not in self.found.bad_indexes:
+                        self._unindexed[pack] = good
+                    else:
+                        self._sound_ids.append(np.array(sorted(good), "S32"))
+                    self.found.checked_bytes += fsread.sum_sizes([folder.pack(pack)])
+        self.found.chunks = len(self._present())
+
+    def _present(self) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+        empty = np.empty(0, "S32")
+        return sorted_unique(np.concatenate([empty, *self._sound_ids]))[0]
+
+    def _read_pack(
+        self, pack: PackId, index: PackIndex | None, decode: Decode, on_bytes: Callable[[int], None]
+    ) -> set[bytes]:
+        """The chunks of a pack that are sound; says what is wrong with the rest."""
+        path = self._layout.pack_folder.pack(pack)
+        whole = hash_pack(path, on_bytes)
+        entries = good_entries(path, index, decode)
+        bad = {chunk for chunk, ok in entries.items() if not ok}
+        good = {chunk for chunk, ok in entries.items() if ok}
+        if whole == pack.raw and index is not None:
+            # What was written is there: a delta that does not decode hangs on a chunk damaged elsewhere.
+            bad -= {id_bytes(index.ids, int(n)) for n in np.flatnonzero(index.bases != b"")}
+        if whole != pack.raw or bad:
+            if pack not in self.found.bad_packs:
+                self.found.bad_packs.append(pack)
+            what = f"has wrong bytes in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
+            self._add("pack", path, what, self._hurt_by(bad))
+        elif index is not None and (len(entries) != len(index) or not leads_right(path, index)):
+            self.found.bad_indexes.append(pack)
+            self._add("index", self._layout.pack_folder.index(pack), "does not list what its pack holds")
+        self._bad_chunks |= bad
+        return good
+
+    def _hurt_by(self, chunks: set[bytes]) -> tuple[str, ...]:
+        if not chunks:
+            return ()
+        doomed = np.array(sorted(chunks), "S32")
+        hurt: set[str] = set()
+        for digest, names in self.found.users.items():
+            if digest in self.found.manifests:
+                ids, _ = manifest_chunks([self.found.manifests[digest]])
+                if (find_ids(ids, doomed) >= 0).any():
+                    hurt |= names
+        return tuple(sorted(hurt))
+
+    def _check_chunks(self) -> None:
+        """Every chunk of every version has a sound place in a pack."""
+        self._check_unindexed()
+        present = self._present()
+        for digest, names in self.found.users.items():
+            manifest = self.found.manifests.get(digest)
+            if manifest is None:
+                continue
+            ids, _ = manifest_chunks([manifest])
+            rows = find_ids(present, ids)
+            absent = {id_bytes(ids, int(n)) for n in (rows < 0).nonzero()[0]}
+            fresh = absent - self._bad_chunks
+            if fresh:
+                what = f"{len(fresh)} chunks are not in the store"
+                self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
+
+    def _check_unindexed(self) -> None:
+        """A pack without an index is what a killed writer leaves, and is taken up again, unless a
+        version has its chunks from there: then the index was lost."""
+        needed = {digest: self.found.manifests.get(digest) for digest in self.found.users}
+        ids, _ = manifest_chunks([manifest for manifest in needed.values() if manifest is not None])
+        absent = ids[find_ids(self._present(), ids) < 0]
+        for pack, good in self._unindexed.items():
+            held = np.array(sorted(good), "S32")
+            if (find_ids(held, absent) >= 0).any():
+                self._sound_ids.append(held)
+                self.found.bad_indexes.append(pack)
+                index = self._layout.pack_folder.index(pack)
+                self._add("index", index, "is missing", self._hurt_by(good))
+
+
+def why(error: YarnstoreError) -> str:
+    """What an error says is wrong, without what it is about."""
+    return str(error.fields.get("why") or error.message)

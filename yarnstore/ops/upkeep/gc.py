@@ -1,0 +1,326 @@
+"""`gc`: free what nothing keeps.
+
+Kept always: what is installed, what a rollback leads to, what was installed last, what is pinned,
+what a live process has open, and young partial downloads.  Then the newest of each model.  Views that `path`
+gave out stay longer than their versions (`ops/upkeep/gc_views`).
+
+Two steps under the exclusive lock, both short: mark and delete what is dead whole; and, after the
+packs with too much garbage were rewritten beside running readers, mark again and delete those.
+A root that cannot be read stops it with nothing deleted (git t5312, ollama#13885).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import DiskFullError, IntegrityError
+from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
+from yarnstore.ops.upkeep.repack import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
+from yarnstore.ops.upkeep.waste import find_waste, forecast_freed_bytes
+from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, Retention
+from yarnstore.registry.versions import precedence
+from yarnstore.store import fsio, fsread, trash
+from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.hashed import changing
+from yarnstore.store.layout import EXECUTABLE, file_name
+from yarnstore.store.refs import VersionName
+from yarnstore.store.views import last_use, view_in_use
+
+DEFAULT_KEEP = 3
+
+
+@dataclass(frozen=True)
+class GcPolicy:
+    """What to keep beside what is always kept: the `keep` newest versions of each model, and what
+    came or was used within `keep_within_s` seconds.  Views that `path` gave out stay for `path_grace_s`
+    seconds."""
+
+    keep: int = DEFAULT_KEEP
+    keep_within_s: float = 0.0
+    path_grace_s: float = DEFAULT_PATH_GRACE_S
+
+    @classmethod
+    def of(
+        cls,
+        retention: Retention,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+    ) -> Self:
+        """As the settings have it, but for what is given."""
+        chosen = retention.keep if keep is None else keep
+        within = retention.keep_within_s if keep_within_s is None else keep_within_s
+        grace = retention.path_grace_s if grace_s is None else grace_s
+        return cls(DEFAULT_KEEP if chosen is None else chosen, within or 0.0, grace)
+
+
+@dataclass(frozen=True)
+class GcResult:
+    """What was freed, or would be.  `kept` counts versions by the first reason to keep them.
+
+    `kept_views` are views that stay although their versions go; `grace_bytes` is what a grace period of 0
+    would free of them.  `low_on_space` is whether less is free on the disk than its reserve.
+    """
+
+    dry_run: bool
+    freed_bytes: int
+    versions: list[str]
+    packs_removed: int
+    packs_rewritten: int
+    chunks_removed: int
+    kept: dict[str, int]
+    kept_views: list[KeptView] = field(default_factory=list)
+    grace_bytes: int = 0
+    low_on_space: bool = False
+
+
+@dataclass
+class GcPlan:
+    """What is dead.  Made under the exclusive lock; `apply` acts within the same hold."""
+
+    session: Session
+    live: dict[Sha256, Manifest]
+    views: ViewPlan
+    versions: list[VersionName] = field(default_factory=list)
+    stale_partials: list[VersionName] = field(default_factory=list)
+    leftovers: list[Path] = field(default_factory=list)
+    dead_packs: list[PackId] = field(default_factory=list)
+    rewrite_packs: list[PackId] = field(default_factory=list)
+    reencode: list[bytes] = field(default_factory=list)
+    chunks_removed: int = 0
+    kept: dict[str, int] = field(default_factory=dict)
+    partial: list[Manifest] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[Manifest]:
+        """Whatever is kept, versions that are being fetched included."""
+        return [*self.live.values(), *self.partial]
+
+    @property
+    def needed_files(self) -> set[str]:
+        """The names in `files/` that kept versions need."""
+        return {file_name(file) for manifest in self.live.values() for file in manifest.files}
+
+    def unneeded(self) -> list[Path]:
+        """Files and manifests that neither a kept version nor a kept view has."""
+        layout, keep = self.session.layout, self._kept_names()
+        files = self.needed_files | self.views.files
+        return [
+            *(layout.files / name for name in fsread.list_names(layout.files) if name not in files),
+            *(
+                layout.manifests / name
+                for name in fsread.list_names(layout.manifests)
+                if name.removesuffix(".json") not in keep
+            ),
+        ]
+
+    def _unneeded_records(self) -> list[Path]:
+        """Marks of use and records of hashes, of what neither a kept version nor a kept view has."""
+        layout, keep = self.session.layout, self._kept_names()
+        hashes = {name.removesuffix(EXECUTABLE) for name in self.needed_files | self.views.files}
+        return [
+            *(layout.uses / name for name in fsread.list_names(layout.uses) if name not in keep),
+            *(layout.hashed / name for name in fsread.list_names(layout.hashed) if name not in hashes),
+        ]
+
+    def _kept_names(self) -> set[str]:
+        return {manifest.digest.hex for manifest in self.roots} | self.views.names
+
+    def forecast_freed_bytes(self, *, repack: bool) -> int:
+        """What a run would free, with `repack` too."""
+        packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
+        files = fsread.sum_sizes(self.unneeded())
+        rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
+        rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
+        return max(0, packs + files + rest)
+
+    def apply(self) -> None:
+        """Delete what is dead whole: refs first, packs last."""
+        refs, layout = self.session.refs, self.session.layout
+        for name in self.versions:
+            refs.remove_version(name)
+        for name in self.stale_partials:
+            refs.remove_partial(name)
+        # The views that go have links to files that stay.
+        with changing(layout, [layout.files / name for name in fsread.list_names(layout.files)]):
+            self.views.discard()
+            for path in [*self.unneeded(), *self._unneeded_records()]:
+                trash.discard(path, layout.trash)
+            for pack in self.dead_packs:
+                drop_pack(self.session, pack)
+            for path in self.leftovers:
+                _remove_dead(path)
+            empty_trash(self.session)
+
+
+def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too: bool = False) -> GcResult:
+    """Free what nothing keeps; with `repack_too`, keep older versions as deltas against the newest.
+
+    Raises: FormatError, IntegrityError naming the root or the pack that cannot be read, with nothing
+    deleted; LockTimeoutError, StorageError.
+    """
+    before = _stored_bytes(session)
+    with session.layout.exclusive():
+        with contextlib.suppress(DiskFullError):
+            # Where there is no room to take up what killed processes left, it is freed with the rest.
+            recover_chunks(session.layout)
+        plan = plan_gc(session, policy)
+        if not dry_run:
+            plan.apply()
+    views = plan.views.describe(plan.needed_files)
+    if dry_run:
+        with session.layout.shared():
+            freed = plan.forecast_freed_bytes(repack=repack_too)
+    else:
+        wasteful = plan.rewrite_packs
+        if plan.reencode:
+            encode_anew(session, plan.reencode)
+            with session.layout.exclusive():
+                after = plan_gc(session, policy)
+                after.apply()
+            wasteful = after.rewrite_packs
+        rewrite_packs(session, wasteful)
+        if repack_too:
+            repack(session)
+        freed = max(0, before - _stored_bytes(session))
+    free, reserve = fsread.free_bytes(session.layout.root)
+    return GcResult(
+        dry_run,
+        freed,
+        [f"{name.model}@{name.version}" for name in plan.versions],
+        len(plan.dead_packs),
+        len(plan.rewrite_packs),
+        plan.chunks_removed,
+        plan.kept,
+        views,
+        sum(view.size_bytes for view in views if view.until_ms is not None),
+        free < reserve,
+    )
+
+
+def _stored_bytes(session: Session) -> int:
+    layout = session.layout
+    folders = (layout.pack_folder.packs, layout.files, layout.manifests)
+    files = sum(fsread.sum_sizes([folder / name for name in fsread.list_names(folder)]) for folder in folders)
+    return files + fsread.tree_bytes(layout.tmp) + fsread.tree_bytes(layout.trash)
+
+
+def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
+    """Mark from the roots and list what nothing reaches.  Needs the exclusive lock."""
+    refs = session.refs
+    reasons = _keep_reasons(session, policy)
+    live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
+    partial, stale = partial_manifests(session)
+    roots = {manifest.digest.hex for manifest in (*live.values(), *partial)}
+    plan = GcPlan(session, live, plan_views(session, roots, policy.path_grace_s))
+    plan.partial, plan.stale_partials = partial, stale
+    kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
+    plan.versions = [name for name in refs.versions() if name not in kept]
+    for why in reasons.values():
+        plan.kept[why] = plan.kept.get(why, 0) + 1
+    _plan_leftovers(session, plan)
+    _plan_packs(session, plan)
+    return plan
+
+
+def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
+    """The manifests to keep, each with the first reason."""
+    refs, layout = session.refs, session.layout
+    reasons: dict[Sha256, str] = {}
+    by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
+    for name in refs.versions():
+        by_model[name.model].append((name, required(refs.version(name), name)))
+    for model in refs.installed_models():
+        current = refs.installed(model)
+        if current is not None:
+            reasons.setdefault(current, "installed")
+    for model in sorted({*refs.logged_models(), *refs.installed_models()}):
+        fault = refs.log_fault(model)
+        if fault:
+            raise IntegrityError(
+                f"the log of {model}",
+                why=f"cannot be gone by: it {fault}",
+                hint="nothing was deleted; `ystore fsck --repair` mends it",
+            )
+        here = {digest for _, digest in by_model[model]}
+        stack, moves = refs.stack(model), refs.moves(model)
+        behind = [stack[-2]] if len(stack) > 1 else []
+        behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
+        for installed in behind:
+            if installed.manifest in here:
+                reasons.setdefault(installed.manifest, "rollback")
+    for name in refs.pins():
+        reasons.setdefault(required(refs.pin(name), name), "pinned")
+    now = session.clock()
+    for names in by_model.values():
+        for name, digest in names:
+            if view_in_use(layout, digest):
+                reasons.setdefault(digest, "in use")
+            came = max(refs.version_time_s(name), last_use(layout, digest)[1])
+            if policy.keep_within_s and now - came <= policy.keep_within_s:
+                reasons.setdefault(digest, "recent")
+        newest = sorted({name.version for name, _ in names}, key=precedence, reverse=True)[: policy.keep]
+        for name, digest in names:
+            if name.version in newest:
+                reasons.setdefault(digest, "newest")
+    return reasons
+
+
+def _plan_leftovers(session: Session, plan: GcPlan) -> None:
+    layout = session.layout
+    now = session.clock()
+    for name in fsread.list_names(layout.tmp):
+        found = fsread.stat_or_none(layout.tmp / name)
+        young = found is not None and now - found.st_mtime < PARTIAL_DAYS * 86400
+        if not (name.endswith(".download") and young) and _is_dead(layout.tmp / name):
+            plan.leftovers.append(layout.tmp / name)
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether nobody writes a file: not all who do hold the store's lock.  Folders and links are made
+    under it."""
+    if not fsread.is_file(path):
+        return True
+    with fsio.claimed(path) as dead:
+        return dead
+
+
+def _remove_dead(path: Path) -> None:
+    if not fsread.is_file(path):
+        fsio.remove_tree(path)
+        return
+    with fsio.claimed(path) as dead:
+        if dead:
+            fsio.remove(path, sync=False)
+
+
+def _plan_packs(session: Session, plan: GcPlan) -> None:
+    folder = session.layout.pack_folder
+    indexes = load_indexes(folder, rebuild=True).indexes
+    indexed = {index.pack for index in indexes}
+    unlisted = sorted(set(folder.pack_ids(".pack")).difference(indexed))
+    if unlisted:
+        raise IntegrityError(
+            f"packs/{unlisted[0].hex}.pack",
+            why="has no index, and none can be made: what it holds cannot be told",
+            hint="nothing was deleted; `ystore fsck --repair` mends it",
+        )
+    ids, _ = manifest_chunks(plan.roots)
+    waste = find_waste(indexes, ids)
+    plan.dead_packs, plan.rewrite_packs, plan.reencode = waste.dead, waste.rewrite, waste.reencode
+    plan.chunks_removed = waste.chunks_removed
+    names = {pack.hex for pack in indexed}
+    plan.leftovers += [
+        folder.packs / name
+        for name in fsread.list_names(folder.packs)
+        if name.partition(".")[0] not in names and not name.endswith(".pack")
+    ]

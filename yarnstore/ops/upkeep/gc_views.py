@@ -1,0 +1,129 @@
+"""The views that `gc` keeps although their versions go: what a process has open, and what `path` gave out.
+
+A view that `path` gave out stays for a grace period, since a program may work from there without a lock: from
+the last time that `path` gave it out or that it stopped being installed, whichever is later.  Kept are its
+files and its manifest; not the ref of its version, and not the chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
+from yarnstore.ops.session.session import Session
+from yarnstore.store import fsread, trash
+from yarnstore.store.layout import file_name
+from yarnstore.store.views import discard_view, last_use, view_in_use
+
+
+@dataclass(frozen=True)
+class KeptView:
+    """A view that stays although its version goes; `path` is its folder.
+
+    `size_bytes` is what it takes that no version needs which is kept.  `until_ms`, in milliseconds since
+    1970, is when its grace period ends; None while a process has it open.  The names of the version are empty
+    where its manifest cannot be read.
+    """
+
+    model: str
+    variant: str
+    version: str
+    path: str
+    size_bytes: int
+    until_ms: int | None
+
+
+@dataclass
+class _View:
+    digest: Sha256
+    mark: tuple[int, float]
+    manifest: Manifest | None = None
+    until_s: float | None = None
+
+
+@dataclass
+class ViewPlan:
+    """Which views of versions that are not kept go, and which stay."""
+
+    session: Session
+    kept: list[_View] = field(default_factory=list)
+    dead: list[_View] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> set[str]:
+        """The digests of the views that stay."""
+        return {view.digest.hex for view in self.kept}
+
+    @property
+    def files(self) -> set[str]:
+        """The names in `files/` that the views which stay are made of."""
+        return {file_name(file) for view in self.kept if view.manifest for file in view.manifest.files}
+
+    def discard(self) -> None:
+        """Move those that go into the trash; one that was asked for meanwhile stays.  The exclusive lock does
+        not keep `path` from that: it takes none where the view is there."""
+        layout = self.session.layout
+        for view in self.dead:
+            if not discard_view(layout, view.digest, view.mark):
+                self.kept.append(view)
+        self.dead = []
+        for name in self.unknown:
+            trash.discard(layout.views / name, layout.trash)
+
+    def describe(self, needed: Collection[str]) -> list[KeptView]:
+        """Those that stay; `needed` are the names in `files/` that kept versions need.  A file of several is
+        counted once."""
+        layout, counted = self.session.layout, set(needed)
+        found = []
+        for view in self.kept:
+            own = {file_name(file) for file in view.manifest.files} if view.manifest else set()
+            size = fsread.sum_sizes([layout.files / name for name in sorted(own - counted)])
+            counted |= own
+            manifest = view.manifest
+            names = (manifest.model, manifest.variant, manifest.version) if manifest else ("", "", "")
+            if manifest is None:
+                size = fsread.tree_bytes(layout.view(view.digest))
+            until_ms = None if view.until_s is None else int(view.until_s * 1000)
+            found.append(KeptView(*names, str(layout.view(view.digest)), size, until_ms))
+        return found
+
+
+def plan_views(session: Session, kept: Collection[str], grace_s: float) -> ViewPlan:
+    """Divide the views of versions whose digests are not in `kept`.  Needs the exclusive lock."""
+    layout, now = session.layout, session.clock()
+    plan = ViewPlan(session)
+    for name in fsread.list_names(layout.views):
+        if name in kept:
+            continue
+        try:
+            digest = Sha256.parse(name)
+        except FormatError:
+            plan.unknown.append(name)
+            continue
+        view = _View(digest, last_use(layout, digest))
+        with contextlib.suppress(NotFoundError, IntegrityError):
+            view.manifest = layout.read_manifest(digest)
+        if view_in_use(layout, digest):
+            plan.kept.append(view)
+            continue
+        view.until_s = _last_needed_s(session, view, now) + grace_s
+        (plan.kept if view.until_s > now else plan.dead).append(view)
+    return plan
+
+
+def _last_needed_s(session: Session, view: _View, now: float) -> float:
+    """When a view was given out or stopped being installed, whichever is later; 0 where `path` never gave it
+    out.  What is in the future, since a clock was set back, counts as now."""
+    when = view.mark[1]
+    if not when:
+        return 0.0
+    if view.manifest is not None:
+        for move in session.refs.moves(view.manifest.model):
+            if move.old is not None and move.old.manifest == view.digest and move.new != move.old:
+                when = max(when, move.time_ms / 1000)
+    return min(when, now)

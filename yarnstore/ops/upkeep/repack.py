@@ -1,0 +1,236 @@
+"""Rewriting packs: what `gc` does beside running readers.
+
+New packs are written under the shared lock, and old ones dropped under the exclusive one, once every
+live chunk has its place elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.digest import PackId
+from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes
+from yarnstore.core.layouts import BYTES, ElementType
+from yarnstore.core.limits import MIB
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import Entry
+from yarnstore.core.pairing import iter_pairs, place_chunks
+from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
+from yarnstore.ops.session.mark import current_roots
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.versions import precedence
+from yarnstore.store import fsread, trash
+from yarnstore.store.chunks import (
+    ChunkStore,
+    ChunkTable,
+    PackReader,
+    load_indexes,
+    manifest_chunks,
+    ordered_map,
+)
+from yarnstore.store.packs import PackWriter
+
+_THREADS = 2
+_WINDOW = 12
+# Live bytes copied before the old packs go: what gc needs free for a while.
+REWRITE_BATCH_BYTES = 512 * MIB
+
+
+def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
+    """Store chunks that are deltas against dead chunks whole in themselves."""
+    layout = session.layout
+    try:
+        with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+            for entry in encoded_anew(chunks, chunk_ids, current_roots(session)):
+                writer.add(entry)
+    except DiskFullError as error:
+        session.note(f"deltas keep the versions that they are against: {error.message}")
+
+
+def rewrite_packs(session: Session, packs: list[PackId]) -> None:
+    """Copy what lives in wasteful packs to new ones, batch by batch, and drop the old."""
+    layout = session.layout
+    folder = layout.pack_folder
+    for batch in _batches(session, packs):
+        doomed: set[PackId] = set()
+        with layout.shared():
+            ids, _ = manifest_chunks(current_roots(session))
+            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
+            try:
+                fsread.require_space(layout.root, fsread.sum_sizes([folder.pack(pack) for pack in batch]))
+                with PackWriter(folder) as writer:
+                    for pack, entries in _live_entries(session, table, ids, set(batch)):
+                        for entry in entries:
+                            writer.add(entry)
+                        doomed.add(pack)
+            except DiskFullError as error:
+                session.note(f"some packs were left as they are: {error.message}")
+                return
+        drop_packs(session, doomed)
+
+
+def drop_packs(session: Session, doomed: set[PackId]) -> None:
+    """Drop packs whose live chunks have their place elsewhere now; keeps those that have not.
+
+    Marks again, under the exclusive lock: whoever fetched meanwhile may count on a chunk that was dead.
+    Of a pack whose index cannot be read nobody knows what it holds.
+    """
+    with session.layout.exclusive():
+        ids, _ = manifest_chunks(current_roots(session))
+        indexes = load_indexes(session.layout.pack_folder, rebuild=False).indexes
+        doomed = doomed & {index.pack for index in indexes}
+        while needed := _packs_needed(indexes, ids, doomed):
+            doomed -= needed
+        for pack in doomed:
+            drop_pack(session, pack)
+        empty_trash(session)
+
+
+def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> set[PackId]:
+    """Those of the doomed packs without which live chunks, or what their deltas are against, are lost."""
+    here = ChunkTable([index for index in indexes if index.pack not in doomed])
+    rows = here.find(live)
+    needed = here.with_bases(rows[rows >= 0])
+    hanging = needed[here.base_rows()[needed] == -2]
+    lost = np.concatenate([live[rows < 0], here.bases[hanging]])
+    return {index.pack for index in indexes if (find_ids(index.ids, lost) >= 0).any()} & doomed
+
+
+def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifest]) -> Iterator[Entry]:
+    """The chunks whole in themselves; one that is damaged is left as it is, for `fsck` to repair."""
+    elements = _elements(roots)
+
+    def encode(chunk_id: bytes) -> Entry | None:
+        try:
+            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
+        except IntegrityError:
+            return None
+        return make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
+
+    for entry in ordered_map(encode, chunk_ids, threads=_THREADS, window=_WINDOW):
+        if entry is not None:
+            yield entry
+
+
+def _elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
+    """What each chunk holds, where a layout tells."""
+    placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
+    return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
+
+
+def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
+    batch: list[PackId] = []
+    size = 0
+    for pack in packs:
+        found = fsread.stat_or_none(session.layout.pack_folder.pack(pack))
+        size += found.st_size if found else 0
+        batch.append(pack)
+        if size >= REWRITE_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _live_entries(
+    session: Session, table: ChunkTable, live: Ids, packs: set[PackId]
+) -> Iterator[tuple[PackId, list[Entry]]]:
+    """Each of `packs` with the verified entries of the live chunks whose place it is; one with a chunk
+    that is sound nowhere is passed over, for `fsck` to mend."""
+    rows = table.find(live)
+    rows = table.with_bases(rows[rows >= 0])
+    with ChunkStore(session.layout) as chunks, PackReader(session.layout.pack_folder, table) as reader:
+        for n, pack in enumerate(table.packs):
+            if pack in packs:
+                here = rows[table.pack[rows] == n].tolist()
+                try:
+                    yield pack, [_read_sound(chunks, reader, row) for row in here]
+                except IntegrityError as error:
+                    session.note(f"pack {pack.hex[:12]}… was left as it is: {error.message}")
+
+
+def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
+    """The entry of a row; where it is damaged, one made of what other places have of its chunk.
+
+    Raises: IntegrityError where none has it.
+    """
+    chunk_id = id_bytes(reader.table.ids, row)
+    with contextlib.suppress(IntegrityError, NotFoundError):
+        entry = reader.read_entry(row)
+        if entry.chunk_id == chunk_id:
+            chunks.decode(entry)
+            return entry
+    return make_entry(chunk_id, chunks.read(chunk_id, -1))
+
+
+def repack(session: Session) -> None:
+    """Store the newest version of each model whole, and older ones as deltas against it."""
+    layout = session.layout
+    folder = layout.pack_folder
+    with layout.shared():
+        roots = current_roots(session)
+        old = load_indexes(folder, rebuild=True).indexes
+        fsread.require_space(layout.root, sum(index.pack_bytes for index in old))
+        with ChunkStore(layout) as chunks, PackWriter(folder) as writer:
+            for entry in repacked(chunks, roots):
+                writer.add(entry)
+    drop_packs(session, {index.pack for index in old} - set(writer.packs))
+
+
+def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
+    """Every live chunk: whole if a newest version has it, else as a delta if that pays."""
+    newest: dict[tuple[str, str], Manifest] = {}
+    for manifest in sorted(roots, key=lambda item: precedence(item.version)):
+        newest[manifest.model, manifest.variant] = manifest
+    ids, _ = manifest_chunks(newest.values())
+    whole = {id_bytes(ids, n) for n in range(len(ids))}
+    elements = _elements(roots)
+    bases: dict[bytes, bytes] = {}
+    for manifest in roots:
+        for pair in iter_pairs(manifest, newest[manifest.model, manifest.variant]):
+            if pair.chunk.chunk_id not in whole:
+                bases.setdefault(pair.chunk.chunk_id, pair.base_id)
+
+    def encode(chunk_id: bytes) -> Entry | None:
+        row = chunks.row_of(chunk_id)
+        if row < 0:
+            return None  # of a partial download, or damaged
+        try:
+            stored = chunks.read_entry(row)
+            base_id = bases.get(chunk_id)
+            if base_id is None and not stored.base:
+                chunks.decode(stored)
+                return stored
+            data = chunks.read(chunk_id, row)
+            if base_id is not None:
+                base = chunks.read_base(base_id, depth=0)
+                delta = make_delta_entry(chunk_id, data, base_id, base, elements[chunk_id])
+                if delta is not None and (stored.base or delta.stored_bytes < stored.stored_bytes):
+                    return delta
+            return make_entry(chunk_id, data, elements[chunk_id]) if stored.base else stored
+        except (IntegrityError, NotFoundError):
+            with contextlib.suppress(IntegrityError):  # a materialised file may have it
+                return make_entry(chunk_id, chunks.read(chunk_id, -1), elements[chunk_id])
+            return None
+
+    first = [chunk_id for chunk_id in elements if chunk_id in whole]
+    rest = [chunk_id for chunk_id in elements if chunk_id not in whole]
+    for entry in ordered_map(encode, [*first, *rest], threads=_THREADS, window=_WINDOW):
+        if entry is not None:
+            yield entry
+
+
+def drop_pack(session: Session, pack: PackId) -> None:
+    """The index first: a pack without one is not there."""
+    layout = session.layout
+    trash.discard(layout.pack_folder.index(pack), layout.trash)
+    trash.discard(layout.pack_folder.pack(pack), layout.trash)
+
+
+def empty_trash(session: Session) -> None:
+    """Remove what is in the trash, but for what `fsck` moved aside within a day."""
+    trash.empty(session.layout.trash, session.clock())

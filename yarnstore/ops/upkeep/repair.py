@@ -1,0 +1,374 @@
+"""`fsck --repair`: mend what can be mended, and lose nothing on the way.
+
+What is bad is moved to `trash/`, never deleted (borg#3444).  What is sound is kept: the good chunks
+of a bad pack go into a new one.  What is lost comes from elsewhere in the store, else from the
+registry that published it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from yarnstore.core.codec import make_entry
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import id_bytes, parse_index
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import model_from_dirname
+from yarnstore.core.pack import Entry
+from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
+from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.ops.fetching.fetch import bring_chunks, read_remote_manifest
+from yarnstore.ops.fetching.plan import Offer
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.upkeep.findings import Findings, FsckResult
+from yarnstore.ops.upkeep.fsck import check, result_of
+from yarnstore.registry.entries import VersionEntry
+from yarnstore.registry.select import iter_builds
+from yarnstore.store import fsio, fsread, trash
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.files import has_file, materialise
+from yarnstore.store.layout import STORE_FORMAT, file_name
+from yarnstore.store.newest import read_newest, write_newest
+from yarnstore.store.packs import PackWriter, rebuild_index
+from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
+from yarnstore.store.verify import iter_sound
+from yarnstore.store.views import link_model, replace_view, set_aside, unlink_model
+
+
+def repair(session: Session) -> FsckResult:
+    """Check, mend, and check again; `remaining` of the result is what could not be mended.
+
+    Raises: LockTimeoutError, StorageError.
+    """
+    started = time.perf_counter()
+    if not session.layout.root.exists():
+        return result_of(Findings(), quick=False, seconds=0.0)
+    with session.layout.exclusive(damaged=True):
+        found = check(session, quick=False)
+        if not found.problems:
+            return result_of(found, quick=False, seconds=time.perf_counter() - started)
+        mender = _Mender(session, found)
+        mender.run()
+        done = mender.done
+        remaining = check(session, quick=False)
+        if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
+            mender = _Mender(session, remaining)
+            mender.run()
+            done += mender.done
+            remaining = check(session, quick=False)
+    result = result_of(found, quick=False, seconds=time.perf_counter() - started)
+    return replace(result, repaired=done, remaining=remaining.problems)
+
+
+class _Mender:
+    def __init__(self, session: Session, found: Findings) -> None:
+        self._session = session
+        self._layout = session.layout
+        self._found = found
+        self.done: list[str] = []
+
+    def run(self) -> None:
+        """What the rest depends on comes first."""
+        layout, found = self._layout, self._found
+        if found.bad_format:
+            self._keep(layout.root / "format")
+            fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
+            self.done.append("format: written anew")
+        for path in found.bad_uses:
+            size = fsread.sum_sizes([path])
+            self._keep(path)
+            fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
+            self.done.append(f"{path.relative_to(layout.root)}: count kept, marks written anew")
+        for path in found.bad_seen:
+            self._aside(path)
+            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; begins anew with each fetch")
+        for name in found.bad_registries:
+            self._mend_registry(name)
+        for model in found.bad_logs:
+            self._mend_log(model)
+        for digest in found.bad_manifests:
+            self._mend_manifest(digest)
+        for path in found.bad_refs:
+            self._mend_ref(path)
+        for path in found.bad_holds:  # what it held is not to be guessed
+            self._aside(path)
+            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; pin it again")
+        for pack in found.bad_packs:
+            self._mend_pack(pack)
+        for pack in found.bad_indexes:
+            if pack not in found.bad_packs:
+                self._mend_index(pack)
+        self._take_chunks()
+        for name in found.bad_files:  # after their sound chunks were taken
+            self._aside(layout.files / name)
+        self._fetch_chunks()
+        self._mend_views()
+        for model in found.bad_links:
+            self._fix_link(model)
+        self._mend_state()
+
+    def _fix_link(self, model: str) -> None:
+        layout, refs = self._layout, self._session.refs
+        with refs.moving():
+            current = refs.installed(model)
+            if current is not None:
+                link = layout.model_link(model)
+                if fsread.read_link(link) is None:
+                    self._aside(link)
+                link_model(layout, model, current)
+                self.done.append(f"models/{model}: leads to what is installed")
+            elif refs.is_left_linked(model):
+                unlink_model(layout, model)
+                self.done.append(f"models/{model}: removed; its log says that the model was")
+
+    def _mend_state(self) -> None:
+        """Last, since it tells of the refs: they may have been mended to something else."""
+        with self._session.refs.moving():
+            if not self._found.bad_state and not state_fault(self._layout):
+                return
+            self._keep(state_path(self._layout))
+            write_state(self._layout, auto_update=self._session.auto_update, anew=True)
+        self.done.append(f"{STATE_FILE}: written anew from the refs")
+
+    def _aside(self, path: Path) -> None:
+        trash.move_aside(path, self._layout.trash)
+
+    def _keep(self, path: Path) -> None:
+        """For what is replaced in its place: a name that is gone in between would be forgotten."""
+        trash.keep_copy(path, self._layout.trash)
+
+    def _mend_registry(self, name: str) -> None:
+        newest = None
+        with contextlib.suppress(YarnstoreError):
+            newest = read_newest(self._layout, name)
+        self._aside(self._layout.registries / name)
+        if newest is not None:  # a repair is no reason to believe an older registry
+            write_newest(self._layout, name, newest)
+        with contextlib.suppress(NotFoundError):
+            try:
+                self._session.refresh(self._session.source(name))
+            except (BackendError, FormatError) as error:
+                self._session.note(f"{name}: {error.message}")
+                return
+        self.done.append(f"registries/{name}: fetched again")
+
+    def _mend_log(self, model: str) -> None:
+        """Keep every line that can be read; where one is lost, its neighbours say what it did."""
+        path = self._session.refs.log_path(model)
+        data = b""
+        if fsread.is_file(path):
+            data = fsread.read_bytes(path, REFLOG_LIMIT_BYTES)
+        lines = data.split(b"\n")  # a last line without its end is lost, unless it can be read
+        lines = lines if lines[-1] else lines[:-1]
+        moves: list[Move] = []
+        lost = False
+        for line in lines:
+            try:
+                move = parse_move(line)
+            except FormatError:
+                lost = True
+                continue
+            manifest = self._found.manifests.get(move.new.manifest) if move.new else None
+            if manifest is not None and manifest.model != model:
+                lost = True
+                continue
+            before = moves[-1].new if moves else None
+            if lost and before != move.old:
+                time_ms = moves[-1].time_ms if moves else move.time_ms
+                moves.append(Move(time_ms, "repair", before, move.old))
+            lost = False
+            moves.append(move)
+        current = None
+        with contextlib.suppress(FormatError):
+            current = self._session.refs.installed(model)
+        manifest = self._found.manifests.get(current) if current is not None else None
+        if manifest is not None and manifest.model == model and not made_moves(moves, current):
+            new = Installed(manifest.digest, manifest.variant, manifest.version)
+            old = moves[-1].new if moves else None
+            moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
+        self._keep(path)
+        fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
+        self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} moves kept")
+
+    def _mend_manifest(self, digest: Sha256) -> None:
+        path = self._layout.manifest(digest)
+        for source, _ in self._offers(digest):
+            with contextlib.suppress(BackendError, IntegrityError):
+                manifest = read_remote_manifest(self._session, source, digest)
+                self._keep(path)
+                self._layout.write_manifest(manifest)
+                self._found.manifests[digest] = manifest
+                self._found.users[digest].add(manifest.label)
+                self.done.append(f"manifests/{path.name}: fetched from {source.name}")
+                return
+        if not self._found.users.get(digest):
+            self._aside(path)
+            self.done.append(f"manifests/{path.name}: belonged to no version; moved to trash/")
+
+    def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
+        """The registry entries whose manifest is `digest`, from every registry that can be read."""
+        found = []
+        for source in self._session.sources:
+            with contextlib.suppress(BackendError, FormatError):
+                for model in self._models_of(source):
+                    model_entry = self._session.entry(source, model)
+                    for build in iter_builds(model_entry) if model_entry else ():
+                        entry = build.entry
+                        if entry.manifest and Sha256.parse(entry.manifest) == digest:
+                            found.append((source, entry))
+        return found
+
+    def _models_of(self, source: RegistrySource) -> set[str]:
+        """The models of a registry; of a split one, which lists none, those that are known here."""
+        doc = self._session.doc(source)
+        if not doc.split:
+            return set(doc.models)
+        refs = self._session.refs
+        return {name.model for name in refs.versions()} | set(refs.installed_models())
+
+    def _mend_ref(self, path: Path) -> None:
+        kind, *parts = path.relative_to(self._layout.refs).parts
+        digest = None
+        with contextlib.suppress(YarnstoreError):
+            if kind == "installed":
+                moves = self._session.refs.read_log(model_from_dirname(parts[0]))[0]
+                digest = moves[-1].new.manifest if moves and moves[-1].new else None
+            elif len(parts) == 3:
+                digest = self._manifest_of(model_from_dirname(parts[0]), parts[1], parts[2])
+        if digest is None and kind == "partial":
+            self._aside(path)
+            self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
+        elif digest is not None:
+            manifest = self._found.manifests.get(digest)
+            if manifest is None:
+                self._mend_manifest(digest)
+                manifest = self._found.manifests.get(digest)
+            if manifest is not None:
+                self._keep(path)
+                fsio.write_atomic(path, format_ref(digest), tmp_dir=self._layout.tmp)
+                self._found.users[digest].add(manifest.label)
+                self.done.append(f"{path.relative_to(self._layout.root)}: names {manifest.label} again")
+
+    def _manifest_of(self, model: str, variant: str, version: str) -> Sha256 | None:
+        """The manifest of a version by its names: one that is here, else what a registry says."""
+        for digest, manifest in self._found.manifests.items():
+            if (manifest.model, manifest.variant, manifest.version) == (model, variant, version):
+                return digest
+        for source in self._session.sources:
+            with contextlib.suppress(BackendError, FormatError):
+                entry = self._session.entry(source, model)
+                for build in iter_builds(entry) if entry else ():
+                    if (build.variant, build.version) == (variant, version) and build.entry.manifest:
+                        return Sha256.parse(build.entry.manifest)
+        return None
+
+    # --- packs and chunks ----------------------------------------------------------------------
+
+    def _mend_pack(self, pack: PackId) -> None:
+        """Put the sound chunks into a new pack and the bad one aside.
+
+        Aside first: the new one has its very name where what was wrong is no chunk of it.
+        """
+        folder = self._layout.pack_folder
+        path = folder.pack(pack)
+        self._keep(folder.index(pack))
+        self._keep(path)
+        with ChunkStore(self._layout) as chunks, PackWriter(folder) as writer:
+            if fsread.is_file(path):
+                index = None
+                with contextlib.suppress(YarnstoreError):
+                    index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
+                for entry in iter_sound(path, index, partial(_decode_if_told, chunks)):
+                    writer.add(entry)
+        if pack not in writer.packs:
+            fsio.remove(folder.index(pack))
+            fsio.remove(path)
+        self.done.append(f"packs/{path.name}: {writer.chunks} sound chunks kept, the pack moved to trash/")
+
+    def _mend_index(self, pack: PackId) -> None:
+        folder = self._layout.pack_folder
+        self._keep(folder.index(pack))
+        rebuild_index(folder, pack)
+        self.done.append(f"packs/{pack.hex}.idx: made anew from its pack")
+
+    def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
+        """The chunks of manifests that no pack has now."""
+        ids, _ = manifest_chunks(manifests)
+        with ChunkStore(self._layout) as chunks:
+            rows = chunks.table.find(ids)
+            depths = chunks.table.depths()
+            absent = ids[(rows < 0) | (depths[rows] > DELTA_DEPTH_LIMIT)] if len(depths) else ids
+        return [id_bytes(absent, n) for n in range(len(absent))]
+
+    def _used(self) -> dict[Sha256, Manifest]:
+        found = self._found
+        return {digest: item for digest, item in found.manifests.items() if found.users.get(digest)}
+
+    def _take_chunks(self) -> None:
+        """Bring back from materialised files the chunks that versions lack."""
+        with ChunkStore(self._layout) as chunks, PackWriter(self._layout.pack_folder) as writer:
+            for chunk_id in self._lacking(self._used().values()):
+                with contextlib.suppress(IntegrityError):
+                    writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
+        if writer.chunks:
+            self.done.append(f"{writer.chunks} chunks: taken from materialised files")
+
+    def _fetch_chunks(self) -> None:
+        """Bring back from a registry those that are still missing."""
+        for digest, manifest in self._used().items():
+            if not self._lacking([manifest]):
+                continue
+            for source, entry in self._offers(digest):
+                try:
+                    brought = bring_chunks(self._session, source, manifest, Offer.of(entry))
+                except (BackendError, IntegrityError) as error:
+                    self._session.note(error.message)
+                    continue
+                self.done.append(f"{manifest.label}: {brought.chunks} chunks fetched from {source.name}")
+                break
+
+    # --- files and views -----------------------------------------------------------------------
+
+    def _mend_views(self) -> None:
+        """Make bad files anew, and every view that linked them or was broken."""
+        bad = set(self._found.bad_files)
+        for digest, manifest in self._found.manifests.items():
+            view = self._layout.view(digest)
+            broken = any(digest == other.digest for other in self._found.bad_views)
+            touched = fsread.is_folder(view) and any(file_name(file) in bad for file in manifest.files)
+            if not (broken or touched):
+                continue
+            try:
+                with ChunkStore(self._layout) as chunks:
+                    for file in manifest.files:
+                        if not has_file(self._layout, file):
+                            materialise(self._layout, chunks, file, lambda _: None)
+                replace_view(self._layout, manifest)
+            except IntegrityError as error:
+                self._session.note(f"{manifest.label}: {error.message}")
+                continue
+            self.done.append(f"views/{digest.hex}: made anew")
+        for path in self._found.surplus:
+            if fsread.stat_or_none(path) is not None:  # it went with its view where that was made anew
+                set_aside(self._layout, path)
+                self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
+
+
+def _decode_if_told(chunks: ChunkStore, entry: Entry) -> None:
+    """As `chunks.decode`; but of a delta whose base is not to be had nobody can tell, and it is taken."""
+    try:
+        chunks.decode(entry)
+    except (IntegrityError, NotFoundError):
+        if not entry.base:
+            raise
+        try:
+            chunks.read_base(entry.base, depth=1)
+        except (IntegrityError, NotFoundError):
+            return
+        raise

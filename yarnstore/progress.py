@@ -1,0 +1,82 @@
+"""What a long operation tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+Phase: TypeAlias = Literal["read", "delta", "download", "write", "check", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step.  `phase` is `note` for a sentence in `text`; otherwise `bytes_done` of
+    `bytes_total` have been read, compared, downloaded, written or checked for `subject`."""
+
+    phase: Phase
+    subject: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    text: str = ""
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+def ignore(_: Progress) -> None:
+    """For callers that want none."""
+
+
+class Meter:
+    """Counts bytes towards a total and tells each step."""
+
+    def __init__(self, on_progress: OnProgress, phase: Phase, subject: str, total: int) -> None:
+        self._tell = on_progress
+        self._phase: Phase = phase
+        self._subject = subject
+        self._total = total
+        self.done = 0
+        if total:
+            self.add(0)
+
+    def add(self, count: int) -> None:
+        self.done += count
+        self._tell(Progress(self._phase, self._subject, self.done, self._total))
+
+
+def format_size(count: int) -> str:
+    """Bytes as people read them, in powers of 1000: `12.4 MB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_part(part: int, whole: int) -> str:
+    """A part of a whole in one unit: `3 MB of 2 500 MB`; the part alone where it is no smaller.
+
+    A download may be: small files are stored with headers.
+    """
+    if part >= whole:
+        return format_size(part)
+    shown, all_of_it = format_sizes(part, whole)
+    return f"{shown} of {all_of_it}"
+
+
+def format_sizes(*counts: int) -> list[str]:
+    """Bytes in one unit, the largest in which each can be told from 0: `2 500 kB`, `12.4 kB`, `0 kB`."""
+    largest, least = max(counts), min((count for count in counts if count), default=0)
+    power = 0
+    while power < len(_UNITS) - 1 and (least >= 1000 ** (power + 1) or largest >= 1000 ** (power + 2)):
+        power += 1
+    values = [count / 1000**power for count in counts]
+    texts = [
+        "<0.1" if 0 < value < 0.05 else f"{value:,.0f}" if value >= 100 or not power else f"{value:.1f}"
+        for value in values
+    ]
+    return [f"{text.replace(',', ' ').removesuffix('.0')} {_UNITS[power]}" for text in texts]

@@ -1,0 +1,339 @@
+"""Which version to move to, and whether it fits: what a careful person would decide.
+
+Owns what `update` and `outdated` choose among a model's versions, the application's and the memory's
+say in it, pins, and the changelogs of what a step crosses.  Leaves what a spec means to `resolve`, the
+order of versions to `versions`, and facts about the machine to its callers.  Pure.
+
+The rules, in this order.  In reach are the versions newer than the installed one that have its variant,
+are not yanked, are no prereleases unless asked for, and are no newer than what the registry calls latest
+(npm-pick-manifest has it so) unless a range asks for them or the installed one is newer already.  Of
+these the newest is wanted that is no breaking step (unless `major`), that the pin lets through, that
+fits the application, and that fits into memory (unless `force`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from yarnstore.core.names import parse_version
+from yarnstore.errors import SpecError
+from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.host import Machine
+from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.ranges import Range
+from yarnstore.registry.select import Build, builds_of, latest_version
+from yarnstore.registry.standing import Standing, standing
+from yarnstore.registry.versions import (
+    UpdateType,
+    is_breaking,
+    is_prerelease,
+    precedence,
+    security_between,
+    sort_versions,
+    update_type,
+)
+
+# Beyond this memory is told by its order of magnitude.
+_ABSURD_GB: Final = 1e6
+
+# Why the newest version in reach is not the one wanted.
+Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What was asked of an update: across breaking steps, into a range, into too little memory.
+
+    A range that no version is in is an error, unless `to_may_miss`.
+    """
+
+    major: bool = False
+    to: Range | None = None
+    force: bool = False
+    to_may_miss: bool = False
+
+
+DEFAULT_POLICY = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a version does not fit here: what it `needs`, and what there is."""
+
+    what: Literal["application", "memory"]
+    version: str
+    needs: str
+    has: str
+
+    def __str__(self) -> str:
+        if self.what == "application":
+            return f"{self.version} needs the application {self.needs}; yours is {self.has}"
+        return f"{self.version} needs {self.needs} of memory; this machine has {self.has}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One version that a step crosses.  `breaking` where it breaks with the one crossed before it."""
+
+    version: str
+    kind: UpdateType
+    breaking: bool
+    security: bool
+    changelog: str | None
+    release_date: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about one installed model.
+
+    `wanted` is the build to move to, None to stay.  `newest` is the newest one in reach, and `obstacle`
+    and `misfit` say why that is not the one wanted.  `kind` is the type of the step to `wanted`, else to
+    `newest`, and `changes` what that step crosses, the newest first.
+    """
+
+    installed: str
+    variant: str
+    wanted: Build | None
+    newest: Build | None
+    latest: str | None
+    kind: UpdateType | None
+    breaking: bool
+    obstacle: Obstacle | None
+    misfit: Misfit | None
+    changes: tuple[Change, ...]
+    standing: Standing
+    # The newest build that only its misfit keeps from being wanted.
+    held: Build | None
+    # The newest build that only its breaking keeps from being wanted.
+    across: Build | None
+    # The newest version that would be in reach if it had the variant.
+    without_variant: str | None
+
+    @property
+    def goal(self) -> Build | None:
+        """What the step of `kind` and `changes` leads to."""
+        return self.wanted or self.newest
+
+
+def decide(
+    model: ModelEntry,
+    installed: str,
+    variant: str,
+    *,
+    machine: Machine,
+    hold: Hold = FREE,
+    policy: Policy = DEFAULT_POLICY,
+) -> Decision:
+    """Decide about a model of which `installed` (an exact version) is here as `variant`.
+
+    Raises: InvalidNameError if `installed` or the application's version is none.
+    """
+    if machine.app_version is not None:
+        parse_version(machine.app_version)
+    kept = hold.variant or variant
+    in_reach = _in_reach(model, installed, hold, policy, switching=kept != variant)
+    builds = [(version, _build(model, version, kept)) for version in in_reach]
+    reach = [build for _, build in builds if build is not None]
+    lacking = builds[0][0] if builds and builds[0][1] is None else None
+    crossing = policy.major or _asks_to_cross(model, installed, policy)
+    newest = reach[0] if reach else None
+    wanted, held, across, obstacle, reason = None, None, None, None, None
+    for build in reach:
+        found = misfit(build, machine)
+        if found is not None and policy.force and found.what == "memory":
+            found = None
+        bar = _bar(build, installed, hold, crossing=crossing)
+        if found is None and bar is None:
+            wanted = build
+            break
+        if found is not None and bar is None:
+            held = held or build
+        if found is None and bar == "major":
+            across = across or build
+        if build is newest:  # what cannot be helped comes first
+            obstacle, reason = found.what if found else bar, found
+    goal = wanted or newest
+    return Decision(
+        installed,
+        kept,
+        wanted,
+        newest,
+        latest_version(model),
+        _kind(model, installed, goal) if goal else None,
+        is_breaking(installed, goal.version) if goal else False,
+        obstacle,
+        reason,
+        changes_between(model, installed, goal.version, kept) if goal else (),
+        standing(model, installed, variant),
+        held,
+        across,
+        lacking,
+    )
+
+
+def _in_reach(
+    model: ModelEntry, installed: str, hold: Hold, policy: Policy, *, switching: bool
+) -> Iterator[str]:
+    """The versions that may come after the installed one, the newest first, of whatever variant.
+
+    Of the installed version itself where another variant is to come.
+    """
+    here = precedence(installed)
+    latest = latest_version(model)
+    ceiling = precedence(latest) if latest in model.versions and policy.to is None else None
+    asked = policy.to or Range.parse(f">={installed.partition('+')[0]}")
+    for version in sort_versions(model.versions, newest_first=True):
+        there = precedence(version)
+        if there < here or (there == here and not (switching and version == installed)):
+            continue
+        if not asked.matches(version, include_prereleases=True):
+            continue
+        if is_prerelease(version):
+            if not (asked.matches(version) or (hold.range is not None and hold.range.matches(version))):
+                continue
+        elif ceiling is not None and here <= ceiling < there:
+            continue
+        if all(build.entry.yanked for build in builds_of(model, version)):
+            continue
+        yield version
+
+
+def _build(model: ModelEntry, version: str, variant: str) -> Build | None:
+    for build in builds_of(model, version):
+        if build.variant == variant and not build.entry.yanked:
+            return build
+    return None
+
+
+def _asks_to_cross(model: ModelEntry, installed: str, policy: Policy) -> bool:
+    """Whether the range asked for has nothing of the installed major: it can only mean another."""
+    if policy.to is None:
+        return False
+    line = [installed, *(version for version in model.versions if not is_breaking(installed, version))]
+    return not any(policy.to.matches(version) for version in line)
+
+
+def _bar(build: Build, installed: str, hold: Hold, *, crossing: bool) -> Obstacle | None:
+    """Whether a pin, or a new major that was not asked for, stands before a build in reach."""
+    if hold.version is not None:
+        return "pinned"
+    if hold.range is not None and not hold.range.matches(build.version, include_prereleases=True):
+        return "pinned"
+    return "major" if not crossing and is_breaking(installed, build.version) else None
+
+
+def _kind(model: ModelEntry, old: str, new: Build) -> UpdateType:
+    security = [version for version in model.versions if _entry(model, version, new.variant).security]
+    return update_type(old, new.version, security=security_between(old, new.version, security))
+
+
+def _entry(model: ModelEntry, version: str, variant: str | None) -> VersionEntry:
+    """What is said of a version's variant; of its own one where it has no such."""
+    builds = builds_of(model, version)
+    return next((build for build in builds if build.variant == variant), builds[0]).entry
+
+
+def changes_between(model: ModelEntry, old: str, new: str, variant: str | None = None) -> tuple[Change, ...]:
+    """The versions that the step from `old` to `new` crosses, `new` among them, the newest first.
+
+    What is told of each is its `variant`'s.  Yanked versions and prereleases, unless it leads to one, are
+    left out.
+    """
+    crossed = []
+    before = old
+    for version in sort_versions(model.versions):
+        if not precedence(old) < precedence(version) <= precedence(new):
+            continue
+        if version != new and (is_prerelease(version) or model.versions[version].yanked):
+            continue
+        entry = _entry(model, version, variant)
+        crossed.append(
+            Change(
+                version,
+                update_type(before, version, security=entry.security),
+                is_breaking(before, version),
+                entry.security,
+                entry.changelog,
+                entry.release_date,
+            )
+        )
+        before = version
+    return tuple(reversed(crossed))
+
+
+# --- whether it fits ---------------------------------------------------------------------------
+
+
+def misfit(build: Build, machine: Machine) -> Misfit | None:
+    """Why a build cannot be installed on a machine, the application first.
+
+    Raises: InvalidNameError if the application's version is none.
+    """
+    app = machine.app_version
+    if app is not None:
+        failing = [text for text in build.entry.compatibility if not _holds(text, app)]
+        if failing:
+            return Misfit("application", build.version, ", ".join(failing), app)
+    least = build.entry.minimum_ram_gb
+    if machine.ram_gb is not None and least is not None and machine.ram_gb < least:
+        digits = _digits_apart(least, machine.ram_gb)
+        return Misfit("memory", build.version, format_gb(least, digits), format_gb(machine.ram_gb, digits))
+    return None
+
+
+def _holds(text: str, version: str) -> bool:
+    """Whether one range of `compatibility` holds; one that cannot be read holds for no application."""
+    try:
+        return Range.parse(text).matches(version, include_prereleases=True)
+    except SpecError:
+        return False
+
+
+def memory_warning(build: Build, machine: Machine) -> str:
+    """A sentence where a build runs with less memory than its publisher recommends, else nothing."""
+    wanted = build.entry.recommended_ram_gb
+    if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
+        return ""
+    digits = _digits_apart(wanted, machine.ram_gb)
+    return (
+        f"{build.model} {build.version} ({build.variant}) runs best with {format_gb(wanted, digits)} "
+        f"of memory; this machine has {format_gb(machine.ram_gb, digits)}"
+    )
+
+
+def fitting_variant(model: ModelEntry, version: str, machine: Machine) -> Build | None:
+    """The build of a version that fits a machine: a preferred one, else the registry's first."""
+    fitting = [
+        build
+        for build in builds_of(model, version)
+        if not build.entry.yanked and misfit(build, machine) is None
+    ]
+    preferred = (build for name in machine.variants for build in fitting if build.variant == name)
+    return next(preferred, fitting[0] if fitting else None)
+
+
+def newest_fitting(model: ModelEntry, machine: Machine, variant: str | None = None) -> Build | None:
+    """The newest build that fits a machine: no prerelease, not yanked, of `variant` where one is given."""
+    for version in sort_versions(model.versions, newest_first=True):
+        if is_prerelease(version):
+            continue
+        for build in builds_of(model, version):
+            right = variant in (None, build.variant) and not build.entry.yanked
+            if right and misfit(build, machine) is None:
+                return build
+    return None
+
+
+def format_gb(size: float, digits: int = 1) -> str:
+    """`8 GB`, `7.5 GB`; with more digits `7.96 GB`."""
+    if size >= _ABSURD_GB:
+        return f"{size:.3g} GB"
+    return f"{size:.{digits}f}".rstrip("0").rstrip(".") + " GB"
+
+
+def _digits_apart(one: float, other: float) -> int:
+    """How many digits tell two sizes apart, so that nobody reads of 8 GB that are less than 8 GB."""
+    return next((n for n in range(1, 4) if format_gb(one, n) != format_gb(other, n)), 4)

@@ -1,0 +1,292 @@
+"""What `config.toml` says of models by name: how they are updated by themselves, and tried out.
+
+    [auto_update]
+    enabled = true
+    policy = "minor"
+    windows = ["Sat,Sun 02:00-05:00"]
+    jitter = "30m"
+    timezone = "Europe/Berlin"
+
+    [auto_update.models."phi-3-mini"]
+    policy = "patch"
+
+    [models."phi-3-mini"]
+    verify_command = ["app", "--smoke-test", "{path}"]
+    verify_timeout = 60
+
+And what is kept of all models once one was updated, and how long views that `path` gave out are:
+
+    keep = 3
+    keep_within = "30d"
+    path_grace = "1d"
+
+And what is refused, of any model:
+
+    [policy]
+    allow_pickle = false
+    allow_code = false
+
+Owns the way from the decoded tables to checked rules, and back.  Leaves the file to `settings`, and the
+meaning of a window to `schedule`.  Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+from yarnstore.core.names import parse_model_id
+from yarnstore.errors import ConfigError, InvalidNameError
+from yarnstore.registry.windows import Window, parse_age_s, parse_duration_s
+
+Policy: TypeAlias = Literal["notify", "patch", "minor", "security"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+DEFAULT_VERIFY_TIMEOUT_S = 120.0
+DEFAULT_PATH_GRACE_S = 86_400.0
+_MAX_TIMEOUT_S = 86_400.0
+# A round that waits longer meets those that timers start after it.
+_MAX_JITTER_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class VerifyCommand:
+    """How a model is tried out once it is installed: `{path}` in the words stands for what to open."""
+
+    words: tuple[str, ...]
+    timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What `gc` keeps unless it is told otherwise, and what is kept after an update; None where not set.
+
+    `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
+    seconds stays as well.  A view that `path` gave out stays for `path_grace_s` seconds after that, or after
+    it was installed last.
+    """
+
+    keep: int | None = None
+    keep_within_s: float | None = None
+    path_grace_s: float = DEFAULT_PATH_GRACE_S
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is deleted after an update."""
+        return self.keep is not None or self.keep_within_s is not None
+
+
+@dataclass(frozen=True)
+class LoadPolicy:
+    """Which files that run code when they are loaded are accepted: pickles, and other code."""
+
+    allow_pickle: bool = True
+    allow_code: bool = True
+
+    @property
+    def restricts(self) -> bool:
+        """Whether anything is refused."""
+        return not (self.allow_pickle and self.allow_code)
+
+
+@dataclass(frozen=True)
+class AutoRule:
+    """How one model is updated by itself; without windows at any time."""
+
+    enabled: bool = False
+    policy: Policy = "notify"
+    windows: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True)
+class AutoRules:
+    """The rule of all models, and of single ones what they have otherwise.
+
+    `jitter_s` is up to how many seconds a round waits at its beginning; `timezone` is whose clock the
+    windows go by, empty for the machine's.
+    """
+
+    default: AutoRule = field(default_factory=AutoRule)
+    models: Mapping[str, AutoRule] = field(default_factory=dict)
+    jitter_s: float = 0.0
+    timezone: str = ""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any model is looked after."""
+        return self.default.enabled or any(rule.enabled for rule in self.models.values())
+
+    def of(self, model: str) -> AutoRule:
+        """The rule that holds for a model."""
+        return self.models.get(model, self.default)
+
+
+def allows(policy: Policy, step: str, *, security: bool) -> bool:
+    """Whether a policy lets an update be installed unasked; `step` is its type, security left aside.
+
+    Never a major one, and never a prerelease.
+    """
+    if step not in ("patch", "minor"):
+        return False
+    if policy == "security":
+        return security
+    return policy == "minor" or (policy == "patch" and step == "patch")
+
+
+# --- from the tables and back --------------------------------------------------------------------
+
+
+def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
+    """What `[auto_update]` says.  Raises: ConfigError."""
+    table = _table(config, "auto_update", "auto_update")
+    default = _rule(table, AutoRule(), "auto_update")
+    models = {}
+    tables = _table(table, "models", "auto_update.models")
+    for model in tables:
+        where = f'auto_update.models."{model}"'
+        models[_model(model, where)] = _rule(_table(tables, model, where), default, where)
+    jitter = _text(table, "jitter", "0s", "auto_update")
+    try:
+        jitter_s = parse_duration_s(jitter)
+    except InvalidNameError as error:
+        raise ConfigError(f"auto_update.jitter: {error.message}") from None
+    if jitter_s > _MAX_JITTER_S:
+        raise ConfigError(f"auto_update.jitter is {jitter!r}, more than a day", hint="30m is usual")
+    return AutoRules(default, models, jitter_s, _text(table, "timezone", "", "auto_update"))
+
+
+def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:
+    enabled = table.get("enabled", default.enabled)
+    if not isinstance(enabled, bool):
+        raise ConfigError(f"{where}.enabled is {enabled!r}, not true or false")
+    policy = table.get("policy", default.policy)
+    if policy not in POLICIES:
+        raise ConfigError(f"{where}.policy is {policy!r}, not one of {', '.join(POLICIES)}")
+    windows = default.windows
+    if "windows" in table:
+        texts = table["windows"]
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"{where}.windows is not a list of texts")
+        try:
+            windows = tuple(map(Window.parse, texts))
+        except InvalidNameError as error:
+            raise ConfigError(f"{where}.windows: {error.message}") from None
+    return AutoRule(enabled, cast(Policy, policy), windows)
+
+
+def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
+    """The `verify_command` of each model that has one.  Raises: ConfigError."""
+    found = {}
+    tables = _table(config, "models", "models")
+    for model in tables:
+        where = f'models."{model}"'
+        table = _table(tables, model, where)
+        if "verify_command" not in table:
+            continue
+        words = table["verify_command"]
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            raise ConfigError(f"{where}.verify_command is not a list of words")
+        timeout = table.get("verify_timeout", DEFAULT_VERIFY_TIMEOUT_S)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise ConfigError(f"{where}.verify_timeout is {timeout!r}, not a number of seconds")
+        if not 0 < timeout <= _MAX_TIMEOUT_S:
+            raise ConfigError(f"{where}.verify_timeout is {timeout!r}, not between 0 and {_MAX_TIMEOUT_S:g}")
+        found[_model(model, where)] = VerifyCommand(tuple(words), float(timeout))
+    return found
+
+
+def parse_retention(config: Mapping[str, Any]) -> Retention:
+    """What `keep`, `keep_within` and `path_grace` say.  Raises: ConfigError."""
+    keep = config.get("keep")
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
+        raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="such as keep = 3")
+    grace = _age_s(config, "path_grace", "1d")
+    return Retention(
+        keep, _age_s(config, "keep_within", "30d"), DEFAULT_PATH_GRACE_S if grace is None else grace
+    )
+
+
+def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:
+    value = config.get(key)
+    if value is None:
+        return None
+    try:
+        return parse_age_s(value if isinstance(value, str) else str(value))
+    except InvalidNameError:
+        raise ConfigError(
+            f"{key} is {value!r}, not a time with m, h, d or w", hint=f'such as {key} = "{example}"'
+        ) from None
+
+
+def change_auto_update(
+    config: Mapping[str, Any],
+    models: Sequence[str],
+    *,
+    enabled: bool,
+    policy: str | None = None,
+    windows: Sequence[str] | None = None,
+    jitter: str | None = None,
+) -> dict[str, Any]:
+    """The tables with auto-update switched, for some models or for all; what is not given stays.
+
+    Switching it off for all does so for those with a table of their own, too.
+
+    Raises: ConfigError, InvalidNameError.
+    """
+    changed = copy.deepcopy(dict(config))
+    table = changed.setdefault("auto_update", {})
+    parse_auto_update(changed)  # so that what is below is there and in shape
+    asked = {
+        "enabled": enabled,
+        **({} if policy is None else {"policy": policy}),
+        **({} if windows is None else {"windows": [str(Window.parse(text)) for text in windows]}),
+    }
+    if jitter is not None:
+        parse_duration_s(jitter)
+        table["jitter"] = jitter
+    if models:
+        tables = table.setdefault("models", {})
+        for model in models:
+            tables.setdefault(parse_model_id(model), {}).update(asked)
+    else:
+        table.update(asked)
+        if not enabled:
+            for other in table.get("models", {}).values():
+                other["enabled"] = False
+    parse_auto_update(changed)
+    return changed
+
+
+def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
+    """What `[policy]` says.  Raises: ConfigError, for a misspelt key too, which would refuse nothing."""
+    table = _table(config, "policy", "policy")
+    known = ("allow_pickle", "allow_code")
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"policy.{key} is not a setting", hint=f"known are {' and '.join(known)}")
+        if not isinstance(value, bool):
+            raise ConfigError(f"policy.{key} is {value!r}, not true or false")
+    return LoadPolicy(**table)
+
+
+def _table(config: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    table = config.get(key, {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} is not a table")
+    return table
+
+
+def _text(table: Mapping[str, Any], key: str, default: str, where: str) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}.{key} is {value!r}, not a text")
+    return value
+
+
+def _model(text: str, where: str) -> str:
+    try:
+        return parse_model_id(text)
+    except InvalidNameError as error:
+        raise ConfigError(f"{where}: {error.message}") from None

@@ -1,0 +1,75 @@
+"""What a version must fit here, from the settings and from the machine itself.
+
+`app_version`   the application's version, YSTORE_APP_VERSION before `config.toml`
+`variants`      which builds are preferred, the first most; `config.toml` alone
+YSTORE_RAM_GB   the memory to count with, in a container or to try what another machine would do
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from yarnstore.core.names import parse_variant, read_version
+from yarnstore.errors import ConfigError, InvalidNameError
+from yarnstore.registry.host import Machine
+
+APP_VERSION: Final = "YSTORE_APP_VERSION"
+RAM_GB: Final = "YSTORE_RAM_GB"
+
+
+def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Machine:
+    """Raises: ConfigError."""
+    return Machine(_app_version(config, environ), _ram_gb(environ), _variants(config))
+
+
+def app_version(text: str) -> str:
+    """An application's version as it is compared: `v1.5.0` is 1.5.0.  Raises: InvalidNameError."""
+    try:
+        return read_version(text)
+    except InvalidNameError as error:
+        raise InvalidNameError("application version", text, str(error.fields["why"])) from None
+
+
+def _app_version(config: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    value = environ.get(APP_VERSION) or config.get("app_version")
+    if value is None:
+        return None
+    where = APP_VERSION if environ.get(APP_VERSION) else "app_version in config.toml"
+    try:
+        return app_version(str(value))
+    except InvalidNameError as error:
+        raise ConfigError(f"{where} is {value!r}, which {error.fields['why']}") from None
+
+
+def _ram_gb(environ: Mapping[str, str]) -> float | None:
+    text = environ.get(RAM_GB)
+    if not text:
+        return measured_ram_gb()
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not (math.isfinite(size) and size >= 0):
+        raise ConfigError(f"{RAM_GB} is {text!r}, not a number of gigabytes")
+    return size
+
+
+def measured_ram_gb() -> float | None:
+    """The machine's memory in 10^9 bytes, so that what is sold as 8 GB is no less; None where unknown."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _variants(config: Mapping[str, Any]) -> tuple[str, ...]:
+    value = config.get("variants", [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError('variants in config.toml is not a list of texts, as in ["cpu-int4"]')
+    try:
+        return tuple(map(parse_variant, value))
+    except InvalidNameError as error:
+        raise ConfigError(f"variants in config.toml: {error.message}") from None

@@ -1,0 +1,91 @@
+"""What `config.toml` and the environment say of the network.  Both are given; `settings` reads them.
+
+YSTORE_OFFLINE         1: do without the network
+YSTORE_LIMIT_RATE      at most so many bytes per second, such as 5M, over everything
+YSTORE_STALL_TIMEOUT   seconds without a byte until a server counts as stalled
+YSTORE_CA_BUNDLE       a PEM file of certificates to trust beside the usual ones
+NETRC                  where user names and passwords are, else ~/.netrc
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from yarnstore.backends import Timeouts
+from yarnstore.backends.addresses import tidy_address
+from yarnstore.backends.limit import parse_rate
+from yarnstore.errors import ConfigError, UsageError
+from yarnstore.ops.session.connections import Network
+from yarnstore.store import fsread
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+_STALL_LIMIT_S = 3600.0
+
+
+def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Network:
+    """The settings that hold for all requests.  Raises: ConfigError."""
+    bundle = environ.get("YSTORE_CA_BUNDLE") or config.get("ca_bundle")
+    if bundle is not None and not isinstance(bundle, str):
+        raise ConfigError(f"ca_bundle is {bundle!r}, not the path of a file")
+    return Network(
+        offline=_parse_offline(config, environ),
+        limit_rate=_parse_limit_rate(config, environ),
+        ca_bundle=str(fsread.absolute(bundle)) if bundle else None,
+        require_https=_parse_flag(config, "require_https"),
+        timeouts=_parse_timeouts(config, environ),
+    )
+
+
+def _parse_offline(config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    value = environ.get("YSTORE_OFFLINE")
+    if value is None:
+        return _parse_flag(config, "offline")
+    word = value.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ConfigError(f"YSTORE_OFFLINE is {value!r}, neither 1 nor 0")
+    return word in _TRUE
+
+
+def _parse_flag(config: Mapping[str, Any], key: str) -> bool:
+    found = config.get(key, False)
+    if not isinstance(found, bool):
+        raise ConfigError(f"{key} is {found!r}, not true or false")
+    return found
+
+
+def _parse_limit_rate(config: Mapping[str, Any], environ: Mapping[str, str]) -> float:
+    value: object = environ.get("YSTORE_LIMIT_RATE") or config.get("limit_rate", "0")
+    where = "YSTORE_LIMIT_RATE" if environ.get("YSTORE_LIMIT_RATE") else "limit_rate"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"{where} is {value!r}, not a rate such as '5M'")
+    try:
+        return parse_rate(str(value))
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _parse_timeouts(config: Mapping[str, Any], environ: Mapping[str, str]) -> Timeouts:
+    usual = Timeouts()
+    value: object = environ.get("YSTORE_STALL_TIMEOUT") or config.get("stall_timeout", usual.stall_s)
+    where = "YSTORE_STALL_TIMEOUT" if environ.get("YSTORE_STALL_TIMEOUT") else "stall_timeout"
+    try:
+        stall_s = float(str(value))
+    except ValueError:
+        stall_s = -1.0
+    if not 0 < stall_s <= _STALL_LIMIT_S:
+        raise ConfigError(f"{where} is {value!r}, not a number of seconds up to {_STALL_LIMIT_S:g}")
+    if stall_s == usual.stall_s:
+        return usual
+    # A server that drips is given up after twice the time that one is which says nothing.
+    return replace(usual, connect_s=min(usual.connect_s, stall_s), stall_s=stall_s, window_s=2 * stall_s)
+
+
+def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The `mirrors` of one `[[registries]]` table.  Raises: ConfigError."""
+    found = item.get("mirrors", [])
+    if not isinstance(found, list) or not all(isinstance(url, str) and url for url in found):
+        raise ConfigError(f"{where}: mirrors is not a list of addresses")
+    return tuple(map(tidy_address, found))

@@ -1,0 +1,309 @@
+"""Decide which files and empty folders of a source become a version, and which are left out.
+
+Owns which links are followed, which files are left out and why, and how a source is opened.  Leaves the
+patterns to `core/ignore`, broken file contents to `ops/publishing/broken`, and reading to `store/ingest`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.ignore import IGNORE_FILE, IGNORE_LIMIT_BYTES, IgnoreRules
+from yarnstore.core.layouts.model import Source
+from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.core.names import check_file_paths, parse_file_path
+from yarnstore.errors import FormatError, NotFoundError, UsageError
+from yarnstore.progress import Meter, OnProgress, Progress
+from yarnstore.store import fsread
+from yarnstore.store.layout import is_store
+
+# How many are named in a sentence; the rest are counted.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that is read: its path within the version, and where it is, links followed."""
+
+    path: str
+    source: Path
+    size_bytes: int
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a source by their paths, its empty folders, and what was left out.
+
+    Paths in `ignored` are those of whole folders where they end in a slash.
+    """
+
+    files: list[SourceFile]
+    empty_folders: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    rules: IgnoreRules = field(default_factory=IgnoreRules)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.size_bytes for item in self.files)
+
+
+class FileSource:
+    """An open file of `size` bytes, as the readers of formats see it."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+
+Opener = Callable[[], AbstractContextManager[Source]]
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[Source]:
+    """Raises: StorageError, NotFoundError, also for what is read within."""
+    with fsread.translating(path), fsread.open_source(path) as file:
+        yield FileSource(file.fileno(), file.seek(0, 2))
+
+
+def opened(source: Source) -> Opener:
+    """For a source that is open already."""
+    return lambda: contextlib.nullcontext(source)
+
+
+def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
+    """The path of each file, and how it is opened."""
+    return [(item.path, partial(open_file, item.source)) for item in sources]
+
+
+def list_sources(source: Path, *, registry: Path | None = None, all_files: bool = False) -> Sources:
+    """What a file, or a folder, has to be published.
+
+    Left out are, unless `all_files` says so, leavings and what a `.ystoreignore` names; and always the
+    `registry` that is published to and any store.  Links are followed to files inside of the folder, or of
+    the cache of Hugging Face that the folder is a snapshot of.
+
+    Raises: NotFoundError; UsageError for an empty folder, a link that leads elsewhere or to a folder,
+    anything that is no file, and the registry or a store itself; FormatError for a path that not every
+    system can hold, or a `.ystoreignore` that cannot be read.
+    """
+    if not source.exists():
+        raise NotFoundError("file or folder", str(source))
+    real = Path(os.path.realpath(source))
+    _refuse_inside(real, source, registry)
+    if not source.is_dir():
+        found = Sources([_source_file(source.name, real, real.stat())])
+        if not source.is_file():
+            raise UsageError(f"{source} is not a file", hint="name a model file, or a folder of files")
+    else:
+        found = _Walk(source, real, registry, all_files=all_files).run()
+    if not found.files:
+        left = f" but {list_few(found.ignored)}, which {_is(found.ignored)} left out" if found.ignored else ""
+        raise UsageError(f"{source} holds no files{left}", hint="name a model file, or a folder of files")
+    try:
+        check_file_paths([*(item.path for item in found.files), *found.empty_folders])
+    except FormatError as error:
+        raise UsageError(
+            f"{source}: {error.message}", hint="rename it: not every machine can hold such a name"
+        ) from None
+    return found
+
+
+def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
+    """A registry, or a store, is not published into itself, nor its own packs."""
+    if is_store(real):
+        raise UsageError(f"{source} is a store", hint="name the folder of a model; `ystore list` shows them")
+    if registry is None:
+        return
+    root = Path(os.path.realpath(registry))
+    own = [root, *(root / name for name in ("packs", "deltas", "manifests", ".tmp"))]
+    if real == root or any(real.is_relative_to(folder) for folder in own[1:]):
+        raise UsageError(
+            f"{source} is the registry itself, or a part of it: it cannot be published into itself",
+            hint="name the folder of the model, or another --registry",
+        )
+
+
+def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
+    return SourceFile(path, source, found.st_size, bool(found.st_mode & stat.S_IXUSR))
+
+
+class _Walk:
+    """One pass over a folder, which collects what to refuse, so that all of it is named at once."""
+
+    def __init__(self, root: Path, real: Path, registry: Path | None, *, all_files: bool) -> None:
+        self._root = root
+        self._real = real
+        self._registry = None if registry is None else os.path.realpath(registry)
+        data = b""
+        found = fsread.stat_or_none(real / IGNORE_FILE)
+        if found is not None:
+            if not stat.S_ISREG(found.st_mode):
+                raise UsageError(
+                    f"{root / IGNORE_FILE} is not a regular file", hint="put a text file there, or remove it"
+                )
+            data = fsread.read_bytes(real / IGNORE_FILE, IGNORE_LIMIT_BYTES)
+        self._rules = IgnoreRules(data, all_files=all_files)
+        self._found = Sources([], rules=self._rules)
+        self._links: list[str] = []
+        self._odd: list[str] = []
+
+    def run(self) -> Sources:
+        self._folder("", self._real)
+        if self._links:
+            raise UsageError(
+                f"{self._root} has links that are not followed: {list_few(self._links, '; ')}",
+                hint="put the files there, or remove the links; those inside the folder are followed",
+                links=self._links[:100],
+            )
+        if self._odd:
+            raise UsageError(
+                f"{self._root} holds what is not a file: {list_few(self._odd)}",
+                hint="remove it from the folder, or name it in .ystoreignore",
+                paths=self._odd[:100],
+            )
+        self._found.files.sort(key=lambda item: item.path.encode())
+        self._found.empty_folders.sort(key=str.encode)
+        return self._found
+
+    def _folder(self, prefix: str, folder: Path) -> None:
+        names = fsread.list_names(folder)
+        if not names and prefix:
+            self._found.empty_folders.append(prefix.rstrip("/"))
+        for name in names:
+            path, place = prefix + name, folder / name
+            with fsread.translating(place):
+                found = os.lstat(place)
+                is_folder = place.is_dir()
+            if self._rules.leaves_out(path, is_folder=is_folder) or (is_folder and self._is_kept_out(place)):
+                self._found.ignored.append(path + ("/" if is_folder else ""))
+            elif stat.S_ISLNK(found.st_mode):
+                self._link(path, place)
+            elif is_folder:
+                parse_file_path(path)  # no deeper than a path can be
+                self._folder(path + "/", place)
+            elif stat.S_ISREG(found.st_mode):
+                self._found.files.append(_source_file(path, place, found))
+            else:
+                self._odd.append(path)
+
+    def _is_kept_out(self, folder: Path) -> bool:
+        return os.path.realpath(folder) == self._registry or is_store(folder)
+
+    def _link(self, path: str, link: Path) -> None:
+        target = Path(os.path.realpath(link))
+        found = fsread.stat_or_none(target)
+        if found is None or stat.S_ISLNK(found.st_mode):
+            self._links.append(f"{path} → {os.readlink(link)}, which does not exist")
+        elif not self._is_inside(target):
+            self._links.append(f"{path} → {os.readlink(link)}, outside of the folder")
+        elif stat.S_ISDIR(found.st_mode):
+            self._links.append(f"{path} → {os.readlink(link)}, a folder")
+        elif stat.S_ISREG(found.st_mode):
+            self._found.files.append(_source_file(path, target, found))
+        else:
+            self._odd.append(path)
+
+    def _is_inside(self, target: Path) -> bool:
+        if self._registry is not None and target.is_relative_to(self._registry):
+            return False
+        return target.is_relative_to(self._real) or target.parent in _cached_files(self._real)
+
+
+def _cached_files(real: Path) -> list[Path]:
+    """Where files of `snapshots/<commit>/` lie in a cache of Hugging Face."""
+    return [
+        above.parent.parent / "blobs" for above in (real, *real.parents) if above.parent.name == "snapshots"
+    ]
+
+
+def hash_source(item: SourceFile, meter: Meter) -> Sha256:
+    """The SHA-256 of a source file.  Raises: StorageError."""
+    digest = hashlib.sha256()
+    with fsread.translating(item.source), fsread.open_source(item.source) as file:
+        while block := file.read(4 << 20):
+            digest.update(block)
+            meter.add(len(block))
+    return Sha256(digest.digest())
+
+
+# --- compared with what there is ---------------------------------------------------------------
+
+
+def comparable(known: Manifest, sources: Sources) -> dict[str, ManifestFile]:
+    """The files of a version by their paths, but for those that sources leave out now."""
+    ours = {item.path for item in sources.files}
+    return {
+        file.path: file
+        for file in known.files
+        if file.path in ours or not sources.rules.leaves_out_file(file.path)
+    }
+
+
+def find_differing(known: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> list[str]:
+    """The paths at which sources are not what a version has, the cheapest reasons first."""
+    theirs = comparable(known, sources)
+    ours = {item.path: item for item in sources.files}
+    differing = sorted(theirs.keys() ^ ours.keys())
+    both = [ours[path] for path in theirs.keys() & ours.keys()]
+    differing += sorted(item.path for item in both if item.size_bytes != theirs[item.path].size_bytes)
+    if not differing:
+        meter = Meter(on_progress, "check", what, sources.size_bytes)
+        differing = [item.path for item in both if hash_source(item, meter) != theirs[item.path].sha256]
+    return differing
+
+
+def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
+    """What sources have otherwise than a version of the same content, in words: it stays as it is there."""
+    ours = {item.path: item for item in sources.files}
+    found = []
+    for file in known.files:
+        item = ours.get(file.path)
+        if item is None:
+            found.append(f"{file.path} is left out now")
+        elif item.executable != file.executable:
+            found.append(f"{file.path} is {'now' if item.executable else 'no longer'} executable")
+    before, after = set(known.empty_folders), set(sources.empty_folders)
+    found += [f"the empty folder {path} is new" for path in sorted(after - before)]
+    found += [f"the empty folder {path} is gone" for path in sorted(before - after)]
+    return found
+
+
+# --- said --------------------------------------------------------------------------------------
+
+
+def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
+    """Say what is left out, if anything is."""
+    if sources.ignored:
+        text = f"left out: {list_few(sources.ignored)}   (--all-files takes leavings too)"
+        on_progress(Progress("note", "", text=text))
+
+
+def note_changes(changes: Sequence[str], label: str, on_progress: OnProgress) -> None:
+    """Say what differs from a version that stays as it is."""
+    if changes:
+        text = f"{label} stays as it was published, though {list_few(changes, '; ')}"
+        on_progress(Progress("note", "", text=text))
+
+
+def list_few(items: Sequence[str], separator: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = len(items) - _SHOWN
+    shown = separator.join(items[:_SHOWN])
+    return f"{shown}{separator}and {more} more" if more > 0 else shown
+
+
+def _is(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"

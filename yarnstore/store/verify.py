@@ -1,0 +1,106 @@
+"""What of one pack is sound: its entries against their own headers and against its index.
+
+Shared by `ops/upkeep/fsck`, which names what is not, and `ops/upkeep/repair`, which keeps what is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from blake3 import blake3
+
+from yarnstore.core.index import PackIndex, id_bytes
+from yarnstore.core.limits import MIB
+from yarnstore.core.pack import Entry, parse_entry
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
+from yarnstore.store import fsread
+from yarnstore.store.chunks import ordered_map, pread_exact
+from yarnstore.store.packs import iter_entries
+
+# Gives an entry's verified bytes, or raises IntegrityError or NotFoundError.
+Decode: TypeAlias = Callable[[Entry], object]
+
+_THREADS = 2
+_WINDOW = 16
+
+
+def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
+    """The BLAKE3 of a pack's file, which is its name where it is whole."""
+    digest = blake3()
+    fd = fsread.open_read(path)
+    try:
+        while True:
+            with fsread.translating(path):
+                block = os.read(fd, 4 * MIB)
+            if not block:
+                return digest.digest()
+            digest.update(block)
+            on_bytes(len(block))
+    finally:
+        os.close(fd)
+
+
+def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[bytes, bool]:
+    """Each chunk that a pack should hold, and whether it is there sound.
+
+    By the pack's own headers; past a header that cannot be read, by its index.
+    """
+    sound = {entry.chunk_id: True for entry in iter_sound(path, index, decode)}
+    listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
+    return {**dict.fromkeys(listed, False), **sound}
+
+
+def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[Entry]:
+    """The entries of a pack that decode to what they are named, each chunk once; `decode` has the bases
+    of deltas."""
+    seen: set[bytes] = set()
+
+    def sound_or_none(entry: Entry) -> Entry | None:
+        try:
+            decode(entry)
+        except (IntegrityError, NotFoundError):
+            return None
+        return entry
+
+    def readable() -> Iterator[Entry]:
+        with contextlib.suppress(FormatError):
+            for _, entry in iter_entries(path):
+                yield entry
+
+    for entry in ordered_map(sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
+        if entry is not None and entry.chunk_id not in seen:
+            seen.add(entry.chunk_id)
+            yield entry
+    rest = [n for n in range(len(index)) if id_bytes(index.ids, n) not in seen] if index is not None else []
+    if index is None or not rest:
+        return
+    fd = fsread.open_read(path)
+    try:
+        for n in rest:
+            with contextlib.suppress(IntegrityError):
+                data = pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n]))
+                entry = sound_or_none(parse_entry(data))
+                if entry is not None and entry.chunk_id == id_bytes(index.ids, n):
+                    yield entry
+    finally:
+        os.close(fd)
+
+
+def leads_right(path: Path, index: PackIndex) -> bool:
+    """Whether every row of an index leads to the entry that it names."""
+    fd = fsread.open_read(path)
+    try:
+        for n in range(len(index)):
+            entry = parse_entry(pread_exact(fd, path, int(index.offsets[n]), int(index.stored[n])))
+            named = id_bytes(index.ids, n), int(index.plain[n]), int(index.encodings[n])
+            if (entry.chunk_id, entry.plain_bytes, entry.encoding) != named:
+                return False
+    except FormatError:
+        return False
+    finally:
+        os.close(fd)
+    return True
