@@ -24,7 +24,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.ops.fetching.plan import Offer, plan_download
+from yarnstore.ops.fetching.plan import PackOffer, plan_download
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc import GcPolicy, plan_gc
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
@@ -99,7 +99,7 @@ def plan(count: int, folder: Path) -> dict[str, float]:
     clock = _Clock()
     manifest = clock.time("parse the manifest", lambda: Manifest.parse(data))
     wanted, _ = clock.time("its distinct chunks", lambda: manifest_chunks([manifest]))
-    offer = Offer(tuple(packs))
+    offer = PackOffer(tuple(packs))
     with ChunkStore(layout) as chunks:
         missing = clock.time("which are missing", lambda: chunks.missing(wanted))
         clock.time("find them in the packs", lambda: plan_download(backend, offer, chunks, missing, 4))

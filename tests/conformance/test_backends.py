@@ -14,15 +14,15 @@ import pytest
 from tests.servers import ScriptedServer, files, nginx_server, static_server
 from yarnstore.backends import (
     Backend,
-    Halting,
+    Cancellable,
     Limited,
     LocalBackend,
     MemoryBackend,
     Mirror,
-    Mirrored,
     RateLimit,
     Retrying,
     RetryPolicy,
+    SourceSet,
     connect,
 )
 from yarnstore.backends.http import HttpBackend
@@ -105,12 +105,12 @@ def subject(
             elif kind == "limited":
                 backend = Limited(HttpBackend(nginx.url), RateLimit(1e9))
             elif kind == "halting":
-                backend = Halting(HttpBackend(nginx.url), lambda: None)
+                backend = Cancellable(HttpBackend(nginx.url), lambda: None)
             elif kind == "mirrored":
-                backend = Mirrored([mirror(nginx.url), mirror(tree)])
+                backend = SourceSet([mirror(nginx.url), mirror(tree)])
             elif kind == "mirrored-second":
                 empty = tmp_path_factory.mktemp("empty")
-                backend = Mirrored([mirror(empty), mirror(nginx.url)])
+                backend = SourceSet([mirror(empty), mirror(nginx.url)])
             else:
                 backend = connect(nginx.url.rstrip("/"))
         stack.callback(backend.close)

@@ -286,7 +286,7 @@ def test_the_campaign_sees_a_gc_without_its_lock(
     from yarnstore.ops.fetching import fetch as ops_fetch
 
     site = made.copy(tmp_path)
-    real = ops_fetch.bring_chunks
+    real = ops_fetch.ensure_chunks
 
     def then_gc(*args: object, **more: object) -> object:
         brought = real(*args, **more)  # type: ignore[arg-type]

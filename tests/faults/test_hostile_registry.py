@@ -23,7 +23,7 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.limits import MIB, PACK_LIMIT_BYTES, VERSION_LIMIT_PACKS
 from yarnstore.core.pack import PACK_HEADER
 from yarnstore.errors import BackendError, IntegrityError
-from yarnstore.ops.fetching.plan import Offer, plan_download
+from yarnstore.ops.fetching.plan import PackOffer, plan_download
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
 
@@ -105,7 +105,7 @@ def test_a_version_in_more_packs_than_any_needs_is_refused_unasked(tmp_path: Pat
     layout.ensure()
     packs = tuple(PackId(n.to_bytes(32, "big")) for n in range(VERSION_LIMIT_PACKS + 1))
     with ChunkStore(layout) as chunks, pytest.raises(IntegrityError, match="packs for one version"):
-        plan_download(MemoryBackend({}), Offer(packs), chunks, np.array([b"a" * 32], "S32"), 4)
+        plan_download(MemoryBackend({}), PackOffer(packs), chunks, np.array([b"a" * 32], "S32"), 4)
 
 
 def test_an_interrupt_does_not_wait_for_an_index_that_stalls(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.stores import MODEL, Site, assert_whole, make_site, refs_of
 from yarnstore import Progress, Store
 from yarnstore.backends import Timeouts
 from yarnstore.errors import BackendError, IntegrityError, MissingKeyError, NotFoundError
-from yarnstore.ops.session.connections import PutLast
+from yarnstore.ops.session.connections import RecentFailures
 
 SHORT = Timeouts(connect_s=2.0, stall_s=0.3, window_s=0.6)
 Tree = dict[str, bytes]
@@ -454,7 +454,7 @@ def test_a_mirror_that_failed_is_put_last_for_the_rest_of_the_command(tree: Tree
 
 def test_what_failed_is_forgotten_in_time() -> None:
     now = [0.0]
-    known = PutLast(lambda: now[0])
+    known = RecentFailures(lambda: now[0])
     known.add("a")
     now[0] = 300.0
     known.add("b")

@@ -18,7 +18,7 @@ from yarnstore import Store
 from yarnstore.backends import connect
 from yarnstore.errors import BackendError, ConfigError
 from yarnstore.ops.session.connections import (
-    Links,
+    Connections,
     Network,
     RegistrySource,
     shown_address,
@@ -33,8 +33,8 @@ EMPTY = b'{"registry_version": "1.0.0", "models": {}}'
 BASIC = "Basic " + base64.b64encode(b"ada:secret").decode()
 
 
-def links(home: Path, network: Network | None = None) -> Links:
-    return Links(StoreLayout(home), network or Network(), lambda _: None, lambda: 0)
+def links(home: Path, network: Network | None = None) -> Connections:
+    return Connections(StoreLayout(home), network or Network(), lambda _: None, lambda: 0)
 
 
 def test_defaults() -> None:

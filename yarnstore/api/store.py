@@ -19,7 +19,7 @@ from yarnstore.api.publishing import Publishing
 from yarnstore.api.updating import Updating, bare_model
 from yarnstore.api.upkeep import Upkeep
 from yarnstore.errors import DiskFullError
-from yarnstore.ops.session.connections import PutLast
+from yarnstore.ops.session.connections import RecentFailures
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import OnProgress, Progress, ignore
 from yarnstore.registry.spec import Spec
@@ -70,7 +70,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         self.progress = progress
         self._leases: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._put_last = PutLast()
+        self._put_last = RecentFailures()
         self._looked = False  # at who else may write the store
 
     @classmethod
@@ -128,7 +128,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             self.settings.registries,
             self.settings.connections,
             on_progress=tell,
-            machine=self.settings.machine,
+            host=self.settings.machine,
             network=self.settings.network,
             put_last=self._put_last,
             load_policy=self.settings.load_policy,
@@ -239,10 +239,10 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         with self._session(progress) as session:
             found = find_path(session, parsed, verify=verify)
             if found is None:
-                from yarnstore.ops.installing.checkout import bring_version
+                from yarnstore.ops.installing.checkout import ensure_ready
 
                 with session.layout.shared():  # until it is noted as given out, gc is kept from it
-                    found = path_of(session, bring_version(session, parsed))
+                    found = path_of(session, ensure_ready(session, parsed))
         if found.lease is not None:
             with self._lock:
                 before = self._leases.pop(found.path, None)

@@ -5,28 +5,28 @@
 
 from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
 from yarnstore.backends.connect import connect, connect_file, is_remote
-from yarnstore.backends.halting import Halting
+from yarnstore.backends.halting import Cancellable
 from yarnstore.backends.limit import Limited, RateLimit
 from yarnstore.backends.local import LocalBackend
 from yarnstore.backends.memory import MemoryBackend
-from yarnstore.backends.mirrors import Mirror, Mirrored
+from yarnstore.backends.mirrors import Mirror, SourceSet
 from yarnstore.backends.offline import Offline
 from yarnstore.backends.retry import Retrying, RetryPolicy, call_with_retry
 
 __all__ = [
     "Backend",
     "Body",
+    "Cancellable",
     "Fetched",
-    "Halting",
     "Limited",
     "LocalBackend",
     "MemoryBackend",
     "Mirror",
-    "Mirrored",
     "Offline",
     "RateLimit",
     "RetryPolicy",
     "Retrying",
+    "SourceSet",
     "Timeouts",
     "call_with_retry",
     "connect",

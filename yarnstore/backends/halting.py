@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from yarnstore.backends.base import Backend, Body, Fetched
 
 
-class Halting:
+class Cancellable:
     """A `Backend` that asks before each request and each block; what the question raises ends it."""
 
     def __init__(self, backend: Backend, check: Callable[[], None]) -> None:

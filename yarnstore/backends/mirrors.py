@@ -82,7 +82,7 @@ class _Member:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Mirrored:
+class SourceSet:
     """A `Backend` over several, which hold the same files; the first is the registry's own address.
 
     Whatever one does not give, for whichever reason, the next is asked for.  With one mirror alone it
@@ -318,27 +318,27 @@ def _is_telling(error: BackendError) -> bool:
 
 def sources_of(backend: Backend) -> tuple[str, ...]:
     """The names of the mirrors behind a backend; of any other backend its own."""
-    return backend.sources if isinstance(backend, Mirrored) else (backend.url,)
+    return backend.sources if isinstance(backend, SourceSet) else (backend.url,)
 
 
 def open_avoiding(
     backend: Backend, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
 ) -> AbstractContextManager[Body]:
     """`open`, passing over the mirrors in `avoid`."""
-    if isinstance(backend, Mirrored):
+    if isinstance(backend, SourceSet):
         return backend.open(key, start=start, length=length, avoid=avoid)
     return backend.open(key, start=start, length=length)
 
 
-def report_lie(backend: Backend, source: str, why: str) -> None:
+def report_bad_bytes(backend: Backend, source: str, why: str) -> None:
     """Put the mirror that gave wrong bytes last."""
-    if isinstance(backend, Mirrored):
+    if isinstance(backend, SourceSet):
         backend.report(source, why)
 
 
 def tell_wait(backend: Backend, error: TransientError, delay_s: float) -> None:
     """Tell that the caller waits until the next try."""
-    if isinstance(backend, Mirrored):
+    if isinstance(backend, SourceSet):
         backend.tell_wait(error, delay_s)
 
 
@@ -405,7 +405,7 @@ def get_checked(
         else:
             for liar, fault in faults.items():
                 if liar != source:
-                    report_lie(backend, liar, f"{key} {fault.fields.get('why') or 'is altered'}")
+                    report_bad_bytes(backend, liar, f"{key} {fault.fields.get('why') or 'is altered'}")
             return value, source
 
 
@@ -423,7 +423,7 @@ def _read_through(
     """
     data = bytearray(kept.read() if kept is not None else b"")
     sources = {""} if data else set()
-    resuming = Resuming(backend.policy if isinstance(backend, Mirrored) else RetryPolicy())
+    resuming = Resuming(backend.policy if isinstance(backend, SourceSet) else RetryPolicy())
     while True:
         before = len(data)
         opened = False
@@ -452,7 +452,7 @@ def _read_through(
             if error.status == _PARTIAL:
                 data.clear()  # its ranges are not what was asked for: do without
                 sources.clear()
-            if isinstance(backend, Mirrored):
+            if isinstance(backend, SourceSet):
                 backend.wait(error, delay_s)
             else:
                 time.sleep(delay_s)

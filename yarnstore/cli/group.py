@@ -84,10 +84,10 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def _guess(self, ctx: click.Context, word: str) -> str:
-        from yarnstore.core.suggestions import near_names
+        from yarnstore.core.suggestions import close_names
 
         meant = _MEANT.get((self.name or "") if ctx.parent else "ystore", {}).get(word)
-        found = [meant] if meant else near_names(word, self.list_commands(ctx))
+        found = [meant] if meant else close_names(word, self.list_commands(ctx))
         if ctx.parent is None and word in _SEVERAL:
             found = list(_SEVERAL[word])
         return f". Did you mean {' or '.join(found)}?" if found else ""

@@ -18,7 +18,7 @@ import msgspec
 from yarnstore.core.layouts.limits import NPY_HEADER_LIMIT_BYTES
 from yarnstore.core.layouts.model import Source
 from yarnstore.core.layouts.numpy_ import MAGIC as NPY_MAGIC
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.core.layouts.zipdir import MAGIC as ZIP_MAGIC
 from yarnstore.core.layouts.zipdir import Member, find_data, read_members
 from yarnstore.core.limits import KIB, MIB
@@ -236,7 +236,7 @@ def _in_zip(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
 
 def _iter_members(source: Source, path: str, budget: Budget) -> Iterator[LoadedCode]:
     """Raises: FormatError, BudgetError."""
-    window = Window(source, "zip")
+    window = ReadWindow(source, "zip")
     members = read_members(window)
     is_torch = any(member.name.endswith("/data.pkl") for member in members)
     looked = [member for member in members if not (is_torch and _STORAGE.fullmatch(member.name))]
@@ -257,7 +257,7 @@ def _iter_members(source: Source, path: str, budget: Budget) -> Iterator[LoadedC
             yield from _in_keras(opener(), path)
 
 
-def _opener(source: Source, window: Window, member: Member, budget: Budget) -> Callable[[], Stream]:
+def _opener(source: Source, window: ReadWindow, member: Member, budget: Budget) -> Callable[[], Stream]:
     at = find_data(window, member)
     if member.stored:
         return lambda: Blocks(source, at, at + member.size)

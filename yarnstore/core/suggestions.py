@@ -20,7 +20,7 @@ _TRIGRAM_LIMIT: Final = 12
 _LENGTH_FACTOR: Final = 2
 
 
-def near_names(name: str, names: Collection[str]) -> list[str]:
+def close_names(name: str, names: Collection[str]) -> list[str]:
     """Up to three of `names` that look like `name`, the closest first.  Case does not count."""
     wanted = name.lower()[:256]
     if not wanted:

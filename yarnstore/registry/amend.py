@@ -10,18 +10,18 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from yarnstore.core.suggestions import near_names
+from yarnstore.core.suggestions import close_names
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.registry.edit import RawDoc, raw_models
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import builds_of, latest_version
 from yarnstore.registry.spec import LATEST, is_alias
-from yarnstore.registry.timestamps import next_moment
+from yarnstore.registry.timestamps import next_timestamp
 from yarnstore.registry.versions import meant_version
 
 # Puts a change into the raw entry of a model, which it may alter, and says what else the user should know.
-Change = Callable[[RawDoc, ModelEntry], list[str]]
+Edit = Callable[[RawDoc, ModelEntry], list[str]]
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,27 @@ class Amended:
     notes: list[str] = field(default_factory=list)
 
 
-def amend(raw: RawDoc, model: str, change: Change, *, now: str) -> Amended:
+def amend(raw: RawDoc, model: str, change: Edit, *, now: str) -> Amended:
     """Put a change into a registry.  On an error `raw` is as it was.
 
     Raises: NotFoundError where the model or a version it names is not there; UsageError, FormatError.
     """
     models = raw_models(raw)
     if model not in models:
-        raise NotFoundError("model", model, near=near_names(model, models))
+        raise NotFoundError("model", model, near=close_names(model, models))
     old = models[model]
     new = copy.deepcopy(old)
     notes = change(new, check_raw_model(old, model))
     entry = check_raw_model(new, model)
     if new != old:
         models[model] = new
-        raw["last_updated"] = next_moment(now, raw.get("last_updated"))
+        raw["last_updated"] = next_timestamp(now, raw.get("last_updated"))
     return Amended(new != old, entry.current_version, notes)
 
 
 def deprecate(
     named: str, variant: str | None = None, *, reason: str | None = None, replaced_by: str | None = None
-) -> Change:
+) -> Edit:
     """Advise against a version, or one variant of it.  What a new deprecation leaves out stays.
 
     If it was the current version and its replacement is another, that one is current now.
@@ -88,7 +88,7 @@ def deprecate(
     return change
 
 
-def undeprecate(named: str, variant: str | None = None) -> Change:
+def undeprecate(named: str, variant: str | None = None) -> Edit:
     """Take a deprecation back, with its reason and its replacement."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -102,7 +102,7 @@ def undeprecate(named: str, variant: str | None = None) -> Change:
     return change
 
 
-def yank(named: str, variant: str | None = None) -> Change:
+def yank(named: str, variant: str | None = None) -> Edit:
     """Withdraw a version, or one variant of it: only its exact number still finds it.
 
     If it was the current version, the newest usable release before it is current now.
@@ -125,7 +125,7 @@ def yank(named: str, variant: str | None = None) -> Change:
     return change
 
 
-def unyank(named: str, variant: str | None = None) -> Change:
+def unyank(named: str, variant: str | None = None) -> Edit:
     """Take a withdrawal back.  `current_version` stays what it has become."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -135,7 +135,7 @@ def unyank(named: str, variant: str | None = None) -> Change:
     return change
 
 
-def set_alias(name: str, named: str) -> Change:
+def set_alias(name: str, named: str) -> Edit:
     """Tie a word such as `stable` to a version.  Raises: UsageError where it can be no alias."""
     if name == LATEST:
         hint = "ystore registry set-current MODEL VERSION"
@@ -156,19 +156,19 @@ def set_alias(name: str, named: str) -> Change:
     return change
 
 
-def remove_alias(name: str) -> Change:
+def remove_alias(name: str) -> Edit:
     """Take an alias away."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         if name not in model.aliases:
-            raise NotFoundError("alias", name, where=model.model_id, near=near_names(name, model.aliases))
+            raise NotFoundError("alias", name, where=model.model_id, near=close_names(name, model.aliases))
         del raw["aliases"][name]
         return []
 
     return change
 
 
-def set_current(named: str) -> Change:
+def set_current(named: str) -> Edit:
     """Make a version what `latest` means.  Raises: UsageError where it is deprecated or yanked."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -205,7 +205,7 @@ def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, ve
             "variant",
             variant,
             where=f"{model.model_id} {version}",
-            near=near_names(variant, builds),
+            near=close_names(variant, builds),
             hint=f"it has {', '.join(builds)}",
         )
     if variant != builds[0]:

@@ -20,8 +20,8 @@ from typing import Final, Literal, TypeAlias
 from yarnstore.core.names import parse_version
 from yarnstore.errors import SpecError
 from yarnstore.registry.entries import ModelEntry, VersionEntry
-from yarnstore.registry.host import Machine
-from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.host import Host
+from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import Build, builds_of, latest_version
 from yarnstore.registry.standing import Standing, standing
@@ -59,7 +59,7 @@ DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class Incompatibility:
     """Why a version does not fit here: what it `needs`, and what there is."""
 
     what: Literal["application", "memory"]
@@ -101,14 +101,14 @@ class Decision:
     latest: str | None
     kind: UpdateType | None
     breaking: bool
-    obstacle: Obstacle | None
-    misfit: Misfit | None
+    blocker: Obstacle | None
+    incompatibility: Incompatibility | None
     changes: tuple[Change, ...]
     standing: Standing
     # The newest build that only its misfit keeps from being wanted.
-    held: Build | None
+    blocked: Build | None
     # The newest build that only its breaking keeps from being wanted.
-    across: Build | None
+    next_major: Build | None
     # The newest version that would be in reach if it had the variant.
     without_variant: str | None
 
@@ -123,8 +123,8 @@ def decide(
     installed: str,
     variant: str,
     *,
-    machine: Machine,
-    hold: Hold = FREE,
+    machine: Host,
+    hold: PinRule = FREE,
     policy: Policy = DEFAULT_POLICY,
 ) -> Decision:
     """Decide about a model of which `installed` (an exact version) is here as `variant`.
@@ -142,7 +142,7 @@ def decide(
     newest = reach[0] if reach else None
     wanted, held, across, obstacle, reason = None, None, None, None, None
     for build in reach:
-        found = misfit(build, machine)
+        found = incompatibility(build, machine)
         if found is not None and policy.force and found.what == "memory":
             found = None
         bar = _bar(build, installed, hold, crossing=crossing)
@@ -175,7 +175,7 @@ def decide(
 
 
 def _in_reach(
-    model: ModelEntry, installed: str, hold: Hold, policy: Policy, *, switching: bool
+    model: ModelEntry, installed: str, hold: PinRule, policy: Policy, *, switching: bool
 ) -> Iterator[str]:
     """The versions that may come after the installed one, the newest first, of whatever variant.
 
@@ -216,7 +216,7 @@ def _asks_to_cross(model: ModelEntry, installed: str, policy: Policy) -> bool:
     return not any(policy.to.matches(version) for version in line)
 
 
-def _bar(build: Build, installed: str, hold: Hold, *, crossing: bool) -> Obstacle | None:
+def _bar(build: Build, installed: str, hold: PinRule, *, crossing: bool) -> Obstacle | None:
     """Whether a pin, or a new major that was not asked for, stands before a build in reach."""
     if hold.version is not None:
         return "pinned"
@@ -267,7 +267,7 @@ def changes_between(model: ModelEntry, old: str, new: str, variant: str | None =
 # --- whether it fits ---------------------------------------------------------------------------
 
 
-def misfit(build: Build, machine: Machine) -> Misfit | None:
+def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
     """Why a build cannot be installed on a machine, the application first.
 
     Raises: InvalidNameError if the application's version is none.
@@ -276,11 +276,13 @@ def misfit(build: Build, machine: Machine) -> Misfit | None:
     if app is not None:
         failing = [text for text in build.entry.compatibility if not _holds(text, app)]
         if failing:
-            return Misfit("application", build.version, ", ".join(failing), app)
+            return Incompatibility("application", build.version, ", ".join(failing), app)
     least = build.entry.minimum_ram_gb
     if machine.ram_gb is not None and least is not None and machine.ram_gb < least:
         digits = _digits_apart(least, machine.ram_gb)
-        return Misfit("memory", build.version, format_gb(least, digits), format_gb(machine.ram_gb, digits))
+        return Incompatibility(
+            "memory", build.version, format_gb(least, digits), format_gb(machine.ram_gb, digits)
+        )
     return None
 
 
@@ -292,7 +294,7 @@ def _holds(text: str, version: str) -> bool:
         return False
 
 
-def memory_warning(build: Build, machine: Machine) -> str:
+def memory_warning(build: Build, machine: Host) -> str:
     """A sentence where a build runs with less memory than its publisher recommends, else nothing."""
     wanted = build.entry.recommended_ram_gb
     if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
@@ -304,25 +306,25 @@ def memory_warning(build: Build, machine: Machine) -> str:
     )
 
 
-def fitting_variant(model: ModelEntry, version: str, machine: Machine) -> Build | None:
+def fitting_variant(model: ModelEntry, version: str, machine: Host) -> Build | None:
     """The build of a version that fits a machine: a preferred one, else the registry's first."""
     fitting = [
         build
         for build in builds_of(model, version)
-        if not build.entry.yanked and misfit(build, machine) is None
+        if not build.entry.yanked and incompatibility(build, machine) is None
     ]
     preferred = (build for name in machine.variants for build in fitting if build.variant == name)
     return next(preferred, fitting[0] if fitting else None)
 
 
-def newest_fitting(model: ModelEntry, machine: Machine, variant: str | None = None) -> Build | None:
+def newest_fitting(model: ModelEntry, machine: Host, variant: str | None = None) -> Build | None:
     """The newest build that fits a machine: no prerelease, not yanked, of `variant` where one is given."""
     for version in sort_versions(model.versions, newest_first=True):
         if is_prerelease(version):
             continue
         for build in builds_of(model, version):
             right = variant in (None, build.variant) and not build.entry.yanked
-            if right and misfit(build, machine) is None:
+            if right and incompatibility(build, machine) is None:
                 return build
     return None
 

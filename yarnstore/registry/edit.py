@@ -22,7 +22,7 @@ from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import latest_version
-from yarnstore.registry.timestamps import next_moment
+from yarnstore.registry.timestamps import next_timestamp
 from yarnstore.registry.versions import is_prerelease, precedence, sort_versions
 
 RawDoc: TypeAlias = dict[str, Any]
@@ -137,7 +137,7 @@ def add_version(
     if new == old:
         return False
     models[model] = new
-    raw["last_updated"] = next_moment(now, raw.get("last_updated"))
+    raw["last_updated"] = next_timestamp(now, raw.get("last_updated"))
     return True
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Host:
     """What a version must fit; None where it is not known, which refuses nothing.
 
     `variants` are preferred over the registry's first, the first of them most.

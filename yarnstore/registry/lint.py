@@ -25,7 +25,7 @@ from yarnstore.registry.entries import ModelEntry, RegistryDoc
 from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
 from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.schema import check_major
-from yarnstore.registry.timestamps import moment_of
+from yarnstore.registry.timestamps import parse_timestamp
 
 Severity: TypeAlias = Literal["error", "warning"]
 _ROOT: Final = "$"
@@ -136,7 +136,7 @@ def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
         yield Finding("warning", "$.registry_version", "is missing; this format is 1.0.0")
     if why := time_fault(doc.get("last_updated")):
         yield Finding("error", "$.last_updated", why)
-    at = moment_of(doc.get("last_updated"))
+    at = parse_timestamp(doc.get("last_updated"))
     if at is not None and now is not None and at > now + _CLOCK_LEEWAY:
         why = "lies in the future, by which readers cannot tell an older state from a newer one"
         yield Finding("warning", "$.last_updated", why)

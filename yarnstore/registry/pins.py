@@ -22,7 +22,7 @@ HOLD_LIMIT_BYTES: Final = NAME_LIMIT_CHARS + RANGE_LIMIT_CHARS + _CHECK_DIGITS +
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class PinRule:
     """What pins say of a model: the installed version stays (`version`), or only these are let through.
 
     `version` comes from a ref and is not in the line.
@@ -39,16 +39,16 @@ class Hold:
         return (f":{self.variant}" if self.variant else "") + (f"@{self.range}" if self.range else "")
 
 
-FREE: Final = Hold()
+FREE: Final = PinRule()
 
 
-def format_hold(hold: Hold) -> bytes:
+def format_hold(hold: PinRule) -> bytes:
     """The line of a pin that holds a range, a variant, or both."""
     body = f"{hold.variant or _NONE}\t{hold.range or _NONE}"
     return f"{body}\t{_check(body)}\n".encode("ascii")
 
 
-def parse_hold(data: bytes) -> Hold:
+def parse_hold(data: bytes) -> PinRule:
     """Read such a line.  Raises: FormatError."""
     try:
         text = data.decode("ascii")
@@ -61,7 +61,7 @@ def parse_hold(data: bytes) -> Hold:
     if check != _check(f"{variant}\t{wanted}"):
         raise FormatError("pin", "fails its check")
     try:
-        hold = Hold(
+        hold = PinRule(
             None,
             None if wanted == _NONE else Range.parse(wanted),
             None if variant == _NONE else parse_variant(variant),

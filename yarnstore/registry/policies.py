@@ -41,8 +41,8 @@ from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, InvalidNameError
 from yarnstore.registry.windows import Window, parse_age_s, parse_duration_s
 
-Policy: TypeAlias = Literal["notify", "patch", "minor", "security"]
-POLICIES: tuple[str, ...] = get_args(Policy)
+AutoPolicy: TypeAlias = Literal["notify", "patch", "minor", "security"]
+POLICIES: tuple[str, ...] = get_args(AutoPolicy)
 
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
 DEFAULT_PATH_GRACE_S = 86_400.0
@@ -96,7 +96,7 @@ class AutoRule:
     """How one model is updated by itself; without windows at any time."""
 
     enabled: bool = False
-    policy: Policy = "notify"
+    policy: AutoPolicy = "notify"
     windows: tuple[Window, ...] = ()
 
 
@@ -123,7 +123,7 @@ class AutoRules:
         return self.models.get(model, self.default)
 
 
-def allows(policy: Policy, step: str, *, security: bool) -> bool:
+def allows(policy: AutoPolicy, step: str, *, security: bool) -> bool:
     """Whether a policy lets an update be installed unasked; `step` is its type, security left aside.
 
     Never a major one, and never a prerelease.
@@ -173,7 +173,7 @@ def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:
             windows = tuple(map(Window.parse, texts))
         except InvalidNameError as error:
             raise ConfigError(f"{where}.windows: {error.message}") from None
-    return AutoRule(enabled, cast(Policy, policy), windows)
+    return AutoRule(enabled, cast(AutoPolicy, policy), windows)
 
 
 def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.core.suggestions import near_names
+from yarnstore.core.suggestions import close_names
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.registry.entries import ModelEntry, RegistryDoc, VersionEntry
 from yarnstore.registry.ranges import Range
@@ -38,7 +38,7 @@ def find_model(doc: RegistryDoc, model: str, *, where: str = "") -> ModelEntry:
     """The entry of a model; `where` names the registry, for the error.  Raises: NotFoundError."""
     entry = doc.models.get(model)
     if entry is None:
-        raise NotFoundError("model", model, where=where, near=near_names(model, doc.models))
+        raise NotFoundError("model", model, where=where, near=close_names(model, doc.models))
     return entry
 
 
@@ -57,7 +57,7 @@ def builds_of(model: ModelEntry, version: str) -> list[Build]:
             "version",
             version,
             where=model.model_id,
-            near=near_names(version, model.versions),
+            near=close_names(version, model.versions),
             hint=_versions_hint(model),
         )
     own = msgspec.structs.replace(entry, variants={}) if entry.variants else entry
@@ -172,7 +172,7 @@ def _aliased(model: ModelEntry, alias: str) -> str:
         "alias",
         alias,
         where=model.model_id,
-        near=near_names(alias, known),
+        near=close_names(alias, known),
         hint=f"it has the {'aliases' if len(known) > 1 else 'alias'} {', '.join(known)}",
     )
 
@@ -225,7 +225,7 @@ def _pick(
             "variant",
             str(variant),
             where=f"{model.model_id} {version}",
-            near=near_names(str(variant), variants),
+            near=close_names(str(variant), variants),
             hint=_variant_hint(model, str(variant)) or f"it has {', '.join(variants)}",
         )
     usable = {name: build for name, build in named.items() if not build.entry.yanked}

@@ -15,7 +15,7 @@ _AHEAD = timedelta(days=1)
 _CLOCKS_ARE_SET = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def moment_of(text: object) -> datetime | None:
+def parse_timestamp(text: object) -> datetime | None:
     """The instant that a `last_updated` names; None where it is left out, or is no time."""
     if not isinstance(text, str):
         return None
@@ -27,7 +27,7 @@ def moment_of(text: object) -> datetime | None:
 
 def is_older(text: object, than: object) -> bool:
     """Whether one `last_updated` is earlier than another; where either says nothing, it is not."""
-    one, other = moment_of(text), moment_of(than)
+    one, other = parse_timestamp(text), parse_timestamp(than)
     return one is not None and other is not None and one < other
 
 
@@ -37,11 +37,11 @@ def is_believable(text: object, now: datetime) -> bool:
     One far in the future is somebody's mistake, or is meant to have all that comes after it refused.  A
     clock that was never set knows nothing of that.
     """
-    at = moment_of(text)
+    at = parse_timestamp(text)
     return at is not None and (now < _CLOCKS_ARE_SET or at <= now + _AHEAD)
 
 
-def next_moment(now: str, before: object) -> str:
+def next_timestamp(now: str, before: object) -> str:
     """The `last_updated` of a change at `now`, which is never earlier than the one before.
 
     A clock that was set back, or another machine's that goes wrong, would else make the change look like
@@ -49,7 +49,7 @@ def next_moment(now: str, before: object) -> str:
     """
     if not is_older(now, before):
         return now
-    known = moment_of(before)
+    known = parse_timestamp(before)
     with contextlib.suppress(OverflowError):
         if known is not None:
             return (known + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from yarnstore.core.names import parse_variant, read_version
 from yarnstore.errors import ConfigError, InvalidNameError
-from yarnstore.registry.host import Machine
+from yarnstore.registry.host import Host
 
 APP_VERSION: Final = "YSTORE_APP_VERSION"
 RAM_GB: Final = "YSTORE_RAM_GB"
 
 
-def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Machine:
+def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Host:
     """Raises: ConfigError."""
-    return Machine(_app_version(config, environ), _ram_gb(environ), _variants(config))
+    return Host(_app_version(config, environ), _ram_gb(environ), _variants(config))
 
 
 def app_version(text: str) -> str:

@@ -26,7 +26,7 @@ from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import ConfigError, ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.ops.session.connections import Network, RegistrySource, bare_url, with_login
 from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
-from yarnstore.registry.host import Machine
+from yarnstore.registry.host import Host
 from yarnstore.registry.policies import (
     AutoRules,
     LoadPolicy,
@@ -56,7 +56,7 @@ class Settings:
     network: Network = field(default_factory=Network)
     # The one registry to look in, where one is asked for by name.
     registry: str | None = None
-    machine: Machine = field(default_factory=Machine)
+    machine: Host = field(default_factory=Host)
     auto_update: AutoRules = field(default_factory=AutoRules)
     verify: Mapping[str, VerifyCommand] = field(default_factory=dict)
     retention: Retention = field(default_factory=Retention)
@@ -239,7 +239,7 @@ def change_config(home: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
     """
     fsread.add_root(home)
     fsio.ensure_dir(home)
-    with lock.hold(home / "config.lock", exclusive=True, timeout_s=DEFAULT_LOCK_TIMEOUT_S):
+    with lock.acquire(home / "config.lock", exclusive=True, timeout_s=DEFAULT_LOCK_TIMEOUT_S):
         text = _read_text(home)
         before = _parse_config(home, text)
         after = change(before)

@@ -188,14 +188,18 @@ class StoreLayout:
         Raises: LockTimeoutError.
         """
         self._prepare(damaged=damaged)
-        with lock.hold(self.lock_path, exclusive=False, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
+        with lock.acquire(
+            self.lock_path, exclusive=False, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
+        ):
             yield
 
     @contextlib.contextmanager
     def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
         """Keep everybody else out; `damaged` takes a store as it is.  Raises: LockTimeoutError."""
         self._prepare(damaged=damaged)
-        with lock.hold(self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait):
+        with lock.acquire(
+            self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
+        ):
             yield
 
     def _prepare(self, *, damaged: bool) -> None:

@@ -38,7 +38,9 @@ def holders(path: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def hold(path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None) -> Iterator[None]:
+def acquire(
+    path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None
+) -> Iterator[None]:
     """Hold the lock, shared or exclusive, waiting at most `timeout_s` seconds.
 
     Raises: LockTimeoutError that names the holders.

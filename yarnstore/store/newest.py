@@ -7,13 +7,13 @@ answer that is lost or damaged does not take it along.
 from __future__ import annotations
 
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.records import Sealed, read_sealed, write_sealed
+from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
 
 NEWEST_FILE = "newest.json"
 _REFRESH = "`ystore registry refresh` makes it anew"
 
 
-class Newest(Sealed, frozen=True):
+class HighWaterMark(CheckedRecord, frozen=True):
     """The latest `last_updated` of the registry at `url`; `seen_ms` is in milliseconds since 1970."""
 
     url: str
@@ -21,12 +21,12 @@ class Newest(Sealed, frozen=True):
     seen_ms: int
 
 
-def read_newest(layout: StoreLayout, name: str) -> Newest | None:
+def read_newest(layout: StoreLayout, name: str) -> HighWaterMark | None:
     """None where nothing is known.  Raises: FormatError where the record is damaged."""
     what = f"registries/{name}/{NEWEST_FILE}"
-    return read_sealed(layout.registry(name) / NEWEST_FILE, Newest, what, _REFRESH)
+    return read_sealed(layout.registry(name) / NEWEST_FILE, HighWaterMark, what, _REFRESH)
 
 
-def write_newest(layout: StoreLayout, name: str, newest: Newest) -> None:
+def write_newest(layout: StoreLayout, name: str, newest: HighWaterMark) -> None:
     """Keep what is the newest now.  Raises: StorageError."""
     write_sealed(layout.registry(name) / NEWEST_FILE, newest, tmp_dir=layout.tmp)

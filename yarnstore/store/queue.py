@@ -68,7 +68,7 @@ def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[
     Raises: LockTimeoutError, FormatError, StorageError.
     """
     layout.ensure()
-    with lock.hold(
+    with lock.acquire(
         layout.root / "queue.lock", exclusive=True, timeout_s=layout.lock_timeout_s, on_wait=layout.on_wait
     ):
         before = read_queue(layout)
@@ -83,7 +83,7 @@ def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[
 def running(layout: StoreLayout) -> Iterator[None]:
     """Be the one process that works through the queue.  Raises: LockTimeoutError, naming who is."""
     layout.ensure()
-    with lock.hold(
+    with lock.acquire(
         layout.root / "queue.run.lock",
         exclusive=True,
         timeout_s=layout.lock_timeout_s,

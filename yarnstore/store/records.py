@@ -16,7 +16,7 @@ from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.store import fsio, fsread
 
 
-class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record; fields of its own come before the check."""
 
     check: str = ""  # SHA-256 of the record without it
@@ -27,7 +27,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, check=Sha256.of(msgspec.json.encode(plain)).hex)
 
 
-R = TypeVar("R", bound=Sealed)
+R = TypeVar("R", bound=CheckedRecord)
 
 
 def read_sealed(path: Path, kind: type[R], what: str, hint: str) -> R | None:
@@ -47,6 +47,6 @@ def read_sealed(path: Path, kind: type[R], what: str, hint: str) -> R | None:
     return record
 
 
-def write_sealed(path: Path, record: Sealed, *, tmp_dir: Path) -> None:
+def write_sealed(path: Path, record: CheckedRecord, *, tmp_dir: Path) -> None:
     """Replace the record at `path`.  Raises: StorageError."""
     fsio.write_atomic(path, msgspec.json.encode(record.sealed()), tmp_dir=tmp_dir)

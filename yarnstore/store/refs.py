@@ -27,7 +27,7 @@ from yarnstore.core.reflog import (
     parse_reflog,
 )
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
-from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, Hold, format_hold, parse_hold
+from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, PinRule, format_hold, parse_hold
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import StoreLayout
 
@@ -153,7 +153,7 @@ class Refs:
     def _hold_path(self, model: str) -> Path:
         return self._layout.refs / "holds" / model_dirname(model)
 
-    def hold(self, model: str) -> Hold:
+    def pin_rule(self, model: str) -> PinRule:
         """The range and the variant that a model is pinned to, if it is.
 
         Raises: FormatError where the pin is damaged.
@@ -170,7 +170,7 @@ class Refs:
                 hint=f"`ystore unpin {model}`, then pin it again",
             ) from None
 
-    def set_hold(self, model: str, hold: Hold) -> None:
+    def set_hold(self, model: str, hold: PinRule) -> None:
         fsio.write_atomic(self._hold_path(model), format_hold(hold), tmp_dir=self._layout.tmp)
 
     def remove_hold(self, model: str) -> bool:

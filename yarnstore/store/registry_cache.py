@@ -16,14 +16,14 @@ from yarnstore.core.limits import KIB, REGISTRY_LIMIT_BYTES
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.records import Sealed, read_sealed, write_sealed
+from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
 
 REGISTRY_FILE = "registry.json"
 _RECORD_FILE = "fetched.json"
 _SMALL_BYTES = 64 * KIB
 
 
-class Fetched(Sealed, frozen=True):
+class FetchRecord(CheckedRecord, frozen=True):
     """When and from where a registry came; times are milliseconds since 1970."""
 
     url: str
@@ -44,10 +44,10 @@ class CachedRegistry:
     fetched_ms: int
 
 
-def read_record(layout: StoreLayout, name: str) -> Fetched | None:
+def read_record(layout: StoreLayout, name: str) -> FetchRecord | None:
     """Raises: FormatError where the record is damaged."""
     what = f"registries/{name}/{_RECORD_FILE}"
-    return read_sealed(layout.registry(name) / _RECORD_FILE, Fetched, what, _REFRESH)
+    return read_sealed(layout.registry(name) / _RECORD_FILE, FetchRecord, what, _REFRESH)
 
 
 def check_absent(layout: StoreLayout, name: str) -> None:
@@ -102,7 +102,7 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
     path = folder / REGISTRY_FILE
     before = _hash_of(path)
     after = Sha256.of(cached.data).hex
-    record = Fetched(cached.url, cached.fetched_ms, after, cached.etag, before)
+    record = FetchRecord(cached.url, cached.fetched_ms, after, cached.etag, before)
     write_sealed(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
     if before != after:
         fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)

@@ -14,14 +14,14 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
 from yarnstore.store import lock, trash
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.records import Sealed, read_sealed, write_sealed
+from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
 from yarnstore.store.refs import VersionName
 
 _LIMIT_VERSIONS = 1000
 _HINT = "`ystore fsck --repair` moves it aside; its versions are remembered anew as they are fetched"
 
 
-class Seen(Sealed, frozen=True, kw_only=True):
+class Seen(CheckedRecord, frozen=True, kw_only=True):
     """The contents of one model at one registry, by `<variant>/<version>`, the first seen first."""
 
     url: str

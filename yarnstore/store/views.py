@@ -195,7 +195,7 @@ def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
     return (found.st_size, found.st_mtime) if found else (0, 0.0)
 
 
-def hold_view(layout: StoreLayout, manifest: Sha256) -> int | None:
+def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
     """Keep `gc` from a view while the descriptor is open; None where it is gone."""
     try:
         fd = fsread.open_folder(layout.view(manifest))

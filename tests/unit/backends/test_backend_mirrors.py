@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.servers import PATIENCE_S, Reply, ScriptedServer, files
-from yarnstore.backends import MemoryBackend, Mirror, Mirrored, Offline, RetryPolicy, Timeouts, connect
-from yarnstore.backends.mirrors import get_checked, open_avoiding, report_lie, sources_of
+from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts, connect
+from yarnstore.backends.mirrors import get_checked, open_avoiding, report_bad_bytes, sources_of
 from yarnstore.errors import (
     BackendError,
     IntegrityError,
@@ -31,14 +31,14 @@ def http(server: ScriptedServer, *, trusted: bool = False) -> Mirror:
     return Mirror(server.url, lambda: connect(server.url, policy=one, timeouts=SHORT), trusted)
 
 
-def read(backend: Mirrored, key: str, start: int = 0) -> bytes:
+def read(backend: SourceSet, key: str, start: int = 0) -> bytes:
     with backend.open(key, start=start) as body:
         return b"".join(body)
 
 
 def test_the_first_that_has_it_is_asked_alone() -> None:
     (first, own), (second, other) = memory("own/", dict(TREE)), memory("m/", dict(TREE))
-    backend = Mirrored([first, second])
+    backend = SourceSet([first, second])
     assert read(backend, "packs/a.pack") == TREE["packs/a.pack"]
     assert backend.url == "own/"
     assert (len(own.requests), len(other.requests)) == (1, 0)
@@ -47,7 +47,7 @@ def test_the_first_that_has_it_is_asked_alone() -> None:
 
 def test_what_one_lacks_the_next_has_and_nobody_is_blamed() -> None:
     (first, _), (second, _) = memory("own/", {}), memory("m/", dict(TREE))
-    backend = Mirrored([first, second])
+    backend = SourceSet([first, second])
     with backend.open("packs/a.pack") as body:
         assert body.source == "m/"
         assert b"".join(body) == TREE["packs/a.pack"]
@@ -65,16 +65,16 @@ def test_what_no_hash_covers_comes_from_trusted_mirrors_alone(key: str) -> None:
         memory("mine/", tree, trusted=True),
     )
     with pytest.raises(MissingKeyError):
-        Mirrored([own, named]).get(key, limit_bytes=10)
+        SourceSet([own, named]).get(key, limit_bytes=10)
     assert asked.requests == []
-    fetched = Mirrored([own, named, mine]).get(key, limit_bytes=10)
+    fetched = SourceSet([own, named, mine]).get(key, limit_bytes=10)
     assert fetched is not None
     assert (fetched.source, fetched.etag) == ("mine/", "")
 
 
 def test_an_etag_is_the_registrys_own() -> None:
     (own, _), (mine, _) = memory("own/", dict(TREE), trusted=True), memory("mine/", dict(TREE), trusted=True)
-    backend = Mirrored([own, mine])
+    backend = SourceSet([own, mine])
     fetched = backend.get("registry.json", limit_bytes=10)
     assert fetched is not None
     assert fetched.etag
@@ -86,7 +86,7 @@ def test_503_then_200_needs_no_mirror() -> None:
     good = files(TREE)
     with ScriptedServer(lambda seen: Reply(status=503) if seen.number == 0 else good(seen)) as server:
         other, asked = memory("m/", dict(TREE))
-        backend = Mirrored([http(server), other], policy=QUICK)
+        backend = SourceSet([http(server), other], policy=QUICK)
         assert read(backend, "packs/a.pack") == TREE["packs/a.pack"]
         backend.close()
     assert asked.requests == []
@@ -97,7 +97,7 @@ def test_a_server_that_stays_down_is_put_last() -> None:
     told = []
     with ScriptedServer(lambda _: Reply(status=503)) as server:
         other, asked = memory("m/", dict(TREE))
-        backend = Mirrored([http(server), other], policy=QUICK, on_fault=told.append)
+        backend = SourceSet([http(server), other], policy=QUICK, on_fault=told.append)
         for _ in range(5):
             assert read(backend, "packs/a.pack") == TREE["packs/a.pack"]
         assert len(server.seen) == 2, "two tries, then never again while the other answers"
@@ -116,7 +116,7 @@ def test_a_stall_puts_last_and_says_so() -> None:
 
     with ScriptedServer(stall) as server:
         other, _ = memory("m/", dict(TREE))
-        backend = Mirrored([http(server), other], policy=QUICK)
+        backend = SourceSet([http(server), other], policy=QUICK)
         with pytest.raises(TransientError):
             read(backend, "packs/a.pack")
         assert [fault.kind for fault in backend.faults] == ["stalled"]
@@ -128,7 +128,7 @@ def test_answers_that_break_off_twice_put_last() -> None:
     good = files(TREE)
     with ScriptedServer(lambda seen: Reply(body=good(seen).body, cut_at=100)) as server:
         other, _ = memory("m/", dict(TREE))
-        backend = Mirrored([http(server), other], policy=QUICK)
+        backend = SourceSet([http(server), other], policy=QUICK)
         for _ in range(2):
             with pytest.raises(TransientError):
                 read(backend, "packs/a.pack")
@@ -138,7 +138,7 @@ def test_answers_that_break_off_twice_put_last() -> None:
 
 def test_alone_it_tries_as_often_as_it_may() -> None:
     with ScriptedServer(lambda _: Reply(status=500)) as server:
-        backend = Mirrored([http(server)], policy=QUICK)
+        backend = SourceSet([http(server)], policy=QUICK)
         with pytest.raises(TransientError, match="tried 3 times"):
             read(backend, "packs/a.pack")
         backend.close()
@@ -149,21 +149,21 @@ def test_a_mirror_whose_address_is_none_is_passed_over() -> None:
     own, _ = memory("own/", {})
     bad = Mirror("gopher://m/", lambda: connect("gopher://m/"))
     good, _ = memory("m/", dict(TREE))
-    assert read(Mirrored([own, bad, good]), "packs/a.pack") == TREE["packs/a.pack"]
+    assert read(SourceSet([own, bad, good]), "packs/a.pack") == TREE["packs/a.pack"]
     with pytest.raises(BackendError, match="cannot read from gopher"):
-        read(Mirrored([own, bad]), "packs/a.pack")
+        read(SourceSet([own, bad]), "packs/a.pack")
 
 
 def test_a_bad_key_is_the_callers() -> None:
     (first, _), (second, asked) = memory("own/", {}), memory("m/", {})
     with pytest.raises(InvalidNameError):
-        Mirrored([first, second]).get("../x", limit_bytes=1)
+        SourceSet([first, second]).get("../x", limit_bytes=1)
     assert asked.requests == []
 
 
 def test_one_named_twice_is_asked_once() -> None:
     (own, _), (again, _), (more, _) = memory("own/", {}), memory("own/", {}), memory("m/", {})
-    backend = Mirrored([own, again, more])
+    backend = SourceSet([own, again, more])
     backend.add(memory("m/", {})[0])
     assert sources_of(backend) == ("own/", "m/")
     assert sources_of(MemoryBackend({}, url="alone/")) == ("alone/",)
@@ -172,9 +172,9 @@ def test_one_named_twice_is_asked_once() -> None:
 def test_offline_is_an_error_of_its_own_unless_somebody_has_it() -> None:
     away = Mirror("https://m.test/", lambda: Offline("https://m.test/"))
     stick, _ = memory("stick/", dict(TREE))
-    assert read(Mirrored([away, stick]), "packs/a.pack") == TREE["packs/a.pack"]
+    assert read(SourceSet([away, stick]), "packs/a.pack") == TREE["packs/a.pack"]
     with pytest.raises(OfflineError, match="would have to be fetched"):
-        read(Mirrored([away, stick]), "packs/b.pack")
+        read(SourceSet([away, stick]), "packs/b.pack")
 
 
 def check(data: bytes) -> bytes:
@@ -185,7 +185,7 @@ def check(data: bytes) -> bytes:
 
 def test_a_lie_is_asked_for_twice_then_the_next_and_reported() -> None:
     (liar, lied), (honest, _) = memory("liar/", {"packs/x": b"wrong"}), memory("m/", {"packs/x": b"right"})
-    backend = Mirrored([liar, honest])
+    backend = SourceSet([liar, honest])
     assert get_checked(backend, "packs/x", check, limit_bytes=9) == (b"right", "m/")
     assert len(lied.requests) == 2
     assert [(fault.url, fault.kind) for fault in backend.faults] == [("liar/", "lied")]
@@ -195,7 +195,7 @@ def test_a_lie_is_asked_for_twice_then_the_next_and_reported() -> None:
 
 def test_when_all_lie_the_error_names_them_all_and_nobody_is_put_last() -> None:
     (first, one), (second, two) = memory("one/", {"packs/x": b"bad"}), memory("two/", {"packs/x": b"evil"})
-    backend = Mirrored([first, second])
+    backend = SourceSet([first, second])
     with pytest.raises(IntegrityError) as caught:
         get_checked(backend, "packs/x", check, limit_bytes=9)
     assert caught.value.fields["source"] == "one/ (twice), two/ (twice)"
@@ -207,7 +207,7 @@ def test_when_all_lie_the_error_names_them_all_and_nobody_is_put_last() -> None:
 def test_a_lie_that_nobody_contradicts_is_still_the_error() -> None:
     (liar, _), (empty, _) = memory("liar/", {"packs/x": b"wrong"}), memory("m/", {})
     with pytest.raises(IntegrityError) as caught:
-        get_checked(Mirrored([liar, empty]), "packs/x", check, limit_bytes=9)
+        get_checked(SourceSet([liar, empty]), "packs/x", check, limit_bytes=9)
     assert caught.value.fields["source"] == "liar/ (twice)"
 
 
@@ -215,6 +215,6 @@ def test_plain_backends_take_part_in_all_of_it() -> None:
     backend = MemoryBackend({"packs/x": b"wrong"}, url="alone/")
     with open_avoiding(backend, "packs/x", avoid={"alone/"}) as body:
         assert b"".join(body) == b"wrong"
-    report_lie(backend, "alone/", "why")
+    report_bad_bytes(backend, "alone/", "why")
     with pytest.raises(IntegrityError, match=r"alone/ \(twice\)"):
         get_checked(backend, "packs/x", check, limit_bytes=9)

@@ -21,7 +21,7 @@ from yarnstore.errors import ConfigError, NoRegistryError, NotFoundError
 from yarnstore.ops.installing.auto_update import AutoUpdateRound, Clockwork, auto_update_status, run_round
 from yarnstore.ops.session.clock import LocalZone, zone_of
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.policies import AutoRule, AutoRules, Policy, parse_auto_update
+from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, parse_auto_update
 from yarnstore.registry.windows import Window
 
 SATURDAY_3_AM = datetime(2024, 5, 4, 3, 0, tzinfo=UTC).timestamp()
@@ -49,7 +49,7 @@ def site(made: Site, tmp_path: Path) -> Site:
     return made.copy(tmp_path, registry=True)
 
 
-def rules(policy: Policy = "minor", *windows: Window, jitter_s: float = 0.0) -> AutoRules:
+def rules(policy: AutoPolicy = "minor", *windows: Window, jitter_s: float = 0.0) -> AutoRules:
     return AutoRules(AutoRule(True, policy, windows), jitter_s=jitter_s, timezone="UTC")
 
 
@@ -85,7 +85,7 @@ def statuses(done: AutoUpdateRound) -> dict[str, str]:
         ("security", "available", "1.0.0"),
     ],
 )
-def test_each_policy(site: Site, policy: Policy, status: str, version: str) -> None:
+def test_each_policy(site: Site, policy: AutoPolicy, status: str, version: str) -> None:
     done = run(site, rules(policy, NIGHT))
     assert statuses(done) == {"phi-3-mini": status, "whisper": status}
     assert versions(site) == {"phi-3-mini": version, "whisper": version}

@@ -16,7 +16,7 @@ import pytest
 from tests.servers import Reply, ScriptedServer, Seen
 from yarnstore import Store
 from yarnstore.errors import FormatError, NotFoundError
-from yarnstore.store.registry_cache import Fetched
+from yarnstore.store.registry_cache import FetchRecord
 
 MODELS = 100_000
 VERSIONS = 10
@@ -164,7 +164,7 @@ def test_one_that_is_split_no_more_is_read_whole(
 
 def test_the_age_of_what_is_gone_by_is_told(store: Store, server: ScriptedServer) -> None:
     path = store.home / "registries" / "giant" / "fetched.json"
-    record = msgspec.json.decode(path.read_bytes(), type=Fetched)
+    record = msgspec.json.decode(path.read_bytes(), type=FetchRecord)
     days_ago = record.fetched_ms - 3 * 86_400_000
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, fetched_ms=days_ago).sealed()))
     server.rescript(lambda seen: Reply(status=403))

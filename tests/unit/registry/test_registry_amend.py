@@ -9,7 +9,7 @@ import pytest
 
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.registry import amend as rules
-from yarnstore.registry.amend import Change, amend
+from yarnstore.registry.amend import Edit, amend
 from yarnstore.registry.edit import add_version
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import latest_version
@@ -28,7 +28,7 @@ def made() -> dict[str, Any]:
     return {"x-top": True, "models": {"phi": model, "other": {"versions": {}}}, "last": None}
 
 
-def apply(raw: dict[str, Any], change: Change) -> rules.Amended:
+def apply(raw: dict[str, Any], change: Edit) -> rules.Amended:
     return amend(raw, "phi", change, now=NOW)
 
 
@@ -62,7 +62,7 @@ def test_saying_it_twice_changes_nothing() -> None:
         (rules.set_alias("beta", "2.0.0-rc.1"), rules.remove_alias("beta")),
     ],
 )
-def test_what_is_undone_is_as_it_was(change: Change, undo: Change) -> None:
+def test_what_is_undone_is_as_it_was(change: Edit, undo: Edit) -> None:
     raw = made()
     apply(raw, change)
     apply(raw, undo)
@@ -124,7 +124,7 @@ def test_one_variant_alone() -> None:
         rules.remove_alias("beta"),
     ],
 )
-def test_what_is_not_there_is_not_found_and_nothing_changes(change: Change) -> None:
+def test_what_is_not_there_is_not_found_and_nothing_changes(change: Edit) -> None:
     raw = made()
     with pytest.raises(NotFoundError):
         apply(raw, change)

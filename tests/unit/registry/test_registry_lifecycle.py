@@ -17,13 +17,13 @@ from yarnstore.registry.decide import (
     decide,
     fitting_variant,
     format_gb,
+    incompatibility,
     memory_warning,
-    misfit,
     newest_fitting,
 )
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.host import Machine
-from yarnstore.registry.pins import FREE, Hold, format_hold, parse_hold
+from yarnstore.registry.host import Host
+from yarnstore.registry.pins import FREE, PinRule, format_hold, parse_hold
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import builds_of
@@ -75,17 +75,17 @@ def decide_row(row: Row) -> Decision:
     ask = row.ask.split("+")
     to = next((word[3:] for word in ask if word.startswith("to:")), None)
     if row.pin == "=":
-        hold = Hold(version=row.installed)
+        hold = PinRule(version=row.installed)
     elif row.pin[0] in ":@":
         variant, _, wanted = row.pin.removeprefix(":").partition("@")
-        hold = Hold(None, Range.parse(wanted) if wanted else None, variant or None)
+        hold = PinRule(None, Range.parse(wanted) if wanted else None, variant or None)
     else:
         hold = FREE
     return decide(
         make_model(REGISTRIES[row.registry]),
         row.installed,
         "cpu",
-        machine=Machine(None if row.app == "-" else row.app, None if row.ram == "-" else float(row.ram)),
+        machine=Host(None if row.app == "-" else row.app, None if row.ram == "-" else float(row.ram)),
         hold=hold,
         policy=Policy("major" in ask, Range.parse(to) if to else None, "force" in ask),
     )
@@ -109,8 +109,8 @@ def test_decision(row: Row) -> None:
     assert naive_decision(REGISTRIES[row.registry], row) == expected
     found = decide_row(row)
     wanted = found.wanted.version if found.wanted else "-"
-    assert (wanted, found.kind or "-", found.obstacle or "-") == expected
-    assert (found.misfit is not None) == (found.obstacle in ("application", "memory"))
+    assert (wanted, found.kind or "-", found.blocker or "-") == expected
+    assert (found.incompatibility is not None) == (found.blocker in ("application", "memory"))
     if found.wanted is not None:
         assert found.changes == () or found.changes[0].version == found.wanted.version
 
@@ -153,7 +153,7 @@ def test_decisions_about_what_nobody_thought_of(monkeypatch: pytest.MonkeyPatch)
         registry, row = made_up(random)
         monkeypatch.setitem(REGISTRIES, row.registry, registry)
         found = decide_row(row)
-        decided = (found.wanted.version if found.wanted else "-", found.kind or "-", found.obstacle or "-")
+        decided = (found.wanted.version if found.wanted else "-", found.kind or "-", found.blocker or "-")
         assert decided == naive_decision(registry, row), (registry, row)
 
 
@@ -216,43 +216,46 @@ def test_changes_are_those_of_every_version_crossed() -> None:
 
 def test_what_does_not_fit_says_what_is_needed_and_what_there_is() -> None:
     model = make_model("1.0.0 1.1.0[ram-gpu:16;ram-cpu:4;gpu] 2.0.0*[app:>=2.0.0]")
-    machine = Machine("1.5.0", 8.0, ("gpu",))
+    machine = Host("1.5.0", 8.0, ("gpu",))
     (gated,) = builds_of(model, "2.0.0")
-    assert str(misfit(gated, machine)) == "2.0.0 needs the application >=2.0.0; yours is 1.5.0"
+    assert str(incompatibility(gated, machine)) == "2.0.0 needs the application >=2.0.0; yours is 1.5.0"
     cpu, gpu = builds_of(model, "1.1.0")
-    assert misfit(cpu, machine) is None
-    assert str(misfit(gpu, machine)) == "1.1.0 needs 16 GB of memory; this machine has 8 GB"
+    assert incompatibility(cpu, machine) is None
+    assert str(incompatibility(gpu, machine)) == "1.1.0 needs 16 GB of memory; this machine has 8 GB"
     assert fitting_variant(model, "1.1.0", machine) == cpu
-    assert fitting_variant(model, "1.1.0", Machine(None, 32.0, ("gpu",))) == gpu
+    assert fitting_variant(model, "1.1.0", Host(None, 32.0, ("gpu",))) == gpu
     assert newest_fitting(model, machine) == cpu
-    assert newest_fitting(model, Machine("2.0.0", 8.0)) == gated
-    assert newest_fitting(model, Machine(None, 1.0), "gpu") is None
-    assert misfit(gated, Machine("2.1.0-rc.1")) is None
+    assert newest_fitting(model, Host("2.0.0", 8.0)) == gated
+    assert newest_fitting(model, Host(None, 1.0), "gpu") is None
+    assert incompatibility(gated, Host("2.1.0-rc.1")) is None
     with pytest.raises(InvalidNameError):
-        decide(model, "1.0.0", "cpu", machine=Machine("one"))
+        decide(model, "1.0.0", "cpu", machine=Host("one"))
 
 
 def test_a_range_that_nobody_can_read_holds_for_no_application() -> None:
     (build,) = builds_of(make_model("1.0.0[app:!?]"), "1.0.0")
-    assert misfit(build, Machine()) is None
-    assert str(misfit(build, Machine("1.0.0"))) == "1.0.0 needs the application !?; yours is 1.0.0"
+    assert incompatibility(build, Host()) is None
+    assert str(incompatibility(build, Host("1.0.0"))) == "1.0.0 needs the application !?; yours is 1.0.0"
 
 
 def test_less_memory_than_recommended_is_a_warning() -> None:
     raw = {"versions": {"1.0.0": {"recommended_ram_gb": 8, "minimum_ram_gb": 4}}}
     (build,) = builds_of(check_raw_model(raw, "m"), "1.0.0")
-    assert misfit(build, Machine(None, 6.0)) is None
-    warning = memory_warning(build, Machine(None, 6.5))
+    assert incompatibility(build, Host(None, 6.0)) is None
+    warning = memory_warning(build, Host(None, 6.5))
     assert warning == "m 1.0.0 (default) runs best with 8 GB of memory; this machine has 6.5 GB"
-    assert memory_warning(build, Machine(None, 8.0)) == memory_warning(build, Machine()) == ""
+    assert memory_warning(build, Host(None, 8.0)) == memory_warning(build, Host()) == ""
 
 
 def test_sizes_of_memory_are_told_apart_and_stay_short() -> None:
     raw = {"versions": {"1.0.0": {"minimum_ram_gb": 8, "recommended_ram_gb": 1e300}}}
     (build,) = builds_of(check_raw_model(raw, "m"), "1.0.0")
-    assert str(misfit(build, Machine(None, 7.97))) == "1.0.0 needs 8 GB of memory; this machine has 7.97 GB"
-    assert str(misfit(build, Machine(None, 7.9999))).endswith("this machine has 7.9999 GB")
-    assert memory_warning(build, Machine(None, 16.0)).endswith(
+    assert (
+        str(incompatibility(build, Host(None, 7.97)))
+        == "1.0.0 needs 8 GB of memory; this machine has 7.97 GB"
+    )
+    assert str(incompatibility(build, Host(None, 7.9999))).endswith("this machine has 7.9999 GB")
+    assert memory_warning(build, Host(None, 16.0)).endswith(
         "with 1e+300 GB of memory; this machine has 16 GB"
     )
     assert [format_gb(size) for size in (0, 0.5, 10, 100)] == ["0 GB", "0.5 GB", "10 GB", "100 GB"]
@@ -260,17 +263,17 @@ def test_sizes_of_memory_are_told_apart_and_stay_short() -> None:
 
 def test_the_installed_variant_sticks_and_what_lacks_it_is_named() -> None:
     model = make_model("1.0.0 1.1.0 1.2.0*[only:gpu]")
-    found = decide(model, "1.0.0", "cpu", machine=Machine())
+    found = decide(model, "1.0.0", "cpu", machine=Host())
     assert found.wanted is not None
     assert (found.wanted.version, found.without_variant) == ("1.1.0", "1.2.0")
 
 
 def test_what_keeps_the_next_version_away_is_told_below_a_new_major() -> None:
     model = make_model("1.0.0 1.1.0[app:>=2.0.0] 2.0.0*")
-    found = decide(model, "1.0.0", "cpu", machine=Machine("1.0.0"))
-    assert (found.wanted, found.obstacle) == (None, "major")
-    assert found.held is not None
-    assert found.held.version == "1.1.0"
+    found = decide(model, "1.0.0", "cpu", machine=Host("1.0.0"))
+    assert (found.wanted, found.blocker) == (None, "major")
+    assert found.blocked is not None
+    assert found.blocked.version == "1.1.0"
 
 
 def test_standing() -> None:
@@ -284,17 +287,17 @@ def test_standing() -> None:
 @pytest.mark.parametrize(
     "hold",
     [
-        Hold(range=Range.parse("^1.1 || >=3, <4")),
-        Hold(variant="cpu-int4"),
-        Hold(None, Range.parse("1.x"), "a"),
+        PinRule(range=Range.parse("^1.1 || >=3, <4")),
+        PinRule(variant="cpu-int4"),
+        PinRule(None, Range.parse("1.x"), "a"),
     ],
 )
-def test_holds_are_read_as_they_were_written(hold: Hold) -> None:
+def test_holds_are_read_as_they_were_written(hold: PinRule) -> None:
     assert parse_hold(format_hold(hold)) == hold
 
 
 def test_a_damaged_hold_is_refused() -> None:
-    good = format_hold(Hold(range=Range.parse("^1.1")))
+    good = format_hold(PinRule(range=Range.parse("^1.1")))
     assert good.startswith(b"-\t^1.1\t")
     for n in range(len(good)):
         with pytest.raises(FormatError):

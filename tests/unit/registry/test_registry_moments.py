@@ -8,7 +8,7 @@ import pytest
 
 from yarnstore.registry.amend import amend, set_alias, yank
 from yarnstore.registry.edit import add_version, new_registry
-from yarnstore.registry.timestamps import is_believable, is_older, next_moment
+from yarnstore.registry.timestamps import is_believable, is_older, next_timestamp
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -46,7 +46,7 @@ def test_which_is_older(one: object, other: object, older: bool) -> None:
     ],
 )
 def test_a_change_never_looks_older_than_the_one_before(now: str, before: object, said: str) -> None:
-    assert next_moment(now, before) == said
+    assert next_timestamp(now, before) == said
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.unit.store.made import manifest_of, noise, write_packs
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
-from yarnstore.ops.fetching.fetch import bring
+from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.checkout import ensure_view
 from yarnstore.progress import Progress
 from yarnstore.registry.spec import Spec
@@ -208,7 +208,7 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
         with store._session() as session, session.layout.shared(), Drafts(session.layout) as drafts:
             told: list[Progress] = []
             session.on_progress = told.append
-            target, manifest, brought = bring(session, Spec.parse("phi-3-mini@1.0.0"), drafts=drafts)
+            target, manifest, brought = ensure_version(session, Spec.parse("phi-3-mini@1.0.0"), drafts=drafts)
             assert brought.chunks
             damaged = 0
             for file in manifest.files:

@@ -20,8 +20,8 @@ from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.views import (
     has_view,
-    hold_view,
     last_use,
+    lease,
     link_model,
     linked_path,
     make_view,
@@ -239,11 +239,11 @@ def test_a_use_that_cannot_be_noted_is_no_error(layout: StoreLayout, tmp_path: P
 
 def test_a_view_is_held_as_long_as_its_descriptor_is_open(layout: StoreLayout) -> None:
     manifest = fill(layout, TWO)
-    assert hold_view(layout, manifest.digest) is None
+    assert lease(layout, manifest.digest) is None
     assert not view_in_use(layout, manifest.digest)
     make_view(layout, manifest)
     assert not view_in_use(layout, manifest.digest)
-    first, second = hold_view(layout, manifest.digest), hold_view(layout, manifest.digest)
+    first, second = lease(layout, manifest.digest), lease(layout, manifest.digest)
     assert first is not None
     assert second is not None
     assert view_in_use(layout, manifest.digest)
@@ -275,7 +275,7 @@ def test_a_link_in_a_views_place_is_not_held(layout: StoreLayout, tmp_path: Path
     layout.views.mkdir(parents=True)
     digest = Sha256(b"x" * 32)
     layout.view(digest).symlink_to(tmp_path)
-    assert hold_view(layout, digest) is None
+    assert lease(layout, digest) is None
     with pytest.raises(StorageError):
         view_in_use(layout, digest)
 

@@ -176,7 +176,9 @@ def test_a_damaged_record_is_an_error_that_names_it(layout: StoreLayout, record:
 def test_the_record_says_what_came(layout: StoreLayout) -> None:
     write_cached(layout, ONE)
     write_cached(layout, TWO)
-    expected = registry_cache.Fetched(TWO.url, 2, Sha256.of(TWO.data).hex, '"e2"', Sha256.of(ONE.data).hex)
+    expected = registry_cache.FetchRecord(
+        TWO.url, 2, Sha256.of(TWO.data).hex, '"e2"', Sha256.of(ONE.data).hex
+    )
     assert read_record(layout, "hub") == expected.sealed()
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from yarnstore.core.layouts.elements import ELEMENT_TYPES
 from yarnstore.core.layouts.limits import NPY_HEADER_LIMIT_BYTES
 from yarnstore.core.layouts.model import Layout, Source, Tensor, count_elements, make_layout
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.errors import FormatError
 
 NAME: Final = "npy"
@@ -37,11 +37,11 @@ _FORM = re.compile(r"\{ *#(?: *, *#){2} *,? *\}[ \n]*")
 
 def parse_npy(source: Source) -> Layout:
     """The layout of an `.npy` file.  Raises: FormatError."""
-    window = Window(source, NAME)
+    window = ReadWindow(source, NAME)
     return make_layout(NAME, [read_array(window, 0, window.size, ARRAY_NAME)], window.size)
 
 
-def read_array(window: Window, offset: int, length: int, name: str) -> Tensor:
+def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tensor:
     """The array of the `.npy` file that is `length` bytes at `offset`.  Raises: FormatError."""
     head = window.take(offset, 12)
     if head[:6] != MAGIC or head[6] not in (1, 2, 3) or head[7] != 0:

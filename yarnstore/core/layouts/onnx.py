@@ -21,7 +21,7 @@ from yarnstore.core.layouts.limits import (
     TENSOR_NAME_LIMIT_CHARS,
 )
 from yarnstore.core.layouts.model import Layout, Source, Tensor, count_elements, make_layout
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.errors import FormatError
 
 NAME: Final = "onnx"
@@ -66,7 +66,7 @@ class _Walk:
     """One pass over a model; collects tensors in the file's order."""
 
     def __init__(self, source: Source) -> None:
-        self.window = Window(source, NAME)
+        self.window = ReadWindow(source, NAME)
         self.fields_left = ONNX_LIMIT_FIELDS
         self.inline: list[Tensor] = []
         self.external: list[_External] = []

@@ -13,7 +13,7 @@ import msgspec
 from yarnstore.core.layouts.elements import ELEMENT_TYPES
 from yarnstore.core.layouts.limits import HEADER_LIMIT_BYTES, JSON_LIMIT_COMMAS, LAYOUT_LIMIT_TENSORS
 from yarnstore.core.layouts.model import Layout, Source, Tensor, make_layout
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.errors import FormatError
 
 NAME: Final = "safetensors"
@@ -40,7 +40,7 @@ _HEADER = msgspec.json.Decoder(dict[str, _Entry])
 
 def parse_safetensors(source: Source) -> Layout:
     """The layout of a safetensors file.  Raises: FormatError."""
-    window = Window(source, NAME)
+    window = ReadWindow(source, NAME)
     header_bytes = int.from_bytes(window.take(0, 8), "little")
     if header_bytes > HEADER_LIMIT_BYTES:
         raise FormatError(NAME, f"has a header of {header_bytes} bytes")

@@ -17,7 +17,7 @@ from yarnstore.core.layouts.limits import PICKLE_LIMIT_BYTES
 from yarnstore.core.layouts.model import Layout, Source, Tensor, count_elements, make_layout
 from yarnstore.core.layouts.numpy_ import read_array
 from yarnstore.core.layouts.pickled import View, read_views
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.core.layouts.zipdir import Member, find_data, read_members
 from yarnstore.errors import FormatError
 
@@ -27,7 +27,7 @@ NPZ: Final = "npz"
 
 def parse_zip(source: Source) -> Layout:
     """The layout of a PyTorch checkpoint or an `.npz` file.  Raises: FormatError."""
-    window = Window(source, "zip")
+    window = ReadWindow(source, "zip")
     members = read_members(window)
     roots = [member.name.removesuffix("data.pkl") for member in members if _is_pickle(member.name)]
     if len(roots) == 1:
@@ -40,7 +40,7 @@ def _is_pickle(name: str) -> bool:
     return name.endswith("/data.pkl") and name.count("/") == 1
 
 
-def _read_arrays(window: Window, members: Iterable[Member]) -> list[Tensor]:
+def _read_arrays(window: ReadWindow, members: Iterable[Member]) -> list[Tensor]:
     arrays = []
     for member in members:
         if not member.stored or not member.name.endswith(".npy"):
@@ -53,7 +53,7 @@ def _read_arrays(window: Window, members: Iterable[Member]) -> list[Tensor]:
     return arrays
 
 
-def _read_checkpoint(window: Window, members: dict[str, Member], root: str) -> list[Tensor]:
+def _read_checkpoint(window: ReadWindow, members: dict[str, Member], root: str) -> list[Tensor]:
     order = members.get(f"{root}byteorder")
     if order is not None and order.stored and window.take(find_data(window, order), order.size) != b"little":
         raise FormatError(TORCH, "has numbers that are not little-endian")
@@ -77,7 +77,7 @@ def _read_checkpoint(window: Window, members: dict[str, Member], root: str) -> l
     return tensors
 
 
-def _read_pickle(window: Window, member: Member) -> bytes:
+def _read_pickle(window: ReadWindow, member: Member) -> bytes:
     if not member.stored or member.size > PICKLE_LIMIT_BYTES:
         raise FormatError(TORCH, f"has a pickle of {member.size} bytes")
     return window.take(find_data(window, member), member.size)

@@ -16,7 +16,7 @@ from yarnstore.core.layouts.model import Source
 from yarnstore.errors import FormatError
 
 
-class Window:
+class ReadWindow:
     """Exact reads on behalf of the format `what`; every fault is a FormatError."""
 
     __slots__ = ("_block_bytes", "_data", "_left_bytes", "_source", "_start", "size", "what")

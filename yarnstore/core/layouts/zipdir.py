@@ -10,7 +10,7 @@ import struct
 from typing import Final, NamedTuple
 
 from yarnstore.core.layouts.limits import HEADER_LIMIT_BYTES, LAYOUT_LIMIT_TENSORS
-from yarnstore.core.layouts.window import Window
+from yarnstore.core.layouts.window import ReadWindow
 from yarnstore.errors import FormatError
 
 MAGIC: Final = b"PK\x03\x04"
@@ -37,7 +37,7 @@ class Member(NamedTuple):
     method: int = 0
 
 
-def read_members(window: Window) -> list[Member]:
+def read_members(window: ReadWindow) -> list[Member]:
     """The members of the archive, in the directory's order.  Raises: FormatError."""
     what = window.what
     count, size, at = _find_directory(window)
@@ -75,7 +75,7 @@ def read_members(window: Window) -> list[Member]:
     return members
 
 
-def find_data(window: Window, member: Member) -> int:
+def find_data(window: ReadWindow, member: Member) -> int:
     """The offset of a member's first byte, packed or not.  Raises: FormatError."""
     head = _LOCAL.unpack(window.take(member.at, _LOCAL.size))
     magic, method, name_bytes, extra_bytes = head[0], head[3], head[9], head[10]
@@ -86,7 +86,7 @@ def find_data(window: Window, member: Member) -> int:
     return name_at + int(name_bytes) + int(extra_bytes)
 
 
-def _find_directory(window: Window) -> tuple[int, int, int]:
+def _find_directory(window: ReadWindow) -> tuple[int, int, int]:
     """Members, bytes and offset of the central directory."""
     what = window.what
     tail_at = max(0, window.size - _END.size - _COMMENT_LIMIT_BYTES)

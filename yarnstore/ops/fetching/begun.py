@@ -16,7 +16,7 @@ from yarnstore.backends import Body
 from yarnstore.core.bytequeue import ByteQueue
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.errors import FormatError, NotFoundError, StorageError
-from yarnstore.ops.fetching.plan import Place, RemotePack
+from yarnstore.ops.fetching.plan import PackRange, RemotePack
 from yarnstore.store import fsio, fsread
 
 _SUFFIX = ".download"
@@ -63,7 +63,7 @@ class Slices:
     `begun` are bytes of the first place that came earlier; the answer begins behind them.
     """
 
-    def __init__(self, body: Body, places: Sequence[Place], begun: Buffer = b"") -> None:
+    def __init__(self, body: Body, places: Sequence[PackRange], begun: Buffer = b"") -> None:
         self._body = body
         self._todo = iter(places)
         self._place = next(self._todo, None)
@@ -74,7 +74,7 @@ class Slices:
             self._at = self._place.offset
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[tuple[Place, Buffer]]:
+    def __iter__(self) -> Iterator[tuple[PackRange, Buffer]]:
         for block in self._body:
             if self._is_done():
                 continue  # reads to the end of the range, so that the connection can be used again
@@ -88,7 +88,7 @@ class Slices:
     def _is_done(self) -> bool:
         return self._place is None
 
-    def _take(self) -> tuple[Place, Buffer] | None:
+    def _take(self) -> tuple[PackRange, Buffer] | None:
         with self._lock:
             place = self._place
             if place is None:
@@ -100,7 +100,7 @@ class Slices:
             self._place = next(self._todo, None)
             return place, self._queue.take(place.stored)
 
-    def unfinished(self) -> tuple[Place, bytes] | None:
+    def unfinished(self) -> tuple[PackRange, bytes] | None:
         """The place of which a part has come, and that part.  Any thread may ask."""
         with self._lock:
             place = self._place
@@ -125,11 +125,11 @@ class Begun:
             if found is not None and found.st_size:
                 self._kept[name] = found.st_size, frozenset({_EARLIER})
 
-    def size(self, pack: RemotePack, place: Place) -> int:
+    def size(self, pack: RemotePack, place: PackRange) -> int:
         """How many bytes of an entry there are."""
         return self._kept[name][0] if self._kept and (name := _name(pack, place)) in self._kept else 0
 
-    def read(self, pack: RemotePack, place: Place) -> bytes:
+    def read(self, pack: RemotePack, place: PackRange) -> bytes:
         """What there is of an entry."""
         size = self.size(pack, place)
         data = KeptEntry(self._tmp, pack, place).read() if size else b""
@@ -137,7 +137,7 @@ class Begun:
             self.drop(pack, place)
         return data
 
-    def drop(self, pack: RemotePack, place: Place) -> frozenset[str]:
+    def drop(self, pack: RemotePack, place: PackRange) -> frozenset[str]:
         """Forget what there is of an entry; the mirrors that it came from."""
         with self._lock:
             _, sources = (
@@ -174,11 +174,11 @@ class Begun:
             self._keep(pack, slices, source)
 
     def _watch(self) -> None:
-        before: dict[int, Place] = {}
+        before: dict[int, PackRange] = {}
         while not self._ended.wait(_KEEP_EVERY_S):
             with self._lock:
                 watched = dict(self._watched)
-            now: dict[int, Place] = {}
+            now: dict[int, PackRange] = {}
             for number, (pack, slices, source) in watched.items():
                 found = slices.unfinished()
                 if found is None:
@@ -205,11 +205,11 @@ class Begun:
 class KeptEntry(KeptFile):
     """What came of one entry of a pack."""
 
-    def __init__(self, tmp: Path, pack: RemotePack, place: Place) -> None:
+    def __init__(self, tmp: Path, pack: RemotePack, place: PackRange) -> None:
         super().__init__(tmp, "", place.stored - 1)
         self._path = tmp / _name(pack, place)
 
 
-def _name(pack: RemotePack, place: Place) -> _Name:
+def _name(pack: RemotePack, place: PackRange) -> _Name:
     what = f"entry {pack.key} {place.offset} {place.stored} {place.chunk_id.hex()}"
     return Sha256.of(what.encode()).hex + _SUFFIX

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yarnstore.backends import Backend
-from yarnstore.backends.mirrors import TRIES_PER_MIRROR, report_lie, sources_of
+from yarnstore.backends.mirrors import TRIES_PER_MIRROR, report_bad_bytes, sources_of
 from yarnstore.errors import IntegrityError, YarnstoreError
 from yarnstore.ops.fetching.plan import RemotePack
 
@@ -38,7 +38,7 @@ class Doubt:
     def settle(self) -> None:
         """All is well now: who was passed over was wrong."""
         for source in self.avoid:
-            report_lie(self._backend, source, f"{self._pack.key} is not what its hashes promise")
+            report_bad_bytes(self._backend, source, f"{self._pack.key} is not what its hashes promise")
 
     def given_up(self) -> IntegrityError:
         """The error for a pack that no mirror has right."""

@@ -13,20 +13,20 @@ from yarnstore.errors import BackendError, FormatError, IncompatibleError
 from yarnstore.ops.session.lookup import Target, cached_entry, find_target
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import (
-    Misfit,
+    Incompatibility,
     fitting_variant,
+    incompatibility,
     memory_warning,
-    misfit,
     newest_fitting,
 )
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.host import Machine
+from yarnstore.registry.host import Host
 from yarnstore.registry.select import Build, builds_of
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import standing
 
 
-def admit(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Target:
+def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Target:
     """The version that `spec` means, if it may be fetched, or with `installing` be installed.
 
     A yanked version only comes with `force`, and only by its number.  Installing refuses what does not
@@ -41,7 +41,7 @@ def admit(session: Session, spec: Spec, *, installing: bool, force: bool = False
         target = _as_of_now(session, target)
     found = entry_and_build(session, target)
     if found is not None:
-        check(session, *found, installing=installing, force=force)
+        check_eligible(session, *found, installing=installing, force=force)
     return target
 
 
@@ -73,32 +73,36 @@ def entry_and_build(session: Session, target: Target) -> tuple[ModelEntry, Build
     return None
 
 
-def check(session: Session, model: ModelEntry, build: Build, *, installing: bool, force: bool) -> None:
+def check_eligible(
+    session: Session, model: ModelEntry, build: Build, *, installing: bool, force: bool
+) -> None:
     """Refuse a build, or warn of it.  Raises: IncompatibleError."""
     label = f"{build.model} {build.version}"
     said = standing(model, build.version, build.variant)
     if said.yanked and not force:
         raise IncompatibleError(
             f"{label}: {said}",
-            hint=_way_out(model, build, session.machine, forced="takes it all the same"),
+            hint=_way_out(model, build, session.host, forced="takes it all the same"),
             model=build.model,
             version=build.version,
             reason="yanked",
         )
     if said.yanked or said.deprecated:
         session.note(f"{label}: {said}")
-    found = misfit(build, session.machine)
+    found = incompatibility(build, session.host)
     if found is None:
-        warning = memory_warning(build, session.machine) if installing else ""
+        warning = memory_warning(build, session.host) if installing else ""
         if warning:
             session.note(warning)
     elif installing and not (force and found.what == "memory"):
-        raise refusal(model, build, found, session.machine)
+        raise ineligible_error(model, build, found, session.host)
     else:
         session.note(f"{build.model} {found}")
 
 
-def refusal(model: ModelEntry, build: Build, found: Misfit, machine: Machine) -> IncompatibleError:
+def ineligible_error(
+    model: ModelEntry, build: Build, found: Incompatibility, machine: Host
+) -> IncompatibleError:
     """The error for a build that does not fit, with what does."""
     newest = newest_fitting(model, machine, build.variant) or newest_fitting(model, machine)
     memory = found.what == "memory"
@@ -118,7 +122,7 @@ def refusal(model: ModelEntry, build: Build, found: Misfit, machine: Machine) ->
     )
 
 
-def _way_out(model: ModelEntry, build: Build, machine: Machine, *, forced: str) -> str:
+def _way_out(model: ModelEntry, build: Build, machine: Host, *, forced: str) -> str:
     """Which build to take in its place, with the command that does; and what `--force` would do."""
     lines = []
     variant = fitting_variant(model, build.version, machine)

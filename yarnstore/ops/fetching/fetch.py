@@ -33,10 +33,10 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.fetching.begun import Begun, KeptFile
 from yarnstore.ops.fetching.changed import refuse_changed, remember_content
-from yarnstore.ops.fetching.eligibility import admit
-from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, Offer, RemotePack, plan_download
+from yarnstore.ops.fetching.eligibility import require_eligible
+from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, PackOffer, RemotePack, plan_download
 from yarnstore.ops.fetching.single_file import fetch_plain
-from yarnstore.ops.fetching.transfer import Brought, download
+from yarnstore.ops.fetching.transfer import TransferStats, download
 from yarnstore.ops.session.lookup import Target, find_target, registry_target
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter, format_part, format_size
@@ -77,12 +77,12 @@ def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
     """
     started = time.perf_counter()
     with session.layout.shared():
-        target = admit(session, spec, installing=False, force=force)
-        _, manifest, brought = bring(session, spec, target=target)
+        target = require_eligible(session, spec, installing=False, force=force)
+        _, manifest, brought = ensure_version(session, spec, target=target)
         return fetch_result(manifest, brought, time.perf_counter() - started)
 
 
-def fetch_result(manifest: Manifest, brought: Brought, seconds: float) -> FetchResult:
+def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> FetchResult:
     """What bringing a version came to."""
     ids, _ = manifest_chunks([manifest])
     return FetchResult(
@@ -99,9 +99,9 @@ def fetch_result(manifest: Manifest, brought: Brought, seconds: float) -> FetchR
     )
 
 
-def bring(
+def ensure_version(
     session: Session, spec: Spec, *, drafts: Drafts | None = None, target: Target | None = None
-) -> tuple[Target, Manifest, Brought]:
+) -> tuple[Target, Manifest, TransferStats]:
     """`fetch` within the shared lock; with `drafts`, the files are begun there as their chunks arrive.
 
     `target` is what `spec` means, where that is known already.
@@ -111,7 +111,7 @@ def bring(
     if target.manifest is not None:
         manifest = _whole_manifest(session, target.manifest)
         if manifest is not None:
-            return target, manifest, Brought()
+            return target, manifest, TransferStats()
         # Damaged or incomplete: what the registry has mends it.
         target = registry_target(session, _exactly(target.name))
     try:
@@ -142,7 +142,7 @@ def _refreshed(session: Session, target: Target) -> Target | None:
 
 def _bring_target(
     session: Session, target: Target, drafts: Drafts | None
-) -> tuple[Target, Manifest, Brought]:
+) -> tuple[Target, Manifest, TransferStats]:
     if target.build is None or target.source is None:
         raise NotFoundError("registry entry", str(target.name))
     require_writable(session.layout, target.name.model, installing=drafts is not None)
@@ -158,7 +158,7 @@ def _bring_target(
 
 def _bring_from(
     session: Session, source: RegistrySource, build: Build, name: VersionName, drafts: Drafts | None
-) -> tuple[Manifest, Brought]:
+) -> tuple[Manifest, TransferStats]:
     if build.entry.manifest is None:
         if build.entry.checksum is not None:
             refuse_changed(session, source, name, Sha256.parse(build.entry.checksum), None)
@@ -167,7 +167,7 @@ def _bring_from(
         manifest = manifest_of(session, source, build, name)
         refuse_changed(session, source, name, content_of(manifest), manifest.digest)
         session.layout.write_manifest(manifest)
-        brought = bring_chunks(session, source, manifest, Offer.of(build.entry), drafts)
+        brought = ensure_chunks(session, source, manifest, PackOffer.of(build.entry), drafts)
         session.refs.set_version(name, manifest.digest)
         session.refs.remove_partial(name)
     remember_content(session, source, name, manifest)
@@ -271,13 +271,13 @@ def _frame_size(frame: bytes) -> int:
         raise FormatError("manifest", f"is no zstd frame: {error}") from None
 
 
-def bring_chunks(
+def ensure_chunks(
     session: Session,
     source: RegistrySource,
     manifest: Manifest,
-    offer: Offer,
+    offer: PackOffer,
     drafts: Drafts | None = None,
-) -> Brought:
+) -> TransferStats:
     """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files too.
 
     Raises: DiskFullError before anything is written; BackendError, IntegrityError.
@@ -287,7 +287,7 @@ def bring_chunks(
     ids, lengths = manifest_chunks([manifest])
     take_from_files(layout, ids)
     failed: set[RemotePack] = set()
-    brought = Brought()
+    brought = TransferStats()
     announced = False
     while True:
         with ChunkStore(layout) as chunks:
@@ -325,7 +325,7 @@ def bring_chunks(
 def plan_for(
     session: Session,
     source: RegistrySource,
-    offer: Offer,
+    offer: PackOffer,
     chunks: ChunkStore,
     missing: Ids,
     *,
@@ -345,9 +345,9 @@ def _download(
     manifest: Manifest,
     plan: DownloadPlan,
     chunks: ChunkStore,
-    before: Brought,
+    before: TransferStats,
     drafts: Drafts | None,
-) -> tuple[set[RemotePack], Brought]:
+) -> tuple[set[RemotePack], TransferStats]:
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     if session.refs.version(name) is None:
         session.refs.set_partial(name, manifest.digest)
@@ -356,7 +356,7 @@ def _download(
     with PackWriter(session.layout.pack_folder) as writer:
         backend = session.backend(source)
         failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
-    return failed, Brought(
+    return failed, TransferStats(
         before.download_bytes + meter.done,
         before.chunks + writer.chunks,
         before.deltas + plan.delta_chunks,

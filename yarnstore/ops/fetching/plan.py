@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.backends import Backend
-from yarnstore.backends.mirrors import Kept, get_checked, report_lie, sources_of
+from yarnstore.backends.mirrors import Kept, get_checked, report_bad_bytes, sources_of
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
@@ -37,20 +37,20 @@ _UNKNOWN = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Offer:
+class PackOffer:
     """Where a registry says that a version's chunks are: full packs, and delta packs by base version."""
 
     packs: tuple[PackId, ...]
     deltas: tuple[tuple[PackId, str], ...] = ()
 
     @classmethod
-    def of(cls, entry: VersionEntry) -> Offer:
+    def of(cls, entry: VersionEntry) -> PackOffer:
         """What a registry entry offers."""
         packs = tuple(PackId.parse(pack) for pack in entry.packs)
         return cls(packs, tuple((PackId.parse(delta.pack), delta.base) for delta in entry.deltas))
 
 
-class Place(NamedTuple):
+class PackRange(NamedTuple):
     """A wanted chunk in a remote pack."""
 
     offset: int
@@ -84,10 +84,10 @@ class Run:
     stored: Ints
     ids: Ids
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[PackRange]:
         """The entries one by one."""
         ids = (id_bytes(self.ids, n) for n in range(len(self.ids)))
-        return [Place(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
+        return [PackRange(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ _Read: TypeAlias = tuple[PackIndex, str] | None
 
 def plan_download(
     backend: Backend,
-    offer: Offer,
+    offer: PackOffer,
     chunks: ChunkStore,
     missing: Ids,
     connections: int,
@@ -160,7 +160,9 @@ def plan_download(
         if read is not None:
             index, index_sources[pack] = read
             whole = pack.folder == PACKS
-            best.offer(pack, index, np.ones(len(index), bool) if whole else _held(chunks, index.bases))
+            best.offer(
+                pack, index, np.ones(len(index), bool) if whole else _available_bases(chunks, index.bases)
+            )
         elif pack.folder == PACKS:
             unread.append(pack)
     absent = best.absent()
@@ -271,12 +273,12 @@ def _offer_of_others(
             best.offer(pack, index, np.ones(len(index), bool))
             if len(best.absent()) < before:
                 for liar in asked:
-                    report_lie(backend, liar, f"{pack.key}: its index leaves chunks out")
+                    report_bad_bytes(backend, liar, f"{pack.key}: its index leaves chunks out")
                 index_sources[pack] = source
             asked.add(source)
 
 
-def _held(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
+def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
     """Which of these bases are in the store."""
     distinct = np.unique(bases[bases != b""])
     absent = np.sort(chunks.missing(distinct))

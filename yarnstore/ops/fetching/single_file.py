@@ -33,7 +33,7 @@ from yarnstore.errors import (
     TransientError,
     UsageError,
 )
-from yarnstore.ops.fetching.transfer import Brought
+from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.session.connections import shown_address
 from yarnstore.ops.session.lookup import local_target
 from yarnstore.ops.session.session import RegistrySource, Session
@@ -55,7 +55,7 @@ _PUBLISHER = "the publisher must correct the registry"
 
 def fetch_plain(
     session: Session, source: RegistrySource, build: Build, name: VersionName
-) -> tuple[Manifest, Brought]:
+) -> tuple[Manifest, TransferStats]:
     """Download, hash and chunk the one file of a version, and set the version's ref.
 
     Raises: BackendError, IntegrityError with both hashes, DiskFullError.
@@ -77,7 +77,7 @@ def fetch_plain(
         there = _here(session, name, expected)
         if there is not None:
             part.remove()
-            return there, Brought()
+            return there, TransferStats()
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
         urls = _addresses(session, entry, place)
         _download(session, source, place, urls, part, expected, entry.size_bytes, meter)
@@ -92,7 +92,7 @@ def fetch_plain(
         layout.write_manifest(manifest)
         session.refs.set_version(name, manifest.digest)
         part.remove()
-    return manifest, Brought(meter.done, writer.chunks)
+    return manifest, TransferStats(meter.done, writer.chunks)
 
 
 def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, ...]:

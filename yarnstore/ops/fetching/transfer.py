@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yarnstore.backends import Backend, Body, RetryPolicy
-from yarnstore.backends.mirrors import open_avoiding, report_lie, sources_of, tell_wait
+from yarnstore.backends.mirrors import open_avoiding, report_bad_bytes, sources_of, tell_wait
 from yarnstore.backends.retry import Resuming
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import Buffer
@@ -33,7 +33,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.fetching.begun import Begun, Slices
 from yarnstore.ops.fetching.doubt import Doubt
-from yarnstore.ops.fetching.plan import DELTAS, DownloadPlan, Place, RemotePack, Run
+from yarnstore.ops.fetching.plan import DELTAS, DownloadPlan, PackRange, RemotePack, Run
 from yarnstore.progress import Meter
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
@@ -48,7 +48,7 @@ _TRIES_OF_RANGES = 2
 
 
 @dataclass(frozen=True)
-class Brought:
+class TransferStats:
     """How much came over the wire for a version, in bytes and in chunks; `deltas` of these came as
     differences, most of them from the version `delta_from`."""
 
@@ -111,7 +111,7 @@ class _Transfer:
         self._backend = backend
         self._begun = begun
         # Entries put together from parts of several mirrors or runs that were wrong.
-        self._mixed: set[tuple[RemotePack, Place]] = set()
+        self._mixed: set[tuple[RemotePack, PackRange]] = set()
         self._drafts = drafts
         self._chunks = chunks
         self._depths = chunks.table.depths()
@@ -195,7 +195,7 @@ class _Transfer:
         with self._lock:
             return self._pending.popleft() if self._pending else None
 
-    def _with_rest(self, pack: RemotePack, places: list[Place]) -> list[Place]:
+    def _with_rest(self, pack: RemotePack, places: list[PackRange]) -> list[PackRange]:
         """These places and all that are pending of the same pack, which one answer will bring."""
         with self._lock:
             same = [other for other in self._pending if other.pack == pack]
@@ -252,7 +252,7 @@ class _Transfer:
                 self._pause(resuming, doubt, cut, before - self._bytes_left(run.pack, todo))
         doubt.settle()
 
-    def _doubt_index(self, pack: RemotePack, doubt: Doubt, todo: list[Place], *, misplaced: bool) -> None:
+    def _doubt_index(self, pack: RemotePack, doubt: Doubt, todo: list[PackRange], *, misplaced: bool) -> None:
         """Every mirror's pack is wrong where the index points: perhaps it is the index, which is only a
         cache of what the pack itself says.
 
@@ -269,14 +269,14 @@ class _Transfer:
         if any(place.chunk_id not in self._came for place in todo):
             raise doubt.given_up()
         if source := self._index_sources.get(pack):
-            report_lie(self._backend, source, f"{pack.key}: its index points at the wrong bytes")
+            report_bad_bytes(self._backend, source, f"{pack.key}: its index points at the wrong bytes")
 
     def _open(self, pack: RemotePack, start: int, length: int, doubt: Doubt) -> AbstractContextManager[Body]:
         if self._ranges:
             return open_avoiding(self._backend, pack.key, start=start, length=length, avoid=doubt.avoid)
         return open_avoiding(self._backend, pack.key, avoid=doubt.avoid)
 
-    def _bytes_left(self, pack: RemotePack, places: list[Place]) -> int:
+    def _bytes_left(self, pack: RemotePack, places: list[PackRange]) -> int:
         return sum(place.stored - self._begun.size(pack, place) for place in places)
 
     def _pause(self, resuming: Resuming, doubt: Doubt, error: TransientError, gained_bytes: int) -> None:
@@ -291,7 +291,7 @@ class _Transfer:
         if self._stopped.wait(delay_s):
             raise CancelledError("stopped")
 
-    def _next_stretch(self, pack: RemotePack, places: list[Place]) -> tuple[list[Place], bytes]:
+    def _next_stretch(self, pack: RemotePack, places: list[PackRange]) -> tuple[list[PackRange], bytes]:
         """The places to ask for in one request, and what there is of the first.
 
         An entry that has begun is the first of a request, which begins behind what there is of it.
@@ -302,8 +302,8 @@ class _Transfer:
         return places[:size], self._begun.read(pack, places[0])
 
     def _fetch_once(
-        self, pack: RemotePack, places: list[Place], doubt: Doubt
-    ) -> tuple[list[Place], list[_Fault]]:
+        self, pack: RemotePack, places: list[PackRange], doubt: Doubt
+    ) -> tuple[list[PackRange], list[_Fault]]:
         """One request.  Returns the places that have not come, and those that came wrong."""
         asked, begun = self._next_stretch(pack, places)
         later = places[len(asked) :]
@@ -350,7 +350,7 @@ class _Transfer:
             raise BackendError(f"{self._backend.url}/{pack.key}", why, status=200)
         return sorted([*left, *later]), bad
 
-    def _take_in(self, place: Place, data: Buffer) -> _Fault | None:
+    def _take_in(self, place: PackRange, data: Buffer) -> _Fault | None:
         """Verify an entry and hand it on, or say what is wrong with it."""
         try:
             entry = _entry_at(place, data)
@@ -362,7 +362,7 @@ class _Transfer:
             return _Fault(place, error, misplaced=False)
         return None
 
-    def _is_settled(self, pack: RemotePack, place: Place, fault: _Fault | None, doubt: Doubt) -> bool:
+    def _is_settled(self, pack: RemotePack, place: PackRange, fault: _Fault | None, doubt: Doubt) -> bool:
         """Forget what was kept of an entry that is whole.  False where it is to come again, and nobody is
         to blame: it is wrong, and parts of it are of another run or mirror."""
         sources = self._begun.drop(pack, place)
@@ -423,20 +423,20 @@ class _Transfer:
 class _Fault(NamedTuple):
     """A wanted entry that came wrong; `misplaced` where what came is no entry, or another chunk's."""
 
-    place: Place
+    place: PackRange
     error: IntegrityError
     misplaced: bool
 
 
 class _CutShort(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, error: TransientError, left: list[Place], bad: list[_Fault]) -> None:
+    def __init__(self, error: TransientError, left: list[PackRange], bad: list[_Fault]) -> None:
         super().__init__(str(error))
         self.error = error
         self.left = left
         self.bad = bad
 
 
-def _entry_at(place: Place, data: Buffer) -> Entry:
+def _entry_at(place: PackRange, data: Buffer) -> Entry:
     entry = parse_entry(data)
     if entry.chunk_id != place.chunk_id:
         raise IntegrityError(

@@ -15,8 +15,8 @@ from yarnstore.ops.inspecting.pairs import FilePair, pair_files, pair_tensors
 from yarnstore.ops.inspecting.readers import (
     CachedChunks,
     Content,
-    bring_version,
     cut_content,
+    ensure_stored,
     local_contents,
     parse_place,
     stored_contents,
@@ -122,7 +122,7 @@ def diff(session: Session, old: str, new: str) -> DiffResult:
         manifests: list[Manifest | None] = [None, None]
         if not all(isinstance(place, Path) for place in places):
             stack.enter_context(session.layout.shared())
-            manifests = [None if isinstance(each, Path) else bring_version(session, each) for each in places]
+            manifests = [None if isinstance(each, Path) else ensure_stored(session, each) for each in places]
             store = stack.enter_context(CachedChunks(session.layout))
         sides: list[tuple[DiffSide, list[Content]]] = []
         for place, manifest in zip(places, manifests, strict=True):

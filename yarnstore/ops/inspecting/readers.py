@@ -29,7 +29,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import file_layout
 from yarnstore.errors import FormatError, NotFoundError, SpecError, UsageError
-from yarnstore.ops.fetching.fetch import bring
+from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec
@@ -39,7 +39,7 @@ from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.source_files import SourceFile, list_sources
 
-Place: TypeAlias = Spec | Path
+Subject: TypeAlias = Spec | Path
 # The chunks of a range, and how far into the first it begins: equal keys are equal bytes.
 RangeKey: TypeAlias = tuple[int, int, bytes]
 
@@ -99,7 +99,7 @@ class Content:
 # --- which things are meant -------------------------------------------------------------------
 
 
-def parse_place(text: str, *, beside: Place | None = None) -> Place:
+def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
     """The spec or the path that a person wrote.
 
     A path is what begins with `.` or a root, or is there and holds no `@`; `@1.1.0` alone is that version
@@ -123,7 +123,7 @@ def parse_place(text: str, *, beside: Place | None = None) -> Place:
         raise
 
 
-def bring_version(session: Session, spec: Spec) -> Manifest:
+def ensure_stored(session: Session, spec: Spec) -> Manifest:
     """The manifest of a version that is in the store whole; fetched if need be, as for `export`.
 
     A bare model is its installed version, if it has one.  Raises: as `fetch`.
@@ -131,7 +131,7 @@ def bring_version(session: Session, spec: Spec) -> Manifest:
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
         spec = Spec(spec.model, current.variant, Exact(current.version))
-    _, manifest, _ = bring(session, spec)
+    _, manifest, _ = ensure_version(session, spec)
     return manifest
 
 

@@ -55,7 +55,7 @@ class CheckoutResult:
     previous_variant: str | None = None
 
 
-def move(
+def activate(
     session: Session,
     manifest: Manifest,
     operation: str,
@@ -175,7 +175,7 @@ def _check(
     try:
         check(model, new.version, path, session.on_progress)
     except SelfCheckError as error:
-        back = _take_back(session, model, new, old, ensure)
+        back = _revert(session, model, new, old, ensure)
         raise SelfCheckError(
             model,
             new.version,
@@ -184,11 +184,11 @@ def _check(
             output=str(error.fields["output"]),
         ) from None
     except BaseException:
-        _take_back(session, model, new, old, ensure)  # interrupted: nobody knows whether it works
+        _revert(session, model, new, old, ensure)  # interrupted: nobody knows whether it works
         raise
 
 
-def _take_back(
+def _revert(
     session: Session, model: str, new: Installed, old: Installed | None, ensure: Ensure | None
 ) -> Installed | None:
     """Install what was there before, unless another process has moved on; what is installed now."""
@@ -239,7 +239,7 @@ def settle_trials(session: Session) -> None:
         session.note(f"what was being tried out could not be taken back: {error.message}")
 
 
-def relink(session: Session, model: str, ensure: Ensure) -> None:
+def repair_link(session: Session, model: str, ensure: Ensure) -> None:
     """Let a model's link lead to what is installed, whole; a kill right after the ref's move left it behind.
 
     Raises: as `ensure`.
@@ -266,7 +266,7 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
         if not session.refs.has_version(name) or not has_view(session.layout, goal.manifest):
             return None  # of a removed version a view may be left, and nothing else
         manifest = session.layout.read_manifest(goal.manifest)
-        return move(session, manifest, "rollback", started) if is_whole(session, manifest) else None
+        return activate(session, manifest, "rollback", started) if is_whole(session, manifest) else None
 
 
 def rollback_goal(session: Session, model: str, version: str | None = None) -> Installed:

@@ -23,7 +23,7 @@ from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.decide import Policy as UpdatePolicy
-from yarnstore.registry.policies import AutoRule, AutoRules, Policy, allows
+from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import update_type
@@ -39,7 +39,7 @@ class AutoUpdateModel:
 
     model: str
     enabled: bool
-    policy: Policy
+    policy: AutoPolicy
     windows: tuple[str, ...]
     is_open: bool
     opens: str | None
@@ -51,7 +51,7 @@ class AutoUpdateStatus:
     """What auto-update is set to, for all models and for each that is installed or has a rule."""
 
     enabled: bool
-    policy: Policy
+    policy: AutoPolicy
     windows: tuple[str, ...]
     jitter_s: float
     timezone: str
@@ -69,7 +69,7 @@ class AutoUpdateOutcome:
 
     model: str
     status: Outcome
-    policy: Policy
+    policy: AutoPolicy
     installed: str
     version: str | None = None
     kind: str | None = None
@@ -238,7 +238,7 @@ def _rolled_back_from(session: Session, model: str, installed: str) -> str | Non
     return last.old.version if last.new.version == installed else None
 
 
-def _goal(policy: Policy, found: Update, refused: str | None) -> Range | None:
+def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | None:
     """What an update may lead to, newer than what was refused; None where it is only to be told of."""
     if policy == "notify" or found.wanted in (found.installed, refused):
         return None

@@ -14,8 +14,8 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, ConflictError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetching.fetch import manifest_of, plan_for
-from yarnstore.ops.fetching.plan import Offer
-from yarnstore.ops.session.lookup import Target, find_entry, held, not_installed, standing_of
+from yarnstore.ops.fetching.plan import PackOffer
+from yarnstore.ops.session.lookup import Target, find_entry, not_installed, pin_rule_of, standing_of
 from yarnstore.ops.session.origins import sources_for
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.decide import (
@@ -25,12 +25,12 @@ from yarnstore.registry.decide import (
     Policy,
     decide,
     fitting_variant,
-    misfit,
+    incompatibility,
     newest_fitting,
 )
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.host import Machine
-from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.host import Host
+from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.standing import Standing, standing
@@ -90,14 +90,14 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Considered:
+class Candidate:
     """An installed model, what its registry says of it, and what was decided."""
 
     model: str
     current: Installed
     source: RegistrySource
     entry: ModelEntry
-    hold: Hold
+    hold: PinRule
     decision: Decision
     policy: Policy
 
@@ -113,14 +113,14 @@ class Considered:
         return Target(name, None, build, self.source)
 
 
-def consider(
+def evaluate(
     session: Session,
     model: str,
     policy: Policy = DEFAULT_POLICY,
     *,
     alone: bool = False,
     variant: str | None = None,
-) -> Considered:
+) -> Candidate:
     """Decide about an installed model, by what its registry says now.
 
     With `alone` a split registry is asked for the model's own file and for nothing else.  `variant` is the
@@ -133,19 +133,17 @@ def consider(
     if current is None:
         raise not_installed(session, model)
     source, entry = find_entry(session, model, sources_for(session, model), fresh=True, alone=alone)
-    hold = held(session, model, current)
+    hold = pin_rule_of(session, model, current)
     if variant is not None and variant != current.variant:
         resolve(entry, Spec(model, variant))
         check_hold(model, hold, current, current.version, variant)
         hold = replace(hold, variant=variant)
-    decision = decide(
-        entry, current.version, current.variant, machine=session.machine, hold=hold, policy=policy
-    )
+    decision = decide(entry, current.version, current.variant, machine=session.host, hold=hold, policy=policy)
     decision = replace(decision, standing=standing_of(session, entry, current))
-    return Considered(model, current, source, entry, hold, decision, policy)
+    return Candidate(model, current, source, entry, hold, decision, policy)
 
 
-def check_hold(model: str, hold: Hold, current: Installed, version: str, variant: str) -> None:
+def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:
     """Raises: ConflictError where a pin keeps a model from a version or a variant that was asked for."""
     if (version, variant) == (current.version, current.variant):
         return
@@ -181,13 +179,13 @@ def _update(session: Session, model: str) -> Update:
         raise not_installed(session, model)
     here = current.version
     try:
-        found = consider(session, model, alone=True)
+        found = evaluate(session, model, alone=True)
     except (NotFoundError, BackendError, IntegrityError) as error:
         return _unknown(session, model, current, error)
     decision, goal = found.decision, found.decision.goal
     newest = decision.newest
-    lacks = misfit(newest, session.machine) if newest is not None else None
-    fits = newest_fitting(found.entry, session.machine, decision.variant)
+    lacks = incompatibility(newest, session.host) if newest is not None else None
+    fits = newest_fitting(found.entry, session.host, decision.variant)
     return Update(
         model,
         current.variant,
@@ -200,10 +198,10 @@ def _update(session: Session, model: str) -> Update:
         planned_bytes(session, found.target(goal)) if goal else 0,
         goal.entry.changelog if goal else None,
         found.source.name,
-        explain(found, session.machine) or None,
+        explain(found, session.host) or None,
         newest.version if newest else None,
         lacks is None or lacks.what != "application",
-        decision.obstacle,
+        decision.blocker,
         lacks.needs if lacks else None,
         fits.version if fits else None,
         decision.breaking,
@@ -211,7 +209,7 @@ def _update(session: Session, model: str) -> Update:
         decision.changes,
         decision.standing,
         found.switched_to,
-        decision.across.version if decision.across else None,
+        decision.next_major.version if decision.next_major else None,
     )
 
 
@@ -219,7 +217,7 @@ def _unknown(session: Session, model: str, current: Installed | None, error: Yar
     """What can be said of a model that could not be considered."""
     here, hold = current.version if current else "", FREE
     with contextlib.suppress(IntegrityError, NotFoundError):
-        hold = held(session, model, current) if current else session.refs.hold(model)
+        hold = pin_rule_of(session, model, current) if current else session.refs.pin_rule(model)
     return Update(
         model, current.variant if current else "", here, here, "", None, hold.version is not None, None, None,
         None, None, error.message, pin=str(hold) or None,
@@ -227,7 +225,7 @@ def _unknown(session: Session, model: str, current: Installed | None, error: Yar
     )  # fmt: skip
 
 
-def explain(found: Considered, machine: Machine, *, moved: bool = False) -> str:
+def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
     """Why the newest version is not the one wanted, and what is wrong with the installed one, unless it
     has `moved` to the one wanted."""
     decision, hold = found.decision, found.hold
@@ -239,15 +237,15 @@ def explain(found: Considered, machine: Machine, *, moved: bool = False) -> str:
         parts += [f"{decision.wanted.version} is {said}"] if str(said) else []
     if found.switched_to is not None:
         parts.append(f"{found.switched_to} in place of {found.current.variant}, as pinned")
-    if decision.misfit is not None and decision.newest is not None:
-        parts.append(f"{decision.misfit}{_fitting(found.entry, decision.newest, machine)}")
-    elif decision.obstacle == "pinned" and decision.newest is not None:
+    if decision.incompatibility is not None and decision.newest is not None:
+        parts.append(f"{decision.incompatibility}{_fitting(found.entry, decision.newest, machine)}")
+    elif decision.blocker == "pinned" and decision.newest is not None:
         what = "" if hold.version is not None else f" to {hold}"
         parts.append(f"pinned{what}; {decision.newest.version} is newer")
     elif str(hold) and decision.newest is None:
         parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
-    if decision.across is not None:
-        parts.append(f"{decision.across.version} is a new major: ystore update --major {found.model}")
+    if decision.next_major is not None:
+        parts.append(f"{decision.next_major.version} is a new major: ystore update --major {found.model}")
     if decision.without_variant is not None:
         parts.append(_lacking(found.entry, decision.without_variant, decision.variant))
     elif decision.newest is None and found.policy.to is not None:
@@ -263,7 +261,7 @@ def _lacking(entry: ModelEntry, version: str, variant: str) -> str:
     return f"{version} has no {variant}, only {names}"
 
 
-def _fitting(entry: ModelEntry, build: Build, machine: Machine) -> str:
+def _fitting(entry: ModelEntry, build: Build, machine: Host) -> str:
     other = fitting_variant(entry, build.version, machine)
     return f" ({other.variant} fits)" if other is not None and other.variant != build.variant else ""
 
@@ -291,7 +289,7 @@ def planned_bytes(session: Session, target: Target) -> int | None:
         ids, _ = manifest_chunks([manifest])
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(ids)
-            offer = Offer.of(entry)
+            offer = PackOffer.of(entry)
             plan = plan_for(session, target.source, offer, chunks, missing)
     except (BackendError, IntegrityError):
         return None

@@ -13,11 +13,11 @@ from typing import Literal
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.fetching.eligibility import admit
-from yarnstore.ops.fetching.fetch import bring, bring_chunks
-from yarnstore.ops.fetching.plan import Offer
-from yarnstore.ops.fetching.transfer import Brought
-from yarnstore.ops.installing.activate import CheckoutResult, move, rollback_goal, rollback_retained
+from yarnstore.ops.fetching.eligibility import require_eligible
+from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
+from yarnstore.ops.fetching.plan import PackOffer
+from yarnstore.ops.fetching.transfer import TransferStats
+from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
 from yarnstore.ops.session.lookup import Target, local_target, registry_target
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.session.whole import is_whole
@@ -42,7 +42,7 @@ def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutRe
     """
     started = time.perf_counter()
     with session.layout.shared():
-        target = admit(session, spec, installing=True, force=force)
+        target = require_eligible(session, spec, installing=True, force=force)
         return install(session, target, "checkout", started)
 
 
@@ -52,12 +52,12 @@ def install(
     """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
     name = target.name
     spec = Spec(name.model, name.variant, Exact(name.version))
-    manifest, brought = _retained(session, target, spec), Brought()
+    manifest, brought = _retained(session, target, spec), TransferStats()
     if manifest is None:
         with Drafts(session.layout) as drafts:
-            target, manifest, brought = bring(session, spec, drafts=drafts, target=target)
+            target, manifest, brought = ensure_version(session, spec, drafts=drafts, target=target)
             ensure_view(session, manifest, target, drafts)
-    return move(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
+    return activate(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
 
 
 def _retained(session: Session, target: Target, spec: Spec) -> Manifest | None:
@@ -105,7 +105,7 @@ def ensure_view(
                 source, entry = _source_of(session, manifest, target)
                 chunks.forget(bad)
         fetched |= bad
-        bring_chunks(session, source, manifest, Offer.of(entry))
+        ensure_chunks(session, source, manifest, PackOffer.of(entry))
     make_view(session.layout, manifest)
 
 
@@ -164,12 +164,12 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
         goal = rollback_goal(session, model, version)
         spec = Spec(model, goal.variant, Exact(goal.version))
         with Drafts(session.layout) as drafts:
-            target, manifest, brought = bring(session, spec, drafts=drafts)
+            target, manifest, brought = ensure_version(session, spec, drafts=drafts)
             ensure_view(session, manifest, target, drafts)
-        return move(session, manifest, "rollback", started, brought.download_bytes)
+        return activate(session, manifest, "rollback", started, brought.download_bytes)
 
 
-def bring_version(session: Session, spec: Spec) -> Manifest:
+def ensure_ready(session: Session, spec: Spec) -> Manifest:
     """Make the version that `spec` means whole, its view too, moving nothing.
 
     Of a bare model the installed version.  Raises: as `checkout`.
@@ -182,8 +182,8 @@ def bring_version(session: Session, spec: Spec) -> Manifest:
                 ensure_view(session, manifest)
                 return manifest
             spec = Spec(spec.model, current.variant, Exact(current.version))
-        target = admit(session, spec, installing=False)
+        target = require_eligible(session, spec, installing=False)
         with Drafts(session.layout) as drafts:
-            target, manifest, _ = bring(session, spec, drafts=drafts, target=target)
+            target, manifest, _ = ensure_version(session, spec, drafts=drafts, target=target)
             ensure_view(session, manifest, target, drafts)
     return manifest

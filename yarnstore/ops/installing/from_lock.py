@@ -13,8 +13,8 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
-from yarnstore.ops.fetching.eligibility import admit, check
-from yarnstore.ops.fetching.fetch import FetchResult, bring, fetch_result
+from yarnstore.ops.fetching.eligibility import check_eligible, require_eligible
+from yarnstore.ops.fetching.fetch import FetchResult, ensure_version, fetch_result
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.checkout import install
 from yarnstore.ops.session.lookup import Target, find_entry
@@ -118,7 +118,7 @@ def _resolved(session: Session, spec: Spec) -> Locked:
     so that two machines lock the same."""
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     build = resolve(entry, spec)
-    check(session, entry, build, installing=False, force=False)
+    check_eligible(session, entry, build, installing=False, force=False)
     manifest, checksum = _promised(build)
     if manifest is None and checksum is None:
         raise IntegrityError(
@@ -174,7 +174,7 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
 
 def _target(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Target:
     """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
-    target = admit(session, build.spec, installing=installing, force=force)
+    target = require_eligible(session, build.spec, installing=installing, force=force)
     if target.manifest is not None:
         stored, wanted = _stored(session, build, target.manifest), build.manifest or build.checksum
         if stored == wanted:
@@ -216,7 +216,7 @@ def _refuse_other(
 
 def _fetch(session: Session, build: Locked, target: Target) -> FetchResult:
     started = time.perf_counter()
-    _, manifest, brought = bring(session, build.spec, target=target)
+    _, manifest, brought = ensure_version(session, build.spec, target=target)
     _check(build, manifest)
     return fetch_result(manifest, brought, time.perf_counter() - started)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.session.lookup import local_target, not_in_store, not_installed, require_published
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.pins import FREE, Hold
+from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Alias, Exact, Spec
 from yarnstore.store.refs import VersionName
@@ -62,9 +62,9 @@ def pin(session: Session, spec: Spec) -> PinResult:
             _require_known(session, spec)
             if not _matches_stored(session, spec):
                 require_published(session, spec)
-            before = refs.hold(spec.model)
+            before = refs.pin_rule(spec.model)
             wanted = spec.selector if isinstance(spec.selector, Range) else before.range
-            hold = Hold(None, wanted, spec.variant or before.variant)
+            hold = PinRule(None, wanted, spec.variant or before.variant)
             if hold != before:
                 refs.set_hold(spec.model, hold)
             return _told(spec.model, hold, pinned=True, changed=hold != before)
@@ -121,22 +121,22 @@ def _unpin_version(session: Session, name: VersionName) -> PinResult:
 def _let_go(session: Session, spec: Spec) -> PinResult:
     """Take a range or a variant, or both, out of what a model is pinned to; `*` is whatever range."""
     refs = session.refs
-    hold = refs.hold(spec.model)
+    hold = refs.pin_rule(spec.model)
     wanted = spec.selector if isinstance(spec.selector, Range) else None
     other = wanted and (hold.range is None or wanted.sets not in (hold.range.sets, _ANY.sets))
     if other or spec.variant not in (None, hold.variant):
         raise _not_pinned(session, spec)
-    left = Hold(None, None if wanted else hold.range, None if spec.variant else hold.variant)
+    left = PinRule(None, None if wanted else hold.range, None if spec.variant else hold.variant)
     if left == FREE:
         refs.remove_hold(spec.model)
     else:
         refs.set_hold(spec.model, left)
     return _told(
-        spec.model, Hold(None, hold.range if wanted else None, spec.variant), pinned=False, changed=True
+        spec.model, PinRule(None, hold.range if wanted else None, spec.variant), pinned=False, changed=True
     )
 
 
-def _told(model: str, hold: Hold, *, pinned: bool, changed: bool) -> PinResult:
+def _told(model: str, hold: PinRule, *, pinned: bool, changed: bool) -> PinResult:
     text = str(hold.range) if hold.range is not None else None
     return PinResult(model, None, hold.variant, pinned=pinned, changed=changed, range=text)
 
@@ -157,7 +157,7 @@ def _require_known(session: Session, spec: Spec) -> None:
 
 def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
     pins = [str(name) for name in session.refs.pins(spec.model)]
-    hold = session.refs.hold(spec.model)
+    hold = session.refs.pin_rule(spec.model)
     if hold != FREE:
         pins.append(f"{spec.model}{hold}")
     return NotFoundError("pin", str(spec), hint=f"pinned are {', '.join(pins)}" if pins else "none is pinned")

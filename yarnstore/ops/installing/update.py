@@ -24,14 +24,19 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
-from yarnstore.ops.fetching.eligibility import admit, check, entry_and_build, refusal
-from yarnstore.ops.installing.activate import relink
-from yarnstore.ops.installing.candidates import Considered, check_hold, consider, explain, planned_bytes
+from yarnstore.ops.fetching.eligibility import (
+    check_eligible,
+    entry_and_build,
+    ineligible_error,
+    require_eligible,
+)
+from yarnstore.ops.installing.activate import repair_link
+from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain, planned_bytes
 from yarnstore.ops.installing.checkout import ensure_view, install
-from yarnstore.ops.session.lookup import cached_entry, held, not_installed
+from yarnstore.ops.session.lookup import cached_entry, not_installed, pin_rule_of
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Progress
-from yarnstore.registry.decide import DEFAULT_POLICY, Change, Policy, changes_between, misfit
+from yarnstore.registry.decide import DEFAULT_POLICY, Change, Policy, changes_between, incompatibility
 from yarnstore.registry.select import Build, require_match
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.registry.versions import is_breaking, update_type
@@ -115,19 +120,19 @@ def update(
     if spec.selector is not None:
         return _update_to(session, spec, policy, started, dry_run=dry_run)
     with session.layout.shared():
-        found = consider(session, model, policy, variant=spec.variant)
+        found = evaluate(session, model, policy, variant=spec.variant)
         if policy.to is not None and not policy.to_may_miss:
             require_match(found.entry, policy.to)
         decision, build = found.decision, found.decision.wanted
         if build is None:
-            if strict and decision.held is not None:
-                reason = misfit(decision.held, session.machine)
+            if strict and decision.blocked is not None:
+                reason = incompatibility(decision.blocked, session.host)
                 if reason is not None:
-                    raise refusal(found.entry, decision.held, reason, session.machine)
+                    raise ineligible_error(found.entry, decision.blocked, reason, session.host)
             if not dry_run:
-                relink(session, model, ensure_view)
+                repair_link(session, model, ensure_view)
             return _stayed(session, found, started)
-        check(session, found.entry, build, installing=True, force=policy.force)
+        check_eligible(session, found.entry, build, installing=True, force=policy.force)
         planned = _planned(session, found, build, started, sized=dry_run)
         if dry_run:
             return planned
@@ -144,7 +149,7 @@ def update(
         seconds=done.seconds,
         variant=done.variant,
         size_bytes=done.size_bytes,
-        note=explain(found, session.machine, moved=True) or None,
+        note=explain(found, session.host, moved=True) or None,
     )
 
 
@@ -160,9 +165,9 @@ def _update_to(
         current = session.refs.current(spec.model)
         if current is None:
             raise not_installed(session, spec.model)
-        target = admit(session, spec, installing=True, force=policy.force)
+        target = require_eligible(session, spec, installing=True, force=policy.force)
         name = target.name
-        check_hold(spec.model, held(session, spec.model, current), current, name.version, name.variant)
+        check_hold(spec.model, pin_rule_of(session, spec.model, current), current, name.version, name.variant)
         told = entry_and_build(session, target)
         changes = changes_between(told[0], current.version, name.version, name.variant) if told else ()
         same = (name.version, name.variant) == (current.version, current.variant)
@@ -251,12 +256,12 @@ def describe_step(step_to: UpdateResult, installed: str) -> str:
     return "\n".join(lines)
 
 
-def _stayed(session: Session, found: Considered, started: float) -> UpdateResult:
+def _stayed(session: Session, found: Candidate, started: float) -> UpdateResult:
     decision = found.decision
     status: Literal["current", "pinned", "held"] = "current"
-    if decision.held is not None:
+    if decision.blocked is not None:
         status = "held"
-    elif decision.obstacle == "pinned":
+    elif decision.blocker == "pinned":
         status = "pinned"
     return UpdateResult(
         found.model,
@@ -271,12 +276,12 @@ def _stayed(session: Session, found: Considered, started: float) -> UpdateResult
         decision.kind,
         decision.breaking,
         registry=found.source.name,
-        note=explain(found, session.machine) or None,
+        note=explain(found, session.host) or None,
     )
 
 
 def _planned(
-    session: Session, found: Considered, build: Build, started: float, *, sized: bool
+    session: Session, found: Candidate, build: Build, started: float, *, sized: bool
 ) -> UpdateResult:
     decision = found.decision
     return UpdateResult(
@@ -294,7 +299,7 @@ def _planned(
         decision.changes,
         build.entry.size_bytes,
         found.source.name,
-        explain(found, session.machine) or None,
+        explain(found, session.host) or None,
     )
 
 

@@ -11,8 +11,8 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, SpecError, UsageError
-from yarnstore.ops.fetching.eligibility import admit
-from yarnstore.ops.fetching.fetch import bring
+from yarnstore.ops.fetching.eligibility import require_eligible
+from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.activate import tell_state
 from yarnstore.ops.publishing.broken import note_broken
 from yarnstore.ops.session.loadcode import find_in_sources, note_code, refuse_code
@@ -164,8 +164,8 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
             spec = Spec(spec.model, current.variant, Exact(current.version))
-        found = admit(session, spec, installing=False)
-        _, manifest, _ = bring(session, spec, target=found)
+        found = require_eligible(session, spec, installing=False)
+        _, manifest, _ = ensure_version(session, spec, target=found)
         single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination
         if as_folder and destination.exists() and not destination.is_dir():

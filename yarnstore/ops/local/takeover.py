@@ -14,7 +14,7 @@ from typing import Any, Literal
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, read_version
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, YarnstoreError
-from yarnstore.ops.installing.activate import move
+from yarnstore.ops.installing.activate import activate
 from yarnstore.ops.installing.checkout import ensure_view
 from yarnstore.ops.local.import_export import import_source
 from yarnstore.ops.session.lookup import model_entry
@@ -111,7 +111,7 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
         if current is not None and current.manifest != manifest.digest:
             return TakenModel(model, version, "stored", str(place), manifest.size_bytes)
         ensure_view(session, manifest)
-        done = move(session, manifest, "import", started)
+        done = activate(session, manifest, "import", started)
     return TakenModel(model, version, "installed", str(place), manifest.size_bytes, done.path)
 
 

@@ -13,7 +13,7 @@ from yarnstore.core.names import read_version
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
 from yarnstore.registry import amend as rules
-from yarnstore.registry.amend import Amended, Change
+from yarnstore.registry.amend import Amended, Edit
 from yarnstore.registry.edit import RawDoc
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio
@@ -89,7 +89,7 @@ def _bare(model: str) -> Spec:
     return spec
 
 
-def _amend(registry: Path, spec: Spec, what: str, change: Change, now: datetime | None) -> AmendResult:
+def _amend(registry: Path, spec: Spec, what: str, change: Edit, now: datetime | None) -> AmendResult:
     folder = RegistryFolder(registry)
     if folder.read() is None:
         raise NotFoundError("registry", str(registry), hint="--registry names the folder of one")

@@ -21,7 +21,13 @@ from yarnstore.core.names import model_from_dirname
 from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, UsageError
 from yarnstore.ops.publishing.lint_deep import DeepLint
 from yarnstore.ops.publishing.tree import RegistryFolder
-from yarnstore.ops.session.connections import Network, RegistrySource, reach, shown_address, source_at
+from yarnstore.ops.session.connections import (
+    Network,
+    RegistrySource,
+    connect_source,
+    shown_address,
+    source_at,
+)
 from yarnstore.ops.session.registries import model_key
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry
@@ -132,7 +138,7 @@ def _reach(
 ) -> tuple[Backend, str]:
     """The backend and the key of what is to be looked through first."""
     if path is not None or not urlsplit(source).path.endswith(".json"):
-        return reach(source_at(source, sources, network), source, network), REGISTRY_FILE
+        return connect_source(source_at(source, sources, network), source, network), REGISTRY_FILE
     if deep:
         raise UsageError("--deep needs the whole registry, not one file of it", hint="name its base URL")
     if not is_remote(source):
@@ -141,7 +147,7 @@ def _reach(
     folder = bare.rpartition("/")[0] + "/"
     # A query is part of no key below a folder, but of a whole address.
     key = bare[len(folder) :] if bare == source else source
-    return reach(source_at(folder, sources, network), folder, network), key
+    return connect_source(source_at(folder, sources, network), folder, network), key
 
 
 def _lint_tree(

@@ -30,7 +30,7 @@ from yarnstore.registry.edit import (
 )
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import check_raw_model, parse_registry
-from yarnstore.registry.timestamps import next_moment
+from yarnstore.registry.timestamps import next_timestamp
 from yarnstore.store import fsio, fsread
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import PackFolder
@@ -168,7 +168,7 @@ class RegistryFolder:
             if self._own_or_none(model) != entry:
                 self._write(self.model_file(model), entry)
         rest = {key: value for key, value in raw.items() if key not in ("models", "split")}
-        at = next_moment(now, raw.get("last_updated"))
+        at = next_timestamp(now, raw.get("last_updated"))
         self._write(self.root / REGISTRY_FILE, {**rest, "last_updated": at, "split": True, "models": {}})
 
     def _own_or_none(self, model: str) -> RawDoc | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from yarnstore.ops.session.lookup import find_entry
 from yarnstore.ops.session.origins import sources_for
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.decide import memory_warning, misfit, newest_fitting
-from yarnstore.registry.host import Machine
+from yarnstore.registry.decide import incompatibility, memory_warning, newest_fitting
+from yarnstore.registry.host import Host
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import Build, iter_builds, latest_version, resolve
 from yarnstore.registry.spec import Alias, Exact, Selector, Spec
@@ -59,7 +59,7 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
 
     Raises: NotFoundError where the registry has none of those; BackendError.
     """
-    machine = session.machine
+    machine = session.host
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     if isinstance(spec.selector, Alias | Exact):
         spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))
@@ -89,10 +89,10 @@ def _chosen(selector: Selector | None, version: str) -> bool:
     return selector is None or str(selector) == version
 
 
-def _row(build: Build, machine: Machine, latest: str | None, said: str) -> CompatRow:
+def _row(build: Build, machine: Host, latest: str | None, said: str) -> CompatRow:
     entry = build.entry
-    app = misfit(build, Machine(app_version=machine.app_version))
-    memory = misfit(build, Machine(ram_gb=machine.ram_gb))
+    app = incompatibility(build, Host(app_version=machine.app_version))
+    memory = incompatibility(build, Host(ram_gb=machine.ram_gb))
     notes = [str(found) for found in (app, memory) if found] or [memory_warning(build, machine)]
     return CompatRow(
         build.version,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed, Move
-from yarnstore.core.suggestions import near_names
+from yarnstore.core.suggestions import close_names
 from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.ops.session.lookup import model_entry
 from yarnstore.ops.session.session import RegistrySource, Session
@@ -87,7 +87,7 @@ def history(session: Session, model: str) -> History:
         for source in session.sources:
             with contextlib.suppress(FormatError):
                 known |= set(session.doc(source).models)
-        raise NotFoundError("model", model, near=near_names(model, known), hint="`ystore search` lists them")
+        raise NotFoundError("model", model, near=close_names(model, known), hint="`ystore search` lists them")
     pins = {(name.variant, name.version) for name in refs.pins(model)}
     stored = {(name.variant, name.version) for name in here}
     at = (current.variant, current.version) if current else None

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import held, local_target, not_installed, standing_here
+from yarnstore.ops.session.lookup import local_target, not_installed, pin_rule_of, standing_here
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import Standing
 from yarnstore.store.state import version_checksum
-from yarnstore.store.views import has_view, hold_view, last_use, note_use, view_path
+from yarnstore.store.views import has_view, last_use, lease, note_use, view_path
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
             ) from None
         moves = refs.moves(model)
         uses, used_s = last_use(layout, current.manifest)
-        hold = held(session, model, current)
+        hold = pin_rule_of(session, model, current)
         rows.append(
             InstalledModel(
                 model,
@@ -117,8 +117,8 @@ def path_of(session: Session, manifest: Manifest) -> VersionPath:
     if session.load_policy.restricts:
         session.admit_version(session, manifest, False)
     note_use(session.layout, manifest.digest)
-    lease = hold_view(session.layout, manifest.digest)
-    return VersionPath(str(view_path(session.layout, manifest)), lease)
+    held = lease(session.layout, manifest.digest)
+    return VersionPath(str(view_path(session.layout, manifest)), held)
 
 
 def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | None:

@@ -11,7 +11,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ints
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import held
+from yarnstore.ops.session.lookup import pin_rule_of
 from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
@@ -65,7 +65,7 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
         uses, used_s = last_use(session.layout, manifest.digest)
         pinned = refs.pin(name) is not None
         if current is not None and here:
-            pinned = held(session, name.model, current).version is not None
+            pinned = pin_rule_of(session, name.model, current).version is not None
         rows.append(
             StoredVersion(
                 name.model,

@@ -16,7 +16,16 @@ from itertools import islice
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from yarnstore.backends import Backend, Halting, Limited, Mirror, Mirrored, Offline, RetryPolicy, Timeouts
+from yarnstore.backends import (
+    Backend,
+    Cancellable,
+    Limited,
+    Mirror,
+    Offline,
+    RetryPolicy,
+    SourceSet,
+    Timeouts,
+)
 from yarnstore.backends.addresses import shown_path, tidy_address
 from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
 from yarnstore.backends.limit import shared_limit
@@ -72,7 +81,7 @@ class Network:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-class PutLast:
+class RecentFailures:
     """Which addresses failed lately: what several sessions of one process know together.
 
     A command that fetches ten versions has a session for each, and is not to wait ten times for a mirror
@@ -101,7 +110,7 @@ class PutLast:
         return [url for url, at_s in list(self._failed_s.items()) if now_s - at_s < _PUT_LAST_S]
 
 
-class Links:
+class Connections:
     """The backends of one session, made when they are needed.
 
     `check` is asked before each request and each block, and may raise to end them.
@@ -113,23 +122,23 @@ class Links:
         network: Network,
         note: Callable[[str], None],
         now_ms: Callable[[], int],
-        put_last: PutLast | None = None,
+        put_last: RecentFailures | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._layout = layout
         self._network = network
         self._note = note
         self._now_ms = now_ms
-        self._backends: dict[str, Mirrored] = {}
+        self._backends: dict[str, SourceSet] = {}
         self._named: dict[str, list[Mirror]] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._adopted: list[Backend] = []
-        self._put_last = put_last or PutLast()
+        self._put_last = put_last or RecentFailures()
         self._check = check
         # By registry, when the last wait that was told ends: several connections wait at once.
         self._waits: dict[str, float] = {}
 
-    def backend(self, source: RegistrySource) -> Mirrored:
+    def backend(self, source: RegistrySource) -> SourceSet:
         """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
         if source.name not in self._backends:
             mirrors = [Mirror(shown_address(source.url), partial(self._connect, source, source.url), True)]
@@ -138,7 +147,7 @@ class Links:
                 for url in source.mirrors[:_MIRRORS_LIMIT]
             ]
             mirrors += self._named.get(source.name, [])
-            self._backends[source.name] = Mirrored(
+            self._backends[source.name] = SourceSet(
                 mirrors,
                 sleep=self._sleep,
                 on_fault=self._on_fault,
@@ -196,7 +205,7 @@ class Links:
             timeouts=self._network.timeouts,
         )
         self._adopted.append(backend)
-        return Halting(_slowed(backend, self._network), self._check), key
+        return Cancellable(_slowed(backend, self._network), self._check), key
 
     def in_order(self, urls: Iterable[str]) -> tuple[str, ...]:
         """Download addresses in the order to be asked: those whose server failed are last."""
@@ -256,7 +265,7 @@ class Links:
             text = f"warning: {source.name or self.own(source)}: {exposed}"
             if self._put_last.is_news(text):
                 self._note(text)
-        return Halting(reach(source, url, self._network, policy=_ONE_TRY), self._check)
+        return Cancellable(connect_source(source, url, self._network, policy=_ONE_TRY), self._check)
 
     def _on_fault(self, fault: Fault) -> None:
         self._put_last.add(fault.url)
@@ -286,7 +295,7 @@ class Links:
             write_health(self._layout, name, list(known.values()))
 
 
-def reach(
+def connect_source(
     source: RegistrySource, url: str, network: Network, *, policy: RetryPolicy | None = None
 ) -> Backend:
     """One address of a registry, by what holds for all requests; the credentials go to its origin alone.

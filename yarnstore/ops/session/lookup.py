@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
-from yarnstore.core.suggestions import near_names
+from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
     BackendError,
     FormatError,
@@ -18,7 +18,7 @@ from yarnstore.errors import (
 from yarnstore.ops.session.origins import known_sources_for, others_with, sources_for, warn_of_others
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry, VersionEntry
-from yarnstore.registry.pins import Hold
+from yarnstore.registry.pins import PinRule
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.standing import Standing, standing
@@ -83,9 +83,9 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
     settings."""
     pinned = None
     with contextlib.suppress(FormatError, NotFoundError):
-        pinned = session.refs.hold(model).variant
+        pinned = session.refs.pin_rule(model).variant
     first = (pinned, installed_variant(session, model))
-    return (*(variant for variant in first if variant), *session.machine.variants)
+    return (*(variant for variant in first if variant), *session.host.variants)
 
 
 def registry_target(session: Session, spec: Spec, *, fresh: bool = False) -> Target:
@@ -130,7 +130,7 @@ def find_entry(
                 raise _unsure(failure, model, source)
             warn_of_others(session, model, source)
             return source, entry
-        near += near_names(model, session.doc(source).models)
+        near += close_names(model, session.doc(source).models)
     if failure is not None:
         raise failure
     elsewhere = others_with(session, model, sources[0]) if len(sources) < len(session.sources) else []
@@ -173,12 +173,12 @@ def find_target(session: Session, spec: Spec) -> Target:
     return local_target(session, spec) or registry_target(session, spec)
 
 
-def held(session: Session, model: str, current: Installed) -> Hold:
+def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
     """What pins say of an installed model.  Raises: FormatError where one is damaged."""
     name = VersionName(model, current.variant, current.version)
     if session.refs.pin(name) is not None:
-        return Hold(version=current.version)
-    return session.refs.hold(model)
+        return PinRule(version=current.version)
+    return session.refs.pin_rule(model)
 
 
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
@@ -263,7 +263,7 @@ def not_installed(session: Session, model: str) -> NotFoundError:
     return NotFoundError(
         "installed model",
         model,
-        near=near_names(model, session.refs.installed_models()),
+        near=close_names(model, session.refs.installed_models()),
         hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
     )
 
@@ -276,6 +276,6 @@ def not_in_store(session: Session, spec: Spec) -> NotFoundError:
         "such version" if versions else "model",
         str(spec),
         where="the store",
-        near=[] if versions else near_names(spec.model, {name.model for name in known}),
+        near=[] if versions else close_names(spec.model, {name.model for name in known}),
         hint=f"here are {', '.join(versions)}" if versions else "`ystore log MODEL` shows what is here",
     )

@@ -46,7 +46,7 @@ def model_key(model: str) -> str:
 
 
 @dataclass
-class SplitModels:
+class ModelFiles:
     """The models of one split registry, in one session."""
 
     name: str

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from yarnstore.errors import BackendError, FormatError, RolledBackError
 from yarnstore.ops.session.connections import RegistrySource, shown_address
 from yarnstore.registry.schema import RegistryDoc, parse_registry
-from yarnstore.registry.timestamps import is_believable, is_older, moment_of
+from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.newest import Newest, read_newest, write_newest
+from yarnstore.store.newest import HighWaterMark, read_newest, write_newest
 from yarnstore.store.registry_cache import CachedRegistry
 
 
@@ -36,7 +36,7 @@ def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegist
     return said if is_believable(said, _time(cached.fetched_ms)) else ""
 
 
-def refuse_older(
+def refuse_rollback(
     source: RegistrySource,
     doc: RegistryDoc,
     known: str,
@@ -49,14 +49,14 @@ def refuse_older(
 
     `mirror` is who gave it, None for the registry's own address.  Raises: RolledBackError, BackendError.
     """
-    if moment_of(known) is None:
+    if parse_timestamp(known) is None:
         return
     said = doc.last_updated or ""
     if mirror is not None:
-        if moment_of(said) is None or is_older(said, known):
+        if parse_timestamp(said) is None or is_older(said, known):
             raise BackendError(mirror, "has an older registry than the one known here")
         return
-    if moment_of(said) is None:
+    if parse_timestamp(said) is None:
         note(f"{source.name} no longer says when it was last updated, which was {known} before")
     elif is_older(said, known):
         if not accept:
@@ -73,7 +73,7 @@ def keep_newest(
     # Read anew: another process may have seen a newer one meanwhile.
     known = known_time(layout, source, None)
     if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
-        write_newest(layout, source.name, Newest(source.url, str(doc.last_updated), now_ms))
+        write_newest(layout, source.name, HighWaterMark(source.url, str(doc.last_updated), now_ms))
 
 
 def _time(ms: int) -> datetime:

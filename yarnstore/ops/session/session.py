@@ -22,13 +22,13 @@ from yarnstore.errors import (
     RolledBackError,
     StorageError,
 )
-from yarnstore.ops.session.connections import Links, Network, PutLast
+from yarnstore.ops.session.connections import Connections, Network, RecentFailures
 from yarnstore.ops.session.connections import RegistrySource as RegistrySource
-from yarnstore.ops.session.registries import DAY_MS, SplitModels, format_days
-from yarnstore.ops.session.rolledback import keep_newest, known_time, refuse_older
+from yarnstore.ops.session.registries import DAY_MS, ModelFiles, format_days
+from yarnstore.ops.session.rolledback import keep_newest, known_time, refuse_rollback
 from yarnstore.progress import OnProgress, Progress, ignore
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.host import Machine
+from yarnstore.registry.host import Host
 from yarnstore.registry.policies import LoadPolicy
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.store import registry_cache
@@ -67,9 +67,9 @@ class Session:
     updating: dict[str, Installed] = field(default_factory=dict)
     # What `local-state.json` is to say of it; None leaves what it says.
     auto_update: bool | None = None
-    machine: Machine = field(default_factory=Machine)
+    host: Host = field(default_factory=Host)
     network: Network = field(default_factory=Network)
-    put_last: PutLast = field(default_factory=PutLast)
+    put_last: RecentFailures = field(default_factory=RecentFailures)
     load_policy: LoadPolicy = field(default_factory=LoadPolicy)
     # `ops/session/loadcode` does it, which a rollback need not import.
     admit_version: AdmitVersion = _unlooked
@@ -82,11 +82,11 @@ class Session:
     # Models of which it was told that several registries have them.
     warned: set[str] = field(default_factory=set)
     _docs: dict[str, RegistryDoc] = field(default_factory=dict)
-    _links: Links | None = None
+    _links: Connections | None = None
     _refreshed: set[str] = field(default_factory=set)
     _unreachable: set[str] = field(default_factory=set)
     _damaged: set[str] = field(default_factory=set)
-    _split: dict[str, SplitModels] = field(default_factory=dict)
+    _split: dict[str, ModelFiles] = field(default_factory=dict)
     # The cached answers of registries that are split.
     _split_known: dict[str, registry_cache.CachedRegistry] = field(default_factory=dict)
 
@@ -102,10 +102,10 @@ class Session:
         self.on_progress(Progress("note", "", text=text))
 
     @property
-    def links(self) -> Links:
+    def links(self) -> Connections:
         """The connections of this session."""
         if self._links is None:
-            self._links = Links(
+            self._links = Connections(
                 self.layout, self.network, self.note, self.now_ms, self.put_last, lambda: self.check()
             )
         return self._links
@@ -195,7 +195,7 @@ class Session:
         cached = None  # each may be 256 MiB
         doc = parse_registry(data, source=self.backend(source).url)
         if answer is not None:
-            refuse_older(
+            refuse_rollback(
                 source,
                 doc,
                 known,
@@ -311,9 +311,9 @@ class Session:
         doc = self.doc(source)
         return self._split_models(source).cached(model) if doc.split else doc.models.get(model)
 
-    def _split_models(self, source: RegistrySource) -> SplitModels:
+    def _split_models(self, source: RegistrySource) -> ModelFiles:
         if source.name not in self._split:
-            self._split[source.name] = SplitModels(
+            self._split[source.name] = ModelFiles(
                 source.name, source.url, self.layout, self.note, self.now_ms
             )
         return self._split[source.name]

@@ -210,7 +210,7 @@ class _Checker(PackChecker):
     def _check_holds(self) -> None:
         for model in self._session.refs.held_models():
             try:
-                self._session.refs.hold(model)
+                self._session.refs.pin_rule(model)
             except FormatError as error:
                 path = self._layout.refs / "holds" / model_dirname(model)
                 self.found.bad_holds.append(path)

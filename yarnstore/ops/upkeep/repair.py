@@ -23,8 +23,8 @@ from yarnstore.core.names import model_from_dirname
 from yarnstore.core.pack import Entry
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
-from yarnstore.ops.fetching.fetch import bring_chunks, read_remote_manifest
-from yarnstore.ops.fetching.plan import Offer
+from yarnstore.ops.fetching.fetch import ensure_chunks, read_remote_manifest
+from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.findings import Findings, FsckResult
 from yarnstore.ops.upkeep.fsck import check, result_of
@@ -326,7 +326,7 @@ class _Mender:
                 continue
             for source, entry in self._offers(digest):
                 try:
-                    brought = bring_chunks(self._session, source, manifest, Offer.of(entry))
+                    brought = ensure_chunks(self._session, source, manifest, PackOffer.of(entry))
                 except (BackendError, IntegrityError) as error:
                     self._session.note(error.message)
                     continue
