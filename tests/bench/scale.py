@@ -65,14 +65,14 @@ def _indexes(ids: bytes) -> Iterator[PackIndex]:
         order = np.argsort(mine)
         count = len(mine)
         yield PackIndex(
-            PackId(os.urandom(32)),
-            16 + count * _STORED_BYTES,
-            mine[order],
-            (16 + np.arange(count, dtype=np.int64) * _STORED_BYTES)[order],
-            np.full(count, _STORED_BYTES, np.int64),
-            np.full(count, _CHUNK_BYTES, np.int64),
-            np.ones(count, np.uint8),
-            np.zeros(count, "S32"),
+            pack=PackId(os.urandom(32)),
+            pack_bytes=16 + count * _STORED_BYTES,
+            ids=mine[order],
+            offsets=(16 + np.arange(count, dtype=np.int64) * _STORED_BYTES)[order],
+            stored=np.full(count, _STORED_BYTES, np.int64),
+            plain=np.full(count, _CHUNK_BYTES, np.int64),
+            encodings=np.ones(count, np.uint8),
+            bases=np.zeros(count, "S32"),
         )
 
 

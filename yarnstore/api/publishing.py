@@ -150,7 +150,12 @@ class Publishing(ABC):
             fsread.source_path(source),
             Spec.parse(spec),
             version_info=VersionInfo(
-                changelog, compatibility, minimum_ram_gb, recommended_ram_gb, security, download_url
+                changelog=changelog,
+                compatibility=compatibility,
+                minimum_ram_gb=minimum_ram_gb,
+                recommended_ram_gb=recommended_ram_gb,
+                security=security,
+                download_url=download_url,
             ),
             model_info=ModelInfo(name, description, tags, category),
             deltas=DEFAULT_DELTAS if deltas is None else deltas,

@@ -170,7 +170,16 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     overhead = ENTRY_HEADER_BYTES + DIGEST_BYTES * (bases != b"")
     if count and (int(stored.max()) > ENTRY_LIMIT_BYTES or bool((stored > plain + overhead).any())):
         raise FormatError(_WHAT, "has an entry that is larger than its chunk")
-    return PackIndex(PackId(pack_raw), pack_bytes, ids, signed, stored, plain, encodings, bases)
+    return PackIndex(
+        pack=PackId(pack_raw),
+        pack_bytes=pack_bytes,
+        ids=ids,
+        offsets=signed,
+        stored=stored,
+        plain=plain,
+        encodings=encodings,
+        bases=bases,
+    )
 
 
 def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:

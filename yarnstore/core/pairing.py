@@ -87,13 +87,13 @@ def place_chunks(file: ManifestFile) -> PlacedFile:
     for chunk in chunks:
         first.setdefault(chunk.chunk_id, chunk.offset)
     return PlacedFile(
-        file.path,
-        chunks,
-        [chunk.offset for chunk in chunks],
-        first,
-        {tensor.name: tensor for tensor in tensors},
-        tensor_starts,
-        tensors,
+        path=file.path,
+        chunks=chunks,
+        starts=[chunk.offset for chunk in chunks],
+        ids=first,
+        tensors={tensor.name: tensor for tensor in tensors},
+        tensor_starts=tensor_starts,
+        tensor_list=tensors,
     )
 
 

@@ -157,20 +157,20 @@ def decide(
             obstacle, reason = found.what if found else bar, found
     goal = wanted or newest
     return Decision(
-        installed,
-        kept,
-        wanted,
-        newest,
-        latest_version(model),
-        _kind(model, installed, goal) if goal else None,
-        is_breaking(installed, goal.version) if goal else False,
-        obstacle,
-        reason,
-        changes_between(model, installed, goal.version, kept) if goal else (),
-        standing(model, installed, variant),
-        held,
-        across,
-        lacking,
+        installed=installed,
+        variant=kept,
+        wanted=wanted,
+        newest=newest,
+        latest=latest_version(model),
+        kind=_kind(model, installed, goal) if goal else None,
+        breaking=is_breaking(installed, goal.version) if goal else False,
+        blocker=obstacle,
+        incompatibility=reason,
+        changes=changes_between(model, installed, goal.version, kept) if goal else (),
+        standing=standing(model, installed, variant),
+        blocked=held,
+        next_major=across,
+        without_variant=lacking,
     )
 
 
@@ -252,12 +252,12 @@ def changes_between(model: ModelEntry, old: str, new: str, variant: str | None =
         entry = _entry(model, version, variant)
         crossed.append(
             Change(
-                version,
-                update_type(before, version, security=entry.security),
-                is_breaking(before, version),
-                entry.security,
-                entry.changelog,
-                entry.release_date,
+                version=version,
+                kind=update_type(before, version, security=entry.security),
+                breaking=is_breaking(before, version),
+                security=entry.security,
+                changelog=entry.changelog,
+                release_date=entry.release_date,
             )
         )
         before = version

@@ -141,7 +141,15 @@ def _parse_build(item: object, n: int) -> Locked:
     manifest, checksum = _digest(item, "manifest", what), _digest(item, "checksum", what)
     if manifest is None and checksum is None:
         raise FormatError(what, "has neither a manifest nor a checksum")
-    return Locked(str(spec), model, variant, version, manifest, checksum, size)
+    return Locked(
+        requested=str(spec),
+        model=model,
+        variant=variant,
+        version=version,
+        manifest=manifest,
+        checksum=checksum,
+        size_bytes=size,
+    )
 
 
 def _digest(item: dict[str, Any], key: str, what: str) -> Sha256 | None:

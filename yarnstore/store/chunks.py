@@ -403,14 +403,14 @@ def recover_chunks(layout: StoreLayout) -> None:
 def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
     """The index with only the rows where `keep` is true."""
     return PackIndex(
-        index.pack,
-        index.pack_bytes,
-        index.ids[keep],
-        index.offsets[keep],
-        index.stored[keep],
-        index.plain[keep],
-        index.encodings[keep],
-        index.bases[keep],
+        pack=index.pack,
+        pack_bytes=index.pack_bytes,
+        ids=index.ids[keep],
+        offsets=index.offsets[keep],
+        stored=index.stored[keep],
+        plain=index.plain[keep],
+        encodings=index.encodings[keep],
+        bases=index.bases[keep],
     )
 
 

@@ -16,8 +16,17 @@ _KEPT = GcResult(
     chunks_removed=0,
     kept={"installed": 1},
     kept_views=[
-        KeptView("m", "default", "1.0.0", "/store/views/a", 2_000_000, 86_400_000),
-        KeptView("", "", "", "/store/views/b", 1_000_000, None),
+        KeptView(
+            model="m",
+            variant="default",
+            version="1.0.0",
+            path="/store/views/a",
+            size_bytes=2_000_000,
+            until_ms=86_400_000,
+        ),
+        KeptView(
+            model="", variant="", version="", path="/store/views/b", size_bytes=1_000_000, until_ms=None
+        ),
     ],
     grace_bytes=2_000_000,
     low_on_space=True,

@@ -15,7 +15,12 @@ KINDS = ("bin", "gguf", "json")
 def manifest(names: list[str], sizes: list[int]) -> Manifest:
     files = [ManifestFile(name, size, Sha256.of(b""), "") for name, size in zip(names, sizes, strict=True)]
     return Manifest(
-        "m", "1.0.0", "default", tuple(sorted(files, key=lambda file: file.path)), Sha256.of(b""), b""
+        model="m",
+        version="1.0.0",
+        variant="default",
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        digest=Sha256.of(b""),
+        data=b"",
     )
 
 

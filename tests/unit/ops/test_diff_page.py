@@ -49,10 +49,22 @@ def check_page(page: str) -> _Checker:
 
 
 def made_diff(tensors: list[TensorDiff]) -> DiffResult:
-    side = DiffSide('<b>"model"</b> & co', None, None, None, "a/path", 1)
+    side = DiffSide(
+        label='<b>"model"</b> & co', model=None, version=None, manifest=None, path="a/path", size_bytes=1
+    )
     counts = StatusCounts.of(tensor.status for tensor in tensors)
-    totals = DiffTotals(StatusCounts(), counts, 0, 1, 1, 1, 1)
-    return DiffResult(side, side, [], tensors, totals, 0, 0.0)
+    totals = DiffTotals(
+        files=StatusCounts(),
+        tensors=counts,
+        shifted=0,
+        parameters=1,
+        parameters_changed=1,
+        bytes=1,
+        bytes_changed=1,
+    )
+    return DiffResult(
+        old=side, new=side, files=[], tensors=tensors, totals=totals, compared_bytes=0, seconds=0.0
+    )
 
 
 def made_tensor(name: str, distance: float | None) -> TensorDiff:

@@ -16,7 +16,13 @@ from yarnstore.registry.lockfile import LOCK_FORMAT, LOCK_LIMIT_BYTES, Locked, L
 digests = st.binary(min_size=32, max_size=32).map(Sha256)
 locked = st.builds(
     lambda model, version, manifest, checksum, size: Locked(
-        f"{model}@^{version}", model, "default", version, manifest, checksum, size
+        requested=f"{model}@^{version}",
+        model=model,
+        variant="default",
+        version=version,
+        manifest=manifest,
+        checksum=checksum,
+        size_bytes=size,
     ),
     st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True).filter(
         lambda name: name not in ("con", "aux", "nul", "prn")

@@ -41,7 +41,9 @@ def _numbers(kind: Kind, *names_and_widths: tuple[str, int]) -> list[ElementType
 
 
 def _block(name: str, elements: int, size: int, *scales: tuple[int, int]) -> ElementType:
-    return ElementType(name, elements, size, "block", 1, scales)
+    return ElementType(
+        name=name, block_elements=elements, block_bytes=size, kind="block", width=1, scales=scales
+    )
 
 
 BYTES: Final = ElementType("bytes", 1, 1, "bytes")

@@ -303,7 +303,9 @@ def _walk(root: object) -> Iterator[View]:
             if found > LAYOUT_LIMIT_TENSORS:
                 raise FormatError(WHAT, f"has more than {LAYOUT_LIMIT_TENSORS} tensors")
             storage, start, shape, strides, dtype = value
-            yield View(path or "tensor", storage.key, dtype, start, shape, strides)
+            yield View(
+                name=path or "tensor", key=storage.key, dtype=dtype, start=start, shape=shape, strides=strides
+            )
             continue
         if isinstance(value, _Opaque):
             value = value.state

@@ -70,7 +70,9 @@ def read_members(window: ReadWindow) -> list[Member]:
         stored = method == 0
         if (stored and packed != unpacked) or header_at + _LOCAL.size + name_bytes + packed > at:
             raise FormatError(what, f"has the member {name[:80]!r} where it cannot be")
-        members.append(Member(name, header_at, unpacked, stored, packed, method))
+        members.append(
+            Member(name=name, at=header_at, size=unpacked, stored=stored, packed=packed, method=method)
+        )
         pos = end
     return members
 

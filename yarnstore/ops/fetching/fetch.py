@@ -86,16 +86,16 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
     """What bringing a version came to."""
     ids, _ = manifest_chunks([manifest])
     return FetchResult(
-        manifest.model,
-        manifest.version,
-        manifest.variant,
-        str(manifest.digest),
-        manifest.size_bytes,
-        brought.download_bytes,
-        len(ids),
-        brought.chunks,
-        brought.delta_from,
-        round(seconds, 3),
+        model=manifest.model,
+        version=manifest.version,
+        variant=manifest.variant,
+        manifest=str(manifest.digest),
+        size_bytes=manifest.size_bytes,
+        download_bytes=brought.download_bytes,
+        chunks_total=len(ids),
+        chunks_fetched=brought.chunks,
+        delta_from=brought.delta_from,
+        seconds=round(seconds, 3),
     )
 
 

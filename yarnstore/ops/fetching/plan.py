@@ -187,13 +187,13 @@ def plan_download(
         nothing = np.empty(0, np.int64)
         runs += [Run(pack, nothing, nothing, absent[:0]) for pack in unread]
     return DownloadPlan(
-        runs,
-        missing,
-        sum(int(run.stored.sum()) for run in runs),
-        sum(chunks_from.values()),
-        max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
-        index_sources,
-        absent,
+        runs=runs,
+        wanted=missing,
+        stored_bytes=sum(int(run.stored.sum()) for run in runs),
+        delta_chunks=sum(chunks_from.values()),
+        delta_from=max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
+        index_sources=index_sources,
+        unplaced=absent,
     )
 
 

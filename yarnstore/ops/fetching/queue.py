@@ -48,7 +48,13 @@ class QueueRun:
 def _told(item: QueueItem, *, new: bool = False) -> QueuedFetch:
     status: Literal["waiting", "failed"] = "failed" if item.error else "waiting"
     return QueuedFetch(
-        item.spec, item.registry or None, status, item.added_ms, item.tries, item.error or None, new
+        spec=item.spec,
+        registry=item.registry or None,
+        status=status,
+        added_ms=item.added_ms,
+        tries=item.tries,
+        error=item.error or None,
+        new=new,
     )
 
 

@@ -137,12 +137,27 @@ def diff(session: Session, old: str, new: str) -> DiffResult:
         tensors = work.run(meter)
         changes = _diff_files(files, tensors)
     seconds = round(time.perf_counter() - started, 3)
-    return DiffResult(before, after, changes, tensors, _sum_up(changes, tensors), meter.done, seconds)
+    return DiffResult(
+        old=before,
+        new=after,
+        files=changes,
+        tensors=tensors,
+        totals=_sum_up(changes, tensors),
+        compared_bytes=meter.done,
+        seconds=seconds,
+    )
 
 
 def _version_side(manifest: Manifest) -> DiffSide:
     label = version_label(manifest)
-    return DiffSide(label, manifest.model, manifest.version, str(manifest.digest), None, manifest.size_bytes)
+    return DiffSide(
+        label=label,
+        model=manifest.model,
+        version=manifest.version,
+        manifest=str(manifest.digest),
+        path=None,
+        size_bytes=manifest.size_bytes,
+    )
 
 
 def _open_path(session: Session, path: Path) -> tuple[DiffSide, list[Content]]:
@@ -151,7 +166,9 @@ def _open_path(session: Session, path: Path) -> tuple[DiffSide, list[Content]]:
     meter = Meter(session.on_progress, "read", str(path), size)
     for content in files:
         cut_content(content, meter)
-    return DiffSide(str(path), None, None, None, str(path), size), files
+    return DiffSide(
+        label=str(path), model=None, version=None, manifest=None, path=str(path), size_bytes=size
+    ), files
 
 
 def _diff_files(pairs: list[FilePair], tensors: list[TensorDiff]) -> list[FileDiff]:
@@ -189,15 +206,15 @@ def _diff_file(
             other = count_changed_gaps(old, new) if both else count_changed_file(old, new)
             changed = changed + other if both else other
     return FileDiff(
-        status,
-        content.path,
-        old.path if old else None,
-        content.layout.format if content.layout else None,
-        content.size_bytes,
-        old.size_bytes if old else None,
-        StatusCounts.of(tensor.status for tensor in tensors),
-        changed,
-        other,
+        status=status,
+        path=content.path,
+        old_path=old.path if old else None,
+        format=content.layout.format if content.layout else None,
+        size_bytes=content.size_bytes,
+        old_size_bytes=old.size_bytes if old else None,
+        tensors=StatusCounts.of(tensor.status for tensor in tensors),
+        bytes_changed=changed,
+        other_bytes_changed=other,
     )
 
 
@@ -205,11 +222,11 @@ def _sum_up(files: list[FileDiff], tensors: list[TensorDiff]) -> DiffTotals:
     present = [tensor for tensor in tensors if tensor.status != "removed"]
     kept = [file for file in files if file.status != "removed"]
     return DiffTotals(
-        StatusCounts.of(file.status for file in files),
-        StatusCounts.of(tensor.status for tensor in tensors),
-        sum(tensor.status == "same" and tensor.offset != tensor.old_offset for tensor in tensors),
-        sum(tensor.parameters for tensor in present),
-        sum(tensor.parameters_changed for tensor in present),
-        sum(file.size_bytes for file in kept),
-        sum(file.bytes_changed for file in kept),
+        files=StatusCounts.of(file.status for file in files),
+        tensors=StatusCounts.of(tensor.status for tensor in tensors),
+        shifted=sum(tensor.status == "same" and tensor.offset != tensor.old_offset for tensor in tensors),
+        parameters=sum(tensor.parameters for tensor in present),
+        parameters_changed=sum(tensor.parameters_changed for tensor in present),
+        bytes=sum(file.size_bytes for file in kept),
+        bytes_changed=sum(file.bytes_changed for file in kept),
     )

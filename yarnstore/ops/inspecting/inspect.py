@@ -202,25 +202,32 @@ def _file_info(
         with contextlib.suppress(IntegrityError):
             why, looks = _why(content), _looks(content)
     return FileInfo(
-        content.path,
-        content.size_bytes,
-        content.sha256,
-        None if layout is None else layout.format,
-        why,
-        looks,
-        sum(tensor.parameters for tensor in tensors),
-        _types(tensors),
-        content.size_bytes - sum(tensor.size_bytes for tensor in tensors),
-        chunks,
-        storage,
-        materialised,
-        tensors,
+        path=content.path,
+        size_bytes=content.size_bytes,
+        sha256=content.sha256,
+        format=None if layout is None else layout.format,
+        why=why,
+        looks=looks,
+        parameters=sum(tensor.parameters for tensor in tensors),
+        types=_types(tensors),
+        other_bytes=content.size_bytes - sum(tensor.size_bytes for tensor in tensors),
+        chunks=chunks,
+        storage=storage,
+        materialised=materialised,
+        tensors=tensors,
     )
 
 
 def _tensors(layout: Layout) -> list[TensorInfo]:
     return [
-        TensorInfo(name, dtype.name, shape, offset, length, math.prod(shape))
+        TensorInfo(
+            name=name,
+            dtype=dtype.name,
+            shape=shape,
+            offset=offset,
+            size_bytes=length,
+            parameters=math.prod(shape),
+        )
         for name, dtype, shape, offset, length in layout.tensors
     ]
 
@@ -330,14 +337,14 @@ def _sum_up(
     in_store: bool,
 ) -> InspectResult:
     return InspectResult(
-        label,
-        manifest,
-        path,
-        in_store,
-        sum(file.size_bytes for file in files),
-        sum(file.parameters for file in files),
-        _types(tensor for file in files for tensor in file.tensors),
-        None if storage is None else sum(item.chunks for item in storage),
-        storage,
-        files,
+        label=label,
+        manifest=manifest,
+        path=path,
+        in_store=in_store,
+        size_bytes=sum(file.size_bytes for file in files),
+        parameters=sum(file.parameters for file in files),
+        types=_types(tensor for file in files for tensor in file.tensors),
+        chunks=None if storage is None else sum(item.chunks for item in storage),
+        storage=storage,
+        files=files,
     )

@@ -101,16 +101,16 @@ def activate(
         if check is not None:
             _check(session, check, manifest.model, new, old, path, ensure)
     return CheckoutResult(
-        manifest.model,
-        manifest.version,
-        manifest.variant,
-        old.version if old else None,
-        path,
-        manifest.size_bytes,
-        download_bytes,
-        round(time.perf_counter() - started, 4),
-        changed,
-        old.variant if old else None,
+        model=manifest.model,
+        version=manifest.version,
+        variant=manifest.variant,
+        previous=old.version if old else None,
+        path=path,
+        size_bytes=manifest.size_bytes,
+        download_bytes=download_bytes,
+        seconds=round(time.perf_counter() - started, 4),
+        changed=changed,
+        previous_variant=old.variant if old else None,
     )
 
 

@@ -118,24 +118,24 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
         is_open = rule.enabled and (not rule.windows or _is_open(opening, now))
         rows.append(
             AutoUpdateModel(
-                model,
-                rule.enabled,
-                rule.policy,
-                tuple(map(str, rule.windows)),
-                is_open,
-                _iso(opening.opens) if opening and rule.enabled and not is_open else None,
-                _iso(opening.closes) if opening and is_open else None,
+                model=model,
+                enabled=rule.enabled,
+                policy=rule.policy,
+                windows=tuple(map(str, rule.windows)),
+                is_open=is_open,
+                opens=_iso(opening.opens) if opening and rule.enabled and not is_open else None,
+                closes=_iso(opening.closes) if opening and is_open else None,
             )
         )
     default = rules.default
     return AutoUpdateStatus(
-        default.enabled,
-        default.policy,
-        tuple(map(str, default.windows)),
-        rules.jitter_s,
-        rules.timezone,
-        last_check if isinstance(last_check, str) else None,
-        rows,
+        enabled=default.enabled,
+        policy=default.policy,
+        windows=tuple(map(str, default.windows)),
+        jitter_s=rules.jitter_s,
+        timezone=rules.timezone,
+        last_check=last_check if isinstance(last_check, str) else None,
+        models=rows,
     )
 
 
@@ -184,15 +184,15 @@ def run_round(
 
 def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | None) -> AutoUpdateOutcome:
     plain = AutoUpdateOutcome(
-        found.model,
-        "current",
-        rule.policy,
-        found.installed,
-        found.wanted if found.wanted != found.installed else found.newest or found.latest,
-        found.kind,
-        found.download_bytes,
-        found.changelog,
-        found.note,
+        model=found.model,
+        status="current",
+        policy=rule.policy,
+        installed=found.installed,
+        version=found.wanted if found.wanted != found.installed else found.newest or found.latest,
+        kind=found.kind,
+        download_bytes=found.download_bytes,
+        changelog=found.changelog,
+        note=found.note,
     )
     if found.registry is None:
         return replace(plain, status="failed", error=_told(found.note))

@@ -140,7 +140,9 @@ def evaluate(
         hold = replace(hold, variant=variant)
     decision = decide(entry, current.version, current.variant, machine=session.host, hold=hold, policy=policy)
     decision = replace(decision, standing=standing_of(session, entry, current))
-    return Candidate(model, current, source, entry, hold, decision, policy)
+    return Candidate(
+        model=model, current=current, source=source, entry=entry, hold=hold, decision=decision, policy=policy
+    )
 
 
 def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:
@@ -187,29 +189,29 @@ def _update(session: Session, model: str) -> Update:
     lacks = incompatibility(newest, session.host) if newest is not None else None
     fits = newest_fitting(found.entry, session.host, decision.variant)
     return Update(
-        model,
-        current.variant,
-        here,
-        decision.wanted.version if decision.wanted else here,
-        decision.latest or "",
-        decision.kind,
-        found.hold.version is not None,
-        goal.entry.size_bytes if goal else None,
-        planned_bytes(session, found.target(goal)) if goal else 0,
-        goal.entry.changelog if goal else None,
-        found.source.name,
-        explain(found, session.host) or None,
-        newest.version if newest else None,
-        lacks is None or lacks.what != "application",
-        decision.blocker,
-        lacks.needs if lacks else None,
-        fits.version if fits else None,
-        decision.breaking,
-        str(found.hold) or None,
-        decision.changes,
-        decision.standing,
-        found.switched_to,
-        decision.next_major.version if decision.next_major else None,
+        model=model,
+        variant=current.variant,
+        installed=here,
+        wanted=decision.wanted.version if decision.wanted else here,
+        latest=decision.latest or "",
+        kind=decision.kind,
+        pinned=found.hold.version is not None,
+        size_bytes=goal.entry.size_bytes if goal else None,
+        download_bytes=planned_bytes(session, found.target(goal)) if goal else 0,
+        changelog=goal.entry.changelog if goal else None,
+        registry=found.source.name,
+        note=explain(found, session.host) or None,
+        newest=newest.version if newest else None,
+        compatible=lacks is None or lacks.what != "application",
+        obstacle=decision.blocker,
+        needs=lacks.needs if lacks else None,
+        newest_that_fits=fits.version if fits else None,
+        breaking=decision.breaking,
+        pin=str(found.hold) or None,
+        changes=decision.changes,
+        standing=decision.standing,
+        wanted_variant=found.switched_to,
+        across=decision.next_major.version if decision.next_major else None,
     )
 
 
@@ -219,10 +221,21 @@ def _unknown(session: Session, model: str, current: Installed | None, error: Yar
     with contextlib.suppress(IntegrityError, NotFoundError):
         hold = pin_rule_of(session, model, current) if current else session.refs.pin_rule(model)
     return Update(
-        model, current.variant if current else "", here, here, "", None, hold.version is not None, None, None,
-        None, None, error.message, pin=str(hold) or None,
+        model=model,
+        variant=current.variant if current else "",
+        installed=here,
+        wanted=here,
+        latest="",
+        kind=None,
+        pinned=hold.version is not None,
+        size_bytes=None,
+        download_bytes=None,
+        changelog=None,
+        registry=None,
+        note=error.message,
+        pin=str(hold) or None,
         error=None if isinstance(error, NotFoundError) else error.as_dict(),
-    )  # fmt: skip
+    )
 
 
 def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:

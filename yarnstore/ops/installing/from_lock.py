@@ -102,14 +102,14 @@ def _read_or_empty(path: Path) -> LockFile:
 
 def _described(build: Locked, previous: str | None) -> LockedBuild:
     return LockedBuild(
-        build.requested,
-        build.model,
-        build.variant,
-        build.version,
-        str(build.manifest) if build.manifest else None,
-        str(build.checksum) if build.checksum else None,
-        build.size_bytes,
-        previous,
+        requested=build.requested,
+        model=build.model,
+        variant=build.variant,
+        version=build.version,
+        manifest=str(build.manifest) if build.manifest else None,
+        checksum=str(build.checksum) if build.checksum else None,
+        size_bytes=build.size_bytes,
+        previous=previous,
     )
 
 
@@ -128,7 +128,15 @@ def _resolved(session: Session, spec: Spec) -> Locked:
             hint="the publisher must mend the registry",
         )
     size_bytes = build.entry.size_bytes
-    return Locked(str(spec), build.model, build.variant, build.version, manifest, checksum, size_bytes)
+    return Locked(
+        requested=str(spec),
+        model=build.model,
+        variant=build.variant,
+        version=build.version,
+        manifest=manifest,
+        checksum=checksum,
+        size_bytes=size_bytes,
+    )
 
 
 def _promised(build: Build | None) -> tuple[Sha256 | None, Sha256 | None]:

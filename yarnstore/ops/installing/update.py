@@ -173,20 +173,20 @@ def _update_to(
         same = (name.version, name.variant) == (current.version, current.variant)
         kind = update_type(current.version, name.version, security=any(item.security for item in changes))
         result = UpdateResult(
-            spec.model,
-            "current" if same else "planned",
-            name.version,
-            None if same else current.version,
-            told[1].entry.changelog if told else None,
-            0 if same or target.manifest is not None else planned_bytes(session, target),
-            _path(session, current),
-            0.0,
-            name.variant,
-            None if same else kind,
-            not same and is_breaking(current.version, name.version),
-            changes,
-            told[1].entry.size_bytes if told else None,
-            target.source.name if target.source is not None else None,
+            model=spec.model,
+            status="current" if same else "planned",
+            version=name.version,
+            previous=None if same else current.version,
+            changelog=told[1].entry.changelog if told else None,
+            download_bytes=0 if same or target.manifest is not None else planned_bytes(session, target),
+            path=_path(session, current),
+            seconds=0.0,
+            variant=name.variant,
+            kind=None if same else kind,
+            breaking=not same and is_breaking(current.version, name.version),
+            changes=changes,
+            size_bytes=told[1].entry.size_bytes if told else None,
+            registry=target.source.name if target.source is not None else None,
         )
         if not dry_run and not same:
             session.note(describe_step(result, current.version))
@@ -264,17 +264,17 @@ def _stayed(session: Session, found: Candidate, started: float) -> UpdateResult:
     elif decision.blocker == "pinned":
         status = "pinned"
     return UpdateResult(
-        found.model,
-        status,
-        found.current.version,
-        None,
-        None,
-        0,
-        _path(session, found.current),
-        round(time.perf_counter() - started, 4),
-        found.current.variant,
-        decision.kind,
-        decision.breaking,
+        model=found.model,
+        status=status,
+        version=found.current.version,
+        previous=None,
+        changelog=None,
+        download_bytes=0,
+        path=_path(session, found.current),
+        seconds=round(time.perf_counter() - started, 4),
+        variant=found.current.variant,
+        kind=decision.kind,
+        breaking=decision.breaking,
         registry=found.source.name,
         note=explain(found, session.host) or None,
     )
@@ -285,21 +285,21 @@ def _planned(
 ) -> UpdateResult:
     decision = found.decision
     return UpdateResult(
-        found.model,
-        "planned",
-        build.version,
-        found.current.version,
-        build.entry.changelog,
-        planned_bytes(session, found.target(build)) if sized else None,
-        _path(session, found.current),
-        round(time.perf_counter() - started, 4),
-        build.variant,
-        decision.kind,
-        decision.breaking,
-        decision.changes,
-        build.entry.size_bytes,
-        found.source.name,
-        explain(found, session.host) or None,
+        model=found.model,
+        status="planned",
+        version=build.version,
+        previous=found.current.version,
+        changelog=build.entry.changelog,
+        download_bytes=planned_bytes(session, found.target(build)) if sized else None,
+        path=_path(session, found.current),
+        seconds=round(time.perf_counter() - started, 4),
+        variant=build.variant,
+        kind=decision.kind,
+        breaking=decision.breaking,
+        changes=decision.changes,
+        size_bytes=build.entry.size_bytes,
+        registry=found.source.name,
+        note=explain(found, session.host) or None,
     )
 
 
@@ -378,5 +378,15 @@ def _failed(session: Session, model: str, error: YarnstoreError) -> UpdateResult
             version, variant = current.version, current.variant
             path = _path(session, current)
     return UpdateResult(
-        model, "failed", version, None, None, 0, path, 0.0, variant, note=error.message, error=error.as_dict()
+        model=model,
+        status="failed",
+        version=version,
+        previous=None,
+        changelog=None,
+        download_bytes=0,
+        path=path,
+        seconds=0.0,
+        variant=variant,
+        note=error.message,
+        error=error.as_dict(),
     )

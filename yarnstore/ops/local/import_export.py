@@ -123,18 +123,18 @@ def import_source(
         refs.set_version(name, manifest.digest)
     ids, _ = manifest_chunks([manifest])
     return ImportResult(
-        name.model,
-        name.version,
-        name.variant,
-        str(manifest.digest),
-        manifest.size_bytes,
-        len(ids),
-        writer.chunks,
-        writer.stored_bytes,
-        round(time.perf_counter() - started, 3),
-        sources.ignored,
-        kept,
-        broken,
+        model=name.model,
+        version=name.version,
+        variant=name.variant,
+        manifest=str(manifest.digest),
+        size_bytes=manifest.size_bytes,
+        chunks_total=len(ids),
+        chunks_new=writer.chunks,
+        stored_bytes=writer.stored_bytes,
+        seconds=round(time.perf_counter() - started, 3),
+        ignored=sources.ignored,
+        kept=kept,
+        broken=broken,
     )
 
 

@@ -112,7 +112,14 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
             return TakenModel(model, version, "stored", str(place), manifest.size_bytes)
         ensure_view(session, manifest)
         done = activate(session, manifest, "import", started)
-    return TakenModel(model, version, "installed", str(place), manifest.size_bytes, done.path)
+    return TakenModel(
+        model=model,
+        version=version,
+        status="installed",
+        source=str(place),
+        size_bytes=manifest.size_bytes,
+        path=done.path,
+    )
 
 
 def _find(folder: Path, named: str, size: object) -> Path | None:

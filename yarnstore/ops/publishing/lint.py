@@ -101,12 +101,12 @@ def lint(
         )
     findings = sorted(linted.findings, key=lambda item: item.severity == "warning")
     return LintResult(
-        shown,
-        len(linted.models),
-        sum(len(entry.versions) for entry in linted.models.values()),
-        deep or decode,
-        findings,
-        round(time.perf_counter() - started, 3),
+        source=shown,
+        models=len(linted.models),
+        versions=sum(len(entry.versions) for entry in linted.models.values()),
+        deep=deep or decode,
+        findings=findings,
+        seconds=round(time.perf_counter() - started, 3),
     )
 
 

@@ -200,22 +200,22 @@ def publish(
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     ids, _ = manifest_chunks([manifest])
     return PublishResult(
-        manifest.model,
-        manifest.version,
-        variant,
-        str(manifest.digest),
-        manifest.size_bytes,
-        len(ids),
-        writer.chunks,
-        writer.stored_bytes,
-        _bytes_by_base(leading),
-        changed,
-        round(time.perf_counter() - started, 3),
-        published is not None,
-        updated if published is not None else [],
-        sources.ignored,
-        kept,
-        code,
+        model=manifest.model,
+        version=manifest.version,
+        variant=variant,
+        manifest=str(manifest.digest),
+        size_bytes=manifest.size_bytes,
+        chunks_total=len(ids),
+        chunks_new=writer.chunks,
+        new_bytes=writer.stored_bytes,
+        deltas=_bytes_by_base(leading),
+        changed=changed,
+        seconds=round(time.perf_counter() - started, 3),
+        published_before=published is not None,
+        updated=updated if published is not None else [],
+        ignored=sources.ignored,
+        kept=kept,
+        code=code,
     )
 
 

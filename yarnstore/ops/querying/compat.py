@@ -73,13 +73,13 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
     if not rows:
         resolve(entry, spec)  # which raises, and says what there is instead
     return CompatTable(
-        spec.model,
-        machine.app_version,
-        machine.ram_gb,
-        source.name,
-        latest,
-        newest.version if newest else None,
-        tuple(rows),
+        model=spec.model,
+        app_version=machine.app_version,
+        ram_gb=machine.ram_gb,
+        registry=source.name,
+        latest=latest,
+        newest_that_fits=newest.version if newest else None,
+        rows=tuple(rows),
     )
 
 
@@ -95,15 +95,15 @@ def _row(build: Build, machine: Host, latest: str | None, said: str) -> CompatRo
     memory = incompatibility(build, Host(ram_gb=machine.ram_gb))
     notes = [str(found) for found in (app, memory) if found] or [memory_warning(build, machine)]
     return CompatRow(
-        build.version,
-        build.variant,
-        app is None,
-        memory is None,
-        entry.compatibility,
-        entry.minimum_ram_gb,
-        entry.recommended_ram_gb,
-        build.version == latest,
-        entry.yanked,
-        entry.deprecated,
-        "; ".join(filter(None, [said, *notes])),
+        version=build.version,
+        variant=build.variant,
+        compatible=app is None,
+        fits_memory=memory is None,
+        compatibility=entry.compatibility,
+        minimum_ram_gb=entry.minimum_ram_gb,
+        recommended_ram_gb=entry.recommended_ram_gb,
+        latest=build.version == latest,
+        yanked=entry.yanked,
+        deprecated=entry.deprecated,
+        note="; ".join(filter(None, [said, *notes])),
     )

@@ -103,22 +103,22 @@ def history(session: Session, model: str) -> History:
             previous = before.get(build.version)
             rows.append(
                 HistoryVersion(
-                    build.version,
-                    build.variant,
-                    key == at,
-                    key in stored,
-                    key in pins,
-                    True,
-                    build.version == latest,
-                    entry.release_date,
-                    entry.size_bytes,
-                    update_type(previous, build.version, security=entry.security) if previous else None,
-                    entry.changelog,
-                    entry.deprecated,
-                    entry.deprecated_reason,
-                    entry.replaced_by,
-                    entry.yanked,
-                    entry.security,
+                    version=build.version,
+                    variant=build.variant,
+                    installed=key == at,
+                    in_store=key in stored,
+                    pinned=key in pins,
+                    published=True,
+                    latest=build.version == latest,
+                    release_date=entry.release_date,
+                    size_bytes=entry.size_bytes,
+                    type=update_type(previous, build.version, security=entry.security) if previous else None,
+                    changelog=entry.changelog,
+                    deprecated=entry.deprecated,
+                    deprecated_reason=entry.deprecated_reason,
+                    replaced_by=entry.replaced_by,
+                    yanked=entry.yanked,
+                    security=entry.security,
                 )
             )
     listed = {(row.variant, row.version) for row in rows}
@@ -133,13 +133,13 @@ def history(session: Session, model: str) -> History:
         rows,
         [
             HistoryMove(
-                move.time_ms,
-                move.operation,
-                move.old.version if move.old else None,
-                move.new.version if move.new else None,
-                _origin(found, move.new),
-                move.new.variant if move.new else None,
-                _direction(move),
+                time_ms=move.time_ms,
+                operation=move.operation,
+                old=move.old.version if move.old else None,
+                new=move.new.version if move.new else None,
+                registry=_origin(found, move.new),
+                variant=move.new.variant if move.new else None,
+                direction=_direction(move),
             )
             for move in moves
         ],

@@ -65,19 +65,19 @@ def list_installed(session: Session) -> list[InstalledModel]:
         hold = pin_rule_of(session, model, current)
         rows.append(
             InstalledModel(
-                model,
-                current.version,
-                current.variant,
-                manifest.size_bytes,
-                moves[-1].time_ms if moves else 0,
-                int(used_s * 1000),
-                uses,
-                hold.version is not None,
-                str(view_path(layout, manifest)),
-                str(current.manifest),
-                str(hold) or None,
-                standing_here(session, model, current),
-                str(version_checksum(manifest)),
+                model=model,
+                version=current.version,
+                variant=current.variant,
+                size_bytes=manifest.size_bytes,
+                installed_ms=moves[-1].time_ms if moves else 0,
+                last_used_ms=int(used_s * 1000),
+                uses=uses,
+                pinned=hold.version is not None,
+                path=str(view_path(layout, manifest)),
+                manifest=str(current.manifest),
+                pin=str(hold) or None,
+                standing=standing_here(session, model, current),
+                checksum=str(version_checksum(manifest)),
             )
         )
     return rows

@@ -68,19 +68,19 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
             pinned = pin_rule_of(session, name.model, current).version is not None
         rows.append(
             StoredVersion(
-                name.model,
-                name.version,
-                name.variant,
-                manifest.size_bytes,
-                own,
-                shared,
-                here,
-                pinned,
-                int(refs.version_time_s(name) * 1000),
-                int(used_s * 1000),
-                uses,
-                str(manifest.digest),
-                str(version_checksum(manifest)),
+                model=name.model,
+                version=name.version,
+                variant=name.variant,
+                size_bytes=manifest.size_bytes,
+                own_bytes=own,
+                shared_bytes=shared,
+                installed=here,
+                pinned=pinned,
+                stored_ms=int(refs.version_time_s(name) * 1000),
+                last_used_ms=int(used_s * 1000),
+                uses=uses,
+                manifest=str(manifest.digest),
+                checksum=str(version_checksum(manifest)),
             )
         )
     rows.sort(key=lambda row: row.variant)

@@ -55,13 +55,13 @@ def fsck(session: Session, *, quick: bool = False) -> FsckResult:
 def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
     """What is told of findings."""
     return FsckResult(
-        quick,
-        found.models,
-        found.versions,
-        found.chunks,
-        found.checked_bytes,
-        round(seconds, 3),
-        found.problems,
+        quick=quick,
+        models=found.models,
+        versions=found.versions,
+        chunks=found.chunks,
+        checked_bytes=found.checked_bytes,
+        seconds=round(seconds, 3),
+        problems=found.problems,
     )
 
 

@@ -194,16 +194,16 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         freed = max(0, before - _stored_bytes(session))
     free, reserve = fsread.free_bytes(session.layout.root)
     return GcResult(
-        dry_run,
-        freed,
-        [f"{name.model}@{name.version}" for name in plan.versions],
-        len(plan.dead_packs),
-        len(plan.rewrite_packs),
-        plan.chunks_removed,
-        plan.kept,
-        views,
-        sum(view.size_bytes for view in views if view.until_ms is not None),
-        free < reserve,
+        dry_run=dry_run,
+        freed_bytes=freed,
+        versions=[f"{name.model}@{name.version}" for name in plan.versions],
+        packs_removed=len(plan.dead_packs),
+        packs_rewritten=len(plan.rewrite_packs),
+        chunks_removed=plan.chunks_removed,
+        kept=plan.kept,
+        kept_views=views,
+        grace_bytes=sum(view.size_bytes for view in views if view.until_ms is not None),
+        low_on_space=free < reserve,
     )
 
 
