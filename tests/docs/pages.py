@@ -26,3 +26,10 @@ def shown_commands(page: Path) -> list[tuple[str, list[str]]]:
             elif found:
                 found[-1][1].append(line)
     return found
+
+
+def section(page: Path, heading: str) -> str:
+    """The text below a heading of the second level, up to the next."""
+    _, found, rest = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    assert found, f"{page.name} has no {heading!r}"
+    return rest.partition("\n## ")[0]

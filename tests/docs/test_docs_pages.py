@@ -77,5 +77,15 @@ def test_the_command_check_sees_what_is_wrong(tmp_path: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if "://" not in target and not target.startswith("#"):
-            assert (page.parent / target.partition("#")[0]).exists(), f"{page.relative_to(REPO)} → {target}"
+        if "://" not in target:
+            name, _, anchor = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), f"{page.relative_to(REPO)} → {target}"
+            assert not anchor or anchor in anchors(found), f"{page.relative_to(REPO)} → {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which links reach the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
