@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 REPO = Path(__file__).resolve().parents[1]
 if str(REPO) not in sys.path:
-    # So that `tests.models` and `fixtures.made` import under a bare `pytest` as well.
+    # So that `tests.support.models` and `fixtures.made` import under a bare `pytest` as well.
     sys.path.insert(0, str(REPO))
 
 from fixtures.made import make_phi3  # noqa: E402

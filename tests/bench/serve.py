@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import nginx_server, static_server
+from tests.support.servers import nginx_server, static_server
 
 
 @dataclass(frozen=True)

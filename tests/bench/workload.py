@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.made import finetune_bf16, make_bf16
-from tests.models import model_path
+from tests.support.models import model_path
 
 
 @dataclass(frozen=True)

@@ -107,3 +107,35 @@ def installed(ystore: Ystore, homes: Path, tmp_home: Path) -> Ystore:
     """… and phi-3-mini 1.0.0 installed."""
     shutil.copytree(homes / "installed", tmp_home, symlinks=True)
     return ystore
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of `a` and `b` in three versions, and a store with the first of each."""
+    root = tmp_path_factory.mktemp("sites")
+    for model in ("a", "b"):
+        for version in ("1.0.0", "1.1.0", "2.0.0"):
+            source = root / "sources" / f"{model}-{version}.bin"
+            source.parent.mkdir(exist_ok=True)
+            source.write_bytes(f"{model} {version} ".encode() * 99)
+            Store.publish(
+                source, f"{model}@{version}", registry=root / "registry", changelog=f"Has {version}\nAnd more"
+            )
+    with Store.open(root / "home") as store:
+        store.add_registry("yarn", root / "registry")
+        store.checkout("a@1.0.0")
+        store.checkout("b@1.0.0")
+    return root
+
+
+@pytest.fixture
+def site(sites: Path, tmp_path: Path, tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The registry, of this test's own, and the store in `tmp_home` that knows it."""
+    monkeypatch.setenv("YSTORE_RAM_GB", "8")
+    shutil.copytree(sites / "home", tmp_home, symlinks=True)
+    config = tmp_home / "config.toml"
+    config.write_text(config.read_text().replace(str(sites / "registry"), str(tmp_path / "registry")))
+    registry = Path(shutil.copytree(sites / "registry", tmp_path / "registry"))
+    with Store.open(tmp_home) as store:
+        store.refresh_registries()
+    return registry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ystore
-from tests.servers import ScriptedServer, files
+from tests.support.servers import ScriptedServer, files
 from yarnstore.progress import format_part, format_sizes
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.conftest import YSTORE, Ystore
 from tests.cli.terminal import on_terminal
-from tests.servers import Reply, ScriptedServer, Seen, files, ranged
+from tests.support.servers import Reply, ScriptedServer, Seen, files, ranged
 
 PATIENCE_S = 20.0
 

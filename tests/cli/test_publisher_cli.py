@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Ystore
-from tests.servers import Reply, ScriptedServer, Seen, files
+from tests.support.servers import Reply, ScriptedServer, Seen, files
 
 
 @pytest.fixture(autouse=True)

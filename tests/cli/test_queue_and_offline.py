@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ystore
-from tests.servers import Reply, ScriptedServer, Seen, files
-from tests.stores import MODEL, Site, assert_whole, command, make_site, ystore
+from tests.support.servers import Reply, ScriptedServer, Seen, files
+from tests.support.stores import MODEL, Site, assert_whole, command, make_site, ystore
 from yarnstore import Store
 from yarnstore.store.registry_cache import CachedRegistry, read_cached, write_cached
 

@@ -10,49 +10,11 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Ystore
+from tests.support.registries import mark
 from yarnstore import Store, errors
 from yarnstore.cli.exitcodes import EXIT_CODES, exit_code_of
 from yarnstore.cli.output import Output, ProgressView
 from yarnstore.progress import Progress
-
-
-def mark(registry: Path, model: str, version: str, **marks: object) -> None:
-    path = registry / "registry.json"
-    raw = json.loads(path.read_text())
-    raw["models"][model]["versions"][version].update(marks)
-    path.write_text(json.dumps(raw))
-
-
-@pytest.fixture(scope="session")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry of `a` and `b` in three versions, and a store with the first of each."""
-    root = tmp_path_factory.mktemp("sites")
-    for model in ("a", "b"):
-        for version in ("1.0.0", "1.1.0", "2.0.0"):
-            source = root / "sources" / f"{model}-{version}.bin"
-            source.parent.mkdir(exist_ok=True)
-            source.write_bytes(f"{model} {version} ".encode() * 99)
-            Store.publish(
-                source, f"{model}@{version}", registry=root / "registry", changelog=f"Has {version}\nAnd more"
-            )
-    with Store.open(root / "home") as store:
-        store.add_registry("yarn", root / "registry")
-        store.checkout("a@1.0.0")
-        store.checkout("b@1.0.0")
-    return root
-
-
-@pytest.fixture
-def site(sites: Path, tmp_path: Path, tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The registry, of this test's own, and the store in `tmp_home` that knows it."""
-    monkeypatch.setenv("YSTORE_RAM_GB", "8")
-    shutil.copytree(sites / "home", tmp_home, symlinks=True)
-    config = tmp_home / "config.toml"
-    config.write_text(config.read_text().replace(str(sites / "registry"), str(tmp_path / "registry")))
-    registry = Path(shutil.copytree(sites / "registry", tmp_path / "registry"))
-    with Store.open(tmp_home) as store:
-        store.refresh_registries()
-    return registry
 
 
 def test_update_all(site: Path, ystore: Ystore) -> None:
@@ -73,7 +35,7 @@ def test_update_all(site: Path, ystore: Ystore) -> None:
 
 
 def test_update_all_with_one_that_fails(site: Path, ystore: Ystore) -> None:
-    mark(site, "a", "1.1.0", manifest=f"sha256:{'0' * 64}")
+    mark(site, "a@1.1.0", manifest=f"sha256:{'0' * 64}")
     piped = ystore("update", "--all")
     assert piped.code == 4
     assert [row[:4] for row in piped.table] == [
@@ -101,8 +63,8 @@ def test_update_names_models_or_all(site: Path, ystore: Ystore) -> None:
 
 
 def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: pytest.MonkeyPatch) -> None:
-    mark(site, "a", "1.1.0", compatibility=[">=2.0.0"])
-    mark(site, "a", "2.0.0", compatibility=[">=3.0.0"])
+    mark(site, "a@1.1.0", compatibility=[">=2.0.0"])
+    mark(site, "a@2.0.0", compatibility=[">=3.0.0"])
     ystore("registry", "refresh")
     refused = ystore("checkout", "a@2.0.0", "--app-version", "2.5.0", people=True)
     assert refused.code == 6
@@ -133,7 +95,7 @@ def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: py
 
 
 def test_the_gate_of_memory(site: Path, ystore: Ystore) -> None:
-    mark(site, "a", "1.1.0", minimum_ram_gb=16)
+    mark(site, "a@1.1.0", minimum_ram_gb=16)
     ystore("registry", "refresh")
     assert ystore("checkout", "a@1.1.0").code == 6
     assert ystore("update", "a").code == 6
@@ -161,7 +123,7 @@ def test_a_file_name_is_no_markup(site: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_outdated_of_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
-    mark(site, "a", "1.0.0", yanked=True, deprecated_reason="it is wrong")
+    mark(site, "a@1.0.0", yanked=True, deprecated_reason="it is wrong")
     shown = ystore("outdated", "-v", people=True).out
     assert "1.0.0 is withdrawn by its publisher: it is wrong; 2.0.0 is a new major" in shown
     assert "\na 1.1.0 (minor)\n  Has 1.1.0\n  And more\n" in shown
@@ -171,7 +133,7 @@ def test_outdated_of_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
 
 
 def test_piped_lists_say_what_people_are_told(site: Path, ystore: Ystore) -> None:
-    mark(site, "a", "1.0.0", deprecated=True)
+    mark(site, "a@1.0.0", deprecated=True)
     ystore("registry", "refresh")
     ystore("pin", "a")
     ystore("path", "a")
@@ -196,7 +158,7 @@ def test_piped_lists_say_what_people_are_told(site: Path, ystore: Ystore) -> Non
 
 
 def test_compat(site: Path, ystore: Ystore) -> None:
-    mark(site, "a", "2.0.0", compatibility=[">=2.0.0", "<3"], minimum_ram_gb=4)
+    mark(site, "a@2.0.0", compatibility=[">=2.0.0", "<3"], minimum_ram_gb=4)
     assert ystore("compat", "a").code == 0  # by memory alone
     shown = ystore("compat", "a", "--app-version", "1.5.0", people=True)
     assert shown.code == 0

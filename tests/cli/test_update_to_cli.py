@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import YSTORE, Ystore
-from tests.cli.test_update_cli import mark, site, sites
+from tests.support.registries import mark
 from yarnstore import Store
-
-__all__ = ["site", "sites"]  # fixtures
 
 
 def installed(home: Path) -> dict[str, str]:
@@ -116,7 +114,7 @@ def test_a_pin_forbids_another_version(site: Path, ystore: Ystore, tmp_home: Pat
 
 
 def test_update_to_a_version_that_does_not_fit(site: Path, ystore: Ystore, tmp_home: Path) -> None:
-    mark(site, "a", "1.1.0", minimum_ram_gb=64)
+    mark(site, "a@1.1.0", minimum_ram_gb=64)
     assert ystore("update", "a", "1.1.0").code == 6
     assert ystore("update", "a", "1.1.0", "--force").code == 0
 
@@ -221,7 +219,7 @@ def test_outdated_does_not_call_an_import_up_to_date(site: Path, ystore: Ystore,
 
 def test_outdated_shows_what_was_withdrawn(site: Path, ystore: Ystore) -> None:
     ystore("update", "--all", "--major")
-    mark(site, "a", "2.0.0", yanked=True)
+    mark(site, "a@2.0.0", yanked=True)
     shown = ystore("outdated", people=True).out
     assert "withdrawn" in shown
     assert "\nb " not in shown

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ScriptedServer, files, nginx_server, static_server
+from tests.support.servers import ScriptedServer, files, nginx_server, static_server
 from yarnstore.backends import (
     Backend,
     Cancellable,

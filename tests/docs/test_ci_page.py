@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import REPO, blocks
-from tests.stores import make_version
+from tests.support.stores import make_version
 from yarnstore import Store
 
 PAGE = REPO / "docs" / "ci.md"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import REPO, blocks, shown_commands
-from tests.servers import static_server
+from tests.support.servers import static_server
 from yarnstore import Store
 
 PYTHON_PAGES = ("docs/python.md", "README.md")

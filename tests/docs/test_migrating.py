@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import REPO, shown_commands
-from tests.servers import static_server
+from tests.support.servers import static_server
 from yarnstore import Store
 from yarnstore.cli import run
 

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.stores import MODEL, problems, tree_hashes, ystore
+from tests.support.stores import MODEL, problems, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.cli.exitcodes import exit_code
 from yarnstore.errors import StorageError, YarnstoreError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stores import MODEL, Site, command, make_site, make_version
+from tests.support.stores import MODEL, Site, command, make_site, make_version
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.store.packs import iter_entries

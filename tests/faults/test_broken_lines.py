@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen, files, ranged
-from tests.stores import command, quiet_env
+from tests.support.servers import Reply, ScriptedServer, Seen, files, ranged
+from tests.support.stores import command, quiet_env
 from yarnstore import Progress, Store
 from yarnstore.backends import RetryPolicy
 from yarnstore.backends.retry import Resuming

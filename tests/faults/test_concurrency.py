@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import (
+from tests.support.stores import (
     MODEL,
     VERSIONS,
     Site,

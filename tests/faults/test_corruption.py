@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.faults.scenarios import flip
-from tests.servers import ScriptedServer, files
-from tests.stores import (
+from tests.support.servers import ScriptedServer, files
+from tests.support.stores import (
     MODEL,
     Site,
     assert_whole,

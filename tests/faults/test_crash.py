@@ -12,7 +12,7 @@ import pytest
 from tests.faults.durability import names_below, violations
 from tests.faults.scenarios import SCENARIOS, Scenario, prepared_site
 from tests.faults.tracing import Call, fail_at, in_parallel, kill_at, points, require_strace, spread, trace
-from tests.stores import (
+from tests.support.stores import (
     MODEL,
     Site,
     assert_whole,

@@ -14,8 +14,8 @@ import pytest
 
 from tests.faults.scenarios import SCENARIOS, prepared_site
 from tests.faults.tracing import points, require_strace, trace
-from tests.servers import ScriptedServer, files
-from tests.stores import MODEL, command, make_site, problems, quiet_env, refs_of, ystore
+from tests.support.servers import ScriptedServer, files
+from tests.support.stores import MODEL, command, make_site, problems, quiet_env, refs_of, ystore
 from yarnstore import Store
 from yarnstore.errors import DiskFullError
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.stores import refs_of, tree_hashes
-from tests.unit.ops.test_deltas import tune, weights
+from tests.support.fine_tunes import tune, weights
+from tests.support.stores import refs_of, tree_hashes
 from yarnstore import Store
 from yarnstore.core.codec import decode_entry, make_delta_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, VERSIONS, Site, make_site, quiet_env
+from tests.support.stores import MODEL, VERSIONS, Site, make_site, quiet_env
 from yarnstore import Store
 
 _RUNS = 2_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, make_site, quiet_env
+from tests.support.stores import MODEL, Site, make_site, quiet_env
 
 _INSIDE = Path(__file__).with_name("full_disk_inside.py")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen, files
+from tests.support.servers import Reply, ScriptedServer, Seen, files
 from yarnstore import Store
 from yarnstore.backends import MemoryBackend
 from yarnstore.core.digest import PackId

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Reply, Script, ScriptedServer, Seen, chunked, files, ranged, self_signed
+from tests.support.servers import Reply, Script, ScriptedServer, Seen, chunked, files, ranged, self_signed
 from yarnstore.backends import Retrying, RetryPolicy, Timeouts
 from yarnstore.backends.http import REDIRECTS_LIMIT, HttpBackend
 from yarnstore.errors import BackendError, MissingKeyError, TransientError, UsageError, YarnstoreError
@@ -541,7 +541,7 @@ def test_secrets_of_signed_addresses_are_not_shown() -> None:
 
 _IN_NAMESPACE = """
 import socket, sys
-from tests.servers import Reply, ScriptedServer
+from tests.support.servers import Reply, ScriptedServer
 from yarnstore.backends import Timeouts
 from yarnstore.backends.http import HttpBackend
 from yarnstore.errors import BackendError, TransientError

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen, files, static_server
-from tests.stores import MODEL, Site, assert_whole, command, make_site, quiet_env, refs_of, ystore
+from tests.support.servers import Reply, ScriptedServer, Seen, files, static_server
+from tests.support.stores import MODEL, Site, assert_whole, command, make_site, quiet_env, refs_of, ystore
 from yarnstore import Store
 from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.store import fsread

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, assert_serves, make_site, make_version, tree_hashes, ystore
+from tests.support.operations import VERSION, operations
+from tests.support.stores import MODEL, Site, assert_serves, make_site, make_version, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.errors import StorageError, YarnstoreError
 
@@ -22,7 +22,6 @@ DEEP = (
     *(f"refs/versions/{MODEL}", f"refs/versions/{MODEL}/default", f"refs/pins/{MODEL}", "refs/installed/org"),
     *("registries/made", "registries/made/models", "views/<installed>", "views/<other>"),
 )
-VERSION = f"{MODEL}@1.1.0"
 
 
 @pytest.fixture(scope="module")
@@ -35,38 +34,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
         store.path(MODEL)
         store.pin(f"{MODEL}@1.0.0")
     return site
-
-
-def commands(site: Site) -> list[Callable[[Store], object]]:
-    out = site.home.parent / "export"
-    return [
-        lambda store: store.list_installed_models(),
-        lambda store: store.list_versions(),
-        lambda store: store.status(),
-        lambda store: store.path(MODEL),
-        lambda store: store.get_version_history(MODEL),
-        lambda store: store.inspect(VERSION),
-        lambda store: store.check_for_updates(),
-        lambda store: store.refresh_registries(),
-        lambda store: store.fsck(),
-        lambda store: store.fsck(quick=True),
-        lambda store: store.fetch(f"{MODEL}@1.2.0"),
-        lambda store: store.checkout(f"{MODEL}@1.2.0"),
-        lambda store: store.rollback_model(MODEL),
-        lambda store: store.update_model(MODEL),
-        lambda store: store.export(VERSION, out),
-        lambda store: store.import_model(site.root / "import", "imported@9.0.0"),
-        lambda store: store.pin(VERSION),
-        lambda store: store.unpin(VERSION),
-        lambda store: store.remove(f"{MODEL}@1.0.0"),
-        lambda store: store.gc(keep=0, dry_run=True),
-        lambda store: store.gc(keep=0),
-        lambda store: store.fsck(repair=True),
-        lambda store: store.gc(keep=0, repack=True),
-        lambda store: store.remove(MODEL, whole_model=True),
-        lambda store: store.remove_registry("made"),
-        lambda store: store.gc(keep=0),
-    ]
 
 
 def everything(folder: Path) -> dict[str, tuple[int, int]]:
@@ -119,7 +86,7 @@ def test_no_command_goes_through_a_linked_folder(made: Site, tmp_path: Path, pla
     outside = plant(site, place, kind)
     before = everything(outside)
     hashes = tree_hashes(outside)
-    for number, command in enumerate(commands(site)):
+    for number, command in enumerate(operations(site)):
         with contextlib.suppress(YarnstoreError), site.store() as store:
             command(store)
         assert everything(outside) == before, number

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from tests.servers import PATIENCE_S, Reply, ScriptedServer, Seen, chunked, files, ranged
-from tests.stores import MODEL, Site, assert_whole, make_site, refs_of
+from tests.support.servers import PATIENCE_S, Reply, ScriptedServer, Seen, chunked, files, ranged
+from tests.support.stores import MODEL, Site, assert_whole, make_site, refs_of
 from yarnstore import Progress, Store
 from yarnstore.backends import Timeouts
 from yarnstore.errors import BackendError, IntegrityError, MissingKeyError, NotFoundError

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.other_user import NOBODY, require_root, run_as
-from tests.servers import ScriptedServer, files
-from tests.stores import MODEL, Site, make_site, make_version
+from tests.support.other_user import NOBODY, require_root, run_as
+from tests.support.servers import ScriptedServer, files
+from tests.support.stores import MODEL, Site, make_site, make_version
 from yarnstore import Store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="users and modes are those of POSIX")

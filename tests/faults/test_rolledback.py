@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ScriptedServer, files
+from tests.support.servers import ScriptedServer, files
 from yarnstore import Store
 from yarnstore.errors import RolledBackError
 from yarnstore.progress import Progress

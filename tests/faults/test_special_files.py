@@ -12,8 +12,8 @@ from types import FrameType
 
 import pytest
 
-from tests.faults.test_linked_folders import VERSION, commands
-from tests.stores import MODEL, Site, make_site, make_version, ystore
+from tests.support.operations import VERSION, operations
+from tests.support.stores import MODEL, Site, make_site, make_version, ystore
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 
@@ -86,7 +86,7 @@ def _plant(root: Path, place: str, kind: str) -> Path:
 def test_no_command_waits_for_what_is_no_file(made: Site, tmp_path: Path, place: str, kind: str) -> None:
     site = made.copy(tmp_path)
     _plant(site.home, place, kind)
-    for command in commands(site):
+    for command in operations(site):
         signal.alarm(_TIMEOUT_S)
         with contextlib.suppress(YarnstoreError), site.store(lock_timeout_s=5) as store:
             command(store)

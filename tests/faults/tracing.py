@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import quiet_env
+from tests.support.stores import quiet_env
 
 MUTATING = (
     "openat", "write", "pwrite64", "ftruncate", "fchmod", "fsync", "fdatasync", "rename", "renameat",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.unit.layouts import samples
+from tests.support import samples
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId, Sha256
 from yarnstore.core.encodings import encode_delta_planes, encode_delta_zstd, encode_planes

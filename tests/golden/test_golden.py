@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.make_golden import MODEL, REGISTRY, SUMS, URL, sums, version_files
-from tests.models import REPO
+from tests.support.models import REPO
 from yarnstore.api import Store
 from yarnstore.core.codec import decode_entry
 from yarnstore.core.digest import PackId, Sha256

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.models import REPO
+from tests.support.models import REPO
 from yarnstore.core.canonical import encode_canonical, parse_canonical
 from yarnstore.core.chunking import iter_chunk_batches
 from yarnstore.core.codec import decode_entry, decode_payload

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.layouts.samples import SAMPLES, check_layout, check_segments, read
+from tests.support.samples import SAMPLES, check_layout, check_segments, read
 from yarnstore.core.layouts import (
     ELEMENT_TYPES,
     BytesSource,

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models import REPO
+from tests.support.models import REPO
 from yarnstore.errors import FormatError
 from yarnstore.registry.lint import lint_registry
 from yarnstore.registry.schema import parse_registry

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import static_server
-from tests.stores import Site, make_site
+from tests.support.servers import static_server
+from tests.support.stores import Site, make_site
 from yarnstore import Store
 from yarnstore.backends.addresses import plain_address
 from yarnstore.cli import run

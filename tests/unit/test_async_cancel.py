@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, assert_serves, assert_whole, make_site
+from tests.support.stores import MODEL, assert_serves, assert_whole, make_site
 from yarnstore import AsyncStore, Progress
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Reply, ScriptedServer, files, self_signed
+from tests.support.servers import Reply, ScriptedServer, files, self_signed
 from yarnstore import Store
 from yarnstore.backends import connect
 from yarnstore.errors import BackendError, ConfigError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers import PATIENCE_S, Reply, ScriptedServer, files
+from tests.support.servers import PATIENCE_S, Reply, ScriptedServer, files
 from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts, connect
 from yarnstore.backends.mirrors import get_checked, open_avoiding, report_bad_bytes, sources_of
 from yarnstore.errors import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import static_server
+from tests.support.servers import static_server
 from yarnstore.backends.http import HttpBackend
 
 # What httpcore asks for.

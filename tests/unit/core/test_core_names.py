@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.core.hostile import GOOD_PATHS, HOSTILE_PATHS
+from tests.support.hostile_paths import GOOD_PATHS, HOSTILE_PATHS
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import (

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.unit.layouts.samples import (
+from tests.support.samples import (
     SAMPLES,
     check_layout,
     field,

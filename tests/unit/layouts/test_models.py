@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.layouts.samples import FileSource, check_layout, check_segments, model_file, read
+from tests.support.samples import FileSource, check_layout, check_segments, model_file, read
 from yarnstore.core.layouts import (
     BYTES,
     ELEMENT_TYPES,
@@ -161,7 +161,7 @@ def test_element_names_are_numpys() -> None:
 
 def hostile() -> dict[str, bytes]:
     """Files that ask for as much work as the limits allow."""
-    from tests.unit.layouts.samples import (
+    from tests.support.samples import (
         field,
         gguf_file,
         gguf_string,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.layouts.samples import SAMPLES, check_layout, check_segments, read
+from tests.support.samples import SAMPLES, check_layout, check_segments, read
 from yarnstore.core.layouts import (
     BYTES,
     Layout,

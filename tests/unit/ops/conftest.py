@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ops.test_update import publish
+from tests.support.registries import publish
 from yarnstore import Store
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen, files
-from tests.stores import Site, make_site, make_version
+from tests.support.servers import Reply, ScriptedServer, Seen, files
+from tests.support.stores import Site, make_site, make_version
 from yarnstore import Progress, Store
 from yarnstore.errors import ConfigError, NoRegistryError, NotFoundError
 from yarnstore.ops.installing.auto_update import AutoUpdateRound, Clockwork, auto_update_status, run_round

@@ -10,61 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.models import model_path
+from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
+from tests.support.models import model_path
 from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import parse_index
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.errors import IntegrityError
-from yarnstore.store.chunks import ChunkStore, ChunkTable, load_indexes
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
-
-MODEL = "tuned"
-SIZE = 3 << 20
-
-
-def weights(seed: int, count: int = SIZE // 2) -> np.ndarray:
-    """Gaussian weights as bf16 bits."""
-    values = np.random.default_rng(seed).normal(0, 0.05, count).astype(np.float32)
-    return (values.view(np.uint32) >> 16).astype(np.uint16)
-
-
-def tune(bits: np.ndarray, seed: int) -> np.ndarray:
-    """What a fine-tune does to bf16 bits: most move by a step or few."""
-    steps = np.rint(np.random.default_rng(seed).normal(0, 1.0, bits.size)).astype(np.int16)
-    return (bits.view(np.int16) + steps).view(np.uint16)
-
-
-class World:
-    """A registry with a chain of fine-tunes of a headerless bf16 file, and a store beside it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.registry = root / "registry"
-        self.contents: dict[str, bytes] = {}
-        self.store = Store.open(root / "home")
-
-    def publish(self, version: str, bits: np.ndarray, *, deltas: int = 3) -> dict[str, int]:
-        source = self.root / "weights.bin"
-        source.write_bytes(bits.tobytes())
-        self.contents[version] = bits.tobytes()
-        done = self.store.publish(source, f"{MODEL}@{version}", registry=self.registry, deltas=deltas)
-        return done.deltas
-
-    def connect(self) -> None:
-        self.store.add_registry("here", self.registry)
-
-    def check(self, version: str) -> None:
-        path = Path(self.store.path(f"{MODEL}@{version}"))
-        assert path.read_bytes() == self.contents[version]
-
-    def forget_files(self) -> None:
-        """So that every read goes through the packs."""
-        for name in ("files", "views"):
-            shutil.rmtree(self.store.home / name, ignore_errors=True)
-
-    def table(self) -> ChunkTable:
-        return ChunkTable(load_indexes(StoreLayout(self.store.home).pack_folder, rebuild=False).indexes)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.models import model_path
+from tests.support.models import model_path
 from yarnstore import Store
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.ops.inspecting.changed_bytes import count_changed

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import static_server
-from tests.stores import MODEL, Site, make_site
+from tests.support.servers import static_server
+from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
 from yarnstore.ops.upkeep import doctor
 from yarnstore.ops.upkeep.doctor import DoctorResult, diagnose

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stores import copy_tree
-from tests.unit.ops.test_deltas import tune, weights
+from tests.support.fine_tunes import tune, weights
+from tests.support.stores import copy_tree
 from yarnstore import Store
 
 

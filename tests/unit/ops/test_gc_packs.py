@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ops.test_deltas import World, tune, weights
+from tests.support.fine_tunes import World, tune, weights
 from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.pack import PACK_HEADER_BYTES

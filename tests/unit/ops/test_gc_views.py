@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, assert_whole, make_site, tree_hashes, ystore
+from tests.support.stores import MODEL, Site, assert_whole, make_site, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.ops.upkeep.gc import GcPolicy, gc, plan_gc

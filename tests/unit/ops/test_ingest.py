@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.layouts.samples import onnx_external, onnx_file, onnx_tensor
+from tests.support.samples import onnx_external, onnx_file, onnx_tensor
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.core.layouts import Layout

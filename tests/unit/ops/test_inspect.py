@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models import model_path
+from tests.support.models import model_path
 from yarnstore import Store
 from yarnstore.errors import NotFoundError, SpecError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, assert_whole, make_site, problems
+from tests.support.stores import MODEL, Site, assert_whole, make_site, problems
 from yarnstore import Store
 from yarnstore.errors import ConflictError, NotFoundError, StorageError
 from yarnstore.store.layout import StoreLayout

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import static_server
-from tests.stores import make_version
+from tests.support.servers import static_server
+from tests.support.stores import make_version
 from yarnstore import Store
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, pack_chunk_list

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.layouts.samples import torch_sample
+from tests.support.samples import torch_sample
 from yarnstore import Store
 from yarnstore.errors import ConfigError, PolicyError
 from yarnstore.progress import Progress

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import make_version
+from tests.support.stores import make_version
 from yarnstore import Store
 from yarnstore.errors import (
     ConflictError,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ops.test_update import amend, mark, publish
+from tests.support.registries import amend, mark, publish
 from yarnstore import Store
 from yarnstore.errors import NotFoundError, SpecError
 

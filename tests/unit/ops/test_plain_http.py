@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen
+from tests.support.servers import Reply, ScriptedServer, Seen
 from yarnstore import Store
 from yarnstore.backends.connect import is_exposed
 from yarnstore.errors import BackendError, ConfigError

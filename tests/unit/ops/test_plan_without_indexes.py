@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.stores import make_site, ystore
+from tests.support.stores import make_site, ystore
 
 
 def test_the_most_that_it_can_be_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import command, quiet_env
+from tests.support.stores import command, quiet_env
 from yarnstore import Store
 from yarnstore.errors import ConflictError, FormatError, NotFoundError, SpecError
 

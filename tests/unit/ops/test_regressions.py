@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stores import MODEL, Site, make_site
-from tests.unit.ops.test_deltas import SIZE, World, tune, weights
+from tests.support.fine_tunes import SIZE, World, tune, weights
+from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ops.test_update import publish
+from tests.support.registries import publish
 from yarnstore import Progress, Store
 from yarnstore.errors import ConfigError
 from yarnstore.settings import load_settings

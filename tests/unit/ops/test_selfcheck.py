@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import MODEL, Site, command, make_site, ystore
+from tests.support.stores import MODEL, Site, command, make_site, ystore
 from yarnstore import Progress, Store
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed, Move, format_move

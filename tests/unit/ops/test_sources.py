@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import REPO
-from tests.stores import quiet_env
+from tests.support.models import REPO
+from tests.support.stores import quiet_env
 from yarnstore import Store
 from yarnstore.core.ignore import LEAVINGS, IgnoreRules
 from yarnstore.errors import ConflictError, FormatError, StorageError, UsageError

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.servers import Reply, ScriptedServer, Seen
+from tests.support.servers import Reply, ScriptedServer, Seen
 from yarnstore import Store
 from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.store.registry_cache import FetchRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import Site, make_site
+from tests.support.stores import Site, make_site
 from yarnstore import Store
 from yarnstore.cli import run
 from yarnstore.errors import ConflictError, NotFoundError, UsageError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.other_user import NOBODY, require_root, run_as
-from tests.stores import MODEL, Site, assert_whole, make_site, problems, remove_tree, tree_hashes
+from tests.support.other_user import NOBODY, require_root, run_as
+from tests.support.stores import MODEL, Site, assert_whole, make_site, problems, remove_tree, tree_hashes
 from yarnstore import Progress, Store
 
 SPEC = f"{MODEL}@1.0.0"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.registry.naive import Row, in_range, naive_decision, read_registry
+from tests.support.naive_registry import Row, in_range, naive_decision, read_registry
 from yarnstore.errors import FormatError, InvalidNameError
 from yarnstore.registry.decide import (
     Decision,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.models import REPO
+from tests.support.models import REPO
 from yarnstore.registry.lint import Linted, lint_model, lint_registry
 from yarnstore.registry.lint_rules import time_fault, url_fault
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import quiet_env
+from tests.support.stores import quiet_env
 from yarnstore.core.limits import MIB
 from yarnstore.registry import memory
 from yarnstore.registry.entries import DeltaEntry, FileEntry, ModelEntry, VersionEntry

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import assert_whole, make_site
-from tests.unit.store.made import manifest_of, noise, write_packs
+from tests.support.small_stores import manifest_of, noise, write_packs
+from tests.support.stores import assert_whole, make_site
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError

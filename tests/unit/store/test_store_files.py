@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.made import fill, manifest_of, noise, other_process, write_packs
+from tests.support.small_stores import fill, manifest_of, noise, other_process, write_packs
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.made import other_process
+from tests.support.small_stores import other_process
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import fsio, fsread
 

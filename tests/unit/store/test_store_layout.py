@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.made import manifest_of
+from tests.support.small_stores import manifest_of
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import (
     FormatError,

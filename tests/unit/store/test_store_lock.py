@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.made import other_process
+from tests.support.small_stores import other_process
 from yarnstore.errors import LockTimeoutError, StorageError
 from yarnstore.store import lock
 

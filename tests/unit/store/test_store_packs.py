@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from tests.unit.store.made import noise, other_process, write_packs
+from tests.support.small_stores import noise, other_process, write_packs
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId
 from yarnstore.core.index import id_bytes, parse_index

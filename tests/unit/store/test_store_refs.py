@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.made import fill, other_process
+from tests.support.small_stores import fill, other_process
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import ConflictError, FormatError, StorageError

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
 from yarnstore.errors import FormatError
 from yarnstore.store import state

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import quiet_env
+from tests.support.stores import quiet_env
 
 NOBODY = 65534
 

@@ -122,7 +122,7 @@ def command(home: Path, *arguments: str | Path) -> list[str]:
 
 def quiet_env() -> dict[str, str]:
     """So that a traced run makes no system calls of its own beside ours."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     return {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": root, "PYTHONHASHSEED": "0"}
 
 

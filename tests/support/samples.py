@@ -16,7 +16,7 @@ import pytest
 
 from yarnstore.core.layouts import BYTES, BytesSource, Layout, Segment, read_layout
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def model_file(relative: str) -> Path:
