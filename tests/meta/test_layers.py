@@ -89,7 +89,7 @@ BORDERS = {
 }
 
 # Heavy to import, and not needed by every command; or extras, which may be absent.
-HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs")
+HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver")
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
@@ -387,3 +387,9 @@ def test_the_rule_sees_the_fault(rule: Rule, name: str, text: str) -> None:
 @pytest.mark.parametrize(("rule", "name", "text"), GOOD)
 def test_the_rule_lets_good_source_be(rule: Rule, name: str, text: str) -> None:
     assert list(rule(made_up(name, text))) == []
+
+
+def test_each_library_that_is_promised_is_used() -> None:
+    promised = {"blake3", "click", "httpx", "semver", "tomli_w", "zstandard"}
+    used = {name.partition(".")[0] for module in MODULES for _, name in module.imports()}
+    assert promised - used == set()

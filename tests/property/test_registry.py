@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 
 import semver
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from yarnstore.core.limits import VERSION_LIMIT_CHARS
+from yarnstore.core.names import is_version
 from yarnstore.errors import FormatError, NotFoundError, SpecError, YarnstoreError
 from yarnstore.registry.edit import add_version, decode_registry, encode_registry, new_registry
 from yarnstore.registry.entries import ModelEntry, RegistryDoc, VersionEntry
@@ -79,6 +82,28 @@ def test_a_range_is_read_or_refused_and_comes_back(text: str) -> None:
     except SpecError:
         return
     assert Range.parse(str(parsed)) == parsed
+
+
+# The grammar of semver.org, as releases before `semver` was used for it had it: the same texts are read.
+SEMVER_ORG = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+version_like = st.one_of(
+    versions,
+    st.text(),
+    st.text(alphabet="0123456789.-+aZ٣ \nv", max_size=20),
+    st.builds("{}{}{}".format, versions, st.sampled_from("-+.\n ٣0"), st.text("01a-.+٣\n", max_size=6)),
+    st.integers(VERSION_LIMIT_CHARS - 7, VERSION_LIMIT_CHARS).map(lambda n: "1.0.0-" + "9" * n),
+)
+
+
+@given(version_like)
+def test_versions_are_read_as_semver_org_defines_them(text: str) -> None:
+    expected = len(text) <= VERSION_LIMIT_CHARS and SEMVER_ORG.fullmatch(text) is not None
+    assert is_version(text) == expected
 
 
 @given(versions, versions)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from yarnstore.core.limits import (
     NAME_LIMIT_CHARS,
@@ -19,16 +21,13 @@ from yarnstore.core.limits import (
 )
 from yarnstore.errors import FormatError, InvalidNameError
 
+if TYPE_CHECKING:
+    from semver import Version
+
 # The variant of a version that names none.
 DEFAULT_VARIANT = "default"
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VERSION = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
-    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
-    re.ASCII,
-)
 # Device names on Windows, with or without an extension, which spaces may precede.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 _FORBIDDEN_IN_PATH = frozenset('\\:*?"<>|')
@@ -73,11 +72,25 @@ def parse_registry_name(text: str) -> str:
 
 def parse_version(text: str) -> str:
     """Check an exact SemVer 2.0.0 version and return it.  Raises: InvalidNameError."""
+    split_version(text)
+    return text
+
+
+@lru_cache(maxsize=8192)
+def split_version(text: str) -> Version:
+    """Return the parts of an exact SemVer 2.0.0 version.  Raises: InvalidNameError."""
+    from semver import Version  # late: commands that read no version do not need it
+
     if len(text) > VERSION_LIMIT_CHARS:
         raise InvalidNameError("version", text, f"is longer than {VERSION_LIMIT_CHARS} characters")
-    if not _VERSION.fullmatch(text):
+    try:
+        version = Version.parse(text) if text.isascii() else None
+    except ValueError:
+        version = None
+    # Some releases of semver also read digits of other scripts, or a newline at the end.
+    if version is None or str(version) != text:
         raise InvalidNameError("version", text, "is not MAJOR.MINOR.PATCH (semver.org)")
-    return text
+    return version
 
 
 def read_version(text: str) -> str:

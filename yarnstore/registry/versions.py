@@ -1,7 +1,7 @@
 """The order of versions, and what kind of step lies between two of them.
 
 Owns SemVer 2.0.0 precedence (semver.org §11), update types and the test for a breaking change.
-Leaves the grammar of a version to `core.names` and ranges to `ranges`.  Pure.
+Leaves the parsing of a version to `core.names` and ranges to `ranges`.  Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
-from yarnstore.core.names import is_version, parse_version
+from yarnstore.core.names import is_version, split_version
 
 UpdateType: TypeAlias = Literal["security", "major", "minor", "patch", "prerelease", "downgrade", "none"]
 
@@ -40,11 +40,9 @@ def prerelease_key(text: str) -> tuple[Identifier, ...]:
 @lru_cache(maxsize=8192)
 def precedence(version: str) -> Precedence:
     """The sort key of an exact version.  Raises: InvalidNameError."""
-    core, dash, prerelease = parse_version(version).partition("+")[0].partition("-")
-    major, minor, patch = core.split(".")
-    return Precedence(
-        int(major), int(minor), int(patch), not dash, prerelease_key(prerelease) if dash else ()
-    )
+    parts = split_version(version)
+    prerelease = () if parts.prerelease is None else prerelease_key(parts.prerelease)
+    return Precedence(parts.major, parts.minor, parts.patch, parts.prerelease is None, prerelease)
 
 
 def meant_version(version: str, known: Iterable[str]) -> str | None:
