@@ -33,7 +33,9 @@ Foreign exceptions are translated where they enter: in `backends` and in `store/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+TransientReason = Literal["stalled", "unreachable", "broken", "busy"]
 
 
 class YarnstoreError(Exception):
@@ -241,15 +243,27 @@ class BackendError(YarnstoreError):
 
 
 class TransientError(BackendError):
-    """A failure that may pass: a timeout, a reset, a short body, a 5xx answer."""
+    """A failure that may pass: a timeout, a reset, a short body, a 5xx answer.
+
+    `reason` says which, for programs: "stalled" if no byte came for too long, "unreachable" if no
+    connection came about, "busy" if the server asks for a pause, else "broken".
+    """
 
     code = "network-transient"
 
     def __init__(
-        self, url: str, why: str, *, hint: str = "", status: int = 0, retry_after_s: float = 0.0
+        self,
+        url: str,
+        why: str,
+        *,
+        hint: str = "",
+        status: int = 0,
+        retry_after_s: float = 0.0,
+        reason: TransientReason = "broken",
     ) -> None:
         super().__init__(url, why, hint=hint, status=status)
         self.retry_after_s = retry_after_s
+        self.reason: TransientReason = reason
 
 
 class MissingKeyError(BackendError):

@@ -355,7 +355,7 @@ def test_a_web_page_in_place_of_a_plain_file(tmp_path: Path, size: int | None) -
 
 
 def test_a_few_bytes_before_each_stall_are_no_progress() -> None:
-    stall = TransientError("u", "stalled: no byte for 30 s")
+    stall = TransientError("u", "stalled: no byte for 30 s", reason="stalled")
     resuming = Resuming(RetryPolicy(attempts=3, base_s=0.0))
     for _ in range(2):
         resuming.failed(stall, 10)

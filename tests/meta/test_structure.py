@@ -119,11 +119,8 @@ def kind_faults(module: Module) -> Iterator[str]:
 RULES = (level_faults, wording_faults, status_faults, kind_faults)
 # How many faults a module still has; the retry loops over sources are to become one, which ends them.
 NOT_YET = {
-    "yarnstore.backends.http": 1,
     "yarnstore.backends.mirrors": 6,
-    "yarnstore.backends.retry": 1,
     "yarnstore.ops.fetching.transfer": 3,
-    "yarnstore.ops.session.connections": 3,
 }
 
 

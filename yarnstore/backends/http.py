@@ -48,7 +48,7 @@ from yarnstore.backends.replies import (
 )
 from yarnstore.backends.translate import FOREIGN, https_hint, translating
 from yarnstore.backends.transport import Patience, Transport
-from yarnstore.backends.urls import join_key, origin_of, parse_url, shown
+from yarnstore.backends.urls import UserinfoError, join_key, origin_of, parse_url, shown
 from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
 
 REDIRECTS_LIMIT: Final = 5
@@ -312,7 +312,8 @@ def _parse_base(text: str) -> httpx.URL:
     try:
         url = parse_url(text)
     except ValueError as error:
-        hint = "give a token instead, which is sent as a header" if "password" in str(error) else ""
+        secret = isinstance(error, UserinfoError)
+        hint = "give a token instead, which is sent as a header" if secret else ""
         raise UsageError(f"the registry address {_redacted(text)!r} {error}", hint=hint) from None
     if url.query:
         raise UsageError(f"the registry address {shown(url)!r} has a query, which no key can follow")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, TypeVar
 
 from yarnstore.backends.base import Backend, Body, Fetched, oversize_error
-from yarnstore.backends.retry import Resuming, RetryPolicy, Sleep, call_with_retry, is_stall
+from yarnstore.backends.retry import Resuming, RetryPolicy, Sleep, call_with_retry
 from yarnstore.core.digest import Buffer
 from yarnstore.errors import (
     BackendError,
@@ -215,7 +215,7 @@ class SourceSet:
                 )
             except TransientError as error:
                 failures.append(error)
-                self._put_last(member, "stalled" if is_stall(error) else "unreachable", _why(error))
+                self._put_last(member, "stalled" if error.reason == "stalled" else "unreachable", _why(error))
             except BackendError as error:
                 failures.append(error)
             else:
@@ -253,7 +253,7 @@ class SourceSet:
             yield from body
         except TransientError as error:
             member.strikes += 1
-            if is_stall(error):
+            if error.reason == "stalled":
                 self._put_last(member, "stalled", _why(error))
             elif member.strikes >= _STRIKES:
                 self._put_last(member, "unreachable", _why(error))
@@ -304,7 +304,12 @@ def _combined(failures: Sequence[BackendError]) -> BackendError:
     why = f"{_why(main)}\n  also asked: {others}"
     if isinstance(main, TransientError):
         return TransientError(
-            main.url, why, hint=main.hint, status=main.status, retry_after_s=main.retry_after_s
+            main.url,
+            why,
+            hint=main.hint,
+            status=main.status,
+            retry_after_s=main.retry_after_s,
+            reason=main.reason,
         )
     return BackendError(main.url, why, hint=main.hint, status=main.status)
 

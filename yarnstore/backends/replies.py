@@ -14,6 +14,7 @@ from yarnstore.errors import BackendError, MissingKeyError, TransientError
 
 # Statuses that promise a later answer may differ: timeouts, throttling, a server in trouble.
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+BUSY_STATUSES: Final = frozenset({429, 503})
 MISSING_STATUSES: Final = frozenset({404, 410})
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 # A server may ask for a pause, not for the rest of the day.
@@ -118,7 +119,13 @@ def status_error(status: int, headers: Mapping[str, str], url: str, now: datetim
         return MissingKeyError(url, f"no such file (HTTP {status})", status=status)
     if status in TRANSIENT_STATUSES:
         wait_s = parse_retry_after(headers.get("retry-after", ""), now)
-        return TransientError(url, f"the server answered HTTP {status}", status=status, retry_after_s=wait_s)
+        return TransientError(
+            url,
+            f"the server answered HTTP {status}",
+            status=status,
+            retry_after_s=wait_s,
+            reason="busy" if wait_s or status in BUSY_STATUSES else "broken",
+        )
     hint = ""
     if status == 401:
         hint = "this registry wants a token (YSTORE_TOKEN_<NAME>), or a login in netrc"

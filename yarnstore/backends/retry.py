@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from yarnstore.backends.base import Backend, Body, Fetched
-from yarnstore.errors import BackendError, CancelledError, TransientError
+from yarnstore.errors import CancelledError, TransientError
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Resuming:
 
         Raises: `error`, where too many in a row brought nothing.
         """
-        least = _STALLED_PROGRESS_BYTES if is_stall(error) else 1
+        least = _STALLED_PROGRESS_BYTES if error.reason == "stalled" else 1
         self.failures = 1 if gained_bytes >= least else self.failures + 1
         if self.failures >= self._policy.attempts:
             raise error
@@ -81,11 +81,6 @@ class Resuming:
             # No longer than the answer took: half of the time is spent on progress.
             return min(delay_s, time.monotonic() - self._began_s)
         return delay_s
-
-
-def is_stall(error: BackendError) -> bool:
-    """Whether a server said nothing for too long."""
-    return str(error.fields["why"]).startswith("stalled")  # so `wire` and `translate` say
 
 
 def call_with_retry(
@@ -125,6 +120,7 @@ def _exhausted(error: TransientError, tries: int) -> TransientError:
         hint=error.hint,
         status=error.status,
         retry_after_s=error.retry_after_s,
+        reason=error.reason,
     )
 
 

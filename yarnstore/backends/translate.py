@@ -72,10 +72,12 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
     if isinstance(error, httpcore.ProxyError):
         refused = why.startswith("4")
         login = "; it needs a user name and password" if why.startswith("407") else ""
-        kind = BackendError if refused else TransientError
-        return kind(url, f"the proxy {proxy} answered {why}{login}", hint=proxies.HINT)
+        why = f"the proxy {proxy} answered {why}{login}"
+        if refused:
+            return BackendError(url, why, hint=proxies.HINT)
+        return TransientError(url, why, hint=proxies.HINT, reason="unreachable")
     if isinstance(error, httpcore.PoolTimeout):
-        return TransientError(url, "no connection came free")
+        return TransientError(url, "no connection came free", reason="unreachable")
     through = f" (through the proxy {proxy})" if proxy else ""
     if (certificate := _cause_of(error, ssl.SSLCertVerificationError)) is not None:
         reason = getattr(certificate, "verify_message", "") or why
@@ -92,15 +94,18 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
             hint=f"use http://{url.partition('://')[2]} if the server has no https",
         )
     if proxy and isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout) and broken is None:
-        return TransientError(url, f"the proxy {proxy} cannot be reached: {why}", hint=proxies.HINT)
+        why = f"the proxy {proxy} cannot be reached: {why}"
+        return TransientError(url, why, hint=proxies.HINT, reason="unreachable")
     if isinstance(error, httpcore.ConnectTimeout):
-        return TransientError(url, f"no connection within {wait.connect_s:g} s{through}")
+        why = f"no connection within {wait.connect_s:g} s{through}"
+        return TransientError(url, why, reason="unreachable")
     if isinstance(error, httpcore.TimeoutException):
-        return TransientError(url, f"stalled: no byte for {wait.stall_s:g} s{through}")
+        return TransientError(url, f"stalled: no byte for {wait.stall_s:g} s{through}", reason="stalled")
     if _cause_of(error, gaierror) is not None:
-        return TransientError(url, "its host name cannot be resolved", hint="is this machine online?")
+        why = "its host name cannot be resolved"
+        return TransientError(url, why, hint="is this machine online?", reason="unreachable")
     if isinstance(error, httpcore.ConnectError):
-        return TransientError(url, f"cannot connect: {why}{through}")
+        return TransientError(url, f"cannot connect: {why}{through}", reason="unreachable")
     no_http = "illegal request line" in why  # so h11 calls an answer that begins with no letter
     hint = ""
     if url.startswith("http://") and (no_http or "without sending a response" in why):

@@ -76,10 +76,11 @@ class Patience:
         """How long the next read may block.  Raises: TransientError if patience is at its end."""
         self._account()
         if self._left_s is not None and self._left_s <= 0:
-            raise TransientError(self._url, "stalled: not finished by the deadline")
+            raise TransientError(self._url, "stalled: not finished by the deadline", reason="stalled")
         if self._waited_s >= self._window_s:
             if self._got_bytes < self._want_bytes:
-                raise TransientError(self._url, f"stalled: {self._got_bytes} bytes in {self._waited_s:.1f} s")
+                why = f"stalled: {self._got_bytes} bytes in {self._waited_s:.1f} s"
+                raise TransientError(self._url, why, reason="stalled")
             self._waited_s, self._got_bytes = 0.0, 0
         bounds = [self._window_s - self._waited_s, self._left_s, timeout_s]
         return max(min(bound for bound in bounds if bound is not None), 0.001)

@@ -37,6 +37,10 @@ _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 addres
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1, deprecated
 
 
+class UserinfoError(ValueError):
+    """A URL that holds a user name or password."""
+
+
 def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.URL:
     """An absolute http(s) URL without user, password or fragment that names no refused address.
 
@@ -49,7 +53,7 @@ def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.
     if url.scheme not in _PORTS:
         raise ValueError(f"has the scheme {url.scheme[:20]!r}; only http and https are followed")
     if url.userinfo:
-        raise ValueError("holds a user name or password")
+        raise UserinfoError("holds a user name or password")
     if not _is_host(url.raw_host.decode("ascii")):
         raise ValueError("names no host")
     if url.port is not None and not 0 < url.port < 65536:

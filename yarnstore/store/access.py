@@ -63,11 +63,13 @@ def _refused(place: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Exposure:
-    """A folder that others may change: `place` relative to the store; `anybody` where all users may."""
+    """A folder that others may change: `place` relative to the store; `anybody` where all users may,
+    `is_foreign` where another user owns it."""
 
     place: str
     why: str
     anybody: bool = False
+    is_foreign: bool = False
 
 
 def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure]:
@@ -87,7 +89,7 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
             continue  # refused where it is used; its mode says nothing
         place = "." if folder == layout.root else folder.relative_to(layout.root).as_posix()
         if found.st_uid not in (0, os.getuid()):
-            yield Exposure(place, f"belongs to {user_name(found.st_uid)}")
+            yield Exposure(place, f"belongs to {user_name(found.st_uid)}", is_foreign=True)
         if found.st_mode & stat.S_IWOTH:
             yield Exposure(place, "can be written by anybody", anybody=True)
         elif (

@@ -18,7 +18,7 @@ from yarnstore.backends import Backend, RetryPolicy
 from yarnstore.backends.base import check_key
 from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind
 from yarnstore.backends.pages import HEAD_BYTES, looks_like_page, page_error
-from yarnstore.backends.retry import Resuming, is_stall
+from yarnstore.backends.retry import Resuming
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
@@ -197,7 +197,7 @@ def _download(
             failure = error if isinstance(error, BackendError) else BackendError(shown, error.message)
             failures.append(failure)
             if isinstance(error, TransientError):
-                kind: Kind = "stalled" if is_stall(error) else "unreachable"
+                kind: Kind = "stalled" if error.reason == "stalled" else "unreachable"
                 session.links.report(source, url, kind, str(error.fields["why"]))
         else:
             if got is None:

@@ -49,7 +49,6 @@ _LIE_SHOWN_MS = 30 * 86_400_000
 # A shorter wait between two tries is not told.
 _WAIT_TOLD_S = 3.0
 _POLL_S = 0.2
-_BUSY_STATUSES = (429, 503)
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,7 @@ class Connections:
         if delay_s < _WAIT_TOLD_S or now_s + delay_s < self._waits.get(name, 0.0) + _WAIT_TOLD_S:
             return
         self._waits[name] = now_s + delay_s
-        busy = error.retry_after_s > 0 or error.status in _BUSY_STATUSES
-        what = f"{name} is busy" if busy else error.message
+        what = f"{name} is busy" if error.reason == "busy" else error.message
         self._note(f"{what}; retrying in {delay_s:.0f} s")
 
     def wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:

@@ -206,7 +206,7 @@ def _permissions(session: Session) -> Iterator[Check]:
     what = "; ".join(f"{why}: {', '.join(places)}" for why, places in shown.items())
     if any(item.anybody for item in found):
         yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
-    elif any(item.why.startswith("belongs") for item in found):
+    elif any(item.is_foreign for item in found):
         mend = f"trust that user, or run ystore as one user: {_take_back(root)}"
         yield Check("permissions", "note", what, mend)
     else:
