@@ -140,7 +140,7 @@ MUTANTS = (
         "    _prove(entry, base)\n",
         "",
         (
-            "tests/unit/core/test_core_codec.py"
+            "tests/unit/core/test_codec.py"
             "::test_a_delta_that_does_not_decode_to_its_chunk_is_caught[encode_delta_planes]",
         ),
     ),
