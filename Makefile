@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+DEMO_DIR ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,8 +19,8 @@ DEV := $(VENV)/.dev
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: $(PACKAGE) ## a tour on made models: publish, fetch, update, roll back
-	@PATH="$$PWD/$(VENV)/bin:$$PATH" bash fixtures/demo.sh
+demo: $(PACKAGE) ## a tour on made models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
 
 test: $(DEV) ## run the tests, quick profile; ARGS="-k name" narrows
 	@$(PY) -m pytest -rs $(ARGS)

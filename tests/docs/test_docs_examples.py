@@ -65,19 +65,29 @@ def test_the_readme_example_runs(made_models: Path, tmp_path: Path) -> None:
 # --- the demo ----------------------------------------------------------------------------------
 
 
-def run_demo(scratch: Path, script: Path = REPO / "fixtures" / "demo.sh") -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "TMPDIR": str(scratch)}
+TOOLS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def run_demo(
+    scratch: Path, script: Path = REPO / "fixtures" / "demo.sh", *, kept: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": TOOLS, "TMPDIR": str(scratch), "DEMO_DIR": str(kept or "")}
     return subprocess.run(
         ["bash", script], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the demo is told to leave behind."""
+    return tmp_path_factory.mktemp("demo") / "tour"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> str:
     """What the demo prints."""
     with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as scratch:
-        ran = run_demo(Path(scratch))
+        ran = run_demo(Path(scratch), kept=kept)
         assert ran.returncode == 0, ran.stderr + ran.stdout[-2000:]
         assert os.listdir(scratch) == [], "the demo leaves something behind"
     return ran.stdout
@@ -85,7 +95,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def masked(line: str) -> str:
     """A line without numbers, times and temporary paths; version numbers stay."""
-    line = re.sub(r"/\S*/store", "STORE", line)
+    line = re.sub(r"/\S*/(my-)?store", "STORE", line)
     line = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", line)
     line = re.sub(r"127\.0\.0\.1:\d+", "SERVER", line)
     line = re.sub(r"\b\d+(\.\d+)? (B|kB|MB|GB|s|ms)\b", "N", line)
@@ -93,6 +103,34 @@ def masked(line: str) -> str:
     line = re.sub(r"(\d+ minutes? ago|just now)", "RECENTLY", line)
     line = re.sub(r"(?<![\w.])\d+(?![\w.])", "N", line)
     return re.sub(r" {2,}", "  ", line.rstrip())
+
+
+def typed(commands: list[str], folder: Path) -> list[list[str]]:
+    """Run commands one after the other in one shell, as a person types them; what each prints."""
+    marker = "--- next command ---"
+    script = "\n".join(f"echo '{marker}'\n{command}" for command in commands)
+    environment = {**os.environ, "PATH": TOOLS, "YSTORE_OUTPUT": "people"}
+    ran = subprocess.run(
+        ["bash", "-e", "-c", f"exec 2>&1\n{script}"],
+        cwd=folder,
+        env={name: value for name, value in environment.items() if name != "YSTORE_HOME"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return [part.strip("\n").splitlines() for part in ran.stdout.split(f"{marker}\n")[1:]]
+
+
+def test_a_first_model_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    commands = [command for command, _ in shown_commands(REPO / "docs" / "first-model.md")]
+    printed = dict(zip(commands, typed(commands, tmp_path), strict=True))
+    assert printed['ls "$(ystore path my-model)"'] == ["config.json", "weights.bin"]
+    with Store.open(tmp_path / "store") as store:
+        assert [item.version for item in store.list_installed_models()] == ["1.0.0"]
+    with Store.open(tmp_path / "other-store") as store:
+        assert [item.version for item in store.list_installed_models()] == ["1.1.0"]
 
 
 def test_the_demo_shows_what_it_promises(demo: str) -> None:
@@ -106,14 +144,21 @@ def test_the_demo_shows_what_it_promises(demo: str) -> None:
     assert "error" not in demo
 
 
-def test_the_tour_of_the_readme_is_what_the_demo_prints(demo: str) -> None:
-    real = [masked(line) for line in demo.splitlines()]
-    tour = [(command, lines) for command, lines in shown_commands(REPO / "README.md") if lines]
-    assert len(tour) >= 6
-    for command, lines in tour:
-        start = real.index(masked(f"$ {command}"))
-        expected = [masked(line) for line in lines]
-        assert real[start + 1 : start + 1 + len(lines)] == expected, command
+def test_the_demo_leaves_its_registry_and_store_in_the_folder_that_is_named(demo: str, kept: Path) -> None:
+    assert str(kept) in demo
+    assert (kept / "registry" / "registry.json").is_file()
+    with Store.open(kept / "store") as store:
+        assert [update.wanted for update in store.check_for_updates()] == ["1.1.0"]
+
+
+def test_the_tour_of_the_readme_can_be_typed_as_it_stands(demo: str, kept: Path) -> None:
+    assert demo
+    tour = [step for step in shown_commands(REPO / "README.md") if not step[0].startswith("make ")]
+    assert sum(bool(lines) for _, lines in tour) >= 6
+    printed = typed([command for command, _ in tour], kept.parent)
+    for (command, lines), real in zip(tour, printed, strict=True):
+        shown = [line for line in lines if line]
+        assert [masked(line) for line in real if line] == [masked(line) for line in shown], command
 
 
 def test_masking_keeps_what_is_said() -> None:
@@ -122,6 +167,22 @@ def test_masking_keeps_what_is_said() -> None:
         == "phi 1.0.0: N of N in N; N of N chunks"
     )
     assert masked("09:03  rollback  1.1.0 → 1.0.0") == "TIME  rollback  1.1.0 → 1.0.0"
+
+
+def test_the_demo_deletes_its_folder_and_overwrites_none(tmp_path: Path) -> None:
+    text = (REPO / "fixtures" / "demo.sh").read_text(encoding="utf-8")
+    short = tmp_path / "demo.sh"
+    short.write_text(text.partition('say "A made model')[0])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert run_demo(scratch, short).returncode == 0
+    assert os.listdir(scratch) == []
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    ran = run_demo(scratch, short, kept=full)
+    assert (ran.returncode, os.listdir(full)) == (2, ["mine.txt"])
+    assert "is not empty" in ran.stderr
 
 
 def test_a_failing_step_fails_the_demo_and_leaves_nothing(tmp_path: Path) -> None:
