@@ -15,12 +15,13 @@ from yarnstore.progress import format_part, format_sizes
 @pytest.mark.parametrize(
     "command", ["publish {} m@1.0.0 --registry {}/../own --changelog x", "import {} m@1.0.0"]
 )
+@pytest.mark.parametrize("folder", ["", "a:b"])
 def test_a_name_that_cannot_be_published_is_a_usage_error(
-    ystore: Ystore, tmp_path: Path, command: str
+    ystore: Ystore, tmp_path: Path, command: str, folder: str
 ) -> None:
     source = tmp_path / "source"
-    source.mkdir()
-    (source / "a:b").write_text("1")
+    (source / folder).mkdir(parents=True)
+    (source / folder / "a:b").write_text("1")
     told = ystore(*command.format(source, source).split())
     assert told.code == 2
     assert "a:b" in told.err
@@ -55,6 +56,14 @@ PUBLISH = "publish {model} phi-3-mini@2.0.0 --registry {registry}"
         "auto-update enable --jitter soon", "gc --keep-within 3x", "list --lock-timeout nan",
         "fetch phi-3-mini --limit-rate nan", "registry add a! {registry}", "pin phi-3-mini@latest",
         "registry deprecate phi-3-mini@1.0.0 --replaced-by 1.0.0 --registry {registry}",
+        "export phi-3-mini@1.0.0 EMPTY", "import EMPTY m@1.0.0", "publish EMPTY m@1.0.0 --registry r",
+        "publish {model} m@1.0.0 --registry EMPTY", "lock phi-3-mini --file EMPTY", "list --home EMPTY",
+        "diff phi-3-mini@1.0.0 phi-3-mini@1.0.0 --html EMPTY", "help --man EMPTY", "registry lint EMPTY",
+        "auto-update install-timer --dir EMPTY", "import --from-local-state EMPTY",
+        "registry yank phi-3-mini@1.0.0 --registry EMPTY", "registry add a EMPTY", "inspect EMPTY",
+        "checkout phi-3-mini@vv1.0.0", "checkout phi-3-mini@^vv1.0", "fetch phi-3-mini@vv1",
+        "update phi-3-mini --to >=vv1.0", "pin phi-3-mini@vvv1.0.0", "rollback phi-3-mini vv1.0.0",
+        "completion", "completion tcsh", "completion EMPTY",
     ],
 )  # fmt: skip
 def test_what_is_typed_wrong_is_exit_code_2_with_a_hint(
@@ -64,12 +73,20 @@ def test_what_is_typed_wrong_is_exit_code_2_with_a_hint(
     words = [word.format(**places) for word in command.split()]
     words = [{"EMPTY": "", "LINES": "a\nb"}.get(word, word) for word in words]
     before = (registry / "registry.json").read_bytes()
+    there = sorted(path.name for path in tmp_path.iterdir())
     with contextlib.chdir(tmp_path):
         told = installed(*words)
     assert (told.code, told.out) == (2, "")
     assert len(told.err.splitlines()) > 1, "a hint says what next"
     assert (registry / "registry.json").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir() if ":" in path.name) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize("words", [["completion"], ["completion", "tcsh"]])
+def test_completion_names_its_shells_on_one_line(ystore: Ystore, words: list[str]) -> None:
+    told = ystore(*words).err.splitlines()
+    assert all(shell in told[0] for shell in ("bash", "zsh", "fish"))
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,17 @@ def test_tables_and_texts_fit_a_narrow_terminal(store: Ystore, width: int) -> No
     assert wide == []
 
 
+def test_what_was_done_fits(store: Ystore) -> None:
+    store("checkout", f"{LONG}@1.1.0")
+    for command in (["rollback", LONG], ["rollback", "phi-3-mini", "1.1.0"], ["pin", f"{LONG}@1.0.0"]):
+        code, shown = on_terminal(command, width=60)
+        assert code == 0, shown
+        lines = lines_of(shown)
+        assert len(lines) > 1
+        wide = [line for line in lines if cells(line) > 60 and "/" not in line]
+        assert wide == []
+
+
 def test_ids_are_cut_in_the_middle_and_text_is_folded(store: Ystore) -> None:
     _, shown = on_terminal(["search"], width=60)
     lines = lines_of(shown)

@@ -11,9 +11,14 @@ from yarnstore.errors import UsageError
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/|file:", re.IGNORECASE)
 _WEB: Final = re.compile(r"https?://", re.IGNORECASE)
+_WEB_HOST: Final = re.compile(r"https?://[^/\\]", re.IGNORECASE)
 _WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # A host that has a dot, or a port, and then the end or a path.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)")
+# `http//host`, `https:host`, `htp://host`, `view-source:https://host`: a web address with a slip.
+_SLIP: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9.-]*[:+]|:)?(h?tt?p|hxxp)(s?)(?:[:;][/\\]*|[/\\]{2,})(?=[^/\\])", re.IGNORECASE
+)
 _AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
 _PORTS: Final = {"http": 80, "https": 443}
 # What a browser shows of a registry.
@@ -71,13 +76,19 @@ def plain_address(text: str) -> str:
 def check_address(text: str) -> None:
     """Refuse what can be no registry, in words that show no secret.
 
-    Raises: UsageError for an empty text, a query, a path of Windows, or a host without a scheme that is no
-    path here.
+    Raises: UsageError for an empty text, a query, a path of Windows, or a web address without a scheme, or
+    with a slip in it, that is no path here.
     """
     if not text:
         raise UsageError(
             "the registry address is empty",
             hint="name an https:// address, or the folder that registry.json is in",
+        )
+    slip = None if _WEB_HOST.match(text) or os.path.lexists(text) else _SLIP.match(text)
+    if slip:
+        right = without_secrets(f"http{slip[2].lower()}://{text[slip.end() :]}")
+        raise UsageError(
+            f"a web address begins with http:// or https://, not with {slip[0]}", hint=f"write {right[:200]}"
         )
     if is_url(text):
         if _WEB.match(text) and "?" in text:

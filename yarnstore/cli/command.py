@@ -62,6 +62,8 @@ def invocation(context: click.Context) -> Invocation:
 
 
 def _set_home(run: Invocation, value: str) -> None:
+    if not value:
+        raise click.BadParameter("a path is empty; . is the current folder")
     run.home = Path(value)
 
 

@@ -67,7 +67,7 @@ def fold(text: str, width: int | None, *, hang: int = 4, cut: bool = True) -> st
     """Text with its long lines folded between words; their further lines stand in to column `hang`.
 
     With `cut` a word that is longer than a line is cut in the middle, but for paths and addresses, which
-    stay whole.
+    stay whole; so does a line that is a path, whatever spaces it has.
     """
     if width is None:
         return text
@@ -76,7 +76,8 @@ def fold(text: str, width: int | None, *, hang: int = 4, cut: bool = True) -> st
         body = line.lstrip(" ")
         margin = len(line) - len(body)
         first, further = (" " * min(column, width // 2) for column in (margin, max(margin, hang)))
-        lines += _folded(body, width, first, further, cut=cut, paths=False) if cells(line) > width else [line]
+        whole = cells(line) <= width or body.startswith("/")  # a path that is a line of its own
+        lines += [line] if whole else _folded(body, width, first, further, cut=cut, paths=False)
     return "\n".join(lines)
 
 

@@ -77,7 +77,10 @@ class Output:
             self.document(value)
         elif not self.quiet:
             self.settle()
-            click.echo(clean(text()) if self.for_people else _plain_row(row))
+            if self.for_people:
+                self.text(text())
+            else:
+                click.echo(_plain_row(row))
 
     def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
         """Print one thing with many sides: `text()` for people, a name and a value a line when piped.

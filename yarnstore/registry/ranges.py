@@ -158,7 +158,7 @@ def _parse_words(words: list[str]) -> Iterator[Comparator]:
 
 
 def _bare(word: str) -> str:
-    return word.lstrip("v=")  # `v1.2` and `==1.2`, as node-semver takes them
+    return word.lstrip("=").removeprefix("v")  # `v1.2` and `==1.2`, as node-semver takes them
 
 
 def _comparators(op: str, version: _Partial) -> Iterator[Comparator]:

@@ -109,7 +109,8 @@ def is_alias(word: str) -> bool:
     """Whether a word can be an alias: no version and no range to npm, as `v2` and `x` are."""
     if len(word) > NAME_LIMIT_CHARS or not _ALIAS.fullmatch(word):
         return False
-    return not (word[0] in "vxX" and _is_range(word))
+    # Of `vv1.0` that is true as well, which is no range but a slip.
+    return not (word[0] in "vxX" and _is_range(word.lstrip("v") or word))
 
 
 def _is_range(text: str) -> bool:

@@ -46,9 +46,11 @@ _FREE_SPACE = "free some space on that disk"
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The path from the root, without `.` and `..`.
 
-    Raises: UsageError for an address, which would become a folder of that name; NotFoundError where the
-    path begins in a current folder that was removed.
+    Raises: UsageError for an address, which would become a folder of that name, and for an empty path,
+    which would be the current folder; NotFoundError where the path begins in a current folder that was
+    removed.
     """
+    refuse_empty(path)
     if _ADDRESS.match(os.fspath(path)):
         raise UsageError(
             f"{os.fspath(path)[:120]!r} is an address, and a path on this machine is needed",
@@ -62,6 +64,12 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         ) from None
 
 
+def refuse_empty(path: str | os.PathLike[str]) -> None:
+    """Raises: UsageError for an empty path, as an unset variable of a script gives it."""
+    if not os.fspath(path):
+        raise UsageError("a path is empty", hint="name a file or a folder; . is the current folder")
+
+
 def names_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a path as it was written can only be a folder's: it ends in a slash, in `.` or in `..`.
 
@@ -71,7 +79,8 @@ def names_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def source_path(path: str | os.PathLike[str]) -> Path:
-    """A path to read from.  Raises: UsageError where it is written as a folder's, and is a file's."""
+    """A path to read from.  Raises: UsageError where it is empty, or written as a folder's, and a file's."""
+    refuse_empty(path)
     if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
         raise UsageError(f"{Path(path)} is not a folder", hint="leave the slash out, or name a folder")
     return Path(path)
@@ -82,7 +91,7 @@ def file_path(path: str | os.PathLike[str]) -> Path:
     found = absolute(path)
     if names_folder(path) or found.is_dir():
         raise UsageError(
-            f"{os.fspath(path) or repr('')} is a folder, and a file is needed",
+            f"{os.fspath(path)} is a folder, and a file is needed",
             hint="name the file: without a slash at the end",
         )
     return found

@@ -22,12 +22,14 @@ from yarnstore.core.layouts.model import Source
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
-from yarnstore.progress import Meter, OnProgress, Progress
+from yarnstore.progress import Meter, OnProgress, Progress, format_size
 from yarnstore.store import fsread
 from yarnstore.store.layout import is_store
 
 # How many are named in a sentence; the rest are counted.
 _SHOWN = 5
+# Folders that are reached through links: links to folders of links would be without end.
+_LINKED_FOLDERS_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,12 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
     """What a file, or a folder, has to be published.
 
     Left out are, unless `all_files` says so, leavings and what a `.ystoreignore` names; and always the
-    `registry` that is published to and any store.  Links are followed to files inside of the folder, or of
-    the cache of Hugging Face that the folder is a snapshot of.
+    `registry` that is published to and any store.  Links are followed to files and folders inside of the
+    folder, and to files of the cache of Hugging Face that the folder is a snapshot of.
 
-    Raises: NotFoundError; UsageError for an empty folder, a link that leads elsewhere or to a folder,
-    anything that is no file, and the registry or a store itself; FormatError for a path that not every
-    system can hold, or a `.ystoreignore` that cannot be read.
+    Raises: NotFoundError; UsageError for an empty folder, a link that leads elsewhere or back to a folder
+    that it is in, anything that is no file, the registry or a store itself, a path that not every system
+    can hold, and a `.ystoreignore` that cannot be read.
     """
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
@@ -108,17 +110,26 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
         if not source.is_file():
             raise UsageError(f"{source} is not a file", hint="name a model file, or a folder of files")
     else:
-        found = _Walk(source, real, registry, all_files=all_files).run()
+        walk = _Walk(source, real, registry, all_files=all_files)
+        with _naming(source):
+            found = walk.run()
     if not found.files:
         left = f" but {list_few(found.ignored)}, which {_is(found.ignored)} left out" if found.ignored else ""
         raise UsageError(f"{source} holds no files{left}", hint="name a model file, or a folder of files")
-    try:
+    with _naming(source):
         check_file_paths([*(item.path for item in found.files), *found.empty_folders])
+    return found
+
+
+@contextlib.contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """What paths of a source are refused for.  Raises: UsageError."""
+    try:
+        yield
     except FormatError as error:
         raise UsageError(
             f"{source}: {error.message}", hint="rename it: not every machine can hold such a name"
         ) from None
-    return found
 
 
 def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
@@ -149,19 +160,26 @@ class _Walk:
         self._registry = None if registry is None else os.path.realpath(registry)
         data = b""
         found = fsread.stat_or_none(real / IGNORE_FILE)
-        if found is not None:
-            if not stat.S_ISREG(found.st_mode):
-                raise UsageError(
-                    f"{root / IGNORE_FILE} is not a regular file", hint="put a text file there, or remove it"
-                )
-            data = fsread.read_bytes(real / IGNORE_FILE, IGNORE_LIMIT_BYTES)
-        self._rules = IgnoreRules(data, all_files=all_files)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise UsageError(
+                f"{root / IGNORE_FILE} is not a regular file", hint="put a text file there, or remove it"
+            )
+        try:
+            if found is not None:
+                data = fsread.read_bytes(real / IGNORE_FILE, IGNORE_LIMIT_BYTES)
+            self._rules = IgnoreRules(data, all_files=all_files)
+        except FormatError as error:
+            raise UsageError(
+                f"{root / IGNORE_FILE} {error.fields['why']}",
+                hint=f"it is UTF-8 text of at most {format_size(IGNORE_LIMIT_BYTES)}, a pattern on each line",
+            ) from None
         self._found = Sources([], rules=self._rules)
         self._links: list[str] = []
         self._odd: list[str] = []
+        self._linked_folders = 0
 
     def run(self) -> Sources:
-        self._folder("", self._real)
+        self._folder("", (self._real,))
         if self._links:
             raise UsageError(
                 f"{self._root} has links that are not followed: {list_few(self._links, '; ')}",
@@ -178,7 +196,9 @@ class _Walk:
         self._found.empty_folders.sort(key=str.encode)
         return self._found
 
-    def _folder(self, prefix: str, folder: Path) -> None:
+    def _folder(self, prefix: str, folders: tuple[Path, ...]) -> None:
+        """Walk the last of `folders`, which are those that led to it, links followed."""
+        folder = folders[-1]
         names = fsread.list_names(folder)
         if not names and prefix:
             self._found.empty_folders.append(prefix.rstrip("/"))
@@ -190,19 +210,22 @@ class _Walk:
             if self._rules.leaves_out(path, is_folder=is_folder) or (is_folder and self._is_kept_out(place)):
                 self._found.ignored.append(path + ("/" if is_folder else ""))
             elif stat.S_ISLNK(found.st_mode):
-                self._link(path, place)
+                self._link(path, place, folders)
             elif is_folder:
-                parse_file_path(path)  # no deeper than a path can be
-                self._folder(path + "/", place)
+                self._enter(path, (*folders, place))
             elif stat.S_ISREG(found.st_mode):
                 self._found.files.append(_source_file(path, place, found))
             else:
                 self._odd.append(path)
 
+    def _enter(self, path: str, folders: tuple[Path, ...]) -> None:
+        parse_file_path(path)  # no deeper than a path can be
+        self._folder(path + "/", folders)
+
     def _is_kept_out(self, folder: Path) -> bool:
         return os.path.realpath(folder) == self._registry or is_store(folder)
 
-    def _link(self, path: str, link: Path) -> None:
+    def _link(self, path: str, link: Path, folders: tuple[Path, ...]) -> None:
         target = Path(os.path.realpath(link))
         found = fsread.stat_or_none(target)
         if found is None or stat.S_ISLNK(found.st_mode):
@@ -210,11 +233,27 @@ class _Walk:
         elif not self._is_inside(target):
             self._links.append(f"{path} → {os.readlink(link)}, outside of the folder")
         elif stat.S_ISDIR(found.st_mode):
-            self._links.append(f"{path} → {os.readlink(link)}, a folder")
+            self._linked_folder(path, link, (*folders, target))
         elif stat.S_ISREG(found.st_mode):
             self._found.files.append(_source_file(path, target, found))
         else:
             self._odd.append(path)
+
+    def _linked_folder(self, path: str, link: Path, folders: tuple[Path, ...]) -> None:
+        target = folders[-1]
+        if not target.is_relative_to(self._real):
+            self._links.append(f"{path} → {os.readlink(link)}, a folder outside of the folder")
+        elif target in folders[:-1]:
+            self._links.append(f"{path} → {os.readlink(link)}, a folder that it lies in: a loop")
+        elif self._linked_folders == _LINKED_FOLDERS_LIMIT:
+            raise UsageError(
+                f"{self._root} has more than {_LINKED_FOLDERS_LIMIT} folders through links; "
+                f"one more is {path} → {os.readlink(link)}",
+                hint="links to folders of links repeat their contents: remove some of them",
+            )
+        else:
+            self._linked_folders += 1
+            self._enter(path, folders)
 
     def _is_inside(self, target: Path) -> bool:
         if self._registry is not None and target.is_relative_to(self._registry):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yarnstore.cli.format import clean, format_count, indented, one_line, plural, table
+from yarnstore.cli.format import clean, fold, format_count, indented, one_line, plural, table
 from yarnstore.cli.times import format_age, format_iso_age, format_time
 
 NOW_S = 1_750_000_000.0
@@ -74,6 +74,13 @@ def test_counts() -> None:
 
 def test_table_aligns_and_ends_no_line_in_spaces() -> None:
     assert table(("A", "NOTE"), [("long", ""), ("x", "y")]) == "A     NOTE\nlong\nx     y"
+
+
+def test_a_path_on_a_line_of_its_own_is_folded_nowhere() -> None:
+    path = "/a folder/" + "with spaces " * 9
+    folded = fold(f"{'word ' * 20}\n{path}\n{'/'.join('ab')} {'word ' * 20}", 60)
+    assert path in folded.split("\n")
+    assert [line for line in folded.split("\n") if len(line) > 60] == [path]
 
 
 @given(st.text())

@@ -115,7 +115,7 @@ def _install_timer(run: Invocation, kind: str | None, folder: str | None) -> Non
     """Write what has the system call the rounds, and say how to switch it on; never does that itself."""
     kind = kind or _own_kind()
     with run.store() as store:
-        made = store.write_timer(kind, folder or _own_folder(kind, store.home))
+        made = store.write_timer(kind, _own_folder(kind, store.home) if folder is None else folder)
     run.output.report(made, lambda: _timer_text(made), [(path,) for path in made.files], hang=None)
 
 

@@ -11,8 +11,8 @@ from yarnstore.cli.command import Invocation, command
     "completion",
     example='ystore completion fish\neval "$(ystore completion bash)"',
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def cli(run: Invocation, shell: str) -> None:
+@click.argument("shell", required=False, type=click.Choice(["bash", "zsh", "fish"]))
+def cli(run: Invocation, shell: str | None) -> None:
     """Print the script that completes commands, options, models and versions in a shell.
 
     Put the line of the example into ~/.bashrc, with zsh into ~/.zshrc; write what fish reads into
@@ -21,5 +21,7 @@ def cli(run: Invocation, shell: str) -> None:
     """
     from yarnstore.cli.completion import script
 
+    if shell is None:
+        raise click.UsageError("name the shell: bash, zsh or fish")
     text = script(click.get_current_context().find_root().command, shell)
     run.output.line({"shell": shell, "script": text}, text.rstrip())

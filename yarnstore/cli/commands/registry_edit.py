@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +17,7 @@ _FAULTY = 4
 _registry = click.option(
     "--registry",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),
     metavar="DIR",
     help="The registry's folder.",
 )
@@ -72,7 +71,7 @@ def _tell_findings(run: Invocation, done: LintResult) -> None:
 @click.option("--replaced-by", metavar="VERSION", help="What to use instead.")
 @click.option("--undo", is_flag=True, help="Take it back.")
 def deprecate(
-    run: Invocation, spec: str, registry: Path, reason: str | None, replaced_by: str | None, undo: bool
+    run: Invocation, spec: str, registry: str, reason: str | None, replaced_by: str | None, undo: bool
 ) -> None:
     """Advise against a version, or with MODEL:VARIANT@VERSION against one variant of it.
 
@@ -89,7 +88,7 @@ def deprecate(
 @click.argument("spec", metavar="MODEL@VERSION")
 @_registry
 @click.option("--undo", is_flag=True, help="Take it back.")
-def yank(run: Invocation, spec: str, registry: Path, undo: bool) -> None:
+def yank(run: Invocation, spec: str, registry: str, undo: bool) -> None:
     """Withdraw a version, or with MODEL:VARIANT@VERSION one variant of it; no file is removed.
 
     Only its exact number and --force find it then.  If it is the current version, the newest release
@@ -110,7 +109,7 @@ def yank(run: Invocation, spec: str, registry: Path, undo: bool) -> None:
 @click.argument("version", required=False)
 @_registry
 @click.option("--remove", is_flag=True, help="Take the alias away.")
-def alias(run: Invocation, model: str, name: str, version: str | None, registry: Path, remove: bool) -> None:
+def alias(run: Invocation, model: str, name: str, version: str | None, registry: str, remove: bool) -> None:
     """Tie a word such as `stable` to a version."""
     if remove == (version is not None):
         raise click.UsageError("name a version, or take the alias away with --remove")
@@ -123,7 +122,7 @@ def alias(run: Invocation, model: str, name: str, version: str | None, registry:
 @click.argument("model")
 @click.argument("version")
 @_registry
-def set_current(run: Invocation, model: str, version: str, registry: Path) -> None:
+def set_current(run: Invocation, model: str, version: str, registry: str) -> None:
     """Make a version what `latest` means."""
     with run.store() as store:
         done = store.set_current(model, version, registry=registry)

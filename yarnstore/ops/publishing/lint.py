@@ -84,7 +84,7 @@ def lint(
     shown = shown_address(source, folder=False) if "?" in source or "@" in source else source
     path = _local(source)
     if path is not None and not path.is_dir():
-        linted = _lint_file(path, deep=deep or decode)
+        linted = _lint_file(path, source, deep=deep or decode)
     else:
         backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode)
         linted = _lint_tree(
@@ -115,9 +115,9 @@ def _local(source: str) -> Path | None:
     return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else fsread.source_path(source)
 
 
-def _lint_file(path: Path, *, deep: bool) -> Linted:
+def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
     if fsread.stat_or_none(path) is None:
-        check_address(str(path))
+        check_address(source)
         raise NotFoundError("registry", str(path))
     if deep:
         raise UsageError("--deep needs the whole registry, not one file of it", hint="name its folder")

@@ -15,7 +15,7 @@ from tests.support.models import REPO
 from tests.support.stores import quiet_env
 from yarnstore import Store
 from yarnstore.core.ignore import LEAVINGS, IgnoreRules
-from yarnstore.errors import ConflictError, FormatError, StorageError, UsageError
+from yarnstore.errors import ConflictError, StorageError, UsageError
 from yarnstore.ops.publishing.publish import PublishResult
 from yarnstore.store.source_files import list_sources
 
@@ -50,6 +50,59 @@ def test_links_inside_of_the_folder_are_followed(source: Path) -> None:
     (source / "sub" / "alias.bin").symlink_to("../w.bin")
     (source / "whole.bin").symlink_to(source / "w.bin")
     assert paths(source) == ["sub/alias.bin", "w.bin", "whole.bin"]
+
+
+@pytest.mark.parametrize("publishing", [True, False])
+def test_links_to_folders_inside_of_the_folder_are_followed(
+    source: Path, tmp_path: Path, publishing: bool
+) -> None:
+    (source / "real" / "deep").mkdir(parents=True)
+    (source / "real" / "deep" / "a").write_bytes(b"a")
+    (source / "real" / "b").symlink_to("deep/a")
+    (source / "real" / "up").symlink_to("../other")
+    (source / "other" / "empty").mkdir(parents=True)
+    (source / "other" / ".git").mkdir()
+    (source / "alias").symlink_to("real")
+    (source / "absolute").symlink_to(source / "alias" / "deep")
+    with Store.open(tmp_path / "home") as store:
+        if publishing:
+            store.publish(source, "m@1.0.0", registry=tmp_path / "reg")
+            store.add_registry("r", tmp_path / "reg")
+            store.checkout("m@1.0.0")
+        else:
+            assert "alias/up/.git/" in store.import_model(source, "m@1.0.0").ignored
+        store.export("m@1.0.0", tmp_path / "out")
+    out = tmp_path / "out"
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert found == ["absolute/a", "alias/b", "alias/deep/a", "real/b", "real/deep/a", "w.bin"]
+    assert (out / "alias" / "deep" / "a").read_bytes() == b"a"
+    assert all((out / path / "empty").is_dir() for path in ("other", "real/up", "alias/up"))
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+
+
+def test_loops_of_links_to_folders_are_refused_and_named(source: Path) -> None:
+    (source / "a").mkdir()
+    (source / "b").mkdir()
+    (source / "self").symlink_to(".")
+    (source / "a" / "up").symlink_to("..")
+    (source / "a" / "across").symlink_to("../b")
+    (source / "b" / "back").symlink_to("../a")
+    with pytest.raises(UsageError) as caught:
+        list_sources(source)
+    named = {str(text).partition(" ")[0] for text in caught.value.fields["links"]}  # type: ignore[attr-defined]
+    assert {"self", "a/up", "a/across/back", "b/back/across"} <= named
+    (source / ".ystoreignore").write_text("self\nup\nback\n")
+    assert paths(source) == ["w.bin"]
+
+
+def test_folders_that_links_repeat_without_end_are_refused(source: Path) -> None:
+    for n in range(20):
+        (source / f"d{n}").mkdir()
+        for name in ("x", "y"):
+            (source / f"d{n}" / name).symlink_to(f"../d{n + 1}")
+    (source / "d20").mkdir()
+    with pytest.raises(UsageError, match="more than 1000 folders through links"):
+        list_sources(source)
 
 
 def test_the_source_itself_may_be_a_link(source: Path, tmp_path: Path) -> None:
@@ -290,11 +343,13 @@ def test_patterns_do_not_take_long_whatever_they_are() -> None:
     assert not rules.leaves_out_file("/".join(["a" * 250] * 4))
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe", b"a\n" * 2000])
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"a\n" * 2000, b"#" * 70_000])
 def test_a_ystoreignore_that_cannot_be_read_is_refused(source: Path, data: bytes) -> None:
     (source / ".ystoreignore").write_bytes(data)
-    with pytest.raises(FormatError, match=r"\.ystoreignore"):
+    with pytest.raises(UsageError) as caught:
         list_sources(source)
+    assert str(source / ".ystoreignore") in caught.value.message
+    assert "UTF-8" in caught.value.hint
 
 
 def test_empty_folders_belong_to_the_version(source: Path, tmp_path: Path) -> None:
