@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from yarnstore.errors import NotFoundError, UsageError
-from yarnstore.registry import amend as rules
-from yarnstore.registry.amend import Edit, amend
-from yarnstore.registry.edit import add_version
+from yarnstore.registry import edit as rules
+from yarnstore.registry.edit import Edit, add_version, amend
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import latest_version
 

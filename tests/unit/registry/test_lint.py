@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.models import REPO
 from yarnstore.registry.lint import Linted, lint_model, lint_registry
-from yarnstore.registry.lint_rules import time_fault, url_fault
+from yarnstore.registry.lint.rules import time_fault, url_fault
 
 SHA = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

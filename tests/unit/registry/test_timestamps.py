@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from yarnstore.registry.amend import amend, set_alias, yank
-from yarnstore.registry.edit import add_version, new_registry
+from yarnstore.registry.edit import add_version, amend, new_registry, set_alias, yank
 from yarnstore.registry.timestamps import is_believable, is_older, next_timestamp
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"

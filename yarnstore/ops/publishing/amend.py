@@ -1,6 +1,6 @@
 """`registry deprecate|yank|alias|set-current`: what a registry says of versions that are there.
 
-Leaves the changes themselves to `registry/amend` and the files to `ops/publishing/tree`.
+Leaves the changes themselves to `registry/edit` and the files to `ops/publishing/tree`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from pathlib import Path
 from yarnstore.core.names import read_version
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
-from yarnstore.registry import amend as rules
-from yarnstore.registry.amend import Amended, Edit
-from yarnstore.registry.edit import RawDoc
+from yarnstore.registry import edit as rules
+from yarnstore.registry.edit import Amended, Edit, RawDoc
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio
 

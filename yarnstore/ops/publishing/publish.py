@@ -38,7 +38,7 @@ from yarnstore.ops.session.loadcode import find_in_sources, note_code
 from yarnstore.progress import Meter, OnProgress, ignore
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.registry.lint_rules import url_fault
+from yarnstore.registry.lint.rules import url_fault
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions

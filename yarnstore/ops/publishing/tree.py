@@ -2,7 +2,7 @@
 
 docs/registry.md governs what is written.  Whoever changes a registry does it through `edit`, which
 reads it anew under the lock, so that of two publishers at once neither loses the other's change.
-Leaves what changes to `registry/edit` and `registry/amend`.
+Leaves what changes to `registry/edit`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.session.lookup import local_target, not_installed, pin_rule_of, standing_here
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
+from yarnstore.registry.decide import Standing
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.standing import Standing
 from yarnstore.store.state import version_checksum
 from yarnstore.store.views import has_view, last_use, lease, note_use, view_path
 

@@ -17,11 +17,11 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.session.origins import known_sources_for, others_with, sources_for, warn_of_others
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.registry.decide import Standing, standing
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.pins import PinRule
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.registry_cache import read_record

@@ -22,7 +22,7 @@ from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYT
 from yarnstore.errors import FormatError
 from yarnstore.registry.check import find_faults, find_twins, format_key, format_where
 from yarnstore.registry.entries import ModelEntry, RegistryDoc
-from yarnstore.registry.lint_rules import model_findings, time_fault, url_fault
+from yarnstore.registry.lint.rules import model_findings, time_fault, url_fault
 from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.schema import check_major
 from yarnstore.registry.timestamps import parse_timestamp

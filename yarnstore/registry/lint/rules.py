@@ -1,7 +1,7 @@
 """The rules that a registry can break and still be read, one model at a time.
 
 Owns what `current_version`, aliases, URLs, times, ranges and sizes have to agree with.  Yields
-`(severity, path below the model, message)`; `lint` makes findings of them.  Pure.
+`(severity, path below the model, message)`; the package makes findings of them.  Pure.
 """
 
 from __future__ import annotations
