@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Ystore
 from yarnstore.cli import cli
-from yarnstore.cli.group import _MEANT
+from yarnstore.cli.group import _MEANT, CommonOption, Group, below
 from yarnstore.cli.manual import iter_commands
 
 PATIENCE_S = 60.0
@@ -66,6 +66,37 @@ def test_every_option_for_a_dry_run_has_its_short_form() -> None:
     for context in iter_commands(click.Context(cli, info_name="ystore")):
         options = [set(option.opts) for option in context.command.params]
         assert all("-n" in names for names in options if "--dry-run" in names), context.command_path
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_no_summary_of_a_command_is_cut_at_80_columns(
+    ystore: Ystore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = ystore(*path.split()[1:], "--help").out.splitlines()
+    context = next(c for c in iter_commands(click.Context(cli, info_name="ystore")) if c.command_path == path)
+    for each in below(context):
+        summary = each.command.get_short_help_str(limit=200)
+        (line,) = [line for line in shown if line.split()[:1] == [each.info_name] and line.endswith(summary)]
+        assert len(line) <= 80
+
+
+def test_every_command_stands_in_one_section() -> None:
+    assert isinstance(cli, Group)
+    names = [name for section in cli.sections.values() for name in section]
+    assert sorted(names) == sorted(cli.list_commands(click.Context(cli)))
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_the_options_of_a_command_come_before_the_common_ones(path: str) -> None:
+    context = next(c for c in iter_commands(click.Context(cli, info_name="ystore")) if c.command_path == path)
+    options = [p for p in context.command.params if isinstance(p, click.Option)]
+    common = [isinstance(option, CommonOption) for option in options]
+    if path != "ystore":
+        assert common == sorted(common)
+    shown = context.command.get_help(context)
+    assert shown.index("\nOptions:") < shown.index("\nCommon options:") if any(common) else True
 
 
 # --- man pages --------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ import click
 from yarnstore import errors
 from yarnstore.cli import cli
 from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
+from yarnstore.cli.group import CommonOption
 from yarnstore.cli.manual import iter_commands
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-COMMON = {"home", "lock_timeout", "json", "progress", "quiet", "verbose", "help", "version"}
 
 _INTRO = """\
 # The command line
@@ -61,7 +61,7 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
 | `auto-update run` | model, `updated`, `available`, `current`, `pinned`, `closed`, `stopped` or `failed`, installed, version, type, bytes, note |
 | `auto-update enable`, `disable`, `status` | model, `on` or `off`, policy, windows, when the next opens |
 | `auto-update install-timer` | each file written |
-| `doctor` | what was looked at, `ok`, `note` or `wrong`, what was found, its mend |
+| `doctor` | check, `ok`, `note` or `wrong`, finding, suggested fix |
 
 ## Exit codes
 """
@@ -83,11 +83,15 @@ def _table(rows: list[tuple[str, str]], head: tuple[str, str]) -> list[str]:
     ]
 
 
+def _is_common(option: click.Option) -> bool:
+    return isinstance(option, CommonOption) or option.name == "version"
+
+
 def _options(command: click.Command, *, common: bool) -> list[tuple[str, str]]:
     context = click.Context(command)
     rows = []
     for option in command.params:
-        if not isinstance(option, click.Option) or (option.name in COMMON) != common:
+        if not isinstance(option, click.Option) or _is_common(option) != common:
             continue
         record = option.get_help_record(context)
         assert record is not None

@@ -16,18 +16,23 @@ from yarnstore.cli.group import Group
 from yarnstore.cli.output import Output
 from yarnstore.cli.streams import discard, forgive_encoding, open_closed_streams
 
-# In the order of the help: everyday first.  Each is a module of `cli.commands`, imported when used.
-COMMANDS = (
-    "fetch", "checkout", "update", "rollback", "log", "list", "path", "outdated", "compat",
-    "queue", "registry", "search", "show", "publish", "lock",
-    "diff", "inspect",
-    "import", "export", "remove", "pin", "unpin",
-    "gc", "fsck", "status", "auto-update", "doctor",
-    "completion", "help",
-)  # fmt: skip
+# The sections of the help.  Each command is a module of `cli.commands`, imported when used.
+SECTIONS = {
+    "Get and install": (
+        "fetch", "checkout", "update", "rollback", "queue", "lock", "pin", "unpin",
+        "import", "export", "remove",
+    ),
+    "Look": ("list", "log", "outdated", "compat", "path", "search", "show", "diff", "inspect"),
+    "Publish": ("publish", "registry"),
+    "Maintain": ("status", "gc", "fsck", "doctor"),
+    "Automate": ("auto-update", "completion", "help"),
+}  # fmt: skip
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class _LazyGroup(Group):
+    sections = SECTIONS
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 

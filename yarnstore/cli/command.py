@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from yarnstore.cli.group import Command, CommonOption
 from yarnstore.cli.output import Output, ProgressView
 
 if TYPE_CHECKING:
@@ -107,45 +109,51 @@ def _set_progress(run: Invocation, value: Any) -> None:  # noqa: ANN401
     run.output.progress = value
 
 
+_option = partial(click.option, cls=CommonOption)
+
 _OPTIONS = (
-    click.option(
+    _option(
         "--home", type=click.Path(file_okay=False), metavar="DIR", expose_value=False,
-        callback=_set(_set_home), help="The store's folder (else $YSTORE_HOME, else the user's own).",
+        callback=_set(_set_home), help="Folder of the store (else $YSTORE_HOME, else the user's data).",
     ),
-    click.option(
+    _option(
         "--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,
-        callback=_set(_set_lock_timeout), help="How long to wait for the store's lock.",
+        callback=_set(_set_lock_timeout), help="Time to wait if another process uses the store.",
     ),
-    click.option(
+    _option(
         "--offline", is_flag=True, expose_value=False, callback=_set(_set_offline),
-        help="Do without the network (YSTORE_OFFLINE=1).",
+        help="Do not use the network (YSTORE_OFFLINE=1).",
     ),
-    click.option(
+    _option(
         "--limit-rate", metavar="RATE", expose_value=False, callback=_set(_set_limit_rate),
-        help="Download at most so many bytes per second in all, such as 5M or 500k.",
+        help="Limit downloads to RATE bytes per second, such as 5M or 500k.",
     ),
-    click.option(
+    _option(
         "--connections", type=click.IntRange(1, 64), metavar="N", expose_value=False,
-        callback=_set(_set_connections), help="Connections of one download.",
+        callback=_set(_set_connections), help="Number of parallel connections per download.",
     ),
-    click.option(
+    _option(
         "--json", is_flag=True, expose_value=False, callback=_set(_set_json),
-        help="One JSON document on stdout, errors too.",
+        help="Print one JSON document on stdout, errors included.",
     ),
-    click.option(
+    _option(
         "--progress", type=click.Choice(["auto", "json", "none"]), expose_value=False,
-        callback=_set(_set_progress), help="Progress on stderr: a bar on a terminal, or JSON lines.",
+        callback=_set(_set_progress), help="Show progress on stderr: bars on a terminal, or JSON lines.",
     ),
-    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
-                 help="No sentences: only paths, and of lists the names."),
-    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
-                 help="Say more."),
+    _option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
+        help="Print only results: paths, and names in lists.",
+    ),
+    _option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
+        help="Print more details.",
+    ),
 )  # fmt: skip
 
 
 registry_option = click.option(
     "--registry", metavar="NAME", expose_value=False, callback=_set(_set_registry),
-    help="Look in this registry and no other.",
+    help="Use only this registry.",
 )  # fmt: skip
 
 
@@ -154,6 +162,14 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def _common_params() -> list[click.Parameter]:
+    def bearer() -> None: ...
+
+    common_options(bearer)
+    params: list[click.Parameter] = bearer.__click_params__  # type: ignore[attr-defined]
+    return params
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -165,10 +181,12 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.
             return function(invocation(context), *args, **values)
 
         run.__doc__ = function.__doc__
-        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        # Click reverses this list: the options of the command come before the common ones.
+        own = getattr(function, "__click_params__", [])
+        run.__click_params__ = [*_common_params(), *own]  # type: ignore[attr-defined]
         examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
         epilog = f"\b\nExample:\n{examples}"
-        made: click.Command = click.command(name, epilog=epilog)(common_options(run))
+        made: click.Command = click.command(name, cls=Command, epilog=epilog)(run)
         return made
 
     return decorate

@@ -27,18 +27,18 @@ EXIT_CODES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
 # What each code says, for docs/cli.md and the man pages.
 MEANINGS = {
     0: "done",
-    1: "another error; for `doctor`, something is to be mended",
-    2: "the command line, a name or the settings cannot be read",
+    1: "another error; for `doctor`, a problem was found",
+    2: "invalid command line, name or settings",
     3: "no such model, version, registry or file",
-    4: "bytes are not what was promised; for `fsck`, something stays wrong; `registry lint` found errors",
+    4: "data is corrupt; for `fsck`, problems remain; for `registry lint`, errors were found",
     5: "a registry cannot be reached",
-    6: "a version, a format or the machine does not fit",
-    7: "the disk refused: full, read-only, no permission",
-    8: "another process holds the store",
-    9: "the self-check of a model refused what was installed; it was rolled back",
-    10: "`outdated --exit-code`: there are updates",
-    130: "interrupted; the same command goes on from there",
-    141: "the reader of the output went away, as with `| head`",
+    6: "a version or format is not compatible with the application or this machine",
+    7: "the disk cannot be written: full, read-only or no permission",
+    8: "another process is using the store",
+    9: "the self-check of a model failed; the installation was rolled back",
+    10: "`outdated --exit-code`: updates exist",
+    130: "interrupted; run the same command again to continue",
+    141: "the reader of the output closed it, as with `| head`",
 }
 
 

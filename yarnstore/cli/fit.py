@@ -7,11 +7,13 @@ import click
 app_version_option = click.option(
     "--app-version",
     metavar="VERSION",
-    help="The application's version (else $YSTORE_APP_VERSION, else config.toml).",
+    help="Version of the application (default: $YSTORE_APP_VERSION, else config.toml).",
 )
 accept_change_option = click.option(
-    "--accept-change", is_flag=True, help="Take a version that its registry has with another content now."
+    "--accept-change", is_flag=True, help="Accept a version whose content in the registry changed."
 )
 force_option = click.option(
-    "--force", is_flag=True, help="Take what needs more memory than there is, or was withdrawn."
+    "--force",
+    is_flag=True,
+    help="Install even if withdrawn, or if it needs more memory than this machine has.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import click
 
@@ -61,6 +62,11 @@ _MEANT = {
 _SEVERAL = {"pull": ("fetch", "update"), "info": ("show", "inspect"), "sync": ("registry refresh", "update")}
 
 
+def _summary(command: click.Command) -> str:
+    """The first sentence of a command's help; a test holds it short enough for 80 columns."""
+    return command.get_short_help_str(limit=200)
+
+
 def below(context: click.Context) -> Iterator[click.Context]:
     """The contexts of the commands of a group, in the order of its help; none where it is no group."""
     group = context.command
@@ -71,8 +77,47 @@ def below(context: click.Context) -> Iterator[click.Context]:
             yield click.Context(found, info_name=name, parent=context)
 
 
-class Group(click.Group):
+class CommonOption(click.Option):
+    """An option that every command takes; the help lists it after the command's own."""
+
+
+class Command(click.Command):
+    """A command whose help lists its own options first, and the common ones under a heading of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        own, common = [], []
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None and not isinstance(option, click.Argument):
+                is_common = isinstance(option, CommonOption) or option.name == "help"
+                (common if is_common else own).append(record)
+        for title, rows in (("Options", own), ("Common options", common)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class Group(Command, click.Group):
     """A click group that answers an unknown command with the one that was probably meant."""
+
+    # Titles of the help with the commands below each; where it is empty, they stand under one title.
+    sections: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands first, then the options."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section, in one column for all sections."""
+        names = self.list_commands(ctx)
+        width = max(map(len, names))
+        for title, below_it in (self.sections or {"Commands": tuple(names)}).items():
+            found = [(name, self.get_command(ctx, name)) for name in below_it]
+            rows = [(name.ljust(width), _summary(command)) for name, command in found if command]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

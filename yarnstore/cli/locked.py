@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 _OPTIONS = (
-    click.option("--locked", is_flag=True, help="Go by ystore.lock: what it names, and nothing else."),
+    click.option("--locked", is_flag=True, help="Use exactly the versions in ystore.lock."),
     click.option(
         "--file",
         "lock_file",
@@ -16,7 +16,7 @@ _OPTIONS = (
         default="ystore.lock",
         metavar="FILE",
         show_default=True,
-        help="The lock file of --locked.",
+        help="Lock file for --locked.",
     ),
 )
 

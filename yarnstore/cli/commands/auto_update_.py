@@ -29,9 +29,9 @@ _FAILED = 1
     epilog='\b\nExample:\n  ystore auto-update enable --policy minor --window "Sat,Sun 02:00-05:00"',
 )
 def cli() -> None:
-    """Rounds that a timer starts: tell of updates, or install those that a policy allows.
+    """Check for updates on a schedule, optionally install them.
 
-    Off until it is enabled, and then it only tells; never a major version.
+    Disabled by default.  The default policy only reports updates; major versions are never installed.
     """
 
 
@@ -46,16 +46,20 @@ def cli() -> None:
     "windows",
     multiple=True,
     metavar="WINDOW",
-    help="When it may run, such as 'Sat,Sun 02:00-05:00'; several are all good, '' is any time.",
+    help="When checks may run, such as 'Sat,Sun 02:00-05:00'; may be repeated; '' means at any time.",
 )
 @click.option(
-    "--policy", type=click.Choice(_POLICIES), help="What may be installed; notify, the default, only tells."
+    "--policy",
+    type=click.Choice(_POLICIES),
+    help="Updates to install; notify, the default, only reports them.",
 )
-@click.option("--jitter", metavar="TIME", help="Wait up to this long at the beginning, such as 30m.")
+@click.option(
+    "--jitter", metavar="TIME", help="Wait a random time up to TIME before each check, such as 30m."
+)
 def _enable(
     run: Invocation, models: tuple[str, ...], windows: tuple[str, ...], policy: str | None, jitter: str | None
 ) -> None:
-    """Look after all installed models, or those named."""
+    """Check all installed models, or those named, on a schedule."""
     given = [text for text in windows if text.strip()] if windows else None
     with run.store() as store:
         found = store.set_auto_update(*models, enabled=True, policy=policy, windows=given, jitter=jitter)
@@ -66,7 +70,7 @@ def _enable(
 @command("disable", example="ystore auto-update disable\nystore auto-update disable phi-3-mini")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 def _disable(run: Invocation, models: tuple[str, ...]) -> None:
-    """Leave all models, or those named, as they are."""
+    """Stop checking all models, or those named."""
     with run.store() as store:
         found = store.set_auto_update(*models, enabled=False)
     _show(run, found)
@@ -75,18 +79,18 @@ def _disable(run: Invocation, models: tuple[str, ...]) -> None:
 @command("status", example="ystore auto-update status")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 def _status(run: Invocation, models: tuple[str, ...]) -> None:
-    """Which models are looked after, how, and when."""
+    """Show which models are checked, with which policy, and when."""
     with run.store() as store:
         found = store.auto_update_status(*models)
     _show(run, found)
 
 
 @command("run", example="ystore auto-update run\nystore auto-update run --now")
-@click.option("--now", is_flag=True, help="Whether a window is open or not, and without waiting.")
+@click.option("--now", is_flag=True, help="Run even if no window is open, and without waiting.")
 def _run(run: Invocation, now: bool) -> None:
-    """One round, if a window is open: what a timer calls.
+    """Check for updates now, if a window is open; timers run this.
 
-    Exits with 1 where a model could not be updated; its old version stays.
+    Exits with 1 if a model could not be updated; its installed version stays.
     """
     with run.store() as store:
         done = store.run_auto_update(now=now)
@@ -103,16 +107,19 @@ def _run(run: Invocation, now: bool) -> None:
 @command(
     "install-timer", example="ystore auto-update install-timer\nystore auto-update install-timer --kind cron"
 )
-@click.option("--kind", type=click.Choice(_TIMERS), help="Else the one of this system.")
+@click.option("--kind", type=click.Choice(_TIMERS), help="Kind of timer (default: the one of this system).")
 @click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Where to, else where it belongs.",
+    help="Folder for the files (default: where the system expects them).",
 )
 def _install_timer(run: Invocation, kind: str | None, folder: str | None) -> None:
-    """Write what has the system call the rounds, and say how to switch it on; never does that itself."""
+    """Write timer files that run `auto-update run`.
+
+    Prints the commands that enable and disable the timer, and runs neither.
+    """
     kind = kind or _own_kind()
     with run.store() as store:
         made = store.write_timer(kind, _own_folder(kind, store.home) if folder is None else folder)

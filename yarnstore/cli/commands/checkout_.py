@@ -26,10 +26,10 @@ def cli(
     locked: bool,
     lock_file: str,
 ) -> None:
-    """Install a version: fetch it if need be, verify it, and move what is installed.
+    """Install a version, downloading and verifying it if needed.
 
-    A version that does not fit the application, or needs more memory than there is, is refused.
-    Prints the path to open; piped or with -q, that alone.
+    A version that does not fit the application, or needs more memory than this machine has, is refused.
+    Prints the path to open; piped or with -q, nothing else.
     """
     if locked == (spec is not None):
         raise click.UsageError("name a SPEC, or use --locked" if spec is None else "--locked takes no SPEC")

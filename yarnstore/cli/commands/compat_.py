@@ -19,10 +19,10 @@ _NONE_FITS = 6  # as an IncompatibleError
 @app_version_option
 @click.argument("spec", metavar="MODEL")
 def cli(run: Invocation, spec: str, app_version: str | None) -> None:
-    """Which versions of a model fit the application and this machine.
+    """Show which versions fit the application and this machine.
 
-    Of all versions, or of those in a range, or of what an alias means.  Where the application's version is
-    not known, the memory alone decides.  Exits with 6 where none of those listed fits.
+    MODEL may include a range or an alias to list fewer versions.  If the application's version is
+    not known, only memory is compared.  Exits with 6 if none of the listed versions fits.
     """
     with run.store() as store:
         if app_version is not None:

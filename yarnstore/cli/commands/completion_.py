@@ -13,11 +13,12 @@ from yarnstore.cli.command import Invocation, command
 )
 @click.argument("shell", required=False, type=click.Choice(["bash", "zsh", "fish"]))
 def cli(run: Invocation, shell: str | None) -> None:
-    """Print the script that completes commands, options, models and versions in a shell.
+    """Print a shell completion script.
 
-    Put the line of the example into ~/.bashrc, with zsh into ~/.zshrc; write what fish reads into
-    ~/.config/fish/completions/ystore.fish.  Names are those of the store
-    and of the cached registries; the network is not used.
+    Completes commands, options, models and versions, from the store and the cached registries,
+    without using the network.  For bash, add the second line of the example to ~/.bashrc; for zsh, add the
+    same line with `zsh` to ~/.zshrc; for fish, write the script to
+    ~/.config/fish/completions/ystore.fish.
     """
     from yarnstore.cli.completion import script
 

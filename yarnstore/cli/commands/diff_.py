@@ -32,12 +32,17 @@ _SHOWN = 20
 )
 @click.argument("old")
 @click.argument("new")
-@click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Write a page with a picture.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write an HTML page with a picture of the changes.",
+)
 def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
-    """What changed between two versions, files or folders, tensor by tensor.
+    """Compare two versions, files or folders, tensor by tensor.
 
-    OLD and NEW are specs or paths; @VERSION alone is of the model that OLD names.  A version that is
-    not in the store is fetched.  What has no @ and is there is a path, as is what begins with a dot.
+    OLD and NEW are specs or paths; NEW may be @VERSION, for another version of the same model.  A version
+    that is not downloaded is fetched.  An argument is a path if it begins with a dot, or has no @ and exists.
     """
     with run.store() as store:
         found = store.diff(old, new, html=html)

@@ -20,10 +20,10 @@ _MARKS = {"ok": "  ok   ", "note": "  note ", "wrong": "WRONG  "}
 
 @command("doctor", example="ystore doctor")
 def cli(run: Invocation) -> None:
-    """Everything at once that could be wrong on this machine, each with its mend.
+    """Check this machine for problems and suggest fixes.
 
-    Looks at the store, its permissions, the file system, room, the clock, settings, registries, and
-    what a quick fsck finds.  Exits with 1 where something is to be mended.
+    Checks the store, its permissions, the file system, disk space, the clock, settings and registries,
+    and runs a quick fsck.  Exits with 1 if it finds a problem.
     """
     try:
         with run.store() as store:

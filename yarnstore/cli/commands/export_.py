@@ -12,7 +12,10 @@ from yarnstore.cli.text import size
 @click.argument("spec")
 @click.argument("destination", type=click.Path())
 def cli(run: Invocation, spec: str, destination: str) -> None:
-    """Write a plain copy of a version, sharing the disk's blocks where the file system can."""
+    """Copy a version out of the store.
+
+    On file systems with reflinks the copy shares disk blocks with the store.
+    """
     with run.store() as store:
         done = store.export(spec, destination)
     how = {"reflink": "sharing the disk's blocks", "copy": "copied", "decoded": "from its chunks"}[done.how]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 )
 @registry_option
 @app_version_option
-@click.option("--force", is_flag=True, help="Take a version that was withdrawn, too.")
+@click.option("--force", is_flag=True, help="Fetch the version even if it was withdrawn.")
 @accept_change_option
 @locked_options
-@click.option("--queue", is_flag=True, help="Only note it down: `ystore queue run` fetches it.")
+@click.option("--queue", is_flag=True, help="Add to the queue instead; `ystore queue run` downloads it.")
 @click.argument("specs", nargs=-1, metavar="SPEC...")
 def cli(
     run: Invocation,
@@ -39,9 +39,9 @@ def cli(
     lock_file: str,
     queue: bool,
 ) -> None:
-    """Bring versions into the store without installing them.
+    """Download versions into the store without installing them.
 
-    Only chunks that are nowhere in the store are downloaded; what arrived is kept whatever happens.
+    Only chunks that are not in the store are downloaded.  An interrupted download continues where it stopped.
     """
     if locked and specs:
         raise click.UsageError("--locked takes no SPEC: the lock file names them")

@@ -17,12 +17,12 @@ _DAMAGED = 4
 
 
 @command("fsck", example="ystore fsck\nystore fsck --repair")
-@click.option("--quick", is_flag=True, help="Leave out the contents of packs and files.")
-@click.option("--repair", is_flag=True, help="Mend what is wrong; what is bad goes to trash/.")
+@click.option("--quick", is_flag=True, help="Do not read the contents of packs and files.")
+@click.option("--repair", is_flag=True, help="Repair problems; corrupt files are moved to trash/.")
 def cli(run: Invocation, quick: bool, repair: bool) -> None:
-    """Check refs, manifests, indexes, packs, every chunk and every file.
+    """Check the store for corruption, and repair it with --repair.
 
-    Exits with 4 where something is wrong and stays so.
+    Checks refs, manifests, indexes, packs, every chunk and every file.  Exits with 4 if problems remain.
     """
     if quick and repair:
         raise click.UsageError("--repair reads everything; leave --quick out")

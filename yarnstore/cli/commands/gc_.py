@@ -38,22 +38,24 @@ class _Duration(click.ParamType[float]):
     "--keep",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Newest versions of each model to keep (else `keep` of config.toml, else 3).",
+    help="Newest versions of each model to keep (default: `keep` in config.toml, else 3).",
 )
 @click.option(
     "--keep-within",
     type=_Duration(),
     metavar="30d",
-    help="Keep also what came or was used within this time (m, h, d, w; else `keep_within` of config.toml).",
+    help="Also keep versions added or used within this time (m, h, d, w; "
+    "default: `keep_within` in config.toml).",
 )
 @click.option(
     "--grace",
     type=_Duration(),
     metavar="1d",
-    help="How long what `path` gave out stays (m, h, d, w, or 0; else `path_grace` of config.toml, else 1d).",
+    help="Keep files whose path `path` printed within this time (m, h, d, w, or 0; "
+    "default: `path_grace` in config.toml, else 1d).",
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
 def cli(
     run: Invocation,
     keep: int | None,
@@ -62,10 +64,10 @@ def cli(
     dry_run: bool,
     repack: bool,
 ) -> None:
-    """Free what nothing keeps.
+    """Delete data that no installed, pinned or recent version needs.
 
-    Always kept: what is installed, what a rollback leads to, what is pinned or in use.
-    Of other versions the files stay that `path` gave out within the last day.
+    Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
+    Of other versions, files whose path `path` printed within the last day are kept.
     """
     with run.store() as store:
         done = store.gc(keep=keep, keep_within_s=keep_within, grace_s=grace, dry_run=dry_run, repack=repack)

@@ -13,11 +13,11 @@ from yarnstore.cli.command import Invocation, command
     "folder",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Write a man page of every command into DIR instead.",
+    help="Write man pages of all commands to DIR instead.",
 )
 @click.argument("words", nargs=-1, metavar="[COMMAND]...")
 def cli(run: Invocation, words: tuple[str, ...], folder: str | None) -> None:
-    """Show the help of a command, as its --help does."""
+    """Show the help of a command, as --help does."""
     root = click.get_current_context().find_root()
     if folder is not None:
         from yarnstore.cli.manual import write_pages

@@ -28,14 +28,16 @@ _FAILED, _DAMAGED = 1, 4
     "state",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Take over every model that an older tool's local-state.json lists, checksums verified.",
+    help="Import every model listed in an older tool's local-state.json, with checksums verified.",
 )
-@click.option("--all-files", is_flag=True, help="Leavings and what .ystoreignore names, too.")
+@click.option(
+    "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
+)
 def cli(run: Invocation, source: str | None, spec: str | None, state: str | None, all_files: bool) -> None:
-    """Take a model of this machine into the store, without any registry.
+    """Import a model from local files, without a registry.
 
-    With --from-local-state every model that it lists, and install them; each stands alone.
-    Exits with 4 where one is not what its checksum says, with 1 where one failed otherwise.
+    With --from-local-state, import and install every model that the file lists; one failure does not stop
+    the others.  Exits with 4 if a checksum does not match, with 1 if an import failed for another reason.
     """
     if state is not None:
         if source is not None:

@@ -21,9 +21,10 @@ _SHOWN = 20
 @command("inspect", example="ystore inspect phi-3-mini@1.1.0\nystore inspect ./model.gguf")
 @click.argument("what", metavar="SPEC|PATH")
 def cli(run: Invocation, what: str) -> None:
-    """The tensors of a version, file or folder, and how the store keeps them.
+    """List the tensors of a version, file or folder.
 
-    Of a path, headers are read and no more.  Of a version that is not in the store, its manifest.
+    For versions also how the store keeps them.  For a path, only headers are read; for a version that is
+    not downloaded, only its manifest.
     """
     with run.store() as store:
         found = store.inspect(what)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @command("list", example="ystore list\nystore list --all")
-@click.option("--all", "every", is_flag=True, help="All stored versions, and the disk space that each takes.")
-@click.option("--detailed", is_flag=True, help="Uses, checksum, manifest and path too; as -v.")
+@click.option("--all", "every", is_flag=True, help="List all stored versions with the disk space of each.")
+@click.option("--detailed", is_flag=True, help="Also show uses, checksum, manifest and path; same as -v.")
 def cli(run: Invocation, every: bool, detailed: bool) -> None:
-    """The installed models.
+    """List installed models.
 
-    With --all every version that is stored.  OWN is what no other version needs on the disk, SHARED what
-    others need too: removing a version frees about its own.
+    With --all, list every stored version.  OWN is the disk space that only this version uses, SHARED what
+    other versions use too: removing a version frees about its OWN size.
     """
     detailed = detailed or run.output.verbose
     with run.store() as store:

@@ -20,12 +20,13 @@ from yarnstore.cli.text import size
     show_default=True,
     help="The lock file.",
 )
-@click.option("--update", is_flag=True, help="Look up again what is locked: all, or the SPECs.")
-@click.option("--digest", is_flag=True, help="Print the lock's digest alone, a key for caches.")
+@click.option("--update", is_flag=True, help="Update locked versions: all, or those of the SPECs.")
+@click.option("--digest", is_flag=True, help="Print only the lock file's digest, for use as a cache key.")
 def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, digest: bool) -> None:
-    """Write the exact versions that SPECs come to into ystore.lock, for `fetch --locked`.
+    """Write the exact versions of SPECs to ystore.lock.
 
-    What is locked stays as it is until --update.  Without a SPEC, what is locked is shown.
+    `fetch --locked` and `checkout --locked` use them.  Locked versions change only with --update.
+    Without a SPEC, print the locked versions.
     """
     with run.store() as store:
         done = store.lock(*specs, file=path, update=update)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @command("log", example="ystore log phi-3-mini\nystore log --moves phi-3-mini")
-@click.option("--moves", is_flag=True, help="What happened here alone, the oldest first.")
+@click.option("--moves", is_flag=True, help="Show only changes of the installed version, oldest first.")
 @click.argument("model")
 def cli(run: Invocation, model: str, moves: bool) -> None:
-    """What was installed here and when, beside what the registry has published.
+    """Show published versions and what was installed here when.
 
-    Piped it is one published version a line, with --moves one move of what is installed.
+    Piped, one published version a line; with --moves, one change of the installed version a line.
     """
     with run.store() as store:
         found = store.get_version_history(model)

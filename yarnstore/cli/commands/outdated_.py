@@ -20,20 +20,21 @@ _HAS_UPDATES = 10
 
 @command("outdated", example="ystore outdated\nystore outdated -v phi-3-mini")
 @registry_option
-@click.option("--all", "every", is_flag=True, help="On a terminal those that are up to date, too.")
-@click.option("--exit-code", is_flag=True, help="Exit with 10 when there are updates.")
+@click.option("--all", "every", is_flag=True, help="Also list models that are up to date.")
+@click.option("--exit-code", is_flag=True, help="Exit with 10 if updates exist.")
 @app_version_option
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 def cli(
     run: Invocation, models: tuple[str, ...], every: bool, exit_code: bool, app_version: str | None
 ) -> None:
-    """Installed models that have newer versions; downloads no model.
+    """List installed models that have newer versions.
 
-    On a terminal those that are outdated, or of which something is to be known; piped and with --json all.
+    Downloads no model.  On a terminal, models that are up to date are left out unless they need attention;
+    piped and with --json, all models are listed.
 
-    WANTED is what `ystore update` would install: within the installed major, the pins, the
-    application's version and this machine's memory.  With -v the changelogs of all versions crossed.
-    A model that could not be asked after says why; the exit code is that of the first such.
+    WANTED is the version that `ystore update` would install: within the installed major version, the pins,
+    the application's version and this machine's memory.  -v adds the changelogs of all versions in between.
+    If a model cannot be checked, its row says why, and the exit code is that of the first such error.
     """
     with run.store() as store:
         if app_version is not None:

@@ -10,10 +10,11 @@ from yarnstore.cli.command import Invocation, command
 @command("pin", example="ystore pin phi-3-mini\nystore pin phi-3-mini@^1.1\nystore pin phi-3-mini:cpu-int4")
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """Keep a version from update and gc; of a bare model the installed one.
+    """Protect a version from update and gc.
 
-    Several versions of a model may be pinned: gc keeps each, and update does not leave the one that is
-    installed.  With a range or a variant, update takes only versions in it; gc keeps them as any other.
+    MODEL alone means the installed version.  Several versions of a model may be pinned: gc keeps all of them,
+    and update does not replace the installed one.  With a range or a variant, update installs only
+    matching versions; gc treats them like any other.
     """
     with run.store() as store:
         done = store.pin(spec)

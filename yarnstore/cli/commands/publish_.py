@@ -25,38 +25,44 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="The registry's folder.",
+    help="Folder of the registry.",
 )
-@click.option("--changelog", metavar="TEXT", help="What changed, for the people who update.")
+@click.option("--changelog", metavar="TEXT", help="Description of the changes, shown before an update.")
 @click.option(
     "--compat",
     "compatibility",
     multiple=True,
     metavar="RANGE",
-    help="Versions of the application that it fits.",
+    help="Application versions that it is compatible with.",
 )
-@click.option("--min-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory it needs.")
+@click.option("--min-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory required.")
+@click.option("--recommended-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory recommended.")
+@click.option("--variant", metavar="NAME", help="Variant, such as cpu-int4; can also be given in SPEC.")
+@click.option("--security", is_flag=True, help="Mark this version as a security update.")
+@click.option("--name", metavar="TEXT", help="Name of the model.")
+@click.option("--description", metavar="TEXT", help="Description of the model.")
+@click.option("--category", metavar="WORD", help="Category of the model.")
+@click.option("--tag", "tags", multiple=True, metavar="WORD", help="Search keyword; may be repeated.")
 @click.option(
-    "--recommended-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory it is better with."
+    "--download-url",
+    metavar="URL",
+    help="Download address of the plain file, for clients without pack support.",
 )
-@click.option("--variant", metavar="NAME", help="The build, such as cpu-int4; or in SPEC.")
-@click.option("--security", is_flag=True, help="This version is a security update.")
-@click.option("--name", metavar="TEXT", help="The model's name.")
-@click.option("--description", metavar="TEXT", help="What the model is.")
-@click.option("--category", metavar="WORD", help="The model's category.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the model by.")
-@click.option("--download-url", metavar="URL", help="Where clients without packs get the file.")
 @click.option(
     "--deltas",
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
     metavar="N",
-    help="From how many earlier versions updates are deltas.",
+    help="Number of earlier versions to write deltas from.",
 )
-@click.option("--split", is_flag=True, help="From now on, keep each model in a file of its own alone.")
-@click.option("--force", is_flag=True, help="Cut files, LFS pointers, web pages, missing shards, too.")
-@click.option("--all-files", is_flag=True, help="Leavings and what .ystoreignore names, too.")
+@click.option("--split", is_flag=True, help="Store each model's entry in its own file from now on.")
+@click.option(
+    "--force", is_flag=True, help="Publish even truncated files, LFS pointers, web pages or missing shards."
+)
+@click.option(
+    "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
+)
 def cli(
     run: Invocation,
     source: str,
@@ -78,10 +84,11 @@ def cli(
     all_files: bool,
     force: bool,
 ) -> None:
-    """Publish a file or a folder as a version into a static registry.
+    """Publish a file or folder as a version.
 
-    Only new chunks are written, and registry.json last.  Publishing the same again changes nothing but
-    what an option says; another content under a published version is refused.
+    SOURCE is published into a static registry: only new chunks are written, and registry.json last.
+    Publishing the same content again changes only what options set; different content under a published
+    version is refused.
     """
     if variant is not None:
         model, at, version = spec.partition("@")

@@ -27,23 +27,26 @@ _FAILED = 1
 @common_options
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Downloads for later: `fetch --queue` notes them down, `queue run` fetches them; alone, it lists."""
+    """Manage downloads queued for later.
+
+    `fetch --queue` adds to the queue, `queue run` downloads it; `queue` alone lists it.
+    """
     if context.invoked_subcommand is None:
         _show(invocation(context))
 
 
 @command("list", example="ystore queue list")
 def _list(run: Invocation) -> None:
-    """What is queued, in order."""
+    """List queued downloads, in order."""
     _show(run)
 
 
 @command("run", example="ystore queue run\nystore queue run --limit-rate 2M")
 def _run(run: Invocation) -> None:
-    """Fetch what is queued, in order.
+    """Run queued downloads, in order.
 
-    What is fetched leaves the queue, what fails stays and stops nothing else; then the exit code is 1.
-    A run that was interrupted goes on where it was.
+    Finished downloads leave the queue.  A failed one stays in it and does not stop the others; the exit code
+    is then 1.  An interrupted run continues where it stopped.
     """
 
     def tell(item: QueueRun) -> None:
@@ -65,7 +68,10 @@ def _run(run: Invocation) -> None:
 @command("remove", example="ystore queue remove phi-3-mini@1.1.0")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 def _remove(run: Invocation, specs: tuple[str, ...]) -> None:
-    """Take downloads out of the queue; what has arrived of them stays."""
+    """Remove downloads from the queue.
+
+    Data that was already downloaded stays in the store.
+    """
     with run.store() as store:
         gone = store.dequeue(*specs)
     if run.output.json:

@@ -23,7 +23,7 @@ _FAILED = 5
     "registry", cls=Group, epilog="\b\nExample:\n  ystore registry add yarn https://models.example.org/"
 )
 def cli() -> None:
-    """The registries that models come from; and what a publisher does to one."""
+    """Manage registries, as a user and as a publisher."""
 
 
 @command(
@@ -34,7 +34,7 @@ def cli() -> None:
 def _add(run: Invocation, name: str, url: str) -> None:
     """Add a registry: an http(s):// or file:// URL, or a path.
 
-    A bearer token is taken from YSTORE_TOKEN_NAME, with NAME in upper case.
+    A bearer token is read from YSTORE_TOKEN_NAME, with NAME in upper case.
     """
     with run.store() as store:
         info = store.add_registry(name, url)
@@ -43,7 +43,10 @@ def _add(run: Invocation, name: str, url: str) -> None:
 
 @command("list", example="ystore registry list")
 def _list(run: Invocation) -> None:
-    """The registries in their order: of a model that several have, the first one's counts."""
+    """List configured registries in their order.
+
+    If several registries have a model, the first one is used.
+    """
     with run.store() as store:
         found = store.list_registries()
     people = run.output.for_people
@@ -65,12 +68,14 @@ def _list(run: Invocation) -> None:
 
 @command("refresh", example="ystore registry refresh\nystore registry refresh yarn --accept-rollback")
 @click.argument("name", required=False)
-@click.option("--accept-rollback", is_flag=True, help="Believe NAME although it is older than it was.")
+@click.option(
+    "--accept-rollback", is_flag=True, help="Accept an index of NAME that is older than the last one."
+)
 def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
-    """Ask the registries, or NAME, what is new.
+    """Fetch the newest index of all registries, or of NAME.
 
-    An answer that is older than one before is refused: somebody may be holding updates back.
-    Of several, one that fails stops no other; then the exit code is 5.
+    An index that is older than the last one is refused, since somebody may be hiding updates.
+    One failing registry does not stop the others; the exit code is then 5.
     """
     if accept_rollback and name is None:
         raise click.UsageError("--accept-rollback needs the NAME of the registry")
@@ -93,7 +98,7 @@ def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
 @command("remove", example="ystore registry remove yarn")
 @click.argument("name")
 def _remove(run: Invocation, name: str) -> None:
-    """Forget a registry; the models that came from it stay."""
+    """Remove a registry; its downloaded models stay."""
     with run.store() as store:
         store.remove_registry(name)
     run.output.done(

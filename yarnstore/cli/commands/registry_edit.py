@@ -19,7 +19,7 @@ _registry = click.option(
     required=True,
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="The registry's folder.",
+    help="Folder of the registry.",
 )
 
 
@@ -27,14 +27,16 @@ _registry = click.option(
     "lint", example="ystore registry lint ./registry --deep\nystore registry lint https://models.example.org/"
 )
 @click.argument("source", metavar="DIR|URL|FILE")
-@click.option("--deep", is_flag=True, help="Compare manifests and packs with what the entries say.")
-@click.option("--decode", is_flag=True, help="--deep, and every pack is read and every file hashed.")
-@click.option("--model", "models", multiple=True, metavar="MODEL", help="Look at these models alone.")
+@click.option("--deep", is_flag=True, help="Also compare manifests and packs with the registry's entries.")
+@click.option("--decode", is_flag=True, help="Like --deep, and also read every pack and hash every file.")
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL", help="Check only this model; may be repeated."
+)
 def lint(run: Invocation, source: str, deep: bool, decode: bool, models: tuple[str, ...]) -> None:
-    """Everything that is wrong with a registry, each fault with its place.
+    """Check a registry for errors.
 
-    A URL is reached with the token or login of the registry that is configured there, else by netrc.
-    Exits with 4 where there are errors; warnings alone are no failure.
+    A URL is read with the token or login of the registry configured for it, else with netrc.
+    Exits with 4 if it finds errors; warnings do not change the exit code.
     """
     with run.store() as store:
         done = store.lint_registry(source, models=models, deep=deep, decode=decode)
@@ -67,15 +69,16 @@ def _tell_findings(run: Invocation, done: LintResult) -> None:
 )
 @click.argument("spec", metavar="MODEL@VERSION")
 @_registry
-@click.option("--reason", metavar="TEXT", help="Why, for the people who use it.")
-@click.option("--replaced-by", metavar="VERSION", help="What to use instead.")
-@click.option("--undo", is_flag=True, help="Take it back.")
+@click.option("--reason", metavar="TEXT", help="Reason, shown to users.")
+@click.option("--replaced-by", metavar="VERSION", help="Version to use instead.")
+@click.option("--undo", is_flag=True, help="Undo it.")
 def deprecate(
     run: Invocation, spec: str, registry: str, reason: str | None, replaced_by: str | None, undo: bool
 ) -> None:
-    """Advise against a version, or with MODEL:VARIANT@VERSION against one variant of it.
+    """Mark a version, or one variant of it, as deprecated.
 
-    It can still be had, with a warning.  If it is the current version, its replacement becomes that.
+    MODEL:VARIANT@VERSION names one variant.  A deprecated version can still be installed, with a warning.
+    If it is the current version, its replacement becomes the current version.
     """
     if undo and (reason or replaced_by):
         raise click.UsageError("--undo takes the reason and the replacement back, too")
@@ -87,12 +90,13 @@ def deprecate(
 @command("yank", example="ystore registry yank phi-3-mini@1.0.1 --registry ./registry")
 @click.argument("spec", metavar="MODEL@VERSION")
 @_registry
-@click.option("--undo", is_flag=True, help="Take it back.")
+@click.option("--undo", is_flag=True, help="Undo it.")
 def yank(run: Invocation, spec: str, registry: str, undo: bool) -> None:
-    """Withdraw a version, or with MODEL:VARIANT@VERSION one variant of it; no file is removed.
+    """Withdraw a version, or one variant of it.
 
-    Only its exact number and --force find it then.  If it is the current version, the newest release
-    before it becomes that.
+    MODEL:VARIANT@VERSION names one variant.  No file is deleted.  A withdrawn version can be installed only
+    by its exact number with --force.  If it is the current version, the newest release before it becomes
+    the current version.
     """
     with run.store() as store:
         done = store.yank(spec, registry=registry, undo=undo)
@@ -108,9 +112,9 @@ def yank(run: Invocation, spec: str, registry: str, undo: bool) -> None:
 @click.argument("name")
 @click.argument("version", required=False)
 @_registry
-@click.option("--remove", is_flag=True, help="Take the alias away.")
+@click.option("--remove", is_flag=True, help="Remove the alias.")
 def alias(run: Invocation, model: str, name: str, version: str | None, registry: str, remove: bool) -> None:
-    """Tie a word such as `stable` to a version."""
+    """Point an alias such as `stable` at a version."""
     if remove == (version is not None):
         raise click.UsageError("name a version, or take the alias away with --remove")
     with run.store() as store:

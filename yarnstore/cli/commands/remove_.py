@@ -8,10 +8,18 @@ from yarnstore.cli.command import Invocation, command
 
 
 @command("remove", example="ystore remove phi-3-mini@1.0.0\nystore remove --all phi-3-mini")
-@click.option("--all", "whole_model", is_flag=True, help="All versions of the model, the installed one too.")
+@click.option(
+    "--all",
+    "whole_model",
+    is_flag=True,
+    help="Remove all versions of the model, including the installed one.",
+)
 @click.argument("spec")
 def cli(run: Invocation, spec: str, whole_model: bool) -> None:
-    """Forget a version, or with --all a model; `ystore gc` frees what it held."""
+    """Remove a version, or with --all a model, from the store.
+
+    `ystore gc` then reclaims its disk space.
+    """
     with run.store() as store:
         done = store.remove(spec, whole_model=whole_model)
     what = f"{done.model} {', '.join(done.versions)}".rstrip()

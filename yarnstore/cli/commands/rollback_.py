@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("version", required=False)
 def cli(run: Invocation, model: str, version: str | None) -> None:
-    """Install what was installed before, or VERSION.
+    """Install the previous version, or VERSION.
 
-    Needs no network for what is in the store. Pins do not stop it: what was pinned stays pinned.
+    Needs no network if that version is in the store.  Pins do not prevent a rollback, and stay.
     """
     with run.store() as store:
         done = store.rollback_model(model, version)

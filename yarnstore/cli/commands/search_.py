@@ -13,9 +13,9 @@ from yarnstore.cli.text import size
 @registry_option
 @click.argument("text", nargs=-1)
 def cli(run: Invocation, text: tuple[str, ...]) -> None:
-    """Models that the registries offer.
+    """Search the registries for models.
 
-    TEXT is looked for in ids, names, descriptions, categories and tags.
+    TEXT is matched against ids, names, descriptions, categories and tags.
     """
     with run.store() as store:
         found = store.search(" ".join(text))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @registry_option
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """All that a registry says of a version."""
+    """Show the registry's details of a version."""
     with run.store() as store:
         found = store.show(spec)
     run.output.facts(found, lambda: _text(found), hang=15)

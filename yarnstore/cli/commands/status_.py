@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command("status", example="ystore status")
 def cli(run: Invocation) -> None:
-    """The store: what it holds, what it takes, what is free."""
+    """Show the store's contents, disk usage and free space."""
     with run.store() as store:
         found = store.status()
     run.output.facts(found, lambda: _text(found))

@@ -10,7 +10,7 @@ from yarnstore.cli.command import Invocation, command
 @command("unpin", example="ystore unpin phi-3-mini\nystore unpin phi-3-mini@^1.1")
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """Let a pinned version, range or variant be updated and freed again."""
+    """Remove a pin from a version, range or variant."""
     with run.store() as store:
         done = store.unpin(spec)
     run.output.done(

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     "ystore update --major phi-3-mini",
 )
 @registry_option
-@click.option("--all", "every", is_flag=True, help="All installed models.")
+@click.option("--all", "every", is_flag=True, help="Update all installed models.")
 @click.option(
-    "-n", "--dry-run", is_flag=True, help="Say what would be installed and downloaded; change nothing."
+    "-n", "--dry-run", is_flag=True, help="Show what would be installed and downloaded; change nothing."
 )
-@click.option("--major", is_flag=True, help="Across breaking versions too.")
-@click.option("--to", metavar="RANGE", help="Stay in this range of versions, such as ~1.1.")
-@click.option("--force", is_flag=True, help="Take what needs more memory than there is.")
+@click.option("--major", is_flag=True, help="Allow a new major version.")
+@click.option("--to", metavar="RANGE", help="Install only versions in this range, such as ~1.1.")
+@click.option("--force", is_flag=True, help="Install even if it needs more memory than this machine has.")
 @accept_change_option
 @app_version_option
 @click.argument("words", nargs=-1, metavar="[MODEL [VERSION]|SPEC]...")
@@ -47,14 +47,14 @@ def cli(
     accept_change: bool,
     app_version: str | None,
 ) -> None:
-    """Install the newest version of installed models that fits; says first what changed.
+    """Install the newest compatible version of installed models.
 
-    Stays within the installed major, the application's version, the memory, and pins.  With a VERSION,
-    which may be a range or an alias, as in `phi-3-mini 1.1.0` or `phi-3-mini@1.1.0`, it goes to that
-    version, newer or older; `phi-3-mini:cpu-int4` changes the variant.
+    An update respects the installed major version, the application's version, this machine's memory, and
+    pins.  With a VERSION, which may be a range or an alias, as in `phi-3-mini 1.1.0` or
+    `phi-3-mini@1.1.0`, that version is installed, newer or older; `phi-3-mini:cpu-int4` changes the variant.
 
-    Of several models each stands or falls alone; the exit code is that of the first that failed.  Without
-    a model, on a terminal, it lists the updates of all and asks.
+    One failed model does not stop the others; the exit code is that of the first failure.  Without a model,
+    on a terminal, the command lists all updates and asks before installing them.
     """
     asks = not (words or every)
     if asks and not _can_ask(run):
