@@ -86,7 +86,8 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
-        own, common = [], []
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
             if record is not None and not isinstance(option, click.Argument):
