@@ -15,7 +15,7 @@ from tests.bench.report import Report, machine
 from tests.bench.workload import made_model, minilm
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
-_SECTIONS = ("operations", "peers", "wire", "sizes", "startup", "scale")
+_SECTIONS = ("operations", "peers", "wire", "sizes", "startup", "scale", "bounds")
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
     if args.out:
         report.write(args.out)
         print(f"\nwritten: {args.out / 'benchmarks.md'}")
+    if report.over:
+        sys.exit(f"slower than its bound: {', '.join(report.over)}")
 
 
 def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
@@ -57,6 +59,8 @@ def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
         tables.startup_table(report, work)
     if "scale" in args.only:
         tables.scale_table(report, work)
+    if "bounds" in args.only:
+        tables.bounds_table(report, work)
 
 
 def _arguments() -> argparse.Namespace:

@@ -50,6 +50,7 @@ class Report:
     repeats: int
     tables: list[Table] = field(default_factory=list)
     data: dict[str, object] = field(default_factory=dict)
+    over: list[str] = field(default_factory=list)  # what took longer than its bound
 
     def add(self, table: Table, data: object) -> None:
         """Keep a table with its figures, and print it."""

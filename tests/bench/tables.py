@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench import operations, peers, scale, startup, wire
+from tests.bench import bounds, operations, peers, scale, startup, wire
 from tests.bench.limits import NEEDS, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
@@ -292,6 +292,14 @@ def scale_table(report: Report, work: Path) -> None:
     columns = ("what", "time", "peak memory")
     table = Table("scale", "A million chunks", columns, rows, notes, tuple(bars), "seconds", scale.TARGET_S)
     report.add(table, data)
+
+
+def bounds_table(report: Report, work: Path) -> None:
+    found = list(bounds.measure(work))
+    rows = [(bound.name, seconds(bound.took_s), seconds(bound.most_s)) for bound in found]
+    report.over += [bound.name for bound in found if bound.took_s > bound.most_s]
+    notes = ("The fastest of three; a run that exceeds a bound ends with an error.",)
+    report.add(Table("bounds", "Bounds", ("what", "time", "at most"), rows, notes), found)
 
 
 def memory_table(report: Report, model: Model, work: Path) -> None:

@@ -159,7 +159,7 @@ def test_mutated_payloads_give_other_bytes_or_a_format_error(
     st.binary(max_size=6),
 )
 def test_made_up_payloads(payload: bytes, base: bytes, length: int, head: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for start in (b"", b"\x01", b"\x01\x02\x00", b"\x01\x04\x70\x7f", b"\x01\xff\x12\x00\x00\x01", head):
         for decode in (
             lambda p: decode_planes(p, length),
@@ -168,7 +168,7 @@ def test_made_up_payloads(payload: bytes, base: bytes, length: int, head: bytes)
         ):
             with contextlib.suppress(FormatError):
                 assert len(decode(start + payload)) == length
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @quick

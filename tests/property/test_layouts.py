@@ -27,7 +27,7 @@ MAGICS = (b"", b"GGUF\x03\0\0\0", b"\x93NUMPY\x01\0", b"PK\x03\x04", b"\x40\0\0\
 
 
 def judge(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for name in ("", "model.onnx"):
         layout = read(data, name)
         if layout is None:
@@ -38,7 +38,7 @@ def judge(data: bytes) -> None:
         assert layout_from_json(value, len(data)) == layout
     for layout in external_layouts(BytesSource(data), {"weights.bin": 80}).values():
         check_layout(layout, 80)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @given(st.sampled_from(MAGICS), st.binary(max_size=2000))

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yarnstore.core.layouts import BYTES, BytesSource, Layout, Segment, read_layout
+from yarnstore.core.layouts import BYTES, BytesSource, Layout, Segment, Tensor, element_type, read_layout
+from yarnstore.core.layouts.model import make_layout
 
 ROOT = Path(__file__).parents[2]
 
@@ -299,3 +300,17 @@ SAMPLES = {
     "npy": lambda: npy_bytes(np.arange(10, dtype="<f8").reshape(5, 2)),
     "npz": npz_sample,
 }
+
+
+def lay(*sizes_and_types: tuple[int, str] | int, at: int = 100) -> tuple[Layout, int]:
+    """Tensors one after another from `at` on; a bare number is a gap."""
+    tensors = []
+    for number, item in enumerate(sizes_and_types):
+        if isinstance(item, int):
+            at += item
+            continue
+        dtype = element_type(item[1])
+        count = item[0] // dtype.block_bytes * dtype.block_elements
+        tensors.append(Tensor(f"t{number}", dtype, (count,), at, item[0]))
+        at += item[0]
+    return make_layout("safetensors", tensors, at), at

@@ -53,6 +53,6 @@ def test_twenty_thousand_renamed_files_are_paired_at_once() -> None:
     count = 20_000  # each with each: two minutes
     new = manifest([f"new{n}.bin" for n in range(count)], [0] * count)
     base = manifest([f"old{n}.bin" for n in range(count)], [0] * count)
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     assert list(iter_pairs(new, base)) == []
-    assert time.perf_counter() - began_s < 10
+    assert time.process_time() - began_s < 10

@@ -232,10 +232,10 @@ def test_the_length_is_bounded():
 @pytest.mark.parametrize("piece", ["=", "v", " ", "-", "1-", "1.", "~", ">", "||", "0 ", "1.2 - ", "+a"])
 def test_no_repetition_takes_long(piece):
     text = (piece * RANGE_LIMIT_CHARS)[: RANGE_LIMIT_CHARS - 1] + "!"
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError):
         Range.parse(text)
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 def test_text_is_kept_with_its_spaces_tidied():

@@ -41,9 +41,7 @@ def parse_file(path: Path) -> Layout:
 @pytest.mark.parametrize("relative", REAL)
 def test_a_real_model(relative: str) -> None:
     source = FileSource(model_file(relative))
-    started = time.perf_counter()
     layout = parse_layout(source)
-    assert time.perf_counter() - started < 0.5
     check_layout(layout, source.size)
     name, count, share = REAL[relative]
     assert (layout.format, len(layout.tensors)) == (name, count)
@@ -203,9 +201,9 @@ def test_the_worst_files_are_bounded() -> None:
 
     for name, data in hostile().items():
         source = BytesSource(data)
-        started = time.perf_counter()
+        started = time.process_time()
         read(data, "m.onnx")
-        took = time.perf_counter() - started
+        took = time.process_time() - started
         tracemalloc.start()
         read(source.data, "m.onnx")
         peak = tracemalloc.get_traced_memory()[1]

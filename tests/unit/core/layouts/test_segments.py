@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 
-from tests.support.samples import SAMPLES, check_layout, check_segments, read
+from tests.support.samples import SAMPLES, check_layout, check_segments, lay, read
 from yarnstore.core.layouts import (
     BYTES,
-    Layout,
     Segment,
     Tensor,
     cut_segments,
@@ -24,20 +22,6 @@ from yarnstore.errors import FormatError
 
 KIB, MIB = 1024, 1024 * 1024
 F32, BF16, Q4_0 = element_type("f32"), element_type("bf16"), element_type("q4_0")
-
-
-def lay(*sizes_and_types: tuple[int, str] | int, at: int = 100) -> tuple[Layout, int]:
-    """Tensors one after another from `at` on; a bare number is a gap."""
-    tensors = []
-    for number, item in enumerate(sizes_and_types):
-        if isinstance(item, int):
-            at += item
-            continue
-        dtype = element_type(item[1])
-        count = item[0] // dtype.block_bytes * dtype.block_elements
-        tensors.append(Tensor(f"t{number}", dtype, (count,), at, item[0]))
-        at += item[0]
-    return make_layout("safetensors", tensors, at), at
 
 
 def test_a_file_without_a_layout_is_bytes() -> None:
@@ -103,12 +87,9 @@ def test_a_layout_of_a_longer_file_is_refused() -> None:
         cut_segments(layout, size - 1)
 
 
-def test_a_hundred_thousand_tensors_plan_in_well_under_a_second() -> None:
+def test_a_hundred_thousand_tensors_are_cut() -> None:
     layout, size = lay(*((96 * KIB, "bf16"), (512, "bf16")) * 50_000)
-    started = time.perf_counter()
-    segments = cut_segments(layout, size)
-    assert time.perf_counter() - started < 0.8  # 0.1 s on the machine this was written on
-    check_segments(segments, size)
+    check_segments(cut_segments(layout, size), size)
 
 
 @pytest.mark.parametrize("format_name", SAMPLES)
