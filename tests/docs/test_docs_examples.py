@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -131,6 +132,23 @@ def test_a_first_model_can_be_typed_as_it_stands(tmp_path: Path) -> None:
         assert [item.version for item in store.list_installed_models()] == ["1.0.0"]
     with Store.open(tmp_path / "other-store") as store:
         assert [item.version for item in store.list_installed_models()] == ["1.1.0"]
+
+
+def test_the_page_on_publishing_runs_in_its_order(made_models: Path, tmp_path: Path) -> None:
+    for version in ("1.0", "1.1"):
+        (tmp_path / f"phi-3-mini-{version}").symlink_to(made_models / "phi-3-mini" / f"{version}.0")
+    own = [c for c, _ in shown_commands(REPO / "docs" / "publishing.md") if "ystore " in c]
+    assert len(own) == 9
+    (tmp_path / "registry").mkdir()
+    with static_server(tmp_path / "registry") as url:
+        local = [c.replace("http://127.0.0.1:8000/", url) for c in own]
+        commands = [f'export YSTORE_HOME="{tmp_path}/home"']
+        commands += [c.replace("https://models.example.org/", url) for c in local]
+        typed(commands, tmp_path)
+    entry = json.loads((tmp_path / "registry" / "registry.json").read_text())["models"]["phi-3-mini"]
+    assert entry["current_version"] == "1.1.0"
+    assert entry["versions"]["1.0.0"]["replaced_by"] == "1.1.0"
+    assert entry["versions"]["1.0.0"]["yanked"] is True
 
 
 def test_the_demo_shows_what_it_promises(demo: str) -> None:
