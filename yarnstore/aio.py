@@ -7,13 +7,12 @@ only keeps the event loop free while they do.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from yarnstore.api import AnyPath, Store
-from yarnstore.errors import CancelledError
-from yarnstore.progress import OnProgress, Progress, ignore
+from yarnstore.errors import CancelledError, UsageError
+from yarnstore.progress import OnProgress, Stoppable, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +49,13 @@ class AsyncStore:
 
     `progress` and `on_result` are called in the worker's thread, never in the event loop's:
     `loop.call_soon_threadsafe` leads back.  Cancelling a task stops a call that takes `progress` at its next
-    event, and the cancellation arrives once the thread has let go of the store; any other call runs to its
-    end.
+    event or, where it waits for a server, within a moment, and the
+    cancellation arrives once the thread has let go of the store; any other call runs to its end.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._closed = False
 
     @classmethod
     def open(
@@ -75,26 +75,24 @@ class AsyncStore:
         await self.close()
 
     async def close(self) -> None:
-        """As `Store.close`."""
+        """As `Store.close`; every call after it raises a UsageError, but for `close` itself."""
+        self._closed = True
         await self._run(self.store.close)
 
     async def _run(self, function: Callable[..., T], /, *args: Any, **values: Any) -> T:  # noqa: ANN401
         """Call a method in a thread; where the task is cancelled, have it stop and wait until it has."""
-        stop = threading.Event()
+        if self._closed and function != self.store.close:
+            raise UsageError("this AsyncStore is closed", hint="open another one: AsyncStore.open()")
+        stoppable = None
         if "progress" in values:
             tell = values["progress"] or self.store.progress
-
-            def on_progress(event: Progress) -> None:
-                if stop.is_set():
-                    raise CancelledError("the task was cancelled")
-                tell(event)
-
-            values["progress"] = on_progress
+            stoppable = values["progress"] = Stoppable(tell, lambda: CancelledError("the task was cancelled"))
         work = asyncio.ensure_future(asyncio.to_thread(function, *args, **values))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            stop.set()
+            if stoppable is not None:
+                stoppable.stop()
             await asyncio.wait([work])
             if not work.cancelled():
                 work.exception()  # nobody else asks for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -24,6 +25,31 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+class Stoppable:
+    """Tells `tell` of progress until it is stopped; from then on `check`, and each event, raise `why`.
+
+    What runs asks `check` also while there is nothing to tell.
+    """
+
+    def __init__(self, tell: OnProgress, why: Callable[[], Exception]) -> None:
+        self._tell = tell
+        self._why = why
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """From any thread."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raises: `why()`, once it is stopped."""
+        if self._stopped.is_set():
+            raise self._why()
+
+    def __call__(self, event: Progress) -> None:
+        self.check()
+        self._tell(event)
 
 
 def ignore(_: Progress) -> None:

@@ -68,7 +68,8 @@ def test_tables_and_texts_fit_a_narrow_terminal(store: Ystore, width: int) -> No
 
 def test_what_was_done_fits(store: Ystore) -> None:
     store("checkout", f"{LONG}@1.1.0")
-    for command in (["rollback", LONG], ["rollback", "phi-3-mini", "1.1.0"], ["pin", f"{LONG}@1.0.0"]):
+    store("pin", f"{LONG}@1.0.0")
+    for command in (["rollback", LONG], ["unpin", f"{LONG}@1.0.0"], ["pin", f"{LONG}@1.0.0"]):
         code, shown = on_terminal(command, width=60)
         assert code == 0, shown
         lines = lines_of(shown)

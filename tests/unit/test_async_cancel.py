@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.servers import Reply, ScriptedServer, Seen, files
 from tests.support.stores import MODEL, assert_serves, assert_whole, make_site
 from yarnstore import AsyncStore, Progress
+from yarnstore.errors import UsageError
+
+
+@pytest.mark.parametrize("fault", ["silent", "busy"])
+def test_cancelling_does_not_wait_for_a_server(tmp_path: Path, fault: str) -> None:
+    site = make_site(tmp_path, versions=("1.0.0",))
+    asked = threading.Event()
+    root = site.registry
+    good = files(
+        {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    )
+
+    def script(seen: Seen) -> Reply:
+        if "/packs/" not in seen.path or not seen.path.endswith(".pack"):
+            return good(seen)
+        asked.set()
+        if fault == "busy":
+            return Reply(status=503, headers={"Retry-After": "30"})
+        return Reply(delay_s=20)
+
+    async def main(url: str) -> None:
+        async with AsyncStore.open(tmp_path / "own") as models:
+            await models.add_registry("made", url)
+            task = asyncio.create_task(models.fetch(f"{MODEL}@1.0.0"))
+            assert await asyncio.to_thread(asked.wait, 10)
+            await asyncio.sleep(0.3)
+            began_s = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - began_s < 5
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server.url))
+
+
+def test_a_closed_store_answers_no_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        models = AsyncStore.open(tmp_path / "home")
+        assert await models.list_installed_models() == []
+        await models.close()
+        await models.close()
+        with pytest.raises(UsageError, match="closed"):
+            await models.list_installed_models()
+        assert models.store.list_installed_models() == []
+
+    asyncio.run(main())
 
 
 def test_cancelling_stops_the_work(tmp_path: Path) -> None:

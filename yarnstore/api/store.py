@@ -21,7 +21,7 @@ from yarnstore.api.upkeep import Upkeep
 from yarnstore.errors import DiskFullError
 from yarnstore.ops.session.connections import RecentFailures
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.progress import OnProgress, Progress, ignore
+from yarnstore.progress import OnProgress, Progress, Stoppable, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, add_registry, load_settings, normal_url, remove_registry
 from yarnstore.store import fsread
@@ -135,6 +135,8 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             admit_version=_admit_version,
             only=self.settings.registry,
         )
+        if isinstance(tell, Stoppable):
+            session.check = tell.check
         try:
             self._prepare(session)
             self._warn_of_others(session)

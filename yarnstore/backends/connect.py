@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from typing import Final
 
 from yarnstore.backends.addresses import check_address
@@ -27,10 +28,12 @@ def connect(
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Backend:
     """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
 
-    `sleep` waits between tries; see `retry.Sleep`.  `ca_bundle` is a file of certificates to trust
+    `sleep` waits between tries; see `retry.Sleep`.  `check` is asked while a server is silent, and may
+    raise to end the request.  `ca_bundle` is a file of certificates to trust
     beside the usual ones; `require_https` refuses each request over plain http but to this machine.
     Imports httpx only where it is needed.
 
@@ -50,6 +53,7 @@ def connect(
                 timeouts=timeouts,
                 ssl_context=context,
                 require_https=require_https,
+                check=check,
             )
             return Retrying(http, policy) if sleep is None else Retrying(http, policy, sleep=sleep)
         case "file" | "":
@@ -66,6 +70,7 @@ def connect_file(
     policy: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     sleep: Sleep | None = None,
+    check: Callable[[], None] | None = None,
 ) -> tuple[Backend, str]:
     """A backend, without credentials, and the key that reads the one file at `url` (http, https, file).
 
@@ -85,6 +90,7 @@ def connect_file(
                 policy=policy,
                 timeouts=timeouts,
                 sleep=sleep,
+                check=check,
             ), url
         case "file":
             folder, name = os.path.split(path_from_url(url))

@@ -1,7 +1,6 @@
 """Downloads that end as soon as somebody says so, between two blocks of a body.
 
-Owns the asking; when it is time, is the caller's to say.  A connection that is silent ends by its own
-patience.
+Owns the asking; when it is time, is the caller's to say.  While a server is silent `transport` asks.
 """
 
 from __future__ import annotations

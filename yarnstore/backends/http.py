@@ -12,7 +12,7 @@ import base64
 import itertools
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ class HttpBackend:
     `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme,
     to the origin of `base_url` only, and no more once a redirect has left it.  `ssl_context` replaces
     the usual certificate store.  `require_https` refuses each request over plain http, redirects too, but
-    to this machine.
+    to this machine.  `check` is asked while a server is silent, and may raise to end the request.
 
     Raises: UsageError if `base_url` is none, ConfigError if `token` or a proxy is unusable.
     """
@@ -97,7 +97,9 @@ class HttpBackend:
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
         require_https: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> None:
+        self._check = check
         self._base = _parse_base(base_url)
         self.url = shown(self._base)
         if token is not None and not _TOKEN.fullmatch(token):
@@ -178,6 +180,7 @@ class HttpBackend:
             window_s=wait.window_s,
             floor_bytes_per_s=wait.floor_bytes_per_s,
             deadline_s=deadline_s,
+            check=self._check,
         )
         answer = self._follow(url, headers, patience)
         try:

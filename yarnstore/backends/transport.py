@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -27,6 +27,8 @@ CONNECTIONS_LIMIT: Final = 64
 # Shorter than common servers keep a connection, so that the race to reuse one they close is rare.
 KEEPALIVE_S: Final = 15.0
 
+# A silent server is left so soon after the caller wants to stop.
+_POLL_S: Final = 0.2
 # What one read of a socket may bring.  httpcore asks for 64 KiB, and pays a poll, a copy in h11 and
 # some fifty calls for each.
 READ_BYTES: Final = 1 << 20
@@ -42,13 +44,21 @@ class Patience:
     """How long one answer may take, redirects included.
 
     Only time spent waiting for the server counts, not the caller's work between two blocks.
+    `check` is asked while the server is silent, and may raise to end it.
     Every `window_s` of waiting must bring `window_s · floor_bytes_per_s` bytes of payload, and all
     of it must end within `deadline_s`.  Connecting, headers and framing bring no payload.
     """
 
     def __init__(
-        self, url: str, *, window_s: float, floor_bytes_per_s: float, deadline_s: float | None = None
+        self,
+        url: str,
+        *,
+        window_s: float,
+        floor_bytes_per_s: float,
+        deadline_s: float | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
+        self._check = check
         self._url = url
         self._window_s = window_s
         self._want_bytes = window_s * floor_bytes_per_s
@@ -73,7 +83,10 @@ class Patience:
         self._got_bytes += size_bytes
 
     def clip(self, timeout_s: float | None) -> float:
-        """How long the next read may block.  Raises: TransientError if patience is at its end."""
+        """How long the next read may block.  Raises: TransientError if patience is at its end; as `check`."""
+        if self._check is not None:
+            self._check()
+            timeout_s = _POLL_S if timeout_s is None else min(timeout_s, _POLL_S)
         self._account()
         if self._left_s is not None and self._left_s <= 0:
             raise TransientError(self._url, "stalled: not finished by the deadline", reason="stalled")

@@ -83,7 +83,8 @@ class _Head(NamedTuple):
 def _parse_head(data: Buffer) -> _Head:
     chunk_id, plain, stored, encoding, flags, reserved = _ENTRY.unpack_from(data)
     if not 1 <= plain <= CHUNK_LIMIT_BYTES:
-        raise FormatError(_WHAT, f"has a chunk of {plain} bytes; 1 to {CHUNK_LIMIT_BYTES} are allowed")
+        why = f"a chunk of {plain} bytes, where 1 to {CHUNK_LIMIT_BYTES} are allowed"
+        raise FormatError(_WHAT, f"is corrupt: it has other bytes than were written ({why})")
     if stored > plain:
         raise FormatError(_WHAT, "has an entry that is larger than its chunk")
     if flags & ~_HAS_BASE or reserved:

@@ -149,3 +149,10 @@ def test_hostile_entries_are_refused_by_their_head_alone(data: bytes) -> None:
 def test_the_largest_entry_is_read() -> None:
     entry = Entry(b"x" * 32, CHUNK_LIMIT_BYTES, 0, bytes(CHUNK_LIMIT_BYTES), b"y" * 32)
     assert parse_entry(join(entry)) == entry
+
+
+@pytest.mark.parametrize("zeros", [ENTRY_HEADER_BYTES, 4096])
+def test_zeros_in_place_of_entries_are_called_corrupt(zeros: int) -> None:
+    for read in (parse_entry, lambda data: list(EntryStream(PACK_HEADER_BYTES).feed(data))):
+        with pytest.raises(FormatError, match="is corrupt"):
+            read(bytes(zeros))

@@ -212,7 +212,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="stopped")
     before = session.on_progress, session.check
     if closes is not None:
-        session.check = _until(session, closes)
+        session.check = _both(session.check, _until(session, closes))
         session.on_progress = _checked(session.check, session.on_progress)
     try:
         done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
@@ -250,6 +250,14 @@ def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | Non
         above = found.installed if refused is None else refused
         return Range.parse(f"~{found.installed}, >{above}, <{found.wanted}")
     return None
+
+
+def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
+    def check() -> None:
+        first()
+        then()
+
+    return check
 
 
 def _until(session: Session, closes: datetime) -> Callable[[], None]:

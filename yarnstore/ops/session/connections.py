@@ -202,6 +202,7 @@ class Connections:
             require_https=self._network.require_https,
             policy=_ONE_TRY,
             timeouts=self._network.timeouts,
+            check=self._check,
         )
         self._adopted.append(backend)
         return Cancellable(_slowed(backend, self._network), self._check), key
@@ -263,7 +264,9 @@ class Connections:
             text = f"warning: {source.name or self.own(source)}: {exposed}"
             if self._put_last.is_news(text):
                 self._note(text)
-        return Cancellable(connect_source(source, url, self._network, policy=_ONE_TRY), self._check)
+        return Cancellable(
+            connect_source(source, url, self._network, policy=_ONE_TRY, check=self._check), self._check
+        )
 
     def _on_fault(self, fault: Fault) -> None:
         self._put_last.add(fault.url)
@@ -294,7 +297,12 @@ class Connections:
 
 
 def connect_source(
-    source: RegistrySource, url: str, network: Network, *, policy: RetryPolicy | None = None
+    source: RegistrySource,
+    url: str,
+    network: Network,
+    *,
+    policy: RetryPolicy | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Backend:
     """One address of a registry, by what holds for all requests; the credentials go to its origin alone.
 
@@ -311,6 +319,7 @@ def connect_source(
         require_https=network.require_https,
         policy=policy,
         timeouts=network.timeouts,
+        check=check,
     )
     return _slowed(backend, network)
 
