@@ -19,7 +19,7 @@ from tests.support.servers import Reply, ScriptedServer, Seen, files, ranged
 from tests.support.stores import command, quiet_env
 from yarnstore import Progress, Store
 from yarnstore.backends import RetryPolicy
-from yarnstore.backends.retry import Resuming
+from yarnstore.backends.retry import Tries
 from yarnstore.errors import BackendError, TransientError
 from yarnstore.store import fsread
 
@@ -356,22 +356,24 @@ def test_a_web_page_in_place_of_a_plain_file(tmp_path: Path, size: int | None) -
 
 def test_a_few_bytes_before_each_stall_are_no_progress() -> None:
     stall = TransientError("u", "stalled: no byte for 30 s", reason="stalled")
-    resuming = Resuming(RetryPolicy(attempts=3, base_s=0.0))
+    tries = Tries(RetryPolicy(attempts=3, base_s=0.0))
     for _ in range(2):
-        resuming.failed(stall, 10)
-    with pytest.raises(TransientError):
-        resuming.failed(stall, 10)
-    resuming = Resuming(RetryPolicy(attempts=3, base_s=0.0))
+        tries.failed("u", stall, 10)
+    assert not tries.is_spent("u")
+    tries.failed("u", stall, 10)
+    assert tries.is_spent("u")
+    tries = Tries(RetryPolicy(attempts=3, base_s=0.0))
     for _ in range(100):
-        assert resuming.failed(TransientError("u", "the connection broke"), 1) == 0.0
+        assert tries.failed("u", TransientError("u", "the connection broke"), 1) == 0.0
+        assert not tries.is_spent("u")
 
 
 def test_the_pause_is_no_longer_than_the_answer_was() -> None:
-    resuming = Resuming(RetryPolicy(base_s=100.0, cap_s=100.0), random=lambda: 0.99)
-    resuming.begin()
-    assert resuming.failed(TransientError("u", "the connection broke"), 1) < 1.0
-    assert resuming.failed(TransientError("u", "busy", retry_after_s=30.0), 1) == pytest.approx(99.0)
-    assert resuming.failed(TransientError("u", "the connection broke"), 0) > 50.0
+    tries = Tries(RetryPolicy(base_s=100.0, cap_s=100.0), random=lambda: 0.99)
+    tries.begin()
+    assert tries.failed("u", TransientError("u", "the connection broke"), 1) < 1.0
+    assert tries.failed("u", TransientError("u", "busy", retry_after_s=30.0), 1) == pytest.approx(99.0)
+    assert tries.failed("u", TransientError("u", "the connection broke"), 0) > 50.0
 
 
 @pytest.mark.parametrize("path", ["/registry.json", ".pack", ".bin"])

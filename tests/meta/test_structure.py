@@ -117,17 +117,12 @@ def kind_faults(module: Module) -> Iterator[str]:
 
 
 RULES = (level_faults, wording_faults, status_faults, kind_faults)
-# How many faults a module still has; the retry loops over sources are to become one, which ends them.
-NOT_YET = {
-    "yarnstore.backends.mirrors": 6,
-    "yarnstore.ops.fetching.transfer": 3,
-}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=module_id)
 def test_the_engine_keeps_its_rules(module: Module) -> None:
     faults = [fault for rule in RULES for fault in rule(module)]
-    assert len(faults) == NOT_YET.get(module.name, 0), faults
+    assert faults == []
     assert list(positional_faults(module, RECORDS)) == []
 
 

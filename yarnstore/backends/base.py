@@ -53,16 +53,30 @@ class Body:
     `start` is the offset of the first byte delivered: what was asked for, or 0 where a server
     ignores ranges and sends the whole file; then the blocks run past what was asked, too.
     `total` is the size of the whole file, where known; `source` the URL of the mirror that sends it,
-    where there are several.
+    where there are several.  `ignores_ranges` is true where a part was asked for and the whole is sent.
     """
 
-    __slots__ = ("_blocks", "source", "start", "total")
+    __slots__ = ("_blocks", "ignores_ranges", "source", "start", "total")
 
-    def __init__(self, start: int, total: int | None, blocks: Iterator[bytes], source: str = "") -> None:
+    def __init__(
+        self,
+        start: int,
+        total: int | None,
+        blocks: Iterator[bytes],
+        source: str = "",
+        *,
+        ignores_ranges: bool = False,
+    ) -> None:
         self.start = start
         self.total = total
         self.source = source
+        self.ignores_ranges = ignores_ranges
         self._blocks = blocks
+
+    def passing(self, blocks: Iterator[bytes], source: str | None = None) -> Body:
+        """The same answer, its blocks having passed through something."""
+        where = self.source if source is None else source
+        return Body(self.start, self.total, blocks, where, ignores_ranges=self.ignores_ranges)
 
     def __iter__(self) -> Iterator[bytes]:
         """Blocks of any size up to 1 MiB.

@@ -29,7 +29,7 @@ class Cancellable:
         """See `Backend.open`."""
         self._check()
         with self._backend.open(key, start=start, length=length) as body:
-            yield Body(body.start, body.total, self._checked(body), body.source)
+            yield body.passing(self._checked(body))
 
     def close(self) -> None:
         """Close the backend within."""

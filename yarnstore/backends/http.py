@@ -157,7 +157,7 @@ class HttpBackend:
                 yield Body(start, total, self._blocks(answer, want))
             elif answer.status == 200:
                 blocks, whole = self._whole(key, answer)
-                yield Body(0, whole, blocks)
+                yield Body(0, whole, blocks, ignores_ranges=ranged)
             elif answer.status == 416 and parse_unsatisfied_range(answer.header("content-range")) == start:
                 _drain(answer)
                 yield Body(start, start, iter(()))

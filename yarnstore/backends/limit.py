@@ -101,7 +101,7 @@ class Limited:
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:
         """See `Backend.open`."""
         with self._backend.open(key, start=start, length=length) as body:
-            yield Body(body.start, body.total, self._slowly(body), body.source)
+            yield body.passing(self._slowly(body))
 
     def close(self) -> None:
         """Close the backend within."""

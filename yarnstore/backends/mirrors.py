@@ -1,7 +1,7 @@
 """Several addresses of one registry, asked in order, each request on its own.
 
 Owns the order: a mirror that lies, stalls or cannot be reached is put behind the others for as long as
-this object lives.  Leaves to its caller what only a hash can tell, that bytes are wrong: `report_lie`,
+this object lives.  Leaves to its caller what only a hash can tell, that bytes are wrong: `report_bad_bytes`,
 and `avoid`, which passes a mirror over in one request.
 
 What no hash covers, `registry.json` and `models/`, is asked of trusted mirrors alone: the registry's
@@ -13,12 +13,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeVar
 
 from yarnstore.backends.base import Backend, Body, Fetched, oversize_error
-from yarnstore.backends.retry import Resuming, RetryPolicy, Sleep, call_with_retry
+from yarnstore.backends.retry import RetryPolicy, Sleep, Tries
 from yarnstore.core.digest import Buffer
 from yarnstore.errors import (
     BackendError,
@@ -38,7 +38,8 @@ TRIES_PER_MIRROR: Final = 2
 # Answers broken off in a row until a mirror is put last.
 _STRIKES: Final = 2
 
-_PARTIAL: Final = 206
+# So often a wait asks whether it is stopped, in seconds.
+_STOP_POLL_S: Final = 0.05
 _UNSATISFIABLE: Final = 416
 
 Kind = Literal["lied", "stalled", "unreachable"]
@@ -106,7 +107,6 @@ class SourceSet:
         distinct = {mirror.url: mirror for mirror in reversed(mirrors)}
         self._members = [_Member(distinct[url]) for url in dict.fromkeys(mirror.url for mirror in mirrors)]
         self.policy = policy or RetryPolicy()
-        self._short = replace(self.policy, attempts=min(self.policy.attempts, TRIES_PER_MIRROR))
         self._sleep = sleep
         self._on_fault = on_fault
         self._on_wait = on_wait
@@ -156,20 +156,55 @@ class SourceSet:
                 return None
             return Fetched(fetched.data, fetched.etag if own else "", member.mirror.url)
 
-        return self._ask(key, avoid, ask)[0]
+        return self._ask(key, avoid, ask, self.tries())[0]
 
     @contextmanager
     def open(
-        self, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        avoid: Collection[str] = (),
+        tries: Tries | None = None,
     ) -> Iterator[Body]:
-        """See `Backend.open`.  A body that breaks off stays broken; the next request may go elsewhere."""
+        """See `Backend.open`.  A body that breaks off stays broken; the next request may go elsewhere.
+
+        With the `tries` of a download, this request is one of them: see `resume`.  Where the ranges that
+        come are wrong, the whole file is asked for.
+        """
+        tries = tries or self.tries()
         with ExitStack() as stack:
-            body, member = self._ask(
-                key,
-                avoid,
-                lambda backend, _: stack.enter_context(backend.open(key, start=start, length=length)),
-            )
-            yield Body(body.start, body.total, self._watched(member, body), member.mirror.url)
+
+            def ask(backend: Backend, _: _Member) -> Body:
+                if tries.ranges:
+                    return stack.enter_context(backend.open(key, start=start, length=length))
+                return stack.enter_context(backend.open(key))
+
+            body, member = self._ask(key, avoid, ask, tries)
+            answer = body.passing(self._watched(member, body), member.mirror.url)
+            answer.ignores_ranges |= not tries.ranges
+            yield answer
+
+    def tries(self, *, attempts: int | None = None, is_stopped: Callable[[], bool] | None = None) -> Tries:
+        """The tries at one download, for `open` and `resume`."""
+        return Tries(self.policy, attempts=attempts, is_stopped=is_stopped)
+
+    def resume(self, tries: Tries, error: TransientError, gained_bytes: int) -> None:
+        """Wait until a download that failed with `error` may go on with another `open`.
+
+        Raises: TransientError, saying how often each source was asked, if none may be asked again;
+        CancelledError if the wait was stopped.
+        """
+        source, tries.source = tries.source, None
+        if source is None:
+            raise error  # no answer was opened: `open` has tried as often as it may
+        delay_s = tries.failed(source, error, gained_bytes)
+        if all(map(tries.is_spent, tries.asked)):
+            others = [url for url in tries.asked if url != source]
+            raise combined_error([tries.error(url) for url in (source, *others)]) from error
+        if not tries.is_spent(source):
+            self._wait(tries, error, delay_s)
 
     def close(self) -> None:
         """Close the backends of all mirrors that were asked."""
@@ -178,54 +213,74 @@ class SourceSet:
                 if member.backend is not None:
                     member.backend.close()
 
-    def report(self, source: str, why: str, kind: Kind = "lied") -> None:
-        """Put the mirror named `source` last."""
+    def report_bad_bytes(self, source: str, why: str) -> None:
+        """Put the source that sent wrong bytes last."""
         for member in self._members:
             if member.mirror.url == source:
-                self._put_last(member, kind, why)
-
-    def tell_wait(self, error: TransientError, delay_s: float) -> None:
-        """The caller, or this, waits until the next try."""
-        if self._on_wait is not None:
-            self._on_wait(error, delay_s)
-
-    def wait(self, error: TransientError, delay_s: float) -> None:
-        """Wait until the next try.  Raises: CancelledError where that was stopped."""
-        self.tell_wait(error, delay_s)
-        if self._sleep(delay_s):
-            raise CancelledError("stopped while waiting to try again")
+                self._put_last(member, "lied", why)
 
     # --- within --------------------------------------------------------------------------------
 
+    def _wait(self, tries: Tries, error: TransientError, delay_s: float) -> None:
+        if self._on_wait is not None:
+            self._on_wait(error, delay_s)
+        piece_s = delay_s if tries.is_stopped is None else _STOP_POLL_S
+        while True:
+            if self._sleep(min(delay_s, piece_s)) or (tries.is_stopped is not None and tries.is_stopped()):
+                raise CancelledError("stopped while waiting to try again")
+            delay_s -= piece_s
+            if delay_s <= 0:
+                return
+
     def _ask(
-        self, key: str, avoid: Collection[str], ask: Callable[[Backend, _Member], T]
+        self, key: str, avoid: Collection[str], ask: Callable[[Backend, _Member], T], tries: Tries
     ) -> tuple[T, _Member]:
         order = self._order(key, avoid)
-        # One that has just failed as often as it may is not given as much time again.
-        policy = self.policy if len(order) == 1 and order[0].fault is None else self._short
+        tries.asked = tuple(member.mirror.url for member in order)
+        tries.source = None
         failures: list[BackendError] = []
         for member in order:
+            url = member.mirror.url
+            # One that has just failed as often as it may is not given as much time again.
+            alone = len(order) == 1 and member.fault is None
+            tries.allow(url, self.policy.attempts if alone else min(self.policy.attempts, TRIES_PER_MIRROR))
+            if tries.is_spent(url):
+                failures.append(tries.error(url))
+                continue
             try:
-                backend = self._backend_of(member)
-                answer = call_with_retry(
-                    lambda backend=backend, member=member: ask(backend, member),  # type: ignore[misc]
-                    policy,
-                    sleep=self._sleep,
-                    on_retry=lambda error, _, delay_s: self.tell_wait(error, delay_s),
-                )
+                answer = self._ask_one(member, ask, tries)
             except TransientError as error:
                 failures.append(error)
-                self._put_last(member, "stalled" if error.reason == "stalled" else "unreachable", _why(error))
+                kind: Kind = "stalled" if error.reason == "stalled" else "unreachable"
+                self._put_last(member, kind, _why(error))
             except BackendError as error:
                 failures.append(error)
             else:
+                tries.source = url
                 member.served = True
                 if len(self._members) == 1:
                     member.fault = None
                 return answer, member
         if not failures:
             raise BackendError(self.url, f"no mirror is left to ask for {key[:200]}")
-        raise _combined(failures)
+        if tries.give_up_ranges():
+            return self._ask(key, avoid, ask, tries)
+        raise combined_error(failures)
+
+    def _ask_one(self, member: _Member, ask: Callable[[Backend, _Member], T], tries: Tries) -> T:
+        """The only loop over tries.  Raises: TransientError, once this source has failed too often."""
+        url = member.mirror.url
+        while True:
+            if tries.is_stopped is not None and tries.is_stopped():
+                raise CancelledError("stopped")
+            tries.begin()
+            try:
+                return ask(self._backend_of(member), member)
+            except TransientError as error:
+                delay_s = tries.failed(url, error)
+                if tries.is_spent(url):
+                    raise tries.error(url) from error
+                self._wait(tries, error, delay_s)
 
     def _order(self, key: str, avoid: Collection[str]) -> list[_Member]:
         with self._lock:
@@ -284,7 +339,7 @@ def _why(error: BackendError) -> str:
     return str(error.fields["why"])
 
 
-def _combined(failures: Sequence[BackendError]) -> BackendError:
+def combined_error(failures: Sequence[BackendError]) -> BackendError:
     """One error for what several mirrors answered."""
     first = failures[0]
     if len(failures) == 1:
@@ -318,35 +373,6 @@ def _is_telling(error: BackendError) -> bool:
     return isinstance(error, TransientError) or error.status == 416
 
 
-# --- for callers, who may have any backend ---------------------------------------------------------
-
-
-def sources_of(backend: Backend) -> tuple[str, ...]:
-    """The names of the mirrors behind a backend; of any other backend its own."""
-    return backend.sources if isinstance(backend, SourceSet) else (backend.url,)
-
-
-def open_avoiding(
-    backend: Backend, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
-) -> AbstractContextManager[Body]:
-    """`open`, passing over the mirrors in `avoid`."""
-    if isinstance(backend, SourceSet):
-        return backend.open(key, start=start, length=length, avoid=avoid)
-    return backend.open(key, start=start, length=length)
-
-
-def report_bad_bytes(backend: Backend, source: str, why: str) -> None:
-    """Put the mirror that gave wrong bytes last."""
-    if isinstance(backend, SourceSet):
-        backend.report(source, why)
-
-
-def tell_wait(backend: Backend, error: TransientError, delay_s: float) -> None:
-    """Tell that the caller waits until the next try."""
-    if isinstance(backend, SourceSet):
-        backend.tell_wait(error, delay_s)
-
-
 class Kept(Protocol):
     """Where the beginning of a file is kept, for the next run."""
 
@@ -361,7 +387,7 @@ class Kept(Protocol):
 
 
 def get_checked(
-    backend: Backend,
+    backend: SourceSet,
     key: str,
     check: Callable[[bytes], T],
     *,
@@ -405,12 +431,13 @@ def get_checked(
             wrong[source] = wrong.get(source, 0) + 1
             if wrong[source] >= TRIES_PER_MIRROR:
                 passed_over.add(source)
-            if passed_over.issuperset(sources_of(backend)):
+            if passed_over.issuperset(backend.sources):
                 raise with_sources(next(iter(faults.values())), tuple(faults)) from None
         else:
-            for liar, fault in faults.items():
-                if liar != source:
-                    report_bad_bytes(backend, liar, f"{key} {fault.fields.get('why') or 'is altered'}")
+            for wrong_source, fault in faults.items():
+                if wrong_source != source:
+                    why = f"{key} {fault.fields.get('why') or 'is altered'}"
+                    backend.report_bad_bytes(wrong_source, why)
             return value, source
 
 
@@ -420,7 +447,7 @@ def _drop(kept: Kept | None) -> None:
 
 
 def _read_through(
-    backend: Backend, key: str, limit_bytes: int, avoid: Collection[str], kept: Kept | None
+    backend: SourceSet, key: str, limit_bytes: int, avoid: Collection[str], kept: Kept | None
 ) -> tuple[bytes, str, bool]:
     """A file, the mirror that sent its end, and whether parts of it are another's or an earlier run's.
 
@@ -428,14 +455,11 @@ def _read_through(
     """
     data = bytearray(kept.read() if kept is not None else b"")
     sources = {""} if data else set()
-    resuming = Resuming(backend.policy if isinstance(backend, SourceSet) else RetryPolicy())
+    tries = backend.tries()
     while True:
         before = len(data)
-        opened = False
-        resuming.begin()
         try:
-            with open_avoiding(backend, key, start=before, avoid=avoid) as body:
-                opened = True
+            with backend.open(key, start=before, avoid=avoid, tries=tries) as body:
                 if body.start < before:  # ranges are ignored
                     data.clear()
                     sources.clear()
@@ -451,16 +475,7 @@ def _read_through(
                         kept.keep(data)
                 return bytes(data), source, len(sources) > 1
         except TransientError as error:
-            if not opened:  # tried as often as it may be
-                raise
-            delay_s = resuming.failed(error, len(data) - before)
-            if error.status == _PARTIAL:
-                data.clear()  # its ranges are not what was asked for: do without
-                sources.clear()
-            if isinstance(backend, SourceSet):
-                backend.wait(error, delay_s)
-            else:
-                time.sleep(delay_s)
+            backend.resume(tries, error, len(data) - before)
         except BackendError as error:
             if not before or error.status != _UNSATISFIABLE:
                 raise

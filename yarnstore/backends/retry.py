@@ -50,37 +50,88 @@ class RetryPolicy:
 _STALLED_PROGRESS_BYTES: Final = 4096
 
 
-class Resuming:
-    """The failures in a row of a download that goes on where it broke off.
+# Wrong ranges in a row until a source is not asked for ranges any more.
+_TRIES_OF_RANGES: Final = 2
+_PARTIAL: Final = 206
 
-    A request that brought something begins the count anew, so that any line that brings anything gets
-    there in the end.
+
+class Tries:
+    """The tries at one download: how often each source failed in a row since something last came.
+
+    Requests that are refused and answers that break off count alike, so that the number in an error is
+    the number of requests.  An answer that brought something begins the count anew: a line that brings
+    anything gets there in the end.  `attempts` is how often each source may fail, None for what the
+    policy and the number of sources say; `is_stopped` is asked before each request and while waiting.
     """
 
-    def __init__(self, policy: RetryPolicy, random: Callable[[], float] = _random.random) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        attempts: int | None = None,
+        is_stopped: Callable[[], bool] | None = None,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        self.is_stopped = is_stopped
+        # The source of the answer that is being read; None where no answer was opened.
+        self.source: str | None = None
+        # The sources that the last request could have gone to.
+        self.asked: tuple[str, ...] = ()
+        # False once they are done without: whole files are asked for.
+        self.ranges = True
         self._policy = policy
+        self._attempts = attempts
         self._random = random
+        self._allowed: dict[str, int] = {}
+        self._failed: dict[str, int] = {}
+        self._wrong_ranges: dict[str, int] = {}
+        self._errors: dict[str, TransientError] = {}
         self._began_s = time.monotonic()
-        self.failures = 0
+
+    def allow(self, source: str, attempts: int) -> None:
+        """Say how often a source may fail; the first word counts."""
+        self._allowed.setdefault(source, self._attempts or attempts)
 
     def begin(self) -> None:
         """A request begins."""
         self._began_s = time.monotonic()
 
-    def failed(self, error: TransientError, gained_bytes: int) -> float:
-        """Seconds to wait after a request that brought `gained_bytes` and broke off.
-
-        Raises: `error`, where too many in a row brought nothing.
-        """
-        least = _STALLED_PROGRESS_BYTES if error.reason == "stalled" else 1
-        self.failures = 1 if gained_bytes >= least else self.failures + 1
-        if self.failures >= self._policy.attempts:
-            raise error
-        delay_s = self._policy.delay_s(self.failures, error.retry_after_s, self._random)
-        if gained_bytes >= least and not error.retry_after_s:
+    def failed(self, source: str, error: TransientError, gained_bytes: int = 0) -> float:
+        """Count a request that brought `gained_bytes` and failed; return the seconds until the next."""
+        gained = gained_bytes >= (_STALLED_PROGRESS_BYTES if error.reason == "stalled" else 1)
+        if gained:
+            self._failed.clear()
+            self._wrong_ranges.clear()
+        if error.status == _PARTIAL:
+            self._wrong_ranges[source] = self._wrong_ranges.get(source, 0) + 1
+        failures = self._failed[source] = self._failed.get(source, 0) + 1
+        self._errors[source] = error
+        delay_s = self._policy.delay_s(failures, error.retry_after_s, self._random)
+        if gained and not error.retry_after_s:
             # No longer than the answer took: half of the time is spent on progress.
             return min(delay_s, time.monotonic() - self._began_s)
         return delay_s
+
+    def is_spent(self, source: str) -> bool:
+        """Whether a source has failed as often as it may."""
+        return self._failed.get(source, 0) >= self._allowed.get(
+            source, self._attempts or self._policy.attempts
+        ) or (self.ranges and self._wrong_ranges.get(source, 0) >= _TRIES_OF_RANGES)
+
+    def give_up_ranges(self) -> bool:
+        """Do without ranges from now on, if a source gave only wrong ones.  False if that changes nothing."""
+        wrong = [source for source, times in self._wrong_ranges.items() if times >= _TRIES_OF_RANGES]
+        if not self.ranges or not wrong:
+            return False
+        self.ranges = False
+        for source in wrong:
+            self._failed.pop(source, None)
+        return True
+
+    def error(self, source: str) -> TransientError:
+        """The last failure of a source, saying how often it was tried."""
+        error, tries = self._errors[source], self._failed[source]
+        return error if tries == 1 else _exhausted(error, tries)
 
 
 def call_with_retry(

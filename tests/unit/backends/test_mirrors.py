@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.servers import PATIENCE_S, Reply, ScriptedServer, files
 from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts, connect
-from yarnstore.backends.mirrors import get_checked, open_avoiding, report_bad_bytes, sources_of
+from yarnstore.backends.mirrors import get_checked
 from yarnstore.errors import (
     BackendError,
     IntegrityError,
@@ -165,8 +165,8 @@ def test_one_named_twice_is_asked_once() -> None:
     (own, _), (again, _), (more, _) = memory("own/", {}), memory("own/", {}), memory("m/", {})
     backend = SourceSet([own, again, more])
     backend.add(memory("m/", {})[0])
-    assert sources_of(backend) == ("own/", "m/")
-    assert sources_of(MemoryBackend({}, url="alone/")) == ("alone/",)
+    assert backend.sources == ("own/", "m/")
+    assert SourceSet([memory("alone/", {})[0]]).sources == ("alone/",)
 
 
 def test_offline_is_an_error_of_its_own_unless_somebody_has_it() -> None:
@@ -211,10 +211,11 @@ def test_a_lie_that_nobody_contradicts_is_still_the_error() -> None:
     assert caught.value.fields["source"] == "liar/ (twice)"
 
 
-def test_plain_backends_take_part_in_all_of_it() -> None:
-    backend = MemoryBackend({"packs/x": b"wrong"}, url="alone/")
-    with open_avoiding(backend, "packs/x", avoid={"alone/"}) as body:
-        assert b"".join(body) == b"wrong"
-    report_bad_bytes(backend, "alone/", "why")
+def test_one_source_alone_takes_part_in_all_of_it() -> None:
+    backend = SourceSet([memory("alone/", {"packs/x": b"wrong"})[0]])
+    with pytest.raises(BackendError, match="no mirror is left"), backend.open("packs/x", avoid={"alone/"}):
+        pass
+    assert read(backend, "packs/x") == b"wrong"
+    backend.report_bad_bytes("alone/", "why")
     with pytest.raises(IntegrityError, match=r"alone/ \(twice\)"):
         get_checked(backend, "packs/x", check, limit_bytes=9)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from yarnstore.backends import Backend
-from yarnstore.backends.mirrors import TRIES_PER_MIRROR, report_bad_bytes, sources_of
+from yarnstore.backends import SourceSet
+from yarnstore.backends.mirrors import TRIES_PER_MIRROR
 from yarnstore.errors import IntegrityError, YarnstoreError
 from yarnstore.ops.fetching.plan import RemotePack
 
 
-class Doubt:
+class SourceFaults:
     """Which mirrors gave wrong bytes of one pack, for as long as it is not known who is right.
 
     A mirror that gave a chunk wrong twice is passed over; it is put last for the session once another
     has given what it did not, and never where all of them gave the same.
     """
 
-    def __init__(self, backend: Backend, pack: RemotePack) -> None:
+    def __init__(self, backend: SourceSet, pack: RemotePack) -> None:
         self.source = ""
         self.avoid: set[str] = set()
         self._backend = backend
@@ -33,12 +33,12 @@ class Doubt:
     @property
     def of_all(self) -> bool:
         """Whether nobody is left to ask."""
-        return self.avoid.issuperset(sources_of(self._backend))
+        return self.avoid.issuperset(self._backend.sources)
 
     def settle(self) -> None:
         """All is well now: who was passed over was wrong."""
         for source in self.avoid:
-            report_bad_bytes(self._backend, source, f"{self._pack.key} is not what its hashes promise")
+            self._backend.report_bad_bytes(source, f"{self._pack.key} is not what its hashes promise")
 
     def given_up(self) -> IntegrityError:
         """The error for a pack that no mirror has right."""

@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from yarnstore.backends import Backend
-from yarnstore.backends.mirrors import Kept, get_checked, report_bad_bytes, sources_of
+from yarnstore.backends import SourceSet
+from yarnstore.backends.mirrors import Kept, get_checked
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
@@ -124,7 +124,7 @@ _Read: TypeAlias = tuple[PackIndex, str] | None
 
 
 def plan_download(
-    backend: Backend,
+    backend: SourceSet,
     offer: PackOffer,
     chunks: ChunkStore,
     missing: Ids,
@@ -198,7 +198,7 @@ def plan_download(
 
 
 def _iter_indexes(
-    backend: Backend, packs: Sequence[RemotePack], connections: int, kept: KeptAt | None
+    backend: SourceSet, packs: Sequence[RemotePack], connections: int, kept: KeptAt | None
 ) -> Iterator[tuple[RemotePack, _Read]]:
     """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
     jobs: queue.SimpleQueue[tuple[RemotePack, Future[_Read]] | None] = queue.SimpleQueue()
@@ -233,7 +233,7 @@ def _iter_indexes(
 
 
 def _read_index(
-    backend: Backend, pack: RemotePack, avoid: Collection[str] = (), *, kept: KeptAt | None = None
+    backend: SourceSet, pack: RemotePack, avoid: Collection[str] = (), *, kept: KeptAt | None = None
 ) -> _Read:
     """A pack's index and the mirror that it came from; None where nobody has one that can be read, but
     for a full pack's that may yet come.
@@ -257,11 +257,11 @@ def _read_index(
 
 
 def _offer_of_others(
-    backend: Backend, best: _Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
+    backend: SourceSet, best: _Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
 ) -> None:
     for pack in packs:
         asked: set[str] = {index_sources[pack]}
-        while len(best.absent()) and not asked.issuperset(sources_of(backend)):
+        while len(best.absent()) and not asked.issuperset(backend.sources):
             before = len(best.absent())
             try:
                 got = _read_index(backend, pack, asked)
@@ -272,8 +272,8 @@ def _offer_of_others(
             index, source = got
             best.offer(pack, index, np.ones(len(index), bool))
             if len(best.absent()) < before:
-                for liar in asked:
-                    report_bad_bytes(backend, liar, f"{pack.key}: its index leaves chunks out")
+                for other in asked:
+                    backend.report_bad_bytes(other, f"{pack.key}: its index leaves chunks out")
                 index_sources[pack] = source
             asked.add(source)
 

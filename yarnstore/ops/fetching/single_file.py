@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from yarnstore.backends import Backend, RetryPolicy
+from yarnstore.backends import SourceSet
 from yarnstore.backends.base import check_key
-from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind
+from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind, combined_error
 from yarnstore.backends.pages import HEAD_BYTES, looks_like_page, page_error
-from yarnstore.backends.retry import Resuming
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
@@ -215,17 +213,12 @@ def _download(
             source=", ".join(f"{shown} (twice)" for shown in wrong),
             hint=f"nothing was installed; {_PUBLISHER}",
         )
-    raise fault or _telling(failures)
+    raise fault or combined_error(failures)
 
 
 def _last_part(url: str) -> str:
     """The last part of a URL, without its query."""
     return urlsplit(url).path.rpartition("/")[2] or url
-
-
-def _telling(failures: Sequence[BackendError]) -> BackendError:
-    """The failure that says most: one that may pass, else the first."""
-    return next((error for error in failures if isinstance(error, TransientError)), failures[0])
 
 
 def _try_url(
@@ -245,11 +238,10 @@ def _try_url(
     What another URL or an earlier run has left in the partial file is gone on from, and is no try.
     """
     backend, key = session.links.for_file(source, url)
-    policy = RetryPolicy() if alone else RetryPolicy(attempts=TRIES_PER_MIRROR)
-    wait = partial(session.links.wait, source)
+    attempts = None if alone else TRIES_PER_MIRROR
     got: Sha256 | None = None
     for _ in range(TRIES_PER_MIRROR + (part.size_bytes > 0)):
-        _fill(backend, key, place, part, size, meter, Resuming(policy), wait)
+        _fill(backend, key, place, part, size, meter, attempts)
         got = file_sha256(part.path)
         if got == expected:
             return None
@@ -261,23 +253,22 @@ def _try_url(
 
 
 def _fill(
-    backend: Backend,
+    backend: SourceSet,
     key: str,
     place: str,
     part: fsio.PartialFile,
     size: int | None,
     meter: Meter,
-    resuming: Resuming,
-    wait: Callable[[TransientError, float], None],
+    attempts: int | None,
 ) -> None:
     """Append what is missing of the file.  Where a server ignores ranges, what is there already is skipped,
     so that an answer that breaks off earlier loses nothing."""
     what = f"{place}: {_last_part(key)}"
+    tries = backend.tries(attempts=attempts)
     while size is None or part.size_bytes < size:
         before = part.size_bytes
-        resuming.begin()
         try:
-            with backend.open(key, start=before) as body:
+            with backend.open(key, start=before, tries=tries) as body:
                 blocks = iter(body)
                 first = next(blocks, b"") if body.start == 0 else b""
                 other = size is not None and body.total not in (None, size)
@@ -300,7 +291,7 @@ def _fill(
                         _write(part, fresh, size, what)
                         meter.add(len(fresh))
         except TransientError as error:
-            wait(error, resuming.failed(error, part.size_bytes - before))
+            backend.resume(tries, error, part.size_bytes - before)
         else:
             return
 

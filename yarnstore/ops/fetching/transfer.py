@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yarnstore.backends import Backend, Body, RetryPolicy
-from yarnstore.backends.mirrors import open_avoiding, report_bad_bytes, sources_of, tell_wait
-from yarnstore.backends.retry import Resuming
+from yarnstore.backends import Body, SourceSet
+from yarnstore.backends.retry import Tries
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
@@ -27,12 +26,11 @@ from yarnstore.core.limits import DELTA_DEPTH_LIMIT, PACK_LIMIT_BYTES
 from yarnstore.core.pack import Entry, EntryStream, parse_entry
 from yarnstore.errors import (
     BackendError,
-    CancelledError,
     IntegrityError,
     TransientError,
 )
 from yarnstore.ops.fetching.begun import Begun, Slices
-from yarnstore.ops.fetching.doubt import Doubt
+from yarnstore.ops.fetching.doubt import SourceFaults
 from yarnstore.ops.fetching.plan import DELTAS, DownloadPlan, PackRange, RemotePack, Run
 from yarnstore.progress import Meter
 from yarnstore.store.chunks import ChunkStore
@@ -41,10 +39,7 @@ from yarnstore.store.packs import PackWriter
 
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
-_PARTIAL = 206
 _ENTRY = "pack entry"
-# Ranges that are wrong this often are done without.
-_TRIES_OF_RANGES = 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class TransferStats:
 
 
 def download(
-    backend: Backend,
+    backend: SourceSet,
     plan: DownloadPlan,
     chunks: ChunkStore,
     writer: PackWriter,
@@ -102,7 +97,7 @@ class _Transfer:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: SourceSet,
         plan: DownloadPlan,
         chunks: ChunkStore,
         begun: Begun,
@@ -116,7 +111,6 @@ class _Transfer:
         self._chunks = chunks
         self._depths = chunks.table.depths()
         self.failed: set[RemotePack] = set()
-        self._policy = RetryPolicy()
         self._pending = deque(plan.runs)
         self._wanted = plan.wanted
         self._index_sources = plan.index_sources
@@ -131,7 +125,7 @@ class _Transfer:
 
     @property
     def _several(self) -> bool:
-        return len(sources_of(self._backend)) > 1
+        return len(self._backend.sources) > 1
 
     def start(self, count: int) -> None:
         for n in range(count):
@@ -172,6 +166,7 @@ class _Transfer:
                     self._fetch_or_pass(run)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._put(error)
+            self._stopped.set()  # before the others begin: what one could not get is not asked for again
         finally:
             self._probed.set()
             self._put(None)
@@ -227,14 +222,13 @@ class _Transfer:
             self._fetch_unindexed(run.pack)
             return
         todo = run.places() if self._ranges else self._with_rest(run.pack, run.places())
-        resuming = Resuming(self._policy)
-        doubt = Doubt(self._backend, run.pack)
+        tries = self._backend.tries(is_stopped=self._stopped.is_set)
+        doubt = SourceFaults(self._backend, run.pack)
         while todo and not self._stopped.is_set():
             before = self._bytes_left(run.pack, todo)
             cut: TransientError | None = None
-            resuming.begin()
             try:
-                todo, bad = self._fetch_once(run.pack, todo, doubt)
+                todo, bad = self._fetch_once(run.pack, todo, doubt, tries)
             except _CutShort as short:
                 cut, todo, bad = short.error, short.left, short.bad
             except BackendError:
@@ -249,10 +243,12 @@ class _Transfer:
                 self._doubt_index(run.pack, doubt, todo, misplaced=any(fault.misplaced for fault in bad))
                 return
             if cut is not None:
-                self._pause(resuming, doubt, cut, before - self._bytes_left(run.pack, todo))
+                self._resume(tries, doubt, cut, before - self._bytes_left(run.pack, todo))
         doubt.settle()
 
-    def _doubt_index(self, pack: RemotePack, doubt: Doubt, todo: list[PackRange], *, misplaced: bool) -> None:
+    def _doubt_index(
+        self, pack: RemotePack, doubt: SourceFaults, todo: list[PackRange], *, misplaced: bool
+    ) -> None:
         """Every mirror's pack is wrong where the index points: perhaps it is the index, which is only a
         cache of what the pack itself says.
 
@@ -269,27 +265,26 @@ class _Transfer:
         if any(place.chunk_id not in self._came for place in todo):
             raise doubt.given_up()
         if source := self._index_sources.get(pack):
-            report_bad_bytes(self._backend, source, f"{pack.key}: its index points at the wrong bytes")
+            self._backend.report_bad_bytes(source, f"{pack.key}: its index points at the wrong bytes")
 
-    def _open(self, pack: RemotePack, start: int, length: int, doubt: Doubt) -> AbstractContextManager[Body]:
+    def _open(
+        self, pack: RemotePack, start: int, length: int, doubt: SourceFaults, tries: Tries
+    ) -> AbstractContextManager[Body]:
         if self._ranges:
-            return open_avoiding(self._backend, pack.key, start=start, length=length, avoid=doubt.avoid)
-        return open_avoiding(self._backend, pack.key, avoid=doubt.avoid)
+            return self._backend.open(pack.key, start=start, length=length, avoid=doubt.avoid, tries=tries)
+        return self._backend.open(pack.key, avoid=doubt.avoid, tries=tries)
 
     def _bytes_left(self, pack: RemotePack, places: list[PackRange]) -> int:
         return sum(place.stored - self._begun.size(pack, place) for place in places)
 
-    def _pause(self, resuming: Resuming, doubt: Doubt, error: TransientError, gained_bytes: int) -> None:
-        """Wait until the next request.  Raises: the error, where too many in a row brought nothing."""
+    def _resume(self, tries: Tries, doubt: SourceFaults, error: TransientError, gained_bytes: int) -> None:
+        """Wait until the next request.  Raises: the error, where no source may be asked again."""
         try:
-            delay_s = resuming.failed(error, gained_bytes)
+            self._backend.resume(tries, error, gained_bytes)
         except TransientError:
-            raise (doubt.given_up() if doubt.avoid else error) from None
-        if error.status == _PARTIAL and resuming.failures >= _TRIES_OF_RANGES:
-            self._ranges = False  # its ranges are not what was asked for: do without
-        tell_wait(self._backend, error, delay_s)
-        if self._stopped.wait(delay_s):
-            raise CancelledError("stopped")
+            if doubt.avoid:
+                raise doubt.given_up() from None
+            raise
 
     def _next_stretch(self, pack: RemotePack, places: list[PackRange]) -> tuple[list[PackRange], bytes]:
         """The places to ask for in one request, and what there is of the first.
@@ -302,7 +297,7 @@ class _Transfer:
         return places[:size], self._begun.read(pack, places[0])
 
     def _fetch_once(
-        self, pack: RemotePack, places: list[PackRange], doubt: Doubt
+        self, pack: RemotePack, places: list[PackRange], doubt: SourceFaults, tries: Tries
     ) -> tuple[list[PackRange], list[_Fault]]:
         """One request.  Returns the places that have not come, and those that came wrong."""
         asked, begun = self._next_stretch(pack, places)
@@ -312,11 +307,11 @@ class _Transfer:
         bad: list[_Fault] = []
         opened = came = False
         try:
-            with self._open(pack, start, asked[-1].end - start, doubt) as body:
+            with self._open(pack, start, asked[-1].end - start, doubt, tries) as body:
                 opened = True
                 doubt.source = body.source or self._backend.url
-                if body.start < start:
-                    # The server ignores ranges: take all that is wanted of this pack.
+                if body.ignores_ranges:
+                    # Take all that is wanted of this pack.
                     self._ranges = False
                     left, later, begun = self._with_rest(pack, [*left, *later]), [], b""
                 self._probed.set()
@@ -362,7 +357,9 @@ class _Transfer:
             return _Fault(place, error, misplaced=False)
         return None
 
-    def _is_settled(self, pack: RemotePack, place: PackRange, fault: _Fault | None, doubt: Doubt) -> bool:
+    def _is_settled(
+        self, pack: RemotePack, place: PackRange, fault: _Fault | None, doubt: SourceFaults
+    ) -> bool:
         """Forget what was kept of an entry that is whole.  False where it is to come again, and nobody is
         to blame: it is wrong, and parts of it are of another run or mirror."""
         sources = self._begun.drop(pack, place)
@@ -372,17 +369,16 @@ class _Transfer:
         return False
 
     def _fetch_unindexed(self, pack: RemotePack) -> None:
-        resuming = Resuming(self._policy)
-        doubt = Doubt(self._backend, pack)
+        tries = self._backend.tries(is_stopped=self._stopped.is_set)
+        doubt = SourceFaults(self._backend, pack)
         stream = EntryStream()
         came_bytes = 0
         sources: set[str] = set()
         mixed = False
         while True:
             before = came_bytes
-            resuming.begin()
             try:
-                with open_avoiding(self._backend, pack.key, start=came_bytes, avoid=doubt.avoid) as body:
+                with self._backend.open(pack.key, start=came_bytes, avoid=doubt.avoid, tries=tries) as body:
                     doubt.source = body.source or self._backend.url
                     self._probed.set()
                     if body.start < came_bytes:  # ranges are ignored
@@ -402,10 +398,7 @@ class _Transfer:
                                 self._emit(entry)
                 stream.finish()
             except TransientError as error:
-                gained = came_bytes - before
-                if error.status == _PARTIAL:  # its ranges are not what was asked for: do without
-                    stream, came_bytes, sources = EntryStream(), 0, set()
-                self._pause(resuming, doubt, error, gained)
+                self._resume(tries, doubt, error, came_bytes - before)
             except IntegrityError as error:
                 stream, came_bytes = EntryStream(), 0
                 if len(sources) > 1 and not mixed:

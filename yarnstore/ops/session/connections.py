@@ -181,7 +181,7 @@ class Connections:
         named = [mirror.url for mirror in self._named.get(source.name, [])]
         return list(dict.fromkeys([*map(shown_address, known), *named]))
 
-    def for_file(self, source: RegistrySource, url: str) -> tuple[Backend, str]:
+    def for_file(self, source: RegistrySource, url: str) -> tuple[SourceSet, str]:
         """The backend and the key for a `download_url`, which may be relative to the registry.
 
         Raises: BackendError, UsageError.
@@ -195,7 +195,8 @@ class Connections:
         if is_remote(url) and _origin(url) == _origin(source.url):
             return self.backend(source), url  # with the credentials, whose origin this is
         if is_remote(url) and self._network.offline:
-            return Offline(shown_address(url, folder=False)), url
+            offline = Offline(shown_address(url, folder=False))
+            return self._alone(source, offline), url
         backend, key = connect_file(
             url,
             ca_bundle=self._network.ca_bundle,
@@ -205,7 +206,15 @@ class Connections:
             check=self._check,
         )
         self._adopted.append(backend)
-        return Cancellable(_slowed(backend, self._network), self._check), key
+        return self._alone(source, Cancellable(_slowed(backend, self._network), self._check)), key
+
+    def _alone(self, source: RegistrySource, backend: Backend) -> SourceSet:
+        """A backend that no mirror stands in for, asked as often as the registries are."""
+        return SourceSet(
+            [Mirror(backend.url, lambda: backend, True)],
+            sleep=self._sleep,
+            on_wait=partial(self.tell_wait, source),
+        )
 
     def in_order(self, urls: Iterable[str]) -> tuple[str, ...]:
         """Download addresses in the order to be asked: those whose server failed are last."""
@@ -229,11 +238,6 @@ class Connections:
         self._waits[name] = now_s + delay_s
         what = f"{name} is busy" if error.reason == "busy" else error.message
         self._note(f"{what}; retrying in {delay_s:.0f} s")
-
-    def wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:
-        """Wait until the next try, and tell of it if it is long.  Raises: as `check`."""
-        self.tell_wait(source, error, delay_s)
-        self._sleep(delay_s)
 
     def _sleep(self, delay_s: float) -> None:
         until_s = time.monotonic() + delay_s

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from yarnstore.backends import Backend
+from yarnstore.backends import SourceSet
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
@@ -150,7 +150,7 @@ class Session:
             raise NoRegistryError
         return self.sources
 
-    def backend(self, source: RegistrySource) -> Backend:
+    def backend(self, source: RegistrySource) -> SourceSet:
         """The connection to a registry and its mirrors, made once."""
         return self.links.backend(source)
 
