@@ -21,7 +21,6 @@ COVERED_BY = {
     "fetching.queue": "cli/test_queue_and_offline.py",
     "fetching.transfer": "faults/test_http_faults.py",
     "inspecting.changed_bytes": "unit/ops/inspecting/test_diff.py",
-    "inspecting.diff_style": "unit/ops/inspecting/test_page.py",
     "inspecting.figures": "unit/ops/inspecting/test_page.py",
     "inspecting.pairs": "unit/ops/inspecting/test_diff.py",
     "inspecting.picture": "unit/ops/inspecting/test_page.py",

@@ -1,18 +1,19 @@
-"""A diff as one page of HTML: figures, a picture, tables.
+"""Write a diff as one page of HTML: figures, a picture, tables.
 
-The page is one file that loads nothing and runs nothing, in light or dark as its reader's system is, and
-stays below 3 MB whatever the model.  All text in it is escaped.
+The page is one file that loads nothing and runs nothing, follows the system's light or dark theme, and
+stays below 3 MB whatever the model.  All text in it is escaped.  Its style sheet is `diff.css`; the ramp
+of colours has one hue, so that larger changes stand out in both themes and unchanged tensors recede.
 """
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yarnstore._version import __version__
 from yarnstore.ops.inspecting.diff import DiffResult, FileDiff, StatusCounts
-from yarnstore.ops.inspecting.diff_style import STYLE
 from yarnstore.ops.inspecting.figures import (
     format_parameters,
     format_ratio,
@@ -37,6 +38,11 @@ def write_page(found: DiffResult, path: Path) -> None:
     fsio.write_atomic(folder / path.name, render_page(found).encode(), tmp_dir=folder)
 
 
+def _style_sheet() -> str:
+    """Return the style sheet of the page, a data file of this package."""
+    return importlib.resources.files(__package__).joinpath("diff.css").read_text(encoding="utf-8")
+
+
 def render_page(found: DiffResult) -> str:
     """The page's HTML."""
     scale = Scale.of(found.tensors)
@@ -47,7 +53,7 @@ def render_page(found: DiffResult) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        f"<title>{escape(title)}</title><style>\n{_style_sheet()}</style></head>\n<body><main>\n"
         + "\n".join(filter(None, sections))
         + "\n</main></body></html>\n"
     )
