@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.stores import MODEL, Site, command, make_site, make_version
+from tests.support.stores import MODEL, Site, command, flip, make_site, make_version
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.store.packs import iter_entries
@@ -47,18 +47,6 @@ def _damaged(site: Site) -> None:
     flip(max((site.home / "files").iterdir(), key=lambda path: path.stat().st_size), 5000)
     flip(site.home / "refs" / "versions" / MODEL / "default" / "1.0.0", 20)
     flip(site.home / "logs" / "installed" / MODEL, 20)
-
-
-def flip(path: Path, offset: int, mask: int = 1) -> None:
-    """Change a bit of a file in place, whatever its mode; links see it too."""
-    mode = path.stat().st_mode
-    path.chmod(0o644)
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ mask]))
-    path.chmod(mode & 0o777)
 
 
 def new_source(site: Site) -> Path:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.faults.scenarios import flip
 from tests.support.servers import ScriptedServer, files
 from tests.support.stores import (
     MODEL,
     Site,
     assert_whole,
     chunks_of,
+    flip,
     make_site,
     refs_of,
     remove_tree,

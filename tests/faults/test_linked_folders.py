@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.operations import VERSION, operations
-from tests.support.stores import MODEL, Site, assert_serves, make_site, make_version, tree_hashes, ystore
+from tests.support.operations import operations, site_in_use
+from tests.support.stores import MODEL, Site, assert_serves, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.errors import StorageError, YarnstoreError
 
@@ -26,14 +26,7 @@ DEEP = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    site = make_site(tmp_path_factory.mktemp("made"), versions=("1.0.0", "1.1.0", "1.2.0"))
-    make_version(site.root / "import", "9.0.0", model="imported")
-    with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(VERSION)
-        store.path(MODEL)
-        store.pin(f"{MODEL}@1.0.0")
-    return site
+    return site_in_use(tmp_path_factory.mktemp("made"))
 
 
 def everything(folder: Path) -> dict[str, tuple[int, int]]:

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.scenarios import flip
 from tests.support.servers import Reply, ScriptedServer, Seen, files
-from tests.support.stores import MODEL, chunks_of, make_site, problems, tree_hashes
+from tests.support.stores import MODEL, chunks_of, flip, make_site, problems, tree_hashes
 from yarnstore import Store
 from yarnstore.errors import BackendError, ConflictError, IntegrityError
 

@@ -12,8 +12,8 @@ from types import FrameType
 
 import pytest
 
-from tests.support.operations import VERSION, operations
-from tests.support.stores import MODEL, Site, make_site, make_version, ystore
+from tests.support.operations import operations, site_in_use
+from tests.support.stores import MODEL, Site, make_version, ystore
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 
@@ -49,14 +49,7 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    site = make_site(tmp_path_factory.mktemp("made"))
-    make_version(site.root / "import", "9.0.0", model="imported")
-    with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(VERSION)
-        store.path(MODEL)
-        store.pin(f"{MODEL}@1.0.0")
-    return site
+    return site_in_use(tmp_path_factory.mktemp("made"))
 
 
 def _plant(root: Path, place: str, kind: str) -> Path:

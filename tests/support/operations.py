@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.support.stores import MODEL, Site
+from tests.support.stores import MODEL, Site, make_site, make_version
 from yarnstore import Store
 
 VERSION = f"{MODEL}@1.1.0"
+
+
+def site_in_use(root: Path) -> Site:
+    """A site with two versions installed one after the other, one pinned, and a source to import."""
+    site = make_site(root)
+    make_version(site.root / "import", "9.0.0", model="imported")
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(VERSION)
+        store.path(MODEL)
+        store.pin(f"{MODEL}@1.0.0")
+    return site
 
 
 def operations(site: Site) -> list[Callable[[Store], object]]:

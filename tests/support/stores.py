@@ -180,3 +180,19 @@ def remove_tree(path: Path) -> None:
     for folder, _, _ in os.walk(path):
         os.chmod(folder, 0o755)
     shutil.rmtree(path, ignore_errors=True)
+
+
+def flip(path: Path, offset: int, mask: int = 1) -> None:
+    """Change a bit of a file in place, whatever its mode; links see it too.
+
+    A negative offset counts from the end.
+    """
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    whence = os.SEEK_END if offset < 0 else os.SEEK_SET
+    with path.open("r+b") as file:
+        file.seek(offset, whence)
+        byte = file.read(1)[0]
+        file.seek(offset, whence)
+        file.write(bytes([byte ^ mask]))
+    path.chmod(mode & 0o777)

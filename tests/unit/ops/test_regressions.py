@@ -12,22 +12,13 @@ import numpy as np
 import pytest
 
 from tests.support.fine_tunes import SIZE, World, tune, weights
-from tests.support.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site, flip, make_site
 from yarnstore import Store
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import StorageError, YarnstoreError
 from yarnstore.store.chunks import OPEN_FILES, OpenFiles
 from yarnstore.store.layout import StoreLayout
-
-
-def flip(path: Path, at: int) -> None:
-    mode = path.stat().st_mode
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-    path.chmod(mode)
 
 
 def test_importing_again_heals_a_damaged_chunk(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers import static_server
-from tests.support.stores import make_version
+from tests.support.stores import flip, make_version
 from yarnstore import Store
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, pack_chunk_list
@@ -104,18 +104,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def flip(path: Path, at: int = -100) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("manifest gone", lambda r: pick(r, "manifests/*.json").unlink(), ".json is missing"),
-    ("manifest changed", lambda r: flip(pick(r, "manifests/*.json")), "is not what"),
+    ("manifest changed", lambda r: flip(pick(r, "manifests/*.json"), -100), "is not what"),
     ("compressed manifest changed", lambda r: cut(pick(r, "manifests/*.zst")), "compressed"),
     ("index gone", lambda r: pick(r, "packs/*.idx").unlink(), ".idx is missing"),
-    ("index changed", lambda r: flip(pick(r, "packs/*.idx")), ".idx "),
+    ("index changed", lambda r: flip(pick(r, "packs/*.idx"), -100), ".idx "),
     ("pack gone", lambda r: pick(r, "packs/*.pack").unlink(), ".pack is missing"),
     ("pack cut", lambda r: cut(pick(r, "packs/*.pack")), "by its index"),
     ("delta gone", lambda r: pick(r, "deltas/*.pack").unlink(), ".pack is missing"),
@@ -163,7 +157,7 @@ def test_a_damage_behind_the_entries_is_found(
 
 @pytest.mark.parametrize("pattern", ["packs/*.pack", "deltas/*.pack"])
 def test_a_wrong_byte_is_found_by_decoding(registry: Path, pattern: str) -> None:
-    flip(pick(registry, pattern))
+    flip(pick(registry, pattern), -100)
     assert errors(lint(os.fspath(registry), deep=True)) == []
     told = errors(lint(os.fspath(registry), decode=True))
     assert any("is not what its name says" in line for line in told)

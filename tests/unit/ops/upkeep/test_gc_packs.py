@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fine_tunes import World, tune, weights
+from tests.support.stores import flip
 from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.pack import PACK_HEADER_BYTES
@@ -43,12 +44,6 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
 
 
 def fail(*_: object) -> None:
