@@ -35,7 +35,7 @@ lint: $(DEV) ## ruff: rules, then layout
 types: $(DEV) ## mypy, strict
 	@$(PY) -m mypy
 
-docs: $(DEV) ## write docs/cli.md and docs/errors.md anew from the code
+docs: $(DEV) ## write docs/cli.md, errors.md and results.md anew from the code
 	@$(PY) -m tests.docs.cli_reference
 
 bench: $(DEV) ## measure each operation against its limit and the peers installed

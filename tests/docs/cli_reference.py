@@ -1,16 +1,17 @@
-"""docs/cli.md and docs/errors.md, made from the code: `python -m tests.docs.cli_reference`."""
+"""docs/cli.md, docs/errors.md and docs/results.md, made from the code: `python -m tests.docs.cli_reference`."""
 
 # ruff: noqa: E501 - one sentence per line
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from yarnstore import errors
+from yarnstore import errors, results
 from yarnstore.cli import cli
 from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
 from yarnstore.cli.group import CommonOption
@@ -191,7 +192,34 @@ def render_cli() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"cli.md": render_cli, "errors.md": render_errors}
+_RESULTS = """\
+# Results
+
+This page is made from the dataclasses of `yarnstore.results` by `make docs`; a test checks that it is current.
+
+Each call of the API returns one of these, or a list of them, and `--json` prints the same fields.
+Fields whose names end in `_bytes` count bytes, in `_ms` milliseconds, since 1970 where they are a time, and in `_s` seconds, as `seconds` does.
+None is what is not known, or does not apply.
+"""
+
+
+def render_results() -> str:
+    """The page of what calls return."""
+    lines = [_RESULTS]
+    for name in results.__all__:
+        found = getattr(results, name)
+        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            continue
+        text = inspect.cleandoc(found.__doc__ or "")
+        assert text, f"{name} has no docstring"
+        assert not text.startswith(f"{name}("), f"{name} has the docstring of a dataclass"
+        rows = [(f"`{item.name}`", f"`{item.type}`") for item in dataclasses.fields(found)]
+        assert all("<class" not in kind for _, kind in rows), f"{name} has types that are not text"
+        lines += [f"## {name}", "", " ".join(text.split()), "", *_table(rows, ("field", "type"))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGES = {"cli.md": render_cli, "errors.md": render_errors, "results.md": render_results}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():
