@@ -1,4 +1,4 @@
-"""`inspect`: what is in a model file, and how a store keeps it.
+"""`inspect`: list the tensors of a model file, and how a store keeps it.
 
 Of a path, headers are read and no more; of a version, its manifest and the indexes of packs.
 """

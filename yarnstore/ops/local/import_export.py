@@ -1,4 +1,4 @@
-"""`import`, `export`, `remove`: what needs no registry."""
+"""`import`, `export`, `remove`: operations that need no registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`registry deprecate|yank|alias|set-current`: what a registry says of versions that are there.
+"""`registry deprecate|yank|alias|set-current`: change the entries of published versions.
 
 Leaves the changes themselves to `registry/edit` and the files to `ops/publishing/tree`.
 """

@@ -1,4 +1,4 @@
-"""`registry lint`: everything that is wrong with a registry, in a folder, at a URL or in one file.
+"""`registry lint`: find all problems of a registry, in a folder, at a URL or in one file.
 
 What its JSON says is `registry/lint`'s to judge; here is how it is got hold of, and with `deep` whether
 the manifests and packs that it names are there and agree (`ops/publishing/lint_deep`).

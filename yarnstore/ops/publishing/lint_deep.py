@@ -1,4 +1,4 @@
-"""`registry lint --deep`: whether the manifests and packs that a registry names are there and agree.
+"""`registry lint --deep`: check that the manifests and packs of a registry exist and agree.
 
 By manifests, indexes and lengths alone, which a URL serves as well as a folder; with a folder to decode
 from, by every byte.  Leaves the entries themselves to `registry/lint`.

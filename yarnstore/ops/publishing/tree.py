@@ -1,4 +1,4 @@
-"""A registry in a folder that is published to: its places, its lock, and how its JSON is rewritten.
+"""The registry folder of a publisher: its paths, its lock, and how its JSON is rewritten.
 
 docs/registry.md governs what is written.  Whoever changes a registry does it through `edit`, which
 reads it anew under the lock, so that of two publishers at once neither loses the other's change.

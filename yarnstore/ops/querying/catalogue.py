@@ -1,4 +1,4 @@
-"""`registry refresh`, `search`, `show`: what registries offer."""
+"""`registry refresh`, `search`, `show`: list what registries offer."""
 
 from __future__ import annotations
 

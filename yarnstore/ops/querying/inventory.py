@@ -1,4 +1,4 @@
-"""`list`, `path`: what is in the store, without the network, and without what decodes."""
+"""`list`, `path`: answer from the store alone, without the network or the decoders."""
 
 from __future__ import annotations
 

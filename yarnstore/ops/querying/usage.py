@@ -1,4 +1,4 @@
-"""`list --all`: the versions that are stored, and what each takes on the disk."""
+"""`list --all`: the stored versions, and the disk space that each takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fsck` finds: problems as they are reported, and damage in the form that a repair works from."""
+"""The results of `fsck`: problems to report, and the damage that a repair works from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fsck`: read everything in a store and say what is not as it was written.
+"""`fsck`: read everything in a store and report what is damaged.
 
 Owns the checks; mending is `ops/upkeep/repair`.  Nothing is changed here.
 

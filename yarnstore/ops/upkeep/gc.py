@@ -1,4 +1,4 @@
-"""`gc`: free what nothing keeps.
+"""`gc`: delete data that no installed, pinned or recent version needs.
 
 Kept always: what is installed, what a rollback leads to, what was installed last, what is pinned,
 what a live process has open, and young partial downloads.  Then the newest of each model.  Views that `path`

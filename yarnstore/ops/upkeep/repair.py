@@ -1,4 +1,4 @@
-"""`fsck --repair`: mend what can be mended, and lose nothing on the way.
+"""`fsck --repair`: repair what can be repaired, and delete nothing.
 
 What is bad is moved to `trash/`, never deleted (borg#3444).  What is sound is kept: the good chunks
 of a bad pack go into a new one.  What is lost comes from elsewhere in the store, else from the

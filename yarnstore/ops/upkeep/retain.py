@@ -1,4 +1,4 @@
-"""Retention: what the settings have deleted once a model was updated."""
+"""Retention: delete old versions after an update, as the settings say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which packs hold too little that is alive, and what they will take once `gc` has run.
+"""Find packs that are mostly unused, and estimate their size after `gc`.
 
 Owns the rule by which packs are dropped and rewritten, and the forecast of a dry run, which goes through the
 steps of a run with indexes in place of packs.  Reads chunks only where their new size depends on their
