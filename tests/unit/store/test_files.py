@@ -259,8 +259,8 @@ def test_a_killed_process_holds_no_view(layout: StoreLayout) -> None:
     script = """
 from yarnstore.core.digest import Sha256
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.views import hold_view
-assert hold_view(StoreLayout(Path(sys.argv[1])), Sha256.parse(sys.argv[2])) is not None
+from yarnstore.store.views import lease
+assert lease(StoreLayout(Path(sys.argv[1])), Sha256.parse(sys.argv[2])) is not None
 print("ready", flush=True)
 sys.stdin.read()
 """
