@@ -6,7 +6,7 @@ docs/publishing.md governs the list and the patterns.  Pure; leaves walking to `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cache
@@ -45,6 +45,11 @@ class _Pattern:
     only_folders: bool
     included: bool
 
+    @property
+    def name(self) -> str | None:
+        """The name that is meant at any depth, where the pattern is no more than that."""
+        return self.parts[1] if len(self.parts) == 2 and self.parts[0] == "**" != self.parts[1] else None
+
     @classmethod
     def parse(cls, line: str) -> Self | None:
         """A pattern, or None for an empty line or a comment."""
@@ -63,6 +68,8 @@ class _Pattern:
         """Whether a path, as its parts, is what the pattern means."""
         if self.only_folders and not is_folder:
             return False
+        if self.name is not None:
+            return _part(self.name).match(names[-1]) is not None
         # Which numbers of the pattern's parts can have been used up by the names so far.
         reached = _with_stars(self.parts, {0})
         for name in names:
@@ -93,7 +100,15 @@ def _part(text: str) -> re.Pattern[str]:
     return re.compile(translate(text))
 
 
+def _any_name(patterns: Iterable[_Pattern]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(pattern.name) for pattern in patterns if pattern.name is not None))
+
+
 _LEAVINGS: Final = tuple(p for p in (_Pattern.parse(text.lower()) for text in LEAVINGS) if p)
+# Those that are a name alone are one expression: folders hold tens of thousands of files.
+_FILE_NAMES: Final = _any_name(pattern for pattern in _LEAVINGS if not pattern.only_folders)
+_FOLDER_NAMES: Final = _any_name(_LEAVINGS)
+_DEEPER: Final = tuple(pattern for pattern in _LEAVINGS if pattern.name is None)
 
 
 class IgnoreRules:
@@ -121,7 +136,10 @@ class IgnoreRules:
         if self._all_files:
             return False
         lower = [name.lower() for name in names]
-        left = any(pattern.matches(lower, is_folder=is_folder) for pattern in _LEAVINGS)
+        by_name = _FOLDER_NAMES if is_folder else _FILE_NAMES
+        left = by_name.match(lower[-1]) is not None or any(
+            pattern.matches(lower, is_folder=is_folder) for pattern in _DEEPER
+        )
         for pattern in self._own:
             if pattern.included == left and pattern.matches(names, is_folder=is_folder):
                 left = not pattern.included

@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -434,12 +435,17 @@ def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, wind
     """Apply `function` in threads and yield the results in order, at most `window` ahead.
 
     The one pipeline of the engine: what is yielded is written or hashed by the caller while the
-    next items are read, decoded and verified.
+    next items are read, decoded and verified.  A single item needs no thread.
     """
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        yield from map(function, first)
+        return
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="yarnstore")
     try:
-        for item in items:
+        for item in chain(first, rest):
             pending.append(pool.submit(function, item))
             if len(pending) >= window:
                 yield pending.popleft().result()

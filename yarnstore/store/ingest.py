@@ -29,6 +29,7 @@ from yarnstore.store.source_files import FileSource, SourceFile
 _THREADS = 2
 # Batches of about 8 MiB encoded ahead of the writer.
 _WINDOW = 4
+_SMALL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,11 @@ def _ingest_file(
             block = parts[0] if len(parts) == 1 else b"".join(parts)
             if hashing is not None:
                 hashing.result()
-            hashing = lane.submit(sha256.update, block)
+            if len(block) < _SMALL_BYTES:  # hashed in less time than another thread needs to start on it
+                hashing = None
+                sha256.update(block)
+            else:
+                hashing = lane.submit(sha256.update, block)
             return block
 
         source = FileSource(file.fileno(), before.st_size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.layouts import Layout
 from yarnstore.core.manifest import ManifestFile
 from yarnstore.core.pairing import file_layout
+from yarnstore.ops.publishing.publish import publish
+from yarnstore.registry.spec import Spec
 from yarnstore.store import ingest
 from yarnstore.store.layout import StoreLayout
 
@@ -65,3 +69,16 @@ def test_the_data_of_an_onnx_model_has_the_layout_that_the_model_tells(tmp_path:
     found = file_layout(manifest.files[0])
     assert found is not None
     assert [tensor.name for tensor in found.tensors] == ["w"]
+
+
+def test_many_small_files_cost_little_processor_time(tmp_path: Path) -> None:
+    # A thread started for each file took more than a millisecond of it; the bound is for a slow machine.
+    source = tmp_path / "model"
+    source.mkdir()
+    rng = random.Random(1)
+    for n in range(2000):
+        (source / f"{n}.json").write_bytes(rng.randbytes(200))
+    before_s = time.process_time()
+    done = publish(tmp_path / "registry", source, Spec.parse("many@1.0.0"))
+    assert time.process_time() - before_s < 2.0
+    assert done.chunks_total == 2000

@@ -21,6 +21,8 @@ _PAYS: Final = 0.98
 _WIDER_BITS: Final = 0.06
 # Numbers have a byte of mantissa, close to noise; text has none.
 _NOISE_BITS: Final = 6.5
+# So few bytes cannot have more bits of entropy each than that: log2 of their number is the most.
+_FEW_ROWS: Final = int(2**_NOISE_BITS)
 
 
 class Guess(NamedTuple):
@@ -57,8 +59,10 @@ def _sample(data: Buffer) -> Bytes:
 def _shape(sample: Bytes) -> tuple[int, int]:
     """The width whose byte positions differ most from one another, 0 if none does, and its phase."""
     lanes = sample[: sample.size // 8 * 8].reshape(-1, 8)
+    if len(lanes) <= _FEW_ROWS:
+        return 0, 0
     best_width = best_phase = 0
-    best_bits = entropy_bits(lanes.ravel()) if lanes.size else 0.0
+    best_bits = entropy_bits(lanes.ravel())
     for width in WIDTHS:
         # As many bytes per histogram whatever the width, or small samples would favour wide ones.
         merged = lanes[: len(lanes) * width // 8].reshape(-1, width)
