@@ -23,6 +23,11 @@ def measure(work: Path) -> dict[str, float]:
         command = (ystore_path(), "--home", home)
         commands = {
             "bare interpreter": (sys.executable, "-c", "pass"),
+            "import click": (sys.executable, "-c", "import click"),
+            "import click, json, hashlib, tomllib, blake3, msgspec": (
+                *(sys.executable, "-c"),
+                "import click, json, hashlib, tomllib, blake3, msgspec",
+            ),
             "ystore --version": (*command, "--version"),
             "ystore log": (*command, "log", "small"),
             "ystore list": (*command, "list"),

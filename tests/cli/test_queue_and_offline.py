@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.cli.conftest import Ystore
@@ -98,7 +99,9 @@ def test_no_network_at_all_with_a_cached_registry(
     with store._session() as session:
         cached = read_cached(session.layout, "made")
         assert isinstance(cached, CachedRegistry)
-        write_cached(session.layout, replace(cached, fetched_ms=cached.fetched_ms - 3 * DAY_MS))
+        write_cached(
+            session.layout, msgspec.structs.replace(cached, fetched_ms=cached.fetched_ms - 3 * DAY_MS)
+        )
     shown = ystore("show", f"{MODEL}@1.1.0", "--home", home)
     assert shown.code == 0
     assert "made: by what it said 3 days ago" in shown.err

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.servers import Reply, Script, ScriptedServer, Seen, chunked, files, ranged, self_signed
@@ -321,7 +322,7 @@ def test_get_has_a_deadline_even_at_a_fair_pace() -> None:
 
 
 def test_a_slow_reader_is_not_a_slow_server() -> None:
-    patience = replace(FAST, window_s=0.2, floor_bytes_per_s=10_000_000.0)
+    patience = msgspec.structs.replace(FAST, window_s=0.2, floor_bytes_per_s=10_000_000.0)
     with ScriptedServer([Reply(body=bytes(4_000_000))]) as server:
         backend = HttpBackend(server.url, timeouts=patience)
         with backend.open("x") as body:
@@ -787,7 +788,7 @@ def test_an_expired_signed_address() -> None:
 
 def test_a_tls_handshake_that_hangs() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        quick = replace(FAST, connect_s=0.3)
+        quick = msgspec.structs.replace(FAST, connect_s=0.3)
         backend = HttpBackend(f"https://127.0.0.1:{listener.getsockname()[1]}/", timeouts=quick)
         with bounded(), pytest.raises(TransientError, match="no connection"):
             read(backend)

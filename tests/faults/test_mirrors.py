@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tomli_w
 
@@ -80,8 +81,8 @@ def opened(home: Path, notes: list[str] | None = None) -> Store:
             notes.append(event.text)
 
     store = Store.open(home, progress=tell)
-    network = replace(store.settings.network, timeouts=SHORT)
-    store.settings = replace(store.settings, network=network, connections=2)
+    network = msgspec.structs.replace(store.settings.network, timeouts=SHORT)
+    store.settings = msgspec.structs.replace(store.settings, network=network, connections=2)
     return store
 
 

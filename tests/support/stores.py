@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 from yarnstore.store.packs import iter_entries
@@ -54,7 +56,7 @@ class Site:
 
     def store(self, *, lock_timeout_s: float = 20.0) -> Store:
         store = Store.open(self.home)
-        store.settings = replace(store.settings, lock_timeout_s=lock_timeout_s)
+        store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=lock_timeout_s)
         return store
 
     def contents(self, version: str, model: str = MODEL) -> dict[str, str]:

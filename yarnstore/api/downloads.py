@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress
@@ -42,10 +43,10 @@ class Downloads(ABC):
         """
         network = self.settings.network
         if offline is not None:
-            network = replace(network, offline=offline)
+            network = msgspec.structs.replace(network, offline=offline)
         if limit_rate is not None:
-            network = replace(network, limit_rate=limit_rate)
-        self.settings = replace(
+            network = msgspec.structs.replace(network, limit_rate=limit_rate)
+        self.settings = msgspec.structs.replace(
             self.settings,
             network=network,
             connections=connections or self.settings.connections,

@@ -10,9 +10,10 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from yarnstore.api.downloads import Downloads
 from yarnstore.api.publishing import Publishing
@@ -93,8 +94,8 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         """Count with another version of the application from here on.  Raises: InvalidNameError."""
         from yarnstore.settings.host import app_version
 
-        machine = replace(self.settings.machine, app_version=app_version(version))
-        self.settings = replace(self.settings, machine=machine)
+        machine = msgspec.structs.replace(self.settings.machine, app_version=app_version(version))
+        self.settings = msgspec.structs.replace(self.settings, machine=machine)
 
     @property
     def home(self) -> Path:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from yarnstore.core.limits import MIB, PATH_COMPONENT_LIMIT_BYTES, PATH_LIMIT_BYTES
 from yarnstore.errors import BackendError, InvalidNameError, TransientError
@@ -20,8 +21,7 @@ from yarnstore.errors import BackendError, InvalidNameError, TransientError
 BLOCK_LIMIT_BYTES: Final = 1 * MIB
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty if there is none.
 
     `source` is the URL of the mirror that sent it, where there are several.
@@ -32,8 +32,7 @@ class Fetched:
     source: str = ""
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """How long a remote backend waits, in seconds.
 
     `connect_s` for a connection; `stall_s` without any byte; every `window_s` of waiting must bring

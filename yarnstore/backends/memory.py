@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from yarnstore.backends.base import (
     BLOCK_LIMIT_BYTES,
@@ -19,8 +20,7 @@ from yarnstore.backends.base import (
 from yarnstore.errors import MissingKeyError
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """One request as it was made.  `verb` is `get` or `open`."""
 
     verb: str

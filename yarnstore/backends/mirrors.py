@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeVar
+
+import msgspec
 
 from yarnstore.backends.base import Backend, Body, Fetched, oversize_error
 from yarnstore.backends.retry import RetryPolicy, Sleep, Tries
@@ -45,8 +46,7 @@ _UNSATISFIABLE: Final = 416
 Kind = Literal["lied", "stalled", "unreachable"]
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """Why a mirror was put last."""
 
     url: str
@@ -60,8 +60,7 @@ OnFault = Callable[[Fault], None]
 OnWait = Callable[[TransientError, float], None]
 
 
-@dataclass(frozen=True)
-class Mirror:
+class Mirror(msgspec.Struct, frozen=True):
     """One address: `url` is its name here, without credentials; `connect` makes its backend when needed.
 
     `trusted` mirrors may say what no hash covers.
@@ -72,15 +71,14 @@ class Mirror:
     trusted: bool = False
 
 
-@dataclass
-class _Member:
+class _Member(msgspec.Struct):
     mirror: Mirror
     backend: Backend | None = None
     fault: Fault | None = None
     put_last_at: int = 0
     strikes: int = 0
     served: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class SourceSet:

@@ -10,8 +10,9 @@ import random as _random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+import msgspec
 
 from yarnstore.backends.base import Backend, Body, Fetched
 from yarnstore.errors import CancelledError, TransientError
@@ -25,8 +26,7 @@ Sleep = Callable[[float], object]
 OnRetry = Callable[[TransientError, int, float], None]
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True):
     """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
 
     Waits are drawn from [0, min(cap_s, base_s · 2ⁿ)), so that clients that failed together do not

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,21 +17,23 @@ if TYPE_CHECKING:
     from yarnstore.api import Store
 
 
-@dataclass
 class Invocation:
     """One run of `ystore`: what the common options said."""
 
-    home: Path | None = None
-    lock_timeout_s: float | None = None
-    offline: bool | None = None
-    limit_rate: float | None = None
-    connections: int | None = None
-    registry: str | None = None
-    output: Output = field(default_factory=Output)
+    def __init__(self) -> None:
+        self.home: str | None = None
+        self.lock_timeout_s: float | None = None
+        self.offline: bool | None = None
+        self.limit_rate: float | None = None
+        self.connections: int | None = None
+        self.registry: str | None = None
+        self.output = Output()
 
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store to work with, showing progress while it is open."""
+        import msgspec
+
         from yarnstore.api import Store
 
         with ProgressView(self.output) as view, Store.open(self.home, progress=view) as store:
@@ -42,7 +42,7 @@ class Invocation:
                 connections=self.connections, registry=self.registry,
             )  # fmt: skip
             if self.lock_timeout_s is not None:
-                store.settings = replace(store.settings, lock_timeout_s=self.lock_timeout_s)
+                store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=self.lock_timeout_s)
             yield store
 
 
@@ -66,7 +66,7 @@ def invocation(context: click.Context) -> Invocation:
 def _set_home(run: Invocation, value: str) -> None:
     if not value:
         raise click.BadParameter("a path is empty; . is the current folder")
-    run.home = Path(value)
+    run.home = value
 
 
 def _set_lock_timeout(run: Invocation, value: float) -> None:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
 from types import TracebackType
 from typing import Any, Literal
 
@@ -22,16 +21,16 @@ from yarnstore.cli.terminal import columns, paint
 from yarnstore.errors import YarnstoreError
 
 
-@dataclass
 class Output:
     """How one invocation speaks; filled from the options that every command takes."""
 
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    progress: Literal["auto", "json", "none"] = "auto"
-    # Takes away a bar that is still there, before a result is printed in its place.
-    settle: Callable[[], None] = field(default=lambda: None)
+    def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+        self.progress: Literal["auto", "json", "none"] = "auto"
+        # Takes away a bar that is still there, before a result is printed in its place.
+        self.settle: Callable[[], None] = lambda: None
 
     @property
     def for_people(self) -> bool:
@@ -96,6 +95,8 @@ class Output:
             self.settle()
             self.text(text(), hang=hang)
         else:
+            from yarnstore.cli.jsonable import jsonable
+
             for key, item in jsonable(value).items():
                 if isinstance(item, list) and item and isinstance(item[0], dict):
                     for each in item:
@@ -106,6 +107,8 @@ class Output:
     def document(self, value: object) -> None:
         """Print the one JSON document."""
         import msgspec
+
+        from yarnstore.cli.jsonable import jsonable
 
         data = msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2)
         click.echo(escape_json(data.decode()))
@@ -171,21 +174,6 @@ def _plain(value: object) -> str:
 
 def _plain_row(row: Sequence[object]) -> str:
     return "\t".join(map(_plain, row))
-
-
-def jsonable(value: object) -> Any:  # noqa: ANN401 - JSON is any
-    """Dataclasses with their properties, and what is in them, as plain JSON values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        own = {item.name: jsonable(getattr(value, item.name)) for item in fields(value)}
-        derived = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
-        return {**own, **{name: jsonable(getattr(value, name)) for name in derived}}
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item) for item in value]
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()  # a file name may be no text
-    return value
 
 
 _VERBS = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import ClassVar, Self, TypeAlias
 
+import msgspec
 from blake3 import blake3
 
 from yarnstore.errors import FormatError
@@ -20,8 +20,7 @@ DIGEST_BYTES = 32
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True, order=True):
     """32 bytes that name content.  Its text is `algorithm:hex`, lower case."""
 
     raw: bytes
@@ -47,10 +46,9 @@ class Digest:
         return f"{self.algorithm}:{self.raw.hex()}"
 
 
-class Sha256(Digest):
+class Sha256(Digest, frozen=True):
     """Names a whole file or a manifest."""
 
-    __slots__ = ()
     algorithm = "sha256"
 
     @classmethod
@@ -58,10 +56,9 @@ class Sha256(Digest):
         return cls(hashlib.sha256(data).digest())
 
 
-class ChunkId(Digest):
+class ChunkId(Digest, frozen=True):
     """BLAKE3-256 of a chunk's plaintext."""
 
-    __slots__ = ()
     algorithm = "blake3"
 
     @classmethod
@@ -69,8 +66,7 @@ class ChunkId(Digest):
         return cls(blake3(data).digest())
 
 
-class PackId(Digest):
+class PackId(Digest, frozen=True):
     """BLAKE3-256 of a whole pack file."""
 
-    __slots__ = ()
     algorithm = "blake3"

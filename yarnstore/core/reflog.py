@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from blake3 import blake3
 
 from yarnstore.core.digest import Sha256
@@ -45,8 +45,7 @@ def parse_ref(data: bytes) -> Sha256:
     return Sha256.parse(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True):
     """What a ref's move led to or from: a manifest with the names it goes by."""
 
     manifest: Sha256
@@ -57,8 +56,7 @@ class Installed:
         return f"{self.manifest} {self.variant} {self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """One line of the reflog; `old` is None for the first install, `new` for a removal."""
 
     time_ms: int

@@ -5,11 +5,10 @@ By itself, so that commands which decide nothing start without what decides.  Pu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """What a version must fit; None where it is not known, which refuses nothing.
 
     `variants` are preferred over the registry's first, the first of them most.

@@ -5,9 +5,9 @@ docs/format/refs.md governs the bytes.  A pin that holds one version is a ref an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from blake3 import blake3
 
 from yarnstore.core.limits import NAME_LIMIT_CHARS
@@ -21,8 +21,7 @@ _NONE: Final = "-"  # neither a variant nor a range
 HOLD_LIMIT_BYTES: Final = NAME_LIMIT_CHARS + RANGE_LIMIT_CHARS + _CHECK_DIGITS + 3
 
 
-@dataclass(frozen=True, slots=True)
-class PinRule:
+class PinRule(msgspec.Struct, frozen=True):
     """What pins say of a model: the installed version stays (`version`), or only these are let through.
 
     `version` comes from a ref and is not in the line.

@@ -34,8 +34,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, get_args
+
+import msgspec
 
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, InvalidNameError
@@ -51,16 +52,14 @@ _MAX_TIMEOUT_S = 86_400.0
 _MAX_JITTER_S = 86_400.0
 
 
-@dataclass(frozen=True)
-class VerifyCommand:
+class VerifyCommand(msgspec.Struct, frozen=True):
     """How a model is tried out once it is installed: `{path}` in the words stands for what to open."""
 
     words: tuple[str, ...]
     timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
 
 
-@dataclass(frozen=True)
-class Retention:
+class Retention(msgspec.Struct, frozen=True):
     """What `gc` keeps unless it is told otherwise, and what is kept after an update; None where not set.
 
     `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
@@ -78,8 +77,7 @@ class Retention:
         return self.keep is not None or self.keep_within_s is not None
 
 
-@dataclass(frozen=True)
-class LoadPolicy:
+class LoadPolicy(msgspec.Struct, frozen=True):
     """Which files that run code when they are loaded are accepted: pickles, and other code."""
 
     allow_pickle: bool = True
@@ -91,8 +89,7 @@ class LoadPolicy:
         return not (self.allow_pickle and self.allow_code)
 
 
-@dataclass(frozen=True)
-class AutoRule:
+class AutoRule(msgspec.Struct, frozen=True):
     """How one model is updated by itself; without windows at any time."""
 
     enabled: bool = False
@@ -100,16 +97,15 @@ class AutoRule:
     windows: tuple[Window, ...] = ()
 
 
-@dataclass(frozen=True)
-class AutoRules:
+class AutoRules(msgspec.Struct, frozen=True):
     """The rule of all models, and of single ones what they have otherwise.
 
     `jitter_s` is up to how many seconds a round waits at its beginning; `timezone` is whose clock the
     windows go by, empty for the machine's.
     """
 
-    default: AutoRule = field(default_factory=AutoRule)
-    models: Mapping[str, AutoRule] = field(default_factory=dict)
+    default: AutoRule = msgspec.field(default_factory=AutoRule)
+    models: Mapping[str, AutoRule] = msgspec.field(default_factory=dict)
     jitter_s: float = 0.0
     timezone: str = ""
 

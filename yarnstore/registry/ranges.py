@@ -11,8 +11,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, Self
+
+import msgspec
 
 from yarnstore.errors import SpecError
 from yarnstore.registry.versions import Identifier, Precedence, precedence, prerelease_key
@@ -78,8 +79,7 @@ class _FaultError(ValueError):
     """Why a range cannot be read; becomes a SpecError in `Range.parse`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """Sets of comparators: a version is in the range if all of one set hold.  Made by `parse()`."""
 
     text: str

@@ -8,7 +8,6 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -21,8 +20,7 @@ from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
 from yarnstore.registry.versions import is_prerelease, meant_version, precedence, sort_versions
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(msgspec.Struct, frozen=True):
     """One build of one version: what can be fetched.  `entry` is its own, with no `variants` in it."""
 
     model: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
+
+import msgspec
 
 from yarnstore.core.limits import NAME_LIMIT_CHARS
 from yarnstore.core.names import parse_model_id, parse_variant, read_version
@@ -23,8 +24,7 @@ LATEST: Final = "latest"
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Exact:
+class Exact(msgspec.Struct, frozen=True):
     """One version by its number."""
 
     version: str
@@ -33,8 +33,7 @@ class Exact:
         return self.version
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True):
     """A word that the registry ties to a version: `latest`, `stable`, `beta`, …"""
 
     name: str
@@ -46,8 +45,7 @@ class Alias:
 Selector: TypeAlias = Exact | Range | Alias
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(msgspec.Struct, frozen=True):
     """A model, perhaps one of its variants, perhaps which version.  No selector means the latest.
 
     Made by `parse()`; `str()` gives back a text that parses to the same.

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+
+import msgspec
 
 from yarnstore.errors import InvalidNameError
 
@@ -33,16 +34,14 @@ _AGE = re.compile(r"([0-9]{1,6})\s*([mhdw])")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """One time that a window is open: from `opens` until just before `closes`, both in UTC."""
 
     opens: datetime
     closes: datetime
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A time of some days of the week; `days` are those on which it opens, Monday 0.
 
     Minutes count from midnight; an `end` that is not after `start` is on the next day.

@@ -16,9 +16,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from yarnstore.backends.addresses import check_address, is_url, tidy_address
 from yarnstore.core.limits import MIB
@@ -45,22 +46,21 @@ from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 _MAX_CONNECTIONS = 64
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What one use of a store goes by."""
 
     home: Path
     registries: tuple[RegistrySource, ...] = ()
     connections: int = DEFAULT_CONNECTIONS
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
-    network: Network = field(default_factory=Network)
+    network: Network = msgspec.field(default_factory=Network)
     # The one registry to look in, where one is asked for by name.
     registry: str | None = None
-    machine: Host = field(default_factory=Host)
-    auto_update: AutoRules = field(default_factory=AutoRules)
-    verify: Mapping[str, VerifyCommand] = field(default_factory=dict)
-    retention: Retention = field(default_factory=Retention)
-    load_policy: LoadPolicy = field(default_factory=LoadPolicy)
+    machine: Host = msgspec.field(default_factory=Host)
+    auto_update: AutoRules = msgspec.field(default_factory=AutoRules)
+    verify: Mapping[str, VerifyCommand] = msgspec.field(default_factory=dict)
+    retention: Retention = msgspec.field(default_factory=Retention)
+    load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -97,7 +97,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     place = fsread.absolute(home) if home else default_home(environ)
     config = _read_config(place)
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
-    network = replace(parse_network(config, environ), netrc=logins)
+    network = msgspec.structs.replace(parse_network(config, environ), netrc=logins)
     registries: list[RegistrySource] = []
     for item in _registry_tables(config, place):
         name = item["name"]

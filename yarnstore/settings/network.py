@@ -10,8 +10,9 @@ NETRC                  where user names and passwords are, else ~/.netrc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from yarnstore.backends import Timeouts
 from yarnstore.backends.addresses import tidy_address
@@ -80,7 +81,9 @@ def _parse_timeouts(config: Mapping[str, Any], environ: Mapping[str, str]) -> Ti
     if stall_s == usual.stall_s:
         return usual
     # A server that drips is given up after twice the time that one is which says nothing.
-    return replace(usual, connect_s=min(usual.connect_s, stall_s), stall_s=stall_s, window_s=2 * stall_s)
+    return msgspec.structs.replace(
+        usual, connect_s=min(usual.connect_s, stall_s), stall_s=stall_s, window_s=2 * stall_s
+    )
 
 
 def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import importlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import ReadOnlyError
@@ -61,8 +62,7 @@ def _refused(place: Path) -> Path | None:
     return None if os.access(place, os.W_OK if is_file else os.W_OK | os.X_OK) else place
 
 
-@dataclass(frozen=True)
-class Exposure:
+class Exposure(msgspec.Struct, frozen=True):
     """A folder that others may change: `place` relative to the store; `anybody` where all users may,
     `is_foreign` where another user owns it."""
 

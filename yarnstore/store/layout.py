@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
@@ -37,8 +38,7 @@ def file_name(file: ManifestFile) -> str:
     return file.sha256.hex + (EXECUTABLE if file.executable else "")
 
 
-@dataclass(frozen=True)
-class PackFolder:
+class PackFolder(msgspec.Struct, frozen=True):
     """A folder of packs with their indexes: a store's, or a registry's that is published to."""
 
     packs: Path
@@ -68,13 +68,12 @@ def is_store(folder: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class StoreLayout:
+class StoreLayout(msgspec.Struct, frozen=True):
     """One store's paths, with its lock.  Nothing is created before something is written."""
 
     root: Path
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
-    on_wait: lock.OnWait | None = field(default=None, compare=False)
+    on_wait: lock.OnWait | None = None
 
     def __post_init__(self) -> None:
         fsread.add_root(self.root)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import REF_LIMIT_BYTES, REFLOG_LIMIT_BYTES
@@ -34,8 +35,7 @@ from yarnstore.store.layout import StoreLayout
 _MENDS = "`ystore fsck --repair` mends it"
 
 
-@dataclass(frozen=True, order=True)
-class VersionName:
+class VersionName(msgspec.Struct, frozen=True, order=True):
     """The three names of a version in a store."""
 
     model: str

@@ -8,8 +8,9 @@ a change, so that a crash between the two files leaves both readable.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, REGISTRY_LIMIT_BYTES
@@ -33,8 +34,7 @@ class FetchRecord(CheckedRecord, frozen=True):
     previous_sha256: str = ""
 
 
-@dataclass(frozen=True)
-class CachedRegistry:
+class CachedRegistry(msgspec.Struct, frozen=True):
     """A registry as it was fetched.  `etag` is empty where it is not known for these bytes."""
 
     name: str

@@ -7,7 +7,6 @@ read is one that is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,8 +28,7 @@ class _Header(msgspec.Struct, frozen=True):
     fetched_ms: int = 0
 
 
-@dataclass(frozen=True)
-class CachedModel:
+class CachedModel(msgspec.Struct, frozen=True):
     """The bytes of a `models/<model>.json`, and the ETag they came with.
 
     `fetched_ms` is when they were last known to be right, in milliseconds since 1970, or 0.

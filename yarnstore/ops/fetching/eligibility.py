@@ -7,7 +7,8 @@ the network for a version that is in the store.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+
+import msgspec
 
 from yarnstore.errors import BackendError, FormatError, IncompatibleError
 from yarnstore.ops.session.lookup import Target, cached_entry, find_target
@@ -55,7 +56,7 @@ def _as_of_now(session: Session, target: Target) -> Target:
         if entry is not None and target.name.version in entry.versions:
             for build in builds_of(entry, target.name.version):
                 if build.variant == target.name.variant:
-                    return replace(target, build=build)
+                    return msgspec.structs.replace(target, build=build)
     return target
 
 

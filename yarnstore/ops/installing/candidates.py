@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
@@ -138,7 +140,7 @@ def evaluate(
     if variant is not None and variant != current.variant:
         resolve(entry, Spec(model, variant))
         check_hold(model, hold, current, current.version, variant)
-        hold = replace(hold, variant=variant)
+        hold = msgspec.structs.replace(hold, variant=variant)
     decision = decide(entry, current.version, current.variant, machine=session.host, hold=hold, policy=policy)
     decision = replace(decision, standing=standing_of(session, entry, current))
     return Candidate(

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
+
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import (
     BackendError,
@@ -342,7 +344,7 @@ def update_many(
         with telling:
             tell(event)
 
-    shared = replace(session, on_progress=on_progress)
+    shared = msgspec.structs.replace(session, on_progress=on_progress)
 
     def one(spec: Spec) -> UpdateResult:
         try:

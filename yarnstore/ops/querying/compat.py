@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from yarnstore.ops.session.lookup import find_entry
 from yarnstore.ops.session.origins import sources_for
@@ -61,7 +63,9 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
     machine = session.host
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     if isinstance(spec.selector, Alias | Exact):
-        spec = replace(spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version))
+        spec = msgspec.structs.replace(
+            spec, selector=Exact(resolve(entry, spec, prefer=machine.variants).version)
+        )
     latest = latest_version(entry)
     newest = newest_fitting(entry, machine, spec.variant)
     rows = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import msgspec
+
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
@@ -83,8 +85,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
     return rows
 
 
-@dataclass(frozen=True)
-class VersionPath:
+class VersionPath(msgspec.Struct, frozen=True):
     """Where a version is; `lease` is a descriptor that keeps gc from it while it is open."""
 
     path: str

@@ -10,11 +10,12 @@ import contextlib
 import netrc
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
 from urllib.parse import urlsplit
+
+import msgspec
 
 from yarnstore.backends import (
     Backend,
@@ -51,8 +52,7 @@ _WAIT_TOLD_S = 3.0
 _POLL_S = 0.2
 
 
-@dataclass(frozen=True)
-class RegistrySource:
+class RegistrySource(msgspec.Struct, frozen=True):
     """A registry that is configured: its local name, where it is, its credentials if it wants some.
 
     `token` is a bearer token, `login` a user and password; either goes to the origin of `url` alone.
@@ -61,13 +61,16 @@ class RegistrySource:
 
     name: str
     url: str
-    token: str | None = field(default=None, repr=False)
-    login: tuple[str, str] | None = field(default=None, repr=False)
+    token: str | None = None
+    login: tuple[str, str] | None = None
     mirrors: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """All but the credentials, which must not reach a log."""
+        return f"RegistrySource(name={self.name!r}, url={self.url!r}, mirrors={self.mirrors!r})"
 
-@dataclass(frozen=True)
-class Network:
+
+class Network(msgspec.Struct, frozen=True):
     """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
     `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host;
     `require_https` refuses plain http but to this machine."""
@@ -77,7 +80,7 @@ class Network:
     ca_bundle: str | None = None
     netrc: str | None = None
     require_https: bool = False
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
 
 
 class RecentFailures:
@@ -351,7 +354,9 @@ def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> 
     here = [source for source in sources if _origin(url) is not None and _origin(source.url) == _origin(url)]
     within = [source for source in here if f"{url}/".startswith(f"{source.url.rstrip('/')}/")]
     if here:
-        return replace(max(within, key=lambda source: len(source.url), default=here[0]), url=url, mirrors=())
+        return msgspec.structs.replace(
+            max(within, key=lambda source: len(source.url), default=here[0]), url=url, mirrors=()
+        )
     return with_login(RegistrySource("", url), network.netrc)
 
 
@@ -369,7 +374,7 @@ def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
         return source
     if found is None or not found[2]:
         return source
-    return replace(source, login=(found[0], found[2]))
+    return msgspec.structs.replace(source, login=(found[0], found[2]))
 
 
 def bare_url(url: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -28,8 +30,7 @@ from yarnstore.store.registry_cache import read_record
 from yarnstore.store.state import version_checksum
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One version that a spec means.
 
     `manifest` is the one in the store, where the version is there whole; `build` and `source` are

@@ -7,7 +7,8 @@ cached; `Session.entry` is how everybody else comes by a model, split or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
@@ -45,8 +46,7 @@ def model_key(model: str) -> str:
     return f"models/{model_dirname(model)}.json"
 
 
-@dataclass
-class ModelFiles:
+class ModelFiles(msgspec.Struct):
     """The models of one split registry, in one session."""
 
     name: str
@@ -56,8 +56,8 @@ class ModelFiles:
     now_ms: Callable[[], int]
     # Set where it did not answer, and what it said before counts.
     unreachable: bool = False
-    _entries: dict[str, ModelEntry | None] = field(default_factory=dict)
-    _asked: set[str] = field(default_factory=set)
+    _entries: dict[str, ModelEntry | None] = msgspec.field(default_factory=dict)
+    _asked: set[str] = msgspec.field(default_factory=set)
 
     def entry(self, backend: Backend, model: str, *, fresh: bool) -> ModelEntry | None:
         """What the registry says of a model: with `fresh` asked anew, else as it is cached.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from yarnstore.backends import SourceSet
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
@@ -52,8 +53,7 @@ def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa
         raise ConfigError("a policy is set, and nothing looks into versions")
 
 
-@dataclass
-class Session:
+class Session(msgspec.Struct):
     """One use of a store.  `close` lets go of the connections."""
 
     layout: StoreLayout
@@ -62,15 +62,15 @@ class Session:
     on_progress: OnProgress = ignore
     clock: Callable[[], float] = time.time
     # Of the models that are tried out once they are installed.
-    self_checks: Mapping[str, SelfCheck] = field(default_factory=dict)
+    self_checks: Mapping[str, SelfCheck] = msgspec.field(default_factory=dict)
     # What an update of a model was decided from: it moves that on, and nothing else.
-    updating: dict[str, Installed] = field(default_factory=dict)
+    updating: dict[str, Installed] = msgspec.field(default_factory=dict)
     # What `local-state.json` is to say of it; None leaves what it says.
     auto_update: bool | None = None
-    host: Host = field(default_factory=Host)
-    network: Network = field(default_factory=Network)
-    put_last: RecentFailures = field(default_factory=RecentFailures)
-    load_policy: LoadPolicy = field(default_factory=LoadPolicy)
+    host: Host = msgspec.field(default_factory=Host)
+    network: Network = msgspec.field(default_factory=Network)
+    put_last: RecentFailures = msgspec.field(default_factory=RecentFailures)
+    load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
     # `ops/session/loadcode` does it, which a rollback need not import.
     admit_version: AdmitVersion = _unlooked
     # Asked between the blocks of downloads; raises to end them.
@@ -80,15 +80,15 @@ class Session:
     # The one registry that was asked for by name.
     only: str | None = None
     # Models of which it was told that several registries have them.
-    warned: set[str] = field(default_factory=set)
-    _docs: dict[str, RegistryDoc] = field(default_factory=dict)
+    warned: set[str] = msgspec.field(default_factory=set)
+    _docs: dict[str, RegistryDoc] = msgspec.field(default_factory=dict)
     _links: Connections | None = None
-    _refreshed: set[str] = field(default_factory=set)
-    _unreachable: set[str] = field(default_factory=set)
-    _damaged: set[str] = field(default_factory=set)
-    _split: dict[str, ModelFiles] = field(default_factory=dict)
+    _refreshed: set[str] = msgspec.field(default_factory=set)
+    _unreachable: set[str] = msgspec.field(default_factory=set)
+    _damaged: set[str] = msgspec.field(default_factory=set)
+    _split: dict[str, ModelFiles] = msgspec.field(default_factory=dict)
     # The cached answers of registries that are split.
-    _split_known: dict[str, registry_cache.CachedRegistry] = field(default_factory=dict)
+    _split_known: dict[str, registry_cache.CachedRegistry] = msgspec.field(default_factory=dict)
 
     @property
     def refs(self) -> Refs:
@@ -112,7 +112,7 @@ class Session:
 
     def again(self, *, only: str | None) -> Session:
         """A new session over the same store, which knows nothing of what this one learned of registries."""
-        return replace(
+        return msgspec.structs.replace(
             self,
             only=only,
             warned=set(),
@@ -285,7 +285,7 @@ class Session:
         if models.unreachable and not before:
             self._note_age(source, known.fetched_ms)
         elif entry is not None and not models.unreachable and known.fetched_ms < self.now_ms() - _MINUTE_MS:
-            self._split_known[source.name] = known = replace(known, fetched_ms=self.now_ms())
+            self._split_known[source.name] = known = msgspec.structs.replace(known, fetched_ms=self.now_ms())
             with contextlib.suppress(StorageError):
                 registry_cache.write_cached(self.layout, known)  # so that its age is that of what it says
         return entry

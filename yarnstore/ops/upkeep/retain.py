@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import msgspec
 
 from yarnstore.errors import YarnstoreError
 from yarnstore.ops.session.session import Session
@@ -23,7 +23,9 @@ def apply_retention(session: Session, retention: Retention) -> int:
         return 0
     layout = session.layout
     patience_s = min(layout.lock_timeout_s, _PATIENCE_S)
-    brief = replace(session, layout=replace(layout, lock_timeout_s=patience_s, on_wait=None))
+    brief = msgspec.structs.replace(
+        session, layout=msgspec.structs.replace(layout, lock_timeout_s=patience_s, on_wait=None)
+    )
     try:
         done = gc(brief, GcPolicy.of(retention))
     except YarnstoreError as error:

@@ -10,10 +10,10 @@ import subprocess
 import time
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.stores import MODEL, Site, command, make_site, ystore
@@ -281,7 +281,7 @@ def test_a_record_of_what_is_not_installed_changes_nothing(site: Site, how: str)
     other = Installed(Sha256.parse("sha256:" + 64 * "a"), "default", "1.1.0")
     line = format_move(Move(1, "update", current, other))
     if how == "moved on":
-        line = format_move(Move(1, "update", other, replace(other, version="2.0.0")))
+        line = format_move(Move(1, "update", other, msgspec.structs.replace(other, version="2.0.0")))
     record = leave_record(site, {"damaged": line[:-9], "empty": b""}.get(how, line))
     with site.store() as store:
         assert [item.version for item in store.list_installed_models()] == ["1.0.0"]
