@@ -164,7 +164,7 @@ class IntegrityError(YarnstoreError):
         source: str = "",
         hint: str = "",
     ) -> None:
-        reason = why or "is not what was promised"
+        reason = why or "does not match its digest"
         message = f"{what} {reason}"
         if expected and got:
             message += f"\n  expected {expected}   got {got}"
@@ -200,8 +200,8 @@ class PolicyError(IncompatibleError):
     def __init__(self, version: str, setting: str, why: str, *, paths: Sequence[str]) -> None:
         super().__init__(
             f"{version}: {why}; `{setting} = false` in config.toml refuses it",
-            hint="take a build in a format without code, such as safetensors, GGUF or ONNX; "
-            f"or set `{setting} = true` under [policy], where you trust its publisher",
+            hint="use a variant in a format without code, such as safetensors, GGUF or ONNX; "
+            f"or set `{setting} = true` under [policy]if you trust its publisher",
             version=version,
             setting=setting,
             why=why,
@@ -222,7 +222,7 @@ class SelfCheckError(YarnstoreError):
             f"{model} {version} failed its self-check: {why}{told}",
             hint=f"rolled back: {model} {back_to} is installed"
             if back_to
-            else f"taken back: {model} is not installed",
+            else f"undone: {model} is not installed",
             model=model,
             version=version,
             why=why,
@@ -280,8 +280,8 @@ class OfflineError(BackendError):
     def __init__(self, url: str, needed: str) -> None:
         super().__init__(
             url,
-            f"{needed} would have to be fetched, and the network is not to be used",
-            hint="leave out --offline (YSTORE_OFFLINE, `offline` in config.toml) to fetch it",
+            f"{needed} is not downloaded and --offline is set",
+            hint="run again without --offline (YSTORE_OFFLINE, `offline` in config.toml) to download it",
         )
         self.fields["needed"] = needed
 
@@ -294,9 +294,9 @@ class RolledBackError(BackendError):
     def __init__(self, url: str, name: str, before: str, now: str) -> None:
         super().__init__(
             url,
-            f"says that it was last updated {now}, and has said {before}: this is an older state of it",
-            hint="try again later, as a cache on the way may be behind; "
-            f"if its publisher took it back: ystore registry refresh {name} --accept-rollback",
+            f"returned an older index than last time: updated {now}, before that {before}",
+            hint="try again later, since a cache may be out of date; "
+            f"if its publisher restored an older index: ystore registry refresh {name} --accept-rollback",
         )
         self.fields.update(registry=name, before=before, now=now)
 

@@ -144,7 +144,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             yield session
         except DiskFullError as error:
             if Path(str(error.fields.get("path", ""))).is_relative_to(self.settings.home):
-                error.hint = "`ystore gc --dry-run` shows what could be freed"
+                error.hint = "`ystore gc --dry-run` shows what can be deleted"
             raise
         finally:
             session.close()

@@ -38,7 +38,7 @@ def parse_rate(text: str) -> float:
     rate = float(match[1]) * float(base ** _POWERS[match[2].lower()])
     if 0 < rate < 1 or math.isinf(rate):
         raise UsageError(
-            f"{text[:40]!r} is no rate to download at", hint="at least 1 byte per second, or 0 for no limit"
+            f"{text[:40]!r} is not a download rate", hint="at least 1 byte per second, or 0 for no limit"
         )
     return rate
 

@@ -98,14 +98,14 @@ def _run(arguments: list[str]) -> int:
     except errors.YarnstoreError as error:
         return _fail(error, context, arguments)
     except (KeyboardInterrupt, click.Abort):
-        hint = "what arrived is kept: the same command goes on from here"
+        hint = "downloaded data is kept; run the same command again to continue"
         return _fail(errors.CancelledError("interrupted", hint=hint), context, arguments)
     return 0
 
 
 def _usage_error(fault: click.ClickException) -> errors.UsageError:
     context = getattr(fault, "ctx", None)
-    hint = f"`{context.command_path} --help` shows how" if context is not None else ""
+    hint = f"`{context.command_path} --help` shows the usage" if context is not None else ""
     return errors.UsageError(fault.format_message(), hint=hint)
 
 
@@ -124,6 +124,6 @@ def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments
     output = invocation(context).output if context is not None else Output()
     output.json = output.json or "--json" in arguments
     if isinstance(error, errors.UsageError) and not error.hint:
-        error.hint = f"`{_command(arguments)} --help` shows how"
+        error.hint = f"`{_command(arguments)} --help` shows the usage"
     output.error(error)
     return USAGE if isinstance(error, errors.UsageError) else exit_code(error)

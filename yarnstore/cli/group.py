@@ -126,7 +126,7 @@ class Group(Command, click.Group):
         """See click; what is no command is an error that names near ones."""
         unknown = args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None
         if unknown and not ctx.resilient_parsing:  # as while completing
-            ctx.fail(f"no command {args[0]!r}{self._guess(ctx, args[0].lower())}")
+            ctx.fail(f"unknown command {args[0]!r}{self._guess(ctx, args[0].lower())}")
         return super().resolve_command(ctx, args)
 
     def _guess(self, ctx: click.Context, word: str) -> str:

@@ -187,7 +187,7 @@ def _updated(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> RawDo
     for key, before, after in pairs:
         if Sha256.parse(str(before)) != Sha256.parse(str(after)):
             raise ConflictError(
-                f"{what} is published already, with another content: its {key} is {before}, not {after}",
+                f"{what} is already published with different content: its {key} is {before}, not {after}",
                 hint="a published version never changes; publish this as a new version",
                 build=what,
                 key=key,
@@ -229,7 +229,7 @@ def refuse_other_case(models: Collection[str], model: str) -> None:
     for other in models:
         if other.lower() == lower:
             raise ConflictError(
-                f'model id "{model}" differs only in case from "{other}", which is there already',
+                f'model id "{model}" differs only in case from "{other}", which already exists',
                 hint=f"publish it as {other}, or under another name",
                 model=model,
                 existing=other,

@@ -137,7 +137,7 @@ def _parse_set(text: str) -> Iterator[Comparator]:
     for part in parts:
         words = part.split()
         if not words and len(parts) > 1:
-            _refuse("there is nothing on one side of a comma")
+            _refuse("nothing on one side of a comma")
         if len(words) == 3 and words[1] == "-":
             yield from _hyphen(_parse_partial(_bare(words[0])), _parse_partial(_bare(words[2])))
         else:
@@ -153,7 +153,7 @@ def _parse_words(words: list[str]) -> Iterator[Comparator]:
         op = match[0] if match else ""
         bare = _bare(word[len(op) :]) or (_bare(next(rest, "")) if op else "")
         if not bare:
-            _refuse(f"there is no version after {word!r}")
+            _refuse(f"no version after {word!r}")
         yield from _comparators("~" if op == "~>" else op, _parse_partial(bare))
 
 

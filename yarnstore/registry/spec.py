@@ -72,7 +72,7 @@ class Spec(msgspec.Struct, frozen=True):
         if ":" in variant:
             raise SpecError(text, "it has more than one ':'")
         if not model:
-            raise SpecError(text, f"there is no model before {text[0]!r}")
+            raise SpecError(text, f"no model before {text[0]!r}")
         try:
             return cls(
                 parse_model_id(model),
@@ -97,7 +97,7 @@ def parse_selector(text: str) -> Selector:
     """
     word = text.strip(" ")
     if not word:
-        raise SpecError(text, "there is nothing after '@'")
+        raise SpecError(text, "nothing after '@'")
     with contextlib.suppress(InvalidNameError):
         return Exact(read_version(word))
     return Alias(word) if is_alias(word) else Range.parse(word)

@@ -76,7 +76,7 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
         found = Path("~")
     if not found.is_absolute():
         raise ConfigError(
-            "no home folder to keep a store in: HOME is not set, and passwd has no entry for this user",
+            "no home folder for the store: HOME is not set, and passwd has no entry for this user",
             hint="set YSTORE_HOME, or give --home DIR",
         )
     return found
@@ -150,7 +150,7 @@ def _read_text(home: Path) -> str:
     except NotFoundError:
         return ""
     except (UnicodeDecodeError, FormatError) as error:
-        raise ConfigError(f"{path}: {error}", hint="mend it by hand", path=str(path)) from None
+        raise ConfigError(f"{path}: {error}", hint="correct it by hand", path=str(path)) from None
 
 
 def _parse_config(home: Path, text: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _parse_config(home: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}", hint="mend it by hand", path=str(path)) from None
+        raise ConfigError(f"{path}: {error}", hint="correct it by hand", path=str(path)) from None
 
 
 def _registry_tables(config: dict[str, Any], home: Path) -> list[dict[str, str]]:
@@ -173,9 +173,9 @@ def _registry_tables(config: dict[str, Any], home: Path) -> list[dict[str, str]]
         try:
             parse_registry_name(item["name"])
         except InvalidNameError as error:
-            raise ConfigError(f"{where}: {error.message}", hint="mend it by hand") from None
+            raise ConfigError(f"{where}: {error.message}", hint="correct it by hand") from None
         if any(other["name"] == item["name"] for other in found):
-            raise ConfigError(f"{where}: {item['name']!r} is there twice")
+            raise ConfigError(f"{where}: {item['name']!r} occurs twice")
         found.append(item)
     return found
 
@@ -211,7 +211,7 @@ def add_registry(home: Path, name: str, url: str) -> None:
                 if item["url"] == url:
                     return config
                 raise ConflictError(
-                    f"a registry {item['name']!r} is there already: {bare_url(item['url'])}",
+                    f"a registry {item['name']!r} already exists: {bare_url(item['url'])}",
                     hint=f"`ystore registry remove {item['name']}` first, or take another name",
                 )
         return {**config, "registries": [*tables, {"name": name, "url": url}]}
@@ -226,7 +226,7 @@ def remove_registry(home: Path, name: str) -> None:
         tables = _registry_tables(config, home)
         left = [item for item in tables if item["name"] != name]
         if len(left) == len(tables):
-            raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
+            raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
         return {**config, "registries": left}
 
     change_config(home, remove)

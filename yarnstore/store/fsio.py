@@ -67,7 +67,7 @@ def _ensure_dir(path: Path) -> None:
                 if fsread.root_of(place) is not None:
                     fsread.refuse_link(place)
                 if not ((missing or fsread.is_root(place)) and place.is_dir()):
-                    raise StorageError(f"{place} is in the way: it is not a folder", path=str(place))
+                    raise StorageError(f"{place} exists and is not a folder", path=str(place))
             break
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError), fsread.folder_of(folder) as (fd, name):

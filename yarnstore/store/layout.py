@@ -171,7 +171,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
                 hint="use a newer yarnstore, or another YSTORE_HOME",
             )
         raise FormatError(
-            f"{path}", "is not a store's", hint="`ystore fsck --repair` writes it anew, if a store it is"
+            f"{path}", "is not a store's", hint="`ystore fsck --repair` writes it again, if a store it is"
         )
 
     def ensure(self) -> None:

@@ -10,7 +10,7 @@ from yarnstore.store.layout import StoreLayout
 from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
 
 NEWEST_FILE = "newest.json"
-_REFRESH = "`ystore registry refresh` makes it anew"
+_REFRESH = "`ystore registry refresh` creates it again"
 
 
 class HighWaterMark(CheckedRecord, frozen=True):

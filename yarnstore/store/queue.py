@@ -52,7 +52,7 @@ def read_queue(layout: StoreLayout) -> list[QueueItem]:
     except NotFoundError:
         return []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        hint = f"mend or delete {layout.root / QUEUE_FILE}"
+        hint = f"correct or delete {layout.root / QUEUE_FILE}"
         raise FormatError(QUEUE_FILE, f"cannot be read: {error}", hint=hint) from None
     if found.format > _FORMAT:
         raise IncompatibleError(

@@ -32,7 +32,7 @@ from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, PinRule, format_hold
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import StoreLayout
 
-_MENDS = "`ystore fsck --repair` mends it"
+_MENDS = "`ystore fsck --repair` repairs it"
 
 
 class VersionName(msgspec.Struct, frozen=True, order=True):
@@ -241,7 +241,7 @@ class Refs:
             return ""
         current = self.installed(model)
         if current is not None and not made_moves(moves, current):
-            return "does not tell how what is installed came"
+            return "does not say how the installed version was installed"
         # The link goes before the ref is removed, and comes after it is set.
         if current is None and self._is_linked(model) and not self._ends_removed(moves):
             return f"is of a model whose ref refs/installed/{model_dirname(model)} is missing"

@@ -18,7 +18,7 @@ from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
 from yarnstore.store.refs import VersionName
 
 _LIMIT_VERSIONS = 1000
-_HINT = "`ystore fsck --repair` moves it aside; its versions are remembered anew as they are fetched"
+_HINT = "`ystore fsck --repair` moves it aside; its versions are recorded again when they are fetched"
 
 
 class Seen(CheckedRecord, frozen=True, kw_only=True):

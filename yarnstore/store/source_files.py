@@ -326,7 +326,7 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
 def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
     """Say what is left out, if anything is."""
     if sources.ignored:
-        text = f"left out: {list_few(sources.ignored)}   (--all-files takes leavings too)"
+        text = f"left out: {list_few(sources.ignored)}   (--all-files includes temporary files)"
         on_progress(Progress("note", "", text=text))
 
 

@@ -146,7 +146,7 @@ def check_link_place(layout: StoreLayout, model: str) -> None:
     found = fsread.stat_or_none(link)
     if found is not None and not stat.S_ISLNK(found.st_mode):
         raise StorageError(
-            f"{link} is in the way: it is not a link",
+            f"{link} exists and is not a link",
             hint="nothing was changed; move it elsewhere, then run this again",
             path=str(link),
         )

@@ -64,7 +64,7 @@ def _enable(
     with run.store() as store:
         found = store.set_auto_update(*models, enabled=True, policy=policy, windows=given, jitter=jitter)
     _show(run, found)
-    run.output.say("  a timer calls the rounds: `ystore auto-update install-timer` writes one")
+    run.output.say("  `ystore auto-update install-timer` writes the timer that runs the checks")
 
 
 @command("disable", example="ystore auto-update disable\nystore auto-update disable phi-3-mini")
@@ -160,7 +160,7 @@ def _show(run: Invocation, found: AutoUpdateStatus) -> None:
 
 def _status_text(found: AutoUpdateStatus) -> str:
     if not found.enabled:
-        lines = ["auto-update is off for all models that are not named below"]
+        lines = ["auto-update is off for all models not listed below"]
     else:
         times = f" {', '.join(found.windows)}" if found.windows else " at any time"
         lines = [f"auto-update: {_policy(found.policy)},{times}"]
@@ -171,13 +171,13 @@ def _status_text(found: AutoUpdateStatus) -> str:
         when = ", ".join(item.windows) or "at any time"
         state = "open now" if item.is_open else f"opens {item.opens}" if item.opens else "never opens"
         lines.append(f"  {item.model}: {_policy(item.policy)}, {when} ({state})")
-    lines.append(f"  last asked: {found.last_check or 'never'}")
+    lines.append(f"  last check: {found.last_check or 'never'}")
     return "\n".join(lines)
 
 
 def _policy(policy: str) -> str:
     return {
-        "notify": "tells of updates",
+        "notify": "reports updates",
         "patch": "installs patches",
         "minor": "installs minor versions and patches",
         "security": "installs security updates",
@@ -194,7 +194,7 @@ def _note(item: AutoUpdateOutcome) -> str:
 
 def _round_text(done: AutoUpdateRound) -> str:
     if not done.models:
-        return "no model is looked after   (ystore auto-update enable)"
+        return "no model is checked automatically   (ystore auto-update enable)"
     lines = [_outcome_text(item) for item in done.models]
     updated = sum(item.status == "updated" for item in done.models)
     if updated:
@@ -210,16 +210,16 @@ def _outcome_text(item: AutoUpdateOutcome) -> str:
             return f"{step} installed{got}   (back: ystore rollback {item.model})"
         case "available":
             note = f"\n  {one_line(item.note)}" if item.note else ""
-            return f"{step} is there ({item.kind}{got})   (ystore update {item.model}){note}"
+            return f"{step} is available ({item.kind}{got})   (ystore update {item.model}){note}"
         case "current":
             return f"{item.model} {item.installed} is up to date"
         case "pinned":
-            return f"{item.model} {item.installed} is pinned and stays"
+            return f"{item.model} {item.installed} is pinned; not updated"
         case "closed":
             opens = f"; opens {item.opens}" if item.opens else ""
             return f"{item.model} {item.installed}: no window is open{opens}"
         case "stopped":
-            return f"{step}: the window closed; the next round goes on from what came"
+            return f"{step}: the window closed; the next run continues the download"
         case _:
             return f"{item.model} {item.installed}: {_note(item)}"
 
@@ -228,7 +228,7 @@ def _timer_text(made: TimerFiles) -> str:
     lines = []
     for path, text in made.files.items():
         lines += [path, *(f"  {line}" for line in text.splitlines()), ""]
-    lines += ["switch it on:   " + made.enable, "switch it off:  " + made.disable]
+    lines += ["to enable it:   " + made.enable, "to disable it:  " + made.disable]
     return "\n".join(lines)
 
 

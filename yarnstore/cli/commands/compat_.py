@@ -30,7 +30,7 @@ def cli(run: Invocation, spec: str, app_version: str | None) -> None:
         found = store.compatibility(spec)
     people = run.output.for_people
     if people and found.app_version is None and not run.output.json:
-        run.output.say("the application's version is not known, so memory alone decides   (--app-version)")
+        run.output.say("the application's version is not known, so only memory is compared   (--app-version)")
     rows = [
         (
             row.version + (" (latest)" if people and not run.output.quiet and row.latest else ""),

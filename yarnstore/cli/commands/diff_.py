@@ -50,7 +50,7 @@ def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
     rows = _names(found) if run.output.quiet else _rows(found, verbose=verbose)
     run.output.report(found, lambda: _text(found, width, verbose=verbose), rows)
     if html is not None:
-        run.output.say(f"the picture is in {clean(html)}")
+        run.output.say(f"wrote the picture to {clean(html)}")
 
 
 def _names(found: DiffResult) -> list[tuple[str]]:

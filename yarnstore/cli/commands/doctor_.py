@@ -47,7 +47,7 @@ def _text(found: DoctorResult) -> str:
         if check.mend:
             lines.append(f"         {indented(check.mend, ' ' * 9)}")
     if found.wrong:
-        lines.append(f"{plural(found.wrong, 'thing')} to mend")
+        lines.append(f"{plural(found.wrong, 'problem')} found")
     else:
-        lines.append("nothing is wrong")
+        lines.append("no problems found")
     return "\n".join(lines)

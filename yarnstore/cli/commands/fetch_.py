@@ -82,11 +82,9 @@ def _text(done: FetchResult) -> str:
     here = done.chunks_total - done.chunks_fetched
     if not done.chunks_fetched:
         every = (
-            "its one chunk was"
-            if done.chunks_total == 1
-            else f"all {plural(done.chunks_total, 'chunk')} were"
+            "its one chunk is" if done.chunks_total == 1 else f"all {plural(done.chunks_total, 'chunk')} are"
         )
-        return f"{label}: {every} here, nothing downloaded"
+        return f"{label}: {every} already stored, nothing downloaded"
     saved = f", deltas from {done.delta_from}" if done.delta_from else ""
-    known = f"; {format_count(here)} of {plural(done.chunks_total, 'chunk')} were here" if here else ""
+    known = f"; {format_count(here)} of {plural(done.chunks_total, 'chunk')} already stored" if here else ""
     return f"{label}: fetched and verified {size(done.download_bytes)} in {done.seconds:.1f} s{saved}{known}"

@@ -25,7 +25,7 @@ def cli(run: Invocation, quick: bool, repair: bool) -> None:
     Checks refs, manifests, indexes, packs, every chunk and every file.  Exits with 4 if problems remain.
     """
     if quick and repair:
-        raise click.UsageError("--repair reads everything; leave --quick out")
+        raise click.UsageError("--repair and --quick cannot be combined")
     with run.store() as store:
         done = store.fsck(quick=quick, repair=repair)
     run.output.facts(done, lambda: _text(done, repair=repair), answer=bool(done.problems))
@@ -40,16 +40,16 @@ def _text(done: FsckResult, *, repair: bool) -> str:
         f"{plural(done.chunks, 'chunk')}, {how} in {done.seconds:.1f} s"
     ]
     lines += [_problem(item) for item in done.problems]
-    lines += [f"mended  {clean(item)}" for item in done.repaired]
+    lines += [f"repaired  {clean(item)}" for item in done.repaired]
     if repair and done.problems:
         left = done.remaining
-        lines.append(f"{plural(len(left), 'problem')} left" if left else "all mended")
+        lines.append(f"{plural(len(left), 'problem')} left" if left else "all problems repaired")
         lines += [_problem(item) for item in left]
     elif done.problems:
-        lines.append(f"{plural(len(done.problems), 'problem')}.  `ystore fsck --repair` mends what it can")
+        lines.append(f"{plural(len(done.problems), 'problem')}.  `ystore fsck --repair` repairs what it can")
     return "\n".join(lines)
 
 
 def _problem(item: Problem) -> str:
-    hurts = f".  Hurts {', '.join(item.hurts)}" if item.hurts else ""
+    hurts = f".  Affects {', '.join(item.hurts)}" if item.hurts else ""
     return indented(f"{item.where}: {item.what}{hurts}", " " * 9)

@@ -99,5 +99,5 @@ def _view_text(view: KeptView) -> str:
         why = "a process has it open"
     else:
         until = datetime.fromtimestamp(min(view.until_ms / 1000, _LAST_S)).astimezone()
-        why = f"given out by `path`, until {until:%Y-%m-%d %H:%M}"
+        why = f"printed by `path`, kept until {until:%Y-%m-%d %H:%M}"
     return f"kept view: {what}, {size(view.size_bytes)} ({why})"

@@ -23,14 +23,14 @@ def cli(run: Invocation, words: tuple[str, ...], folder: str | None) -> None:
         from yarnstore.cli.manual import write_pages
 
         if words:
-            raise click.UsageError("--man writes the pages of all commands; leave COMMAND out")
+            raise click.UsageError("--man writes the pages of all commands; do not give COMMAND")
         pages = write_pages(root.command, folder)
         run.output.rows(pages, ("PAGE",), [(page,) for page in pages], "")
         return
     context = click.Context(root.command, info_name="ystore")
     for word in words:
         if not isinstance(context.command, click.Group):
-            raise click.UsageError(f"{context.command_path} has no commands of its own", context)
+            raise click.UsageError(f"{context.command_path} has no subcommands", context)
         name, found, _ = context.command.resolve_command(context, [word])
         if found is not None:  # else resolve_command has raised
             context = click.Context(found, info_name=name, parent=context)

@@ -11,7 +11,7 @@ from yarnstore.cli.format import clean, format_count, indented, plural
 from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
-    from yarnstore.results import TakenModel, TakeoverResult
+    from yarnstore.results import ImportResult, TakenModel, TakeoverResult
 
 _FAILED, _DAMAGED = 1, 4
 
@@ -41,12 +41,20 @@ def cli(run: Invocation, source: str | None, spec: str | None, state: str | None
     """
     if state is not None:
         if source is not None:
-            raise click.UsageError("--from-local-state names what to import; leave SOURCE and SPEC out")
+            raise click.UsageError("--from-local-state cannot be combined with SOURCE and SPEC")
         _take_over(run, state)
     elif source is None or spec is None:
         raise click.UsageError("give SOURCE and SPEC, or --from-local-state FILE")
     else:
         _import(run, source, spec, all_files=all_files)
+
+
+def _imported(done: ImportResult) -> str:
+    what = f"imported {size(done.size_bytes)}"
+    if not done.chunks_new:
+        return f"{what}; already stored, {size(done.stored_bytes)} added"
+    new = f"{format_count(done.chunks_new)} of {plural(done.chunks_total, 'chunk')} new"
+    return f"{what}; {size(done.stored_bytes)} added ({new})"
 
 
 def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None:
@@ -55,8 +63,7 @@ def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None
     run.output.done(
         done,
         lambda: (
-            f"{done.model} {done.version}: {size(done.size_bytes)} taken in as {size(done.stored_bytes)} "
-            f"({format_count(done.chunks_new)} of {plural(done.chunks_total, 'chunk')} new)\n"
+            f"{done.model} {done.version}: {_imported(done)}\n"
             f"  install it: ystore checkout {done.model}@{done.version}"
         ),
         (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest),
@@ -79,7 +86,7 @@ def _text(done: TakeoverResult) -> str:
         return f"{clean(done.source)} lists no model"
     taken = len(done.models) - done.failed
     left = f", {done.failed} not" if done.failed else ""
-    return "\n".join([*lines, f"{plural(taken, 'model')} taken over{left}"])
+    return "\n".join([*lines, f"{plural(taken, 'model')} imported{left}"])
 
 
 def _line(item: TakenModel) -> str:
@@ -87,8 +94,8 @@ def _line(item: TakenModel) -> str:
     if item.status == "failed":
         return f"{label}: {_why(item)}"
     if item.status == "stored":
-        return f"{label}: {size(item.size_bytes)} taken in; another version is installed and stays"
-    return f"{label}: {size(item.size_bytes)} taken in and installed\n  {item.path}"
+        return f"{label}: {size(item.size_bytes)} imported; another version stays installed"
+    return f"{label}: {size(item.size_bytes)} imported and installed\n  {item.path}"
 
 
 def _why(item: TakenModel) -> str:

@@ -133,7 +133,7 @@ def _changes(done: PublishResult) -> str:
     if done.updated:
         changes.append(f"changed {', '.join(done.updated)}")
     elif done.changed:
-        changes.append("the registry is split now")
+        changes.append("the registry is now split")
     if done.chunks_new:
         changes.append(f"{plural(done.chunks_new, 'chunk')} that were missing or corrupt written again")
     return "; ".join(changes) or "nothing changed"

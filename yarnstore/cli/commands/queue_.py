@@ -78,7 +78,9 @@ def _remove(run: Invocation, specs: tuple[str, ...]) -> None:
         run.output.document(gone)
     else:
         for item in gone:
-            run.output.done(item, lambda spec=item.spec: f"{spec}: no longer queued", (item.spec, "removed"))  # type: ignore[misc]
+            run.output.done(
+                item, lambda spec=item.spec: f"{spec}: removed from the queue", (item.spec, "removed")
+            )  # type: ignore[misc]
 
 
 def _show(run: Invocation) -> None:
@@ -89,7 +91,7 @@ def _show(run: Invocation) -> None:
 
 def _text(item: QueueRun) -> str:
     if item.result is None:
-        return f"{item.spec}: failed, and stays queued: {one_line(item.error)}"
+        return f"{item.spec}: failed; still queued: {one_line(item.error)}"
     got = size(item.result.download_bytes) if item.result.download_bytes else "nothing"
     return f"{item.spec}: fetched {item.result.model} {item.result.version}, {got} downloaded"
 

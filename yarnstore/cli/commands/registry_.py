@@ -103,12 +103,12 @@ def _remove(run: Invocation, name: str) -> None:
         store.remove_registry(name)
     run.output.done(
         {"name": name, "removed": True},
-        lambda: f"{name}: forgotten; what came from it stays",
+        lambda: f"{name}: removed; its downloaded models stay",
         (name, "removed"),
     )
 
 
-_FAULTS = {"lied": "sent wrong bytes", "stalled": "stalled", "unreachable": "could not be reached"}
+_FAULTS = {"lied": "served corrupt data", "stalled": "stalled", "unreachable": "could not be reached"}
 
 
 def _remarks(info: RegistryInfo) -> str:

@@ -81,7 +81,7 @@ def deprecate(
     If it is the current version, its replacement becomes the current version.
     """
     if undo and (reason or replaced_by):
-        raise click.UsageError("--undo takes the reason and the replacement back, too")
+        raise click.UsageError("--undo cannot be combined with --reason or --replaced-by")
     with run.store() as store:
         done = store.deprecate(spec, registry=registry, reason=reason, replaced_by=replaced_by, undo=undo)
     _tell(run, spec, done)
@@ -116,7 +116,7 @@ def yank(run: Invocation, spec: str, registry: str, undo: bool) -> None:
 def alias(run: Invocation, model: str, name: str, version: str | None, registry: str, remove: bool) -> None:
     """Point an alias such as `stable` at a version."""
     if remove == (version is not None):
-        raise click.UsageError("name a version, or take the alias away with --remove")
+        raise click.UsageError("give a version, or --remove to remove the alias")
     with run.store() as store:
         done = store.set_alias(model, name, version, registry=registry)
     _tell(run, model, done)

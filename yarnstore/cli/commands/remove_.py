@@ -25,6 +25,6 @@ def cli(run: Invocation, spec: str, whole_model: bool) -> None:
     what = f"{done.model} {', '.join(done.versions)}".rstrip()
     run.output.done(
         done,
-        lambda: f"{what}: forgotten   (`ystore gc` frees the room)",
+        lambda: f"{what}: removed; `ystore gc` reclaims the disk space",
         (done.model, done.versions, done.uninstalled),
     )

@@ -22,7 +22,7 @@ def cli(run: Invocation) -> None:
 
 def _text(found: StoreStatus) -> str:
     if not found.exists:
-        return f"{found.root}: no store yet; the first fetch or import makes it"
+        return f"{found.root}: no store yet; the first fetch or import creates it"
     used = found.stored_bytes - found.unused_pack_bytes
     unused = []
     if found.unused_bytes:

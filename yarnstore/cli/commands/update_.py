@@ -59,7 +59,7 @@ def cli(
     asks = not (words or every)
     if asks and not _can_ask(run):
         raise UsageError(
-            "which models? Name them, or give --all", hint="`ystore outdated` shows what there is to update"
+            "which models? Name them, or give --all", hint="`ystore outdated` lists available updates"
         )
     if words and every:
         raise UsageError("name the models to update, or give --all", hint="`ystore list` shows them")
@@ -145,11 +145,11 @@ def _text(done: UpdateResult) -> str:
     note = f"\n  {indented(done.note)}" if done.note else ""
     if done.status == "failed" and done.error is not None:
         hint = f"\n  {indented(str(done.error['hint']))}" if done.error["hint"] else ""
-        return f"{label}: failed, and stays: {indented(done.note)}{hint}"
+        return f"{label}: update failed; still installed: {indented(done.note)}{hint}"
     if done.status == "pinned":
-        return f"{label} is pinned and stays   (let it go: ystore unpin {done.model})"
+        return f"{label} is pinned; not updated   (ystore unpin {done.model})"
     if done.status == "held":
-        return f"{label} stays; what is newer does not fit{note}"
+        return f"{label} stays; newer versions are not compatible{note}"
     if done.status == "current":
         return f"{label} is up to date{note}"
     if done.status == "unlisted":

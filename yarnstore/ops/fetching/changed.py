@@ -34,7 +34,7 @@ def refuse_changed(
         there = session.refs.version(name)
     if there is not None and _differs(session, there, content, manifest):
         raise ConflictError(
-            f"{name.model} {name.version} is in the store with another content than {source.name} has",
+            f"{name.model} {name.version} in the store differs from the content in {source.name} has",
             hint=f"a version never changes; {_ACCEPT}",
             stored=str(there),
             offered=str(manifest or content),

@@ -49,5 +49,5 @@ class SourceFaults:
             got=str(fault.fields.get("got", "")),
             why=f"is damaged: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),
             source=", ".join(f"{source} (twice)" for source in sorted(self.avoid)),
-            hint="nothing was changed; the publisher must mend the registry",
+            hint="nothing was changed; the publisher must fix the registry",
         )

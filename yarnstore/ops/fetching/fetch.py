@@ -151,7 +151,7 @@ def _bring_target(
     except OfflineError as error:
         size = target.build.entry.size_bytes
         what = f"{target.name.model} {target.name.version}" + (f" ({format_size(size)})" if size else "")
-        raise OfflineError(error.url, f"what is missing of {what}") from None
+        raise OfflineError(error.url, f"the missing part of {what}") from None
     write_origin(session.layout, target.name.model, target.source.name)
     return target, manifest, brought
 
@@ -200,7 +200,7 @@ def manifest_of(session: Session, source: RegistrySource, build: Build, name: Ve
             f"the manifest of {expected}",
             why=f"is that of {found}",
             source=source.url,
-            hint="the publisher must mend the registry",
+            hint="the publisher must fix the registry",
         )
     promised = build.entry.checksum
     actual = str(manifest.files[0].sha256) if len(manifest.files) == 1 else str(digest)
@@ -210,7 +210,7 @@ def manifest_of(session: Session, source: RegistrySource, build: Build, name: Ve
             expected=promised,
             got=actual,
             source=source.url,
-            hint="its checksum and its manifest disagree: the publisher must mend the registry",
+            hint="its checksum and its manifest disagree: the publisher must fix the registry",
         )
     return manifest
 

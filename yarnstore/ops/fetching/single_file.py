@@ -203,7 +203,7 @@ def _download(
             wrong[shown] = got
             session.links.report(source, url, "lied", f"sent {got}, not {expected}")
         if url != urls[-1]:
-            session.note(f"{shown} did not give {_last_part(url)}; asking the next mirror")
+            session.note(f"{shown} did not give {_last_part(url)}; trying the next mirror")
     if wrong:
         raise IntegrityError(
             f"{place}: {_last_part(urls[0])}",

@@ -133,7 +133,7 @@ def _check_still(session: Session, model: str, current: Installed | None) -> Non
     now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
     raise ConflictError(
         f"{now}, where the update began at {before.version}",
-        hint=f"another process moved it; nothing was changed: `ystore update {model}` begins anew",
+        hint=f"another process changed it; nothing was changed here: run `ystore update {model}` again",
         model=model,
     )
 
@@ -231,12 +231,12 @@ def settle_trials(session: Session) -> None:
                 back = _restore(session, model, move.new, move.old)
                 now = f"{back.version} is installed again" if back else "it is no longer installed"
                 session.note(
-                    f"{model} {move.new.version} was being tried out by a process that was killed: {now}"
+                    f"{model} {move.new.version} was in its self-check when the process was killed: {now}"
                 )
     except ReadOnlyError:
         pass  # the next command of who may write does it
     except YarnstoreError as error:
-        session.note(f"what was being tried out could not be taken back: {error.message}")
+        session.note(f"the version in its self-check could not be rolled back: {error.message}")
 
 
 def repair_link(session: Session, model: str, ensure: Ensure) -> None:
@@ -281,7 +281,7 @@ def rollback_goal(session: Session, model: str, version: str | None = None) -> I
             "version before",
             stack[-1].version,
             where=f"the history of {model}",
-            hint=f"`ystore log {model}` shows what there is; `ystore rollback {model} VERSION` takes another",
+            hint=f"`ystore log {model}` shows the history; name a version: `ystore rollback {model} VERSION`",
         )
     return stack[-2]
 

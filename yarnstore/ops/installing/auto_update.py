@@ -219,7 +219,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
     except CancelledError:
         if closes is None or _now(session) < closes:
             raise
-        return replace(plain, status="stopped", note="the window closed; what came is kept")
+        return replace(plain, status="stopped", note="the window closed; downloaded data is kept")
     except YarnstoreError as error:
         return replace(plain, status="failed", error=error.as_dict())
     finally:

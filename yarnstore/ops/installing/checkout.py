@@ -90,7 +90,7 @@ def ensure_view(
     if is_whole(session, manifest):
         return
     if has_view(session.layout, manifest.digest):
-        session.note(f"{manifest.label}: its files were changed after they were made; making them anew")
+        session.note(f"{manifest.label}: its files were modified; restoring them")
     fetched: set[bytes] = set()
     while True:
         with ChunkStore(session.layout) as chunks:

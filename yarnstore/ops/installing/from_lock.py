@@ -26,7 +26,7 @@ from yarnstore.registry.spec import Spec
 from yarnstore.store import fsio, fsread
 
 LOCK_FILE = "ystore.lock"
-_HINT = "`ystore lock --update` takes what the registry has now, once somebody has looked into it"
+_HINT = "after checking the change, `ystore lock --update` locks what the registry has now"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _resolved(session: Session, spec: Spec) -> Locked:
             f"{build.model} {build.version}",
             why="has neither a manifest nor a checksum, and cannot be locked",
             source=source.name,
-            hint="the publisher must mend the registry",
+            hint="the publisher must fix the registry",
         )
     size_bytes = build.entry.size_bytes
     return Locked(
@@ -188,8 +188,8 @@ def _target(session: Session, build: Locked, *, installing: bool = False, force:
         if stored == wanted:
             return target
         raise ConflictError(
-            f"{build.spec} is in the store with another content than is locked",
-            hint=f"a version never changes: look into it, then `ystore remove {build.spec}` and fetch again",
+            f"{build.spec} in the store differs from the locked content",
+            hint=f"a version never changes: find out why, then `ystore remove {build.spec}` and fetch again",
             stored=str(stored),
             locked=str(wanted),
         )

@@ -105,7 +105,7 @@ def import_source(
                 expected=str(expected),
                 got=str(version_checksum(manifest)),
                 source=str(source),
-                hint=f"`ystore checkout {name.model}@{name.version}` fetches it anew",
+                hint=f"`ystore checkout {name.model}@{name.version}` downloads it again",
             )
         there = refs.version(name)
         kept: list[str] = []
@@ -114,7 +114,7 @@ def import_source(
             content = {path: file.sha256 for path, file in comparable(known, sources).items()}
             if content != {file.path: file.sha256 for file in manifest.files}:
                 raise ConflictError(
-                    f"{name} is in the store with another content",
+                    f"{name} is already in the store with different content",
                     hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
                 )
             manifest, kept = known, unpublished_changes(known, sources)

@@ -101,7 +101,7 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
             expected=f"{size} bytes",
             got=f"{place.stat().st_size} bytes",
             source=str(place),
-            hint=f"`ystore checkout {model}@{version}` fetches it anew",
+            hint=f"`ystore checkout {model}@{version}` downloads it again",
         )
     spec = Spec(model, _variant(session, model, version, checksum), Exact(version))
     with session.layout.shared():  # once for all, so that no gc comes between

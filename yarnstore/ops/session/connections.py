@@ -277,9 +277,9 @@ class Connections:
 
     def _on_fault(self, fault: Fault) -> None:
         self._put_last.add(fault.url)
-        did = {"lied": "sent wrong bytes", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
+        did = {"lied": "served corrupt data", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
         why = fault.why.removeprefix("stalled: ")
-        self._note(f"{fault.url} {did} ({why}); asking the other mirrors first from here on")
+        self._note(f"{fault.url} {did} ({why}); using the other mirrors first")
 
     def _keep_health(self, name: str) -> None:
         backend = self._backends.get(name)

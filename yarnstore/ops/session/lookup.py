@@ -142,7 +142,7 @@ def find_entry(
         near=near[:3],
         hint=f"{elsewhere[0]} has one of that name: `--registry {elsewhere[0]}` takes it from there"
         if elsewhere
-        else "`ystore search` lists what there is",
+        else "`ystore search` lists the available models",
     )
 
 

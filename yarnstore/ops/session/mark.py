@@ -32,7 +32,7 @@ def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
         raise IntegrityError(
             f"manifest {digest.hex[:12]}…, kept as {why},",
             why=f"cannot be read: {error.message}",
-            hint="nothing was deleted; `ystore fsck --repair` mends it",
+            hint="nothing was deleted; `ystore fsck --repair` repairs it",
         ) from None
 
 

@@ -98,12 +98,12 @@ class ModelFiles(msgspec.Struct):
             if cached is None:
                 raise
             if not isinstance(error, OfflineError):
-                self.note(f"{self.name} cannot be reached; going by what it said before ({error.message})")
+                self.note(f"{self.name} cannot be reached; using the cached copy ({error.message})")
             self._note_age(model, cached)
             self.unreachable = True
             return parse_model(cached.data, model=model, source=self.url)
         if answer is None and cached is None:
-            raise BackendError(self.url, "answered 'not modified' to a question without a condition")
+            raise BackendError(self.url, "answered 'not modified' to an unconditional request")
         data = answer.data if answer is not None else cached.data if cached else b""
         entry = parse_model(data, model=model, source=backend.url)
         etag = answer.etag if answer is not None else cached.etag if cached else ""
@@ -117,7 +117,9 @@ class ModelFiles(msgspec.Struct):
 
     def _note_age(self, model: str, cached: CachedModel) -> None:
         if cached.fetched_ms and self._age_ms(cached) > DAY_MS:
-            self.note(f"{self.name}: by what it said of {model} {format_days(self._age_ms(cached))} ago")
+            self.note(
+                f"{self.name}: using a cached copy of {model} from {format_days(self._age_ms(cached))} ago"
+            )
 
     def _keep(self, model: str, answer: CachedModel | None) -> None:
         try:
@@ -127,4 +129,4 @@ class ModelFiles(msgspec.Struct):
                 self.layout.ensure()
                 write_cached_model(self.layout, self.name, self.url, model, answer)
         except (StorageError, FormatError) as error:
-            self.note(f"what {self.name} said could not be kept: {error.message}")
+            self.note(f"the index of {self.name} could not be cached: {error.message}")

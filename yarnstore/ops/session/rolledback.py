@@ -61,7 +61,7 @@ def refuse_rollback(
     elif is_older(said, known):
         if not accept:
             raise RolledBackError(shown_address(source.url), source.name, known, said)
-        note(f"{source.name}: taken back from {known} to {said}, as was asked for")
+        note(f"{source.name}: accepted an older index, from {said} instead of {known}")
 
 
 def keep_newest(

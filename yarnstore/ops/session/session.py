@@ -137,7 +137,7 @@ class Session(msgspec.Struct):
         for source in self.sources:
             if source.name == name:
                 return source
-        raise NotFoundError("registry", name, hint="`ystore registry list` shows those there are")
+        raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
 
     def require_sources(self) -> tuple[RegistrySource, ...]:
         """All registries, in their order, or the one that was asked for by name.
@@ -189,9 +189,7 @@ class Session(msgspec.Struct):
         elif answer is not None:
             data, etag = answer.data, answer.etag
         else:
-            raise BackendError(
-                self.links.own(source), "answered 'not modified' to a question without a condition"
-            )
+            raise BackendError(self.links.own(source), "answered 'not modified' to an unconditional request")
         cached = None  # each may be 256 MiB
         doc = parse_registry(data, source=self.backend(source).url)
         if answer is not None:
@@ -210,7 +208,7 @@ class Session(msgspec.Struct):
             keep_newest(self.layout, source, doc, accept=accept_rollback, now_ms=self.now_ms())
         except StorageError as error:
             # It can be gone by all the same, in a store that is only to be read as well.
-            self.note(f"what {source.name} said could not be kept: {error.message}")
+            self.note(f"the index of {source.name} could not be cached: {error.message}")
         self._docs[source.name] = doc
         self.links.add_mirrors(source, doc.mirrors)
         self._refreshed.add(source.name)
@@ -232,7 +230,7 @@ class Session(msgspec.Struct):
             self._refreshed.add(source.name)
             self._unreachable.add(source.name)
             if not isinstance(error, OfflineError):
-                self.note(f"{source.name} {_failing(error)}; going by what it said before ({_told(error)})")
+                self.note(f"{source.name} {_failing(error)}; using the cached copy ({_told(error)})")
             return doc
 
     def _cached(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
@@ -243,7 +241,7 @@ class Session(msgspec.Struct):
             if source.name not in self._damaged:
                 self._damaged.add(source.name)
                 self.note(
-                    f"{source.name}: its cached answer is damaged, and is asked for anew ({error.message})"
+                    f"{source.name}: the cached copy is damaged; downloading it again ({error.message})"
                 )
             return None
         return cached if cached is not None and cached.url == source.url else None
@@ -251,7 +249,7 @@ class Session(msgspec.Struct):
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
         age_ms = self.now_ms() - fetched_ms
         if age_ms > DAY_MS:
-            self.note(f"{source.name}: by what it said {format_days(age_ms)} ago")
+            self.note(f"{source.name}: using a cached copy from {format_days(age_ms)} ago")
 
     def entry(
         self, source: RegistrySource, model: str, *, fresh: bool = False, alone: bool = False
@@ -321,8 +319,8 @@ class Session(msgspec.Struct):
 
 def _failing(error: BackendError | FormatError) -> str:
     if isinstance(error, RolledBackError):
-        return "is older than it was"
-    return "answers with what is no registry" if isinstance(error, FormatError) else "cannot be reached"
+        return "returned an older index than last time"
+    return "does not return a registry index" if isinstance(error, FormatError) else "cannot be reached"
 
 
 def _told(error: BackendError | FormatError) -> str:

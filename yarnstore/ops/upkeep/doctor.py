@@ -99,7 +99,7 @@ def diagnose(
     for examine in examinations:
         if examine is _registries and config_fault is not None:
             unknown = "not known, as the settings cannot be read"
-            checks.append(Check("registries", "note", unknown, "mend config.toml, then run this again"))
+            checks.append(Check("registries", "note", unknown, "correct config.toml, then run this again"))
             continue
         try:
             checks += examine(session)
@@ -139,7 +139,7 @@ def _versions() -> Check:
 
 def _config(session: Session, fault: YarnstoreError | None) -> Check:
     if fault is not None:
-        return Check("config", "wrong", fault.message, fault.hint or "mend config.toml by hand")
+        return Check("config", "wrong", fault.message, fault.hint or "correct config.toml by hand")
     path = session.layout.root / "config.toml"
     if fsread.stat_or_none(path) is None:
         return Check("config", "ok", f"none; {path} would be it")
@@ -207,7 +207,7 @@ def _permissions(session: Session) -> Iterator[Check]:
     if any(item.anybody for item in found):
         yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
     elif any(item.is_foreign for item in found):
-        mend = f"trust that user, or run ystore as one user: {_take_back(root)}"
+        mend = f"keep it if you trust that user, or run ystore as one user only: {_take_back(root)}"
         yield Check("permissions", "note", what, mend)
     else:
         mend = f"chmod -R g-w {shlex.quote(str(root))}, or g+s on its folders where the group shares it"
@@ -240,12 +240,12 @@ def _file_system(session: Session) -> Iterator[Check]:
     if linked:
         yield Check("hard links", "ok", "files are shared by hard links")
     else:
-        mend = "a file system with hard links saves the room of each installed version once"
-        yield Check("hard links", "note", "there are none here: versions are copied", mend)
+        mend = "a file system with hard links stores each installed version only once"
+        yield Check("hard links", "note", "not available: versions are copied", mend)
     if symlinked:
         yield Check("symlinks", "ok", "models/ leads to what is installed")
     else:
-        yield Check("symlinks", "note", "there are none here: models/ stays empty", "ask `ystore path MODEL`")
+        yield Check("symlinks", "note", "not available: models/ stays empty", "ask `ystore path MODEL`")
 
 
 def _locks(path: Path) -> bool:
@@ -268,10 +268,13 @@ def _space(session: Session) -> Iterator[Check]:
     text = f"{format_size(free)} free, {format_size(reserve)} kept in reserve"
     if free <= reserve:
         yield Check(
-            "space", "wrong", f"{text}: nothing can be fetched", "`ystore gc --dry-run` shows what could go"
+            "space",
+            "wrong",
+            f"{text}: nothing can be fetched",
+            "`ystore gc --dry-run` shows what can be deleted",
         )
     elif free < 2 * reserve:
-        yield Check("space", "note", text, "`ystore gc --dry-run` shows what could go")
+        yield Check("space", "note", text, "`ystore gc --dry-run` shows what can be deleted")
     else:
         yield Check("space", "ok", text)
 
@@ -332,7 +335,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
     try:
         doc = session.refresh(source)
     except OfflineError:
-        return Check(name, "note", f"not asked, since the network is not to be used{age}")
+        return Check(name, "note", f"not checked, since --offline is set{age}")
     except YarnstoreError as error:
         mend = (
             error.hint or f"look at the address and the network, then `ystore registry refresh {source.name}`"
@@ -360,14 +363,16 @@ def _leavings(session: Session) -> Iterator[Check]:
             if session.clock() - refs.partial(name)[1] > _OLD_PARTIAL_S:
                 old.append(str(name))
     if old:
-        mend = f"`ystore fetch {old[0]}` goes on with it, `ystore gc` frees it"
-        yield Check("downloads", "note", f"begun and left for a week: {', '.join(old)}", mend)
+        mend = f"`ystore fetch {old[0]}` continues it, `ystore gc` deletes it"
+        yield Check("downloads", "note", f"downloads unfinished for a week: {', '.join(old)}", mend)
     else:
-        yield Check("downloads", "ok", "none was left unfinished")
+        yield Check("downloads", "ok", "no unfinished downloads")
     yield _queue(session)
     rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
     if rubbish > _MUCH_RUBBISH_BYTES:
-        yield Check("leavings", "note", f"{format_size(rubbish)} in tmp/ and trash/", "`ystore gc` tidies up")
+        yield Check(
+            "leavings", "note", f"{format_size(rubbish)} in tmp/ and trash/", "`ystore gc` deletes them"
+        )
     else:
         yield Check("leavings", "ok", f"{format_size(rubbish)} in tmp/ and trash/")
 
@@ -381,7 +386,7 @@ def _queue(session: Session) -> Check:
     if failed:
         what = f"{failed[0].spec} failed {_count(failed[0].tries, 'time')}: {failed[0].error}"
         return Check(
-            "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` forgets it"
+            "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` removes it"
         )
     return Check("queue", "ok", f"{_count(len(items), 'download')} queued")
 
@@ -397,10 +402,13 @@ def _contents(session: Session) -> Iterator[Check]:
         return
     if not found.problems:
         looked = f"{_count(found.models, 'model')}, {_count(found.versions, 'version')}"
-        yield Check("contents", "ok", f"{looked}: nothing wrong at a quick look")
+        yield Check("contents", "ok", f"{looked}: the quick check found no problems")
         return
     first = found.problems[0]
     more = f", and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
     yield Check(
-        "contents", "wrong", f"{first.where}: {first.what}{more}", "`ystore fsck --repair` mends what it can"
+        "contents",
+        "wrong",
+        f"{first.where}: {first.what}{more}",
+        "`ystore fsck --repair` repairs what it can",
     )

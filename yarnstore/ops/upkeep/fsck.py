@@ -277,7 +277,7 @@ class _Checker(PackChecker):
         for move in self._session.refs.read_log(model)[0]:
             manifest = self.found.manifests.get(move.new.manifest) if move.new else None
             if manifest is not None and manifest.model != model:
-                return f"tells of {manifest.label}, another model"
+                return f"belongs to {manifest.label}, another model"
         return ""
 
     # --- files, views, the rest ----------------------------------------------------------------
@@ -344,7 +344,7 @@ class _Checker(PackChecker):
             found.surplus += more
             shown = ", ".join(str(item.relative_to(path)) for item in more[:_SHOWN])
             shown += f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
-            what = f"has what no manifest lists: {shown}"
+            what = f"has files that no manifest lists: {shown}"
         if what:
             self._add("view", path, what, self._hurt(manifest.digest), found)
 

@@ -248,8 +248,8 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
         if fault:
             raise IntegrityError(
                 f"the log of {model}",
-                why=f"cannot be gone by: it {fault}",
-                hint="nothing was deleted; `ystore fsck --repair` mends it",
+                why=f"is damaged: it {fault}",
+                hint="nothing was deleted; `ystore fsck --repair` repairs it",
             )
         here = {digest for _, digest in by_model[model]}
         stack, moves = refs.stack(model), refs.moves(model)
@@ -312,7 +312,7 @@ def _plan_packs(session: Session, plan: GcPlan) -> None:
         raise IntegrityError(
             f"packs/{unlisted[0].hex}.pack",
             why="has no index, and none can be made: what it holds cannot be told",
-            hint="nothing was deleted; `ystore fsck --repair` mends it",
+            hint="nothing was deleted; `ystore fsck --repair` repairs it",
         )
     ids, _ = manifest_chunks(plan.roots)
     waste = find_waste(indexes, ids)

@@ -138,7 +138,7 @@ def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
         yield Finding("error", "$.last_updated", why)
     at = parse_timestamp(doc.get("last_updated"))
     if at is not None and now is not None and at > now + _CLOCK_LEEWAY:
-        why = "lies in the future, by which readers cannot tell an older state from a newer one"
+        why = "is in the future, so that clients cannot tell an older index from a newer one"
         yield Finding("warning", "$.last_updated", why)
     for index, url in enumerate(doc.get("mirrors", ())):
         if why := url_fault(url, relative=False):

@@ -122,7 +122,7 @@ def _aliases(model: ModelEntry) -> Iterator[Rule]:
         here = f".aliases{format_key(word)}"
         if word == LATEST or not is_alias(word):
             why = "is what current_version says" if word == LATEST else "reads as a version or a range"
-            yield "warning", here, f"is never asked for: it {why}"
+            yield "warning", here, f"can never be used: it {why}"
         entry = model.versions.get(version)
         if entry is None:
             yield "error", here, f"leads to {version[:80]!r}, which is not among the versions"
@@ -197,7 +197,7 @@ def _build(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
     if entry.checksum is None and entry.manifest is not None:
         yield "warning", f"{here}.checksum", "is missing"
     if entry.size_bytes is None:
-        yield "warning", f"{here}.size_bytes", "is missing: nobody can be told what it takes"
+        yield "warning", f"{here}.size_bytes", "is missing: the download size is unknown"
     low, high = entry.minimum_ram_gb, entry.recommended_ram_gb
     if low is not None and high is not None and low > high:
         yield "error", f"{here}.minimum_ram_gb", f"is {low:g}, more than recommended_ram_gb, {high:g}"
