@@ -34,7 +34,7 @@ def refuse_changed(
         there = session.refs.version(name)
     if there is not None and _differs(session, there, content, manifest):
         raise ConflictError(
-            f"{name.model} {name.version} in the store differs from the content in {source.name} has",
+            f"{name.model} {name.version} is in the store with different content than {source.name} has",
             hint=f"a version never changes; {_ACCEPT}",
             stored=str(there),
             offered=str(manifest or content),
@@ -46,7 +46,7 @@ def refuse_changed(
         session.note(f"{error.message}: {name} is taken as new")
     if known is not None and known != content:
         raise ConflictError(
-            f"{name.model} {name.version} had another content when {source.name} was asked for it before",
+            f"{name.model} {name.version} had different content when {source.name} was asked for it before",
             hint=f"a version never changes; {_ACCEPT}",
             seen=str(known),
             offered=str(content),

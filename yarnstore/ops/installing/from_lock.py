@@ -188,7 +188,7 @@ def _target(session: Session, build: Locked, *, installing: bool = False, force:
         if stored == wanted:
             return target
         raise ConflictError(
-            f"{build.spec} in the store differs from the locked content",
+            f"{build.spec} is in the store with different content than is locked",
             hint=f"a version never changes: find out why, then `ystore remove {build.spec}` and fetch again",
             stored=str(stored),
             locked=str(wanted),
