@@ -317,8 +317,8 @@ def _refuse_other_content(published: Manifest, sources: Sources, what: str, on_p
     differing = find_differing(published, sources, what, on_progress)
     if differing:
         raise ConflictError(
-            f"{published.model} {published.version} ({published.variant}) is published already, "
-            f"with another content: {list_few(differing)}",
+            f"{published.model} {published.version} ({published.variant}) is already published "
+            f"with different content: {list_few(differing)}",
             hint="a published version never changes; publish this as a new version",
             differing=differing[:20],
         )
