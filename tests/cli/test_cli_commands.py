@@ -58,7 +58,9 @@ def test_fetch_says_first_what_it_costs_and_then_what_it_did(ready: Ystore) -> N
     assert re.fullmatch(r"phi-3-mini 1\.0\.0: [\d.]+ MB of 3\.\d MB to download\n", fetched.err)
     assert re.fullmatch(r"phi-3-mini 1\.0\.0: fetched and verified [\d.]+ MB in [\d.]+ s\n", fetched.out)
     again = ready("fetch", "phi-3-mini@1.0.0", people=True)
-    assert re.fullmatch(r"phi-3-mini 1\.0\.0: all \d+ chunks were here, nothing downloaded\n", again.out)
+    assert re.fullmatch(
+        r"phi-3-mini 1\.0\.0: all \d+ chunks are already stored, nothing downloaded\n", again.out
+    )
 
 
 def test_fetch_json_has_the_promised_fields(ready: Ystore) -> None:
@@ -205,7 +207,7 @@ def test_pin_holds_and_unpin_lets_go(installed: Ystore) -> None:
     assert installed("pin", "phi-3-mini", people=True).out == "phi-3-mini 1.0.0: pinned\n"
     assert "1.0.0 (pinned)" in installed("list", people=True).out
     held = installed("update", "phi-3-mini", people=True).out
-    assert held == "phi-3-mini 1.0.0 is pinned and stays   (let it go: ystore unpin phi-3-mini)\n"
+    assert held == "phi-3-mini 1.0.0 is pinned; not updated   (ystore unpin phi-3-mini)\n"
     assert installed("unpin", "phi-3-mini", people=True).out == "phi-3-mini 1.0.0: no longer pinned\n"
     assert installed("update", "phi-3-mini", "--json").json["status"] == "updated"
 
@@ -213,13 +215,13 @@ def test_pin_holds_and_unpin_lets_go(installed: Ystore) -> None:
 def test_import_export_remove_need_no_registry(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
     source = made_models / "phi-3-mini" / "1.0.0"
     took = ystore("import", source, "mine@0.1.0", people=True)
-    assert re.match(r"mine 0\.1\.0: 3\.\d MB taken in as [\d.]+ MB \(\d+ of \d+ chunks new\)\n", took.out)
+    assert re.match(r"mine 0\.1\.0: imported 3\.\d MB; [\d.]+ MB added \(\d+ of \d+ chunks new\)\n", took.out)
     out = ystore("export", "mine@0.1.0", tmp_path / "copy", people=True).out
     assert re.fullmatch(r"mine 0\.1\.0: 3\.\d MB in \S+/copy, from its chunks\n", out)
     for path in source.iterdir():
         assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
     gone = ystore("remove", "mine@0.1.0", people=True).out
-    assert gone == "mine 0.1.0: forgotten   (`ystore gc` frees the room)\n"
+    assert gone == "mine 0.1.0: removed; `ystore gc` reclaims the disk space\n"
     freed = ystore("gc", people=True).out
     assert re.match(r"freed [\d.]+ MB: \d+ chunks\nkept: nothing", freed)
 
@@ -248,12 +250,12 @@ def test_fsck(installed: Ystore, tmp_home: Path) -> None:
     pack.write_bytes(data)
     bad = installed("fsck", people=True)
     assert bad.code == 4
-    assert "Hurts phi-3-mini 1.0.0" in bad.out
-    assert bad.out.endswith("`ystore fsck --repair` mends what it can\n")
+    assert "Affects phi-3-mini 1.0.0" in bad.out
+    assert bad.out.endswith("`ystore fsck --repair` repairs what it can\n")
     rows = [row for row in installed("fsck").table if row[0] == "problems"]
     assert any(pack.name in cell for row in rows for cell in row)
     mended = installed("fsck", "--repair", people=True)
-    assert (mended.code, mended.out.splitlines()[-1]) == (0, "all mended")
+    assert (mended.code, mended.out.splitlines()[-1]) == (0, "all problems repaired")
     assert installed("fsck").code == 0
 
 

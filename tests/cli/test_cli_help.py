@@ -49,7 +49,7 @@ def test_help_shows_what_the_option_shows(ystore: Ystore, path: str) -> None:
     assert ystore("help", *words).out == ystore(*words, "--help").out != ""
 
 
-@pytest.mark.parametrize(("words", "says"), [("registry nix", "'nix'"), ("list x", "no commands of its own")])
+@pytest.mark.parametrize(("words", "says"), [("registry nix", "'nix'"), ("list x", "has no subcommands")])
 def test_help_of_what_is_no_command(ystore: Ystore, words: str, says: str) -> None:
     told = ystore("help", *words.split())
     assert (told.code, says in told.err) == (2, True)

@@ -195,7 +195,7 @@ def test_a_download_that_is_larger_than_the_file_is_not_a_part_of_it(ystore: Yst
     told = ystore("fetch", "m@1.0.0", people=True)
     assert "B to download" in told.err
     assert " of " not in told.err
-    assert "its one chunk was here" in ystore("fetch", "m@1.0.0", people=True).out
+    assert "its one chunk is already stored" in ystore("fetch", "m@1.0.0", people=True).out
     assert format_part(3_000, 2_500_000_000) == "<0.1 MB of 2 500 MB"
 
 

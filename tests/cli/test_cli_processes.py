@@ -107,7 +107,7 @@ def test_ctrl_c_leaves_a_store_in_which_the_same_command_goes_on(
         assert time.monotonic() - started < 5, "it must not wait for the server"
         assert out == ""
         assert "error: interrupted" in err
-        assert "goes on from here" in err
+        assert "run the same command again to continue" in err
         assert "Traceback" not in err
         assert ystore("fsck").code == 0
         assert ystore("list", "-q").out == ""

@@ -104,7 +104,7 @@ def test_no_network_at_all_with_a_cached_registry(
         )
     shown = ystore("show", f"{MODEL}@1.1.0", "--home", home)
     assert shown.code == 0
-    assert "made: by what it said 3 days ago" in shown.err
+    assert "made: using a cached copy from 3 days ago" in shown.err
     assert ystore("log", MODEL, "--home", home, "--offline").code == 0
     assert ystore("checkout", f"{MODEL}@1.0.0", "--home", home).code == 0
     assert ystore("search", "--home", home).code == 0

@@ -45,7 +45,7 @@ def test_update_all_with_one_that_fails(site: Path, ystore: Ystore) -> None:
     assert "error: a: " in piped.err
     people = ystore("update", "--all", people=True)
     assert people.code == 4
-    assert "a 1.0.0: failed, and stays: " in people.out
+    assert "a 1.0.0: update failed; still installed: " in people.out
     assert people.out.splitlines()[-1] == "1 up to date, 1 failed"
     document = ystore("update", "--all", "--json")
     assert document.code == 4
@@ -84,7 +84,7 @@ def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: py
     }
     everything = ystore("update", "--all", people=True)
     assert everything.code == 0
-    assert "a 1.0.0 stays; what is newer does not fit\n" in everything.out
+    assert "a 1.0.0 stays; newer versions are not compatible\n" in everything.out
     row = ystore("outdated", "a", "--exit-code")
     assert row.code == 0
     assert row.table[0][2:5] == ["1.0.0", "2.0.0", "major"]

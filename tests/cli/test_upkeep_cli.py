@@ -15,7 +15,7 @@ from yarnstore import Store
 
 def test_auto_update_is_off_until_enabled(installed: Ystore) -> None:
     ran = installed("auto-update", "run", "--now", people=True)
-    assert (ran.code, ran.out) == (0, "no model is looked after   (ystore auto-update enable)\n")
+    assert (ran.code, ran.out) == (0, "no model is checked automatically   (ystore auto-update enable)\n")
     assert installed("auto-update", "status").table == [["phi-3-mini", "off", "notify", "", ""]]
     assert installed("auto-update", "enable").table == [["phi-3-mini", "on", "notify", "", ""]]
     ran = installed("auto-update", "run")
@@ -40,7 +40,7 @@ def test_auto_update_installs_what_its_policy_allows(installed: Ystore, tmp_home
     assert installed("auto-update", "run", "--json").json["models"][0]["status"] == "current"
     status = installed("auto-update", "status", people=True).out
     assert "installs minor versions and patches, 00:00-24:00 (open now)" in status
-    assert "last asked: 20" in status
+    assert "last check: 20" in status
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_install_timer_prints_what_it_wrote(installed: Ystore, tmp_path: Path) -
         assert str(path) in ran.out
         for line in path.read_text().splitlines():
             assert line in ran.out
-    assert "switch it on:" in ran.out
+    assert "to enable it:" in ran.out
     assert installed("auto-update", "install-timer").code == 0
     assert installed("auto-update", "install-timer", "--json").json["enable"]
 
@@ -90,13 +90,13 @@ def test_install_timer_prints_what_it_wrote(installed: Ystore, tmp_path: Path) -
 def test_the_doctor(installed: Ystore, tmp_home: Path) -> None:
     ran = installed("doctor", people=True)
     assert ran.code == 0, ran.out
-    assert ran.out.endswith("nothing is wrong\n")
+    assert ran.out.endswith("no problems found\n")
     (tmp_home / "refs" / "installed" / "phi-3-mini").write_text("sha256:bad\n")
     ran = installed("doctor", people=True)
     assert ran.code == 1
     assert "WRONG  contents: refs/installed/phi-3-mini" in ran.out
-    assert "`ystore fsck --repair` mends what it can" in ran.out
-    assert "1 thing to mend" in ran.out
+    assert "`ystore fsck --repair` repairs what it can" in ran.out
+    assert "1 problem found" in ran.out
     told = installed("doctor", "--json")
     assert (told.code, told.json["wrong"]) == (1, 1)
     assert [row[1] for row in installed("doctor").table].count("wrong") == 1
@@ -121,9 +121,9 @@ def test_import_from_local_state(ystore: Ystore, tmp_path: Path) -> None:
     ran = ystore("import", "--from-local-state", state)
     assert ran.code == 4
     assert [row[:3] for row in ran.table] == [["good", "1.0.0", "installed"], ["bad", "1.0.0", "failed"]]
-    assert "is not what was promised" in ran.table[1][5]
+    assert "does not match its digest" in ran.table[1][5]
     ran = ystore("import", "--from-local-state", state, people=True)
-    assert "1 model taken over, 1 not" in ran.out
+    assert "1 model imported, 1 not" in ran.out
     assert ystore("import", "--from-local-state", state, "--json").json["failed"] == 1
     for words in (("import",), ("import", "x"), ("import", "x", "a@1.0.0", "--from-local-state", "y")):
         assert ystore(*words).code == 2

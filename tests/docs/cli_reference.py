@@ -134,7 +134,7 @@ With `--json` an error is the one document on stdout:
     "near": ["phi-3-mini"],
     "code": "not-found",
     "message": "no model \\"phi3-mini\\" in yarn. Did you mean phi-3-mini?",
-    "hint": "`ystore search` lists what there is"
+    "hint": "`ystore search` lists the available models"
   }
 }
 ```

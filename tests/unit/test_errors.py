@@ -142,7 +142,7 @@ def test_messages_carry_their_facts() -> None:
     assert str(missing) == 'no model "phi3-mini" in yarn. Did you mean phi-3-mini?'
     wrong = errors.IntegrityError("model.onnx", expected="sha256:00", got="sha256:11", source="a mirror")
     assert str(wrong) == (
-        "model.onnx is not what was promised\n  expected sha256:00   got sha256:11   from a mirror"
+        "model.onnx does not match its digest\n  expected sha256:00   got sha256:11   from a mirror"
     )
     assert "process 12, 13" in str(errors.LockTimeoutError("lock", 1.0, [12, 13]))
     assert "another process" in str(errors.LockTimeoutError("lock", 1.0, []))

@@ -35,7 +35,7 @@ _KEPT = GcResult(
 
 def test_each_kept_view_is_named_with_its_size() -> None:
     lines = _text(_KEPT).splitlines()
-    assert lines[2].startswith("kept view: m 1.0.0, 2.0 MB (given out by `path`, until 1970-01-0")
+    assert lines[2].startswith("kept view: m 1.0.0, 2.0 MB (printed by `path`, kept until 1970-01-0")
     assert lines[3] == "kept view: /store/views/b, 1.0 MB (a process has it open)"
 
 

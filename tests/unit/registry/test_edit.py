@@ -126,7 +126,7 @@ def test_another_content_under_the_same_name_is_refused(variant, key):
     old = build("a" if variant == "default" else "b")
     with pytest.raises(ConflictError) as caught:
         put(raw, entry={**old, key: digest("c")}, variant=variant, now=LATER)
-    assert f"phi 1.0.0 ({variant}) is published already" in caught.value.message
+    assert f"phi 1.0.0 ({variant}) is already published" in caught.value.message
     assert "as a new version" in caught.value.hint
     assert raw == before
 

@@ -37,8 +37,8 @@ def test_a_partial_version_is_a_range_as_npm_reads_it():
     [
         ("", "it is empty"),
         ("   ", "it is empty"),
-        ("@1.0.0", "there is no model before '@'"),
-        (":cpu", "there is no model before ':'"),
+        ("@1.0.0", "no model before '@'"),
+        (":cpu", "no model before ':'"),
         ("phi@", "nothing after '@'"),
         ("phi@  ", "nothing after '@'"),
         ("phi@1@2", "more than one '@'"),

@@ -182,7 +182,7 @@ def test_a_draft_that_cannot_be_finished_is_removed(layout: StoreLayout) -> None
         draft = drafts.take(file)
         assert draft is not None
         layout.files.touch()
-        with ChunkStore(layout) as chunks, pytest.raises(StorageError, match="in the way"):
+        with ChunkStore(layout) as chunks, pytest.raises(StorageError, match="is not a folder"):
             materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
     assert leftovers(layout) == []
 

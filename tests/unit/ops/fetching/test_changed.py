@@ -94,7 +94,7 @@ def test_another_content_is_refused_after_the_version_was_removed(publish: Publi
     forget(store)
     serve(tmp_path, publish, v1_0_0=b"two" * 999)
     for take in (store.fetch, store.checkout, store.path):
-        with pytest.raises(ConflictError, match="another content") as caught:
+        with pytest.raises(ConflictError, match="different content") as caught:
             take("m@1.0.0")
         assert "--accept-change" in caught.value.hint
     assert store.list_versions() == []
@@ -106,7 +106,7 @@ def test_another_content_is_refused_after_the_version_was_removed(publish: Publi
     assert store.fetch("m@1.0.0").manifest != first
     forget(store)
     serve(tmp_path, publish, v1_0_0=b"one" * 999)
-    with pytest.raises(ConflictError, match="another content"):
+    with pytest.raises(ConflictError, match="different content"):
         store.fetch("m@1.0.0")
 
 
@@ -133,7 +133,7 @@ def test_an_update_to_a_version_that_changed_is_refused(publish: Publish, tmp_pa
     forget(store)
     store.checkout("m@1.0.0")
     serve(tmp_path, publish, v1_0_0=b"old" * 999, v1_1_0=b"two" * 999)
-    with pytest.raises(ConflictError, match="another content"):
+    with pytest.raises(ConflictError, match="different content"):
         store.update_model("m")
     (failed,) = store.update_models().results
     assert failed.status == "failed"
@@ -184,7 +184,7 @@ def test_a_locked_version_that_changed_is_refused(tmp_path: Path) -> None:
     serve(tmp_path, publish_file, v1_0_0=b"two" * 999)
     store.lock("m@1.0.0", file=path)
     for take in (store.fetch_locked, store.checkout_locked):
-        with pytest.raises(ConflictError, match="another content"):
+        with pytest.raises(ConflictError, match="different content"):
             take(path)
     assert store.fetch_locked(path, accept_change=True)[0].version == "1.0.0"
     assert store.checkout_locked(path)[0].version == "1.0.0"
@@ -261,5 +261,5 @@ def test_the_memory_of_a_folder_holds_under_each_spelling_of_its_address(tmp_pat
         store.remove_registry("a")
         serve(tmp_path, publish_file, v1_0_0=b"two")
         store.add_registry("b", (tmp_path / "registry").as_uri() + "/")
-        with pytest.raises(ConflictError, match="had another content"):
+        with pytest.raises(ConflictError, match="had different content"):
             store.fetch("m@1.0.0")

@@ -183,7 +183,7 @@ def test_what_is_in_the_place_of_a_link_is_kept_and_nothing_moves(site: Site, fo
             lambda: store.update_model(MODEL),
             lambda: store.remove(MODEL, whole_model=True),
         ):
-            with pytest.raises(StorageError, match="is in the way: it is not a link"):
+            with pytest.raises(StorageError, match="exists and is not a link"):
                 action()
             assert refs_of(site).current(MODEL) == before
         assert mine.read_bytes() == b"mine"

@@ -85,8 +85,8 @@ def test_what_was_published_with_another_content_is_said_to_be(store: Store, reg
     row = store.check_for_updates("m")[0]
     assert row.standing is not None
     assert row.standing.replaced
-    assert str(row.note).startswith("1.0.0 is published with another content by now; ")
-    assert store.status().notices == ("m 1.0.0: published with another content by now",)
+    assert str(row.note).startswith("1.0.0 is published with different content now; ")
+    assert store.status().notices == ("m 1.0.0: published with different content now",)
 
 
 def test_the_plain_schema_tells_of_another_content_too(store: Store, registry: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_plain_schema_tells_of_another_content_too(store: Store, registry: P
     (registry / "registry.json").write_text(json.dumps(raw))
     assert str(store.check_for_updates("m")[0].note).startswith("2.0.0 is a new major")
     mark(registry, "m@1.0.0", checksum=f"sha256:{'7' * 64}")
-    assert "another content" in str(store.check_for_updates("m")[0].note)
+    assert "different content" in str(store.check_for_updates("m")[0].note)
 
 
 def test_a_major_below_one_that_does_not_fit_is_told_of(store: Store, registry: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_first_install_is_taken_back(tmp_path: Path) -> None:
     with checked_by(site, "false") as store:
         with pytest.raises(SelfCheckError) as caught:
             store.checkout(MODEL)
-        assert caught.value.hint == f"taken back: {MODEL} is not installed"
+        assert caught.value.hint == f"undone: {MODEL} is not installed"
         assert store.list_installed_models() == []
         assert not (site.home / "models" / MODEL).is_symlink()
         assert store.fsck().problems == []
@@ -246,7 +246,7 @@ def test_a_kill_during_the_check_leaves_the_version_before(site: Site, tmp_path:
     assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
     found = ystore(site.home, "path", MODEL)
     assert '"version": "1.0.0"' in Path(found.stdout.strip(), "config.json").read_text()
-    assert f"{MODEL} 1.1.0 was being tried out by a process that was killed" in found.stderr
+    assert f"{MODEL} 1.1.0 was in its self-check when the process was killed" in found.stderr
     assert "1.0.0 is installed again" in found.stderr
     with Store.open(site.home) as store:
         assert operations(store) == [("checkout", "1.0.0"), ("update", "1.1.0"), ("self-check", "1.0.0")]

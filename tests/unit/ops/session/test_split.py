@@ -112,7 +112,7 @@ def test_the_age_of_what_is_gone_by_is_told(store: Store, server: ScriptedServer
     server.rescript(lambda seen: Reply(status=403))
     told: list[str] = []
     Store.open(store.home).check_for_updates(progress=lambda event: told.append(event.text))
-    assert [text for text in told if "3 days ago" in text] == ["giant: by what it said 3 days ago"]
+    assert [text for text in told if "3 days ago" in text] == ["giant: using a cached copy from 3 days ago"]
     server.rescript(GiantRegistry())
     Store.open(store.home).check_for_updates(progress=lambda event: told.append(event.text))
     assert len([text for text in told if "days ago" in text]) == 1
@@ -221,6 +221,6 @@ def test_the_age_of_a_model_that_was_not_asked_for_is_told(store: Store) -> None
     assert use(0.9, one, ask=False) == []
     assert use(3, one, ask=True) == []
     assert use(3.1, one, ask=False) == []
-    assert use(3.1, other, ask=False) == [f"giant: by what it said of {other} 3 days ago"]
+    assert use(3.1, other, ask=False) == [f"giant: using a cached copy of {other} from 3 days ago"]
     assert use(3.1, other, ask=True) == []
     assert use(3.2, other, ask=False) == [], "that it is as it was is remembered, too"
