@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -78,9 +79,8 @@ def _remove(run: Invocation, specs: tuple[str, ...]) -> None:
         run.output.document(gone)
     else:
         for item in gone:
-            run.output.done(
-                item, lambda spec=item.spec: f"{spec}: removed from the queue", (item.spec, "removed")
-            )  # type: ignore[misc]
+            text = f"{item.spec}: removed from the queue"
+            run.output.done(item, partial(str, text), (item.spec, "removed"))
 
 
 def _show(run: Invocation) -> None:
