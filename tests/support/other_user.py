@@ -16,7 +16,7 @@ NOBODY = 65534
 # All is imported before: a user that is not root may not be able to read where Python is.
 _SCRIPT = """
 import importlib, os, pkgutil, sys
-import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna
+import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):
     if not module.name.endswith("__main__"):
