@@ -78,7 +78,7 @@ def one_version(**fields: object) -> dict[str, Any]:
         ("log phi-3-mni", 3, "not-found", "Did you mean phi-3-mini?", "ystore search"),
         ("remove phi-3-mini", 2, "usage", "which version", "--all"),
         ("registry remove yran", 3, "not-found", 'no registry "yran"', "ystore registry list"),
-        ("registry add yarn /elsewhere", 1, "conflict", "there already", "registry remove yarn"),
+        ("registry add yarn /elsewhere", 1, "conflict", "already exists", "registry remove yarn"),
         ("import /nowhere a@1.0.0", 3, "not-found", "/nowhere", ""),
         ("import . a", 2, "bad-spec", "exact version", "phi-3-mini@1.1.0"),
         ("fetsch phi", 2, "usage", "Did you mean fetch", "ystore --help"),
