@@ -147,7 +147,7 @@ def test_a_lying_mirror_in_first_place(
         assert found[other.url] == "", "the honest one is not blamed"
         if any(seen.path.endswith(suffix) and f"/{folder}/" in seen.path for seen in own.seen):
             assert found[own.url] == "lied"
-            assert any(own.url in note and "wrong bytes" in note for note in notes)
+            assert any(own.url in note and "served corrupt data" in note for note in notes)
     assert_whole(home, replace(made, home=home))
 
 
