@@ -17,7 +17,7 @@ from yarnstore.store import lock
 
 HOLDER = """
 from yarnstore.store import lock
-with lock.hold(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive", timeout_s=5):
+with lock.acquire(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive", timeout_s=5):
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -31,10 +31,10 @@ def test_readers_share_and_gc_is_alone(tmp_path: Path, theirs: str, ours: bool, 
     path = tmp_path / "lock"
     with other_process(HOLDER, str(path), theirs):
         if waits:
-            with pytest.raises(LockTimeoutError), lock.hold(path, exclusive=ours, timeout_s=0):
+            with pytest.raises(LockTimeoutError), lock.acquire(path, exclusive=ours, timeout_s=0):
                 pass
         else:
-            with lock.hold(path, exclusive=ours, timeout_s=0):
+            with lock.acquire(path, exclusive=ours, timeout_s=0):
                 pass
 
 
@@ -45,7 +45,7 @@ def test_waiting_is_bounded_and_names_the_holder(tmp_path: Path) -> None:
         started = time.monotonic()
         with (
             pytest.raises(LockTimeoutError) as caught,
-            lock.hold(path, exclusive=False, timeout_s=0.4, on_wait=told.append),
+            lock.acquire(path, exclusive=False, timeout_s=0.4, on_wait=told.append),
         ):
             pass
         waited = time.monotonic() - started
@@ -61,7 +61,7 @@ def test_a_killed_holder_frees_the_lock_at_once(tmp_path: Path) -> None:
     with other_process(HOLDER, str(path), "exclusive") as process:
         threading.Timer(0.1, process.send_signal, [signal.SIGKILL]).start()
         started = time.monotonic()
-        with lock.hold(path, exclusive=True, timeout_s=10):
+        with lock.acquire(path, exclusive=True, timeout_s=10):
             assert time.monotonic() - started < 2
             assert os.getpid() in lock.holders(path) or sys.platform != "linux"
     assert path.exists()
@@ -71,30 +71,30 @@ def test_a_killed_holder_frees_the_lock_at_once(tmp_path: Path) -> None:
 def test_threads_wait_for_each_other_too(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with (
-        lock.hold(path, exclusive=True, timeout_s=0),
+        lock.acquire(path, exclusive=True, timeout_s=0),
         pytest.raises(LockTimeoutError),
-        lock.hold(path, exclusive=False, timeout_s=0),
+        lock.acquire(path, exclusive=False, timeout_s=0),
     ):
         pass
-    with lock.hold(path, exclusive=False, timeout_s=0), lock.hold(path, exclusive=False, timeout_s=0):
+    with lock.acquire(path, exclusive=False, timeout_s=0), lock.acquire(path, exclusive=False, timeout_s=0):
         pass
 
 
 def test_the_lock_file_is_neither_emptied_nor_deleted_nor_a_link(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_bytes(b"somebody's")
-    with lock.hold(path, exclusive=True, timeout_s=0):
+    with lock.acquire(path, exclusive=True, timeout_s=0):
         pass
     assert path.read_bytes() == b"somebody's"
     (tmp_path / "link").symlink_to(path)
-    with pytest.raises(StorageError), lock.hold(tmp_path / "link", exclusive=True, timeout_s=0):
+    with pytest.raises(StorageError), lock.acquire(tmp_path / "link", exclusive=True, timeout_s=0):
         pass
 
 
 def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), lock.hold(tmp_path / "lock", exclusive=True, timeout_s=0):
+    with pytest.raises(KeyError), lock.acquire(tmp_path / "lock", exclusive=True, timeout_s=0):
         raise KeyError
-    with lock.hold(tmp_path / "lock", exclusive=True, timeout_s=0):
+    with lock.acquire(tmp_path / "lock", exclusive=True, timeout_s=0):
         pass
 
 
@@ -102,7 +102,7 @@ def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:
 def test_a_lock_that_may_only_be_read_is_held_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch(mode=0o444)
-    with lock.hold(path, exclusive=False, timeout_s=0):
+    with lock.acquire(path, exclusive=False, timeout_s=0):
         assert os.getpid() in lock.holders(path) or sys.platform != "linux"
 
 
