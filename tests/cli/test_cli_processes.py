@@ -29,7 +29,8 @@ def test_a_terminal_gets_tables_and_a_bar_and_a_pipe_gets_neither(ready: Ystore,
     assert "━" in shown
     assert "/s" in shown
     assert "phi-3-mini 1.0.0 installed" in shown
-    code, shown = on_terminal(["fetch", "phi-3-mini@1.1.0"])
+    # Wide enough for the result, which would fold.
+    code, shown = on_terminal(["fetch", "phi-3-mini@1.1.0"], width=160)
     assert code == 0
     # The bar is gone before the result is printed.
     assert re.search(r"\x1b\[2Kphi-3-mini 1\.1\.0: fetched and verified [^\r\n\x1b]*\r\n$", shown), repr(
