@@ -293,7 +293,7 @@ def test_the_campaign_sees_a_gc_without_its_lock(
         site.store().gc(keep=0)
         return brought
 
-    monkeypatch.setattr(ops_fetch, "bring_chunks", then_gc)
+    monkeypatch.setattr(ops_fetch, "ensure_chunks", then_gc)
     with site.store(lock_timeout_s=0.2) as store:
         monkeypatch.setattr(Store, "gc", _impatient_gc)
         with pytest.raises(LockTimeoutError):

@@ -233,13 +233,13 @@ def test_the_campaign_sees_a_ref_that_is_written_too_early(tmp_path: Path) -> No
     site = prepared_site(tmp_path, SCENARIOS["fetch"])
     script = (
         "import yarnstore.ops.fetching.fetch as f\n"
-        "real = f.bring_chunks\n"
+        "real = f.ensure_chunks\n"
         "def early(session, source, manifest, *rest, **more):\n"
         "    from yarnstore.store.refs import VersionName\n"
         "    name = VersionName(manifest.model, manifest.variant, manifest.version)\n"
         "    session.refs.set_version(name, manifest.digest)\n"
         "    return real(session, source, manifest, *rest, **more)\n"
-        "f.bring_chunks = early\n"
+        "f.ensure_chunks = early\n"
         "from yarnstore.cli import main\nmain()"
     )
     words = [sys.executable, "-c", script, *SCENARIOS["fetch"].command(site)[3:]]
