@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from yarnstore.core.layouts.model import Source
@@ -15,16 +16,16 @@ _BLOCK_MIN_BYTES: Final = 4 * KIB
 _BLOCK_MAX_BYTES: Final = 1 * MIB
 
 
-class Buffered:
+class Buffered(ABC):
     """The buffer of a `Stream`, filled block by block."""
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
 
+    @abstractmethod
     def _more(self) -> bytes:
         """The next block, empty at the end."""
-        raise NotImplementedError
 
     def _pass_over(self, length: int) -> None:
         while length > 0 and (block := self._more()):
