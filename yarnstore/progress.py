@@ -14,14 +14,13 @@ Phase: TypeAlias = Literal["read", "delta", "download", "write", "check", "note"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step.  `phase` is `note` for a sentence in `text`; otherwise `bytes_done` of
-    `bytes_total` have been read, compared, downloaded, written or checked for `subject`."""
+    """One step of a running operation, as `--progress json` prints it."""
 
-    phase: Phase
-    subject: str
-    bytes_done: int = 0
-    bytes_total: int = 0
-    text: str = ""
+    phase: Phase  #: `note` is a message; the others count bytes.
+    subject: str  #: What is being worked on.
+    bytes_done: int = 0  #: How many bytes are done.
+    bytes_total: int = 0  #: How many bytes there are in this phase.
+    text: str = ""  #: The message of a note.
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]

@@ -103,18 +103,14 @@ _UNSHOWABLE = re.compile(r"[^\w.<>?…-]")
 
 @dataclass(frozen=True)
 class LoadedCode:
-    """Something in the file at `path` that runs code when the file is loaded, or may.
+    """A part of a file that runs code when the file is loaded, or may do so."""
 
-    `kind` is what a policy refuses it by; `what` says what it is; `names` are the globals of a pickle
-    beyond those of plain data, or the classes or modules that are named; `why` is the reason where a pickle
-    or an archive was not read to its end, else None.
-    """
-
-    path: str
-    kind: Kind
-    what: str
+    path: str  #: The file.
+    kind: Kind  #: The kind that a policy refuses.
+    what: str  #: What it is, in words.
+    #: The names that a pickle imports beyond those of plain data, or the named classes or modules.
     names: tuple[str, ...] = ()
-    why: str | None = None
+    why: str | None = None  #: Why the pickle or archive was not read completely.
 
     @property
     def suspect(self) -> bool:

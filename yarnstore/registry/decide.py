@@ -74,11 +74,11 @@ class Incompatibility:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One version that a step crosses.  `breaking` where it breaks with the one crossed before it."""
+    """One version between the installed version and the one to install."""
 
     version: str
-    kind: UpdateType
-    breaking: bool
+    kind: UpdateType  #: The type of the step from the version before it.
+    breaking: bool  #: Whether it may break what worked with the version before it.
     security: bool
     changelog: str | None
     release_date: str | None
@@ -86,17 +86,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the registry says of a version that is here.  `published` is False where it says nothing.
+    """What the registry says about a stored version."""
 
-    `replaced` is whether it has another content under that version by now.
-    """
-
-    published: bool = False
+    published: bool = False  #: Whether the registry lists the version.
     deprecated: bool = False
     deprecated_reason: str | None = None
     replaced_by: str | None = None
     yanked: bool = False
-    replaced: bool = False
+    replaced: bool = False  #: Whether the registry now lists other content under the same version.
 
     def __str__(self) -> str:
         """`withdrawn`, `deprecated: why; use 1.1.0`, or nothing."""

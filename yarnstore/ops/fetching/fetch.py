@@ -55,7 +55,7 @@ from yarnstore.store.seen import content_of
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What was fetched.  Sizes in bytes; `delta_from` is the version whose chunks served as bases."""
+    """The result of downloading one version into the store."""
 
     model: str
     version: str
@@ -63,9 +63,9 @@ class FetchResult:
     manifest: str
     size_bytes: int
     download_bytes: int
-    chunks_total: int
-    chunks_fetched: int
-    delta_from: str | None
+    chunks_total: int  #: How many chunks the version has.
+    chunks_fetched: int  #: How many of them were downloaded.
+    delta_from: str | None  #: The stored version that deltas were applied to.
     seconds: float
 
 

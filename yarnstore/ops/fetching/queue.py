@@ -22,27 +22,26 @@ from yarnstore.store.queue import QueueItem, change_queue, read_queue, running
 
 @dataclass(frozen=True)
 class QueuedFetch:
-    """One item of the queue; `added_ms` is in milliseconds since 1970.  `status` is `waiting`, or
-    `failed` with the last `error` after so many `tries`; `new` tells whether it was just added."""
+    """One queued download."""
 
-    spec: str
-    registry: str | None
-    status: Literal["waiting", "failed"]
-    added_ms: int
-    tries: int
-    error: str | None
-    new: bool = False
+    spec: str  #: The spec that was queued.
+    registry: str | None  #: The registry to download from, if one was named.
+    status: Literal["waiting", "failed"]  #: `failed` if the last try failed; it stays queued.
+    added_ms: int  #: When it was queued.
+    tries: int  #: How often it was tried.
+    error: str | None  #: Why the last try failed.
+    new: bool = False  #: Whether this call added it.
 
 
 @dataclass(frozen=True)
 class QueueRun:
-    """How one item of the queue went: `fetched`, or `failed` with the error, and then it stays."""
+    """The result of one queued download."""
 
-    spec: str
-    status: Literal["fetched", "failed"]
-    result: FetchResult | None
-    error: str | None
-    code: str | None = None
+    spec: str  #: The spec that was queued.
+    status: Literal["fetched", "failed"]  #: `failed` downloads stay queued.
+    result: FetchResult | None  #: The result of the download.
+    error: str | None  #: Why it failed.
+    code: str | None = None  #: The code of the error.
 
 
 def _told(item: QueueItem, *, new: bool = False) -> QueuedFetch:

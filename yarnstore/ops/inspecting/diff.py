@@ -29,25 +29,25 @@ from yarnstore.progress import Meter
 
 @dataclass(frozen=True)
 class DiffSide:
-    """One of the two that were compared: a version, with its manifest, or a path."""
+    """One of the two sides of a comparison: a version or a path."""
 
-    label: str
+    label: str  #: The model and version, or the path.
     model: str | None
     version: str | None
     manifest: str | None
-    path: str | None
+    path: str | None  #: The path, if the side is a path.
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class StatusCounts:
-    """How many of each status."""
+    """The number of files or tensors by status."""
 
-    same: int = 0
-    changed: int = 0
-    added: int = 0
-    removed: int = 0
-    moved: int = 0
+    same: int = 0  #: How many are equal.
+    changed: int = 0  #: How many differ.
+    added: int = 0  #: How many exist on the new side only.
+    removed: int = 0  #: How many exist on the old side only.
+    moved: int = 0  #: How many have the same content under another name.
 
     @classmethod
     def of(cls, statuses: Iterable[Status]) -> StatusCounts:
@@ -58,52 +58,42 @@ class StatusCounts:
 
 @dataclass(frozen=True)
 class FileDiff:
-    """One file on both sides; `moved` is the same content under another path.
+    """One file on both sides of a comparison."""
 
-    `bytes_changed` are those of its tensors and `other_bytes_changed`, which lie outside of them: of a
-    file without a known format, all.
-    """
-
-    status: Status
-    path: str
-    old_path: str | None
+    status: Status  #: `moved`: the same content under another path.
+    path: str  #: The path on the new side, or on the old side if it was removed.
+    old_path: str | None  #: The path on the old side.
     format: str | None
-    size_bytes: int
-    old_size_bytes: int | None
-    tensors: StatusCounts
-    bytes_changed: int
-    other_bytes_changed: int
+    size_bytes: int  #: The size on the new side, or on the old side if it was removed, in bytes.
+    old_size_bytes: int | None  #: The size on the old side, in bytes.
+    tensors: StatusCounts  #: Its tensors by status.
+    bytes_changed: int  #: How many bytes differ, `other_bytes_changed` included.
+    other_bytes_changed: int  #: How many bytes differ outside of tensors; all, if the format is unknown.
 
 
 @dataclass(frozen=True)
 class DiffTotals:
-    """Sums over all files.  `shifted` tensors are `same`, at another offset; what was removed is in
-    neither `parameters` nor `bytes`.
+    """The sums of a comparison; removed files and tensors count in neither `parameters` nor `bytes`."""
 
-    Of quantised blocks, all parameters of a changed block count as changed.
-    """
-
-    files: StatusCounts
-    tensors: StatusCounts
-    shifted: int
-    parameters: int
-    parameters_changed: int
-    bytes: int
-    bytes_changed: int
+    files: StatusCounts  #: The files by status.
+    tensors: StatusCounts  #: The tensors by status.
+    shifted: int  #: How many equal tensors are at another offset.
+    parameters: int  #: The number of parameters on the new side.
+    parameters_changed: int  #: How many parameters differ; of a quantised block that differs, all.
+    bytes: int  #: The size of the new side, in bytes.
+    bytes_changed: int  #: How many bytes differ.
 
 
 @dataclass(frozen=True)
 class DiffResult:
-    """What changed from `old` to `new`: files and tensors in the order of the new side, removed ones last.
+    """The differences between two versions, files or folders."""
 
-    `compared_bytes` of both sides were read: all else was known to be equal from its chunks.
-    """
-
-    old: DiffSide
-    new: DiffSide
-    files: list[FileDiff]
-    tensors: list[TensorDiff]
-    totals: DiffTotals
+    old: DiffSide  #: The old side.
+    new: DiffSide  #: The new side.
+    files: list[FileDiff]  #: The files in the order of the new side, removed ones last.
+    tensors: list[TensorDiff]  #: The tensors in the order of the new side, removed ones last.
+    totals: DiffTotals  #: The sums.
+    #: How many bytes of both sides were read; the rest was known to be equal from its chunks.
     compared_bytes: int
     seconds: float
 

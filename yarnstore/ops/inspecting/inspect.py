@@ -48,81 +48,75 @@ _IN_FILE, _ABSENT = -1, -2
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor; `shape` has its slowest dimension first, offset and size are bytes."""
+    """One tensor of a file."""
 
-    name: str
+    name: str  #: The name of the tensor.
     dtype: str
     shape: tuple[int, ...]
-    offset: int
-    size_bytes: int
+    offset: int  #: Where it begins in the file, in bytes.
+    size_bytes: int  #: Its size in bytes.
     parameters: int
 
 
 @dataclass(frozen=True)
 class TypeInfo:
-    """The tensors of one element type together."""
+    """All tensors of one element type."""
 
     dtype: str
-    tensors: int
+    tensors: int  #: How many tensors there are.
     parameters: int
-    size_bytes: int
+    size_bytes: int  #: Their size in bytes.
 
 
 @dataclass(frozen=True)
 class StoredAs:
-    """The chunks that are stored one way.
+    """All chunks that are stored in one way."""
 
-    `encoding` is raw, zstd, planes, delta-planes or delta-zstd; `file` for chunks that are only in a
-    materialised file, `absent` for those that are nowhere in the store.
-    """
-
+    #: `raw`, `zstd`, `planes`, `delta-planes`, `delta-zstd`; `file`: only in a materialised file; `absent`:
+    #: not stored.
     encoding: str
-    chunks: int
-    size_bytes: int
-    stored_bytes: int
+    chunks: int  #: How many chunks there are.
+    size_bytes: int  #: Their size in bytes, decoded.
+    stored_bytes: int  #: Their size in packs, in bytes.
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file.  `format` is None where it has no tensors or is not understood: `why` then says so, and
-    `looks` what a sample of it is like.  `other_bytes` lie outside of all tensors.
+    """One file of an inspected version, file or folder."""
 
-    `code` is what in it runs code when it is loaded, and a pickle of plain data; empty where the file is not
-    here.
-
-    `chunks`, `storage` and `materialised` are of the store, and None where the file is not in it.
-    """
-
-    path: str
-    size_bytes: int
+    path: str  #: The path within the version or folder.
+    size_bytes: int  #: The size of the file, in bytes.
     sha256: str | None
-    format: str | None
-    why: str | None
-    looks: str | None
+    format: str | None  #: The file format; None if it has no tensors or is not understood.
+    why: str | None  #: Why the format is not understood.
+    looks: str | None  #: What a sample of the file looks like, if the format is unknown.
     parameters: int
-    types: list[TypeInfo]
-    other_bytes: int
-    chunks: int | None
-    storage: list[StoredAs] | None
+    types: list[TypeInfo]  #: Its tensors by element type.
+    other_bytes: int  #: The number of bytes outside of tensors.
+    chunks: int | None  #: How many chunks the file has; None if it is not in the store.
+    storage: list[StoredAs] | None  #: How its chunks are stored; None if it is not in the store.
+    #: Whether the file exists in the store as a file; None if it is not in the store.
     materialised: bool | None
-    tensors: list[TensorInfo]
+    tensors: list[TensorInfo]  #: Its tensors, in the order of the file.
+    #: Parts that run code when the file is loaded, and pickles of plain data; empty if it is not downloaded.
     code: list[LoadedCode] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class InspectResult:
-    """A version, or a file or folder.  `storage` counts chunks once that several files share."""
+    """The content of a version, a file or a folder."""
 
-    label: str
+    label: str  #: The model and version, or the path.
     manifest: str | None
-    path: str | None
-    in_store: bool
+    path: str | None  #: The path that was inspected, if it was a path.
+    in_store: bool  #: Whether the version is stored completely.
     size_bytes: int
     parameters: int
-    types: list[TypeInfo]
-    chunks: int | None
+    types: list[TypeInfo]  #: All tensors by element type.
+    chunks: int | None  #: How many distinct chunks there are; None if it is not in the store.
+    #: How its chunks are stored, shared chunks counted once; None if it is not in the store.
     storage: list[StoredAs] | None
-    files: list[FileInfo]
+    files: list[FileInfo]  #: The files.
 
 
 def inspect(session: Session, what: str) -> InspectResult:

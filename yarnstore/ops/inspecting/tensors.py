@@ -35,39 +35,33 @@ _VALUE_PIECE = 1 << 18
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """One tensor on both sides; `old_` fields are None where it was added, and of one that was removed
-    the others are the old side's too.
+    """One tensor on both sides of a comparison; if it was removed, the fields describe the old side."""
 
-    `moved` are the same bytes under another name or in another file; at another offset they are `same`.
-    `units` are elements, quantised blocks, or bytes, as `unit` says, and `units_changed` those whose bytes
-    differ; `bytes_changed` counts single bytes.  Relative changes are |new - old| / |old| over all elements
-    whose old value is not zero and that are finite on both sides; `distance` is that of the tensors as
-    vectors, which values near zero do not inflate.  They are None where the type's values are not known,
-    nothing changed, or nothing could be compared.  `broken` elements became infinite or NaN.
-    """
-
+    #: `moved`: the same bytes under another name or in another file; at another offset it is `same`.
     status: Status
-    name: str
-    file: str
+    name: str  #: The name of the tensor.
+    file: str  #: The file that has it.
     dtype: str
     shape: tuple[int, ...]
-    offset: int
-    size_bytes: int
+    offset: int  #: Where it begins in its file, in bytes.
+    size_bytes: int  #: Its size in bytes.
     parameters: int
-    old_name: str | None
-    old_file: str | None
-    old_dtype: str | None
-    old_shape: tuple[int, ...] | None
-    old_offset: int | None
-    unit: Unit
-    units: int
-    units_changed: int
-    bytes_changed: int
-    parameters_changed: int
+    old_name: str | None  #: The old name; None if it was added, as for all `old_` fields.
+    old_file: str | None  #: The old file.
+    old_dtype: str | None  #: The old element type.
+    old_shape: tuple[int, ...] | None  #: The old shape.
+    old_offset: int | None  #: The old offset in bytes.
+    unit: Unit  #: What `units` counts: elements, quantised blocks or bytes.
+    units: int  #: How many units the tensor has.
+    units_changed: int  #: How many units differ.
+    bytes_changed: int  #: How many bytes differ.
+    parameters_changed: int  #: How many parameters differ.
+    #: The mean of abs(new - old) / abs(old), over finite elements with an old value other than 0.
     relative_mean: float | None = None
+    #: The largest of these; None like `relative_mean` if nothing could be compared.
     relative_max: float | None = None
-    distance: float | None = None
-    broken: int = 0
+    distance: float | None = None  #: norm(new - old) / norm(old) of the tensors as vectors.
+    broken: int = 0  #: How many elements became infinite or NaN.
 
     @property
     def changed_share(self) -> float:

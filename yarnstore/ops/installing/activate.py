@@ -41,18 +41,18 @@ _CHECKED = ("checkout", "update")
 
 @dataclass(frozen=True)
 class CheckoutResult:
-    """What was installed; `previous` is the version before, and its variant; `path` what to open."""
+    """The result of installing one version."""
 
     model: str
     version: str
     variant: str
-    previous: str | None
-    path: str
+    previous: str | None  #: The version that was installed before.
+    path: str  #: The path to open: the file, or the folder of several files.
     size_bytes: int
     download_bytes: int
     seconds: float
-    changed: bool
-    previous_variant: str | None = None
+    changed: bool  #: False if this version was installed already.
+    previous_variant: str | None = None  #: The variant of the previous version.
 
 
 def activate(

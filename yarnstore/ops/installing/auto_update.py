@@ -35,62 +35,57 @@ Outcome: TypeAlias = Literal["updated", "available", "current", "pinned", "close
 
 @dataclass(frozen=True)
 class AutoUpdateModel:
-    """How one model is looked after.  Times are ISO 8601, in UTC; `closes` of the window that is open."""
+    """The auto-update rule of one model."""
 
     model: str
-    enabled: bool
-    policy: AutoPolicy
-    windows: tuple[str, ...]
-    is_open: bool
-    opens: str | None
-    closes: str | None
+    enabled: bool  #: Whether the model is checked.
+    policy: AutoPolicy  #: Which updates are installed.
+    windows: tuple[str, ...]  #: The maintenance windows, empty for any time.
+    is_open: bool  #: Whether a window is open now.
+    opens: str | None  #: When the next window opens, ISO 8601 in UTC; None if it is open or never opens.
+    closes: str | None  #: When the open window closes, ISO 8601 in UTC.
 
 
 @dataclass(frozen=True)
 class AutoUpdateStatus:
-    """What auto-update is set to, for all models and for each that is installed or has a rule."""
+    """The auto-update settings, for all models and for each model that is installed or has a rule."""
 
-    enabled: bool
-    policy: AutoPolicy
-    windows: tuple[str, ...]
-    jitter_s: float
-    timezone: str
-    last_check: str | None
-    models: list[AutoUpdateModel]
+    enabled: bool  #: Whether models without a rule of their own are checked.
+    policy: AutoPolicy  #: The policy of models without a rule of their own.
+    windows: tuple[str, ...]  #: The windows of models without a rule of their own, empty for any time.
+    jitter_s: float  #: The longest random delay before a check, in seconds.
+    timezone: str  #: The time zone of the windows.
+    last_check: str | None  #: When a run last asked the registries, ISO 8601 in UTC.
+    models: list[AutoUpdateModel]  #: The models with their rules.
 
 
 @dataclass(frozen=True)
 class AutoUpdateOutcome:
-    """What a round did about one model.
-
-    `status`: `available` is told of and left, as its policy has it; `closed` where no window is open;
-    `stopped` where it closed meanwhile.  `error` is as `--json` prints one.
-    """
+    """The result of an auto-update run for one model."""
 
     model: str
+    #: `available`: reported only, as the policy says; `closed`: no window is open; `stopped`: the window
+    #: closed during the download.
     status: Outcome
-    policy: AutoPolicy
-    installed: str
-    version: str | None = None
-    kind: str | None = None
+    policy: AutoPolicy  #: The policy of the model.
+    installed: str  #: The version that was installed before the run.
+    version: str | None = None  #: The version that was installed or reported.
+    kind: str | None = None  #: The type of the update: `major`, `minor`, `patch`, `prerelease` or `security`.
     download_bytes: int | None = None
     changelog: str | None = None
-    note: str | None = None
-    opens: str | None = None
+    note: str | None = None  #: What else to know, such as why a newer version was skipped.
+    opens: str | None = None  #: When the next window opens, ISO 8601 in UTC.
     error: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
 class AutoUpdateRound:
-    """One round: `checked` says whether the registries were asked; `opens` is when the next window does.
+    """The result of an auto-update run."""
 
-    `freed_bytes` is what the retention of `config.toml` freed after updates.
-    """
-
-    checked: bool
-    waited_s: float
-    opens: str | None
-    models: list[AutoUpdateOutcome] = field(default_factory=list)
+    checked: bool  #: Whether the registries were asked.
+    waited_s: float  #: The random delay before the check, in seconds.
+    opens: str | None  #: When the next window opens, ISO 8601 in UTC.
+    models: list[AutoUpdateOutcome] = field(default_factory=list)  #: The result for each model.
     freed_bytes: int = 0
 
 

@@ -45,45 +45,33 @@ from yarnstore.store.refs import VersionName
 
 @dataclass(frozen=True)
 class Update:
-    """An installed model beside what its registry has.
-
-    `wanted` is what `update` would install, `latest` what the registry calls so; `kind` is the type of
-    the step to `wanted`, or to the newest version where only that is newer, and None where nothing is.
-    `download_bytes` is None where it could not be planned.
-
-    `newest` is the newest version that `update` could come to with other options, another application or
-    more memory; where that is not `wanted`, `obstacle` says why: `application`, `memory`, `major` or
-    `pinned`.  `compatible` is whether it fits the application.  `changes` are the versions that the
-    step crosses, the newest first.  `standing` is what the registry says of the installed version.
-
-    `wanted_variant` is set where a pin asks for another variant than is installed, and `across` is the
-    newest version that `update --major` would install.  `latest` is empty where nothing is called so, or
-    the registry could not be asked; then `error` says why, as JSON.
-    """
+    """An installed model, compared with its registry."""
 
     model: str
     variant: str
-    installed: str
-    wanted: str
-    latest: str
+    installed: str  #: The installed version.
+    wanted: str  #: The version that `update` would install.
+    latest: str  #: The version that `latest` means; empty if unknown.
+    #: The type of the step to `wanted`, or to `newest` if that is newer; None if nothing is newer.
     kind: str | None
-    pinned: bool
-    size_bytes: int | None
-    download_bytes: int | None
+    pinned: bool  #: Whether the installed version is pinned.
+    size_bytes: int | None  #: The size of the wanted version, in bytes.
+    download_bytes: int | None  #: How many bytes `update` would download; None if unknown.
     changelog: str | None
-    registry: str | None
-    note: str | None
+    registry: str | None  #: The registry that has the model.
+    note: str | None  #: Why a newer version is not wanted, or what else to know.
+    #: The newest version that other options, another application or more memory would allow.
     newest: str | None = None
-    compatible: bool = True
-    obstacle: str | None = None
-    needs: str | None = None
-    newest_that_fits: str | None = None
-    breaking: bool = False
-    pin: str | None = None
-    changes: tuple[Change, ...] = ()
-    standing: Standing | None = None
-    wanted_variant: str | None = None
-    across: str | None = None
+    compatible: bool = True  #: Whether `newest` fits the application.
+    obstacle: str | None = None  #: Why `newest` is not wanted: `application`, `memory`, `major` or `pinned`.
+    needs: str | None = None  #: What `newest` needs, such as a range of application versions.
+    newest_that_fits: str | None = None  #: The newest version that fits the application and this machine.
+    breaking: bool = False  #: Whether the step is breaking.
+    pin: str | None = None  #: The version, range or variant that is pinned.
+    changes: tuple[Change, ...] = ()  #: The versions that the step crosses, the newest first.
+    standing: Standing | None = None  #: What the registry says about the installed version.
+    wanted_variant: str | None = None  #: The variant to change to, if a pin asks for another one.
+    across: str | None = None  #: The newest version that `update --major` would install.
     error: dict[str, object] | None = None
 
     @property

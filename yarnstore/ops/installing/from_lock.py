@@ -31,26 +31,26 @@ _HINT = "after checking the change, `ystore lock --update` locks what the regist
 
 @dataclass(frozen=True)
 class LockedBuild:
-    """One build that is locked; `previous` is the version before this call, None for a new one."""
+    """One locked version."""
 
-    requested: str
+    requested: str  #: The spec that was asked for.
     model: str
     variant: str
     version: str
-    manifest: str | None
-    checksum: str | None
+    manifest: str | None  #: The SHA-256 of the manifest, if the registry has one.
+    checksum: str | None  #: The SHA-256 of the file, if the registry has no manifest.
     size_bytes: int | None
-    previous: str | None
+    previous: str | None  #: The version that was locked before this call, None for a new one.
 
 
 @dataclass(frozen=True)
 class LockResult:
-    """What a lock file holds now.  `digest` is the same wherever the same builds are locked."""
+    """The content of a lock file."""
 
-    path: str
-    digest: str
-    changed: bool
-    builds: list[LockedBuild]
+    path: str  #: The path of the lock file.
+    digest: str  #: A digest that is equal wherever the same builds are locked.
+    changed: bool  #: Whether the file was written.
+    builds: list[LockedBuild]  #: The locked versions.
 
 
 def read_lock(path: Path) -> LockFile:

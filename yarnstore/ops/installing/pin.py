@@ -21,19 +21,15 @@ _ANY = Range.parse("*")
 
 @dataclass(frozen=True)
 class PinResult:
-    """What is pinned, or no longer; `changed` where it was otherwise before.
-
-    `version` is None where a `range` or only a `variant` is held.  `others` are the model's other versions
-    that are pinned, as specs: each pin is of one version, and a later one does not replace it.
-    """
+    """A pin that was set or removed."""
 
     model: str
-    version: str | None
-    variant: str | None
-    pinned: bool
-    changed: bool
-    range: str | None = None
-    others: list[str] = field(default_factory=list)
+    version: str | None  #: The pinned version; None for a range or a variant.
+    variant: str | None  #: The pinned variant.
+    pinned: bool  #: Whether it is pinned now.
+    changed: bool  #: False if it already was as asked.
+    range: str | None = None  #: The pinned range.
+    others: list[str] = field(default_factory=list)  #: Other pinned versions of the model, as specs.
 
     @property
     def what(self) -> str:

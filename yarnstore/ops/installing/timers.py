@@ -28,12 +28,12 @@ _DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"
 
 @dataclass(frozen=True)
 class TimerFiles:
-    """What was written, by path, and the commands that switch it on and off."""
+    """The timer files that were written."""
 
-    kind: str
-    files: dict[str, str]
-    enable: str
-    disable: str
+    kind: str  #: The kind of timer.
+    files: dict[str, str]  #: The text of each file, by its path.
+    enable: str  #: The command that enables the timer.
+    disable: str  #: The command that disables it.
 
 
 @dataclass(frozen=True)

@@ -50,43 +50,37 @@ DEFAULT_JOBS = 4
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """How an update went.
-
-    `status` is `updated`; `planned` with a dry run; `current` where nothing newer is to be had; `pinned`
-    where a pin keeps from it what is; `held` where what is does not fit here; `unlisted` where no
-    registry has the model; `failed`, with the error as JSON.  `version` is the one that is installed now,
-    or would be; `kind` is `downgrade` where it is an older one.  `changes` are the versions crossed on the
-    way up, the newest first.  `note` says what else there is, and why it was not taken.  `freed_bytes` is
-    what the retention of `config.toml` freed afterwards; of several models the summary has it.
-    """
+    """The result of updating one model."""
 
     model: str
+    #: `planned`: with `--dry-run`; `current`: nothing is newer; `pinned`: a pin excludes newer versions;
+    #: `held`: newer versions do not fit; `unlisted`: no registry has the model.
     status: Literal["updated", "planned", "current", "pinned", "held", "unlisted", "failed"]
-    version: str
-    previous: str | None
+    version: str  #: The version that is installed now, or would be.
+    previous: str | None  #: The version that was installed before.
     changelog: str | None
     download_bytes: int | None
-    path: str
+    path: str  #: The path to open.
     seconds: float
     variant: str = ""
-    kind: str | None = None
-    breaking: bool = False
-    changes: tuple[Change, ...] = ()
+    kind: str | None = None  #: The type of the step.
+    breaking: bool = False  #: Whether the step is breaking.
+    changes: tuple[Change, ...] = ()  #: The versions that the step crosses, the newest first.
     size_bytes: int | None = None
-    registry: str | None = None
-    note: str | None = None
+    registry: str | None = None  #: The registry that has the model.
+    note: str | None = None  #: Which newer versions were not installed, and why.
     error: dict[str, object] | None = None
+    #: How many bytes the retention rules deleted afterwards; for several models see the summary.
     freed_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """How the updates of several models went, in the order in which they were named; `freed_bytes` is what
-    the retention of `config.toml` freed afterwards."""
+    """The results of updating several models."""
 
-    results: tuple[UpdateResult, ...]
-    dry_run: bool
-    freed_bytes: int = 0
+    results: tuple[UpdateResult, ...]  #: The result for each model, in the order in which they were named.
+    dry_run: bool  #: Whether nothing was changed.
+    freed_bytes: int = 0  #: How many bytes the retention rules deleted afterwards.
 
     @property
     def updated(self) -> int:

@@ -42,23 +42,22 @@ from yarnstore.store.views import check_link_place, unlink_model
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was imported; `stored_bytes` are new in the store.
-
-    `ignored` and `kept` are as in `PublishResult`.  `broken` says what is wrong with files that are no whole
-    model, which are imported all the same.
-    """
+    """The result of an import from local files."""
 
     model: str
     version: str
     variant: str
     manifest: str
     size_bytes: int
-    chunks_total: int
-    chunks_new: int
-    stored_bytes: int
+    chunks_total: int  #: How many chunks the version has.
+    chunks_new: int  #: How many of them were not in the store.
+    stored_bytes: int  #: How many bytes were added to the store.
     seconds: float
+    #: The paths that were left out; a folder ends with a slash.
     ignored: list[str] = field(default_factory=list)
+    #: Differences from the stored version that were not imported, such as executable bits.
     kept: list[str] = field(default_factory=list)
+    #: Files that look incomplete, with the reason; they are imported anyway.
     broken: list[str] = field(default_factory=list)
 
 
@@ -140,13 +139,13 @@ def import_source(
 
 @dataclass(frozen=True)
 class ExportResult:
-    """`how` is `reflink` (shares the disk's blocks), `copy`, or `decoded` (straight from the chunks)."""
+    """The result of copying a version out of the store."""
 
     model: str
     version: str
-    path: str
+    path: str  #: The path of the copy.
     size_bytes: int
-    how: str
+    how: str  #: `reflink` (shares disk blocks with the store), `copy`, or `decoded` (made from chunks).
 
 
 def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool = False) -> ExportResult:
@@ -202,11 +201,11 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
 
 @dataclass(frozen=True)
 class RemoveResult:
-    """The versions that were forgotten; `ystore gc` frees what they held."""
+    """The versions that were removed; `ystore gc` then reclaims their disk space."""
 
     model: str
-    versions: list[str]
-    uninstalled: bool
+    versions: list[str]  #: The removed versions.
+    uninstalled: bool  #: Whether the installed version was among them.
 
 
 def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:

@@ -27,26 +27,24 @@ from yarnstore.store.state import STATE_LIMIT_BYTES, parse_state
 
 @dataclass(frozen=True)
 class TakenModel:
-    """One model of the list: `installed`, `stored` where another version is installed here, or `failed`.
-
-    `error` is as `--json` prints one.
-    """
+    """The result of importing one model of a `local-state.json`."""
 
     model: str
     version: str
+    #: `stored`: imported, but another version stays installed.
     status: Literal["installed", "stored", "failed"]
-    source: str
+    source: str  #: The file or folder that was imported.
     size_bytes: int
-    path: str | None = None
+    path: str | None = None  #: The path to open, if it was installed.
     error: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
 class TakeoverResult:
-    """What became of each model of a `local-state.json`."""
+    """The result of importing a `local-state.json`."""
 
-    source: str
-    models: list[TakenModel]
+    source: str  #: The path of the `local-state.json`.
+    models: list[TakenModel]  #: The result for each model.
 
     @property
     def failed(self) -> int:

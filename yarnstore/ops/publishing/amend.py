@@ -20,13 +20,13 @@ from yarnstore.store import fsio
 
 @dataclass(frozen=True)
 class AmendResult:
-    """A model after a change; `notes` are what else to know, such as an alias that leads astray now."""
+    """The result of an edit of a registry: deprecate, yank, alias or set-current."""
 
     model: str
-    what: str
-    changed: bool
-    current_version: str | None
-    notes: list[str]
+    what: str  #: The edit in words, such as `deprecated`.
+    changed: bool  #: False if the registry already was as asked.
+    current_version: str | None  #: The version that `latest` means now.
+    notes: list[str]  #: Side effects worth knowing, such as an alias that now points at a withdrawn version.
 
 
 def deprecate(

@@ -38,13 +38,13 @@ from yarnstore.store.registry_cache import REGISTRY_FILE
 
 @dataclass(frozen=True)
 class LintResult:
-    """What was looked at, and what is wrong with it.  `findings` has errors first."""
+    """The result of checking a registry."""
 
-    source: str
-    models: int
-    versions: int
-    deep: bool
-    findings: list[Finding]
+    source: str  #: What was checked.
+    models: int  #: How many models were checked.
+    versions: int  #: How many versions were checked.
+    deep: bool  #: Whether manifests and packs were compared with the entries.
+    findings: list[Finding]  #: The problems, errors first.
     seconds: float
 
     @property

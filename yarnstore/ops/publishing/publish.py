@@ -96,31 +96,26 @@ _NO_MODEL_INFO = ModelInfo()
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What was published.
-
-    `new_bytes` went into full packs, `deltas` says how many bytes lead here from each earlier version.
-    `changed` is false where all of it was there already; where the version was and what is said of it
-    changed, `updated` names those fields.  `ignored` are the paths that were left out, with a slash where
-    it is a whole folder; `kept` says what the source has otherwise than the version that was there, in
-    executable bits, empty folders and files left out since, and what therefore was not published.
-    `code` is what runs code when it is loaded, and pickles of plain data.
-    """
+    """The result of publishing one version."""
 
     model: str
     version: str
     variant: str
     manifest: str
     size_bytes: int
-    chunks_total: int
-    chunks_new: int
-    new_bytes: int
-    deltas: dict[str, int]
-    changed: bool
+    chunks_total: int  #: How many chunks the version has.
+    chunks_new: int  #: How many of them were not in the registry.
+    new_bytes: int  #: How many bytes were written into full packs.
+    deltas: dict[str, int]  #: The size of the deltas from each earlier version, in bytes.
+    changed: bool  #: False if the registry had all of it already.
     seconds: float
-    published_before: bool = False
-    updated: list[str] = field(default_factory=list)
+    published_before: bool = False  #: Whether the version was published already.
+    updated: list[str] = field(default_factory=list)  #: The fields of a published version that changed.
+    #: The paths that were left out; a folder ends with a slash.
     ignored: list[str] = field(default_factory=list)
+    #: Differences from the published version that were not published, such as executable bits.
     kept: list[str] = field(default_factory=list)
+    #: Parts that run code when a file is loaded, and pickles of plain data.
     code: list[LoadedCode] = field(default_factory=list)
 
 

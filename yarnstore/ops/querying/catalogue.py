@@ -28,29 +28,28 @@ from yarnstore.store.registry_cache import read_cached
 
 @dataclass(frozen=True)
 class MirrorInfo:
-    """An address of a registry; `fault` is `lied`, `stalled` or `unreachable` where it failed, `why` the
-    reason, `at_ms` when last (milliseconds since 1970), `count` in how many runs."""
+    """One address of a registry, and how it last failed."""
 
-    url: str
-    fault: str | None = None
-    why: str | None = None
-    at_ms: int = 0
-    count: int = 0
+    url: str  #: The address.
+    fault: str | None = None  #: `lied` (served corrupt data), `stalled` or `unreachable`; None if it works.
+    why: str | None = None  #: The reason, in words.
+    at_ms: int = 0  #: When it last failed.
+    count: int = 0  #: In how many runs it failed.
 
 
 @dataclass(frozen=True)
 class RegistryInfo:
-    """A registry; `fetched_ms` is when it was last asked, in milliseconds since 1970, 0 for never."""
+    """One configured registry."""
 
-    name: str
-    url: str
-    models: int
-    versions: int
-    last_updated: str | None
-    fetched_ms: int
-    error: str | None = None
-    split: bool = False
-    mirrors: tuple[MirrorInfo, ...] = ()
+    name: str  #: The name of the registry.
+    url: str  #: The address.
+    models: int  #: How many models it lists.
+    versions: int  #: How many versions it lists.
+    last_updated: str | None  #: When it was last changed, as it says, ISO 8601.
+    fetched_ms: int  #: When it was last asked, 0 if never.
+    error: str | None = None  #: Why it could not be read.
+    split: bool = False  #: Whether each model has its own file; models and versions are then 0.
+    mirrors: tuple[MirrorInfo, ...] = ()  #: Its addresses, its own first.
 
 
 def describe(
@@ -113,17 +112,17 @@ def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that a registry offers; `installed` is the version here, if any."""
+    """One model that a registry offers."""
 
     model: str
-    name: str | None
+    name: str | None  #: The name of the model, for people.
     description: str | None
-    latest: str | None
-    versions: int
-    size_bytes: int | None
+    latest: str | None  #: The version that `latest` means.
+    versions: int  #: How many versions are published.
+    size_bytes: int | None  #: The size of the latest version, in bytes.
     tags: tuple[str, ...]
     registry: str
-    installed: str | None
+    installed: str | None  #: The version that is installed here.
     category: str | None = None
 
 
@@ -199,24 +198,24 @@ def _offer(session: Session, source: RegistrySource, entry: ModelEntry) -> Offer
 
 @dataclass(frozen=True)
 class VersionDetails:
-    """All that a registry says of one version, and whether it is here."""
+    """What a registry says about one version, and whether it is stored here."""
 
     model: str
     version: str
     variant: str
     registry: str | None
-    name: str | None
+    name: str | None  #: The name of the model, for people.
     description: str | None
     tags: tuple[str, ...]
     license: str | None
     homepage: str | None
-    versions: list[str]
-    variants: list[str]
-    aliases: dict[str, str]
+    versions: list[str]  #: All published versions.
+    variants: list[str]  #: The variants of this version.
+    aliases: dict[str, str]  #: The aliases and their versions.
     size_bytes: int | None
     checksum: str | None
     manifest: str | None
-    download_url: str | None
+    download_url: str | None  #: Where the plain file can be downloaded.
     release_date: str | None
     changelog: str | None
     compatibility: tuple[str, ...]
@@ -228,7 +227,7 @@ class VersionDetails:
     replaced_by: str | None
     yanked: bool
     in_store: bool
-    installed: str | None
+    installed: str | None  #: The version of the model that is installed here.
     category: str | None = None
 
 

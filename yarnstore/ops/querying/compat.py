@@ -18,19 +18,19 @@ from yarnstore.registry.spec import Alias, Exact, Selector, Spec
 
 @dataclass(frozen=True)
 class CompatRow:
-    """One build of one version.  `compatible` is for the application, `fits_memory` for this machine."""
+    """One build of a version, compared with the application and this machine."""
 
     version: str
     variant: str
-    compatible: bool
-    fits_memory: bool
+    compatible: bool  #: Whether it fits the application.
+    fits_memory: bool  #: Whether this machine has enough memory.
     compatibility: tuple[str, ...]
     minimum_ram_gb: float | None
     recommended_ram_gb: float | None
-    latest: bool
+    latest: bool  #: Whether it is the version that `latest` means.
     yanked: bool
     deprecated: bool
-    note: str
+    note: str  #: Why it does not fit, or what its publisher says about it.
 
     @property
     def usable(self) -> bool:
@@ -40,18 +40,15 @@ class CompatRow:
 
 @dataclass(frozen=True)
 class CompatTable:
-    """The builds of a model, the newest version first; `newest_that_fits` is no prerelease.
-
-    Without an `app_version` every version counts as compatible, and only the memory decides.
-    """
+    """All builds of a model, the newest version first."""
 
     model: str
-    app_version: str | None
-    ram_gb: float | None
+    app_version: str | None  #: The application's version; if None, only memory is compared.
+    ram_gb: float | None  #: The memory of this machine in GB (10^9 bytes).
     registry: str
     latest: str | None
-    newest_that_fits: str | None
-    rows: tuple[CompatRow, ...]
+    newest_that_fits: str | None  #: The newest version that fits; never a prerelease.
+    rows: tuple[CompatRow, ...]  #: The builds.
 
 
 def compatibility(session: Session, spec: Spec) -> CompatTable:

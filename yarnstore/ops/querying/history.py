@@ -19,18 +19,18 @@ from yarnstore.registry.versions import precedence, update_type
 
 @dataclass(frozen=True)
 class HistoryVersion:
-    """One version of a model; `in_store` says that it is here whole."""
+    """One published or stored version of a model."""
 
     version: str
     variant: str
-    installed: bool
+    installed: bool  #: Whether it is installed.
     in_store: bool
-    pinned: bool
-    published: bool
-    latest: bool
+    pinned: bool  #: Whether it is pinned.
+    published: bool  #: Whether the registry lists it.
+    latest: bool  #: Whether it is the version that `latest` means.
     release_date: str | None
     size_bytes: int | None
-    type: str | None
+    type: str | None  #: The type of the step from the version before it.
     changelog: str | None
     deprecated: bool
     deprecated_reason: str | None
@@ -41,33 +41,28 @@ class HistoryVersion:
 
 @dataclass(frozen=True)
 class HistoryMove:
-    """One move of what is installed; `time_ms` since 1970.
+    """One change of the installed version."""
 
-    `operation` is `checkout`, `update`, `import`, `remove`, `rollback`, or `self-check` where that refused
-    the version `old` and it was taken back.  `direction` is `forward` to a newer version and `back` to an
-    older one, whatever the operation.
-    `registry` is where its new version is to be had: what the cached registries offer with that very
-    content.  None for what was imported here, or is published no longer.
-    """
-
-    time_ms: int
+    time_ms: int  #: When it happened.
+    #: `checkout`, `update`, `import`, `remove`, `rollback`, or `self-check` if that refused the version
+    #: `old`.
     operation: str
-    old: str | None
-    new: str | None
-    registry: str | None = None
-    variant: str | None = None
-    direction: Literal["forward", "back"] | None = None
+    old: str | None  #: The version before.
+    new: str | None  #: The version after.
+    registry: str | None = None  #: The registry that lists the version after with the same content.
+    variant: str | None = None  #: The variant after.
+    direction: Literal["forward", "back"] | None = None  #: Whether it went to a newer or an older version.
 
 
 @dataclass(frozen=True)
 class History:
-    """`versions` newest first, `moves` oldest first."""
+    """The versions of a model and the changes of the installed version."""
 
     model: str
-    installed: str | None
+    installed: str | None  #: The installed version.
     registry: str | None
-    versions: list[HistoryVersion]
-    moves: list[HistoryMove]
+    versions: list[HistoryVersion]  #: The versions, the newest first.
+    moves: list[HistoryMove]  #: The changes, the oldest first.
 
 
 def history(session: Session, model: str) -> History:

@@ -21,26 +21,21 @@ from yarnstore.store.views import has_view, last_use, lease, note_use, view_path
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """One installed model; times are milliseconds since 1970, 0 where never.
-
-    `pinned` is whether this version is; `pin` is that, or the range or variant that is held.  `standing`
-    is what the cached registries say of it: withdrawn, deprecated.  `checksum` is of the file, where the
-    version has one, of the manifest else.
-    """
+    """One installed model."""
 
     model: str
     version: str
     variant: str
     size_bytes: int
-    installed_ms: int
-    last_used_ms: int
-    uses: int
-    pinned: bool
-    path: str
+    installed_ms: int  #: When it was installed.
+    last_used_ms: int  #: When it was last used, 0 if never.
+    uses: int  #: How often it was used.
+    pinned: bool  #: Whether this version is pinned.
+    path: str  #: The path to open.
     manifest: str
-    pin: str | None = None
-    standing: Standing | None = None
-    checksum: str = ""
+    pin: str | None = None  #: The version, range or variant that is pinned.
+    standing: Standing | None = None  #: What the cached registries say about the version.
+    checksum: str = ""  #: The SHA-256 of the file, or of the manifest if the version has several files.
 
 
 def list_installed(session: Session) -> list[InstalledModel]:

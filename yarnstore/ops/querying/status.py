@@ -17,31 +17,25 @@ from yarnstore.store.layout import file_name
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """Sizes in bytes.  `raw_bytes` is the size of all versions as plain files, `unique_bytes` that of
-    their distinct chunks, `stored_bytes` that of the packs, and `file_bytes` of the materialised files.
+    """The content and the disk usage of the store."""
 
-    `unused_bytes` of packs and files together, and `unused_pack_bytes` of the packs alone, are needed by no
-    version; `gc` frees them.
-    """
-
-    root: str
-    exists: bool
-    models: int
-    versions: int
-    installed: int
-    pinned: int
-    packs: int
-    chunks: int
-    raw_bytes: int
-    unique_bytes: int
-    stored_bytes: int
-    file_bytes: int
-    free_bytes: int
-    reserve_bytes: int
-    # Of installed models: withdrawn, deprecated.
-    notices: tuple[str, ...] = ()
-    unused_bytes: int = 0
-    unused_pack_bytes: int = 0
+    root: str  #: The path of the store.
+    exists: bool  #: Whether there is a store at that path.
+    models: int  #: How many models are stored.
+    versions: int  #: How many versions are stored.
+    installed: int  #: How many models are installed.
+    pinned: int  #: How many versions are pinned.
+    packs: int  #: How many packs there are.
+    chunks: int  #: How many distinct chunks are stored.
+    raw_bytes: int  #: The size of all versions as plain files.
+    unique_bytes: int  #: The size of their distinct chunks, decoded.
+    stored_bytes: int  #: The size of the packs.
+    file_bytes: int  #: The size of the materialised files.
+    free_bytes: int  #: The free space on the disk.
+    reserve_bytes: int  #: The space that must stay free.
+    notices: tuple[str, ...] = ()  #: Notices about installed models, such as a withdrawn version.
+    unused_bytes: int = 0  #: How many bytes of packs and files no version needs; `gc` deletes them.
+    unused_pack_bytes: int = 0  #: The part of `unused_bytes` that is in packs.
 
     @property
     def dedupe_ratio(self) -> float:

@@ -25,26 +25,21 @@ from yarnstore.store.views import last_use
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """A version that is stored whole; times are milliseconds since 1970, 0 where never.
-
-    `size_bytes` is the sum of its files.  On the disk it takes `own_bytes`, which no other version needs,
-    and uses `shared_bytes`, which others need too: entries of packs and materialised files.  Removing it
-    and `gc` free about its own.  `pinned` is whether this very version is.
-    """
+    """One version that is stored completely."""
 
     model: str
     version: str
     variant: str
     size_bytes: int
-    own_bytes: int
-    shared_bytes: int
-    installed: bool
-    pinned: bool
-    stored_ms: int
-    last_used_ms: int
-    uses: int
+    own_bytes: int  #: The disk space that only this version uses, in bytes; removing it frees about as much.
+    shared_bytes: int  #: The disk space that it shares with other versions, in bytes.
+    installed: bool  #: Whether it is installed.
+    pinned: bool  #: Whether it is pinned.
+    stored_ms: int  #: When it was stored.
+    last_used_ms: int  #: When it was last used, 0 if never.
+    uses: int  #: How often it was used.
     manifest: str
-    checksum: str
+    checksum: str  #: The SHA-256 of the file, or of the manifest if the version has several files.
 
 
 def list_stored(session: Session, model: str | None = None) -> list[StoredVersion]:

@@ -56,21 +56,21 @@ _MUCH_RUBBISH_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: `wrong` is to be mended, `note` is worth knowing."""
+    """One check of `doctor`."""
 
-    name: str
-    status: Status
-    what: str
-    mend: str = ""
+    name: str  #: The name of the check.
+    status: Status  #: `wrong` is a problem, `note` is worth knowing.
+    what: str  #: What was found.
+    mend: str = ""  #: The suggested fix, or empty.
 
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """All that was looked at."""
+    """The result of all checks of `doctor`."""
 
-    root: str
+    root: str  #: The path of the store.
     seconds: float
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)  #: The checks in the order in which they ran.
 
     @property
     def wrong(self) -> int:

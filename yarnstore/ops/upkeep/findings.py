@@ -30,27 +30,27 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where (relative to the store), what, and the versions it hurts."""
+    """One problem that fsck found."""
 
-    kind: Kind
-    where: str
-    what: str
-    hurts: tuple[str, ...] = ()
+    kind: Kind  #: The kind of thing that is damaged.
+    where: str  #: The place, relative to the store.
+    what: str  #: What is wrong with it.
+    hurts: tuple[str, ...] = ()  #: The versions that it affects.
 
 
 @dataclass(frozen=True)
 class FsckResult:
-    """What was checked and found.  `repaired` and `remaining` tell of `--repair`."""
+    """The result of checking the store."""
 
-    quick: bool
-    models: int
-    versions: int
-    chunks: int
-    checked_bytes: int
+    quick: bool  #: Whether contents were left unread.
+    models: int  #: How many models were checked.
+    versions: int  #: How many versions were checked.
+    chunks: int  #: How many chunks were checked.
+    checked_bytes: int  #: How many bytes were read and hashed.
     seconds: float
-    problems: list[Problem]
-    repaired: list[str] = field(default_factory=list)
-    remaining: list[Problem] = field(default_factory=list)
+    problems: list[Problem]  #: The problems that were found.
+    repaired: list[str] = field(default_factory=list)  #: What `--repair` did, one sentence each.
+    remaining: list[Problem] = field(default_factory=list)  #: The problems that `--repair` could not fix.
 
 
 @dataclass

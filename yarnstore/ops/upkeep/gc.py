@@ -65,22 +65,19 @@ class GcPolicy:
 
 @dataclass(frozen=True)
 class GcResult:
-    """What was freed, or would be.  `kept` counts versions by the first reason to keep them.
+    """The result of deleting unneeded data, or with `--dry-run` what it would be."""
 
-    `kept_views` are views that stay although their versions go; `grace_bytes` is what a grace period of 0
-    would free of them.  `low_on_space` is whether less is free on the disk than its reserve.
-    """
-
-    dry_run: bool
-    freed_bytes: int
-    versions: list[str]
-    packs_removed: int
-    packs_rewritten: int
-    chunks_removed: int
-    kept: dict[str, int]
+    dry_run: bool  #: Whether nothing was deleted.
+    freed_bytes: int  #: How many bytes were freed, or would be.
+    versions: list[str]  #: The versions that were deleted, as specs.
+    packs_removed: int  #: How many packs were deleted.
+    packs_rewritten: int  #: How many packs were replaced by smaller ones.
+    chunks_removed: int  #: How many chunks were deleted.
+    kept: dict[str, int]  #: How many versions were kept, by the first reason for keeping them.
+    #: Views that stay although their versions were deleted.
     kept_views: list[KeptView] = field(default_factory=list)
-    grace_bytes: int = 0
-    low_on_space: bool = False
+    grace_bytes: int = 0  #: How many more bytes `gc --grace 0` would free.
+    low_on_space: bool = False  #: Whether the disk has less free space than the reserve.
 
 
 @dataclass

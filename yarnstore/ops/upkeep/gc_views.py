@@ -22,19 +22,14 @@ from yarnstore.store.views import discard_view, last_use, view_in_use
 
 @dataclass(frozen=True)
 class KeptView:
-    """A view that stays although its version goes; `path` is its folder.
+    """A view that `gc` keeps although its version was deleted."""
 
-    `size_bytes` is what it takes that no version needs which is kept.  `until_ms`, in milliseconds since
-    1970, is when its grace period ends; None while a process has it open.  The names of the version are empty
-    where its manifest cannot be read.
-    """
-
-    model: str
-    variant: str
-    version: str
-    path: str
-    size_bytes: int
-    until_ms: int | None
+    model: str  #: The id of the model; empty if the manifest cannot be read.
+    variant: str  #: The variant; empty if the manifest cannot be read.
+    version: str  #: The version; empty if the manifest cannot be read.
+    path: str  #: The folder of the view.
+    size_bytes: int  #: The disk space that only this view uses, in bytes.
+    until_ms: int | None  #: When its grace period ends; None while a process has it open.
 
 
 @dataclass

@@ -35,14 +35,11 @@ _CLOCK_LEEWAY: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: `error` where a reader or an update would fail or mislead, `warning` where it is odd.
+    """One problem in a registry."""
 
-    `path` is a JSON path, behind the name of the file where that is not `registry.json`.
-    """
-
-    severity: Severity
-    path: str
-    message: str
+    severity: Severity  #: `error`: a reader or an update fails or is misled; `warning`: unusual.
+    path: str  #: The JSON path, after the file's name if that is not `registry.json`.
+    message: str  #: What is wrong.
 
 
 @dataclass(frozen=True)
