@@ -1,18 +1,19 @@
-"""Small JSON records that tell when they were damaged: each has the SHA-256 of itself in it.
+"""Small JSON records in one form: absent, or whole, or damaged.
 
-docs/format/store.md governs them.  What they say is their owners'.
+A `CheckedRecord` has the SHA-256 of itself in it, so that damage shows.  docs/format/store.md governs them;
+what they say is left to their owners.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
-from yarnstore.errors import FormatError, NotFoundError
+from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 
 
@@ -27,26 +28,43 @@ class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, check=Sha256.of(msgspec.json.encode(plain)).hex)
 
 
-R = TypeVar("R", bound=CheckedRecord)
+T = TypeVar("T")
 
 
-def read_sealed(path: Path, kind: type[R], what: str, hint: str) -> R | None:
-    """The record at `path`, None where there is none.
+class Damage(NamedTuple):
+    """How the error about a damaged record names it, and what to do about it."""
 
-    Raises: FormatError about `what` where it is damaged.
+    what: str
+    hint: str
+
+
+def read(path: Path, kind: type[T], *, on_damage: Literal["absent"] | Damage) -> T | None:
+    """Return the record at `path`, None if it does not exist; a `CheckedRecord` must pass its check.
+
+    A damaged record, and one that cannot be read, counts as absent where `on_damage` says so.
+    Raises: FormatError, StorageError otherwise.
     """
     try:
         data = fsread.read_bytes(path, MIB)
         record = msgspec.json.decode(data, type=kind)
     except NotFoundError:
         return None
+    except (FormatError, StorageError):
+        if on_damage == "absent":
+            return None
+        raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise FormatError(what, "is damaged", hint=hint) from None
-    if msgspec.json.encode(record.sealed()) != data:
-        raise FormatError(what, "fails its check", hint=hint)
-    return record
+        why = "is damaged"
+    else:
+        if not isinstance(record, CheckedRecord) or msgspec.json.encode(record.sealed()) == data:
+            return record
+        why = "fails its check"
+    if on_damage == "absent":
+        return None
+    raise FormatError(on_damage.what, why, hint=on_damage.hint)
 
 
-def write_sealed(path: Path, record: CheckedRecord, *, tmp_dir: Path) -> None:
-    """Replace the record at `path`.  Raises: StorageError."""
-    fsio.write_atomic(path, msgspec.json.encode(record.sealed()), tmp_dir=tmp_dir)
+def write(path: Path, record: object, *, tmp_dir: Path) -> None:
+    """Replace the record at `path`; a `CheckedRecord` gets its check.  Raises: StorageError."""
+    sealed = record.sealed() if isinstance(record, CheckedRecord) else record
+    fsio.write_atomic(path, msgspec.json.encode(sealed), tmp_dir=tmp_dir)

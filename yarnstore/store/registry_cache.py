@@ -1,23 +1,27 @@
-"""The cached registries of a store: what each said last, and when.
+"""The cache of registries in a store: `registries/<name>/`, which docs/format/store.md governs.
 
-`registries/<name>/registry.json` is what the registry sent, byte for byte; `fetched.json` beside it
-has its address, its ETag, its hash and when it came.  The record names the hash before and after
-a change, so that a crash between the two files leaves both readable.
+`registry.json` is what the registry sent, byte for byte; `fetched.json` beside it has its address, its
+ETag, its hash and when it came.  The record names the hash before and after a change, so that a crash
+between the two files leaves both readable.  Beside them are the models of a split registry, plans,
+the newest state seen, and the faults of mirrors.  Leaves what registries say to `registry`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import KIB, REGISTRY_LIMIT_BYTES
-from yarnstore.errors import FormatError, IntegrityError, NotFoundError
-from yarnstore.store import fsio, fsread
+from yarnstore.core.limits import KIB, MIB, REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.core.names import model_dirname
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
+from yarnstore.store import fsio, fsread, records
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
+from yarnstore.store.records import CheckedRecord, Damage
 
 REGISTRY_FILE = "registry.json"
 _RECORD_FILE = "fetched.json"
@@ -47,7 +51,7 @@ class CachedRegistry(msgspec.Struct, frozen=True):
 def read_record(layout: StoreLayout, name: str) -> FetchRecord | None:
     """Raises: FormatError where the record is damaged."""
     what = f"registries/{name}/{_RECORD_FILE}"
-    return read_sealed(layout.registry(name) / _RECORD_FILE, FetchRecord, what, _REFRESH)
+    return records.read(layout.registry(name) / _RECORD_FILE, FetchRecord, on_damage=Damage(what, _REFRESH))
 
 
 def check_absent(layout: StoreLayout, name: str) -> None:
@@ -103,7 +107,7 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
     before = _hash_of(path)
     after = Sha256.of(cached.data).hex
     record = FetchRecord(cached.url, cached.fetched_ms, after, cached.etag, before)
-    write_sealed(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
+    records.write(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
     if before != after:
         fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
 
@@ -122,3 +126,162 @@ def _hash_of(path: Path) -> str:
 def remove_cached(layout: StoreLayout, name: str) -> None:
     """Forget what a registry said."""
     fsio.remove_tree(layout.registry(name))
+
+
+# --- the models of split registries
+# `models/<model>.fetched` is one line of JSON, which says where the rest came from and what it hashes to, and
+# then the bytes as the registry sent them.  One that cannot be read counts as absent.
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """The first line; `sha256` is of what follows it, `fetched_ms` 0 where an older release wrote it."""
+
+    url: str
+    etag: str
+    sha256: str
+    fetched_ms: int = 0
+
+
+class CachedModel(msgspec.Struct, frozen=True):
+    """The bytes of a `models/<model>.json`, and the ETag they came with.
+
+    `fetched_ms` is when they were last known to be right, in milliseconds since 1970, or 0.
+    """
+
+    data: bytes
+    etag: str
+    fetched_ms: int = 0
+
+
+def read_cached_model(layout: StoreLayout, registry: str, url: str, model: str) -> CachedModel | None:
+    """What the registry at `url` said of a model last; None where that is not known, or damaged."""
+    try:
+        data = fsread.read_bytes(_model_path(layout, registry, model), REGISTRY_MODEL_LIMIT_BYTES + MIB)
+        line, _, body = data.partition(b"\n")
+        header = msgspec.json.decode(line, type=_Header)
+    except (NotFoundError, FormatError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if header.url != url or Sha256.of(body).hex != header.sha256:
+        return None
+    return CachedModel(body, header.etag, header.fetched_ms)
+
+
+def write_cached_model(layout: StoreLayout, registry: str, url: str, model: str, cached: CachedModel) -> None:
+    """Keep what a registry said of a model."""
+    header = msgspec.json.encode(_Header(url, cached.etag, Sha256.of(cached.data).hex, cached.fetched_ms))
+    path = _model_path(layout, registry, model)
+    fsio.write_atomic(path, header + b"\n" + cached.data, tmp_dir=layout.tmp)
+
+
+def remove_cached_model(layout: StoreLayout, registry: str, model: str) -> None:
+    """Forget a model that a registry has no more."""
+    path = _model_path(layout, registry, model)
+    if fsread.stat_or_none(path) is not None:
+        fsio.remove(path)
+
+
+def _model_path(layout: StoreLayout, registry: str, model: str) -> Path:
+    return layout.registry(registry) / "models" / f"{model_dirname(model)}.fetched"
+
+
+# --- what versions would transfer, as planned last
+# `outdated` then requests no manifest and no index again.  A plan counts as long as the store holds the same
+# packs and files; one that cannot be read counts as absent.
+
+PLANS_FILE = "plans.json"
+# A machine has few models; more are not worth keeping.
+_PLANS_LIMIT = 1000
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """`given` hashes all that the plan was made from."""
+
+    given: str
+    bytes: int
+
+
+def plan_basis(layout: StoreLayout, offered: Iterable[str]) -> str:
+    """What a plan is made from, as one digest: what the store holds, and the packs that are offered."""
+    held = (*fsread.list_names(layout.root / "packs"), "", *fsread.list_names(layout.files))
+    return Sha256.of("\n".join((*held, "", *offered)).encode()).hex
+
+
+def read_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str) -> int | None:
+    """The bytes that were planned for a version; None where it was not, or from something else."""
+    plan = _read_plans(layout, registry).get(manifest.hex)
+    return plan.bytes if plan is not None and plan.given == basis else None
+
+
+def write_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str, planned: int) -> None:
+    """Keep a plan, where the store can be written."""
+    plans = _read_plans(layout, registry)
+    plans.pop(manifest.hex, None)
+    plans[manifest.hex] = _Plan(basis, planned)
+    newest = dict(list(plans.items())[-_PLANS_LIMIT:])
+    with contextlib.suppress(StorageError):
+        path = layout.registry(registry) / PLANS_FILE
+        records.write(path, newest, tmp_dir=layout.tmp)
+
+
+def _read_plans(layout: StoreLayout, registry: str) -> dict[str, _Plan]:
+    path = layout.registry(registry) / PLANS_FILE
+    return records.read(path, dict[str, _Plan], on_damage="absent") or {}
+
+
+# --- the newest state seen: what an older answer is recognised by
+# A file of its own, so that a cached answer that is lost or damaged does not take it along.
+
+NEWEST_FILE = "newest.json"
+_REFRESH_MARK = "`ystore registry refresh` creates it again"
+
+
+class HighWaterMark(CheckedRecord, frozen=True):
+    """The latest `last_updated` of the registry at `url`; `seen_ms` is in milliseconds since 1970."""
+
+    url: str
+    last_updated: str
+    seen_ms: int
+
+
+def read_newest(layout: StoreLayout, name: str) -> HighWaterMark | None:
+    """None where nothing is known.  Raises: FormatError where the record is damaged."""
+    what = f"registries/{name}/{NEWEST_FILE}"
+    return records.read(
+        layout.registry(name) / NEWEST_FILE, HighWaterMark, on_damage=Damage(what, _REFRESH_MARK)
+    )
+
+
+def write_newest(layout: StoreLayout, name: str, newest: HighWaterMark) -> None:
+    """Keep what is the newest now.  Raises: StorageError."""
+    records.write(layout.registry(name) / NEWEST_FILE, newest, tmp_dir=layout.tmp)
+
+
+# --- what was found wrong with mirrors: shown, and no decision depends on it
+
+HEALTH_FILE = "health.json"
+
+
+class MirrorHealth(msgspec.Struct, frozen=True):
+    """A mirror that failed: `kind` is `lied`, `stalled` or `unreachable`, `at_ms` the last time, in
+    milliseconds since 1970, `count` how many sessions it failed in."""
+
+    url: str
+    kind: str
+    why: str
+    at_ms: int
+    count: int = 1
+
+
+def read_health(layout: StoreLayout, name: str) -> list[MirrorHealth]:
+    """What is known of a registry's mirrors; nothing where the record is missing or damaged."""
+    path = layout.registry(name) / HEALTH_FILE
+    return records.read(path, list[MirrorHealth], on_damage="absent") or []
+
+
+def write_health(layout: StoreLayout, name: str, found: Sequence[MirrorHealth]) -> None:
+    """Keep what is known now.  Raises: StorageError."""
+    path = layout.registry(name) / HEALTH_FILE
+    if found:
+        records.write(path, list(found), tmp_dir=layout.tmp)
+    else:
+        fsio.remove(path)

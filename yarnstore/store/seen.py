@@ -12,9 +12,9 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
-from yarnstore.store import lock, trash
+from yarnstore.store import lock, records, trash
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.records import CheckedRecord, read_sealed, write_sealed
+from yarnstore.store.records import CheckedRecord, Damage
 from yarnstore.store.refs import VersionName
 
 _LIMIT_VERSIONS = 1000
@@ -46,7 +46,7 @@ def seen_path(layout: StoreLayout, url: str, model: str) -> Path:
 def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
     """The record at `path`, None where there is none.  Raises: FormatError where it is damaged."""
     what = str(path.relative_to(layout.root))
-    found = read_sealed(path, Seen, what, _HINT)
+    found = records.read(path, Seen, on_damage=Damage(what, _HINT))
     if found is not None and path != seen_path(layout, found.url, found.model):
         raise FormatError(what, "is the record of another registry or model", hint=_HINT)
     return found
@@ -88,7 +88,7 @@ def remember(
             note(
                 f"{name.model}: the content of {key} is no longer remembered; {_LIMIT_VERSIONS} versions are"
             )
-        write_sealed(path, Seen(url=url, model=name.model, contents=contents), tmp_dir=layout.tmp)
+        records.write(path, Seen(url=url, model=name.model, contents=contents), tmp_dir=layout.tmp)
 
 
 def _key(name: VersionName) -> str:

@@ -47,8 +47,8 @@ from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import missing_files
-from yarnstore.store.origins import write_origin
 from yarnstore.store.packs import PackWriter
+from yarnstore.store.provenance import write_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
 

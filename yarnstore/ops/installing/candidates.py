@@ -39,8 +39,8 @@ from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
-from yarnstore.store.plans import plan_basis, read_plan, write_plan
 from yarnstore.store.refs import VersionName
+from yarnstore.store.registry_cache import plan_basis, read_plan, write_plan
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.select import builds_of, latest_version
 from yarnstore.registry.spec import Spec
-from yarnstore.store.health import read_health
-from yarnstore.store.registry_cache import read_cached
+from yarnstore.store.registry_cache import read_cached, read_health
 
 
 @dataclass(frozen=True)

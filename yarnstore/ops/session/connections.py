@@ -33,8 +33,8 @@ from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
 from yarnstore.errors import BackendError, StorageError, TransientError
 from yarnstore.store import fsread
-from yarnstore.store.health import MirrorHealth, read_health, write_health
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.registry_cache import MirrorHealth, read_health, write_health
 
 # Scheme, host and port.
 Origin: TypeAlias = tuple[str, str, int]

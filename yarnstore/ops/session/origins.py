@@ -7,9 +7,8 @@ import contextlib
 from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.ops.session.connections import RegistrySource
 from yarnstore.ops.session.session import Session
-from yarnstore.store.origins import read_origin
-from yarnstore.store.registry_cache import read_record
-from yarnstore.store.registry_models import read_cached_model
+from yarnstore.store.provenance import read_origin
+from yarnstore.store.registry_cache import read_cached_model, read_record
 
 
 def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:

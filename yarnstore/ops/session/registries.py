@@ -24,7 +24,7 @@ from yarnstore.errors import (
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import parse_model
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.registry_models import (
+from yarnstore.store.registry_cache import (
     CachedModel,
     read_cached_model,
     remove_cached_model,

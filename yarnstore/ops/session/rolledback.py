@@ -1,7 +1,7 @@
 """Whether a registry, or a mirror of it, says less than what it has said before: an older state of it.
 
 Owns the comparison with what was kept, and the error.  What is kept, and where, is
-`store/newest`'s to know; it is kept once the answer was read and checked, and never before.
+`store/registry_cache`'s to know; it is kept once the answer was read and checked, and never before.
 docs/decisions/0016 has the reasons.
 """
 
@@ -15,8 +15,7 @@ from yarnstore.ops.session.connections import RegistrySource, shown_address
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.newest import HighWaterMark, read_newest, write_newest
-from yarnstore.store.registry_cache import CachedRegistry
+from yarnstore.store.registry_cache import CachedRegistry, HighWaterMark, read_newest, write_newest
 
 
 def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegistry | None) -> str:

@@ -32,8 +32,7 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import manifest_chunks
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
-from yarnstore.store.newest import read_newest
-from yarnstore.store.registry_cache import check_absent, read_cached
+from yarnstore.store.registry_cache import check_absent, read_cached, read_newest
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.views import has_view, surplus, view_files

@@ -34,8 +34,8 @@ from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import STORE_FORMAT, file_name
-from yarnstore.store.newest import read_newest, write_newest
 from yarnstore.store.packs import PackWriter, rebuild_index
+from yarnstore.store.registry_cache import read_newest, write_newest
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
 from yarnstore.store.verify import iter_sound
 from yarnstore.store.views import link_model, replace_view, set_aside, unlink_model
