@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, MIB, REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, records
+from yarnstore.store import fsio, fsread, lock, records
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.records import CheckedRecord, Damage
 
@@ -100,16 +101,25 @@ def is_small(layout: StoreLayout, name: str) -> bool:
     return found is not None and found.st_size <= _SMALL_BYTES
 
 
+def changing(layout: StoreLayout, name: str) -> AbstractContextManager[None]:
+    """Lock the cache of one registry, for a change that depends on what is cached.  Raises: StorageError."""
+    return lock.hold_folder(layout.registry(name))
+
+
 def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
-    """Keep what a registry sent."""
+    """Keep what a registry sent, under the lock of its folder: the record names both hashes of one change.
+
+    Raises: StorageError.
+    """
     folder = layout.registry(cached.name)
     path = folder / REGISTRY_FILE
-    before = _hash_of(path)
     after = Sha256.of(cached.data).hex
-    record = FetchRecord(cached.url, cached.fetched_ms, after, cached.etag, before)
-    records.write(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
-    if before != after:
-        fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
+    with changing(layout, cached.name):
+        before = _hash_of(path)
+        record = FetchRecord(cached.url, cached.fetched_ms, after, cached.etag, before)
+        records.write(folder / _RECORD_FILE, record, tmp_dir=layout.tmp)
+        if before != after:
+            fsio.write_atomic(path, cached.data, tmp_dir=layout.tmp)
 
 
 def _hash_of(path: Path) -> str:
@@ -214,13 +224,12 @@ def read_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str) 
 
 def write_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str, planned: int) -> None:
     """Keep a plan, where the store can be written."""
-    plans = _read_plans(layout, registry)
-    plans.pop(manifest.hex, None)
-    plans[manifest.hex] = _Plan(basis, planned)
-    newest = dict(list(plans.items())[-_PLANS_LIMIT:])
-    with contextlib.suppress(StorageError):
-        path = layout.registry(registry) / PLANS_FILE
-        records.write(path, newest, tmp_dir=layout.tmp)
+    with contextlib.suppress(StorageError), changing(layout, registry):
+        plans = _read_plans(layout, registry)
+        plans.pop(manifest.hex, None)
+        plans[manifest.hex] = _Plan(basis, planned)
+        newest = dict(list(plans.items())[-_PLANS_LIMIT:])
+        records.write(layout.registry(registry) / PLANS_FILE, newest, tmp_dir=layout.tmp)
 
 
 def _read_plans(layout: StoreLayout, registry: str) -> dict[str, _Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,23 @@ def test_the_record_says_what_came(layout: StoreLayout) -> None:
         TWO.url, 2, Sha256.of(TWO.data).hex, '"e2"', Sha256.of(ONE.data).hex
     )
     assert read_record(layout, "hub") == expected.sealed()
+
+
+def test_two_that_write_at_once_leave_a_whole_cache(layout: StoreLayout) -> None:
+    for n in range(30):
+        together = threading.Barrier(2)
+
+        def write(cached: CachedRegistry, together: threading.Barrier = together) -> None:
+            together.wait()
+            write_cached(layout, cached)
+
+        answers = [CachedRegistry("hub", ONE.url, b"%d %d" % (n, m), "", n) for m in range(2)]
+        threads = [threading.Thread(target=write, args=(answer,)) for answer in answers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert read_cached(layout, "hub") in answers
 
 
 def test_every_changed_byte_of_a_record_is_seen(layout: StoreLayout) -> None:

@@ -109,12 +109,13 @@ def evaluate(
     model: str,
     policy: Policy = DEFAULT_POLICY,
     *,
-    alone: bool = False,
+    model_file_only: bool = False,
     variant: str | None = None,
 ) -> Candidate:
     """Decide about an installed model, by what its registry says now.
 
-    With `alone` a split registry is asked for the model's own file and for nothing else.  `variant` is the
+    With `model_file_only` a split registry is asked for the model's own file and for nothing else.
+    `variant` is the
     one to change to.
 
     Raises: NotFoundError where it is not installed, no registry has it, or it has no such variant;
@@ -123,7 +124,9 @@ def evaluate(
     current = session.refs.current(model)
     if current is None:
         raise not_installed(session, model)
-    source, entry = find_entry(session, model, sources_for(session, model), fresh=True, alone=alone)
+    source, entry = find_entry(
+        session, model, sources_for(session, model), fresh=True, model_file_only=model_file_only
+    )
     hold = pin_rule_of(session, model, current)
     if variant is not None and variant != current.variant:
         resolve(entry, Spec(model, variant))
@@ -172,7 +175,7 @@ def _update(session: Session, model: str) -> Update:
         raise not_installed(session, model)
     here = current.version
     try:
-        found = evaluate(session, model, alone=True)
+        found = evaluate(session, model, model_file_only=True)
     except (NotFoundError, BackendError, IntegrityError) as error:
         return _unknown(session, model, current, error)
     decision, goal = found.decision, found.decision.goal

@@ -111,10 +111,15 @@ def _search(session: Session, sources: tuple[RegistrySource, ...], spec: Spec, *
 
 
 def find_entry(
-    session: Session, model: str, sources: tuple[RegistrySource, ...], *, fresh: bool, alone: bool = False
+    session: Session,
+    model: str,
+    sources: tuple[RegistrySource, ...],
+    *,
+    fresh: bool,
+    model_file_only: bool = False,
 ) -> tuple[RegistrySource, ModelEntry]:
     """The first of the registries that has a model, and what it says of it; with `fresh` asked anew, and
-    with `alone` for nothing else where a registry is split.
+    with `model_file_only` for nothing else where a registry is split.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -122,7 +127,7 @@ def find_entry(
     failure: BackendError | None = None
     for source in sources:
         try:
-            entry = session.entry(source, model, fresh=fresh, alone=alone)
+            entry = session.entry(source, model, fresh=fresh, model_file_only=model_file_only)
         except BackendError as error:
             failure = failure or error
             continue

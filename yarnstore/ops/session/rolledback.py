@@ -15,7 +15,13 @@ from yarnstore.ops.session.connections import RegistrySource, shown_address
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.registry_cache import CachedRegistry, HighWaterMark, read_newest, write_newest
+from yarnstore.store.registry_cache import (
+    CachedRegistry,
+    HighWaterMark,
+    changing,
+    read_newest,
+    write_newest,
+)
 
 
 def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegistry | None) -> str:
@@ -69,10 +75,12 @@ def keep_newest(
     """Remember the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
     if not is_believable(doc.last_updated, _time(now_ms)):
         return
-    # Read anew: another process may have seen a newer one meanwhile.
-    known = known_time(layout, source, None)
-    if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
-        write_newest(layout, source.name, HighWaterMark(source.url, str(doc.last_updated), now_ms))
+    # Read again under the lock: another process may have seen a newer one meanwhile.
+    with changing(layout, source.name):
+        known = known_time(layout, source, None)
+        if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
+            mark = HighWaterMark(url=source.url, last_updated=str(doc.last_updated), seen_ms=now_ms)
+            write_newest(layout, source.name, mark)
 
 
 def _time(ms: int) -> datetime:

@@ -252,17 +252,18 @@ class Session(msgspec.Struct):
             self.note(f"{source.name}: using a cached copy from {format_days(age_ms)} ago")
 
     def entry(
-        self, source: RegistrySource, model: str, *, fresh: bool = False, alone: bool = False
+        self, source: RegistrySource, model: str, *, fresh: bool = False, model_file_only: bool = False
     ) -> ModelEntry | None:
         """What a registry says of one model, whether it is split or not; None where it has none such.
 
         With `fresh` it is asked anew, and where it cannot be reached its cached answer counts.  With
-        `alone`, one that is known to be split, and stays so, is asked for the model's file and nothing else.
+        `model_file_only`, one that is known to be split, and stays so, is asked for the model's file and
+        nothing else.
 
         Raises: BackendError where nothing is cached either; FormatError.
         """
-        if fresh and alone and source.name not in self._refreshed:
-            entry = self._entry_alone(source, model)
+        if fresh and model_file_only and source.name not in self._refreshed:
+            entry = self._entry_of_model_file(source, model)
             if entry is not None:
                 return entry
         doc = self.refresh_or_cached(source) if fresh else self.doc(source)
@@ -271,7 +272,7 @@ class Session(msgspec.Struct):
         fresh = fresh and source.name not in self._unreachable
         return self._split_models(source).entry(self.backend(source), model, fresh=fresh)
 
-    def _entry_alone(self, source: RegistrySource, model: str) -> ModelEntry | None:
+    def _entry_of_model_file(self, source: RegistrySource, model: str) -> ModelEntry | None:
         """What a registry that is known to be split says of a model now; None where it is not known to be,
         or has no such model."""
         known = self._known_split(source)
