@@ -177,16 +177,28 @@ def hanging(tree: Tree, after: int, *suffixes: str) -> Script:
     return script
 
 
+# More than twice as long as it takes until what came is written down.
+_SETTLED_S = 0.5
+
+
 def kill_when_kept(home: Path, before: int) -> bool:
-    """Run `fetch` and kill it when more than `before` bytes are kept; False where it ended by itself."""
+    """Run `fetch` and kill it when more than `before` bytes are kept, and no more come.
+
+    False where it ended by itself.
+    """
     words = command(home, "fetch", "m@1.0.0", "--connections", "1")
     with subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **quiet_env()}
     ) as process:
         give_up_s = time.monotonic() + 60
+        last, since_s = before, time.monotonic()
         while process.poll() is None:
-            assert time.monotonic() < give_up_s, "nothing more is kept"
-            if kept_bytes(home) > before:
+            now_s = time.monotonic()
+            assert now_s < give_up_s, "nothing more is kept"
+            kept = kept_bytes(home)
+            if kept != last:
+                last, since_s = kept, now_s
+            if kept > before and now_s - since_s > _SETTLED_S:
                 process.kill()
                 return True
             time.sleep(0.02)

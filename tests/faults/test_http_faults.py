@@ -704,7 +704,7 @@ def test_tls(tmp_path: Path) -> None:
 
 
 def test_https_asked_of_a_plain_server(tmp_path: Path) -> None:
-    with ScriptedServer(lambda _: Reply(raw=b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)) as server:
+    with ScriptedServer([]) as server:  # it answers a TLS hello with a 400
         backend = HttpBackend(server.url.replace("http:", "https:"), timeouts=FAST)
         with bounded(), pytest.raises(BackendError, match="speaks plain http, not https") as caught:
             read(backend)

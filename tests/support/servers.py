@@ -287,6 +287,10 @@ class ScriptedServer:
             self._open.add(connection)
         raw = connection
         try:
+            if self._tls is None and connection.recv(1, socket.MSG_PEEK) == b"\x16":
+                # A TLS hello, whose bytes may look like a request or not: answered as plain servers do.
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                return
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
                 with self._lock:
