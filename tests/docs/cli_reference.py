@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from yarnstore import errors, results
+from tests.docs.result_fields import output_of, render_results
+from yarnstore import errors
 from yarnstore.cli import cli
 from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
 from yarnstore.cli.group import CommonOption
@@ -34,7 +34,7 @@ Without a version it means `latest`; where a command speaks of a bare model, it 
   Lists are one row a line with tabs between the columns; `status`, `show`, `gc` and `fsck` are one name, a tab and a value a line.
   Sizes are bytes, times are milliseconds since 1970, what is unknown is empty.
   The columns are below.
-- `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`.
+- `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`; [results.md](results.md) has the fields.
 - `--progress json`: each step as one JSON object a line on stderr.
 - `checkout` and `path` print the path to open, and piped nothing else.
 - `registry lint` prints a line for each fault whoever reads it: `path: message`, or `path: warning: message`.
@@ -112,6 +112,8 @@ def _section(path: str, command: click.Command) -> list[str]:
     example = (command.epilog or "").partition("Example:\n")[2]
     assert example, f"{path} has no example"
     lines += ["For example:", "", "```", *(f"$ {line.strip()}" for line in example.splitlines()), "```", ""]
+    printed = output_of(path)
+    lines += [printed, ""] if printed else []
     options = _options(command, common=False)
     return lines + (_table(options, ("option", "")) if options else [])
 
@@ -189,33 +191,6 @@ def render_cli() -> str:
     lines += ["## Options of every command", "", *_table(_options(cli, common=True), ("option", ""))]
     for path, command in commands(cli):
         lines += _section(path, command)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-_RESULTS = """\
-# Results
-
-This page is made from the dataclasses of `yarnstore.results` by `make docs`; a test checks that it is current.
-
-Each call of the API returns one of these, or a list of them, and `--json` prints the same fields.
-Fields whose names end in `_bytes` count bytes, in `_ms` milliseconds, since 1970 where they are a time, and in `_s` seconds, as `seconds` does.
-None is what is not known, or does not apply.
-"""
-
-
-def render_results() -> str:
-    """The page of what calls return."""
-    lines = [_RESULTS]
-    for name in results.__all__:
-        found = getattr(results, name)
-        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-            continue
-        text = inspect.cleandoc(found.__doc__ or "")
-        assert text, f"{name} has no docstring"
-        assert not text.startswith(f"{name}("), f"{name} has the docstring of a dataclass"
-        rows = [(f"`{item.name}`", f"`{item.type}`") for item in dataclasses.fields(found)]
-        assert all("<class" not in kind for _, kind in rows), f"{name} has types that are not text"
-        lines += [f"## {name}", "", " ".join(text.split()), "", *_table(rows, ("field", "type"))]
     return "\n".join(lines).rstrip() + "\n"
 
 

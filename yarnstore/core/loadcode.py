@@ -114,7 +114,7 @@ class LoadedCode:
 
     @property
     def suspect(self) -> bool:
-        """Whether it is more than a pickle of plain data."""
+        """Whether it is anything but a pickle of plain data."""
         return self.kind == "code" or bool(self.names) or self.why is not None
 
     def __str__(self) -> str:

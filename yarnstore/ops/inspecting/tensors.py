@@ -65,7 +65,7 @@ class TensorDiff:
 
     @property
     def changed_share(self) -> float:
-        """Of the units, 0 to 1."""
+        """`units_changed` divided by `units`, from 0 to 1."""
         return self.units_changed / self.units if self.units else 0.0
 
     def rank(self) -> tuple[int, float, float]:

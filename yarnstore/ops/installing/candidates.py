@@ -76,7 +76,7 @@ class Update:
 
     @property
     def available(self) -> bool:
-        """Whether `update` would install something, or with `--major` could."""
+        """Whether `update`, with or without `--major`, would install another version."""
         return self.wanted != self.installed or bool(self.wanted_variant or self.across)
 
 

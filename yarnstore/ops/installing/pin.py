@@ -33,7 +33,7 @@ class PinResult:
 
     @property
     def what(self) -> str:
-        """`phi-3-mini 1.0.0`; a range or a variant as a spec says it, `phi-3-mini@^1.1`."""
+        """The pin as text: `phi-3-mini 1.0.0`, or as a spec, such as `phi-3-mini@^1.1`."""
         if self.version is not None:
             return f"{self.model} {self.version}"
         variant = f":{self.variant}" if self.variant else ""

@@ -84,12 +84,12 @@ class UpdateSummary:
 
     @property
     def updated(self) -> int:
-        """How many have, or with a dry run would have, another version now."""
+        """How many models were updated, or with `--dry-run` would be."""
         return sum(result.status in ("updated", "planned") for result in self.results)
 
     @property
     def failed(self) -> int:
-        """How many failed; their old versions stay."""
+        """How many updates failed; these models keep their version."""
         return sum(result.status == "failed" for result in self.results)
 
 

@@ -48,7 +48,7 @@ class TakeoverResult:
 
     @property
     def failed(self) -> int:
-        """How many were refused."""
+        """How many models failed."""
         return sum(item.status == "failed" for item in self.models)
 
 

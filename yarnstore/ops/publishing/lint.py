@@ -49,12 +49,12 @@ class LintResult:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """The number of errors."""
         return sum(item.severity == "error" for item in self.findings)
 
     @property
     def warnings(self) -> int:
-        """How many are warnings."""
+        """The number of warnings."""
         return len(self.findings) - self.errors
 
 

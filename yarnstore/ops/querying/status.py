@@ -39,12 +39,12 @@ class StoreStatus:
 
     @property
     def dedupe_ratio(self) -> float:
-        """How many times smaller the distinct chunks are than all versions; 1 where there are none."""
+        """`raw_bytes` divided by `unique_bytes`; 1 for an empty store."""
         return self.raw_bytes / self.unique_bytes if self.unique_bytes else 1.0
 
     @property
     def compression_ratio(self) -> float:
-        """How many times smaller the versions' chunks are as stored; 1 where there are none."""
+        """`unique_bytes` divided by the size of their packs; 1 for an empty store."""
         used = self.stored_bytes - self.unused_pack_bytes
         return self.unique_bytes / used if self.unique_bytes and used > 0 else 1.0
 

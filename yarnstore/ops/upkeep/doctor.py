@@ -74,7 +74,7 @@ class DoctorResult:
 
     @property
     def wrong(self) -> int:
-        """How many things are to be mended."""
+        """The number of problems."""
         return sum(check.status == "wrong" for check in self.checks)
 
 
