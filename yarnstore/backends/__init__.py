@@ -5,13 +5,11 @@
 
 from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
 from yarnstore.backends.connect import connect, connect_file, is_remote
-from yarnstore.backends.halting import Cancellable
-from yarnstore.backends.limit import Limited, RateLimit
 from yarnstore.backends.local import LocalBackend
 from yarnstore.backends.memory import MemoryBackend
 from yarnstore.backends.mirrors import Mirror, SourceSet
-from yarnstore.backends.offline import Offline
 from yarnstore.backends.retry import Retrying, RetryPolicy, call_with_retry
+from yarnstore.backends.wrappers import Cancellable, Limited, Offline, RateLimit
 
 __all__ = [
     "Backend",

@@ -80,7 +80,7 @@ def _set_offline(run: Invocation, value: bool) -> None:
 
 
 def _set_limit_rate(run: Invocation, value: str) -> None:
-    from yarnstore.backends.limit import parse_rate
+    from yarnstore.backends.wrappers import parse_rate
 
     run.limit_rate = parse_rate(value)
 

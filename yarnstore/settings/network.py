@@ -16,7 +16,7 @@ import msgspec
 
 from yarnstore.backends import Timeouts
 from yarnstore.backends.addresses import tidy_address
-from yarnstore.backends.limit import parse_rate
+from yarnstore.backends.wrappers import parse_rate
 from yarnstore.errors import ConfigError, UsageError
 from yarnstore.ops.session.connections import Network
 from yarnstore.store import fsread

@@ -29,8 +29,8 @@ from yarnstore.backends import (
 )
 from yarnstore.backends.addresses import shown_path, tidy_address
 from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
-from yarnstore.backends.limit import shared_limit
 from yarnstore.backends.mirrors import Fault, Kind
+from yarnstore.backends.wrappers import shared_limit
 from yarnstore.errors import BackendError, StorageError, TransientError
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from yarnstore.backends import Limited, MemoryBackend, RateLimit
-from yarnstore.backends.limit import parse_rate, shared_limit
+from yarnstore.backends.wrappers import parse_rate, shared_limit
 from yarnstore.errors import UsageError
 
 
