@@ -28,6 +28,7 @@ def measure(work: Path) -> dict[str, float]:
                 *(sys.executable, "-c"),
                 "import click, json, hashlib, tomllib, blake3, msgspec",
             ),
+            "import click, httpx": (sys.executable, "-c", "import click, httpx"),
             "ystore --version": (*command, "--version"),
             "ystore log": (*command, "log", "small"),
             "ystore list": (*command, "list"),

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
+import httpx
+
 from yarnstore.backends.base import (
     Body,
     Fetched,
@@ -29,7 +31,6 @@ from yarnstore.backends.base import (
     short_error,
 )
 from yarnstore.backends.connect import is_exposed
-from yarnstore.backends.lean import httpx
 from yarnstore.backends.pages import (
     HEAD_BYTES,
     expired_error,

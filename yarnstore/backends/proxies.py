@@ -11,7 +11,8 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Final
 
-from yarnstore.backends.lean import httpx
+import httpx
+
 from yarnstore.backends.urls import shown
 
 HINT: Final = "see http_proxy, https_proxy and no_proxy in the environment"

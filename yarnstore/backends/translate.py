@@ -13,10 +13,10 @@ from socket import gaierror
 from typing import Final
 
 import httpcore
+import httpx
 
 from yarnstore.backends import proxies
 from yarnstore.backends.base import Timeouts
-from yarnstore.backends.lean import httpx
 from yarnstore.errors import BackendError, TransientError
 
 FOREIGN: Final = (

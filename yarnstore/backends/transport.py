@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import httpcore
+import httpx
 
-from yarnstore.backends.lean import httpx
 from yarnstore.backends.proxies import HINT, environment_proxies, parse_proxy, proxy_for, shown_proxy
 from yarnstore.backends.urls import is_refused_address, shown
 from yarnstore.errors import BackendError, ConfigError, TransientError

@@ -14,7 +14,7 @@ import socket
 from typing import Final
 from urllib.parse import quote
 
-from yarnstore.backends.lean import httpx
+import httpx
 
 # The origin of a URL (RFC 6454): what must be equal for credentials to be sent along.
 Origin = tuple[str, str, int]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from yarnstore.backends.lean import httpx
 from yarnstore.backends.proxies import is_exempt, proxy_for, shown_proxy
 
 
