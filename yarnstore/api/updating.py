@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from yarnstore.errors import NotFoundError, SpecError
 from yarnstore.ops.session.session import Session
@@ -14,18 +14,20 @@ from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from yarnstore.ops.installing.candidates import Update
     from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
     from yarnstore.registry.decide import Policy
+
+    UpdateResultT = TypeVar("UpdateResultT", UpdateResult, UpdateSummary)
 
 
 class Updating(ABC):
     """What a `Store` does about updates; `Store` has what this works with.
 
     After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; with none
-    set, nothing is deleted.
+    set, nothing is deleted.  A dry run says what would be deleted.
     """
 
     settings: Settings
@@ -34,13 +36,23 @@ class Updating(ABC):
     def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
         """One use of the store."""
 
-    def _retain(self, session: Session) -> int:
-        """Delete what the retention of `config.toml` does not keep; the bytes that were freed."""
-        if not self.settings.retention.is_set:
-            return 0
-        from yarnstore.ops.upkeep.retain import apply_retention
+    def _retain(self, session: Session, result: UpdateResultT, done: Sequence[UpdateResult]) -> UpdateResultT:
+        """Return `result` with what the retention of `config.toml` deleted after the updates in `done`, or
+        would delete after those that are planned."""
+        retention = self.settings.retention
+        if not retention.is_set:
+            return result
+        from yarnstore.ops.upkeep.retain import apply_retention, forecast_retention
+        from yarnstore.store.refs import VersionName
 
-        return apply_retention(session, self.settings.retention)
+        planned = [VersionName(each.model, each.variant, each.version)
+                   for each in done if each.status == "planned"]  # fmt: skip
+        if planned:
+            return replace(result, deleted_versions=forecast_retention(session, retention, planned))
+        if not any(each.status == "updated" for each in done):
+            return result
+        deleted, freed_bytes = apply_retention(session, retention)
+        return replace(result, deleted_versions=deleted, freed_bytes=freed_bytes)
 
     def update_model(
         self,
@@ -68,9 +80,7 @@ class Updating(ABC):
         with self._session(progress) as session:
             session.accept_change = accept_change
             done = update(session, Spec.parse(model), policy, dry_run=dry_run)
-            if done.status == "updated":
-                done = replace(done, freed_bytes=self._retain(session))
-            return done
+            return self._retain(session, done, (done,))
 
     def update_models(
         self,
@@ -99,9 +109,7 @@ class Updating(ABC):
             done = update_many(
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )
-            if done.updated and not dry_run:
-                done = replace(done, freed_bytes=self._retain(session))
-            return done
+            return self._retain(session, done, done.results)
 
     def read_requests(self, *words: str) -> list[str]:
         """The specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.

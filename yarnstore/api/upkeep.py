@@ -108,7 +108,9 @@ class Upkeep(ABC):
         with self._session(progress) as session:
             done = run_round(session, self.settings.auto_update, now_at_once=now)
             if any(item.status == "updated" for item in done.models):
-                done = replace(done, freed_bytes=apply_retention(session, self.settings.retention))
+                done = replace(
+                    done, freed_bytes=apply_retention(session, self.settings.retention).freed_bytes
+                )
             return done
 
     def write_timer(self, kind: str, folder: str | os.PathLike[str]) -> TimerFiles:

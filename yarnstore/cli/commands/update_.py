@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 @registry_option
 @click.option("--all", "every", is_flag=True, help="Update all installed models.")
 @click.option(
-    "-n", "--dry-run", is_flag=True, help="Show what would be installed and downloaded; change nothing."
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be installed, downloaded and deleted; change nothing.",
 )
 @click.option("--major", is_flag=True, help="Allow a new major version.")
 @click.option("--to", metavar="RANGE", help="Install only versions in this range, such as ~1.1.")

@@ -72,6 +72,9 @@ class UpdateResult:
     error: dict[str, object] | None = None
     #: How many bytes the retention rules deleted afterwards; for several models see the summary.
     freed_bytes: int = 0
+    #: The versions that the retention rules deleted afterwards, or with `--dry-run` would delete; for several
+    #: models see the summary.
+    deleted_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class UpdateSummary:
     results: tuple[UpdateResult, ...]  #: The result for each model, in the order in which they were named.
     dry_run: bool  #: Whether nothing was changed.
     freed_bytes: int = 0  #: How many bytes the retention rules deleted afterwards.
+    #: The versions that the retention rules deleted afterwards, or with `--dry-run` would delete.
+    deleted_versions: tuple[str, ...] = ()
 
     @property
     def updated(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -229,8 +230,22 @@ def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     return plan
 
 
-def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
-    """The manifests to keep, each with the first reason."""
+def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[VersionName]) -> list[str]:
+    """Return the versions that `gc` would delete once the `incoming` ones are installed.
+
+    Raises: as `gc`.
+    """
+    refs = session.refs
+    reasons = _keep_reasons(session, policy, incoming)
+    gone = [name for name in refs.versions() if required(refs.version(name), name) not in reasons]
+    return [f"{name.model}@{name.version}" for name in gone if name not in incoming]
+
+
+def _keep_reasons(
+    session: Session, policy: GcPolicy, incoming: Collection[VersionName] = ()
+) -> dict[Sha256, str]:
+    """The manifests to keep, each with the first reason; with the `incoming` versions counted as installed,
+    and what is installed of their models as what a rollback leads to."""
     refs, layout = session.refs, session.layout
     reasons: dict[Sha256, str] = {}
     by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
@@ -250,22 +265,27 @@ def _keep_reasons(session: Session, policy: GcPolicy) -> dict[Sha256, str]:
             )
         here = {digest for _, digest in by_model[model]}
         stack, moves = refs.stack(model), refs.moves(model)
-        behind = [stack[-2]] if len(stack) > 1 else []
-        behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
+        if any(name.model == model for name in incoming):
+            behind = stack[-1:]
+        else:
+            behind = [stack[-2]] if len(stack) > 1 else []
+            behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
         for installed in behind:
             if installed.manifest in here:
                 reasons.setdefault(installed.manifest, "rollback")
     for name in refs.pins():
         reasons.setdefault(required(refs.pin(name), name), "pinned")
     now = session.clock()
-    for names in by_model.values():
+    coming = {name.model: name.version for name in incoming}
+    for model, names in by_model.items():
         for name, digest in names:
             if view_in_use(layout, digest):
                 reasons.setdefault(digest, "in use")
             came = max(refs.version_time_s(name), last_use(layout, digest)[1])
             if policy.keep_within_s and now - came <= policy.keep_within_s:
                 reasons.setdefault(digest, "recent")
-        newest = sorted({name.version for name, _ in names}, key=precedence, reverse=True)[: policy.keep]
+        versions = {name.version for name, _ in names} | ({coming[model]} if model in coming else set())
+        newest = sorted(versions, key=precedence, reverse=True)[: policy.keep]
         for name, digest in names:
             if name.version in newest:
                 reasons.setdefault(digest, "newest")

@@ -1,26 +1,37 @@
-"""Retention: delete old versions after an update, as the settings say."""
+"""Retention: delete old versions after an update, as the settings say, or say which those would be."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
 
 import msgspec
 
 from yarnstore.errors import YarnstoreError
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPolicy, gc
+from yarnstore.ops.upkeep.gc import GcPolicy, gc, versions_to_delete
 from yarnstore.progress import format_size
 from yarnstore.registry.policies import Retention
+from yarnstore.store.refs import VersionName
 
 # An update is done when its version is installed: it does not wait for other processes to free space.
 _PATIENCE_S = 2.0
 
 
-def apply_retention(session: Session, retention: Retention) -> int:
-    """Do what `gc` would by itself, where a retention is set; the bytes that were freed.
+class Retained(NamedTuple):
+    """The versions that a retention deleted, or would delete, and the bytes that were freed."""
+
+    versions: tuple[str, ...] = ()
+    freed_bytes: int = 0
+
+
+def apply_retention(session: Session, retention: Retention) -> Retained:
+    """Do what `gc` would by itself, where a retention is set.
 
     Where it cannot be done now, a note says so; the next update does it.
     """
     if not retention.is_set:
-        return 0
+        return Retained()
     layout = session.layout
     patience_s = min(layout.lock_timeout_s, _PATIENCE_S)
     brief = msgspec.structs.replace(
@@ -30,8 +41,28 @@ def apply_retention(session: Session, retention: Retention) -> int:
         done = gc(brief, GcPolicy.of(retention))
     except YarnstoreError as error:
         session.note(f"older versions were not deleted this time: {error.message}")
-        return 0
+        return Retained()
     if done.versions:
         session.note(f"deleted {', '.join(done.versions)}, as keep and keep_within say: "
                      f"{format_size(done.freed_bytes)} freed")  # fmt: skip
-    return done.freed_bytes
+    return Retained(tuple(done.versions), done.freed_bytes)
+
+
+def forecast_retention(
+    session: Session, retention: Retention, incoming: Collection[VersionName]
+) -> tuple[str, ...]:
+    """Return the versions that `apply_retention` would delete after an update to the `incoming` ones.
+
+    A note names them, or says why they are not known.
+    """
+    if not retention.is_set or not incoming:
+        return ()
+    try:
+        with session.layout.shared():
+            versions = versions_to_delete(session, GcPolicy.of(retention), incoming)
+    except YarnstoreError as error:
+        session.note(f"which versions would be deleted afterwards is not known: {error.message}")
+        return ()
+    if versions:
+        session.note(f"would then delete {', '.join(versions)}, as keep and keep_within say")
+    return tuple(versions)

@@ -92,6 +92,44 @@ def test_nothing_is_deleted_where_nothing_was_updated(home: Path) -> None:
         assert len(versions(store)) == 4
 
 
+@pytest.mark.parametrize("config", ["keep = 0", "keep = 1", "keep = 2", 'keep = 0\nkeep_within = "30d"'])
+@pytest.mark.parametrize("how", ["one", "to", "all"])
+def test_a_dry_run_names_the_versions_that_the_update_deletes(home: Path, config: str, how: str) -> None:
+    notes: list[str] = []
+    with configured(home, config) as store:
+        before = versions(store)
+
+        def run(*, dry_run: bool) -> tuple[str, ...]:
+            told = (lambda event: notes.append(event.text)) if dry_run else None
+            if how == "all":
+                return store.update_models(dry_run=dry_run, progress=told).deleted_versions
+            spec = "m@1.2.0" if how == "to" else "m"
+            return store.update_model(spec, dry_run=dry_run, progress=told).deleted_versions
+
+        named = run(dry_run=True)
+        assert versions(store) == before
+        assert run(dry_run=False) == named
+        kept = [version for version in before if f"m@{version}" not in named]
+        assert [version for version in versions(store) if version in before] == kept
+        said = [note for note in notes if "would then delete" in note]
+        assert [", ".join(named) in note for note in said] == ([True] if named else [])
+
+
+def test_a_dry_run_deletes_nothing_where_nothing_is_planned(home: Path) -> None:
+    with configured(home, "keep = 0") as store:
+        assert store.update_model("m", to="~1.3", dry_run=True).deleted_versions == ()
+
+
+def test_a_dry_run_says_why_it_does_not_know(home: Path) -> None:
+    notes: list[str] = []
+    with configured(home, "keep = 0") as store:
+        log = next((home / "logs" / "installed").glob("other*"))
+        log.write_bytes(b"damaged\n" + log.read_bytes())
+        done = store.update_model("m", dry_run=True, progress=lambda event: notes.append(event.text))
+        assert (done.status, done.deleted_versions) == ("planned", ())
+    assert any("is not known: the log of other" in note for note in notes)
+
+
 def test_gc_goes_by_it_and_options_win(home: Path) -> None:
     with configured(home, 'keep = 1\nkeep_within = "1w"') as store:
         assert store.gc(dry_run=True).versions == []
