@@ -74,7 +74,7 @@ class Downloads(ABC):
         from yarnstore.ops.fetching.queue import dequeue
 
         with self._session() as session:
-            return dequeue(session, [Spec.parse(spec) for spec in specs])
+            return dequeue(session, [Spec.parse_stored(spec) for spec in specs])
 
     def run_queue(
         self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None

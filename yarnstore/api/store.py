@@ -332,7 +332,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
         from yarnstore.ops.installing.pin import unpin
 
         with self._session() as session:
-            return unpin(session, Spec.parse(spec))
+            return unpin(session, Spec.parse_stored(spec))
 
     # --- what is inside ------------------------------------------------------------------------
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from yarnstore.core.names import parse_version
-from yarnstore.errors import SpecError
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.pins import FREE, PinRule
-from yarnstore.registry.ranges import Range
+from yarnstore.registry.ranges import Range, range_holds
 from yarnstore.registry.select import Build, builds_of, latest_version
 from yarnstore.registry.versions import (
     UpdateType,
@@ -304,7 +303,7 @@ def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
     """
     app = machine.app_version
     if app is not None:
-        failing = [text for text in build.entry.compatibility if not _holds(text, app)]
+        failing = [text for text in build.entry.compatibility if not range_holds(text, app)]
         if failing:
             return Incompatibility("application", build.version, ", ".join(failing), app)
     least = build.entry.minimum_ram_gb
@@ -314,14 +313,6 @@ def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
             "memory", build.version, format_gb(least, digits), format_gb(machine.ram_gb, digits)
         )
     return None
-
-
-def _holds(text: str, version: str) -> bool:
-    """Whether one range of `compatibility` holds; one that cannot be read holds for no application."""
-    try:
-        return Range.parse(text).matches(version, include_prereleases=True)
-    except SpecError:
-        return False
 
 
 def memory_warning(build: Build, machine: Host) -> str:

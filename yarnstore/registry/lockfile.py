@@ -127,7 +127,7 @@ def _parse_build(item: object, n: int) -> Locked:
             raise FormatError(what, f"has no {key}")
     requested, model, variant, version = map(str, texts.values())
     try:
-        spec = Spec.parse(requested)
+        spec = Spec.parse_stored(requested)
         parse_model_id(model), parse_variant(variant), parse_version(version)
     except (SpecError, InvalidNameError) as error:
         raise FormatError(what, error.message) from None

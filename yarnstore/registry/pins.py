@@ -62,7 +62,7 @@ def parse_hold(data: bytes) -> PinRule:
     try:
         hold = PinRule(
             None,
-            None if wanted == _NONE else Range.parse(wanted),
+            None if wanted == _NONE else Range.parse_stored(wanted),
             None if variant == _NONE else parse_variant(variant),
         )
     except (InvalidNameError, SpecError) as error:

@@ -22,6 +22,7 @@ from yarnstore.registry.versions import Identifier, Precedence, precedence, prer
 RANGE_LIMIT_CHARS: Final = 256
 
 _OPERATOR = re.compile(r"~>|[<>]=?|[~^=]|")
+_MARKS = re.compile(r"(?<![0-9A-Za-z.+-])(=*)v[v=]*(?=[0-9xX*])")
 _IDENTIFIER = re.compile(r"[0-9A-Za-z-]+")
 _LOWEST: Final[tuple[Identifier, ...]] = ((0, 0, ""),)  # the prerelease "0"; nothing sorts below it
 _COMPARE: Final[dict[str, Callable[[Precedence, Precedence], bool]]] = {
@@ -104,6 +105,20 @@ class Range(msgspec.Struct, frozen=True):
             raise error from None
         return cls(" ".join(plain.split()) or "*", sets)
 
+    @classmethod
+    def parse_stored(cls, text: str) -> Self:
+        """Read a range that is stored, also one with marks that earlier releases skipped, such as `^vv1`.
+
+        Its text stays as it is.  Raises: SpecError.
+        """
+        try:
+            return cls.parse(text)
+        except SpecError:
+            plain = without_doubled_marks(text)
+            if plain == text:
+                raise
+            return cls(" ".join(text.split()), cls.parse(plain).sets)
+
     def matches(self, version: str, *, include_prereleases: bool = False) -> bool:
         """Whether an exact version is in the range.
 
@@ -117,6 +132,22 @@ class Range(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.text
+
+
+def without_doubled_marks(text: str) -> str:
+    """A range without any `v` before a number: earlier releases read `vv1`, `v=1` and `=v=1` as 1."""
+    return _MARKS.sub(r"\1", text)
+
+
+def range_holds(text: str, version: str) -> bool:
+    """Return whether `version` is in a published range, prereleases by their place in the order of versions.
+
+    A range that cannot be read holds for no version.  Raises: InvalidNameError.
+    """
+    try:
+        return Range.parse_stored(text).matches(version, include_prereleases=True)
+    except SpecError:
+        return False
 
 
 def _set_holds(each: tuple[Comparator, ...], version: Precedence, *, include_prereleases: bool) -> bool:

@@ -13,9 +13,9 @@ import msgspec
 
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.suggestions import close_names
-from yarnstore.errors import NotFoundError, SpecError
+from yarnstore.errors import NotFoundError
 from yarnstore.registry.entries import ModelEntry, RegistryDoc, VersionEntry
-from yarnstore.registry.ranges import Range
+from yarnstore.registry.ranges import Range, range_holds
 from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
 from yarnstore.registry.versions import is_prerelease, meant_version, precedence, sort_versions
 
@@ -120,14 +120,7 @@ def compatible(entry: VersionEntry, app_version: str | None) -> bool:
     if app_version is None:
         return True
     precedence(app_version)
-    return all(_range_holds(text, app_version) for text in entry.compatibility)
-
-
-def _range_holds(text: str, version: str) -> bool:
-    try:
-        return Range.parse(text).matches(version, include_prereleases=True)
-    except SpecError:
-        return False
+    return all(range_holds(text, app_version) for text in entry.compatibility)
 
 
 def _merged(variant: str, further: VersionEntry, version: VersionEntry) -> VersionEntry:

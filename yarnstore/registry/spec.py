@@ -15,7 +15,7 @@ import msgspec
 from yarnstore.core.limits import NAME_LIMIT_CHARS
 from yarnstore.core.names import parse_model_id, parse_variant, read_version
 from yarnstore.errors import InvalidNameError, SpecError
-from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
+from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range, without_doubled_marks
 
 # Three names, their punctuation and a range.
 SPEC_LIMIT_CHARS: Final = 3 * (NAME_LIMIT_CHARS + 1) + RANGE_LIMIT_CHARS
@@ -83,6 +83,18 @@ class Spec(msgspec.Struct, frozen=True):
             raise SpecError(text, error.message) from None
         except SpecError as error:
             raise SpecError(text, str(error.fields["why"])) from None
+
+    @classmethod
+    def parse_stored(cls, text: str) -> Self:
+        """Read a spec that is stored, with a range as `Range.parse_stored` reads it.  Raises: SpecError."""
+        try:
+            return cls.parse(text)
+        except SpecError:
+            name, _, chosen = text.partition("@")
+            if without_doubled_marks(chosen) == chosen:
+                raise
+            bare = cls.parse(name)
+            return cls(bare.model, bare.variant, Range.parse_stored(chosen))
 
     def __str__(self) -> str:
         variant = "" if self.variant is None else f":{self.variant}"

@@ -112,3 +112,18 @@ def test_a_newer_format_and_a_giant() -> None:
         LockFile.parse(b'{"format":"yarnstore-lock/2","models":[]}')
     with pytest.raises(FormatError, match="larger"):
         LockFile.parse(b" " * (LOCK_LIMIT_BYTES + 1))
+
+
+def test_a_request_with_doubled_marks_of_an_earlier_release_is_read_as_it_was_written() -> None:
+    made = LockFile(
+        (
+            Locked(
+                requested="m@^vv1",
+                model="m",
+                variant="default",
+                version="1.0.0",
+                manifest=Sha256.of(b"m"),
+            ),
+        )
+    )
+    assert LockFile.parse(made.encode()) == made

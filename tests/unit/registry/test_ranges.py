@@ -5,7 +5,7 @@ import time
 import pytest
 
 from yarnstore.errors import SpecError
-from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
+from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range, range_holds
 
 INCLUDED = """
 1.0.0 - 2.0.0 | 1.2.3
@@ -241,3 +241,25 @@ def test_no_repetition_takes_long(piece):
 def test_text_is_kept_with_its_spaces_tidied():
     assert str(Range.parse("  >=1   <2 ||\t3 ")) == ">=1 <2 || 3"
     assert str(Range.parse("")) == "*"
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain"),
+    [
+        ("^vv1", "^1"), ("v=1", "1"), ("=v=1.2.3", "=1.2.3"), (">=vv1.2 <v2", ">=1.2 <2"), ("<=v=1", "<=1"),
+        ("<v=2", "<2"), ("vv1 - =vv2", "1 - 2"), ("~>vvv1.2", "~>1.2"), ("^ vv1 || vvx", "^1 || x"),
+        ("1.0.0-vv1", "1.0.0-vv1"), ("^1.2", "^1.2"),
+    ],
+)  # fmt: skip
+def test_a_stored_range_may_have_marks_that_are_refused_now(stored: str, plain: str) -> None:
+    found = Range.parse_stored(stored)
+    assert found.sets == Range.parse(plain).sets
+    assert str(found) == stored
+    assert range_holds(stored, "1.2.3") == range_holds(plain, "1.2.3")
+
+
+@pytest.mark.parametrize("text", ["^v", "vv", "^vva1", "1..2", "=vv=", "^w1"])
+def test_a_stored_range_that_no_release_read_is_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        Range.parse_stored(text)
+    assert not range_holds(text, "1.0.0")

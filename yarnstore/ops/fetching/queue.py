@@ -133,7 +133,7 @@ def _run_one(session: Session, item: QueueItem) -> QueueRun:
     # Its own session: neither its registry nor what it learned is the others'.
     own = session.again(only=item.registry or session.only)
     try:
-        result = fetch(own, Spec.parse(item.spec))
+        result = fetch(own, Spec.parse_stored(item.spec))
     except CancelledError:
         raise
     except YarnstoreError as error:

@@ -78,7 +78,7 @@ def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bo
         raise UsageError("one model is asked for twice", hint="name each model, or model and variant, once")
     wanted = {str(spec): spec for spec in named}
     for build in there.builds:
-        spec = Spec.parse(build.requested)
+        spec = Spec.parse_stored(build.requested)
         if not any((spec.model, spec.variant) == (other.model, other.variant) for other in named):
             wanted[str(spec)] = spec
     anew = ({str(spec) for spec in named} or set(wanted)) if update else set(wanted) - set(before)

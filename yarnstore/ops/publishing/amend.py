@@ -90,6 +90,7 @@ def _bare(model: str) -> Spec:
 
 def _amend(registry: Path, spec: Spec, what: str, change: Edit, now: datetime | None) -> AmendResult:
     folder = RegistryFolder(registry)
+    folder.refuse_other_kinds()
     if folder.read() is None:
         raise NotFoundError("registry", str(registry), hint="--registry names the folder of one")
     at = timestamp(now or datetime.now(UTC))

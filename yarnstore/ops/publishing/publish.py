@@ -45,7 +45,6 @@ from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
 from yarnstore.store.ingest import ingest
-from yarnstore.store.layout import is_store
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.source_files import (
     Sources,
@@ -152,12 +151,10 @@ def publish(
     for text in version_info.compatibility:
         Range.parse(text)
     _check_said(registry, version_info, model_info)
-    if registry.exists() and (not registry.is_dir() or is_store(registry)):
-        what = "is a store" if registry.is_dir() else "is not a folder"
-        raise UsageError(f"{registry} {what}", hint="--registry names the registry's folder")
+    folder = RegistryFolder(registry)
+    folder.refuse_other_kinds()
     sources = list_sources(source, registry=registry, all_files=all_files)
     note_ignored(sources, on_progress)
-    folder = RegistryFolder(registry)
     there = folder.entry(spec.model)
     refuse_other_build_metadata(spec.model, there.versions if there else (), version)
     old = _build_entry(folder, spec.model, version, variant)

@@ -18,7 +18,7 @@ from typing import Any
 
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname, model_from_dirname
-from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, StorageError
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, StorageError, UsageError
 from yarnstore.registry.edit import (
     RawDoc,
     decode_model,
@@ -33,7 +33,7 @@ from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.registry.timestamps import next_timestamp
 from yarnstore.store import fsio, fsread
 from yarnstore.store.kernel import wait_lock
-from yarnstore.store.layout import PackFolder
+from yarnstore.store.layout import PackFolder, is_store
 from yarnstore.store.registry_cache import REGISTRY_FILE
 
 _FOLDER_MODE = 0o755
@@ -65,6 +65,17 @@ class RegistryFolder:
     def model_file(self, model: str) -> Path:
         """The model's own file."""
         return self.root / "models" / f"{model_dirname(model)}.json"
+
+    def refuse_other_kinds(self) -> None:
+        """Raise UsageError if the path is a file, is below one, or is a store."""
+        place = next((path for path in (self.root, *self.root.parents) if os.path.lexists(path)), self.root)
+        if os.path.exists(place) and not os.path.isdir(place):
+            what = f"{place} is not a folder"
+        elif is_store(self.root):
+            what = f"{self.root} is a store"
+        else:
+            return
+        raise UsageError(what, hint="--registry names the registry's folder")
 
     def read(self) -> RawDoc | None:
         """`registry.json` as it is, or None where there is none.  Raises: FormatError."""

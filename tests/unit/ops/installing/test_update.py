@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.support.registries import mark, publish
 from yarnstore import Progress, Store
@@ -399,3 +400,22 @@ def test_settings_of_the_machine(tmp_path: Path) -> None:
     measured = load_settings(tmp_path, {"YSTORE_APP_VERSION": "v2.0.0"}).machine
     assert measured.app_version == "2.0.0"
     assert measured.ram_gb is None or measured.ram_gb > 0.1
+
+
+def test_what_an_earlier_release_stored_with_doubled_marks_still_works(store: Store) -> None:
+    """Earlier releases read `vv1` as 1, and kept a pin, a queued download and a lock as they were typed."""
+    store.lock("m@^1.0", file=store.home / "ystore.lock")
+    text = (store.home / "ystore.lock").read_text()
+    (store.home / "ystore.lock").write_text(text.replace("m@^1.0", "m@^vv1.0"))
+    holds = store.home / "refs" / "holds"
+    holds.mkdir(parents=True, exist_ok=True)
+    (holds / "m").write_bytes(b"-\t^vv1\t" + blake3(b"-\t^vv1").hexdigest()[:16].encode() + b"\n")
+    (store.home / "queue.json").write_text('{"items":[{"spec":"m@^vv1","added_ms":1}],"format":1}')
+    assert store.update_model("m", major=True, dry_run=True).version == "1.2.0"
+    assert not store.lock(file=store.home / "ystore.lock").changed
+    assert store.lock("m@^1.1", file=store.home / "ystore.lock").changed
+    assert [run.status for run in store.run_queue()] == ["fetched"]
+    (store.home / "queue.json").write_text('{"items":[{"spec":"m@^vv1","added_ms":1}],"format":1}')
+    assert len(store.dequeue("m@^vv1")) == 1
+    assert store.fsck().problems == []
+    assert store.unpin("m@^1").changed

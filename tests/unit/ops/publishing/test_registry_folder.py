@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.stores import command, quiet_env
 from yarnstore import Store
-from yarnstore.errors import ConflictError, FormatError, NotFoundError, SpecError
+from yarnstore.errors import ConflictError, FormatError, NotFoundError, SpecError, UsageError
 
 PUBLISHERS = 4
 
@@ -119,3 +119,21 @@ def test_what_cannot_be_changed(tmp_path: Path) -> None:
     (registry / "registry.json").write_text('{"models": {"phi": 1}}')
     with pytest.raises(FormatError):
         Store.yank("phi@1.0.0", registry=registry)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "store"])
+def test_a_path_that_can_be_no_registry_is_one_error_for_all(tmp_path: Path, place: str) -> None:
+    made = source(tmp_path / "1", "1")
+    (tmp_path / "file").write_text("x")
+    Store.open(tmp_path / "store").import_model(made, "phi@1.0.0")
+    registry = f"{tmp_path / place}/"
+    for refused in (
+        lambda: Store.publish(made, "phi@1.0.0", registry=registry),
+        lambda: Store.yank("phi@1.0.0", registry=registry),
+        lambda: Store.deprecate("phi@1.0.0", registry=registry),
+        lambda: Store.set_alias("phi", "first", "1.0.0", registry=registry),
+        lambda: Store.set_current("phi", "1.0.0", registry=registry),
+    ):
+        with pytest.raises(UsageError, match="is a store" if place == "store" else "file is not a folder"):
+            refused()
+    assert (tmp_path / "file").read_text() == "x"
