@@ -73,6 +73,13 @@ def test_the_command_check_sees_what_is_wrong(tmp_path: Path) -> None:
             test_commands_that_pages_show_can_be_parsed(page)
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("0*.md")), ids=lambda page: page.name)
+def test_a_decision_has_its_options_and_its_cost(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for part in ("Decided", "Options", "Cost"):
+        assert f"\n**{part}.**" in text, f"{page.name}: no {part}"
+
+
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
