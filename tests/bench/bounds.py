@@ -67,6 +67,8 @@ def measure(work: Path) -> Iterator[Bound]:
             "outdated, of a split registry of 100,000 models", min(outdated() for _ in range(_RUNS)), 0.3
         )
 
+    yield Bound("roll back a model of four small files", _rollback(work), 0.005)
+
     real = minilm()
     if real:
         source = FileSource(real.weights("1.0.0"))
@@ -93,3 +95,22 @@ def _store_of_giant(work: Path) -> Iterator[Path]:
                 for model in MINE:
                     store.checkout(f"{model}@1.0.0")
             yield home
+
+
+def _rollback(work: Path) -> float:
+    with tempfile.TemporaryDirectory(dir=work, prefix="bounds-") as folder:
+        model = Path(folder) / "model"
+        model.mkdir()
+        with Store.open(Path(folder) / "home") as store:
+            for version in ("1.0.0", "1.1.0"):
+                for name in ("a", "b", "c", "d"):
+                    (model / name).write_text(f"{name} {version}")
+                store.import_model(model, f"small@{version}")
+                store.checkout(f"small@{version}")
+
+            def rollback() -> float:
+                seconds = store.rollback_model("small").seconds
+                store.checkout("small@1.1.0")
+                return seconds
+
+            return min(rollback() for _ in range(_RUNS))

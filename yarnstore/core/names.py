@@ -30,6 +30,13 @@ DEFAULT_VARIANT = "default"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Device names on Windows, with or without an extension, which spaces may precede.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
+# Of semver.org: three numbers, identifiers before the release, identifiers of the build.
+_NUMBER = "(?:0|[1-9][0-9]*)"
+_IDENTIFIER = f"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?"
+    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
 _FORBIDDEN_IN_PATH = frozenset('\\:*?"<>|')
 
 
@@ -72,25 +79,19 @@ def parse_registry_name(text: str) -> str:
 
 def parse_version(text: str) -> str:
     """Check an exact SemVer 2.0.0 version and return it.  Raises: InvalidNameError."""
-    split_version(text)
+    if len(text) > VERSION_LIMIT_CHARS:
+        raise InvalidNameError("version", text, f"is longer than {VERSION_LIMIT_CHARS} characters")
+    if not _VERSION.fullmatch(text):
+        raise InvalidNameError("version", text, "is not MAJOR.MINOR.PATCH (semver.org)")
     return text
 
 
 @lru_cache(maxsize=8192)
 def split_version(text: str) -> Version:
     """Return the parts of an exact SemVer 2.0.0 version.  Raises: InvalidNameError."""
-    from semver import Version  # late: commands that read no version do not need it
+    from semver import Version  # late: to check a version takes less
 
-    if len(text) > VERSION_LIMIT_CHARS:
-        raise InvalidNameError("version", text, f"is longer than {VERSION_LIMIT_CHARS} characters")
-    try:
-        version = Version.parse(text) if text.isascii() else None
-    except ValueError:
-        version = None
-    # Some releases of semver also read digits of other scripts, or a newline at the end.
-    if version is None or str(version) != text:
-        raise InvalidNameError("version", text, "is not MAJOR.MINOR.PATCH (semver.org)")
-    return version
+    return Version.parse(parse_version(text))
 
 
 def read_version(text: str) -> str:

@@ -6,6 +6,7 @@ moves.  docs/format/refs.md governs both.  Pure: time and digests are arguments.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -137,6 +138,16 @@ def made_moves(moves: Sequence[Move], current: Sha256 | None) -> list[Move]:
             current = move.old.manifest if move.old else None
     made.reverse()
     return made
+
+
+def last_made(data: bytes, current: Sha256 | None) -> Move | None:
+    """The last of `made_moves`, of the bytes of a reflog; the lines before it are not parsed."""
+    for line in reversed(data.split(b"\n")[:-1]):
+        with contextlib.suppress(FormatError):
+            move = parse_move(line)
+            if (move.new.manifest if move.new else None) == current:
+                return move
+    return None
 
 
 def install_stack(moves: Sequence[Move]) -> list[Installed]:

@@ -32,7 +32,7 @@ NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
 # A named pipe must not be waited for; regular files ignore this.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
+HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
 # Kept free, so that the machine and a later gc have room: the smaller of both.
 RESERVE_BYTES = 512 * MIB
@@ -169,35 +169,40 @@ def folder_of(path: Path) -> Iterator[tuple[int | None, str]]:
     if below is None or len(below[1]) == 1:
         yield None, os.fspath(path)
         return
-    root, (*folders, name) = below
-    place = Path(root)
-    fd = os.open(root, _FOLDER) if _HAS_DIR_FD else None
+    place, (*folders, name) = below
+    if not HAS_DIR_FD:
+        for folder in folders:
+            place = os.path.join(place, folder)
+            refuse_link(Path(place))
+        yield None, os.fspath(path)
+        return
+    fd: int | None = None
     try:
         for folder in folders:
-            place /= folder
-            if fd is None:
-                refuse_link(place)
-                continue
-            outer, fd = fd, _open_folder(place, folder, fd)
-            os.close(outer)
-        yield fd, os.fspath(path) if fd is None else name
+            place = f"{place}{os.sep}{folder}"
+            outer, fd = fd, open_subfolder(place, folder, fd)
+            if outer is not None:
+                os.close(outer)
+        yield fd, name
     finally:
         if fd is not None:
             os.close(fd)
 
 
-def _open_folder(place: Path, name: str, dir_fd: int | None) -> int:
+def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
+    """Open a folder, not through a link: by its `place` where that of its parent is not open."""
     try:
-        return os.open(name, _FOLDER | NOFOLLOW, dir_fd=dir_fd)
+        return os.open(place if dir_fd is None else name, _FOLDER | NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            refuse_link(place, dir_fd=dir_fd, name=name)
+            refuse_link(Path(place), dir_fd=dir_fd, name=name if dir_fd is not None else "")
+        error.filename = name  # an error speaks of the path that was asked for
         raise
 
 
 def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
     """Raises: StorageError where there is a link at `place`, which is to be a store's folder."""
-    found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False) if name else lstat(place)
+    found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(
             f"{place} is a link: the folders of a store are not followed through links",
@@ -216,7 +221,7 @@ def open_folder(path: Path, *, follow: bool = False) -> int:
         if root_of(path) is None:
             return os.open(path, _FOLDER) if follow else os.open(path, _FOLDER | NOFOLLOW)
         with folder_of(path) as (fd, name):
-            return _open_folder(path, name, fd)
+            return open_subfolder(path, name, fd)
 
 
 def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
@@ -225,10 +230,10 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
     Raises: FormatError where it is another kind of file, `OSError` as `opener`.
     """
     with folder_of(path) as (folder, name):
-        return _regular(path, lambda: opener(name, folder))
+        return require_regular(path, lambda: opener(name, folder))
 
 
-def _regular(path: Path, opener: Callable[[], int]) -> int:
+def require_regular(path: Path, opener: Callable[[], int]) -> int:
     try:
         fd = opener()
     except OSError as error:
@@ -248,7 +253,7 @@ def _not_regular(path: Path) -> FormatError:
     return FormatError(str(path), "is not a regular file", hint="move it away")
 
 
-def _read_nofollow(name: str, folder: int | None) -> int:
+def open_nofollow(name: str, folder: int | None) -> int:
     return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
 
 
@@ -266,10 +271,19 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
     Raises: NotFoundError, StorageError, FormatError where it is larger than the limit, or no regular file.
     """
-    with translating(path), open(open_read(path), "rb", buffering=0) as file:
-        data = file.read(limit_bytes + 1)
-        while len(data) <= limit_bytes and (more := file.read(limit_bytes + 1 - len(data))):
-            data += more
+    fd = open_read(path)
+    try:
+        with translating(path):
+            return read_open(fd, path, limit_bytes)
+    finally:
+        os.close(fd)
+
+
+def read_open(fd: int, path: Path, limit_bytes: int) -> bytes:
+    # As large as the file, since memory for the limit takes longer to get than most files to read.
+    data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
+    while len(data) <= limit_bytes and (more := os.read(fd, min(limit_bytes + 1 - len(data), MIB))):
+        data += more
     if len(data) > limit_bytes:
         raise FormatError(str(path), f"is larger than {limit_bytes} bytes")
     return data
@@ -304,7 +318,7 @@ def open_read(path: Path) -> int:
     Raises: NotFoundError, StorageError, FormatError where it is no regular file.
     """
     with translating(path):
-        return open_regular(path, _read_nofollow)
+        return open_regular(path, open_nofollow)
 
 
 def open_source(path: Path) -> BinaryIO:
@@ -313,14 +327,16 @@ def open_source(path: Path) -> BinaryIO:
     Raises: NotFoundError, StorageError, FormatError where it is no regular file.
     """
     with translating(path):
-        return open(_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | PLAIN)), "rb", buffering=0)
+        return open(
+            require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | PLAIN)), "rb", buffering=0
+        )
 
 
 def list_names(path: Path) -> list[str]:
     """The names in a folder, sorted; none where the folder is not there."""
     with translating(path):
         try:
-            if not _HAS_DIR_FD or root_of(path) is None:
+            if not HAS_DIR_FD or root_of(path) is None:
                 return sorted(os.listdir(path))
             fd = open_folder(path)
         except (FileNotFoundError, NotFoundError):

@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from itertools import compress
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
@@ -20,6 +21,7 @@ from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
+from yarnstore.store.opentree import OpenTree
 
 # A record that would grow beyond this is cut to the newest line of each of its newest inodes.
 _LONG_BYTES = 4096
@@ -42,9 +44,20 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sh
         return Sha256(sha256.digest())
 
 
-def is_known(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> bool:
-    """Whether a file hashed to `digest` when it was as it is found now."""
-    return _line(found) in _read(layout, digest).splitlines(keepends=True)
+def known_as_found(layout: StoreLayout, files: Iterable[tuple[Sha256, os.stat_result]]) -> list[bool]:
+    """Of each file, whether it hashed to the digest when it was as it is found now."""
+    try:
+        records = OpenTree(layout.hashed)
+    except (NotFoundError, StorageError):
+        return [False for _ in files]
+    with records:
+        return [_line(found) in _records(records, digest) for digest, found in files]
+
+
+def _records(records: OpenTree, digest: Sha256) -> list[bytes]:
+    with contextlib.suppress(NotFoundError, FormatError, StorageError):
+        return records.read_bytes(digest.hex, MIB).splitlines(keepends=True)
+    return []
 
 
 def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> None:
@@ -107,17 +120,18 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
     """
     fsio.ensure_dir(layout.hashed)
     with locked(layout):
-        before = {}
+        there = []
         for path in files:
             with contextlib.suppress(FormatError):
-                digest = Sha256.parse(path.name.removesuffix(EXECUTABLE))
                 found = fsread.stat_or_none(path)
-                if found is not None and is_known(layout, digest, found):
-                    before[path] = digest, found
+                if found is not None:
+                    there.append((path, Sha256.parse(path.name.removesuffix(EXECUTABLE)), found))
+        known = known_as_found(layout, [(digest, found) for _, digest, found in there])
+        before = list(compress(there, known))
         try:
             yield
         finally:
-            for path, (digest, found) in before.items():
+            for path, digest, found in before:
                 now = fsread.stat_or_none(path)
                 if now is not None and now.st_ctime_ns != found.st_ctime_ns and _is_same(found, now):
                     note_hashed(layout, digest, now)

@@ -6,6 +6,7 @@ docs/format/store.md governs it.  Owns the paths; what is in the files is its ne
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,7 +205,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
     def _prepare(self, *, damaged: bool) -> None:
         """Refuse a link in place of a folder before anything is begun that could not be finished."""
         for folder in self.folders():
-            if fsread.read_link(folder) is not None:
+            if os.path.islink(folder):  # an outer one comes first, so none is passed through
                 fsread.refuse_link(folder)
         if not damaged:
             self.ensure()

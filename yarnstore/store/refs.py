@@ -23,6 +23,7 @@ from yarnstore.core.reflog import (
     format_move,
     format_ref,
     install_stack,
+    last_made,
     made_moves,
     parse_ref,
     parse_reflog,
@@ -224,10 +225,13 @@ class Refs:
 
     def read_log(self, model: str) -> tuple[list[Move], list[FormatError]]:
         """All lines of a reflog that can be read, and an error for each that cannot."""
+        return parse_reflog(self._log_bytes(model))
+
+    def _log_bytes(self, model: str) -> bytes:
         try:
-            return parse_reflog(fsread.read_bytes(self.log_path(model), REFLOG_LIMIT_BYTES))
+            return fsread.read_bytes(self.log_path(model), REFLOG_LIMIT_BYTES)
         except NotFoundError:
-            return [], []
+            return b""
 
     def log_fault(self, model: str, *, beside_ref: bool = True) -> str:
         """What is wrong with a reflog, by itself and beside its ref; empty where nothing is.
@@ -268,6 +272,14 @@ class Refs:
         are left out (`fsck` names them)."""
         return made_moves(self.read_log(model)[0], self.installed(model))
 
+    def last_move(self, model: str) -> Move | None:
+        """The last of `moves`, without parsing those before it."""
+        return last_made(self._log_bytes(model), self.installed(model))
+
+    def has_installed(self, model: str, manifest: Sha256) -> bool:
+        """Whether a version was installed here before, by what can be read of the reflog."""
+        return str(manifest).encode("ascii") in self._log_bytes(model)
+
     def logged_models(self) -> list[str]:
         return list(_iter_names(self._layout.logs / "installed", model_from_dirname))
 
@@ -276,9 +288,9 @@ class Refs:
         digest = self.installed(model)
         if digest is None:
             return None
-        for move in reversed(self.moves(model)):
-            if move.new is not None and move.new.manifest == digest:
-                return move.new
+        move = last_made(self._log_bytes(model), digest)
+        if move is not None and move.new is not None:
+            return move.new
         manifest = self._layout.read_manifest(digest)
         if manifest.model != model:
             raise _other(f"installed/{model_dirname(model)}", manifest)

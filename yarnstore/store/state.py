@@ -128,8 +128,7 @@ def _entry(
             return None
         if changed is not None and changed.digest == digest:
             return {**(old or {}), **installed_entry(layout, model, digest, changed)}
-        moves = refs.moves(model)
-        moved = moves[-1] if moves else None
+        moved = refs.last_move(model)
         if anew or old is None or moved is None or moved.new is None:
             return {**(old or {}), **installed_entry(layout, model, digest)}
         same = (old.get("version"), old.get("installed_at")) == (moved.new.version, format_iso(moved.time_ms))
@@ -148,11 +147,11 @@ def installed_entry(
     Raises: NotFoundError, IntegrityError where they or the manifest cannot be read.
     """
     manifest = manifest or layout.read_manifest(digest)
-    moves = Refs(layout).moves(model)
+    moved = Refs(layout).last_move(model)
     return {
         "model_id": model,
         "version": manifest.version,
-        "installed_at": format_iso(moves[-1].time_ms if moves else 0),
+        "installed_at": format_iso(moved.time_ms if moved else 0),
         "last_used": format_iso(int(last_use(layout, digest)[1] * 1000)),
         "file_path": str(linked_path(layout, manifest)),
         "checksum": str(version_checksum(manifest)),

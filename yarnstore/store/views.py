@@ -18,6 +18,7 @@ from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.opentree import OpenTree
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
@@ -38,17 +39,17 @@ def view_folders(manifest: Manifest) -> set[str]:
 def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFile, os.stat_result]] | None:
     """The files of a view as they are found, without following a link; None where it does not fit its
     manifest: it, a folder or a file is missing, of another kind, or of another size."""
-    view = layout.view(manifest.digest)
     files = []
     try:
-        if not all(fsread.is_folder(view / folder) for folder in sorted({"", *view_folders(manifest)})):
-            return None
-        for file in manifest.files:
-            found = fsread.stat_or_none(view / file.path)
-            if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != file.size_bytes:
+        with OpenTree(layout.view(manifest.digest)) as view:
+            if any(view.stat_folder(folder) is None for folder in manifest.empty_folders):
                 return None
-            files.append((file, found))
-    except StorageError:  # such as a link in place of a folder
+            for file in manifest.files:
+                found = view.stat_or_none(file.path)
+                if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != file.size_bytes:
+                    return None
+                files.append((file, found))
+    except (NotFoundError, StorageError):  # such as a link in place of a folder
         return None
     return files
 
@@ -58,18 +59,20 @@ def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     files = view_files(layout, manifest)
     if files is None:
         return None
-    return [file for file, found in files if not hashed.is_known(layout, file.sha256, found)]
+    known = hashed.known_as_found(layout, [(file.sha256, found) for file, found in files])
+    return [file for (file, _), is_known in zip(files, known, strict=True) if not is_known]
 
 
 def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Take the right to write from the folders of a view that fits its manifest, where they have it still:
     a crash came between, or an earlier version made it.  A store that cannot be written is no error."""
-    view = layout.view(manifest.digest)
-    found = [fsread.stat_or_none(view / folder) for folder in ("", *view_folders(manifest))]
+    path = layout.view(manifest.digest)
+    with OpenTree(path) as view:
+        found = [view.stat_folder(folder) for folder in ("", *sorted(view_folders(manifest)))]
     modes = [item.st_mode for item in found if item is not None]
     if any(fsio.sealed_mode(mode) != mode for mode in modes):
         with hashed.locked(layout), contextlib.suppress(StorageError, NotFoundError):
-            fsio.set_writable(view, writable=False)
+            fsio.set_writable(path, writable=False)
 
 
 def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:

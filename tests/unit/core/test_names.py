@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Callable
 
 import pytest
+from semver import Version
 
 from tests.support.hostile_paths import GOOD_PATHS, HOSTILE_PATHS
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import (
     check_file_paths,
+    is_version,
     model_dirname,
     model_from_dirname,
     parse_file_path,
@@ -229,3 +231,15 @@ def test_folders_that_were_climbed_before_are_checked_all_the_same() -> None:
     for other in ("a/A/x", "A/x", "a/a"):
         with pytest.raises(FormatError, match=r"one folder|both a file"):
             check_file_paths([f"{deep}/1", f"{deep}/2", other])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1.2.3", "0.0.0", "1.2.3-rc.1", "1.2.3-0", "1.2.3-0a", "1.2.3--", "1.2.3+01", "1.2.3-a.b+c.d-e"),
+        *("1.2", "1.2.3.4", "01.2.3", "1.02.3", "1.2.3-01", "1.2.3-", "1.2.3+", "1.2.3-a..b", "1.2.3+a+b"),
+        *("", " 1.2.3", "1.2.3\n", "v1.2.3", "1.2.3-ä", "1.2.3-a_b", "１.2.3", "1.2.-3", "1.2.3-1a.01"),
+    ],
+)
+def test_a_version_is_what_semver_says_it_is(text: str) -> None:
+    assert is_version(text) == (text.isascii() and not text.endswith("\n") and Version.is_valid(text))

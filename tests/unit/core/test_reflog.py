@@ -13,6 +13,7 @@ from yarnstore.core.reflog import (
     format_move,
     format_ref,
     install_stack,
+    last_made,
     made_moves,
     parse_move,
     parse_ref,
@@ -183,6 +184,8 @@ def test_moves_that_were_made(log: str, current: str | None, made: str) -> None:
     digest = {None: None, "A": A.manifest, "B": B.manifest, "C": C.manifest, "D": D.manifest}[current]
     found = made_moves(moves_of(log), digest)
     assert [(m.old, m.new) for m in found] == [(m.old, m.new) for m in moves_of(made)]
+    data = b"damaged\n".join([b"", *map(format_move, moves_of(log)), b"torn"])
+    assert last_made(data, digest) == (found[-1] if found else None)
 
 
 @pytest.mark.parametrize(

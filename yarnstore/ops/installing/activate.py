@@ -72,7 +72,8 @@ def activate(
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
-    tell = operation in _CHECKED and refs.current(manifest.model) != new
+    # What was installed here before was read, and told, then.
+    tell = operation in _CHECKED and not refs.has_installed(manifest.model, manifest.digest)
     if tell or session.load_policy.restricts:
         session.admit_version(session, manifest, tell)
     name = VersionName(manifest.model, manifest.variant, manifest.version)

@@ -57,7 +57,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
                 why="is missing from the store",
                 hint="`ystore fsck --repair` fetches it again",
             ) from None
-        moves = refs.moves(model)
+        moved = refs.last_move(model)
         uses, used_s = last_use(layout, current.manifest)
         hold = pin_rule_of(session, model, current)
         rows.append(
@@ -66,7 +66,7 @@ def list_installed(session: Session) -> list[InstalledModel]:
                 version=current.version,
                 variant=current.variant,
                 size_bytes=manifest.size_bytes,
-                installed_ms=moves[-1].time_ms if moves else 0,
+                installed_ms=moved.time_ms if moved else 0,
                 last_used_ms=int(used_s * 1000),
                 uses=uses,
                 pinned=hold.version is not None,

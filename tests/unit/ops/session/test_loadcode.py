@@ -243,10 +243,13 @@ def test_a_policy_that_cannot_be_read_is_an_error(store: Store, text: str) -> No
         _policy(store, text)
 
 
-def test_checkout_tells_once_for_each_move(store: Store) -> None:
+def test_checkout_tells_once_of_each_version(store: Store) -> None:
     said: list[str] = []
     store.checkout("m@1.1.0", progress=_telling(said))
     assert len([text for text in said if NAME in text]) == 1
     said.clear()
+    store.checkout("m@1.1.0", progress=_telling(said))
+    assert not any("warning" in text for text in said)
+    store.checkout("m@1.0.0")
     store.checkout("m@1.1.0", progress=_telling(said))
     assert not any("warning" in text for text in said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,3 +266,31 @@ def test_a_user_who_is_not_root_works_with_read_only_views(place: Path) -> None:
     run("gc", "--keep", "0", "--grace", "0")
     assert not view.exists()
     run("fsck")
+
+
+def test_a_file_more_costs_one_opening(tmp_path: Path) -> None:
+    """That of its record: the folders on the way are opened once for all files."""
+    script = """
+import os, sys
+from yarnstore import Store
+opened = []
+sys.addaudithook(lambda event, _: opened.append(event) if event == "open" else None)
+with Store.open(sys.argv[1]) as store:
+    for model in ("few", "many", "few", "many"):
+        before = len(opened)
+        store.path(model)
+        print(model, len(opened) - before)
+"""
+    for model, count in (("few", 3), ("many", 53)):
+        for number in range(count):
+            path = tmp_path / model / "a" / f"{number}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"%d" % number)
+        with Store.open(tmp_path / "home") as store:
+            store.import_model(tmp_path / model, f"{model}@1.0.0")
+            store.checkout(f"{model}@1.0.0")
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "home"], capture_output=True, text=True, check=True
+    )
+    counts = dict(line.split() for line in done.stdout.splitlines())
+    assert int(counts["many"]) - int(counts["few"]) == 50

@@ -1,0 +1,84 @@
+"""Many questions about one folder of a store, which is opened once for all of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from yarnstore.store import fsread
+
+
+class OpenTree:
+    """A folder that is opened once for many questions, with the folder below it that the last one was about.
+
+    No link is followed, and errors are those of `stat_or_none` and `read_bytes`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises: NotFoundError, StorageError where there is no folder, or a link to one."""
+        self._root = root
+        self._fds = [fsread.open_folder(root)] if fsread.HAS_DIR_FD else []
+        self._folder: str | None = ""  # the open one, as it was asked for
+        self._names: list[str] = []  # of it and those that lead to it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _open(self, folder: str) -> int:
+        if folder == self._folder:
+            return self._fds[-1]
+        names = folder.split("/") if folder else []
+        self._folder = None  # until it is open
+        same = 0
+        while same < min(len(names), len(self._names)) and names[same] == self._names[same]:
+            same += 1
+        while len(self._fds) > same + 1:
+            os.close(self._fds.pop())
+        self._names = names[:same]
+        for name in names[same:]:
+            place = self._root.joinpath(*self._names, name)
+            self._fds.append(fsread.open_subfolder(place, name, self._fds[-1]))
+            self._names.append(name)
+        self._folder = folder
+        return self._fds[-1]
+
+    def stat_folder(self, folder: str) -> os.stat_result | None:
+        """A folder below, by its path with `/`, or the folder itself for an empty one; None for nothing."""
+        if not self._fds:
+            found = fsread.stat_or_none(self._root / folder)
+            return found if found is not None and stat.S_ISDIR(found.st_mode) else None
+        with fsread.translating(self._root / folder):
+            try:
+                return os.fstat(self._open(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def stat_or_none(self, path: str) -> os.stat_result | None:
+        """`lstat` of a path below, or None where there is nothing."""
+        if not self._fds:
+            return fsread.stat_or_none(self._root / path)
+        folder, _, name = path.rpartition("/")
+        try:
+            return os.stat(name, dir_fd=self._open(folder), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise fsread.translate(error, self._root / path) from error
+
+    def read_bytes(self, name: str, limit_bytes: int) -> bytes:
+        """A whole small file in the folder."""
+        path = self._root / name
+        if not self._fds:
+            return fsread.read_bytes(path, limit_bytes)
+        with fsread.translating(path):
+            fd = fsread.require_regular(path, lambda: fsread.open_nofollow(name, self._fds[0]))
+            try:
+                return fsread.read_open(fd, path, limit_bytes)
+            finally:
+                os.close(fd)
