@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +128,11 @@ def main(say: Callable[[str], object] = print) -> int:
         return 0
     wrong = 0
     for script in scripts:
+        begun_s = time.monotonic()
         outcome = run_case(script)
+        took = f"{time.monotonic() - begun_s:.1f} s"
         wrong += outcome.word == "wrong"
         tells = outcome.word != "right" and outcome.why
-        say(f"{outcome.word:8}  {case_name(script)}" + (f": {outcome.why}" if tells else ""))
+        say(f"{outcome.word:8}  {took:>8}  {case_name(script)}" + (f": {outcome.why}" if tells else ""))
     say(f"{wrong} of {len(scripts)} wrong" if wrong else "none wrong")
     return 1 if wrong else 0
