@@ -80,6 +80,15 @@ def test_a_decision_has_its_options_and_its_cost(page: Path) -> None:
         assert f"\n**{part}.**" in text, f"{page.name}: no {part}"
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "format").glob("*.md")), ids=lambda page: page.name)
+def test_tables_of_formats_have_the_types_of_their_fields(page: Path) -> None:
+    heads = re.findall(r"^(\|.*\|)\n\|---", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for head in heads:
+        cells = [cell.strip() for cell in head.strip("|").split("|")]
+        if any(cell.startswith(("field", "offset", "path", "file")) for cell in cells):
+            assert "type" in cells, f"{page.name}: {head}"
+
+
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
