@@ -109,6 +109,17 @@ def resolve(
             return _pick(builds_of(model, version), spec.variant, prefer, model=model, exact=False)
 
 
+def build_named(model: ModelEntry, version: str, variant: str) -> Build:
+    """Return the build of one version in one variant.  Raises: NotFoundError, with what there is instead."""
+    return _pick(builds_of(model, version), variant, (), model=model, exact=True)
+
+
+def find_build(model: ModelEntry, version: str, variant: str) -> Build | None:
+    """Return the build of one version in one variant; None where the model has none such."""
+    builds = builds_of(model, version) if version in model.versions else []
+    return next((build for build in builds if build.variant == variant), None)
+
+
 def compatible(entry: VersionEntry, app_version: str | None) -> bool:
     """Whether all of the entry's `compatibility` ranges hold for the application's version.
 

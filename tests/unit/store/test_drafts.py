@@ -21,6 +21,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.checkout import ensure_view
+from yarnstore.ops.session.lookup import lookup
 from yarnstore.progress import Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.store import drafts as drafts_module
@@ -208,7 +209,8 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
         with store._session() as session, session.layout.shared(), Drafts(session.layout) as drafts:
             told: list[Progress] = []
             session.on_progress = told.append
-            target, manifest, brought = ensure_version(session, Spec.parse("phi-3-mini@1.0.0"), drafts=drafts)
+            offer = lookup(session, Spec.parse("phi-3-mini@1.0.0"))
+            found, manifest, brought = ensure_version(session, offer, drafts=drafts)
             assert brought.chunks
             damaged = 0
             for file in manifest.files:
@@ -218,7 +220,7 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
                     draft.target.write_at(0, b"\0wrong\0")
                     damaged += 1
             assert damaged == 2
-            ensure_view(session, manifest, target, drafts)
+            ensure_view(session, manifest, found, drafts)
             written = [event.bytes_done for event in told if event.phase == "write"]
             assert written[-1] == max(written) == manifest.size_bytes
         path = Path(store.path("phi-3-mini@1.0.0"))

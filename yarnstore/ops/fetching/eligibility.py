@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
-import msgspec
-
 from yarnstore.errors import BackendError, FormatError, IncompatibleError
-from yarnstore.ops.session.lookup import Target, cached_entry, find_target
+from yarnstore.ops.session.lookup import Found, Offered, Stored, cached_entry, lookup
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import (
     Incompatibility,
@@ -23,11 +21,11 @@ from yarnstore.registry.decide import (
 )
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
-from yarnstore.registry.select import Build, builds_of
+from yarnstore.registry.select import Build, builds_of, find_build
 from yarnstore.registry.spec import Exact, Spec
 
 
-def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Target:
+def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Found:
     """The version that `spec` means, if it may be fetched, or with `installing` be installed.
 
     A yanked version only comes with `force`, and only by its number.  Installing refuses what does not
@@ -35,43 +33,36 @@ def require_eligible(session: Session, spec: Spec, *, installing: bool, force: b
 
     Raises: IncompatibleError; NotFoundError, BackendError.
     """
-    target = find_target(session, spec)
-    if target.manifest is not None and not installing:
-        return target
-    if target.manifest is None and isinstance(spec.selector, Exact):
-        target = _as_of_now(session, target)
-    found = entry_and_build(session, target)
-    if found is not None:
-        check_eligible(session, *found, installing=installing, force=force)
-    return target
+    found = lookup(session, spec)
+    match found:
+        case Stored() if not installing:
+            return found
+        case Offered() if isinstance(spec.selector, Exact):
+            found = _as_of_now(session, found)
+    told = entry_and_build(session, found)
+    if told is not None:
+        check_eligible(session, *told, installing=installing, force=force)
+    return found
 
 
-def _as_of_now(session: Session, target: Target) -> Target:
+def _as_of_now(session: Session, found: Offered) -> Offered:
     """A version that is to be downloaded, by what its registry says now: it may have been withdrawn since
     it was asked last.  Where it cannot be asked, or has the version no more, as before."""
-    if target.source is None:
-        return target
     with contextlib.suppress(BackendError, FormatError):
-        entry = session.entry(target.source, target.name.model, fresh=True)
-        if entry is not None and target.name.version in entry.versions:
-            for build in builds_of(entry, target.name.version):
-                if build.variant == target.name.variant:
-                    return msgspec.structs.replace(target, build=build)
-    return target
+        entry = session.entry(found.source, found.name.model, fresh=True)
+        build = find_build(entry, found.name.version, found.name.variant) if entry is not None else None
+        if entry is not None and build is not None:
+            return Offered.of(found.source, entry, build)
+    return found
 
 
-def entry_and_build(session: Session, target: Target) -> tuple[ModelEntry, Build] | None:
-    """What a registry says of a target, of one in the store what the cached ones do; None where none does."""
-    if target.source is not None and target.build is not None:
-        entry = session.entry(target.source, target.name.model)
-        return (entry, target.build) if entry is not None else None
-    cached = cached_entry(session, target.name.model)
-    if cached is None or target.name.version not in cached[1].versions:
-        return None
-    for build in builds_of(cached[1], target.name.version):
-        if build.variant == target.name.variant:
-            return cached[1], build
-    return None
+def entry_and_build(session: Session, found: Found) -> tuple[ModelEntry, Build] | None:
+    """What a registry says of a version; of one in the store what the cached ones do, if one has it."""
+    if isinstance(found, Offered):
+        return found.entry, found.build
+    cached = cached_entry(session, found.name.model)
+    build = find_build(cached[1], found.name.version, found.name.variant) if cached is not None else None
+    return (cached[1], build) if cached is not None and build is not None else None
 
 
 def check_eligible(

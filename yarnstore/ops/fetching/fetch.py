@@ -37,11 +37,10 @@ from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, PackOffer, RemotePack, plan_download
 from yarnstore.ops.fetching.single_file import fetch_plain
 from yarnstore.ops.fetching.transfer import TransferStats, download
-from yarnstore.ops.session.lookup import Target, find_target, registry_target
+from yarnstore.ops.session.lookup import Found, Offered, Stored, offered_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter, format_part, format_size
-from yarnstore.registry.select import Build
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
@@ -77,8 +76,8 @@ def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
     """
     started = time.perf_counter()
     with session.layout.shared():
-        target = require_eligible(session, spec, installing=False, force=force)
-        _, manifest, brought = ensure_version(session, spec, target=target)
+        found = require_eligible(session, spec, installing=False, force=force)
+        _, manifest, brought = ensure_version(session, found)
         return fetch_result(manifest, brought, time.perf_counter() - started)
 
 
@@ -100,77 +99,71 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
 
 
 def ensure_version(
-    session: Session, spec: Spec, *, drafts: Drafts | None = None, target: Target | None = None
-) -> tuple[Target, Manifest, TransferStats]:
-    """`fetch` within the shared lock; with `drafts`, the files are begun there as their chunks arrive.
+    session: Session, found: Found, *, drafts: Drafts | None = None
+) -> tuple[Found, Manifest, TransferStats]:
+    """Bring a version into the store, within the shared lock; with `drafts`, the files are begun there as
+    their chunks arrive.
 
-    `target` is what `spec` means, where that is known already.
+    Returns where it is from in the end: a registry's answer that is out of date is asked for again.
     """
     recover_chunks(session.layout)
-    target = target or find_target(session, spec)
-    if target.manifest is not None:
-        manifest = _whole_manifest(session, target.manifest)
-        if manifest is not None:
-            return target, manifest, TransferStats()
-        # Damaged or incomplete: what the registry has mends it.
-        target = registry_target(session, _exactly(target.name))
+    match found:
+        case Stored(name, digest):
+            manifest = _whole_manifest(session, digest)
+            if manifest is not None:
+                return found, manifest, TransferStats()
+            # Damaged or incomplete: a registry may have what it lacks.
+            offer = offered_as(session, name)
+        case Offered():
+            offer = found
     try:
-        return _bring_target(session, target, drafts)
+        return offer, *_bring(session, offer, drafts)
     except TransientError:
         raise
     except (BackendError, IntegrityError):
         # What a registry said earlier of an exact version can be out of date: its packs move.
-        newer = _refreshed(session, target)
+        newer = _newer_offer(session, offer)
         if newer is None:
             raise
-        session.note(f"{target.name.model} {target.name.version}: the registry has changed; trying again")
-        return _bring_target(session, newer, drafts)
+        session.note(f"{offer.name.model} {offer.name.version}: the registry has changed; trying again")
+        return newer, *_bring(session, newer, drafts)
 
 
-def _exactly(name: VersionName) -> Spec:
-    return Spec(name.model, name.variant, Exact(name.version))
-
-
-def _refreshed(session: Session, target: Target) -> Target | None:
+def _newer_offer(session: Session, offer: Offered) -> Offered | None:
     """The same version as the registries have it now; None where they say nothing else of it."""
     try:
-        newer = registry_target(session, _exactly(target.name), fresh=True)
+        newer = offered_as(session, offer.name, fresh=True)
     except (BackendError, FormatError, NotFoundError):
         return None
-    return None if (newer.source, newer.build) == (target.source, target.build) else newer
+    return None if (newer.source, newer.build) == (offer.source, offer.build) else newer
 
 
-def _bring_target(
-    session: Session, target: Target, drafts: Drafts | None
-) -> tuple[Target, Manifest, TransferStats]:
-    if target.build is None or target.source is None:
-        raise NotFoundError("registry entry", str(target.name))
-    require_writable(session.layout, target.name.model, installing=drafts is not None)
+def _bring(session: Session, offer: Offered, drafts: Drafts | None) -> tuple[Manifest, TransferStats]:
+    require_writable(session.layout, offer.name.model, installing=drafts is not None)
     try:
-        manifest, brought = _bring_from(session, target.source, target.build, target.name, drafts)
+        manifest, brought = _bring_from(session, offer, drafts)
     except OfflineError as error:
-        size = target.build.entry.size_bytes
-        what = f"{target.name.model} {target.name.version}" + (f" ({format_size(size)})" if size else "")
+        size = offer.build.entry.size_bytes
+        what = f"{offer.name.model} {offer.name.version}" + (f" ({format_size(size)})" if size else "")
         raise OfflineError(error.url, f"the missing part of {what}") from None
-    write_origin(session.layout, target.name.model, target.source.name)
-    return target, manifest, brought
+    write_origin(session.layout, offer.name.model, offer.source.name)
+    return manifest, brought
 
 
-def _bring_from(
-    session: Session, source: RegistrySource, build: Build, name: VersionName, drafts: Drafts | None
-) -> tuple[Manifest, TransferStats]:
-    if build.entry.manifest is None:
-        if build.entry.checksum is not None:
-            refuse_changed(session, source, name, Sha256.parse(build.entry.checksum), None)
-        manifest, brought = fetch_plain(session, source, build, name)
+def _bring_from(session: Session, offer: Offered, drafts: Drafts | None) -> tuple[Manifest, TransferStats]:
+    entry = offer.build.entry
+    if entry.manifest is None:
+        if entry.checksum is not None:
+            refuse_changed(session, offer.source, offer.name, Sha256.parse(entry.checksum), None)
+        manifest, brought = fetch_plain(session, offer)
     else:
-        manifest = manifest_of(session, source, build, name)
-        refuse_changed(session, source, name, content_of(manifest), manifest.digest)
+        manifest = manifest_of(session, offer)
+        refuse_changed(session, offer.source, offer.name, content_of(manifest), manifest.digest)
         session.layout.write_manifest(manifest)
-        brought = ensure_chunks(session, source, manifest, PackOffer.of(build.entry), drafts)
-        session.refs.set_version(name, manifest.digest)
-        session.refs.remove_partial(name)
-    remember_content(session, source, name, manifest)
+        brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), drafts)
+        session.refs.set_version(offer.name, manifest.digest)
+        session.refs.remove_partial(offer.name)
+    remember_content(session, offer.source, offer.name, manifest)
     return manifest, brought
 
 
@@ -186,30 +179,29 @@ def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
         return manifest if not len(chunks.missing(ids)) else None
 
 
-def manifest_of(session: Session, source: RegistrySource, build: Build, name: VersionName) -> Manifest:
+def manifest_of(session: Session, offer: Offered) -> Manifest:
     """The manifest that the registry promises for a version, checked against that promise."""
-    digest = Sha256.parse(build.entry.manifest or "")
+    digest = Sha256.parse(offer.build.entry.manifest or "")
     try:
         manifest = session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError):
-        manifest = read_remote_manifest(session, source, digest)
+        manifest = read_remote_manifest(session, offer.source, digest)
     found = VersionName(manifest.model, manifest.variant, manifest.version)
-    expected = VersionName(name.model, name.variant or DEFAULT_VARIANT, name.version)
-    if found != expected:
+    if found != offer.name:
         raise IntegrityError(
-            f"the manifest of {expected}",
+            f"the manifest of {offer.name}",
             why=f"is that of {found}",
-            source=source.url,
+            source=offer.source.url,
             hint="the publisher must fix the registry",
         )
-    promised = build.entry.checksum
+    promised = offer.build.entry.checksum
     actual = str(manifest.files[0].sha256) if len(manifest.files) == 1 else str(digest)
     if promised is not None and Sha256.parse(promised) != Sha256.parse(actual):
         raise IntegrityError(
-            f"{name.model} {name.version}",
+            f"{offer.name.model} {offer.name.version}",
             expected=promised,
             got=actual,
-            source=source.url,
+            source=offer.source.url,
             hint="its checksum and its manifest disagree: the publisher must fix the registry",
         )
     return manifest

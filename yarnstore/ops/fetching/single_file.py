@@ -33,12 +33,10 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.session.connections import shown_address
-from yarnstore.ops.session.lookup import local_target
+from yarnstore.ops.session.lookup import Offered, stored_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.registry.select import Build
-from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.hashed import file_sha256
@@ -51,15 +49,13 @@ _POLL_S = 0.05
 _PUBLISHER = "the publisher must correct the registry"
 
 
-def fetch_plain(
-    session: Session, source: RegistrySource, build: Build, name: VersionName
-) -> tuple[Manifest, TransferStats]:
+def fetch_plain(session: Session, offer: Offered) -> tuple[Manifest, TransferStats]:
     """Download, hash and chunk the one file of a version, and set the version's ref.
 
     Raises: BackendError, IntegrityError with both hashes, DiskFullError.
     """
     layout = session.layout
-    entry = build.entry
+    name, source, entry = offer.name, offer.source, offer.build.entry
     place = f"{name.model} {name.version} in {source.name}"
     if entry.download_url is None or entry.checksum is None:
         raise FormatError(place, "has neither a manifest nor a download_url with a checksum", hint=_PUBLISHER)
@@ -157,11 +153,11 @@ def _claim(session: Session, path: Path) -> fsio.PartialFile:
 
 def _here(session: Session, name: VersionName, expected: Sha256) -> Manifest | None:
     """The version, where the store has it, as another process may have brought it meanwhile."""
-    target = local_target(session, Spec(name.model, name.variant, Exact(name.version)))
-    if target is None or target.manifest is None:
+    stored = stored_as(session, name)
+    if stored is None:
         return None
     with contextlib.suppress(NotFoundError, IntegrityError):
-        manifest = session.layout.read_manifest(target.manifest)
+        manifest = session.layout.read_manifest(stored.manifest)
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(manifest_chunks([manifest])[0])
         if [file.sha256 for file in manifest.files] == [expected] and not len(missing):

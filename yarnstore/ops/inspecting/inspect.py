@@ -33,7 +33,7 @@ from yarnstore.ops.inspecting.readers import (
     version_label,
 )
 from yarnstore.ops.session.loadcode import find_in
-from yarnstore.ops.session.lookup import find_target
+from yarnstore.ops.session.lookup import Stored, lookup
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore, load_indexes
@@ -150,14 +150,14 @@ def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
         spec = Spec(spec.model, current.variant, Exact(current.version))
-    target = find_target(session, spec)
-    if target.manifest is not None:
-        return session.layout.read_manifest(target.manifest), True
-    if target.build is None or target.source is None or target.build.entry.manifest is None:
-        hint = f"`ystore fetch {target.name.model}@{target.name.version}`, then inspect it"
-        raise NotFoundError("manifest", str(target.name), where="the registry", hint=hint)
-    there = session.refs.version(target.name)
-    return manifest_of(session, target.source, target.build, target.name), there is not None
+    found = lookup(session, spec)
+    if isinstance(found, Stored):
+        return session.layout.read_manifest(found.manifest), True
+    if found.build.entry.manifest is None:
+        hint = f"`ystore fetch {found.name.model}@{found.name.version}`, then inspect it"
+        raise NotFoundError("manifest", str(found.name), where="the registry", hint=hint)
+    there = session.refs.version(found.name)
+    return manifest_of(session, found), there is not None
 
 
 def _with_code(files: list[FileInfo], contents: Sequence[Content]) -> list[FileInfo]:

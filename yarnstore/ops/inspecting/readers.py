@@ -30,6 +30,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import file_layout
 from yarnstore.errors import FormatError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.fetching.fetch import ensure_version
+from yarnstore.ops.session.lookup import lookup
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec
@@ -131,7 +132,7 @@ def ensure_stored(session: Session, spec: Spec) -> Manifest:
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
         spec = Spec(spec.model, current.variant, Exact(current.version))
-    _, manifest, _ = ensure_version(session, spec)
+    _, manifest, _ = ensure_version(session, lookup(session, spec))
     return manifest
 
 

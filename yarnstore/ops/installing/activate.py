@@ -22,7 +22,7 @@ from yarnstore.errors import (
     StorageError,
     YarnstoreError,
 )
-from yarnstore.ops.session.lookup import local_target, not_installed
+from yarnstore.ops.session.lookup import find_stored, not_installed
 from yarnstore.ops.session.session import SelfCheck, Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.registry.spec import Exact, Spec
@@ -293,8 +293,8 @@ def _named_goal(session: Session, model: str, version: str, stack: list[Installe
         if installed.version == meant:
             return installed
     spec = Spec(model, stack[-1].variant, Exact(version))
-    target = local_target(session, spec) or local_target(session, Spec(model, None, Exact(version)))
-    if target is None or target.manifest is None:
+    found = find_stored(session, spec) or find_stored(session, Spec(model, None, Exact(version)))
+    if found is None:
         here = sorted({name.version for name in session.refs.versions(model)})
         raise NotFoundError(
             "version",
@@ -302,4 +302,4 @@ def _named_goal(session: Session, model: str, version: str, stack: list[Installe
             where=f"what is in the store of {model}",
             hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
         )
-    return Installed(target.manifest, target.name.variant, target.name.version)
+    return Installed(found.manifest, found.name.variant, found.name.version)

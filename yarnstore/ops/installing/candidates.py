@@ -12,13 +12,18 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, ConflictError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetching.fetch import manifest_of, plan_for
 from yarnstore.ops.fetching.plan import PackOffer
-from yarnstore.ops.session.lookup import Target, find_entry, not_installed, pin_rule_of, standing_of
-from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.lookup import (
+    Offered,
+    find_entry,
+    not_installed,
+    pin_rule_of,
+    sources_for,
+    standing_of,
+)
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.decide import (
     DEFAULT_POLICY,
@@ -39,7 +44,6 @@ from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
-from yarnstore.store.refs import VersionName
 from yarnstore.store.registry_cache import plan_basis, read_plan, write_plan
 
 
@@ -98,10 +102,9 @@ class Candidate:
         wanted = self.decision.wanted
         return wanted.variant if wanted is not None and wanted.variant != self.current.variant else None
 
-    def target(self, build: Build) -> Target:
+    def offer(self, build: Build) -> Offered:
         """A build of it, to be fetched."""
-        name = VersionName(self.model, build.variant or DEFAULT_VARIANT, build.version)
-        return Target(name, None, build, self.source)
+        return Offered.of(self.source, self.entry, build)
 
 
 def evaluate(
@@ -191,7 +194,7 @@ def _update(session: Session, model: str) -> Update:
         kind=decision.kind,
         pinned=found.hold.version is not None,
         size_bytes=goal.entry.size_bytes if goal else None,
-        download_bytes=planned_bytes(session, found.target(goal)) if goal else 0,
+        download_bytes=planned_bytes(session, found.offer(goal)) if goal else 0,
         changelog=goal.entry.changelog if goal else None,
         registry=found.source.name,
         note=explain(found, session.host) or None,
@@ -278,11 +281,9 @@ def newer(version: str, than: str) -> bool:
     return precedence(version) > precedence(than)
 
 
-def planned_bytes(session: Session, target: Target) -> int | None:
+def planned_bytes(session: Session, offer: Offered) -> int | None:
     """What fetching would bring over the wire, planned from its manifest and indexes."""
-    if target.build is None or target.source is None:
-        return None
-    entry, registry = target.build.entry, target.source.name
+    entry, registry = offer.build.entry, offer.source.name
     if entry.manifest is None:
         return entry.size_bytes
     digest = Sha256.parse(entry.manifest)
@@ -292,12 +293,11 @@ def planned_bytes(session: Session, target: Target) -> int | None:
     if known is not None:
         return known
     try:
-        manifest = manifest_of(session, target.source, target.build, target.name)
+        manifest = manifest_of(session, offer)
         ids, _ = manifest_chunks([manifest])
         with ChunkStore(session.layout) as chunks:
             missing = chunks.missing(ids)
-            offer = PackOffer.of(entry)
-            plan = plan_for(session, target.source, offer, chunks, missing)
+            plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, missing)
     except (BackendError, IntegrityError):
         return None
     if len(plan.unplaced):  # an index could not be read: nobody knows, this time

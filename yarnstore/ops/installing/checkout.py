@@ -18,16 +18,16 @@ from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
-from yarnstore.ops.session.lookup import Target, local_target, registry_target
-from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.lookup import Found, Offered, offered_as, stored_as
+from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
-from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.layout import file_name
+from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
 from yarnstore.store.views import has_view, make_view
 
@@ -42,34 +42,32 @@ def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutRe
     """
     started = time.perf_counter()
     with session.layout.shared():
-        target = require_eligible(session, spec, installing=True, force=force)
-        return install(session, target, "checkout", started)
+        found = require_eligible(session, spec, installing=True, force=force)
+        return install(session, found, "checkout", started)
 
 
 def install(
-    session: Session, target: Target, operation: Literal["checkout", "update"], started: float
+    session: Session, found: Found, operation: Literal["checkout", "update"], started: float
 ) -> CheckoutResult:
     """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
-    name = target.name
-    spec = Spec(name.model, name.variant, Exact(name.version))
-    manifest, brought = _retained(session, target, spec), TransferStats()
+    manifest, brought = _retained(session, found), TransferStats()
     if manifest is None:
         with Drafts(session.layout) as drafts:
-            target, manifest, brought = ensure_version(session, spec, drafts=drafts, target=target)
-            ensure_view(session, manifest, target, drafts)
+            found, manifest, brought = ensure_version(session, found, drafts=drafts)
+            ensure_view(session, manifest, found, drafts)
     return activate(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
 
 
-def _retained(session: Session, target: Target, spec: Spec) -> Manifest | None:
+def _retained(session: Session, found: Found) -> Manifest | None:
     """The manifest of a version whose view is here whole, if it is the content that was asked for."""
-    local = local_target(session, spec)
-    if local is None or local.manifest is None or not has_view(session.layout, local.manifest):
+    stored = stored_as(session, found.name)
+    if stored is None or not has_view(session.layout, stored.manifest):
         return None
-    manifest = session.layout.read_manifest(local.manifest)
-    entry = target.build.entry if target.build is not None else None
-    if entry is not None:
+    manifest = session.layout.read_manifest(stored.manifest)
+    if isinstance(found, Offered):
+        entry = found.build.entry
         if entry.manifest is not None:
-            same = Sha256.parse(entry.manifest) == local.manifest
+            same = Sha256.parse(entry.manifest) == stored.manifest
         else:
             same = bool(entry.checksum) and Sha256.parse(entry.checksum or "") == content_of(manifest)
         if not same:
@@ -78,12 +76,12 @@ def _retained(session: Session, target: Target, spec: Spec) -> Manifest | None:
 
 
 def ensure_view(
-    session: Session, manifest: Manifest, target: Target | None = None, drafts: Drafts | None = None
+    session: Session, manifest: Manifest, found: Found | None = None, drafts: Drafts | None = None
 ) -> None:
     """Materialise a version whose chunks are in the store, and link its view; nothing where that is whole.
 
-    `drafts` are what `bring` has begun of its files.  Chunks that turn out to be damaged are fetched
-    again, each once.
+    `found` is where it came from, `drafts` are the files that were begun as its chunks arrived.  Chunks that
+    turn out to be damaged are fetched again, each once.
 
     Raises: IntegrityError, BackendError, StorageError.
     """
@@ -102,10 +100,10 @@ def ensure_view(
                 if not bad - fetched:
                     raise
                 # Nothing is given up before it is known where it can be had.
-                source, entry = _source_of(session, manifest, target)
+                offer = _offer_of(session, manifest, found)
                 chunks.forget(bad)
         fetched |= bad
-        ensure_chunks(session, source, manifest, PackOffer.of(entry))
+        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry))
     make_view(session.layout, manifest)
 
 
@@ -129,24 +127,20 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
         materialise(session.layout, chunks, file, meter.add)
 
 
-def _source_of(
-    session: Session, manifest: Manifest, target: Target | None
-) -> tuple[RegistrySource, VersionEntry]:
-    """Where a version that is damaged here can be had.  Raises: IntegrityError, BackendError."""
+def _offer_of(session: Session, manifest: Manifest, found: Found | None) -> Offered:
+    """Where to get the chunks of a version that is damaged here.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: damaged chunks in this store; fetching them again")
-    if target is None or target.build is None or target.source is None:
-        spec = Spec(manifest.model, manifest.variant, Exact(manifest.version))
-        try:
-            target = registry_target(session, spec)
-        except NotFoundError:
-            target = None
-    if target is None or target.build is None or target.source is None or not target.build.entry.manifest:
+    offer = found if isinstance(found, Offered) else None
+    if offer is None:
+        with contextlib.suppress(NotFoundError):
+            offer = offered_as(session, VersionName(manifest.model, manifest.variant, manifest.version))
+    if offer is None or not offer.build.entry.manifest:
         raise IntegrityError(
             manifest.label,
             why="is damaged in this store, and no registry has its chunks",
             hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
         )
-    return target.source, target.build.entry
+    return offer
 
 
 def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:
@@ -162,10 +156,11 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
         if done is not None:
             return done
         goal = rollback_goal(session, model, version)
-        spec = Spec(model, goal.variant, Exact(goal.version))
+        name = VersionName(model, goal.variant, goal.version)
+        found: Found = stored_as(session, name) or offered_as(session, name)
         with Drafts(session.layout) as drafts:
-            target, manifest, brought = ensure_version(session, spec, drafts=drafts)
-            ensure_view(session, manifest, target, drafts)
+            found, manifest, brought = ensure_version(session, found, drafts=drafts)
+            ensure_view(session, manifest, found, drafts)
         return activate(session, manifest, "rollback", started, brought.download_bytes)
 
 
@@ -182,8 +177,8 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
                 ensure_view(session, manifest)
                 return manifest
             spec = Spec(spec.model, current.variant, Exact(current.version))
-        target = require_eligible(session, spec, installing=False)
+        found = require_eligible(session, spec, installing=False)
         with Drafts(session.layout) as drafts:
-            target, manifest, _ = ensure_version(session, spec, drafts=drafts, target=target)
-            ensure_view(session, manifest, target, drafts)
+            found, manifest, _ = ensure_version(session, found, drafts=drafts)
+            ensure_view(session, manifest, found, drafts)
     return manifest

@@ -17,8 +17,7 @@ from yarnstore.ops.fetching.eligibility import check_eligible, require_eligible
 from yarnstore.ops.fetching.fetch import FetchResult, ensure_version, fetch_result
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.checkout import install
-from yarnstore.ops.session.lookup import Target, find_entry
-from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.lookup import Found, Stored, find_entry, sources_for
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.lockfile import LOCK_LIMIT_BYTES, Locked, LockFile
 from yarnstore.registry.select import Build, resolve
@@ -139,10 +138,8 @@ def _resolved(session: Session, spec: Spec) -> Locked:
     )
 
 
-def _promised(build: Build | None) -> tuple[Sha256 | None, Sha256 | None]:
+def _promised(build: Build) -> tuple[Sha256 | None, Sha256 | None]:
     """The manifest and the checksum that a registry says a build has."""
-    if build is None:
-        return None, None
     entry = build.entry
     return (
         Sha256.parse(entry.manifest) if entry.manifest else None,
@@ -158,8 +155,8 @@ def fetch_locked(session: Session, path: Path) -> list[FetchResult]:
     """
     builds = {build.spec: build for build in read_lock(path).builds}
     with session.layout.shared():
-        targets = [_target(session, build) for build in builds.values()]
-        return [_fetch(session, *pair) for pair in zip(builds.values(), targets, strict=True)]
+        found = [_locked(session, build) for build in builds.values()]
+        return [_fetch(session, *pair) for pair in zip(builds.values(), found, strict=True)]
 
 
 def checkout_locked(session: Session, path: Path, *, force: bool = False) -> list[CheckoutResult]:
@@ -176,29 +173,28 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
             hint="`ystore fetch --locked` brings both; `ystore path` leads to either",
         )
     with session.layout.shared():
-        targets = [_target(session, build, installing=True, force=force) for build in builds.values()]
-        return [install(session, target, "checkout", time.perf_counter()) for target in targets]
+        found = [_locked(session, build, installing=True, force=force) for build in builds.values()]
+        return [install(session, each, "checkout", time.perf_counter()) for each in found]
 
 
-def _target(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Target:
+def _locked(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Found:
     """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
-    target = require_eligible(session, build.spec, installing=installing, force=force)
-    if target.manifest is not None:
-        stored, wanted = _stored(session, build, target.manifest), build.manifest or build.checksum
+    found = require_eligible(session, build.spec, installing=installing, force=force)
+    if isinstance(found, Stored):
+        stored, wanted = _stored(session, build, found.manifest), build.manifest or build.checksum
         if stored == wanted:
-            return target
+            return found
         raise ConflictError(
             f"{build.spec} is in the store with different content than is locked",
             hint=f"a version never changes: find out why, then `ystore remove {build.spec}` and fetch again",
             stored=str(stored),
             locked=str(wanted),
         )
-    where = target.source.name if target.source else ""
-    manifest, checksum = _promised(target.build)
-    _refuse_other(build, "manifest", build.manifest, manifest, where)
+    manifest, checksum = _promised(found.build)
+    _refuse_other(build, "manifest", build.manifest, manifest, found.source.name)
     if build.manifest is None:
-        _refuse_other(build, "checksum", build.checksum, checksum, where)
-    return target
+        _refuse_other(build, "checksum", build.checksum, checksum, found.source.name)
+    return found
 
 
 def _stored(session: Session, build: Locked, manifest: Sha256) -> Sha256:
@@ -222,9 +218,9 @@ def _refuse_other(
         )
 
 
-def _fetch(session: Session, build: Locked, target: Target) -> FetchResult:
+def _fetch(session: Session, build: Locked, found: Found) -> FetchResult:
     started = time.perf_counter()
-    _, manifest, brought = ensure_version(session, build.spec, target=target)
+    _, manifest, brought = ensure_version(session, found)
     _check(build, manifest)
     return fetch_result(manifest, brought, time.perf_counter() - started)
 

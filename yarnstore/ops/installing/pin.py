@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from yarnstore.errors import NotFoundError, SpecError
-from yarnstore.ops.session.lookup import local_target, not_in_store, not_installed, require_published
+from yarnstore.ops.session.lookup import find_stored, not_in_store, not_installed, require_published
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.ranges import Range
@@ -161,10 +161,10 @@ def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
 
 def _named(session: Session, spec: Spec) -> VersionName:
     if isinstance(spec.selector, Exact):
-        target = local_target(session, spec)
-        if target is None:
+        found = find_stored(session, spec)
+        if found is None:
             raise not_in_store(session, spec)
-        return target.name
+        return found.name
     current = session.refs.current(spec.model)
     if current is None:
         raise not_installed(session, spec.model)

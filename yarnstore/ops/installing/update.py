@@ -35,7 +35,7 @@ from yarnstore.ops.fetching.eligibility import (
 from yarnstore.ops.installing.activate import repair_link
 from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain, planned_bytes
 from yarnstore.ops.installing.checkout import ensure_view, install
-from yarnstore.ops.session.lookup import cached_entry, not_installed, pin_rule_of
+from yarnstore.ops.session.lookup import Offered, cached_entry, not_installed, pin_rule_of
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Progress
 from yarnstore.registry.decide import DEFAULT_POLICY, Change, Policy, changes_between, incompatibility
@@ -139,7 +139,7 @@ def update(
             return planned
         session.note(describe_step(planned, decision.installed))
         session.updating[model] = found.current
-        done = install(session, found.target(build), "update", started)
+        done = install(session, found.offer(build), "update", started)
     return replace(
         planned,
         status="updated" if done.changed else "current",  # another process was faster
@@ -166,10 +166,10 @@ def _update_to(
         current = session.refs.current(spec.model)
         if current is None:
             raise not_installed(session, spec.model)
-        target = require_eligible(session, spec, installing=True, force=policy.force)
-        name = target.name
+        found = require_eligible(session, spec, installing=True, force=policy.force)
+        name = found.name
         check_hold(spec.model, pin_rule_of(session, spec.model, current), current, name.version, name.variant)
-        told = entry_and_build(session, target)
+        told = entry_and_build(session, found)
         changes = changes_between(told[0], current.version, name.version, name.variant) if told else ()
         same = (name.version, name.variant) == (current.version, current.variant)
         kind = update_type(current.version, name.version, security=any(item.security for item in changes))
@@ -179,7 +179,7 @@ def _update_to(
             version=name.version,
             previous=None if same else current.version,
             changelog=told[1].entry.changelog if told else None,
-            download_bytes=0 if same or target.manifest is not None else planned_bytes(session, target),
+            download_bytes=planned_bytes(session, found) if isinstance(found, Offered) and not same else 0,
             path=_path(session, current),
             seconds=0.0,
             variant=name.variant,
@@ -187,13 +187,13 @@ def _update_to(
             breaking=not same and is_breaking(current.version, name.version),
             changes=changes,
             size_bytes=told[1].entry.size_bytes if told else None,
-            registry=target.source.name if target.source is not None else None,
+            registry=found.source.name if isinstance(found, Offered) else None,
         )
         if not dry_run and not same:
             session.note(describe_step(result, current.version))
             session.updating[spec.model] = current
         if not dry_run:
-            done = install(session, target, "update", started)
+            done = install(session, found, "update", started)
             result = replace(
                 result,
                 status="updated" if done.changed else "current",
@@ -291,7 +291,7 @@ def _planned(
         version=build.version,
         previous=found.current.version,
         changelog=build.entry.changelog,
-        download_bytes=planned_bytes(session, found.target(build)) if sized else None,
+        download_bytes=planned_bytes(session, found.offer(build)) if sized else None,
         path=_path(session, found.current),
         seconds=round(time.perf_counter() - started, 4),
         variant=build.variant,

@@ -164,7 +164,7 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         if current is not None and spec.variant in (None, current.variant):
             spec = Spec(spec.model, current.variant, Exact(current.version))
         found = require_eligible(session, spec, installing=False)
-        _, manifest, _ = ensure_version(session, spec, target=found)
+        _, manifest, _ = ensure_version(session, found)
         single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination
         if as_folder and destination.exists() and not destination.is_dir():

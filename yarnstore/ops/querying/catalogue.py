@@ -12,12 +12,11 @@ from yarnstore.errors import (
     FormatError,
     IntegrityError,
     InvalidNameError,
-    NotFoundError,
     UsageError,
     YarnstoreError,
 )
 from yarnstore.ops.session.connections import bare_url
-from yarnstore.ops.session.lookup import installed_variant, registry_target
+from yarnstore.ops.session.lookup import find_offered, installed_variant
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.select import builds_of, latest_version
@@ -232,24 +231,21 @@ class VersionDetails:
 
 def show(session: Session, spec: Spec) -> VersionDetails:
     """What is known of the version that `spec` means.  Raises: NotFoundError, BackendError."""
-    target = registry_target(session, spec)
-    if target.build is None or target.source is None:
-        raise NotFoundError("registry entry", str(spec))
-    entry = target.build.entry
-    model = session.entry(target.source, spec.model) or ModelEntry(model_id=spec.model, versions={})
+    offer = find_offered(session, spec)
+    entry, model = offer.build.entry, offer.entry
     current = session.refs.current(spec.model) if installed_variant(session, spec.model) else None
     return VersionDetails(
         model=spec.model,
-        version=target.name.version,
-        variant=target.name.variant,
-        registry=target.source.name,
+        version=offer.name.version,
+        variant=offer.name.variant,
+        registry=offer.source.name,
         name=model.name,
         description=model.description,
         tags=model.tags,
         license=model.license,
         homepage=model.homepage,
         versions=list(model.versions),
-        variants=[build.variant for build in builds_of(model, target.name.version)],
+        variants=[build.variant for build in builds_of(model, offer.name.version)],
         aliases=dict(model.aliases),
         size_bytes=entry.size_bytes,
         checksum=entry.checksum,
@@ -265,7 +261,7 @@ def show(session: Session, spec: Spec) -> VersionDetails:
         deprecated_reason=entry.deprecated_reason,
         replaced_by=entry.replaced_by,
         yanked=entry.yanked,
-        in_store=session.refs.version(target.name) is not None,
+        in_store=session.refs.version(offer.name) is not None,
         installed=current.version if current else None,
         category=model.category,
     )

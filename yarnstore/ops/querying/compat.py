@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from yarnstore.ops.session.lookup import find_entry
-from yarnstore.ops.session.origins import sources_for
+from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import incompatibility, memory_warning, newest_fitting, standing
 from yarnstore.registry.host import Host

@@ -10,7 +10,7 @@ import msgspec
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import local_target, not_installed, pin_rule_of, standing_here
+from yarnstore.ops.session.lookup import find_stored, not_installed, pin_rule_of, standing_here
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.registry.decide import Standing
@@ -102,10 +102,8 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
         return _held(session, current.manifest, verify=verify)
     if current is not None and current.variant == spec.variant:
         spec = Spec(spec.model, spec.variant, Exact(current.version))
-    target = local_target(session, spec)
-    if target is None or target.manifest is None:
-        return None
-    return _held(session, target.manifest, verify=verify)
+    found = find_stored(session, spec)
+    return _held(session, found.manifest, verify=verify) if found is not None else None
 
 
 def path_of(session: Session, manifest: Manifest) -> VersionPath:

@@ -1,9 +1,16 @@
-"""From a spec to one version: in the store, or in a registry."""
+"""From a spec to one version: in the store, or offered by a registry.
+
+Owns which registries may answer for a model, which version and variant a spec means, and the errors for what
+does not exist.  Leaves asking registries to `session/registries`, and whether a version may be installed to
+`ops/fetching/eligibility`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,42 +24,68 @@ from yarnstore.errors import (
     IntegrityError,
     NotFoundError,
 )
-from yarnstore.ops.session.origins import known_sources_for, others_with, sources_for, warn_of_others
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.decide import Standing, standing
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.pins import PinRule
-from yarnstore.registry.select import Build, builds_of, resolve
+from yarnstore.registry.select import Build, build_named, find_build, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
+from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
-from yarnstore.store.registry_cache import read_record
+from yarnstore.store.registry_cache import read_cached_model, read_record
 from yarnstore.store.state import version_checksum
 
 
-class Target(msgspec.Struct, frozen=True):
-    """One version that a spec means.
-
-    `manifest` is the one in the store, where the version is there whole; `build` and `source` are
-    what a registry says of it, where one was asked.
-    """
+class Stored(msgspec.Struct, frozen=True):
+    """A version that is in the store, and the manifest that its ref names."""
 
     name: VersionName
-    manifest: Sha256 | None = None
-    build: Build | None = None
-    source: RegistrySource | None = None
+    manifest: Sha256
 
 
-def local_target(session: Session, spec: Spec) -> Target | None:
-    """The version of an exact spec if it is in the store whole, else None.
+class Offered(msgspec.Struct, frozen=True):
+    """A version that a registry offers: its build, and the entry of its model, as `source` sent them."""
+
+    name: VersionName
+    build: Build
+    source: RegistrySource
+    entry: ModelEntry
+
+    @classmethod
+    def of(cls, source: RegistrySource, entry: ModelEntry, build: Build) -> Offered:
+        """Return the offer of one build."""
+        name = VersionName(build.model, build.variant or DEFAULT_VARIANT, build.version)
+        return cls(name, build, source, entry)
+
+
+Found: TypeAlias = Stored | Offered
+
+
+def lookup(session: Session, spec: Spec) -> Found:
+    """Find the version that a spec means: an exact one in the store if it is there, else in a registry.
+
+    Where a change is accepted, it is the registry's, as it is now.
+
+    Raises: NotFoundError with the nearest names, BackendError.
+    """
+    if session.accept_change:
+        return find_offered(session, spec, fresh=True)
+    return find_stored(session, spec) or find_offered(session, spec)
+
+
+# --- in the store ------------------------------------------------------------------------------
+
+
+def find_stored(session: Session, spec: Spec) -> Stored | None:
+    """Return the version of an exact spec if it is in the store, else None.
 
     Without a variant: the installed one, else the only one there is.  Without build metadata: also a
     version that has some, as in a registry.
     """
     if not isinstance(spec.selector, Exact):
         return None
-    refs = session.refs
-    names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
+    names = [name for name in session.refs.versions(spec.model) if spec.variant in (None, name.variant)]
     version = meant_version(spec.selector.version, {name.version for name in names})
     if version not in (None, spec.selector.version):
         found = cached_entry(session, spec.model)
@@ -62,13 +95,16 @@ def local_target(session: Session, spec: Spec) -> Target | None:
     if len(names) > 1:
         preferred = installed_variant(session, spec.model)
         names = [name for name in names if name.variant == preferred]
-    if len(names) != 1:
-        return None
-    try:
-        manifest = refs.checked_version(names[0])
-    except FormatError:
-        return None  # damaged: what a registry has can replace it
-    return Target(names[0], manifest) if manifest else None
+    return stored_as(session, names[0]) if len(names) == 1 else None
+
+
+def stored_as(session: Session, name: VersionName) -> Stored | None:
+    """Return the version of this very name if it is in the store; None also where its ref is damaged, since
+    what a registry has can replace it."""
+    with contextlib.suppress(FormatError):
+        manifest = session.refs.checked_version(name)
+        return Stored(name, manifest) if manifest else None
+    return None
 
 
 def installed_variant(session: Session, model: str) -> str | None:
@@ -89,25 +125,106 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
     return (*(variant for variant in first if variant), *session.host.variants)
 
 
-def registry_target(session: Session, spec: Spec, *, fresh: bool = False) -> Target:
-    """The version that the first registry which has the model means by a spec.
+# --- in registries -----------------------------------------------------------------------------
+
+
+def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offered:
+    """Return the version that the first registry which has the model means by a spec.
 
     An exact version that the cached registry has needs no network, unless `fresh`; anything else is
     asked anew.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
-    sources = sources_for(session, spec.model)
-    exact = isinstance(spec.selector, Exact)
-    if exact and not fresh:
+    preferred = preferred_variants(session, spec.model)
+    cached = isinstance(spec.selector, Exact) and not fresh
+    return _offer(session, spec.model, lambda entry: resolve(entry, spec, prefer=preferred), cached=cached)
+
+
+def offered_as(session: Session, name: VersionName, *, fresh: bool = False) -> Offered:
+    """Return the version of this very name as the registries have it; with `fresh` as they have it now.
+
+    Raises: NotFoundError, BackendError.
+    """
+    return _offer(
+        session, name.model, lambda entry: build_named(entry, name.version, name.variant), cached=not fresh
+    )
+
+
+def _offer(session: Session, model: str, choose: Callable[[ModelEntry], Build], *, cached: bool) -> Offered:
+    """Return what `choose` takes of a model; where `cached`, of the cached registries if those have it."""
+    sources = sources_for(session, model)
+    if cached:
         with contextlib.suppress(NotFoundError, BackendError, FormatError):
-            return _search(session, sources, spec, fresh=False)
-    return _search(session, sources, spec, fresh=True)
+            source, entry = find_entry(session, model, sources, fresh=False)
+            return Offered.of(source, entry, choose(entry))
+    source, entry = find_entry(session, model, sources, fresh=True)
+    return Offered.of(source, entry, choose(entry))
 
 
-def _search(session: Session, sources: tuple[RegistrySource, ...], spec: Spec, *, fresh: bool) -> Target:
-    source, entry = find_entry(session, spec.model, sources, fresh=fresh)
-    return _target(session, source, entry, spec)
+def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
+    """The registries to look for a model in, in their order.
+
+    With `--registry` that one alone.  A model that is here stays with the registry it came from.
+
+    Raises: NoRegistryError, NotFoundError for a registry that is not configured.
+    """
+    session.require_sources()
+    return known_sources_for(session, model)
+
+
+def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
+    """As `sources_for`, and nothing where no registry is configured.  Raises: NotFoundError."""
+    if session.only is not None:
+        return (session.source(session.only),)
+    sources = session.sources
+    origin = origin_of_model(session, model) if sources else None
+    if origin is None:
+        return sources
+    mine = tuple(source for source in sources if source.name == origin)
+    if not mine and model not in session.warned:
+        session.warned.add(model)
+        names = " or ".join(source.name for source in sources)
+        session.note(f"{model} came from {origin}, which is no longer a registry here; looking in {names}")
+    return mine or sources
+
+
+def origin_of_model(session: Session, model: str) -> str | None:
+    """The registry that a model came from, if it is here and that is known."""
+    origin = read_origin(session.layout, model)
+    return origin if origin is not None and any(session.refs.versions(model)) else None
+
+
+def others_with(session: Session, model: str, source: RegistrySource) -> list[str]:
+    """The other registries whose cached answers list the same id.  Never uses the network."""
+    found = []
+    for other in session.sources:
+        if other.name == source.name:
+            continue
+        with contextlib.suppress(BackendError, IntegrityError):
+            if read_record(session.layout, other.name) is None:
+                continue
+            doc = session.doc(other)
+            if doc.split:
+                cached = read_cached_model(session.layout, other.name, other.url, model)
+                listed = cached is not None
+            else:
+                listed = model in doc.models
+            if listed:
+                found.append(other.name)
+    return found
+
+
+def warn_of_others(session: Session, model: str, source: RegistrySource) -> None:
+    """Tell, once, that a model that is new here is in several registries."""
+    if session.only is not None or model in session.warned or len(session.sources) < 2:
+        return
+    session.warned.add(model)
+    if origin_of_model(session, model) is None and (others := others_with(session, model, source)):
+        session.note(
+            f"{model} is in {source.name} and in {' and '.join(others)}; taking it from {source.name} "
+            f"(--registry {others[0]} for the other)"
+        )
 
 
 def find_entry(
@@ -161,24 +278,6 @@ def _unsure(failure: BackendError, model: str, source: RegistrySource) -> Backen
     )
 
 
-def _target(session: Session, source: RegistrySource, entry: ModelEntry, spec: Spec) -> Target:
-    build = resolve(entry, spec, prefer=preferred_variants(session, spec.model))
-    name = VersionName(spec.model, build.variant or DEFAULT_VARIANT, build.version)
-    return Target(name, None, build, source)
-
-
-def find_target(session: Session, spec: Spec) -> Target:
-    """The version that a spec means: an exact one from the store if it is there, else from a registry.
-
-    Where a change is accepted, it is the registry's, as it is now.
-
-    Raises: NotFoundError, BackendError.
-    """
-    if session.accept_change:
-        return registry_target(session, spec, fresh=True)
-    return local_target(session, spec) or registry_target(session, spec)
-
-
 def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
     """What pins say of an installed model.  Raises: FormatError where one is damaged."""
     name = VersionName(model, current.variant, current.version)
@@ -198,10 +297,8 @@ def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Stan
     told = standing(entry, current.version, current.variant)
     if not told.published:
         return told
-    for build in builds_of(entry, current.version):
-        if build.variant == current.variant:
-            return replace(told, replaced=_is_replaced(session, build.entry, current))
-    return told
+    build = find_build(entry, current.version, current.variant)
+    return replace(told, replaced=_is_replaced(session, build.entry, current)) if build else told
 
 
 def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> bool:
@@ -227,7 +324,7 @@ def require_published(session: Session, spec: Spec) -> None:
 
     Raises: NotFoundError where they answer that they have none such.
     """
-    if local_target(session, spec) is not None or not session.sources:
+    if find_stored(session, spec) is not None or not session.sources:
         return
     known = cached_entry(session, spec.model)
     with contextlib.suppress(NotFoundError):

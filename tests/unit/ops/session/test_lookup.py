@@ -1,0 +1,70 @@
+"""A spec leads to a version in the store or to an offer of a registry, and to nothing in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.registries import mark, publish
+from yarnstore import Store
+from yarnstore.core.digest import Sha256
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.fetching.eligibility import require_eligible
+from yarnstore.ops.session.lookup import Offered, Stored, lookup, offered_as, stored_as
+from yarnstore.registry.spec import Spec
+from yarnstore.store.refs import VersionName
+
+NAME = VersionName("m", "default", "1.0.0")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    publish(tmp_path / "registry", "m@1.0.0", "m@1.1.0")
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def store(tmp_path: Path, registry: Path) -> Store:
+    store = Store.open(tmp_path / "home")
+    store.add_registry("made", registry)
+    return store
+
+
+def test_what_is_not_in_the_store_is_offered(store: Store) -> None:
+    with store._session() as session:
+        found = lookup(session, Spec.parse("m@1.0.0"))
+        assert isinstance(found, Offered)
+        assert (found.name, found.source.name, found.entry.model_id) == (NAME, "made", "m")
+        assert found.build.entry.manifest
+        assert stored_as(session, NAME) is None
+
+
+def test_an_exact_version_in_the_store_is_stored_and_a_range_is_asked_for(store: Store) -> None:
+    digest = Sha256.parse(store.fetch("m@1.0.0").manifest)
+    with store._session() as session:
+        assert lookup(session, Spec.parse("m@1.0.0")) == Stored(NAME, digest) == stored_as(session, NAME)
+        assert isinstance(lookup(session, Spec.parse("m@~1.0")), Offered)
+        assert isinstance(lookup(session, Spec.parse("m")), Offered)
+    with store._session() as session:
+        session.accept_change = True
+        assert isinstance(lookup(session, Spec.parse("m@1.0.0")), Offered)
+
+
+def test_a_version_that_is_to_be_downloaded_is_as_its_registry_says_now(store: Store, registry: Path) -> None:
+    with store._session() as session:
+        before = lookup(session, Spec.parse("m@1.0.0"))
+        mark(registry, "m@1.0.0", deprecated=True)
+        found = require_eligible(session, Spec.parse("m@1.0.0"), installing=True)
+        assert isinstance(before, Offered)
+        assert isinstance(found, Offered)
+        assert (before.build.entry.deprecated, found.build.entry.deprecated) == (False, True)
+        assert found.entry.versions["1.0.0"].deprecated
+
+
+def test_a_name_is_offered_as_it_is_or_not_at_all(store: Store) -> None:
+    with store._session() as session:
+        assert offered_as(session, NAME) == lookup(session, Spec.parse("m@1.0.0"))
+        for other in (VersionName("m", "cpu", "1.0.0"), VersionName("m", "default", "1.0.1")):
+            with pytest.raises(NotFoundError):
+                offered_as(session, other)
