@@ -1,4 +1,4 @@
-"""Telling of a run: tables on the terminal, docs/benchmarks.md with a plot for each, and JSON."""
+"""The report of a run: tables on the terminal, docs/benchmarks.md with a plot for each, and JSON."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Measured, not estimated: `{command}` wrote this page, its plots and `benchmarks.
 
 {machine}
 
-Every figure of `ystore` is that of a whole process, start-up of the interpreter included.
-Times are medians (of {repeats}, unless a table says otherwise), peaks of memory the highest.
+Every figure of `ystore` is that of a whole process, including the start of the interpreter.
+Times are medians (of {repeats}, unless a table says otherwise); peak memory is the highest of all runs.
 Sizes are in MB of 10⁶ bytes.
 Files that are read were written just before, so they come from the page cache.
 """

@@ -26,9 +26,9 @@ def primitives_table(report: Report, measured: Measured) -> None:
     ]
     rows.append(("synced writing", middle_rate(measured.write_rates), "–"))
     notes = (
-        "GB/s of plain bytes at 1 MiB a time; one thread by its CPU time, two by the clock.",
-        "Write is into the page cache.  Loopback counts the CPU time of both ends.",
-        "Synced writing was measured before each round: median (least to most).",
+        "GB/s of plain bytes, 1 MiB at a time; one thread by its CPU time, two by the clock.",
+        "`write` writes into the page cache; `loopback` counts the CPU time of both ends.",
+        "Synced writing was measured before each round: median (lowest to highest).",
     )
     bars = tuple(Bar(name, rate.one / 1e9, f"{rate.one / 1e9:.2f}") for name, rate in measured.rates.items())
     title = f"What this machine does, on {measured.model}"
@@ -64,15 +64,15 @@ def operations_table(report: Report, measured: Measured) -> None:
         for name, need in NEEDS.items()
     )
     notes = (
-        "Inside is what the command says of itself, without start-up; CPU time is that of the process, on "
-        "all cores together.",
-        f"Fetched over loopback HTTP from {server_name()}.",
+        "`inside` is the time that the command reports, without start-up; CPU time is that of the process on "
+        "all cores.",
+        f"Versions are fetched over loopback HTTP from {server_name()}.",
         f"Goals: at most {_GOAL_OVER} × the limit, {_GOAL_PEAK}; rollback {_ROLLBACK_GOALS}.",
-        "Before each operation the memory that it will fill is made ready, since the first touch of a page "
-        "can be the work of a virtual machine's host.",
-        f"The limit is the CPU time of these primitives and of writing over {cores()} cores, or the bytes "
-        "written at the synced rate, whichever is longer; it counts no start-up, and nothing between "
-        "primitives:",
+        "Before each operation the memory that it will fill is touched, since the first touch of a page can "
+        "be slow on a virtual machine.",
+        f"The limit is the CPU time of these primitives and of writing divided by {cores()} cores, or the "
+        "bytes written at the synced rate, whichever is longer; it excludes start-up and everything between "
+        "the primitives:",
         "",
         *needs,
     )
@@ -140,15 +140,15 @@ def peers_table(
     bars.append(Bar("ystore, restore", whole.on_disk_s, seconds(whole.on_disk_s), ours=True))
     bars += [Bar(f"{t.tool}, restore", t.restore_on_disk_s, seconds(t.restore_on_disk_s)) for t in found]
     notes = (
-        f"Store is storing {new} where {old} is (`ystore publish`); restore is bringing {new} from there "
-        "into files (`ystore checkout` of what is fetched).",
-        "Full packs are the same work as the peers': new chunks alone.  The delta is work that none of them "
-        "does, and what it saves is on the wire.",
-        "On disk adds the sync that a tool leaves to the system; the ratios are of that: theirs over ours "
-        "with full packs.",
-        "Added is what the repository grew by, and for `ystore` what `fetch` downloads, as a share of all "
+        f"`store`: add {new} to a repository that has {old} (`ystore publish`); `restore`: write the files "
+        f"of {new} from there (`ystore checkout` of a fetched version).",
+        "With full packs `ystore` does the same work as the peers, which store new chunks only.  The delta "
+        "is additional work that none of them does; it saves bytes on the wire.",
+        "`on disk` includes the sync that some tools leave to the system; the ratios compare these times "
+        "with `ystore` with full packs.",
+        "`added` is the growth of the repository, and for `ystore` what `fetch` downloads, as a share of all "
         "files of the version.",
-        "restic encrypts, always; `ystore` and Xet hash every file with SHA-256 besides.",
+        "restic always encrypts; `ystore` and Xet also hash every file with SHA-256.",
     )
     columns = ("tool", "store", "on disk", "× ours", "restore", "on disk", "× ours", "added", "peak memory")
     title = f"Peers at the same work, on {model.name}"
@@ -192,11 +192,10 @@ def _wire_table(report: Report, found: list[PairTiming]) -> None:
         if (size := first.bytes_of(tool)) is not None and tool != wire.ALL_SENT
     )
     notes = (
-        "Bytes for the new version where the old one is, as a share of the new model file.",
-        "`ystore`: `download_bytes` of `fetch`; and all bodies that the server sent for it, with registry, "
-        "manifest and indexes.",
-        "Peers: what the repository grew by.  Delta tools: the size of the delta, which holds for that "
-        "pair of versions alone.",
+        "Bytes for the new version on a machine that has the old one, as a share of the new model file.",
+        "`ystore`: `download_bytes` of `fetch`; `all that was sent` adds registry, manifest and indexes.",
+        "Peers: the growth of the repository.  Delta tools: the size of the delta, which is of use for that "
+        "pair of versions only.",
         f"The plot shows {first.pair.name}.",
     )
     columns = ("tool", *(each.pair.name for each in found))
@@ -225,7 +224,7 @@ def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, fl
         for tool, size, _, _ in lines
     )
     notes = (
-        f"{found.pair.name}, {megabytes(file_bytes)} MB; once each.",
+        f"{found.pair.name}, {megabytes(file_bytes)} MB; one run each.",
         "ZipNN is timed in memory, without start-up; all others as processes.",
     )
     columns = ("tool", "MB", "share", "make", "apply")
@@ -250,11 +249,12 @@ def sizes_table(report: Report, model: Model, work: Path) -> None:
         Bar(name, size / 1e6, megabytes(size), ours=not name.endswith("are")) for name, size in sizes.items()
     )
     notes = (
-        "A store holds packs and, of every version installed, its files, so that going back needs nothing.",
+        "A store contains packs and the files of every version that was installed, so that a rollback needs "
+        "no download.",
         "Goal: packs after `gc --repack` at most 0.86 of one version.",
     )
     columns = ("what", "MB", "share of all", "of one version")
-    table = Table("sizes", f"Room taken by all versions of {model.name}", columns, rows, notes, bars, "MB")
+    table = Table("sizes", f"Disk space of all versions of {model.name}", columns, rows, notes, bars, "MB")
     report.add(table, found)
 
 
@@ -268,8 +268,8 @@ def startup_table(report: Report, work: Path) -> None:
         if took != bare
     )
     notes = (
-        "Medians of 15 runs taken in turn.",
-        "Commands that use the network import httpx besides, which brings its own command line along: "
+        "Medians of 15 runs, taken in turn.",
+        "Commands that use the network also import httpx, which imports its own command line: "
         "[decision 0020](decisions/0020-httpx-as-it-comes.md).",
         "Goal: at most 100 ms over a bare interpreter, without the network.",
     )
@@ -291,7 +291,7 @@ def scale_table(report: Report, work: Path) -> None:
         bars.append(Bar(title, total, seconds(total), ours=True))
         data[which] = parts
     notes = (
-        f"{scale.CHUNKS:,} chunks of random ids in packs of 256; peak memory with the making of them.",
+        f"{scale.CHUNKS:,} chunks of random ids in packs of 256; peak memory includes making them.",
         f"Goal: at most {scale.TARGET_S:g} s.",
     )
     columns = ("what", "time", "peak memory")
