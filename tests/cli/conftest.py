@@ -133,7 +133,7 @@ def site(sites: Path, tmp_path: Path, tmp_home: Path, monkeypatch: pytest.Monkey
     """The registry, of this test's own, and the store in `tmp_home` that knows it."""
     monkeypatch.setenv("YSTORE_RAM_GB", "8")
     shutil.copytree(sites / "home", tmp_home, symlinks=True)
-    config = tmp_home / "config.toml"
+    config = tmp_home / "managed.toml"
     config.write_text(config.read_text().replace(str(sites / "registry"), str(tmp_path / "registry")))
     registry = Path(shutil.copytree(sites / "registry", tmp_path / "registry"))
     with Store.open(tmp_home) as store:

@@ -27,7 +27,7 @@ def test_auto_update_is_off_until_enabled(installed: Ystore) -> None:
 def test_auto_update_installs_what_its_policy_allows(installed: Ystore, tmp_home: Path) -> None:
     installed("auto-update", "enable", "phi-3-mini", "--policy", "minor", "--window", "Mon-Sun 00:00-24:00",
               "--jitter", "0s")  # fmt: skip
-    config = tomllib.loads((tmp_home / "config.toml").read_text())
+    config = tomllib.loads((tmp_home / "managed.toml").read_text())
     assert config["auto_update"] == {
         "jitter": "0s",
         "models": {"phi-3-mini": {"enabled": True, "policy": "minor", "windows": ["00:00-24:00"]}},
@@ -49,11 +49,11 @@ def test_auto_update_installs_what_its_policy_allows(installed: Ystore, tmp_home
 def test_auto_update_refuses_what_it_cannot_read(
     installed: Ystore, tmp_home: Path, words: tuple[str, ...]
 ) -> None:
-    before = (tmp_home / "config.toml").read_bytes()
+    before = (tmp_home / "managed.toml").read_bytes()
     ran = installed("auto-update", "enable", *words)
     assert ran.code == 2
     assert ran.err.startswith("error: ")
-    assert (tmp_home / "config.toml").read_bytes() == before
+    assert (tmp_home / "managed.toml").read_bytes() == before
 
 
 def test_auto_update_that_fails_says_so(installed: Ystore, registry: Path, tmp_home: Path) -> None:

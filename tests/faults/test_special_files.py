@@ -21,7 +21,7 @@ _TIMEOUT_S = 30
 
 PLACES = (
     *("packs/*.pack", "packs/*.idx", "manifests/*.json", "files/*", "views/*/config.json", "format", "lock"),
-    *("config.toml", "config.lock", "local-state.json", "queue.json", "queue.lock"),
+    *("config.toml", "managed.toml", "config.lock", "local-state.json", "queue.json", "queue.lock"),
     *(f"refs/versions/{MODEL}/default/*", f"refs/installed/{MODEL}", f"refs/pins/{MODEL}/default/*"),
     *(f"refs/holds/{MODEL}", f"refs/partial/{MODEL}/default/1.2.0"),
     *(f"logs/installed/{MODEL}", "logs/used/*", f"logs/origins/{MODEL}"),

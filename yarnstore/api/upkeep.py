@@ -14,7 +14,7 @@ from yarnstore.errors import ConfigError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.policies import change_auto_update
-from yarnstore.settings import Settings, change_config, default_home, load_settings
+from yarnstore.settings import Settings, default_home, load_settings, set_auto_update
 from yarnstore.store import fsread
 from yarnstore.store.trials import any_trial
 
@@ -79,11 +79,11 @@ class Upkeep(ABC):
         windows: Sequence[str] | None = None,
         jitter: str | None = None,
     ) -> AutoUpdateStatus:
-        """Switch auto-update, for the models named or for all, in `config.toml`; what is None stays.
+        """Switch auto-update, for the models named or for all, in `managed.toml`; what is None stays.
 
         `policy` is `notify`, `patch`, `minor` or `security`; windows are like `Sat,Sun 02:00-05:00`.
 
-        Raises: ConfigError, InvalidNameError.
+        Raises: ConfigError, InvalidNameError; ConflictError where `config.toml` says otherwise, and wins.
         """
         from yarnstore.ops.installing.activate import note_check
 
@@ -91,7 +91,7 @@ class Upkeep(ABC):
         change = partial(
             change_auto_update, models=models, enabled=enabled, policy=policy, windows=windows, jitter=jitter
         )
-        change_config(home, change)
+        set_auto_update(home, change)
         self.settings = load_settings(home)
         with self._session() as session:
             note_check(session, checked=False)

@@ -1,22 +1,26 @@
-"""The environment and config.toml."""
+"""The environment, config.toml and managed.toml."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError
+from yarnstore.registry.policies import change_auto_update
 from yarnstore.settings import (
     add_registry,
-    change_config,
     config_path,
     default_home,
     load_settings,
+    managed_path,
     normal_url,
     remove_registry,
+    set_auto_update,
     token_variable,
 )
 
@@ -108,7 +112,7 @@ def test_registries_are_added_in_order_and_removed(tmp_path: Path) -> None:
 
 def test_registries_that_cannot_be_added_or_removed(tmp_path: Path) -> None:
     add_registry(tmp_path, "yarn", "a")
-    before = config_path(tmp_path).read_bytes()
+    before = managed_path(tmp_path).read_bytes()
     for name, url, kind in (
         ("yarn", "b", ConflictError),
         ("YARN", "b", ConflictError),
@@ -119,7 +123,8 @@ def test_registries_that_cannot_be_added_or_removed(tmp_path: Path) -> None:
             add_registry(tmp_path, name, url)
     with pytest.raises(NotFoundError):
         remove_registry(tmp_path, "other")
-    assert config_path(tmp_path).read_bytes() == before
+    assert managed_path(tmp_path).read_bytes() == before
+    assert not config_path(tmp_path).exists()
 
 
 def test_the_variable_of_a_token() -> None:
@@ -143,18 +148,113 @@ url = "https://a.test/"
 """
 
 
-def test_what_is_only_added_leaves_comments_as_they_are(tmp_path: Path) -> None:
+def auto_update(enabled: bool, *models: str, **more: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    return lambda config: change_auto_update(config, models, enabled=enabled, **more)
+
+
+def test_no_command_writes_the_file_of_people(tmp_path: Path) -> None:
     home = write_config(tmp_path, COMMENTED)
     add_registry(home, "b", "https://b.test/")
-    change_config(home, lambda config: {**config, "auto_update": {"enabled": True}})
-    text = config_path(home).read_text()
-    assert text.startswith(COMMENTED)
+    set_auto_update(home, auto_update(True, policy="minor"))
+    set_auto_update(home, auto_update(True, "m", policy="patch"))
     found = load_settings(home, {})
     assert [(source.name, source.url) for source in found.registries] == [
         ("a", "https://a.test/"),
         ("b", "https://b.test/"),
     ]
     assert (found.connections, found.auto_update.enabled) == (2, True)
+    assert (found.auto_update.of("m").policy, found.auto_update.of("n").policy) == ("patch", "minor")
+    assert managed_path(home).read_text().startswith("# Written by ystore commands")
+    remove_registry(home, "b")
+    with pytest.raises(ConflictError, match=r"config\.toml, line 5, which no command changes"):
+        remove_registry(home, "a")
+    add_registry(home, "a", "https://a.test/")
+    with pytest.raises(ConflictError, match="already exists") as caught:
+        add_registry(home, "A", "https://other.test/")
+    assert "config.toml, line 5" in caught.value.hint
+    assert [source.name for source in load_settings(home, {}).registries] == ["a"]
+    assert config_path(home).read_text() == COMMENTED
+
+
+def test_the_file_of_people_wins(tmp_path: Path) -> None:
+    add_registry(tmp_path, "yarn", "https://a.test/")
+    add_registry(tmp_path, "team", "https://b.test/")
+    set_auto_update(tmp_path, auto_update(True, policy="minor", windows=["02:00-03:00"], jitter="5m"))
+    write_config(
+        tmp_path,
+        """
+[[registries]]
+name = "team"
+url = "https://c.test/"
+mirrors = ["https://d.test/"]
+
+[auto_update]
+policy = "patch"
+jitter = "1m"
+
+[auto_update.models.m]
+windows = [
+  "04:00-05:00",
+]
+""",
+    )
+    before = config_path(tmp_path).read_bytes()
+    found = load_settings(tmp_path, {})
+    assert [(source.name, source.url, source.mirrors) for source in found.registries] == [
+        ("team", "https://c.test/", ("https://d.test/",)),
+        ("yarn", "https://a.test/", ()),
+    ]
+    rules = found.auto_update
+    assert (rules.enabled, rules.default.policy, rules.jitter_s) == (True, "patch", 60.0)
+    assert [str(window) for window in rules.default.windows] == ["02:00-03:00"]
+    assert [str(window) for window in rules.of("m").windows] == ["04:00-05:00"]
+    kept = managed_path(tmp_path).read_bytes()
+    for change, where in (
+        (auto_update(True, policy="minor"), "auto_update.policy is set in .*, line 8,"),
+        (auto_update(True, jitter="2m"), "auto_update.jitter is set in .*, line 9,"),
+        (auto_update(True, "m", windows=[]), "auto_update.models.m.windows is set in .*, line 12,"),
+    ):
+        with pytest.raises(ConflictError, match=where):
+            set_auto_update(tmp_path, change)
+    assert managed_path(tmp_path).read_bytes() == kept
+    set_auto_update(tmp_path, auto_update(True, policy="patch"))
+    set_auto_update(tmp_path, auto_update(False))
+    assert not load_settings(tmp_path, {}).auto_update.enabled
+    assert config_path(tmp_path).read_bytes() == before
+
+
+def test_what_is_on_in_the_file_of_people_is_not_switched_off(tmp_path: Path) -> None:
+    home = write_config(tmp_path, "[auto_update]\nenabled = false\n[auto_update.models.m]\nenabled = true\n")
+    with pytest.raises(ConflictError, match="line 4"):
+        set_auto_update(home, auto_update(False))
+    with pytest.raises(ConflictError, match="line 4"):
+        set_auto_update(home, auto_update(False, "m"))
+    with pytest.raises(ConflictError, match="line 2"):
+        set_auto_update(home, auto_update(True))
+    set_auto_update(home, auto_update(True, "n"))
+    assert load_settings(home, {}).auto_update.of("n").enabled
+
+
+def test_only_what_commands_write_counts_in_their_file(tmp_path: Path) -> None:
+    managed_path(tmp_path).write_text("offline = true\n[auto_update]\nlater = 1\n[future]\na = 1\n")
+    assert not load_settings(tmp_path, {}).network.offline
+    add_registry(tmp_path, "yarn", "a")
+    set_auto_update(tmp_path, auto_update(True))
+    remove_registry(tmp_path, "yarn")
+    assert tomllib.loads(managed_path(tmp_path).read_text()) == {
+        "offline": True,
+        "auto_update": {"later": 1, "enabled": True},
+        "future": {"a": 1},
+    }
+
+
+@pytest.mark.parametrize("text", ["= 3", "registries = 3", "auto_update = 3", "[[registries]]\nname = 'a'\n"])
+def test_a_managed_file_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+    managed_path(tmp_path).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path, {})
+    assert caught.value.hint
+    assert "managed.toml" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -171,12 +271,12 @@ def test_what_is_only_added_leaves_comments_as_they_are(tmp_path: Path) -> None:
 )
 def test_a_registry_can_be_added_to_any_file(text: str, tmp_path: Path) -> None:
     home = write_config(tmp_path, text)
-    before = tomllib.loads(text)
+    names = [source.name for source in load_settings(home, {}).registries]
     add_registry(home, "b", "https://b.test/")
     assert load_settings(home, {}).registries[-1].name == "b"
     remove_registry(home, "b")
-    after = tomllib.loads(config_path(home).read_text())
-    assert {"registries": [], **after} == {"registries": [], **before}
+    assert config_path(home).read_text() == text
+    assert [source.name for source in load_settings(home, {}).registries] == names
 
 
 def test_commands_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ Status: TypeAlias = Literal["ok", "note", "wrong"]
 
 LIBRARIES = ("blake3", "click", "httpx", "msgspec", "numpy", "pyfastcdc", "zstandard")
 
+_SETTING_FILES = ("config.toml", "managed.toml")
 _DAY_S = 86_400.0
 # Nothing of ours is older: a clock before it was never set.
 _EARLIEST_S = 1_704_067_200.0  # 2024-01-01
@@ -99,7 +100,7 @@ def diagnose(
     for examine in examinations:
         if examine is _registries and config_fault is not None:
             unknown = "not known, as the settings cannot be read"
-            checks.append(Check("registries", "note", unknown, "correct config.toml, then run this again"))
+            checks.append(Check("registries", "note", unknown, "correct the settings, then run this again"))
             continue
         try:
             checks += examine(session)
@@ -140,10 +141,11 @@ def _versions() -> Check:
 def _config(session: Session, fault: YarnstoreError | None) -> Check:
     if fault is not None:
         return Check("config", "wrong", fault.message, fault.hint or "correct config.toml by hand")
-    path = session.layout.root / "config.toml"
-    if fsread.stat_or_none(path) is None:
-        return Check("config", "ok", f"none; {path} would be it")
-    return Check("config", "ok", f"{path} can be read")
+    root = session.layout.root
+    found = [name for name in _SETTING_FILES if fsread.stat_or_none(root / name) is not None]
+    if not found:
+        return Check("config", "ok", f"none; {root / 'config.toml'} would be it")
+    return Check("config", "ok", f"{' and '.join(str(root / name) for name in found)} can be read")
 
 
 def _auto_update(rules: AutoRules) -> Check:

@@ -124,8 +124,9 @@ def test_a_mirror_that_is_behind_is_not_gone_by(store: Store, server: ScriptedSe
     behind.changed["registry.json"] = json.dumps({**SMALL, "last_updated": "2023-01-01T00:00:00Z"}).encode()
     behind.changed["models/model-00007.json"] = json.dumps(entry_of("model-00007", 3)).encode()
     with ScriptedServer(behind) as mirror:
-        config = store.home / "config.toml"
-        config.write_text(config.read_text().replace(" }", f', mirrors = ["{mirror.url}"] }}'))
+        (store.home / "config.toml").write_text(
+            f'[[registries]]\nname = "giant"\nurl = "{server.url}"\nmirrors = ["{mirror.url}"]\n'
+        )
         assert [item.wanted for item in Store.open(store.home).check_for_updates()] == ["1.9.0"] * 3
         server.rescript(lambda seen: Reply(status=503))
         assert [item.wanted for item in Store.open(store.home).check_for_updates()] == ["1.9.0"] * 3

@@ -68,9 +68,13 @@ def _bad_registry_name(site: Site) -> None:
     (site.home / "config.toml").write_text('[[registries]]\nname = "../x"\nurl = "/srv"\n')
 
 
+def _bad_managed(site: Site) -> None:
+    (site.home / "managed.toml").write_text("[[registries]]\nname = 3\n")
+
+
 def _bad_timezone(site: Site) -> None:
     path = site.home / "config.toml"
-    path.write_text(f'{path.read_text()}\n[auto_update]\nenabled = true\ntimezone = "Mars/Olympus"\n')
+    path.write_text('[auto_update]\nenabled = true\ntimezone = "Mars/Olympus"\n')
 
 
 def _bad_queue(site: Site) -> None:
@@ -116,6 +120,7 @@ def _registry(site: Site) -> None:
     [
         (_bad_config, {"config": "wrong", "registries": "note"}),
         (_bad_registry_name, {"config": "wrong", "registries": "note"}),
+        (_bad_managed, {"config": "wrong", "registries": "note"}),
         (_bad_timezone, {"auto-update": "wrong"}),
         (_bad_queue, {"queue": "wrong"}),
         (_clock, {"clock": "wrong"}),

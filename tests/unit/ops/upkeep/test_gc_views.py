@@ -145,7 +145,7 @@ def test_a_clock_that_was_set_back_keeps_it(site: Site) -> None:
 
 def test_the_settings_and_the_command_say_how_long(site: Site) -> None:
     config = site.home / "config.toml"
-    config.write_text('path_grace = "2w"\n' + config.read_text())
+    config.write_text('path_grace = "2w"\n')
     view = view_of(site)
     done = ystore(site.home, "gc", "--keep", "1", "--json")
     (kept,) = json.loads(done.stdout)["kept_views"]
@@ -197,7 +197,7 @@ def test_a_view_whose_manifest_is_gone_stays_for_its_day_too(site: Site) -> None
 def test_retention_after_an_update_keeps_it(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     config = site.home / "config.toml"
-    config.write_text("keep = 0\n" + config.read_text())
+    config.write_text("keep = 0\n")
     with site.store() as store:
         store.checkout(f"{MODEL}@1.0.0")
         path = Path(store.path(f"{MODEL}@1.0.0"))

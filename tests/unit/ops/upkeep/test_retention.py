@@ -28,8 +28,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def configured(home: Path, text: str) -> Store:
-    config = home / "config.toml"
-    config.write_text(f"{text}\n{config.read_text()}")
+    (home / "config.toml").write_text(f"{text}\n")
     return Store.open(home)
 
 

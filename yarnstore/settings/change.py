@@ -1,0 +1,141 @@
+"""Changes of settings by commands, all of them in `managed.toml`.
+
+What stands in `config.toml` wins, so a change that it would override is refused with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from yarnstore.backends.addresses import check_address, is_url, tidy_address
+from yarnstore.core.names import parse_registry_name
+from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.ops.session.connections import bare_url
+from yarnstore.registry.policies import parse_auto_update
+from yarnstore.settings.files import (
+    SettingFiles,
+    change_managed,
+    config_path,
+    line_of,
+    managed_path,
+    registry_tables,
+)
+from yarnstore.settings.load import expand_path
+
+
+def add_registry(home: Path, name: str, url: str) -> None:
+    """Write a registry into `managed.toml`.  Raises: InvalidNameError, ConflictError, ConfigError."""
+    parse_registry_name(name)
+
+    def add(files: SettingFiles) -> dict[str, Any]:
+        for path, item in files.registries:
+            if item["name"].casefold() == name.casefold():
+                if item["url"] == url:
+                    return files.managed
+                raise ConflictError(
+                    f"a registry {item['name']!r} already exists: {bare_url(item['url'])}",
+                    hint=f"change it in {_entry_line(home, item['name'])}, or take another name"
+                    if path == config_path(home)
+                    else f"`ystore registry remove {item['name']}` first, or take another name",
+                )
+        tables = registry_tables(files.managed, managed_path(home))
+        return {**files.managed, "registries": [*tables, {"name": name, "url": url}]}
+
+    change_managed(home, add)
+
+
+def remove_registry(home: Path, name: str) -> None:
+    """Take a registry out of `managed.toml`.
+
+    Raises: NotFoundError; ConflictError for one in `config.toml`, which no command writes; ConfigError.
+    """
+
+    def remove(files: SettingFiles) -> dict[str, Any]:
+        place = next((path for path, item in files.registries if item["name"] == name), None)
+        if place is None:
+            raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
+        if place == config_path(home):
+            raise ConflictError(
+                f"registry {name!r} is set in {_entry_line(home, name)}, which no command changes",
+                hint="delete its [[registries]] entry there with an editor",
+                path=str(place),
+            )
+        left = [item for item in registry_tables(files.managed, place) if item["name"] != name]
+        rest = {key: value for key, value in files.managed.items() if key != "registries"}
+        return {**rest, "registries": left} if left else rest
+
+    change_managed(home, remove)
+
+
+def _entry_line(home: Path, name: str) -> str:
+    """Where `config.toml` names a registry."""
+
+    def named(config: dict[str, Any]) -> bool:  # the last table may have no url so far
+        tables = config.get("registries")
+        return isinstance(tables, list) and any(
+            isinstance(item, dict) and item.get("name") == name for item in tables
+        )
+
+    return line_of(home, name, named)
+
+
+def set_auto_update(home: Path, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    """Change `[auto_update]` in `managed.toml` by `change`, which gets the tables that hold it.
+
+    Raises: as `change`; ConflictError where `config.toml` says otherwise and so would win; ConfigError.
+    """
+
+    def changed(files: SettingFiles) -> dict[str, Any]:
+        wanted = change(files.tables)
+        after = change(files.managed)
+        found = SettingFiles(home, files.config, after).tables
+        if parse_auto_update(found) != parse_auto_update(wanted):
+            for keys in _different(wanted, found):
+                _refuse_overridden(files, keys)
+        return after
+
+    change_managed(home, changed)
+
+
+def _refuse_overridden(files: SettingFiles, keys: tuple[str, ...]) -> None:
+    """Raise ConflictError if `config.toml` has the value at `keys`."""
+
+    def set_there(config: dict[str, Any]) -> bool:
+        return _value_at(config, keys) is not None
+
+    if set_there(files.config):
+        where = line_of(files.home, keys[-1], set_there)
+        raise ConflictError(
+            f"{'.'.join(keys)} is set in {where}, which overrides this command",
+            hint="change that line, or delete it so that the command applies",
+            path=str(config_path(files.home)),
+        )
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The keys, from the outermost, of all values in which two tables differ."""
+    for key in {**one, **other}:
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            for keys in _different(left, right):
+                yield (key, *keys)
+        elif left != right:
+            yield (key,)
+
+
+def _value_at(config: object, keys: tuple[str, ...]) -> object:
+    for key in keys:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+def normal_url(text: str) -> str:
+    """A registry's address as it is kept, of one that was typed or pasted: paths become absolute.
+
+    Raises: UsageError for what can be no registry.
+    """
+    address = tidy_address(text)
+    check_address(address)
+    return address if is_url(address) else tidy_address(str(expand_path(address)))
