@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.core.codec import decode_entry, make_entry, verified
-from yarnstore.core.digest import Buffer, PackId
+from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.index import (
     Ids,
     Ints,
@@ -102,20 +102,34 @@ class ChunkTable:
     that is there several times the first counts, and one whole in itself before any delta.
     """
 
-    def __init__(self, indexes: list[PackIndex]) -> None:
-        self.packs = [index.pack for index in indexes]
-        ids = _concatenate([index.ids for index in indexes], "S32")
-        bases = _concatenate([index.bases for index in indexes], "S32")
+    packs: list[PackId]
+    ids: Ids
+    bases: Ids
+    pack: Ints
+    offsets: Ints
+    stored: Ints
+    plain: Ints
+
+    def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
+        """`before` is a table to which these are added; its rows count first."""
+        earlier = [before] if before is not None else []
+        self.packs = [pack for table in earlier for pack in table.packs]
+        numbers = [table.pack for table in earlier]
+        for index in indexes:
+            numbers.append(np.full(len(index), len(self.packs), np.int64))
+            self.packs.append(index.pack)
+        parts: list[ChunkTable | PackIndex] = [*earlier, *indexes]
+        ids = _concatenate([part.ids for part in parts], "S32")
+        bases = _concatenate([part.bases for part in parts], "S32")
         whole_first = np.argsort(bases != b"", kind="stable")
         self.ids, first = sorted_unique(ids[whole_first])
         self._sorted = SortedIds(self.ids)
         first = whole_first[first]
-        numbers = [np.full(len(index), n, np.int64) for n, index in enumerate(indexes)]
         self.bases = bases[first]
         self.pack = _concatenate(numbers, "i8")[first]
-        self.offsets = _concatenate([index.offsets for index in indexes], "i8")[first]
-        self.stored = _concatenate([index.stored for index in indexes], "i8")[first]
-        self.plain = _concatenate([index.plain for index in indexes], "i8")[first]
+        self.offsets = _concatenate([part.offsets for part in parts], "i8")[first]
+        self.stored = _concatenate([part.stored for part in parts], "i8")[first]
+        self.plain = _concatenate([part.plain for part in parts], "i8")[first]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -208,12 +222,45 @@ class _OpenFile:
 
 
 class PackReader:
-    """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads."""
+    """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads.
 
-    def __init__(self, folder: PackFolder, table: ChunkTable) -> None:
+    `table` is what to read of it; without one it is made of the folder's indexes when it is first needed.
+    """
+
+    def __init__(self, folder: PackFolder, table: ChunkTable | None = None) -> None:
         self.folder = folder
-        self.table = table
+        self._table = table
+        self._loading = threading.RLock()
         self._files = OpenFiles()
+
+    @property
+    def table(self) -> ChunkTable:
+        """Where the chunks are."""
+        table = self._table
+        if table is None:
+            with self._loading:
+                table = self._table
+                if table is None:
+                    table = self._table = ChunkTable(self._load())
+        return table
+
+    def _load(self) -> list[PackIndex]:
+        return load_indexes(self.folder, rebuild=False).indexes
+
+    def reload(self) -> None:
+        """Look at the disk again when a chunk is needed next: what is in hand may differ from it."""
+        with self._loading:
+            self._table = None
+            self._files.close()
+
+    def forget(self, chunk_ids: set[bytes]) -> None:
+        """Drop damaged chunks from the indexes on disk, so that they count as absent and come anew."""
+        doomed = np.array(sorted(chunk_ids), "S32")
+        for index in load_indexes(self.folder, rebuild=False).indexes:
+            keep = find_ids(doomed, index.ids) < 0
+            if not keep.all():
+                write_index(self.folder, select_rows(index, keep))
+        self.reload()
 
     def __enter__(self) -> Self:
         return self
@@ -224,19 +271,6 @@ class PackReader:
     def close(self) -> None:
         """Close the packs."""
         self._files.close()
-
-    def reload(self) -> None:
-        """See the packs that have come since."""
-        self.table = ChunkTable(load_indexes(self.folder, rebuild=False).indexes)
-
-    def forget(self, chunk_ids: set[bytes]) -> None:
-        """Drop damaged chunks from the indexes, so that they count as absent and come anew."""
-        doomed = np.array(sorted(chunk_ids), "S32")
-        for index in load_indexes(self.folder, rebuild=False).indexes:
-            keep = find_ids(doomed, index.ids) < 0
-            if not keep.all():
-                write_index(self.folder, select_rows(index, keep))
-        self.reload()
 
     def row_of(self, chunk_id: bytes) -> int:
         """The row of one chunk, -1 where it is not here; for thousands, ask `table.find`."""
@@ -284,14 +318,15 @@ class FileTable:
     What manifests claim of files, no more: a chunk is there once its bytes were read and hashed.
     """
 
-    def __init__(self, layout: StoreLayout) -> None:
+    def __init__(self, layout: StoreLayout, known: Mapping[Sha256, Manifest]) -> None:
+        """`known` are manifests that need not be read."""
         self.paths: list[Path] = []
         seen: set[Path] = set()
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
         for digest in layout.manifest_ids():
             with contextlib.suppress(IntegrityError, NotFoundError):
-                for file in layout.read_manifest(digest).files:
+                for file in (known.get(digest) or layout.read_manifest(digest)).files:
                     path = layout.file(file)
                     found = fsread.stat_or_none(path)
                     if path in seen or found is None or found.st_size != file.size_bytes:
@@ -315,20 +350,67 @@ class FileTable:
 
 
 class ChunkStore(PackReader):
-    """The chunks of one store as they are now; made for one operation, under the shared lock."""
+    """The chunks of one store as one operation sees them: opened once, under the shared lock, and passed on
+    from stage to stage.
+
+    Nothing is read until it is needed: indexes for the first chunk that is looked for, and manifests, which
+    say what materialised files hold, for the first that is read.  What the operation writes through
+    `writing` is known without reading.  What others write meanwhile is not, and need not be: under the
+    shared lock nothing goes.  `reload` looks at the disk again; its callers say why.
+    """
 
     def __init__(self, layout: StoreLayout, *, rebuild: bool = True) -> None:
-        super().__init__(layout.pack_folder, ChunkTable([]))
+        super().__init__(layout.pack_folder)
         self._layout = layout
         self._rebuild = rebuild  # bad indexes are made anew
         self._lock = threading.Lock()
+        self._located: FileTable | None = None
+        self._manifests: dict[Sha256, Manifest] = {}
         self.bad: set[bytes] = set()  # chunks that have no sound place here
-        self.reload()
+
+    def _load(self) -> list[PackIndex]:
+        return load_indexes(self.folder, rebuild=self._rebuild).indexes
+
+    @property
+    def files(self) -> FileTable:
+        """Where chunks are in materialised files.  Not told of those that the operation makes: their chunks
+        came from places that are known."""
+        located = self._located
+        if located is None:
+            with self._loading:
+                located = self._located
+                if located is None:
+                    located = self._located = FileTable(self._layout, self._manifests)
+        return located
+
+    def know(self, manifest: Manifest) -> None:
+        """Take a manifest of the store that is in hand: it need not be parsed again."""
+        self._manifests[manifest.digest] = manifest
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[PackWriter]:
+        """Write packs into the store; those that were published are known here afterwards, also after an
+        error."""
+        writer = PackWriter(self.folder)
+        try:
+            with writer:
+                yield writer
+        finally:
+            with self._loading:
+                if self._table is not None:
+                    known = set(self._table.packs)
+                    fresh = [index for index in writer.published if index.pack not in known]
+                    self._table = ChunkTable(fresh, self._table) if fresh else self._table
 
     def reload(self) -> None:
-        """See what has come since."""
-        self.table = ChunkTable(load_indexes(self.folder, rebuild=self._rebuild).indexes)
-        self.files = FileTable(self._layout)
+        """As `PackReader.reload`; files are located anew, too.  Manifests in hand stay: they never change."""
+        super().reload()
+        self._located = None
+
+    def forget(self, chunk_ids: set[bytes]) -> None:
+        """As `PackReader.forget`."""
+        super().forget(chunk_ids)
+        self.bad -= chunk_ids
 
     def missing(self, wanted: Ids) -> Ids:
         """Those of the wanted ids (distinct) that no pack has, or only as deltas against what none has."""
@@ -374,31 +456,27 @@ class ChunkStore(PackReader):
         with self._files.read(path) as fd:
             return verified(chunk_id, pread_exact(fd, path, offset, length))
 
-    def forget(self, chunk_ids: set[bytes]) -> None:
-        """As `PackReader.forget`."""
-        super().forget(chunk_ids)
-        self.bad -= chunk_ids
 
-
-def take_from_files(layout: StoreLayout, wanted: Ids) -> None:
+def take_from_files(chunks: ChunkStore, wanted: Ids) -> None:
     """Put into packs what only materialised files have of the wanted chunks (distinct ids), verified."""
-    with ChunkStore(layout) as chunks:
-        absent = chunks.missing(wanted)
+    absent = chunks.missing(wanted)
+    if len(absent):
         absent = absent[find_ids(chunks.files.ids, absent) >= 0]
-        if not len(absent):
-            return
-        with PackWriter(layout.pack_folder) as writer:
-            for n in range(len(absent)):
-                chunk_id = id_bytes(absent, n)
-                with contextlib.suppress(IntegrityError):
-                    writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
+    if not len(absent):
+        return
+    with chunks.writing() as writer:
+        for n in range(len(absent)):
+            chunk_id = id_bytes(absent, n)
+            with contextlib.suppress(IntegrityError):
+                writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
 
 
-def recover_chunks(layout: StoreLayout) -> None:
+def recover_chunks(chunks: ChunkStore) -> None:
     """Keep what killed processes had written of packs in a store, deltas too."""
-    if any(name.endswith(UNFINISHED) for name in fsread.list_names(layout.tmp)):
-        with ChunkStore(layout) as chunks:
-            recover_packs(layout.pack_folder, chunks.decode)
+    folder = chunks.folder
+    if any(name.endswith(UNFINISHED) for name in fsread.list_names(folder.tmp)):
+        recover_packs(folder, chunks.decode)
+        chunks.reload()  # what was recovered may be another process's work, index included
 
 
 def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:

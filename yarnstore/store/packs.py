@@ -46,8 +46,9 @@ class PackWriter:
         self._rows: list[_Row] = []
         self._torn = False  # an entry is being written
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="yarnstore-pack")
-        self._publishing: Future[None] | None = None
+        self._publishing: Future[PackIndex] | None = None
         self.packs: list[PackId] = []
+        self.published: list[PackIndex] = []  # those of `packs` that have their names, index included
         self.stored_bytes = 0
         self.chunks = 0
 
@@ -102,7 +103,7 @@ class PackWriter:
     def _wait(self) -> None:
         publishing, self._publishing = self._publishing, None
         if publishing is not None:
-            publishing.result()
+            self.published.append(publishing.result())
 
 
 class PackSizer:
@@ -133,11 +134,12 @@ class PackSizer:
         return self._indexes
 
 
-def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> None:
+def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> PackIndex:
     with file:
         fsio.ensure_dir(folder.packs)
         file.publish(folder.pack(index.pack))
     write_index(folder, index)
+    return index
 
 
 def write_index(folder: PackFolder, index: PackIndex) -> None:

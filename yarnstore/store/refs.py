@@ -106,18 +106,22 @@ class Refs:
         """The manifest of a version that is in the store whole."""
         return self._read(self._path("versions", name))
 
-    def checked_version(self, name: VersionName) -> Sha256 | None:
-        """`version`, where its manifest is not here or is that version's own.
+    def checked_version(self, name: VersionName) -> Manifest | None:
+        """Return the manifest of a version that is in the store; None where the ref or the manifest is not.
 
-        Raises: FormatError where the ref leads to another version.
+        Raises: FormatError where the ref leads to another version; IntegrityError where its manifest is
+        damaged.
         """
         digest = self.version(name)
-        if digest is not None:
-            with contextlib.suppress(NotFoundError):
-                manifest = self._layout.read_manifest(digest)
-                if VersionName(manifest.model, manifest.variant, manifest.version) != name:
-                    raise _other(f"versions/{name}", manifest)
-        return digest
+        if digest is None:
+            return None
+        try:
+            manifest = self._layout.read_manifest(digest)
+        except NotFoundError:
+            return None
+        if VersionName(manifest.model, manifest.variant, manifest.version) != name:
+            raise _other(f"versions/{name}", manifest)
+        return manifest
 
     def version_time_s(self, name: VersionName) -> float:
         """When a version came into the store, in seconds since 1970; 0 if it is not there."""

@@ -20,7 +20,7 @@ from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.ops.fetching.fetch import ensure_version
-from yarnstore.ops.installing.checkout import ensure_view
+from yarnstore.ops.installing.checkout import make_whole
 from yarnstore.ops.session.lookup import lookup
 from yarnstore.progress import Progress
 from yarnstore.registry.spec import Spec
@@ -206,11 +206,15 @@ def _drop(draft: Draft) -> bool:
 def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     with site.store() as store:
-        with store._session() as session, session.layout.shared(), Drafts(session.layout) as drafts:
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(store._session())
+            stack.enter_context(session.layout.shared())
+            drafts = stack.enter_context(Drafts(session.layout))
+            chunks = stack.enter_context(ChunkStore(session.layout))
             told: list[Progress] = []
             session.on_progress = told.append
             offer = lookup(session, Spec.parse("phi-3-mini@1.0.0"))
-            found, manifest, brought = ensure_version(session, offer, drafts=drafts)
+            found, manifest, brought = ensure_version(session, offer, chunks, drafts=drafts)
             assert brought.chunks
             damaged = 0
             for file in manifest.files:
@@ -220,7 +224,7 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
                     draft.target.write_at(0, b"\0wrong\0")
                     damaged += 1
             assert damaged == 2
-            ensure_view(session, manifest, found, drafts)
+            make_whole(session, manifest, found, chunks, drafts)
             written = [event.bytes_done for event in told if event.phase == "write"]
             assert written[-1] == max(written) == manifest.size_bytes
         path = Path(store.path("phi-3-mini@1.0.0"))

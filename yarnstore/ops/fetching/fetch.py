@@ -46,7 +46,6 @@ from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import missing_files
-from yarnstore.store.packs import PackWriter
 from yarnstore.store.provenance import write_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
@@ -75,9 +74,9 @@ def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
     LockTimeoutError.
     """
     started = time.perf_counter()
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = require_eligible(session, spec, installing=False, force=force)
-        _, manifest, brought = ensure_version(session, found)
+        _, manifest, brought = ensure_version(session, found, chunks)
         return fetch_result(manifest, brought, time.perf_counter() - started)
 
 
@@ -99,25 +98,24 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
 
 
 def ensure_version(
-    session: Session, found: Found, *, drafts: Drafts | None = None
+    session: Session, found: Found, chunks: ChunkStore, *, drafts: Drafts | None = None
 ) -> tuple[Found, Manifest, TransferStats]:
     """Bring a version into the store, within the shared lock; with `drafts`, the files are begun there as
-    their chunks arrive.
+    their chunks arrive.  `chunks` is the operation's view of the store.
 
     Returns where it is from in the end: a registry's answer that is out of date is asked for again.
     """
-    recover_chunks(session.layout)
+    recover_chunks(chunks)
     match found:
-        case Stored(name, digest):
-            manifest = _whole_manifest(session, digest)
-            if manifest is not None:
+        case Stored(name, manifest):
+            if _has_all(manifest, chunks):
                 return found, manifest, TransferStats()
             # Damaged or incomplete: a registry may have what it lacks.
             offer = offered_as(session, name)
         case Offered():
             offer = found
     try:
-        return offer, *_bring(session, offer, drafts)
+        return offer, *_bring(session, offer, chunks, drafts)
     except TransientError:
         raise
     except (BackendError, IntegrityError):
@@ -126,7 +124,8 @@ def ensure_version(
         if newer is None:
             raise
         session.note(f"{offer.name.model} {offer.name.version}: the registry has changed; trying again")
-        return newer, *_bring(session, newer, drafts)
+        chunks.reload()  # nobody knows whether the registry or the store was wrong
+        return newer, *_bring(session, newer, chunks, drafts)
 
 
 def _newer_offer(session: Session, offer: Offered) -> Offered | None:
@@ -138,10 +137,12 @@ def _newer_offer(session: Session, offer: Offered) -> Offered | None:
     return None if (newer.source, newer.build) == (offer.source, offer.build) else newer
 
 
-def _bring(session: Session, offer: Offered, drafts: Drafts | None) -> tuple[Manifest, TransferStats]:
+def _bring(
+    session: Session, offer: Offered, chunks: ChunkStore, drafts: Drafts | None
+) -> tuple[Manifest, TransferStats]:
     require_writable(session.layout, offer.name.model, installing=drafts is not None)
     try:
-        manifest, brought = _bring_from(session, offer, drafts)
+        manifest, brought = _bring_from(session, offer, chunks, drafts)
     except OfflineError as error:
         size = offer.build.entry.size_bytes
         what = f"{offer.name.model} {offer.name.version}" + (f" ({format_size(size)})" if size else "")
@@ -150,33 +151,32 @@ def _bring(session: Session, offer: Offered, drafts: Drafts | None) -> tuple[Man
     return manifest, brought
 
 
-def _bring_from(session: Session, offer: Offered, drafts: Drafts | None) -> tuple[Manifest, TransferStats]:
+def _bring_from(
+    session: Session, offer: Offered, chunks: ChunkStore, drafts: Drafts | None
+) -> tuple[Manifest, TransferStats]:
     entry = offer.build.entry
     if entry.manifest is None:
         if entry.checksum is not None:
             refuse_changed(session, offer.source, offer.name, Sha256.parse(entry.checksum), None)
-        manifest, brought = fetch_plain(session, offer)
+        manifest, brought = fetch_plain(session, offer, chunks)
     else:
         manifest = manifest_of(session, offer)
         refuse_changed(session, offer.source, offer.name, content_of(manifest), manifest.digest)
         session.layout.write_manifest(manifest)
-        brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), drafts)
+        chunks.know(manifest)
+        brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
         session.refs.set_version(offer.name, manifest.digest)
         session.refs.remove_partial(offer.name)
     remember_content(session, offer.source, offer.name, manifest)
     return manifest, brought
 
 
-def _whole_manifest(session: Session, digest: Sha256) -> Manifest | None:
-    """The manifest if it and all its chunks are in the store."""
-    try:
-        manifest = session.layout.read_manifest(digest)
-    except (NotFoundError, IntegrityError):
-        return None
+def _has_all(manifest: Manifest, chunks: ChunkStore) -> bool:
+    """Whether all chunks of a version are in the store."""
+    chunks.know(manifest)
     ids, _ = manifest_chunks([manifest])
-    take_from_files(session.layout, ids)
-    with ChunkStore(session.layout) as chunks:
-        return manifest if not len(chunks.missing(ids)) else None
+    take_from_files(chunks, ids)
+    return not len(chunks.missing(ids))
 
 
 def manifest_of(session: Session, offer: Offered) -> Manifest:
@@ -268,6 +268,7 @@ def ensure_chunks(
     source: RegistrySource,
     manifest: Manifest,
     offer: PackOffer,
+    chunks: ChunkStore,
     drafts: Drafts | None = None,
 ) -> TransferStats:
     """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files too.
@@ -277,33 +278,32 @@ def ensure_chunks(
     layout = session.layout
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
     ids, lengths = manifest_chunks([manifest])
-    take_from_files(layout, ids)
+    take_from_files(chunks, ids)
     failed: set[RemotePack] = set()
     brought = TransferStats()
     announced = False
     while True:
-        with ChunkStore(layout) as chunks:
-            missing = chunks.missing(ids)
-            if announced and not len(missing):
-                return brought
-            plan = plan_for(session, source, offer, chunks, missing, without=failed)
-            most_bytes = plan.most_bytes(ids, lengths)
-            there = drafts.placed_bytes if drafts is not None else 0
-            fsread.require_space(layout.root, most_bytes + files - there)
-            if not announced:
-                _announce(session, manifest, plan, most_bytes)
-            if not plan.runs:
-                return brought
-            announced = True
-            if drafts is not None:
-                drafts.begin(manifest)
-            failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
+        missing = chunks.missing(ids)
+        if announced and not len(missing):
+            return brought
+        plan = plan_for(session, source, offer, chunks, missing, without=failed)
+        most_bytes = plan.most_bytes(ids, lengths)
+        there = drafts.placed_bytes if drafts is not None else 0
+        fsread.require_space(layout.root, most_bytes + files - there)
+        if not announced:
+            _announce(session, manifest, plan, most_bytes)
+        if not plan.runs:
+            return brought
+        announced = True
+        if drafts is not None:
+            drafts.begin(manifest)
+        failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
         if not failing:
             break
         failed |= failing
         session.note(f"{manifest.label}: a delta cannot be used; taking full packs instead")
-    with ChunkStore(layout) as chunks:
-        absent = chunks.missing(ids)
+        chunks.reload()  # its base may be what is wrong, and may be gone or replaced by now
+    absent = chunks.missing(ids)
     if len(absent):
         raise IntegrityError(
             f"{manifest.label}",
@@ -345,7 +345,7 @@ def _download(
         session.refs.set_partial(name, manifest.digest)
     meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
     begun = Begun(session.layout.tmp)
-    with PackWriter(session.layout.pack_folder) as writer:
+    with chunks.writing() as writer:
         backend = session.backend(source)
         failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
     return failed, TransferStats(

@@ -41,7 +41,6 @@ from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
-from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import SourceFile
 
@@ -49,7 +48,7 @@ _POLL_S = 0.05
 _PUBLISHER = "the publisher must correct the registry"
 
 
-def fetch_plain(session: Session, offer: Offered) -> tuple[Manifest, TransferStats]:
+def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
     """Download, hash and chunk the one file of a version, and set the version's ref.
 
     Raises: BackendError, IntegrityError with both hashes, DiskFullError.
@@ -68,7 +67,7 @@ def fetch_plain(session: Session, offer: Offered) -> tuple[Manifest, TransferSta
     # By its content: an address may change between two runs, as signed ones do.
     path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
     with _claim(session, path) as part:
-        there = _here(session, name, expected)
+        there = _here(session, name, expected, chunks)
         if there is not None:
             part.remove()
             return there, TransferStats()
@@ -76,7 +75,7 @@ def fetch_plain(session: Session, offer: Offered) -> tuple[Manifest, TransferSta
         urls = _addresses(session, entry, place)
         _download(session, source, place, urls, part, expected, entry.size_bytes, meter)
         item = SourceFile(_file_name(entry.download_url, name), path, part.size_bytes)
-        with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+        with chunks.writing() as writer:
             files = ingest(
                 [item], chunks, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
             )
@@ -84,6 +83,7 @@ def fetch_plain(session: Session, offer: Offered) -> tuple[Manifest, TransferSta
             raise IntegrityError(item.path, expected=str(expected), got=str(files[0].sha256))
         manifest = Manifest.make(name.model, name.version, name.variant, files)
         layout.write_manifest(manifest)
+        chunks.know(manifest)
         session.refs.set_version(name, manifest.digest)
         part.remove()
     return manifest, TransferStats(meter.done, writer.chunks)
@@ -151,15 +151,15 @@ def _claim(session: Session, path: Path) -> fsio.PartialFile:
         time.sleep(_POLL_S)
 
 
-def _here(session: Session, name: VersionName, expected: Sha256) -> Manifest | None:
+def _here(session: Session, name: VersionName, expected: Sha256, chunks: ChunkStore) -> Manifest | None:
     """The version, where the store has it, as another process may have brought it meanwhile."""
     stored = stored_as(session, name)
     if stored is None:
         return None
     with contextlib.suppress(NotFoundError, IntegrityError):
-        manifest = session.layout.read_manifest(stored.manifest)
-        with ChunkStore(session.layout) as chunks:
-            missing = chunks.missing(manifest_chunks([manifest])[0])
+        manifest = stored.manifest
+        chunks.reload()  # another process brought it while this one waited
+        missing = chunks.missing(manifest_chunks([manifest])[0])
         if [file.sha256 for file in manifest.files] == [expected] and not len(missing):
             return manifest
     return None

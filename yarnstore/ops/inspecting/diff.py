@@ -112,8 +112,10 @@ def diff(session: Session, old: str, new: str) -> DiffResult:
         manifests: list[Manifest | None] = [None, None]
         if not all(isinstance(place, Path) for place in places):
             stack.enter_context(session.layout.shared())
-            manifests = [None if isinstance(each, Path) else ensure_stored(session, each) for each in places]
             store = stack.enter_context(CachedChunks(session.layout))
+            manifests = [
+                None if isinstance(each, Path) else ensure_stored(session, each, store) for each in places
+            ]
         sides: list[tuple[DiffSide, list[Content]]] = []
         for place, manifest in zip(places, manifests, strict=True):
             if manifest is not None:

@@ -130,8 +130,8 @@ def inspect(session: Session, what: str) -> InspectResult:
         files = _with_code([_local_file(content) for content in local], local)
         return _sum_up(str(place), None, str(place), files, None, in_store=False)
     with session.layout.shared():
-        manifest, here = _find(session, place)
         with ChunkStore(session.layout) as store:
+            manifest, here = _find(session, place)
             table = _Table(load_indexes(session.layout.pack_folder, rebuild=False).indexes, store)
             contents = stored_contents(manifest, store)
             pairs = zip(manifest.files, contents, strict=True)
@@ -152,7 +152,7 @@ def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
         spec = Spec(spec.model, current.variant, Exact(current.version))
     found = lookup(session, spec)
     if isinstance(found, Stored):
-        return session.layout.read_manifest(found.manifest), True
+        return found.manifest, True
     if found.build.entry.manifest is None:
         hint = f"`ystore fetch {found.name.model}@{found.name.version}`, then inspect it"
         raise NotFoundError("manifest", str(found.name), where="the registry", hint=hint)

@@ -124,7 +124,7 @@ def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
         raise
 
 
-def ensure_stored(session: Session, spec: Spec) -> Manifest:
+def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
     """The manifest of a version that is in the store whole; fetched if need be, as for `export`.
 
     A bare model is its installed version, if it has one.  Raises: as `fetch`.
@@ -132,7 +132,7 @@ def ensure_stored(session: Session, spec: Spec) -> Manifest:
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
         spec = Spec(spec.model, current.variant, Exact(current.version))
-    _, manifest, _ = ensure_version(session, lookup(session, spec))
+    _, manifest, _ = ensure_version(session, lookup(session, spec), chunks)
     return manifest
 
 

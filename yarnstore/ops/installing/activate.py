@@ -302,4 +302,4 @@ def _named_goal(session: Session, model: str, version: str, stack: list[Installe
             where=f"what is in the store of {model}",
             hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
         )
-    return Installed(found.manifest, found.name.variant, found.name.version)
+    return Installed(found.manifest.digest, found.name.variant, found.name.version)

@@ -293,11 +293,10 @@ def planned_bytes(session: Session, offer: Offered) -> int | None:
     if known is not None:
         return known
     try:
-        manifest = manifest_of(session, offer)
-        ids, _ = manifest_chunks([manifest])
         with ChunkStore(session.layout) as chunks:
-            missing = chunks.missing(ids)
-            plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, missing)
+            manifest = manifest_of(session, offer)
+            ids, _ = manifest_chunks([manifest])
+            plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, chunks.missing(ids))
     except (BackendError, IntegrityError):
         return None
     if len(plan.unplaced):  # an index could not be read: nobody knows, this time

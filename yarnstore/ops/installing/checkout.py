@@ -18,10 +18,11 @@ from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
-from yarnstore.ops.session.lookup import Found, Offered, offered_as, stored_as
+from yarnstore.ops.session.lookup import Found, Offered, Stored, offered_as, stored_as
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
+from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
@@ -41,42 +42,58 @@ def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutRe
     LockTimeoutError.
     """
     started = time.perf_counter()
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = require_eligible(session, spec, installing=True, force=force)
-        return install(session, found, "checkout", started)
+        return install(session, found, "checkout", chunks, started)
 
 
 def install(
-    session: Session, found: Found, operation: Literal["checkout", "update"], started: float
+    session: Session,
+    found: Found,
+    operation: Literal["checkout", "update"],
+    chunks: ChunkStore,
+    started: float,
 ) -> CheckoutResult:
     """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
     manifest, brought = _retained(session, found), TransferStats()
     if manifest is None:
-        with Drafts(session.layout) as drafts:
-            found, manifest, brought = ensure_version(session, found, drafts=drafts)
-            ensure_view(session, manifest, found, drafts)
+        manifest, brought = _make_ready(session, found, chunks)
     return activate(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
+
+
+def _make_ready(session: Session, found: Found, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
+    """Bring a version into the store if need be, and make its view whole.  Raises: as `checkout`."""
+    with Drafts(session.layout) as drafts:
+        found, manifest, brought = ensure_version(session, found, chunks, drafts=drafts)
+        make_whole(session, manifest, found, chunks, drafts)
+    return manifest, brought
 
 
 def _retained(session: Session, found: Found) -> Manifest | None:
     """The manifest of a version whose view is here whole, if it is the content that was asked for."""
-    stored = stored_as(session, found.name)
-    if stored is None or not has_view(session.layout, stored.manifest):
+    stored = found if isinstance(found, Stored) else stored_as(session, found.name)
+    if stored is None or not has_view(session.layout, stored.manifest.digest):
         return None
-    manifest = session.layout.read_manifest(stored.manifest)
-    if isinstance(found, Offered):
-        entry = found.build.entry
-        if entry.manifest is not None:
-            same = Sha256.parse(entry.manifest) == stored.manifest
-        else:
-            same = bool(entry.checksum) and Sha256.parse(entry.checksum or "") == content_of(manifest)
-        if not same:
-            return None
-    return manifest if is_whole(session, manifest) else None
+    if isinstance(found, Offered) and not _is_offered(stored.manifest, found.build.entry):
+        return None
+    return stored.manifest if is_whole(session, stored.manifest) else None
 
 
-def ensure_view(
-    session: Session, manifest: Manifest, found: Found | None = None, drafts: Drafts | None = None
+def _is_offered(manifest: Manifest, entry: VersionEntry) -> bool:
+    if entry.manifest is not None:
+        return Sha256.parse(entry.manifest) == manifest.digest
+    return bool(entry.checksum) and Sha256.parse(entry.checksum or "") == content_of(manifest)
+
+
+def ensure_view(session: Session, manifest: Manifest) -> None:
+    """Make the view of a version whole whose chunks are in the store.  Raises: as `make_whole`."""
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    with ChunkStore(session.layout) as chunks:
+        make_whole(session, manifest, Stored(name, manifest), chunks)
+
+
+def make_whole(
+    session: Session, manifest: Manifest, found: Found, chunks: ChunkStore, drafts: Drafts | None = None
 ) -> None:
     """Materialise a version whose chunks are in the store, and link its view; nothing where that is whole.
 
@@ -91,19 +108,18 @@ def ensure_view(
         session.note(f"{manifest.label}: its files were modified; restoring them")
     fetched: set[bytes] = set()
     while True:
-        with ChunkStore(session.layout) as chunks:
-            try:
-                _materialise_all(session, chunks, manifest, drafts)
-                break
-            except IntegrityError:
-                bad = set(chunks.bad)
-                if not bad - fetched:
-                    raise
-                # Nothing is given up before it is known where it can be had.
-                offer = _offer_of(session, manifest, found)
-                chunks.forget(bad)
+        try:
+            _materialise_all(session, chunks, manifest, drafts)
+            break
+        except IntegrityError:
+            bad = set(chunks.bad)
+            if not bad - fetched:
+                raise
+            # Nothing is given up before it is known where it can be had.
+            offer = _offer_of(session, manifest, found)
+            chunks.forget(bad)  # and look at the disk again, which is not what it was taken for
         fetched |= bad
-        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry))
+        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry), chunks)
     make_view(session.layout, manifest)
 
 
@@ -127,13 +143,13 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
         materialise(session.layout, chunks, file, meter.add)
 
 
-def _offer_of(session: Session, manifest: Manifest, found: Found | None) -> Offered:
+def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
     """Where to get the chunks of a version that is damaged here.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: damaged chunks in this store; fetching them again")
     offer = found if isinstance(found, Offered) else None
     if offer is None:
         with contextlib.suppress(NotFoundError):
-            offer = offered_as(session, VersionName(manifest.model, manifest.variant, manifest.version))
+            offer = offered_as(session, found.name)
     if offer is None or not offer.build.entry.manifest:
         raise IntegrityError(
             manifest.label,
@@ -151,16 +167,14 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
     Raises: NotFoundError where the model is not installed, or nothing was installed before.
     """
     started = time.perf_counter()
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         done = rollback_retained(session, model, version)
         if done is not None:
             return done
         goal = rollback_goal(session, model, version)
         name = VersionName(model, goal.variant, goal.version)
         found: Found = stored_as(session, name) or offered_as(session, name)
-        with Drafts(session.layout) as drafts:
-            found, manifest, brought = ensure_version(session, found, drafts=drafts)
-            ensure_view(session, manifest, found, drafts)
+        manifest, brought = _make_ready(session, found, chunks)
         return activate(session, manifest, "rollback", started, brought.download_bytes)
 
 
@@ -169,7 +183,7 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
 
     Of a bare model the installed version.  Raises: as `checkout`.
     """
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
             if spec.variant is None:
@@ -178,7 +192,4 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
                 return manifest
             spec = Spec(spec.model, current.variant, Exact(current.version))
         found = require_eligible(session, spec, installing=False)
-        with Drafts(session.layout) as drafts:
-            found, manifest, _ = ensure_version(session, found, drafts=drafts)
-            ensure_view(session, manifest, found, drafts)
-    return manifest
+        return _make_ready(session, found, chunks)[0]

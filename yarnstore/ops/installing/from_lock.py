@@ -23,6 +23,8 @@ from yarnstore.registry.lockfile import LOCK_LIMIT_BYTES, Locked, LockFile
 from yarnstore.registry.select import Build, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsio, fsread
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.state import version_checksum
 
 LOCK_FILE = "ystore.lock"
 _HINT = "after checking the change, `ystore lock --update` locks what the registry has now"
@@ -154,9 +156,9 @@ def fetch_locked(session: Session, path: Path) -> list[FetchResult]:
     the store has; NotFoundError, BackendError, as `fetch`.
     """
     builds = {build.spec: build for build in read_lock(path).builds}
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = [_locked(session, build) for build in builds.values()]
-        return [_fetch(session, *pair) for pair in zip(builds.values(), found, strict=True)]
+        return [_fetch(session, *pair, chunks) for pair in zip(builds.values(), found, strict=True)]
 
 
 def checkout_locked(session: Session, path: Path, *, force: bool = False) -> list[CheckoutResult]:
@@ -172,16 +174,16 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
             f"{path.name} has two builds of {twice}, and only one of a model is installed",
             hint="`ystore fetch --locked` brings both; `ystore path` leads to either",
         )
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = [_locked(session, build, installing=True, force=force) for build in builds.values()]
-        return [install(session, each, "checkout", time.perf_counter()) for each in found]
+        return [install(session, each, "checkout", chunks, time.perf_counter()) for each in found]
 
 
 def _locked(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Found:
     """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
     found = require_eligible(session, build.spec, installing=installing, force=force)
     if isinstance(found, Stored):
-        stored, wanted = _stored(session, build, found.manifest), build.manifest or build.checksum
+        stored, wanted = _stored(build, found.manifest), build.manifest or build.checksum
         if stored == wanted:
             return found
         raise ConflictError(
@@ -197,12 +199,9 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
     return found
 
 
-def _stored(session: Session, build: Locked, manifest: Sha256) -> Sha256:
+def _stored(build: Locked, manifest: Manifest) -> Sha256:
     """What the store has of a version, by that by which it is locked: its manifest, else its checksum."""
-    if build.manifest is not None:
-        return manifest
-    files = session.layout.read_manifest(manifest).files
-    return files[0].sha256 if len(files) == 1 else manifest
+    return manifest.digest if build.manifest is not None else version_checksum(manifest)
 
 
 def _refuse_other(
@@ -218,9 +217,9 @@ def _refuse_other(
         )
 
 
-def _fetch(session: Session, build: Locked, found: Found) -> FetchResult:
+def _fetch(session: Session, build: Locked, found: Found, chunks: ChunkStore) -> FetchResult:
     started = time.perf_counter()
-    _, manifest, brought = ensure_version(session, found)
+    _, manifest, brought = ensure_version(session, found, chunks)
     _check(build, manifest)
     return fetch_result(manifest, brought, time.perf_counter() - started)
 

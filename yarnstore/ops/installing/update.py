@@ -42,6 +42,7 @@ from yarnstore.registry.decide import DEFAULT_POLICY, Change, Policy, changes_be
 from yarnstore.registry.select import Build, require_match
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.registry.versions import is_breaking, update_type
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.views import view_path
 
 # Downloads share the line, and each has its own connections: more at once only wait for each other.
@@ -120,7 +121,7 @@ def update(
     model = spec.model
     if spec.selector is not None:
         return _update_to(session, spec, policy, started, dry_run=dry_run)
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = evaluate(session, model, policy, variant=spec.variant)
         if policy.to is not None and not policy.to_may_miss:
             require_match(found.entry, policy.to)
@@ -139,7 +140,7 @@ def update(
             return planned
         session.note(describe_step(planned, decision.installed))
         session.updating[model] = found.current
-        done = install(session, found.offer(build), "update", started)
+        done = install(session, found.offer(build), "update", chunks, started)
     return replace(
         planned,
         status="updated" if done.changed else "current",  # another process was faster
@@ -162,7 +163,7 @@ def _update_to(
         raise UsageError(
             f"{spec} names a version, and --to a range", hint="give one of the two", model=spec.model
         )
-    with session.layout.shared():
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
         current = session.refs.current(spec.model)
         if current is None:
             raise not_installed(session, spec.model)
@@ -179,8 +180,10 @@ def _update_to(
             version=name.version,
             previous=None if same else current.version,
             changelog=told[1].entry.changelog if told else None,
-            download_bytes=planned_bytes(session, found) if isinstance(found, Offered) and not same else 0,
-            path=_path(session, current),
+            download_bytes=planned_bytes(session, found)
+            if dry_run and isinstance(found, Offered) and not same
+            else 0,
+            path=_path(session, current) if dry_run else "",
             seconds=0.0,
             variant=name.variant,
             kind=None if same else kind,
@@ -193,7 +196,7 @@ def _update_to(
             session.note(describe_step(result, current.version))
             session.updating[spec.model] = current
         if not dry_run:
-            done = install(session, found, "update", started)
+            done = install(session, found, "update", chunks, started)
             result = replace(
                 result,
                 status="updated" if done.changed else "current",
@@ -292,7 +295,7 @@ def _planned(
         previous=found.current.version,
         changelog=build.entry.changelog,
         download_bytes=planned_bytes(session, found.offer(build)) if sized else None,
-        path=_path(session, found.current),
+        path=_path(session, found.current) if sized else "",
         seconds=round(time.perf_counter() - started, 4),
         variant=build.variant,
         kind=decision.kind,

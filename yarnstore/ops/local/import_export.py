@@ -27,7 +27,6 @@ from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
-from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
     comparable,
@@ -92,11 +91,12 @@ def import_source(
     with layout.shared():
         refs.check_case(spec.model)
         require_writable(layout, spec.model, installing=False)
-        recover_chunks(layout)
-        fsread.require_space(layout.root, total)
-        with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            meter = Meter(session.on_progress, "read", str(spec), total)
-            files = ingest(sources.files, chunks, writer, meter)
+        with ChunkStore(layout) as chunks:
+            recover_chunks(chunks)
+            fsread.require_space(layout.root, total)
+            with chunks.writing() as writer:
+                meter = Meter(session.on_progress, "read", str(spec), total)
+                files = ingest(sources.files, chunks, writer, meter)
         manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
         if expected is not None and version_checksum(manifest) != expected:
             raise IntegrityError(
@@ -159,12 +159,12 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
     layout = session.layout
     if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
         raise UsageError(f"{destination} is in the store", hint="name a place outside of it")
-    with layout.shared():
+    with layout.shared(), ChunkStore(layout) as chunks:
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
             spec = Spec(spec.model, current.variant, Exact(current.version))
         found = require_eligible(session, spec, installing=False)
-        _, manifest, _ = ensure_version(session, found)
+        _, manifest, _ = ensure_version(session, found, chunks)
         single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination
         if as_folder and destination.exists() and not destination.is_dir():
@@ -181,21 +181,20 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         fsread.require_space(target.parent, total)
         meter = Meter(session.on_progress, "write", manifest.label, total)
         how = "copy"
-        with ChunkStore(layout) as chunks:
-            for file in manifest.files:
-                path = target if single else target / file.path
-                fsio.ensure_dir(path.parent)
-                mode = 0o755 if file.executable else fsio.FILE_MODE
-                if has_file(layout, file) and file_sha256(layout.file(file)) == file.sha256:
-                    how = fsio.copy_file(layout.file(file), path, mode=mode)
-                    meter.add(file.size_bytes)
-                else:
-                    how = "decoded"
-                    with fsio.NewFile(path.parent, ".part") as new:
-                        write_content(chunks, file, new, meter.add)
-                        new.publish(path, mode=mode)
-            for folder in manifest.empty_folders:
-                fsio.ensure_dir(target / folder)
+        for file in manifest.files:
+            path = target if single else target / file.path
+            fsio.ensure_dir(path.parent)
+            mode = 0o755 if file.executable else fsio.FILE_MODE
+            if has_file(layout, file) and file_sha256(layout.file(file)) == file.sha256:
+                how = fsio.copy_file(layout.file(file), path, mode=mode)
+                meter.add(file.size_bytes)
+            else:
+                how = "decoded"
+                with fsio.NewFile(path.parent, ".part") as new:
+                    write_content(chunks, file, new, meter.add)
+                    new.publish(path, mode=mode)
+        for folder in manifest.empty_folders:
+            fsio.ensure_dir(target / folder)
     return ExportResult(manifest.model, manifest.version, str(target), total, how)
 
 

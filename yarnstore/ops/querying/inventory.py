@@ -103,7 +103,7 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
     if current is not None and current.variant == spec.variant:
         spec = Spec(spec.model, spec.variant, Exact(current.version))
     found = find_stored(session, spec)
-    return _held(session, found.manifest, verify=verify) if found is not None else None
+    return _held(session, found.manifest.digest, verify=verify) if found is not None else None
 
 
 def path_of(session: Session, manifest: Manifest) -> VersionPath:

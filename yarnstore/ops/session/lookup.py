@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
@@ -38,10 +39,10 @@ from yarnstore.store.state import version_checksum
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A version that is in the store, and the manifest that its ref names."""
+    """A version that is in the store, with the manifest that its ref names."""
 
     name: VersionName
-    manifest: Sha256
+    manifest: Manifest
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -99,8 +100,8 @@ def find_stored(session: Session, spec: Spec) -> Stored | None:
 
 
 def stored_as(session: Session, name: VersionName) -> Stored | None:
-    """Return the version of this very name if it is in the store; None also where its ref is damaged, since
-    what a registry has can replace it."""
+    """Return the version of this very name if it is in the store; None also where its ref is damaged or its
+    manifest is gone, since what a registry has can replace it."""
     with contextlib.suppress(FormatError):
         manifest = session.refs.checked_version(name)
         return Stored(name, manifest) if manifest else None

@@ -29,7 +29,7 @@ from yarnstore.ops.upkeep.waste import find_waste, forecast_freed_bytes
 from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, Retention
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread, trash
-from yarnstore.store.chunks import load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, load_indexes, manifest_chunks, recover_chunks
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.refs import VersionName
@@ -168,9 +168,9 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
     """
     before = _stored_bytes(session)
     with session.layout.exclusive():
-        with contextlib.suppress(DiskFullError):
-            # Where there is no room to take up what killed processes left, it is freed with the rest.
-            recover_chunks(session.layout)
+        # Where there is no space to recover what killed processes left, it is freed with the rest.
+        with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
+            recover_chunks(chunks)
         plan = plan_gc(session, policy)
         if not dry_run:
             plan.apply()

@@ -326,7 +326,8 @@ class _Mender:
                 continue
             for source, entry in self._offers(digest):
                 try:
-                    brought = ensure_chunks(self._session, source, manifest, PackOffer.of(entry))
+                    with ChunkStore(self._layout) as chunks:  # as the disk is after each step of the repair
+                        brought = ensure_chunks(self._session, source, manifest, PackOffer.of(entry), chunks)
                 except (BackendError, IntegrityError) as error:
                     self._session.note(error.message)
                     continue

@@ -43,7 +43,10 @@ def test_what_is_not_in_the_store_is_offered(store: Store) -> None:
 def test_an_exact_version_in_the_store_is_stored_and_a_range_is_asked_for(store: Store) -> None:
     digest = Sha256.parse(store.fetch("m@1.0.0").manifest)
     with store._session() as session:
-        assert lookup(session, Spec.parse("m@1.0.0")) == Stored(NAME, digest) == stored_as(session, NAME)
+        found = lookup(session, Spec.parse("m@1.0.0"))
+        assert isinstance(found, Stored)
+        assert (found.name, found.manifest.digest) == (NAME, digest)
+        assert stored_as(session, NAME) is not None
         assert isinstance(lookup(session, Spec.parse("m@~1.0")), Offered)
         assert isinstance(lookup(session, Spec.parse("m")), Offered)
     with store._session() as session:
