@@ -1,14 +1,14 @@
 """The error tree.  Everything this package raises on purpose is a `YarnstoreError`.
 
     YarnstoreError
-    ├── UsageError            what was asked for cannot be read
-    │   ├── InvalidNameError  a model id, variant, version, ref or path breaks its grammar
+    ├── UsageError            the request is malformed
+    │   ├── InvalidNameError  a model id, variant, version, ref or path is malformed
     │   ├── SpecError         `MODEL[:VARIANT][@VERSION]` is malformed
     │   └── ConfigError       config.toml or an environment variable is unusable
     ├── NotFoundError         no such model, version, registry, file …
     │   └── NoRegistryError   no registry is configured to look in
-    ├── ConflictError         it exists already, with another content
-    ├── IntegrityError        bytes are not what their digest promises
+    ├── ConflictError         it already exists with different content
+    ├── IntegrityError        bytes do not match their digest
     │   └── FormatError       bytes do not follow their format
     ├── IncompatibleError     a version, format or machine does not fit
     │   └── PolicyError       `[policy]` in config.toml does not allow a version
@@ -16,12 +16,12 @@
     ├── BackendError          a registry or mirror could not be read
     │   ├── TransientError    … and trying again may help
     │   ├── MissingKeyError   … because it has no such file
-    │   ├── OfflineError      … because the network is not to be used
-    │   └── RolledBackError   … because it says less than it has said before
-    ├── StorageError          the local disk refused
+    │   ├── OfflineError      … because --offline is set
+    │   └── RolledBackError   … because its index is older than last time
+    ├── StorageError          the local disk cannot be read or written
     │   ├── DiskFullError
     │   └── ReadOnlyError
-    ├── LockTimeoutError      another process holds the store
+    ├── LockTimeoutError      another process is using the store
     └── CancelledError        the user stopped it
 
 Fields come first and the message is built from them: what happened, to which thing;
@@ -76,7 +76,7 @@ class UsageError(YarnstoreError):
 
 
 class InvalidNameError(UsageError):
-    """A name that breaks its grammar; `what` says which kind of name it is."""
+    """A malformed name; `what` says which kind of name it is."""
 
     code = "bad-name"
 
@@ -201,7 +201,7 @@ class PolicyError(IncompatibleError):
         super().__init__(
             f"{version}: {why}; `{setting} = false` in config.toml refuses it",
             hint="use a variant in a format without code, such as safetensors, GGUF or ONNX; "
-            f"or set `{setting} = true` under [policy]if you trust its publisher",
+            f"or set `{setting} = true` under [policy] if you trust its publisher",
             version=version,
             setting=setting,
             why=why,
@@ -294,7 +294,7 @@ class RolledBackError(BackendError):
     def __init__(self, url: str, name: str, before: str, now: str) -> None:
         super().__init__(
             url,
-            f"returned an older index than last time: updated {now}, before that {before}",
+            f"returned an older index than last time: updated {now}, last time {before}",
             hint="try again later, since a cache may be out of date; "
             f"if its publisher restored an older index: ystore registry refresh {name} --accept-rollback",
         )
@@ -322,7 +322,7 @@ class LockTimeoutError(YarnstoreError):
         who = f"process {', '.join(map(str, holders))}" if holders else "another process"
         super().__init__(
             f"the store is in use by {who}; waited {waited_s:.1f} s",
-            hint="wait for it, or give a longer --lock-timeout",
+            hint="wait until it has finished, or set a longer --lock-timeout",
             path=path,
             waited_s=round(waited_s, 3),
             holders=list(holders),

@@ -156,7 +156,7 @@ class Store(Updating, Publishing, Downloads, Upkeep):
             found = next(exposures(session.layout, top_folders(session.layout)), None)
             if found is not None:
                 what = "the store" if found.place == "." else f"{found.place}/ of the store"
-                session.note(f"{what} {found.why}, who can change what is installed: see `ystore doctor`")
+                session.note(f"{what} {found.why}, who can change installed models; see `ystore doctor`")
 
     # --- versions ------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def bare_model(text: str) -> str:
     """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
     spec = Spec.parse(text)
     if spec.selector is not None or spec.variant is not None:
-        raise NotFoundError("model", text, hint=f"name the model alone: {spec.model}")
+        raise NotFoundError("model", text, hint=f"give the model alone: {spec.model}")
     return spec.model
 
 
@@ -147,5 +147,5 @@ def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
     from yarnstore.registry.ranges import Range
 
     if to is not None and not to.strip():
-        raise SpecError(to, "it is empty; * is the range of all versions")
+        raise SpecError(to, "it is empty; use * for all versions")
     return Policy(major=major, to=Range.parse(to) if to is not None else None, force=force)

@@ -82,7 +82,7 @@ def check_address(text: str) -> None:
     if not text:
         raise UsageError(
             "the registry address is empty",
-            hint="name an https:// address, or the folder that registry.json is in",
+            hint="give an https:// address, or the folder that contains registry.json",
         )
     slip = None if _WEB_HOST.match(text) or os.path.lexists(text) else _SLIP.match(text)
     if slip:
@@ -93,13 +93,15 @@ def check_address(text: str) -> None:
     if is_url(text):
         if _WEB.match(text) and "?" in text:
             raise UsageError(
-                f"the registry address {without_secrets(text)!r} has a query, which no key can follow",
-                hint="name the folder that registry.json is in; a token goes into YSTORE_TOKEN_<NAME>",
+                f"the registry address {without_secrets(text)!r} has a query (?…), which registries "
+                "cannot have",
+                hint="give the address of the folder that contains registry.json; set a token in "
+                "YSTORE_TOKEN_<NAME>",
             )
         return
     if os.name != "nt" and _WINDOWS.match(text):
         raise UsageError(
-            f"{text[:200]} is a path of Windows, which this machine cannot read",
+            f"{text[:200]} is a Windows path, which this machine cannot read",
             hint="a registry is an https:// address or the path of a folder here",
         )
     bare = shown_path(text)

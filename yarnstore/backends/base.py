@@ -122,7 +122,7 @@ def check_key(key: str) -> str:
     if key.startswith("/"):
         raise refuse("is absolute; keys are relative to the registry")
     if "\\" in key or not key.isprintable():
-        raise refuse("holds a backslash or a character that cannot be shown")
+        raise refuse("contains a backslash or a control character")
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise refuse("has an empty, '.' or '..' part")
@@ -135,13 +135,13 @@ def check_key(key: str) -> str:
 def check_range(start: int, length: int | None) -> None:
     """Refuse ranges that cannot be written down.  Raises: ValueError, which is the caller's defect."""
     if start < 0 or (length is not None and length < 1):
-        raise ValueError(f"no such range: {length} bytes from {start}")
+        raise ValueError(f"the range of {length} bytes from {start} is outside the file")
 
 
 def slice_range(url: str, start: int, length: int | None, total: int) -> int:
     """How many bytes of a file of `total` the range covers.  Raises: BackendError if it begins beyond it."""
     if start > total:
-        raise BackendError(url, f"has {total} bytes; asked from byte {start}", status=416)
+        raise BackendError(url, f"has {total} bytes; requested from byte {start}", status=416)
     return total - start if length is None else min(length, total - start)
 
 

@@ -104,7 +104,9 @@ class HttpBackend:
         self._base = _parse_base(base_url)
         self.url = shown(self._base)
         if token is not None and not _TOKEN.fullmatch(token):
-            raise ConfigError("the token is empty, or holds a space or a character that no header takes")
+            raise ConfigError(
+                "the token is empty, or contains a space or a character that headers do not allow"
+            )
         self._authorization = f"Bearer {token}" if token else _basic(login) if login else ""
         self._require_https = require_https
         self._timeouts = timeouts or Timeouts()
@@ -219,7 +221,7 @@ class HttpBackend:
         if self._require_https and is_exposed(url.scheme, url.host):
             raise BackendError(
                 where,
-                "is plain http, which `require_https` in config.toml refuses",
+                "is plain http, and `require_https` is set in config.toml",
                 hint="use its https address; `require_https = false` allows plain http",
             )
         credentials = {"Authorization": self._authorization} if own and self._authorization else {}
@@ -293,8 +295,8 @@ class HttpBackend:
         if encoding not in ("", "identity"):
             raise BackendError(
                 answer.url,
-                f"the answer is encoded ({encoding[:40]!r}), though asked not to be",
-                hint="turn compression off for the registry's files on the server",
+                f"the response is compressed ({encoding[:40]!r}), although that was not requested",
+                hint="turn off compression of the registry's files on the server",
                 status=answer.status,
             )
 
@@ -307,7 +309,7 @@ def trusting(ca_bundle: str) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(
             f"the certificates in {ca_bundle!r} cannot be read: {error}",
-            hint="YSTORE_CA_BUNDLE or `ca_bundle` in config.toml names a PEM file",
+            hint="YSTORE_CA_BUNDLE or `ca_bundle` in config.toml must name a PEM file",
         ) from None
     return context
 
@@ -317,17 +319,19 @@ def _parse_base(text: str) -> httpx.URL:
         url = parse_url(text)
     except ValueError as error:
         secret = isinstance(error, UserinfoError)
-        hint = "give a token instead, which is sent as a header" if secret else ""
+        hint = "use a token instead" if secret else ""
         raise UsageError(f"the registry address {_redacted(text)!r} {error}", hint=hint) from None
     if url.query:
-        raise UsageError(f"the registry address {shown(url)!r} has a query, which no key can follow")
+        raise UsageError(
+            f"the registry address {shown(url)!r} has a query (?…), which registries cannot have"
+        )
     return url if url.raw_path.endswith(b"/") else url.copy_with(raw_path=url.raw_path + b"/")
 
 
 def _basic(login: tuple[str, str]) -> str:
     user, password = login
     if ":" in user:
-        raise ConfigError("the user name for a registry holds a colon, which no header takes")
+        raise ConfigError("the user name of a registry contains a colon, which HTTP logins do not allow")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")  # RFC 7617
 
 
@@ -339,7 +343,9 @@ def _redacted(text: str) -> str:
 def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:
     location = answer.header("location")
     if not location:
-        raise BackendError(answer.url, f"redirects to nowhere (HTTP {answer.status})", status=answer.status)
+        raise BackendError(
+            answer.url, f"redirects without a target (HTTP {answer.status})", status=answer.status
+        )
     try:
         target = parse_url(location, base=url)
     except ValueError as error:

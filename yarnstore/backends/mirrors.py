@@ -260,7 +260,7 @@ class SourceSet:
                     member.fault = None
                 return answer, member
         if not failures:
-            raise BackendError(self.url, f"no mirror is left to ask for {key[:200]}")
+            raise BackendError(self.url, f"no mirror is left to try for {key[:200]}")
         if tries.give_up_ranges():
             return self._ask(key, avoid, ask, tries)
         raise combined_error(failures)
@@ -347,7 +347,7 @@ def combined_error(failures: Sequence[BackendError]) -> BackendError:
             return error
     if all(isinstance(error, MissingKeyError) for error in failures):
         return MissingKeyError(
-            first.url, f"no such file, nor on {len(failures) - 1} more", status=first.status
+            first.url, f"no such file, nor on {len(failures) - 1} other mirrors", status=first.status
         )
     telling = [error for error in failures if not isinstance(error, MissingKeyError)]
     # That a range lies outside of the file is about the question, and no other try helps.

@@ -56,7 +56,7 @@ def page_error(url: str, name: str, status: int = 200) -> BackendError:
     return BackendError(
         url,
         f"the server returned a web page instead of {name}",
-        hint="is there a login page (captive portal) on this network? Open the address in a browser",
+        hint="this network may have a login page (captive portal): open the address in a browser",
         status=status,
     )
 
@@ -86,7 +86,7 @@ def expired_error(url: str, query: str, status: int, head: bytes, now: datetime)
     return BackendError(
         url,
         f"this signed address has expired{when} (HTTP {status})",
-        hint="`ystore registry refresh` may bring a new address; else its publisher must sign a new one. "
+        hint="`ystore registry refresh` may get a new address; otherwise its publisher must sign a new one. "
         "A wrong clock on this machine has the same effect",
         status=status,
     )

@@ -89,7 +89,7 @@ def check_partial(
     """
 
     def discard(why: str) -> TransientError:
-        return TransientError(url, f"a partial answer was discarded: {why}", status=206)
+        return TransientError(url, f"a partial response was discarded: {why}", status=206)
 
     if headers.get("content-type", "").strip().lower().startswith("multipart/"):
         raise discard("it comes in several parts")
@@ -105,11 +105,11 @@ def check_partial(
     ends_file = found.total is not None and found.last == found.total - 1
     unknown_end = found.total is None and asked_last is None
     if found.last != asked_last and not ends_file and not unknown_end:
-        raise discard(f"it ends at byte {found.last}, which is not what was asked")
+        raise discard(f"it ends at byte {found.last}, which was not requested")
     size = found.last - found.first + 1
     announced = parse_content_length(headers.get("content-length", ""))
     if announced is not None and announced != size:
-        raise discard(f"Content-Length is {announced} where Content-Range covers {size}")
+        raise discard(f"Content-Length is {announced} but Content-Range covers {size}")
     return size, found.total
 
 
@@ -128,9 +128,9 @@ def status_error(status: int, headers: Mapping[str, str], url: str, now: datetim
         )
     hint = ""
     if status == 401:
-        hint = "this registry wants a token (YSTORE_TOKEN_<NAME>), or a login in netrc"
+        hint = "this registry needs a token (YSTORE_TOKEN_<NAME>), or a login in netrc"
     elif status == 403:
-        hint = "the token does not open this; a bucket also answers so for a file it does not have"
+        hint = "the token has no access; buckets also answer this for a missing file"
     elif status == 407:
         hint = "the proxy needs a user name and password: http_proxy=http://USER:PASSWORD@HOST:PORT"
     elif status == 511:

@@ -62,13 +62,13 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
     why = str(error)[:200] or type(error).__name__
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
         # The transport raises none of these: httpx could not read a Location header.
-        return BackendError(url, "redirects to what is not a URL")
+        return BackendError(url, "redirects to an invalid URL")
     if isinstance(error, UnicodeError):
-        return BackendError(url, "its host name cannot be one")
+        return BackendError(url, "its host name is invalid")
     if isinstance(error, httpx.StreamError):
         return BackendError(url, "the body was read twice, or after its end")
     if isinstance(error, httpcore.UnsupportedProtocol | httpcore.LocalProtocolError):
-        return BackendError(url, f"cannot be asked for: {why}")
+        return BackendError(url, f"the request cannot be sent: {why}")
     if isinstance(error, httpcore.ProxyError):
         refused = why.startswith("4")
         login = "; it needs a user name and password" if why.startswith("407") else ""
@@ -77,14 +77,14 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
             return BackendError(url, why, hint=proxies.HINT)
         return TransientError(url, why, hint=proxies.HINT, reason="unreachable")
     if isinstance(error, httpcore.PoolTimeout):
-        return TransientError(url, "no connection came free", reason="unreachable")
+        return TransientError(url, "no connection became free", reason="unreachable")
     through = f" (through the proxy {proxy})" if proxy else ""
     if (certificate := _cause_of(error, ssl.SSLCertVerificationError)) is not None:
         reason = getattr(certificate, "verify_message", "") or why
         return BackendError(
             url,
             f"its TLS certificate is not accepted: {reason}{through}",
-            hint="YSTORE_CA_BUNDLE names more certificates to trust, if this server has its own",
+            hint="YSTORE_CA_BUNDLE can name additional certificates to trust",
         )
     broken = _cause_of(error, ssl.SSLError)
     if isinstance(error, httpcore.ConnectError) and getattr(broken, "reason", "") in _NOT_TLS:
@@ -103,14 +103,16 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
         return TransientError(url, f"stalled: no byte for {wait.stall_s:g} s{through}", reason="stalled")
     if _cause_of(error, gaierror) is not None:
         why = "its host name cannot be resolved"
-        return TransientError(url, why, hint="is this machine online?", reason="unreachable")
+        return TransientError(
+            url, why, hint="check the network connection of this machine", reason="unreachable"
+        )
     if isinstance(error, httpcore.ConnectError):
         return TransientError(url, f"cannot connect: {why}{through}", reason="unreachable")
     no_http = "illegal request line" in why  # so h11 calls an answer that begins with no letter
     hint = ""
     if url.startswith("http://") and (no_http or "without sending a response" in why):
         hint = f"{https_hint(url)} if this port speaks https"
-    broke = "the answer is not http" if no_http else f"the connection broke: {why}"
+    broke = "the response is not HTTP" if no_http else f"the connection was lost: {why}"
     return TransientError(url, f"{broke}{through}", hint=hint)
 
 

@@ -194,7 +194,7 @@ class _Network(httpcore.NetworkBackend):
 
 def _check_peer(where: str, address: str) -> None:
     if is_refused_address(address):
-        raise BackendError(where, f"is {address}, a link-local or metadata address, where no registry is")
+        raise BackendError(where, f"is {address}, a link-local or metadata address, which is refused")
 
 
 class _Bytes(httpx.SyncByteStream):
@@ -240,7 +240,7 @@ class Transport(httpx.BaseTransport):
         if isinstance(stream, _Stream) and not stream.heard:
             # It lay in the buffer, behind the end of the answer before it.
             reply.close()
-            raise httpcore.RemoteProtocolError("answered before it was asked")
+            raise httpcore.RemoteProtocolError("sent a response before the request")
         return httpx.Response(
             reply.status,
             headers=reply.headers,

@@ -38,7 +38,7 @@ _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1, depre
 
 
 class UserinfoError(ValueError):
-    """A URL that holds a user name or password."""
+    """A URL that has a user name or password."""
 
 
 def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.URL:
@@ -53,13 +53,13 @@ def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.
     if url.scheme not in _PORTS:
         raise ValueError(f"has the scheme {url.scheme[:20]!r}; only http and https are followed")
     if url.userinfo:
-        raise UserinfoError("holds a user name or password")
+        raise UserinfoError("has a user name or password")
     if not _is_host(url.raw_host.decode("ascii")):
-        raise ValueError("names no host")
+        raise ValueError("has no host")
     if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError("has no such port")
+        raise ValueError("has an invalid port")
     if is_refused_address(url.host):
-        raise ValueError("names a link-local or metadata address, where no registry is")
+        raise ValueError("is a link-local or metadata address, which is refused")
     return url.copy_with(fragment=None)
 
 

@@ -33,13 +33,14 @@ def parse_rate(text: str) -> float:
     match = _RATE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
         raise UsageError(
-            f"{text[:40]!r} is not a rate", hint="bytes per second, such as 5M, 500k, 2.5Mi or 0 for no limit"
+            f"{text[:40]!r} is not a rate",
+            hint="give bytes per second, such as 5M, 500k or 2.5Mi, or 0 for no limit",
         )
     base = 1024 if match[3] else 1000
     rate = float(match[1]) * float(base ** _POWERS[match[2].lower()])
     if 0 < rate < 1 or math.isinf(rate):
         raise UsageError(
-            f"{text[:40]!r} is not a download rate", hint="at least 1 byte per second, or 0 for no limit"
+            f"{text[:40]!r} is not a download rate", hint="give at least 1 byte per second, or 0 for no limit"
         )
     return rate
 

@@ -63,7 +63,7 @@ def parse_json_object(data: Buffer, what: str) -> dict[str, Any]:
     Raises: FormatError, before anything is decoded where that would take too much memory.
     """
     if _memory_bytes(bytes(data)) > JSON_LIMIT_MEMORY_BYTES:
-        raise FormatError(what, f"would take more than {JSON_LIMIT_MEMORY_BYTES} bytes to read")
+        raise FormatError(what, f"would need more than {JSON_LIMIT_MEMORY_BYTES} bytes of memory to read")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -110,7 +110,7 @@ def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> E
 def _prove(entry: Entry, base: Buffer | None) -> None:
     # By hash: comparing bytes with a memoryview holds the interpreter's lock, at a tenth of the speed.
     if blake3(decode_payload(entry, base)).digest() != entry.chunk_id:
-        raise IntegrityError("an encoded chunk", why="does not decode to what was encoded")
+        raise IntegrityError("an encoded chunk", why="does not decode to the bytes that were encoded")
 
 
 def make_delta_entry(
@@ -147,10 +147,10 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
     """
     encoding, payload, plain_bytes = entry.encoding, entry.payload, entry.plain_bytes
     if (encoding in DELTAS) != bool(entry.base):
-        raise FormatError("chunk", "names a base and is no delta, or is a delta and names none")
+        raise FormatError("chunk", "has a base but is not a delta, or is a delta without a base")
     if encoding == Encoding.RAW:
         if len(payload) != plain_bytes:
-            raise FormatError("raw chunk", "has another length than its entry says")
+            raise FormatError("raw chunk", "does not have the length that its entry gives")
         return payload
     if encoding == Encoding.ZSTD:
         return decode_zstd(payload, plain_bytes, "zstd chunk")
@@ -162,7 +162,7 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
         return decode_delta_planes(payload, base, plain_bytes)
     if encoding == Encoding.DELTA_ZSTD and base is not None:
         return decode_delta_zstd(payload, base, plain_bytes)
-    raise FormatError("chunk", f"has encoding {encoding}, which this release does not know")
+    raise FormatError("chunk", f"has encoding {encoding}, which this release cannot read")
 
 
 def decode_zstd(
@@ -177,14 +177,14 @@ def decode_zstd(
         claims = zstandard.get_frame_parameters(frame)
         # content_size is 2^64-1 where the frame does not say
         if claims.content_size != plain_bytes:
-            raise FormatError(what, "claims another size than is recorded")
+            raise FormatError(what, "declares a size other than the recorded one")
         if claims.window_size > window_limit_bytes or claims.dict_id:
-            raise FormatError(what, "asks for too large a window or for a dictionary")
+            raise FormatError(what, "needs too large a window, or a dictionary")
         plain = _decompressor().decompress(frame, max_output_size=plain_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise FormatError(what, f"is no whole zstd frame: {error}") from None
+        raise FormatError(what, f"is not a complete zstd frame: {error}") from None
     if len(plain) != plain_bytes:
-        raise FormatError(what, "decodes to another size than is recorded")
+        raise FormatError(what, "decodes to a size other than the recorded one")
     return plain
 
 

@@ -122,22 +122,22 @@ def _encoded_bytes(count: int, *, has_bases: bool) -> int:
 def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     """Read an index, of `pack` if given.
 
-    Raises: FormatError where it is malformed, fails its check, is out of order, points outside its
+    Raises: FormatError if it is malformed, does not match its checksum, is out of order, points outside its
     pack, or claims an entry larger than its chunk allows.
     """
     if not _HEADER.size + DIGEST_BYTES <= len(data) <= INDEX_LIMIT_BYTES:
         raise FormatError(_WHAT, f"is {len(data)} bytes long")
     magic, version, flags, count, pack_raw, pack_bytes, reserved = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise FormatError(_WHAT, "does not begin as an index does")
+        raise FormatError(_WHAT, "does not begin with the magic bytes of an index")
     if version != _VERSION or flags & ~_HAS_BASES or reserved:
-        raise FormatError(_WHAT, f"is of version {version}; this release reads version {_VERSION}")
+        raise FormatError(_WHAT, f"has version {version}; this release reads version {_VERSION}")
     wanted_bytes = _encoded_bytes(count, has_bases=bool(flags & _HAS_BASES))
     if count > PACK_LIMIT_ENTRIES or len(data) != wanted_bytes:
-        raise FormatError(_WHAT, "has another length than its header says")
+        raise FormatError(_WHAT, "does not have the length that its header gives")
     view = memoryview(data)
     if blake3(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:
-        raise FormatError(_WHAT, "fails its check")
+        raise FormatError(_WHAT, "does not match its checksum")
     if pack is not None and pack.raw != pack_raw:
         raise FormatError(_WHAT, "belongs to another pack")
 
@@ -156,7 +156,7 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     encodings = column("u1", 1)
     bases = column("S32", 32) if flags & _HAS_BASES else np.zeros(count, "S32")
     if pack_bytes > PACK_LIMIT_BYTES or (count and int(offsets.max()) > PACK_LIMIT_BYTES):
-        raise FormatError(_WHAT, f"is of a pack larger than {PACK_LIMIT_BYTES} bytes")
+        raise FormatError(_WHAT, f"describes a pack larger than {PACK_LIMIT_BYTES} bytes")
     signed = offsets.astype(np.int64)
     if count and not (
         bool((ids[1:] > ids[:-1]).all())
@@ -166,7 +166,7 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
         and int(plain.min()) >= 1
         and int(plain.max()) <= CHUNK_LIMIT_BYTES
     ):
-        raise FormatError(_WHAT, "is out of order or points outside its pack")
+        raise FormatError(_WHAT, "has entries out of order, or outside its pack")
     overhead = ENTRY_HEADER_BYTES + DIGEST_BYTES * (bases != b"")
     if count and (int(stored.max()) > ENTRY_LIMIT_BYTES or bool((stored > plain + overhead).any())):
         raise FormatError(_WHAT, "has an entry that is larger than its chunk")

@@ -127,7 +127,7 @@ class LoadedCode:
         if not self.names:
             text = f"{self.path} is a {self.what} that may run code when it is loaded"
         text += names and f": {names}"
-        return text + (f" (not read to its end: it {self.why})" if self.why else "")
+        return text + (f" (not read completely: it {self.why})" if self.why else "")
 
 
 def find_code(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
@@ -187,7 +187,7 @@ def _is_pickle(scan: PickleScan, head: bytes, name: str) -> bool:
 
 
 def _as_found(scan: PickleScan, path: str, what: str) -> LoadedCode:
-    why = scan.why or ("" if scan.ended else "ends early, or goes on as something else")
+    why = scan.why or ("" if scan.ended else "ends early, or is followed by other data")
     return LoadedCode(path, "pickle", what, _beyond_known(scan.globals), why or None)
 
 
@@ -244,7 +244,7 @@ def _iter_members(source: Source, path: str, budget: Budget) -> Iterator[LoadedC
     for member in looked:
         if member.method not in (0, 8):
             shown = _UNSHOWABLE.sub("?", member.name[:80])
-            raise FormatError("zip", f"packs {shown} in an unknown way")
+            raise FormatError("zip", f"compresses {shown} with an unknown method")
         opener = _opener(source, window, member, budget)
         item = _in_content(opener, path, member.name, what, budget)
         if item is not None:

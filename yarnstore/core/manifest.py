@@ -168,7 +168,7 @@ def _check_format(found: object) -> None:
     if name == MANIFEST_FORMAT.partition("/")[0] and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
         raise IncompatibleError(
             f"the manifest is in format {str(found)[:40]!r}; this release reads {MANIFEST_FORMAT!r}",
-            hint="a newer yarnstore reads it",
+            hint="update yarnstore to read it",
             format=str(found)[:40],
         )
     raise FormatError(_WHAT, f"has format {str(found)[:40]!r}, not {MANIFEST_FORMAT!r}")

@@ -134,7 +134,7 @@ def parse_file_path(text: str) -> str:
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
-        raise refuse("is not Unicode text") from None
+        raise refuse("is not valid Unicode") from None
     if not text:
         raise refuse("is empty")
     if len(encoded) > PATH_LIMIT_BYTES:
@@ -147,7 +147,7 @@ def parse_file_path(text: str) -> str:
         if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             raise refuse("holds a control or invisible character")
         if char in _FORBIDDEN_IN_PATH:
-            raise refuse(f"holds {char!r}, which not every file system can")
+            raise refuse(f"holds {char!r}, which some file systems do not allow")
     parts = text.split("/")
     if len(parts) > PATH_LIMIT_PARTS:
         raise refuse(f"has more than {PATH_LIMIT_PARTS} parts")
@@ -178,7 +178,7 @@ def check_file_paths(paths: Iterable[str]) -> None:
         parse_file_path(path)
         folded = _fold(path)
         if folded in seen:
-            raise FormatError("file path", f"{path!r} and {seen[folded]!r} are one file to some file systems")
+            raise FormatError("file path", f"{path!r} and {seen[folded]!r} are one file on some file systems")
         seen[folded] = path
     folders: dict[str, str] = {}  # folded folder → as first spelled
     climbed: set[str] = set()
@@ -194,5 +194,5 @@ def check_file_paths(paths: Iterable[str]) -> None:
                 raise FormatError("file path", f"{seen[folded]!r} is both a file and a folder")
             if folders.setdefault(folded, spelled) != spelled:
                 raise FormatError(
-                    "file path", f"{spelled!r} and {folders[folded]!r} are one folder to some file systems"
+                    "file path", f"{spelled!r} and {folders[folded]!r} are one folder on some file systems"
                 )

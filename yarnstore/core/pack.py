@@ -63,9 +63,9 @@ def check_pack_header(data: Buffer) -> None:
         raise FormatError(_WHAT, "is shorter than its header")
     magic, version, flags, reserved = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise FormatError(_WHAT, "does not begin as a pack does")
+        raise FormatError(_WHAT, "does not begin with the magic bytes of a pack")
     if version != _VERSION or flags or reserved:
-        raise FormatError(_WHAT, f"is of version {version}; this release reads version {_VERSION}")
+        raise FormatError(_WHAT, f"has version {version}; this release reads version {_VERSION}")
 
 
 class _Head(NamedTuple):
@@ -83,8 +83,8 @@ class _Head(NamedTuple):
 def _parse_head(data: Buffer) -> _Head:
     chunk_id, plain, stored, encoding, flags, reserved = _ENTRY.unpack_from(data)
     if not 1 <= plain <= CHUNK_LIMIT_BYTES:
-        why = f"a chunk of {plain} bytes, where 1 to {CHUNK_LIMIT_BYTES} are allowed"
-        raise FormatError(_WHAT, f"is corrupt: it has other bytes than were written ({why})")
+        why = f"a chunk of {plain} bytes; 1 to {CHUNK_LIMIT_BYTES} are allowed"
+        raise FormatError(_WHAT, f"is corrupt: its bytes changed since it was written ({why})")
     if stored > plain:
         raise FormatError(_WHAT, "has an entry that is larger than its chunk")
     if flags & ~_HAS_BASE or reserved:
@@ -98,7 +98,7 @@ def parse_entry(data: Buffer) -> Entry:
         raise FormatError(_WHAT, "has an entry that is cut short")
     head = _parse_head(data)
     if len(data) != head.stored_bytes:
-        raise FormatError(_WHAT, "has an entry of another length than its index says")
+        raise FormatError(_WHAT, "has an entry whose length differs from the index")
     view = memoryview(data)
     middle = ENTRY_HEADER_BYTES + head.base_bytes
     base = bytes(view[ENTRY_HEADER_BYTES:middle])

@@ -241,7 +241,7 @@ def _decoded(line: bytes) -> str:
 def _key(line: bytes) -> int:
     """The number of a memo in the text protocols; one that a loader may read otherwise is not guessed at."""
     if not (line.isdigit() and len(line) < 20):
-        raise BudgetError("numbers its memo oddly")
+        raise BudgetError("numbers its memo in an unknown way")
     return int(line)
 
 

@@ -83,7 +83,7 @@ def _parse_installed(text: str) -> Installed | None:
         return None
     parts = text.split(" ")
     if len(parts) != 3 or not parts[0].startswith("sha256:"):
-        raise FormatError("reflog", "names no manifest, variant and version")
+        raise FormatError("reflog", "does not name a manifest, variant and version")
     try:
         return Installed(Sha256.parse(parts[0]), parse_variant(parts[1]), parse_version(parts[2]))
     except InvalidNameError as error:
@@ -100,10 +100,10 @@ def parse_move(line: bytes) -> Move:
         raise FormatError("reflog", "is not ASCII") from None
     body, _, check = text.rpartition("\t")
     if check != _check(body):
-        raise FormatError("reflog", "has a line whose check does not match")
+        raise FormatError("reflog", "has a line that does not match its checksum")
     fields = body.split("\t")
     if len(fields) != 4 or not re.fullmatch(r"[0-9]{1,15}", fields[0]):
-        raise FormatError("reflog", "has a line that is not time, operation, old, new, check")
+        raise FormatError("reflog", "has a line that is not time, operation, old, new, checksum")
     if not _OPERATION.fullmatch(fields[1]):
         raise FormatError("reflog", "has a line whose operation is not a lower-case word")
     return Move(int(fields[0]), fields[1], _parse_installed(fields[2]), _parse_installed(fields[3]))

@@ -117,10 +117,10 @@ class Unpacked(Buffered):
             try:
                 data = tool.decompress(fed, 64 * KIB)
             except Exception as error:
-                raise BudgetError("cannot be unpacked") from error
+                raise BudgetError("cannot be decompressed") from error
             self._budget.unpacked_bytes -= len(data)
             if self._budget.unpacked_bytes < 0:
-                raise BudgetError("unpacks to too much")
+                raise BudgetError("decompresses to too many bytes")
             if data or not fed:
                 return data
         return b""

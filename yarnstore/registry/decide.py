@@ -96,7 +96,7 @@ class Standing:
 
     def __str__(self) -> str:
         """`withdrawn`, `deprecated: why; use 1.1.0`, or nothing."""
-        changed = "published with different content now" if self.replaced else ""
+        changed = "now published with different content" if self.replaced else ""
         if not (self.yanked or self.deprecated):
             return changed
         word = "withdrawn by its publisher" if self.yanked else "deprecated"

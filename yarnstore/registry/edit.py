@@ -121,7 +121,9 @@ def add_version(
     own: RawDoc = msgspec.to_builtins(dict(entry))
     variant = parse_variant(variant or str(own.pop("variant", None) or DEFAULT_VARIANT))
     if "variants" in own:
-        raise FormatError(f"{_WHAT}: the entry of {model} {version}:", "holds variants; add them one by one")
+        raise FormatError(
+            f"{_WHAT}: the entry of {model} {version}:", "contains variants; add them one by one"
+        )
     models = raw_models(raw)
     refuse_other_case(models, model)
     old = models.get(model)
@@ -196,7 +198,7 @@ def _updated(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> RawDo
             )
     if not pairs:
         raise ConflictError(
-            f"{what} is published already, and has no checksum or manifest to compare with",
+            f"{what} is already published, without a checksum or manifest to compare with",
             hint="publish this as a new version",
             build=what,
         )
@@ -247,8 +249,7 @@ def refuse_other_build_metadata(model: str, versions: Collection[str], version: 
         if other != version and precedence(other) == precedence(version):
             variant = version.partition("+")[2] or other.partition("+")[2]
             raise ConflictError(
-                f"{model} {other} is published already, and {version} is the same version: "
-                "they differ only in build metadata",
+                f"{model} {other} is already published, and {version} differs from it only in build metadata",
                 hint=f"publish this as a new version, or as a variant: "
                 f"{model}:{variant.replace('.', '-').lower()}@{other}",
                 model=model,
@@ -267,7 +268,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> RawDoc:
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
@@ -322,9 +323,9 @@ def deprecate(
         by = None if replaced_by is None else _meant(model, replaced_by)
         if by is not None:
             if by == version:
-                raise UsageError(f"{version} cannot replace itself")
+                raise UsageError(f"{version} cannot be its own replacement")
             if model.versions[by].yanked:
-                raise UsageError(f"{by} is yanked, and cannot replace {version}")
+                raise UsageError(f"{by} is yanked and cannot be the replacement of {version}")
         build["deprecated"] = True
         if reason is not None:
             build["deprecated_reason"] = reason
@@ -334,9 +335,9 @@ def deprecate(
             return []
         if model.current_version == version and by is not None:
             raw["current_version"] = by
-            return [f"current_version is {by} now", *_aliased(model, version, "deprecated")]
+            return [f"current_version is now {by}", *_aliased(model, version, "deprecated")]
         current = (
-            [f"{version} is the current version still: `ystore registry set-current` names another"]
+            [f"{version} is still the current version; change it with `ystore registry set-current`"]
             if latest_version(model) == version
             else []
         )
@@ -374,9 +375,9 @@ def yank(named: str, variant: str | None = None) -> Edit:
         latest = latest_version(after)
         if model.current_version == version and latest != version:
             if latest is None:
-                return [*notes, f"{version} was the current version, and no other is usable"]
+                return [*notes, f"{version} was the current version, and no other version is usable"]
             raw["current_version"] = latest
-            return [f"current_version is {latest} now", *notes]
+            return [f"current_version is now {latest}", *notes]
         return notes
 
     return change
@@ -396,11 +397,11 @@ def set_alias(name: str, named: str) -> Edit:
     """Tie a word such as `stable` to a version.  Raises: UsageError where it can be no alias."""
     if name == LATEST:
         hint = "ystore registry set-current MODEL VERSION"
-        raise UsageError("latest is what current_version says", hint=hint)
+        raise UsageError("latest cannot be set; it is the current version", hint=hint)
     if not is_alias(name):
         raise UsageError(
-            f"{name[:80]!r} can be no alias: it reads as a version or a range, or is no word",
-            hint="an alias is a word such as stable, beta or lts-2024",
+            f"{name[:80]!r} cannot be an alias: it is a version, a range or not a word",
+            hint="use a word such as stable, beta or lts-2024",
         )
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -470,7 +471,7 @@ def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, ve
         return build
     if len(builds) > 1:
         raise UsageError(
-            f"{variant} is the version's own build: what is said of it holds for {', '.join(builds[1:])} too",
+            f"{variant} is the main build of the version; marking it would also mark {', '.join(builds[1:])}",
             hint=f"{verb} the whole version, {model.model_id}@{version}, or its other variants",
         )
     return entry
@@ -478,4 +479,4 @@ def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, ve
 
 def _aliased(model: ModelEntry, version: str, fate: str) -> list[str]:
     words = [word for word, target in model.aliases.items() if target == version]
-    return [f"{', '.join(words)} leads to {version}, which is {fate} now"] if words else []
+    return [f"{', '.join(words)} points to {version}, which is now {fate}"] if words else []

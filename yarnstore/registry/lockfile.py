@@ -98,7 +98,7 @@ class LockFile:
             raise FormatError(_WHAT, f"has an unknown key {unknown[0][:40]!r}")
         builds = [_parse_build(item, n) for n, item in enumerate(items)]
         if len({build.requested for build in builds}) < len(builds):
-            raise FormatError(_WHAT, "has one request twice", hint="`ystore lock --update` writes it again")
+            raise FormatError(_WHAT, "has the same request twice", hint="recreate it: `ystore lock --update`")
         return cls.of(builds)
 
 
@@ -109,7 +109,7 @@ def _check_format(found: object) -> None:
     if name == LOCK_FORMAT.partition("/")[0] and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
         raise IncompatibleError(
             f"the lock file is in format {str(found)[:40]!r}; this release reads {LOCK_FORMAT!r}",
-            hint="a newer yarnstore reads it",
+            hint="update yarnstore to read it",
         )
     raise FormatError(_WHAT, f"has format {str(found)[:40]!r}, not {LOCK_FORMAT!r}")
 
@@ -117,7 +117,7 @@ def _check_format(found: object) -> None:
 def _parse_build(item: object, n: int) -> Locked:
     what = f"{_WHAT}: models[{n}]"
     if not isinstance(item, dict):
-        raise FormatError(what, "is no object")
+        raise FormatError(what, "is not an object")
     unknown = sorted(item.keys() - _KEYS)
     if unknown:
         raise FormatError(what, f"has an unknown key {unknown[0][:40]!r}")
@@ -132,12 +132,12 @@ def _parse_build(item: object, n: int) -> Locked:
     except (SpecError, InvalidNameError) as error:
         raise FormatError(what, error.message) from None
     if spec.model != model or spec.variant not in (None, variant):
-        raise FormatError(what, f"came of {requested!r}, but is {model}:{variant}")
+        raise FormatError(what, f"was requested as {requested!r}, but is {model}:{variant}")
     size = item.get("size_bytes")
     if size is not None and (
         not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= INTEGER_LIMIT
     ):
-        raise FormatError(what, "has a size that is no number of bytes")
+        raise FormatError(what, "has a size that is not a number of bytes")
     manifest, checksum = _digest(item, "manifest", what), _digest(item, "checksum", what)
     if manifest is None and checksum is None:
         raise FormatError(what, "has neither a manifest nor a checksum")
@@ -157,7 +157,7 @@ def _digest(item: dict[str, Any], key: str, what: str) -> Sha256 | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise FormatError(what, f"has a {key} that is no digest")
+        raise FormatError(what, f"has a {key} that is not a digest")
     try:
         return Sha256.parse(text)
     except FormatError as error:

@@ -60,8 +60,8 @@ def _untyped_limit(data: bytes, factor: int) -> int:
 def _error(what: str, size_bytes: int, limit_bytes: int, source: str) -> FormatError:
     return FormatError(
         what,
-        f"would take more than {limit_bytes // MIB} MiB of memory to read, "
-        f"with {size_bytes / MIB:.1f} MiB of very small values",
+        f"would need more than {limit_bytes // MIB} MiB of memory to read, "
+        f"since its {size_bytes / MIB:.1f} MiB are very small values",
         source=source,
         hint=_HINT,
     )

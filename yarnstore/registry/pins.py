@@ -55,10 +55,10 @@ def parse_hold(data: bytes) -> PinRule:
         raise FormatError("pin", "is not ASCII") from None
     fields = text.removesuffix("\n").split("\t")
     if len(data) > HOLD_LIMIT_BYTES or not text.endswith("\n") or len(fields) != 3:
-        raise FormatError("pin", "is not one line of variant, range and check")
+        raise FormatError("pin", "is not one line of variant, range and checksum")
     variant, wanted, check = fields
     if check != _check(f"{variant}\t{wanted}"):
-        raise FormatError("pin", "fails its check")
+        raise FormatError("pin", "does not match its checksum")
     try:
         hold = PinRule(
             None,
@@ -68,7 +68,7 @@ def parse_hold(data: bytes) -> PinRule:
     except (InvalidNameError, SpecError) as error:
         raise FormatError("pin", error.message) from None
     if hold == FREE:
-        raise FormatError("pin", "holds neither a variant nor a range")
+        raise FormatError("pin", "has neither a variant nor a range")
     return hold
 
 

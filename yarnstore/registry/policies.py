@@ -149,7 +149,7 @@ def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
     except InvalidNameError as error:
         raise ConfigError(f"auto_update.jitter: {error.message}") from None
     if jitter_s > _MAX_JITTER_S:
-        raise ConfigError(f"auto_update.jitter is {jitter!r}, more than a day", hint="30m is usual")
+        raise ConfigError(f"auto_update.jitter is {jitter!r}, more than a day", hint="use a time such as 30m")
     return AutoRules(default, models, jitter_s, _text(table, "timezone", "", "auto_update"))
 
 
@@ -164,7 +164,7 @@ def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:
     if "windows" in table:
         texts = table["windows"]
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ConfigError(f"{where}.windows is not a list of texts")
+            raise ConfigError(f"{where}.windows is not a list of strings")
         try:
             windows = tuple(map(Window.parse, texts))
         except InvalidNameError as error:
@@ -261,7 +261,7 @@ def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
     known = ("allow_pickle", "allow_code")
     for key, value in table.items():
         if key not in known:
-            raise ConfigError(f"policy.{key} is not a setting", hint=f"known are {' and '.join(known)}")
+            raise ConfigError(f"policy.{key} is not a setting", hint=f"use {' or '.join(known)}")
         if not isinstance(value, bool):
             raise ConfigError(f"policy.{key} is {value!r}, not true or false")
     return LoadPolicy(**table)
@@ -277,7 +277,7 @@ def _table(config: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]
 def _text(table: Mapping[str, Any], key: str, default: str, where: str) -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        raise ConfigError(f"{where}.{key} is {value!r}, not a text")
+        raise ConfigError(f"{where}.{key} is {value!r}, not a string")
     return value
 
 

@@ -97,11 +97,11 @@ class Range(msgspec.Struct, frozen=True):
                 _refuse(f"a range has at most {RANGE_LIMIT_CHARS} characters")
             plain = text.replace("\t", " ")
             if not (plain.isascii() and plain.isprintable()):
-                _refuse("a range holds only printable ASCII characters")
+                _refuse("a range may hold only printable ASCII characters")
             sets = tuple(tuple(_parse_set(part)) for part in plain.split("||"))
         except _FaultError as fault:
             error = SpecError(text, str(fault))
-            error.hint = "a range is for example ^1.1, ~1.1.2, >=1.0.0 <2.0.0, 1.x or 1.0 || 2.0"
+            error.hint = "a range is written like ^1.1, ~1.1.2, >=1.0.0 <2.0.0, 1.x or 1.0 || 2.0"
             raise error from None
         return cls(" ".join(plain.split()) or "*", sets)
 
@@ -179,7 +179,7 @@ def _parse_words(words: list[str]) -> Iterator[Comparator]:
     rest = iter(words)
     for word in rest:
         if word == "-":
-            _refuse("a hyphen stands between two versions, as in 1.2 - 2.3, with nothing else beside them")
+            _refuse("a hyphen range is two versions and nothing else, as in 1.2 - 2.3")
         match = _OPERATOR.match(word)
         op = match[0] if match else ""
         bare = _bare(word[len(op) :]) or (_bare(next(rest, "")) if op else "")
@@ -263,7 +263,7 @@ def _parse_numbers(text: str, words: list[str]) -> tuple[int, ...]:
         if word[0] == "0" and word != "0":
             _refuse(f"{text!r} has a number with a leading zero")
         if len(numbers) < index:
-            _refuse(f"{text!r} has a number after an x")
+            _refuse(f"{text!r} has a number after x")
         numbers.append(int(word))
     return tuple(numbers)
 

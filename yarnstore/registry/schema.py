@@ -69,7 +69,7 @@ def parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
     doc = _decode(data, _REGISTRY, what, limit_bytes=REGISTRY_LIMIT_BYTES, source=source)
     check_major(doc.registry_version, what, source)
     if doc.split and doc.models:
-        raise _format_error(what, "$.models", "is not empty, though the registry is split", source)
+        raise _format_error(what, "$.models", "is not empty, but the registry is split", source)
     try:
         check_models(doc.models)
     except FaultError as fault:
@@ -153,7 +153,7 @@ def check_major(version: object, what: str, source: str) -> None:
             what,
             f"has format {match[0]}; this yarnstore reads up to {REGISTRY_MAJOR}",
             source=source,
-            hint="a newer yarnstore reads it",
+            hint="update yarnstore to read it",
         )
 
 

@@ -165,7 +165,7 @@ def _aliased(model: ModelEntry, alias: str) -> str:
             "version",
             _shown(version),
             where=model.model_id,
-            hint=f"the registry says that {alias} is this one; {_versions_hint(model)}",
+            hint=f"the alias {alias} in the registry points to it; {_versions_hint(model)}",
         )
     if alias == LATEST:
         raise NotFoundError("version", LATEST, where=model.model_id, hint=_versions_hint(model))
@@ -210,8 +210,8 @@ def _why_none(model: ModelEntry, spec: Spec, wanted: Range, versions: Sequence[s
             return f"{version} has only {', '.join(build.variant for build in builds)}"
         exact = Spec(model.model_id, spec.variant, Exact(version))
         if all(build.entry.yanked for build in named):
-            return f"{version} is withdrawn; {exact} takes it with --force"
-        return f"{version} is a prerelease; {exact} takes it"
+            return f"{version} is withdrawn; to use it: {exact} with --force"
+        return f"{version} is a prerelease; to use it: {exact}"
     return _versions_hint(model)
 
 
@@ -237,7 +237,7 @@ def _pick(
             "usable version",
             version,
             where=model.model_id,
-            hint=f"it is withdrawn; {taken} takes it with --force",
+            hint=f"it is withdrawn; to use it: {taken} with --force",
         )
     usable = usable or named
     return next((usable[name] for name in prefer if name in usable), next(iter(usable.values())))

@@ -56,12 +56,12 @@ class Window(msgspec.Struct, frozen=True):
         """Read `02:00-05:00`, `Sat,Sun 02:00-05:00` or `Mon-Fri 22:00-06:00`.  Raises: InvalidNameError."""
         match = _WINDOW.fullmatch(text.strip())
         if not match:
-            raise InvalidNameError("window", text, "is not like 'Sat,Sun 02:00-05:00'")
+            raise InvalidNameError("window", text, "is not written like 'Sat,Sun 02:00-05:00'")
         words, *numbers = match.groups()
         hours, minutes, end_hours, end_minutes = map(int, numbers)
         start, end = 60 * hours + minutes, 60 * end_hours + end_minutes
         if minutes > 59 or end_minutes > 59 or start >= _DAY_MINUTES or end > _DAY_MINUTES:
-            raise InvalidNameError("window", text, "has a time that no clock shows")
+            raise InvalidNameError("window", text, "has an invalid time")
         return cls(_parse_days(words, text) if words else _EVERY_DAY, start, end)
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ def _day(word: str, text: str) -> int:
     for number, name in enumerate(_FULL_NAMES):
         if word.casefold() in (name[:3], name):
             return number
-    raise InvalidNameError("window", text, f"names no day of the week by {word!r}")
+    raise InvalidNameError("window", text, f"has an unknown day of the week, {word!r}")
 
 
 def _clock(minutes: int) -> str:
@@ -161,7 +161,7 @@ def parse_duration_s(text: str) -> float:
     """Seconds of `90`, `90s`, `30m`, `2h` or `1d`.  Raises: InvalidNameError."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise InvalidNameError("duration", text, "is not like 30m (s, m, h or d)")
+        raise InvalidNameError("duration", text, "is not written like 30m (s, m, h or d)")
     return int(match[1]) * _UNITS_S[match[2]]
 
 

@@ -68,7 +68,7 @@ def measured_ram_gb() -> float | None:
 def _variants(config: Mapping[str, Any]) -> tuple[str, ...]:
     value = config.get("variants", [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ConfigError('variants in config.toml is not a list of texts, as in ["cpu-int4"]')
+        raise ConfigError('variants in config.toml is not a list of strings, as in ["cpu-int4"]')
     try:
         return tuple(map(parse_variant, value))
     except InvalidNameError as error:

@@ -74,8 +74,8 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
         found = Path("~")
     if not found.is_absolute():
         raise ConfigError(
-            "no home folder for the store: HOME is not set, and passwd has no entry for this user",
-            hint="set YSTORE_HOME, or give --home DIR",
+            "no home folder for the store: HOME is not set, and this user is not in passwd",
+            hint="set YSTORE_HOME, or use --home DIR",
         )
     return found
 
@@ -86,7 +86,7 @@ def expand_path(text: str) -> Path:
         return fsread.absolute(Path(text).expanduser())
     except RuntimeError:
         raise ConfigError(
-            f"{text}: the home folder of that user is not known", hint="give the path without ~"
+            f"{text}: the home folder of that user is unknown", hint="give the path without ~"
         ) from None
 
 

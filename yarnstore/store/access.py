@@ -91,7 +91,7 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
         if found.st_uid not in (0, os.getuid()):
             yield Exposure(place, f"belongs to {user_name(found.st_uid)}", is_foreign=True)
         if found.st_mode & stat.S_IWOTH:
-            yield Exposure(place, "can be written by anybody", anybody=True)
+            yield Exposure(place, "can be written by every user", anybody=True)
         elif (
             found.st_mode & stat.S_IWGRP
             and not found.st_mode & stat.S_ISGID

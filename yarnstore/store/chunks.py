@@ -91,7 +91,7 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
         raise NotFoundError("pack", pack.hex)
     index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
     if index.pack_bytes != found.st_size:
-        raise IntegrityError(f"pack {pack.hex}", why="has another size than its index says")
+        raise IntegrityError(f"pack {pack.hex}", why="has a different size than its index says")
     return index
 
 
@@ -290,7 +290,7 @@ class PackReader:
         """
         entry = self.read_entry(row)
         if entry.chunk_id != id_bytes(self.table.ids, row):
-            raise IntegrityError("pack entry", why="is of another chunk than its index says")
+            raise IntegrityError("pack entry", why="contains a different chunk than its index says")
         return self.decode(entry, depth=depth)
 
     def decode(self, entry: Entry, *, depth: int = 0) -> Buffer:
@@ -301,14 +301,14 @@ class PackReader:
         if not entry.base:
             return decode_entry(entry)
         if depth >= DELTA_DEPTH_LIMIT:
-            raise IntegrityError("a delta", why=f"hangs on more than {DELTA_DEPTH_LIMIT} others")
+            raise IntegrityError("a delta", why=f"depends on more than {DELTA_DEPTH_LIMIT} other deltas")
         return decode_entry(entry, self.read_base(entry.base, depth=depth + 1))
 
     def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
         """The verified bytes of a chunk that a delta needs.  Raises: as `read_row`."""
         row = self.row_of(chunk_id)
         if row < 0:
-            raise IntegrityError(f"base {chunk_id.hex()[:12]}…", why="of a delta is not here")
+            raise IntegrityError(f"base {chunk_id.hex()[:12]}…", why="of a delta is not in this store")
         return self.read_row(row, depth=depth)
 
 
@@ -444,7 +444,7 @@ class ChunkStore(PackReader):
                 self.bad.add(chunk_id)
         raise IntegrityError(
             f"chunk {chunk_id.hex()[:12]}…",
-            why="is damaged in this store" if fault else "is not in this store",
+            why="is corrupt in this store" if fault else "is not in this store",
             hint="`ystore fsck --repair` fetches it again",
         ) from fault
 

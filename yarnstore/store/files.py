@@ -81,7 +81,7 @@ def write_content(
             return error
         if len(data) != lengths[n]:
             # At its offset it would leave a gap, or lie on its neighbour, and not be what is hashed here.
-            return IntegrityError(file.path, why="has a chunk of another length than its manifest says")
+            return IntegrityError(file.path, why="has a chunk of a different length than its manifest says")
         return data
 
     fault: IntegrityError | None = None

@@ -53,8 +53,8 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     refuse_empty(path)
     if _ADDRESS.match(os.fspath(path)):
         raise UsageError(
-            f"{os.fspath(path)[:120]!r} is an address, and a path on this machine is needed",
-            hint="name a folder or a file; ./ before it takes such a name as a path",
+            f"{os.fspath(path)[:120]!r} is an address; a path on this machine is needed",
+            hint="give a folder or a file; ./ before a name makes it a path",
         )
     try:
         return Path(os.path.abspath(path))
@@ -67,7 +67,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 def refuse_empty(path: str | os.PathLike[str]) -> None:
     """Raises: UsageError for an empty path, as an unset variable of a script gives it."""
     if not os.fspath(path):
-        raise UsageError("a path is empty", hint="name a file or a folder; . is the current folder")
+        raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:
@@ -82,7 +82,7 @@ def source_path(path: str | os.PathLike[str]) -> Path:
     """A path to read from.  Raises: UsageError where it is empty, or written as a folder's, and a file's."""
     refuse_empty(path)
     if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
-        raise UsageError(f"{Path(path)} is not a folder", hint="leave the slash out, or name a folder")
+        raise UsageError(f"{Path(path)} is not a folder", hint="remove the final slash, or give a folder")
     return Path(path)
 
 
@@ -91,8 +91,8 @@ def file_path(path: str | os.PathLike[str]) -> Path:
     found = absolute(path)
     if names_folder(path) or found.is_dir():
         raise UsageError(
-            f"{os.fspath(path)} is a folder, and a file is needed",
-            hint="name the file: without a slash at the end",
+            f"{os.fspath(path)} is a folder; a file is needed",
+            hint="give a file, without a slash at the end",
         )
     return found
 
@@ -108,7 +108,9 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
             path=shown,
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return ReadOnlyError(f"{shown}: {why}", hint="check who owns it and how it is mounted", path=shown)
+        return ReadOnlyError(
+            f"{shown}: {why}", hint="check its owner, its permissions and how it is mounted", path=shown
+        )
     if error.errno == errno.ENOENT:
         return NotFoundError("file", shown)
     return StorageError(f"{shown}: {why}", path=shown)
@@ -205,8 +207,8 @@ def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> No
     found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(
-            f"{place} is a link: the folders of a store are not followed through links",
-            hint="put a folder in its place; to use another disk, move the whole store there and set "
+            f"{place} is a link; the folders of a store must not be links",
+            hint="replace it by a folder; to use another disk, move the whole store there and set "
             "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
             path=str(place),
         )

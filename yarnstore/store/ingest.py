@@ -169,7 +169,7 @@ def _ingest_file(
         after = os.fstat(file.fileno())
     size = sum(length for _, length in chunks)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or size != after.st_size:
-        raise ConflictError(f"{item.source} changed while it was read", hint="try again when it is whole")
+        raise ConflictError(f"{item.source} changed while it was read", hint="try again when it is complete")
     extra: dict[str, Any] = {"layout": layout_to_json(layout)} if layout is not None else {}
     if item.executable:
         extra["executable"] = True

@@ -29,7 +29,7 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
             return False
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise StorageError(
-                "this file system cannot lock files",
+                "this file system does not support file locks",
                 hint="put the store on a local disk (YSTORE_HOME)",
             ) from error
         raise

@@ -172,7 +172,9 @@ class StoreLayout(msgspec.Struct, frozen=True):
                 hint="use a newer yarnstore, or another YSTORE_HOME",
             )
         raise FormatError(
-            f"{path}", "is not a store's", hint="`ystore fsck --repair` writes it again, if a store it is"
+            f"{path}",
+            "is not the format file of a store",
+            hint="if this folder is a store, `ystore fsck --repair` writes it again",
         )
 
     def ensure(self) -> None:

@@ -220,5 +220,5 @@ def scan_pack(folder: PackFolder, pack: PackId) -> PackIndex:
                     decode_entry(entry)
                 rows.append((offset, entry))
     if not rows:
-        raise IntegrityError(f"pack {pack.hex}", why="holds no chunk that can be read")
+        raise IntegrityError(f"pack {pack.hex}", why="contains no readable chunk")
     return PackIndex.build(pack, found.st_size, rows)

@@ -57,7 +57,7 @@ def read_queue(layout: StoreLayout) -> list[QueueItem]:
     if found.format > _FORMAT:
         raise IncompatibleError(
             f"{QUEUE_FILE} has format {found.format}; this release reads {_FORMAT}",
-            hint="a newer yarnstore reads it",
+            hint="update yarnstore to read it",
         )
     return found.items
 

@@ -58,7 +58,7 @@ def read(path: Path, kind: type[T], *, on_damage: Literal["absent"] | Damage) ->
     else:
         if not isinstance(record, CheckedRecord) or msgspec.json.encode(record.sealed()) == data:
             return record
-        why = "fails its check"
+        why = "does not match its checksum"
     if on_damage == "absent":
         return None
     raise FormatError(on_damage.what, why, hint=on_damage.hint)

@@ -209,7 +209,7 @@ class Refs:
                 if other.casefold() == folded and other != model_dirname(model):
                     raise ConflictError(
                         f"model {model!r} differs only in case from {model_from_dirname(other)!r}",
-                        hint=f"they are one id: use {model_from_dirname(other)}",
+                        hint=f"the existing id is {model_from_dirname(other)}",
                     )
 
     # --- installed -----------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Refs:
             return "does not say how the installed version was installed"
         # The link goes before the ref is removed, and comes after it is set.
         if current is None and self._is_linked(model) and not self._ends_removed(moves):
-            return f"is of a model whose ref refs/installed/{model_dirname(model)} is missing"
+            return f"exists, but refs/installed/{model_dirname(model)} is missing"
         return ""
 
     def _is_linked(self, model: str) -> bool:

@@ -18,7 +18,7 @@ from yarnstore.store.records import CheckedRecord, Damage
 from yarnstore.store.refs import VersionName
 
 _LIMIT_VERSIONS = 1000
-_HINT = "`ystore fsck --repair` moves it aside; its versions are recorded again when they are fetched"
+_HINT = "`ystore fsck --repair` moves it to trash/; its versions are recorded again when they are fetched"
 
 
 class Seen(CheckedRecord, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
     what = str(path.relative_to(layout.root))
     found = records.read(path, Seen, on_damage=Damage(what, _HINT))
     if found is not None and path != seen_path(layout, found.url, found.model):
-        raise FormatError(what, "is the record of another registry or model", hint=_HINT)
+        raise FormatError(what, "belongs to another registry or model", hint=_HINT)
     return found
 
 
@@ -78,7 +78,7 @@ def remember(
             contents = dict(found.contents) if found is not None else {}
         except FormatError as error:
             trash.move_aside(path, layout.trash)
-            note(f"{error.message}; it was moved to trash/, and begins anew")
+            note(f"{error.message}; it was moved to trash/ and starts again empty")
         if contents.get(_key(name)) == content.hex:
             return
         contents.pop(_key(name), None)
@@ -86,7 +86,8 @@ def remember(
         for key in list(contents)[:-_LIMIT_VERSIONS]:
             del contents[key]
             note(
-                f"{name.model}: the content of {key} is no longer remembered; {_LIMIT_VERSIONS} versions are"
+                f"{name.model}: the recorded content of {key} was dropped; at most "
+                f"{_LIMIT_VERSIONS} versions are recorded"
             )
         records.write(path, Seen(url=url, model=name.model, contents=contents), tmp_dir=layout.tmp)
 

@@ -108,14 +108,14 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
     if not source.is_dir():
         found = Sources([_source_file(source.name, real, real.stat())])
         if not source.is_file():
-            raise UsageError(f"{source} is not a file", hint="name a model file, or a folder of files")
+            raise UsageError(f"{source} is not a file", hint="give a model file, or a folder of files")
     else:
         walk = _Walk(source, real, registry, all_files=all_files)
         with _naming(source):
             found = walk.run()
     if not found.files:
         left = f" but {list_few(found.ignored)}, which {_is(found.ignored)} left out" if found.ignored else ""
-        raise UsageError(f"{source} holds no files{left}", hint="name a model file, or a folder of files")
+        raise UsageError(f"{source} holds no files{left}", hint="give a model file, or a folder of files")
     with _naming(source):
         check_file_paths([*(item.path for item in found.files), *found.empty_folders])
     return found
@@ -128,22 +128,24 @@ def _naming(source: Path) -> Iterator[None]:
         yield
     except FormatError as error:
         raise UsageError(
-            f"{source}: {error.message}", hint="rename it: not every machine can hold such a name"
+            f"{source}: {error.message}", hint="rename it: some file systems do not allow this name"
         ) from None
 
 
 def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
     """A registry, or a store, is not published into itself, nor its own packs."""
     if is_store(real):
-        raise UsageError(f"{source} is a store", hint="name the folder of a model; `ystore list` shows them")
+        raise UsageError(
+            f"{source} is a store", hint="give the folder of a model; `ystore path MODEL` prints it"
+        )
     if registry is None:
         return
     root = Path(os.path.realpath(registry))
     own = [root, *(root / name for name in ("packs", "deltas", "manifests", ".tmp"))]
     if real == root or any(real.is_relative_to(folder) for folder in own[1:]):
         raise UsageError(
-            f"{source} is the registry itself, or a part of it: it cannot be published into itself",
-            hint="name the folder of the model, or another --registry",
+            f"{source} is in the registry itself, and cannot be published into it",
+            hint="give the folder of the model, or another --registry",
         )
 
 
@@ -162,7 +164,7 @@ class _Walk:
         found = fsread.stat_or_none(real / IGNORE_FILE)
         if found is not None and not stat.S_ISREG(found.st_mode):
             raise UsageError(
-                f"{root / IGNORE_FILE} is not a regular file", hint="put a text file there, or remove it"
+                f"{root / IGNORE_FILE} is not a regular file", hint="replace it by a text file, or remove it"
             )
         try:
             if found is not None:
@@ -171,7 +173,8 @@ class _Walk:
         except FormatError as error:
             raise UsageError(
                 f"{root / IGNORE_FILE} {error.fields['why']}",
-                hint=f"it is UTF-8 text of at most {format_size(IGNORE_LIMIT_BYTES)}, a pattern on each line",
+                hint=f"it must be UTF-8 text of at most {format_size(IGNORE_LIMIT_BYTES)}, with one "
+                "pattern a line",
             ) from None
         self._found = Sources([], rules=self._rules)
         self._links: list[str] = []
@@ -183,13 +186,13 @@ class _Walk:
         if self._links:
             raise UsageError(
                 f"{self._root} has links that are not followed: {list_few(self._links, '; ')}",
-                hint="put the files there, or remove the links; those inside the folder are followed",
+                hint="replace them by files, or remove them; only links within the folder are followed",
                 links=self._links[:100],
             )
         if self._odd:
             raise UsageError(
-                f"{self._root} holds what is not a file: {list_few(self._odd)}",
-                hint="remove it from the folder, or name it in .ystoreignore",
+                f"{self._root} contains special files: {list_few(self._odd)}",
+                hint="remove them, or list them in .ystoreignore",
                 paths=self._odd[:100],
             )
         self._found.files.sort(key=lambda item: item.path.encode())
@@ -231,7 +234,7 @@ class _Walk:
         if found is None or stat.S_ISLNK(found.st_mode):
             self._links.append(f"{path} → {os.readlink(link)}, which does not exist")
         elif not self._is_inside(target):
-            self._links.append(f"{path} → {os.readlink(link)}, outside of the folder")
+            self._links.append(f"{path} → {os.readlink(link)}, outside the folder")
         elif stat.S_ISDIR(found.st_mode):
             self._linked_folder(path, link, (*folders, target))
         elif stat.S_ISREG(found.st_mode):
@@ -242,14 +245,14 @@ class _Walk:
     def _linked_folder(self, path: str, link: Path, folders: tuple[Path, ...]) -> None:
         target = folders[-1]
         if not target.is_relative_to(self._real):
-            self._links.append(f"{path} → {os.readlink(link)}, a folder outside of the folder")
+            self._links.append(f"{path} → {os.readlink(link)}, a folder outside the folder")
         elif target in folders[:-1]:
-            self._links.append(f"{path} → {os.readlink(link)}, a folder that it lies in: a loop")
+            self._links.append(f"{path} → {os.readlink(link)}, a folder that contains it: a loop")
         elif self._linked_folders == _LINKED_FOLDERS_LIMIT:
             raise UsageError(
                 f"{self._root} has more than {_LINKED_FOLDERS_LIMIT} folders through links; "
                 f"one more is {path} → {os.readlink(link)}",
-                hint="links to folders of links repeat their contents: remove some of them",
+                hint="links to folders that contain links repeat their contents; remove some of them",
             )
         else:
             self._linked_folders += 1
@@ -311,7 +314,7 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
     for file in known.files:
         item = ours.get(file.path)
         if item is None:
-            found.append(f"{file.path} is left out now")
+            found.append(f"{file.path} is now excluded")
         elif item.executable != file.executable:
             found.append(f"{file.path} is {'now' if item.executable else 'no longer'} executable")
     before, after = set(known.empty_folders), set(sources.empty_folders)
@@ -326,14 +329,14 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
 def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
     """Say what is left out, if anything is."""
     if sources.ignored:
-        text = f"left out: {list_few(sources.ignored)}   (--all-files includes temporary files)"
+        text = f"excluded: {list_few(sources.ignored)}   (--all-files includes temporary files)"
         on_progress(Progress("note", "", text=text))
 
 
 def note_changes(changes: Sequence[str], label: str, on_progress: OnProgress) -> None:
     """Say what differs from a version that stays as it is."""
     if changes:
-        text = f"{label} stays as it was published, though {list_few(changes, '; ')}"
+        text = f"{label} is unchanged in the registry, although {list_few(changes, '; ')}"
         on_progress(Progress("note", "", text=text))
 
 

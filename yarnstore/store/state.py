@@ -55,7 +55,7 @@ def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
     found = parse_json_object(data.removeprefix(b"\xef\xbb\xbf"), source)
     models = found.get("installed_models")
     if not isinstance(models, dict) or not all(isinstance(item, dict) for item in models.values()):
-        raise FormatError(source, "has no object of objects in installed_models")
+        raise FormatError(source, "has no valid installed_models")
     return found
 
 
@@ -188,7 +188,7 @@ def state_fault(layout: StoreLayout) -> str:
             continue
         wrong = _wrong_keys(layout, entries[model], wanted, manifest)
         if wrong:
-            fault = fault or f"says otherwise of {model}: {', '.join(wrong)}"
+            fault = fault or f"has wrong values for {model}: {', '.join(wrong)}"
     extra = sorted(set(entries) - set(refs.installed_models()) - set(refs.logged_models()))
     gone = [model for model in sorted(set(entries) - set(extra)) if _is_removed(refs, model)]
     if extra or gone:
@@ -226,7 +226,7 @@ def _wrong_keys(
 
 def _odd_settings(found: Mapping[str, Any]) -> str:
     if "last_check" not in found or not _is_time(found["last_check"]):
-        return "has a last_check that is no time"
+        return "has a last_check that is not a time"
     if not isinstance(found.get("auto_update_enabled"), bool):
         return "has an auto_update_enabled that is not true or false"
     return ""

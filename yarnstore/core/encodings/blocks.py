@@ -93,7 +93,7 @@ def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> bytes
     layout = BlockLayout(*fields)
     width = layout.block_bytes
     if version != FORMAT or code != BLOCK_CODE or not 2 <= width <= 1024 or not 1 <= layout.scales <= 8:
-        raise fault("has no block header that this version reads")
+        raise fault("has an unknown block header")
     if layout.scale_offset + 2 * layout.scales > width:
         raise fault("has scales outside its blocks")
     count = min(plain_length, len(base)) // width

@@ -105,11 +105,11 @@ def decode_numbers(payload: memoryview, base: Buffer, plain_length: int) -> memo
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     check_plain_length(plain_length)
     if len(payload) < _HEADER_BYTES or payload[0] != FORMAT or payload[1] not in _BY_CODE:
-        raise fault("has no delta-planes header that this version reads")
+        raise fault("has an unknown delta-planes header")
     element = _BY_CODE[payload[1]]
     low, high = payload[2], payload[3]
     if low > high or (low < high and not element.exponent_mask):
-        raise fault("has impossible sort keys")
+        raise fault("has invalid sort keys")
     width = element.width
     count = min(plain_length, len(base)) // width
     sort = low < high

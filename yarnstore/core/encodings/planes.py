@@ -61,7 +61,7 @@ def decode_planes(payload: Buffer, plain_length: int) -> memoryview:
     check_plain_length(plain_length)
     view = memoryview(payload)
     if len(view) < 3 or view[0] != FORMAT or view[1] not in WIDTHS or view[2] >= view[1]:
-        raise fault("has no planes header that this version reads")
+        raise fault("has an unknown planes header")
     width, phase = view[1], view[2]
     count = max(0, plain_length - phase) // width
     *planes, rest = unpack_streams(view[3:], [count] * width + [plain_length - count * width])

@@ -134,14 +134,14 @@ def read_frame(frame: memoryview, plain_length: int, decompressor: zstandard.Zst
     try:
         head = zstandard.get_frame_parameters(frame)
         if head.content_size != plain_length:
-            raise fault(f"has a zstd frame of {head.content_size} bytes where {plain_length} are due")
+            raise fault(f"has a zstd frame of {head.content_size} bytes instead of {plain_length}")
         if head.window_size > limits.ZSTD_WINDOW_LIMIT_BYTES:
-            raise fault(f"asks for a zstd window of {head.window_size} bytes")
+            raise fault(f"needs a zstd window of {head.window_size} bytes")
         content = decompressor.decompress(frame, max_output_size=plain_length, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise fault(f"has a broken zstd frame ({error})") from None
+        raise fault(f"has a corrupt zstd frame ({error})") from None
     if len(content) != plain_length:
-        raise fault(f"has a zstd frame of {len(content)} bytes where {plain_length} are due")
+        raise fault(f"has a zstd frame of {len(content)} bytes instead of {plain_length}")
     return content
 
 
@@ -193,7 +193,7 @@ def _store(plain: Bytes, cuts: Sequence[int], sparse: bool) -> tuple[int, list[B
 def _load(kind: int, stored: memoryview, plain_length: int) -> Bytes:
     if kind == RAW:
         if len(stored) != plain_length:
-            raise fault(f"has a raw stream of {len(stored)} bytes where {plain_length} are due")
+            raise fault(f"has a raw stream of {len(stored)} bytes instead of {plain_length}")
         return np.frombuffer(stored, np.uint8)
     if kind == ZSTD:
         return np.frombuffer(read_frame(stored, plain_length, scratch.decompressor), np.uint8)
@@ -206,7 +206,7 @@ def _load(kind: int, stored: memoryview, plain_length: int) -> Bytes:
         raise fault("nests sparse streams")
     split = 8 + (first & _LENGTH_MASK)
     if split + (second & _LENGTH_MASK) != len(stored):
-        raise fault("has a sparse stream whose parts do not fill it")
+        raise fault("has a sparse stream whose parts do not add up to its length")
     mask = _load(first >> _LENGTH_BITS, stored[8:split], (plain_length + 7) // 8)
     positions = np.flatnonzero(np.unpackbits(mask, count=plain_length).view(np.bool_))
     plain = np.zeros(plain_length, np.uint8)

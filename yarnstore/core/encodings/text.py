@@ -38,9 +38,9 @@ def decode_delta_zstd(payload: Buffer, base: Buffer, plain_length: int) -> bytes
     check_plain_length(plain_length)
     view = memoryview(payload)
     if not view or view[0] != FORMAT:
-        raise fault("has no delta-zstd header that this version reads")
+        raise fault("has an unknown delta-zstd header")
     if not base:
-        raise fault("is a delta against nothing")
+        raise fault("is a delta without a base")
     decompressor = zstandard.ZstdDecompressor(
         dict_data=_dictionary(base), max_window_size=limits.ZSTD_WINDOW_LIMIT_BYTES
     )

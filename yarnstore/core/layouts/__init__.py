@@ -81,7 +81,7 @@ def parse_layout(source: Source, *, name: str = "") -> Layout:
     head = source.read(0, 16)
     parse = _find_parser(head, name)
     if parse is None:
-        raise FormatError("layout", "is of no known format")
+        raise FormatError("layout", "has an unknown format")
     return parse(source)
 
 

@@ -70,7 +70,7 @@ class _Head:
             return
         if end > min(self.size, HEADER_LIMIT_BYTES):
             # Where it is longer than the reader takes, the file may be whole.
-            raise FormatError(NAME, "has a header that does not end", is_cut=self.size <= HEADER_LIMIT_BYTES)
+            raise FormatError(NAME, "has a header without an end", is_cut=self.size <= HEADER_LIMIT_BYTES)
         want = min(max(end, 2 * have, 65536), self.size, HEADER_LIMIT_BYTES) - have
         self.data += self._source.read(have, want)[:want]
         if len(self.data) != have + want:

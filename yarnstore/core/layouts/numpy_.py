@@ -45,7 +45,7 @@ def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tenso
     """The array of the `.npy` file that is `length` bytes at `offset`.  Raises: FormatError."""
     head = window.take(offset, 12)
     if head[:6] != MAGIC or head[6] not in (1, 2, 3) or head[7] != 0:
-        raise FormatError(NAME, "does not begin as one")
+        raise FormatError(NAME, "does not begin with the magic bytes of one")
     at, header_bytes = (10, head[8:10]) if head[6] == 1 else (12, head[8:12])
     text_bytes = int.from_bytes(header_bytes, "little")
     if text_bytes > NPY_HEADER_LIMIT_BYTES:

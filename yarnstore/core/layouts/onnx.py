@@ -216,7 +216,7 @@ class _Walk:
             self.external.append(self.locate(external, tensor))
         elif len(data) == 1 and data[0].wire == _BYTES and self.is_fixed_width(data[0].number, kind):
             if data[0].end - data[0].start != length:
-                raise FormatError(NAME, f"has another number of bytes than its shape for {name[:80]!r}")
+                raise FormatError(NAME, f"has data that does not match its shape for {name[:80]!r}")
             self.inline.append(Tensor(name, dtype, tuple(shape), data[0].start, length))
         return name
 
@@ -249,7 +249,7 @@ class _Walk:
             }
             pairs[texts.get(1, "")] = texts.get(2, "")
         if "length" in pairs and _parse_decimal(pairs["length"]) != tensor.length:
-            raise FormatError(NAME, f"has another length than its shape for {tensor.name[:80]!r}")
+            raise FormatError(NAME, f"has a length that does not match its shape for {tensor.name[:80]!r}")
         # Only ever compared with the paths the caller has, so it needs no check of its own.
         return _External(
             pairs.get("location", "").removeprefix("./"),
@@ -276,7 +276,7 @@ def _read_varint(data: bytes, at: int, *, is_cut: bool = False) -> tuple[int, in
 
 def _parse_decimal(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 19:
-        raise FormatError(NAME, f"has an offset or length that is no number: {text[:40]!r}")
+        raise FormatError(NAME, f"has an offset or length that is not a number: {text[:40]!r}")
     return int(text)
 
 

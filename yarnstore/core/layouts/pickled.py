@@ -101,7 +101,7 @@ def read_views(data: bytes) -> list[View]:
     try:
         root = _follow(data)
     except (IndexError, ValueError):  # a UnicodeDecodeError is one
-        raise FormatError(WHAT, "is cut short or misuses its stack") from None
+        raise FormatError(WHAT, "is cut short, or uses its stack wrongly") from None
     return list(_walk(root))
 
 
@@ -211,14 +211,14 @@ def _follow(data: bytes) -> object:
 
 def _recall(memo: dict[int, object], key: int) -> object:
     if key not in memo:
-        raise FormatError(WHAT, "recalls what it has not kept")
+        raise FormatError(WHAT, "reads a memo entry that was never written")
     return memo[key]
 
 
 def _check_depth(stack: list[object], marks: list[int], count: int) -> None:
     """That `count` values lie above the last mark."""
     if len(stack) - (marks[-1] + 1 if marks else 0) < count:
-        raise FormatError(WHAT, "misuses its stack")
+        raise FormatError(WHAT, "uses its stack wrongly")
 
 
 def _pop(stack: list[object], marks: list[int], count: int) -> list[object]:

@@ -56,7 +56,7 @@ def read_members(window: ReadWindow) -> list[Member]:
         extra_at = pos + name_bytes
         end = extra_at + extra_bytes + comment_bytes
         if magic != b"PK\x01\x02" or end > size or flags & _ENCRYPTED:
-            raise FormatError(what, "has a directory entry that cannot be read")
+            raise FormatError(what, "has an invalid directory entry")
         if _NO32 in (packed, unpacked, header_at) or disk == _NO16:
             extra = directory[extra_at : extra_at + extra_bytes]
             unpacked, packed, header_at = _widen(extra, unpacked, packed, header_at, what)
@@ -69,7 +69,7 @@ def read_members(window: ReadWindow) -> list[Member]:
         names.add(name)
         stored = method == 0
         if (stored and packed != unpacked) or header_at + _LOCAL.size + name_bytes + packed > at:
-            raise FormatError(what, f"has the member {name[:80]!r} where it cannot be")
+            raise FormatError(what, f"has the member {name[:80]!r} at an impossible offset")
         members.append(
             Member(name=name, at=header_at, size=unpacked, stored=stored, packed=packed, method=method)
         )
@@ -84,7 +84,7 @@ def find_data(window: ReadWindow, member: Member) -> int:
     name_at = member.at + _LOCAL.size
     name = member.name.encode()
     if magic != MAGIC or method != member.method or window.take(name_at, name_bytes) != name:
-        raise FormatError(window.what, f"has another header for the member {member.name[:80]!r}")
+        raise FormatError(window.what, f"has a different header for the member {member.name[:80]!r}")
     return name_at + int(name_bytes) + int(extra_bytes)
 
 
@@ -114,7 +114,7 @@ def _find_directory(window: ReadWindow) -> tuple[int, int, int]:
                 raise FormatError(what, "has a zip64 directory that cannot be read")
             end_at = end64_at
     if disk or start_disk or here != count or at + size > end_at:
-        raise FormatError(what, "has a zip directory that does not fit")
+        raise FormatError(what, "has a zip directory that does not fit the file")
     return count, size, at
 
 

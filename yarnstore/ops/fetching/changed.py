@@ -17,7 +17,7 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of, remember, seen_content
 
-_ACCEPT = "if its publisher says that it was replaced, `--accept-change` takes it"
+_ACCEPT = "if its publisher confirms the change, use `--accept-change`"
 
 
 def refuse_changed(
@@ -34,8 +34,8 @@ def refuse_changed(
         there = session.refs.version(name)
     if there is not None and _differs(session, there, content, manifest):
         raise ConflictError(
-            f"{name.model} {name.version} is in the store with different content than {source.name} has",
-            hint=f"a version never changes; {_ACCEPT}",
+            f"{name.model} {name.version} has different content in the store than in {source.name}",
+            hint=f"a published version must not change; {_ACCEPT}",
             stored=str(there),
             offered=str(manifest or content),
         )
@@ -43,11 +43,11 @@ def refuse_changed(
     try:
         known = seen_content(session.layout, _address(source), name)
     except FormatError as error:
-        session.note(f"{error.message}: {name} is taken as new")
+        session.note(f"{error.message}; {name} is treated as new")
     if known is not None and known != content:
         raise ConflictError(
-            f"{name.model} {name.version} had different content when {source.name} was asked for it before",
-            hint=f"a version never changes; {_ACCEPT}",
+            f"{name.model} {name.version} had different content in {source.name} earlier",
+            hint=f"a published version must not change; {_ACCEPT}",
             seen=str(known),
             offered=str(content),
         )
@@ -65,7 +65,7 @@ def remember_content(session: Session, source: RegistrySource, name: VersionName
     try:
         remember(session.layout, _address(source), name, content_of(manifest), session.note)
     except StorageError as error:
-        session.note(f"what {name.model} {name.version} consists of could not be kept: {error.message}")
+        session.note(f"the content of {name.model} {name.version} could not be recorded: {error.message}")
 
 
 def _address(source: RegistrySource) -> str:

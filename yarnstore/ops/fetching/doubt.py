@@ -38,7 +38,7 @@ class SourceFaults:
     def settle(self) -> None:
         """All is well now: who was passed over was wrong."""
         for source in self.avoid:
-            self._backend.report_bad_bytes(source, f"{self._pack.key} is not what its hashes promise")
+            self._backend.report_bad_bytes(source, f"{self._pack.key} does not match its hashes")
 
     def given_up(self) -> IntegrityError:
         """The error for a pack that no mirror has right."""
@@ -47,7 +47,7 @@ class SourceFaults:
             self._pack.key,
             expected=str(fault.fields.get("expected", "")),
             got=str(fault.fields.get("got", "")),
-            why=f"is damaged: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),
+            why=f"is corrupt: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),
             source=", ".join(f"{source} (twice)" for source in sorted(self.avoid)),
             hint="nothing was changed; the publisher must fix the registry",
         )

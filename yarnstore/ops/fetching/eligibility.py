@@ -74,7 +74,7 @@ def check_eligible(
     if said.yanked and not force:
         raise IncompatibleError(
             f"{label}: {said}",
-            hint=_way_out(model, build, session.host, forced="takes it all the same"),
+            hint=_way_out(model, build, session.host, forced="fetches it anyway"),
             model=build.model,
             version=build.version,
             reason="yanked",
@@ -103,7 +103,7 @@ def ineligible_error(
         what = f"{build.model} ({build.variant}) {found}"
     return IncompatibleError(
         what,
-        hint=_way_out(model, build, machine, forced="installs it all the same" if memory else ""),
+        hint=_way_out(model, build, machine, forced="installs it anyway" if memory else ""),
         model=build.model,
         version=build.version,
         variant=build.variant,

@@ -146,7 +146,7 @@ def _bring(
     except OfflineError as error:
         size = offer.build.entry.size_bytes
         what = f"{offer.name.model} {offer.name.version}" + (f" ({format_size(size)})" if size else "")
-        raise OfflineError(error.url, f"the missing part of {what}") from None
+        raise OfflineError(error.url, f"the rest of {what}") from None
     write_origin(session.layout, offer.name.model, offer.source.name)
     return manifest, brought
 
@@ -202,7 +202,7 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
             expected=promised,
             got=actual,
             source=offer.source.url,
-            hint="its checksum and its manifest disagree: the publisher must fix the registry",
+            hint="the registry's checksum and manifest do not match; the publisher must fix the registry",
         )
     return manifest
 
@@ -234,7 +234,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
         )[0]
     except MissingKeyError as error:
         raise IntegrityError(
-            f"{source.name} lists a version whose manifest {digest.hex[:12]}…",
+            f"{source.name} lists a version, but its manifest {digest.hex[:12]}…",
             why="is missing",
             source=error.url,
             hint="the publisher must publish it again",
@@ -252,7 +252,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
 def _unpack(frame: bytes) -> bytes:
     size = _frame_size(frame)
     if not 0 < size <= MANIFEST_LIMIT_BYTES:
-        raise FormatError("manifest", "claims an impossible size")
+        raise FormatError("manifest", "declares an impossible size")
     return decode_zstd(frame, size, "manifest", window_limit_bytes=MANIFEST_LIMIT_BYTES)
 
 
@@ -260,7 +260,7 @@ def _frame_size(frame: bytes) -> int:
     try:
         return zstandard.frame_content_size(frame)
     except zstandard.ZstdError as error:
-        raise FormatError("manifest", f"is no zstd frame: {error}") from None
+        raise FormatError("manifest", f"is not a zstd frame: {error}") from None
 
 
 def ensure_chunks(
@@ -301,7 +301,7 @@ def ensure_chunks(
         if not failing:
             break
         failed |= failing
-        session.note(f"{manifest.label}: a delta cannot be used; taking full packs instead")
+        session.note(f"{manifest.label}: a delta cannot be used; downloading full packs instead")
         chunks.reload()  # its base may be what is wrong, and may be gone or replaced by now
     absent = chunks.missing(ids)
     if len(absent):
@@ -363,4 +363,6 @@ def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_byt
         most = "up to " if len(plan.unplaced) else ""
         session.note(f"{what}: {most}{format_part(most_bytes, manifest.size_bytes)} to download{how}")
     else:
-        session.note(f"{what}, {format_size(manifest.size_bytes)}: every chunk is here, nothing to download")
+        session.note(
+            f"{what}, {format_size(manifest.size_bytes)}: all chunks already stored, nothing to download"
+        )

@@ -273,7 +273,7 @@ def _offer_of_others(
             best.offer(pack, index, np.ones(len(index), bool))
             if len(best.absent()) < before:
                 for other in asked:
-                    backend.report_bad_bytes(other, f"{pack.key}: its index leaves chunks out")
+                    backend.report_bad_bytes(other, f"{pack.key}: its index omits chunks")
                 index_sources[pack] = source
             asked.add(source)
 

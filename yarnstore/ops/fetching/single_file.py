@@ -116,13 +116,13 @@ def _address_fault(url: str) -> str | None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return f"is not an address: {url[:120]!r}"
+        return f"is not a URL: {url[:120]!r}"
     if parts.scheme in ("http", "https"):
-        return None if host else f"names no host: {url[:120]!r}"
+        return None if host else f"has no host: {url[:120]!r}"
     if parts.scheme:
         return None if parts.scheme == "file" else f"has an unknown scheme, {parts.scheme[:40]!r}"
     if url.startswith("/"):
-        return f"begins with '/': {url[:120]!r}; write it relative to the registry, or as a whole URL"
+        return f"begins with '/': {url[:120]!r}; write it relative to the registry, or as a complete URL"
     try:
         check_key(url)
     except InvalidNameError as error:
@@ -203,7 +203,7 @@ def _download(
     if wrong:
         raise IntegrityError(
             f"{place}: {_last_part(urls[0])}",
-            why="does not have the checksum that the registry gives",
+            why="does not match the checksum in the registry",
             expected=str(expected),
             got=str(next(iter(wrong.values()))),
             source=", ".join(f"{shown} (twice)" for shown in wrong),
@@ -273,7 +273,7 @@ def _fill(
                 if other:
                     raise IntegrityError(
                         what,
-                        why="does not have the size_bytes that the registry gives",
+                        why="does not match the size_bytes in the registry",
                         expected=f"{size} bytes",
                         got=f"{body.total} bytes",
                         source=backend.url,
@@ -300,7 +300,7 @@ def _is_page(part: fsio.PartialFile) -> bool:
 def _write(part: fsio.PartialFile, block: bytes, size: int | None, what: str) -> None:
     if size is not None and part.size_bytes + len(block) > size:
         raise IntegrityError(
-            what, why=f"is larger than the size_bytes that the registry gives, {size}", hint=_PUBLISHER
+            what, why=f"is larger than the size_bytes in the registry, {size}", hint=_PUBLISHER
         )
     if size is None:
         fsread.require_space(part.path.parent, len(block))

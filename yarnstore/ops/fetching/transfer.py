@@ -265,7 +265,7 @@ class _Transfer:
         if any(place.chunk_id not in self._came for place in todo):
             raise doubt.given_up()
         if source := self._index_sources.get(pack):
-            self._backend.report_bad_bytes(source, f"{pack.key}: its index points at the wrong bytes")
+            self._backend.report_bad_bytes(source, f"{pack.key}: its index gives wrong offsets")
 
     def _open(
         self, pack: RemotePack, start: int, length: int, doubt: SourceFaults, tries: Tries
@@ -389,7 +389,7 @@ class _Transfer:
                         if came_bytes > PACK_LIMIT_BYTES:
                             raise BackendError(
                                 f"{self._backend.url.rstrip('/')}/{pack.key}",
-                                f"is larger than the {PACK_LIMIT_BYTES} bytes that a pack may have",
+                                f"is larger than the {PACK_LIMIT_BYTES} bytes allowed for a pack",
                             )
                         if self._stopped.is_set():
                             return

@@ -110,7 +110,7 @@ def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
     """
     if text.startswith("@"):
         if not isinstance(beside, Spec):
-            raise UsageError(f"{text} is a version of no model", hint="name the model: MODEL@VERSION")
+            raise UsageError(f"{text} is a version without a model", hint="give MODEL@VERSION")
         variant = f":{beside.variant}" if beside.variant else ""
         return Spec.parse(f"{beside.model}{variant}{text}")
     path = Path(text)
@@ -213,7 +213,7 @@ def _local(item: SourceFile, layout: Layout | None) -> Content:
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
             data = os.pread(file.fileno(), length, offset) if length else b""
         if len(data) != length:
-            raise FormatError(str(item.source), "was cut short while it was read")
+            raise FormatError(str(item.source), "was truncated while it was read")
         return data
 
     return Content(item.path, item.size_bytes, layout, read, source=item.source)
@@ -250,7 +250,7 @@ def cut_content(content: Content, meter: Meter) -> None:
                 lengths.append(length)
                 meter.add(length)
     if sum(lengths) != content.size_bytes:
-        raise FormatError(str(content.source), "was cut short while it was read")
+        raise FormatError(str(content.source), "was truncated while it was read")
     ends = np.cumsum(np.array(lengths, np.int64))
     content.chunks = Chunks(np.array(ids, "S32"), (ends - np.array(lengths, np.int64)).tolist())
     content.sha256 = sha256.hexdigest()

@@ -121,7 +121,7 @@ def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
     left = VersionName(new.model, old.variant, old.version)
     if left in pins and new not in pins:
         session.note(
-            f"{new.model} {old.version} stays pinned, but updates move {new.version}, which is not: "
+            f"{new.model} {old.version} stays pinned, but {new.version} is not, so updates replace it: "
             f"`ystore pin {new.model}` pins it too"
         )
 
@@ -133,8 +133,8 @@ def _check_still(session: Session, model: str, current: Installed | None) -> Non
         return
     now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
     raise ConflictError(
-        f"{now}, where the update began at {before.version}",
-        hint=f"another process changed it; nothing was changed here: run `ystore update {model}` again",
+        f"{now}, but the update started from {before.version}",
+        hint=f"another process changed it, and this one changed nothing; run `ystore update {model}` again",
         model=model,
     )
 
@@ -232,7 +232,7 @@ def settle_trials(session: Session) -> None:
                 back = _restore(session, model, move.new, move.old)
                 now = f"{back.version} is installed again" if back else "it is no longer installed"
                 session.note(
-                    f"{model} {move.new.version} was in its self-check when the process was killed: {now}"
+                    f"{model} {move.new.version} was being self-checked when its process was killed: {now}"
                 )
     except ReadOnlyError:
         pass  # the next command of who may write does it
@@ -299,7 +299,7 @@ def _named_goal(session: Session, model: str, version: str, stack: list[Installe
         raise NotFoundError(
             "version",
             version,
-            where=f"what is in the store of {model}",
-            hint=f"here are {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
+            where=f"the stored versions of {model}",
+            hint=f"stored versions: {', '.join(here)}; `ystore checkout {model}@{version}` fetches it",
         )
     return Installed(found.manifest.digest, found.name.variant, found.name.version)

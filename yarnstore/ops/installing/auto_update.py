@@ -199,7 +199,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
     refused = _rolled_back_from(session, found.model, found.installed)
     goal = _goal(rule.policy, found, refused)
     if goal is None and found.wanted == refused:
-        note = f"{refused} was rolled back here; `ystore update {found.model}` takes it again"
+        note = f"{refused} was rolled back here; `ystore update {found.model}` installs it again"
         return replace(plain, status="available", note=note)
     if goal is None:
         return replace(plain, status="available")
@@ -277,7 +277,7 @@ def _checked(check: Callable[[], None], tell: OnProgress) -> OnProgress:
 
 
 def _told(note: str | None) -> dict[str, object]:
-    return {"code": "error", "message": note or "no registry has it", "hint": ""}
+    return {"code": "error", "message": note or "in no registry", "hint": ""}
 
 
 def _closed(session: Session, rules: AutoRules, model: str, opening: Opening | None) -> AutoUpdateOutcome:

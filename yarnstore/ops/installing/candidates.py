@@ -151,8 +151,9 @@ def check_hold(model: str, hold: PinRule, current: Installed, version: str, vari
         return
     pin = current.version if hold.version is not None else str(hold)
     raise ConflictError(
-        f"{model} is pinned to {pin}, and {version} ({variant}) is another",
-        hint=f"`ystore unpin {model}` first, or `ystore checkout {model}:{variant}@{version}` in spite of it",
+        f"{model} is pinned to {pin}, which excludes {version} ({variant})",
+        hint=f"`ystore unpin {model}` first, or `ystore checkout {model}:{variant}@{version}` "
+        "despite the pin",
         model=model,
     )
 
@@ -246,7 +247,7 @@ def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
         said = standing(found.entry, decision.wanted.version, decision.wanted.variant)
         parts += [f"{decision.wanted.version} is {said}"] if str(said) else []
     if found.switched_to is not None:
-        parts.append(f"{found.switched_to} in place of {found.current.variant}, as pinned")
+        parts.append(f"{found.switched_to} instead of {found.current.variant}, because of a pin")
     if decision.incompatibility is not None and decision.newest is not None:
         parts.append(f"{decision.incompatibility}{_fitting(found.entry, decision.newest, machine)}")
     elif decision.blocker == "pinned" and decision.newest is not None:
@@ -255,11 +256,13 @@ def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
     elif str(hold) and decision.newest is None:
         parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
     if decision.next_major is not None:
-        parts.append(f"{decision.next_major.version} is a new major: ystore update --major {found.model}")
+        parts.append(
+            f"{decision.next_major.version} is a new major version: ystore update --major {found.model}"
+        )
     if decision.without_variant is not None:
         parts.append(_lacking(found.entry, decision.without_variant, decision.variant))
     elif decision.newest is None and found.policy.to is not None:
-        parts.append(f"nothing newer is in {found.policy.to}")
+        parts.append(f"no newer version is in {found.policy.to}")
     return "; ".join(parts)
 
 
@@ -267,7 +270,7 @@ def _lacking(entry: ModelEntry, version: str, variant: str) -> str:
     builds = builds_of(entry, version)
     names = ", ".join(build.variant for build in builds if not build.entry.yanked)
     if any(build.variant == variant for build in builds):
-        return f"{version} is withdrawn as {variant}; there is only {names}"
+        return f"{version} is withdrawn for {variant}; it has only {names}"
     return f"{version} has no {variant}, only {names}"
 
 

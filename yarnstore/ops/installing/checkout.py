@@ -145,7 +145,7 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
 
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
     """Where to get the chunks of a version that is damaged here.  Raises: IntegrityError, BackendError."""
-    session.note(f"{manifest.label}: damaged chunks in this store; fetching them again")
+    session.note(f"{manifest.label}: chunks are corrupt in this store; downloading them again")
     offer = found if isinstance(found, Offered) else None
     if offer is None:
         with contextlib.suppress(NotFoundError):
@@ -153,7 +153,7 @@ def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
     if offer is None or not offer.build.entry.manifest:
         raise IntegrityError(
             manifest.label,
-            why="is damaged in this store, and no registry has its chunks",
+            why="is corrupt in this store, and no registry has its chunks",
             hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
         )
     return offer

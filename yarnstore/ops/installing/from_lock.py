@@ -27,7 +27,7 @@ from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.state import version_checksum
 
 LOCK_FILE = "ystore.lock"
-_HINT = "after checking the change, `ystore lock --update` locks what the registry has now"
+_HINT = "after checking the change, `ystore lock --update` locks the registry's current content"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bo
     before = {build.requested: build for build in there.builds}
     named = list(dict.fromkeys(specs))
     if len({(spec.model, spec.variant) for spec in named}) < len(named):
-        raise UsageError("one model is asked for twice", hint="name each model, or model and variant, once")
+        raise UsageError("a model is requested twice", hint="give each model, or model and variant, once")
     wanted = {str(spec): spec for spec in named}
     for build in there.builds:
         spec = Spec.parse_stored(build.requested)
@@ -124,7 +124,7 @@ def _resolved(session: Session, spec: Spec) -> Locked:
     if manifest is None and checksum is None:
         raise IntegrityError(
             f"{build.model} {build.version}",
-            why="has neither a manifest nor a checksum, and cannot be locked",
+            why="cannot be locked: it has neither a manifest nor a checksum",
             source=source.name,
             hint="the publisher must fix the registry",
         )
@@ -171,8 +171,8 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
     twice = next((model for model in models if models.count(model) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"{path.name} has two builds of {twice}, and only one of a model is installed",
-            hint="`ystore fetch --locked` brings both; `ystore path` leads to either",
+            f"{path.name} has two builds of {twice}, but only one build of a model can be installed",
+            hint="`ystore fetch --locked` downloads both; `ystore path` prints the path of either",
         )
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
         found = [_locked(session, build, installing=True, force=force) for build in builds.values()]
@@ -187,8 +187,8 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
         if stored == wanted:
             return found
         raise ConflictError(
-            f"{build.spec} is in the store with different content than is locked",
-            hint=f"a version never changes: find out why, then `ystore remove {build.spec}` and fetch again",
+            f"{build.spec} has different content in the store than in the lock file",
+            hint=f"find out why, then `ystore remove {build.spec}` and fetch it again",
             stored=str(stored),
             locked=str(wanted),
         )
@@ -212,7 +212,7 @@ def _refuse_other(
             f"{build.spec}: the {key} in {source}" if source else f"{build.spec}: its {key}",
             expected=str(locked) if locked else f"no {key}",
             got=str(offered) if offered else f"no {key}",
-            why="is not the one that is locked",
+            why="is not the locked one",
             hint=_HINT,
         )
 

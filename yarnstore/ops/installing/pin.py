@@ -53,7 +53,10 @@ def pin(session: Session, spec: Spec) -> PinResult:
     refs = session.refs
     with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
         if isinstance(spec.selector, Alias):
-            raise SpecError(str(spec), "a pin holds a version, a range or a variant; an alias moves")
+            raise SpecError(
+                str(spec),
+                "an alias cannot be pinned, because it may change; pin a version, a range or a variant",
+            )
         if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
             _require_known(session, spec)
             if not _matches_stored(session, spec):
@@ -156,7 +159,7 @@ def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
     hold = session.refs.pin_rule(spec.model)
     if hold != FREE:
         pins.append(f"{spec.model}{hold}")
-    return NotFoundError("pin", str(spec), hint=f"pinned are {', '.join(pins)}" if pins else "none is pinned")
+    return NotFoundError("pin", str(spec), hint=f"its pins: {', '.join(pins)}" if pins else "it has no pins")
 
 
 def _named(session: Session, spec: Spec) -> VersionName:

@@ -38,7 +38,7 @@ def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> No
 
     def check(model: str, version: str, path: str, tell: OnProgress) -> None:
         command = commands[model]
-        tell(Progress("note", "", text=f"{model} {version}: trying it out with {command.words[0]}"))
+        tell(Progress("note", "", text=f"{model} {version}: running its self-check {command.words[0]}"))
         run_check(command, model, version, path, tell)
 
     session.self_checks = dict.fromkeys(commands, check)
@@ -68,7 +68,7 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
     try:
         while not _ended(process, min(_TICK_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                why = f"{words[0]} was not done in {command.timeout_s:g} s"
+                why = f"{words[0]} did not finish within {command.timeout_s:g} s"
                 raise SelfCheckError(model, version, why)
             tell(Progress("check", f"{model} {version}"))
     finally:

@@ -48,10 +48,10 @@ class _Start:
 def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerFiles:
     """Write the files of a kind into a folder.  Raises: UsageError, StorageError."""
     if kind not in _KINDS:
-        raise UsageError(f"no kind of timer {kind!r}", hint=f"there are {', '.join(_KINDS)}")
+        raise UsageError(f"unknown kind of timer {kind!r}", hint=f"use one of {', '.join(_KINDS)}")
     words = [sys.executable, "-m", "yarnstore", "auto-update", "run", "--home", str(home)]
     if any("\n" in word or "\0" in word for word in words):
-        raise UsageError(f"a timer cannot name {home}", hint="a path without line ends can be named")
+        raise UsageError(f"a timer cannot contain the path {home}", hint="use a path without line breaks")
     made = _KINDS[kind](words, _starts(rules, datetime.now(UTC)), folder)
     for path, text in made.files.items():
         # Task Scheduler reads UTF-16 alone.
@@ -86,7 +86,7 @@ def _systemd(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Ti
     calendar = "\n".join(f"OnCalendar={_on_calendar(start)}" for start in starts)
     service = f"""\
 [Unit]
-Description=ystore: one round of auto-update
+Description=ystore: check for model updates
 Wants=network-online.target
 After=network-online.target
 
@@ -98,7 +98,7 @@ IOSchedulingClass=idle
 """
     timer = f"""\
 [Unit]
-Description=ystore: rounds of auto-update
+Description=ystore: scheduled checks for model updates
 
 [Timer]
 {calendar}
@@ -200,7 +200,7 @@ def _schtasks(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> T
 <?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
   <RegistrationInfo>
-    <Description>ystore: one round of auto-update</Description>
+    <Description>ystore: check for model updates</Description>
   </RegistrationInfo>
   <Triggers>
 {triggers}

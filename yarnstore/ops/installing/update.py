@@ -161,7 +161,7 @@ def _update_to(
     """Install the version that a spec selects, in place of the one that is installed."""
     if policy.to is not None:
         raise UsageError(
-            f"{spec} names a version, and --to a range", hint="give one of the two", model=spec.model
+            f"{spec} has a version, and --to a range", hint="give only one of them", model=spec.model
         )
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
         current = session.refs.current(spec.model)
@@ -223,7 +223,7 @@ def read_requests(session: Session, words: Sequence[str]) -> list[str]:
             specs.append(word)
             joined = "@" in word
         elif joined:
-            raise UsageError(f"{word!r} is a version: of which model?", hint="name the model before it")
+            raise UsageError(f"{word!r} is a version without a model", hint="give the model before it")
         else:
             specs[-1] = f"{specs[-1]}@{word}"
             joined = True
@@ -252,7 +252,7 @@ def describe_step(step_to: UpdateResult, installed: str) -> str:
         return f"{step}, which is older"
     if len(step_to.changes) < 2 and not step_to.breaking:
         return f"{step}: {step_to.changelog or 'no changelog'}"
-    lines = [f"{step}{', which breaks with what you have' if step_to.breaking else ''}:"]
+    lines = [f"{step}{', which may break existing uses' if step_to.breaking else ''}:"]
     for change in step_to.changes:
         marks = [change.kind, *(["breaking"] if change.breaking and change.kind != "major" else [])]
         text = "\n  ".join((change.changelog or "no changelog").strip().splitlines())
@@ -333,7 +333,7 @@ def update_many(
     names = [spec.model for spec in wanted]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"{name} is named twice, for different versions", hint="name it once")
+            raise UsageError(f"{name} is given twice, with different versions", hint="give it once")
     for source in sources:  # once, before threads come to share the answers
         with contextlib.suppress(BackendError, IntegrityError):
             session.refresh_or_cached(source)

@@ -158,7 +158,7 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
     """
     layout = session.layout
     if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
-        raise UsageError(f"{destination} is in the store", hint="name a place outside of it")
+        raise UsageError(f"{destination} is in the store", hint="give a path outside the store")
     with layout.shared(), ChunkStore(layout) as chunks:
         current = session.refs.current(spec.model) if spec.selector is None else None
         if current is not None and spec.variant in (None, current.variant):
@@ -169,14 +169,14 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         target = destination
         if as_folder and destination.exists() and not destination.is_dir():
             raise ConflictError(
-                f"{destination} is not a folder", hint="leave the slash out, or name a folder"
+                f"{destination} is not a folder", hint="remove the final slash, or give a folder"
             )
         if single and (destination.is_dir() or as_folder):
             target = destination / Path(manifest.files[0].path).name
         elif not single and destination.is_dir() and any(destination.iterdir()):
             target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise ConflictError(f"{target} exists", hint="name a path that does not, or remove it")
+            raise ConflictError(f"{target} exists", hint="give another path, or remove it")
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)
         meter = Meter(session.on_progress, "write", manifest.label, total)
@@ -220,7 +220,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
             return _remove_model(session, spec.model)
         if not isinstance(spec.selector, Exact):
             raise UsageError(
-                f"which version of {spec.model}?",
+                f"{spec} does not say which version of {spec.model}",
                 hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
             )
         names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]

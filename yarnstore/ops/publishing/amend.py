@@ -77,14 +77,14 @@ def set_current(registry: Path, model: str, version: str, *, now: datetime | Non
 
 def _exact(spec: Spec) -> str:
     if not isinstance(spec.selector, Exact):
-        raise SpecError(str(spec), "this needs an exact version")
+        raise SpecError(str(spec), "give an exact version")
     return spec.selector.version
 
 
 def _bare(model: str) -> Spec:
     spec = Spec.parse(model)
     if spec.selector is not None or spec.variant is not None:
-        raise SpecError(model, "this needs a model alone")
+        raise SpecError(model, "give a model without a version")
     return spec
 
 
@@ -92,7 +92,7 @@ def _amend(registry: Path, spec: Spec, what: str, change: Edit, now: datetime | 
     folder = RegistryFolder(registry)
     folder.refuse_other_kinds()
     if folder.read() is None:
-        raise NotFoundError("registry", str(registry), hint="--registry names the folder of one")
+        raise NotFoundError("registry", str(registry), hint="--registry must name the folder of a registry")
     at = timestamp(now or datetime.now(UTC))
     done: list[Amended] = []
 

@@ -68,15 +68,15 @@ def find_broken(files: Sequence[tuple[str, Opener]], on_progress: OnProgress = i
     found += _missing_shards(sizes)
     left_over = set(_left_over(needed, sizes))
     for index in sorted(left_over):
-        on_progress(Progress("note", "", text=f"{index} names files none of which exists"))
+        on_progress(Progress("note", "", text=f"{index} lists files, but none of them exists"))
     for name, (least_bytes, by) in sorted(needed.items()):
         if by in left_over:
             continue
         if name not in sizes:
             if not any(_same_set(name, other) for other in sizes):
-                found.append(f"{name} is missing, which {by} names")
+                found.append(f"{name} is missing, but {by} lists it")
         elif sizes[name] < least_bytes and name not in faulty:
-            found.append(f"{name} is cut: {by} needs {least_bytes} bytes of it")
+            found.append(f"{name} is truncated: {by} needs {least_bytes} bytes of it")
     return found
 
 
@@ -87,7 +87,7 @@ def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> Non
         raise FormatError(
             "the source:",
             list_few(found, "; "),
-            hint="download it again; --force takes it as it is",
+            hint="download it again, or publish it anyway with --force",
         )
 
 
@@ -119,7 +119,7 @@ def _content_fault(source: Source, path: str) -> str:
             parse_layout(source, name=name)
         except FormatError as error:
             if error.is_cut:
-                return "is cut: it ends before what its header says"
+                return "is truncated: it ends before the end that its header gives"
     return ""
 
 

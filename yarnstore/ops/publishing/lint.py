@@ -95,7 +95,7 @@ def lint(
         linted = Linted(
             [
                 *linted.findings,
-                *(Finding("error", f"$.models[{m!r}]", "is not there") for m in missing),
+                *(Finding("error", f"$.models[{m!r}]", "does not exist") for m in missing),
             ],
             linted.models,
         )
@@ -120,7 +120,7 @@ def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
         check_address(source)
         raise NotFoundError("registry", str(path))
     if deep:
-        raise UsageError("--deep needs the whole registry, not one file of it", hint="name its folder")
+        raise UsageError("--deep needs the whole registry, not a single file", hint="give its folder")
     return _lint_document(fsread.read_bytes(path, REGISTRY_LIMIT_BYTES), path.name)
 
 
@@ -140,7 +140,7 @@ def _reach(
     if path is not None or not urlsplit(source).path.endswith(".json"):
         return connect_source(source_at(source, sources, network), source, network), REGISTRY_FILE
     if deep:
-        raise UsageError("--deep needs the whole registry, not one file of it", hint="name its base URL")
+        raise UsageError("--deep needs the whole registry, not a single file", hint="give its base URL")
     if not is_remote(source):
         return connect_file(source)
     bare = source.partition("?")[0]
@@ -164,7 +164,7 @@ def _lint_tree(
     try:
         data = _get(backend, key, REGISTRY_LIMIT_BYTES)
         if data is None:
-            raise NotFoundError("registry", source, hint=f"there is no {REGISTRY_FILE}")
+            raise NotFoundError("registry", source, hint=f"{REGISTRY_FILE} is missing")
         if key != REGISTRY_FILE:
             return _lint_document(data, urlsplit(source).path.rpartition("/")[2])
         linted = lint_registry(data, now=datetime.now(UTC))
@@ -177,7 +177,7 @@ def _lint_tree(
             linted = Linted(linted.findings, chosen, linted.split)
         if deep or decode:
             if decode and path is None:
-                raise UsageError("--decode reads every pack: it needs the registry's folder, not its URL")
+                raise UsageError("--decode reads every pack, and needs the registry's folder, not its URL")
             looked = DeepLint(backend, path, on_progress, decode)
             found = looked.check(linted.models, split=linted.split)
             linted = Linted([*linted.findings, *found], linted.models)
@@ -199,7 +199,7 @@ def _lint_split(backend: Backend, path: Path | None, linted: Linted, models: tup
     found: dict[str, ModelEntry] = {}
     names = models or tuple(RegistryFolder(path).models() if path is not None else ())
     if not names and path is None:
-        why = "is split, and a URL cannot be listed: name models with --model, or lint the folder"
+        why = "is split, and cannot be listed over HTTP: give models with --model, or lint its folder"
         findings.append(Finding("warning", "$.split", why))
     for model in names:
         data = _get(backend, model_key(model), REGISTRY_MODEL_LIMIT_BYTES)
@@ -223,7 +223,9 @@ def _own_files(backend: Backend, path: Path, linted: Linted) -> list[Finding]:
         entry = linted.models.get(model)
         if data is None or entry is None:
             if data is not None:
-                findings.append(Finding("warning", model_key(model), f"is there, but not in {REGISTRY_FILE}"))
+                findings.append(
+                    Finding("warning", model_key(model), f"exists, but is not in {REGISTRY_FILE}")
+                )
         elif lint_model(data, model=model).models.get(model) != entry:
-            findings.append(Finding("error", model_key(model), f"says otherwise than {REGISTRY_FILE}"))
+            findings.append(Finding("error", model_key(model), f"differs from {REGISTRY_FILE}"))
     return findings

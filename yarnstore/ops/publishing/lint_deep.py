@@ -91,20 +91,20 @@ class DeepLint:
             return
         names = (manifest.model, manifest.version, manifest.variant)
         if names != (build.model, build.version, build.variant):
-            why = f"is that of {manifest.model} {manifest.version} ({manifest.variant})"
+            why = f"belongs to {manifest.model} {manifest.version} ({manifest.variant})"
             self._add(f"{path}.manifest", why)
         promised = manifest.files[0].sha256 if len(manifest.files) == 1 else digest
         checksum = _sha256(entry.checksum)
         if checksum is not None and checksum != promised:
             what = "the file's hash in the manifest" if len(manifest.files) == 1 else "the manifest's digest"
-            self._add(f"{path}.checksum", f"is not {what}, {promised}")
+            self._add(f"{path}.checksum", f"does not match {what}, {promised}")
         if entry.size_bytes is not None and entry.size_bytes != manifest.size_bytes:
             why = f"is {entry.size_bytes}, but the manifest's files have {manifest.size_bytes} bytes"
             self._add(f"{path}.size_bytes", why)
         if entry.files:
             listed = {(file.path, file.size_bytes, _sha256(file.sha256)) for file in entry.files}
             if listed != {(file.path, file.size_bytes, file.sha256) for file in manifest.files}:
-                self._add(f"{path}.files", "are not those of the manifest")
+                self._add(f"{path}.files", "differ from the manifest")
         self._packs(entry, manifest, path)
         self._deltas(entry, manifest, path)
 
@@ -112,7 +112,7 @@ class DeepLint:
         if digest not in self._manifests:
             self._manifests[digest] = self._read_manifest(digest, path)
         elif self._manifests[digest] is None:
-            self._add(path, "cannot be used; see above")
+            self._add(path, "is unusable; see above")
         return self._manifests[digest]
 
     def _read_manifest(self, digest: Sha256, path: str) -> Manifest | None:
@@ -125,11 +125,11 @@ class DeepLint:
             manifest = Manifest.parse(data, expected=digest)
             manifest_chunks([manifest])
         except IntegrityError as error:
-            self._add(path, f"{key} {error.fields['why'] or 'is not what its name says'}")
+            self._add(path, f"{key} {error.fields['why'] or 'does not match the hash in its name'}")
             return None
         packed = self._get(f"{key}.zst", MANIFEST_LIMIT_BYTES)
         if packed is not None and _unpacked(packed) != data:
-            self._add(path, f"{key}.zst is not {key}, compressed")
+            self._add(path, f"{key}.zst is not the compressed form of {key}")
         return manifest
 
     # --- packs ---------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class DeepLint:
             self._add(f"{path}.packs", f"lack {absent} of the version's {len(ids)} chunks ({first}…)")
         wrong = int(((plain >= 0) & (plain != lengths)).sum())
         if wrong:
-            self._add(f"{path}.packs", f"have {wrong} chunks of another length than the manifest says")
+            self._add(f"{path}.packs", f"have {wrong} chunks whose length differs from the manifest")
 
     def _deltas(self, entry: VersionEntry, manifest: Manifest, path: str) -> None:
         ids, _ = manifest_chunks([manifest])
@@ -162,13 +162,13 @@ class DeepLint:
             base = _sha256(delta.base_manifest)
             before = self._manifest(base, f"{here}.base_manifest") if base is not None else None
             if before is not None and before.version != delta.base:
-                self._add(f"{here}.base_manifest", f"is that of {before.label}, not of {delta.base}")
+                self._add(f"{here}.base_manifest", f"belongs to {before.label}, not to {delta.base}")
             if index is None:
                 continue
             if index.pack_bytes != delta.size_bytes:
                 self._add(f"{here}.size_bytes", f"is {delta.size_bytes}, but the pack has {index.pack_bytes}")
             if not (find_ids(index.ids, ids) >= 0).any():
-                self._add(f"{here}.pack", "holds none of the version's chunks")
+                self._add(f"{here}.pack", "contains none of the version's chunks")
             if before is not None:
                 self._bases(index, manifest_chunks([before])[0], ids, f"{here}.pack", delta.base)
 
@@ -188,7 +188,7 @@ class DeepLint:
         if place not in self._indexes:
             self._indexes[place] = self._read_index(folder, pack, path)
         elif self._indexes[place] is None:
-            self._add(path, "cannot be used; see above")
+            self._add(path, "is unusable; see above")
         return self._indexes[place]
 
     def _read_index(self, folder: str, pack: PackId, path: str) -> PackIndex | None:
@@ -213,7 +213,7 @@ class DeepLint:
             self._add(path, f"{key}.pack cannot be read: {error.fields['why']}")
             return None
         if size_bytes is not None and size_bytes != index.pack_bytes:
-            self._add(path, f"{key}.pack has {size_bytes} bytes, but {index.pack_bytes} by its index")
+            self._add(path, f"{key}.pack has {size_bytes} bytes, but its index says {index.pack_bytes}")
         return index
 
     def _get(self, key: str, limit_bytes: int) -> bytes | None:
@@ -261,14 +261,14 @@ class DeepLint:
         meter = Meter(self.on_progress, "check", key, index.pack_bytes)
         try:
             if hash_pack(path, meter.add) != index.pack.raw:
-                self._add(key, "is not what its name says")
+                self._add(key, "does not match the hash in its name")
                 return
             sound = {entry.chunk_id for entry in iter_sound(path, index, reader.decode)}
         except NotFoundError:
             return  # has been said
         wrong = len(index) - len(sound)
         if wrong > 0:
-            self._add(key, f"has {wrong} chunks that do not decode to what they are named")
+            self._add(key, f"has {wrong} chunks that do not decode to their digest")
 
     def _hash_files(self, reader: PackReader, manifest: Manifest) -> None:
         meter = Meter(self.on_progress, "check", manifest.label, manifest.size_bytes)
@@ -284,12 +284,12 @@ class DeepLint:
                     found.append(len(data))
                     meter.add(len(data))
             except (IntegrityError, NotFoundError) as error:
-                self._add(path, f"{file.path} cannot be put together: {error.message}")
+                self._add(path, f"{file.path} cannot be assembled: {error.message}")
                 continue
             if sha256.digest() != file.sha256.raw:
-                self._add(path, f"{file.path} does not hash to what the manifest says")
+                self._add(path, f"{file.path} does not match its hash in the manifest")
             elif found != lengths.tolist():
-                self._add(path, f"{file.path} has chunks of other lengths than the manifest says")
+                self._add(path, f"{file.path} has chunks whose lengths differ from the manifest")
 
 
 class _PackedFile:

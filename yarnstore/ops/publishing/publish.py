@@ -259,18 +259,19 @@ def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
     if url is not None:
         why = url_fault(url, relative=True)
         if why is None and "://" not in url and not (registry / url).is_file():
-            why = f"is neither an address nor a file of the registry: {url[:120]!r}"
+            why = f"is neither a URL nor a file of the registry: {url[:120]!r}"
         if why is not None:
             raise UsageError(
                 f"--download-url {why}",
-                hint="an http:// or https:// address, or the path of a file in the registry's folder",
+                hint="give an http:// or https:// address, or the path of a file in the registry's folder",
             )
     words = [("--tag", tag) for tag in model.tags]
     words += [(o, text) for o, text in (("--category", model.category), ("--name", model.name)) if text]
     for option, word in words:
         if not word.strip() or not word.isprintable():
             raise UsageError(
-                f"{option} is {word[:80]!r}", hint="one line of text; what is not given stays as it is"
+                f"{option} is {word[:80]!r}",
+                hint="give one line of text; without the option, the value is unchanged",
             )
 
 
@@ -356,8 +357,8 @@ def _full_packs(folder: RegistryFolder, manifest: Manifest) -> list[str]:
     packs = _packs(folder, manifest)
     if packs is None:
         raise ConflictError(
-            "packs vanished from the registry while it was published to",
-            hint="keep others from deleting there, and publish again",
+            "packs disappeared from the registry during the publication",
+            hint="make sure that nothing deletes files there, then publish again",
         )
     return packs
 

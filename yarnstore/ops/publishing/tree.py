@@ -75,7 +75,7 @@ class RegistryFolder:
             what = f"{self.root} is a store"
         else:
             return
-        raise UsageError(what, hint="--registry names the registry's folder")
+        raise UsageError(what, hint="--registry must name the registry's folder")
 
     def read(self) -> RawDoc | None:
         """`registry.json` as it is, or None where there is none.  Raises: FormatError."""

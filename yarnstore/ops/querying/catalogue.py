@@ -160,7 +160,7 @@ def _readable(session: Session, text: str) -> Iterator[tuple[RegistrySource, dic
 
 def _named(session: Session, source: RegistrySource, text: str) -> dict[str, ModelEntry]:
     """The one model of a split registry whose id is `text`: nothing there lists them all."""
-    session.note(f"{source.name} is split and lists no models: only a whole model id finds one there")
+    session.note(f"{source.name} is split and has no list of models; search for a complete model id there")
     try:
         entry = session.entry(source, parse_model_id(text.strip()), fresh=True)
     except InvalidNameError:

@@ -193,7 +193,7 @@ class Connections:
             return self.backend(source), url
         if not is_remote(url) and is_remote(source.url):
             raise BackendError(
-                shown_address(source.url), f"names a file of this machine as a download: {url[:120]}"
+                shown_address(source.url), f"gives a file of this machine as a download address: {url[:120]}"
             )
         if is_remote(url) and _origin(url) == _origin(source.url):
             return self.backend(source), url  # with the credentials, whose origin this is
@@ -342,7 +342,7 @@ def exposed_secret(source: RegistrySource) -> str:
     if origin is None or not (source.token or source.login) or not is_exposed(*origin[:2]):
         return ""
     what = "token is" if source.token else "password is"
-    return f"its {what} sent over plain http to {origin[1]}, and can be read on the way"
+    return f"its {what} sent over plain http to {origin[1]}, where others can read it"
 
 
 def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:

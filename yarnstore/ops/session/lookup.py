@@ -186,7 +186,7 @@ def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...
     if not mine and model not in session.warned:
         session.warned.add(model)
         names = " or ".join(source.name for source in sources)
-        session.note(f"{model} came from {origin}, which is no longer a registry here; looking in {names}")
+        session.note(f"{model} came from {origin}, which is no longer configured; looking in {names}")
     return mine or sources
 
 
@@ -223,8 +223,8 @@ def warn_of_others(session: Session, model: str, source: RegistrySource) -> None
     session.warned.add(model)
     if origin_of_model(session, model) is None and (others := others_with(session, model, source)):
         session.note(
-            f"{model} is in {source.name} and in {' and '.join(others)}; taking it from {source.name} "
-            f"(--registry {others[0]} for the other)"
+            f"{model} is in {source.name} and in {' and '.join(others)}; using {source.name} "
+            f"(--registry {others[0]} uses the other)"
         )
 
 
@@ -263,7 +263,7 @@ def find_entry(
         model,
         where=" or ".join(source.name for source in sources),
         near=near[:3],
-        hint=f"{elsewhere[0]} has one of that name: `--registry {elsewhere[0]}` takes it from there"
+        hint=f"{elsewhere[0]} also has this model: use `--registry {elsewhere[0]}`"
         if elsewhere
         else "`ystore search` lists the available models",
     )
@@ -274,7 +274,7 @@ def _unsure(failure: BackendError, model: str, source: RegistrySource) -> Backen
     return BackendError(
         failure.url,
         str(failure.fields["why"]),
-        hint=f"{source.name} has {model}; to take it from there: --registry {source.name}",
+        hint=f"{source.name} has {model}; to use it: --registry {source.name}",
         status=failure.status,
     )
 
@@ -381,5 +381,7 @@ def not_in_store(session: Session, spec: Spec) -> NotFoundError:
         str(spec),
         where="the store",
         near=[] if versions else close_names(spec.model, {name.model for name in known}),
-        hint=f"here are {', '.join(versions)}" if versions else "`ystore log MODEL` shows what is here",
+        hint=f"stored versions: {', '.join(versions)}"
+        if versions
+        else "`ystore list --all` shows the stored versions",
     )

@@ -30,7 +30,7 @@ def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
         return session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError) as error:
         raise IntegrityError(
-            f"manifest {digest.hex[:12]}…, kept as {why},",
+            f"manifest {digest.hex[:12]}…, needed as {why},",
             why=f"cannot be read: {error.message}",
             hint="nothing was deleted; `ystore fsck --repair` repairs it",
         ) from None
@@ -58,5 +58,5 @@ def current_roots(session: Session) -> list[Manifest]:
     digests = {required(refs.version(name), name) for name in refs.versions()}
     digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}
     digests |= {required(refs.pin(name), name) for name in refs.pins()}
-    manifests = [live_manifest(session, digest, "named by a ref") for digest in digests]
+    manifests = [live_manifest(session, digest, "referenced by a ref") for digest in digests]
     return manifests + partial_manifests(session)[0]

@@ -59,10 +59,10 @@ def refuse_rollback(
     said = doc.last_updated or ""
     if mirror is not None:
         if parse_timestamp(said) is None or is_older(said, known):
-            raise BackendError(mirror, "has an older registry than the one known here")
+            raise BackendError(mirror, "has an older index than the cached one")
         return
     if parse_timestamp(said) is None:
-        note(f"{source.name} no longer says when it was last updated, which was {known} before")
+        note(f"{source.name} no longer has a last_updated, which was {known} last time")
     elif is_older(said, known):
         if not accept:
             raise RolledBackError(shown_address(source.url), source.name, known, said)

@@ -50,7 +50,7 @@ AdmitVersion = Callable[["Session", Manifest, bool], None]
 def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa: ARG001
     """Raises: ConfigError where there is a policy, and nothing that looks."""
     if session.load_policy.restricts:
-        raise ConfigError("a policy is set, and nothing looks into versions")
+        raise ConfigError("a policy is set, but nothing inspects versions")
 
 
 class Session(msgspec.Struct):

@@ -99,7 +99,7 @@ def diagnose(
     ]
     for examine in examinations:
         if examine is _registries and config_fault is not None:
-            unknown = "not known, as the settings cannot be read"
+            unknown = "unknown, because the settings cannot be read"
             checks.append(Check("registries", "note", unknown, "correct the settings, then run this again"))
             continue
         try:
@@ -107,7 +107,9 @@ def diagnose(
         except (YarnstoreError, OSError) as error:
             name = examine.__name__.strip("_").replace("_", " ")
             hint = error.hint if isinstance(error, YarnstoreError) else ""
-            checks.append(Check(name, "wrong", _said(error), hint or "look into it, then run this again"))
+            checks.append(
+                Check(name, "wrong", _said(error), hint or "find the cause, then run `ystore doctor` again")
+            )
     return DoctorResult(str(session.layout.root), round(time.perf_counter() - started, 3), checks)
 
 
@@ -155,8 +157,8 @@ def _auto_update(rules: AutoRules) -> Check:
     try:
         zone_of(rules)
     except ConfigError as error:
-        return Check("auto-update", "wrong", f"no round can begin: {error.message}", error.hint)
-    return Check("auto-update", "ok", "on; what calls it is the system's timer")
+        return Check("auto-update", "wrong", f"cannot run: {error.message}", error.hint)
+    return Check("auto-update", "ok", "enabled; a timer of the system must run `ystore auto-update run`")
 
 
 def _store(session: Session) -> Iterator[Check]:
@@ -171,7 +173,7 @@ def _store(session: Session) -> Iterator[Check]:
             "store", "ok", f"{layout.root}, {_count(len(session.refs.installed_models()), 'model')} installed"
         )
     else:
-        yield Check("store", "ok", f"{layout.root}: none yet; the first fetch or import makes it")
+        yield Check("store", "ok", f"{layout.root}: does not exist yet; the first fetch or import creates it")
 
 
 def _permissions(session: Session) -> Iterator[Check]:
@@ -186,7 +188,7 @@ def _permissions(session: Session) -> Iterator[Check]:
                 "permissions",
                 "wrong",
                 f"{place} cannot be written",
-                "choose another YSTORE_HOME, or its owner",
+                "set YSTORE_HOME to another folder, or change its owner",
             )
         return
     refused = []
@@ -195,7 +197,7 @@ def _permissions(session: Session) -> Iterator[Check]:
         if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             refused.append(name or ".")
     if refused:
-        mend = f"give them back to whoever runs ystore: {_take_back(root)}"
+        mend = f"change their owner to the user that runs ystore: {_take_back(root)}"
         yield Check("permissions", "wrong", f"cannot be written in {root}: {', '.join(refused)}", mend)
         return
     found = list(exposures(session.layout, [root, *session.layout.folders()]))
@@ -209,7 +211,7 @@ def _permissions(session: Session) -> Iterator[Check]:
     if any(item.anybody for item in found):
         yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
     elif any(item.is_foreign for item in found):
-        mend = f"keep it if you trust that user, or run ystore as one user only: {_take_back(root)}"
+        mend = f"ignore this if you trust that user; else run ystore as one user only: {_take_back(root)}"
         yield Check("permissions", "note", what, mend)
     else:
         mend = f"chmod -R g-w {shlex.quote(str(root))}, or g+s on its folders where the group shares it"
@@ -223,7 +225,7 @@ def _take_back(root: Path) -> str:
 def _file_system(session: Session) -> Iterator[Check]:
     """What the file system can do, by doing it in `tmp/`."""
     if not session.layout.exists():
-        yield Check("file system", "ok", "looked at once there is a store")
+        yield Check("file system", "ok", "checked once the store exists")
         return
     folder = session.layout.tmp / f"{secrets.token_hex(12)}.doctor"
     try:
@@ -235,19 +237,19 @@ def _file_system(session: Session) -> Iterator[Check]:
     finally:
         fsio.remove_tree(folder)
     if not locked:
-        mend = "put the store on a local disk (YSTORE_HOME): two commands at once could harm it here"
-        yield Check("locks", "wrong", "this file system does not keep locks", mend)
+        mend = "put the store on a local disk (YSTORE_HOME): two commands at once could damage it here"
+        yield Check("locks", "wrong", "this file system does not support locks", mend)
     else:
-        yield Check("locks", "ok", "the file system keeps locks")
+        yield Check("locks", "ok", "the file system supports locks")
     if linked:
-        yield Check("hard links", "ok", "files are shared by hard links")
+        yield Check("hard links", "ok", "supported: versions share files")
     else:
         mend = "a file system with hard links stores each installed version only once"
-        yield Check("hard links", "note", "not available: versions are copied", mend)
+        yield Check("hard links", "note", "not supported: versions are copied", mend)
     if symlinked:
-        yield Check("symlinks", "ok", "models/ leads to what is installed")
+        yield Check("symlinks", "ok", "models/ links to installed versions")
     else:
-        yield Check("symlinks", "note", "not available: models/ stays empty", "ask `ystore path MODEL`")
+        yield Check("symlinks", "note", "not supported: models/ stays empty", "use `ystore path MODEL`")
 
 
 def _locks(path: Path) -> bool:
@@ -283,7 +285,7 @@ def _space(session: Session) -> Iterator[Check]:
 
 def _clock(session: Session) -> Iterator[Check]:
     now = session.clock()
-    mend = "set the clock, and keep it by NTP (timedatectl set-ntp true)"
+    mend = "set the clock, or synchronise it by NTP (timedatectl set-ntp true)"
     if now < _EARLIEST_S:
         yield Check("clock", "wrong", "was never set: it shows a time before 2024", mend)
         return
@@ -297,7 +299,7 @@ def _clock(session: Session) -> Iterator[Check]:
             latest_ms = max(latest_ms, record.fetched_ms if record else 0)
     ahead_s = latest_ms / 1000 - now
     if ahead_s > _CLOCK_LEEWAY_S:
-        what = f"was set back: this store was used {_age(ahead_s)} later than now"
+        what = f"was set back: the store was last used {_age(ahead_s)} after the current time"
         yield Check("clock", "wrong", what, mend)
     else:
         yield Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now)))
@@ -340,7 +342,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
         return Check(name, "note", f"not checked, since --offline is set{age}")
     except YarnstoreError as error:
         mend = (
-            error.hint or f"look at the address and the network, then `ystore registry refresh {source.name}`"
+            error.hint or f"check the address and the network, then `ystore registry refresh {source.name}`"
         )
         return Check(name, "wrong", f"{error.message}{age}", mend)
     took_ms = (time.perf_counter() - started) * 1000
@@ -400,7 +402,7 @@ def _contents(session: Session) -> Iterator[Check]:
     try:
         found = fsck(session, quick=True)
     except LockTimeoutError as error:
-        yield Check("contents", "note", error.message, "run this again when it is done")
+        yield Check("contents", "note", error.message, "run `ystore doctor` again when it has finished")
         return
     if not found.problems:
         looked = f"{_count(found.models, 'model')}, {_count(found.versions, 'version')}"

@@ -125,7 +125,7 @@ class _Checker(PackChecker):
             good = False
         if not good:
             self.found.bad_format = True
-            self._add("format", path, "does not say which format the store has")
+            self._add("format", path, "does not give the format of the store")
 
     # --- manifests, refs, logs -----------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class _Checker(PackChecker):
         try:
             digest = Sha256.parse(name.removesuffix(".json"))
         except FormatError:
-            self._add("manifest", path, "is not named as a manifest is", to=found)
+            self._add("manifest", path, "has a name that is not a manifest's", to=found)
             return
         try:
             manifest = self._layout.read_manifest(digest)
@@ -191,7 +191,7 @@ class _Checker(PackChecker):
         if manifest is None:
             if ref.digest not in self.found.bad_manifests and not ref.is_partial:
                 found.bad_refs.append(ref.path)
-                what = f"names a manifest that is not here ({ref.digest.hex[:12]}…)"
+                what = f"refers to a missing manifest ({ref.digest.hex[:12]}…)"
                 self._add("ref", ref.path, what, to=found)
             elif not ref.is_partial:
                 self.found.users[ref.digest].add("/".join(ref.name or ()))
@@ -199,7 +199,7 @@ class _Checker(PackChecker):
         theirs = (manifest.model.replace("/", "~"), manifest.variant, manifest.version)
         if ref.name is None or theirs[: len(ref.name)] != ref.name:
             found.bad_refs.append(ref.path)
-            what = f"names the manifest of another version, {manifest.label}"
+            what = f"refers to the manifest of another version, {manifest.label}"
             self._add("ref", ref.path, what, to=found)
             return None
         if not ref.is_partial:
@@ -213,7 +213,7 @@ class _Checker(PackChecker):
             except FormatError as error:
                 path = self._layout.refs / "holds" / model_dirname(model)
                 self.found.bad_holds.append(path)
-                self._add("ref", path, f"is a pin and {error.fields['why']}")
+                self._add("ref", path, f"is a pin that {error.fields['why']}")
 
     # --- what is installed ---------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class _Checker(PackChecker):
         target = fsread.read_link(link)
         if target is not None and target != os.path.join("..", "views", manifest.digest.hex):
             found.bad_links.append(manifest.model)
-            self._add("link", link, "does not lead to what is installed", (manifest.label,), found)
+            self._add("link", link, "does not point to the installed version", (manifest.label,), found)
         elif target is None and fsread.stat_or_none(link) is not None:
             found.bad_links.append(manifest.model)
             self._add("link", link, "is not a link", (manifest.label,), found)
@@ -263,13 +263,13 @@ class _Checker(PackChecker):
             fault = why(error)
         if fault and fsread.stat_or_none(path) is None:
             found.bad_refs.append(path)
-            self._add("ref", path, "is missing, though the model is linked", to=found)
+            self._add("ref", path, "is missing, but the model is linked", to=found)
         elif fault:
             found.bad_logs.append(model)
             self._add("log", refs.log_path(model), fault, to=found)
         elif path not in found.bad_refs and refs.is_left_linked(model):
             found.bad_links.append(model)
-            what = "leads to a version, but the model was removed"
+            what = "points to a version, but the model was removed"
             self._add("link", self._layout.model_link(model), what, to=found)
 
     def _foreign_move(self, model: str) -> str:
@@ -295,7 +295,7 @@ class _Checker(PackChecker):
             try:
                 digest = Sha256.parse(name.removesuffix(EXECUTABLE))
             except FormatError:
-                self._add("file", path, "is not named as a materialised file is")
+                self._add("file", path, "has a name that is not a materialised file's")
                 continue
             size, users = wanted.get(name, (None, set()))
             what = self._file_fault(path, digest, size) and self._file_fault(path, digest, size)
@@ -318,7 +318,7 @@ class _Checker(PackChecker):
             return ""
         if good and path.name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
             return "is not executable"
-        return "" if good else "has wrong bytes"
+        return "" if good else "is corrupt"
 
     def _check_views(self) -> None:
         for name in fsread.list_names(self._layout.views):
@@ -329,7 +329,7 @@ class _Checker(PackChecker):
         try:
             manifest = self.found.manifests.get(Sha256.parse(name))
         except FormatError:
-            self._add("view", path, "is not named as a view is", to=found)
+            self._add("view", path, "has a name that is not a view's", to=found)
             return
         if manifest is None:
             return  # of a manifest that is gone: gc removes it
@@ -352,19 +352,19 @@ class _Checker(PackChecker):
             there = fsread.stat_or_none(view / file.path)
             origin = fsread.stat_or_none(self._layout.file(file))
             if there is None or not stat.S_ISREG(there.st_mode) or there.st_size != file.size_bytes:
-                return f"lacks {file.path}, or has it with another size"
+                return f"lacks {file.path}, or has it with a different size"
             same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)
             if same:
                 continue  # the very file that was checked
             if origin is None:
-                return f"has {file.path} without its file, files/{file_name(file)}"
+                return f"has {file.path}, but files/{file_name(file)} is missing"
             if not self._quick and file_sha256(view / file.path) != file.sha256:
-                return f"has {file.path} with wrong bytes"
+                return f"has a corrupt {file.path}"
         for folder in manifest.empty_folders:
             if not fsread.is_folder(view / folder):
                 return f"lacks the empty folder {folder}"
         if view_files(self._layout, manifest) is None:
-            return "is, or has in it, a link in place of a folder"
+            return "is or contains a link where a folder is expected"
         return ""
 
     def _check_registries(self) -> None:
@@ -396,7 +396,7 @@ class _Checker(PackChecker):
         for name in fsread.list_names(self._layout.uses):
             path = self._layout.uses / name
             try:
-                what = "holds other marks than it should" if _marks(path).strip(b".") else ""
+                what = "contains wrong marks" if _marks(path).strip(b".") else ""
             except YarnstoreError as error:
                 what = why(error)
             if what:

@@ -60,7 +60,7 @@ class PackChecker:
             path = folder.index(pack)
             if pack not in packs:
                 self.found.bad_packs.append(pack)
-                self._add("pack", folder.pack(pack), "is missing, though its index is here")
+                self._add("pack", folder.pack(pack), "is missing, but its index exists")
                 continue
             try:
                 index = parse_index(fsread.read_bytes(path, INDEX_LIMIT_BYTES), pack=pack)
@@ -112,11 +112,11 @@ class PackChecker:
         if whole != pack.raw or bad:
             if pack not in self.found.bad_packs:
                 self.found.bad_packs.append(pack)
-            what = f"has wrong bytes in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
+            what = f"is corrupt in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
             self._add("pack", path, what, self._hurt_by(bad))
         elif index is not None and (len(entries) != len(index) or not leads_right(path, index)):
             self.found.bad_indexes.append(pack)
-            self._add("index", self._layout.pack_folder.index(pack), "does not list what its pack holds")
+            self._add("index", self._layout.pack_folder.index(pack), "does not match its pack")
         self._bad_chunks |= bad
         return good
 

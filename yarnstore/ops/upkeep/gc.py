@@ -328,7 +328,7 @@ def _plan_packs(session: Session, plan: GcPlan) -> None:
     if unlisted:
         raise IntegrityError(
             f"packs/{unlisted[0].hex}.pack",
-            why="has no index, and none can be made: what it holds cannot be told",
+            why="has no index and none can be created, so its chunks are unknown",
             hint="nothing was deleted; `ystore fsck --repair` repairs it",
         )
     ids, _ = manifest_chunks(plan.roots)

@@ -48,7 +48,7 @@ def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
             for entry in encoded_anew(chunks, chunk_ids, current_roots(session)):
                 writer.add(entry)
     except DiskFullError as error:
-        session.note(f"deltas keep the versions that they are against: {error.message}")
+        session.note(f"base versions of deltas are kept: {error.message}")
 
 
 def rewrite_packs(session: Session, packs: list[PackId]) -> None:
@@ -68,7 +68,7 @@ def rewrite_packs(session: Session, packs: list[PackId]) -> None:
                             writer.add(entry)
                         doomed.add(pack)
             except DiskFullError as error:
-                session.note(f"some packs were left as they are: {error.message}")
+                session.note(f"some packs were not rewritten: {error.message}")
                 return
         drop_packs(session, doomed)
 
@@ -150,7 +150,7 @@ def _live_entries(
                 try:
                     yield pack, [_read_sound(chunks, reader, row) for row in here]
                 except IntegrityError as error:
-                    session.note(f"pack {pack.hex[:12]}… was left as it is: {error.message}")
+                    session.note(f"pack {pack.hex[:12]}… was not rewritten: {error.message}")
 
 
 def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:

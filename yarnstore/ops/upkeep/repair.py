@@ -79,15 +79,17 @@ class _Mender:
         if found.bad_format:
             self._keep(layout.root / "format")
             fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
-            self.done.append("format: written anew")
+            self.done.append("format: rewritten")
         for path in found.bad_uses:
             size = fsread.sum_sizes([path])
             self._keep(path)
             fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
-            self.done.append(f"{path.relative_to(layout.root)}: count kept, marks written anew")
+            self.done.append(f"{path.relative_to(layout.root)}: count kept, marks rewritten")
         for path in found.bad_seen:
             self._aside(path)
-            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; begins anew with each fetch")
+            self.done.append(
+                f"{path.relative_to(layout.root)}: moved to trash/; recorded again with each fetch"
+            )
         for name in found.bad_registries:
             self._mend_registry(name)
         for model in found.bad_logs:
@@ -122,10 +124,10 @@ class _Mender:
                 if fsread.read_link(link) is None:
                     self._aside(link)
                 link_model(layout, model, current)
-                self.done.append(f"models/{model}: leads to what is installed")
+                self.done.append(f"models/{model}: points to the installed version")
             elif refs.is_left_linked(model):
                 unlink_model(layout, model)
-                self.done.append(f"models/{model}: removed; its log says that the model was")
+                self.done.append(f"models/{model}: removed, because its log says that the model was removed")
 
     def _mend_state(self) -> None:
         """Last, since it tells of the refs: they may have been mended to something else."""
@@ -134,7 +136,7 @@ class _Mender:
                 return
             self._keep(state_path(self._layout))
             write_state(self._layout, auto_update=self._session.auto_update, anew=True)
-        self.done.append(f"{STATE_FILE}: written anew from the refs")
+        self.done.append(f"{STATE_FILE}: rewritten from the refs")
 
     def _aside(self, path: Path) -> None:
         trash.move_aside(path, self._layout.trash)
@@ -156,7 +158,7 @@ class _Mender:
             except (BackendError, FormatError) as error:
                 self._session.note(f"{name}: {error.message}")
                 return
-        self.done.append(f"registries/{name}: fetched again")
+        self.done.append(f"registries/{name}: downloaded again")
 
     def _mend_log(self, model: str) -> None:
         """Keep every line that can be read; where one is lost, its neighbours say what it did."""
@@ -194,7 +196,7 @@ class _Mender:
             moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
         self._keep(path)
         fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
-        self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} moves kept")
+        self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} entries kept")
 
     def _mend_manifest(self, digest: Sha256) -> None:
         path = self._layout.manifest(digest)
@@ -205,7 +207,7 @@ class _Mender:
                 self._layout.write_manifest(manifest)
                 self._found.manifests[digest] = manifest
                 self._found.users[digest].add(manifest.label)
-                self.done.append(f"manifests/{path.name}: fetched from {source.name}")
+                self.done.append(f"manifests/{path.name}: downloaded from {source.name}")
                 return
         if not self._found.users.get(digest):
             self._aside(path)
@@ -253,7 +255,7 @@ class _Mender:
                 self._keep(path)
                 fsio.write_atomic(path, format_ref(digest), tmp_dir=self._layout.tmp)
                 self._found.users[digest].add(manifest.label)
-                self.done.append(f"{path.relative_to(self._layout.root)}: names {manifest.label} again")
+                self.done.append(f"{path.relative_to(self._layout.root)}: points to {manifest.label} again")
 
     def _manifest_of(self, model: str, variant: str, version: str) -> Sha256 | None:
         """The manifest of a version by its names: one that is here, else what a registry says."""
@@ -289,13 +291,13 @@ class _Mender:
         if pack not in writer.packs:
             fsio.remove(folder.index(pack))
             fsio.remove(path)
-        self.done.append(f"packs/{path.name}: {writer.chunks} sound chunks kept, the pack moved to trash/")
+        self.done.append(f"packs/{path.name}: {writer.chunks} intact chunks kept, pack moved to trash/")
 
     def _mend_index(self, pack: PackId) -> None:
         folder = self._layout.pack_folder
         self._keep(folder.index(pack))
         rebuild_index(folder, pack)
-        self.done.append(f"packs/{pack.hex}.idx: made anew from its pack")
+        self.done.append(f"packs/{pack.hex}.idx: recreated from its pack")
 
     def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
         """The chunks of manifests that no pack has now."""
@@ -317,7 +319,7 @@ class _Mender:
                 with contextlib.suppress(IntegrityError):
                     writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
         if writer.chunks:
-            self.done.append(f"{writer.chunks} chunks: taken from materialised files")
+            self.done.append(f"{writer.chunks} chunks: recovered from materialised files")
 
     def _fetch_chunks(self) -> None:
         """Bring back from a registry those that are still missing."""
@@ -331,7 +333,7 @@ class _Mender:
                 except (BackendError, IntegrityError) as error:
                     self._session.note(error.message)
                     continue
-                self.done.append(f"{manifest.label}: {brought.chunks} chunks fetched from {source.name}")
+                self.done.append(f"{manifest.label}: {brought.chunks} chunks downloaded from {source.name}")
                 break
 
     # --- files and views -----------------------------------------------------------------------
@@ -354,7 +356,7 @@ class _Mender:
             except IntegrityError as error:
                 self._session.note(f"{manifest.label}: {error.message}")
                 continue
-            self.done.append(f"views/{digest.hex}: made anew")
+            self.done.append(f"views/{digest.hex}: recreated")
         for path in self._found.surplus:
             if fsread.stat_or_none(path) is not None:  # it went with its view where that was made anew
                 set_aside(self._layout, path)

@@ -40,10 +40,10 @@ def apply_retention(session: Session, retention: Retention) -> Retained:
     try:
         done = gc(brief, GcPolicy.of(retention))
     except YarnstoreError as error:
-        session.note(f"older versions were not deleted this time: {error.message}")
+        session.note(f"older versions were not deleted: {error.message}")
         return Retained()
     if done.versions:
-        session.note(f"deleted {', '.join(done.versions)}, as keep and keep_within say: "
+        session.note(f"deleted {', '.join(done.versions)} because of keep and keep_within: "
                      f"{format_size(done.freed_bytes)} freed")  # fmt: skip
     return Retained(tuple(done.versions), done.freed_bytes)
 

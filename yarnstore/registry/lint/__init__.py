@@ -70,7 +70,7 @@ def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
     models: dict[str, ModelEntry] = {}
     found += [Finding("error", _ROOT + fault.path, fault.why) for fault in find_twins(".models", raw_models)]
     if typed.get("split") and raw_models:
-        found.append(Finding("error", "$.models", "is not empty, though the registry is split"))
+        found.append(Finding("error", "$.models", "is not empty, but the registry is split"))
     for model, raw_model in raw_models.items():
         entry, faults = _lint_model(raw_model, model, f"$.models{format_key(model)}", (".models", model))
         found += faults
@@ -135,7 +135,7 @@ def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
         yield Finding("error", "$.last_updated", why)
     at = parse_timestamp(doc.get("last_updated"))
     if at is not None and now is not None and at > now + _CLOCK_LEEWAY:
-        why = "is in the future, so that clients cannot tell an older index from a newer one"
+        why = "is in the future, so clients cannot recognise an older index"
         yield Finding("warning", "$.last_updated", why)
     for index, url in enumerate(doc.get("mirrors", ())):
         if why := url_fault(url, relative=False):
@@ -179,7 +179,7 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
     if not isinstance(raw, dict):
         return None, [Finding("error", _ROOT, f"expected object, got {_kind(raw)}")]
     found = [
-        Finding("error", path + _step(path, key), "occurs twice in one object; readers take the last")
+        Finding("error", path + _step(path, key), "occurs twice in one object; readers use the last one")
         for path, value in _walk(raw, _ROOT, twice)
         for key in twice[id(value)]
     ]
@@ -187,7 +187,7 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(digits: str) -> float:

@@ -40,12 +40,12 @@ def time_fault(text: str | None) -> str | None:
             datetime.fromisoformat(f"{match[1]}T{match[2]}:00")
         except ValueError:
             match = None
-    return None if match else f"is no RFC 3339 time, such as 2024-01-01T00:00:00Z: {text[:60]!r}"
+    return None if match else f"is not an RFC 3339 time, such as 2024-01-01T00:00:00Z: {text[:60]!r}"
 
 
 def url_fault(text: str, *, relative: bool) -> str | None:
     """Why a text is no http(s) URL, nor, with `relative`, a path below the registry; None where it is."""
-    what = f"is no URL: {text[:120]!r}"
+    what = f"is not a URL: {text[:120]!r}"
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -54,13 +54,13 @@ def url_fault(text: str, *, relative: bool) -> str | None:
     if not text.isprintable() or " " in text:
         return what
     if parts.username is not None or parts.password is not None:
-        return "holds a user name or a password, which every reader of the registry would see"
+        return "has a user name or password, which every reader of the registry can see"
     if parts.scheme.lower() in ("http", "https"):
         return None if parts.hostname else what
     if parts.scheme or not relative:
-        return f"{what}; http:// and https:// are read"
+        return f"{what}; use http:// or https://"
     inside = text and not text.startswith("/") and not {"", ".", ".."} & set(parts.path.split("/"))
-    return None if inside else f"leads outside the registry: {text[:120]!r}"
+    return None if inside else f"points outside the registry: {text[:120]!r}"
 
 
 def model_findings(model: ModelEntry) -> Iterator[Rule]:
@@ -88,14 +88,15 @@ def model_findings(model: ModelEntry) -> Iterator[Rule]:
 def _order(versions: list[str]) -> Iterator[Rule]:
     places = [precedence(version) for version in versions]
     if places not in (sorted(places), sorted(places, reverse=True)):
-        yield "warning", ".versions", "are not in the order of their numbers"
+        yield "warning", ".versions", "are not sorted by version"
     for index, version in enumerate(versions):
         first = places.index(places[index])
         if first < index:
             yield (
                 "error",
                 f".versions{format_key(version)}",
-                f"counts as the same version as {versions[first]}: what follows '+' has no part in the order",
+                f"counts as the same version as {versions[first]}: the part after '+' is ignored in "
+                "comparisons",
             )
 
 
@@ -103,11 +104,11 @@ def _current(model: ModelEntry) -> Iterator[Rule]:
     current = model.current_version
     if current is None:
         if model.versions:
-            yield "warning", ".current_version", "is missing; `latest` is then the newest release"
+            yield "warning", ".current_version", "is missing, so `latest` means the newest release"
         return
     entry = model.versions.get(current)
     if entry is None:
-        yield "error", ".current_version", f"is {current[:80]!r}, which is not among the versions"
+        yield "error", ".current_version", f"is {current[:80]!r}, which does not exist"
         return
     if entry.yanked or (entry.variants and all(b.entry.yanked for b in builds_of(model, current))):
         yield "error", ".current_version", f"is {current}, which is yanked"
@@ -121,13 +122,13 @@ def _aliases(model: ModelEntry) -> Iterator[Rule]:
     for word, version in model.aliases.items():
         here = f".aliases{format_key(word)}"
         if word == LATEST or not is_alias(word):
-            why = "is what current_version says" if word == LATEST else "reads as a version or a range"
-            yield "warning", here, f"can never be used: it {why}"
+            why = "is reserved for current_version" if word == LATEST else "is a version or a range"
+            yield "warning", here, f"cannot be used: it {why}"
         entry = model.versions.get(version)
         if entry is None:
-            yield "error", here, f"leads to {version[:80]!r}, which is not among the versions"
+            yield "error", here, f"points to {version[:80]!r}, which does not exist"
         elif entry.yanked or entry.deprecated:
-            yield "warning", here, f"leads to {version}, which is {_fate(entry)}"
+            yield "warning", here, f"points to {version}, which is {_fate(entry)}"
 
 
 def _fate(entry: VersionEntry) -> str:
@@ -136,11 +137,11 @@ def _fate(entry: VersionEntry) -> str:
 
 def _version(model: ModelEntry, version: str, entry: VersionEntry, here: str) -> Iterator[Rule]:
     if not (entry.changelog or "").strip():
-        yield "error", f"{here}.changelog", "is missing: people read it before they update"
+        yield "error", f"{here}.changelog", "is missing; users read it before they update"
     if entry.release_date is None:
         yield "warning", f"{here}.release_date", "is missing"
     if entry.deprecated and not entry.deprecated_reason and not entry.replaced_by:
-        yield "warning", f"{here}.deprecated", "gives neither deprecated_reason nor replaced_by"
+        yield "warning", f"{here}.deprecated", "has neither deprecated_reason nor replaced_by"
     if entry.replaced_by is not None:
         yield from _replacement(model, version, entry, f"{here}.replaced_by")
 
@@ -149,13 +150,13 @@ def _replacement(model: ModelEntry, version: str, entry: VersionEntry, here: str
     by = entry.replaced_by or ""
     target = _replacing(model, by)
     if target is None:
-        yield "error", here, f"is {by[:80]!r}, which is not among the versions"
+        yield "error", here, f"is {by[:80]!r}, which does not exist"
     elif target == version:
         yield "error", here, "is the version itself"
     elif target and (model.versions[target].yanked or model.versions[target].deprecated):
         yield "warning", here, f"is {target}, which is {_fate(model.versions[target])}"
     if not entry.deprecated and not entry.yanked:
-        yield "warning", here, "is there, but the version is neither deprecated nor yanked"
+        yield "warning", here, "is set, but the version is neither deprecated nor yanked"
 
 
 def _replacing(model: ModelEntry, by: str) -> str | None:
@@ -181,7 +182,7 @@ def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
         try:
             Range.parse(text)
         except SpecError as error:
-            yield "error", f"{here}.compatibility[{index}]", f"is no range: {error.fields['why']}"
+            yield "error", f"{here}.compatibility[{index}]", f"is not a range: {error.fields['why']}"
     if entry.download_url is not None and (why := url_fault(entry.download_url, relative=True)):
         yield "error", f"{here}.download_url", why
     for index, url in enumerate(entry.mirrors):
@@ -191,16 +192,20 @@ def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
 
 def _build(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
     if entry.manifest is None and (entry.download_url is None or entry.checksum is None):
-        yield "error", here, "cannot be installed: it has no manifest, nor a download_url with a checksum"
+        yield (
+            "error",
+            here,
+            "cannot be installed: it has neither a manifest nor a download_url with a checksum",
+        )
     elif entry.manifest is not None and not entry.packs and entry.size_bytes:
-        yield "error", f"{here}.packs", "is missing: nothing says where the manifest's chunks are"
+        yield "error", f"{here}.packs", "is missing; the manifest's chunks cannot be located"
     if entry.checksum is None and entry.manifest is not None:
         yield "warning", f"{here}.checksum", "is missing"
     if entry.size_bytes is None:
-        yield "warning", f"{here}.size_bytes", "is missing: the download size is unknown"
+        yield "warning", f"{here}.size_bytes", "is missing; the download size is unknown"
     low, high = entry.minimum_ram_gb, entry.recommended_ram_gb
     if low is not None and high is not None and low > high:
-        yield "error", f"{here}.minimum_ram_gb", f"is {low:g}, more than recommended_ram_gb, {high:g}"
+        yield "error", f"{here}.minimum_ram_gb", f"is {low:g}, more than recommended_ram_gb ({high:g})"
     if entry.files:
         yield from _files(entry, here)
     yield from _deltas(model, entry, here)
@@ -212,7 +217,7 @@ def _files(entry: VersionEntry, here: str) -> Iterator[Rule]:
         yield "error", f"{here}.size_bytes", f"is {entry.size_bytes}, but the files have {total} bytes"
     promised = entry.files[0].sha256 if len(entry.files) == 1 else entry.manifest
     if entry.checksum is not None and promised is not None and not _same(entry.checksum, promised):
-        what = "its one file's sha256" if len(entry.files) == 1 else "manifest, as it is of several files"
+        what = "its one file's sha256" if len(entry.files) == 1 else "manifest, since it has several files"
         yield "error", f"{here}.checksum", f"is not {what}"
 
 
@@ -220,11 +225,11 @@ def _deltas(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]
     for index, delta in enumerate(entry.deltas):
         at = f"{here}.deltas[{index}]"
         if delta.base not in model.versions:
-            yield "error", f"{at}.base", f"is {delta.base[:80]!r}, which is not among the versions"
+            yield "error", f"{at}.base", f"is {delta.base[:80]!r}, which does not exist"
             continue
         manifests = [build.entry.manifest for build in builds_of(model, delta.base)]
         if not any(manifest and _same(manifest, delta.base_manifest) for manifest in manifests):
-            yield "error", f"{at}.base_manifest", f"is that of no build of {delta.base}"
+            yield "error", f"{at}.base_manifest", f"does not belong to {delta.base}"
 
 
 def _same(one: str, other: str) -> bool:
