@@ -39,7 +39,7 @@ def test_lint_says_where_and_what(ystore: Ystore, registry: Path) -> None:
     faulty = ystore("registry", "lint", registry / "registry.json")
     assert faulty.code == 4
     assert faulty.out.splitlines() == [
-        '$.models["phi-3-mini"].versions["1.0.0"].changelog: is missing: people read it before they update',
+        '$.models["phi-3-mini"].versions["1.0.0"].changelog: is missing; users read it before they update',
         '$.models["phi-3-mini"].versions["1.1.0"].release_date: warning: is missing',
     ]
     told = ystore("registry", "lint", registry / "registry.json", "--json")
@@ -129,8 +129,8 @@ def test_yank_alias_and_set_current(ystore: Ystore, registry: Path) -> None:
     yanked = ystore("registry", "yank", "phi-3-mini@1.1.0", *there, people=True)
     assert yanked.out == "phi-3-mini@1.1.0: yanked\n"
     assert yanked.err.splitlines() == [
-        "current_version is 1.0.0 now",
-        "stable leads to 1.1.0, which is yanked now",
+        "current_version is now 1.0.0",
+        "stable points to 1.1.0, which is now yanked",
     ]
     assert model(registry)["current_version"] == "1.0.0"
     assert ystore("registry", "set-current", "phi-3-mini", "1.1.0", *there).code == 2
@@ -183,7 +183,7 @@ def test_another_manifest_than_is_locked_exits_with_4(ready: Ystore) -> None:
     path.write_text(json.dumps(raw))
     refused = ready("fetch", "--locked")
     assert refused.code == 4
-    assert "is not the one that is locked" in refused.err
+    assert "is not the locked one" in refused.err
 
 
 def test_publish_split(ystore: Ystore, registry: Path, made_models: Path) -> None:

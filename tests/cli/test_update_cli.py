@@ -31,7 +31,7 @@ def test_update_all(site: Path, ystore: Ystore) -> None:
     again = ystore("update", "--all").table
     assert [row[:4] for row in again] == [["a", "current", "", "1.1.0"], ["b", "current", "", "1.1.0"]]
     major = ystore("update", "--major", "a", people=True)
-    assert "a 1.1.0 → 2.0.0, which breaks with what you have:\n" in major.err
+    assert "a 1.1.0 → 2.0.0, which may break existing uses:\n" in major.err
 
 
 def test_update_all_with_one_that_fails(site: Path, ystore: Ystore) -> None:

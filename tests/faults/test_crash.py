@@ -105,9 +105,9 @@ def _check_and_run_again(campaign: Campaign, site: Site, where: str) -> None:
 def _stale_link(item: tuple[str, str, str]) -> bool:
     """Between the move of `installed` and those of its link and of what other programs are told, fsck
     names exactly these."""
-    return item == ("link", f"models/{MODEL}", "does not lead to what is installed") or (
+    return item == ("link", f"models/{MODEL}", "does not point to the installed version") or (
         item[:2] == ("state", "local-state.json")
-        and item[2].startswith(f"says otherwise of {MODEL}: version")
+        and item[2].startswith(f"has wrong values for {MODEL}: version")
     )
 
 

@@ -344,7 +344,7 @@ def test_what_follows_a_body_is_never_taken_for_the_next_answer() -> None:
     reply = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood" + forged)
     with backend_for([reply, Reply(body=b"not heard"), Reply(body=b"third")]) as (backend, server):
         assert fetch(backend) == (0, b"good")
-        check(TransientError, "before it was asked", lambda: fetch(backend))
+        check(TransientError, "before the request", lambda: fetch(backend))
         assert fetch(backend) == (0, b"third")
         assert [seen.connection for seen in server.seen] == [0, 0, 1]
 
@@ -382,7 +382,7 @@ def test_connection_refused_is_transient() -> None:
     ("host", "says", "kind"),
     [
         ("no-such-host.invalid", "cannot be resolved", TransientError),
-        ("a" * 70 + ".test", "names no host", UsageError),
+        ("a" * 70 + ".test", "has no host", UsageError),
     ],
 )
 def test_names_that_do_not_resolve(host: str, says: str, kind: type[YarnstoreError]) -> None:
@@ -506,8 +506,8 @@ REFUSED_TARGETS = {
     "http://2852039166/": "link-local",
     "http://0xa9fea9fe/": "link-local",
     "http://[::1/": "not a URL",
-    "http://127.0.0.1:99999/": "no such port",
-    "http://a b/": "names no host",
+    "http://127.0.0.1:99999/": "invalid port",
+    "http://a b/": "has no host",
     "http://127.0.0.1:port/": "not a URL",
 }
 
@@ -732,7 +732,7 @@ def test_http_asked_of_an_https_port(body: bytes) -> None:
 
 def test_http_asked_of_a_server_that_answers_with_a_tls_alert() -> None:
     with backend_for(lambda _: Reply(raw=b"\x15\x03\x01\x00\x02\x02\x16", close=True)) as (backend, _):
-        with pytest.raises(TransientError, match="the answer is not http") as caught:
+        with pytest.raises(TransientError, match="the response is not HTTP") as caught:
             read(backend)
         assert "use https://" in caught.value.hint
 

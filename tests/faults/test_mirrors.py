@@ -510,7 +510,7 @@ def test_a_new_model_that_two_registries_have_is_warned_of(made: Site, tmp_path:
         assert not any("is in made and in other" in note for note in notes), "it is decided by now"
         store.remove_registry("made")
         store.fetch(f"{MODEL}@latest")
-        assert any("came from made, which is no longer a registry here" in note for note in notes)
+        assert any("came from made, which is no longer configured" in note for note in notes)
 
 
 def test_a_registry_of_higher_priority_that_cannot_be_read_is_not_passed_over(

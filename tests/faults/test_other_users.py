@@ -93,8 +93,8 @@ def test_import_is_refused_before_it_reads(shared: tuple[Site, ScriptedServer]) 
 @pytest.mark.parametrize(
     ("mode", "owner", "status", "said"),
     [
-        (0o777, 0, "wrong", "can be written by anybody"),
-        (0o1777, 0, "wrong", "can be written by anybody"),
+        (0o777, 0, "wrong", "can be written by every user"),
+        (0o1777, 0, "wrong", "can be written by every user"),
         (0o755, NOBODY, "note", "belongs to nobody"),
         (0o775, 0, "note", "can be written by the group nogroup"),
         (0o2775, 0, "ok", ""),

@@ -204,14 +204,14 @@ def test_a_frame_that_asks_for_gigabytes_is_refused_before_it_is_read() -> None:
     wide_frame = bytes.fromhex("28b52ffd") + bytes((0xC0, 17 << 3)) + struct.pack("<Q", 1 << 20) + b"\x01\0\0"
     skippable = bytes.fromhex("502a4d18") + struct.pack("<I", 1 << 20) + bytes(8)
     for frame, why in (
-        (unsized, "where 1048576 are due"),
-        (huge, "of 1099511627776 bytes where"),
+        (unsized, "instead of 1048576"),
+        (huge, "of 1099511627776 bytes instead"),
         (wide_frame, "window of"),
         (skippable, "zstd frame"),
-        (good + b"x", "broken zstd frame"),
-        (good + good, "broken zstd frame"),
-        (good[:-1], "broken zstd frame"),
-        (b"", "broken zstd frame"),
+        (good + b"x", "corrupt zstd frame"),
+        (good + good, "corrupt zstd frame"),
+        (good[:-1], "corrupt zstd frame"),
+        (b"", "corrupt zstd frame"),
     ):
         with pytest.raises(FormatError, match=why):
             decode_planes(_planes_of(frame), 1 << 21)
@@ -241,7 +241,7 @@ ZEROS = (1, zstandard.compress(bytes(8)))
         (b"\x01\x02\x00" + _table(EIGHT, (3, bytes(8)), REST), "unknown kind 3"),
         (b"\x01\x02\x00" + _table(EIGHT, (2, bytes(7)), REST), "stream table"),
         (b"\x01\x02\x00" + _table(EIGHT, (2, _table((2, b"\0"), REST)), REST), "nests"),
-        (b"\x01\x02\x00" + _table(EIGHT, (2, _table((0, b"\0"), REST) + b"x"), REST), "do not fill"),
+        (b"\x01\x02\x00" + _table(EIGHT, (2, _table((0, b"\0"), REST) + b"x"), REST), "do not add up"),
         (b"\x01\x02\x00" + _table(EIGHT, (2, _table((0, b"\1"), REST)), REST), "raw stream of 0 bytes"),
         (b"\x01\x02\x00" + _table(EIGHT, (1, zstandard.compress(bytes(9))), REST), "frame of 9 bytes"),
     ],

@@ -181,7 +181,7 @@ def test_path_of_a_variant_range_and_alias(store: Store) -> None:
 def test_methods_of_a_model_refuse_a_full_spec(store: Store, call: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         getattr(store, call)("phi-3-mini@1.0.0")
-    assert caught.value.hint == "name the model alone: phi-3-mini"
+    assert caught.value.hint == "give the model alone: phi-3-mini"
 
 
 def test_a_registry_that_does_not_answer_is_not_kept(store: Store, tmp_path: Path) -> None:

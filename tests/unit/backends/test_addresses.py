@@ -112,9 +112,9 @@ def test_a_folder_named_like_a_host_is_a_folder(
         ("view-source:http://models.example.org/x", "write http://models.example.org/x"),
         ("feed:https://models.example.org/x", "write https://models.example.org/x"),
         ("git+https://user:pw@models.example.org/x", "write https://models.example.org/x"),
-        ("C:\\models", "path of Windows"),
-        ("C:/models", "path of Windows"),
-        ("\\\\server\\models", "path of Windows"),
+        ("C:\\models", "Windows path"),
+        ("C:/models", "Windows path"),
+        ("\\\\server\\models", "Windows path"),
         ("https://models.example.org/?token=s", "has a query"),
     ],
 )

@@ -78,7 +78,7 @@ def test_bytes_after_the_frame_are_refused(tail: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, len(TEXT) - 1, len(TEXT) + 1, CHUNK_LIMIT_BYTES, 2**31])
 def test_a_frame_of_another_size_than_recorded_is_refused(size: int) -> None:
-    with pytest.raises(FormatError, match="another size"):
+    with pytest.raises(FormatError, match="size other than"):
         decode_zstd(FRAME, size, "frame")
 
 

@@ -134,7 +134,7 @@ def test_another_content_under_the_same_name_is_refused(variant, key):
 def test_what_cannot_be_compared_is_refused():
     raw = new_registry(NOW)
     put(raw, entry={"checksum": digest("a")})
-    with pytest.raises(ConflictError, match="no checksum or manifest to compare"):
+    with pytest.raises(ConflictError, match="without a checksum or manifest to compare"):
         put(raw, entry={"manifest": digest("a")})
 
 
@@ -210,7 +210,7 @@ def test_texts_of_a_model_are_set_where_given_and_kept_where_not():
         ({"version": "1.1.0", "entry": {"size_bytes": "1"}}, FormatError, "size_bytes: expected int"),
         ({"version": "1.1.0", "entry": {"checksum": "1"}}, FormatError, "checksum: is not sha256:"),
         ({"version": "1.1.0", "entry": {"version": "1.0.0"}}, FormatError, ".version: is '1.0.0'"),
-        ({"version": "1.1.0", "entry": {"variants": {}}}, FormatError, "holds variants"),
+        ({"version": "1.1.0", "entry": {"variants": {}}}, FormatError, "contains variants"),
     ],
 )
 def test_what_is_refused_leaves_the_document_alone(change, error, message):
@@ -244,7 +244,7 @@ def test_the_document_does_not_share_what_the_caller_passed():
         (b"[]", "$: expected object"),
         (b"{}", "$.models: expected object"),
         (b'{"models":{},"a":1,"a":2}', "'a' occurs twice"),
-        (b'{"models":{},"a":NaN}', "NaN is no JSON number"),
+        (b'{"models":{},"a":NaN}', "NaN is not a JSON number"),
         (b'{"models":{},"a":1e999}', "the number 1e999 is too large"),
         (b'{"models":{},"a":' + b"9" * 5000 + b"}", "is not JSON"),
         (b'{"models":{},"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),

@@ -191,8 +191,8 @@ def test_an_empty_alternative_is_everything():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1.x.5", "a number after an x"),
-        ("x.1", "a number after an x"),
+        ("1.x.5", "a number after x"),
+        ("x.1", "a number after x"),
         (">01.02.03", "leading zero"),
         ("1.0.0-01", "leading zero"),
         ("~1.2.3beta", "is not a version"),
@@ -204,8 +204,8 @@ def test_an_empty_alternative_is_everything():
         ("1.0.0-", "SemVer does not allow"),
         ("1.0.0-a..b", "SemVer does not allow"),
         ("1.0.0+", "SemVer does not allow"),
-        ("1 - ", "a hyphen stands between two versions"),
-        ("1 - 2 3", "a hyphen stands between two versions"),
+        ("1 - ", "a hyphen range is two versions"),
+        ("1 - 2 3", "a hyphen range is two versions"),
         (">=1,", "one side of a comma"),
         ("!=1.0.0", "is not a version"),
         (">=1.0<2.0", "is not a version"),
@@ -219,7 +219,7 @@ def test_an_unreadable_range_says_why(text, why):
     with pytest.raises(SpecError) as caught:
         Range.parse(text)
     assert why in caught.value.fields["why"]
-    assert "a range is for example" in caught.value.hint
+    assert "a range is written like" in caught.value.hint
 
 
 def test_the_length_is_bounded():

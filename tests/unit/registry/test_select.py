@@ -80,21 +80,21 @@ def test_an_exact_version_prefers_a_build_that_is_not_yanked():
     [
         ("phi@1.1.1", 'no version "1.1.1" in phi. Did you mean 1.1.0', "it has 2.1.0-rc.1, 2.0.0,"),
         ("phi@^3", 'no version "^3" in phi', "it has 2.1.0-rc.1"),
-        ("phi@~2.1", 'no version "~2.1" in phi', "2.1.0-rc.1 is a prerelease; phi@2.1.0-rc.1 takes it"),
-        ("phi@~1.2", 'no version "~1.2" in phi', "1.2.0 is withdrawn; phi@1.2.0 takes it with --force"),
+        ("phi@~2.1", 'no version "~2.1" in phi', "2.1.0-rc.1 is a prerelease; to use it: phi@2.1.0-rc.1"),
+        ("phi@~1.2", 'no version "~1.2" in phi', "1.2.0 is withdrawn; to use it: phi@1.2.0 with --force"),
         ("phi:gpu@~1.0", 'no version "~1.0" in phi', "1.0.0 has only cpu"),
         (
             "phi:npu@~1.1",
             'no version "~1.1" in phi',
-            "1.1.0 is withdrawn; phi:npu@1.1.0 takes it with --force",
+            "1.1.0 is withdrawn; to use it: phi:npu@1.1.0 with --force",
         ),
-        ("phi:npu", 'no usable version "1.1.0" in phi', "it is withdrawn; phi:npu@1.1.0 takes it"),
-        ("phi@old", 'no usable version "1.2.0" in phi', "it is withdrawn; phi@1.2.0 takes it"),
+        ("phi:npu", 'no usable version "1.1.0" in phi', "it is withdrawn; to use it: phi:npu@1.1.0"),
+        ("phi@old", 'no usable version "1.2.0" in phi', "it is withdrawn; to use it: phi@1.2.0"),
         ("phi:gpu@stable", 'no variant "gpu" in phi 1.0.0', "2.1.0-rc.1 has it: phi:gpu@2.1.0-rc.1"),
         ("phi:tpu", 'no variant "tpu" in phi 1.1.0. Did you mean', "it has cpu, gpu, npu"),
         ("phi@stabel", 'no alias "stabel" in phi. Did you mean stable?', "latest, stable, old, gone, worse"),
-        ("phi@gone", 'no version "9.9.9" in phi', "the registry says that gone is this one"),
-        ("phi@worse", "no version \"'\\x1b[2J'\" in phi", "the registry says that worse is this one"),
+        ("phi@gone", 'no version "9.9.9" in phi', "the alias gone in the registry points to it"),
+        ("phi@worse", "no version \"'\\x1b[2J'\" in phi", "the alias worse in the registry points to it"),
     ],
 )
 def test_what_is_not_there_says_what_is(spec, message, hint):

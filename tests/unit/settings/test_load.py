@@ -64,7 +64,7 @@ def test_the_file_counts_and_the_environment_more(tmp_path: Path) -> None:
         ("registries = 3", "registries is not a list"),
         ("[[registries]]\nname = 'a'", "registries[0] needs a name and a url"),
         ("[[registries]]\nname = 'a'\nurl = 3", "registries[0]"),
-        ("[[registries]]\nname='a'\nurl='b'\n[[registries]]\nname='a'\nurl='c'", "'a' occurs twice"),
+        ("[[registries]]\nname='a'\nurl='b'\n[[registries]]\nname='a'\nurl='c'", "'a' is configured twice"),
         ("registries = [3]", "registries[0]"),
         ("[[registries]]\nname='../a'\nurl='b'", "registries[0]: registry name '../a'"),
         ("= 3", "config.toml"),

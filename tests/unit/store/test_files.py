@@ -114,7 +114,7 @@ def test_lengths_that_lie_and_add_up_make_no_file(layout: StoreLayout, lengths: 
     chunk_list = pack_chunk_list(list(zip(ids, lengths, strict=True)))
     lying = ManifestFile("a", 40, Sha256.of(b"".join(parts)), chunk_list)
     with ChunkStore(layout) as chunks:
-        with pytest.raises(IntegrityError, match="another length than its manifest says"):
+        with pytest.raises(IntegrityError, match="different length than its manifest says"):
             materialise(layout, chunks, lying, lambda _: None)
         assert chunks.bad == set()
     assert list(layout.files.iterdir()) == []
@@ -150,7 +150,7 @@ def test_all_damaged_chunks_are_named_at_once(layout: StoreLayout) -> None:
         data[data.index(parts[n]) + 7] ^= 1
     path.write_bytes(data)
     with ChunkStore(layout) as chunks:
-        with pytest.raises(IntegrityError, match="damaged in this store"):
+        with pytest.raises(IntegrityError, match="corrupt in this store"):
             materialise(layout, chunks, manifest.files[0], lambda _: None)
         assert chunks.bad == {ChunkId.of(parts[n]).raw for n in (1, 4)}
         ids, _ = manifest_chunks([manifest])

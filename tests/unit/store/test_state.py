@@ -175,7 +175,7 @@ def test_a_flipped_bit_in_what_counts_is_found_and_mended(made: Site, site: Site
         assert [(item.kind, item.where) for item in problems] == [("state", "local-state.json")]
         done = store.fsck(repair=True)
         assert done.remaining == []
-        assert done.repaired == ["local-state.json: written anew from the refs"]
+        assert done.repaired == ["local-state.json: rewritten from the refs"]
     assert fault(site) == ""
     assert told(site)["installed_models"][OTHER] == {
         **json.loads(sound)["installed_models"][OTHER],
@@ -193,7 +193,7 @@ def test_what_is_said_otherwise_is_named(site: Site, key: str, value: object) ->
     found = told(site)
     found["installed_models"][MODEL][key] = value
     (site.home / "local-state.json").write_text(json.dumps(found))
-    assert fault(site) == f"says otherwise of {MODEL}: {key}"
+    assert fault(site) == f"has wrong values for {MODEL}: {key}"
 
 
 def test_too_many_too_few_and_odd_settings(site: Site) -> None:

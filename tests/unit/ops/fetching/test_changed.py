@@ -231,7 +231,7 @@ def test_the_oldest_of_more_than_a_thousand_versions_are_forgotten(tmp_path: Pat
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, contents=contents).sealed()))
     store.fetch("m@1.1.0")
     assert list(json.loads(path.read_bytes())["contents"]) == [*more, "default/1.1.0"]
-    assert "m: the content of default/1.0.0 is no longer remembered; 1000 versions are" in notes
+    assert "m: the recorded content of default/1.0.0 was dropped; at most 1000 versions are recorded" in notes
 
 
 def test_the_command_line_names_the_way_out(tmp_path: Path) -> None:

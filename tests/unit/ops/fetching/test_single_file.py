@@ -65,7 +65,7 @@ def test_a_mirror_that_is_no_address_is_named_and_passed_over(tmp_path: Path) ->
         assert store.checkout("m").version == "1.0.0"
     assert [note for note in notes if note.startswith("m 1.0.0 in here: ")] == [
         "m 1.0.0 in here: download_url is empty",
-        "m 1.0.0 in here: mirrors[0] is not an address: 'http://['",
+        "m 1.0.0 in here: mirrors[0] is not a URL: 'http://['",
     ]
 
 

@@ -97,7 +97,7 @@ def test_an_unknown_format_is_said_to_be_one(store: Store, tmp_path: Path, data:
     path.write_bytes(data)
     (file,) = store.inspect(str(path)).files
     assert (file.format, file.looks, file.tensors) == (None, looks, [])
-    assert file.why == "it is of no known format"
+    assert file.why == "it has an unknown format"
 
 
 def test_a_damaged_header_says_what_is_odd(store: Store, tmp_path: Path, made_models: Path) -> None:

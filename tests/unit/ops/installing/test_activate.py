@@ -118,7 +118,7 @@ def test_a_link_of_a_removed_model_is_named_and_repaired(site: Site) -> None:
         store.gc(keep=0)  # the log says what happened: there is nothing to be careful about
         done = store.fsck(repair=True)
         assert done.remaining == []
-        assert done.repaired == [f"models/{MODEL}: removed; its log says that the model was"]
+        assert done.repaired == [f"models/{MODEL}: removed, because its log says that the model was removed"]
         assert not os.path.lexists(link)
 
 
@@ -159,7 +159,9 @@ def test_a_rollback_leaves_a_pinned_version_and_says_so(site: Site) -> None:
         store.checkout(f"{MODEL}@1.1.0")
         store.pin(MODEL)
         store.rollback_model(MODEL, progress=lambda event: notes.append(event.text))
-        assert any(f"{MODEL} 1.1.0 stays pinned, but updates move 1.0.0" in note for note in notes)
+        assert any(
+            f"{MODEL} 1.1.0 stays pinned, but 1.0.0 is not, so updates replace it" in note for note in notes
+        )
         assert refs_of(site).pins(MODEL) == [VersionName(MODEL, "default", "1.1.0")]
         # A pin to where it went: nothing to be said.
         store.pin(MODEL)

@@ -76,7 +76,7 @@ def test_a_file_of_a_split_registry_that_is_none_hides_no_other(tmp_path: Path) 
 
 
 def test_what_was_published_with_another_content_is_said_to_be(store: Store, registry: Path) -> None:
-    assert store.check_for_updates("m")[0].note == "2.0.0 is a new major: ystore update --major m"
+    assert store.check_for_updates("m")[0].note == "2.0.0 is a new major version: ystore update --major m"
     raw = json.loads((registry / "registry.json").read_text())
     other = raw["models"]["other"]["versions"]["1.0.0"]
     mark(
@@ -85,8 +85,8 @@ def test_what_was_published_with_another_content_is_said_to_be(store: Store, reg
     row = store.check_for_updates("m")[0]
     assert row.standing is not None
     assert row.standing.replaced
-    assert str(row.note).startswith("1.0.0 is published with different content now; ")
-    assert store.status().notices == ("m 1.0.0: published with different content now",)
+    assert str(row.note).startswith("1.0.0 is now published with different content; ")
+    assert store.status().notices == ("m 1.0.0: now published with different content",)
 
 
 def test_the_plain_schema_tells_of_another_content_too(store: Store, registry: Path) -> None:
@@ -109,7 +109,8 @@ def test_a_major_below_one_that_does_not_fit_is_told_of(store: Store, registry: 
     row = store.check_for_updates("m")[0]
     assert (row.wanted, row.obstacle, row.across, row.available) == ("1.0.0", "application", "2.0.0", True)
     assert row.note == (
-        "3.0.0 needs the application >=9; yours is 1.0.0; 2.0.0 is a new major: ystore update --major m"
+        "3.0.0 needs the application >=9; yours is 1.0.0; 2.0.0 is a new major version: ystore "
+        "update --major m"
     )
     assert store.update_model("m", major=True).version == "2.0.0"
 
@@ -125,7 +126,7 @@ def test_a_deprecated_version_that_is_wanted_is_warned_of(store: Store, registry
 
 def test_a_range_that_nothing_newer_is_in_is_named(store: Store) -> None:
     stayed = store.update_model("m", to="<=1.0.0")
-    assert (stayed.status, stayed.note) == ("current", "nothing newer is in <=1.0.0")
+    assert (stayed.status, stayed.note) == ("current", "no newer version is in <=1.0.0")
     with pytest.raises(NotFoundError, match=r'no version "5\.x" in m'):
         store.update_model("m", to="5.x")
     for empty in ("", " "):
@@ -162,7 +163,7 @@ def test_another_variant_of_the_same_version_is_an_update(built: Store, registry
     (row,) = built.check_for_updates()
     assert (row.installed, row.wanted, row.variant, row.wanted_variant) == ("1.1.0", "1.1.0", "cpu", "gpu")
     assert row.available
-    assert row.note == "gpu in place of cpu, as pinned"
+    assert row.note == "gpu instead of cpu, because of a pin"
     assert built.update_model("v").variant == "gpu"
     (row,) = built.check_for_updates()
     assert (row.available, row.wanted_variant) == (False, None)
@@ -179,4 +180,4 @@ def test_the_changelog_is_that_of_the_variant(built: Store, registry: Path) -> N
 def test_a_variant_that_was_withdrawn_is_not_said_to_be_there(built: Store, registry: Path) -> None:
     mark(registry, "v:gpu@1.1.0", yanked=True)
     built.checkout("v:gpu@1.0.0")
-    assert built.check_for_updates()[0].note == "1.1.0 is withdrawn as gpu; there is only cpu"
+    assert built.check_for_updates()[0].note == "1.1.0 is withdrawn for gpu; it has only cpu"

@@ -128,7 +128,7 @@ def test_another_manifest_in_the_registry_is_refused_before_anything_is_fetched(
     open_store(site).lock("phi@^1.0", "psi:gpu", file=path)
     rewrite(site, "phi", manifest="sha256:" + "ab" * 32)
     store = open_store(site, "elsewhere")
-    with pytest.raises(IntegrityError, match="is not the one that is locked"):
+    with pytest.raises(IntegrityError, match="is not the locked one"):
         store.fetch_locked(path)
     assert not list((store.home / "packs").glob("*"))
 
@@ -138,7 +138,7 @@ def test_another_content_in_the_store_is_refused(site: Path) -> None:
     open_store(site).lock("phi@^1.0", file=path)
     store = Store.open(site / "elsewhere")
     store.import_model(make_version(site / "other", "other") / "config.json", "phi@1.1.0")
-    with pytest.raises(ConflictError, match="different content than is locked"):
+    with pytest.raises(ConflictError, match="different content in the store than in the lock file"):
         store.fetch_locked(path)
 
 
@@ -162,7 +162,7 @@ def test_a_version_with_no_manifest_is_locked_by_its_checksum(site: Path) -> Non
         other = open_store(site, name)
         other.import_model(make_version(site / "other" / name, "other") / content, "phi@1.1.0")
         for call in (other.fetch_locked, other.checkout_locked):
-            with pytest.raises(ConflictError, match="different content than is locked"):
+            with pytest.raises(ConflictError, match="different content in the store than in the lock file"):
                 call(path)
         assert other.list_installed_models() == []
     assert store.checkout_locked(path)[0].version == "1.1.0"

@@ -120,7 +120,7 @@ def test_one_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> N
     pid = tmp_path / "pid"
     command = VerifyCommand(("sh", "-c", f"sleep 60 & echo $! > {pid}; wait"), 0.4)
     started = time.monotonic()
-    with pytest.raises(SelfCheckError, match=r"was not done in 0\.4 s"):
+    with pytest.raises(SelfCheckError, match=r"did not finish within 0\.4 s"):
         run_check(command, MODEL, "1.0.0", "x")
     assert time.monotonic() - started < 10
     child = int(pid.read_text())
@@ -246,7 +246,7 @@ def test_a_kill_during_the_check_leaves_the_version_before(site: Site, tmp_path:
     assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
     found = ystore(site.home, "path", MODEL)
     assert '"version": "1.0.0"' in Path(found.stdout.strip(), "config.json").read_text()
-    assert f"{MODEL} 1.1.0 was in its self-check when the process was killed" in found.stderr
+    assert f"{MODEL} 1.1.0 was being self-checked when its process was killed" in found.stderr
     assert "1.0.0 is installed again" in found.stderr
     with Store.open(site.home) as store:
         assert operations(store) == [("checkout", "1.0.0"), ("update", "1.1.0"), ("self-check", "1.0.0")]

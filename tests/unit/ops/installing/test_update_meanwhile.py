@@ -31,7 +31,9 @@ def test_an_update_does_not_undo_what_was_installed_meanwhile(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _meanwhile(monkeypatch, lambda: Store.open(store.home).checkout("m@2.0.0"))
-    with pytest.raises(ConflictError, match=r"m 2\.0\.0 is installed now, where the update began at 1\.0\.0"):
+    with pytest.raises(
+        ConflictError, match=r"m 2\.0\.0 is installed now, but the update started from 1\.0\.0"
+    ):
         store.update_model("m")
     assert versions(store)["m"] == "2.0.0"
     assert [move.new for move in store.get_version_history("m").moves] == ["1.0.0", "2.0.0"]

@@ -46,11 +46,11 @@ INDEX = json.dumps({"weight_map": {"w": "gone.safetensors"}}).encode()
         ("m.onnx", b"\x08\x07\x3a\x7fab", "m.onnx is cut"),
         ("m.onnx", b"\x08\x07\x3a\xff", "m.onnx is cut"),
         ("m.onnx", ONNX[:-1], "m.onnx is cut"),
-        ("m.onnx", ONNX, "w.data is missing, which m.onnx names"),
+        ("m.onnx", ONNX, "w.data is missing, but m.onnx lists it"),
         ("w.bin", POINTER, "w.bin is a Git LFS pointer"),
         ("w.bin", b"\n<!DOCTYPE html><p>", "w.bin is a web page"),
         ("m-00001-of-00002.gguf", b"x", "m-00002-of-00002.gguf is missing"),
-        ("a.index.json", INDEX, "gone.safetensors is missing, which a.index.json names"),
+        ("a.index.json", INDEX, "gone.safetensors is missing, but a.index.json lists it"),
     ],
 )
 def test_broken_files_are_refused_and_forced(tmp_path: Path, name: str, data: bytes, said: str) -> None:
@@ -134,7 +134,7 @@ def test_lint_with_decode_warns_of_what_was_forced(tmp_path: Path) -> None:
     said = [item.message for item in found if item.severity == "warning" and "manifests/" in item.path]
     assert [text.partition(":")[0] for text in said] == [
         "m.gguf is cut",
-        "w.data is missing, which m.onnx names",
+        "w.data is missing, but m.onnx lists it",
     ]
     assert not [item for item in found if item.severity == "error"]
     deep = Store.open(tmp_path / "home").lint_registry(registry, deep=True).findings
@@ -173,5 +173,5 @@ def test_an_index_left_over_from_another_format_is_only_noted(tmp_path: Path) ->
     (tmp_path / "s" / "pytorch_model.bin").write_bytes(SAFETENSORS)
     index = json.dumps({"weight_map": {"w": "pytorch_model.bin", "v": "other.bin"}})
     (tmp_path / "s" / "pytorch_model.bin.index.json").write_text(index)
-    with pytest.raises(FormatError, match="is missing, which pytorch"):
+    with pytest.raises(FormatError, match="is missing, but pytorch"):
         Store.publish(tmp_path / "s", "m@2.0.0", registry=tmp_path / "reg")

@@ -93,7 +93,7 @@ def test_over_http_and_by_file(whole: Path) -> None:
 
 def test_one_model_alone(whole: Path) -> None:
     assert lint(os.fspath(whole), models=("phi",), deep=True).findings == []
-    assert errors(lint(os.fspath(whole), models=("psi",))) == ["$.models['psi']: is not there"]
+    assert errors(lint(os.fspath(whole), models=("psi",))) == ["$.models['psi']: does not exist"]
 
 
 def pick(registry: Path, pattern: str) -> Path:
@@ -106,12 +106,12 @@ def cut(path: Path) -> None:
 
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("manifest gone", lambda r: pick(r, "manifests/*.json").unlink(), ".json is missing"),
-    ("manifest changed", lambda r: flip(pick(r, "manifests/*.json"), -100), "is not what"),
+    ("manifest changed", lambda r: flip(pick(r, "manifests/*.json"), -100), "does not match"),
     ("compressed manifest changed", lambda r: cut(pick(r, "manifests/*.zst")), "compressed"),
     ("index gone", lambda r: pick(r, "packs/*.idx").unlink(), ".idx is missing"),
     ("index changed", lambda r: flip(pick(r, "packs/*.idx"), -100), ".idx "),
     ("pack gone", lambda r: pick(r, "packs/*.pack").unlink(), ".pack is missing"),
-    ("pack cut", lambda r: cut(pick(r, "packs/*.pack")), "by its index"),
+    ("pack cut", lambda r: cut(pick(r, "packs/*.pack")), "its index says"),
     ("delta gone", lambda r: pick(r, "deltas/*.pack").unlink(), ".pack is missing"),
     ("delta index gone", lambda r: pick(r, "deltas/*.idx").unlink(), ".idx is missing"),
     (
@@ -132,7 +132,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "another version's manifest",
         lambda r: rewrite(r, lambda v: v["1.0.0"].update(manifest=v["1.1.0"]["manifest"])),
-        '$.models["phi"].versions["1.0.0"].manifest: is that of phi 1.1.0',
+        '$.models["phi"].versions["1.0.0"].manifest: belongs to phi 1.1.0',
     ),
     (
         "delta's size",
@@ -142,7 +142,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "own file",
         lambda r: (r / "models" / "phi.json").write_text('{"versions": {}}'),
-        "models/phi.json: says otherwise than registry.json",
+        "models/phi.json: differs from registry.json",
     ),
 ]
 
@@ -160,7 +160,7 @@ def test_a_wrong_byte_is_found_by_decoding(registry: Path, pattern: str) -> None
     flip(pick(registry, pattern), -100)
     assert errors(lint(os.fspath(registry), deep=True)) == []
     told = errors(lint(os.fspath(registry), decode=True))
-    assert any("is not what its name says" in line for line in told)
+    assert any("does not match the hash in its name" in line for line in told)
 
 
 def test_lengths_that_lie_and_add_up(registry: Path, tmp_path: Path) -> None:
@@ -178,10 +178,10 @@ def test_lengths_that_lie_and_add_up(registry: Path, tmp_path: Path) -> None:
     named = {"manifest": str(made.digest), "checksum": str(made.digest)}
     rewrite(registry, lambda versions: versions["1.0.0"].update(named))
     found = errors(lint(os.fspath(registry), decode=True))
-    assert any("model.bin has chunks of other lengths than the manifest says" in line for line in found)
+    assert any("model.bin has chunks whose lengths differ from the manifest" in line for line in found)
     with Store.open(tmp_path / "home") as store:
         store.add_registry("r", registry)
-        with pytest.raises(IntegrityError, match="a chunk of another length than its manifest says"):
+        with pytest.raises(IntegrityError, match="a chunk of a different length than its manifest says"):
             store.checkout("phi@1.0.0")
         assert store.list_installed_models() == []
 

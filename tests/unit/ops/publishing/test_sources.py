@@ -145,7 +145,7 @@ def test_a_cache_of_hugging_face_is_followed_to_its_blobs_and_no_further(tmp_pat
     (snapshot / "out").unlink()
     (model / "blobs").rename(tmp_path / "elsewhere")
     (model / "blobs").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="outside of the folder"):
+    with pytest.raises(UsageError, match="outside the folder"):
         list_sources(snapshot)
 
 
@@ -272,8 +272,8 @@ def test_a_published_version_stays_where_only_leavings_bits_and_empty_folders_di
     assert again.manifest == first.manifest
     assert not again.changed
     assert again.kept == [
-        ".git/HEAD is left out now",
-        "a.part is left out now",
+        ".git/HEAD is now excluded",
+        "a.part is now excluded",
         "w.bin is now executable",
         "the empty folder empty is new",
     ]
@@ -425,7 +425,7 @@ def test_a_file_with_a_slash_is_neither_written_nor_read(source: Path, tmp_path:
             lambda: store.diff(str(source), str(source), html=place),
             lambda: store.import_local_state(place),
         ):
-            with pytest.raises(UsageError, match="is a folder, and a file is needed"):
+            with pytest.raises(UsageError, match="is a folder; a file is needed"):
                 refused()
     assert not (tmp_path / "new").exists()
     assert (tmp_path / "w.json").read_text() == "{}"

@@ -195,7 +195,7 @@ def test_search_finds_whole_ids_and_says_so(store: Store) -> None:
     with Store.open(store.home, progress=lambda event: told.append(event.text)) as fresh:
         assert [offer.model for offer in fresh.search("model-12345")] == ["model-12345"]
         assert fresh.search("language model") == []
-    assert any("is split and lists no models" in text for text in told)
+    assert any("is split and has no list of models" in text for text in told)
     assert store.show("model-00007@1.2.0").changelog == "What is new in 1.2.0"
 
 
