@@ -119,7 +119,7 @@ def _content_fault(source: Source, path: str) -> str:
             parse_layout(source, name=name)
         except FormatError as error:
             if error.is_cut:
-                return "is truncated: it ends before the end that its header gives"
+                return "is truncated: it is shorter than its header says"
     return ""
 
 
