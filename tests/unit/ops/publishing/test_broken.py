@@ -38,14 +38,14 @@ INDEX = json.dumps({"weight_map": {"w": "gone.safetensors"}}).encode()
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("m.safetensors", SAFETENSORS[:-1], "m.safetensors is cut"),
-        ("m.safetensors", SAFETENSORS[:30], "m.safetensors is cut"),
+        ("m.safetensors", SAFETENSORS[:-1], "m.safetensors is truncated"),
+        ("m.safetensors", SAFETENSORS[:30], "m.safetensors is truncated"),
         ("m.safetensors", b"", "m.safetensors is empty"),
-        ("m.gguf", GGUF[:-1], "m.gguf is cut"),
-        ("m.gguf", GGUF[:40], "m.gguf is cut"),
-        ("m.onnx", b"\x08\x07\x3a\x7fab", "m.onnx is cut"),
-        ("m.onnx", b"\x08\x07\x3a\xff", "m.onnx is cut"),
-        ("m.onnx", ONNX[:-1], "m.onnx is cut"),
+        ("m.gguf", GGUF[:-1], "m.gguf is truncated"),
+        ("m.gguf", GGUF[:40], "m.gguf is truncated"),
+        ("m.onnx", b"\x08\x07\x3a\x7fab", "m.onnx is truncated"),
+        ("m.onnx", b"\x08\x07\x3a\xff", "m.onnx is truncated"),
+        ("m.onnx", ONNX[:-1], "m.onnx is truncated"),
         ("m.onnx", ONNX, "w.data is missing, but m.onnx lists it"),
         ("w.bin", POINTER, "w.bin is a Git LFS pointer"),
         ("w.bin", b"\n<!DOCTYPE html><p>", "w.bin is a web page"),
@@ -65,7 +65,11 @@ def test_broken_files_are_refused_and_forced(tmp_path: Path, name: str, data: by
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(bytes(20), ""), (bytes(19), "sub/w.data is cut: sub/m.onnx needs 20 bytes"), (POINTER[:9], "is cut")],
+    [
+        (bytes(20), ""),
+        (bytes(19), "sub/w.data is truncated: sub/m.onnx needs 20 bytes"),
+        (POINTER[:9], "is truncated"),
+    ],
 )
 def test_files_of_tensors_are_looked_at_beside_the_onnx_model(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "s" / "sub").mkdir(parents=True)
@@ -109,7 +113,7 @@ def test_import_warns_and_takes_them(tmp_path: Path) -> None:
         "w.bin",
         "m-00002-of-00002.gguf",
     ]
-    assert any(note.startswith("warning: m.safetensors is cut") for note in notes)
+    assert any(note.startswith("warning: m.safetensors is truncated") for note in notes)
     assert store.checkout("m@1.0.0").version == "1.0.0"
     (tmp_path / "m.safetensors").write_bytes(SAFETENSORS)
     assert store.import_model(tmp_path / "m.safetensors", "n@1.0.0").broken == []
@@ -129,11 +133,11 @@ def test_lint_with_decode_warns_of_what_was_forced(tmp_path: Path) -> None:
         force=True,
         progress=lambda told: notes.append(told.text),
     )
-    assert any(note.startswith("warning: m.gguf is cut") for note in notes)
+    assert any(note.startswith("warning: m.gguf is truncated") for note in notes)
     found = Store.open(tmp_path / "home").lint_registry(registry, decode=True).findings
     said = [item.message for item in found if item.severity == "warning" and "manifests/" in item.path]
     assert [text.partition(":")[0] for text in said] == [
-        "m.gguf is cut",
+        "m.gguf is truncated",
         "w.data is missing, but m.onnx lists it",
     ]
     assert not [item for item in found if item.severity == "error"]
@@ -169,7 +173,7 @@ def test_an_index_left_over_from_another_format_is_only_noted(tmp_path: Path) ->
         registry=tmp_path / "reg",
         progress=lambda told: notes.append(told.text),
     )
-    assert any(note.startswith("pytorch_model.bin.index.json names files") for note in notes)
+    assert any(note.startswith("pytorch_model.bin.index.json lists files") for note in notes)
     (tmp_path / "s" / "pytorch_model.bin").write_bytes(SAFETENSORS)
     index = json.dumps({"weight_map": {"w": "pytorch_model.bin", "v": "other.bin"}})
     (tmp_path / "s" / "pytorch_model.bin.index.json").write_text(index)

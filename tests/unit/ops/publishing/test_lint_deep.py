@@ -127,7 +127,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "checksum",
         lambda r: rewrite(r, lambda v: v["1.0.0"].update(checksum="ab" * 32)),
-        '$.models["phi"].versions["1.0.0"].checksum: is not the manifest\'s digest',
+        '$.models["phi"].versions["1.0.0"].checksum: does not match the manifest\'s digest',
     ),
     (
         "another version's manifest",
