@@ -41,8 +41,8 @@ def test_a_record_without_a_check_comes_back(tmp_path: Path) -> None:
         (b"\xff", "is damaged"),
         (b'{"text": 1}', "is damaged"),
         (b"[" * 100_000, "is damaged"),
-        (b'{"text":"x","check":""}', "fails its check"),
-        (b'{"text":"x"}', "fails its check"),
+        (b'{"text":"x","check":""}', "does not match its checksum"),
+        (b'{"text":"x"}', "does not match its checksum"),
     ],
 )
 def test_damage_is_absence_or_an_error(tmp_path: Path, data: bytes, why: str) -> None:
