@@ -190,7 +190,7 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
     if found != offer.name:
         raise IntegrityError(
             f"the manifest of {offer.name}",
-            why=f"is that of {found}",
+            why=f"belongs to {found}",
             source=offer.source.url,
             hint="the publisher must fix the registry",
         )
