@@ -32,10 +32,11 @@ lint: $(DEV) ## ruff: rules, then layout
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types: $(DEV) ## mypy, strict
+types: $(DEV) ## mypy, strict; aio.py apart, whose stub stands in for it elsewhere
 	@$(PY) -m mypy
+	@$(PY) -m mypy yarnstore/aio.py
 
-docs: $(DEV) ## write docs/cli.md, errors.md and results.md anew from the code
+docs: $(DEV) ## write docs/cli.md, errors.md, results.md and yarnstore/aio.pyi from the code
 	@$(PY) -m tests.docs.cli_reference
 
 bench: $(DEV) ## measure each operation against its limit and the peers installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -26,29 +27,37 @@ class Progress:
 OnProgress: TypeAlias = Callable[[Progress], None]
 
 
-class Stoppable:
-    """Tells `tell` of progress until it is stopped; from then on `check`, and each event, raise `why`.
+class Cancel:
+    """A request to stop what runs: once it is made, `check` and each event of progress raise `why()`.
 
-    What runs asks `check` also while there is nothing to tell.
+    What runs asks `check` also while it has no progress to report.
     """
 
-    def __init__(self, tell: OnProgress, why: Callable[[], Exception]) -> None:
-        self._tell = tell
+    def __init__(self, why: Callable[[], Exception]) -> None:
         self._why = why
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """From any thread."""
+        """Make the request, from any thread."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raises: `why()`, once it is stopped."""
+        """Raise `why()` if the request was made."""
         if self._stopped.is_set():
             raise self._why()
 
-    def __call__(self, event: Progress) -> None:
-        self.check()
-        self._tell(event)
+    def telling(self, tell: OnProgress) -> OnProgress:
+        """`tell` with a check before each event."""
+
+        def checked(event: Progress) -> None:
+            self.check()
+            tell(event)
+
+        return checked
+
+
+# What can stop the call that runs in this context; `AsyncStore` sets it in the thread of each call.
+CANCEL: ContextVar[Cancel | None] = ContextVar("CANCEL", default=None)
 
 
 def ignore(_: Progress) -> None:

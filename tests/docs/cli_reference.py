@@ -1,4 +1,4 @@
-"""docs/cli.md, docs/errors.md and docs/results.md, made from the code: `python -m tests.docs.cli_reference`."""
+"""What `make docs` makes from the code: docs/cli.md, errors.md and results.md, and yarnstore/aio.pyi."""
 
 # ruff: noqa: E501 - one sentence per line
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from tests.docs.async_stub import render_stub
 from tests.docs.result_fields import output_of, render_results
 from yarnstore import errors
 from yarnstore.cli import cli
@@ -194,7 +195,12 @@ def render_cli() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"cli.md": render_cli, "errors.md": render_errors, "results.md": render_results}
+PAGES = {
+    "cli.md": render_cli,
+    "errors.md": render_errors,
+    "results.md": render_results,
+    "../yarnstore/aio.pyi": render_stub,
+}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():

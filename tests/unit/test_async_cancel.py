@@ -48,6 +48,40 @@ def test_cancelling_does_not_wait_for_a_server(tmp_path: Path, fault: str) -> No
         asyncio.run(main(server.url))
 
 
+@pytest.mark.parametrize("call", ["add_registry", "refresh_registries", "show", "search"])
+def test_a_call_without_progress_stops_too_while_it_waits_for_a_server(tmp_path: Path, call: str) -> None:
+    site = make_site(tmp_path, versions=("1.0.0",))
+    asked = threading.Event()
+
+    def script(seen: Seen) -> Reply:
+        asked.set()
+        return Reply(delay_s=20)
+
+    async def main(url: str) -> None:
+        if call != "add_registry":
+            (site.home / "config.toml").write_text(f'[[registries]]\nname = "slow"\nurl = "{url}"\n')
+        async with AsyncStore.open(site.home) as models:
+            calls = {
+                "add_registry": lambda: models.add_registry("slow", url),
+                "refresh_registries": lambda: models.refresh_registries("slow"),
+                "show": lambda: models.show("other"),
+                "search": lambda: models.search("other"),
+            }
+            task = asyncio.create_task(calls[call]())
+            assert await asyncio.to_thread(asked.wait, 10)
+            began_s = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - began_s < 5
+            names = [source.name for source in models.store.settings.registries]
+            assert names == (["made"] if call == "add_registry" else ["slow", "made"])
+            assert await models.list_installed_models() is not None
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server.url))
+
+
 def test_a_closed_store_answers_no_more(tmp_path: Path) -> None:
     async def main() -> None:
         models = AsyncStore.open(tmp_path / "home")

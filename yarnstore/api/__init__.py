@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from yarnstore.api.store import AnyPath, Store
+from yarnstore.api.base import AnyPath
+from yarnstore.api.store import Store
 
 __all__ = ["AnyPath", "Store"]

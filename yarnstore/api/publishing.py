@@ -1,115 +1,23 @@
-"""The part of `Store` that pipelines use: a registry in a folder is published to, and models are locked."""
+"""The part of `Store` for publishers, who work on the folder of a registry and need no store."""
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yarnstore.ops.session.session import Session
+from yarnstore.api.base import AnyPath
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread
 
 if TYPE_CHECKING:
-    from yarnstore.ops.fetching.fetch import FetchResult
-    from yarnstore.ops.installing.activate import CheckoutResult
-    from yarnstore.ops.installing.from_lock import LockResult
     from yarnstore.ops.publishing.amend import AmendResult
-    from yarnstore.ops.publishing.lint import LintResult
     from yarnstore.ops.publishing.publish import PublishResult
 
-AnyPath = str | os.PathLike[str]
 
-
-class Publishing(ABC):
-    """What a publisher does: to a registry's folder by static methods, which need no store; lint; lock."""
-
-    @abstractmethod
-    def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
-        """One use of the store."""
-
-    def lock(
-        self,
-        *specs: str,
-        file: AnyPath = "ystore.lock",
-        update: bool = False,
-        progress: OnProgress | None = None,
-    ) -> LockResult:
-        """Write into a lock file what the specs come to; with `update` what is locked is looked up again.
-
-        Raises: SpecError, UsageError, NotFoundError, BackendError, FormatError, IncompatibleError.
-        """
-        from yarnstore.ops.installing.from_lock import lock
-
-        with self._session(progress) as session:
-            return lock(session, fsread.file_path(file), [Spec.parse(text) for text in specs], update=update)
-
-    def fetch_locked(
-        self,
-        file: AnyPath = "ystore.lock",
-        *,
-        accept_change: bool = False,
-        progress: OnProgress | None = None,
-    ) -> list[FetchResult]:
-        """Bring what a lock file names, and nothing else; `accept_change` is as in `fetch`.
-
-        Raises: IntegrityError where a registry has something else under a locked version; as `fetch`.
-        """
-        from yarnstore.ops.installing.from_lock import fetch_locked
-
-        with self._session(progress) as session:
-            session.accept_change = accept_change
-            return fetch_locked(session, fsread.file_path(file))
-
-    def checkout_locked(
-        self,
-        file: AnyPath = "ystore.lock",
-        *,
-        force: bool = False,
-        accept_change: bool = False,
-        progress: OnProgress | None = None,
-    ) -> list[CheckoutResult]:
-        """Install what a lock file names; `accept_change` is as in `fetch`.
-
-        Raises: UsageError where it has two builds of one model; as `fetch_locked` and `checkout`.
-        """
-        from yarnstore.ops.installing.from_lock import checkout_locked
-
-        with self._session(progress) as session:
-            session.accept_change = accept_change
-            return checkout_locked(session, fsread.file_path(file), force=force)
-
-    def lint_registry(
-        self,
-        source: AnyPath,
-        *,
-        models: tuple[str, ...] = (),
-        deep: bool = False,
-        decode: bool = False,
-        progress: OnProgress | None = None,
-    ) -> LintResult:
-        """Everything that is wrong with the registry at a folder or URL, or with one of its JSON files.
-
-        `deep` compares manifests and packs with what the entries say; `decode` besides reads every pack
-        and hashes every file.  A URL is reached as this store reaches its registries.
-
-        Raises: NotFoundError, BackendError, UsageError.
-        """
-        from yarnstore.ops.publishing.lint import lint
-
-        with self._session(progress) as session:
-            return lint(
-                os.fspath(source),
-                models=models,
-                deep=deep,
-                decode=decode,
-                sources=session.sources,
-                network=session.network,
-                on_progress=session.on_progress,
-            )
+class Publishing:
+    """Publish into a registry's folder, and change what it says, by static methods."""
 
     @staticmethod
     def publish(

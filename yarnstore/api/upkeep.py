@@ -1,22 +1,18 @@
-"""The part of `Store` that looks after a machine: taking over, auto-update, the doctor."""
+"""The part of `Store` that maintains a machine: clean up, check, auto-update, older installations."""
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from yarnstore.api.base import AnyPath, StoreBase
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, YarnstoreError
-from yarnstore.ops.session.session import Session
-from yarnstore.progress import OnProgress, ignore
+from yarnstore.progress import OnProgress
 from yarnstore.registry.policies import change_auto_update
 from yarnstore.settings import Settings, default_home, load_settings, set_auto_update
 from yarnstore.store import fsread
-from yarnstore.store.trials import any_trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,34 +21,70 @@ if TYPE_CHECKING:
     from yarnstore.ops.installing.timers import TimerFiles
     from yarnstore.ops.local.takeover import TakeoverResult
     from yarnstore.ops.upkeep.doctor import DoctorResult
+    from yarnstore.ops.upkeep.findings import FsckResult
+    from yarnstore.ops.upkeep.gc import GcResult
 
 
-class Upkeep(ABC):
-    """What a `Store` does for the machine that it is on; `Store` has what this works with."""
+class Upkeep(StoreBase):
+    """Maintain the store of a machine."""
 
-    def __init__(self, settings: Settings, *, progress: OnProgress = ignore) -> None:
-        self.settings = settings
-        self.progress = progress
+    def gc(
+        self,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+        dry_run: bool = False,
+        repack: bool = False,
+        progress: OnProgress | None = None,
+    ) -> GcResult:
+        """Free what nothing keeps; `repack` stores older versions as deltas against the newest.
 
-    @abstractmethod
-    def _session(self, progress: OnProgress | None = None) -> AbstractContextManager[Session]:
-        """One use of the store."""
+        A view that `path` gave out stays for `grace_s` seconds after that, or after it was installed last;
+        what is None is as `config.toml` has it.  Raises: IntegrityError, LockTimeoutError.
+        """
+        from yarnstore.ops.upkeep.gc import GcPolicy, gc
 
-    def _prepare(self, session: Session) -> None:
-        """Tell a session what the settings say of single models, and end what a killed process tried out."""
-        session.auto_update = self.settings.auto_update.enabled
-        if self.settings.verify:
-            from yarnstore.ops.installing.self_check import attach_checks
+        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
+        with self._session(progress) as session:
+            return gc(session, policy, dry_run=dry_run, repack_too=repack)
 
-            attach_checks(session, self.settings.verify)
-        if any_trial(session.layout):
-            from yarnstore.ops.installing.activate import settle_trials
+    def fsck(
+        self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
+    ) -> FsckResult:
+        """Check everything in the store, and mend it with `repair`.  Raises: LockTimeoutError."""
+        with self._session(progress) as session:
+            if repair:
+                from yarnstore.ops.upkeep.repair import repair as mend
 
-            settle_trials(session)
+                return mend(session)
+            from yarnstore.ops.upkeep.fsck import fsck
 
-    def import_local_state(
-        self, source: str | os.PathLike[str], *, progress: OnProgress | None = None
-    ) -> TakeoverResult:
+            return fsck(session, quick=quick)
+
+    def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
+        """Everything that could be wrong on this machine, each with its mend."""
+        from yarnstore.ops.upkeep.doctor import diagnose
+
+        with self._session(progress) as session:
+            return diagnose(session, self.settings.auto_update)
+
+    @classmethod
+    def doctor(cls, path: AnyPath | None = None, *, progress: OnProgress | None = None) -> DoctorResult:
+        """As `examine`, of a store whose settings perhaps cannot be read, so that it does not open."""
+        from yarnstore.ops.upkeep.doctor import diagnose
+
+        fault: YarnstoreError | None = None
+        place = fsread.absolute(path) if path is not None else None
+        try:
+            settings = load_settings(place)
+        except ConfigError as error:
+            fault = error
+            settings = Settings(place or default_home())
+        with cls(settings)._session(progress) as session:  # noqa: SLF001 - its own
+            return diagnose(session, settings.auto_update, fault)
+
+    def import_local_state(self, source: AnyPath, *, progress: OnProgress | None = None) -> TakeoverResult:
         """Take over what an older tool installed, by its `local-state.json`; each model stands alone.
 
         Raises: NotFoundError, FormatError where the list itself cannot be read.
@@ -62,7 +94,7 @@ class Upkeep(ABC):
         with self._session(progress) as session:
             return take_over(session, fsread.file_path(source))
 
-    # --- auto-update ---------------------------------------------------------------------------
+    # --- auto-update ---------------------------------------------------------------------------------
 
     def auto_update_status(self, *models: str) -> AutoUpdateStatus:
         """What auto-update is set to, and which windows are open.  Raises: ConfigError."""
@@ -113,7 +145,7 @@ class Upkeep(ABC):
                 )
             return done
 
-    def write_timer(self, kind: str, folder: str | os.PathLike[str]) -> TimerFiles:
+    def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
         """Write what has the system call `run_auto_update`, without switching it on.
 
         `kind` is `systemd`, `cron`, `launchd` or `schtasks`.  Raises: UsageError, StorageError.
@@ -121,29 +153,3 @@ class Upkeep(ABC):
         from yarnstore.ops.installing.timers import write_timer
 
         return write_timer(kind, fsread.absolute(folder), self.settings.home, self.settings.auto_update)
-
-    # --- the doctor ----------------------------------------------------------------------------
-
-    def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
-        """Everything that could be wrong on this machine, each with its mend."""
-        from yarnstore.ops.upkeep.doctor import diagnose
-
-        with self._session(progress) as session:
-            return diagnose(session, self.settings.auto_update)
-
-    @classmethod
-    def doctor(
-        cls, path: str | os.PathLike[str] | None = None, *, progress: OnProgress | None = None
-    ) -> DoctorResult:
-        """As `examine`, of a store whose settings perhaps cannot be read, so that it does not open."""
-        from yarnstore.ops.upkeep.doctor import diagnose
-
-        fault: YarnstoreError | None = None
-        place = fsread.absolute(path) if path is not None else None
-        try:
-            settings = load_settings(place)
-        except ConfigError as error:
-            fault = error
-            settings = Settings(place or default_home())
-        with cls(settings)._session(progress) as session:  # noqa: SLF001 - its own
-            return diagnose(session, settings.auto_update, fault)

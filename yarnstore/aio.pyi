@@ -1,0 +1,188 @@
+# Made from the methods of `Store` by `make docs`; a test checks that it is current.
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from yarnstore.api import AnyPath, Store
+from yarnstore.ops.fetching.fetch import FetchResult
+from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+from yarnstore.ops.inspecting.diff import DiffResult
+from yarnstore.ops.inspecting.inspect import InspectResult
+from yarnstore.ops.installing.activate import CheckoutResult
+from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
+from yarnstore.ops.installing.candidates import Update
+from yarnstore.ops.installing.from_lock import LockResult
+from yarnstore.ops.installing.pin import PinResult
+from yarnstore.ops.installing.timers import TimerFiles
+from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+from yarnstore.ops.local.takeover import TakeoverResult
+from yarnstore.ops.publishing.lint import LintResult
+from yarnstore.ops.querying.catalogue import Offer, RegistryInfo, VersionDetails
+from yarnstore.ops.querying.compat import CompatTable
+from yarnstore.ops.querying.history import History
+from yarnstore.ops.querying.inventory import InstalledModel
+from yarnstore.ops.querying.status import StoreStatus
+from yarnstore.ops.querying.usage import StoredVersion
+from yarnstore.ops.upkeep.doctor import DoctorResult
+from yarnstore.ops.upkeep.findings import FsckResult
+from yarnstore.ops.upkeep.gc import GcResult
+from yarnstore.progress import OnProgress, ignore
+
+class AsyncStore:
+    store: Store
+    def __init__(self, store: Store) -> None: ...
+    @classmethod
+    def open(
+        cls, path: AnyPath | None = None, *, app_version: str | None = None, progress: OnProgress = ignore
+    ) -> Self: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_: object) -> None: ...
+    async def close(self) -> None: ...
+    async def get_version_history(self, model: str) -> History: ...
+    async def list_installed_models(self) -> list[InstalledModel]: ...
+    async def list_versions(self, model: str | None = None) -> list[StoredVersion]: ...
+    async def status(self) -> StoreStatus: ...
+    async def import_model(
+        self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
+    ) -> ImportResult: ...
+    async def export(
+        self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
+    ) -> ExportResult: ...
+    async def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult: ...
+    async def diff(
+        self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
+    ) -> DiffResult: ...
+    async def inspect(self, what: str) -> InspectResult: ...
+    async def fetch(
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> FetchResult: ...
+    async def checkout(
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> CheckoutResult: ...
+    async def rollback_model(
+        self, model: str, version: str | None = None, *, progress: OnProgress | None = None
+    ) -> CheckoutResult: ...
+    async def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str: ...
+    async def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable: ...
+    async def pin(self, spec: str) -> PinResult: ...
+    async def unpin(self, spec: str) -> PinResult: ...
+    async def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]: ...
+    async def update_model(
+        self,
+        model: str,
+        *,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        accept_change: bool = False,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> UpdateResult: ...
+    async def update_models(
+        self,
+        *models: str,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        accept_change: bool = False,
+        dry_run: bool = False,
+        jobs: int | None = None,
+        on_result: Callable[[UpdateResult], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> UpdateSummary: ...
+    async def read_requests(self, *words: str) -> list[str]: ...
+    async def lock(
+        self,
+        *specs: str,
+        file: AnyPath = "ystore.lock",
+        update: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LockResult: ...
+    async def fetch_locked(
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> list[FetchResult]: ...
+    async def checkout_locked(
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> list[CheckoutResult]: ...
+    async def add_registry(self, name: str, url: AnyPath) -> RegistryInfo: ...
+    async def list_registries(self) -> list[RegistryInfo]: ...
+    async def refresh_registries(
+        self, name: str | None = None, *, accept_rollback: bool = False
+    ) -> list[RegistryInfo]: ...
+    async def remove_registry(self, name: str) -> None: ...
+    async def search(self, text: str = "") -> list[Offer]: ...
+    async def show(self, spec: str) -> VersionDetails: ...
+    async def lint_registry(
+        self,
+        source: AnyPath,
+        *,
+        models: tuple[str, ...] = (),
+        deep: bool = False,
+        decode: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LintResult: ...
+    async def gc(
+        self,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+        dry_run: bool = False,
+        repack: bool = False,
+        progress: OnProgress | None = None,
+    ) -> GcResult: ...
+    async def fsck(
+        self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
+    ) -> FsckResult: ...
+    async def examine(self, *, progress: OnProgress | None = None) -> DoctorResult: ...
+    async def import_local_state(
+        self, source: AnyPath, *, progress: OnProgress | None = None
+    ) -> TakeoverResult: ...
+    async def auto_update_status(self, *models: str) -> AutoUpdateStatus: ...
+    async def set_auto_update(
+        self,
+        *models: str,
+        enabled: bool,
+        policy: str | None = None,
+        windows: Sequence[str] | None = None,
+        jitter: str | None = None,
+    ) -> AutoUpdateStatus: ...
+    async def run_auto_update(
+        self, *, now: bool = False, progress: OnProgress | None = None
+    ) -> AutoUpdateRound: ...
+    async def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles: ...
+    async def set_app_version(self, version: str) -> None: ...
+    async def set_network(
+        self,
+        *,
+        offline: bool | None = None,
+        limit_rate: float | None = None,
+        connections: int | None = None,
+        registry: str | None = None,
+    ) -> None: ...
+    async def enqueue(self, *specs: str) -> list[QueuedFetch]: ...
+    async def list_queue(self) -> list[QueuedFetch]: ...
+    async def dequeue(self, *specs: str) -> list[QueuedFetch]: ...
+    async def run_queue(
+        self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None
+    ) -> list[QueueRun]: ...

@@ -1,0 +1,219 @@
+"""What all parts of `Store` share: its settings, one use of it, and the queue of downloads.
+
+Every method opens what it needs and closes it again; a `Store` may be shared by threads and kept as long as
+the process lives.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import msgspec
+
+from yarnstore.errors import DiskFullError, NotFoundError
+from yarnstore.ops.session.connections import RecentFailures
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import CANCEL, OnProgress, Progress, ignore
+from yarnstore.registry.spec import Spec
+from yarnstore.settings import Settings, load_settings
+from yarnstore.store.access import exposures, top_folders
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.trials import any_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yarnstore.core.manifest import Manifest
+    from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+
+def bare_model(text: str) -> str:
+    """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
+    spec = Spec.parse(text)
+    if spec.selector is not None or spec.variant is not None:
+        raise NotFoundError("model", text, hint=f"give the model alone: {spec.model}")
+    return spec.model
+
+
+def _admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
+    from yarnstore.ops.session.loadcode import admit_version
+
+    admit_version(session, manifest, tell)
+
+
+class StoreBase:
+    """A store with its settings; the parts of `Store` add the operations."""
+
+    def __init__(self, settings: Settings, *, progress: OnProgress = ignore) -> None:
+        self.settings = settings
+        self.progress = progress
+        self._leases: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._put_last = RecentFailures()
+        self._looked = False  # at who else may write the store
+
+    @classmethod
+    def open(
+        cls, path: AnyPath | None = None, *, app_version: str | None = None, progress: OnProgress = ignore
+    ) -> Self:
+        """The store at `path`, else at YSTORE_HOME, else the user's own.  Makes nothing yet.
+
+        `app_version` is the application's, before what the environment and `config.toml` say: versions
+        that do not fit it are not installed.
+
+        Raises: ConfigError, InvalidNameError.
+        """
+        store = cls(load_settings(Path(path) if path is not None else None), progress=progress)
+        if app_version is not None:
+            store.set_app_version(app_version)
+        return store
+
+    def set_app_version(self, version: str) -> None:
+        """Count with another version of the application from here on.  Raises: InvalidNameError."""
+        from yarnstore.settings.host import app_version
+
+        machine = msgspec.structs.replace(self.settings.machine, app_version=app_version(version))
+        self.settings = msgspec.structs.replace(self.settings, machine=machine)
+
+    def set_network(
+        self,
+        *,
+        offline: bool | None = None,
+        limit_rate: float | None = None,
+        connections: int | None = None,
+        registry: str | None = None,
+    ) -> None:
+        """Reach registries in another way from here on; what is None stays.
+
+        `offline` does without the network; `limit_rate` is in bytes per second over everything that
+        this process downloads, 0 for no limit; `registry` is the one to look in, and no other.
+        """
+        network = self.settings.network
+        if offline is not None:
+            network = msgspec.structs.replace(network, offline=offline)
+        if limit_rate is not None:
+            network = msgspec.structs.replace(network, limit_rate=limit_rate)
+        self.settings = msgspec.structs.replace(
+            self.settings,
+            network=network,
+            connections=connections or self.settings.connections,
+            registry=registry or self.settings.registry,
+        )
+
+    @property
+    def home(self) -> Path:
+        """The folder of the store."""
+        return self.settings.home
+
+    def close(self) -> None:
+        """Let go of the versions that `path` gave out: `gc` may free them after their grace period."""
+        with self._lock:
+            for lease in self._leases.values():
+                os.close(lease)
+            self._leases.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _session(self, progress: OnProgress | None = None) -> Iterator[Session]:
+        tell = progress or self.progress
+        cancel = CANCEL.get()
+        if cancel is not None:
+            tell = cancel.telling(tell)
+
+        def on_wait(holders: list[int]) -> None:
+            who = f"process {', '.join(map(str, holders))}" if holders else "another process"
+            tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
+
+        layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait)
+        session = Session(
+            layout,
+            self.settings.registries,
+            self.settings.connections,
+            on_progress=tell,
+            host=self.settings.machine,
+            network=self.settings.network,
+            put_last=self._put_last,
+            load_policy=self.settings.load_policy,
+            admit_version=_admit_version,
+            only=self.settings.registry,
+        )
+        if cancel is not None:
+            session.check = cancel.check
+        try:
+            self._prepare(session)
+            self._warn_of_others(session)
+            yield session
+        except DiskFullError as error:
+            if Path(str(error.fields.get("path", ""))).is_relative_to(self.settings.home):
+                error.hint = "`ystore gc --dry-run` shows what can be deleted"
+            raise
+        finally:
+            session.close()
+
+    def _prepare(self, session: Session) -> None:
+        """Tell a session what the settings say of single models, and end what a killed process tried out."""
+        session.auto_update = self.settings.auto_update.enabled
+        if self.settings.verify:
+            from yarnstore.ops.installing.self_check import attach_checks
+
+            attach_checks(session, self.settings.verify)
+        if any_trial(session.layout):
+            from yarnstore.ops.installing.activate import settle_trials
+
+            settle_trials(session)
+
+    def _warn_of_others(self, session: Session) -> None:
+        """Tell once that others may write the store."""
+        if not self._looked:
+            self._looked = True
+            found = next(exposures(session.layout, top_folders(session.layout)), None)
+            if found is not None:
+                what = "the store" if found.place == "." else f"{found.place}/ of the store"
+                session.note(f"{what} {found.why}, who can change installed models; see `ystore doctor`")
+
+    # --- the queue -----------------------------------------------------------------------------------
+
+    def enqueue(self, *specs: str) -> list[QueuedFetch]:
+        """Put versions into the queue, to be fetched by `run_queue`.  Raises: SpecError, NotFoundError."""
+        from yarnstore.ops.fetching.queue import enqueue
+
+        with self._session() as session:
+            return enqueue(session, [Spec.parse(spec) for spec in specs])
+
+    def list_queue(self) -> list[QueuedFetch]:
+        """What is queued, in order.  Raises: FormatError."""
+        from yarnstore.ops.fetching.queue import list_queue
+
+        with self._session() as session:
+            return list_queue(session)
+
+    def dequeue(self, *specs: str) -> list[QueuedFetch]:
+        """Take versions out of the queue.  Raises: SpecError, NotFoundError."""
+        from yarnstore.ops.fetching.queue import dequeue
+
+        with self._session() as session:
+            return dequeue(session, [Spec.parse_stored(spec) for spec in specs])
+
+    def run_queue(
+        self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None
+    ) -> list[QueueRun]:
+        """Fetch what is queued, in order; what fails stays in the queue and is in the result.
+
+        Raises: LockTimeoutError where another process is at it.
+        """
+        from yarnstore.ops.fetching.queue import run_queue
+
+        with self._session(progress) as session:
+            return run_queue(session, on_result)

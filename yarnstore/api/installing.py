@@ -1,0 +1,308 @@
+"""The part of `Store` that downloads, installs and updates versions, and reads and writes lock files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from yarnstore.api.base import AnyPath, StoreBase, bare_model
+from yarnstore.errors import SpecError
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import OnProgress
+from yarnstore.registry.spec import Spec
+from yarnstore.store import fsread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yarnstore.ops.fetching.fetch import FetchResult
+    from yarnstore.ops.installing.activate import CheckoutResult
+    from yarnstore.ops.installing.candidates import Update
+    from yarnstore.ops.installing.from_lock import LockResult
+    from yarnstore.ops.installing.pin import PinResult
+    from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+    from yarnstore.ops.querying.compat import CompatTable
+    from yarnstore.registry.decide import Policy
+
+    UpdateResultT = TypeVar("UpdateResultT", UpdateResult, UpdateSummary)
+
+
+class Installing(StoreBase):
+    """Fetch, install, update, go back.
+
+    After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; with none
+    set, nothing is deleted.  A dry run says what would be deleted.
+    """
+
+    def fetch(
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> FetchResult:
+        """Bring a version into the store, whole and verified, without installing it.
+
+        A yanked version only comes with `force`, and by its number.  A version that had another content
+        when its registry was asked for it before only comes with `accept_change`.
+
+        Raises: SpecError, NotFoundError, BackendError, IntegrityError, IncompatibleError, StorageError;
+        ConflictError where the content has changed.
+        """
+        from yarnstore.ops.fetching.fetch import fetch
+
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            return fetch(session, Spec.parse(spec), force=force)
+
+    def checkout(
+        self,
+        spec: str,
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> CheckoutResult:
+        """Install a version that fits; fetches it if need be.
+
+        `force` installs what needs more memory than there is, too; `accept_change` is as in `fetch`.
+        Raises: as `fetch`.
+        """
+        from yarnstore.ops.installing.checkout import checkout
+
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            return checkout(session, Spec.parse(spec), force=force)
+
+    def rollback_model(
+        self, model: str, version: str | None = None, *, progress: OnProgress | None = None
+    ) -> CheckoutResult:
+        """Install what was installed before, or `version`.  Raises: NotFoundError."""
+        from yarnstore.core.names import read_version
+        from yarnstore.ops.installing.activate import rollback_retained
+
+        wanted = read_version(version) if version else None
+        with self._session(progress) as session:
+            done = rollback_retained(session, bare_model(model), wanted)
+            if done is None:
+                from yarnstore.ops.installing.checkout import rollback
+
+                done = rollback(session, bare_model(model), wanted)
+            return done
+
+    def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
+        """What to open: the file, where the version has one, else the folder.
+
+        Of a bare model the version that is installed now; of a full spec that version.  The path stays
+        that version's, whatever is installed later.  `gc` leaves it while this store is open, and for the
+        grace period (`path_grace`, a day) from now.
+
+        A file that changed since it was hashed is hashed first, which takes seconds for each GB; without
+        `verify` it is not, and may have other bytes than were published.
+
+        Raises: NotFoundError; as `fetch` where something is to be fetched.
+        """
+        from yarnstore.ops.querying.inventory import find_path, path_of
+
+        parsed = Spec.parse(spec)
+        with self._session(progress) as session:
+            found = find_path(session, parsed, verify=verify)
+            if found is None:
+                from yarnstore.ops.installing.checkout import ensure_ready
+
+                with session.layout.shared():  # until it is noted as given out, gc is kept from it
+                    found = path_of(session, ensure_ready(session, parsed))
+        if found.lease is not None:
+            with self._lock:
+                before = self._leases.pop(found.path, None)
+                if before is not None:
+                    os.close(before)
+                self._leases[found.path] = found.lease
+        return found.path
+
+    def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
+        """Which versions of a model fit the application and this machine.  Raises: NotFoundError."""
+        from yarnstore.ops.querying.compat import compatibility
+
+        with self._session(progress) as session:
+            return compatibility(session, Spec.parse(model))
+
+    def pin(self, spec: str) -> PinResult:
+        """Keep a version from update and gc, or have update stay with a range or a variant.
+
+        Raises: NotFoundError, SpecError.
+        """
+        from yarnstore.ops.installing.pin import pin
+
+        with self._session() as session:
+            return pin(session, Spec.parse(spec))
+
+    def unpin(self, spec: str) -> PinResult:
+        """Let a pinned version, range or variant go.  Raises: NotFoundError."""
+        from yarnstore.ops.installing.pin import unpin
+
+        with self._session() as session:
+            return unpin(session, Spec.parse_stored(spec))
+
+    # --- updates -------------------------------------------------------------------------------------
+
+    def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
+        """Installed models beside what their registries have now; downloads no model."""
+        from yarnstore.ops.installing.activate import note_check
+        from yarnstore.ops.installing.candidates import check_for_updates
+
+        with self._session(progress) as session:
+            found = check_for_updates(session, tuple(map(bare_model, models)))
+            note_check(session)
+            return found
+
+    def update_model(
+        self,
+        model: str,
+        *,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        accept_change: bool = False,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> UpdateResult:
+        """Fetch and install the newest version of an installed model that fits.
+
+        Stays within the installed major unless `major`; `to` is a range to stay in.  `model` may be a spec:
+        `m@1.1.0`, `m@^1.1` and `m@stable` go to that version, newer or older and across a major, and
+        `m:cpu-int4` changes the variant.  `accept_change` is as in `fetch`.
+
+        Raises: IncompatibleError where all that is newer does not fit; ConflictError where a pin keeps it
+        from the version asked for; as `fetch`.
+        """
+        from yarnstore.ops.installing.update import update
+
+        policy = _policy(major=major, to=to, force=force)
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            done = update(session, Spec.parse(model), policy, dry_run=dry_run)
+            return self._retain(session, done, (done,))
+
+    def update_models(
+        self,
+        *models: str,
+        major: bool = False,
+        to: str | None = None,
+        force: bool = False,
+        accept_change: bool = False,
+        dry_run: bool = False,
+        jobs: int | None = None,
+        on_result: Callable[[UpdateResult], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> UpdateSummary:
+        """Update the models named, or all that are installed, `jobs` at once; each may be a spec.
+
+        One that fails stops no other: its result says so, and its old version stays.
+
+        Raises: SpecError, NoRegistryError; UsageError where a model is named for two versions.
+        """
+        from yarnstore.ops.installing.update import DEFAULT_JOBS, update_many
+
+        policy = _policy(major=major, to=to, force=force)
+        wanted = tuple(map(Spec.parse, models))
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            done = update_many(
+                session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
+            )
+            return self._retain(session, done, done.results)
+
+    def read_requests(self, *words: str) -> list[str]:
+        """The specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
+
+        A word behind a model is its version where it reads as one, as a range, or as one of the model's
+        aliases, and no model of that name is installed.  Raises: UsageError.
+        """
+        from yarnstore.ops.installing.update import read_requests
+
+        with self._session() as session:
+            return read_requests(session, words)
+
+    def _retain(self, session: Session, result: UpdateResultT, done: Sequence[UpdateResult]) -> UpdateResultT:
+        """Return `result` with what the retention of `config.toml` deleted after the updates in `done`, or
+        would delete after those that are planned."""
+        retention = self.settings.retention
+        if not retention.is_set:
+            return result
+        from yarnstore.ops.upkeep.retain import apply_retention, forecast_retention
+        from yarnstore.store.refs import VersionName
+
+        planned = [VersionName(each.model, each.variant, each.version)
+                   for each in done if each.status == "planned"]  # fmt: skip
+        if planned:
+            return replace(result, deleted_versions=forecast_retention(session, retention, planned))
+        if not any(each.status == "updated" for each in done):
+            return result
+        deleted, freed_bytes = apply_retention(session, retention)
+        return replace(result, deleted_versions=deleted, freed_bytes=freed_bytes)
+
+    # --- lock files ----------------------------------------------------------------------------------
+
+    def lock(
+        self,
+        *specs: str,
+        file: AnyPath = "ystore.lock",
+        update: bool = False,
+        progress: OnProgress | None = None,
+    ) -> LockResult:
+        """Write into a lock file what the specs come to; with `update` what is locked is looked up again.
+
+        Raises: SpecError, UsageError, NotFoundError, BackendError, FormatError, IncompatibleError.
+        """
+        from yarnstore.ops.installing.from_lock import lock
+
+        with self._session(progress) as session:
+            return lock(session, fsread.file_path(file), [Spec.parse(text) for text in specs], update=update)
+
+    def fetch_locked(
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> list[FetchResult]:
+        """Bring what a lock file names, and nothing else; `accept_change` is as in `fetch`.
+
+        Raises: IntegrityError where a registry has something else under a locked version; as `fetch`.
+        """
+        from yarnstore.ops.installing.from_lock import fetch_locked
+
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            return fetch_locked(session, fsread.file_path(file))
+
+    def checkout_locked(
+        self,
+        file: AnyPath = "ystore.lock",
+        *,
+        force: bool = False,
+        accept_change: bool = False,
+        progress: OnProgress | None = None,
+    ) -> list[CheckoutResult]:
+        """Install what a lock file names; `accept_change` is as in `fetch`.
+
+        Raises: UsageError where it has two builds of one model; as `fetch_locked` and `checkout`.
+        """
+        from yarnstore.ops.installing.from_lock import checkout_locked
+
+        with self._session(progress) as session:
+            session.accept_change = accept_change
+            return checkout_locked(session, fsread.file_path(file), force=force)
+
+
+def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
+    """Raises: SpecError where `to` is no range."""
+    from yarnstore.registry.decide import Policy
+    from yarnstore.registry.ranges import Range
+
+    if to is not None and not to.strip():
+        raise SpecError(to, "it is empty; use * for all versions")
+    return Policy(major=major, to=Range.parse(to) if to is not None else None, force=force)
