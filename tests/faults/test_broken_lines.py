@@ -19,7 +19,7 @@ from tests.support.servers import Reply, ScriptedServer, Seen, files, ranged
 from tests.support.stores import command, quiet_env
 from yarnstore import Progress, Store
 from yarnstore.backends import RetryPolicy
-from yarnstore.backends.retry import Tries
+from yarnstore.backends.sources.tries import Tries
 from yarnstore.errors import BackendError, TransientError
 from yarnstore.store import fsread
 

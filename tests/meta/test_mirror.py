@@ -15,7 +15,6 @@ ENGINE = f"{PACKAGE}.ops."
 # Such a module is one step of an operation, and is tested by what the operation leaves on disk or prints.
 COVERED_BY = {
     "fetching.begun": "faults/test_broken_lines.py",
-    "fetching.doubt": "faults/test_mirrors.py",
     "fetching.eligibility": "unit/ops/installing/test_update.py",
     "fetching.fetch": "faults/test_http_faults.py",
     "fetching.queue": "cli/test_queue_and_offline.py",

@@ -25,6 +25,9 @@ POSITIONAL_LIMIT = 5  # arguments by place to a record; beyond it nobody can tel
 # What only `backends` may decide by.
 # 200 and 500 are left out: they are sizes and widths, too.
 HTTP_STATUSES = {206, 304, 401, 403, 404, 408, 410, 412, 416, 429, 502, 503, 504}
+# The one place that tries again, and that decides which source was wrong.
+SOURCES = f"{PACKAGE}.backends.sources"
+JUDGING = {"SourceFaults", "Tries", "TRIES_PER_SOURCE", "combined_error", "with_sources", "report_bad_bytes"}
 
 
 def package_of(name: str) -> str:
@@ -116,7 +119,36 @@ def kind_faults(module: Module) -> Iterator[str]:
                 yield f"{module.name}:{node.lineno} asks whether a backend is a SourceSet"
 
 
-RULES = (level_faults, wording_faults, status_faults, kind_faults)
+def loop_faults(module: Module) -> Iterator[str]:
+    """Loops over tries outside of the one place that counts them."""
+    if within(module.name, SOURCES):
+        return
+    for loop in ast.walk(module.tree):
+        if not isinstance(loop, ast.While | ast.For):
+            continue
+        for node in ast.walk(loop):
+            if (
+                isinstance(node, ast.ExceptHandler)
+                and node.type
+                and "TransientError" in ast.unparse(node.type)
+            ):
+                yield f"{module.name}:{loop.lineno} goes on after a TransientError, which {SOURCES} does"
+
+
+def blame_faults(module: Module) -> Iterator[str]:
+    """Decisions which source was wrong, and errors of all sources together, outside of the one place."""
+    if within(module.name, SOURCES):
+        return
+    for line, name in [*module.imports(), *module.references()]:
+        if name.rpartition(".")[2] in JUDGING:
+            yield f"{module.name}:{line} uses {name}, which {SOURCES} does"
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(ast.Attribute(_, method)) if method in JUDGING:
+                yield f"{module.name}:{node.lineno} calls {method}, which {SOURCES} does"
+
+
+RULES = (level_faults, wording_faults, status_faults, kind_faults, loop_faults, blame_faults)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=module_id)
@@ -169,6 +201,10 @@ def test_no_test_imports_another() -> None:
         (status_faults, "ops.fetching.x", "if status == 206: pass"),
         (status_faults, "ops.fetching.x", "if error.status: pass"),
         (kind_faults, "backends.x", "isinstance(backend, SourceSet)"),
+        (loop_faults, "ops.x", "while True:\n    try: f()\n    except errors.TransientError: pass"),
+        (loop_faults, "ops.x", "for x in y:\n    try: f()\n    except (TransientError, OSError): pass"),
+        (blame_faults, "ops.x", "from yarnstore.backends.sources.faults import SourceFaults"),
+        (blame_faults, "ops.x", "sources.report_bad_bytes(url)"),
     ],
 )
 def test_the_rules_see_a_fault(rule: object, name: str, text: str) -> None:

@@ -7,8 +7,7 @@ from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
 from yarnstore.backends.connect import connect, connect_file, is_remote
 from yarnstore.backends.local import LocalBackend
 from yarnstore.backends.memory import MemoryBackend
-from yarnstore.backends.mirrors import Mirror, SourceSet
-from yarnstore.backends.retry import Retrying, RetryPolicy, call_with_retry
+from yarnstore.backends.sources import Mirror, Retrying, RetryPolicy, SourceSet
 from yarnstore.backends.wrappers import Cancellable, Limited, Offline, RateLimit
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "Retrying",
     "SourceSet",
     "Timeouts",
-    "call_with_retry",
     "connect",
     "connect_file",
     "is_remote",

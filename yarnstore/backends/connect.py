@@ -11,7 +11,7 @@ from typing import Final
 from yarnstore.backends.addresses import check_address
 from yarnstore.backends.base import Backend, Timeouts
 from yarnstore.backends.local import LocalBackend, path_from_url
-from yarnstore.backends.retry import Retrying, RetryPolicy, Sleep
+from yarnstore.backends.sources import Retrying, RetryPolicy, Sleep
 from yarnstore.errors import UsageError
 
 # "C:\models" has no "//", so drive letters are paths.
@@ -32,9 +32,10 @@ def connect(
 ) -> Backend:
     """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
 
-    `sleep` waits between tries; see `retry.Sleep`.  `check` is asked while a server is silent, and may
-    raise to end the request.  `ca_bundle` is a file of certificates to trust
-    beside the usual ones; `require_https` refuses each request over plain http but to this machine.
+    With a `policy` of one try the backend is bare.  `sleep` waits between tries; see `sources.Sleep`.
+    `check` is called while a server is silent, and may raise to end the request.  `ca_bundle` is a file of
+    certificates to trust beside the usual ones; `require_https` refuses each request over plain http but
+    to this machine.
     Imports httpx only where it is needed.
 
     Raises: UsageError if the address is none of these; ConfigError for an unusable token or bundle.
@@ -55,6 +56,8 @@ def connect(
                 require_https=require_https,
                 check=check,
             )
+            if policy is not None and policy.attempts == 1:
+                return http
             return Retrying(http, policy) if sleep is None else Retrying(http, policy, sleep=sleep)
         case "file" | "":
             return LocalBackend(text)

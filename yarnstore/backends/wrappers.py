@@ -155,6 +155,24 @@ class Limited(Wrapper):
             yield block
 
 
+class OneFile(Wrapper):
+    """A `Backend` of the one file under `key` in another, which it gives whatever key it is asked for."""
+
+    def __init__(self, backend: Backend, key: str) -> None:
+        super().__init__(backend)
+        self._key = key
+
+    def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:  # noqa: ARG002
+        """See `Backend.get`."""
+        return super().get(self._key, limit_bytes=limit_bytes, etag=etag)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:  # noqa: ARG002
+        """See `Backend.open`."""
+        with super().open(self._key, start=start, length=length) as body:
+            yield body
+
+
 class Offline:
     """A `Backend` on the network where the network may not be used: it refuses every request."""
 

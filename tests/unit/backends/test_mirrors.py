@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.servers import PATIENCE_S, Reply, ScriptedServer, files
 from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts, connect
-from yarnstore.backends.mirrors import get_checked
 from yarnstore.errors import (
     BackendError,
     IntegrityError,
@@ -186,10 +185,10 @@ def check(data: bytes) -> bytes:
 def test_a_lie_is_asked_for_twice_then_the_next_and_reported() -> None:
     (liar, lied), (honest, _) = memory("liar/", {"packs/x": b"wrong"}), memory("m/", {"packs/x": b"right"})
     backend = SourceSet([liar, honest])
-    assert get_checked(backend, "packs/x", check, limit_bytes=9) == (b"right", "m/")
+    assert backend.get_checked("packs/x", check, limit_bytes=9) == (b"right", "m/")
     assert len(lied.requests) == 2
     assert [(fault.url, fault.kind) for fault in backend.faults] == [("liar/", "lied")]
-    assert get_checked(backend, "packs/x", check, limit_bytes=9)[1] == "m/"
+    assert backend.get_checked("packs/x", check, limit_bytes=9)[1] == "m/"
     assert len(lied.requests) == 2, "put last for the session"
 
 
@@ -197,7 +196,7 @@ def test_when_all_lie_the_error_names_them_all_and_nobody_is_put_last() -> None:
     (first, one), (second, two) = memory("one/", {"packs/x": b"bad"}), memory("two/", {"packs/x": b"evil"})
     backend = SourceSet([first, second])
     with pytest.raises(IntegrityError) as caught:
-        get_checked(backend, "packs/x", check, limit_bytes=9)
+        backend.get_checked("packs/x", check, limit_bytes=9)
     assert caught.value.fields["source"] == "one/ (twice), two/ (twice)"
     assert (caught.value.fields["expected"], caught.value.fields["got"]) == ("right", "bad")
     assert (len(one.requests), len(two.requests)) == (2, 2)
@@ -207,7 +206,7 @@ def test_when_all_lie_the_error_names_them_all_and_nobody_is_put_last() -> None:
 def test_a_lie_that_nobody_contradicts_is_still_the_error() -> None:
     (liar, _), (empty, _) = memory("liar/", {"packs/x": b"wrong"}), memory("m/", {})
     with pytest.raises(IntegrityError) as caught:
-        get_checked(SourceSet([liar, empty]), "packs/x", check, limit_bytes=9)
+        SourceSet([liar, empty]).get_checked("packs/x", check, limit_bytes=9)
     assert caught.value.fields["source"] == "liar/ (twice)"
 
 
@@ -216,6 +215,7 @@ def test_one_source_alone_takes_part_in_all_of_it() -> None:
     with pytest.raises(BackendError, match="no mirror is left"), backend.open("packs/x", avoid={"alone/"}):
         pass
     assert read(backend, "packs/x") == b"wrong"
-    backend.report_bad_bytes("alone/", "why")
     with pytest.raises(IntegrityError, match=r"alone/ \(twice\)"):
-        get_checked(backend, "packs/x", check, limit_bytes=9)
+        backend.get_checked("packs/x", check, limit_bytes=9)
+    with pytest.raises(IntegrityError, match=r"alone/ \(twice\)"):
+        backend.get_checked("packs/x", check, limit_bytes=9)

@@ -9,24 +9,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yarnstore.backends import Body, Fetched, MemoryBackend, Retrying, RetryPolicy, call_with_retry
+from yarnstore.backends import Body, Fetched, MemoryBackend, Retrying, RetryPolicy
 from yarnstore.errors import BackendError, CancelledError, MissingKeyError, TransientError
 
 POLICY = RetryPolicy(attempts=4, base_s=1.0, cap_s=3.0, retry_after_cap_s=10.0)
 
 
 class Failing:
-    """Raises each of `errors` in turn, then returns "done"."""
+    """A backend that raises each of `errors` in turn, then has what it is asked for."""
+
+    url = "memory:"
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.calls = 0
 
-    def __call__(self) -> str:
+    def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
-        return "done"
+        return Fetched(b"done", "")
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:
+        raise NotImplementedError
+        yield
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def get(backend: Retrying) -> bytes:
+    fetched = backend.get("x", limit_bytes=9)
+    assert fetched is not None
+    return fetched.data
 
 
 def transient(retry_after_s: float = 0.0) -> TransientError:
@@ -35,32 +51,33 @@ def transient(retry_after_s: float = 0.0) -> TransientError:
 
 def test_waits_double_up_to_the_cap() -> None:
     slept: list[float] = []
-    fn = Failing(transient(), transient(), transient())
-    assert call_with_retry(fn, POLICY, sleep=slept.append, random=lambda: 1.0) == "done"
+    backend = Failing(transient(), transient(), transient())
+    assert get(Retrying(backend, POLICY, sleep=slept.append, random=lambda: 1.0)) == b"done"
     assert slept == [1.0, 2.0, 3.0]
-    assert fn.calls == 4
+    assert backend.calls == 4
 
 
 def test_the_last_error_says_how_often() -> None:
-    fn = Failing(*[transient(7.0) for _ in range(9)])
-    told: list[tuple[int, float]] = []
+    backend = Failing(*[transient(7.0) for _ in range(9)])
+    told: list[float] = []
+    retrying = Retrying(
+        backend,
+        POLICY,
+        sleep=lambda _: None,
+        random=lambda: 0.0,
+        on_wait=lambda error, delay_s: told.append(delay_s),
+    )
     with pytest.raises(TransientError, match=r"http://r/x: reset \(tried 4 times\)") as caught:
-        call_with_retry(
-            fn,
-            POLICY,
-            sleep=lambda _: None,
-            random=lambda: 0.0,
-            on_retry=lambda error, failed, delay_s: told.append((failed, delay_s)),
-        )
-    assert fn.calls == 4
-    assert told == [(1, 7.0), (2, 7.0), (3, 7.0)]
+        get(retrying)
+    assert backend.calls == 4
+    assert told == [7.0, 7.0, 7.0]
     assert (caught.value.status, caught.value.hint, caught.value.retry_after_s) == (503, "h", 7.0)
 
 
 def test_one_attempt_is_the_error_itself() -> None:
     error = transient()
     with pytest.raises(TransientError) as caught:
-        call_with_retry(Failing(error), RetryPolicy(attempts=1), sleep=pytest.fail)
+        get(Retrying(Failing(error), RetryPolicy(attempts=1), sleep=pytest.fail))
     assert caught.value is error
 
 
@@ -68,10 +85,10 @@ def test_one_attempt_is_the_error_itself() -> None:
     "error", [BackendError("u", "w"), MissingKeyError("u", "w"), ValueError("x"), KeyboardInterrupt()]
 )
 def test_nothing_else_is_tried_again(error: BaseException) -> None:
-    fn = Failing(error)
+    backend = Failing(error)
     with pytest.raises(type(error)):
-        call_with_retry(fn, POLICY, sleep=pytest.fail)
-    assert fn.calls == 1
+        get(Retrying(backend, POLICY, sleep=pytest.fail))
+    assert backend.calls == 1
 
 
 @given(
@@ -91,11 +108,11 @@ def test_an_event_cuts_the_wait_short() -> None:
     stopped = threading.Event()
     threading.Timer(0.05, stopped.set).start()
     began_s = time.monotonic()
-    fn = Failing(*[transient(9.0) for _ in range(9)])
+    backend = Failing(*[transient(9.0) for _ in range(9)])
     with pytest.raises(CancelledError):
-        call_with_retry(fn, POLICY, sleep=stopped.wait)
+        get(Retrying(backend, POLICY, sleep=stopped.wait))
     assert time.monotonic() - began_s < 3
-    assert fn.calls == 1
+    assert backend.calls == 1
 
 
 class Flaky:

@@ -137,10 +137,11 @@ def test_the_login_goes_to_the_registry_and_not_along_with_a_redirect(tmp_path: 
         assert backend.get("registry.json", limit_bytes=100)
         assert backend.get("packs/a", limit_bytes=10)
         assert backend.get("packs/a", limit_bytes=10, avoid={own.url}), "the mirror"
-        file_backend, key = mine.for_file(source, f"{other.url}f.bin")
-        assert file_backend.get(key, limit_bytes=10)
-        same_backend, key = mine.for_file(source, f"{own.url}registry.json")
-        assert same_backend.get(key, limit_bytes=100), "an absolute address of the registry's own origin"
+        assert mine.for_file(source, [f"{other.url}f.bin"]).get("f.bin", limit_bytes=10)
+        same_backend = mine.for_file(source, [f"{own.url}registry.json"])
+        assert same_backend.get("registry.json", limit_bytes=100), (
+            "an absolute address of the registry's own origin"
+        )
         other.rescript(lambda _: Reply(status=302, headers=back))
         with pytest.raises(BackendError):
             backend.get("packs/a", limit_bytes=10)

@@ -15,7 +15,6 @@ from functools import partial
 
 import zstandard
 
-from yarnstore.backends.mirrors import get_checked
 from yarnstore.core.codec import decode_zstd
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ids
@@ -217,16 +216,14 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
     tmp = session.layout.tmp
     # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
     with contextlib.suppress(BackendError, IntegrityError):
-        return get_checked(
-            backend,
+        return backend.get_checked(
             f"{key}.zst",
             lambda data: Manifest.parse(_unpack(data), expected=digest),
             limit_bytes=MANIFEST_LIMIT_BYTES,
             kept=KeptFile(tmp, f"{key}.zst", MANIFEST_LIMIT_BYTES),
         )[0]
     try:
-        return get_checked(
-            backend,
+        return backend.get_checked(
             key,
             lambda data: Manifest.parse(data, expected=digest),
             limit_bytes=MANIFEST_LIMIT_BYTES,

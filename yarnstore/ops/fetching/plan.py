@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.backends import SourceSet
-from yarnstore.backends.mirrors import Kept, get_checked
+from yarnstore.backends.sources import Kept
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
@@ -72,6 +72,11 @@ class RemotePack(NamedTuple):
     def key(self) -> str:
         """Where it is in the registry."""
         return f"{self.folder}/{self.pack.hex}.pack"
+
+    @property
+    def index_key(self) -> str:
+        """Where its index is in the registry."""
+        return f"{self.folder}/{self.pack.hex}.idx"
 
 
 @dataclass(frozen=True)
@@ -232,22 +237,18 @@ def _iter_indexes(
             jobs.put(None)
 
 
-def _read_index(
-    backend: SourceSet, pack: RemotePack, avoid: Collection[str] = (), *, kept: KeptAt | None = None
-) -> _Read:
+def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = None) -> _Read:
     """A pack's index and the mirror that it came from; None where nobody has one that can be read, but
     for a full pack's that may yet come.
 
     Raises: TransientError.
     """
-    key = f"{pack.folder}/{pack.pack.hex}.idx"
+    key = pack.index_key
     try:
-        return get_checked(
-            backend,
+        return backend.get_checked(
             key,
             lambda data: parse_index(data, pack=pack.pack),
             limit_bytes=INDEX_LIMIT_BYTES,
-            avoid=avoid,
             kept=kept(key, INDEX_LIMIT_BYTES) if kept is not None else None,
         )
     except (BackendError, FormatError) as error:
@@ -260,22 +261,19 @@ def _offer_of_others(
     backend: SourceSet, best: _Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
 ) -> None:
     for pack in packs:
-        asked: set[str] = {index_sources[pack]}
-        while len(best.absent()) and not asked.issuperset(backend.sources):
-            before = len(best.absent())
-            try:
-                got = _read_index(backend, pack, asked)
-            except BackendError:
-                got = None
-            if got is None:
-                break
-            index, source = got
+
+        def take(index: PackIndex, pack: RemotePack = pack) -> int:
             best.offer(pack, index, np.ones(len(index), bool))
-            if len(best.absent()) < before:
-                for other in asked:
-                    backend.report_bad_bytes(other, f"{pack.key}: its index omits chunks")
-                index_sources[pack] = source
-            asked.add(source)
+            return len(best.absent())
+
+        index_sources[pack] = backend.compare(
+            pack.index_key,
+            lambda data, pack=pack: parse_index(data, pack=pack.pack),  # type: ignore[misc]
+            take,
+            missing=len(best.absent()),
+            limit_bytes=INDEX_LIMIT_BYTES,
+            source=index_sources[pack],
+        )
 
 
 def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Versions of the plain schema: one file at a `download_url`, with a `checksum` and no manifest.
 
-The file is downloaded with resume, hashed as a whole, chunked on arrival, and gets a manifest of
-its own.
+The file is streamed from its sources until the hash of the whole is right, then chunked, and gets
+a manifest of its own.
 """
 
 from __future__ import annotations
@@ -9,30 +9,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from yarnstore.backends import SourceSet
+from yarnstore.backends import Body, SourceSet
 from yarnstore.backends.base import check_key
-from yarnstore.backends.mirrors import TRIES_PER_MIRROR, Kind, combined_error
 from yarnstore.backends.pages import HEAD_BYTES, looks_like_page, page_error
-from yarnstore.core.digest import Sha256
+from yarnstore.backends.sources import EARLIER, BadPart
+from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
 from yarnstore.errors import (
-    BackendError,
     FormatError,
     IntegrityError,
     InvalidNameError,
     LockTimeoutError,
     NotFoundError,
     StorageError,
-    TransientError,
-    UsageError,
 )
 from yarnstore.ops.fetching.transfer import TransferStats
-from yarnstore.ops.session.connections import shown_address
 from yarnstore.ops.session.lookup import Offered, stored_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
@@ -73,8 +69,10 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
             return there, TransferStats()
         meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
         urls = _addresses(session, entry, place)
-        _download(session, source, place, urls, part, expected, entry.size_bytes, meter)
-        item = SourceFile(_file_name(entry.download_url, name), path, part.size_bytes)
+        wanted = _WantedFile(_last_part(urls[0]), place, part, expected, entry.size_bytes, meter)
+        file_name = _file_name(entry.download_url, name)
+        _sources(session, source, urls).stream(file_name, wanted)
+        item = SourceFile(file_name, path, part.size_bytes)
         with chunks.writing() as writer:
             files = ingest(
                 [item], chunks, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
@@ -90,7 +88,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
 
 
 def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, ...]:
-    """The download addresses that can be used, in the order to be asked; the others are noted.
+    """The download addresses that can be used; the others are noted.
 
     Raises: FormatError, which names the field, where none can.
     """
@@ -103,7 +101,7 @@ def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, 
         raise errors[0]
     for error in errors:
         session.note(error.message)
-    return session.links.in_order(good)
+    return tuple(dict.fromkeys(good))
 
 
 def _address_fault(url: str) -> str | None:
@@ -165,51 +163,12 @@ def _here(session: Session, name: VersionName, expected: Sha256, chunks: ChunkSt
     return None
 
 
-def _download(
-    session: Session,
-    source: RegistrySource,
-    place: str,
-    urls: Sequence[str],
-    part: fsio.PartialFile,
-    expected: Sha256,
-    size: int | None,
-    meter: Meter,
-) -> None:
-    """Fill the partial file until its SHA-256 is the expected one, from the first URL that gives it."""
-    wrong: dict[str, Sha256] = {}
-    failures: list[BackendError] = []
-    fault: IntegrityError | None = None
-    for url in urls:
-        shown = shown_address(url, folder=False)
-        try:
-            got = _try_url(session, source, place, url, part, expected, size, meter, alone=len(urls) == 1)
-        except IntegrityError as error:  # of another size: not worth a second try
-            fault = fault or error
-            part.truncate()
-            session.links.report(source, url, "lied", error.message)
-        except (BackendError, UsageError) as error:
-            failure = error if isinstance(error, BackendError) else BackendError(shown, error.message)
-            failures.append(failure)
-            if isinstance(error, TransientError):
-                kind: Kind = "stalled" if error.reason == "stalled" else "unreachable"
-                session.links.report(source, url, kind, str(error.fields["why"]))
-        else:
-            if got is None:
-                return
-            wrong[shown] = got
-            session.links.report(source, url, "lied", f"sent {got}, not {expected}")
-        if url != urls[-1]:
-            session.note(f"{shown} did not give {_last_part(url)}; trying the next mirror")
-    if wrong:
-        raise IntegrityError(
-            f"{place}: {_last_part(urls[0])}",
-            why="does not match the checksum in the registry",
-            expected=str(expected),
-            got=str(next(iter(wrong.values()))),
-            source=", ".join(f"{shown} (twice)" for shown in wrong),
-            hint=f"nothing was installed; {_PUBLISHER}",
-        )
-    raise fault or combined_error(failures)
+def _sources(session: Session, source: RegistrySource, urls: Sequence[str]) -> SourceSet:
+    """Where the file comes from.  That one did not give it is noted."""
+    name = _last_part(urls[0])
+    return session.links.for_file(
+        source, urls, lambda url: session.note(f"{url} did not give {name}; trying the next mirror")
+    )
 
 
 def _last_part(url: str) -> str:
@@ -217,95 +176,110 @@ def _last_part(url: str) -> str:
     return urlsplit(url).path.rpartition("/")[2] or url
 
 
-def _try_url(
-    session: Session,
-    source: RegistrySource,
-    place: str,
-    url: str,
-    part: fsio.PartialFile,
-    expected: Sha256,
-    size: int | None,
-    meter: Meter,
-    *,
-    alone: bool,
-) -> Sha256 | None:
-    """Two tries at one URL.  None if the file is right now, else what its hash was.
+class _WantedFile:
+    """A file whose SHA-256 is known, as a `Wanted`; `part` may hold what came of it in an earlier run."""
 
-    What another URL or an earlier run has left in the partial file is gone on from, and is no try.
-    """
-    backend, key = session.links.for_file(source, url)
-    attempts = None if alone else TRIES_PER_MIRROR
-    got: Sha256 | None = None
-    for _ in range(TRIES_PER_MIRROR + (part.size_bytes > 0)):
-        _fill(backend, key, place, part, size, meter, attempts)
-        got = file_sha256(part.path)
-        if got == expected:
-            return None
-        page = looks_like_page(fsread.read_start(part.path, HEAD_BYTES))
-        part.truncate()
-        if page:
-            raise page_error(shown_address(url, folder=False), _last_part(url))
-    return got
+    def __init__(
+        self,
+        name: str,
+        place: str,
+        part: fsio.PartialFile,
+        expected: Sha256,
+        size_bytes: int | None,
+        meter: Meter,
+    ) -> None:
+        self._name = name
+        self._what = f"{place}: {name}"
+        self._part = part
+        self._expected = expected
+        self._size_bytes = size_bytes
+        self._meter = meter
+        self._is_right = False
+        self._sources = {EARLIER} if part.size_bytes else set()
 
+    @property
+    def came_bytes(self) -> int:
+        """See `Wanted`."""
+        return self._part.size_bytes
 
-def _fill(
-    backend: SourceSet,
-    key: str,
-    place: str,
-    part: fsio.PartialFile,
-    size: int | None,
-    meter: Meter,
-    attempts: int | None,
-) -> None:
-    """Append what is missing of the file.  Where a server ignores ranges, what is there already is skipped,
-    so that an answer that breaks off earlier loses nothing."""
-    what = f"{place}: {_last_part(key)}"
-    tries = backend.tries(attempts=attempts)
-    while size is None or part.size_bytes < size:
-        before = part.size_bytes
-        try:
-            with backend.open(key, start=before, tries=tries) as body:
-                blocks = iter(body)
-                first = next(blocks, b"") if body.start == 0 else b""
-                other = size is not None and body.total not in (None, size)
-                if (other or before) and looks_like_page(first[:HEAD_BYTES]) and not _is_page(part):
-                    raise page_error(backend.url, _last_part(key))
-                if other:
-                    raise IntegrityError(
-                        what,
-                        why="does not match the size_bytes in the registry",
-                        expected=f"{size} bytes",
-                        got=f"{body.total} bytes",
-                        source=backend.url,
-                        hint=_PUBLISHER,
-                    )
-                at = body.start
-                for block in itertools.chain((first,), blocks):
-                    fresh = block[max(0, part.size_bytes - at) :]
-                    at += len(block)
-                    if fresh:
-                        _write(part, fresh, size, what)
-                        meter.add(len(fresh))
-        except TransientError as error:
-            backend.resume(tries, error, part.size_bytes - before)
-        else:
+    def next_range(self) -> tuple[int, int | None] | None:
+        """See `Wanted`."""
+        if not self._is_right and self._size_bytes is not None and self._part.size_bytes >= self._size_bytes:
+            self._verify()  # all of it came in an earlier run
+        return None if self._is_right else (self._part.size_bytes, None)
+
+    def receive(self, body: Body) -> Iterator[BadPart]:
+        """See `Wanted`.  Where ranges are ignored, what has come is skipped, and kept if this breaks off."""
+        blocks = iter(body)
+        first = next(blocks, b"") if body.start == 0 else b""
+        size, part = self._size_bytes, self._part
+        other = size is not None and body.total not in (None, size)
+        if (other or part.size_bytes) and looks_like_page(first[:HEAD_BYTES]) and not self._is_page():
+            raise page_error(body.source, self._name)
+        self._sources.add(body.source)
+        if other:
+            self.restart()
+            error = IntegrityError(
+                self._what,
+                why="does not match the size_bytes in the registry",
+                expected=f"{size} bytes",
+                got=f"{body.total} bytes",
+                hint=_PUBLISHER,
+            )
+            yield BadPart(error, is_final=True)
             return
+        at = body.start
+        for block in itertools.chain((first,), blocks):
+            fresh = block[max(0, part.size_bytes - at) :]
+            at += len(block)
+            if size is not None and part.size_bytes + len(fresh) > size:
+                sources = frozenset(self._sources)
+                self.restart()
+                why = f"is larger than the size_bytes in the registry, {size}"
+                error = IntegrityError(self._what, why=why, hint=_PUBLISHER)
+                yield BadPart(error, sources=sources, is_final=True)
+                return
+            if fresh:
+                self._write(fresh)
+        sources, was_page = frozenset(self._sources), self._is_page()
+        got = self._verify()
+        if not self._is_right:
+            if was_page:
+                raise page_error(body.source, self._name)
+            error = IntegrityError(
+                self._what,
+                why="does not match the checksum in the registry",
+                expected=str(self._expected),
+                got=str(got),
+                hint=f"nothing was installed; {_PUBLISHER}",
+            )
+            yield BadPart(error, sources=sources)
 
+    def restart(self) -> bool:
+        """See `Wanted`."""
+        had = self._part.size_bytes > 0
+        self._part.truncate()
+        self._sources.clear()
+        return had
 
-def _is_page(part: fsio.PartialFile) -> bool:
-    """Whether what has come already is a web page, as the file may be."""
-    return part.size_bytes > 0 and looks_like_page(fsread.read_start(part.path, HEAD_BYTES))
+    def _verify(self) -> Sha256:
+        """Hash the file, and drop it where it is wrong."""
+        got = file_sha256(self._part.path)
+        self._is_right = got == self._expected
+        if not self._is_right:
+            self.restart()
+        return got
 
+    def _is_page(self) -> bool:
+        """Whether what has come already is a web page, as the file may be."""
+        return self._part.size_bytes > 0 and looks_like_page(fsread.read_start(self._part.path, HEAD_BYTES))
 
-def _write(part: fsio.PartialFile, block: bytes, size: int | None, what: str) -> None:
-    if size is not None and part.size_bytes + len(block) > size:
-        raise IntegrityError(
-            what, why=f"is larger than the size_bytes in the registry, {size}", hint=_PUBLISHER
-        )
-    if size is None:
-        fsread.require_space(part.path.parent, len(block))
-    try:
-        part.write(block)
-    except StorageError:
-        part.truncate()  # gives the space back
-        raise
+    def _write(self, block: Buffer) -> None:
+        if self._size_bytes is None:
+            fsread.require_space(self._part.path.parent, len(block))
+        try:
+            self._part.write(block)
+        except StorageError:
+            self._part.truncate()  # gives the space back
+            raise
+        self._meter.add(len(block))

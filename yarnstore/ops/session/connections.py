@@ -1,7 +1,7 @@
 """How the registries of a session are reached: by which addresses, how fast, with whose credentials.
 
 Owns the backends of one session and what is kept of their mirrors' health.  Which mirror is asked when
-is `backends/mirrors`'.
+is `backends/sources`'.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from yarnstore.backends import (
 )
 from yarnstore.backends.addresses import shown_path, tidy_address
 from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
-from yarnstore.backends.mirrors import Fault, Kind
-from yarnstore.backends.wrappers import shared_limit
-from yarnstore.errors import BackendError, StorageError, TransientError
+from yarnstore.backends.sources import Fault
+from yarnstore.backends.wrappers import OneFile, shared_limit
+from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registry_cache import MirrorHealth, read_health, write_health
@@ -39,7 +39,7 @@ from yarnstore.store.registry_cache import MirrorHealth, read_health, write_heal
 # Scheme, host and port.
 Origin: TypeAlias = tuple[str, str, int]
 
-# `Mirrored` tries again, so that it can ask somebody else; below it one try is one try.
+# `SourceSet` tries again, so that it can ask another source; below it one try is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
 # More than any registry has; each costs a request where the ones before it fail.
 _MIRRORS_LIMIT = 16
@@ -152,7 +152,7 @@ class Connections:
             self._backends[source.name] = SourceSet(
                 mirrors,
                 sleep=self._sleep,
-                on_fault=self._on_fault,
+                on_fault=partial(self._on_fault, source),
                 on_wait=partial(self.tell_wait, source),
                 put_last=self._put_last.urls(),
             )
@@ -184,53 +184,59 @@ class Connections:
         named = [mirror.url for mirror in self._named.get(source.name, [])]
         return list(dict.fromkeys([*map(shown_address, known), *named]))
 
-    def for_file(self, source: RegistrySource, url: str) -> tuple[SourceSet, str]:
-        """The backend and the key for a `download_url`, which may be relative to the registry.
+    def for_file(
+        self, source: RegistrySource, urls: Iterable[str], on_pass: Callable[[str], None] | None = None
+    ) -> SourceSet:
+        """The addresses of one file that a hash covers, some relative to the registry perhaps.
 
-        Raises: BackendError, UsageError.
+        Those whose server failed are last.  `on_pass` is called for one that did not give the file.
+
+        Raises: UsageError, ConfigError.
         """
-        if not urlsplit(url).scheme:
-            return self.backend(source), url
-        if not is_remote(url) and is_remote(source.url):
-            raise BackendError(
-                shown_address(source.url), f"gives a file of this machine as a download address: {url[:120]}"
-            )
-        if is_remote(url) and _origin(url) == _origin(source.url):
-            return self.backend(source), url  # with the credentials, whose origin this is
-        if is_remote(url) and self._network.offline:
-            offline = Offline(shown_address(url, folder=False))
-            return self._alone(source, offline), url
-        backend, key = connect_file(
-            url,
-            ca_bundle=self._network.ca_bundle,
-            require_https=self._network.require_https,
-            policy=_ONE_TRY,
-            timeouts=self._network.timeouts,
-            check=self._check,
-        )
-        self._adopted.append(backend)
-        return self._alone(source, Cancellable(_slowed(backend, self._network), self._check)), key
-
-    def _alone(self, source: RegistrySource, backend: Backend) -> SourceSet:
-        """A backend that no mirror stands in for, asked as often as the registries are."""
-        return SourceSet(
-            [Mirror(backend.url, lambda: backend, True)],
-            sleep=self._sleep,
-            on_wait=partial(self.tell_wait, source),
-        )
-
-    def in_order(self, urls: Iterable[str]) -> tuple[str, ...]:
-        """Download addresses in the order to be asked: those whose server failed are last."""
-        distinct = dict.fromkeys(islice(urls, _MIRRORS_LIMIT))
+        mirrors = [mirror for url in islice(urls, _MIRRORS_LIMIT) for mirror in self._of_file(source, url)]
         failed = {origin for url in self._put_last.urls() if (origin := _origin(url)) is not None}
-        return tuple(sorted(distinct, key=lambda url: _origin(url) in failed))
+        return SourceSet(
+            mirrors,
+            sleep=self._sleep,
+            on_fault=partial(self._on_file_fault, source),
+            on_pass=on_pass,
+            on_wait=partial(self.tell_wait, source),
+            put_last=[mirror.url for mirror in mirrors if _origin(mirror.url) in failed],
+        )
 
-    def report(self, source: RegistrySource, url: str, kind: Kind, why: str) -> None:
-        """Remember what a download address outside of the registry's mirrors did wrong."""
-        self._put_last.add(shown_address(url, folder=False))
-        fault = Fault(shown_address(url, folder=False), kind, why)
-        if all(known.url != fault.url for known in self._faults.setdefault(source.name, [])):
-            self._faults[source.name].append(fault)
+    def _of_file(self, source: RegistrySource, url: str) -> list[Mirror]:
+        shown = shown_address(url, folder=False)
+        if not urlsplit(url).scheme or (is_remote(url) and _origin(url) == _origin(source.url)):
+            return self.backend(source).of_file(url, shown)  # with the credentials, whose origin this is
+        return [Mirror(shown, partial(self._connect_file, source, url), trusted=True)]
+
+    def _connect_file(self, source: RegistrySource, url: str) -> Backend:
+        """A backend of one file outside of its registry, without credentials.  Raises: BackendError."""
+        shown = shown_address(url, folder=False)
+        if is_remote(url) and self._network.offline:
+            return Offline(shown)
+        if is_remote(source.url) and not is_remote(url):
+            why = f"gives a file of this machine as a download address: {url[:120]}"
+            raise BackendError(shown_address(source.url), why)
+        try:
+            backend, key = connect_file(
+                url,
+                ca_bundle=self._network.ca_bundle,
+                require_https=self._network.require_https,
+                policy=_ONE_TRY,
+                timeouts=self._network.timeouts,
+                check=self._check,
+            )
+        except UsageError as error:
+            raise BackendError(shown, error.message) from None
+        self._adopted.append(backend)
+        return OneFile(Cancellable(_slowed(backend, self._network), self._check), key)
+
+    def _on_file_fault(self, source: RegistrySource, fault: Fault) -> None:
+        self._put_last.add(fault.url)
+        faults = self._faults.setdefault(source.name, [])
+        if all(known.url != fault.url for known in faults):
+            faults.append(fault)
 
     def tell_wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:
         """Tell of a wait of `delay_s` seconds until the next try, if it is long."""
@@ -275,7 +281,9 @@ class Connections:
             connect_source(source, url, self._network, policy=_ONE_TRY, check=self._check), self._check
         )
 
-    def _on_fault(self, fault: Fault) -> None:
+    def _on_fault(self, source: RegistrySource, fault: Fault) -> None:
+        if len(self._backends[source.name].sources) == 1:
+            return
         self._put_last.add(fault.url)
         did = {"lied": "served corrupt data", "stalled": "stalled"}.get(fault.kind, "cannot be reached")
         why = fault.why.removeprefix("stalled: ")

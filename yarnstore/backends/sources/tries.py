@@ -1,29 +1,23 @@
-"""Trying again: when, how long apart, and when to give up.
+"""How often a download is tried at each source, how long apart, and when a source is given up.
 
-Owns the waiting.  What is worth another try was decided where the failure was seen:
-a `TransientError` is, nothing else is.
+Counts and computes; `sourceset` has the loop and waits.  What is worth another try was decided where the
+failure was seen: a `TransientError` is, nothing else is.
 """
 
 from __future__ import annotations
 
 import random as _random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
-from yarnstore.backends.base import Backend, Body, Fetched
-from yarnstore.errors import CancelledError, TransientError
-
-T = TypeVar("T")
+from yarnstore.errors import BackendError, TransientError
 
 # Seconds slept.  May be `threading.Event().wait`: what it returns, if true, means "stopped", so
 # setting the event cuts a wait short.  `time.sleep` is cut short by Ctrl-C in the main thread only.
 Sleep = Callable[[float], object]
-# (the failure, how many tries have failed, seconds until the next)
-OnRetry = Callable[[TransientError, int, float], None]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -60,15 +54,13 @@ class Tries:
 
     Requests that are refused and answers that break off count alike, so that the number in an error is
     the number of requests.  An answer that brought something begins the count anew: a line that brings
-    anything gets there in the end.  `attempts` is how often each source may fail, None for what the
-    policy and the number of sources say; `is_stopped` is asked before each request and while waiting.
+    anything gets there in the end.  `is_stopped` is asked before each request and while waiting.
     """
 
     def __init__(
         self,
         policy: RetryPolicy,
         *,
-        attempts: int | None = None,
         is_stopped: Callable[[], bool] | None = None,
         random: Callable[[], float] = _random.random,
     ) -> None:
@@ -79,8 +71,9 @@ class Tries:
         self.asked: tuple[str, ...] = ()
         # False once they are done without: whole files are asked for.
         self.ranges = True
+        # The sources that do not have the file, or do not give it, and why.
+        self.refused: dict[str, BackendError] = {}
         self._policy = policy
-        self._attempts = attempts
         self._random = random
         self._allowed: dict[str, int] = {}
         self._failed: dict[str, int] = {}
@@ -90,7 +83,7 @@ class Tries:
 
     def allow(self, source: str, attempts: int) -> None:
         """Say how often a source may fail; the first word counts."""
-        self._allowed.setdefault(source, self._attempts or attempts)
+        self._allowed.setdefault(source, attempts)
 
     def begin(self) -> None:
         """A request begins."""
@@ -114,9 +107,9 @@ class Tries:
 
     def is_spent(self, source: str) -> bool:
         """Whether a source has failed as often as it may."""
-        return self._failed.get(source, 0) >= self._allowed.get(
-            source, self._attempts or self._policy.attempts
-        ) or (self.ranges and self._wrong_ranges.get(source, 0) >= _TRIES_OF_RANGES)
+        allowed = self._allowed.get(source, self._policy.attempts)
+        wrong_ranges = self._wrong_ranges.get(source, 0) if self.ranges else 0
+        return self._failed.get(source, 0) >= allowed or wrong_ranges >= _TRIES_OF_RANGES
 
     def give_up_ranges(self) -> bool:
         """Do without ranges from now on, if a source gave only wrong ones.  False if that changes nothing."""
@@ -134,36 +127,6 @@ class Tries:
         return error if tries == 1 else _exhausted(error, tries)
 
 
-def call_with_retry(
-    fn: Callable[[], T],
-    policy: RetryPolicy,
-    *,
-    sleep: Sleep = time.sleep,
-    random: Callable[[], float] = _random.random,
-    on_retry: OnRetry | None = None,
-) -> T:
-    """Call `fn` until it raises no TransientError, at most `policy.attempts` times.
-
-    Raises: the last TransientError, saying how often it was tried; CancelledError if `sleep` was
-    stopped; whatever else `fn` raises, at once.
-    """
-    failed = 0
-    while True:
-        try:
-            return fn()
-        except TransientError as error:
-            failed += 1
-            if failed >= policy.attempts:
-                if failed == 1:
-                    raise
-                raise _exhausted(error, failed) from error
-            delay_s = policy.delay_s(failed, error.retry_after_s, random)
-            if on_retry is not None:
-                on_retry(error, failed, delay_s)
-        if sleep(delay_s):
-            raise CancelledError("stopped while waiting to try again")
-
-
 def _exhausted(error: TransientError, tries: int) -> TransientError:
     return TransientError(
         error.url,
@@ -173,42 +136,3 @@ def _exhausted(error: TransientError, tries: int) -> TransientError:
         retry_after_s=error.retry_after_s,
         reason=error.reason,
     )
-
-
-class Retrying:
-    """A `Backend` that tries `get` and the opening of `open` again; a body that breaks stays broken."""
-
-    def __init__(
-        self,
-        backend: Backend,
-        policy: RetryPolicy | None = None,
-        *,
-        sleep: Sleep = time.sleep,
-        random: Callable[[], float] = _random.random,
-        on_retry: OnRetry | None = None,
-    ) -> None:
-        self.url = backend.url
-        self._backend = backend
-        self._policy = policy or RetryPolicy()
-        self._sleep = sleep
-        self._random = random
-        self._on_retry = on_retry
-
-    def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
-        """See `Backend.get`."""
-        return self._call(lambda: self._backend.get(key, limit_bytes=limit_bytes, etag=etag))
-
-    @contextmanager
-    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:
-        """See `Backend.open`."""
-        with ExitStack() as stack:
-            yield self._call(lambda: stack.enter_context(self._backend.open(key, start=start, length=length)))
-
-    def close(self) -> None:
-        """Close the backend within."""
-        self._backend.close()
-
-    def _call(self, fn: Callable[[], T]) -> T:
-        return call_with_retry(
-            fn, self._policy, sleep=self._sleep, random=self._random, on_retry=self._on_retry
-        )

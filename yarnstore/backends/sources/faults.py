@@ -1,0 +1,145 @@
+"""Which source is wrong: the one place that decides it, and the error where all of them are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IntegrityError,
+    MissingKeyError,
+    OfflineError,
+    TransientError,
+    YarnstoreError,
+)
+
+# A source gets so many tries at one thing before the next is asked (ollama#8105 never stopped).
+TRIES_PER_SOURCE: Final = 2
+# The source of what an earlier run has kept.
+EARLIER: Final = ""
+UNSATISFIABLE: Final = 416
+
+
+class BadPart(msgspec.Struct, frozen=True):
+    """A part of a file that came and is not what its hash promises.
+
+    `part` tells it from other parts of the download; empty where the file has one hash.  `sources` are
+    those that sent bytes of it, `EARLIER` among them where an earlier run did; empty where all came with
+    this answer.  `misplaced` where it is no such part at all, which an index can be the reason of;
+    `is_final` where another try at the same source would bring the same.
+    """
+
+    error: IntegrityError
+    part: bytes = b""
+    sources: frozenset[str] = frozenset()
+    misplaced: bool = False
+    is_final: bool = False
+
+
+class SourceFaults:
+    """What sources did wrong in one download, for as long as it is not known which of them is right.
+
+    A source that gave a part wrong twice is passed over.  It is blamed once another has given the part,
+    and never where all of them gave the same.  Where several sources or runs sent bytes of a part that is
+    wrong, nobody knows whose bytes are: it is asked for once more and nobody is blamed.
+    """
+
+    def __init__(self, avoid: Collection[str] = ()) -> None:
+        # The source of the answer that is being read; empty where no answer was opened.
+        self.source = ""
+        self.avoid = set(avoid)
+        self.misplaced = False
+        self._times: Counter[tuple[str, bytes]] = Counter()
+        self._wrong: dict[str, IntegrityError] = {}
+        self._refused: list[BackendError] = []
+        self._forgiven: set[bytes | None] = set()
+
+    def add(self, bad: BadPart) -> None:
+        """The answer that is being read brought a part that is wrong."""
+        if bad.sources - {self.source} and self.forgive(bad.part):
+            return
+        self.misplaced |= bad.misplaced
+        self._times[self.source, bad.part] += 1
+        self._wrong.setdefault(self.source, bad.error)
+        if bad.is_final or self._times[self.source, bad.part] >= TRIES_PER_SOURCE:
+            self.avoid.add(self.source)
+
+    def refuse(self, error: BackendError) -> None:
+        """The answer that is being read cannot be one: its source is passed over and not blamed."""
+        self._refused.append(error)
+        self.avoid.add(self.source)
+
+    def forgive(self, part: bytes | None) -> bool:
+        """Whether a part, or for None the size of the file, may be wrong once without a source to blame."""
+        first = part not in self._forgiven
+        self._forgiven.add(part)
+        return first
+
+    def blamed(self) -> dict[str, IntegrityError]:
+        """The sources that were passed over since what they sent is wrong, and what it was."""
+        return {source: error for source, error in self._wrong.items() if source in self.avoid}
+
+    def verdict(self, error: BackendError | None = None) -> YarnstoreError:
+        """The error of a download that no source gives; `error` is that of the last request, if it failed."""
+        if self.blamed():
+            times = {source: max(self._count(source)) for source in self._wrong}
+            return with_sources(next(iter(self._wrong.values())), times)
+        failures = [*self._refused, *([error] if error is not None else [])]
+        return combined_error(failures)
+
+    def _count(self, source: str) -> list[int]:
+        return [times for (other, _), times in self._times.items() if other == source]
+
+
+def combined_error(failures: Sequence[BackendError]) -> BackendError:
+    """One error for what several sources answered."""
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    for error in failures:
+        if isinstance(error, OfflineError):
+            return error
+    if all(isinstance(error, MissingKeyError) for error in failures):
+        return MissingKeyError(
+            first.url, f"no such file, nor on {len(failures) - 1} other mirrors", status=first.status
+        )
+    telling = [error for error in failures if not isinstance(error, MissingKeyError)]
+    # That a range lies outside of the file is about the question, and no other try helps.
+    final = [error for error in telling if error.status == UNSATISFIABLE]
+    main = next((error for error in (*final, *telling) if _is_telling(error)), telling[0])
+    others = "; ".join(f"{error.url}: {reason_of(error)}" for error in failures if error is not main)
+    why = f"{reason_of(main)}\n  also asked: {others}"
+    if isinstance(main, TransientError):
+        return TransientError(
+            main.url,
+            why,
+            hint=main.hint,
+            status=main.status,
+            retry_after_s=main.retry_after_s,
+            reason=main.reason,
+        )
+    return BackendError(main.url, why, hint=main.hint, status=main.status)
+
+
+def reason_of(error: YarnstoreError) -> str:
+    """Why something failed, without what and where."""
+    return str(error.fields.get("why", ""))
+
+
+def _is_telling(error: BackendError) -> bool:
+    return isinstance(error, TransientError) or error.status == UNSATISFIABLE
+
+
+def with_sources(error: IntegrityError, times: dict[str, int]) -> IntegrityError:
+    """The same error, naming every source that was asked, and how often."""
+    facts = {name: str(error.fields.get(name, "")) for name in ("why", "expected", "got")}
+    source = ", ".join(f"{name} (twice)" if count > 1 else name for name, count in times.items())
+    what = str(error.fields.get("what", ""))
+    if isinstance(error, FormatError):
+        return FormatError(what, facts["why"], source=source, hint=error.hint)
+    return IntegrityError(what, **facts, source=source, hint=error.hint)
