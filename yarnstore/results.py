@@ -36,7 +36,8 @@ from yarnstore.ops.upkeep.findings import FsckResult, Problem
 from yarnstore.ops.upkeep.gc import GcResult
 from yarnstore.ops.upkeep.gc_views import KeptView
 from yarnstore.progress import OnProgress, Progress
-from yarnstore.registry.decide import Change, Standing
+from yarnstore.registry.decide import Change
+from yarnstore.registry.standing import Standing
 
 __all__ = [
     "AmendResult",

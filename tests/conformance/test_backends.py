@@ -23,8 +23,8 @@ from yarnstore.backends import (
     Retrying,
     RetryPolicy,
     SourceSet,
-    connect,
 )
+from yarnstore.backends.connect import connect
 from yarnstore.backends.http import HttpBackend
 from yarnstore.errors import BackendError, InvalidNameError, MissingKeyError, TransientError
 

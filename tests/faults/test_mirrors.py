@@ -24,7 +24,7 @@ from tests.support.stores import MODEL, Site, assert_whole, make_site, refs_of
 from yarnstore import Progress, Store
 from yarnstore.backends import Timeouts
 from yarnstore.errors import BackendError, IntegrityError, MissingKeyError, NotFoundError
-from yarnstore.ops.session.connections import RecentFailures
+from yarnstore.ops.session.sources import RecentFailures
 
 SHORT = Timeouts(connect_s=2.0, stall_s=0.3, window_s=0.6)
 Tree = dict[str, bytes]

@@ -89,10 +89,30 @@ BORDERS = {
 }
 
 # Heavy to import, and not needed by every command; or extras, which may be absent.
-HEAVY = ("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver")
+HEAVY = (
+    *("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver"),
+    *("difflib", "heapq", "netrc", "shutil"),
+)
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
+# What everyday commands do without, and the modules below them that import it only where it is needed.
+LATE_PARTS = {
+    f"{PACKAGE}.ops.session.session": (
+        f"{PACKAGE}.ops.session.connections",
+        f"{PACKAGE}.ops.session.registries",
+        f"{PACKAGE}.ops.session.rolledback",
+        f"{PACKAGE}.registry.schema",
+    ),
+    f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.addresses",),
+    f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.registry.standing",),
+    f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
+    f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.addresses",),
+    f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.addresses",),
+    f"{PACKAGE}.settings.network": (f"{PACKAGE}.backends",),
+}
+# Packages whose names are imported when they are first asked for.
+LAZY_PACKAGES = (PACKAGE, f"{PACKAGE}.backends")
 
 
 def layer_of(name: str) -> str:
@@ -223,12 +243,15 @@ def late_import_faults(module: Module) -> Iterator[str]:
             seen.add(node)
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [module.origin(node)]
             for name in names:
-                if not within(name, *HEAVY, *EXTRAS) and not (may_be_late and within(name, PACKAGE)):
+                parts = LATE_PARTS.get(module.name, ())
+                if not within(name, *HEAVY, *EXTRAS, *parts) and not (may_be_late and within(name, PACKAGE)):
                     yield f"{module.name}:{node.lineno} imports {name} late"
     # `fcntl` by name at the top of a module, where a platform may lack it, hides nothing.
     plain = {call.func for call in module_level_calls(module) if _imports_foreign_module(call)}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Name | ast.Attribute) and node not in plain and not may_be_late:
+        if module.name in LAZY_PACKAGES or may_be_late:
+            break
+        if isinstance(node, ast.Name | ast.Attribute) and node not in plain:
             name = module.dotted(node)
             if name in ("importlib.import_module", "__import__"):
                 yield f"{module.name}:{node.lineno} uses {name}, which hides an import"
@@ -337,6 +360,8 @@ BAD = [
     (late_import_faults, "ops.x", "def f():\n    from yarnstore.store import refs"),
     (late_import_faults, "ops.x", "class C:\n    def f(self):\n        from . import gc"),
     (late_import_faults, "ops.x", "class C:\n    import json"),
+    (late_import_faults, "registry.policies", "def f():\n    from yarnstore.registry.select import resolve"),
+    (late_import_faults, "backends", "def f():\n    from yarnstore.backends.connect import connect"),
     (late_import_faults, "cli.x", "def f():\n    import json"),
     (late_import_faults, "ops.x", "import importlib\nx = importlib.import_module('yarnstore.api')"),
     (late_import_faults, "ops.x", "import importlib\ndef f(): importlib.import_module('json')"),
@@ -368,6 +393,7 @@ GOOD = [
     (border_faults, "backends.http", "import httpx"),
     (border_faults, "cli.x", "import click, os\nx = os.environ"),
     (border_faults, "settings", "import os\nx = os.environ"),
+    (late_import_faults, "registry.policies", "def f():\n    from yarnstore.registry.windows import Window"),
     (late_import_faults, "core.x", "def f():\n    import numpy as np\n    from rich.table import Table"),
     (late_import_faults, "cli.x", "def f():\n    from yarnstore.ops import gc"),
     (late_import_faults, "store.x", "import importlib\nfcntl = importlib.import_module('fcntl') if p else 0"),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import msgspec
 
 from yarnstore.errors import DiskFullError, NotFoundError
-from yarnstore.ops.session.connections import RecentFailures
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.sources import RecentFailures
 from yarnstore.progress import CANCEL, OnProgress, Progress, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, load_settings

@@ -104,7 +104,7 @@ class Installing(StoreBase):
 
         Raises: NotFoundError; as `fetch` where something is to be fetched.
         """
-        from yarnstore.ops.querying.inventory import find_path, path_of
+        from yarnstore.ops.querying.paths import find_path, path_of
 
         parsed = Spec.parse(spec)
         with self._session(progress) as session:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath, StoreBase
-from yarnstore.ops.session.connections import RegistrySource
+from yarnstore.ops.session.sources import RegistrySource
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import add_registry, load_settings, normal_url, remove_registry

@@ -1,14 +1,22 @@
 """Bytes under keys, read from wherever a registry is.  Every byte received comes through here.
 
-`http` is not imported here, because httpx takes 120 ms; `connect` does when it must.
+Each name is imported when it is first asked for, so that commands without the network start fast; `http`
+by `connect` alone, because httpx takes 120 ms.  `connect` itself has the name of its module, which it is
+imported from.
 """
 
-from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
-from yarnstore.backends.connect import connect, connect_file, is_remote
-from yarnstore.backends.local import LocalBackend
-from yarnstore.backends.memory import MemoryBackend
-from yarnstore.backends.sources import Mirror, Retrying, RetryPolicy, SourceSet
-from yarnstore.backends.wrappers import Cancellable, Limited, Offline, RateLimit
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
+    from yarnstore.backends.connect import connect_file, is_remote
+    from yarnstore.backends.local import LocalBackend
+    from yarnstore.backends.memory import MemoryBackend
+    from yarnstore.backends.sources import Mirror, Retrying, RetryPolicy, SourceSet
+    from yarnstore.backends.wrappers import Cancellable, Limited, Offline, RateLimit
 
 __all__ = [
     "Backend",
@@ -25,7 +33,31 @@ __all__ = [
     "Retrying",
     "SourceSet",
     "Timeouts",
-    "connect",
     "connect_file",
     "is_remote",
 ]
+
+_HOMES = {
+    "Backend": "base",
+    "Body": "base",
+    "Fetched": "base",
+    "Timeouts": "base",
+    "connect_file": "connect",
+    "is_remote": "connect",
+    "LocalBackend": "local",
+    "MemoryBackend": "memory",
+    "Mirror": "sources",
+    "Retrying": "sources",
+    "RetryPolicy": "sources",
+    "SourceSet": "sources",
+    "Cancellable": "wrappers",
+    "Limited": "wrappers",
+    "Offline": "wrappers",
+    "RateLimit": "wrappers",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

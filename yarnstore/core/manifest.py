@@ -7,7 +7,6 @@ that this release does not know survive; a newer major format is refused by name
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +58,7 @@ class ManifestFile:
         what = f"{_WHAT}: chunks of {self.path!r}"
         try:
             data = base64.b64decode(self.chunks, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise FormatError(what, "are not base64") from None
         count, rest = divmod(len(data), DIGEST_BYTES + _LENGTH_BYTES)
         if rest:

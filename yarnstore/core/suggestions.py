@@ -6,8 +6,6 @@ Pure.
 
 from __future__ import annotations
 
-import difflib
-import heapq
 from collections.abc import Collection
 from typing import Final
 
@@ -25,6 +23,8 @@ def close_names(name: str, names: Collection[str]) -> list[str]:
     wanted = name.lower()[:256]
     if not wanted:
         return []
+    import difflib  # late: most commands find what they were asked for
+
     low, high = len(wanted) // _LENGTH_FACTOR, len(wanted) * _LENGTH_FACTOR
     spelled = {each.lower(): each for each in names if low <= len(each) <= high}
     pool = list(spelled) if len(spelled) <= _FEW else _sharing_trigrams(wanted, list(spelled))
@@ -32,6 +32,8 @@ def close_names(name: str, names: Collection[str]) -> list[str]:
 
 
 def _sharing_trigrams(wanted: str, names: list[str]) -> list[str]:
+    import heapq
+
     grams = sorted({wanted[start : start + 3] for start in range(max(1, len(wanted) - 2))})
     step = -(-len(grams) // _TRIGRAM_LIMIT)
     hits = [[gram in name for name in names] for gram in grams[::step]]

@@ -34,13 +34,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, InvalidNameError
-from yarnstore.registry.windows import Window, parse_age_s, parse_duration_s
+
+# Imported where something of it is set: few commands need it.
+if TYPE_CHECKING:
+    from yarnstore.registry.windows import Window
 
 AutoPolicy: TypeAlias = Literal["notify", "patch", "minor", "security"]
 POLICIES: tuple[str, ...] = get_args(AutoPolicy)
@@ -137,12 +140,16 @@ def allows(policy: AutoPolicy, step: str, *, security: bool) -> bool:
 def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
     """What `[auto_update]` says.  Raises: ConfigError."""
     table = _table(config, "auto_update", "auto_update")
+    if not table:
+        return AutoRules()
     default = _rule(table, AutoRule(), "auto_update")
     models = {}
     tables = _table(table, "models", "auto_update.models")
     for model in tables:
         where = f'auto_update.models."{model}"'
         models[_model(model, where)] = _rule(_table(tables, model, where), default, where)
+    from yarnstore.registry.windows import parse_duration_s
+
     jitter = _text(table, "jitter", "0s", "auto_update")
     try:
         jitter_s = parse_duration_s(jitter)
@@ -162,6 +169,8 @@ def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:
         raise ConfigError(f"{where}.policy is {policy!r}, not one of {', '.join(POLICIES)}")
     windows = default.windows
     if "windows" in table:
+        from yarnstore.registry.windows import Window
+
         texts = table["windows"]
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"{where}.windows is not a list of strings")
@@ -208,6 +217,8 @@ def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:
     value = config.get(key)
     if value is None:
         return None
+    from yarnstore.registry.windows import parse_age_s
+
     try:
         return parse_age_s(value if isinstance(value, str) else str(value))
     except InvalidNameError:
@@ -231,6 +242,8 @@ def change_auto_update(
 
     Raises: ConfigError, InvalidNameError.
     """
+    from yarnstore.registry.windows import Window, parse_duration_s
+
     changed = copy.deepcopy(dict(config))
     table = changed.setdefault("auto_update", {})
     parse_auto_update(changed)  # so that what is below is there and in shape

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
-from yarnstore.core.names import is_version, split_version
+from yarnstore.core.names import is_version, parse_version, split_version
 
 UpdateType: TypeAlias = Literal["security", "major", "minor", "patch", "prerelease", "downgrade", "none"]
 
@@ -40,6 +40,9 @@ def prerelease_key(text: str) -> tuple[Identifier, ...]:
 @lru_cache(maxsize=8192)
 def precedence(version: str) -> Precedence:
     """The sort key of an exact version.  Raises: InvalidNameError."""
+    numbers = parse_version(version).split(".")
+    if len(numbers) == 3 and numbers[2].isdigit():  # most are: for these the library need not be loaded
+        return Precedence(int(numbers[0]), int(numbers[1]), int(numbers[2]), True, ())
     parts = split_version(version)
     prerelease = () if parts.prerelease is None else prerelease_key(parts.prerelease)
     return Precedence(parts.major, parts.minor, parts.patch, parts.prerelease is None, prerelease)

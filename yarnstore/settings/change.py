@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from yarnstore.backends.addresses import check_address, is_url, tidy_address
 from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import ConflictError, NotFoundError
-from yarnstore.ops.session.connections import bare_url
+from yarnstore.ops.session.sources import bare_url
 from yarnstore.registry.policies import parse_auto_update
 from yarnstore.settings.files import (
     SettingFiles,
@@ -136,6 +135,8 @@ def normal_url(text: str) -> str:
 
     Raises: UsageError for what can be no registry.
     """
+    from yarnstore.backends.addresses import check_address, is_url, tidy_address
+
     address = tidy_address(text)
     check_address(address)
     return address if is_url(address) else tidy_address(str(expand_path(address)))

@@ -20,10 +20,9 @@ from typing import Any
 
 import msgspec
 
-from yarnstore.backends.addresses import tidy_address
 from yarnstore.errors import ConfigError
-from yarnstore.ops.session.connections import Network, RegistrySource, with_login
 from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
+from yarnstore.ops.session.sources import Network, RegistrySource, with_login
 from yarnstore.registry.host import Host
 from yarnstore.registry.policies import (
     AutoRules,
@@ -99,6 +98,8 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     network = msgspec.structs.replace(parse_network(config, environ), netrc=logins)
     registries: list[RegistrySource] = []
     for path, item in files.registries:
+        from yarnstore.backends.addresses import tidy_address
+
         name = item["name"]
         token = environ.get(token_variable(name))
         where = f"{path}: {name}"

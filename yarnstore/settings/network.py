@@ -14,11 +14,9 @@ from typing import Any
 
 import msgspec
 
-from yarnstore.backends import Timeouts
-from yarnstore.backends.addresses import tidy_address
-from yarnstore.backends.wrappers import parse_rate
+from yarnstore.backends.base import Timeouts
 from yarnstore.errors import ConfigError, UsageError
-from yarnstore.ops.session.connections import Network
+from yarnstore.ops.session.sources import Network
 from yarnstore.store import fsread
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -58,10 +56,14 @@ def _parse_flag(config: Mapping[str, Any], key: str) -> bool:
 
 
 def _parse_limit_rate(config: Mapping[str, Any], environ: Mapping[str, str]) -> float:
-    value: object = environ.get("YSTORE_LIMIT_RATE") or config.get("limit_rate", "0")
+    value: object = environ.get("YSTORE_LIMIT_RATE") or config.get("limit_rate")
+    if value is None:
+        return 0.0
     where = "YSTORE_LIMIT_RATE" if environ.get("YSTORE_LIMIT_RATE") else "limit_rate"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"{where} is {value!r}, not a rate such as '5M'")
+    from yarnstore.backends.wrappers import parse_rate
+
     try:
         return parse_rate(str(value))
     except UsageError as error:
@@ -91,4 +93,8 @@ def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
     found = item.get("mirrors", [])
     if not isinstance(found, list) or not all(isinstance(url, str) and url for url in found):
         raise ConfigError(f"{where}: mirrors is not a list of addresses")
+    if not found:
+        return ()
+    from yarnstore.backends.addresses import tidy_address
+
     return tuple(map(tidy_address, found))

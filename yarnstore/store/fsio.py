@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -111,7 +109,7 @@ class NewFile:
 
     def __init__(self, tmp_dir: Path, suffix: str) -> None:
         while True:
-            self.path = tmp_dir / f"{secrets.token_hex(12)}{suffix}"
+            self.path = tmp_dir / f"{fsread.unique_name()}{suffix}"
             self._fd = self._create(tmp_dir)
             # Whoever tidies up may have taken the file for a dead one just before the lock.
             if try_lock(self._fd, exclusive=True) and stat_or_none(self.path) is not None:
@@ -360,7 +358,7 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     """Point a symlink at `target` by rename; False where the file system has no symlinks."""
     ensure_dir(link.parent)
     ensure_dir(tmp_dir)
-    temporary = tmp_dir / f"{secrets.token_hex(12)}.link"
+    temporary = tmp_dir / f"{fsread.unique_name()}.link"
     with translating(link):
         try:
             with fsread.folder_of(temporary) as (fd, name):
@@ -414,6 +412,8 @@ def remove_tree(path: Path) -> None:
                 _unlink(path)
             return
         set_writable(path, writable=True)
+        import shutil  # late: it brings all formats of archives
+
         with fsread.folder_of(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
 

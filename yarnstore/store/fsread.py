@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,11 @@ RESERVE_SHARE = 0.05
 # `https://…`, and what `Path` makes of it; a drive has one letter.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _FREE_SPACE = "free some space on that disk"
+
+
+def unique_name() -> str:
+    """24 hex digits that no other name has."""
+    return os.urandom(12).hex()
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -236,6 +240,7 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
 
 
 def require_regular(path: Path, opener: Callable[[], int]) -> int:
+    """What `opener` opens, if it is a regular file.  Raises: as `open_regular`."""
     try:
         fd = opener()
     except OSError as error:
@@ -256,6 +261,7 @@ def _not_regular(path: Path) -> FormatError:
 
 
 def open_nofollow(name: str, folder: int | None) -> int:
+    """Open to read, not through a link, and without waiting for a pipe."""
     return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
 
 
@@ -282,6 +288,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 
 def read_open(fd: int, path: Path, limit_bytes: int) -> bytes:
+    """All of an open file.  Raises: FormatError where it is larger than the limit."""
     # As large as the file, since memory for the limit takes longer to get than most files to read.
     data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
     while len(data) <= limit_bytes and (more := os.read(fd, min(limit_bytes + 1 - len(data), MIB))):
@@ -407,6 +414,8 @@ def tree_bytes(path: Path) -> int:
 
 def free_bytes(path: Path) -> tuple[int, int]:
     """Bytes free to us where `path` is or will be, and how many of them are kept in reserve."""
+    import shutil  # late: it brings all formats of archives
+
     with translating(path):
         place = path
         while not place.exists() and place != place.parent:

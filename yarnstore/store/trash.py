@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def _take(path: Path, trash: Path, prefix: str) -> None:
 
 
 def _place(trash: Path, path: Path, prefix: str) -> Path:
-    return trash / f"{prefix}{secrets.token_hex(4)}-{path.name}"
+    return trash / f"{prefix}{fsread.unique_name()[:8]}-{path.name}"
 
 
 def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:

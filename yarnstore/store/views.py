@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -102,7 +101,7 @@ def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
     view = layout.view(manifest.digest)
-    temporary = layout.tmp / f"{secrets.token_hex(12)}.view"
+    temporary = layout.tmp / f"{fsread.unique_name()}.view"
     folders = {temporary}
     try:
         for file in manifest.files:

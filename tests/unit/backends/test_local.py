@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from yarnstore.backends import LocalBackend, MemoryBackend, Retrying, connect, connect_file
+from yarnstore.backends import LocalBackend, MemoryBackend, Retrying, connect_file
+from yarnstore.backends.connect import connect
 from yarnstore.backends.http import HttpBackend
 from yarnstore.errors import BackendError, MissingKeyError, TransientError, UsageError
 
@@ -142,7 +143,7 @@ def test_connect_file(tmp_path: Path) -> None:
 
 def test_httpx_is_imported_only_for_http() -> None:
     program = (
-        "import sys, yarnstore.backends as b; b.connect('/tmp'); "
+        "import sys, yarnstore.backends.connect as b; b.connect('/tmp'); "
         "assert not {'httpx', 'httpcore', 'ssl'} & set(sys.modules), 'too early'; "
         "b.connect('http://127.0.0.1/').close(); assert 'httpx' in sys.modules"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.servers import PATIENCE_S, Reply, ScriptedServer, files
-from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts, connect
+from yarnstore.backends import MemoryBackend, Mirror, Offline, RetryPolicy, SourceSet, Timeouts
+from yarnstore.backends.connect import connect
 from yarnstore.errors import (
     BackendError,
     IntegrityError,

@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from tests.support.servers import PATIENCE_S, Reply, ScriptedServer
-from yarnstore.backends import RetryPolicy, Timeouts, connect
+from yarnstore.backends import RetryPolicy, Timeouts
+from yarnstore.backends.connect import connect
 from yarnstore.errors import TransientError
 
 SHORT = Timeouts(connect_s=2.0, stall_s=0.2, window_s=0.4)

@@ -20,7 +20,6 @@ from yarnstore.registry.decide import (
     incompatibility,
     memory_warning,
     newest_fitting,
-    standing,
 )
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
@@ -28,6 +27,7 @@ from yarnstore.registry.pins import FREE, PinRule, format_hold, parse_hold
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.select import builds_of
+from yarnstore.registry.standing import standing
 
 TABLE = Path(__file__).with_name("decisions.txt")
 

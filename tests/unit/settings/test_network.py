@@ -15,16 +15,10 @@ import pytest
 
 from tests.support.servers import Reply, ScriptedServer, files, self_signed
 from yarnstore import Store
-from yarnstore.backends import connect
+from yarnstore.backends.connect import connect
 from yarnstore.errors import BackendError, ConfigError
-from yarnstore.ops.session.connections import (
-    Connections,
-    Network,
-    RegistrySource,
-    shown_address,
-    source_at,
-    with_login,
-)
+from yarnstore.ops.session.connections import Connections, source_at
+from yarnstore.ops.session.sources import Network, RegistrySource, shown_address, with_login
 from yarnstore.settings import load_settings
 from yarnstore.settings.network import parse_network
 from yarnstore.store.layout import StoreLayout

@@ -114,7 +114,7 @@ def test_new_files_are_exclusive_and_never_through_a_link(
     """Even where somebody guesses the temporary name."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
-    monkeypatch.setattr("secrets.token_hex", lambda _=None: "guessed")
+    monkeypatch.setattr(fsread, "unique_name", lambda: "guessed")
     for plant in (lambda p: p.symlink_to(victim), lambda p: p.symlink_to(tmp_path / "gone"), Path.touch):
         plant(tmp_path / "guessed.x")
         with pytest.raises(StorageError):

@@ -12,8 +12,8 @@ from yarnstore.backends.addresses import plain_address
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.ops.session.connections import shown_address
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.sources import shown_address
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of, remember, seen_content
 

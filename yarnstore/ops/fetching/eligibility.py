@@ -17,12 +17,12 @@ from yarnstore.registry.decide import (
     incompatibility,
     memory_warning,
     newest_fitting,
-    standing,
 )
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.select import Build, builds_of, find_build
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.standing import standing
 
 
 def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Found:

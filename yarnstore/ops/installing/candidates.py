@@ -30,18 +30,17 @@ from yarnstore.registry.decide import (
     Change,
     Decision,
     Policy,
-    Standing,
     decide,
     fitting_variant,
     incompatibility,
     newest_fitting,
-    standing,
 )
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
+from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import precedence
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.registry_cache import plan_basis, read_plan, write_plan

@@ -21,14 +21,9 @@ from yarnstore.core.names import model_from_dirname
 from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, UsageError
 from yarnstore.ops.publishing.lint_deep import DeepLint
 from yarnstore.ops.publishing.tree import RegistryFolder
-from yarnstore.ops.session.connections import (
-    Network,
-    RegistrySource,
-    connect_source,
-    shown_address,
-    source_at,
-)
+from yarnstore.ops.session.connections import connect_source, source_at
 from yarnstore.ops.session.registries import model_key
+from yarnstore.ops.session.sources import Network, RegistrySource, shown_address
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.lint import Finding, Linted, is_model_document, lint_model, lint_registry

@@ -15,9 +15,9 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
-from yarnstore.ops.session.connections import bare_url
 from yarnstore.ops.session.lookup import find_offered, installed_variant
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.sources import bare_url
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.select import builds_of, latest_version
 from yarnstore.registry.spec import Spec

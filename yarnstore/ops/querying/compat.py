@@ -8,11 +8,12 @@ import msgspec
 
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.decide import incompatibility, memory_warning, newest_fitting, standing
+from yarnstore.registry.decide import incompatibility, memory_warning, newest_fitting
 from yarnstore.registry.host import Host
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import Build, iter_builds, latest_version, resolve
 from yarnstore.registry.spec import Alias, Exact, Selector, Spec
+from yarnstore.registry.standing import standing
 
 
 @dataclass(frozen=True)

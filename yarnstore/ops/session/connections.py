@@ -7,12 +7,10 @@ is `backends/sources`'.
 from __future__ import annotations
 
 import contextlib
-import netrc
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,91 +23,33 @@ from yarnstore.backends import (
     Offline,
     RetryPolicy,
     SourceSet,
-    Timeouts,
 )
-from yarnstore.backends.addresses import shown_path, tidy_address
+from yarnstore.backends.addresses import tidy_address
 from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
 from yarnstore.backends.sources import Fault
 from yarnstore.backends.wrappers import OneFile, shared_limit
 from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
+from yarnstore.ops.session.sources import (
+    Network,
+    RecentFailures,
+    RegistrySource,
+    origin_of,
+    shown_address,
+    with_login,
+)
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registry_cache import MirrorHealth, read_health, write_health
-
-# Scheme, host and port.
-Origin: TypeAlias = tuple[str, str, int]
 
 # `SourceSet` tries again, so that it can ask another source; below it one try is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
 # More than any registry has; each costs a request where the ones before it fail.
 _MIRRORS_LIMIT = 16
-# So long a mirror that failed stays behind the others.
-_PUT_LAST_S = 600.0
 # A lie is shown for so long, whatever else the mirror said since.
 _LIE_SHOWN_MS = 30 * 86_400_000
 # A shorter wait between two tries is not told.
 _WAIT_TOLD_S = 3.0
 _POLL_S = 0.2
-
-
-class RegistrySource(msgspec.Struct, frozen=True):
-    """A registry that is configured: its local name, where it is, its credentials if it wants some.
-
-    `token` is a bearer token, `login` a user and password; either goes to the origin of `url` alone.
-    `mirrors` are further addresses that this machine's user trusts as much as `url`.
-    """
-
-    name: str
-    url: str
-    token: str | None = None
-    login: tuple[str, str] | None = None
-    mirrors: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """All but the credentials, which must not reach a log."""
-        return f"RegistrySource(name={self.name!r}, url={self.url!r}, mirrors={self.mirrors!r})"
-
-
-class Network(msgspec.Struct, frozen=True):
-    """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
-    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host;
-    `require_https` refuses plain http but to this machine."""
-
-    offline: bool = False
-    limit_rate: float = 0.0
-    ca_bundle: str | None = None
-    netrc: str | None = None
-    require_https: bool = False
-    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
-
-
-class RecentFailures:
-    """Which addresses failed lately: what several sessions of one process know together.
-
-    A command that fetches ten versions has a session for each, and is not to wait ten times for a mirror
-    that stalls; a process that lives for weeks gives each another chance.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failed_s: dict[str, float] = {}
-        self._told: set[str] = set()
-
-    def is_news(self, text: str) -> bool:
-        """Whether a warning was not given by this process before."""
-        told = text in self._told
-        self._told.add(text)
-        return not told
-
-    def add(self, url: str) -> None:
-        """An address has just failed."""
-        self._failed_s.pop(url, None)
-        self._failed_s[url] = self._clock()
-
-    def urls(self) -> list[str]:
-        """Those that failed, the latest last."""
-        now_s = self._clock()
-        return [url for url, at_s in list(self._failed_s.items()) if now_s - at_s < _PUT_LAST_S]
 
 
 class Connections:
@@ -171,7 +111,7 @@ class Connections:
             Mirror(shown_address(url), partial(self._connect, source, url))
             for url in map(tidy_address, islice(urls, _MIRRORS_LIMIT))
             # A registry on the network may not make us read files of this machine.
-            if _origin(url) is not None or not (is_remote(url) or is_remote(source.url))
+            if origin_of(url) is not None or not (is_remote(url) or is_remote(source.url))
         ]
         self._named[source.name] = named
         if source.name in self._backends:
@@ -194,19 +134,19 @@ class Connections:
         Raises: UsageError, ConfigError.
         """
         mirrors = [mirror for url in islice(urls, _MIRRORS_LIMIT) for mirror in self._of_file(source, url)]
-        failed = {origin for url in self._put_last.urls() if (origin := _origin(url)) is not None}
+        failed = {origin for url in self._put_last.urls() if (origin := origin_of(url)) is not None}
         return SourceSet(
             mirrors,
             sleep=self._sleep,
             on_fault=partial(self._on_file_fault, source),
             on_pass=on_pass,
             on_wait=partial(self.tell_wait, source),
-            put_last=[mirror.url for mirror in mirrors if _origin(mirror.url) in failed],
+            put_last=[mirror.url for mirror in mirrors if origin_of(mirror.url) in failed],
         )
 
     def _of_file(self, source: RegistrySource, url: str) -> list[Mirror]:
         shown = shown_address(url, folder=False)
-        if not urlsplit(url).scheme or (is_remote(url) and _origin(url) == _origin(source.url)):
+        if not urlsplit(url).scheme or (is_remote(url) and origin_of(url) == origin_of(source.url)):
             return self.backend(source).of_file(url, shown)  # with the credentials, whose origin this is
         return [Mirror(shown, partial(self._connect_file, source, url), trusted=True)]
 
@@ -271,7 +211,7 @@ class Connections:
         exposed = exposed_secret(source)
         if (
             exposed
-            and _origin(url) == _origin(source.url)
+            and origin_of(url) == origin_of(source.url)
             and not (self._network.require_https or self._network.offline)
         ):
             text = f"warning: {source.name or self.own(source)}: {exposed}"
@@ -325,7 +265,7 @@ def connect_source(
     """
     if network.offline and is_remote(url):
         return Offline(shown_address(url))
-    own = url == source.url or _origin(url) == _origin(source.url)
+    own = url == source.url or origin_of(url) == origin_of(source.url)
     backend = connect(
         url,
         token=source.token if own else None,
@@ -346,7 +286,7 @@ def _slowed(backend: Backend, network: Network) -> Backend:
 def exposed_secret(source: RegistrySource) -> str:
     """What others can read on the way to a registry, where it is asked over plain http with credentials;
     empty where nothing."""
-    origin = _origin(source.url)
+    origin = origin_of(source.url)
     if origin is None or not (source.token or source.login) or not is_exposed(*origin[:2]):
         return ""
     what = "token is" if source.token else "password is"
@@ -359,55 +299,12 @@ def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> 
     Of several at one origin the one that the address lies in counts, else the first; where there is none,
     what netrc has for the host.
     """
-    here = [source for source in sources if _origin(url) is not None and _origin(source.url) == _origin(url)]
+    here = [
+        source for source in sources if origin_of(url) is not None and origin_of(source.url) == origin_of(url)
+    ]
     within = [source for source in here if f"{url}/".startswith(f"{source.url.rstrip('/')}/")]
     if here:
         return msgspec.structs.replace(
             max(within, key=lambda source: len(source.url), default=here[0]), url=url, mirrors=()
         )
     return with_login(RegistrySource("", url), network.netrc)
-
-
-def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
-    """The registry with the user and password that the netrc file has for its host.
-
-    A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
-    """
-    if source.token or not path or not is_remote(source.url):
-        return source
-    try:
-        host = urlsplit(source.url).hostname or ""
-        found = netrc.netrc(path).hosts.get(host)
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return source
-    if found is None or not found[2]:
-        return source
-    return msgspec.structs.replace(source, login=(found[0], found[2]))
-
-
-def bare_url(url: str) -> str:
-    """A registry's address as it was given, without a user, password or query that may be in it."""
-    return shown_address(url) if "@" in url or "?" in url else url
-
-
-def shown_address(url: str, *, folder: bool = True) -> str:
-    """An address as it is named to people and kept: without user, password and query.
-
-    Of a `folder`, which a registry is, it ends in a slash.
-    """
-    if _origin(url) is None:
-        return shown_path(url)
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
-
-
-def _origin(url: str) -> Origin | None:
-    """Scheme, host and port; None for what is no web address."""
-    try:
-        parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        ports = {"http": 80, "https": 443}
-        return (scheme, parts.hostname or "", parts.port or ports[scheme]) if scheme in ports else None
-    except ValueError:
-        return None

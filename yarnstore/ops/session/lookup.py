@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -26,8 +26,6 @@ from yarnstore.errors import (
     NotFoundError,
 )
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.registry.decide import Standing, standing
-from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.pins import PinRule
 from yarnstore.registry.select import Build, build_named, find_build, resolve
 from yarnstore.registry.spec import Exact, Spec
@@ -36,6 +34,11 @@ from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.registry_cache import read_cached_model, read_record
 from yarnstore.store.state import version_checksum
+
+# Imported where something is read: few commands find that in a registry.
+if TYPE_CHECKING:
+    from yarnstore.registry.entries import ModelEntry, VersionEntry
+    from yarnstore.registry.standing import Standing
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -289,12 +292,16 @@ def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
 
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
     """What the cached registries say of the version that is installed."""
+    from yarnstore.registry.standing import Standing
+
     found = cached_entry(session, model)
     return standing_of(session, found[1], current) if found else Standing()
 
 
 def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
     """What a registry says of the version that is installed."""
+    from yarnstore.registry.standing import standing
+
     told = standing(entry, current.version, current.variant)
     if not told.published:
         return told

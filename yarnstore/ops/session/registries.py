@@ -7,10 +7,10 @@ cached; `Session.entry` is how everybody else comes by a model, split or not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from yarnstore.backends import Backend
 from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import (
@@ -30,6 +30,9 @@ from yarnstore.store.registry_cache import (
     remove_cached_model,
     write_cached_model,
 )
+
+if TYPE_CHECKING:
+    from yarnstore.backends import Backend
 
 # A cached answer older than this is used all the same, and its age is told.
 DAY_MS = 86_400_000

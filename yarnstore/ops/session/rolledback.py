@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from yarnstore.errors import BackendError, FormatError, RolledBackError
-from yarnstore.ops.session.connections import RegistrySource, shown_address
+from yarnstore.ops.session.sources import RegistrySource, shown_address
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
 from yarnstore.store.layout import StoreLayout

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from yarnstore.backends import SourceSet
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
@@ -23,18 +23,21 @@ from yarnstore.errors import (
     RolledBackError,
     StorageError,
 )
-from yarnstore.ops.session.connections import Connections, Network, RecentFailures
-from yarnstore.ops.session.connections import RegistrySource as RegistrySource
-from yarnstore.ops.session.registries import DAY_MS, ModelFiles, format_days
-from yarnstore.ops.session.rolledback import keep_newest, known_time, refuse_rollback
+from yarnstore.ops.session.sources import Network, RecentFailures
+from yarnstore.ops.session.sources import RegistrySource as RegistrySource
 from yarnstore.progress import OnProgress, Progress, ignore
-from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.policies import LoadPolicy
-from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.store import registry_cache
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
+
+# What reads registries and connects to them is imported where that is done: a rollback does neither.
+if TYPE_CHECKING:
+    from yarnstore.backends import SourceSet
+    from yarnstore.ops.session.connections import Connections
+    from yarnstore.ops.session.registries import ModelFiles
+    from yarnstore.registry.entries import ModelEntry, RegistryDoc
 
 DEFAULT_CONNECTIONS = 4
 _MINUTE_MS = 60_000
@@ -105,6 +108,8 @@ class Session(msgspec.Struct):
     def links(self) -> Connections:
         """The connections of this session."""
         if self._links is None:
+            from yarnstore.ops.session.connections import Connections
+
             self._links = Connections(
                 self.layout, self.network, self.note, self.now_ms, self.put_last, lambda: self.check()
             )
@@ -163,8 +168,8 @@ class Session(msgspec.Struct):
             cached = self._cached(source)
             if cached is None:
                 return self.refresh(source)
-            self._docs[source.name] = doc = parse_registry(cached.data)
-            self.links.add_mirrors(source, doc.mirrors)
+            self._docs[source.name] = doc = _parse_registry(cached.data)
+            self._add_mirrors(source, doc)
             self._note_age(source, cached.fetched_ms)
         return self._docs[source.name]
 
@@ -175,6 +180,8 @@ class Session(msgspec.Struct):
 
         Raises: BackendError, RolledBackError; FormatError where the answer is no registry: the cache stays.
         """
+        from yarnstore.ops.session.rolledback import keep_newest, known_time, refuse_rollback
+
         if source.name in self._refreshed:
             return self._docs[source.name]
         cached = self._cached(source)
@@ -191,7 +198,7 @@ class Session(msgspec.Struct):
         else:
             raise BackendError(self.links.own(source), "answered 'not modified' to an unconditional request")
         cached = None  # each may be 256 MiB
-        doc = parse_registry(data, source=self.backend(source).url)
+        doc = _parse_registry(data, source=self.backend(source).url)
         if answer is not None:
             refuse_rollback(
                 source,
@@ -210,7 +217,7 @@ class Session(msgspec.Struct):
             # It can be gone by all the same, in a store that is only to be read as well.
             self.note(f"the index of {source.name} could not be cached: {error.message}")
         self._docs[source.name] = doc
-        self.links.add_mirrors(source, doc.mirrors)
+        self._add_mirrors(source, doc)
         self._refreshed.add(source.name)
         return doc
 
@@ -246,7 +253,13 @@ class Session(msgspec.Struct):
             return None
         return cached if cached is not None and cached.url == source.url else None
 
+    def _add_mirrors(self, source: RegistrySource, doc: RegistryDoc) -> None:
+        if doc.mirrors or self._links is not None:
+            self.links.add_mirrors(source, doc.mirrors)
+
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
+        from yarnstore.ops.session.registries import DAY_MS, format_days
+
         age_ms = self.now_ms() - fetched_ms
         if age_ms > DAY_MS:
             self.note(f"{source.name}: using a cached copy from {format_days(age_ms)} ago")
@@ -295,10 +308,10 @@ class Session(msgspec.Struct):
             found = self._cached(source) if registry_cache.is_small(self.layout, source.name) else None
             if found is None:
                 return None
-            doc = parse_registry(found.data)
+            doc = _parse_registry(found.data)
             if not doc.split:
                 return None
-            self.links.add_mirrors(source, doc.mirrors)
+            self._add_mirrors(source, doc)
             self._split_known[source.name] = found
         return self._split_known[source.name]
 
@@ -312,10 +325,18 @@ class Session(msgspec.Struct):
 
     def _split_models(self, source: RegistrySource) -> ModelFiles:
         if source.name not in self._split:
+            from yarnstore.ops.session.registries import ModelFiles
+
             self._split[source.name] = ModelFiles(
                 source.name, source.url, self.layout, self.note, self.now_ms
             )
         return self._split[source.name]
+
+
+def _parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
+    from yarnstore.registry.schema import parse_registry
+
+    return parse_registry(data, source=source)
 
 
 def _failing(error: BackendError | FormatError) -> str:

@@ -29,8 +29,9 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.session.clock import zone_of
-from yarnstore.ops.session.connections import bare_url, exposed_secret
+from yarnstore.ops.session.connections import exposed_secret
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.sources import bare_url
 from yarnstore.ops.upkeep.fsck import fsck
 from yarnstore.progress import format_size
 from yarnstore.registry.policies import AutoRules

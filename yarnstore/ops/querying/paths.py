@@ -1,0 +1,75 @@
+"""`path`: where the files of a version are, from the store alone."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.session.lookup import find_stored, not_installed
+from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.whole import is_whole
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store.views import has_view, lease, note_use, view_path
+
+
+class VersionPath(msgspec.Struct, frozen=True):
+    """Where a version is; `lease` is a descriptor that keeps gc from it while it is open."""
+
+    path: str
+    lease: int | None
+
+
+def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
+    """What to open, if it is there: of a bare model the installed version, of a full spec that one.
+
+    None where it is to be materialised, or fetched, first.  Notes the use, before it is known to anybody.
+    Hashes what changed since it was hashed last, unless without `verify`.
+
+    Raises: NotFoundError where a bare model is not installed; PolicyError.
+    """
+    current = session.refs.current(spec.model) if spec.selector is None else None
+    if spec.selector is None and spec.variant is None:
+        if current is None:
+            raise not_installed(session, spec.model)
+        return _held(session, current.manifest, verify=verify)
+    if current is not None and current.variant == spec.variant:
+        spec = Spec(spec.model, spec.variant, Exact(current.version))
+    found = find_stored(session, spec)
+    return _held(session, found.manifest.digest, verify=verify) if found is not None else None
+
+
+def path_of(session: Session, manifest: Manifest) -> VersionPath:
+    """Where a version is whose view is there.  Notes the use."""
+    if session.load_policy.restricts:
+        session.admit_version(session, manifest, False)
+    note_use(session.layout, manifest.digest)
+    held = lease(session.layout, manifest.digest)
+    return VersionPath(str(view_path(session.layout, manifest)), held)
+
+
+def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | None:
+    if not has_view(session.layout, digest):
+        return None
+    try:
+        manifest = session.layout.read_manifest(digest)
+    except NotFoundError:
+        return None  # gc was faster
+    found = path_of(session, manifest)
+    try:
+        whole = is_whole(session, manifest, verify=verify)
+    except BaseException:
+        _let_go(found)
+        raise
+    if whole:
+        return found
+    _let_go(found)
+    return None
+
+
+def _let_go(found: VersionPath) -> None:
+    if found.lease is not None:
+        os.close(found.lease)

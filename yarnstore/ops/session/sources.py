@@ -1,0 +1,131 @@
+"""What is known of a registry and of the network before anything is connected.
+
+Owns the records that settings make, and how addresses are named to people.  Connecting is
+`ops/session/connections`', which commands without the network do not import.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+
+from yarnstore.backends.base import Timeouts
+
+# Scheme, host and port.
+Origin: TypeAlias = tuple[str, str, int]
+
+# So long a mirror that failed stays behind the others.
+_PUT_LAST_S = 600.0
+
+
+class RegistrySource(msgspec.Struct, frozen=True):
+    """A registry that is configured: its local name, where it is, its credentials if it wants some.
+
+    `token` is a bearer token, `login` a user and password; either goes to the origin of `url` alone.
+    `mirrors` are further addresses that this machine's user trusts as much as `url`.
+    """
+
+    name: str
+    url: str
+    token: str | None = None
+    login: tuple[str, str] | None = None
+    mirrors: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """All but the credentials, which must not reach a log."""
+        return f"RegistrySource(name={self.name!r}, url={self.url!r}, mirrors={self.mirrors!r})"
+
+
+class Network(msgspec.Struct, frozen=True):
+    """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
+    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host;
+    `require_https` refuses plain http but to this machine."""
+
+    offline: bool = False
+    limit_rate: float = 0.0
+    ca_bundle: str | None = None
+    netrc: str | None = None
+    require_https: bool = False
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+
+
+class RecentFailures:
+    """Which addresses failed lately: what several sessions of one process know together.
+
+    A command that fetches ten versions has a session for each, and is not to wait ten times for a mirror
+    that stalls; a process that lives for weeks gives each another chance.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed_s: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    def is_news(self, text: str) -> bool:
+        """Whether a warning was not given by this process before."""
+        told = text in self._told
+        self._told.add(text)
+        return not told
+
+    def add(self, url: str) -> None:
+        """An address has just failed."""
+        self._failed_s.pop(url, None)
+        self._failed_s[url] = self._clock()
+
+    def urls(self) -> list[str]:
+        """Those that failed, the latest last."""
+        now_s = self._clock()
+        return [url for url, at_s in list(self._failed_s.items()) if now_s - at_s < _PUT_LAST_S]
+
+
+def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
+    """The registry with the user and password that the netrc file has for its host.
+
+    A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
+    """
+    if source.token or not path or origin_of(source.url) is None:
+        return source
+    import netrc  # late: few registries want a login
+
+    try:
+        host = urlsplit(source.url).hostname or ""
+        found = netrc.netrc(path).hosts.get(host)
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return source
+    if found is None or not found[2]:
+        return source
+    return msgspec.structs.replace(source, login=(found[0], found[2]))
+
+
+def bare_url(url: str) -> str:
+    """A registry's address as it was given, without a user, password or query that may be in it."""
+    return shown_address(url) if "@" in url or "?" in url else url
+
+
+def shown_address(url: str, *, folder: bool = True) -> str:
+    """An address as it is named to people and kept: without user, password and query.
+
+    Of a `folder`, which a registry is, it ends in a slash.
+    """
+    if origin_of(url) is None:
+        from yarnstore.backends.addresses import shown_path
+
+        return shown_path(url)
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
+
+
+def origin_of(url: str) -> Origin | None:
+    """Scheme, host and port; None for what is no web address."""
+    try:
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        ports = {"http": 80, "https": 443}
+        return (scheme, parts.hostname or "", parts.port or ports[scheme]) if scheme in ports else None
+    except ValueError:
+        return None

@@ -1,0 +1,39 @@
+"""What a registry says about a version that is here: deprecated, yanked, or not published at all.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yarnstore.registry.entries import ModelEntry
+from yarnstore.registry.select import builds_of
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the registry says about a stored version."""
+
+    published: bool = False  #: Whether the registry lists the version.
+    deprecated: bool = False
+    deprecated_reason: str | None = None
+    replaced_by: str | None = None
+    yanked: bool = False
+    replaced: bool = False  #: Whether the registry now lists other content under the same version.
+
+    def __str__(self) -> str:
+        """`withdrawn`, `deprecated: why; use 1.1.0`, or nothing."""
+        changed = "now published with different content" if self.replaced else ""
+        if not (self.yanked or self.deprecated):
+            return changed
+        word = "withdrawn by its publisher" if self.yanked else "deprecated"
+        reason = f": {self.deprecated_reason}" if self.deprecated_reason else ""
+        instead = f"; use {self.replaced_by}" if self.replaced_by else ""
+        return f"{word}{reason}{instead}" + (f"; {changed}" if changed else "")
+
+
+def standing(model: ModelEntry, version: str, variant: str) -> Standing:
+    """What a registry says of a version that is here."""
+    if version not in model.versions:
+        return Standing()
+    builds = builds_of(model, version)
+    entry = next((build for build in builds if build.variant == variant), builds[0]).entry
+    return Standing(True, entry.deprecated, entry.deprecated_reason, entry.replaced_by, yanked=entry.yanked)
