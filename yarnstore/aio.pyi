@@ -10,11 +10,12 @@ from yarnstore.ops.inspecting.diff import DiffResult
 from yarnstore.ops.inspecting.inspect import InspectResult
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
-from yarnstore.ops.installing.candidates import Update
 from yarnstore.ops.installing.from_lock import LockResult
+from yarnstore.ops.installing.outdated import Update
 from yarnstore.ops.installing.pin import PinResult
 from yarnstore.ops.installing.timers import TimerFiles
-from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+from yarnstore.ops.installing.update import UpdateSummary
+from yarnstore.ops.installing.update_plan import UpdateResult
 from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
 from yarnstore.ops.local.takeover import TakeoverResult
 from yarnstore.ops.publishing.lint import LintResult

@@ -15,11 +15,12 @@ from yarnstore.ops.installing.auto_update import (
     AutoUpdateRound,
     AutoUpdateStatus,
 )
-from yarnstore.ops.installing.candidates import Update
 from yarnstore.ops.installing.from_lock import LockedBuild, LockResult
+from yarnstore.ops.installing.outdated import Update
 from yarnstore.ops.installing.pin import PinResult
 from yarnstore.ops.installing.timers import TimerFiles
-from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+from yarnstore.ops.installing.update import UpdateSummary
+from yarnstore.ops.installing.update_plan import UpdateResult
 from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
 from yarnstore.ops.local.takeover import TakenModel, TakeoverResult
 from yarnstore.ops.publishing.amend import AmendResult

@@ -25,6 +25,7 @@ COVERED_BY = {
     "inspecting.picture": "unit/ops/inspecting/test_page.py",
     "inspecting.readers": "unit/ops/inspecting/test_inspect.py",
     "inspecting.tensors": "unit/ops/inspecting/test_diff.py",
+    "installing.candidates": "unit/ops/installing/test_outdated.py",
     "installing.checkout": "unit/ops/installing/test_update.py",
     "installing.pin": "unit/ops/installing/test_update.py",
     "local.import_export": "unit/ops/publishing/test_sources.py",

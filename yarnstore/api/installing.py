@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from yarnstore.ops.fetching.fetch import FetchResult
     from yarnstore.ops.installing.activate import CheckoutResult
-    from yarnstore.ops.installing.candidates import Update
     from yarnstore.ops.installing.from_lock import LockResult
+    from yarnstore.ops.installing.outdated import Update
     from yarnstore.ops.installing.pin import PinResult
-    from yarnstore.ops.installing.update import UpdateResult, UpdateSummary
+    from yarnstore.ops.installing.update import UpdateSummary
+    from yarnstore.ops.installing.update_plan import UpdateResult
     from yarnstore.ops.querying.compat import CompatTable
     from yarnstore.registry.decide import Policy
 
@@ -151,7 +152,7 @@ class Installing(StoreBase):
     def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
         """Installed models beside what their registries have now; downloads no model."""
         from yarnstore.ops.installing.activate import note_check
-        from yarnstore.ops.installing.candidates import check_for_updates
+        from yarnstore.ops.installing.outdated import check_for_updates
 
         with self._session(progress) as session:
             found = check_for_updates(session, tuple(map(bare_model, models)))

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 from yarnstore.core.reflog import BACKWARD
 from yarnstore.errors import CancelledError, YarnstoreError
 from yarnstore.ops.installing.activate import note_check
-from yarnstore.ops.installing.candidates import Update, check_for_updates
+from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.session import Session

@@ -8,7 +8,7 @@ import pytest
 
 from yarnstore import Store
 from yarnstore.errors import ConflictError
-from yarnstore.ops.installing import update as update_module
+from yarnstore.ops.installing import update_plan
 
 
 def versions(store: Store) -> dict[str, str]:
@@ -17,14 +17,14 @@ def versions(store: Store) -> dict[str, str]:
 
 def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have something happen between an update's decision and its move."""
-    install = update_module.install
+    install = update_plan.install
 
     def late(*arguments: object, **named: object) -> object:
-        monkeypatch.setattr(update_module, "install", install)
+        monkeypatch.setattr(update_plan, "install", install)
         act()
         return install(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(update_module, "install", late)
+    monkeypatch.setattr(update_plan, "install", late)
 
 
 def test_an_update_does_not_undo_what_was_installed_meanwhile(

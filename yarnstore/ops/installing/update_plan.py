@@ -1,0 +1,270 @@
+"""The plan of one update: which version a model moves to, what that costs, and doing it.
+
+`outdated`, `update --dry-run` and `update` share it.  Which version is wanted is `registry/decide`'s to say,
+with what `candidates` gives it; how a version is installed is `checkout`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.reflog import Installed
+from yarnstore.errors import BackendError, IntegrityError, UsageError
+from yarnstore.ops.fetching.eligibility import (
+    check_eligible,
+    entry_and_build,
+    ineligible_error,
+    require_eligible,
+)
+from yarnstore.ops.fetching.fetch import manifest_of, plan_for
+from yarnstore.ops.fetching.plan import PackOffer
+from yarnstore.ops.installing.activate import repair_link
+from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain
+from yarnstore.ops.installing.checkout import ensure_view, install
+from yarnstore.ops.session.lookup import Found, Offered, not_installed, pin_rule_of
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.decide import Change, Policy, changes_between, incompatibility
+from yarnstore.registry.select import require_match
+from yarnstore.registry.spec import Spec
+from yarnstore.registry.versions import is_breaking, update_type
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.registry_cache import plan_basis, read_plan, write_plan
+from yarnstore.store.views import view_path
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """The result of updating one model."""
+
+    model: str
+    #: `planned`: with `--dry-run`; `current`: nothing is newer; `pinned`: a pin excludes newer versions;
+    #: `held`: newer versions do not fit; `unlisted`: no registry has the model.
+    status: Literal["updated", "planned", "current", "pinned", "held", "unlisted", "failed"]
+    version: str  #: The version that is installed now, or would be.
+    previous: str | None  #: The version that was installed before.
+    changelog: str | None
+    download_bytes: int | None
+    path: str  #: The path to open.
+    seconds: float
+    variant: str = ""
+    kind: str | None = None  #: The type of the step.
+    breaking: bool = False  #: Whether the step is breaking.
+    changes: tuple[Change, ...] = ()  #: The versions that the step crosses, the newest first.
+    size_bytes: int | None = None
+    registry: str | None = None  #: The registry that has the model.
+    note: str | None = None  #: Which newer versions were not installed, and why.
+    error: dict[str, object] | None = None
+    #: How many bytes the retention rules deleted afterwards; for several models see the summary.
+    freed_bytes: int = 0
+    #: The versions that the retention rules deleted afterwards, or with `--dry-run` would delete; for several
+    #: models see the summary.
+    deleted_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What an update of one installed model does.  Made under the shared lock; `apply` acts within the same
+    hold.
+
+    `goal` is the version that the step leads to, also where it is not taken: only where `installs` is true
+    does `apply` install it.  `outcome` is the result as far as it is known without looking at what is to be
+    downloaded; `note_after` is the note once it is installed.
+    """
+
+    session: Session
+    chunks: ChunkStore
+    current: Installed
+    goal: Found | None
+    installs: bool
+    outcome: UpdateResult
+    note_after: str | None = None
+
+    def download_bytes(self) -> int | None:
+        """How many bytes getting the goal would download; None where that cannot be planned."""
+        if isinstance(self.goal, Offered):
+            return _planned_bytes(self.session, self.goal, self.chunks)
+        return 0
+
+    def forecast(self) -> UpdateResult:
+        """The result that `--dry-run` shows."""
+        planned = self.outcome.status == "planned"
+        return replace(
+            self.outcome, download_bytes=self.download_bytes() if planned else 0, path=self._current_path()
+        )
+
+    def apply(self, started: float) -> UpdateResult:
+        """Install the goal, or where there is none to install, have the link lead to what is installed.
+
+        Raises: ConflictError where something else was installed meanwhile; as `checkout`.
+        """
+        if self.goal is None or not self.installs:
+            repair_link(self.session, self.outcome.model, ensure_view)
+            return replace(self.outcome, path=self._current_path())
+        step = self.outcome.status == "planned"
+        if step:
+            self.session.note(describe_step(self.outcome, self.current.version))
+            self.session.updating[self.outcome.model] = self.current
+        done = install(self.session, self.goal, "update", self.chunks, started)
+        return replace(
+            self.outcome,
+            status="updated" if done.changed else "current",  # another process was faster
+            version=done.version,
+            previous=self.outcome.previous if done.changed else None,
+            download_bytes=done.download_bytes,
+            path=done.path,
+            variant=done.variant,
+            size_bytes=done.size_bytes,
+            note=self.note_after,
+        )
+
+    def _current_path(self) -> str:
+        layout = self.session.layout
+        return str(view_path(layout, layout.read_manifest(self.current.manifest)))
+
+
+def plan_update(
+    session: Session,
+    spec: Spec,
+    policy: Policy,
+    chunks: ChunkStore,
+    *,
+    strict: bool = True,
+) -> UpdatePlan:
+    """Plan the update of an installed model to its newest version, or to the version that `spec` selects.
+
+    Without a selector it stays within the installed major unless the policy says otherwise, and with
+    `strict` it is an error if all that is newer does not fit here.  With one it goes to that version, also
+    to an older one and across a major.
+
+    Raises: NotFoundError where it is not installed or no registry has it; IncompatibleError;
+    ConflictError where a pin keeps it from the version asked for; UsageError, BackendError.
+    """
+    if spec.selector is not None:
+        return _plan_named(session, spec, policy, chunks)
+    found = evaluate(session, spec.model, policy, variant=spec.variant)
+    if policy.to is not None and not policy.to_may_miss:
+        require_match(found.entry, policy.to)
+    wanted, blocked = found.decision.wanted, found.decision.blocked
+    if wanted is not None:
+        check_eligible(session, found.entry, wanted, installing=True, force=policy.force)
+    elif strict and blocked is not None:
+        reason = incompatibility(blocked, session.host)
+        if reason is not None:
+            raise ineligible_error(found.entry, blocked, reason, session.host)
+    return plan_newest(session, found, chunks)
+
+
+def plan_newest(session: Session, found: Candidate, chunks: ChunkStore) -> UpdatePlan:
+    """The plan that follows from what was decided of a model."""
+    decision, goal, wanted = found.decision, found.decision.goal, found.decision.wanted
+    status: Literal["planned", "current", "pinned", "held"] = "current"
+    if wanted is not None:
+        status = "planned"
+    elif decision.blocked is not None:
+        status = "held"
+    elif decision.blocker == "pinned":
+        status = "pinned"
+    outcome = UpdateResult(
+        model=found.model,
+        status=status,
+        version=wanted.version if wanted else found.current.version,
+        previous=found.current.version if wanted else None,
+        changelog=wanted.entry.changelog if wanted else None,
+        download_bytes=0,
+        path="",
+        seconds=0.0,
+        variant=wanted.variant if wanted else found.current.variant,
+        kind=decision.kind,
+        breaking=decision.breaking,
+        changes=decision.changes if wanted else (),
+        size_bytes=wanted.entry.size_bytes if wanted else None,
+        registry=found.source.name,
+        note=explain(found, session.host) or None,
+    )
+    return UpdatePlan(
+        session=session,
+        chunks=chunks,
+        current=found.current,
+        goal=Offered.of(found.source, found.entry, goal) if goal is not None else None,
+        installs=wanted is not None,
+        outcome=outcome,
+        note_after=explain(found, session.host, moved=True) or None,
+    )
+
+
+def _plan_named(session: Session, spec: Spec, policy: Policy, chunks: ChunkStore) -> UpdatePlan:
+    """The plan of an update to the version that a spec selects."""
+    if policy.to is not None:
+        raise UsageError(
+            f"{spec} has a version, and --to a range", hint="give only one of them", model=spec.model
+        )
+    current = session.refs.current(spec.model)
+    if current is None:
+        raise not_installed(session, spec.model)
+    goal = require_eligible(session, spec, installing=True, force=policy.force)
+    name = goal.name
+    check_hold(spec.model, pin_rule_of(session, spec.model, current), current, name.version, name.variant)
+    told = entry_and_build(session, goal)
+    changes = changes_between(told[0], current.version, name.version, name.variant) if told else ()
+    same = (name.version, name.variant) == (current.version, current.variant)
+    kind = update_type(current.version, name.version, security=any(item.security for item in changes))
+    outcome = UpdateResult(
+        model=spec.model,
+        status="current" if same else "planned",
+        version=name.version,
+        previous=None if same else current.version,
+        changelog=told[1].entry.changelog if told else None,
+        download_bytes=0,
+        path="",
+        seconds=0.0,
+        variant=name.variant,
+        kind=None if same else kind,
+        breaking=not same and is_breaking(current.version, name.version),
+        changes=changes,
+        size_bytes=told[1].entry.size_bytes if told else None,
+        registry=goal.source.name if isinstance(goal, Offered) else None,
+    )
+    return UpdatePlan(
+        session=session, chunks=chunks, current=current, goal=goal, installs=True, outcome=outcome
+    )
+
+
+def describe_step(step_to: UpdateResult, installed: str) -> str:
+    """What a step brings, before it is taken: the changelog, or those of all versions that it crosses."""
+    step = f"{step_to.model} {installed} → {step_to.version}"
+    if step_to.kind == "downgrade":
+        return f"{step}, which is older"
+    if len(step_to.changes) < 2 and not step_to.breaking:
+        return f"{step}: {step_to.changelog or 'no changelog'}"
+    lines = [f"{step}{', which may break existing uses' if step_to.breaking else ''}:"]
+    for change in step_to.changes:
+        marks = [change.kind, *(["breaking"] if change.breaking and change.kind != "major" else [])]
+        text = "\n  ".join((change.changelog or "no changelog").strip().splitlines())
+        lines.append(f"{change.version} ({', '.join(marks)}): {text}")
+    return "\n".join(lines)
+
+
+def _planned_bytes(session: Session, offer: Offered, chunks: ChunkStore) -> int | None:
+    """What fetching would bring over the wire, planned from its manifest and indexes."""
+    entry, registry = offer.build.entry, offer.source.name
+    if entry.manifest is None:
+        return entry.size_bytes
+    digest = Sha256.parse(entry.manifest)
+    offered = (*entry.packs, *(f"{delta.base} {delta.pack}" for delta in entry.deltas))
+    basis = plan_basis(session.layout, offered)
+    known = read_plan(session.layout, registry, digest, basis)
+    if known is not None:
+        return known
+    try:
+        manifest = manifest_of(session, offer)
+        ids, _ = manifest_chunks([manifest])
+        plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, chunks.missing(ids))
+    except (BackendError, IntegrityError):
+        return None
+    if len(plan.unplaced):  # an index could not be read: nobody knows, this time
+        return None
+    planned = plan.stored_bytes
+    write_plan(session.layout, registry, digest, basis, planned)
+    return planned
