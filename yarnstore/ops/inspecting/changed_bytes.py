@@ -1,7 +1,7 @@
-"""How much of two files' bytes differs where they are not numbers: texts, headers, anything unknown.
+"""Count how many bytes of two files differ outside of tensors: texts, headers, unknown formats.
 
-There is no one answer when bytes were inserted, so the least of what can be shown counts: by place, by
-line, between the parts that both begin and end with, by chunk.
+If bytes were inserted there is no single answer, so the smallest of four counts is used: byte by byte, line
+by line, between the common beginning and the common end, and by chunk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PIECE_BYTES = MIB
 
 
 def gaps(content: Content) -> Ranges:
-    """The ranges `(offset, length)` of a file that no tensor covers."""
+    """Return the ranges `(offset, length)` of a file that no tensor covers."""
     found: Ranges = []
     at = 0
     for tensor in content.layout.tensors if content.layout is not None else ():
@@ -37,9 +37,9 @@ def gaps(content: Content) -> Ranges:
 
 
 def count_changed_gaps(old: Content, new: Content) -> int:
-    """Bytes outside of tensors that one side has and the other has not, of the side that has more.
+    """Return how many bytes outside of tensors one side has and the other has not, for the side with more.
 
-    Raises: IntegrityError, StorageError where they cannot be read.
+    Raises: IntegrityError, StorageError if they cannot be read.
     """
     ours, theirs = gaps(old), gaps(new)
     if max(_total(ours), _total(theirs)) <= _READ_LIMIT_BYTES:
@@ -51,9 +51,9 @@ def count_changed_gaps(old: Content, new: Content) -> int:
 
 
 def count_changed_file(old: Content, new: Content) -> int:
-    """Bytes of a file without tensors that one side has and the other has not, of the side that has more.
+    """Return how many bytes of a file without tensors one side has and the other has not.
 
-    Raises: IntegrityError, StorageError where they cannot be read.
+    The side that has more counts.  Raises: IntegrityError, StorageError if they cannot be read.
     """
     if old.sha256 == new.sha256:
         return 0
@@ -66,7 +66,7 @@ def count_changed_file(old: Content, new: Content) -> int:
 
 
 def count_changed(old: bytes, new: bytes) -> int:
-    """Bytes that one text has and the other has not, of the one that has more."""
+    """Return how many bytes one text has and the other has not, for the text that has more."""
     if old == new:
         return 0
     least = max(len(old), len(new))
@@ -91,7 +91,7 @@ def _differing(old: bytes, new: bytes) -> int:
 
 
 def _common(one: bytes, other: bytes) -> int:
-    """How many bytes both begin with."""
+    """Return how many bytes at the beginning are equal."""
     length = min(len(one), len(other))
     if not length:
         return 0
@@ -104,7 +104,7 @@ def _total(ranges: Ranges) -> int:
 
 
 def _unshared(content: Content, other: Chunks) -> Ranges:
-    """The chunks of a file that are nowhere in another."""
+    """Return the chunks of a file that another file does not have."""
     ids: Ids = content.chunks.ids
     starts = [*content.chunks.starts, content.size_bytes]
     known, _ = sorted_unique(other.ids)
@@ -112,7 +112,7 @@ def _unshared(content: Content, other: Chunks) -> Ranges:
 
 
 def _iter_changed(old: Content, new: Content) -> Iterator[int]:
-    """Bytes that differ, place by place, of two files of one size."""
+    """Yield how many bytes differ between two files of the same size, block by block."""
     for offset in range(0, new.size_bytes, _PIECE_BYTES):
         length = min(_PIECE_BYTES, new.size_bytes - offset)
         if old.chunks.key(offset, length) != new.chunks.key(offset, length):

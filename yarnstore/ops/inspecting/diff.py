@@ -1,4 +1,8 @@
-"""`diff`: what changed between two versions, file by file and tensor by tensor."""
+"""`diff`: compare two versions, file by file and tensor by tensor.
+
+Owns the result and its sums.  Leaves reading to `readers`, finding counterparts to `pairs`, and counting to
+`tensors` and `changed_bytes`.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ class StatusCounts:
 
     @classmethod
     def of(cls, statuses: Iterable[Status]) -> StatusCounts:
-        """Count them."""
+        """Return the counts of some statuses."""
         counts: dict[str, int] = Counter(statuses)
         return cls(**counts)
 
@@ -101,7 +105,7 @@ class DiffResult:
 def diff(session: Session, old: str, new: str) -> DiffResult:
     """Compare two specs or paths; `new` may be `@VERSION` of the model that `old` names.
 
-    A version that is not in the store is fetched.
+    A version that is not stored is fetched.
 
     Raises: NotFoundError, SpecError, UsageError, IntegrityError, StorageError; as `fetch`.
     """

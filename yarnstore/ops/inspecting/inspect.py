@@ -1,6 +1,7 @@
 """`inspect`: list the tensors of a model file, and how a store keeps it.
 
-Of a path, headers are read and no more; of a version, its manifest and the indexes of packs.
+Reads only headers of a path, and only the manifest and the indexes of packs of a version.  Leaves file
+formats to `core/layouts`.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class InspectResult:
 
 
 def inspect(session: Session, what: str) -> InspectResult:
-    """What is known of a spec or a path.  Of a version that is not in the store, its manifest is fetched.
+    """Return what is known about a spec or a path.  If a version is not stored, its manifest is fetched.
 
     Raises: NotFoundError, SpecError, UsageError, BackendError, IntegrityError, StorageError.
     """
@@ -146,7 +147,7 @@ def inspect(session: Session, what: str) -> InspectResult:
 
 
 def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
-    """The manifest of a version, and whether it is in the store."""
+    """Return the manifest of a version, and whether the version is stored."""
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
         spec = Spec(spec.model, current.variant, Exact(current.version))
@@ -161,7 +162,7 @@ def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
 
 
 def _with_code(files: list[FileInfo], contents: Sequence[Content]) -> list[FileInfo]:
-    """The files, each with what runs code in it; one that is damaged is for `fsck` to report."""
+    """Add to each file what runs code in it; a damaged file is left to `fsck`."""
     found: list[LoadedCode] = []
     with contextlib.suppress(IntegrityError):
         found = find_in((content.path, opened(_ContentSource(content))) for content in contents)
@@ -227,7 +228,7 @@ def _tensors(layout: Layout) -> list[TensorInfo]:
 
 
 def _types(tensors: Iterable[TensorInfo]) -> list[TypeInfo]:
-    """By element type, the one with the most bytes first."""
+    """Sum up tensors by element type, the type with the most bytes first."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for tensor in tensors:
         for n, count in enumerate((1, tensor.parameters, tensor.size_bytes)):
@@ -237,7 +238,7 @@ def _types(tensors: Iterable[TensorInfo]) -> list[TypeInfo]:
 
 
 class _ContentSource:
-    """A file as layout readers see it."""
+    """A file as readers of layouts need it."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -249,7 +250,7 @@ class _ContentSource:
 
 
 def _why(content: Content) -> str:
-    """Why a file has no layout, in the layout reader's words."""
+    """Return why a file has no layout, in the words of the layout reader."""
     try:
         parse_layout(_ContentSource(content), name=content.path)
     except FormatError as error:
@@ -259,7 +260,7 @@ def _why(content: Content) -> str:
 
 
 def _looks(content: Content) -> str | None:
-    """What a sample from the middle of a file is like."""
+    """Return what a sample from the middle of a file looks like."""
     size = min(content.size_bytes, _SAMPLE_BYTES)
     if not size:
         return "empty"
@@ -287,7 +288,7 @@ def _is_text(sample: bytes) -> bool:
 
 
 class _Table:
-    """Of every chunk in a store's packs, how it is stored; the same entry that would be read."""
+    """How every chunk in a store's packs is stored, by the entry that would be read."""
 
     def __init__(self, indexes: list[PackIndex], store: ChunkStore) -> None:
         ids = np.concatenate([np.empty(0, "S32"), *(index.ids for index in indexes)])
@@ -304,7 +305,9 @@ class _Table:
         self._in_files = store.files.ids
 
     def count(self, ids: Ids, lengths: Ints) -> list[StoredAs]:
-        """By encoding, the one with the most bytes first; of ids of shape (n,), each counted."""
+        """Count chunks by encoding, the one with the most bytes first; `ids` has shape (n,), and each
+        counts.
+        """
         rows = find_ids(self._ids, ids)
         here = rows >= 0
         kinds = np.full(len(ids), _ABSENT)

@@ -1,8 +1,8 @@
-"""Write a diff as one page of HTML: figures, a picture, tables.
+"""Write a comparison as one HTML page: figures, a picture, tables.
 
-The page is one file that loads nothing and runs nothing, follows the system's light or dark theme, and
-stays below 3 MB whatever the model.  All text in it is escaped.  Its style sheet is `diff.css`; the ramp
-of colours has one hue, so that larger changes stand out in both themes and unchanged tensors recede.
+The page is one file that loads nothing and runs nothing, follows the system's light or dark theme, and stays
+below 3 MB for any model.  All text in it is escaped.  Its style sheet is `diff.css`; its colours have one
+hue, so that larger changes stand out in both themes.  Leaves the drawing to `picture`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME_CHARS = 96
 
 
 def write_page(found: DiffResult, path: Path) -> None:
-    """Write the page, replacing what is there.  Raises: StorageError."""
+    """Write the page, replacing an existing file.  Raises: StorageError."""
     # The reader's own folder may be a link to another.
     folder = Path(os.path.realpath(path.parent))
     fsio.write_atomic(folder / path.name, render_page(found).encode(), tmp_dir=folder)
@@ -44,7 +44,7 @@ def _style_sheet() -> str:
 
 
 def render_page(found: DiffResult) -> str:
-    """The page's HTML."""
+    """Return the HTML of the page."""
     scale = Scale.of(found.tensors)
     title = " → ".join(_names(found))
     sections = [_header(found), _tiles(found), _picture(found, scale), _files(found.files)]
@@ -60,7 +60,7 @@ def render_page(found: DiffResult) -> str:
 
 
 def _names(found: DiffResult) -> tuple[str, str]:
-    """The old side, and the new one without what both have in common."""
+    """Return the name of the old side, and the new one without what both have in common."""
     old, new = found.old, found.new
     version = new.version if old.model == new.model and old.version != new.version else None
     return old.label, version or new.label
@@ -98,7 +98,7 @@ def _tiles(found: DiffResult) -> str:
 
 
 def _tile(figure: str, text: str, detail: str, *, warn: bool = False) -> str:
-    """`detail` is HTML."""
+    """Return one tile with a figure; `detail` is HTML."""
     kind = "tile warn" if warn else "tile"
     return f'<div class="{kind}"><b>{escape(figure)}</b><p>{escape(text)}</p><small>{detail}</small></div>'
 
@@ -151,7 +151,7 @@ def _legend(scale: Scale) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], sorted_by: str) -> str:
-    """`rows` are HTML; the column `sorted_by` is marked."""
+    """Return a table; `rows` are HTML, and the column `sorted_by` is marked."""
     heads = "".join(
         f'<th aria-sort="descending">{name} <em>▾</em></th>' if name == sorted_by else f"<th>{name}</th>"
         for name in header

@@ -1,7 +1,7 @@
-"""Which file and which tensor of one version is which of the other.
+"""Find which file and which tensor of one version corresponds to which of the other.
 
-Files meet by path, tensors by name; what is left meets by content, which is how a renamed tensor, or one
-that went to another shard, is seen to be the same.
+Files are matched by path, tensors by name; what is left is matched by content, which finds renamed tensors
+and tensors that moved to another shard.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ FilePair = tuple[Content | None, Content | None]
 
 
 class Placed(NamedTuple):
-    """A tensor and the file that it is in."""
+    """A tensor and its file."""
 
     content: Content
     tensor: Tensor
 
 
 class TensorPair(NamedTuple):
-    """A tensor of the old side, of the new, or of both; `moved` where its bytes are the same under another
-    name, or in a file that is not the same one's successor."""
+    """A tensor of the old side, of the new side, or of both.
+
+    `moved` is true if its bytes are the same under another name, or in a file that is not the counterpart of
+    the old one.
+    """
 
     old: Placed | None
     new: Placed | None
@@ -36,9 +39,9 @@ class TensorPair(NamedTuple):
 
 
 def pair_files(old: list[Content], new: list[Content]) -> list[FilePair]:
-    """Each file once: those of the new side in order, then what is gone.
+    """Pair each file once: those of the new side in order, then the removed ones.
 
-    Two single files meet whatever they are called; others by path, by content, and last as the only two
+    Two single files are paired whatever their names are; others by path, by content, and finally the only two
     left whose names end alike.
     """
     if len(old) == 1 and len(new) == 1:
@@ -70,9 +73,9 @@ def _ending(content: Content) -> str:
 
 
 def pair_tensors(files: Iterable[FilePair]) -> list[TensorPair]:
-    """Each tensor once: those of the new side in the order of their files, then what is gone.
+    """Pair each tensor once: those of the new side in the order of their files, then the removed ones.
 
-    Raises: IntegrityError, StorageError where a tensor that may have moved cannot be read.
+    Raises: IntegrityError, StorageError if a tensor that may have moved cannot be read.
     """
     pairs: dict[Placed, TensorPair] = {}
     gone: list[Placed] = []
@@ -97,14 +100,16 @@ def _places(content: Content | None) -> list[Placed]:
 
 
 def _same_name(gone: list[Placed], come: list[Placed]) -> list[tuple[Placed, Placed]]:
-    """Those of `come` that went to another file, taken out of both lists."""
+    """Pair tensors of `come` that are in another file under the same name, and remove them from both
+    lists.
+    """
     return _match(gone, come, lambda place: place.tensor.name)
 
 
 def _same_bytes(gone: list[Placed], come: list[Placed]) -> list[tuple[Placed, Placed]]:
-    """Those of `come` whose bytes had another name, taken out of both lists.
+    """Pair tensors of `come` with the same bytes under another name, and remove them from both lists.
 
-    Chunk ids tell where both are cut alike; a tensor that shares its chunks with others is hashed.
+    Chunk ids decide if both are cut alike; a tensor that shares its chunks with others is hashed.
     """
     found = _match(gone, come, _chunk_key)
     sizes: dict[tuple[int, str], list[Placed]] = defaultdict(list)
@@ -133,7 +138,7 @@ def _size(place: Placed) -> tuple[int, str]:
 def _match(
     gone: list[Placed], come: list[Placed], key_of: Callable[[Placed], Hashable]
 ) -> list[tuple[Placed, Placed]]:
-    """Pairs of equal keys other than None, each place once and in order, taken out of both lists."""
+    """Pair equal keys other than None, each place once and in order, and remove them from both lists."""
     by_key: dict[Hashable, deque[Placed]] = defaultdict(deque)
     for place in gone:
         by_key[key_of(place)].append(place)

@@ -1,8 +1,8 @@
-"""The picture of a diff: which parts of a model changed, as SVG text.
+"""The picture of a comparison: which parts of a model changed, as SVG text.
 
-Two drawings in one scale of colour: the model from its first byte to its last, and its layers side by
-side, a row for each tensor that they have in common.  What is too small to be seen is drawn together, so
-that a model of 100 000 tensors takes no more room than one of 5 000.
+Two drawings in one scale of colours: the model from its first byte to its last, and its layers side by side,
+with a row for each tensor that they have in common.  Parts that are too small to see are drawn together, so
+that the picture of 100 000 tensors is not larger than that of 5 000.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _TITLE_CHARS = 64
 class Scale:
     """Which colour a change has.
 
-    `by_distance` says whether values are distances, or shares of bytes where the types of most of what
-    changed have no known values.  `edges` part the classes, ascending, of which there are CLASSES.
+    `by_distance` says whether values are distances, or shares of bytes because most of what changed has a
+    type without known values.  `edges` are the limits between the CLASSES classes, ascending.
     """
 
     by_distance: bool
@@ -51,7 +51,7 @@ class Scale:
 
     @classmethod
     def of(cls, tensors: Iterable[TensorDiff]) -> Scale:
-        """The scale in which the changes of these tensors are seen best: even steps of a logarithm."""
+        """Return the scale that shows the changes of these tensors best: even steps of a logarithm."""
         changed = [tensor for tensor in tensors if tensor.status == "changed" and tensor.bytes_changed]
         known = sum(tensor.bytes_changed for tensor in changed if tensor.distance is not None)
         by_distance = 2 * known >= sum(tensor.bytes_changed for tensor in changed)
@@ -64,11 +64,11 @@ class Scale:
         return cls(by_distance, tuple(_rounded(low * step**n) for n in range(1, CLASSES)))
 
     def value(self, tensor: TensorDiff) -> float | None:
-        """How much a tensor changed, None where that is not known."""
+        """Return how much a tensor changed, or None if that is not known."""
         return 0.0 if tensor.status in ("same", "moved") else _value(tensor, self.by_distance)
 
     def css_class(self, tensors: Sequence[TensorDiff]) -> str:
-        """The colour of some tensors together: `same`, `added`, `odd` for unknown, or `c0` to `c6`."""
+        """Return the colour of some tensors: `same`, `added`, `odd` for unknown, or `c0` to `c6`."""
         if all(tensor.status in ("same", "moved") for tensor in tensors):
             return "same"
         if all(tensor.status == "added" for tensor in tensors):
@@ -77,7 +77,7 @@ class Scale:
         return "odd" if value is None else f"c{bisect_right(self.edges, value)}"
 
     def mean(self, tensors: Sequence[TensorDiff]) -> float | None:
-        """How much some tensors changed, weighed by their bytes; added ones left out."""
+        """Return how much some tensors changed, weighted by their bytes; added ones are left out."""
         known = [(self.value(each), each.size_bytes) for each in tensors if each.status != "added"]
         weighed = [(value, size) for value, size in known if value is not None]
         total = sum(size for _, size in weighed)
@@ -95,7 +95,7 @@ def _rounded(value: float) -> float:
 
 
 def escape(text: str) -> str:
-    """Text from outside, safe between tags and in attributes, without control characters."""
+    """Make text safe between tags and in attributes, without control characters."""
     return html.escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "\ufffd", text))
 
 
@@ -131,7 +131,7 @@ def _title(tensors: Sequence[TensorDiff], scale: Scale) -> str:
 
 
 def draw_strip(tensors: Sequence[TensorDiff], scale: Scale) -> str:
-    """All tensors of the new side in their order, as wide as they have bytes."""
+    """Draw all tensors of the new side in their order, each as wide as its share of the bytes."""
     present = [tensor for tensor in tensors if tensor.status != "removed" and tensor.size_bytes]
     total = sum(tensor.size_bytes for tensor in present)
     if not total:
@@ -163,7 +163,7 @@ Row = tuple[str, dict[int, list[TensorDiff]]]
 
 @dataclass(frozen=True)
 class Block:
-    """Rows with columns in common: the layers of one stack, or one column of what is in none."""
+    """Rows with columns in common: the layers of one stack, or one column of tensors that are in no stack."""
 
     heading: str
     columns: list[str]
@@ -171,7 +171,7 @@ class Block:
 
 
 def find_blocks(tensors: Iterable[TensorDiff]) -> list[Block]:
-    """The stacks of layers by the names of their tensors, what is most first, and then the rest."""
+    """Return the stacks of layers by the names of their tensors, the largest first, and then the rest."""
     stacks: dict[str, dict[int, list[tuple[str, TensorDiff]]]] = defaultdict(lambda: defaultdict(list))
     alone: list[tuple[str, TensorDiff]] = []
     for tensor in tensors:
@@ -225,8 +225,10 @@ def _make_block(prefix: str, layers: dict[int, list[tuple[str, TensorDiff]]], bu
 
 
 def _fold(groups: list[list[tuple[str, TensorDiff]]], limit: int) -> dict[str, list[TensorDiff]]:
-    """Tensors by label, in at most `limit` rows: numbers in names become `*`, and then what has the least
-    bytes is drawn together."""
+    """Group tensors by label in at most `limit` rows.
+
+    Numbers in names become `*`; if that is not enough, the rows with the fewest bytes are drawn together.
+    """
     rows: dict[str, list[TensorDiff]] = defaultdict(list)
     for group in groups:
         for label, tensor in group:
@@ -246,7 +248,7 @@ def _fold(groups: list[list[tuple[str, TensorDiff]]], limit: int) -> dict[str, l
 
 
 def draw_block(block: Block, scale: Scale) -> str:
-    """One block, with its labels; values stand in the cells where there is room."""
+    """Draw one block with its labels; cells that are large enough show their value."""
     return _draw_stack(block, scale) if len(block.columns) > 1 else _draw_list(block, scale)
 
 
@@ -269,7 +271,7 @@ def _draw_stack(block: Block, scale: Scale) -> str:
 
 
 def _draw_list(block: Block, scale: Scale) -> str:
-    """Tensors without layers, in as many lists side by side as there is room for."""
+    """Draw tensors without layers, in as many lists side by side as fit."""
     lists = min(_LISTS, -(-len(block.rows) // _LIST_ROWS_MIN))
     per_list = -(-len(block.rows) // lists)
     parts = []
@@ -281,7 +283,7 @@ def _draw_list(block: Block, scale: Scale) -> str:
 
 
 def _label(label: str, x: float, y: float) -> str:
-    """A row's name, ending at `x`."""
+    """Return the name of a row, ending at `x`."""
     full = f"<title>{escape(shorten(label, _TITLE_CHARS))}</title>" if len(label) > _LABEL_CHARS else ""
     shown = escape(shorten(label, _LABEL_CHARS))
     return f'<text class="label" x="{x - 10:.1f}" y="{y + 16}">{shown}{full}</text>'

@@ -1,8 +1,8 @@
-"""What `diff` and `inspect` look at: the files of a version, or of a folder, read in ranges.
+"""Read the files of a version or of a folder in ranges, for `diff` and `inspect`.
 
-A file has tensors, chunks and bytes wherever it lies.  Of a version the manifest tells the chunks; a file
-that is in no store is cut and hashed here as `import` would do it, so that equal tensors are seen to be
-equal before a number of theirs is read.
+Each file has tensors, chunks and bytes, wherever it is.  For a version the manifest gives the chunks; a file
+outside of the store is cut and hashed here as `import` would do it, so that equal tensors are found before
+their numbers are read.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ _CACHE_BYTES = 24 * MIB
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of a file in order: ids as `S32` of shape (n,), and where each begins."""
+    """The chunks of a file in order: ids as `S32` of shape (n,), and the offset of each."""
 
     ids: Ids
     starts: list[int]
 
     @classmethod
     def of(cls, file: ManifestFile) -> Chunks:
-        """Raises: FormatError."""
+        """Decode the chunk list of a manifest's file.  Raises: FormatError."""
         ids, lengths = file.chunk_list()
         return cls(ids, (np.cumsum(lengths) - lengths).tolist())
 
     def key(self, offset: int, length: int) -> RangeKey:
-        """What is known of the bytes of a range without reading them."""
+        """Return what is known about the bytes of a range without reading them."""
         if not length or not self.starts:
             return 0, length, b""
         first = bisect_right(self.starts, offset) - 1
@@ -71,7 +71,9 @@ class Chunks:
         return offset - self.starts[first], length, self.ids[first:last].tobytes()
 
     def cuts(self, offset: int, length: int) -> list[int] | None:
-        """Where chunks begin within a range of whole chunks, from its start; None for any other."""
+        """Return where chunks begin within a range of whole chunks, from its start; None for another
+        range.
+        """
         first = bisect_left(self.starts, offset)
         last = bisect_left(self.starts, offset + length)
         cuts = [start - offset for start in self.starts[first:last]]
@@ -81,8 +83,11 @@ class Chunks:
 
 @dataclass(eq=False)
 class Content:
-    """One file.  `read` gives exactly the bytes of a range; `chunks` are unknown until they are asked
-    for, `sha256` where only a manifest knows it."""
+    """One file.
+
+    `read` returns exactly the bytes of a range; `chunks` are unknown until they are needed, and so is
+    `sha256` unless a manifest has it.
+    """
 
     path: str
     size_bytes: int
@@ -93,7 +98,7 @@ class Content:
     chunks: Chunks = field(default_factory=lambda: Chunks(np.empty(0, "S32"), []))
 
     def read_all(self, ranges: Iterable[tuple[int, int]]) -> bytes:
-        """The bytes of several ranges `(offset, length)` in one."""
+        """Return the bytes of several ranges `(offset, length)`, joined."""
         return b"".join(self.read(offset, length) for offset, length in ranges)
 
 
@@ -101,10 +106,10 @@ class Content:
 
 
 def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
-    """The spec or the path that a person wrote.
+    """Parse the spec or the path that a person typed.
 
-    A path is what begins with `.` or a root, or is there and holds no `@`; `@1.1.0` alone is that version
-    of the model `beside`.
+    It is a path if it begins with `.` or a root, or if it exists and contains no `@`; `@1.1.0` alone is that
+    version of the model `beside`.
 
     Raises: SpecError, UsageError, NotFoundError.
     """
@@ -125,9 +130,9 @@ def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
 
 
 def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
-    """The manifest of a version that is in the store whole; fetched if need be, as for `export`.
+    """Return the manifest of a version that is stored; it is fetched if necessary, as for `export`.
 
-    A bare model is its installed version, if it has one.  Raises: as `fetch`.
+    A bare model means its installed version, if it has one.  Raises: as `fetch`.
     """
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is not None and spec.variant in (None, current.variant):
@@ -137,7 +142,7 @@ def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
 
 
 def version_label(manifest: Manifest) -> str:
-    """`phi-3-mini 1.1.0`, with its variant where that is not the only one."""
+    """Return `phi-3-mini 1.1.0`, with the variant unless it is the default one."""
     variant = "" if manifest.variant == DEFAULT_VARIANT else f":{manifest.variant}"
     return f"{manifest.model}{variant} {manifest.version}"
 
@@ -146,8 +151,10 @@ def version_label(manifest: Manifest) -> str:
 
 
 class CachedChunks(ChunkStore):
-    """A store's chunks of which the last ones read are kept: two versions are read side by side, and
-    the chunks of one are often the bases of the other's."""
+    """The chunks of a store, with the last ones kept in memory.
+
+    Two versions are read side by side, and the chunks of one are often the bases of the other's.
+    """
 
     def __init__(self, layout: StoreLayout) -> None:
         self._kept: OrderedDict[bytes, Buffer] = OrderedDict()
@@ -156,7 +163,7 @@ class CachedChunks(ChunkStore):
         super().__init__(layout)
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
-        """As `ChunkStore.read`."""
+        """Read a chunk as `ChunkStore.read` does."""
         with self._kept_lock:
             if chunk_id in self._kept:
                 self._kept.move_to_end(chunk_id)
@@ -173,7 +180,7 @@ class CachedChunks(ChunkStore):
 
 
 def stored_contents(manifest: Manifest, store: ChunkStore) -> list[Content]:
-    """The files of a version, read from the store as long as `store` is open.  Raises: FormatError."""
+    """Return the files of a version, readable as long as `store` is open.  Raises: FormatError."""
     return [_stored(file, store) for file in manifest.files]
 
 
@@ -199,7 +206,7 @@ def _stored(file: ManifestFile, store: ChunkStore) -> Content:
 
 
 def local_contents(source: Path) -> list[Content]:
-    """A file, or the files of a folder; their headers are read and no more.
+    """Return a file, or the files of a folder; only their headers are read.
 
     Raises: NotFoundError, UsageError, StorageError.
     """
@@ -220,9 +227,9 @@ def _local(item: SourceFile, layout: Layout | None) -> Content:
 
 
 def cut_content(content: Content, meter: Meter) -> None:
-    """Find the chunks of a file that lies outside, and its SHA-256.
+    """Compute the chunks and the SHA-256 of a file outside of the store.
 
-    Raises: FormatError where it shrinks meanwhile, StorageError.
+    Raises: FormatError if it shrinks meanwhile, StorageError.
     """
     if content.source is None:
         return

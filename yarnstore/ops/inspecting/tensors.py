@@ -1,7 +1,7 @@
-"""Comparing pairs of tensors: pieces of both sides, in two threads, counted in order.
+"""Compare pairs of tensors: pieces of both sides, in two threads, counted in order.
 
-What equal chunks prove to be equal is not read.  A piece is at most 1 MiB, so that memory does not grow
-with the model.
+Parts that equal chunks prove to be equal are not read.  A piece is at most 1 MiB, so that memory does not
+grow with the model.  Leaves the comparison of numbers to `core/compare`.
 """
 
 from __future__ import annotations
@@ -69,15 +69,16 @@ class TensorDiff:
         return self.units_changed / self.units if self.units else 0.0
 
     def rank(self) -> tuple[int, float, float]:
-        """Sorts what changed most first, by distance, else by share; then what came, moved, went, and
-        what is the same."""
+        """Return a key that sorts the largest changes first, by distance, else by share.
+
+        Added, moved, removed and equal tensors follow.
+        """
         order: tuple[Status, ...] = ("changed", "added", "moved", "removed", "same")
         return order.index(self.status), -(self.distance or 0.0), -self.changed_share
 
 
 class _Piece(NamedTuple):
-    """Ranges `(offset, length)` of a pair of tensors; where both are known to be equal, the old one
-    alone is measured."""
+    """Ranges `(offset, length)` of a pair of tensors; if both are known to be equal, only the old one."""
 
     pair: int
     old: tuple[int, int]
@@ -89,7 +90,7 @@ class _Piece(NamedTuple):
 
 
 class TensorWork:
-    """Pairs of tensors, and the pieces of them that must be read: `total_bytes` of both sides."""
+    """Pairs of tensors, and the pieces that must be read: `total_bytes` of both sides."""
 
     def __init__(self, pairs: list[TensorPair]) -> None:
         self._pairs = pairs
@@ -103,7 +104,7 @@ class TensorWork:
         self.total_bytes = sum(piece.size_bytes for piece in self._pieces)
 
     def run(self, meter: Meter) -> list[TensorDiff]:
-        """What became of each pair, in order.  Raises: IntegrityError, StorageError."""
+        """Return the difference of each pair, in order.  Raises: IntegrityError, StorageError."""
         tallies = {n: Tally() for n in self._differing}
         for counted in ordered_map(self._count, self._batches(), threads=_THREADS, window=_WINDOW):
             for piece, tally in counted:
@@ -168,7 +169,7 @@ def _equal(old: Content, offset: int, new: Content, other: int, length: int) -> 
 
 
 def _shared_units(one: Tensor, other: Tensor, new: Content) -> int:
-    """How many units of the new tensor `other` have a counterpart: all, or as many rows as both have."""
+    """Return how many units of the new tensor have a counterpart: all, or as many rows as both have."""
     units = other.length // other.dtype.block_bytes
     if one.dtype is not other.dtype:
         return units if one.shape == other.shape else 0
@@ -180,7 +181,7 @@ def _shared_units(one: Tensor, other: Tensor, new: Content) -> int:
 
 
 def _describe(pair: TensorPair, tally: Tally | None) -> TensorDiff:
-    """`tally` is None where no shared unit differs."""
+    """Return the result for one pair; `tally` is None if no common unit differs."""
     old, new, moved = pair
     place = new or old
     if place is None:

@@ -1,4 +1,8 @@
-"""`import`, `export`, `remove`: operations that need no registry."""
+"""`import`, `export`, `remove`: the operations that need no registry.
+
+Owns copying local files into the store and a version out of it.  Leaves which files of a folder count to
+`core/ignore`, and deleting data to `ops/upkeep/gc`.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +72,13 @@ def import_source(
     expected: Sha256 | None = None,
     all_files: bool = False,
 ) -> ImportResult:
-    """Take a file or folder into the store as the exact version that `spec` names.
+    """Copy a file or a folder into the store as the exact version that `spec` names.
 
-    `expected` is the checksum that it must have, where one is known; `all_files` takes what is left out
-    otherwise.
+    `expected` is the checksum that it must have, if one is known; `all_files` includes files that are
+    otherwise left out.
 
-    Raises: SpecError, UsageError; ConflictError where that version is here with another content;
-    IntegrityError where it is not what was expected; PolicyError.
+    Raises: SpecError, UsageError; ConflictError if that version is stored with other content; IntegrityError
+    if the checksum differs; PolicyError.
     """
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
@@ -149,12 +153,12 @@ class ExportResult:
 
 
 def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool = False) -> ExportResult:
-    """A plain copy of a version: a file where the version has one, else a folder.
+    """Copy a version out of the store: as a file if it has only one, else as a folder.
 
-    `destination` must not exist, or be a folder into which the copy goes under its own name; with
-    `as_folder` it becomes one where it does not exist.
+    `destination` must not exist, or must be a folder, in which the copy gets its own name; with `as_folder`,
+    a `destination` that does not exist becomes such a folder.
 
-    Raises: ConflictError where something is in the way; UsageError for a place in the store; as `fetch`.
+    Raises: ConflictError if a file is in the way; UsageError for a path in the store; as `fetch`.
     """
     layout = session.layout
     if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
@@ -208,10 +212,10 @@ class RemoveResult:
 
 
 def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:
-    """Forget a version, or with `whole_model` all of a model and that it is installed.
+    """Remove a version, or with `whole_model` all versions of a model and its installation.
 
-    Raises: NotFoundError; ConflictError for a version that is installed or pinned; UsageError for one without
-    build metadata where several have some.
+    Raises: NotFoundError; ConflictError for a version that is installed or pinned; UsageError for a version
+    without build metadata if several have some.
     """
     refs, layout = session.refs, session.layout
     # What is installed or pinned must not change between the look and the removal.
@@ -248,7 +252,9 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
 
 
 def _remove_model(session: Session, model: str) -> RemoveResult:
-    """Within `Refs.moving`: no checkout of the model comes between its link, its log and its refs."""
+    """Remove a model within `Refs.moving`, so that no checkout happens between its link, its log and its
+    refs.
+    """
     refs, layout = session.refs, session.layout
     names = refs.versions(model)
     installed = model in refs.installed_models()

@@ -1,7 +1,7 @@
-"""`import --from-local-state`: take over what an older tool installed.
+"""`import --from-local-state`: import and install what an older tool installed.
 
-Each model stands alone: its file is hashed while it is taken in, and one with another checksum than the
-file says is refused, with nothing of it kept but chunks that `gc` frees.
+Each file is hashed while it is imported.  A model with another checksum than the list says is refused without
+stopping the others; chunks of it that were stored are deleted by `gc`.  docs/migrating.md describes the list.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class TakeoverResult:
 
 
 def take_over(session: Session, source: Path) -> TakeoverResult:
-    """Take in, and install, every model that a `local-state.json` lists.
+    """Import and install every model that a `local-state.json` lists.
 
-    A path in it that is relative is looked for beside the file and in the folders above it, since the older
-    tools wrote `./models/NAME`, relative to the project's folder.  A model of which another version is
-    installed here keeps that one.
+    A relative path in it is looked for beside the file and in the folders above it, since the older tools
+    wrote `./models/NAME`, relative to the project's folder.  If another version of a model is installed here,
+    it stays installed.
 
-    Raises: NotFoundError, FormatError where the list itself cannot be read.
+    Raises: NotFoundError, FormatError if the list itself cannot be read.
     """
     state = parse_state(fsread.read_bytes(source, STATE_LIMIT_BYTES), source=str(source))
     done = []
@@ -121,9 +121,9 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
 
 
 def _find(folder: Path, named: str, size: object) -> Path | None:
-    """The file that a list in `folder` names; of several the nearest of the right size, else the nearest.
+    """Return the file that a list in `folder` names: the nearest one of the right size, else the nearest.
 
-    Its checksum decides afterwards whether it is the right one.
+    Its checksum is compared afterwards.
     """
     real = folder.resolve()
     places = [above / named for above in (folder, *folder.parents, real, *real.parents)]
@@ -146,7 +146,7 @@ def _checksum(entry: dict[str, Any], model: str) -> Sha256:
 
 
 def _variant(session: Session, model: str, version: str, checksum: Sha256) -> str:
-    """The variant that a cached registry has under this checksum, so that updates keep to it."""
+    """Return the variant that a cached registry has under this checksum, so that updates keep to it."""
     found = model_entry(session, model)
     for build in iter_builds(found[1]) if found else ():
         promised = build.entry.checksum

@@ -1,4 +1,8 @@
-"""`registry refresh`, `search`, `show`: list what registries offer."""
+"""`registry refresh`, `search`, `show`: list what registries offer.
+
+Owns the results of these commands.  Leaves reading and caching registries to `ops/session/registries`;
+docs/registry.md governs their content.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ class RegistryInfo:
 def describe(
     session: Session, source: RegistrySource, *, refresh: bool, accept_rollback: bool = False
 ) -> RegistryInfo:
-    """What a registry holds: asked anew with `refresh`, else as it was last fetched.
+    """Describe one registry: from a new answer with `refresh`, else from the cached one.
 
     Raises: BackendError, FormatError with `refresh`.
     """
@@ -83,9 +87,9 @@ def describe(
 
 
 def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[RegistryInfo]:
-    """Each registry, asked anew; one that fails has its `error`, and what it said before.
+    """Ask each registry again and describe it; one that fails has its `error` and its cached content.
 
-    Raises: BackendError, FormatError, UsageError where none could be asked.
+    Raises: BackendError, FormatError, UsageError if all fail.
     """
     found: list[RegistryInfo] = []
     failures: list[YarnstoreError] = []
@@ -101,7 +105,7 @@ def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[Reg
 
 
 def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]:
-    """The registry's addresses, its own first, and what was last found wrong with each."""
+    """Return the registry's addresses, its own first, each with its last failure."""
     found = {url: MirrorInfo(url) for url in session.links.addresses(source)}
     for item in read_health(session.layout, source.name):
         found[item.url] = MirrorInfo(item.url, item.kind, item.why, item.at_ms, item.count)
@@ -125,12 +129,12 @@ class Offer:
 
 
 def search(session: Session, text: str = "") -> list[Offer]:
-    """The models whose id, name, description, category or tags hold every word of `text`.
+    """Return the models whose id, name, description, category or tags contain every word of `text`.
 
-    From the cached registries; a registry that was never fetched is fetched.  Of a model that several
-    have, the first registry's counts.
+    Uses the cached registries; a registry that was never fetched is fetched.  If several have a model, the
+    first one is used.
 
-    Raises: NotFoundError where no registry is configured; BackendError where none could be read.
+    Raises: NotFoundError if no registry is configured; BackendError if none could be read.
     """
     words = text.casefold().split()
     offers: dict[str, Offer] = {}
@@ -159,7 +163,7 @@ def _readable(session: Session, text: str) -> Iterator[tuple[RegistrySource, dic
 
 
 def _named(session: Session, source: RegistrySource, text: str) -> dict[str, ModelEntry]:
-    """The one model of a split registry whose id is `text`: nothing there lists them all."""
+    """Return the model of a split registry whose id is `text`: no file lists its models."""
     session.note(f"{source.name} is split and has no list of models; search for a complete model id there")
     try:
         entry = session.entry(source, parse_model_id(text.strip()), fresh=True)
@@ -230,7 +234,7 @@ class VersionDetails:
 
 
 def show(session: Session, spec: Spec) -> VersionDetails:
-    """What is known of the version that `spec` means.  Raises: NotFoundError, BackendError."""
+    """Return the details of the version that `spec` names.  Raises: NotFoundError, BackendError."""
     offer = find_offered(session, spec)
     entry, model = offer.build.entry, offer.entry
     current = session.refs.current(spec.model) if installed_variant(session, spec.model) else None

@@ -1,4 +1,7 @@
-"""`compat`: which versions of a model fit the application and this machine, as a table for CI."""
+"""`compat`: list which versions of a model fit the application and this machine.
+
+Owns the table and its notes.  Leaves the rules to `registry/decide`; docs/registry.md governs them.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +55,11 @@ class CompatTable:
 
 
 def compatibility(session: Session, spec: Spec) -> CompatTable:
-    """The builds that a spec names, all of them with a bare model, beside the application's version, where
-    that is known, and the memory.
+    """Return the builds that a spec names, or all of a bare model, with what each needs.
 
-    Raises: NotFoundError where the registry has none of those; BackendError.
+    They are compared with the application's version, if that is known, and with this machine's memory.
+
+    Raises: NotFoundError if the registry has none of them; BackendError.
     """
     machine = session.host
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)

@@ -1,4 +1,7 @@
-"""`log`: what happened to a model here, beside what its registry has published."""
+"""`log`: list the published versions of a model and the changes of what is installed.
+
+Leaves the reflog to `store/refs`; docs/format/refs.md governs it.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +69,9 @@ class History:
 
 
 def history(session: Session, model: str) -> History:
-    """What is known of a model, without asking the network where a registry is cached.
+    """Return the history of a model, without using the network if a registry is cached.
 
-    Raises: NotFoundError where neither the store nor a registry knows the model.
+    Raises: NotFoundError if neither the store nor a registry knows the model.
     """
     refs = session.refs
     current = None
@@ -149,8 +152,10 @@ def _direction(move: Move) -> Literal["forward", "back"] | None:
 
 
 def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installed | None) -> str | None:
-    """The registry that publishes what was installed: the same manifest, or where it names none the
-    same version."""
+    """Return the name of the registry that publishes what was installed.
+
+    It lists the same manifest, or the same version if it lists no manifest.
+    """
     if found is None or installed is None or installed.version not in found[1].versions:
         return None
     for build in builds_of(found[1], installed.version):

@@ -1,4 +1,7 @@
-"""`list`, `path`: answer from the store alone, without the network or the decoders."""
+"""`list`: list the installed models from the store only, without the network or the decoders.
+
+Leaves refs to `store/refs`, and what registries say about a version to `registry/decide`.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,9 @@ class InstalledModel:
 
 
 def list_installed(session: Session) -> list[InstalledModel]:
-    """The installed models, by id.
+    """Return the installed models, by id.
 
-    Raises: IntegrityError where a ref or manifest is damaged.
+    Raises: IntegrityError if a ref or a manifest is damaged.
     """
     refs, layout = session.refs, session.layout
     rows = []

@@ -17,19 +17,19 @@ from yarnstore.store.views import has_view, lease, note_use, view_path
 
 
 class VersionPath(msgspec.Struct, frozen=True):
-    """Where a version is; `lease` is a descriptor that keeps gc from it while it is open."""
+    """The path of a version; `lease` is a descriptor that keeps the view from `gc` while it is open."""
 
     path: str
     lease: int | None
 
 
 def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
-    """What to open, if it is there: of a bare model the installed version, of a full spec that one.
+    """Return the path to open: of the installed version for a bare model, else of the version in the spec.
 
-    None where it is to be materialised, or fetched, first.  Notes the use, before it is known to anybody.
-    Hashes what changed since it was hashed last, unless without `verify`.
+    Returns None if the version must be materialised or fetched first.  Records the use before the path is
+    returned.  With `verify`, files that changed since they were last hashed are hashed.
 
-    Raises: NotFoundError where a bare model is not installed; PolicyError.
+    Raises: NotFoundError if a bare model is not installed; PolicyError.
     """
     current = session.refs.current(spec.model) if spec.selector is None else None
     if spec.selector is None and spec.variant is None:
@@ -43,7 +43,7 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
 
 
 def path_of(session: Session, manifest: Manifest) -> VersionPath:
-    """Where a version is whose view is there.  Notes the use."""
+    """Return the path of a version whose view exists, and record the use."""
     if session.load_policy.restricts:
         session.admit_version(session, manifest, False)
     note_use(session.layout, manifest.digest)

@@ -1,4 +1,7 @@
-"""`status`: what the store holds and what disk space it takes."""
+"""`status`: report what the store contains and how much disk space it uses.
+
+Leaves the sizes of single versions to `usage`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class StoreStatus:
 
 
 def status(session: Session) -> StoreStatus:
-    """What the store holds.  Raises: StorageError."""
+    """Return the content and the sizes of the store.  Raises: StorageError."""
     refs, layout = session.refs, session.layout
     versions = refs.versions()
     manifests = [layout.read_manifest(required(refs.version(name), name)) for name in versions]

@@ -1,4 +1,7 @@
-"""`list --all`: the stored versions, and the disk space that each takes."""
+"""`list --all`: list the stored versions and the disk space of each.
+
+Owns how space is divided between versions that share chunks and files.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ class StoredVersion:
 
 
 def list_stored(session: Session, model: str | None = None) -> list[StoredVersion]:
-    """The versions that are stored, of one model or of all, by model and the newest first.
+    """Return the stored versions, of one model or of all, by model and the newest first.
 
-    Raises: IntegrityError where a ref or manifest is damaged.
+    Raises: IntegrityError if a ref or a manifest is damaged.
     """
     refs = session.refs
     manifests = {name: _manifest(session, name) for name in refs.versions()}
@@ -95,7 +98,7 @@ def _manifest(session: Session, name: VersionName) -> Manifest:
 
 
 def _used_bytes(session: Session, manifests: dict[Sha256, Manifest]) -> dict[Sha256, tuple[int, int]]:
-    """What each version takes: alone, and together with others."""
+    """Return how many bytes each version uses: alone, and together with others."""
     table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
     entries = {digest: _entries(table, manifest) for digest, manifest in manifests.items()}
     users = np.zeros(len(table), np.int64)
@@ -118,6 +121,6 @@ def _used_bytes(session: Session, manifests: dict[Sha256, Manifest]) -> dict[Sha
 
 
 def _entries(table: ChunkTable, manifest: Manifest) -> Ints:
-    """The rows of the entries that a version needs, the bases of its deltas included."""
+    """Return the rows of the entries that a version needs, including the bases of its deltas."""
     rows = table.find(manifest_chunks([manifest])[0])
     return table.with_bases(rows[rows >= 0])
