@@ -83,6 +83,17 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore auto-update install-timer": [("", results.TimerFiles)],
     "ystore auto-update run": [("", results.AutoUpdateRound)],
     "ystore auto-update status": _RULES,
+    "ystore serve": [
+        (
+            "",
+            {
+                "url": "the address of the service",
+                "login_url": "an address that logs one browser in, once",
+                "token": "the bearer token of the API",
+                "pid": "the process",
+            },
+        )
+    ],
     "ystore completion": [("", {"shell": "the shell", "script": "the completion script"})],
     "ystore help": [
         ("", {"command": "the whole name of the command", "help": "its help text"}),

@@ -167,6 +167,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "registries/<registry>/newest.json",
         *("config.lock", "managed.toml"),
         *("queue.json", "queue.lock", "queue.run.lock"),
+        *("jobs.json", "jobs.lock"),
         *("logs/origins/<model>", "logs/seen/<digest>", "logs/hashed/<digest>"),
         "files/<digest>.x",
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),

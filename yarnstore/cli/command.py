@@ -15,6 +15,7 @@ from yarnstore.cli.output import Output, ProgressView
 
 if TYPE_CHECKING:
     from yarnstore.api import Store
+    from yarnstore.progress import OnProgress
 
 
 class Invocation:
@@ -32,18 +33,24 @@ class Invocation:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store to work with, showing progress while it is open."""
+        with ProgressView(self.output) as view, self.open_store(view) as store:
+            yield store
+
+    def open_store(self, progress: OnProgress | None = None) -> Store:
+        """The store as the common options have it."""
         import msgspec
 
         from yarnstore.api import Store
+        from yarnstore.progress import ignore
 
-        with ProgressView(self.output) as view, Store.open(self.home, progress=view) as store:
-            store.set_network(
-                offline=self.offline, limit_rate=self.limit_rate,
-                connections=self.connections, registry=self.registry,
-            )  # fmt: skip
-            if self.lock_timeout_s is not None:
-                store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=self.lock_timeout_s)
-            yield store
+        store = Store.open(self.home, progress=progress or ignore)
+        store.set_network(
+            offline=self.offline, limit_rate=self.limit_rate,
+            connections=self.connections, registry=self.registry,
+        )  # fmt: skip
+        if self.lock_timeout_s is not None:
+            store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=self.lock_timeout_s)
+        return store
 
 
 def _set(apply: Callable[[Invocation, Any], None]) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -95,7 +95,7 @@ class Output:
             self.settle()
             self.text(text(), hang=hang)
         else:
-            from yarnstore.cli.jsonable import jsonable
+            from yarnstore.core.jsonable import jsonable
 
             for key, item in jsonable(value).items():
                 if isinstance(item, list) and item and isinstance(item[0], dict):
@@ -108,7 +108,7 @@ class Output:
         """Print the one JSON document."""
         import msgspec
 
-        from yarnstore.cli.jsonable import jsonable
+        from yarnstore.core.jsonable import jsonable
 
         data = msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2)
         click.echo(escape_json(data.decode()))

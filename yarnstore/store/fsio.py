@@ -251,6 +251,8 @@ def _unlink(path: Path) -> None:
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
     """Replace a small file by `data`: whole, or not at all, and durably."""
     with NewFile(tmp_dir, ".tmp") as file:
+        if not mode & 0o077 and hasattr(os, "fchmod"):  # a secret is nobody's else from the first byte
+            os.fchmod(file.fileno(), mode)
         file.write(data)
         ensure_dir(path.parent)
         file.publish(path, mode=mode)

@@ -1,0 +1,104 @@
+"""`ystore serve`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yarnstore.web.serve import Ready
+
+
+@command(
+    "serve",
+    example="ystore serve --open\nystore serve --port 8571 --token-file ~/.config/ystore.token\n"
+    "ystore serve --ready-json --exit-with-parent",
+)
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port (default: a free one).")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests for this host name too, as behind a proxy; may be repeated.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Read the API's token from FILE; if it does not exist, write a new one there.",
+)
+@click.option("--read-only", is_flag=True, help="Refuse requests that change anything.")
+@click.option("--open", "open_browser", is_flag=True, help="Open the dashboard in the browser.")
+@click.option(
+    "--ready-json",
+    is_flag=True,
+    help="Print one line of JSON once it listens: url, login_url, token and pid.",
+)
+@click.option("--exit-with-parent", is_flag=True, help="Exit when the parent process does.")
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="TLS certificate (PEM)."
+)
+@click.option(
+    "--tls-key", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="TLS private key (PEM)."
+)
+@click.option("--plain-http", is_flag=True, help="Allow an address that other machines reach, without TLS.")
+def cli(
+    run: Invocation,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    token_file: str | None,
+    read_only: bool,
+    open_browser: bool,
+    ready_json: bool,
+    exit_with_parent: bool,
+    tls_cert: str | None,
+    tls_key: str | None,
+    plain_http: bool,
+) -> None:
+    """Serve the dashboard and the JSON API.
+
+    Prints an address that logs one browser in.  Runs until it is interrupted.  Needs the extra `web`:
+    pip install 'yarnstore[web]'.
+    """
+    try:
+        from yarnstore.web.serve import Options, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "yarnstore").startswith("yarnstore"):
+            raise
+        raise ConfigError(
+            f"`ystore serve` needs {error.name}, which is not installed",
+            hint="pip install 'yarnstore[web]'",
+        ) from None
+    options = Options(
+        host=host,
+        port=port,
+        allow_hosts=allow_hosts,
+        token_file=token_file,
+        read_only=read_only,
+        exit_with_parent=exit_with_parent,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        plain_http=plain_http,
+    )
+
+    def on_ready(ready: Ready) -> None:
+        if ready_json or run.output.json:
+            print(json.dumps(asdict(ready)), flush=True)
+        else:
+            print(f"ystore serves {run.home or 'the store'} at {ready.url}")
+            print(f"  log in:  {ready.login_url}", flush=True)
+        if open_browser:
+            from yarnstore.web.browser import open_page
+
+            open_page(ready.login_url)
+
+    serve(run.open_store, options, on_ready)

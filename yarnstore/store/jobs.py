@@ -1,0 +1,83 @@
+"""The jobs of the service: what is to be done, runs, or has ended.  Survives whatever happens to the process.
+
+docs/format/store.md governs `jobs.json`.  One process at a time keeps it, under the lock of `jobs.lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from yarnstore.core.limits import MIB
+from yarnstore.errors import FormatError, IncompatibleError, NotFoundError
+from yarnstore.store import fsio, fsread, lock
+from yarnstore.store.layout import StoreLayout
+
+JOBS_FILE = "jobs.json"
+_FORMAT = 1
+# What is written is kept well below what is read.
+READ_LIMIT_BYTES = 8 * MIB
+WRITE_LIMIT_BYTES = 4 * MIB
+
+
+class StoredJob(msgspec.Struct, frozen=True):
+    """One job; times are in milliseconds since 1970.  The values of `arguments` and `result` are JSON."""
+
+    id: str
+    kind: str
+    state: str
+    created_ms: int
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    notes: tuple[str, ...] = ()
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    undo: dict[str, Any] | None = None
+
+
+class _Jobs(msgspec.Struct, frozen=True):
+    jobs: list[StoredJob]
+    format: int = _FORMAT
+
+
+def read_jobs(layout: StoreLayout) -> list[StoredJob]:
+    """The jobs in the order in which they were requested.  Raises: FormatError, IncompatibleError."""
+    path = layout.root / JOBS_FILE
+    try:
+        found = msgspec.json.decode(fsread.read_bytes(path, READ_LIMIT_BYTES), type=_Jobs)
+    except NotFoundError:
+        return []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(JOBS_FILE, f"cannot be read: {error}", hint=f"correct or delete {path}") from None
+    if found.format > _FORMAT:
+        raise IncompatibleError(
+            f"{JOBS_FILE} has format {found.format}; this release reads {_FORMAT}",
+            hint="a newer yarnstore reads it",
+        )
+    return found.jobs
+
+
+def write_jobs(layout: StoreLayout, jobs: list[StoredJob]) -> None:
+    """Replace the file; of too many jobs the oldest that have ended are left out.  Raises: StorageError."""
+    layout.ensure()
+    data = msgspec.json.encode(_Jobs(jobs))
+    while len(data) > WRITE_LIMIT_BYTES:
+        ended = [job for job in jobs if job.finished_ms is not None]
+        if not ended:
+            break
+        dropped = set(map(id, ended[: len(ended) // 2 + 1]))
+        jobs = [job for job in jobs if id(job) not in dropped]
+        data = msgspec.json.encode(_Jobs(jobs))
+    fsio.write_atomic(layout.root / JOBS_FILE, data, tmp_dir=layout.tmp)
+
+
+@contextlib.contextmanager
+def keeping(layout: StoreLayout) -> Iterator[None]:
+    """Be the one process that keeps the jobs.  Raises: LockTimeoutError, naming the other."""
+    layout.ensure()
+    with lock.acquire(layout.root / "jobs.lock", exclusive=True, timeout_s=0.0):
+        yield

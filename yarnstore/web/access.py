@@ -1,0 +1,97 @@
+"""Who may ask: the bearer token, tokens for one login, and the sessions of browsers."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+
+# A login link is opened at once, or not at all; a browser stays logged in while the service runs.
+LOGIN_S = 15 * 60.0
+SESSION_S = 30 * 86_400.0
+_MANY = 1000
+
+
+def new_token() -> str:
+    """A token of 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+@dataclass
+class Access:
+    """What lets a request in.  Tokens are compared in constant time, and live as long as the process."""
+
+    token: str = field(repr=False)
+    cookie: str = "ystore_session"
+    clock: Callable[[], float] = time.monotonic
+    _logins: dict[str, float] = field(default_factory=dict, repr=False)
+    _sessions: dict[str, float] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def new_login(self) -> str:
+        """A token that logs one browser in, once, within a quarter of an hour."""
+        token = new_token()
+        with self._lock:
+            _add(self._logins, token, self.clock() + LOGIN_S, self.clock())
+        return token
+
+    def log_in(self, token: str) -> str | None:
+        """A new session for a token of one login, or for the bearer token; None for any other."""
+        with self._lock:
+            now = self.clock()
+            known = _find(self._logins, token)
+            once = known is not None and self._logins.pop(known) > now
+            if not once and not _same(self.token, token):
+                return None
+            session = new_token()
+            _add(self._sessions, session, now + SESSION_S, now)
+            return session
+
+    def log_out(self, session: str) -> None:
+        """End a session."""
+        with self._lock:
+            if (known := _find(self._sessions, session)) is not None:
+                del self._sessions[known]
+
+    def is_bearer(self, header: str) -> bool:
+        """Whether an `Authorization` header has the token."""
+        scheme, _, token = header.partition(" ")
+        return scheme.lower() == "bearer" and _same(self.token, token.strip())
+
+    def is_session(self, session: str) -> bool:
+        """Whether a browser is logged in."""
+        with self._lock:
+            known = _find(self._sessions, session)
+            return known is not None and self._sessions[known] > self.clock()
+
+    def session_in(self, header: str) -> str:
+        """The session of a `Cookie` header, or empty."""
+        try:
+            found = SimpleCookie(header).get(self.cookie)
+        except CookieError:
+            return ""
+        return found.value if found is not None else ""
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
+
+
+def _find(tokens: dict[str, float], token: str) -> str | None:
+    found = None
+    for known in tokens:
+        if _same(known, token):
+            found = known
+    return found
+
+
+def _add(tokens: dict[str, float], token: str, until: float, now: float) -> None:
+    for old in [known for known, end in tokens.items() if end <= now]:
+        del tokens[old]
+    while len(tokens) >= _MANY:
+        del tokens[next(iter(tokens))]
+    tokens[token] = until

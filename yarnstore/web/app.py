@@ -1,0 +1,112 @@
+"""The application: the routes, how errors are answered, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, Router
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from yarnstore._version import __version__
+from yarnstore.core.jsonable import jsonable
+from yarnstore.errors import YarnstoreError
+from yarnstore.web import problems
+from yarnstore.web.guard import Guard, TooLargeError
+from yarnstore.web.records import ProblemDetails
+from yarnstore.web.routes import jobs, models, pages
+from yarnstore.web.service import Service
+from yarnstore.web.work import API
+
+
+class JsonResponse(Response[Any]):
+    """Results with their properties, as the commands print them."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:  # noqa: ANN401, ARG002
+        """See Litestar."""
+        if isinstance(content, bytes):
+            return content
+        if isinstance(content, str):
+            return content.encode()
+        return msgspec.json.encode(jsonable(content))
+
+
+def make_app(service: Service) -> Litestar:
+    """The application without its guard."""
+
+    async def provide() -> Service:
+        return service
+
+    return Litestar(
+        [
+            Router(API, route_handlers=[models.router, jobs.router]),
+            pages.health, pages.index, pages.static, pages.login_page, pages.log_in,
+        ],
+        dependencies={"service": Provide(provide)},
+        exception_handlers={Exception: _answer},
+        response_class=JsonResponse,
+        on_startup=[service.start],
+        on_shutdown=[service.stop],
+        openapi_config=OpenAPIConfig(
+            title="ystore",
+            version=__version__,
+            path=f"{API}/openapi.json",
+            use_handler_docstrings=True,
+            render_plugins=[JsonRenderPlugin(path="/")],
+            security=[{"token": []}],
+            components=Components(
+                security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}
+            ),
+        ),
+        logging_config=None,
+        debug=False,
+    )  # fmt: skip
+
+
+def guarded(app: Litestar, service: Service, hosts: Sequence[str], *, scheme: str = "http") -> Guard:
+    """The application behind its guard; `hosts` are all values of `Host` that are ours."""
+    return Guard(
+        app,
+        service.access,
+        frozenset(host.lower() for host in hosts),
+        scheme=scheme,
+        public=pages.public_paths(),
+        read_only=service.read_only,
+    )
+
+
+def _answer(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    fault = _problem(error)
+    headers = dict(getattr(error, "headers", None) or {})
+    return JsonResponse(fault, status_code=fault.status, media_type=problems.MEDIA_TYPE, headers=headers)
+
+
+def _problem(error: Exception) -> ProblemDetails:
+    if isinstance(error, YarnstoreError):
+        return problems.describe(error)
+    if isinstance(error, TooLargeError):
+        return problems.problem(413, "body-too-large", "the body is larger than 1 MiB")
+    if isinstance(error, ValidationException):
+        return problems.problem(400, "bad-request", _reasons(error))
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        code = {404: "no-such-path", 405: "bad-method"}.get(error.status_code, "bad-request")
+        return problems.problem(error.status_code, code, error.detail or "the request is not understood")
+    traceback.print_exception(error, file=sys.stderr)
+    return problems.internal()
+
+
+def _reasons(error: ValidationException) -> str:
+    found = error.extra if isinstance(error.extra, list) else []
+    reasons = [
+        f"{item.get('key', '')}: {item.get('message', '')}".removeprefix(": ")
+        for item in found
+        if isinstance(item, dict)
+    ]
+    return "; ".join(reasons) or error.detail

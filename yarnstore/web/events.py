@@ -1,0 +1,102 @@
+"""Server-sent events: each listener gets the newest state of each job, and word that the store changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from yarnstore.core.jsonable import jsonable
+from yarnstore.web.records import Job
+
+# Proxies close connections that say nothing for a minute.
+_KEEP_ALIVE_S = 25.0
+_LOOK_S = 2.0
+
+
+class Listener:
+    """One open stream.  What it has not been told yet is kept once per job."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.store_changed = False
+        self.closed = False
+        self.wake = asyncio.Event()
+
+
+class Events:
+    """The open streams.  `publish` is called from any thread, all else in the event loop's."""
+
+    def __init__(self, fingerprint: Callable[[], str]) -> None:
+        self._fingerprint = fingerprint
+        self._listeners: set[Listener] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def attach(self) -> None:
+        """Belong to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def publish(self, job: Job) -> None:
+        """Tell all listeners of a job's new state."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, job)
+
+    def _deliver(self, job: Job) -> None:
+        for listener in self._listeners:
+            listener.jobs[job.id] = job
+            listener.wake.set()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+        for listener in self._listeners:
+            listener.closed = True
+            listener.wake.set()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def stream(self, jobs: Callable[[], list[Job]], *, only: str | None = None) -> AsyncIterator[bytes]:
+        """The jobs as they are, then what changes; of one job alone with `only`."""
+        listener = Listener()
+        self._listeners.add(listener)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            yield b"retry: 1000\n\n"
+            for job in jobs():
+                yield _event("job", job)
+            while not (listener.closed or self._closed):
+                try:
+                    await asyncio.wait_for(listener.wake.wait(), _KEEP_ALIVE_S)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                listener.wake.clear()
+                waiting, listener.jobs = listener.jobs, {}
+                for job in waiting.values():
+                    if only in (None, job.id):
+                        yield _event("job", job)
+                if listener.store_changed:
+                    listener.store_changed = False
+                    yield _event("store", {"changed": True})
+        finally:
+            self._listeners.discard(listener)
+
+    async def _watch(self) -> None:
+        """Look whether the store changed, while anybody listens."""
+        before = await asyncio.to_thread(self._fingerprint)
+        while self._listeners:
+            await asyncio.sleep(_LOOK_S)
+            now = await asyncio.to_thread(self._fingerprint)
+            if now != before:
+                before = now
+                for listener in self._listeners:
+                    listener.store_changed = True
+                    listener.wake.set()
+
+
+def _event(name: str, value: object) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(jsonable(value)))

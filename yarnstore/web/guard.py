@@ -1,0 +1,266 @@
+"""The border of the service: every request passes here, whatever it asks for.
+
+Refused are: a Host that is not one of ours, which a page elsewhere could have by DNS rebinding
+(CVE-2024-28224); a foreign Origin; a request without the token or a session, but for `/health` and the login
+page (CVE-2025-63389); a body, or a rate, beyond the limits; in read-only mode, what changes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+from yarnstore.core.jsonable import jsonable
+from yarnstore.core.limits import MIB
+from yarnstore.web import problems
+from yarnstore.web.access import Access
+from yarnstore.web.records import ProblemDetails
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+BODY_LIMIT_BYTES = MIB
+HEADER_LIMIT_BYTES = 32 * 1024
+RATE_PER_S = 100.0
+BURST = 400.0
+# Wrong tokens; 256 bits are not guessed at any rate, but a log of failures should stay readable.
+_WRONG_PER_S = 1.0
+_WRONG_BURST = 20.0
+
+LOGIN = "/login"
+HEALTH = "/health"
+_SAFE = ("GET", "HEAD")
+_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS: Headers = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+@dataclass
+class Bucket:
+    """At most `burst` at once and `per_s` in the long run."""
+
+    per_s: float
+    burst: float
+    clock: Callable[[], float] = time.monotonic
+    _level: float = 0.0
+    _at: float = 0.0
+
+    def take(self) -> bool:
+        """Whether one more is within the limit."""
+        now = self.clock()
+        self._level = max(0.0, self._level - (now - self._at) * self.per_s)
+        self._at = now
+        if self._level + 1 > self.burst:
+            return False
+        self._level += 1
+        return True
+
+
+@dataclass
+class Guard:
+    """An ASGI application around another; `public` are the paths that need no token.
+
+    `hosts` are the values of `Host` that are ours; `scheme` is that of our origins; a POST to the paths in
+    `reading` changes nothing.
+    """
+
+    app: App
+    access: Access
+    hosts: frozenset[str]
+    scheme: str = "http"
+    public: frozenset[str] = frozenset({LOGIN, HEALTH})
+    read_only: bool = False
+    reading: frozenset[str] = frozenset({LOGIN})
+    rate: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
+    wrong: Bucket = field(default_factory=lambda: Bucket(_WRONG_PER_S, _WRONG_BURST))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        fault, extra = self._refusal(scope)
+        if fault is not None:
+            await _answer(send, fault, extra, body=scope["method"] != "HEAD")
+            return
+        receiver = _Limited(receive)
+        sender = _Sender(send, scope, receiver)
+        await self.app(scope, receiver, sender)
+
+    def _refusal(self, scope: Scope) -> tuple[ProblemDetails | None, Headers]:
+        """Why a request is refused, and headers of the answer; None where it is not."""
+        names: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            names.setdefault(name.lower(), []).append(value)
+        method, path = scope["method"], scope["path"]
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_LIMIT_BYTES:
+            return problems.problem(431, "headers-too-large", "the headers are larger than 32 KiB"), []
+        host = _only(names, b"host")
+        if host is None or host.lower() not in self.hosts:
+            detail = "the Host header is not an address of this service"
+            return problems.problem(403, "bad-host", detail, hint="allow it with --allow-host"), []
+        if not self._own_origin(names):
+            detail = "the request comes from a page of another origin"
+            return problems.problem(403, "bad-origin", detail), []
+        length = _only(names, b"content-length")
+        if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
+            return problems.problem(413, "body-too-large", "the body is larger than 1 MiB"), []
+        if not self.rate.take():
+            return problems.problem(429, "too-many-requests", "too many requests"), [(b"retry-after", b"1")]
+        if path not in self.public:
+            fault = self._stranger(names, method, path)
+            if fault is not None:
+                return fault
+        if self.read_only and method not in _SAFE and path not in self.reading:
+            detail = "this service only reads: it was started with --read-only"
+            return problems.problem(403, "read-only-service", detail), []
+        return None, []
+
+    def _own_origin(self, names: dict[bytes, list[bytes]]) -> bool:
+        """Whether no page elsewhere sent it, as far as the browser says."""
+        if b"origin" not in names:
+            return True
+        origin = _only(names, b"origin")
+        return origin is not None and origin.lower() in {f"{self.scheme}://{host}" for host in self.hosts}
+
+    def _stranger(
+        self, names: dict[bytes, list[bytes]], method: str, path: str
+    ) -> tuple[ProblemDetails, Headers] | None:
+        """The refusal of a request with neither the token nor a session of ours; None with either."""
+        given = _only(names, b"authorization")
+        if given is not None and self.access.is_bearer(given):
+            return None
+        cookies = "; ".join(value.decode("latin-1") for value in names.get(b"cookie", []))
+        session = self.access.session_in(cookies) if cookies else ""
+        if session and self.access.is_session(session):
+            # Cookies are sent by what the browser has open at other ports of this host, too.
+            site = _only(names, b"sec-fetch-site")
+            navigates = method in _SAFE and _only(names, b"sec-fetch-mode") == "navigate"
+            if site not in (None, "same-origin", "none") and not navigates:
+                return problems.problem(403, "bad-origin", "the request comes from a page elsewhere"), []
+            if method not in _SAFE and b"origin" not in names and site is None:
+                return problems.problem(403, "bad-origin", "a session needs an Origin header"), []
+            return None
+        if given is not None and not self.wrong.take():
+            return problems.problem(429, "too-many-requests", "too many wrong tokens"), [
+                (b"retry-after", b"10")
+            ]
+        if path == "/" and method in _SAFE:
+            return problems.problem(303, "login", "log in first"), [(b"location", LOGIN.encode())]
+        detail = "the token is missing or wrong"
+        hint = "send `Authorization: Bearer TOKEN`, or log in with the address that `ystore serve` printed"
+        return problems.problem(401, "unauthorized", detail, hint=hint), [
+            (b"www-authenticate", b'Bearer realm="ystore"')
+        ]
+
+
+def _only(names: dict[bytes, list[bytes]], name: bytes) -> str | None:
+    """The value of a header; None where it is missing or comes twice."""
+    found = names.get(name, [])
+    return found[0].decode("latin-1") if len(found) == 1 else None
+
+
+class TooLargeError(Exception):
+    """A body that is longer than its header said, or had no length, went beyond the limit."""
+
+
+class _Limited:
+    """`receive` with a limit on the body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = BODY_LIMIT_BYTES
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise TooLargeError
+        return message
+
+
+class _Sender:
+    """`send` with our headers; a JSON answer to a GET gets an ETag, and is not sent to who has it."""
+
+    def __init__(self, send: Send, scope: Scope, receive: Receive) -> None:
+        self._send = send
+        self._receive = receive
+        self._known = {
+            tag.strip()
+            for name, value in scope["headers"]
+            if name.lower() == b"if-none-match"
+            for tag in value.split(b",")
+        }
+        self._may_tag = scope["method"] == "GET" and scope["path"].startswith("/api/")
+        self._start: Message | None = None
+        self._parts: list[bytes] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers: Headers = list(message.get("headers", []))
+            names = {name.lower(): value for name, value in headers}
+            headers += [pair for pair in _HEADERS if pair[0] not in names]
+            if b"cache-control" not in names:
+                headers.append((b"cache-control", b"no-cache" if self._may_tag else b"no-store"))
+            start = {**message, "headers": headers}
+            tagged = self._may_tag and message["status"] == 200 and b"etag" not in names
+            if tagged and names.get(b"content-type", b"").startswith(b"application/"):
+                self._start = start
+                return
+            await self._send(start)
+            return
+        if message["type"] == "http.response.body" and self._start is not None:
+            self._parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._finish(self._start, b"".join(self._parts))
+            return
+        await self._send(message)
+
+    async def _finish(self, start: Message, body: bytes) -> None:
+        tag = b'"' + hashlib.blake2b(body, digest_size=12).hexdigest().encode() + b'"'
+        headers = [*start["headers"], (b"etag", tag)]
+        if self._known & {tag, b"W/" + tag, b"*"}:
+            dropped = (b"content-length", b"content-type")
+            headers = [pair for pair in headers if pair[0].lower() not in dropped]
+            await self._send({**start, "status": 304, "headers": headers})
+            await self._send({"type": "http.response.body", "body": b""})
+            return
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+async def _answer(
+    send: Send, fault: ProblemDetails, extra: Iterable[tuple[bytes, bytes]], *, body: bool
+) -> None:
+    data = b"" if fault.status == 303 else msgspec.json.encode(jsonable(fault))
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", str(len(data)).encode()),
+        (b"cache-control", b"no-store"),
+        *_HEADERS,
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
+    await send({"type": "http.response.body", "body": data if body else b""})

@@ -1,0 +1,402 @@
+"""The jobs: a queue, a thread for each that runs, and a record that outlives the process.
+
+Jobs that work on the same model run in the order in which they were requested, others at once.  `jobs.json`
+in the store has them all but comparisons, whose results are large; see docs/format/store.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+
+from yarnstore import Store
+from yarnstore.core.jsonable import jsonable
+from yarnstore.errors import CancelledError, ConflictError, NotFoundError, StorageError, YarnstoreError
+from yarnstore.progress import Progress, Stoppable
+from yarnstore.store.jobs import StoredJob, keeping, read_jobs, write_jobs
+from yarnstore.store.layout import StoreLayout
+from yarnstore.web import problems
+from yarnstore.web.progress import Gauge
+from yarnstore.web.records import Job, JobKind, JobState, ProblemDetails, Undo
+from yarnstore.web.work import KINDS, Arguments, Done
+
+ENDED: Final = ("done", "failed", "cancelled")
+# How many jobs run at once; each download has several connections of its own.
+_AT_ONCE = 4
+_KEPT = 200
+_NOTES = 50
+_PUBLISH_S = 0.2
+_STOP_S = 15.0
+# A comparison's result has a row for each tensor; it is kept while the service runs.
+_VOLATILE: tuple[JobKind, ...] = ("diff",)
+_KILLED = "the service was killed while this ran; what was downloaded is kept"
+_STOPPED = "the service was stopped while this ran; what was downloaded is kept"
+
+
+@dataclass
+class _Entry:
+    """One job with what runs it."""
+
+    job: Job
+    arguments: Arguments
+    stoppable: Stoppable | None = None
+    thread: threading.Thread | None = None
+    wanted: JobState | None = None  # what to be once it has stopped
+    published_s: float = 0.0
+    ended: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def lanes(self) -> frozenset[str] | None:
+        return KINDS[self.job.kind].lanes(self.arguments)
+
+
+class Jobs:
+    """All jobs of one store.  Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        layout: StoreLayout,
+        store: Callable[[], Store],
+        publish: Callable[[Job], None],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._layout = layout
+        self._store = store
+        self._publish = publish
+        self._read_only = read_only
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._entries: dict[str, _Entry] = {}
+        self._closing = False
+        self._held = contextlib.ExitStack()
+
+    # --- the life of the service ---------------------------------------------------------------
+
+    def open(self) -> None:
+        """Read the jobs of the last service, and go on with those that were running.
+
+        Raises: LockTimeoutError where another service keeps this store's jobs; FormatError.
+        """
+        if self._read_only:
+            return
+        self._held.enter_context(keeping(self._layout))
+        with self._lock:
+            for stored in read_jobs(self._layout):
+                entry = _restored(stored)
+                if entry is not None:
+                    self._entries[entry.job.id] = entry
+            self._save()
+            self._dispatch()
+
+    def close(self) -> None:
+        """Stop what runs; the next service goes on with it."""
+        with self._lock:
+            self._closing = True
+            running = [entry for entry in self._entries.values() if entry.thread is not None]
+            for entry in running:
+                entry.wanted = entry.wanted or "interrupted"
+                if entry.stoppable is not None:
+                    entry.stoppable.stop()
+        give_up_s = time.monotonic() + _STOP_S
+        for entry in running:
+            if entry.thread is not None:
+                entry.thread.join(max(0.0, give_up_s - time.monotonic()))
+        self._held.close()
+
+    # --- what is asked of it -------------------------------------------------------------------
+
+    def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
+        """Request a job; it starts as soon as it may."""
+        given = {key: value for key, value in arguments.items() if value not in (None, False, [], ())}
+        job = Job(
+            id=secrets.token_hex(8),
+            kind=kind,
+            model=given.get("model"),
+            subject=KINDS[kind].subject(given),
+            state="queued",
+            created_ms=self._now_ms(),
+        )
+        with self._lock:
+            self._entries[job.id] = _Entry(job, given)
+            self._forget_old()
+            self._changed(job.id)
+            self._dispatch()
+            return self._entries[job.id].job
+
+    def all(self) -> list[Job]:
+        """The jobs, the newest first; the results of comparisons are left out."""
+        with self._lock:
+            return [brief(entry.job) for entry in reversed(self._entries.values())]
+
+    def get(self, identity: str) -> Job:
+        """Raises: NotFoundError."""
+        with self._lock:
+            return self._entry(identity).job
+
+    def running(self) -> int:
+        """How many jobs are queued or running."""
+        with self._lock:
+            return sum(entry.job.state in ("queued", "running") for entry in self._entries.values())
+
+    def pause(self, identity: str) -> Job:
+        """Stop a job so that it can go on later.  Raises: NotFoundError, ConflictError."""
+        return self._stop(identity, "paused", ("queued", "running"))
+
+    def cancel(self, identity: str) -> Job:
+        """Stop a job for good; what it downloaded is kept.  Raises: NotFoundError, ConflictError."""
+        return self._stop(identity, "cancelled", ("queued", "running", "paused", "interrupted"))
+
+    def resume(self, identity: str) -> Job:
+        """Go on with a job that is paused or interrupted, or try one again that failed.
+
+        Raises: NotFoundError, ConflictError.
+        """
+        with self._lock:
+            entry = self._entry(identity)
+            if entry.wanted == "paused" and entry.job.state == "running":
+                entry.wanted = "queued"  # it starts again as soon as it has stopped
+            elif entry.job.state in ("paused", "interrupted", "failed", "cancelled"):
+                self._set(entry, state="queued", error=None, finished_ms=None)
+                self._dispatch()
+            else:
+                raise _not_now(entry.job, "resumed")
+            return entry.job
+
+    def forget(self, identity: str) -> None:
+        """Remove a job that does not run from the list.  Raises: NotFoundError, ConflictError."""
+        with self._lock:
+            entry = self._entry(identity)
+            if entry.thread is not None:
+                raise _not_now(entry.job, "removed")
+            del self._entries[identity]
+            self._save()
+
+    def when_ended(self, identity: str, call: Callable[[], None]) -> None:
+        """Call once the job does not run any more and is not queued.  Raises: NotFoundError."""
+        with self._lock:
+            entry = self._entry(identity)
+            if entry.job.state not in ("queued", "running"):
+                call()
+            else:
+                entry.ended.append(call)
+
+    # --- how it is done ------------------------------------------------------------------------
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _entry(self, identity: str) -> _Entry:
+        entry = self._entries.get(identity)
+        if entry is None:
+            raise NotFoundError("job", identity[:80], hint="GET /api/v1/jobs lists them")
+        return entry
+
+    def _stop(self, identity: str, wanted: JobState, states: tuple[JobState, ...]) -> Job:
+        with self._lock:
+            entry = self._entry(identity)
+            if entry.job.state not in states:
+                raise _not_now(entry.job, wanted)
+            if entry.thread is None:
+                ended = self._now_ms() if wanted in ENDED else None
+                self._set(entry, state=wanted, finished_ms=ended)
+                self._tell_waiting(entry)
+                self._dispatch()
+            else:
+                entry.wanted = wanted
+                if entry.stoppable is not None:
+                    entry.stoppable.stop()
+            return entry.job
+
+    def _set(self, entry: _Entry, **changes: Any) -> None:  # noqa: ANN401 - the fields of Job
+        entry.job = replace(entry.job, **changes)
+        self._changed(entry.job.id)
+
+    def _changed(self, identity: str) -> None:
+        self._publish(brief(self._entries[identity].job))
+        self._save()
+
+    def _save(self) -> None:
+        if self._read_only:
+            return
+        kept = [_stored(entry) for entry in self._entries.values() if entry.job.kind not in _VOLATILE]
+        try:
+            write_jobs(self._layout, kept)
+        except StorageError as error:
+            # A full disk: the work goes on; after a kill it is as if it had not been requested.
+            print(f"jobs are not saved: {error.message}", file=sys.stderr)
+
+    def _forget_old(self) -> None:
+        ended = [key for key, entry in self._entries.items() if entry.job.state in ENDED]
+        for key in ended[: max(0, len(ended) - _KEPT)]:
+            del self._entries[key]
+
+    def _dispatch(self) -> None:
+        """Start what may start: nothing older that is queued or runs works on the same model."""
+        if self._closing:
+            return
+        running = [entry for entry in self._entries.values() if entry.thread is not None]
+        taken = [entry.lanes for entry in running]
+        free = _AT_ONCE - len(running)
+        for entry in self._entries.values():
+            if entry.job.state != "queued" or entry.thread is not None:
+                continue
+            lanes = entry.lanes
+            if free > 0 and not any(_meet(lanes, other) for other in taken):
+                free -= 1
+                self._start(entry)
+            taken.append(lanes)
+
+    def _start(self, entry: _Entry) -> None:
+        gauge = Gauge(time.monotonic)
+        stoppable = Stoppable(
+            lambda event: self._progress(entry, gauge, event), lambda: CancelledError("stopped")
+        )
+        entry.stoppable, entry.wanted = stoppable, None
+        entry.thread = threading.Thread(target=self._run, args=(entry, stoppable), daemon=True)
+        self._set(entry, state="running", started_ms=self._now_ms(), finished_ms=None, error=None)
+        entry.thread.start()
+
+    def _progress(self, entry: _Entry, gauge: Gauge, event: Progress) -> None:
+        with self._lock:
+            if event.phase == "note":
+                notes = (*entry.job.notes, event.text)[-_NOTES:]
+                entry.job = replace(entry.job, notes=notes)
+            else:
+                gauge.add(event)
+                entry.job = replace(
+                    entry.job,
+                    phase=gauge.phase,
+                    bytes_done=gauge.bytes_done,
+                    bytes_total=gauge.bytes_total,
+                    bytes_per_s=gauge.bytes_per_s,
+                    seconds_left=gauge.seconds_left,
+                )
+            now = time.monotonic()
+            if event.phase == "note" or now - entry.published_s >= _PUBLISH_S:
+                entry.published_s = now
+                self._publish(brief(entry.job))
+
+    def _run(self, entry: _Entry, stoppable: Stoppable) -> None:
+        done: Done | None = None
+        error: ProblemDetails | None = None
+        stopped = False
+        try:
+            done = KINDS[entry.job.kind].run(self._store(), entry.arguments, stoppable)
+        except CancelledError as fault:
+            stopped = entry.wanted is not None
+            error = None if stopped else problems.describe(fault)
+        except YarnstoreError as fault:
+            error = problems.describe(fault)
+        except BaseException:  # noqa: BLE001 - a defect: the job says so, and the service goes on
+            traceback.print_exc()
+            error = problems.internal()
+        with self._lock:
+            self._finish(entry, done, error, stopped=stopped)
+            self._dispatch()
+
+    def _finish(
+        self, entry: _Entry, done: Done | None, error: ProblemDetails | None, *, stopped: bool
+    ) -> None:
+        wanted, entry.wanted, entry.thread, entry.stoppable = entry.wanted, None, None, None
+        state: JobState = "done" if done is not None else "failed"
+        notes = entry.job.notes
+        if stopped and wanted is not None:
+            state = wanted
+            if wanted == "interrupted":
+                notes = (*notes, _STOPPED)
+        self._set(
+            entry,
+            state=state,
+            notes=notes,
+            finished_ms=self._now_ms() if state in ENDED else None,
+            phase=None,
+            bytes_per_s=None,
+            seconds_left=None,
+            result=done.result if done else None,
+            undo=done.undo if done else None,
+            error=error,
+        )
+        self._tell_waiting(entry)
+
+    def _tell_waiting(self, entry: _Entry) -> None:
+        if entry.job.state in ("queued", "running"):
+            return
+        waiting, entry.ended = entry.ended, []
+        for call in waiting:
+            call()
+
+
+def brief(job: Job) -> Job:
+    """A job as lists and events have it: a comparison without its result."""
+    return replace(job, result=None) if job.kind in _VOLATILE and job.result is not None else job
+
+
+def _meet(some: frozenset[str] | None, others: frozenset[str] | None) -> bool:
+    return some is None or others is None or bool(some & others)
+
+
+def _not_now(job: Job, what: str) -> ConflictError:
+    return ConflictError(f"the job is {job.state} and cannot be {what}", job=job.id, state=job.state)
+
+
+def _stored(entry: _Entry) -> StoredJob:
+    job = entry.job
+    return StoredJob(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        created_ms=job.created_ms,
+        arguments=dict(entry.arguments),
+        started_ms=job.started_ms,
+        finished_ms=job.finished_ms,
+        notes=job.notes,
+        result=job.result,
+        error=jsonable(job.error),
+        undo=asdict(job.undo) if job.undo else None,
+    )
+
+
+def _restored(stored: StoredJob) -> _Entry | None:
+    """A job of an earlier service; None of a kind or state that this release does not know."""
+    try:
+        kind = msgspec.convert(stored.kind, JobKind)
+        state = msgspec.convert(stored.state, JobState)
+        error = msgspec.convert(stored.error, ProblemDetails | None)
+        undo = msgspec.convert(stored.undo, Undo | None)
+        subject = KINDS[kind].subject(stored.arguments)
+    except (msgspec.ValidationError, KeyError):
+        return None
+    notes = stored.notes
+    if state in ("running", "interrupted"):
+        goes_on = KINDS[kind].repeatable
+        if state == "running":
+            notes = (*notes, _KILLED)
+        if goes_on:
+            notes = (*notes, "it goes on")
+        state = "queued" if goes_on else "interrupted"
+    job = Job(
+        id=stored.id,
+        kind=kind,
+        model=stored.arguments.get("model"),
+        subject=subject,
+        state=state,
+        created_ms=stored.created_ms,
+        started_ms=stored.started_ms,
+        finished_ms=stored.finished_ms,
+        notes=notes[-_NOTES:],
+        result=stored.result,
+        error=error,
+        undo=undo,
+    )
+    return _Entry(job, stored.arguments)

@@ -1,0 +1,71 @@
+"""Errors as RFC 9457 problem documents, in one table."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from yarnstore import errors
+from yarnstore.core.jsonable import jsonable
+from yarnstore.web.records import ProblemDetails
+
+MEDIA_TYPE = "application/problem+json"
+
+# The first class that an error is an instance of counts.  A registry that fails is no failure of this
+# service: 424.
+STATUSES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
+    (errors.UsageError, 400),
+    (errors.NotFoundError, 404),
+    (errors.ConflictError, 409),
+    (errors.CancelledError, 409),
+    (errors.IntegrityError, 422),
+    (errors.IncompatibleError, 422),
+    (errors.SelfCheckError, 422),
+    (errors.LockTimeoutError, 423),
+    (errors.BackendError, 424),
+    (errors.ReadOnlyError, 403),
+    (errors.StorageError, 507),
+)
+
+
+def status_of(error: errors.YarnstoreError) -> int:
+    """The HTTP status for an error."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def describe(error: errors.YarnstoreError) -> ProblemDetails:
+    """An error of this package as a problem."""
+    status = status_of(error)
+    fields: dict[str, Any] = jsonable(error.fields)
+    return ProblemDetails(
+        type=f"errors.md#{error.code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        fields=fields,
+    )
+
+
+def problem(status: int, code: str, detail: str, *, hint: str = "", **fields: object) -> ProblemDetails:
+    """A problem of the service itself."""
+    return ProblemDetails(
+        type=f"http-api.md#{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        hint=hint,
+        fields=dict(fields),
+    )
+
+
+def internal() -> ProblemDetails:
+    """A defect of the service, of which nothing is told but that it is one."""
+    return problem(
+        500,
+        "internal",
+        "the service failed; its log on stderr says why",
+        hint="report it with the log",
+    )

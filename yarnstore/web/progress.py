@@ -1,0 +1,58 @@
+"""From the events of a running operation to how far a job is: bytes, rate, time left."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from yarnstore.progress import Progress
+
+# The rate is that of the last seconds, so that it follows the line and does not flicker.
+_WINDOW_S = 6.0
+
+
+class Gauge:
+    """How far one job is.  Not for several threads at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._seen: deque[tuple[float, int]] = deque()
+        self.phase: str | None = None
+
+    def add(self, event: Progress) -> None:
+        """Take one event that counts bytes.  Several subjects of one phase are added up."""
+        if event.phase != self.phase:
+            self.phase = event.phase
+            self._counts.clear()
+            self._seen.clear()
+        self._counts[event.subject] = (event.bytes_done, event.bytes_total)
+        now = self._clock()
+        if not self._seen or now - self._seen[-1][0] >= 0.1:
+            self._seen.append((now, self.bytes_done))
+        while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW_S:
+            self._seen.popleft()
+
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes of this phase are done."""
+        return sum(done for done, _ in self._counts.values())
+
+    @property
+    def bytes_total(self) -> int:
+        """How many bytes this phase has."""
+        return sum(total for _, total in self._counts.values())
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """The rate of the last seconds; None until there is one."""
+        if len(self._seen) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s and last >= first else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the phase takes at that rate."""
+        rate, left = self.bytes_per_s, self.bytes_total - self.bytes_done
+        return left / rate if rate and left >= 0 else None

@@ -1,0 +1,73 @@
+"""Jobs, and the events that tell how they go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Router, delete, get, post
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from yarnstore.web.records import Job
+from yarnstore.web.service import Service
+
+Identity = Annotated[str, Parameter(description="The id of the job.", max_length=64)]
+
+
+@get("/jobs", sync_to_thread=True, summary="The jobs")
+def list_jobs(service: Service) -> list[Job]:
+    """The jobs, the newest first."""
+    return service.jobs.all()
+
+
+@get("/jobs/{identity:str}", sync_to_thread=True, summary="One job")
+def get_job(service: Service, identity: Identity) -> Job:
+    """One job, with its result."""
+    return service.jobs.get(identity)
+
+
+@delete("/jobs/{identity:str}", sync_to_thread=True, summary="Remove a job from the list")
+def delete_job(service: Service, identity: Identity) -> None:
+    """Remove a job that does not run from the list."""
+    service.jobs.forget(identity)
+
+
+@post("/jobs/{identity:str}/pause", sync_to_thread=True, status_code=200, summary="Pause a job")
+def pause_job(service: Service, identity: Identity) -> Job:
+    """Stop a job; `resume` goes on where it was."""
+    return service.jobs.pause(identity)
+
+
+@post("/jobs/{identity:str}/resume", sync_to_thread=True, status_code=200, summary="Resume a job")
+def resume_job(service: Service, identity: Identity) -> Job:
+    """Go on with a job that is paused or interrupted, or try again what failed or was cancelled."""
+    return service.jobs.resume(identity)
+
+
+@post("/jobs/{identity:str}/cancel", sync_to_thread=True, status_code=200, summary="Cancel a job")
+def cancel_job(service: Service, identity: Identity) -> Job:
+    """Stop a job for good; what it downloaded is kept for the next try."""
+    return service.jobs.cancel(identity)
+
+
+@get("/events", media_type="text/event-stream", summary="What happens, as server-sent events")
+async def events(service: Service) -> Stream:
+    """`job` events with a Job each, first of all jobs; `store` events when what is stored changed."""
+    return Stream(service.events.stream(service.jobs.all), media_type="text/event-stream")
+
+
+@get("/jobs/{identity:str}/events", media_type="text/event-stream", summary="What happens to one job")
+async def job_events(service: Service, identity: Identity) -> Stream:
+    """`job` events of one job."""
+    service.jobs.get(identity)
+    stream = service.events.stream(lambda: [service.jobs.get(identity)], only=identity)
+    return Stream(stream, media_type="text/event-stream")
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        list_jobs, get_job, delete_job, pause_job, resume_job, cancel_job, events, job_events,
+    ],
+    tags=["jobs"],
+)  # fmt: skip

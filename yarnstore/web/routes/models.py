@@ -1,0 +1,125 @@
+"""What is installed and stored, and the jobs that change it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Router, get, post
+from litestar.params import Parameter
+
+from yarnstore.errors import NotFoundError
+from yarnstore.results import History, InstalledModel, StoreStatus, Update
+from yarnstore.web import requests
+from yarnstore.web.records import Job, ModelPage, ModelPath, Overview
+from yarnstore.web.routes.names import model_in, spec_in
+from yarnstore.web.service import Service
+
+Segment = Annotated[str, Parameter(description="The id of the model, with `~` for `/`.", max_length=140)]
+Version = Annotated[str | None, Parameter(query="version", max_length=200, description="The version.")]
+Variant = Annotated[str | None, Parameter(query="variant", max_length=100, description="The variant.")]
+
+
+@get("/overview", sync_to_thread=True, summary="The state of everything in one answer")
+def overview(service: Service) -> Overview:
+    """Whether everything is current and verified, and what to do if it is not."""
+    return service.overview()
+
+
+@get("/status", sync_to_thread=True, summary="The content and disk usage of the store")
+def status(service: Service) -> StoreStatus:
+    """As `ystore status --json`."""
+    return service.store.status()
+
+
+@get("/models", sync_to_thread=True, summary="The installed models")
+def list_models(service: Service) -> list[InstalledModel]:
+    """As `ystore list --json`."""
+    return service.store.list_installed_models()
+
+
+@get("/models/{model:str}", sync_to_thread=True, summary="One model")
+def get_model(service: Service, model: Segment) -> ModelPage:
+    """What is installed of a model, what its registry says of that version, and its history."""
+    name = model_in(model)
+    store = service.store
+    installed = next((item for item in store.list_installed_models() if item.model == name), None)
+    try:
+        details = store.show(name if installed is None else f"{name}@{installed.version}")
+    except NotFoundError:
+        details = None
+    return ModelPage(installed, details, store.get_version_history(name))
+
+
+@get("/models/{model:str}/history", sync_to_thread=True, summary="The history of a model")
+def get_history(service: Service, model: Segment) -> History:
+    """As `ystore log --json`."""
+    return service.store.get_version_history(model_in(model))
+
+
+@get("/models/{model:str}/path", sync_to_thread=True, summary="Where a version is")
+def get_path(service: Service, model: Segment, version: Version = None, variant: Variant = None) -> ModelPath:
+    """The path to open: of the installed version, or of another that is stored.  Counts as a use."""
+    return ModelPath(service.path(spec_in(model, version, variant)))
+
+
+@get("/updates", sync_to_thread=True, summary="Installed models beside what their registries have")
+def list_updates(
+    service: Service,
+    refresh: Annotated[
+        bool, Parameter(description="Ask the registries; without it the cached answers count.")
+    ] = False,
+) -> list[Update]:
+    """As `ystore outdated --json`."""
+    return service.updates(refresh=refresh)
+
+
+@post("/updates", sync_to_thread=True, status_code=202, summary="Update several models or all")
+def update_all(service: Service, data: requests.UpdateAllRequest) -> Job:
+    """Update the models named, or all that are installed."""
+    return service.jobs.add("update-all", {"models": [spec_in(model) for model in data.models]})
+
+
+@post("/models/{model:str}/fetch", sync_to_thread=True, status_code=202, summary="Download a version")
+def fetch(service: Service, model: Segment, data: requests.VersionRequest) -> Job:
+    """Download a version without installing it."""
+    return service.jobs.add("fetch", _wanted(model, data))
+
+
+@post("/models/{model:str}/checkout", sync_to_thread=True, status_code=202, summary="Install a version")
+def checkout(service: Service, model: Segment, data: requests.VersionRequest) -> Job:
+    """Install a version; it is downloaded if need be."""
+    return service.jobs.add("checkout", _wanted(model, data))
+
+
+@post("/models/{model:str}/update", sync_to_thread=True, status_code=202, summary="Update a model")
+def update(service: Service, model: Segment, data: requests.UpdateRequest) -> Job:
+    """Download and install the newest version that fits."""
+    return service.jobs.add(
+        "update", {"model": model_in(model), "to": data.to, "major": data.major, "force": data.force}
+    )
+
+
+@post("/models/{model:str}/rollback", sync_to_thread=True, status_code=202, summary="Roll a model back")
+def rollback(service: Service, model: Segment, data: requests.RollbackRequest) -> Job:
+    """Install what was installed before, or the version given."""
+    return service.jobs.add("rollback", {"model": model_in(model), "version": data.version})
+
+
+def _wanted(model: str, data: requests.VersionRequest) -> dict[str, object]:
+    spec_in(model, data.version, data.variant)
+    return {
+        "model": model_in(model),
+        "version": data.version,
+        "variant": data.variant,
+        "force": data.force,
+    }
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        overview, status, list_models, get_model, get_history, get_path, list_updates, update_all,
+        fetch, checkout, update, rollback,
+    ],
+    tags=["models"],
+)  # fmt: skip

@@ -1,0 +1,23 @@
+"""Names in paths: a model id has `~` for `/`, as its folder in the store has."""
+
+from __future__ import annotations
+
+from yarnstore.core.names import model_from_dirname, parse_variant, read_version
+from yarnstore.registry.spec import Spec
+
+
+def model_in(segment: str) -> str:
+    """The model id of a path segment.  Raises: InvalidNameError."""
+    return model_from_dirname(segment)
+
+
+def spec_in(model: str, version: str | None = None, variant: str | None = None) -> str:
+    """The spec of a path's model and a query's version and variant.  Raises: InvalidNameError, SpecError."""
+    named = f":{parse_variant(variant)}" if variant else ""
+    selected = f"@{version}" if version else ""
+    return str(Spec.parse(f"{model_in(model)}{named}{selected}"))
+
+
+def exact_spec_in(model: str, version: str, variant: str | None = None) -> str:
+    """As `spec_in`, of an exact version.  Raises: InvalidNameError."""
+    return spec_in(model, read_version(version), variant)

@@ -1,0 +1,230 @@
+"""Run the service until it is told to end: the socket, the tokens, the signals, the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+
+from yarnstore import Store
+from yarnstore.errors import ConflictError, StorageError, UsageError
+from yarnstore.store import fsio, fsread
+from yarnstore.web.access import Access, new_token
+from yarnstore.web.app import guarded, make_app
+from yarnstore.web.guard import HEADER_LIMIT_BYTES
+from yarnstore.web.service import Service
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_TOKEN_CHARS = 32
+_TOKEN_FILE_LIMIT_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the service is reached.  `port` 0 lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    allow_hosts: tuple[str, ...] = ()
+    token_file: str | None = None
+    read_only: bool = False
+    exit_with_parent: bool = False
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    plain_http: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What `--ready-json` prints."""
+
+    url: str
+    login_url: str
+    token: str
+    pid: int
+
+
+def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[[Ready], None]) -> None:
+    """Answer until SIGTERM, SIGINT or, if asked for, the parent's end.
+
+    Raises: UsageError, ConfigError, StorageError; LockTimeoutError where another service has the jobs.
+    """
+    _check(options)
+    parent = os.getppid()
+    listener = _listen(options)
+    try:
+        port = listener.getsockname()[1]
+        secure = options.tls_certificate is not None
+        scheme = "https" if secure else "http"
+        token = _read_token(options.token_file) if options.token_file else new_token()
+        access = Access(token, cookie=f"ystore_session_{port}")
+        service = Service(open_store, access, read_only=options.read_only, secure=secure)
+        service.jobs.open()
+        app = guarded(make_app(service), service, _hosts(options, port), scheme=scheme)
+        url = f"{scheme}://{_in_url(options.host)}:{port}/"
+        server = _Server(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                http="h11",
+                loop="asyncio",
+                h11_max_incomplete_event_size=HEADER_LIMIT_BYTES,
+                timeout_graceful_shutdown=5,
+                limit_concurrency=256,
+                ssl_certfile=options.tls_certificate,
+                ssl_keyfile=options.tls_key,
+            ),
+            service,
+        )
+        if options.exit_with_parent:
+            threading.Thread(target=_follow, args=(parent, server.end), daemon=True).start()
+        listener.listen(128)
+        login = f"{url}login?token={access.new_login()}"
+        with _ending_quietly(server):
+            on_ready(Ready(url, login, token, os.getpid()))
+            server.run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that sleeps while nobody asks, and ends its streams when it is to end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own looks ten times a second."""
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        await self.on_tick(0)
+        if not self.should_exit:
+            await self._ending.wait()
+        self._service.events.close()
+
+    def end(self) -> None:
+        """Begin to end, from any thread or a signal."""
+        self.should_exit = True
+        if self._loop is not None and self._ending is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        super().handle_exit(sig, frame)
+        self.end()
+
+
+@contextlib.contextmanager
+def _ending_quietly(server: _Server) -> Iterator[None]:
+    """Let a signal end the server also before it handles them itself, and as an exit without error."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: server.end()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _check(options: Options) -> None:
+    if (options.tls_certificate is None) != (options.tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together")
+    for name in options.allow_hosts:
+        if "*" in name or "/" in name or not name.strip():
+            raise UsageError(f"--allow-host {name!r} is not a host name", hint="such as models.example.org")
+    if options.host not in LOOPBACK and options.tls_certificate is None and not options.plain_http:
+        raise UsageError(
+            f"--host {options.host} reaches other machines, and sends the token in plain text",
+            hint="give --tls-cert and --tls-key, or --plain-http behind a proxy that adds TLS",
+        )
+
+
+def _listen(options: Options) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+    except OSError as error:
+        listener.close()
+        raise StorageError(
+            f"cannot listen on {options.host} port {options.port}: {error.strerror or error}",
+            hint="--port 0 lets the system choose a free port",
+        ) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def _hosts(options: Options, port: int) -> list[str]:
+    names = [*LOOPBACK[:1], "[::1]", "localhost"]
+    if options.host not in (*LOOPBACK, "0.0.0.0", "::"):  # noqa: S104 - which no request names
+        names.append(_in_url(options.host))
+    usual = "443" if options.tls_certificate else "80"
+    found = [f"{name}:{port}" for name in names]
+    if str(port) == usual:
+        found += names
+    for name in options.allow_hosts:
+        found += [name, f"{name}:{port}"]
+    return found
+
+
+def _in_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses of this machine, of which one is
+        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
+def _read_token(name: str) -> str:
+    """The token in a file, which is made with a new one where it is missing."""
+    path = fsread.absolute(name)
+    if not fsread.is_file(path):
+        token = new_token()
+        fsread.add_root(path.parent)
+        fsio.write_atomic(path, f"{token}\n".encode(), tmp_dir=path.parent, mode=0o600)
+        return token
+    found = os.stat(path)
+    if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+        raise ConflictError(f"{path} can be read by other users", hint=f"chmod 600 {path}")
+    try:
+        token = fsread.read_bytes(path, _TOKEN_FILE_LIMIT_BYTES).decode("ascii").strip()
+    except UnicodeDecodeError:
+        token = ""
+    if len(token) < _TOKEN_CHARS or not token.isprintable() or " " in token:
+        raise UsageError(
+            f"{path} has no token: a line of at least {_TOKEN_CHARS} letters and digits",
+            hint="delete it, and a new one is written",
+        )
+    return token
+
+
+def _follow(parent: int, end: Callable[[], None]) -> None:
+    """Call `end` once the process `parent` is not our parent any more."""
+    try:
+        watched = os.pidfd_open(parent)  # Linux
+    except (AttributeError, OSError):
+        while os.getppid() == parent and parent != 1:
+            time.sleep(1.0)
+    else:
+        while os.getppid() == parent:
+            select.select([watched], [], [])
+        os.close(watched)
+    end()

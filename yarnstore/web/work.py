@@ -1,0 +1,111 @@
+"""What each kind of job does: one call of `Store`, and how it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from yarnstore import Store
+from yarnstore.core.jsonable import jsonable
+from yarnstore.core.names import model_dirname
+from yarnstore.progress import OnProgress
+from yarnstore.results import CheckoutResult, UpdateResult
+from yarnstore.web.records import JobKind, Undo
+
+API = "/api/v1"
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The result of a job, as JSON, and what takes it back."""
+
+    result: dict[str, object]
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: `run` does it, `subject` says what it works on, `models` names what it changes.
+
+    Jobs that change the same model run in order; None in `models` excludes every other job.  One that is
+    `repeatable` goes on by itself after the service was killed: done twice, it changes nothing more.
+    """
+
+    run: Callable[[Store, Arguments, OnProgress], Done]
+    subject: Callable[[Arguments], str]
+    lanes: Callable[[Arguments], frozenset[str] | None]
+    repeatable: bool = False
+
+
+def path_of(model: str, *rest: str) -> str:
+    """The path of a model's resource."""
+    return "/".join([API, "models", model_dirname(model), *rest])
+
+
+def spec_of(arguments: Arguments) -> str:
+    """The spec that a model, a variant and a version make."""
+    variant = f":{arguments['variant']}" if arguments.get("variant") else ""
+    version = f"@{arguments['version']}" if arguments.get("version") else ""
+    return f"{arguments['model']}{variant}{version}"
+
+
+def _fetch(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.fetch(spec_of(given), force=given.get("force", False), progress=progress)
+    return Done(jsonable(found))
+
+
+def _checkout(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.checkout(spec_of(given), force=given.get("force", False), progress=progress)
+    return Done(jsonable(found), _undo(found))
+
+
+def _rollback(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.rollback_model(given["model"], given.get("version"), progress=progress)
+    return Done(jsonable(found), _undo(found))
+
+
+def _undo(found: CheckoutResult | UpdateResult) -> Undo | None:
+    if found.previous is None:
+        return None
+    body: dict[str, object] = {"version": found.previous}
+    return Undo("POST", path_of(found.model, "rollback"), body)
+
+
+def _update(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.update_model(
+        given["model"],
+        to=given.get("to"),
+        major=given.get("major", False),
+        force=given.get("force", False),
+        progress=progress,
+    )
+    return Done(jsonable(found), _undo(found) if found.status == "updated" else None)
+
+
+def _update_all(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    return Done(jsonable(store.update_models(*given.get("models", ()), progress=progress)))
+
+
+def _one_model(given: Arguments) -> frozenset[str] | None:
+    return frozenset({given["model"]})
+
+
+def _version_of(given: Arguments) -> str:
+    return " ".join(str(given[key]) for key in ("model", "version") if given.get(key))
+
+
+KINDS: Mapping[JobKind, Kind] = {
+    "fetch": Kind(_fetch, _version_of, _one_model, repeatable=True),
+    "checkout": Kind(_checkout, _version_of, _one_model, repeatable=True),
+    "update": Kind(_update, _version_of, _one_model, repeatable=True),
+    "update-all": Kind(
+        _update_all,
+        lambda given: ", ".join(given.get("models", ())) or "all models",
+        lambda given: frozenset(given.get("models", ())) or None,
+        repeatable=True,
+    ),
+    "rollback": Kind(_rollback, _version_of, _one_model),
+}
