@@ -12,7 +12,7 @@ from typing import Literal
 from yarnstore import Store
 from yarnstore.progress import Progress, ignore
 from yarnstore.results import Update
-from yarnstore.settings import config_path
+from yarnstore.settings import config_path, managed_path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.access import Access
 from yarnstore.web.events import Events
@@ -33,7 +33,7 @@ class Service:
     ) -> None:
         self._open_store = open_store
         self._lock = threading.Lock()
-        self._config = b""
+        self._config = ""
         self._store = open_store()
         self._config = self._config_mark()
         self.access = access
@@ -58,24 +58,13 @@ class Service:
                 self._config = mark
             return self._store
 
-    def _config_mark(self) -> bytes:
-        try:
-            found = os.stat(config_path(self._store.home))
-        except OSError:
-            return b""
-        return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}".encode()
+    def _config_mark(self) -> str:
+        return " ".join(_mark(path) for path in (config_path(self.home), managed_path(self.home)))
 
     def fingerprint(self) -> str:
         """A text that changes when what is installed, stored or configured does."""
-        marks = []
-        for name in ("config.toml", "local-state.json", "refs/installed", "refs/holds", "registries"):
-            try:
-                found = os.stat(self.home / name)
-            except OSError:
-                marks.append("-")
-            else:
-                marks.append(f"{found.st_mtime_ns}.{found.st_ino}")
-        return " ".join(marks)
+        names = ("local-state.json", "refs/installed", "refs/holds", "registries")
+        return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
 
     # --- answers that several calls make -------------------------------------------------------
 
@@ -130,6 +119,15 @@ class Service:
         self.events.close()
         self.jobs.close()
         self._store.close()
+
+
+def _mark(path: Path) -> str:
+    """A text that changes when a file is replaced or written, or a name in a folder is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "-"
+    return f"{found.st_mtime_ns}.{found.st_size}.{found.st_ino}"
 
 
 def say(event: Progress) -> None:
