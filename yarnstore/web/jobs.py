@@ -21,7 +21,7 @@ import msgspec
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.errors import CancelledError, ConflictError, NotFoundError, StorageError, YarnstoreError
-from yarnstore.progress import Progress, Stoppable
+from yarnstore.progress import CANCEL, Cancel, OnProgress, Progress
 from yarnstore.store.jobs import StoredJob, keeping, read_jobs, write_jobs
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web import problems
@@ -48,7 +48,7 @@ class _Entry:
 
     job: Job
     arguments: Arguments
-    stoppable: Stoppable | None = None
+    cancel: Cancel | None = None
     thread: threading.Thread | None = None
     wanted: JobState | None = None  # what to be once it has stopped
     published_s: float = 0.0
@@ -106,8 +106,8 @@ class Jobs:
             running = [entry for entry in self._entries.values() if entry.thread is not None]
             for entry in running:
                 entry.wanted = entry.wanted or "interrupted"
-                if entry.stoppable is not None:
-                    entry.stoppable.stop()
+                if entry.cancel is not None:
+                    entry.cancel.stop()
         give_up_s = time.monotonic() + _STOP_S
         for entry in running:
             if entry.thread is not None:
@@ -214,8 +214,8 @@ class Jobs:
                 self._dispatch()
             else:
                 entry.wanted = wanted
-                if entry.stoppable is not None:
-                    entry.stoppable.stop()
+                if entry.cancel is not None:
+                    entry.cancel.stop()
             return entry.job
 
     def _set(self, entry: _Entry, **changes: Any) -> None:  # noqa: ANN401 - the fields of Job
@@ -259,11 +259,12 @@ class Jobs:
 
     def _start(self, entry: _Entry) -> None:
         gauge = Gauge(time.monotonic)
-        stoppable = Stoppable(
-            lambda event: self._progress(entry, gauge, event), lambda: CancelledError("stopped")
-        )
-        entry.stoppable, entry.wanted = stoppable, None
-        entry.thread = threading.Thread(target=self._run, args=(entry, stoppable), daemon=True)
+        entry.cancel, entry.wanted = Cancel(lambda: CancelledError("stopped")), None
+
+        def tell(event: Progress) -> None:
+            self._progress(entry, gauge, event)
+
+        entry.thread = threading.Thread(target=self._run, args=(entry, entry.cancel, tell), daemon=True)
         self._set(entry, state="running", started_ms=self._now_ms(), finished_ms=None, error=None)
         entry.thread.start()
 
@@ -287,12 +288,13 @@ class Jobs:
                 entry.published_s = now
                 self._publish(brief(entry.job))
 
-    def _run(self, entry: _Entry, stoppable: Stoppable) -> None:
+    def _run(self, entry: _Entry, cancel: Cancel, tell: OnProgress) -> None:
         done: Done | None = None
         error: ProblemDetails | None = None
         stopped = False
+        CANCEL.set(cancel)  # in the context of this thread
         try:
-            done = KINDS[entry.job.kind].run(self._store(), entry.arguments, stoppable)
+            done = KINDS[entry.job.kind].run(self._store(), entry.arguments, tell)
         except CancelledError as fault:
             stopped = entry.wanted is not None
             error = None if stopped else problems.describe(fault)
@@ -308,7 +310,7 @@ class Jobs:
     def _finish(
         self, entry: _Entry, done: Done | None, error: ProblemDetails | None, *, stopped: bool
     ) -> None:
-        wanted, entry.wanted, entry.thread, entry.stoppable = entry.wanted, None, None, None
+        wanted, entry.wanted, entry.thread, entry.cancel = entry.wanted, None, None, None
         state: JobState = "done" if done is not None else "failed"
         notes = entry.job.notes
         if stopped and wanted is not None:
