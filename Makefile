@@ -32,11 +32,11 @@ lint: $(DEV) ## ruff: rules, then layout
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types: $(DEV) ## mypy, strict; aio.py apart, whose stub stands in for it elsewhere
+types: $(DEV) ## mypy, strict; aio.py and results.py apart, for which stubs stand in elsewhere
 	@$(PY) -m mypy
-	@$(PY) -m mypy yarnstore/aio.py
+	@$(PY) -m mypy yarnstore/aio.py yarnstore/results.py
 
-docs: $(DEV) ## write docs/cli.md, errors.md, results.md and yarnstore/aio.pyi from the code
+docs: $(DEV) ## write docs/cli.md, errors.md, results.md and the stubs of aio and results from the code
 	@$(PY) -m tests.docs.cli_reference
 
 bench: $(DEV) ## measure each operation against its limit and the peers installed

@@ -1,101 +1,61 @@
-"""The types of what the API returns and tells, in one place for annotations."""
+"""The types of what the API returns and reports, in one place for annotations.
+
+Each is imported from its module when it is first used: most are defined beside the operations that make
+them, which need numpy.  `results.pyi` beside this file says the same to type checkers, and is written by
+`make docs`.
+"""
 
 from __future__ import annotations
 
-from yarnstore.core.loadcode import LoadedCode
-from yarnstore.ops.fetching.fetch import FetchResult
-from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
-from yarnstore.ops.inspecting.diff import DiffResult, DiffSide, DiffTotals, FileDiff, StatusCounts
-from yarnstore.ops.inspecting.inspect import FileInfo, InspectResult, StoredAs, TensorInfo, TypeInfo
-from yarnstore.ops.inspecting.tensors import TensorDiff
-from yarnstore.ops.installing.activate import CheckoutResult
-from yarnstore.ops.installing.auto_update import (
-    AutoUpdateModel,
-    AutoUpdateOutcome,
-    AutoUpdateRound,
-    AutoUpdateStatus,
-)
-from yarnstore.ops.installing.from_lock import LockedBuild, LockResult
-from yarnstore.ops.installing.outdated import Update
-from yarnstore.ops.installing.pin import PinResult
-from yarnstore.ops.installing.timers import TimerFiles
-from yarnstore.ops.installing.update import UpdateSummary
-from yarnstore.ops.installing.update_plan import UpdateResult
-from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
-from yarnstore.ops.local.takeover import TakenModel, TakeoverResult
-from yarnstore.ops.publishing.amend import AmendResult
-from yarnstore.ops.publishing.lint import LintResult
-from yarnstore.ops.publishing.publish import PublishResult
-from yarnstore.ops.querying.catalogue import MirrorInfo, Offer, RegistryInfo, VersionDetails
-from yarnstore.ops.querying.compat import CompatRow, CompatTable
-from yarnstore.ops.querying.history import History, HistoryMove, HistoryVersion
-from yarnstore.ops.querying.inventory import InstalledModel
-from yarnstore.ops.querying.status import StoreStatus
-from yarnstore.ops.querying.usage import StoredVersion
-from yarnstore.ops.upkeep.doctor import Check, DoctorResult
-from yarnstore.ops.upkeep.findings import FsckResult, Problem
-from yarnstore.ops.upkeep.gc import GcResult
-from yarnstore.ops.upkeep.gc_views import KeptView
-from yarnstore.progress import OnProgress, Progress
-from yarnstore.registry.decide import Change
-from yarnstore.registry.standing import Standing
+import importlib
 
-__all__ = [
-    "AmendResult",
-    "AutoUpdateModel",
-    "AutoUpdateOutcome",
-    "AutoUpdateRound",
-    "AutoUpdateStatus",
-    "Change",
-    "Check",
-    "CheckoutResult",
-    "CompatRow",
-    "CompatTable",
-    "DiffResult",
-    "DiffSide",
-    "DiffTotals",
-    "DoctorResult",
-    "ExportResult",
-    "FetchResult",
-    "FileDiff",
-    "FileInfo",
-    "FsckResult",
-    "GcResult",
-    "History",
-    "HistoryMove",
-    "HistoryVersion",
-    "ImportResult",
-    "InspectResult",
-    "InstalledModel",
-    "KeptView",
-    "LintResult",
-    "LoadedCode",
-    "LockResult",
-    "LockedBuild",
-    "MirrorInfo",
-    "Offer",
-    "OnProgress",
-    "PinResult",
-    "Problem",
-    "Progress",
-    "PublishResult",
-    "QueueRun",
-    "QueuedFetch",
-    "RegistryInfo",
-    "RemoveResult",
-    "Standing",
-    "StatusCounts",
-    "StoreStatus",
-    "StoredAs",
-    "StoredVersion",
-    "TakenModel",
-    "TakeoverResult",
-    "TensorDiff",
-    "TensorInfo",
-    "TimerFiles",
-    "TypeInfo",
-    "Update",
-    "UpdateResult",
-    "UpdateSummary",
-    "VersionDetails",
-]
+_NAMES = {
+    "yarnstore.core.loadcode": ("LoadedCode",),
+    "yarnstore.ops.fetching.fetch": ("FetchResult",),
+    "yarnstore.ops.fetching.queue": ("QueuedFetch", "QueueRun"),
+    "yarnstore.ops.inspecting.diff": ("DiffResult", "DiffSide", "DiffTotals", "FileDiff", "StatusCounts"),
+    "yarnstore.ops.inspecting.inspect": ("FileInfo", "InspectResult", "StoredAs", "TensorInfo", "TypeInfo"),
+    "yarnstore.ops.inspecting.tensors": ("TensorDiff",),
+    "yarnstore.ops.installing.activate": ("CheckoutResult",),
+    "yarnstore.ops.installing.auto_update": (
+        "AutoUpdateModel",
+        "AutoUpdateOutcome",
+        "AutoUpdateRound",
+        "AutoUpdateStatus",
+    ),
+    "yarnstore.ops.installing.from_lock": ("LockedBuild", "LockResult"),
+    "yarnstore.ops.installing.outdated": ("Update",),
+    "yarnstore.ops.installing.pin": ("PinResult",),
+    "yarnstore.ops.installing.timers": ("TimerFiles",),
+    "yarnstore.ops.installing.update": ("UpdateSummary",),
+    "yarnstore.ops.installing.update_plan": ("UpdateResult",),
+    "yarnstore.ops.local.import_export": ("ExportResult", "ImportResult", "RemoveResult"),
+    "yarnstore.ops.local.takeover": ("TakenModel", "TakeoverResult"),
+    "yarnstore.ops.publishing.amend": ("AmendResult",),
+    "yarnstore.ops.publishing.lint": ("LintResult",),
+    "yarnstore.ops.publishing.publish": ("PublishResult",),
+    "yarnstore.ops.querying.catalogue": ("MirrorInfo", "Offer", "RegistryInfo", "VersionDetails"),
+    "yarnstore.ops.querying.compat": ("CompatRow", "CompatTable"),
+    "yarnstore.ops.querying.history": ("History", "HistoryMove", "HistoryVersion"),
+    "yarnstore.ops.querying.inventory": ("InstalledModel",),
+    "yarnstore.ops.querying.status": ("StoreStatus",),
+    "yarnstore.ops.querying.usage": ("StoredVersion",),
+    "yarnstore.ops.upkeep.doctor": ("Check", "DoctorResult"),
+    "yarnstore.ops.upkeep.findings": ("FsckResult", "Problem"),
+    "yarnstore.ops.upkeep.gc": ("GcResult",),
+    "yarnstore.ops.upkeep.gc_views": ("KeptView",),
+    "yarnstore.progress": ("OnProgress", "Progress"),
+    "yarnstore.registry.decide": ("Change",),
+    "yarnstore.registry.standing": ("Standing",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """Import a type from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(importlib.import_module(_HOMES[name]), name)
+    return found

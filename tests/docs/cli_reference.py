@@ -1,4 +1,4 @@
-"""What `make docs` makes from the code: docs/cli.md, errors.md and results.md, and yarnstore/aio.pyi."""
+"""What `make docs` makes from the code: docs/cli.md, errors.md and results.md, and the stubs of aio and results."""
 
 # ruff: noqa: E501 - one sentence per line
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from tests.docs.async_stub import render_stub
 from tests.docs.result_fields import output_of, render_results
+from tests.docs.stubs import render_async_stub, render_results_stub
 from yarnstore import errors
 from yarnstore.cli import cli
 from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
@@ -199,7 +199,8 @@ PAGES = {
     "cli.md": render_cli,
     "errors.md": render_errors,
     "results.md": render_results,
-    "../yarnstore/aio.pyi": render_stub,
+    "../yarnstore/aio.pyi": render_async_stub,
+    "../yarnstore/results.pyi": render_results_stub,
 }
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ LATE_PARTS = {
     f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.addresses",),
     f"{PACKAGE}.settings.network": (f"{PACKAGE}.backends",),
 }
-# Packages whose names are imported when they are first asked for.
-LAZY_PACKAGES = (PACKAGE, f"{PACKAGE}.backends")
+# Modules whose names are imported when they are first used.
+LAZY_PACKAGES = (PACKAGE, f"{PACKAGE}.backends", f"{PACKAGE}.results")
 
 
 def layer_of(name: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 import yarnstore
-from yarnstore import AsyncStore, Progress, Store
+from yarnstore import AsyncStore, Progress, Store, results
 from yarnstore.errors import (
     BackendError,
     ConflictError,
@@ -41,6 +43,16 @@ def test_public_names() -> None:
     assert {name for name in yarnstore.__all__ if not hasattr(yarnstore, name)} == set()
     with pytest.raises(AttributeError):
         _ = yarnstore.Stoer  # type: ignore[attr-defined]
+
+
+def test_the_page_of_types_needs_no_numpy() -> None:
+    code = "import sys; from yarnstore import results; print('numpy' in sys.modules); "
+    code += "from yarnstore.results import *; print(FetchResult.__name__, len(results.__all__) > 50)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "FetchResult", "True"]
+    assert results.DiffResult is results.DiffResult
+    with pytest.raises(AttributeError):
+        _ = results.DiffResultt  # type: ignore[attr-defined]
 
 
 def test_opening_makes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""yarnstore/aio.pyi, made from `Store` and `AsyncStore`, whose methods are made at run time."""
+"""What type checkers read in place of aio.py and results.py, whose names are made at run time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from yarnstore import AsyncStore
+from yarnstore import AsyncStore, results
 from yarnstore.aio import _store_methods
 
-STUB = Path(__file__).resolve().parents[2] / "yarnstore" / "aio.pyi"
-_HEAD = "# Made from the methods of `Store` by `make docs`; a test checks that it is current.\n"
+_HEAD = "# Made from {} by `make docs`; a test checks that it is current.\n"
 _WIDTH = 110
 
 
-def render_stub() -> str:
-    """The whole file, as the formatter leaves it."""
+def render_results_stub() -> str:
+    """results.pyi, as the formatter leaves it."""
+    lines = [_HEAD.format("results.py")]
+    lines += [
+        f"from {module} import {name} as {name}"
+        for module, names in sorted(results._NAMES.items())
+        for name in sorted(names, key=str.lower)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_async_stub() -> str:
+    """aio.pyi, as the formatter leaves it."""
     own = [item for name, item in vars(AsyncStore).items() if _is_written(name, item)]
     made = [item for name, item in _store_methods().items() if not _is_written(name, vars(AsyncStore)[name])]
     methods = [_node(item) for item in (*own, *made)]
@@ -33,7 +43,7 @@ def render_stub() -> str:
     names: dict[str, list[str]] = defaultdict(list)
     for name in sorted(homes, key=lambda name: (name[0].islower(), name.lower())):
         names[homes[name]].append(name)
-    lines = [_HEAD]
+    lines = [_HEAD.format("the methods of `Store`")]
     groups: tuple[list[str], list[str]] = ([], [])
     for module in sorted(names):
         groups[module.startswith("yarnstore")].append(f"from {module} import {', '.join(names[module])}")
