@@ -38,7 +38,7 @@ def deprecate(
     undo: bool = False,
     now: datetime | None = None,
 ) -> AmendResult:
-    """Advise against a version, or one variant of it; or take that back.
+    """Mark a version, or one variant of it, as deprecated; or undo that.
 
     Raises: SpecError, NotFoundError, UsageError, FormatError, StorageError.
     """
@@ -51,7 +51,7 @@ def deprecate(
 
 
 def yank(registry: Path, spec: Spec, *, undo: bool = False, now: datetime | None = None) -> AmendResult:
-    """Withdraw a version, or one variant of it; or take that back.  Raises: as `deprecate`."""
+    """Withdraw a version, or one variant of it; or undo that.  Raises: as `deprecate`."""
     version = _exact(spec)
     if undo:
         return _amend(registry, spec, "no longer yanked", rules.unyank(version, spec.variant), now)
@@ -61,7 +61,7 @@ def yank(registry: Path, spec: Spec, *, undo: bool = False, now: datetime | None
 def set_alias(
     registry: Path, model: str, name: str, version: str | None, *, now: datetime | None = None
 ) -> AmendResult:
-    """Tie a word to a version, or with None take the word away.  Raises: as `deprecate`."""
+    """Point an alias at a version, or with None remove the alias.  Raises: as `deprecate`."""
     spec = _bare(model)
     if version is None:
         return _amend(registry, spec, f"{name} removed", rules.remove_alias(name), now)

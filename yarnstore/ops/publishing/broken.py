@@ -1,6 +1,6 @@
-"""Files that are no whole model: cut ones, Git LFS pointers, web pages, and files that are missing.
+"""Find files that are not a complete model: truncated files, Git LFS pointers, web pages, missing files.
 
-A file of an unknown format is never reported.  Leaves formats to `core/layouts`.
+A file of an unknown format is never reported.  Leaves file formats to `core/layouts`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class _Index(msgspec.Struct):
 
 
 def find_broken(files: Sequence[tuple[str, Opener]], on_progress: OnProgress = ignore) -> list[str]:
-    """What is wrong with the files of one version, each with its path, in words.
+    """Return what is wrong with the files of one version, each with its path, in words.
 
-    Raises: as what opens and reads them.
+    Raises: what opening and reading them raises.
     """
     found: list[str] = []
     faulty: set[str] = set()
@@ -81,7 +81,9 @@ def find_broken(files: Sequence[tuple[str, Opener]], on_progress: OnProgress = i
 
 
 def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> None:
-    """Raises: FormatError where files are broken; all are in its `why`, or the first few and the count."""
+    """Raise FormatError if files are incomplete; its `why` has all of them, or the first few and the
+    count.
+    """
     found = find_broken(openers(sources), on_progress)
     if found:
         raise FormatError(
@@ -92,7 +94,7 @@ def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> Non
 
 
 def note_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> list[str]:
-    """Warn of files that are broken, which are taken all the same; what was said, a string for each."""
+    """Warn of incomplete files that are accepted anyway; returns a sentence for each."""
     found = find_broken(openers(sources), on_progress)
     if found:
         on_progress(Progress("note", "", text=f"warning: {list_few(found, '; ')}"))
@@ -124,8 +126,9 @@ def _content_fault(source: Source, path: str) -> str:
 
 
 def _named_files(source: Source, path: str) -> dict[str, int]:
-    """The files that an index or an ONNX model names, by their paths in the version, and the bytes of each
-    at least."""
+    """Return the files that an index or an ONNX model names, by path, with the least size of each in
+    bytes.
+    """
     names: dict[str, int] = {}
     if path.lower().endswith(".onnx"):
         names = external_sizes(source)
@@ -152,7 +155,9 @@ def _missing_shards(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _left_over(needed: Mapping[str, tuple[int, str]], paths: Collection[str]) -> Iterator[str]:
-    """Indexes of another format: none of the files they name exist, but safetensors beside them do."""
+    """Return indexes of another format: no file that they name exists, but safetensors files beside them
+    do.
+    """
     by_index: dict[str, list[str]] = {}
     for name, (_, by) in needed.items():
         if by.endswith(".index.json"):
@@ -165,6 +170,6 @@ def _left_over(needed: Mapping[str, tuple[int, str]], paths: Collection[str]) ->
 
 
 def _same_set(one: str, other: str) -> bool:
-    """Whether two are shards of one set, which `_missing_shards` reports."""
+    """Whether two files are shards of one set, which `_missing_shards` reports."""
     left, right = _SHARD.fullmatch(one), _SHARD.fullmatch(other)
     return bool(left and right and (left[1], left[3], left[4]) == (right[1], right[3], right[4]))

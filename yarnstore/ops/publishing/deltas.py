@@ -1,7 +1,7 @@
 """Delta packs: a version's chunks as differences from an earlier version's.
 
-A delta pack is only ever a shortcut: the full packs hold everything, and a chunk whose difference does
-not pay is not in it.
+A delta pack is only ever a shortcut: the full packs contain everything, and a chunk whose difference saves
+nothing is not in it.  Leaves which chunks belong together to `core/pairing`, and encoding to `core/codec`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class WrittenDeltas:
 
 
 def iter_deltas(reader: PackReader, pairs: Iterable[Pair], meter: Meter) -> Iterator[Entry]:
-    """The entries, proven, of those pairs whose difference pays.
+    """Yield the entries, each decoded and compared, of those pairs whose difference saves bytes.
 
-    Raises: IntegrityError, NotFoundError where a chunk of either version cannot be read.
+    Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read.
     """
 
     def encode(pair: Pair) -> tuple[int, Entry | None]:

@@ -1,7 +1,7 @@
 """`registry lint`: find all problems of a registry, in a folder, at a URL or in one file.
 
-What its JSON says is `registry/lint`'s to judge; here is how it is got hold of, and with `deep` whether
-the manifests and packs that it names are there and agree (`ops/publishing/lint_deep`).
+Owns reading it, and with `deep` whether its manifests and packs exist and agree (`lint_deep`).  Leaves the
+rules of its JSON to `registry/lint`; docs/registry.md governs them.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def lint(
     network: Network | None = None,
     on_progress: OnProgress = ignore,
 ) -> LintResult:
-    """Look through the registry at a folder or a URL, or one `registry.json` or `models/<model>.json`.
+    """Check the registry at a folder or a URL, or one `registry.json` or `models/<model>.json`.
 
-    A URL is reached as `network` says, with the credentials that one of `sources` has for it.
+    A URL is read with the settings of `network`, and with the credentials that one of `sources` has for it.
 
-    `models` narrows it; of a split registry at a URL, which cannot be listed, they alone are looked at.
-    `deep` compares manifests and indexes, `decode` besides reads every pack and hashes every file.
+    `models` limits it to some models; of a split registry at a URL, which cannot be listed, only these are
+    checked.  `deep` compares manifests and indexes, `decode` also reads every pack and hashes every file.
 
     Raises: NotFoundError, BackendError, UsageError.
     """
@@ -106,7 +106,7 @@ def lint(
 
 
 def _local(source: str) -> Path | None:
-    """The path that a text means, None for a URL."""
+    """Return the path that a text means, None for a URL."""
     return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else fsread.source_path(source)
 
 
@@ -131,7 +131,7 @@ def _lint_document(data: bytes, name: str) -> Linted:
 def _reach(
     source: str, path: Path | None, sources: tuple[RegistrySource, ...], network: Network, *, deep: bool
 ) -> tuple[Backend, str]:
-    """The backend and the key of what is to be looked through first."""
+    """Return the backend, and the key of the first document to check."""
     if path is not None or not urlsplit(source).path.endswith(".json"):
         return connect_source(source_at(source, sources, network), source, network), REGISTRY_FILE
     if deep:
@@ -211,7 +211,7 @@ def _in_file(item: Finding, model: str) -> Finding:
 
 
 def _own_files(backend: Backend, path: Path, linted: Linted) -> list[Finding]:
-    """What the models' own files say otherwise than `registry.json`, which is to say the same."""
+    """Return where the models' own files differ from `registry.json`, which must say the same."""
     findings = []
     for model in RegistryFolder(path).models():
         data = _get(backend, model_key(model), REGISTRY_MODEL_LIMIT_BYTES)

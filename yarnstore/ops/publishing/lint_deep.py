@@ -1,7 +1,7 @@
 """`registry lint --deep`: check that the manifests and packs of a registry exist and agree.
 
-By manifests, indexes and lengths alone, which a URL serves as well as a folder; with a folder to decode
-from, by every byte.  Leaves the entries themselves to `registry/lint`.
+Compares manifests, indexes and lengths, which a URL serves as well as a folder; for a folder with `decode`,
+every byte.  Leaves the entries themselves to `registry/lint`.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ _WINDOW: Final = 8
 
 @dataclass
 class DeepLint:
-    """One look through what lies behind the entries; `folder` is where packs are, None for a URL; with
-    `decode` every byte of them is read."""
+    """One check of the files that the entries name.
+
+    `folder` is where packs are, None for a URL; with `decode` every byte of them is read.
+    """
 
     backend: Backend
     folder: Path | None
@@ -64,7 +66,7 @@ class DeepLint:
         self.found: list[Finding] = []
 
     def check(self, models: Mapping[str, ModelEntry], *, split: bool) -> list[Finding]:
-        """What is wrong behind the entries.  Raises: BackendError where the registry cannot be reached."""
+        """Return the problems of these files.  Raises: BackendError if the registry cannot be reached."""
         for model, entry in models.items():
             root = f"{model_key(model)}$" if split else f"$.models{format_key(model)}"
             for version in filter(is_version, entry.versions):
@@ -173,7 +175,7 @@ class DeepLint:
                 self._bases(index, manifest_chunks([before])[0], ids, f"{here}.pack", delta.base)
 
     def _bases(self, index: PackIndex, before: Ids, own: Ids, path: str, base: str) -> None:
-        """Every delta is to hang on a chunk of the version it leads from, or of its own."""
+        """Check that every delta has its base in the version that it leads from, or in its own."""
         bases = index.bases[index.bases != b""]
         unknown = int(((find_ids(before, bases) < 0) & (find_ids(own, bases) < 0)).sum())
         if unknown:
@@ -226,8 +228,7 @@ class DeepLint:
     # --- every byte ----------------------------------------------------------------------------
 
     def _read_packs(self, root: Path) -> None:
-        """Look for code in all versions; with `decode` read every pack that is named through, and hash every
-        file of every version."""
+        """Search all versions for code; with `decode` read every pack that is named, and hash every file."""
         full = PackFolder(root / "packs", root / ".tmp")
         table = ChunkTable(load_indexes(full, rebuild=False).indexes)
         with PackReader(full, table) as reader:
@@ -242,7 +243,7 @@ class DeepLint:
                         self._hash_files(reader, manifest)
 
     def _find_code(self, reader: PackReader, manifest: Manifest) -> None:
-        """Warn of files that run code when they are loaded; damage is for others to report."""
+        """Warn of files that run code when they are loaded; damage is reported elsewhere."""
         found: list[LoadedCode] = []
         with contextlib.suppress(IntegrityError, NotFoundError):
             found = find_in((file.path, opened(_PackedFile(reader, file))) for file in manifest.files)
@@ -251,7 +252,7 @@ class DeepLint:
                 self._add(f"manifests/{manifest.digest.hex}.json", str(item), "warning")
 
     def _find_broken(self, reader: PackReader, manifest: Manifest) -> None:
-        """Warn of files that are no whole model; damage is for others to report."""
+        """Warn of incomplete files; damage is reported elsewhere."""
         with contextlib.suppress(IntegrityError, NotFoundError):
             for fault in find_broken([(f.path, opened(_PackedFile(reader, f))) for f in manifest.files]):
                 self._add(f"manifests/{manifest.digest.hex}.json", fault, "warning")
@@ -293,7 +294,7 @@ class DeepLint:
 
 
 class _PackedFile:
-    """A file in packs, as the readers of formats see it; the chunk read last is kept."""
+    """A file in packs, as the readers of formats need it; the chunk that was read last is kept."""
 
     def __init__(self, reader: PackReader, file: ManifestFile) -> None:
         self.size = file.size_bytes
@@ -328,7 +329,7 @@ def _rows(reader: PackReader, ids: Ids) -> Iterable[int]:
 
 
 def _place(model: ModelEntry, build: Build) -> str:
-    """Where a build is, below its model."""
+    """Return the JSON path of a build, below its model."""
     version = f".versions{format_key(build.version)}"
     further = build.variant in model.versions[build.version].variants
     return f"{version}.variants{format_key(build.variant)}" if further else version

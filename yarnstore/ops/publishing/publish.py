@@ -1,7 +1,9 @@
-"""`publish`: a file or a folder becomes a version in a static registry.
+"""`publish`: make a file or a folder a version in a static registry.
 
-Order: packs with the new chunks, their indexes, the manifest, delta packs from the last versions, the
-model's own file, and `registry.json` last: what they list is there.
+The order of writing is: packs with the new chunks, their indexes, the manifest, delta packs from earlier
+versions, the model's own file, and `registry.json` last, so that everything that it lists exists.  Leaves
+cutting to `store/ingest`, and the registry's files and lock to `tree`; docs/publishing.md describes the
+command.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ _MANIFEST_LEVEL = 3
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """What a publisher says about a version, beside its bytes; what is None or empty stays as it is."""
+    """What a publisher says about a version; fields that are None or empty stay as they are."""
 
     changelog: str | None = None
     compatibility: tuple[str, ...] = ()
@@ -73,7 +75,7 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a publisher says about a model; what is None stays as it is."""
+    """What a publisher says about a model; fields that are None stay as they are."""
 
     name: str | None = None
     description: str | None = None
@@ -134,15 +136,15 @@ def publish(
 ) -> PublishResult:
     """Publish `source` as the exact version that `spec` names into the registry at a folder.
 
-    `deltas` is how many earlier versions delta packs are written from; `split` keeps each model in a file
-    of its own from now on, and none in registry.json, as docs/registry.md has it.  `all_files` takes what
-    is left out otherwise, `force` files that are broken.
+    `deltas` is the number of earlier versions to write delta packs from; `split` keeps each model in a file
+    of its own from now on, and none in registry.json (docs/registry.md).  `all_files` includes files that are
+    otherwise left out, `force` accepts incomplete files.
 
-    Where the version is there with the same paths and SHA-256s its manifest stays,
-    and of its entry what `version_info` and `model_info` say changes, and nothing else.
+    If the version exists with the same paths and SHA-256s, its manifest stays, and only the fields of its
+    entry that `version_info` and `model_info` set are changed.
 
-    Raises: SpecError, UsageError; ConflictError where the version is there with another content, or with
-    other build metadata; FormatError where the folder's registry.json is no registry; StorageError.
+    Raises: SpecError, UsageError; ConflictError if the version exists with other content, or with other build
+    metadata; FormatError if the folder's registry.json is no registry; StorageError.
     """
     started = time.perf_counter()
     if not isinstance(spec.selector, Exact):
@@ -221,7 +223,9 @@ def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
 def _write_deltas(
     folder: RegistryFolder, manifest: Manifest, count: int, on_progress: OnProgress
 ) -> list[dict[str, Any]]:
-    """Delta packs from the newest earlier versions of the same variant, as the entry lists them."""
+    """Write delta packs from the newest earlier versions of the same variant; returns them as the entry
+    lists them.
+    """
     found: list[dict[str, Any]] = []
     for base in _earlier_versions(folder, manifest, count):
         pairs = sum(pair.chunk.length for pair in iter_pairs(manifest, base))
@@ -248,7 +252,7 @@ def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) ->
 
 
 def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
-    """Raises: UsageError for what a publisher typed and no client could use."""
+    """Raise UsageError for values that no client could use."""
     for option, amount in (
         ("--min-ram", info.minimum_ram_gb),
         ("--recommended-ram", info.recommended_ram_gb),
@@ -285,7 +289,7 @@ def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:
 
 
 def _build_entry(folder: RegistryFolder, model: str, version: str, variant: str) -> VersionEntry | None:
-    """The own entry of a build that the registry lists already."""
+    """Return the entry of a build that the registry already lists."""
     entry = folder.entry(model)
     found = entry.versions.get(version) if entry is not None else None
     if found is None or (found.variant or DEFAULT_VARIANT) == variant:
@@ -294,7 +298,7 @@ def _build_entry(folder: RegistryFolder, model: str, version: str, variant: str)
 
 
 def _published(folder: RegistryFolder, model: str, version: str, variant: str) -> Manifest | None:
-    """The manifest of a version that the registry lists already, if it can be read."""
+    """Return the manifest of a version that the registry already lists, if it can be read."""
     entry = _build_entry(folder, model, version, variant)
     if entry is None or not entry.manifest:
         return None
@@ -306,7 +310,7 @@ def _published(folder: RegistryFolder, model: str, version: str, variant: str) -
 
 
 def _refuse_other_content(published: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> None:
-    """Raises: ConflictError, before anything is written, unless the files are those published."""
+    """Raise ConflictError, before anything is written, unless the files are those published."""
     differing = find_differing(published, sources, what, on_progress)
     if differing:
         raise ConflictError(
@@ -334,7 +338,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _unpacks_to(path: Path, data: bytes) -> bool:
-    """Whether a frame is of these bytes, though another release of zstd may have made it."""
+    """Whether a frame decodes to these bytes, though another release of zstd may have made it."""
     try:
         packed = fsread.read_bytes(path, len(data) + 1024)
         return zstandard.ZstdDecompressor().decompress(packed, max_output_size=len(data)) == data
@@ -343,7 +347,7 @@ def _unpacks_to(path: Path, data: bytes) -> bool:
 
 
 def _packs(folder: RegistryFolder, manifest: Manifest, among: set[str] | None = None) -> list[str] | None:
-    """The packs that hold a version's chunks; None where they (or those `among` them) lack some."""
+    """Return the packs that contain a version's chunks; None if they (or those `among` them) lack some."""
     indexes = load_indexes(folder.packs, rebuild=False).indexes
     table = ChunkTable([item for item in indexes if among is None or str(item.pack) in among])
     ids, _ = manifest_chunks([manifest])
@@ -364,7 +368,7 @@ def _full_packs(folder: RegistryFolder, manifest: Manifest) -> list[str]:
 
 
 def _said(info: VersionInfo) -> dict[str, Any]:
-    """What was said of a version, by its fields."""
+    """Return what was said about a version, by its fields."""
     said: dict[str, Any] = {
         "download_url": info.download_url,
         "compatibility": list(info.compatibility) or None,
@@ -379,9 +383,9 @@ def _said(info: VersionInfo) -> dict[str, Any]:
 def _entry(
     folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: datetime | None
 ) -> dict[str, Any]:
-    """A build's entry in the established schema, with the packs that hold its chunks.
+    """Return a build's entry in the established schema, with the packs that contain its chunks.
 
-    `now` is when it is published; None where the registry lists it already, without a manifest.
+    `now` is when it is published; None if the registry lists it already, without a manifest.
     """
     single = manifest.files[0] if len(manifest.files) == 1 else None
     entry: dict[str, Any] = {
@@ -400,7 +404,7 @@ def _entry(
 def _renewed_entry(
     folder: RegistryFolder, manifest: Manifest, old: VersionEntry, info: VersionInfo
 ) -> dict[str, Any]:
-    """What to change in the entry of a build that is published: what is said, and packs that were lost."""
+    """Return what to change in the entry of a published build: new values, and packs that were lost."""
     entry = {"variant": manifest.variant, "manifest": old.manifest, **_said(info)}
     if _packs(folder, manifest, among={str(PackId.parse(text)) for text in old.packs}) is None:
         entry["packs"] = _full_packs(folder, manifest)
@@ -416,9 +420,9 @@ def _list_version(
     *,
     split: bool,
 ) -> tuple[bool, list[str]]:
-    """Put the entry into the registry, read anew under its lock.
+    """Put the entry into the registry, which is read again under its lock.
 
-    Says whether anything changed, and which fields of the model and of the build.
+    Returns whether anything changed, and which fields of the model and of the build.
     """
     model = manifest.model
     updated: list[str] = []
@@ -445,7 +449,7 @@ def _list_version(
 
 
 def _fields(model: RawDoc, manifest: Manifest) -> dict[str, Any]:
-    """What is said of a build and of its model, by field."""
+    """Return what was said about a build and its model, by field."""
     version = model.get("versions", {}).get(manifest.version, {})
     if str(version.get("variant") or DEFAULT_VARIANT) != manifest.variant:
         version = version.get("variants", {}).get(manifest.variant, {})

@@ -1,8 +1,8 @@
 """The registry folder of a publisher: its paths, its lock, and how its JSON is rewritten.
 
-docs/registry.md governs what is written.  Whoever changes a registry does it through `edit`, which
-reads it anew under the lock, so that of two publishers at once neither loses the other's change.
-Leaves what changes to `registry/edit`.
+docs/registry.md governs what is written.  Each change goes through `edit`, which reads the JSON again under
+the lock, so that two publishers at once do not lose each other's change.  Leaves what changes to
+`registry/edit`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _FOLDER_MODE = 0o755
 
 
 def timestamp(now: datetime) -> str:
-    """RFC 3339, in UTC, to the second."""
+    """Return the time as RFC 3339, in UTC, to the second."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
 class RegistryFolder:
-    """A registry being published to."""
+    """A registry folder that is published to."""
 
     root: Path
 
@@ -63,7 +63,7 @@ class RegistryFolder:
         return self.root / ".tmp"
 
     def model_file(self, model: str) -> Path:
-        """The model's own file."""
+        """Return the path of the model's own file."""
         return self.root / "models" / f"{model_dirname(model)}.json"
 
     def refuse_other_kinds(self) -> None:
@@ -78,7 +78,7 @@ class RegistryFolder:
         raise UsageError(what, hint="--registry must name the registry's folder")
 
     def read(self) -> RawDoc | None:
-        """`registry.json` as it is, or None where there is none.  Raises: FormatError."""
+        """Return `registry.json` as it is, or None if it does not exist.  Raises: FormatError."""
         try:
             data = fsread.read_bytes(self.root / REGISTRY_FILE, REGISTRY_LIMIT_BYTES)
         except NotFoundError:
@@ -87,7 +87,7 @@ class RegistryFolder:
         return decode_registry(data)
 
     def models(self) -> list[str]:
-        """The ids of the models that have a file of their own."""
+        """Return the ids of the models that have a file of their own."""
         found = []
         for name in fsread.list_names(self.root / "models"):
             with contextlib.suppress(InvalidNameError):
@@ -96,7 +96,7 @@ class RegistryFolder:
         return sorted(found)
 
     def entry(self, model: str) -> ModelEntry | None:
-        """What the registry says of a model, split or not; None where it has none such.
+        """Return the registry's entry of a model, split or not; None if it does not list it.
 
         Raises: FormatError.
         """
@@ -107,7 +107,7 @@ class RegistryFolder:
         return None if found is None else check_raw_model(found, model)
 
     def _own(self, model: str) -> RawDoc | None:
-        """The model's own file, raw, or None.  Raises: FormatError."""
+        """Return the model's own file, raw, or None.  Raises: FormatError."""
         path = self.model_file(model)
         try:
             data = fsread.read_bytes(path, REGISTRY_MODEL_LIMIT_BYTES)
@@ -117,7 +117,7 @@ class RegistryFolder:
 
     @contextlib.contextmanager
     def editing(self) -> Iterator[None]:
-        """Have the registry's JSON to oneself; for milliseconds."""
+        """Lock the registry's JSON, for milliseconds."""
         fd = fsread.open_folder(self.root)
         try:
             wait_lock(fd)
@@ -128,13 +128,13 @@ class RegistryFolder:
             os.close(fd)
 
     def make(self) -> None:
-        """Make the registry's folder, readable by all whatever the umask, if there is none."""
+        """Create the registry's folder if necessary, readable by all whatever the umask."""
         if not self.root.exists():
             fsio.ensure_dir(self.root)
             fsio.set_folder_mode(self.root, _FOLDER_MODE)
 
     def _even_modes(self) -> None:
-        """Give each folder the mode of the registry's own, whatever the umask that it was made under."""
+        """Give each folder the mode of the registry's own, whatever the umask under which it was made."""
         mode = stat.S_IMODE(self.root.stat().st_mode)
         for name in ("packs", "deltas", "manifests", "models"):
             found = fsread.stat_or_none(self.root / name)
@@ -143,10 +143,11 @@ class RegistryFolder:
                     fsio.set_folder_mode(self.root / name, mode)
 
     def edit(self, model: str, change: Callable[[RawDoc], bool], *, now: str, split: bool = False) -> bool:
-        """Change one model by `change`, which gets a raw registry that has it and says whether it changed.
+        """Change one model by `change`, which gets a raw registry with that model and returns whether it
+        changed.
 
-        The registry is read anew under its lock.  A split one gives `change` this model alone, and
-        `split` makes any registry one.  The model's own file is written before `registry.json`.
+        The registry is read again under its lock.  If it is split, `change` gets only this model; `split`
+        makes any registry split.  The model's own file is written before `registry.json`.
 
         Raises: as `change`, in which case nothing is written; ConflictError, FormatError, StorageError.
         """
@@ -173,7 +174,7 @@ class RegistryFolder:
         return {model: own}
 
     def _split(self, raw: RawDoc, now: str) -> None:
-        """Give every model a file of its own, and then take all out of `registry.json`."""
+        """Give every model a file of its own, and then remove all of them from `registry.json`."""
         for model, entry in raw_models(raw).items():
             check_raw_model(entry, model)
             if self._own_or_none(model) != entry:

@@ -1,4 +1,7 @@
-"""`path`: where the files of a version are, from the store alone."""
+"""`path`: find the files of a version, from the store only, without the network.
+
+Leaves making missing files to `ops/installing/checkout`; docs/operations.md says which paths are stable.
+"""
 
 from __future__ import annotations
 

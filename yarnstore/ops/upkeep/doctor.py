@@ -83,7 +83,7 @@ class DoctorResult:
 def diagnose(
     session: Session, rules: AutoRules | None = None, config_fault: YarnstoreError | None = None
 ) -> DoctorResult:
-    """Look at everything; `config_fault` is why the settings could not be read."""
+    """Run all checks; `config_fault` is the reason if the settings could not be read."""
     started = time.perf_counter()
     checks = [_versions(), _config(session, config_fault)]
     if config_fault is None:
@@ -152,7 +152,7 @@ def _config(session: Session, fault: YarnstoreError | None) -> Check:
 
 
 def _auto_update(rules: AutoRules) -> Check:
-    """Whether a round could begin, for all that is set."""
+    """Check whether an auto-update run could begin, if auto-update is enabled."""
     if not rules.enabled:
         return Check("auto-update", "ok", "off")
     try:
@@ -178,7 +178,7 @@ def _store(session: Session) -> Iterator[Check]:
 
 
 def _permissions(session: Session) -> Iterator[Check]:
-    """Whether the folders of the store can be written, by writing into them."""
+    """Check whether the folders of the store can be written, by writing into them."""
     root = session.layout.root
     if fsread.stat_or_none(root) is None:
         place = next(parent for parent in root.parents if parent.exists())
@@ -224,7 +224,7 @@ def _take_back(root: Path) -> str:
 
 
 def _file_system(session: Session) -> Iterator[Check]:
-    """What the file system can do, by doing it in `tmp/`."""
+    """Check what the file system can do, by doing it in `tmp/`."""
     if not session.layout.exists():
         yield Check("file system", "ok", "checked once the store exists")
         return
@@ -254,7 +254,7 @@ def _file_system(session: Session) -> Iterator[Check]:
 
 
 def _locks(path: Path) -> bool:
-    """Whether a lock that one descriptor has is refused to another."""
+    """Check whether a lock that one descriptor has is refused to another."""
     first = fsio.open_lock(path)
     try:
         second = fsio.open_lock(path)
@@ -360,7 +360,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
 
 
 def _leavings(session: Session) -> Iterator[Check]:
-    """Downloads that nobody went on with, and what waits to be tidied away."""
+    """Report abandoned downloads and files that wait to be deleted."""
     layout, refs = session.layout, session.refs
     old = []
     for name in refs.partials():
@@ -397,7 +397,7 @@ def _queue(session: Session) -> Check:
 
 
 def _contents(session: Session) -> Iterator[Check]:
-    """What a quick `fsck` finds."""
+    """Report what a quick `fsck` finds."""
     if fsread.stat_or_none(session.layout.root) is None:
         return
     try:

@@ -1,9 +1,9 @@
 """`fsck`: read everything in a store and report what is damaged.
 
-Owns the checks; mending is `ops/upkeep/repair`.  Nothing is changed here.
+Owns the checks and changes nothing; leaves packs to `fsck_packs` and fixing to `repair`.
 
-Others write meanwhile, and only `gc` is kept out.  So what refers is read before what it refers to, and
-what a writer changes in several steps is looked at again, while nothing is moved, before it is reported.
+Other commands may write meanwhile; only `gc` is kept out.  So a ref is read before what it refers to, and
+what a writer changes in several steps is checked again, while nothing is moved, before it is reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def fsck(session: Session, *, quick: bool = False) -> FsckResult:
 
 
 def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
-    """What is told of findings."""
+    """Make the public result of findings."""
     return FsckResult(
         quick=quick,
         models=found.models,
@@ -65,7 +65,7 @@ def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
 
 
 def check(session: Session, *, quick: bool) -> Findings:
-    """All checks.  Needs the lock."""
+    """Run all checks.  Needs the lock."""
     checker = _Checker(session, quick=quick)
     checker.run()
     return checker.found
@@ -73,7 +73,9 @@ def check(session: Session, *, quick: bool) -> Findings:
 
 @dataclass(frozen=True)
 class _Ref:
-    """A ref of a version as it was read: the names that its path has, and its manifest or its fault."""
+    """A ref of a version as it was read: the names in its path, and its manifest or the reason why it is
+    bad.
+    """
 
     path: Path
     name: tuple[str, ...] | None
@@ -102,7 +104,7 @@ class _Checker(PackChecker):
         self._check_state()
 
     def _confirm(self, look: Callable[[Findings], None]) -> None:
-        """Report what `look` finds, if it finds anything again while nothing is moved."""
+        """Report what `look` finds if it finds something again while nothing is moved."""
         first = Findings()
         look(first)
         if first.problems:
@@ -150,7 +152,7 @@ class _Checker(PackChecker):
             self.found.manifests[digest] = manifest
 
     def _read_refs(self) -> list[_Ref]:
-        """All refs of versions.  Before the manifests: those that they name are here by now, and stay."""
+        """Read all refs of versions, before the manifests: those that they name exist by now, and stay."""
         refs = []
         for kind in ("versions", "pins", "partial"):
             root = self._layout.refs / kind
@@ -160,7 +162,7 @@ class _Checker(PackChecker):
         return [ref for ref in refs if ref is not None]
 
     def _read_ref(self, path: Path, name: tuple[str, ...] | None, *, is_partial: bool = False) -> _Ref | None:
-        """A ref; None where it was removed meanwhile."""
+        """Read a ref; None if it was removed meanwhile."""
         try:
             digest = parse_ref(fsread.read_bytes(path, REF_LIMIT_BYTES))
         except NotFoundError:
@@ -170,7 +172,7 @@ class _Checker(PackChecker):
         return _Ref(path, name, is_partial, digest)
 
     def _named(self, path: Path, root: Path) -> tuple[str, ...] | None:
-        """The model folder, variant and version that a ref's path names; None where it names none."""
+        """Return the model folder, variant and version in a ref's path; None if it is no such path."""
         parts = path.relative_to(root).parts
         try:
             if len(parts) == 3:
@@ -225,7 +227,9 @@ class _Checker(PackChecker):
             self._confirm(partial(self._look_at_installed, name))
 
     def _look_at_installed(self, name: str, found: Findings) -> None:
-        """The ref, the view, the link and the log of a model, which a move changes one after the other."""
+        """Check the ref, the view, the link and the log of a model, which a move changes one after the
+        other.
+        """
         ref = self._read_ref(self._layout.refs / "installed" / name, (name,))
         if ref is not None:
             if ref.digest is not None and ref.digest not in self.found.manifests:

@@ -1,6 +1,6 @@
-"""`fsck` of the packs: every chunk that a version needs has a sound place in one.
+"""`fsck` of the packs: check that every chunk that a version needs is in one and sound.
 
-Owns also what all checks begin with.  The rest of them is in `ops/upkeep/fsck`.
+Owns the base class of all checks; the other checks are in `fsck`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
 
 
 class PackChecker:
-    """Checks of packs, indexes and chunks; `found` says what they found."""
+    """The checks of packs, indexes and chunks; `found` has the findings."""
 
     def __init__(self, session: Session, *, quick: bool) -> None:
         self._session = session
@@ -100,7 +100,7 @@ class PackChecker:
     def _read_pack(
         self, pack: PackId, index: PackIndex | None, decode: Decode, on_bytes: Callable[[int], None]
     ) -> set[bytes]:
-        """The chunks of a pack that are sound; says what is wrong with the rest."""
+        """Return the sound chunks of a pack, and report what is wrong with the others."""
         path = self._layout.pack_folder.pack(pack)
         whole = hash_pack(path, on_bytes)
         entries = good_entries(path, index, decode)
@@ -133,7 +133,7 @@ class PackChecker:
         return tuple(sorted(hurt))
 
     def _check_chunks(self) -> None:
-        """Every chunk of every version has a sound place in a pack."""
+        """Report each chunk of a version that is in no pack or corrupt."""
         self._check_unindexed()
         present = self._present()
         for digest, names in self.found.users.items():
@@ -149,8 +149,10 @@ class PackChecker:
                 self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
 
     def _check_unindexed(self) -> None:
-        """A pack without an index is what a killed writer leaves, and is taken up again, unless a
-        version has its chunks from there: then the index was lost."""
+        """Report a pack without an index if a version needs its chunks: then the index was lost.
+
+        Otherwise a killed writer left it, and the next writer uses it.
+        """
         needed = {digest: self.found.manifests.get(digest) for digest in self.found.users}
         ids, _ = manifest_chunks([manifest for manifest in needed.values() if manifest is not None])
         absent = ids[find_ids(self._present(), ids) < 0]
@@ -164,5 +166,5 @@ class PackChecker:
 
 
 def why(error: YarnstoreError) -> str:
-    """What an error says is wrong, without what it is about."""
+    """Return the reason in an error, without the name of the thing."""
     return str(error.fields.get("why") or error.message)

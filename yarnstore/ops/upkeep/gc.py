@@ -1,12 +1,12 @@
 """`gc`: delete data that no installed, pinned or recent version needs.
 
-Kept always: what is installed, what a rollback leads to, what was installed last, what is pinned,
-what a live process has open, and young partial downloads.  Then the newest of each model.  Views that `path`
-gave out stay longer than their versions (`ops/upkeep/gc_views`).
+Always kept: the installed version, the target of a rollback, the version that was installed last, pinned
+versions, versions that a live process has open, and recent partial downloads.  Then the newest versions of
+each model.  Views whose path was printed stay longer than their versions (`gc_views`).
 
-Two steps under the exclusive lock, both short: mark and delete what is dead whole; and, after the
-packs with too much garbage were rewritten beside running readers, mark again and delete those.
-A root that cannot be read stops it with nothing deleted (git t5312, ollama#13885).
+There are two steps under the exclusive lock, both short: mark, and delete what is completely unused; then,
+after packs with too much garbage were rewritten beside running readers (`repack`), mark again and delete
+those. If a root cannot be read, nothing is deleted (git t5312, ollama#13885).
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ DEFAULT_KEEP = 3
 
 @dataclass(frozen=True)
 class GcPolicy:
-    """What to keep beside what is always kept: the `keep` newest versions of each model, and what
-    came or was used within `keep_within_s` seconds.  Views that `path` gave out stay for `path_grace_s`
-    seconds."""
+    """What to keep in addition to what is always kept.
+
+    That is the `keep` newest versions of each model, versions that were stored or used within `keep_within_s`
+    seconds, and for `path_grace_s` seconds views whose path was printed.
+    """
 
     keep: int = DEFAULT_KEEP
     keep_within_s: float = 0.0
@@ -57,7 +59,7 @@ class GcPolicy:
         keep_within_s: float | None = None,
         grace_s: float | None = None,
     ) -> Self:
-        """As the settings have it, but for what is given."""
+        """Return the policy of the settings, with the given values in place of theirs."""
         chosen = retention.keep if keep is None else keep
         within = retention.keep_within_s if keep_within_s is None else keep_within_s
         grace = retention.path_grace_s if grace_s is None else grace_s
@@ -83,7 +85,7 @@ class GcResult:
 
 @dataclass
 class GcPlan:
-    """What is dead.  Made under the exclusive lock; `apply` acts within the same hold."""
+    """What to delete.  Made under the exclusive lock; `apply` must be called before it is released."""
 
     session: Session
     live: dict[Sha256, Manifest]
@@ -100,7 +102,7 @@ class GcPlan:
 
     @property
     def roots(self) -> list[Manifest]:
-        """Whatever is kept, versions that are being fetched included."""
+        """All manifests that are kept, including versions that are being fetched."""
         return [*self.live.values(), *self.partial]
 
     @property
@@ -122,7 +124,7 @@ class GcPlan:
         ]
 
     def _unneeded_records(self) -> list[Path]:
-        """Marks of use and records of hashes, of what neither a kept version nor a kept view has."""
+        """Records of uses and hashes that belong to neither a kept version nor a kept view."""
         layout, keep = self.session.layout, self._kept_names()
         hashes = {name.removesuffix(EXECUTABLE) for name in self.needed_files | self.views.files}
         return [
@@ -134,7 +136,7 @@ class GcPlan:
         return {manifest.digest.hex for manifest in self.roots} | self.views.names
 
     def forecast_freed_bytes(self, *, repack: bool) -> int:
-        """What a run would free, with `repack` too."""
+        """Return how many bytes a run would free, also with `repack`."""
         packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
         files = fsread.sum_sizes(self.unneeded())
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
@@ -142,7 +144,7 @@ class GcPlan:
         return max(0, packs + files + rest)
 
     def apply(self) -> None:
-        """Delete what is dead whole: refs first, packs last."""
+        """Delete what is completely unused: refs first, packs last."""
         refs, layout = self.session.refs, self.session.layout
         for name in self.versions:
             refs.remove_version(name)
@@ -161,10 +163,11 @@ class GcPlan:
 
 
 def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too: bool = False) -> GcResult:
-    """Free what nothing keeps; with `repack_too`, keep older versions as deltas against the newest.
+    """Delete data that nothing kept needs; with `repack_too`, store older versions as deltas against the
+    newest.
 
-    Raises: FormatError, IntegrityError naming the root or the pack that cannot be read, with nothing
-    deleted; LockTimeoutError, StorageError.
+    Raises: FormatError, IntegrityError naming the root or the pack that cannot be read, with nothing deleted;
+    LockTimeoutError, StorageError.
     """
     before = _stored_bytes(session)
     with session.layout.exclusive():
@@ -213,7 +216,7 @@ def _stored_bytes(session: Session) -> int:
 
 
 def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
-    """Mark from the roots and list what nothing reaches.  Needs the exclusive lock."""
+    """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock."""
     refs = session.refs
     reasons = _keep_reasons(session, policy)
     live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
@@ -244,8 +247,10 @@ def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[
 def _keep_reasons(
     session: Session, policy: GcPolicy, incoming: Collection[VersionName] = ()
 ) -> dict[Sha256, str]:
-    """The manifests to keep, each with the first reason; with the `incoming` versions counted as installed,
-    and what is installed of their models as what a rollback leads to."""
+    """Return the manifests to keep, each with the first reason.
+
+    The `incoming` versions count as installed, and the versions that they replace as targets of a rollback.
+    """
     refs, layout = session.refs, session.layout
     reasons: dict[Sha256, str] = {}
     by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
@@ -303,8 +308,10 @@ def _plan_leftovers(session: Session, plan: GcPlan) -> None:
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether nobody writes a file: not all who do hold the store's lock.  Folders and links are made
-    under it."""
+    """Whether no process is writing a file.
+
+    Not all writers hold the store's lock.  Folders and links are made under it.
+    """
     if not fsread.is_file(path):
         return True
     with fsio.claimed(path) as dead:

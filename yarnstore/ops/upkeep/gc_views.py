@@ -1,8 +1,9 @@
-"""The views that `gc` keeps although their versions go: what a process has open, and what `path` gave out.
+"""The views that `gc` keeps although their versions are deleted.
 
-A view that `path` gave out stays for a grace period, since a program may work from there without a lock: from
-the last time that `path` gave it out or that it stopped being installed, whichever is later.  Kept are its
-files and its manifest; not the ref of its version, and not the chunks.
+These are views that a process has open, and views whose path `path` printed: a program may use them without a
+lock.  The grace period begins when `path` last printed the path or when the version stopped being installed,
+whichever is later.  The view's files and manifest are kept; the ref of its version and its chunks are not.
+docs/decisions/0002-gc-frees-at-once.md has the reasons.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class _View:
 
 @dataclass
 class ViewPlan:
-    """Which views of versions that are not kept go, and which stay."""
+    """Which views of deleted versions are deleted, and which stay."""
 
     session: Session
     kept: list[_View] = field(default_factory=list)
@@ -56,12 +57,14 @@ class ViewPlan:
 
     @property
     def files(self) -> set[str]:
-        """The names in `files/` that the views which stay are made of."""
+        """The names in `files/` that the remaining views need."""
         return {file_name(file) for view in self.kept if view.manifest for file in view.manifest.files}
 
     def discard(self) -> None:
-        """Move those that go into the trash; one that was asked for meanwhile stays.  The exclusive lock does
-        not keep `path` from that: it takes none where the view is there."""
+        """Move the deleted views into the trash; a view that was requested meanwhile stays.
+
+        The exclusive lock does not prevent that: `path` takes no lock if the view exists.
+        """
         layout = self.session.layout
         for view in self.dead:
             if not discard_view(layout, view.digest, view.mark):
@@ -71,8 +74,10 @@ class ViewPlan:
             trash.discard(layout.views / name, layout.trash)
 
     def describe(self, needed: Collection[str]) -> list[KeptView]:
-        """Those that stay; `needed` are the names in `files/` that kept versions need.  A file of several is
-        counted once."""
+        """Describe the views that stay; `needed` are the names in `files/` that kept versions need.
+
+        A file of several views is counted once.
+        """
         layout, counted = self.session.layout, set(needed)
         found = []
         for view in self.kept:
@@ -112,8 +117,10 @@ def plan_views(session: Session, kept: Collection[str], grace_s: float) -> ViewP
 
 
 def _last_needed_s(session: Session, view: _View, now: float) -> float:
-    """When a view was given out or stopped being installed, whichever is later; 0 where `path` never gave it
-    out.  What is in the future, since a clock was set back, counts as now."""
+    """Return when a view's path was last printed or it stopped being installed, whichever is later.
+
+    0 if `path` never printed it.  A time in the future, after a clock was set back, counts as now.
+    """
     when = view.mark[1]
     if not when:
         return 0.0

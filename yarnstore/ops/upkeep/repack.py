@@ -1,7 +1,7 @@
-"""Rewriting packs: what `gc` does beside running readers.
+"""Rewrite packs beside running readers, for `gc`.
 
-New packs are written under the shared lock, and old ones dropped under the exclusive one, once every
-live chunk has its place elsewhere.
+New packs are written under the shared lock, and old ones deleted under the exclusive lock, after every live
+chunk was found elsewhere.  Leaves which packs are rewritten to `waste`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REWRITE_BATCH_BYTES = 512 * MIB
 
 
 def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
-    """Store chunks that are deltas against dead chunks whole in themselves."""
+    """Store chunks that are deltas against dead chunks without a base."""
     layout = session.layout
     try:
         with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
@@ -52,7 +52,7 @@ def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
 
 
 def rewrite_packs(session: Session, packs: list[PackId]) -> None:
-    """Copy what lives in wasteful packs to new ones, batch by batch, and drop the old."""
+    """Copy the live chunks of wasteful packs to new ones, batch by batch, and delete the old packs."""
     layout = session.layout
     folder = layout.pack_folder
     for batch in _batches(session, packs):
@@ -74,10 +74,10 @@ def rewrite_packs(session: Session, packs: list[PackId]) -> None:
 
 
 def drop_packs(session: Session, doomed: set[PackId]) -> None:
-    """Drop packs whose live chunks have their place elsewhere now; keeps those that have not.
+    """Delete packs whose live chunks are elsewhere now, and keep the others.
 
-    Marks again, under the exclusive lock: whoever fetched meanwhile may count on a chunk that was dead.
-    Of a pack whose index cannot be read nobody knows what it holds.
+    Marks again, under the exclusive lock: a process that fetched meanwhile may need a chunk that was dead.  A
+    pack whose index cannot be read is kept, since its content is unknown.
     """
     with session.layout.exclusive():
         ids, _ = manifest_chunks(current_roots(session))
@@ -91,7 +91,7 @@ def drop_packs(session: Session, doomed: set[PackId]) -> None:
 
 
 def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> set[PackId]:
-    """Those of the doomed packs without which live chunks, or what their deltas are against, are lost."""
+    """Return the doomed packs without which live chunks, or bases of their deltas, would be lost."""
     here = ChunkTable([index for index in indexes if index.pack not in doomed])
     rows = here.find(live)
     needed = here.with_bases(rows[rows >= 0])
@@ -101,7 +101,7 @@ def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> s
 
 
 def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifest]) -> Iterator[Entry]:
-    """The chunks whole in themselves; one that is damaged is left as it is, for `fsck` to repair."""
+    """Yield the chunks without a base; a damaged chunk is left as it is, for `fsck` to repair."""
     elements = _elements(roots)
 
     def encode(chunk_id: bytes) -> Entry | None:
@@ -117,7 +117,7 @@ def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifes
 
 
 def _elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
-    """What each chunk holds, where a layout tells."""
+    """Return the element type of each chunk, if a layout gives it."""
     placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
     return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
@@ -139,8 +139,10 @@ def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
 def _live_entries(
     session: Session, table: ChunkTable, live: Ids, packs: set[PackId]
 ) -> Iterator[tuple[PackId, list[Entry]]]:
-    """Each of `packs` with the verified entries of the live chunks whose place it is; one with a chunk
-    that is sound nowhere is passed over, for `fsck` to mend."""
+    """Yield each of `packs` with the verified entries of its live chunks.
+
+    A pack with a chunk that is sound nowhere is skipped, for `fsck` to repair.
+    """
     rows = table.find(live)
     rows = table.with_bases(rows[rows >= 0])
     with ChunkStore(session.layout) as chunks, PackReader(session.layout.pack_folder, table) as reader:
@@ -154,9 +156,9 @@ def _live_entries(
 
 
 def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
-    """The entry of a row; where it is damaged, one made of what other places have of its chunk.
+    """Return the entry of a row; if it is damaged, one made from another copy of its chunk.
 
-    Raises: IntegrityError where none has it.
+    Raises: IntegrityError if no sound copy exists.
     """
     chunk_id = id_bytes(reader.table.ids, row)
     with contextlib.suppress(IntegrityError, NotFoundError):
@@ -168,7 +170,7 @@ def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
 
 
 def repack(session: Session) -> None:
-    """Store the newest version of each model whole, and older ones as deltas against it."""
+    """Store the newest version of each model completely, and older ones as deltas against it."""
     layout = session.layout
     folder = layout.pack_folder
     with layout.shared():
@@ -182,7 +184,7 @@ def repack(session: Session) -> None:
 
 
 def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
-    """Every live chunk: whole if a newest version has it, else as a delta if that pays."""
+    """Yield every live chunk: complete if a newest version has it, else as a delta if that is smaller."""
     newest: dict[tuple[str, str], Manifest] = {}
     for manifest in sorted(roots, key=lambda item: precedence(item.version)):
         newest[manifest.model, manifest.variant] = manifest
@@ -225,12 +227,12 @@ def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
 
 
 def drop_pack(session: Session, pack: PackId) -> None:
-    """The index first: a pack without one is not there."""
+    """Delete a pack, its index first: a pack without one counts as absent."""
     layout = session.layout
     trash.discard(layout.pack_folder.index(pack), layout.trash)
     trash.discard(layout.pack_folder.pack(pack), layout.trash)
 
 
 def empty_trash(session: Session) -> None:
-    """Remove what is in the trash, but for what `fsck` moved aside within a day."""
+    """Delete what is in the trash, except what `fsck` moved aside within a day."""
     trash.empty(session.layout.trash, session.clock())

@@ -1,8 +1,8 @@
 """`fsck --repair`: repair what can be repaired, and delete nothing.
 
-What is bad is moved to `trash/`, never deleted (borg#3444).  What is sound is kept: the good chunks
-of a bad pack go into a new one.  What is lost comes from elsewhere in the store, else from the
-registry that published it.
+Damaged files are moved to `trash/` (borg#3444).  Sound parts are kept: the good chunks of a bad pack go into
+a new one.  Lost data is made from other data in the store, or downloaded from the registry that published it.
+Leaves finding damage to `fsck`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from yarnstore.store.views import link_model, replace_view, set_aside, unlink_mo
 
 
 def repair(session: Session) -> FsckResult:
-    """Check, mend, and check again; `remaining` of the result is what could not be mended.
+    """Check, repair, and check again; `remaining` of the result could not be repaired.
 
     Raises: LockTimeoutError, StorageError.
     """
@@ -53,12 +53,12 @@ def repair(session: Session) -> FsckResult:
         found = check(session, quick=False)
         if not found.problems:
             return result_of(found, quick=False, seconds=time.perf_counter() - started)
-        mender = _Mender(session, found)
+        mender = _Repairer(session, found)
         mender.run()
         done = mender.done
         remaining = check(session, quick=False)
         if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
-            mender = _Mender(session, remaining)
+            mender = _Repairer(session, remaining)
             mender.run()
             done += mender.done
             remaining = check(session, quick=False)
@@ -66,7 +66,7 @@ def repair(session: Session) -> FsckResult:
     return replace(result, repaired=done, remaining=remaining.problems)
 
 
-class _Mender:
+class _Repairer:
     def __init__(self, session: Session, found: Findings) -> None:
         self._session = session
         self._layout = session.layout
@@ -74,7 +74,7 @@ class _Mender:
         self.done: list[str] = []
 
     def run(self) -> None:
-        """What the rest depends on comes first."""
+        """Repair everything, in an order in which each part can rely on the parts before it."""
         layout, found = self._layout, self._found
         if found.bad_format:
             self._keep(layout.root / "format")
@@ -91,29 +91,29 @@ class _Mender:
                 f"{path.relative_to(layout.root)}: moved to trash/; recorded again with each fetch"
             )
         for name in found.bad_registries:
-            self._mend_registry(name)
+            self._repair_registry(name)
         for model in found.bad_logs:
-            self._mend_log(model)
+            self._repair_log(model)
         for digest in found.bad_manifests:
-            self._mend_manifest(digest)
+            self._repair_manifest(digest)
         for path in found.bad_refs:
-            self._mend_ref(path)
+            self._repair_ref(path)
         for path in found.bad_holds:  # what it held is not to be guessed
             self._aside(path)
             self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; pin it again")
         for pack in found.bad_packs:
-            self._mend_pack(pack)
+            self._repair_pack(pack)
         for pack in found.bad_indexes:
             if pack not in found.bad_packs:
-                self._mend_index(pack)
+                self._repair_index(pack)
         self._take_chunks()
         for name in found.bad_files:  # after their sound chunks were taken
             self._aside(layout.files / name)
         self._fetch_chunks()
-        self._mend_views()
+        self._repair_views()
         for model in found.bad_links:
             self._fix_link(model)
-        self._mend_state()
+        self._repair_state()
 
     def _fix_link(self, model: str) -> None:
         layout, refs = self._layout, self._session.refs
@@ -129,8 +129,8 @@ class _Mender:
                 unlink_model(layout, model)
                 self.done.append(f"models/{model}: removed, because its log says that the model was removed")
 
-    def _mend_state(self) -> None:
-        """Last, since it tells of the refs: they may have been mended to something else."""
+    def _repair_state(self) -> None:
+        """Write `local-state.json`, last, since it is made from the refs, which may have been repaired."""
         with self._session.refs.moving():
             if not self._found.bad_state and not state_fault(self._layout):
                 return
@@ -142,10 +142,10 @@ class _Mender:
         trash.move_aside(path, self._layout.trash)
 
     def _keep(self, path: Path) -> None:
-        """For what is replaced in its place: a name that is gone in between would be forgotten."""
+        """Copy a file that is replaced in its place into the trash: its name must exist all the time."""
         trash.keep_copy(path, self._layout.trash)
 
-    def _mend_registry(self, name: str) -> None:
+    def _repair_registry(self, name: str) -> None:
         newest = None
         with contextlib.suppress(YarnstoreError):
             newest = read_newest(self._layout, name)
@@ -160,8 +160,8 @@ class _Mender:
                 return
         self.done.append(f"registries/{name}: downloaded again")
 
-    def _mend_log(self, model: str) -> None:
-        """Keep every line that can be read; where one is lost, its neighbours say what it did."""
+    def _repair_log(self, model: str) -> None:
+        """Keep every line that can be read; if one is lost, the lines around it show what it did."""
         path = self._session.refs.log_path(model)
         data = b""
         if fsread.is_file(path):
@@ -198,7 +198,7 @@ class _Mender:
         fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
         self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} entries kept")
 
-    def _mend_manifest(self, digest: Sha256) -> None:
+    def _repair_manifest(self, digest: Sha256) -> None:
         path = self._layout.manifest(digest)
         for source, _ in self._offers(digest):
             with contextlib.suppress(BackendError, IntegrityError):
@@ -214,7 +214,7 @@ class _Mender:
             self.done.append(f"manifests/{path.name}: belonged to no version; moved to trash/")
 
     def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
-        """The registry entries whose manifest is `digest`, from every registry that can be read."""
+        """Return the registry entries whose manifest is `digest`, from every registry that can be read."""
         found = []
         for source in self._session.sources:
             with contextlib.suppress(BackendError, FormatError):
@@ -227,14 +227,14 @@ class _Mender:
         return found
 
     def _models_of(self, source: RegistrySource) -> set[str]:
-        """The models of a registry; of a split one, which lists none, those that are known here."""
+        """Return the models of a registry; of a split one, which lists none, those that are known here."""
         doc = self._session.doc(source)
         if not doc.split:
             return set(doc.models)
         refs = self._session.refs
         return {name.model for name in refs.versions()} | set(refs.installed_models())
 
-    def _mend_ref(self, path: Path) -> None:
+    def _repair_ref(self, path: Path) -> None:
         kind, *parts = path.relative_to(self._layout.refs).parts
         digest = None
         with contextlib.suppress(YarnstoreError):
@@ -249,7 +249,7 @@ class _Mender:
         elif digest is not None:
             manifest = self._found.manifests.get(digest)
             if manifest is None:
-                self._mend_manifest(digest)
+                self._repair_manifest(digest)
                 manifest = self._found.manifests.get(digest)
             if manifest is not None:
                 self._keep(path)
@@ -258,7 +258,7 @@ class _Mender:
                 self.done.append(f"{path.relative_to(self._layout.root)}: points to {manifest.label} again")
 
     def _manifest_of(self, model: str, variant: str, version: str) -> Sha256 | None:
-        """The manifest of a version by its names: one that is here, else what a registry says."""
+        """Return the manifest of a version by its names: a stored one, else the one that a registry lists."""
         for digest, manifest in self._found.manifests.items():
             if (manifest.model, manifest.variant, manifest.version) == (model, variant, version):
                 return digest
@@ -272,10 +272,10 @@ class _Mender:
 
     # --- packs and chunks ----------------------------------------------------------------------
 
-    def _mend_pack(self, pack: PackId) -> None:
-        """Put the sound chunks into a new pack and the bad one aside.
+    def _repair_pack(self, pack: PackId) -> None:
+        """Copy the bad pack into the trash, then write its sound chunks into a new one.
 
-        Aside first: the new one has its very name where what was wrong is no chunk of it.
+        In this order, since the new one has the same name if no chunk was damaged.
         """
         folder = self._layout.pack_folder
         path = folder.pack(pack)
@@ -286,21 +286,21 @@ class _Mender:
                 index = None
                 with contextlib.suppress(YarnstoreError):
                     index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
-                for entry in iter_sound(path, index, partial(_decode_if_told, chunks)):
+                for entry in iter_sound(path, index, partial(_decode_if_possible, chunks)):
                     writer.add(entry)
         if pack not in writer.packs:
             fsio.remove(folder.index(pack))
             fsio.remove(path)
         self.done.append(f"packs/{path.name}: {writer.chunks} intact chunks kept, pack moved to trash/")
 
-    def _mend_index(self, pack: PackId) -> None:
+    def _repair_index(self, pack: PackId) -> None:
         folder = self._layout.pack_folder
         self._keep(folder.index(pack))
         rebuild_index(folder, pack)
         self.done.append(f"packs/{pack.hex}.idx: recreated from its pack")
 
     def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
-        """The chunks of manifests that no pack has now."""
+        """Return the chunks of manifests that no pack has now."""
         ids, _ = manifest_chunks(manifests)
         with ChunkStore(self._layout) as chunks:
             rows = chunks.table.find(ids)
@@ -313,7 +313,7 @@ class _Mender:
         return {digest: item for digest, item in found.manifests.items() if found.users.get(digest)}
 
     def _take_chunks(self) -> None:
-        """Bring back from materialised files the chunks that versions lack."""
+        """Read missing chunks from materialised files."""
         with ChunkStore(self._layout) as chunks, PackWriter(self._layout.pack_folder) as writer:
             for chunk_id in self._lacking(self._used().values()):
                 with contextlib.suppress(IntegrityError):
@@ -322,7 +322,7 @@ class _Mender:
             self.done.append(f"{writer.chunks} chunks: recovered from materialised files")
 
     def _fetch_chunks(self) -> None:
-        """Bring back from a registry those that are still missing."""
+        """Download the chunks that are still missing from a registry."""
         for digest, manifest in self._used().items():
             if not self._lacking([manifest]):
                 continue
@@ -338,8 +338,8 @@ class _Mender:
 
     # --- files and views -----------------------------------------------------------------------
 
-    def _mend_views(self) -> None:
-        """Make bad files anew, and every view that linked them or was broken."""
+    def _repair_views(self) -> None:
+        """Make bad files again, and every view that linked to them or was damaged."""
         bad = set(self._found.bad_files)
         for digest, manifest in self._found.manifests.items():
             view = self._layout.view(digest)
@@ -363,8 +363,8 @@ class _Mender:
                 self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
 
 
-def _decode_if_told(chunks: ChunkStore, entry: Entry) -> None:
-    """As `chunks.decode`; but of a delta whose base is not to be had nobody can tell, and it is taken."""
+def _decode_if_possible(chunks: ChunkStore, entry: Entry) -> None:
+    """Decode like `chunks.decode`; a delta whose base does not exist cannot be checked, and is accepted."""
     try:
         chunks.decode(entry)
     except (IntegrityError, NotFoundError):

@@ -19,16 +19,16 @@ _PATIENCE_S = 2.0
 
 
 class Retained(NamedTuple):
-    """The versions that a retention deleted, or would delete, and the bytes that were freed."""
+    """The versions that a retention rule deleted, or would delete, and the bytes that were freed."""
 
     versions: tuple[str, ...] = ()
     freed_bytes: int = 0
 
 
 def apply_retention(session: Session, retention: Retention) -> Retained:
-    """Do what `gc` would by itself, where a retention is set.
+    """Run `gc` by itself if a retention rule is set.
 
-    Where it cannot be done now, a note says so; the next update does it.
+    If that is not possible now, a note says so, and the next update does it.
     """
     if not retention.is_set:
         return Retained()

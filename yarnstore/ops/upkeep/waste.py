@@ -31,10 +31,10 @@ _SMALL_PACKS = 4
 
 @dataclass(frozen=True)
 class PackWaste:
-    """What is to be done with the packs of `table`.
+    """What to do with the packs of `table`.
 
     `rows` are those of the live chunks.  `hanging` are live deltas against chunks that nothing else needs:
-    these are kept until the deltas are encoded anew.
+    these chunks are kept until the deltas are encoded again.
     """
 
     table: ChunkTable
@@ -45,12 +45,12 @@ class PackWaste:
 
     @property
     def reencode(self) -> list[bytes]:
-        """The chunks to encode anew."""
+        """The chunks to encode again."""
         return [id_bytes(self.table.ids, int(row)) for row in self.hanging]
 
     @property
     def chunks_removed(self) -> int:
-        """How many chunks go with the packs that are dropped or rewritten."""
+        """How many chunks the packs lose that are deleted or rewritten."""
         going = {*self.dead, *self.rewrite}
         gone = np.array([pack in going for pack in self.table.packs], bool)
         dead = np.ones(len(self.table), bool)
@@ -59,7 +59,7 @@ class PackWaste:
 
 
 def find_waste(indexes: list[PackIndex], live: Ids) -> PackWaste:
-    """Which packs are dead, and which hold too much that is.  A chunk lives in one place alone."""
+    """Find packs that are dead, and packs with too much dead data.  A chunk counts in one place only."""
     table = ChunkTable(indexes)
     rows = table.find(live)
     rows = rows[rows >= 0]
@@ -92,10 +92,10 @@ def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
 
 
 def forecast_freed_bytes(session: Session, roots: list[Manifest], *, repack: bool) -> int:
-    """What the packs will take less, once nothing but `roots` is kept; below 0 where they will take more.
+    """Return how much smaller the packs will be if only `roots` are kept; below 0 if they will be larger.
 
-    With `repack`, and where deltas hang on what goes, chunks are encoded to see how large they become, which
-    takes as long as the run.
+    With `repack`, and for deltas against deleted chunks, chunks are encoded to learn their size, which takes
+    as long as the run.
     """
     indexes = load_indexes(session.layout.pack_folder, rebuild=True).indexes
     before = sum(map(_size_bytes, indexes))
