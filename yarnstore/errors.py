@@ -150,7 +150,7 @@ class ConflictError(YarnstoreError):
 
 
 class IntegrityError(YarnstoreError):
-    """`what` does not have the digest that was promised."""
+    """`what` does not have the expected digest."""
 
     code = "integrity"
 

@@ -254,7 +254,7 @@ class Installing(StoreBase):
         update: bool = False,
         progress: OnProgress | None = None,
     ) -> LockResult:
-        """Write into a lock file what the specs come to; with `update` what is locked is looked up again.
+        """Write the versions that specs resolve to into a lock file; `update` looks locked ones up again.
 
         Raises: SpecError, UsageError, NotFoundError, BackendError, FormatError, IncompatibleError.
         """

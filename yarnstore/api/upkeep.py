@@ -38,7 +38,7 @@ class Upkeep(StoreBase):
         repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcResult:
-        """Free what nothing keeps; `repack` stores older versions as deltas against the newest.
+        """Delete unneeded data; `repack` stores older versions as deltas against the newest.
 
         A view that `path` gave out stays for `grace_s` seconds after that, or after it was installed last;
         what is None is as `config.toml` has it.  Raises: IntegrityError, LockTimeoutError.
@@ -52,7 +52,7 @@ class Upkeep(StoreBase):
     def fsck(
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
     ) -> FsckResult:
-        """Check everything in the store, and mend it with `repair`.  Raises: LockTimeoutError."""
+        """Check everything in the store; `repair` repairs it.  Raises: LockTimeoutError."""
         with self._session(progress) as session:
             if repair:
                 from yarnstore.ops.upkeep.repair import repair as mend
@@ -63,7 +63,7 @@ class Upkeep(StoreBase):
             return fsck(session, quick=quick)
 
     def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
-        """Everything that could be wrong on this machine, each with its mend."""
+        """Check this machine for problems and suggest fixes."""
         from yarnstore.ops.upkeep.doctor import diagnose
 
         with self._session(progress) as session:
@@ -115,7 +115,7 @@ class Upkeep(StoreBase):
 
         `policy` is `notify`, `patch`, `minor` or `security`; windows are like `Sat,Sun 02:00-05:00`.
 
-        Raises: ConfigError, InvalidNameError; ConflictError where `config.toml` says otherwise, and wins.
+        Raises: ConfigError, InvalidNameError; ConflictError where `config.toml` sets another value.
         """
         from yarnstore.ops.installing.activate import note_check
 

@@ -22,7 +22,7 @@ BLOCK_LIMIT_BYTES: Final = 1 * MIB
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty if there is none.
+    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty without one.
 
     `source` is the URL of the mirror that sent it, where there are several.
     """

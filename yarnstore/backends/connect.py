@@ -38,7 +38,7 @@ def connect(
     to this machine.
     Imports httpx only where it is needed.
 
-    Raises: UsageError if the address is none of these; ConfigError for an unusable token or bundle.
+    Raises: UsageError for another kind of address; ConfigError for an unusable token or bundle.
     """
     text = os.fspath(address)
     check_address(text)

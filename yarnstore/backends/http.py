@@ -1,7 +1,7 @@
 """A registry on a web server, over httpx.
 
 Owns requests, redirects and where credentials go; `replies` says what an answer means, `origins`
-whom a registry may name, `wire` how long we wait.  `translate` makes their errors ours.
+which addresses a registry may name, `wire` how long we wait.  `translate` makes their errors ours.
 Redirects are followed by hand, cookies are neither kept nor sent, nothing is
 taken from netrc here (`settings` reads it), and no answer is decompressed.
 """
@@ -85,7 +85,7 @@ class HttpBackend:
     the usual certificate store.  `require_https` refuses each request over plain http, redirects too, but
     to this machine.  `check` is asked while a server is silent, and may raise to end the request.
 
-    Raises: UsageError if `base_url` is none, ConfigError if `token` or a proxy is unusable.
+    Raises: UsageError for an invalid `base_url`, ConfigError if `token` or a proxy is unusable.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def is_never_page(key: str) -> bool:
 
 
 def looks_like_page(head: bytes, content_type: str = "") -> bool:
-    """Whether a body that begins with `head` is a web page, going by its content first."""
+    """Whether a body that begins with `head` is a web page, judged by its content first."""
     if _PAGE.match(head):
         return True
     said = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")

@@ -12,7 +12,7 @@ from typing import Final
 
 from yarnstore.errors import BackendError, MissingKeyError, TransientError
 
-# Statuses that promise a later answer may differ: timeouts, throttling, a server in trouble.
+# Statuses after which a later answer may differ: timeouts, throttling, a server in trouble.
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 BUSY_STATUSES: Final = frozenset({429, 503})
 MISSING_STATUSES: Final = frozenset({404, 410})
@@ -55,7 +55,7 @@ def parse_unsatisfied_range(value: str) -> int | None:
 
 
 def parse_content_length(value: str) -> int | None:
-    """The announced length, or None if there is none."""
+    """Return the announced length, or None if it is absent."""
     return int(value) if _LENGTH.fullmatch(value) else None
 
 
@@ -65,7 +65,7 @@ def parse_etag(value: str) -> str:
 
 
 def parse_retry_after(value: str, now: datetime) -> float:
-    """Seconds to wait by a Retry-After header in either form, 0 if there is none, at most five minutes."""
+    """Seconds to wait by a Retry-After header in either form, 0 without one, at most five minutes."""
     text = value.strip()
     if _SECONDS.fullmatch(text):
         return min(float(text), RETRY_AFTER_LIMIT_S)
@@ -85,7 +85,7 @@ def check_partial(
     It must be that range exactly, or that range cut off at the end of the file.
 
     Raises: TransientError with status 206.  One node of many may answer so (pip#14131), hence another
-    try is worth it; a caller whom it still reaches can ask another mirror, or for the whole file.
+    try is worth it; a caller that it still reaches can ask another mirror, or for the whole file.
     """
 
     def discard(why: str) -> TransientError:

@@ -165,7 +165,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects, and refuses whom it finds itself connected to if nobody may be sent there."""
+    """Connects, and refuses a peer whose address no registry may name."""
 
     def __init__(self, *, check_peer: bool) -> None:
         self._inner = httpcore.SyncBackend()

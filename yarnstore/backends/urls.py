@@ -1,4 +1,4 @@
-"""Whom a registry may send us to: URLs, origins, and the addresses nobody may name.
+"""Where a registry may send us: URLs, origins, and the addresses that none may name.
 
 Owns the rules against credentials in URLs and against requests to link-local and cloud metadata
 addresses.  `wire` applies the address rule once more to the peer it connected

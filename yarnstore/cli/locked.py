@@ -1,4 +1,4 @@
-"""The options of commands that go by a lock file."""
+"""Options of commands that use a lock file."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ class Output:
 
     @property
     def for_people(self) -> bool:
-        """Whether a person reads stdout: a terminal, unless YSTORE_OUTPUT says otherwise."""
+        """Whether a person reads stdout: a terminal, unless YSTORE_OUTPUT is set."""
         wanted = os.environ.get("YSTORE_OUTPUT")
         return wanted == "people" or (wanted != "plain" and sys.stdout.isatty())
 
     @property
     def columns(self) -> int | None:
-        """The width of the terminal that stdout is; None where it is none, or not known."""
+        """The width of the terminal in columns; None if stdout is not one, or its width is unknown."""
         return columns(sys.stdout)
 
     def text(self, text: str, *, hang: int | None = 4) -> None:

@@ -48,7 +48,7 @@ def format_time(time_ms: int, *, now_s: float | None = None) -> str:
 
 
 def format_iso_age(text: str | None, *, now_s: float | None = None) -> str:
-    """The age of an RFC 3339 time from a registry; the text itself where it is none."""
+    """The age of an RFC 3339 time from a registry; any other text unchanged."""
     if not text:
         return ""
     try:

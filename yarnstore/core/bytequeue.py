@@ -1,4 +1,4 @@
-"""Bytes that arrive in blocks and are taken in runs.  Pure."""
+"""A queue of bytes that arrive in blocks and are read in runs.  Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a JSON document takes in memory, counted from its bytes before anything is decoded.
+"""How much memory a JSON document needs, counted from its bytes before anything is decoded.
 
 A value of two bytes may take a hundred once decoded, so a limit on bytes alone bounds nothing.
 `measure` counts values, keys, objects and text; what each of them takes is an upper bound for CPython on

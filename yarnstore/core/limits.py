@@ -37,7 +37,7 @@ ZSTD_WINDOW_LIMIT_BYTES: Final = 8 * MIB
 MANIFEST_LIMIT_BYTES: Final = 64 * MIB
 MANIFEST_LIMIT_FILES: Final = 100_000
 
-# Decoding canonical JSON: what its bytes and values can come to in memory, counted before anything is
+# Decoding canonical JSON: how much memory its bytes and values can need, counted before anything is
 # decoded.  A value costs up to 80 bytes; text stands in memory three times (as read, decoded, encoded
 # again), and one character that is not ASCII makes every other of its string four times as wide.
 # 400 GB with a layout of 200 000 tensors is 18 MB of text and 1.6 M values: 180 MB.
@@ -49,7 +49,7 @@ JSON_TEXT_FACTOR: Final = 7
 # registry.json; larger registries are split per model.
 REGISTRY_LIMIT_BYTES: Final = 256 * MIB
 REGISTRY_MODEL_LIMIT_BYTES: Final = 16 * MIB
-# What reading one may take in memory, itself included: the larger of a number and a multiple of its size.
+# How much memory reading one may use, itself included: the larger of a number and a multiple of its size.
 # An entry with all its fields takes three times its bytes as structs, and up to nine as dicts and lists, in
 # which a publisher's commands change it.
 REGISTRY_LIMIT_MEMORY_BYTES: Final = 64 * MIB

@@ -60,7 +60,7 @@ class PlacedFile:
 
 
 def file_layout(file: ManifestFile) -> Layout | None:
-    """The tensors of a file; None where there are none, or in a form that this release does not know."""
+    """The tensors of a file; None without any, or in a form that this release does not know."""
     found = file.extra.get("layout")
     try:
         return None if found is None else layout_from_json(found, file.size_bytes)

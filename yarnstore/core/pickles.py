@@ -110,7 +110,7 @@ def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
             pass
         except BudgetError as error:
             scan.why = str(error)
-        # Behind the first there may be anything: what only looks like a global is none.
+        # Anything may follow the first: not all that looks like a global is one.
         if n == 0 or (scan.plain and (scan.ended or scan.called)):
             whole.merge(scan)
         if not scan.ended:

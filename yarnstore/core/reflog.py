@@ -47,7 +47,7 @@ def parse_ref(data: bytes) -> Sha256:
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """What a ref's move led to or from: a manifest with the names it goes by."""
+    """One end of a ref's move: a manifest with the names of its version."""
 
     manifest: Sha256
     variant: str

@@ -128,7 +128,7 @@ def decide(
 ) -> Decision:
     """Decide about a model of which `installed` (an exact version) is here as `variant`.
 
-    Raises: InvalidNameError if `installed` or the application's version is none.
+    Raises: InvalidNameError if `installed` or the application's version is not a version.
     """
     if machine.app_version is not None:
         parse_version(machine.app_version)
@@ -238,7 +238,7 @@ def _entry(model: ModelEntry, version: str, variant: str | None) -> VersionEntry
 def changes_between(model: ModelEntry, old: str, new: str, variant: str | None = None) -> tuple[Change, ...]:
     """The versions that the step from `old` to `new` crosses, `new` among them, the newest first.
 
-    What is told of each is its `variant`'s.  Yanked versions and prereleases, unless it leads to one, are
+    What is said about each is its `variant`'s.  Yanked versions and prereleases, unless it leads to one, are
     left out.
     """
     crossed = []
@@ -269,7 +269,7 @@ def changes_between(model: ModelEntry, old: str, new: str, variant: str | None =
 def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
     """Why a build cannot be installed on a machine, the application first.
 
-    Raises: InvalidNameError if the application's version is none.
+    Raises: InvalidNameError if the application's version is not one.
     """
     app = machine.app_version
     if app is not None:

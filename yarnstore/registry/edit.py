@@ -108,11 +108,11 @@ def add_version(
     """Put a build into `raw`, and say whether anything changed.
 
     `entry` has the build's own keys; `model_id`, `version` and `variant` are filled in.  A build with
-    the same content that is there already gets the keys of `entry` that differ, except its
+    the same content that already exists gets the keys of `entry` that differ, except its
     `release_date`, and no others; if none does, nothing is touched.  The model's texts are set where
     given, and get defaults in a new model.  On an error `raw` is as it was.
 
-    Raises: ConflictError if the build is there with another content, the id in another case, or the
+    Raises: ConflictError if the build exists with different content, the id in another case, or the
     version with other build metadata; InvalidNameError; FormatError if the entry does not follow the
     schema.
     """

@@ -1,4 +1,4 @@
-"""`ystore.lock`: which versions a set of requests came to, to have exactly those again.
+"""`ystore.lock`: the versions that a set of requests resolved to, to get exactly those again.
 
 docs/format/lock-file.md governs it.  Owns the file's bytes and its digest.  Leaves what a request comes
 to to `resolve`, and reading and writing to `ops/installing/from_lock`.  Pure.
@@ -29,7 +29,7 @@ _KEYS: Final = frozenset({"requested", "model", "variant", "version", "manifest"
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """What one request came to.  `manifest` or `checksum`, or both, say which bytes are meant."""
+    """The build of one request.  `manifest` or `checksum`, or both, say which bytes are meant."""
 
     requested: str
     model: str

@@ -104,7 +104,7 @@ class AutoRules(msgspec.Struct, frozen=True):
     """The rule of all models, and of single ones what they have otherwise.
 
     `jitter_s` is up to how many seconds a round waits at its beginning; `timezone` is whose clock the
-    windows go by, empty for the machine's.
+    windows use, empty for the machine's.
     """
 
     default: AutoRule = msgspec.field(default_factory=AutoRule)
@@ -114,7 +114,7 @@ class AutoRules(msgspec.Struct, frozen=True):
 
     @property
     def enabled(self) -> bool:
-        """Whether any model is looked after."""
+        """Whether auto-update is enabled for any model."""
         return self.default.enabled or any(rule.enabled for rule in self.models.values())
 
     def of(self, model: str) -> AutoRule:
@@ -246,7 +246,7 @@ def change_auto_update(
 
     changed = copy.deepcopy(dict(config))
     table = changed.setdefault("auto_update", {})
-    parse_auto_update(changed)  # so that what is below is there and in shape
+    parse_auto_update(changed)  # so that what is below exists and is in shape
     asked = {
         "enabled": enabled,
         **({} if policy is None else {"policy": policy}),

@@ -2,7 +2,7 @@
 
 Owns the way from bytes to checked entries and the JSON path in every error; docs/registry.md governs
 it.  Keys that it does not know are ignored here and survive in `edit`, which works on the raw document.
-Leaves the entries to `entries`, their rules to `check`, what a spec comes to to `resolve`, and to
+Leaves the entries to `entries`, their rules to `check`, what a spec selects to `select`, and to
 `lint` what is odd but readable: a `current_version` that is not there, a range nobody can read.  Pure.
 """
 
@@ -142,7 +142,7 @@ def _decode_untyped(data: bytes | memoryview) -> object:
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None  # the typed reader stopped before it came to this other fault
+        return None  # the typed reader stopped before it reached this other fault
 
 
 def check_major(version: object, what: str, source: str) -> None:

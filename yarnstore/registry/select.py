@@ -1,4 +1,4 @@
-"""Which build a spec comes to.
+"""Selection of the build that a spec means.
 
 Owns the choice of version and variant, what `latest` means, and whether a version fits an application.
 Leaves reading the registry to `schema` and the grammar of specs to `spec`; docs/registry.md governs it.

@@ -1,7 +1,7 @@
 """What a person writes to name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
 
 Owns that grammar.  Leaves the grammar of names to `core.names`, of ranges to `ranges`, and what a
-spec comes to in a given registry to `resolve`.  Pure.
+spec means in a given registry to `select`.  Pure.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _release_step(before: Precedence, after: Precedence) -> UpdateType:
 
 
 def is_breaking(old: str, new: str) -> bool:
-    """Whether the step from `old` to `new` leaves what `^old` promises: the same left-most non-zero number.
+    """Whether the step from `old` to `new` stays within `^old`: the same left-most non-zero number.
 
     Works both ways, so that a downgrade across a major version is breaking too.
 

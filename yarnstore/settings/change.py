@@ -35,9 +35,9 @@ def add_registry(home: Path, name: str, url: str) -> None:
                     return files.managed
                 raise ConflictError(
                     f"a registry {item['name']!r} already exists: {bare_url(item['url'])}",
-                    hint=f"change it in {_entry_line(home, item['name'])}, or take another name"
+                    hint=f"change it in {_entry_line(home, item['name'])}, or use another name"
                     if path == config_path(home)
-                    else f"`ystore registry remove {item['name']}` first, or take another name",
+                    else f"`ystore registry remove {item['name']}` first, or use another name",
                 )
         tables = registry_tables(files.managed, managed_path(home))
         return {**files.managed, "registries": [*tables, {"name": name, "url": url}]}
@@ -83,7 +83,7 @@ def _entry_line(home: Path, name: str) -> str:
 def set_auto_update(home: Path, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     """Change `[auto_update]` in `managed.toml` by `change`, which gets the tables that hold it.
 
-    Raises: as `change`; ConflictError where `config.toml` says otherwise and so would win; ConfigError.
+    Raises: as `change`; ConflictError where `config.toml` has another value, which would win; ConfigError.
     """
 
     def changed(files: SettingFiles) -> dict[str, Any]:

@@ -116,13 +116,13 @@ def registry_tables(config: Mapping[str, Any], path: Path) -> list[dict[str, Any
     for n, item in enumerate(tables):
         where = f"{path}: registries[{n}]"
         if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("name", "url")):
-            raise ConfigError(f"{where} needs a name and a url, both text")
+            raise ConfigError(f"{where} needs a name and a url, both strings")
         try:
             parse_registry_name(item["name"])
         except InvalidNameError as error:
             raise ConfigError(f"{where}: {error.message}", hint=_HINTS[path.name]) from None
         if any(other["name"] == item["name"] for other in found):
-            raise ConfigError(f"{where}: {item['name']!r} occurs twice")
+            raise ConfigError(f"{where}: {item['name']!r} is configured twice")
         found.append(item)
     return found
 

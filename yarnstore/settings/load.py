@@ -44,7 +44,7 @@ _MAX_CONNECTIONS = 64
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What one use of a store goes by."""
+    """The settings of one use of a store."""
 
     home: Path
     registries: tuple[RegistrySource, ...] = ()

@@ -111,7 +111,7 @@ def owner_of(path: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or `user N` where there is none."""
+    """The name of a user, or `user N` if it has no name."""
     try:
         return str(_pwd.getpwuid(uid).pw_name)
     except (KeyError, AttributeError):

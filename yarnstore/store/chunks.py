@@ -62,9 +62,9 @@ class FoundIndexes:
 
 
 def load_indexes(folder: PackFolder, *, rebuild: bool) -> FoundIndexes:
-    """Read every index whose pack is there.
+    """Read every index whose pack exists.
 
-    A bad index is a bad cache: with `rebuild` it is made anew from its pack, as is one that was lost,
+    A bad index is a bad cache: with `rebuild` it is made again from its pack, as is one that was lost,
     and one that has lost its pack is passed over.
 
     Raises: StorageError where a pack cannot be read, which is no sign that it is not there.
@@ -99,7 +99,7 @@ class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
     Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  Of a chunk
-    that is there several times the first counts, and one whole in itself before any delta.
+    that is stored several times the first counts, and one whole in itself before any delta.
     """
 
     packs: list[PackId]
@@ -254,7 +254,7 @@ class PackReader:
             self._files.close()
 
     def forget(self, chunk_ids: set[bytes]) -> None:
-        """Drop damaged chunks from the indexes on disk, so that they count as absent and come anew."""
+        """Drop damaged chunks from the indexes on disk, so that they are absent and fetched again."""
         doomed = np.array(sorted(chunk_ids), "S32")
         for index in load_indexes(self.folder, rebuild=False).indexes:
             keep = find_ids(doomed, index.ids) < 0
@@ -315,7 +315,7 @@ class PackReader:
 class FileTable:
     """Where chunks lie in materialised files: columns of equal length in ascending order of `ids`.
 
-    What manifests claim of files, no more: a chunk is there once its bytes were read and hashed.
+    What manifests claim of files, no more: a chunk is present once its bytes were read and hashed.
     """
 
     def __init__(self, layout: StoreLayout, known: Mapping[Sha256, Manifest]) -> None:
@@ -362,7 +362,7 @@ class ChunkStore(PackReader):
     def __init__(self, layout: StoreLayout, *, rebuild: bool = True) -> None:
         super().__init__(layout.pack_folder)
         self._layout = layout
-        self._rebuild = rebuild  # bad indexes are made anew
+        self._rebuild = rebuild  # bad indexes are made again
         self._lock = threading.Lock()
         self._located: FileTable | None = None
         self._manifests: dict[Sha256, Manifest] = {}
@@ -373,7 +373,7 @@ class ChunkStore(PackReader):
 
     @property
     def files(self) -> FileTable:
-        """Where chunks are in materialised files.  Not told of those that the operation makes: their chunks
+        """Where chunks are in materialised files.  Not those that the operation makes: their chunks
         came from places that are known."""
         located = self._located
         if located is None:
@@ -403,7 +403,7 @@ class ChunkStore(PackReader):
                     self._table = ChunkTable(fresh, self._table) if fresh else self._table
 
     def reload(self) -> None:
-        """As `PackReader.reload`; files are located anew, too.  Manifests in hand stay: they never change."""
+        """As `PackReader.reload`; files are located again, too.  Known manifests stay: they never change."""
         super().reload()
         self._located = None
 

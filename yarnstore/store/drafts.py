@@ -74,7 +74,7 @@ class Drafts:
 
     @property
     def placed_bytes(self) -> int:
-        """How much of the files begun is in its place, and need not be made room for again."""
+        """How much of the files begun is in its place, and needs no further disk space."""
         return sum(draft.placed_bytes for draft in self._drafts.values())
 
     def begin(self, manifest: Manifest) -> None:

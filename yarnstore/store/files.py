@@ -30,13 +30,13 @@ READ_WINDOW = 16
 
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
-    """Whether the materialised file is there, with the size it was hashed at."""
+    """Whether the materialised file exists, with the size it was hashed at."""
     found = fsread.stat_or_none(layout.file(file))
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
 
 def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
-    """Whether the materialised file is there and hashes to its name now; a bad one is moved aside."""
+    """Whether the materialised file exists and hashes to its name now; a bad one is moved aside."""
     if not has_file(layout, file):
         return False
     path = layout.file(file)
@@ -64,7 +64,7 @@ def write_content(
     Where `placed` is true, of shape (chunks of the file,), the target has the chunk already: it is read back.
 
     Raises: IntegrityError where a chunk is damaged (all such chunks are then in `chunks.bad`), or
-    the whole is not what the manifest promises.
+    the whole does not match the manifest.
     """
     ids, lengths = file.chunk_list()
     offsets = np.cumsum(lengths) - lengths

@@ -32,7 +32,7 @@ _SHARED = stat.S_ISGID | stat.S_IWGRP
 # works while the processor does and the last sync has little left to do.
 _SYNC_EVERY_BYTES = 32 * MIB
 
-# How often a folder is made anew that others, finding it empty, remove between two of our calls.
+# How often a folder is made again that others, finding it empty, remove between two of our calls.
 _TRIES = 20
 
 
@@ -175,7 +175,7 @@ class NewFile:
             raise self._sync_error
 
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
-        """Sync and rename to `path`, replacing what is there; then close.
+        """Sync and rename to `path`, replacing an existing file; then close.
 
         The lock lasts until the temporary name is gone: whoever tidies up would take it for a dead one.
         """
@@ -314,7 +314,7 @@ class PartialFile:
         self.size_bytes = os.fstat(self._fd).st_size
 
     def is_there(self) -> bool:
-        """Whether its name still leads to it: another process may have removed it, and begun anew."""
+        """Whether its name still leads to it: another process may have removed it, and begun again."""
         found = stat_or_none(self.path)
         return found is not None and os.path.samestat(found, os.fstat(self._fd))
 
@@ -342,7 +342,7 @@ class PartialFile:
 
 
 def hard_link(source: Path, link: Path) -> bool:
-    """Link, or copy where links are not to be had; whether it was linked."""
+    """Link, or copy where links are not supported; whether it was linked."""
     with translating(link):
         try:
             with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(link) as (link_fd, new):
@@ -383,7 +383,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path, *, sync: bool = True) -> bool:
-    """Remove a file or link if it is there; whether it was."""
+    """Remove a file or link if it exists; whether it did."""
     with translating(path):
         try:
             _unlink(path)

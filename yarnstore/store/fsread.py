@@ -33,7 +33,7 @@ NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
-# Kept free, so that the machine and a later gc have room: the smaller of both.
+# Kept free, so that the machine and a later gc have disk space: the smaller of both.
 RESERVE_BYTES = 512 * MIB
 RESERVE_SHARE = 0.05
 
@@ -388,7 +388,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_link(link: Path) -> str | None:
-    """Where a symlink points, or None where there is none."""
+    """Where a symlink points, or None if it is not one."""
     try:
         with folder_of(link) as (folder, name):
             return os.readlink(name, dir_fd=folder)

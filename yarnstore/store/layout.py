@@ -178,7 +178,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         )
 
     def ensure(self) -> None:
-        """Make the store if there is none.  Raises: StorageError."""
+        """Make the store if it does not exist.  Raises: StorageError."""
         if not self.exists():
             fsio.ensure_dir(self.root)
             fsio.write_atomic(self.root / "format", STORE_FORMAT, tmp_dir=self.tmp)

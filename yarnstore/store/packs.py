@@ -143,7 +143,7 @@ def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> PackIn
 
 
 def write_index(folder: PackFolder, index: PackIndex) -> None:
-    """Publish an index whose pack is there."""
+    """Publish an index whose pack exists."""
     fsio.write_atomic(folder.index(index.pack), encode_index(index), tmp_dir=folder.tmp)
 
 
@@ -194,7 +194,7 @@ def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode
 
 
 def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
-    """Give a pack an index anew.  Raises: as `scan_pack`, StorageError."""
+    """Make the index of a pack again.  Raises: as `scan_pack`, StorageError."""
     index = scan_pack(folder, pack)
     write_index(folder, index)
     return index

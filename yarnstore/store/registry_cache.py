@@ -73,7 +73,7 @@ _REFRESH = "`ystore registry refresh` fetches it again"
 
 
 def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
-    """The cached registry, or None where there is none.
+    """The cached registry, or None if there is nothing cached.
 
     Raises: IntegrityError (FormatError) where it is not what was fetched.
     """

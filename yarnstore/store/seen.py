@@ -44,7 +44,7 @@ def seen_path(layout: StoreLayout, url: str, model: str) -> Path:
 
 
 def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
-    """The record at `path`, None where there is none.  Raises: FormatError where it is damaged."""
+    """The record at `path`, None if it does not exist.  Raises: FormatError where it is damaged."""
     what = str(path.relative_to(layout.root))
     found = records.read(path, Seen, on_damage=Damage(what, _HINT))
     if found is not None and path != seen_path(layout, found.url, found.model):
@@ -67,7 +67,7 @@ def remember(
 ) -> None:
     """Keep the content of a version that came from the registry at `url`, in place of what was known of it.
 
-    A record that is damaged is moved to trash/; `note` is told of versions that are forgotten for it.
+    A record that is damaged is moved to trash/; `note` gets the versions that are dropped from it.
     Raises: StorageError.
     """
     path = seen_path(layout, url, name.model)

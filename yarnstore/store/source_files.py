@@ -308,7 +308,7 @@ def find_differing(known: Manifest, sources: Sources, what: str, on_progress: On
 
 
 def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
-    """What sources have otherwise than a version of the same content, in words: it stays as it is there."""
+    """What sources have otherwise than a version of the same content, in words: it stays unchanged there."""
     ours = {item.path: item for item in sources.files}
     found = []
     for file in known.files:

@@ -60,7 +60,7 @@ def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
 
 
 def read_state(layout: StoreLayout) -> dict[str, Any] | None:
-    """What the file says; None where there is none.  Raises: FormatError, StorageError."""
+    """What the file says; None if it does not exist.  Raises: FormatError, StorageError."""
     try:
         return parse_state(fsread.read_bytes(state_path(layout), STATE_LIMIT_BYTES))
     except NotFoundError:
@@ -77,7 +77,7 @@ def write_state(
 ) -> bool:
     """Make the file say what is so, within `Refs.moving`; whether it had to be written.
 
-    `changed` is what was just installed; `last_check_ms` and `auto_update` replace what is there.
+    `changed` is what was just installed; `last_check_ms` and `auto_update` replace the present values.
     With `anew` no entry is taken over that could be made.
 
     Raises: StorageError.
@@ -107,7 +107,7 @@ def write_state(
         if document == before:
             return False
         if not before and not after["installed_models"] and not last_check_ms and not auto_update:
-            return False  # nothing to tell of yet
+            return False  # nothing to report yet
     data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     fsio.write_atomic(state_path(layout), data, tmp_dir=layout.tmp)
     return True
@@ -116,7 +116,7 @@ def write_state(
 def _entry(
     layout: StoreLayout, model: str, old: Mapping[str, Any] | None, changed: Manifest | None, *, anew: bool
 ) -> dict[str, Any] | None:
-    """What is told of a model: of one that did not move what was told before, with its last use unless
+    """The entry of a model: for one that did not move the earlier entry, with its last use unless
     another one `changed`."""
     of_another = changed is not None and changed.model != model and not anew
     if of_another and old is not None and _is_below(old.get("file_path"), layout.root):
@@ -136,7 +136,7 @@ def _entry(
             return {**old, **installed_entry(layout, model, digest)}
         return {**old, "last_used": format_iso(int(last_use(layout, digest)[1] * 1000))}
     except (IntegrityError, NotFoundError):
-        return dict(old) if old is not None else None  # the ref or its manifest is for fsck to mend
+        return dict(old) if old is not None else None  # the ref or its manifest is for fsck to repair
 
 
 def installed_entry(
@@ -212,10 +212,10 @@ def _wrong_keys(
 ) -> list[str]:
     wrong = [key for key in wanted if key not in ("last_used", "file_path") and entry.get(key) != wanted[key]]
     paths = (
-        version_path(layout.model_link(manifest.model), manifest),  # a link that is wrong is told of as one
+        version_path(layout.model_link(manifest.model), manifest),  # a wrong link is reported as such
         version_path(layout.view(manifest.digest), manifest),
     )
-    # Of a store that was moved as a whole the paths are mended with the next change.
+    # Of a store that was moved as a whole the paths are corrected with the next change.
     ends = tuple(f"{os.sep}{path.relative_to(layout.root)}" for path in paths)
     if not str(entry.get("file_path")).endswith(ends):
         wrong.append("file_path")

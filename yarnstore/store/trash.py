@@ -13,17 +13,17 @@ _QUARANTINE_S = 24 * 3600
 
 
 def discard(path: Path, trash: Path) -> None:
-    """Move what is to be deleted out of the way, if it is there, by rename."""
+    """Move what is to be deleted out of the way, if it exists, by rename."""
     _take(path, trash, "")
 
 
 def move_aside(path: Path, trash: Path) -> None:
-    """Move what is damaged out of the way, if it is there, where it stays for a day."""
+    """Move what is damaged out of the way, if it exists, where it stays for a day."""
     _take(path, trash, _QUARANTINE)
 
 
 def keep_copy(path: Path, trash: Path) -> None:
-    """Keep a damaged file, if it is there, for a day; it stays in its place until it is replaced.
+    """Keep a damaged file, if it exists, for a day; it stays in its place until it is replaced.
 
     What is no file cannot be replaced by one, and is moved.
     """

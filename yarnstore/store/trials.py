@@ -58,7 +58,7 @@ def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
             record = held.enter_context(fsio.PartialFile(path))
             if not record.locked:
                 continue
-            if not record.size_bytes:  # its process has removed it meanwhile: this made it anew
+            if not record.size_bytes:  # its process has removed it meanwhile: this made it again
                 record.remove()
                 continue
             try:

@@ -45,7 +45,7 @@ def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
 
 
 def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[bytes, bool]:
-    """Each chunk that a pack should hold, and whether it is there sound.
+    """Each chunk that a pack should hold, and whether it is present and sound.
 
     By the pack's own headers; past a header that cannot be read, by its index.
     """

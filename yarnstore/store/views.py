@@ -21,7 +21,7 @@ from yarnstore.store.opentree import OpenTree
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
-    """Whether a version's view is there; whether it is as it was made is `view_files`'s to say."""
+    """Whether a version's view exists; `view_files` says whether it is unchanged."""
     return fsread.is_folder(layout.view(manifest))
 
 
@@ -94,7 +94,7 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Make a damaged view anew."""
+    """Make a damaged view again."""
     with hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         _make_view(layout, manifest)
 

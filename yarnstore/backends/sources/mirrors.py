@@ -79,11 +79,11 @@ class Mirrors:
 
     @property
     def url(self) -> str:
-        """See `Backend.url`.  Raises: UsageError, ConfigError if the first mirror's address is none."""
+        """See `Backend.url`.  Raises: UsageError, ConfigError if the first address is not valid."""
         return self._backend_of(self._members[0]).url
 
     def add(self, mirror: Mirror) -> None:
-        """Ask one more, after those there are; one that is there already changes nothing."""
+        """Ask one more, after the present ones; one that is already among them changes nothing."""
         with self._lock:
             if all(member.mirror.url != mirror.url for member in self._members):
                 before = self._put_last_before

@@ -53,7 +53,7 @@ class Tries:
     """The tries at one download: how often each source failed in a row since something last came.
 
     Requests that are refused and answers that break off count alike, so that the number in an error is
-    the number of requests.  An answer that brought something begins the count anew: a line that brings
+    the number of requests.  An answer that brought something restarts the count: a line that brings
     anything gets there in the end.  `is_stopped` is asked before each request and while waiting.
     """
 

@@ -135,7 +135,7 @@ def _own_kind() -> str:
 
 
 def _own_folder(kind: str, home: Path) -> Path:
-    """Where the system looks for such files; for those that it is told of, the store's own folder."""
+    """The folder where the system looks for timers; for kinds that are registered by path, the store's."""
     try:
         if kind == "systemd":
             config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"

@@ -122,7 +122,7 @@ def _can_ask(run: Invocation) -> bool:
 
 
 def _asked(run: Invocation, planned: UpdateSummary, *, dry_run: bool) -> list[str]:
-    """List what there is to update, and ask; the models to update, none where there are none or not."""
+    """List the available updates and ask; return the models to update, empty if the answer is no."""
     wanted = [result for result in planned.results if result.status == "planned"]
     for result in planned.results:
         if result.status not in ("current", "unlisted"):

@@ -33,7 +33,7 @@ def layout_to_json(layout: Layout) -> dict[str, object]:
 def layout_from_json(value: object, size_bytes: int) -> Layout:
     """The layout of a file of `size_bytes` that a manifest gives as `value`; other keys are ignored.
 
-    Raises: FormatError, where an element type is one of a later version too: a caller for whom the
+    Raises: FormatError, where an element type is one of a later version too: a caller where the
     layout is only a help treats that as no layout.
     """
     if not isinstance(value, dict):

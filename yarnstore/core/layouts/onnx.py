@@ -290,7 +290,7 @@ def parse_onnx(source: Source) -> Layout:
 def parse_onnx_external(source: Source, sizes: Mapping[str, int]) -> dict[str, Layout]:
     """The layouts of the files in which an ONNX model keeps tensors.
 
-    `sizes` has the bytes of each file that is there, by its path from the model's folder; files that
+    `sizes` has the bytes of each existing file, by its path from the model's folder; files that
     are not are left out.
 
     Raises: FormatError where the model is odd, or a file in `sizes` is not what it says.

@@ -115,7 +115,7 @@ def ineligible_error(
 
 
 def _way_out(model: ModelEntry, build: Build, machine: Host, *, forced: str) -> str:
-    """Which build to take in its place, with the command that does; and what `--force` would do."""
+    """Suggest the build to use instead, with the command for it; and what `--force` would do."""
     lines = []
     variant = fitting_variant(model, build.version, machine)
     if variant is not None and variant.variant != build.variant:

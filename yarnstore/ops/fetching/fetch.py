@@ -1,7 +1,7 @@
 """`fetch`: bring a version's missing chunks into the store.
 
 Order: manifest, a note that it is being fetched, chunks verified into packs, then the version's
-ref, which alone says that the version is there.  Whatever stops it, what arrived stays, and the
+ref, which alone says that the version is stored.  Whatever stops it, what arrived stays, and the
 same command goes on from there.
 """
 
@@ -80,7 +80,7 @@ def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
 
 
 def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> FetchResult:
-    """What bringing a version came to."""
+    """The result of bringing a version into the store."""
     ids, _ = manifest_chunks([manifest])
     return FetchResult(
         model=manifest.model,
@@ -179,7 +179,7 @@ def _has_all(manifest: Manifest, chunks: ChunkStore) -> bool:
 
 
 def manifest_of(session: Session, offer: Offered) -> Manifest:
-    """The manifest that the registry promises for a version, checked against that promise."""
+    """Return the manifest that the registry lists for a version, checked against its entry."""
     digest = Sha256.parse(offer.build.entry.manifest or "")
     try:
         manifest = session.layout.read_manifest(digest)

@@ -1,4 +1,4 @@
-"""Moving what is installed to a version whose view is there: a ref and a link, no chunk.
+"""Activation of a version whose view exists: a ref and a link are moved, no chunk.
 
 Imports nothing that decodes, so that `ystore rollback` starts fast; what is to be fetched or
 materialised first is `ops/installing/checkout`'s.
@@ -64,7 +64,7 @@ def activate(
     *,
     ensure: Ensure | None = None,
 ) -> CheckoutResult:
-    """Move `installed` and the link to a version whose view is there, whole.
+    """Move `installed` and the link to a version whose view exists, whole.
 
     `ensure` makes the view of the version before, where a self-check leads back to that.
 

@@ -1,6 +1,6 @@
 """`auto-update`: rounds that a timer starts.
 
-Each model that is looked after is told of, or updated as far as its policy goes, while its window is open.
+Each enabled model is reported, or updated as far as its policy allows, while its window is open.
 A window that closes stops the download that runs; what came of it stays for the next round.  Never a major
 version, never a model that nobody switched this on for.
 """
@@ -105,7 +105,7 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
         state = read_state(session.layout)
         last_check = state.get("last_check") if state else None
     except YarnstoreError:
-        pass  # for fsck to tell of
+        pass  # reported by fsck
     rows = []
     for model in models or sorted({*session.refs.installed_models(), *rules.models}):
         rule = rules.of(model)
@@ -234,7 +234,7 @@ def _rolled_back_from(session: Session, model: str, installed: str) -> str | Non
 
 
 def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | None:
-    """What an update may lead to, newer than what was refused; None where it is only to be told of."""
+    """What an update may lead to, newer than what was refused; None if it is only to be reported."""
     if policy == "notify" or found.wanted in (found.installed, refused):
         return None
     step = update_type(found.installed, found.wanted)

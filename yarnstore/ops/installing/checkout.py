@@ -1,7 +1,7 @@
 """`checkout`, `rollback`: moving what is installed.
 
 Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and
-the link in `models/`.  Where the view is there already, only the last three move.
+the link in `models/`.  Where the view already exists, only the last three move.
 """
 
 from __future__ import annotations

@@ -63,10 +63,10 @@ def read_lock(path: Path) -> LockFile:
 
 
 def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bool = False) -> LockResult:
-    """Add requests to a lock file, each as the version that it comes to now.
+    """Add requests to a lock file, each as the version that it means now.
 
     A request takes the place of another for the same model and variant.  What is locked already stays as
-    it is, except with `update`: then the requests given are looked up anew, or all where none is given.
+    it is, except with `update`: then the requests given are looked up again, or all where none is given.
 
     Without requests and without `update` it is only read.
 
@@ -115,7 +115,7 @@ def _described(build: Locked, previous: str | None) -> LockedBuild:
 
 
 def _resolved(session: Session, spec: Spec) -> Locked:
-    """What a request comes to now, by the registry alone: what is installed or preferred here has no say,
+    """Return the build of a request, by the registry alone: what is installed or preferred here has no say,
     so that two machines lock the same."""
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     build = resolve(entry, spec)
@@ -180,7 +180,7 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
 
 
 def _locked(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Found:
-    """Where a build is to come from, if it is there what is locked.  A yanked one is warned of."""
+    """Return the source of a build, if it offers what is locked.  Warns of a yanked one."""
     found = require_eligible(session, build.spec, installing=installing, force=force)
     if isinstance(found, Stored):
         stored, wanted = _stored(build, found.manifest), build.manifest or build.checksum

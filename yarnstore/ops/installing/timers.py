@@ -64,7 +64,7 @@ def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerF
 def _starts(rules: AutoRules, now: datetime) -> list[_Start]:
     """Every hour, and when a window opens.
 
-    A system's timer goes by the clock of the machine.  Where the windows go by another, it is called each
+    A system's timer uses the clock of the machine.  Where the windows use another, it is called each
     hour at the minute at which a window opens, whichever hour that is here.
     """
     windows: list[Window] = list(rules.default.windows)

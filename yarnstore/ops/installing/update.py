@@ -139,7 +139,7 @@ def update_many(
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{name} is given twice, with different versions", hint="give it once")
-    for source in sources:  # once, before threads come to share the answers
+    for source in sources:  # once, before threads share the answers
         with contextlib.suppress(BackendError, IntegrityError):
             session.refresh_or_cached(source)
     stop, telling = threading.Event(), threading.Lock()

@@ -95,7 +95,7 @@ class UpdatePlan:
         )
 
     def apply(self, started: float) -> UpdateResult:
-        """Install the goal, or where there is none to install, have the link lead to what is installed.
+        """Install the goal; without one, make the link point to the installed version.
 
         Raises: ConflictError where something else was installed meanwhile; as `checkout`.
         """

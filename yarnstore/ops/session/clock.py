@@ -30,7 +30,7 @@ class LocalZone(tzinfo):
 
 
 def zone_of(rules: AutoRules) -> tzinfo:
-    """The zone whose clock the windows go by.  Raises: ConfigError."""
+    """Return the time zone of the windows.  Raises: ConfigError."""
     if not rules.timezone:
         return LocalZone()
     try:

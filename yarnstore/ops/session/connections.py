@@ -103,7 +103,7 @@ class Connections:
         return shown_address(source.url)
 
     def add_mirrors(self, source: RegistrySource, urls: Iterable[str]) -> None:
-        """Take in the mirrors that the registry itself names; what a hash covers may come from them.
+        """Add the mirrors that the registry itself names; what a hash covers may come from them.
 
         Connects to nothing.
         """
@@ -179,7 +179,7 @@ class Connections:
             faults.append(fault)
 
     def tell_wait(self, source: RegistrySource, error: TransientError, delay_s: float) -> None:
-        """Tell of a wait of `delay_s` seconds until the next try, if it is long."""
+        """Report a long wait of `delay_s` seconds until the next try."""
         name = source.name or self.own(source)
         now_s = time.monotonic()
         if delay_s < _WAIT_TOLD_S or now_s + delay_s < self._waits.get(name, 0.0) + _WAIT_TOLD_S:
@@ -296,7 +296,7 @@ def exposed_secret(source: RegistrySource) -> str:
 def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:
     """An address that somebody names, with the credentials of the registry that is configured there.
 
-    Of several at one origin the one that the address lies in counts, else the first; where there is none,
+    Of several at one origin the one that the address lies in counts, else the first; without one,
     what netrc has for the host.
     """
     here = [

@@ -20,7 +20,7 @@ from yarnstore.registry.policies import LoadPolicy
 from yarnstore.store.source_files import Opener, SourceFile, list_few, open_file, openers
 
 _CONFIG_LIMIT_BYTES = 8 * MIB
-# How many files are told of one by one.
+# How many files are listed one by one.
 _SHOWN = 10
 
 

@@ -67,7 +67,7 @@ Found: TypeAlias = Stored | Offered
 
 
 def lookup(session: Session, spec: Spec) -> Found:
-    """Find the version that a spec means: an exact one in the store if it is there, else in a registry.
+    """Find the version that a spec means: an exact one in the store if it exists, else in a registry.
 
     Where a change is accepted, it is the registry's, as it is now.
 
@@ -136,7 +136,7 @@ def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offere
     """Return the version that the first registry which has the model means by a spec.
 
     An exact version that the cached registry has needs no network, unless `fresh`; anything else is
-    asked anew.
+    asked again.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -239,7 +239,7 @@ def find_entry(
     fresh: bool,
     model_file_only: bool = False,
 ) -> tuple[RegistrySource, ModelEntry]:
-    """The first of the registries that has a model, and what it says of it; with `fresh` asked anew, and
+    """The first of the registries that has a model, and what it says of it; with `fresh` asked again, and
     with `model_file_only` for nothing else where a registry is split.
 
     Raises: NotFoundError with the nearest names, BackendError.

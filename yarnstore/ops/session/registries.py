@@ -63,7 +63,7 @@ class ModelFiles(msgspec.Struct):
     _asked: set[str] = msgspec.field(default_factory=set)
 
     def entry(self, backend: Backend, model: str, *, fresh: bool) -> ModelEntry | None:
-        """What the registry says of a model: with `fresh` asked anew, else as it is cached.
+        """What the registry says of a model: with `fresh` asked again, else as it is cached.
 
         None where it has no such model.
 

@@ -29,7 +29,7 @@ def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegist
     try:
         newest = read_newest(layout, source.name)
     except FormatError:
-        newest = None  # for fsck to tell of
+        newest = None  # reported by fsck
     if newest is not None and newest.url == source.url:
         return newest.last_updated
     if cached is None:

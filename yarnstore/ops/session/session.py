@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 DEFAULT_CONNECTIONS = 4
 _MINUTE_MS = 60_000
 
-# Told the model, the version and the path of what was just installed, and whom to tell how it goes; raises
+# Told the model, the version and the path of what was just installed, and a callback for progress; raises
 # to have it taken back.
 SelfCheck = Callable[[str, str, str, OnProgress], None]
 
@@ -160,7 +160,7 @@ class Session(msgspec.Struct):
         return self.links.backend(source)
 
     def doc(self, source: RegistrySource) -> RegistryDoc:
-        """What a registry says, from the cache; fetched where there is none.
+        """What a registry says, from the cache; fetched if it is not cached.
 
         Raises: BackendError, FormatError.
         """
@@ -214,7 +214,7 @@ class Session(msgspec.Struct):
             registry_cache.write_cached(self.layout, kept)
             keep_newest(self.layout, source, doc, accept=accept_rollback, now_ms=self.now_ms())
         except StorageError as error:
-            # It can be gone by all the same, in a store that is only to be read as well.
+            # It can be used all the same, also in a store that may only be read.
             self.note(f"the index of {source.name} could not be cached: {error.message}")
         self._docs[source.name] = doc
         self._add_mirrors(source, doc)
@@ -222,7 +222,7 @@ class Session(msgspec.Struct):
         return doc
 
     def refresh_or_cached(self, source: RegistrySource) -> RegistryDoc:
-        """`refresh`; where the registry cannot be reached, or answers with what is none, or is an older one,
+        """`refresh`; where the registry cannot be reached, or answers with no registry, or an older one,
         its cached answer, with a note.
 
         Raises: BackendError, FormatError where there is no cached answer either.
@@ -241,7 +241,7 @@ class Session(msgspec.Struct):
             return doc
 
     def _cached(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
-        """What a registry said last, if that is there and whole."""
+        """Return the last answer of a registry, if it is cached and whole."""
         try:
             cached = registry_cache.read_cached(self.layout, source.name)
         except IntegrityError as error:
@@ -269,7 +269,7 @@ class Session(msgspec.Struct):
     ) -> ModelEntry | None:
         """What a registry says of one model, whether it is split or not; None where it has none such.
 
-        With `fresh` it is asked anew, and where it cannot be reached its cached answer counts.  With
+        With `fresh` it is asked again, and where it cannot be reached its cached answer counts.  With
         `model_file_only`, one that is known to be split, and stays so, is asked for the model's file and
         nothing else.
 

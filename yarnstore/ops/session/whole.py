@@ -1,7 +1,7 @@
 """Whether a view may be served: it fits its manifest, and each file was hashed since it last changed.
 
 Costs one `lstat` a file where nothing changed.  Imports nothing that decodes, so that `ystore path` and
-`ystore rollback` start fast; a view that does not fit is made anew by `ops/installing/checkout`.
+`ystore rollback` start fast; a view that does not fit is made again by `ops/installing/checkout`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def diagnose(
     for examine in examinations:
         if examine is _registries and config_fault is not None:
             unknown = "unknown, because the settings cannot be read"
-            checks.append(Check("registries", "note", unknown, "correct the settings, then run this again"))
+            checks.append(
+                Check("registries", "note", unknown, "correct the settings, then run `ystore doctor` again")
+            )
             continue
         try:
             checks += examine(session)
@@ -147,8 +149,8 @@ def _config(session: Session, fault: YarnstoreError | None) -> Check:
     root = session.layout.root
     found = [name for name in _SETTING_FILES if fsread.stat_or_none(root / name) is not None]
     if not found:
-        return Check("config", "ok", f"none; {root / 'config.toml'} would be it")
-    return Check("config", "ok", f"{' and '.join(str(root / name) for name in found)} can be read")
+        return Check("config", "ok", f"none ({root / 'config.toml'} does not exist)")
+    return Check("config", "ok", f"readable: {' and '.join(str(root / name) for name in found)}")
 
 
 def _auto_update(rules: AutoRules) -> Check:

@@ -107,7 +107,7 @@ class PackChecker:
         bad = {chunk for chunk, ok in entries.items() if not ok}
         good = {chunk for chunk, ok in entries.items() if ok}
         if whole == pack.raw and index is not None:
-            # What was written is there: a delta that does not decode hangs on a chunk damaged elsewhere.
+            # The written bytes are intact: a delta that does not decode depends on a chunk damaged elsewhere.
             bad -= {id_bytes(index.ids, int(n)) for n in np.flatnonzero(index.bases != b"")}
         if whole != pack.raw or bad:
             if pack not in self.found.bad_packs:

@@ -358,7 +358,7 @@ class _Repairer:
                 continue
             self.done.append(f"views/{digest.hex}: recreated")
         for path in self._found.surplus:
-            if fsread.stat_or_none(path) is not None:  # it went with its view where that was made anew
+            if fsread.stat_or_none(path) is not None:  # it went with its view where that was made again
                 set_aside(self._layout, path)
                 self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
 

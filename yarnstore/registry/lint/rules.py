@@ -64,7 +64,7 @@ def url_fault(text: str, *, relative: bool) -> str | None:
 
 
 def model_findings(model: ModelEntry) -> Iterator[Rule]:
-    """What is wrong with a model whose types are right.  Versions that are none are passed over."""
+    """What is wrong with a model whose types are right.  Invalid versions are skipped."""
     versions = [version for version in model.versions if is_version(version)]
     if not model.versions:
         yield "warning", ".versions", "is empty"
