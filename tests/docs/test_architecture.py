@@ -30,7 +30,7 @@ def missing_paths(text: str, root: Path = REPO) -> list[str]:
 
 def test_ten_changes_lead_to_files_that_exist() -> None:
     changes = rows(section(PAGE, "Where a change goes"))
-    assert len(changes) == 10
+    assert len(changes) >= 10
     for change, files in changes:
         assert CODE_PATH.findall(files), change
         assert missing_paths(files) == [], change
