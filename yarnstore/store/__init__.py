@@ -1,1 +1,10 @@
-"""One local store.  Every byte written goes through `fsio`."""
+"""One local store: its files, locks, packs, refs and records.  Every byte written goes through `fsio`.
+
+    layout, lock, fsio, fsread     paths, locks, the only writer, reading
+    ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
+    drafts, files, views, hashed   files made from chunks, and the folders that applications open
+    refs, trials, seen, state      what is stored and installed, and what other programs are told
+    records, registry_cache        small records, and the cached answers of registries
+
+Uses no network, and knows no operation: these are in `ops`.  docs/format/ governs every file.
+"""

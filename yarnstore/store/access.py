@@ -1,4 +1,7 @@
-"""Who may write a store: whether this user can, before anything is begun, and who else can."""
+"""Who may write a store: whether this user can, before an operation begins, and which other users can.
+
+docs/operations.md (several users) describes the rules.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _grp: Any = importlib.import_module("grp") if os.name == "posix" else None
 
 
 def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> None:
-    """Whether this user may write all that a version of `model` needs, and its installation.
+    """Check that this user may write all that a version of `model` and its installation need.
 
     Raises: ReadOnlyError, which names the first folder or file that cannot be written, and its owner.
     """
@@ -55,7 +58,7 @@ def _not_writable(place: Path) -> ReadOnlyError:
 
 
 def _refused(place: Path) -> Path | None:
-    """What keeps this user from writing at a place that may not exist yet."""
+    """Return what prevents this user from writing at a path that may not exist yet."""
     while (found := fsread.stat_or_none(place)) is None and place != place.parent:
         place = place.parent
     is_file = found is not None and stat.S_ISREG(found.st_mode)
@@ -63,8 +66,10 @@ def _refused(place: Path) -> Path | None:
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """A folder that others may change: `place` relative to the store; `anybody` where all users may,
-    `is_foreign` where another user owns it."""
+    """A folder that other users can change: `place` relative to the store.
+
+    `anybody` if all users can, `is_foreign` if another user owns it.
+    """
 
     place: str
     why: str
@@ -73,10 +78,10 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure]:
-    """Which of the store's folders users other than this one, and root, may change.
+    """Return which of the store's folders users other than this one, and root, can change.
 
-    A group is no stranger where it is the user's own alone, or where the folder hands it down (set-group-ID):
-    that is how users share a store on purpose.
+    A group is trusted if it is the user's own, or if the folder passes it on (set-group-ID): users share a
+    store on purpose that way.
     """
     if _pwd is None:
         return
@@ -101,17 +106,17 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
 
 
 def top_folders(layout: StoreLayout) -> list[Path]:
-    """The store's folder and those right in it."""
+    """Return the store's folder and those directly in it."""
     return [layout.root, *(folder for folder in layout.folders() if folder.parent == layout.root)]
 
 
 def owner_of(path: Path) -> str:
-    """The user that a file or folder belongs to; links are followed."""
+    """Return the user that a file or folder belongs to; links are followed."""
     return user_name(path.stat().st_uid)
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or `user N` if it has no name."""
+    """Return the name of a user, or `user N` if it has none."""
     try:
         return str(_pwd.getpwuid(uid).pw_name)
     except (KeyError, AttributeError):

@@ -1,7 +1,7 @@
-"""Reading the file system: small files, folders, free space, and what its errors mean.
+"""Reading the file system: small files, folders, free space, and the meaning of its errors.
 
-Owns the translation of operating-system errors, and how folders and files below a store's root are
-opened: no link is followed there, and only regular files are opened.  Writing is `store/fsio`'s alone.
+Owns the translation of operating-system errors, and how folders and files below a store's root are opened: no
+link is followed there, and only regular files are opened.  Leaves writing to `store/fsio`.
 """
 
 from __future__ import annotations
@@ -43,16 +43,15 @@ _FREE_SPACE = "free some space on that disk"
 
 
 def unique_name() -> str:
-    """24 hex digits that no other name has."""
+    """Return 24 hex digits that no other name has."""
     return os.urandom(12).hex()
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """The path from the root, without `.` and `..`.
+    """Return the path from the root, without `.` and `..`.
 
-    Raises: UsageError for an address, which would become a folder of that name, and for an empty path,
-    which would be the current folder; NotFoundError where the path begins in a current folder that was
-    removed.
+    Raises: UsageError for an address, which would become a folder of that name, and for an empty path, which
+    would be the current folder; NotFoundError if the path begins in a current folder that was removed.
     """
     refuse_empty(path)
     if _ADDRESS.match(os.fspath(path)):
@@ -69,13 +68,13 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def refuse_empty(path: str | os.PathLike[str]) -> None:
-    """Raises: UsageError for an empty path, as an unset variable of a script gives it."""
+    """Raise UsageError for an empty path, such as an unset variable of a script gives."""
     if not os.fspath(path):
         raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path as it was written can only be a folder's: it ends in a slash, in `.` or in `..`.
+    """Whether a path as it was typed can only be a folder's: it ends in a slash, in `.` or in `..`.
 
     `Path` drops the slash, so this is decided before one is made.
     """
@@ -83,7 +82,10 @@ def names_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def source_path(path: str | os.PathLike[str]) -> Path:
-    """A path to read from.  Raises: UsageError where it is empty, or written as a folder's, and a file's."""
+    """Return a path to read from.
+
+    Raises: UsageError if it is empty, or typed as a folder's although it is a file.
+    """
     refuse_empty(path)
     if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
         raise UsageError(f"{Path(path)} is not a folder", hint="remove the final slash, or give a folder")
@@ -91,7 +93,9 @@ def source_path(path: str | os.PathLike[str]) -> Path:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a file from the root.  Raises: as `absolute`; UsageError where it is a folder's."""
+    """Return the path of a file from the root.  Raises: as `absolute`; UsageError if it is typed as a
+    folder's.
+    """
     found = absolute(path)
     if names_folder(path) or found.is_dir():
         raise UsageError(
@@ -102,7 +106,7 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 
 def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | NotFoundError:
-    """The error of ours that says what an `OSError` on `path` means."""
+    """Return our error for an `OSError` on `path`."""
     shown = os.fspath(path)
     why = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -139,7 +143,7 @@ _roots: set[str] = set()
 
 
 def add_root(root: Path) -> None:
-    """From now on follow no link below `root`."""
+    """Follow no link below `root` from now on."""
     _roots.add(os.fspath(root))
 
 
@@ -149,7 +153,7 @@ def is_root(path: Path) -> bool:
 
 
 def root_of(path: Path) -> str | None:
-    """The nearest root that `path` is below, if it is below any."""
+    """Return the nearest root that `path` is below, if any."""
     place = os.fspath(path)
     while (end := place.rfind(os.sep)) > 0:
         place = place[:end]
@@ -196,7 +200,7 @@ def folder_of(path: Path) -> Iterator[tuple[int | None, str]]:
 
 
 def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
-    """Open a folder, not through a link: by its `place` where that of its parent is not open."""
+    """Open a folder, not through a link: by its `place` if its parent is not open."""
     try:
         return os.open(place if dir_fd is None else name, _FOLDER | NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
@@ -207,7 +211,7 @@ def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None)
 
 
 def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
-    """Raises: StorageError where there is a link at `place`, which is to be a store's folder."""
+    """Raise StorageError if `place`, which should be a store's folder, is a link."""
     found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(
@@ -219,7 +223,7 @@ def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> No
 
 
 def open_folder(path: Path, *, follow: bool = False) -> int:
-    """A descriptor of a folder, not through a link; with `follow`, through one that is below no root.
+    """Return a descriptor of a folder, not through a link; with `follow`, through one that is below no root.
 
     Raises: NotFoundError, StorageError.
     """
@@ -231,16 +235,16 @@ def open_folder(path: Path, *, follow: bool = False) -> int:
 
 
 def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
-    """What `opener` opens, given a name and the descriptor of its folder, if it is a regular file.
+    """Return what `opener` opens, given a name and the descriptor of its folder, if it is a regular file.
 
-    Raises: FormatError where it is another kind of file, `OSError` as `opener`.
+    Raises: FormatError for another kind of file, `OSError` as `opener`.
     """
     with folder_of(path) as (folder, name):
         return require_regular(path, lambda: opener(name, folder))
 
 
 def require_regular(path: Path, opener: Callable[[], int]) -> int:
-    """What `opener` opens, if it is a regular file.  Raises: as `open_regular`."""
+    """Return what `opener` opens, if it is a regular file.  Raises: as `open_regular`."""
     try:
         fd = opener()
     except OSError as error:
@@ -261,12 +265,15 @@ def _not_regular(path: Path) -> FormatError:
 
 
 def open_nofollow(name: str, folder: int | None) -> int:
-    """Open to read, not through a link, and without waiting for a pipe."""
+    """Open for reading, not through a link, and without waiting for a pipe."""
     return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
 
 
 def lstat(path: Path) -> os.stat_result:
-    """As `os.lstat`; below a root, not through a link.  Raises: StorageError, `OSError` as `lstat`."""
+    """Return what `os.lstat` does; below a root, not through a link.
+
+    Raises: StorageError, `OSError` as `lstat`.
+    """
     with folder_of(path) as (folder, name):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
@@ -275,9 +282,9 @@ def lstat(path: Path) -> os.stat_result:
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
-    """A whole small file, not through a symlink.
+    """Return the content of a small file, not through a symlink.
 
-    Raises: NotFoundError, StorageError, FormatError where it is larger than the limit, or no regular file.
+    Raises: NotFoundError, StorageError, FormatError if it is larger than the limit, or not a regular file.
     """
     fd = open_read(path)
     try:
@@ -288,7 +295,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 
 def read_open(fd: int, path: Path, limit_bytes: int) -> bytes:
-    """All of an open file.  Raises: FormatError where it is larger than the limit."""
+    """Return the content of an open file.  Raises: FormatError if it is larger than the limit."""
     # As large as the file, since memory for the limit takes longer to get than most files to read.
     data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
     while len(data) <= limit_bytes and (more := os.read(fd, min(limit_bytes + 1 - len(data), MIB))):
@@ -299,9 +306,9 @@ def read_open(fd: int, path: Path, limit_bytes: int) -> bytes:
 
 
 def iter_blocks(path: Path) -> Iterator[bytes]:
-    """The blocks of a file that may be long, not through a symlink.
+    """Yield the blocks of a file that may be long, not through a symlink.
 
-    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
     with open(open_read(path), "rb", buffering=0) as file, translating(path):
         while block := file.read(MIB):
@@ -309,9 +316,9 @@ def iter_blocks(path: Path) -> Iterator[bytes]:
 
 
 def read_start(path: Path, size_bytes: int) -> bytes:
-    """The first bytes of a file, not through a symlink.
+    """Return the first bytes of a file, not through a symlink.
 
-    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
     fd = open_read(path)
     try:
@@ -322,18 +329,18 @@ def read_start(path: Path, size_bytes: int) -> bytes:
 
 
 def open_read(path: Path) -> int:
-    """A descriptor to read from, not through a symlink.
+    """Return a descriptor for reading, not through a symlink.
 
-    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
     with translating(path):
         return open_regular(path, open_nofollow)
 
 
 def open_source(path: Path) -> BinaryIO:
-    """A file that a user named, unbuffered; links are followed.
+    """Open a file that a user named, unbuffered; links are followed.
 
-    Raises: NotFoundError, StorageError, FormatError where it is no regular file.
+    Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
     with translating(path):
         return open(
@@ -342,7 +349,7 @@ def open_source(path: Path) -> BinaryIO:
 
 
 def list_names(path: Path) -> list[str]:
-    """The names in a folder, sorted; none where the folder is not there."""
+    """Return the names in a folder, sorted; none if the folder does not exist."""
     with translating(path):
         try:
             if not HAS_DIR_FD or root_of(path) is None:
@@ -357,7 +364,7 @@ def list_names(path: Path) -> list[str]:
 
 
 def files_below(root: Path) -> list[Path]:
-    """All that is below a folder and is no folder, links among it, sorted."""
+    """Return everything below a folder that is not a folder, links included, sorted."""
     found: list[Path] = []
     for name in list_names(root):
         path = root / name
@@ -366,7 +373,7 @@ def files_below(root: Path) -> list[Path]:
 
 
 def stat_or_none(path: Path) -> os.stat_result | None:
-    """`lstat`, or None where there is nothing."""
+    """Return `lstat`, or None if nothing exists at the path."""
     try:
         return lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -376,19 +383,19 @@ def stat_or_none(path: Path) -> os.stat_result | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder, and no link to one."""
+    """Whether a folder exists at the path, and not a link to one."""
     found = stat_or_none(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file, and no link to one."""
+    """Whether a regular file exists at the path, and not a link to one."""
     found = stat_or_none(path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def read_link(link: Path) -> str | None:
-    """Where a symlink points, or None if it is not one."""
+    """Return the target of a symlink, or None if there is no symlink at the path."""
     try:
         with folder_of(link) as (folder, name):
             return os.readlink(name, dir_fd=folder)
@@ -397,13 +404,13 @@ def read_link(link: Path) -> str | None:
 
 
 def sum_sizes(paths: Sequence[Path]) -> int:
-    """Bytes in the files that are there."""
+    """Return the bytes of those files that exist."""
     found = [stat_or_none(path) for path in paths]
     return sum(item.st_size for item in found if item is not None)
 
 
 def tree_bytes(path: Path) -> int:
-    """Bytes in a file, or in all files below a folder that no other name shares."""
+    """Return the bytes of a file, or of all files below a folder that have no other name."""
     found = stat_or_none(path)
     if found is None:
         return 0
@@ -413,7 +420,7 @@ def tree_bytes(path: Path) -> int:
 
 
 def free_bytes(path: Path) -> tuple[int, int]:
-    """Bytes free to us where `path` is or will be, and how many of them are kept in reserve."""
+    """Return the free bytes at `path`, which need not exist, and how many of them are kept in reserve."""
     import shutil  # late: it brings all formats of archives
 
     with translating(path):
@@ -425,7 +432,7 @@ def free_bytes(path: Path) -> tuple[int, int]:
 
 
 def require_space(path: Path, needed_bytes: int) -> None:
-    """Raises: DiskFullError unless `needed_bytes` fit beside the reserve."""
+    """Raise DiskFullError unless `needed_bytes` fit beside the reserve."""
     if needed_bytes <= 0:
         return
     free, reserve = free_bytes(path)

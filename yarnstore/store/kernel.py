@@ -19,7 +19,7 @@ _FICLONE = 0x40049409  # linux/fs.h
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Take the lock if nobody else has it.  Raises: StorageError where the file system has no locks."""
+    """Take the lock if no other process has it.  Raises: StorageError if the file system has no locks."""
     if _fcntl is None:
         return True
     try:
@@ -43,7 +43,7 @@ def wait_lock(fd: int, *, exclusive: bool = True) -> None:
 
 
 def reflink(source: int, target: int) -> bool:
-    """Let an empty file share the blocks of another; whether the file system did."""
+    """Let an empty file share the blocks of another; returns whether the file system did."""
     if _fcntl is None or os.uname().sysname != "Linux":
         return False
     try:

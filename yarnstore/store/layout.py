@@ -1,6 +1,6 @@
-"""Where everything in a store is, and the store's own format.
+"""The paths of everything in a store, and the version of its format.
 
-docs/format/store.md governs it.  Owns the paths; what is in the files is its neighbours'.
+docs/format/store.md governs it.  Leaves the content of the files to the other modules of this package.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ EXECUTABLE = ".x"
 
 
 def file_name(file: ManifestFile) -> str:
-    """The name of a materialised file in `files/`."""
+    """Return the name of a materialised file in `files/`."""
     return file.sha256.hex + (EXECUTABLE if file.executable else "")
 
 
 class PackFolder(msgspec.Struct, frozen=True):
-    """A folder of packs with their indexes: a store's, or a registry's that is published to."""
+    """A folder of packs with their indexes: a store's, or that of a registry which is published to."""
 
     packs: Path
     tmp: Path
@@ -52,7 +52,7 @@ class PackFolder(msgspec.Struct, frozen=True):
         return self.packs / f"{pack.hex}.idx"
 
     def pack_ids(self, suffix: str = ".idx") -> list[PackId]:
-        """The packs that have an index (or, with `.pack`, a pack file) here."""
+        """Return the packs that have an index (or, with `.pack`, a pack file) in the folder."""
         found = []
         for name in fsread.list_names(self.packs):
             if name.endswith(suffix):
@@ -70,7 +70,7 @@ def is_store(folder: Path) -> bool:
 
 
 class StoreLayout(msgspec.Struct, frozen=True):
-    """One store's paths, with its lock.  Nothing is created before something is written."""
+    """The paths of one store, and its lock.  Nothing is created until something is written."""
 
     root: Path
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
@@ -139,7 +139,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         return self.manifests / f"{digest.hex}.json"
 
     def file(self, file: ManifestFile) -> Path:
-        """Where a file is materialised."""
+        """Return the path of a materialised file."""
         return self.files / file_name(file)
 
     def view(self, manifest: Sha256) -> Path:
@@ -154,9 +154,9 @@ class StoreLayout(msgspec.Struct, frozen=True):
     # --- the store as a whole ------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether there is a store here.
+        """Whether a store exists at this path.
 
-        Raises: IncompatibleError, FormatError where it is not one that this release can use.
+        Raises: IncompatibleError, FormatError if this release cannot use it.
         """
         path = self.root / "format"
         try:
@@ -178,14 +178,14 @@ class StoreLayout(msgspec.Struct, frozen=True):
         )
 
     def ensure(self) -> None:
-        """Make the store if it does not exist.  Raises: StorageError."""
+        """Create the store if it does not exist.  Raises: StorageError."""
         if not self.exists():
             fsio.ensure_dir(self.root)
             fsio.write_atomic(self.root / "format", STORE_FORMAT, tmp_dir=self.tmp)
 
     @contextlib.contextmanager
     def shared(self, *, damaged: bool = False) -> Iterator[None]:
-        """Keep `gc` out while something is read or written; `damaged` takes a store as it is.
+        """Keep `gc` out while something is read or written; `damaged` accepts a store without a valid format.
 
         Raises: LockTimeoutError.
         """
@@ -197,7 +197,10 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @contextlib.contextmanager
     def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
-        """Keep everybody else out; `damaged` takes a store as it is.  Raises: LockTimeoutError."""
+        """Keep all other processes out; `damaged` accepts a store without a valid format.
+
+        Raises: LockTimeoutError.
+        """
         self._prepare(damaged=damaged)
         with lock.acquire(
             self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
@@ -205,7 +208,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
             yield
 
     def _prepare(self, *, damaged: bool) -> None:
-        """Refuse a link in place of a folder before anything is begun that could not be finished."""
+        """Refuse a link in place of a folder before an operation begins that could not be finished."""
         for folder in self.folders():
             if os.path.islink(folder):  # an outer one comes first, so none is passed through
                 fsread.refuse_link(folder)
@@ -213,13 +216,13 @@ class StoreLayout(msgspec.Struct, frozen=True):
             self.ensure()
 
     def folders(self) -> list[Path]:
-        """The folders that every store has once it is used, outer ones first."""
+        """Return the folders that every used store has, outer ones first."""
         return [self.root / name for name in _FOLDERS]
 
     # --- manifests -----------------------------------------------------------------------------
 
     def read_manifest(self, digest: Sha256) -> Manifest:
-        """Raises: NotFoundError, IntegrityError (FormatError) where it is damaged."""
+        """Return a stored manifest.  Raises: NotFoundError, IntegrityError (FormatError) if it is damaged."""
         data = fsread.read_bytes(self.manifest(digest), MANIFEST_LIMIT_BYTES)
         return Manifest.parse(data, expected=digest)
 

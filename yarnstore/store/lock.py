@@ -1,6 +1,7 @@
-"""The store's one lock: writers and readers share it, `gc` has it alone.
+"""The store's one lock: readers and writers share it, `gc` holds it exclusively.
 
-A kernel `flock` on a file that is never deleted: a killed process leaves no lock behind.
+A kernel `flock` on a file that is never deleted: a killed process leaves no lock.  docs/format/store.md
+governs what each lock means.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ OnWait = Callable[[list[int]], None]
 
 
 def holders(path: Path) -> list[int]:
-    """The processes that hold a lock on `path`, as far as the system tells (Linux does)."""
+    """Return the processes that hold a lock on `path`, if the system lists them (Linux does)."""
     try:
         found = os.stat(path)
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
@@ -64,7 +65,7 @@ def acquire(
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Have a folder of the store to oneself, for milliseconds; it is made where it is missing."""
+    """Lock a folder of the store exclusively, for milliseconds; it is created if it is missing."""
     fsio.ensure_dir(folder)
     fd = fsread.open_folder(folder)
     try:

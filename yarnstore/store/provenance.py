@@ -1,7 +1,7 @@
 """Which registry each model of this store came from.
 
-A model that is here stays with its registry: another that lists the same id, by chance or with bad
-intent ("dependency confusion"), changes nothing.  docs/format/store.md governs `logs/origins/`.
+A stored model stays with its registry: another that lists the same id, by chance or with bad intent
+("dependency confusion"), changes nothing.  docs/format/store.md governs `logs/origins/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _path(layout: StoreLayout, model: str) -> Path:
 
 
 def read_origin(layout: StoreLayout, model: str) -> str | None:
-    """The name of the registry that a model came from last; None where that is not known."""
+    """Return the name of the registry that a model came from last; None if unknown."""
     try:
         text = fsread.read_bytes(_path(layout, model), _LIMIT_BYTES).decode().removesuffix("\n")
         return parse_registry_name(text)
@@ -30,6 +30,6 @@ def read_origin(layout: StoreLayout, model: str) -> str | None:
 
 
 def write_origin(layout: StoreLayout, model: str, registry: str) -> None:
-    """Keep where a model came from.  Raises: StorageError."""
+    """Record where a model came from.  Raises: StorageError."""
     if read_origin(layout, model) != registry:
         fsio.write_atomic(_path(layout, model), f"{registry}\n".encode(), tmp_dir=layout.tmp)

@@ -1,7 +1,7 @@
-"""The queue of downloads: what to fetch later, in order.  Survives whatever happens to the process.
+"""The queue of downloads: what to fetch later, in order.  It survives a crash of the process.
 
-docs/format/store.md governs `queue.json`.  Each change is made under the lock of `queue.lock`, and
-is wholly there or not at all.
+docs/format/store.md governs `queue.json`.  Each change is made under the lock of `queue.lock`, completely or
+not at all.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _FORMAT = 1
 
 
 class QueueItem(msgspec.Struct, frozen=True):
-    """A spec to fetch, from `registry` alone if that is named.  `added_ms` is in milliseconds since 1970;
-    `error` is why the last try failed, `tries` how many did."""
+    """A spec to fetch, from `registry` only if that is named.
+
+    `added_ms` is in milliseconds since 1970; `error` is why the last try failed, `tries` how many failed.
+    """
 
     spec: str
     added_ms: int
@@ -35,7 +37,7 @@ class QueueItem(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it another item."""
+        """What distinguishes items."""
         return self.spec, self.registry
 
 
@@ -45,7 +47,7 @@ class _Queue(msgspec.Struct, frozen=True):
 
 
 def read_queue(layout: StoreLayout) -> list[QueueItem]:
-    """What is queued, in order.  Raises: FormatError, IncompatibleError."""
+    """Return what is queued, in order.  Raises: FormatError, IncompatibleError."""
     try:
         data = fsread.read_bytes(layout.root / QUEUE_FILE, MIB)
         found = msgspec.json.decode(data, type=_Queue)
@@ -63,7 +65,7 @@ def read_queue(layout: StoreLayout) -> list[QueueItem]:
 
 
 def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[list[QueueItem], T]]) -> T:
-    """Replace the queue by what `change` makes of it, while nobody else can; returns what it says besides.
+    """Replace the queue by the result of `change`, under its lock; returns the other result of `change`.
 
     Raises: LockTimeoutError, FormatError, StorageError.
     """
@@ -81,7 +83,7 @@ def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[
 
 @contextlib.contextmanager
 def running(layout: StoreLayout) -> Iterator[None]:
-    """Be the one process that works through the queue.  Raises: LockTimeoutError, naming who is."""
+    """Be the only process that runs the queue.  Raises: LockTimeoutError, naming the process that does."""
     layout.ensure()
     with lock.acquire(
         layout.root / "queue.run.lock",

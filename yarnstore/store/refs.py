@@ -1,8 +1,8 @@
 """Refs and reflogs on disk.
 
-docs/format/refs.md governs the bytes.  A ref, written last, is the only mark of completeness.
-Moves of `installed` are one at a time: they hold the lock of the reflog's folder for
-milliseconds.
+docs/format/refs.md governs the bytes.  A ref, written last, is the only mark of completeness.  Moves of
+`installed` are made one at a time: they hold the lock of the reflog's folder for milliseconds.  Leaves the
+lines themselves to `core/reflog`, and pins of ranges to `registry/pins`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MENDS = "`ystore fsck --repair` repairs it"
 
 
 class VersionName(msgspec.Struct, frozen=True, order=True):
-    """The three names of a version in a store."""
+    """The model, variant and version that name a stored version."""
 
     model: str
     variant: str
@@ -48,8 +48,10 @@ class VersionName(msgspec.Struct, frozen=True, order=True):
 
 
 def _iter_names(folder: Path, parse: Callable[[str], str]) -> Iterator[str]:
-    """What `parse` makes of the names in a folder.  Those it refuses, such as a file manager's
-    `.DS_Store`, are not ours."""
+    """Yield what `parse` makes of the names in a folder.
+
+    Names that it refuses, such as a file manager's `.DS_Store`, are ignored.
+    """
     for name in fsread.list_names(folder):
         with contextlib.suppress(InvalidNameError):
             yield parse(name)
@@ -103,7 +105,7 @@ class Refs:
                     yield VersionName(model, variant, version)
 
     def version(self, name: VersionName) -> Sha256 | None:
-        """The manifest of a version that is in the store whole."""
+        """Return the manifest of a version that is stored completely."""
         return self._read(self._path("versions", name))
 
     def checked_version(self, name: VersionName) -> Manifest | None:
@@ -124,16 +126,19 @@ class Refs:
         return manifest
 
     def version_time_s(self, name: VersionName) -> float:
-        """When a version came into the store, in seconds since 1970; 0 if it is not there."""
+        """Return when a version was stored, in seconds since 1970; 0 if it is not."""
         found = fsread.stat_or_none(self._path("versions", name))
         return found.st_mtime if found else 0.0
 
     def has_version(self, name: VersionName) -> bool:
-        """Whether there is a ref of a version, damaged or not."""
+        """Whether a ref of a version exists, damaged or not."""
         return fsread.stat_or_none(self._path("versions", name)) is not None
 
     def set_version(self, name: VersionName, manifest: Sha256) -> None:
-        """Raises: ConflictError where the model's id differs from another's only in case."""
+        """Mark a version as complete.
+
+        Raises: ConflictError if the model's id differs from another's only in case.
+        """
         self.check_case(name.model)
         self._write(self._path("versions", name), manifest)
 
@@ -159,9 +164,9 @@ class Refs:
         return self._layout.refs / "holds" / model_dirname(model)
 
     def pin_rule(self, model: str) -> PinRule:
-        """The range and the variant that a model is pinned to, if it is.
+        """Return the range and the variant that a model is pinned to, if it is.
 
-        Raises: FormatError where the pin is damaged.
+        Raises: FormatError if the pin is damaged.
         """
         path = self._hold_path(model)
         try:
@@ -182,11 +187,11 @@ class Refs:
         return self._remove(self._hold_path(model))
 
     def held_models(self) -> list[str]:
-        """The models that are pinned to a range or a variant."""
+        """Return the models that are pinned to a range or a variant."""
         return list(_iter_names(self._layout.refs / "holds", model_from_dirname))
 
     def set_partial(self, name: VersionName, manifest: Sha256) -> None:
-        """Note that a version is being fetched, so that `gc` leaves what came of it."""
+        """Record that a version is being fetched, so that `gc` keeps what has arrived."""
         self._write(self._path("partial", name), manifest)
 
     def remove_partial(self, name: VersionName) -> bool:
@@ -196,13 +201,13 @@ class Refs:
         return [name for name in self._iter("partial") if model in (None, name.model)]
 
     def partial(self, name: VersionName) -> tuple[Sha256 | None, float]:
-        """The manifest of a version being fetched, and when that began, in seconds since 1970."""
+        """Return the manifest of a version being fetched, and when that began, in seconds since 1970."""
         path = self._path("partial", name)
         found = fsread.stat_or_none(path)
         return self._read(path), found.st_mtime if found else 0.0
 
     def check_case(self, model: str) -> None:
-        """Raises: ConflictError where another model's id differs only in case."""
+        """Raise ConflictError if another model's id differs only in case."""
         folded = model_dirname(model).casefold()
         for kind in ("versions", "installed"):
             for other in fsread.list_names(self._layout.refs / kind):
@@ -221,14 +226,14 @@ class Refs:
         return self._layout.logs / "installed" / model_dirname(model)
 
     def installed(self, model: str) -> Sha256 | None:
-        """The manifest that is installed.  Raises: FormatError where the ref is damaged."""
+        """Return the manifest that is installed.  Raises: FormatError if the ref is damaged."""
         return self._read(self._installed_path(model))
 
     def installed_models(self) -> list[str]:
         return list(_iter_names(self._layout.refs / "installed", model_from_dirname))
 
     def read_log(self, model: str) -> tuple[list[Move], list[FormatError]]:
-        """All lines of a reflog that can be read, and an error for each that cannot."""
+        """Return all readable lines of a reflog, and an error for each other line."""
         return parse_reflog(self._log_bytes(model))
 
     def _log_bytes(self, model: str) -> bytes:
@@ -238,9 +243,9 @@ class Refs:
             return b""
 
     def log_fault(self, model: str, *, beside_ref: bool = True) -> str:
-        """What is wrong with a reflog, by itself and beside its ref; empty where nothing is.
+        """Return what is wrong with a reflog, by itself and compared with its ref; empty if nothing is.
 
-        Raises: FormatError where the ref itself is damaged.
+        Raises: FormatError if the ref itself is damaged.
         """
         moves, faults = self.read_log(model)
         if faults:
@@ -263,32 +268,34 @@ class Refs:
         return bool(moves) and moves[-1].new is None
 
     def is_left_linked(self, model: str) -> bool:
-        """Whether the link of a model is still there, though the model was removed, as its log says.
+        """Whether the link of a model still exists although its log says that the model was removed.
 
-        Raises: FormatError where the ref is damaged.
+        Raises: FormatError if the ref is damaged.
         """
         if self.installed(model) is not None or not self._is_linked(model):
             return False
         return self._ends_removed(self.read_log(model)[0])
 
     def moves(self, model: str) -> list[Move]:
-        """The moves of `installed` that took effect, oldest first; lines that cannot be read
-        are left out (`fsck` names them)."""
+        """Return the moves of `installed` that took effect, oldest first.
+
+        Lines that cannot be read are left out; `fsck` reports them.
+        """
         return made_moves(self.read_log(model)[0], self.installed(model))
 
     def last_move(self, model: str) -> Move | None:
-        """The last of `moves`, without parsing those before it."""
+        """Return the last of `moves`, without parsing those before it."""
         return last_made(self._log_bytes(model), self.installed(model))
 
     def has_installed(self, model: str, manifest: Sha256) -> bool:
-        """Whether a version was installed here before, by what can be read of the reflog."""
+        """Whether a version was installed here before, by the readable lines of the reflog."""
         return str(manifest).encode("ascii") in self._log_bytes(model)
 
     def logged_models(self) -> list[str]:
         return list(_iter_names(self._layout.logs / "installed", model_from_dirname))
 
     def current(self, model: str) -> Installed | None:
-        """What is installed, with its names."""
+        """Return what is installed, with its names."""
         digest = self.installed(model)
         if digest is None:
             return None
@@ -301,12 +308,12 @@ class Refs:
         return Installed(digest, manifest.variant, manifest.version)
 
     def stack(self, model: str) -> list[Installed]:
-        """What is installed, last, and what rolling back would lead to, before it."""
+        """Return the targets of rollbacks in order, and last what is installed."""
         return install_stack(self.moves(model))
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
-        """Have the moves of `installed` to oneself.  Held for milliseconds."""
+        """Lock the moves of `installed`, for milliseconds."""
         with lock.hold_folder(self._layout.logs / "installed"):
             yield
 

@@ -1,7 +1,7 @@
-"""What content each version of a registry had when it was fetched: a later one with another is told by it.
+"""The content that each version of a registry had when it was fetched, to notice a later change.
 
-docs/format/store.md governs `logs/seen/`: one record for each registry's address and model.  It outlives the
-versions that it is about: `remove` and `gc` leave it.
+docs/format/store.md governs `logs/seen/`: one record for each registry's address and model.  `remove` and
+`gc` keep it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class Seen(CheckedRecord, frozen=True, kw_only=True):
 
 
 def content_of(manifest: Manifest) -> Sha256:
-    """What a version consists of, however it is chunked: of one file its SHA-256, else a hash of all paths
-    and hashes."""
+    """Return the content of a version, however it is chunked.
+
+    For one file it is its SHA-256, else a hash of all paths and hashes.
+    """
     if len(manifest.files) == 1:
         return manifest.files[0].sha256
     lines = sorted(f"{file.path}\0{file.sha256.hex}\n" for file in manifest.files)
@@ -39,12 +41,12 @@ def content_of(manifest: Manifest) -> Sha256:
 
 
 def seen_path(layout: StoreLayout, url: str, model: str) -> Path:
-    """Where the record of a model at the registry at `url` is."""
+    """Return the path of the record of a model at the registry at `url`."""
     return layout.seen / Sha256.of(f"{url}\n{model}".encode()).hex
 
 
 def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
-    """The record at `path`, None if it does not exist.  Raises: FormatError where it is damaged."""
+    """Return the record at `path`, None if it does not exist.  Raises: FormatError if it is damaged."""
     what = str(path.relative_to(layout.root))
     found = records.read(path, Seen, on_damage=Damage(what, _HINT))
     if found is not None and path != seen_path(layout, found.url, found.model):
@@ -53,9 +55,9 @@ def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
 
 
 def seen_content(layout: StoreLayout, url: str, name: VersionName) -> Sha256 | None:
-    """The content that a version had when it came from the registry at `url`; None where that is not known.
+    """Return the content that a version had when it came from the registry at `url`; None if unknown.
 
-    Raises: FormatError where the record is damaged.
+    Raises: FormatError if the record is damaged.
     """
     found = read_seen(layout, seen_path(layout, url, name.model))
     content = found.contents.get(_key(name)) if found is not None else None
@@ -65,9 +67,9 @@ def seen_content(layout: StoreLayout, url: str, name: VersionName) -> Sha256 | N
 def remember(
     layout: StoreLayout, url: str, name: VersionName, content: Sha256, note: Callable[[str], None]
 ) -> None:
-    """Keep the content of a version that came from the registry at `url`, in place of what was known of it.
+    """Record the content of a version that came from the registry at `url`, replacing an earlier one.
 
-    A record that is damaged is moved to trash/; `note` gets the versions that are dropped from it.
+    A damaged record is moved to trash/; `note` is called for each version that is forgotten to make place.
     Raises: StorageError.
     """
     path = seen_path(layout, url, name.model)

@@ -34,7 +34,7 @@ _LINKED_FOLDERS_LIMIT = 1000
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that is read: its path within the version, and where it is, links followed."""
+    """A source file: its path within the version, and its place, links followed."""
 
     path: str
     source: Path
@@ -46,7 +46,7 @@ class SourceFile:
 class Sources:
     """The files of a source by their paths, its empty folders, and what was left out.
 
-    Paths in `ignored` are those of whole folders where they end in a slash.
+    A path in `ignored` that ends in a slash is a whole folder.
     """
 
     files: list[SourceFile]
@@ -60,7 +60,7 @@ class Sources:
 
 
 class FileSource:
-    """An open file of `size` bytes, as the readers of formats see it."""
+    """An open file of `size` bytes, as the readers of formats need it."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -75,31 +75,31 @@ Opener = Callable[[], AbstractContextManager[Source]]
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[Source]:
-    """Raises: StorageError, NotFoundError, also for what is read within."""
+    """Open a source file.  Raises: StorageError, NotFoundError, also for reading in it."""
     with fsread.translating(path), fsread.open_source(path) as file:
         yield FileSource(file.fileno(), file.seek(0, 2))
 
 
 def opened(source: Source) -> Opener:
-    """For a source that is open already."""
+    """Use a source that is open already."""
     return lambda: contextlib.nullcontext(source)
 
 
 def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
-    """The path of each file, and how it is opened."""
+    """Return the path of each file, and how it is opened."""
     return [(item.path, partial(open_file, item.source)) for item in sources]
 
 
 def list_sources(source: Path, *, registry: Path | None = None, all_files: bool = False) -> Sources:
-    """What a file, or a folder, has to be published.
+    """Return the files and folders of a source that are published.
 
-    Left out are, unless `all_files` says so, leavings and what a `.ystoreignore` names; and always the
-    `registry` that is published to and any store.  Links are followed to files and folders inside of the
-    folder, and to files of the cache of Hugging Face that the folder is a snapshot of.
+    Unless `all_files` is given, temporary files and those that a `.ystoreignore` names are left out; always
+    left out are the `registry` that is published to and any store.  Links are followed to files and folders
+    inside of the folder, and to files of the Hugging Face cache that the folder is a snapshot of.
 
-    Raises: NotFoundError; UsageError for an empty folder, a link that leads elsewhere or back to a folder
-    that it is in, anything that is no file, the registry or a store itself, a path that not every system
-    can hold, and a `.ystoreignore` that cannot be read.
+    Raises: NotFoundError; UsageError for an empty folder, a link that leads out of the folder or to a folder
+    that it is in, anything that is not a file, the registry or a store itself, a path that not every system
+    supports, and a `.ystoreignore` that cannot be read.
     """
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
@@ -123,7 +123,7 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
 
 @contextlib.contextmanager
 def _naming(source: Path) -> Iterator[None]:
-    """What paths of a source are refused for.  Raises: UsageError."""
+    """Raise UsageError that names the paths of a source that are refused."""
     try:
         yield
     except FormatError as error:
@@ -133,7 +133,7 @@ def _naming(source: Path) -> Iterator[None]:
 
 
 def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
-    """A registry, or a store, is not published into itself, nor its own packs."""
+    """Refuse to publish a registry, or a store, into itself, or its own packs."""
     if is_store(real):
         raise UsageError(
             f"{source} is a store", hint="give the folder of a model; `ystore path MODEL` prints it"
@@ -154,7 +154,7 @@ def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
 
 
 class _Walk:
-    """One pass over a folder, which collects what to refuse, so that all of it is named at once."""
+    """One pass over a folder, which collects everything to refuse, so that all of it is named at once."""
 
     def __init__(self, root: Path, real: Path, registry: Path | None, *, all_files: bool) -> None:
         self._root = root
@@ -200,7 +200,7 @@ class _Walk:
         return self._found
 
     def _folder(self, prefix: str, folders: tuple[Path, ...]) -> None:
-        """Walk the last of `folders`, which are those that led to it, links followed."""
+        """Walk the last of `folders`, which are the folders that led to it, links followed."""
         folder = folders[-1]
         names = fsread.list_names(folder)
         if not names and prefix:
@@ -265,14 +265,14 @@ class _Walk:
 
 
 def _cached_files(real: Path) -> list[Path]:
-    """Where files of `snapshots/<commit>/` lie in a cache of Hugging Face."""
+    """Return where the files of `snapshots/<commit>/` are in a Hugging Face cache."""
     return [
         above.parent.parent / "blobs" for above in (real, *real.parents) if above.parent.name == "snapshots"
     ]
 
 
 def hash_source(item: SourceFile, meter: Meter) -> Sha256:
-    """The SHA-256 of a source file.  Raises: StorageError."""
+    """Return the SHA-256 of a source file.  Raises: StorageError."""
     digest = hashlib.sha256()
     with fsread.translating(item.source), fsread.open_source(item.source) as file:
         while block := file.read(4 << 20):
@@ -285,7 +285,7 @@ def hash_source(item: SourceFile, meter: Meter) -> Sha256:
 
 
 def comparable(known: Manifest, sources: Sources) -> dict[str, ManifestFile]:
-    """The files of a version by their paths, but for those that sources leave out now."""
+    """Return the files of a version by their paths, except those that sources leave out now."""
     ours = {item.path for item in sources.files}
     return {
         file.path: file
@@ -295,7 +295,7 @@ def comparable(known: Manifest, sources: Sources) -> dict[str, ManifestFile]:
 
 
 def find_differing(known: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> list[str]:
-    """The paths at which sources are not what a version has, the cheapest reasons first."""
+    """Return the paths at which sources differ from a version, the cheapest comparisons first."""
     theirs = comparable(known, sources)
     ours = {item.path: item for item in sources.files}
     differing = sorted(theirs.keys() ^ ours.keys())
@@ -308,7 +308,7 @@ def find_differing(known: Manifest, sources: Sources, what: str, on_progress: On
 
 
 def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
-    """What sources have otherwise than a version of the same content, in words: it stays unchanged there."""
+    """Return how sources differ from a version of the same content, in words; the version stays as it is."""
     ours = {item.path: item for item in sources.files}
     found = []
     for file in known.files:
@@ -327,21 +327,21 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
 
 
 def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
-    """Say what is left out, if anything is."""
+    """Print what is left out, if anything is."""
     if sources.ignored:
         text = f"excluded: {list_few(sources.ignored)}   (--all-files includes temporary files)"
         on_progress(Progress("note", "", text=text))
 
 
 def note_changes(changes: Sequence[str], label: str, on_progress: OnProgress) -> None:
-    """Say what differs from a version that stays as it is."""
+    """Print what differs from a version that stays as it is."""
     if changes:
         text = f"{label} is unchanged in the registry, although {list_few(changes, '; ')}"
         on_progress(Progress("note", "", text=text))
 
 
 def list_few(items: Sequence[str], separator: str = ", ") -> str:
-    """The first few, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = len(items) - _SHOWN
     shown = separator.join(items[:_SHOWN])
     return f"{shown}{separator}and {more} more" if more > 0 else shown

@@ -1,8 +1,8 @@
-"""`local-state.json`: who is installed, since when, last used, told to other programs.
+"""`local-state.json`: what is installed, since when, and when it was last used, for other programs.
 
-docs/format/store.md governs it.  The refs, the reflogs, the marks of use and `config.toml` are the truth;
-what this file says is made from them whenever they change, within `Refs.moving`.  Keys that others put
-there stay.
+docs/format/store.md governs it.  The refs, the reflogs, the records of use and `config.toml` are
+authoritative; this file is made from them whenever they change, within `Refs.moving`.  Keys of other programs
+stay in it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ STATE_LIMIT_BYTES = 64 * MIB
 
 
 def state_path(layout: StoreLayout) -> Path:
-    """Where the file is."""
+    """Return the path of the file."""
     return layout.root / STATE_FILE
 
 
 def format_iso(time_ms: int) -> str | None:
-    """A time in UTC as `2024-05-03T14:02:00Z`; None for 0, and for one that no calendar has."""
+    """Return a time in UTC as `2024-05-03T14:02:00Z`; None for 0, and for a time outside of the calendar."""
     if not time_ms:
         return None
     try:
@@ -46,12 +46,12 @@ def format_iso(time_ms: int) -> str | None:
 
 
 def version_checksum(manifest: Manifest) -> Sha256:
-    """What the registry calls `checksum`: of the file where there is one, of the manifest else."""
+    """Return what the registry calls `checksum`: of the file if there is only one, of the manifest else."""
     return manifest.files[0].sha256 if len(manifest.files) == 1 else manifest.digest
 
 
 def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
-    """The object that the file holds, with an object in `installed_models`.  Raises: FormatError."""
+    """Return the object in the file, with an object in `installed_models`.  Raises: FormatError."""
     found = parse_json_object(data.removeprefix(b"\xef\xbb\xbf"), source)
     models = found.get("installed_models")
     if not isinstance(models, dict) or not all(isinstance(item, dict) for item in models.values()):
@@ -60,7 +60,7 @@ def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
 
 
 def read_state(layout: StoreLayout) -> dict[str, Any] | None:
-    """What the file says; None if it does not exist.  Raises: FormatError, StorageError."""
+    """Return the content of the file; None if it does not exist.  Raises: FormatError, StorageError."""
     try:
         return parse_state(fsread.read_bytes(state_path(layout), STATE_LIMIT_BYTES))
     except NotFoundError:
@@ -75,10 +75,10 @@ def write_state(
     auto_update: bool | None = None,
     anew: bool = False,
 ) -> bool:
-    """Make the file say what is so, within `Refs.moving`; whether it had to be written.
+    """Bring the file up to date, within `Refs.moving`; returns whether it had to be written.
 
-    `changed` is what was just installed; `last_check_ms` and `auto_update` replace the present values.
-    With `anew` no entry is taken over that could be made.
+    `changed` is the model that was just installed; `last_check_ms` and `auto_update` replace the old values.
+    With `anew` every entry that can be made is made again.
 
     Raises: StorageError.
     """
@@ -116,8 +116,10 @@ def write_state(
 def _entry(
     layout: StoreLayout, model: str, old: Mapping[str, Any] | None, changed: Manifest | None, *, anew: bool
 ) -> dict[str, Any] | None:
-    """The entry of a model: for one that did not move the earlier entry, with its last use unless
-    another one `changed`."""
+    """Return the entry of a model.
+
+    A model that did not move keeps its entry, with its last use unless another model `changed`.
+    """
     of_another = changed is not None and changed.model != model and not anew
     if of_another and old is not None and _is_below(old.get("file_path"), layout.root):
         return dict(old)  # so that a move takes a moment, however many are installed
@@ -142,9 +144,9 @@ def _entry(
 def installed_entry(
     layout: StoreLayout, model: str, digest: Sha256, manifest: Manifest | None = None
 ) -> dict[str, Any]:
-    """The entry of an installed model, from the refs and the marks of use.
+    """Make the entry of an installed model from the refs and the records of use.
 
-    Raises: NotFoundError, IntegrityError where they or the manifest cannot be read.
+    Raises: NotFoundError, IntegrityError if they or the manifest cannot be read.
     """
     manifest = manifest or layout.read_manifest(digest)
     moved = Refs(layout).last_move(model)
@@ -160,10 +162,11 @@ def installed_entry(
 
 
 def state_fault(layout: StoreLayout) -> str:
-    """How the file differs from the refs, within `Refs.moving`; empty where it does not, or is not there.
+    """Return how the file differs from the refs, within `Refs.moving`; empty if it does not, or does not
+    exist.
 
-    A store of an earlier release has none; the next change writes it.  Models whose refs, logs or
-    manifests cannot be read are left out: that is a fault of theirs.
+    A store of an earlier release has none; the next change writes it.  Models whose refs, logs or manifests
+    cannot be read are left out: that is a problem of theirs.
     """
     try:
         found = read_state(layout)
@@ -201,7 +204,7 @@ def _is_below(path: object, root: Path) -> bool:
 
 
 def _is_removed(refs: Refs, model: str) -> bool:
-    """Whether a model is not installed, and its log knows of that."""
+    """Whether a model is not installed, and its log says so."""
     with contextlib.suppress(YarnstoreError):
         return refs.installed(model) is None and not refs.log_fault(model)
     return False

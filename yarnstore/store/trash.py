@@ -1,4 +1,7 @@
-"""The store's trash: what `gc` deletes passes through it, and what a repair moves aside stays for a day."""
+"""The store's trash: what `gc` deletes passes through it, and what a repair moves aside stays for a day.
+
+docs/format/store.md governs it.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ _QUARANTINE_S = 24 * 3600
 
 
 def discard(path: Path, trash: Path) -> None:
-    """Move what is to be deleted out of the way, if it exists, by rename."""
+    """Rename something that is to be deleted into the trash, if it exists."""
     _take(path, trash, "")
 
 
 def move_aside(path: Path, trash: Path) -> None:
-    """Move what is damaged out of the way, if it exists, where it stays for a day."""
+    """Move something damaged into the trash, if it exists, where it stays for a day."""
     _take(path, trash, _QUARANTINE)
 
 
 def keep_copy(path: Path, trash: Path) -> None:
-    """Keep a damaged file, if it exists, for a day; it stays in its place until it is replaced.
+    """Keep a damaged file, if it exists, in the trash for a day; it stays in its place until it is replaced.
 
-    What is no file cannot be replaced by one, and is moved.
+    Anything but a file cannot be replaced by a file, and is moved.
     """
     if fsread.is_file(path):
         fsio.ensure_dir(trash)
@@ -46,7 +49,7 @@ def _place(trash: Path, path: Path, prefix: str) -> Path:
 
 
 def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
-    """What is in the trash and may be deleted: all but what a repair moved aside within a day."""
+    """Yield what may be deleted: everything in the trash that a repair did not move aside within a day."""
     for name in fsread.list_names(trash):
         found = fsread.stat_or_none(trash / name)
         # A rename and a link set ctime.
@@ -56,6 +59,6 @@ def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
 
 
 def empty(trash: Path, now_s: float) -> None:
-    """Delete what may be."""
+    """Delete what may be deleted."""
     for path in iter_trash(trash, now_s):
         fsio.remove_tree(path)

@@ -1,6 +1,7 @@
-"""What of one pack is sound: its entries against their own headers and against its index.
+"""Check one pack: its entries against their own headers and against its index.
 
-Shared by `ops/upkeep/fsck`, which names what is not, and `ops/upkeep/repair`, which keeps what is.
+Shared by `ops/upkeep/fsck`, which reports damaged entries, and `ops/upkeep/repair`, which keeps the sound
+ones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WINDOW = 16
 
 
 def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
-    """The BLAKE3 of a pack's file, which is its name where it is whole."""
+    """Return the BLAKE3 of a pack's file, which is its name if it is undamaged."""
     digest = blake3()
     fd = fsread.open_read(path)
     try:
@@ -45,9 +46,9 @@ def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
 
 
 def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[bytes, bool]:
-    """Each chunk that a pack should hold, and whether it is present and sound.
+    """Yield each chunk that a pack should contain, and whether it is in it and sound.
 
-    By the pack's own headers; past a header that cannot be read, by its index.
+    Reads the pack's own headers; after a header that cannot be read, its index.
     """
     sound = {entry.chunk_id: True for entry in iter_sound(path, index, decode)}
     listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
@@ -55,8 +56,9 @@ def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[by
 
 
 def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[Entry]:
-    """The entries of a pack that decode to what they are named, each chunk once; `decode` has the bases
-    of deltas."""
+    """Yield the entries of a pack that decode to their names, each chunk once; `decode` has the bases of
+    deltas.
+    """
     seen: set[bytes] = set()
 
     def sound_or_none(entry: Entry) -> Entry | None:
