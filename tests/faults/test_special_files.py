@@ -1,4 +1,4 @@
-"""Pipes and sockets in place of files: never waited for, in any command; an error, or damage."""
+"""Pipes, sockets, links and folders in place of files: never waited for, nor followed; an error, or damage."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ def _plant(root: Path, place: str, kind: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        (path / "more").mkdir(parents=True)
     else:
         here = os.getcwd()
         os.chdir(path.parent)  # the address of a socket is short
@@ -86,21 +90,60 @@ def test_no_command_waits_for_what_is_no_file(made: Site, tmp_path: Path, place:
         signal.alarm(0)
 
 
-@pytest.mark.parametrize(
-    "place", [*PLACES[:6], f"refs/versions/{MODEL}/default/*", f"logs/installed/{MODEL}", "logs/used/*"]
+REPAIRED = (
+    *PLACES[:6],
+    *(f"refs/versions/{MODEL}/default/*", f"refs/pins/{MODEL}/default/*", f"refs/installed/{MODEL}"),
+    *(f"logs/installed/{MODEL}", "logs/used/*", "logs/hashed/*", f"logs/origins/{MODEL}", "logs/seen/*"),
 )
-def test_repair_puts_files_in_the_place_of_pipes(made: Site, tmp_path: Path, place: str) -> None:
+_IS_KIND = {"pipe": Path.is_fifo, "link": Path.is_symlink, "folder": Path.is_dir}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+@pytest.mark.parametrize("place", REPAIRED)
+def test_repair_puts_files_in_the_place_of_what_is_none(
+    made: Site, tmp_path: Path, place: str, kind: str
+) -> None:
     site = made.copy(tmp_path)
-    path = _plant(site.home, place, "pipe")
+    path = _plant(site.home, place, kind)
+    is_kind = _IS_KIND[kind]
     signal.alarm(2 * _TIMEOUT_S)
     with site.store() as store:
         assert store.fsck().problems != []
         result = store.fsck(repair=True)
         assert result.remaining == []
-        assert not path.is_fifo()
-        assert any(kept.is_fifo() for kept in (site.home / "trash").rglob("*")), "moved aside, not deleted"
+        assert not is_kind(path)
+        assert any(map(is_kind, (site.home / "trash").rglob("*"))), "moved aside, not deleted"
         store.gc()
-        assert any(kept.is_fifo() for kept in (site.home / "trash").rglob("*")), "for a day"
+        assert any(map(is_kind, (site.home / "trash").rglob("*"))), "for a day"
+        store.list_versions()
+        store.check_for_updates()
+        store.checkout(f"{MODEL}@1.0.0")
+        store.rollback_model(MODEL)
+        assert store.fsck().problems == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+@pytest.mark.parametrize("place", ["logs/hashed/*", "logs/used/*"])
+def test_records_that_are_no_files_cost_a_hash_and_no_more(
+    made: Site, tmp_path: Path, place: str, kind: str
+) -> None:
+    site = made.copy(tmp_path)
+    for found in sorted(site.home.glob(place)):
+        _plant(site.home, str(found.relative_to(site.home)), kind)
+    signal.alarm(2 * _TIMEOUT_S)
+    with site.store() as store:
+        for version in ("1.0.0", "1.1.0"):
+            assert Path(store.path(f"{MODEL}@{version}")).exists()
+        store.rollback_model(MODEL)
+        store.check_for_updates()
+
+
+def test_a_record_of_an_origin_that_names_no_registry_is_damage(made: Site, tmp_path: Path) -> None:
+    site = made.copy(tmp_path)
+    (site.home / "logs" / "origins" / MODEL).write_bytes(b"no registry/\n\n")
+    with site.store() as store:
+        assert [problem.kind for problem in store.fsck(quick=True).problems] == ["record"]
+        assert store.fsck(repair=True).remaining == []
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ MUTANTS = (
     ),
     Mutant(
         "manifest of another version taken",
-        "    if found != expected:\n",
+        "    if found != offer.name:\n",
         "    if False:\n",
         (f"{_FALSE}::test_the_manifest_of_another_version_is_refused",),
     ),

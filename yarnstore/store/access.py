@@ -29,7 +29,7 @@ def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> No
     Raises: ReadOnlyError, which names the first folder or file that cannot be written, and its owner.
     """
     name = model_dirname(model)
-    folders = [layout.tmp, layout.pack_folder.packs, layout.manifests, layout.logs / "origins"]
+    folders = [layout.tmp, layout.pack_folder.packs, layout.manifests, layout.origins]
     folders += [layout.refs / kind / name for kind in ("versions", "partial")]
     if installing:
         folders += [layout.files, layout.views, layout.model_link(model).parent]

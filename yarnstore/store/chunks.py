@@ -41,6 +41,7 @@ from yarnstore.errors import (
     IntegrityError,
     NotFoundError,
     ReadOnlyError,
+    StorageError,
 )
 from yarnstore.store import fsread
 from yarnstore.store.layout import PackFolder, StoreLayout
@@ -89,7 +90,14 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
     found = fsread.stat_or_none(folder.pack(pack))
     if found is None:
         raise NotFoundError("pack", pack.hex)
-    index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
+    path = folder.index(pack)
+    try:
+        data = fsread.read_bytes(path, INDEX_LIMIT_BYTES)
+    except StorageError:
+        if fsread.stat_or_none(path) is None or fsread.is_file(path):
+            raise
+        raise IntegrityError(f"index of pack {pack.hex}", why="is not a regular file") from None
+    index = parse_index(data, pack=pack)
     if index.pack_bytes != found.st_size:
         raise IntegrityError(f"pack {pack.hex}", why="has a different size than its index says")
     return index
@@ -325,7 +333,8 @@ class FileTable:
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
         for digest in layout.manifest_ids():
-            with contextlib.suppress(IntegrityError, NotFoundError):
+            # One that cannot be read claims nothing.
+            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
                 for file in (known.get(digest) or layout.read_manifest(digest)).files:
                     path = layout.file(file)
                     found = fsread.stat_or_none(path)

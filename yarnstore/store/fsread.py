@@ -39,6 +39,7 @@ RESERVE_SHARE = 0.05
 
 # `https://…`, and what `Path` makes of it; a drive has one letter.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_MOVE = "move it away"
 _FREE_SPACE = "free some space on that disk"
 
 
@@ -93,16 +94,22 @@ def source_path(path: str | os.PathLike[str]) -> Path:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file from the root.  Raises: as `absolute`; UsageError if it is typed as a
-    folder's.
+    """Return the path of a file that a user named, from the root; of a link, the path of its target.
+
+    Raises: as `absolute`; UsageError if it is typed as a folder's.
     """
-    found = absolute(path)
+    found = follow(absolute(path))
     if names_folder(path) or found.is_dir():
         raise UsageError(
             f"{os.fspath(path)} is a folder; a file is needed",
             hint="give a file, without a slash at the end",
         )
     return found
+
+
+def follow(path: Path) -> Path:
+    """Return the path, or that of its target if it is a link: users may name links."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | NotFoundError:
@@ -248,20 +255,23 @@ def require_regular(path: Path, opener: Callable[[], int]) -> int:
     try:
         fd = opener()
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a pipe that nobody reads, a socket, a missing device
+        # ENXIO: a pipe that nobody reads, a socket, a missing device.
+        if error.errno not in (errno.ENXIO, errno.EISDIR, errno.ELOOP):
             raise
-        raise _not_regular(path) from error
+        raise _no_file(path, error.errno) from error
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        raise _not_regular(path)
+        raise _no_file(path, errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO)
     return fd
 
 
-def _not_regular(path: Path) -> FormatError:
-    return FormatError(str(path), "is not a regular file", hint="move it away")
+def _no_file(path: Path, number: int) -> FormatError | StorageError:
+    """The error about what stands in the place of a file, by the number of the error of opening it."""
+    if number == errno.ENXIO:
+        return FormatError(str(path), "is not a regular file", hint=_MOVE)
+    why = "is a folder, not a file" if number == errno.EISDIR else "is a link, which is not followed"
+    return StorageError(f"{path} {why}", hint=_MOVE, path=str(path))
 
 
 def open_nofollow(name: str, folder: int | None) -> int:
@@ -361,15 +371,6 @@ def list_names(path: Path) -> list[str]:
             return sorted(os.listdir(fd))
         finally:
             os.close(fd)
-
-
-def files_below(root: Path) -> list[Path]:
-    """Return everything below a folder that is not a folder, links included, sorted."""
-    found: list[Path] = []
-    for name in list_names(root):
-        path = root / name
-        found += files_below(path) if is_folder(path) else [path]
-    return found
 
 
 def stat_or_none(path: Path) -> os.stat_result | None:

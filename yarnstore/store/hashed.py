@@ -65,7 +65,7 @@ def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> N
 
     Not synced: a record that is lost costs a hash.  One that cannot be written is no error.
     """
-    with contextlib.suppress(StorageError, NotFoundError):
+    with contextlib.suppress(StorageError, NotFoundError, FormatError):
         data, line = _read(layout, digest), _line(found)
         if len(data) + len(line) > _LONG_BYTES:
             last = {item.split()[-1]: item for item in data.splitlines(keepends=True) if item.split()}

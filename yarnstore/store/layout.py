@@ -132,6 +132,10 @@ class StoreLayout(msgspec.Struct, frozen=True):
         return self.logs / "seen"
 
     @property
+    def origins(self) -> Path:
+        return self.logs / "origins"
+
+    @property
     def hashed(self) -> Path:
         return self.logs / "hashed"
 

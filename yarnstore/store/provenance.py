@@ -17,16 +17,26 @@ _LIMIT_BYTES = 1024
 
 
 def _path(layout: StoreLayout, model: str) -> Path:
-    return layout.logs / "origins" / model_dirname(model)
+    return layout.origins / model_dirname(model)
 
 
 def read_origin(layout: StoreLayout, model: str) -> str | None:
     """Return the name of the registry that a model came from last; None if unknown."""
     try:
-        text = fsread.read_bytes(_path(layout, model), _LIMIT_BYTES).decode().removesuffix("\n")
-        return parse_registry_name(text)
-    except (NotFoundError, FormatError, InvalidNameError, UnicodeDecodeError):
+        return parse_origin(_path(layout, model))
+    except (NotFoundError, FormatError):
         return None
+
+
+def parse_origin(path: Path) -> str:
+    """The name of a registry that the record at `path` has.
+
+    Raises: NotFoundError, StorageError, FormatError where it is damaged.
+    """
+    try:
+        return parse_registry_name(fsread.read_bytes(path, _LIMIT_BYTES).decode().removesuffix("\n"))
+    except (InvalidNameError, UnicodeDecodeError):
+        raise FormatError(str(path), "does not name a registry", hint="move it away") from None
 
 
 def write_origin(layout: StoreLayout, model: str, registry: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.errors import IntegrityError, NotFoundError, StorageError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout
@@ -187,7 +187,7 @@ def note_use(layout: StoreLayout, manifest: Sha256) -> None:
     reason not to read it.
     """
     mark = layout.uses / manifest.hex
-    with contextlib.suppress(StorageError, NotFoundError):
+    with contextlib.suppress(StorageError, NotFoundError, FormatError):
         fsio.append_mark(mark, b".")
 
 

@@ -116,7 +116,7 @@ def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
         raise NotFoundError("registry", str(path))
     if deep:
         raise UsageError("--deep needs the whole registry, not a single file", hint="give its folder")
-    return _lint_document(fsread.read_bytes(path, REGISTRY_LIMIT_BYTES), path.name)
+    return _lint_document(fsread.read_bytes(fsread.follow(path), REGISTRY_LIMIT_BYTES), path.name)
 
 
 def _lint_document(data: bytes, name: str) -> Linted:

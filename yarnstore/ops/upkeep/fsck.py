@@ -32,6 +32,7 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import manifest_chunks
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
+from yarnstore.store.provenance import parse_origin
 from yarnstore.store.registry_cache import check_absent, read_cached, read_newest
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
@@ -101,6 +102,7 @@ class _Checker(PackChecker):
         self._check_registries()
         self._check_uses()
         self._check_seen()
+        self._check_records()
         self._check_state()
 
     def _confirm(self, look: Callable[[Findings], None]) -> None:
@@ -156,7 +158,7 @@ class _Checker(PackChecker):
         refs = []
         for kind in ("versions", "pins", "partial"):
             root = self._layout.refs / kind
-            for path in fsread.files_below(root):
+            for path in _refs_below(root):
                 refs.append(self._read_ref(path, self._named(path, root), is_partial=kind == "partial"))
                 self.found.versions += kind == "versions" and refs[-1] is not None
         return [ref for ref in refs if ref is not None]
@@ -393,8 +395,24 @@ class _Checker(PackChecker):
             try:
                 read_seen(self._layout, path)
             except YarnstoreError as error:
-                self.found.bad_seen.append(path)
+                self.found.bad_records.append(path)
                 self._add("seen", path, why(error))
+
+    def _check_records(self) -> None:
+        """Records that commands do without where they cannot be read: told, since they would stay so."""
+        for folder in (self._layout.hashed, self._layout.origins):
+            for name in fsread.list_names(folder):
+                path = folder / name
+                try:
+                    if folder == self._layout.origins:
+                        parse_origin(path)
+                    else:
+                        fsread.read_start(path, 1)
+                except NotFoundError:
+                    continue
+                except YarnstoreError as error:
+                    self.found.bad_records.append(path)
+                    self._add("record", path, why(error))
 
     def _check_uses(self) -> None:
         for name in fsread.list_names(self._layout.uses):
@@ -415,6 +433,16 @@ class _Checker(PackChecker):
         if fault:
             self.found.bad_state = True
             self._add("state", self._layout.root / STATE_FILE, fault)
+
+
+def _refs_below(root: Path, depth: int = 3) -> Iterator[Path]:
+    """What stands where refs of versions do, and what is no folder on the way there."""
+    for name in fsread.list_names(root):
+        path = root / name
+        if depth > 1 and fsread.is_folder(path):
+            yield from _refs_below(path, depth - 1)
+        else:
+            yield path
 
 
 def _marks(path: Path) -> bytes:

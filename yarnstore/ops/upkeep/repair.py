@@ -26,7 +26,7 @@ from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFound
 from yarnstore.ops.fetching.fetch import ensure_chunks, read_remote_manifest
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.upkeep.findings import Findings, FsckResult
+from yarnstore.ops.upkeep.findings import Findings, FsckResult, Kind
 from yarnstore.ops.upkeep.fsck import check, result_of
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
@@ -66,6 +66,21 @@ def repair(session: Session) -> FsckResult:
     return replace(result, repaired=done, remaining=remaining.problems)
 
 
+# What is kept in a file of its own.
+_FILES: tuple[Kind, ...] = (
+    "format",
+    "ref",
+    "log",
+    "manifest",
+    "index",
+    "pack",
+    "use",
+    "seen",
+    "record",
+    "state",
+)
+
+
 class _Repairer:
     def __init__(self, session: Session, found: Findings) -> None:
         self._session = session
@@ -76,6 +91,7 @@ class _Repairer:
     def run(self) -> None:
         """Repair everything, in an order in which each part can rely on the parts before it."""
         layout, found = self._layout, self._found
+        self._clear_places()
         if found.bad_format:
             self._keep(layout.root / "format")
             fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
@@ -85,11 +101,9 @@ class _Repairer:
             self._keep(path)
             fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
             self.done.append(f"{path.relative_to(layout.root)}: count kept, marks rewritten")
-        for path in found.bad_seen:
+        for path in found.bad_records:
             self._aside(path)
-            self.done.append(
-                f"{path.relative_to(layout.root)}: moved to trash/; recorded again with each fetch"
-            )
+            self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; recorded again when needed")
         for name in found.bad_registries:
             self._repair_registry(name)
         for model in found.bad_logs:
@@ -114,6 +128,13 @@ class _Repairer:
         for model in found.bad_links:
             self._fix_link(model)
         self._repair_state()
+
+    def _clear_places(self) -> None:
+        """Move aside what stands in the place of a file and is none, since nothing can be put there."""
+        for problem in self._found.problems:
+            path = self._layout.root / problem.where
+            if problem.kind in _FILES and fsread.stat_or_none(path) is not None and not fsread.is_file(path):
+                self._aside(path)
 
     def _fix_link(self, model: str) -> None:
         layout, refs = self._layout, self._session.refs

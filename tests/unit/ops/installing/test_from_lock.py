@@ -16,6 +16,7 @@ from yarnstore.errors import (
     IncompatibleError,
     IntegrityError,
     NotFoundError,
+    StorageError,
     UsageError,
 )
 
@@ -198,3 +199,17 @@ def test_no_lock_file_and_a_broken_one(site: Path) -> None:
     for call in (store.fetch_locked, lambda file: store.lock("phi", file=file)):
         with pytest.raises(FormatError):
             call(site / "ystore.lock")
+
+
+def test_a_lock_file_may_be_a_link_and_stays_one(site: Path) -> None:
+    store, path, link = open_store(site), site / "real" / "ystore.lock", site / "ystore.lock"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    store.lock("phi@1.0.0", file=link)
+    store.lock("psi:cpu", file=link)
+    assert link.is_symlink()
+    assert locked(path) == {"phi@1.0.0": "1.0.0", "psi:cpu": "1.0.0"}
+    assert [result.version for result in store.fetch_locked(link)] == ["1.0.0", "1.0.0"]
+    (site / "loop").symlink_to("loop")
+    with pytest.raises(StorageError, match="is a link"):
+        store.fetch_locked(site / "loop")
