@@ -80,8 +80,8 @@ MUTANTS = (
     ),
     Mutant(
         "fetch without preflight",
-        "            fsread.require_space(layout.root, most_bytes + files - there)\n",
-        "            _ = most_bytes + files - there\n",
+        "        fsread.require_space(layout.root, most_bytes + files - there)\n",
+        "        _ = most_bytes + files - there\n",
         ("tests/faults/test_failing_disk.py::test_a_download_that_does_not_fit_is_refused_before_it_begins",),
     ),
     Mutant(
@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "content changed under a version",
-        "        refuse_changed(session, source, name, content_of(manifest), manifest.digest)\n",
+        "        refuse_changed(session, offer.source, offer.name, content_of(manifest), manifest.digest)\n",
         "",
         (f"{_FALSE}::test_other_content_under_a_version_that_is_here_is_refused",),
     ),
