@@ -1,4 +1,4 @@
-"""Pipes, sockets, links and folders in place of files: never waited for, nor followed; an error, or damage."""
+"""Pipes, sockets, links and folders in place of files: never waited for or followed; errors or damage."""
 
 from __future__ import annotations
 
