@@ -104,11 +104,11 @@ LATE_PARTS = {
         f"{PACKAGE}.ops.session.rolledback",
         f"{PACKAGE}.registry.schema",
     ),
-    f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.addresses",),
+    f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.registry.standing",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
-    f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.addresses",),
-    f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.addresses",),
+    f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.urls",),
+    f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.settings.network": (f"{PACKAGE}.backends",),
 }
 # Modules whose names are imported when they are first used.

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from yarnstore.backends.base import Backend, Body, Fetched, Timeouts
-    from yarnstore.backends.connect import connect_file, is_remote
+    from yarnstore.backends.connect import connect_file
     from yarnstore.backends.local import LocalBackend
     from yarnstore.backends.memory import MemoryBackend
     from yarnstore.backends.sources import Mirror, Retrying, RetryPolicy, SourceSet
+    from yarnstore.backends.urls import is_remote
     from yarnstore.backends.wrappers import Cancellable, Limited, Offline, RateLimit
 
 __all__ = [
@@ -43,7 +44,7 @@ _HOMES = {
     "Fetched": "base",
     "Timeouts": "base",
     "connect_file": "connect",
-    "is_remote": "connect",
+    "is_remote": "urls",
     "LocalBackend": "local",
     "MemoryBackend": "memory",
     "Mirror": "sources",

@@ -6,16 +6,12 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from typing import Final
 
-from yarnstore.backends.addresses import check_address
 from yarnstore.backends.base import Backend, Timeouts
 from yarnstore.backends.local import LocalBackend, path_from_url
 from yarnstore.backends.sources import Retrying, RetryPolicy, Sleep
+from yarnstore.backends.urls import check_address, scheme_of
 from yarnstore.errors import UsageError
-
-# "C:\models" has no "//", so drive letters are paths.
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?/")
 
 
 def connect(
@@ -42,7 +38,7 @@ def connect(
     """
     text = os.fspath(address)
     check_address(text)
-    match _scheme(text):
+    match scheme_of(text):
         case "http" | "https":
             from yarnstore.backends.http import HttpBackend, trusting
 
@@ -82,7 +78,7 @@ def connect_file(
 
     Raises: UsageError.
     """
-    match _scheme(url):
+    match scheme_of(url):
         case "http" | "https":
             origin = re.match(r"[^:]+://[^/?#]*", url)
             base = origin[0] if origin else url
@@ -102,11 +98,6 @@ def connect_file(
             raise _unreadable(other)
 
 
-def is_remote(address: str) -> bool:
-    """Whether reading from `address` uses the network, as far as an address tells."""
-    return _scheme(address) not in ("file", "")
-
-
 def is_exposed(scheme: str, host: str) -> bool:
     """Whether others can read what is sent: plain http, but not to this machine itself."""
     if scheme.lower() != "http":
@@ -116,13 +107,6 @@ def is_exposed(scheme: str, host: str) -> bool:
         return not ipaddress.ip_address(bare).is_loopback
     except ValueError:
         return bare != "localhost" and not bare.endswith(".localhost")  # RFC 6761
-
-
-def _scheme(text: str) -> str:
-    if text[:5].lower() == "file:":
-        return "file"
-    match = _SCHEME.match(text)
-    return match[1].lower() if match else ""
 
 
 def _unreadable(scheme: str) -> UsageError:

@@ -1,7 +1,7 @@
 """A registry on a web server, over httpx.
 
-Owns requests, redirects and where credentials go; `replies` says what an answer means, `origins`
-which addresses a registry may name, `wire` how long we wait.  `translate` makes their errors ours.
+Owns requests, redirects and where credentials go; `replies` says what an answer means, `targets`
+where a request may go, `transport` how long we wait.  `translate` makes their errors ours.
 Redirects are followed by hand, cookies are neither kept nor sent, nothing is
 taken from netrc here (`settings` reads it), and no answer is decompressed.
 """
@@ -47,9 +47,10 @@ from yarnstore.backends.replies import (
     parse_unsatisfied_range,
     status_error,
 )
+from yarnstore.backends.targets import UserinfoError, join_key, parse_url
 from yarnstore.backends.translate import FOREIGN, https_hint, translating
 from yarnstore.backends.transport import Patience, Transport
-from yarnstore.backends.urls import UserinfoError, join_key, origin_of, parse_url, shown
+from yarnstore.backends.urls import origin_of, shown
 from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
 
 REDIRECTS_LIMIT: Final = 5
@@ -198,7 +199,7 @@ class HttpBackend:
         try:
             return parse_url(key)
         except ValueError as error:
-            raise BackendError(_redacted(key), f"this download address {error}") from None
+            raise BackendError(shown(key)[:200], f"this download address {error}") from None
 
     def _follow(self, url: httpx.URL, headers: dict[str, str], patience: Patience) -> _Answer:
         own = origin_of(url) == origin_of(self._base)
@@ -320,7 +321,7 @@ def _parse_base(text: str) -> httpx.URL:
     except ValueError as error:
         secret = isinstance(error, UserinfoError)
         hint = "use a token instead" if secret else ""
-        raise UsageError(f"the registry address {_redacted(text)!r} {error}", hint=hint) from None
+        raise UsageError(f"the registry address {shown(text)[:200]!r} {error}", hint=hint) from None
     if url.query:
         raise UsageError(
             f"the registry address {shown(url)!r} has a query (?…), which registries cannot have"
@@ -333,11 +334,6 @@ def _basic(login: tuple[str, str]) -> str:
     if ":" in user:
         raise ConfigError("the user name of a registry contains a colon, which HTTP logins do not allow")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")  # RFC 7617
-
-
-def _redacted(text: str) -> str:
-    """`text`, which is no URL we take, without what may be credentials in it."""
-    return text.partition("?")[0].rpartition("@")[2][:200]
 
 
 def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:

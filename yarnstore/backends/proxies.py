@@ -1,6 +1,6 @@
 """Which proxy a request uses: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
 
-Names them without user and password.  Connecting to one is `wire`'s.
+Names them without user and password.  Connecting to one is `transport`'s.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ import httpcore
 import httpx
 
 from yarnstore.backends.proxies import HINT, environment_proxies, parse_proxy, proxy_for, shown_proxy
-from yarnstore.backends.urls import is_refused_address, shown
+from yarnstore.backends.targets import is_refused_address
+from yarnstore.backends.urls import shown
 from yarnstore.errors import BackendError, ConfigError, TransientError
 
 # As many as the engine may have threads: none waits for a connection that another reads from.

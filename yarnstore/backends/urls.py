@@ -1,112 +1,190 @@
-"""Where a registry may send us: URLs, origins, and the addresses that none may name.
+"""Addresses as texts: how people type and paste them, how they are compared, and how they are shown.
 
-Owns the rules against credentials in URLs and against requests to link-local and cloud metadata
-addresses.  `wire` applies the address rule once more to the peer it connected
-to, because a name can resolve to anything.  Needs httpx, so that what is checked and what is
-connected to were parsed by the same parser.
+`shown` is the one safe rendering: whatever prints or keeps an address of a registry, a mirror, a download
+or a proxy uses it.  Pure, but for a look whether a path exists.  Where a request may go is in `targets`.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
-import socket
-from typing import Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
 
-import httpx
+from yarnstore.errors import UsageError
 
-# The origin of a URL (RFC 6454): what must be equal for credentials to be sent along.
-Origin = tuple[str, str, int]
+if TYPE_CHECKING:
+    import httpx
 
-_PORTS: Final = {"http": 80, "https": 443}
-# Underscores are no part of host names, and in use.
-_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
-_V4_REFUSED: Final = (
-    ipaddress.ip_network("169.254.0.0/16"),  # link-local, RFC 3927; the metadata service of most clouds
-    ipaddress.ip_network("100.100.100.200/32"),  # metadata, Alibaba Cloud
-    ipaddress.ip_network("168.63.129.16/32"),  # metadata, Azure's wire server
-    ipaddress.ip_network("192.0.0.192/32"),  # metadata, Oracle Cloud
+# Scheme, host and port (RFC 6454): what must be equal for credentials to be sent along.
+Origin: TypeAlias = tuple[str, str, int]
+
+PORTS: Final = {"http": 80, "https": 443}
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/|file:", re.IGNORECASE)
+# "C:\\models" has no "//", so drive letters are paths.
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?/")
+_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
+_WEB_HOST: Final = re.compile(r"https?://[^/\\]", re.IGNORECASE)
+_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+# A host that has a dot, or a port, and then the end or a path.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)")
+# `http//host`, `https:host`, `htp://host`, `view-source:https://host`: a web address with a slip.
+_SLIP: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9.-]*[:+]|:)?(h?tt?p|hxxp)(s?)(?:[:;][/\\]*|[/\\]{2,})(?=[^/\\])", re.IGNORECASE
 )
-_V6_REFUSED: Final = (
-    ipaddress.ip_network("fe80::/10"),  # link-local, RFC 4291
-    ipaddress.ip_network("fd00:ec2::254/128"),  # metadata, AWS
-    ipaddress.ip_network("fd20:ce::254/128"),  # metadata, Google Cloud
-)
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
-_V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1, deprecated
+_AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
+# What a browser shows of a registry.
+_FILES: Final = ("registry.json", "index.html")
 
 
-class UserinfoError(ValueError):
-    """A URL that has a user name or password."""
+def tidy_address(text: str) -> str:
+    """The address of a folder, of what was pasted.
 
-
-def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.URL:
-    """An absolute http(s) URL without user, password or fragment that names no refused address.
-
-    Raises: ValueError, whose message says why and shows no credentials.
+    As `bare_address`, and without a `registry.json` or `index.html` at the end: of URLs, and of paths
+    where that is a file.
     """
+    text = bare_address(text)
+    if is_url(text):
+        address, mark, query = text.partition("?")
+        folder, _, name = address.rpartition("/")
+        return f"{folder}/{mark}{query}" if name in _FILES and not folder.endswith("/") else text
+    folder, name = os.path.split(text)
+    return folder or "." if name in _FILES and os.path.isfile(text) else text
+
+
+def bare_address(text: str) -> str:
+    """What was pasted without spaces and quotes around it, and of a web address without its fragment."""
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    for left, right in _AROUND:
+        if len(text) > 2 and text.startswith(left) and text.endswith(right):
+            text = text[1:-1].strip()
+    return text.partition("#")[0] if _WEB.match(text) else text
+
+
+def is_url(text: str) -> bool:
+    """Whether a text has a scheme, which a drive letter is not."""
+    return _URL.match(text) is not None
+
+
+def plain_address(text: str) -> str:
+    """One spelling of an address that has several: of a file:// URL its path, of a web address the host in
+    lower case and without the usual port; without slashes at the end."""
     try:
-        url = base.join(text) if base is not None else httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):
-        raise ValueError("is not a URL") from None
-    if url.scheme not in _PORTS:
-        raise ValueError(f"has the scheme {url.scheme[:20]!r}; only http and https are followed")
-    if url.userinfo:
-        raise UserinfoError("has a user name or password")
-    if not _is_host(url.raw_host.decode("ascii")):
-        raise ValueError("has no host")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError("has an invalid port")
-    if is_refused_address(url.host):
-        raise ValueError("is a link-local or metadata address, which is refused")
-    return url.copy_with(fragment=None)
-
-
-def _is_host(host: str) -> bool:
-    if ":" in host:  # httpx took the brackets off
-        return "%" not in host  # a zone makes sense for link-local addresses only
-    return all(_LABEL.fullmatch(label) for label in host.removesuffix(".").split("."))
-
-
-def origin_of(url: httpx.URL) -> Origin:
-    """Scheme, host and port, the port written out."""
-    return url.scheme, url.host.rstrip("."), url.port or _PORTS[url.scheme]
-
-
-def shown(url: httpx.URL) -> str:
-    """`url` for messages: without the query, which in signed URLs is a secret, and without userinfo."""
-    path = url.raw_path.partition(b"?")[0]
-    return f"{url.scheme}://{(url.netloc + path).decode('ascii', 'replace')}"
-
-
-def join_key(base: httpx.URL, key: str) -> httpx.URL:
-    """The URL of a checked relative key under `base`, whose path ends in a slash."""
-    return base.copy_with(raw_path=base.raw_path + quote(key).encode("ascii"))
-
-
-def is_refused_address(host: str) -> bool:
-    """Whether `host` is a literal link-local or metadata address, in any notation a resolver takes."""
-    bare = host.strip("[]").partition("%")[0].rstrip(".")
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    try:
-        address = ipaddress.ip_address(bare)
+        parts = urlsplit(text)
+        port = parts.port
     except ValueError:
-        try:
-            # 0xa9fea9fe, 2852039166, 0251.0376.0251.0376, 169.254.43518
-            address = ipaddress.IPv4Address(socket.inet_aton(bare))
-        except (OSError, ValueError):
-            return False
-    if isinstance(address, ipaddress.IPv4Address):
-        return any(address in network for network in _V4_REFUSED)
-    if any(address in network for network in _V6_REFUSED):
-        return True
-    return any(within in network for within in _v4_within(address) for network in _V4_REFUSED)
+        return text.rstrip("/")
+    scheme = parts.scheme.lower()
+    if scheme == "file" and parts.netloc.lower() in ("", "localhost"):
+        text = unquote(parts.path)
+    elif scheme in PORTS and parts.hostname:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        text = f"{scheme}://{host}{'' if port in (None, PORTS[scheme]) else f':{port}'}{parts.path}"
+    return text.rstrip("/")
 
 
-def _v4_within(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that packets to `address` may end up at."""
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or address in _V4_COMPATIBLE:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
-    return [each for each in found if each is not None]
+def check_address(text: str) -> None:
+    """Refuse what can be no registry, in words that show no secret.
+
+    Raises: UsageError for an empty text, a query, a path of Windows, or a web address without a scheme, or
+    with a slip in it, that is no path here.
+    """
+    if not text:
+        raise UsageError(
+            "the registry address is empty",
+            hint="give an https:// address, or the folder that contains registry.json",
+        )
+    slip = None if _WEB_HOST.match(text) or os.path.lexists(text) else _SLIP.match(text)
+    if slip:
+        right = shown(f"http{slip[2].lower()}://{text[slip.end() :]}")
+        raise UsageError(
+            f"a web address begins with http:// or https://, not with {slip[0]}", hint=f"write {right[:200]}"
+        )
+    if is_url(text):
+        if _WEB.match(text) and "?" in text:
+            raise UsageError(
+                f"the registry address {shown(text)!r} has a query (?…), which registries cannot have",
+                hint="give the address of the folder that contains registry.json; set a token in "
+                "YSTORE_TOKEN_<NAME>",
+            )
+        return
+    if os.name != "nt" and _WINDOWS.match(text):
+        raise UsageError(
+            f"{text[:200]} is a Windows path, which this machine cannot read",
+            hint="a registry is an https:// address or the path of a folder here",
+        )
+    bare = shown(text)
+    if _is_host(text):
+        raise UsageError(
+            f"no folder {bare[:200]} exists, and a web address begins with https://",
+            hint=f"write https://{bare[:200]}",
+        )
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text without a scheme looks like a web address, and no such path exists."""
+    return bool(_HOST.match(_without_secrets(text))) and not os.path.lexists(text)
+
+
+def shown(address: str | httpx.URL, *, folder: bool = False) -> str:
+    """An address without the user, password, query and fragment in it, which can be secrets.
+
+    A path is shown whole.  Of a `folder`, which a registry is, a web address gets the one spelling by which
+    its mirrors are told apart: scheme and host in lower case, and a slash at the end.
+    """
+    text = address if isinstance(address, str) else f"{address.scheme}://{_ascii(address)}"
+    if not _is_web(text):
+        return text
+    bare = _without_secrets(text)
+    if not folder or origin_of(text) is None:
+        return bare
+    parts = urlsplit(bare)
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path.rstrip('/')}/"
+
+
+def _ascii(url: httpx.URL) -> str:
+    return (url.netloc + url.raw_path).decode("ascii", "replace")
+
+
+def _is_web(text: str) -> bool:
+    """Whether a text is an address on the network, or looks like one without its scheme."""
+    return text[:5].lower() != "file:" if is_url(text) else _is_host(text)
+
+
+def _without_secrets(text: str) -> str:
+    address = re.split(r"[?#]", text, maxsplit=1)[0]
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        # No address; of a password that holds /, ? or #, only the last @ says where it ends.
+        return re.split(r"[?#]", text.rpartition("@")[2], maxsplit=1)[0]
+    at = address.index("//") + 2 if parts.netloc else 0
+    host, slash, path = address[at:].partition("/")
+    return f"{address[:at]}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def origin_of(address: str | httpx.URL) -> Origin | None:
+    """Scheme, host and port, the port written out; None for what is no web address."""
+    try:
+        parts = urlsplit(address) if isinstance(address, str) else address
+        scheme, port = parts.scheme.lower(), parts.port
+        host = (parts.hostname or "") if isinstance(parts, SplitResult) else parts.host
+    except ValueError:
+        return None
+    return (scheme, host.rstrip("."), port or PORTS[scheme]) if scheme in PORTS else None
+
+
+def is_remote(address: str) -> bool:
+    """Whether reading from `address` uses the network, as far as an address tells."""
+    return scheme_of(address) not in ("file", "")
+
+
+def scheme_of(text: str) -> str:
+    """The scheme of an address in lower case; empty for a path."""
+    if text[:5].lower() == "file:":
+        return "file"
+    match = _SCHEME.match(text)
+    return match[1].lower() if match else ""

@@ -11,7 +11,6 @@ from typing import Any
 
 from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import ConflictError, NotFoundError
-from yarnstore.ops.session.sources import bare_url
 from yarnstore.registry.policies import parse_auto_update
 from yarnstore.settings.files import (
     SettingFiles,
@@ -33,8 +32,10 @@ def add_registry(home: Path, name: str, url: str) -> None:
             if item["name"].casefold() == name.casefold():
                 if item["url"] == url:
                     return files.managed
+                from yarnstore.backends.urls import shown
+
                 raise ConflictError(
-                    f"a registry {item['name']!r} already exists: {bare_url(item['url'])}",
+                    f"a registry {item['name']!r} already exists: {shown(item['url'])}",
                     hint=f"change it in {_entry_line(home, item['name'])}, or use another name"
                     if path == config_path(home)
                     else f"`ystore registry remove {item['name']}` first, or use another name",
@@ -135,7 +136,7 @@ def normal_url(text: str) -> str:
 
     Raises: UsageError for what can be no registry.
     """
-    from yarnstore.backends.addresses import check_address, is_url, tidy_address
+    from yarnstore.backends.urls import check_address, is_url, tidy_address
 
     address = tidy_address(text)
     check_address(address)

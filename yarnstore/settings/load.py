@@ -98,7 +98,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     network = msgspec.structs.replace(parse_network(config, environ), netrc=logins)
     registries: list[RegistrySource] = []
     for path, item in files.registries:
-        from yarnstore.backends.addresses import tidy_address
+        from yarnstore.backends.urls import tidy_address
 
         name = item["name"]
         token = environ.get(token_variable(name))

@@ -95,6 +95,6 @@ def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
         raise ConfigError(f"{where}: mirrors is not a list of addresses")
     if not found:
         return ()
-    from yarnstore.backends.addresses import tidy_address
+    from yarnstore.backends.urls import tidy_address
 
     return tuple(map(tidy_address, found))

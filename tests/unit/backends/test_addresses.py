@@ -11,7 +11,7 @@ import pytest
 from tests.support.servers import static_server
 from tests.support.stores import Site, make_site
 from yarnstore import Store
-from yarnstore.backends.addresses import plain_address
+from yarnstore.backends.urls import plain_address
 from yarnstore.cli import run
 from yarnstore.errors import UsageError
 from yarnstore.settings import config_path, load_settings

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yarnstore.backends.http import HttpBackend
-from yarnstore.backends.urls import is_refused_address, join_key, origin_of, parse_url, shown
+from yarnstore.backends.targets import is_refused_address, join_key, parse_url
+from yarnstore.backends.urls import origin_of, shown
 from yarnstore.errors import ConfigError, UsageError
 
 HOSTILE = r"""
@@ -131,6 +132,42 @@ def test_join_and_show() -> None:
     base = parse_url("https://host:8443/models/")
     assert str(join_key(base, "packs/a b#?%.pack")) == "https://host:8443/models/packs/a%20b%23%3F%25.pack"
     assert shown(httpx.URL("https://u:secret@host/a%0Ab?sig=secret#f")) == "https://host/a%0Ab"
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("https://Host.test/a", "https://Host.test/a"),
+        ("HTTPS://user:hunter2@Host.test:8443/a/?k=hunter2#hunter2", "HTTPS://Host.test:8443/a/"),
+        ("https://hunter2@host.test", "https://host.test"),
+        ("https://me:hun@ter2@host.test/", "https://host.test/"),
+        ("https://me:hun/hunter2@host.test/r", "host.test/r"),
+        ("https://me:hun?hunter2@host.test/r?k=hunter2", "host.test/r"),
+        ("https://me:hun#hunter2@host.test/r", "host.test/r"),
+        ("https://host.test/@org/model", "https://host.test/@org/model"),
+        ("s3://me:hunter2@bucket/r?k=hunter2", "s3://bucket/r"),
+        ("me:hunter2@host.test/r", "host.test/r"),
+        ("host.test/r?k=hunter2", "host.test/r"),
+        ("http://[::1", "http://[::1"),
+        ("/srv/a?b#c@d", "/srv/a?b#c@d"),
+        ("folder@2/x", "folder@2/x"),
+        ("file:///srv/a@b", "file:///srv/a@b"),
+        ("C:\\models@2", "C:\\models@2"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_shown_without_secrets_and_else_as_it_is(address: str, safe: str) -> None:
+    assert shown(address) == safe
+
+
+PASSWORDS = st.characters(codec="ascii", exclude_characters="/?#@", categories=["L", "P", "S"])
+
+
+@given(st.text(PASSWORDS, min_size=4))
+def test_no_password_is_shown(password: str) -> None:
+    for address in (f"https://me:{password}@host.test/r", f"https://host.test/r?k={password}"):
+        for folder in (True, False):
+            assert password not in shown(address, folder=folder).removeprefix("https://host.test/r")
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nX-Injected: 1", "é", "a\0", "tab\t"])

@@ -15,10 +15,11 @@ import pytest
 
 from tests.support.servers import Reply, ScriptedServer, files, self_signed
 from yarnstore import Store
+from yarnstore.backends import urls
 from yarnstore.backends.connect import connect
 from yarnstore.errors import BackendError, ConfigError
 from yarnstore.ops.session.connections import Connections, source_at
-from yarnstore.ops.session.sources import Network, RegistrySource, shown_address, with_login
+from yarnstore.ops.session.sources import Network, RegistrySource, with_login
 from yarnstore.settings import load_settings
 from yarnstore.settings.network import parse_network
 from yarnstore.store.layout import StoreLayout
@@ -85,7 +86,7 @@ def test_mirrors_of_a_registry(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
-    assert shown_address(url) == shown
+    assert urls.shown(url, folder=True) == shown
 
 
 # --- netrc -----------------------------------------------------------------------------------------

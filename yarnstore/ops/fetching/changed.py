@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 
-from yarnstore.backends.addresses import plain_address
+from yarnstore.backends.urls import plain_address, shown
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.sources import shown_address
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of, remember, seen_content
 
@@ -69,4 +68,4 @@ def remember_content(session: Session, source: RegistrySource, name: VersionName
 
 
 def _address(source: RegistrySource) -> str:
-    return plain_address(shown_address(source.url))
+    return plain_address(shown(source.url, folder=True))

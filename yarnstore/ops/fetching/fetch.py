@@ -15,6 +15,7 @@ from functools import partial
 
 import zstandard
 
+from yarnstore.backends.urls import shown
 from yarnstore.core.codec import decode_zstd
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ids
@@ -190,7 +191,7 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
         raise IntegrityError(
             f"the manifest of {offer.name}",
             why=f"belongs to {found}",
-            source=offer.source.url,
+            source=shown(offer.source.url),
             hint="the publisher must fix the registry",
         )
     promised = offer.build.entry.checksum
@@ -200,7 +201,7 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
             f"{offer.name.model} {offer.name.version}",
             expected=promised,
             got=actual,
-            source=offer.source.url,
+            source=shown(offer.source.url),
             hint="the registry's checksum and manifest do not match; the publisher must fix the registry",
         )
     return manifest
@@ -242,7 +243,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
             expected=str(digest),
             got=str(error.fields.get("got", "")),
             why=str(error.fields["why"]),
-            source=str(error.fields["source"]) or source.url,
+            source=str(error.fields["source"]) or shown(source.url),
         ) from None
 
 
@@ -305,7 +306,7 @@ def ensure_chunks(
         raise IntegrityError(
             f"{manifest.label}",
             why=f"is incomplete: the registry's packs lack {len(absent)} of its chunks",
-            source=source.url,
+            source=shown(source.url),
             hint="the publisher must publish it again",
         )
     return brought

@@ -17,6 +17,7 @@ from yarnstore.backends import Body, SourceSet
 from yarnstore.backends.base import check_key
 from yarnstore.backends.pages import HEAD_BYTES, looks_like_page, page_error
 from yarnstore.backends.sources import EARLIER, BadPart
+from yarnstore.backends.urls import shown
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
@@ -106,25 +107,26 @@ def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, 
 
 def _address_fault(url: str) -> str | None:
     """Why a download address cannot be used; None where it can be tried."""
+    text = shown(url)[:120]
     if not url.strip():
         return "is empty"
     if url != url.strip():
-        return f"begins or ends with white space: {url[:120]!r}"
+        return f"begins or ends with white space: {text!r}"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return f"is not a URL: {url[:120]!r}"
+        return f"is not a URL: {text!r}"
     if parts.scheme in ("http", "https"):
-        return None if host else f"has no host: {url[:120]!r}"
+        return None if host else f"has no host: {text!r}"
     if parts.scheme:
         return None if parts.scheme == "file" else f"has an unknown scheme, {parts.scheme[:40]!r}"
     if url.startswith("/"):
-        return f"begins with '/': {url[:120]!r}; write it relative to the registry, or as a complete URL"
+        return f"begins with '/': {text!r}; write it relative to the registry, or as a complete URL"
     try:
         check_key(url)
     except InvalidNameError as error:
-        return f"{error.fields['why']}: {url[:120]!r}"
+        return f"{error.fields['why']}: {text!r}"
     return None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, connect_file, is_remote
-from yarnstore.backends.addresses import bare_address, check_address, tidy_address
+from yarnstore.backends.urls import bare_address, check_address, shown, tidy_address
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_from_dirname
 from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, UsageError
@@ -23,7 +23,7 @@ from yarnstore.ops.publishing.lint_deep import DeepLint
 from yarnstore.ops.publishing.tree import RegistryFolder
 from yarnstore.ops.session.connections import connect_source, source_at
 from yarnstore.ops.session.registries import model_key
-from yarnstore.ops.session.sources import Network, RegistrySource, shown_address
+from yarnstore.ops.session.sources import Network, RegistrySource
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.lint import Finding, Linted, is_model_document, lint_model, lint_registry
@@ -76,14 +76,14 @@ def lint(
     source = bare_address(source)
     if source.endswith("/index.html"):
         source = tidy_address(source)
-    shown = shown_address(source, folder=False) if "?" in source or "@" in source else source
+    where = shown(source)
     path = _local(source)
     if path is not None and not path.is_dir():
         linted = _lint_file(path, source, deep=deep or decode)
     else:
         backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode)
         linted = _lint_tree(
-            shown, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
+            where, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
         )
     if models:
         missing = [model for model in models if model not in linted.models]
@@ -96,7 +96,7 @@ def lint(
         )
     findings = sorted(linted.findings, key=lambda item: item.severity == "warning")
     return LintResult(
-        source=shown,
+        source=where,
         models=len(linted.models),
         versions=sum(len(entry.versions) for entry in linted.models.values()),
         deep=deep or decode,

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from yarnstore.backends.urls import shown
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import (
     BackendError,
@@ -21,7 +22,6 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.session.lookup import find_offered, installed_variant
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.sources import bare_url
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.select import builds_of, latest_version
 from yarnstore.registry.spec import Spec
@@ -75,7 +75,7 @@ def describe(
         error = fault.message
     return RegistryInfo(
         name=source.name,
-        url=bare_url(source.url),
+        url=shown(source.url),
         models=len(doc.models) if doc else 0,
         versions=sum(len(model.versions) for model in doc.models.values()) if doc else 0,
         last_updated=doc.last_updated if doc else None,

@@ -24,17 +24,15 @@ from yarnstore.backends import (
     RetryPolicy,
     SourceSet,
 )
-from yarnstore.backends.addresses import tidy_address
-from yarnstore.backends.connect import connect, connect_file, is_exposed, is_remote
+from yarnstore.backends.connect import connect, connect_file, is_exposed
 from yarnstore.backends.sources import Fault
+from yarnstore.backends.urls import is_remote, origin_of, shown, tidy_address
 from yarnstore.backends.wrappers import OneFile, shared_limit
 from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
 from yarnstore.ops.session.sources import (
     Network,
     RecentFailures,
     RegistrySource,
-    origin_of,
-    shown_address,
     with_login,
 )
 from yarnstore.store import fsread
@@ -83,10 +81,9 @@ class Connections:
     def backend(self, source: RegistrySource) -> SourceSet:
         """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
         if source.name not in self._backends:
-            mirrors = [Mirror(shown_address(source.url), partial(self._connect, source, source.url), True)]
-            mirrors += [
-                Mirror(shown_address(url), partial(self._connect, source, url), True)
-                for url in source.mirrors[:_MIRRORS_LIMIT]
+            mirrors = [
+                Mirror(shown(url, folder=True), partial(self._connect, source, url), True)
+                for url in (source.url, *source.mirrors[:_MIRRORS_LIMIT])
             ]
             mirrors += self._named.get(source.name, [])
             self._backends[source.name] = SourceSet(
@@ -100,7 +97,7 @@ class Connections:
 
     def own(self, source: RegistrySource) -> str:
         """What the registry's own address is called among its mirrors."""
-        return shown_address(source.url)
+        return shown(source.url, folder=True)
 
     def add_mirrors(self, source: RegistrySource, urls: Iterable[str]) -> None:
         """Add the mirrors that the registry itself names; what a hash covers may come from them.
@@ -108,7 +105,7 @@ class Connections:
         Connects to nothing.
         """
         named = [
-            Mirror(shown_address(url), partial(self._connect, source, url))
+            Mirror(shown(url, folder=True), partial(self._connect, source, url))
             for url in map(tidy_address, islice(urls, _MIRRORS_LIMIT))
             # A registry on the network may not make us read files of this machine.
             if origin_of(url) is not None or not (is_remote(url) or is_remote(source.url))
@@ -122,7 +119,7 @@ class Connections:
         """The mirrors of a registry as far as they are known, its own address first; connects to nothing."""
         known = [source.url, *source.mirrors]
         named = [mirror.url for mirror in self._named.get(source.name, [])]
-        return list(dict.fromkeys([*map(shown_address, known), *named]))
+        return list(dict.fromkeys([*(shown(url, folder=True) for url in known), *named]))
 
     def for_file(
         self, source: RegistrySource, urls: Iterable[str], on_pass: Callable[[str], None] | None = None
@@ -145,19 +142,17 @@ class Connections:
         )
 
     def _of_file(self, source: RegistrySource, url: str) -> list[Mirror]:
-        shown = shown_address(url, folder=False)
         if not urlsplit(url).scheme or (is_remote(url) and origin_of(url) == origin_of(source.url)):
-            return self.backend(source).of_file(url, shown)  # with the credentials, whose origin this is
-        return [Mirror(shown, partial(self._connect_file, source, url), trusted=True)]
+            return self.backend(source).of_file(url, shown(url))  # with the credentials, whose origin this is
+        return [Mirror(shown(url), partial(self._connect_file, source, url), trusted=True)]
 
     def _connect_file(self, source: RegistrySource, url: str) -> Backend:
         """A backend of one file outside of its registry, without credentials.  Raises: BackendError."""
-        shown = shown_address(url, folder=False)
         if is_remote(url) and self._network.offline:
-            return Offline(shown)
+            return Offline(shown(url))
         if is_remote(source.url) and not is_remote(url):
-            why = f"gives a file of this machine as a download address: {url[:120]}"
-            raise BackendError(shown_address(source.url), why)
+            why = f"gives a file of this machine as a download address: {shown(url)[:120]}"
+            raise BackendError(shown(source.url, folder=True), why)
         try:
             backend, key = connect_file(
                 url,
@@ -168,7 +163,7 @@ class Connections:
                 check=self._check,
             )
         except UsageError as error:
-            raise BackendError(shown, error.message) from None
+            raise BackendError(shown(url), error.message) from None
         self._adopted.append(backend)
         return OneFile(Cancellable(_slowed(backend, self._network), self._check), key)
 
@@ -264,7 +259,7 @@ def connect_source(
     Raises: UsageError, ConfigError.
     """
     if network.offline and is_remote(url):
-        return Offline(shown_address(url))
+        return Offline(shown(url, folder=True))
     own = url == source.url or origin_of(url) == origin_of(source.url)
     backend = connect(
         url,
@@ -299,9 +294,8 @@ def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> 
     Of several at one origin the one that the address lies in counts, else the first; without one,
     what netrc has for the host.
     """
-    here = [
-        source for source in sources if origin_of(url) is not None and origin_of(source.url) == origin_of(url)
-    ]
+    origin = origin_of(url)
+    here = [source for source in sources if origin is not None and origin_of(source.url) == origin]
     within = [source for source in here if f"{url}/".startswith(f"{source.url.rstrip('/')}/")]
     if here:
         return msgspec.structs.replace(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from yarnstore.backends.urls import shown
 from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import (
@@ -83,7 +84,7 @@ class ModelFiles(msgspec.Struct):
         if model not in self._entries:
             cached = read_cached_model(self.layout, self.name, self.url, model)
             if cached is not None:
-                self._entries[model] = parse_model(cached.data, model=model, source=self.url)
+                self._entries[model] = parse_model(cached.data, model=model, source=shown(self.url))
                 self._note_age(model, cached)
         return self._entries.get(model)
 
@@ -104,9 +105,9 @@ class ModelFiles(msgspec.Struct):
                 self.note(f"{self.name} cannot be reached; using the cached copy ({error.message})")
             self._note_age(model, cached)
             self.unreachable = True
-            return parse_model(cached.data, model=model, source=self.url)
+            return parse_model(cached.data, model=model, source=shown(self.url))
         if answer is None and cached is None:
-            raise BackendError(self.url, "answered 'not modified' to an unconditional request")
+            raise BackendError(shown(self.url), "answered 'not modified' to an unconditional request")
         data = answer.data if answer is not None else cached.data if cached else b""
         entry = parse_model(data, model=model, source=backend.url)
         etag = answer.etag if answer is not None else cached.etag if cached else ""

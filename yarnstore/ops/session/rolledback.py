@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from yarnstore.backends.urls import shown
 from yarnstore.errors import BackendError, FormatError, RolledBackError
-from yarnstore.ops.session.sources import RegistrySource, shown_address
+from yarnstore.ops.session.sources import RegistrySource
 from yarnstore.registry.schema import RegistryDoc, parse_registry
 from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
 from yarnstore.store.layout import StoreLayout
@@ -65,7 +66,7 @@ def refuse_rollback(
         note(f"{source.name} no longer has a last_updated, which was {known} last time")
     elif is_older(said, known):
         if not accept:
-            raise RolledBackError(shown_address(source.url), source.name, known, said)
+            raise RolledBackError(shown(source.url, folder=True), source.name, known, said)
         note(f"{source.name}: accepted an older index, from {said} instead of {known}")
 
 

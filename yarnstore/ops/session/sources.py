@@ -1,6 +1,6 @@
 """What is known of a registry and of the network before anything is connected.
 
-Owns the records that settings make, and how addresses are named to people.  Connecting is
+Owns the records that settings make.  How addresses are shown is `backends/urls`'.  Connecting is
 `ops/session/connections`', which commands without the network do not import.
 """
 
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 
 from yarnstore.backends.base import Timeouts
-
-# Scheme, host and port.
-Origin: TypeAlias = tuple[str, str, int]
 
 # So long a mirror that failed stays behind the others.
 _PUT_LAST_S = 600.0
@@ -37,7 +33,10 @@ class RegistrySource(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """All but the credentials, which must not reach a log."""
-        return f"RegistrySource(name={self.name!r}, url={self.url!r}, mirrors={self.mirrors!r})"
+        from yarnstore.backends.urls import shown
+
+        mirrors = tuple(map(shown, self.mirrors))
+        return f"RegistrySource(name={self.name!r}, url={shown(self.url)!r}, mirrors={mirrors!r})"
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -87,7 +86,11 @@ def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
 
     A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
     """
-    if source.token or not path or origin_of(source.url) is None:
+    if source.token or not path:
+        return source
+    from yarnstore.backends.urls import origin_of
+
+    if origin_of(source.url) is None:
         return source
     import netrc  # late: few registries want a login
 
@@ -99,33 +102,3 @@ def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
     if found is None or not found[2]:
         return source
     return msgspec.structs.replace(source, login=(found[0], found[2]))
-
-
-def bare_url(url: str) -> str:
-    """A registry's address as it was given, without a user, password or query that may be in it."""
-    return shown_address(url) if "@" in url or "?" in url else url
-
-
-def shown_address(url: str, *, folder: bool = True) -> str:
-    """An address as it is named to people and kept: without user, password and query.
-
-    Of a `folder`, which a registry is, it ends in a slash.
-    """
-    if origin_of(url) is None:
-        from yarnstore.backends.addresses import shown_path
-
-        return shown_path(url)
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2].lower()}{path}{'/' if folder else ''}"
-
-
-def origin_of(url: str) -> Origin | None:
-    """Scheme, host and port; None for what is no web address."""
-    try:
-        parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        ports = {"http": 80, "https": 443}
-        return (scheme, parts.hostname or "", parts.port or ports[scheme]) if scheme in ports else None
-    except ValueError:
-        return None

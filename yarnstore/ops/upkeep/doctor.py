@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from yarnstore._version import __version__
+from yarnstore.backends.urls import shown
 from yarnstore.errors import (
     ConfigError,
     FormatError,
@@ -31,7 +32,6 @@ from yarnstore.errors import (
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.connections import exposed_secret
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.sources import bare_url
 from yarnstore.ops.upkeep.fsck import fsck
 from yarnstore.progress import format_size
 from yarnstore.registry.policies import AutoRules
@@ -207,10 +207,10 @@ def _permissions(session: Session) -> Iterator[Check]:
     if not found:
         yield Check("permissions", "ok", f"{root} can be written")
         return
-    shown: dict[str, list[str]] = {}
+    places_by: dict[str, list[str]] = {}
     for item in found:
-        shown.setdefault(item.why, []).append(item.place)
-    what = "; ".join(f"{why}: {', '.join(places)}" for why, places in shown.items())
+        places_by.setdefault(item.why, []).append(item.place)
+    what = "; ".join(f"{why}: {', '.join(places)}" for why, places in places_by.items())
     if any(item.anybody for item in found):
         yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
     elif any(item.is_foreign for item in found):
@@ -357,7 +357,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
     return Check(
         name,
         "ok",
-        f"{bare_url(source.url)} answers in {took_ms:.0f} ms, last updated {doc.last_updated or 'never'}",
+        f"{shown(source.url)} answers in {took_ms:.0f} ms, last updated {doc.last_updated or 'never'}",
     )
 
 
