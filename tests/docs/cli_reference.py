@@ -26,20 +26,20 @@ _INTRO = """\
 This page is made from the commands themselves by `make docs`; a test checks that it is current.
 
 `SPEC` is `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`: `phi-3-mini`, `phi-3-mini@1.1.0`, `phi-3-mini@^1.1`, `phi-3-mini:cpu-int4@latest`.
-Without a version it means `latest`; where a command speaks of a bare model, it means the installed version.
+Without a version it means `latest`; in commands that act on installed models, it means the installed version.
 
 ## Output
 
 - On a terminal: sentences and tables for people, progress bars on stderr.
 - Piped: stable lines.
-  Lists are one row a line with tabs between the columns; `status`, `show`, `gc` and `fsck` are one name, a tab and a value a line.
-  Sizes are bytes, times are milliseconds since 1970, what is unknown is empty.
-  The columns are below.
+  Lists have one row a line, with tabs between the columns; `status`, `show`, `gc` and `fsck` print a name, a tab and a value on each line.
+  Sizes are bytes, times are milliseconds since 1970, unknown values are empty.
+  The table below lists the columns.
 - `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`; [results.md](results.md) has the fields.
-- `--progress json`: each step as one JSON object a line on stderr.
-- `checkout` and `path` print the path to open, and piped nothing else.
-- `registry lint` prints a line for each fault whoever reads it: `path: message`, or `path: warning: message`.
-- `YSTORE_OUTPUT=people` or `=plain` chooses between the first two whatever stdout is.
+- `--progress json`: each step as one JSON object on a line of stderr.
+- `checkout` and `path` print the path to open; when piped, nothing else.
+- `registry lint` prints a line for each problem, on a terminal too: `path: message`, or `path: warning: message`.
+- `YSTORE_OUTPUT=people` and `YSTORE_OUTPUT=plain` force the first or the second of these.
 
 | piped | columns |
 |---|---|
@@ -124,9 +124,9 @@ _ERRORS = """\
 
 This page is made from `yarnstore/errors.py` and the table of exit codes by `make docs`; a test checks that it is current.
 
-Everything that `yarnstore` raises on purpose is a `YarnstoreError` from `yarnstore.errors`.
-Each has `message` (what happened, to which thing), `hint` (what to do next, or empty), `code` (a stable word) and `fields` (the facts).
-With `--json` an error is the one document on stdout:
+Every error that `yarnstore` raises on purpose is a `YarnstoreError` from `yarnstore.errors`.
+Each has `message` (what happened, and to what), `hint` (what to do next, or empty), `code` (a stable word) and `fields` (the details).
+With `--json` an error is the only document on stdout:
 
 ```json
 {
@@ -156,7 +156,7 @@ def every_error(
 
 
 _KINDS = """
-## What was typed or named wrong
+## Errors in what was typed or named
 
 | kind | class | exit code |
 |---|---|---|
@@ -165,10 +165,10 @@ _KINDS = """
 | a setting in `config.toml` or `YSTORE_*` that cannot be read | `ConfigError` | 2 |
 | a file name, a tag or a `--download-url` that cannot be published | `UsageError` | 2 |
 | a model, version, variant, alias, registry, pin or file that does not exist | `NotFoundError` | 3 |
-| a range that no version is in | `NotFoundError` | 3 |
-| a file whose bytes are not what they should be, whoever named it | `IntegrityError` | 4 |
+| a range that no version matches | `NotFoundError` | 3 |
+| a file with wrong bytes, whoever named it | `IntegrityError` | 4 |
 | a version that exists and does not fit the application or the memory | `IncompatibleError` | 6 |
-| a published version with another content | `ConflictError` | 1 |
+| different content under a published version | `ConflictError` | 1 |
 """.splitlines()
 
 
@@ -181,7 +181,7 @@ def render_errors() -> str:
         "|---|---|---|",
         *(f"| {name} | {rest} |" for name, rest in rows),
     ]
-    return _ERRORS + "\n".join(["```", tree, "```", "", *_KINDS, "## Codes", "", *lines]) + "\n"
+    return _ERRORS + "\n".join(["```", tree, "```", *_KINDS, "", "## Codes", "", *lines]) + "\n"
 
 
 def render_cli() -> str:
