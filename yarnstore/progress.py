@@ -114,3 +114,21 @@ def format_sizes(*counts: int) -> list[str]:
         for value in values
     ]
     return [f"{text.replace(',', ' ').removesuffix('.0')} {_UNITS[power]}" for text in texts]
+
+
+def format_count(count: int) -> str:
+    """A number in groups of three digits: `9 314`."""
+    return f"{count:,}".replace(",", " ")
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A number and its noun: `1 chunk`, `2 chunks`."""
+    return f"{format_count(count)} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def format_span(seconds: float) -> str:
+    """A length of time in its largest whole unit: `3 days`, `1 hour`, `40 seconds`."""
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return plural(int(seconds // size), unit)
+    return plural(int(seconds), "second")

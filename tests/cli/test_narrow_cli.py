@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import YSTORE, Ystore
 from tests.cli.terminal import lines_of, on_terminal
 from yarnstore import Store
-from yarnstore.cli.format import cells
+from yarnstore.cli.display import cells
 
 LONG = "a-model-with-a-very-long-name-indeed-q4_k_m-instruct-2024-11"
 TEXT = "Answers in whole sentences, also where the question came in several parts and languages 語彙"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import click
 
-from yarnstore.cli.format import clean, cut_middle, escape_json, fold, indented, one_line, table
+from yarnstore.cli.display import clean, cut_middle, escape_json, fold, indented, one_line, table
 from yarnstore.cli.terminal import columns, paint
 from yarnstore.errors import YarnstoreError
 

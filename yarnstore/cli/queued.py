@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from yarnstore.cli.command import Invocation
-from yarnstore.cli.format import one_line
-from yarnstore.cli.times import format_age
+from yarnstore.cli.display import format_age, one_line
 
 if TYPE_CHECKING:
     from yarnstore.results import QueuedFetch

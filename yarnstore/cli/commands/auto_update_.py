@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, one_line, plural
+from yarnstore.cli.display import arrow, clean, one_line, size
 from yarnstore.cli.group import Group
-from yarnstore.cli.text import arrow, size
 from yarnstore.errors import ConfigError
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import AutoUpdateOutcome, AutoUpdateRound, AutoUpdateStatus, TimerFiles

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.display import checkout_text
 from yarnstore.cli.fit import accept_change_option, app_version_option, force_option
 from yarnstore.cli.locked import locked_options
-from yarnstore.cli.text import checkout_text
 
 
 @command("checkout", example="ystore checkout phi-3-mini@1.0.0\nystore checkout --locked")

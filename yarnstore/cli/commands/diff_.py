@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, format_count, plural, table
-from yarnstore.cli.text import size
+from yarnstore.cli.display import clean, size, table
 from yarnstore.ops.inspecting.figures import (
     format_parameters,
     format_ratio,
@@ -17,6 +16,7 @@ from yarnstore.ops.inspecting.figures import (
     format_share,
     shorten,
 )
+from yarnstore.progress import format_count, plural
 
 if TYPE_CHECKING:
     from yarnstore.results import DiffResult, FileDiff, StatusCounts, TensorDiff

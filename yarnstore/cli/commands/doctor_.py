@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import indented, plural
+from yarnstore.cli.display import indented
 from yarnstore.cli.output import ProgressView
 from yarnstore.errors import ConfigError
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import DoctorResult

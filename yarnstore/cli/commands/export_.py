@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.text import size
+from yarnstore.cli.display import size
 
 
 @command("export", example="ystore export phi-3-mini@1.0.0 ./phi-3-mini-1.0.0")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.display import size
 from yarnstore.cli.fit import accept_change_option, app_version_option
-from yarnstore.cli.format import format_count, plural
 from yarnstore.cli.locked import locked_options
 from yarnstore.cli.queued import show_queued
-from yarnstore.cli.text import size
+from yarnstore.progress import format_count, plural
 
 if TYPE_CHECKING:
     from yarnstore.results import FetchResult

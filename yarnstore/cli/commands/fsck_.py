@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, indented, plural
-from yarnstore.cli.text import size
+from yarnstore.cli.display import clean, indented, size
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import FsckResult, Problem

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import plural
-from yarnstore.cli.text import size
+from yarnstore.cli.display import size
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import GcResult, KeptView

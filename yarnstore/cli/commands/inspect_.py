@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, format_count, plural, table
-from yarnstore.cli.text import size
+from yarnstore.cli.display import clean, size, table
 from yarnstore.ops.inspecting.figures import format_parameters, format_shape, format_share, shorten
+from yarnstore.progress import format_count, plural
 
 if TYPE_CHECKING:
     from yarnstore.results import FileInfo, InspectResult, StoredAs, TypeInfo

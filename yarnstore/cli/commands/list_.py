@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.text import size
-from yarnstore.cli.times import format_age
+from yarnstore.cli.display import format_age, size
 
 if TYPE_CHECKING:
     from yarnstore.results import InstalledModel, StoredVersion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.text import size
+from yarnstore.cli.display import size
 
 
 @command(

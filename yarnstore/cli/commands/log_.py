@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import indented, one_line
-from yarnstore.cli.text import size
-from yarnstore.cli.times import format_age, format_iso_age, format_time
+from yarnstore.cli.display import format_age, format_iso_age, format_time, indented, one_line, size
 
 if TYPE_CHECKING:
     from yarnstore.results import History, HistoryMove, HistoryVersion

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.display import indented, one_line, part, up_to_date
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import app_version_option
-from yarnstore.cli.format import indented, one_line, plural
-from yarnstore.cli.text import part, up_to_date
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import Update

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import format_count, plural
-from yarnstore.cli.text import size
+from yarnstore.cli.display import size
+from yarnstore.progress import format_count, plural
 
 if TYPE_CHECKING:
     from yarnstore.ops.publishing.publish import PublishResult

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, common_options, invocation
-from yarnstore.cli.format import one_line
+from yarnstore.cli.display import one_line, size
 from yarnstore.cli.group import Group
 from yarnstore.cli.queued import show_queued
-from yarnstore.cli.text import size
 
 if TYPE_CHECKING:
     from yarnstore.results import QueueRun

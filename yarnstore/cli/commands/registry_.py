@@ -9,9 +9,9 @@ import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.commands.registry_edit import PUBLISHERS
-from yarnstore.cli.format import clean, plural
+from yarnstore.cli.display import clean, format_age, format_iso_age
 from yarnstore.cli.group import Group
-from yarnstore.cli.times import format_age, format_iso_age
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import RegistryInfo

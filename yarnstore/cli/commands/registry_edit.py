@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import clean, plural
+from yarnstore.cli.display import clean
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import AmendResult, LintResult

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.text import size, step_text
+from yarnstore.cli.display import size, step_text
 
 if TYPE_CHECKING:
     from yarnstore.results import CheckoutResult

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
-from yarnstore.cli.format import one_line
-from yarnstore.cli.text import size
+from yarnstore.cli.display import one_line, size
 
 
 @command("search", example="ystore search\nystore search language-model")

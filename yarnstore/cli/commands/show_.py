@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
-from yarnstore.cli.format import indented, one_line
-from yarnstore.cli.text import size
-from yarnstore.cli.times import format_iso_age
+from yarnstore.cli.display import format_iso_age, indented, one_line, size
 
 if TYPE_CHECKING:
     from yarnstore.results import VersionDetails

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.format import one_line, plural
-from yarnstore.cli.text import size
+from yarnstore.cli.display import one_line, size
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import StoreStatus

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command, registry_option
+from yarnstore.cli.display import clean, indented, part, size, up_to_date
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import accept_change_option, app_version_option
-from yarnstore.cli.format import clean, indented, plural
-from yarnstore.cli.text import part, size, up_to_date
 from yarnstore.errors import UsageError
+from yarnstore.progress import plural
 
 if TYPE_CHECKING:
     from yarnstore.results import UpdateResult, UpdateSummary

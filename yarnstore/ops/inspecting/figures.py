@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from yarnstore.progress import format_count
+
 NAME_CHARS = 64
 
 
@@ -31,7 +33,7 @@ def format_parameters(count: int) -> str:
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if count >= limit:
             return f"{count / limit:.1f} {unit}"
-    return f"{count:,}".replace(",", " ")
+    return format_count(count)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

@@ -23,7 +23,7 @@ from yarnstore.ops.inspecting.figures import (
 )
 from yarnstore.ops.inspecting.picture import CLASSES, Scale, draw_block, draw_strip, escape, find_blocks
 from yarnstore.ops.inspecting.tensors import TensorDiff
-from yarnstore.progress import format_size
+from yarnstore.progress import format_count, format_size
 from yarnstore.store import fsio
 
 _TENSOR_ROWS = 400
@@ -78,7 +78,9 @@ def _tiles(found: DiffResult) -> str:
         counts = totals.tensors
         rest = _said(counts, ("same", "added", "removed", "moved"))
         tiles += [
-            _tile(_count(counts.changed), f"of {_count(len(found.tensors))} tensors changed", rest),
+            _tile(
+                format_count(counts.changed), f"of {format_count(len(found.tensors))} tensors changed", rest
+            ),
             _tile(
                 format_share(totals.parameters_changed, totals.parameters),
                 f"of {format_parameters(totals.parameters)} parameters changed",
@@ -93,7 +95,7 @@ def _tiles(found: DiffResult) -> str:
         tiles.append(_tile(format_ratio(most.distance), "the largest distance of a tensor", name))
     broken = sum(tensor.broken for tensor in found.tensors)
     if broken:
-        tiles.append(_tile(_count(broken), "elements became infinite or NaN", "", warn=True))
+        tiles.append(_tile(format_count(broken), "elements became infinite or NaN", "", warn=True))
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 
@@ -104,11 +106,9 @@ def _tile(figure: str, text: str, detail: str, *, warn: bool = False) -> str:
 
 
 def _said(counts: StatusCounts, words: Iterable[str]) -> str:
-    return ", ".join(f"{_count(getattr(counts, word))} {word}" for word in words if getattr(counts, word))
-
-
-def _count(count: int) -> str:
-    return f"{count:,}".replace(",", " ")
+    return ", ".join(
+        f"{format_count(getattr(counts, word))} {word}" for word in words if getattr(counts, word)
+    )
 
 
 # --- the picture ------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def _was(old: str | None, new: str) -> str:
 
 def _rest(count: int, noun: str) -> str:
     return (
-        f'<p class="note">… and {_count(count)} more {noun}: <code>ystore diff --json</code></p>'
+        f'<p class="note">… and {format_count(count)} more {noun}: <code>ystore diff --json</code></p>'
         if count > 0
         else ""
     )

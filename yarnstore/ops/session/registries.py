@@ -22,6 +22,7 @@ from yarnstore.errors import (
     OfflineError,
     StorageError,
 )
+from yarnstore.progress import format_span
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import parse_model
 from yarnstore.store.layout import StoreLayout
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
 
 # A cached answer older than this is used all the same, and its age is told.
 DAY_MS = 86_400_000
-
-
-def format_days(age_ms: int) -> str:
-    """An age of a day and more, in whole days."""
-    days = round(age_ms / DAY_MS)
-    return f"{days} day{'s' if days != 1 else ''}"
 
 
 def model_key(model: str) -> str:
@@ -121,9 +116,8 @@ class ModelFiles(msgspec.Struct):
 
     def _note_age(self, model: str, cached: CachedModel) -> None:
         if cached.fetched_ms and self._age_ms(cached) > DAY_MS:
-            self.note(
-                f"{self.name}: using a cached copy of {model} from {format_days(self._age_ms(cached))} ago"
-            )
+            age = format_span(self._age_ms(cached) / 1000)
+            self.note(f"{self.name}: using a cached copy of {model} from {age} ago")
 
     def _keep(self, model: str, answer: CachedModel | None) -> None:
         try:

@@ -25,7 +25,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.session.sources import Network, RecentFailures
 from yarnstore.ops.session.sources import RegistrySource as RegistrySource
-from yarnstore.progress import OnProgress, Progress, ignore
+from yarnstore.progress import OnProgress, Progress, format_span, ignore
 from yarnstore.registry.host import Host
 from yarnstore.registry.policies import LoadPolicy
 from yarnstore.store import registry_cache
@@ -258,11 +258,11 @@ class Session(msgspec.Struct):
             self.links.add_mirrors(source, doc.mirrors)
 
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
-        from yarnstore.ops.session.registries import DAY_MS, format_days
+        from yarnstore.ops.session.registries import DAY_MS
 
         age_ms = self.now_ms() - fetched_ms
         if age_ms > DAY_MS:
-            self.note(f"{source.name}: using a cached copy from {format_days(age_ms)} ago")
+            self.note(f"{source.name}: using a cached copy from {format_span(age_ms / 1000)} ago")
 
     def entry(
         self, source: RegistrySource, model: str, *, fresh: bool = False, model_file_only: bool = False

@@ -33,7 +33,7 @@ from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.connections import exposed_secret
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.fsck import fsck
-from yarnstore.progress import format_size
+from yarnstore.progress import format_size, format_span, plural
 from yarnstore.registry.policies import AutoRules
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import exposures
@@ -173,7 +173,7 @@ def _store(session: Session) -> Iterator[Check]:
         return
     if there:
         yield Check(
-            "store", "ok", f"{layout.root}, {_count(len(session.refs.installed_models()), 'model')} installed"
+            "store", "ok", f"{layout.root}, {plural(len(session.refs.installed_models()), 'model')} installed"
         )
     else:
         yield Check("store", "ok", f"{layout.root}: does not exist yet; the first fetch or import creates it")
@@ -302,21 +302,10 @@ def _clock(session: Session) -> Iterator[Check]:
             latest_ms = max(latest_ms, record.fetched_ms if record else 0)
     ahead_s = latest_ms / 1000 - now
     if ahead_s > _CLOCK_LEEWAY_S:
-        what = f"was set back: the store was last used {_age(ahead_s)} after the current time"
+        what = f"was set back: the store was last used {format_span(ahead_s)} after the current time"
         yield Check("clock", "wrong", what, mend)
     else:
         yield Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now)))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((_DAY_S, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 # --- registries, and the store's content ---------------------------------------------------------
@@ -336,7 +325,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
         record = read_record(session.layout, source.name)
         if record is not None:
             seconds = max(0.0, session.clock() - record.fetched_ms / 1000)
-            age = f"; its answer of {_age(seconds)} ago is cached"
+            age = f"; its answer of {format_span(seconds)} ago is cached"
             age += " and old" if seconds > _OLD_CACHE_S else ""
     started = time.perf_counter()
     try:
@@ -391,11 +380,11 @@ def _queue(session: Session) -> Check:
         return Check("queue", "wrong", error.message, error.hint)
     failed = [item for item in items if item.error]
     if failed:
-        what = f"{failed[0].spec} failed {_count(failed[0].tries, 'time')}: {failed[0].error}"
+        what = f"{failed[0].spec} failed {plural(failed[0].tries, 'time')}: {failed[0].error}"
         return Check(
             "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` removes it"
         )
-    return Check("queue", "ok", f"{_count(len(items), 'download')} queued")
+    return Check("queue", "ok", f"{plural(len(items), 'download')} queued")
 
 
 def _contents(session: Session) -> Iterator[Check]:
@@ -408,7 +397,7 @@ def _contents(session: Session) -> Iterator[Check]:
         yield Check("contents", "note", error.message, "run `ystore doctor` again when it has finished")
         return
     if not found.problems:
-        looked = f"{_count(found.models, 'model')}, {_count(found.versions, 'version')}"
+        looked = f"{plural(found.models, 'model')}, {plural(found.versions, 'version')}"
         yield Check("contents", "ok", f"{looked}: the quick check found no problems")
         return
     first = found.problems[0]

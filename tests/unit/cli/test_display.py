@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yarnstore.cli.format import clean, fold, format_count, indented, one_line, plural, table
-from yarnstore.cli.times import format_age, format_iso_age, format_time
+from yarnstore.cli.display import (
+    clean,
+    fold,
+    format_age,
+    format_iso_age,
+    format_time,
+    indented,
+    one_line,
+    table,
+)
+from yarnstore.progress import format_count, plural
 
 NOW_S = 1_750_000_000.0
 

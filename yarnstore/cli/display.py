@@ -1,10 +1,18 @@
-"""Values as people read them, and rows as programs do."""
+"""Text for people: clean, folded, in tables; ages and times; sentences that several commands print.
+
+Owns what is particular to a terminal.  Sizes and counts, which the engine needs too, are in `progress`.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
+
+if TYPE_CHECKING:
+    from yarnstore.results import CheckoutResult
 
 # C0 and C1 controls without newline and tab, line separators, and what turns the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -29,16 +37,6 @@ def one_line(text: str | None) -> str:
 def indented(text: str | None, margin: str = "  ") -> str:
     """A text from outside whose further lines stand in from the left, so that none looks like ours."""
     return f"\n{margin}".join(clean(text).strip().splitlines())
-
-
-def format_count(count: int) -> str:
-    """A number in groups of three: `9 314`."""
-    return f"{count:,}".replace(",", " ")
-
-
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """`1 chunk`, `2 chunks`."""
-    return f"{format_count(count)} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def cut_middle(word: str, width: int) -> str:
@@ -144,3 +142,98 @@ def _record(header: Sequence[str], row: Sequence[str], width: int) -> str:
             first = name + " " * (margin - cells(name))
             lines += _folded(cell, width, first, " " * margin)
     return "\n".join(lines)
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+_MINUTE_S = 60
+_MONTH_S = 30 * 24 * 60 * _MINUTE_S
+
+
+def format_age(time_ms: int, *, now_s: float | None = None) -> str:
+    """How long ago: `just now`, `5 minutes ago`, `3 days ago`, then the date; `never` for 0."""
+    if not time_ms:
+        return "never"
+    seconds = (time.time() if now_s is None else now_s) - time_ms / 1000
+    if not -_MINUTE_S < seconds < _MONTH_S:
+        return format_date(time_ms)
+    if seconds < _MINUTE_S:
+        return "just now"
+    from yarnstore.progress import format_span
+
+    return f"{format_span(seconds)} ago"
+
+
+def format_date(time_ms: int) -> str:
+    """The local date: `2024-05-03`.  A time that no calendar has is `–`."""
+    try:
+        return time.strftime("%Y-%m-%d", time.localtime(time_ms / 1000))
+    except (OverflowError, OSError, ValueError):
+        return "–"
+
+
+def format_time(time_ms: int, *, now_s: float | None = None) -> str:
+    """Local time: `14:02` today, `May  3` this year, the date before."""
+    now = time.localtime(now_s)
+    try:
+        then = time.localtime(time_ms / 1000)
+    except (OverflowError, OSError, ValueError):
+        return "–"
+    if then[:3] == now[:3]:
+        return time.strftime("%H:%M", then)
+    return time.strftime("%b %d" if then[0] == now[0] else "%Y-%m-%d", then)
+
+
+def format_iso_age(text: str | None, *, now_s: float | None = None) -> str:
+    """The age of an RFC 3339 time from a registry; any other text unchanged."""
+    from yarnstore.registry.timestamps import parse_timestamp
+
+    found = parse_timestamp(text)
+    if found is None:
+        return one_line(text)[:40]
+    return format_age(max(1, int(found.timestamp() * 1000)), now_s=now_s)
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def size(count: int | None) -> str:
+    """Bytes as people read them; `–` where unknown."""
+    from yarnstore.progress import format_size
+
+    return "–" if count is None else format_size(count)
+
+
+def part(count: int | None, whole: int | None) -> str:
+    """`3 MB of 2 500 MB`; `–` where unknown."""
+    from yarnstore.progress import format_part
+
+    return size(count) if count is None or whole is None else format_part(count, whole)
+
+
+def up_to_date(models: int) -> str:
+    """What there is to say where no installed model is outdated."""
+    if models == 1:
+        return "the installed model is up to date"
+    return f"all {models} models are up to date" if models else "nothing is installed"
+
+
+def arrow(model: str, old: str | None, new: str) -> str:
+    """`phi-3-mini 1.0.0 → 1.1.0`."""
+    return f"{model} {old or '–'} → {new}"
+
+
+def step_text(done: CheckoutResult) -> str:
+    """As `arrow`, with the variants where they differ."""
+    if done.previous_variant in (None, done.variant):
+        return arrow(done.model, done.previous, done.version)
+    return f"{done.model} {done.previous} ({done.previous_variant}) → {done.version} ({done.variant})"
+
+
+def checkout_text(done: CheckoutResult) -> str:
+    """What a checkout did."""
+    if not done.changed:
+        return f"{done.model} {done.version} is installed already\n{done.path}"
+    if done.previous is None:
+        return f"{done.model} {done.version} installed\n{done.path}"
+    return f"{step_text(done)}   (back: ystore rollback {done.model})\n{done.path}"
