@@ -1,6 +1,6 @@
 # Made from the methods of `Store` by `make docs`; a test checks that it is current.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from yarnstore.api import AnyPath, Store
@@ -8,6 +8,7 @@ from yarnstore.ops.fetching.fetch import FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
 from yarnstore.ops.inspecting.diff import DiffResult
 from yarnstore.ops.inspecting.inspect import InspectResult
+from yarnstore.ops.inspecting.readme import Readme
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
 from yarnstore.ops.installing.from_lock import LockResult
@@ -28,7 +29,10 @@ from yarnstore.ops.querying.usage import StoredVersion
 from yarnstore.ops.upkeep.doctor import DoctorResult
 from yarnstore.ops.upkeep.findings import FsckResult
 from yarnstore.ops.upkeep.gc import GcResult
+from yarnstore.ops.upkeep.gc_items import GcForecast
+from yarnstore.ops.upkeep.storage import StorageUsage
 from yarnstore.progress import OnProgress, ignore
+from yarnstore.settings.editable import SettingInfo, SettingValue
 
 class AsyncStore:
     store: Store
@@ -54,6 +58,7 @@ class AsyncStore:
     async def diff(
         self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
     ) -> DiffResult: ...
+    async def readme(self, spec: str) -> Readme: ...
     async def inspect(self, what: str) -> InspectResult: ...
     async def fetch(
         self,
@@ -132,6 +137,7 @@ class AsyncStore:
     ) -> list[RegistryInfo]: ...
     async def remove_registry(self, name: str) -> None: ...
     async def search(self, text: str = "") -> list[Offer]: ...
+    async def list_offered(self, text: str = "") -> list[VersionDetails]: ...
     async def show(self, spec: str) -> VersionDetails: ...
     async def lint_registry(
         self,
@@ -150,8 +156,21 @@ class AsyncStore:
         grace_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
+        expected: str | None = None,
         progress: OnProgress | None = None,
     ) -> GcResult: ...
+    async def plan_gc(
+        self,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+        repack: bool = False,
+        progress: OnProgress | None = None,
+    ) -> GcForecast: ...
+    async def storage(self) -> StorageUsage: ...
+    async def list_settings(self) -> list[SettingInfo]: ...
+    async def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]: ...
     async def fsck(
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
     ) -> FsckResult: ...

@@ -15,6 +15,7 @@ _NAMES = {
     "yarnstore.ops.fetching.queue": ("QueuedFetch", "QueueRun"),
     "yarnstore.ops.inspecting.diff": ("DiffResult", "DiffSide", "DiffTotals", "FileDiff", "StatusCounts"),
     "yarnstore.ops.inspecting.inspect": ("FileInfo", "InspectResult", "StoredAs", "TensorInfo", "TypeInfo"),
+    "yarnstore.ops.inspecting.readme": ("Readme",),
     "yarnstore.ops.inspecting.tensors": ("TensorDiff",),
     "yarnstore.ops.installing.activate": ("CheckoutResult",),
     "yarnstore.ops.installing.auto_update": (
@@ -43,10 +44,13 @@ _NAMES = {
     "yarnstore.ops.upkeep.doctor": ("Check", "DoctorResult"),
     "yarnstore.ops.upkeep.findings": ("FsckResult", "Problem"),
     "yarnstore.ops.upkeep.gc": ("GcResult",),
+    "yarnstore.ops.upkeep.gc_items": ("GcForecast", "GcItem"),
     "yarnstore.ops.upkeep.gc_views": ("KeptView",),
+    "yarnstore.ops.upkeep.storage": ("StorageModel", "StorageOther", "StorageUsage", "StorageVersion"),
     "yarnstore.progress": ("OnProgress", "Progress"),
     "yarnstore.registry.decide": ("Change",),
     "yarnstore.registry.standing": ("Standing",),
+    "yarnstore.settings.editable": ("SettingInfo",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

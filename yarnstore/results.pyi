@@ -14,6 +14,7 @@ from yarnstore.ops.inspecting.inspect import InspectResult as InspectResult
 from yarnstore.ops.inspecting.inspect import StoredAs as StoredAs
 from yarnstore.ops.inspecting.inspect import TensorInfo as TensorInfo
 from yarnstore.ops.inspecting.inspect import TypeInfo as TypeInfo
+from yarnstore.ops.inspecting.readme import Readme as Readme
 from yarnstore.ops.inspecting.tensors import TensorDiff as TensorDiff
 from yarnstore.ops.installing.activate import CheckoutResult as CheckoutResult
 from yarnstore.ops.installing.auto_update import AutoUpdateModel as AutoUpdateModel
@@ -52,8 +53,15 @@ from yarnstore.ops.upkeep.doctor import DoctorResult as DoctorResult
 from yarnstore.ops.upkeep.findings import FsckResult as FsckResult
 from yarnstore.ops.upkeep.findings import Problem as Problem
 from yarnstore.ops.upkeep.gc import GcResult as GcResult
+from yarnstore.ops.upkeep.gc_items import GcForecast as GcForecast
+from yarnstore.ops.upkeep.gc_items import GcItem as GcItem
 from yarnstore.ops.upkeep.gc_views import KeptView as KeptView
+from yarnstore.ops.upkeep.storage import StorageModel as StorageModel
+from yarnstore.ops.upkeep.storage import StorageOther as StorageOther
+from yarnstore.ops.upkeep.storage import StorageUsage as StorageUsage
+from yarnstore.ops.upkeep.storage import StorageVersion as StorageVersion
 from yarnstore.progress import OnProgress as OnProgress
 from yarnstore.progress import Progress as Progress
 from yarnstore.registry.decide import Change as Change
 from yarnstore.registry.standing import Standing as Standing
+from yarnstore.settings.editable import SettingInfo as SettingInfo

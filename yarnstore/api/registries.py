@@ -76,6 +76,13 @@ class Registries(StoreBase):
         with self._session() as session:
             return search(session, text)
 
+    def list_offered(self, text: str = "") -> list[VersionDetails]:
+        """Every version of the models that `search` finds.  Raises: as `search`."""
+        from yarnstore.ops.querying.catalogue import list_offered
+
+        with self._session() as session:
+            return list_offered(session, text)
+
     def show(self, spec: str) -> VersionDetails:
         """All that a registry says of a version.  Raises: NotFoundError."""
         from yarnstore.ops.querying.catalogue import show

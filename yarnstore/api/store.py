@@ -16,6 +16,7 @@ from yarnstore.store import fsread
 if TYPE_CHECKING:
     from yarnstore.ops.inspecting.diff import DiffResult
     from yarnstore.ops.inspecting.inspect import InspectResult
+    from yarnstore.ops.inspecting.readme import Readme
     from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
     from yarnstore.ops.querying.history import History
     from yarnstore.ops.querying.inventory import InstalledModel
@@ -116,6 +117,13 @@ class Store(Installing, Registries, Publishing, Upkeep):
         if page is not None:
             write_page(found, page)
         return found
+
+    def readme(self, spec: str) -> Readme:
+        """The README of a version that is stored.  Raises: NotFoundError where it is not, or has none."""
+        from yarnstore.ops.inspecting.readme import readme
+
+        with self._session() as session:
+            return readme(session, Spec.parse(spec))
 
     def inspect(self, what: str) -> InspectResult:
         """The tensors of a spec, or of a path, whose headers alone are read; and how a version is stored.

@@ -15,7 +15,7 @@ from yarnstore.settings import Settings, default_home, load_settings, set_auto_u
 from yarnstore.store import fsread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
     from yarnstore.ops.installing.timers import TimerFiles
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from yarnstore.ops.upkeep.doctor import DoctorResult
     from yarnstore.ops.upkeep.findings import FsckResult
     from yarnstore.ops.upkeep.gc import GcResult
+    from yarnstore.ops.upkeep.gc_items import GcForecast
+    from yarnstore.ops.upkeep.storage import StorageUsage
+    from yarnstore.settings.editable import SettingInfo, SettingValue
 
 
 class Upkeep(StoreBase):
@@ -36,18 +39,69 @@ class Upkeep(StoreBase):
         grace_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
+        expected: str | None = None,
         progress: OnProgress | None = None,
     ) -> GcResult:
         """Delete unneeded data; `repack` stores older versions as deltas against the newest.
 
         A view that `path` gave out stays for `grace_s` seconds after that, or after it was installed last;
-        what is None is as `config.toml` has it.  Raises: IntegrityError, LockTimeoutError.
+        what is None is as `config.toml` has it.  `expected` is the fingerprint of a plan of `plan_gc`.
+        Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan.
         """
         from yarnstore.ops.upkeep.gc import GcPolicy, gc
 
         policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
         with self._session(progress) as session:
-            return gc(session, policy, dry_run=dry_run, repack_too=repack)
+            return gc(session, policy, dry_run=dry_run, repack_too=repack, expected=expected)
+
+    def plan_gc(
+        self,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+        repack: bool = False,
+        progress: OnProgress | None = None,
+    ) -> GcForecast:
+        """List what `gc` would free and what stays, item by item; `gc` with its fingerprint does just that.
+
+        Raises: IntegrityError, LockTimeoutError.
+        """
+        from yarnstore.ops.upkeep.gc import GcPolicy
+        from yarnstore.ops.upkeep.gc_items import forecast_gc
+
+        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
+        with self._session(progress) as session:
+            return forecast_gc(session, policy, repack=repack)
+
+    def storage(self) -> StorageUsage:
+        """What fills the disk: each version alone, what versions share, the rest.  Raises: IntegrityError."""
+        from yarnstore.ops.upkeep.gc import GcPolicy
+        from yarnstore.ops.upkeep.storage import storage
+
+        with self._session() as session:
+            return storage(session, GcPolicy.of(self.settings.retention))
+
+    # --- settings ------------------------------------------------------------------------------------
+
+    def list_settings(self) -> list[SettingInfo]:
+        """The settings that a program may change, with what sets each.  Raises: ConfigError."""
+        from yarnstore.settings.editable import list_settings
+
+        return list_settings(self.home)
+
+    def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]:
+        """Change settings in `managed.toml`; None resets one.  All of them, or none.
+
+        Raises: NotFoundError, ConfigError; ConflictError where the environment or `config.toml` sets one.
+        """
+        from yarnstore.settings.editable import change_settings
+
+        found = change_settings(self.home, changes)
+        self.settings = load_settings(self.home)
+        return found
+
+    # --- checks --------------------------------------------------------------------------------------
 
     def fsck(
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None

@@ -27,6 +27,11 @@ _HINTS: Final = {
     "managed.toml": "correct or delete it; without it, registries that commands added are not known",
 }
 
+# The settings beside the registries and `auto_update` that programs write.
+MANAGED_SETTINGS: Final = (
+    *("app_version", "keep", "keep_within", "path_grace", "limit_rate", "connections", "offline"),
+)
+
 
 def config_path(home: Path) -> Path:
     """Where people write a store's settings."""
@@ -48,7 +53,8 @@ class SettingFiles(msgspec.Struct, frozen=True):
     @property
     def tables(self) -> dict[str, Any]:
         """All settings but the registries; of `managed.toml` only what commands write counts."""
-        managed = {key: self.managed[key] for key in ("auto_update",) if key in self.managed}
+        known = ("auto_update", *MANAGED_SETTINGS)
+        managed = {key: self.managed[key] for key in known if key in self.managed}
         return _merged(managed, self.config)
 
     @property

@@ -114,11 +114,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     return Settings(
         place,
         tuple(registries),
-        int(
-            _number(
-                config, "connections", environ, "YSTORE_CONNECTIONS", DEFAULT_CONNECTIONS, _MAX_CONNECTIONS
-            )
-        ),
+        read_connections(config, environ),
         _number(config, "lock_timeout", environ, "YSTORE_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT_S, 1e6),
         network=network,
         machine=read_machine(config, environ),
@@ -134,8 +130,15 @@ def token_variable(name: str) -> str:
     return "YSTORE_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
+def read_connections(config: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """How many connections one download uses.  Raises: ConfigError."""
+    return int(
+        _number(config, "connections", environ, "YSTORE_CONNECTIONS", DEFAULT_CONNECTIONS, _MAX_CONNECTIONS)
+    )
+
+
 def _number(
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     key: str,
     environ: Mapping[str, str],
     variable: str,

@@ -21,7 +21,7 @@ from yarnstore.errors import YarnstoreError
 from yarnstore.web import problems
 from yarnstore.web.guard import Guard, TooLargeError
 from yarnstore.web.records import ProblemDetails
-from yarnstore.web.routes import jobs, models, pages
+from yarnstore.web.routes import catalogue, commands, jobs, models, pages, settings, storage
 from yarnstore.web.service import Service
 from yarnstore.web.work import API
 
@@ -38,6 +38,11 @@ class JsonResponse(Response[Any]):
         return msgspec.json.encode(jsonable(content))
 
 
+ROUTERS = [
+    commands.router, models.router, jobs.router, catalogue.router, storage.router, settings.router,
+]  # fmt: skip
+
+
 def make_app(service: Service) -> Litestar:
     """The application without its guard."""
 
@@ -46,7 +51,7 @@ def make_app(service: Service) -> Litestar:
 
     return Litestar(
         [
-            Router(API, route_handlers=[models.router, jobs.router]),
+            Router(API, route_handlers=ROUTERS),
             pages.health, pages.index, pages.static, pages.login_page, pages.log_in,
         ],
         dependencies={"service": Provide(provide)},

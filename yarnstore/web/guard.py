@@ -38,6 +38,14 @@ _WRONG_BURST = 20.0
 
 LOGIN = "/login"
 HEALTH = "/health"
+# A POST to these changes nothing; a comparison runs on what is stored.
+READING = tuple(
+    f"/api/v1/{name}"
+    for name in (
+        "commands/check_model_updates", "commands/list_installed_models", "commands/get_model_registry",
+        "commands/get_model_version_history", "diff",
+    )
+)  # fmt: skip
 _SAFE = ("GET", "HEAD")
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -88,7 +96,7 @@ class Guard:
     scheme: str = "http"
     public: frozenset[str] = frozenset({LOGIN, HEALTH})
     read_only: bool = False
-    reading: frozenset[str] = frozenset({LOGIN})
+    reading: frozenset[str] = frozenset({LOGIN, *READING})
     rate: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
     wrong: Bucket = field(default_factory=lambda: Bucket(_WRONG_PER_S, _WRONG_BURST))
 

@@ -22,6 +22,7 @@ from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.errors import CancelledError, ConflictError, NotFoundError, StorageError, YarnstoreError
 from yarnstore.progress import CANCEL, Cancel, OnProgress, Progress
+from yarnstore.registry.spec import Spec
 from yarnstore.store.jobs import StoredJob, keeping, read_jobs, write_jobs
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web import problems
@@ -118,11 +119,11 @@ class Jobs:
 
     def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
         """Request a job; it starts as soon as it may."""
-        given = {key: value for key, value in arguments.items() if value not in (None, False, [], ())}
+        given = {key: value for key, value in arguments.items() if value is not None and value is not False}
         job = Job(
             id=secrets.token_hex(8),
             kind=kind,
-            model=given.get("model"),
+            model=_model(given),
             subject=KINDS[kind].subject(given),
             state="queued",
             created_ms=self._now_ms(),
@@ -344,6 +345,12 @@ def brief(job: Job) -> Job:
     return replace(job, result=None) if job.kind in _VOLATILE and job.result is not None else job
 
 
+def _model(given: Arguments) -> str | None:
+    """The bare id of the model that a job works on."""
+    model = given.get("model")
+    return Spec.parse(model).model if isinstance(model, str) else None
+
+
 def _meet(some: frozenset[str] | None, others: frozenset[str] | None) -> bool:
     return some is None or others is None or bool(some & others)
 
@@ -390,7 +397,7 @@ def _restored(stored: StoredJob) -> _Entry | None:
     job = Job(
         id=stored.id,
         kind=kind,
-        model=stored.arguments.get("model"),
+        model=_model(stored.arguments),
         subject=subject,
         state=state,
         created_ms=stored.created_ms,

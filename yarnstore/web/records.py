@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from yarnstore.results import History, InstalledModel, StoreStatus, VersionDetails
+from yarnstore.results import AutoUpdateStatus, GcItem, History, InstalledModel, StoreStatus, VersionDetails
 
 JobKind: TypeAlias = Literal["fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck"]
 JobState: TypeAlias = Literal["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]
@@ -84,3 +84,38 @@ class ModelPath:
     """Where a version is."""
 
     path: str  #: The path to open.
+
+
+@dataclass(frozen=True)
+class GcPlanned:
+    """What `gc` would do."""
+
+    id: str  #: The id of the plan.
+    freed_bytes: int  #: How many bytes it would free.
+    items: list[GcItem]  #: What would be deleted.
+    kept: list[GcItem]  #: What stays.
+    expires_ms: int  #: Until when it can be applied.
+
+
+@dataclass(frozen=True)
+class NextRound:
+    """When auto-update works next."""
+
+    at_ms: int | None  #: When; None for never.
+    sentence: str  #: When, for people.
+
+
+@dataclass(frozen=True)
+class AutoUpdatePage:
+    """The auto-update settings, and what they lead to."""
+
+    status: AutoUpdateStatus  #: The settings.
+    next_round: NextRound  #: The next round.
+
+
+@dataclass(frozen=True)
+class LoginLink:
+    """An address that logs one browser in."""
+
+    path: str  #: The path, with a token that works once.
+    expires_ms: int  #: Until when it works.

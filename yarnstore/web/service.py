@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from yarnstore import Store
 from yarnstore.progress import Progress, ignore
 from yarnstore.results import Update
@@ -17,7 +19,10 @@ from yarnstore.store.layout import StoreLayout
 from yarnstore.web.access import Access
 from yarnstore.web.events import Events
 from yarnstore.web.jobs import Jobs
+from yarnstore.web.plans import GcPlans
 from yarnstore.web.records import Overview
+
+_IMPATIENT_S = 5.0
 
 
 class Service:
@@ -37,11 +42,12 @@ class Service:
         self._store = open_store()
         self._config = self._config_mark()
         self.access = access
+        self.plans = GcPlans()
         self.read_only = read_only
         self.secure = secure  # whether it speaks TLS
         self.events = Events(self.fingerprint)
         layout = StoreLayout(self._store.home, self._store.settings.lock_timeout_s)
-        self.jobs = Jobs(layout, lambda: self.store, self.events.publish, read_only=read_only)
+        self.jobs = Jobs(layout, lambda: self.asking, self.events.publish, read_only=read_only)
 
     @property
     def home(self) -> Path:
@@ -68,13 +74,25 @@ class Service:
 
     # --- answers that several calls make -------------------------------------------------------
 
+    @property
+    def asking(self) -> Store:
+        """The store to ask registries with; of a service that only reads, from the cache alone."""
+        return self._cached if self.read_only else self.store
+
+    @property
+    def impatient(self) -> Store:
+        """The store, which waits a moment and no longer for a lock: a person waits for the answer."""
+        settings = self.store.settings
+        wait_s = min(settings.lock_timeout_s, _IMPATIENT_S)
+        return Store(msgspec.structs.replace(settings, lock_timeout_s=wait_s), progress=ignore)
+
     def path(self, spec: str) -> str:
         """Where a version is that is stored.  Raises: NotFoundError, as it downloads nothing."""
         return self.store.path(spec)
 
     def updates(self, *, refresh: bool) -> list[Update]:
         """The installed models beside what their registries have; from the cache without `refresh`."""
-        return self._cached.check_for_updates() if not refresh else self.store.check_for_updates()
+        return (self.asking if refresh else self._cached).check_for_updates()
 
     @property
     def _cached(self) -> Store:

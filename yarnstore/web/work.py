@@ -10,6 +10,7 @@ from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.core.names import model_dirname
 from yarnstore.progress import OnProgress
+from yarnstore.registry.spec import Spec
 from yarnstore.results import CheckoutResult, UpdateResult
 from yarnstore.web.records import JobKind, Undo
 
@@ -89,8 +90,29 @@ def _update_all(store: Store, given: Arguments, progress: OnProgress) -> Done:
     return Done(jsonable(store.update_models(*given.get("models", ()), progress=progress)))
 
 
+def _diff(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    return Done(jsonable(store.diff(given["old"], given["new"], progress=progress)))
+
+
+def _gc(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.gc(
+        keep=given.get("keep"),
+        keep_within_s=given.get("keep_within_s"),
+        grace_s=given.get("grace_s"),
+        repack=given.get("repack", False),
+        expected=given.get("expected"),
+        progress=progress,
+    )
+    return Done(jsonable(found))
+
+
+def _fsck(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    found = store.fsck(quick=given.get("quick", False), repair=given.get("repair", False), progress=progress)
+    return Done(jsonable(found))
+
+
 def _one_model(given: Arguments) -> frozenset[str] | None:
-    return frozenset({given["model"]})
+    return frozenset({Spec.parse(given["model"]).model})
 
 
 def _version_of(given: Arguments) -> str:
@@ -104,8 +126,15 @@ KINDS: Mapping[JobKind, Kind] = {
     "update-all": Kind(
         _update_all,
         lambda given: ", ".join(given.get("models", ())) or "all models",
-        lambda given: frozenset(given.get("models", ())) or None,
+        lambda given: frozenset(Spec.parse(spec).model for spec in given.get("models", ())) or None,
         repeatable=True,
     ),
     "rollback": Kind(_rollback, _version_of, _one_model),
+    "diff": Kind(_diff, lambda given: f"{given['old']} → {given['new']}", lambda _: frozenset({"diff"})),
+    "gc": Kind(_gc, lambda _: "the store", lambda _: None),
+    "fsck": Kind(
+        _fsck,
+        lambda given: "the store, with repair" if given.get("repair") else "the store",
+        lambda given: None if given.get("repair") else frozenset({"fsck"}),
+    ),
 }

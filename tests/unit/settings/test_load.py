@@ -236,8 +236,8 @@ def test_what_is_on_in_the_file_of_people_is_not_switched_off(tmp_path: Path) ->
 
 
 def test_only_what_commands_write_counts_in_their_file(tmp_path: Path) -> None:
-    managed_path(tmp_path).write_text("offline = true\n[auto_update]\nlater = 1\n[future]\na = 1\n")
-    assert not load_settings(tmp_path, {}).network.offline
+    managed_path(tmp_path).write_text("require_https = true\n[auto_update]\nlater = 1\n[future]\na = 1\n")
+    assert not load_settings(tmp_path, {}).network.require_https
     add_registry(tmp_path, "yarn", "a")
     set_auto_update(tmp_path, auto_update(True))
     remove_registry(tmp_path, "yarn")

@@ -23,8 +23,10 @@ from yarnstore.errors import (
 from yarnstore.ops.session.lookup import find_offered, installed_variant
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.select import builds_of, latest_version
+from yarnstore.registry.select import Build, builds_of, iter_builds, latest_version
 from yarnstore.registry.spec import Spec
+from yarnstore.registry.versions import precedence
+from yarnstore.store.refs import VersionName
 from yarnstore.store.registry_cache import read_cached, read_health
 
 
@@ -236,20 +238,45 @@ class VersionDetails:
 def show(session: Session, spec: Spec) -> VersionDetails:
     """Return the details of the version that `spec` names.  Raises: NotFoundError, BackendError."""
     offer = find_offered(session, spec)
-    entry, model = offer.build.entry, offer.entry
-    current = session.refs.current(spec.model) if installed_variant(session, spec.model) else None
+    return _details(session, offer.source, offer.entry, offer.build)
+
+
+def list_offered(session: Session, text: str = "") -> list[VersionDetails]:
+    """Return every version of the models that `search` finds, by model and the newest first.
+
+    Raises: as `search`.
+    """
+    words = text.casefold().split()
+    found: dict[str, tuple[RegistrySource, ModelEntry]] = {}
+    for source, models in _readable(session, text):
+        for model, entry in models.items():
+            if _matches(entry, words):
+                found.setdefault(model, (source, entry))
+    rows = [
+        _details(session, source, entry, build)
+        for source, entry in found.values()
+        for build in iter_builds(entry)
+    ]
+    rows.sort(key=lambda row: (precedence(row.version), row.variant), reverse=True)
+    return sorted(rows, key=lambda row: row.model.casefold())
+
+
+def _details(session: Session, source: RegistrySource, model: ModelEntry, build: Build) -> VersionDetails:
+    entry = build.entry
+    name = VersionName(model.model_id, build.variant, build.version)
+    current = session.refs.current(name.model) if installed_variant(session, name.model) else None
     return VersionDetails(
-        model=spec.model,
-        version=offer.name.version,
-        variant=offer.name.variant,
-        registry=offer.source.name,
+        model=name.model,
+        version=name.version,
+        variant=name.variant,
+        registry=source.name,
         name=model.name,
         description=model.description,
         tags=model.tags,
         license=model.license,
         homepage=model.homepage,
         versions=list(model.versions),
-        variants=[build.variant for build in builds_of(model, offer.name.version)],
+        variants=[each.variant for each in builds_of(model, name.version)],
         aliases=dict(model.aliases),
         size_bytes=entry.size_bytes,
         checksum=entry.checksum,
@@ -265,7 +292,7 @@ def show(session: Session, spec: Spec) -> VersionDetails:
         deprecated_reason=entry.deprecated_reason,
         replaced_by=entry.replaced_by,
         yanked=entry.yanked,
-        in_store=session.refs.version(offer.name) is not None,
+        in_store=session.refs.version(name) is not None,
         installed=current.version if current else None,
         category=model.category,
     )

@@ -6,6 +6,7 @@ Owns how space is divided between versions that share chunks and files.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
     """
     refs = session.refs
     manifests = {name: _manifest(session, name) for name in refs.versions()}
-    used = _used_bytes(session, {item.digest: item for item in manifests.values()})
+    used = bytes_of(session, manifests.values())
     rows = []
     for name, manifest in manifests.items():
         if model not in (None, name.model):
@@ -97,8 +98,9 @@ def _manifest(session: Session, name: VersionName) -> Manifest:
         ) from None
 
 
-def _used_bytes(session: Session, manifests: dict[Sha256, Manifest]) -> dict[Sha256, tuple[int, int]]:
+def bytes_of(session: Session, versions: Iterable[Manifest]) -> dict[Sha256, tuple[int, int]]:
     """Return how many bytes each version uses: alone, and together with others."""
+    manifests = {manifest.digest: manifest for manifest in versions}
     table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
     entries = {digest: _entries(table, manifest) for digest, manifest in manifests.items()}
     users = np.zeros(len(table), np.int64)

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import DiskFullError, IntegrityError
+from yarnstore.errors import ConflictError, DiskFullError, IntegrityError
 from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
@@ -135,6 +137,20 @@ class GcPlan:
     def _kept_names(self) -> set[str]:
         return {manifest.digest.hex for manifest in self.roots} | self.views.names
 
+    @property
+    def fingerprint(self) -> str:
+        """A text that is equal for plans that delete the same of the same store."""
+        facts = (
+            [manifest.digest.hex for manifest in self.roots],
+            [str(name) for name in (*self.versions, *self.stale_partials)],
+            [path.name for path in (*self.leftovers, *self.unneeded())],
+            [pack.hex for pack in self.dead_packs],
+            [pack.hex for pack in self.rewrite_packs],
+            [view.digest.hex for view in self.views.dead],
+            self.views.names,
+        )
+        return Sha256.of(msgspec.json.encode([sorted(names) for names in facts])).hex
+
     def forecast_freed_bytes(self, *, repack: bool) -> int:
         """Return how many bytes a run would free, also with `repack`."""
         packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
@@ -162,12 +178,21 @@ class GcPlan:
             empty_trash(self.session)
 
 
-def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too: bool = False) -> GcResult:
+def gc(
+    session: Session,
+    policy: GcPolicy,
+    *,
+    dry_run: bool = False,
+    repack_too: bool = False,
+    expected: str | None = None,
+) -> GcResult:
     """Delete data that nothing kept needs; with `repack_too`, store older versions as deltas against the
     newest.
 
-    Raises: FormatError, IntegrityError naming the root or the pack that cannot be read, with nothing deleted;
-    LockTimeoutError, StorageError.
+    With `expected`, the fingerprint of a plan, only what that plan has is deleted.
+
+    Raises: ConflictError where the plan is another one by now; FormatError, IntegrityError naming the root or
+    the pack that cannot be read, with nothing deleted; LockTimeoutError, StorageError.
     """
     before = _stored_bytes(session)
     with session.layout.exclusive():
@@ -175,6 +200,10 @@ def gc(session: Session, policy: GcPolicy, *, dry_run: bool = False, repack_too:
         with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
             recover_chunks(chunks)
         plan = plan_gc(session, policy)
+        if expected is not None and plan.fingerprint != expected:
+            raise ConflictError(
+                "the store changed since this plan was made; nothing was deleted", hint="make a new plan"
+            )
         if not dry_run:
             plan.apply()
     views = plan.views.describe(plan.needed_files)
@@ -218,7 +247,7 @@ def _stored_bytes(session: Session) -> int:
 def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock."""
     refs = session.refs
-    reasons = _keep_reasons(session, policy)
+    reasons = keep_reasons(session, policy)
     live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
     partial, stale = partial_manifests(session)
     roots = {manifest.digest.hex for manifest in (*live.values(), *partial)}
@@ -239,12 +268,12 @@ def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[
     Raises: as `gc`.
     """
     refs = session.refs
-    reasons = _keep_reasons(session, policy, incoming)
+    reasons = keep_reasons(session, policy, incoming)
     gone = [name for name in refs.versions() if required(refs.version(name), name) not in reasons]
     return [f"{name.model}@{name.version}" for name in gone if name not in incoming]
 
 
-def _keep_reasons(
+def keep_reasons(
     session: Session, policy: GcPolicy, incoming: Collection[VersionName] = ()
 ) -> dict[Sha256, str]:
     """Return the manifests to keep, each with the first reason.

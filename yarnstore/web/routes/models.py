@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Router, get, post
+from litestar import Router, delete, get, post, put
 from litestar.params import Parameter
 
 from yarnstore.errors import NotFoundError
-from yarnstore.results import History, InstalledModel, StoreStatus, Update
+from yarnstore.registry.spec import Spec
+from yarnstore.results import History, InstalledModel, PinResult, RemoveResult, StoreStatus, Update
 from yarnstore.web import requests
 from yarnstore.web.records import Job, ModelPage, ModelPath, Overview
-from yarnstore.web.routes.names import model_in, spec_in
+from yarnstore.web.routes.names import Segment, Variant, Version, exact_spec_in, model_in, spec_in
 from yarnstore.web.service import Service
-
-Segment = Annotated[str, Parameter(description="The id of the model, with `~` for `/`.", max_length=140)]
-Version = Annotated[str | None, Parameter(query="version", max_length=200, description="The version.")]
-Variant = Annotated[str | None, Parameter(query="variant", max_length=100, description="The variant.")]
 
 
 @get("/overview", sync_to_thread=True, summary="The state of everything in one answer")
@@ -105,6 +102,54 @@ def rollback(service: Service, model: Segment, data: requests.RollbackRequest) -
     return service.jobs.add("rollback", {"model": model_in(model), "version": data.version})
 
 
+@put("/models/{model:str}/pin", sync_to_thread=True, summary="Pin a model")
+def pin(service: Service, model: Segment, data: requests.PinRequest) -> PinResult:
+    """Keep a version from update and gc, or have update stay with a range or a variant."""
+    return service.store.pin(_pinned(model, data.spec))
+
+
+@delete("/models/{model:str}/pin", sync_to_thread=True, status_code=200, summary="Unpin a model")
+def unpin(
+    service: Service,
+    model: Segment,
+    spec: Annotated[str | None, Parameter(description="As it was pinned.", max_length=300)] = None,
+) -> PinResult:
+    """Remove a pin."""
+    return service.store.unpin(_pinned(model, spec))
+
+
+@delete("/models/{model:str}", sync_to_thread=True, status_code=200, summary="Remove a model")
+def remove_model(service: Service, model: Segment) -> RemoveResult:
+    """Remove all versions of a model; gc then frees their disk space."""
+    return service.store.remove(model_in(model), whole_model=True)
+
+
+@delete(
+    "/models/{model:str}/versions/{version:str}",
+    sync_to_thread=True,
+    status_code=200,
+    summary="Remove a version",
+)
+def remove_version(
+    service: Service,
+    model: Segment,
+    version: Annotated[str, Parameter(description="The version.", max_length=200)],
+    variant: Variant = None,
+) -> RemoveResult:
+    """Remove one version; the installed one is refused with 409."""
+    return service.store.remove(exact_spec_in(model, version, variant))
+
+
+def _pinned(model: str, spec: str | None) -> str:
+    """What to pin: `1.0.0` and `^1.1` are of the model, `:cpu-int4` is a variant."""
+    name = model_in(model)
+    if not spec:
+        return name
+    if spec != name and not spec.startswith((f"{name}@", f"{name}:")):
+        spec = f"{name}{spec}" if spec[0] in ":@" else f"{name}@{spec}"
+    return str(Spec.parse(spec))
+
+
 def _wanted(model: str, data: requests.VersionRequest) -> dict[str, object]:
     spec_in(model, data.version, data.variant)
     return {
@@ -119,7 +164,7 @@ router = Router(
     "/",
     route_handlers=[
         overview, status, list_models, get_model, get_history, get_path, list_updates, update_all,
-        fetch, checkout, update, rollback,
+        fetch, checkout, update, rollback, pin, unpin, remove_model, remove_version,
     ],
     tags=["models"],
 )  # fmt: skip

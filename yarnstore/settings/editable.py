@@ -1,0 +1,129 @@
+"""The settings that programs may list and change, each with its value, where that is from, and what it means.
+
+Changed are those in `managed.toml`; what the environment or `config.toml` says wins, and is not changed.
+Not listed, and not to be changed by a program, is what runs commands or trusts others: `verify_command`,
+`[policy]`, `ca_bundle`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from yarnstore.errors import ConfigError, ConflictError, NotFoundError
+from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
+from yarnstore.registry.policies import parse_retention
+from yarnstore.settings.files import (
+    SettingFiles,
+    change_managed,
+    line_of,
+    read_files,
+)
+from yarnstore.settings.host import APP_VERSION, read_machine
+from yarnstore.settings.load import read_connections
+from yarnstore.settings.network import parse_network
+
+SettingValue: TypeAlias = str | int | float | bool | None
+SettingSource: TypeAlias = Literal["environment", "config.toml", "managed.toml", "default"]
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """One setting."""
+
+    name: str  #: The name of the setting, as in `config.toml`.
+    value: SettingValue  #: The value, None if it is not set.
+    source: SettingSource  #: Where the value is from.
+    editable: bool  #: Whether it can be changed here.
+    where: str | None  #: What sets it, if it cannot be changed here: a variable, or a file and its line.
+    meaning: str  #: What it is for.
+
+
+@dataclass(frozen=True)
+class _Known:
+    meaning: str
+    default: SettingValue = None
+    variable: str | None = None
+
+
+_KNOWN: Final[Mapping[str, _Known]] = {
+    "app_version": _Known(
+        "The version of the application: versions that do not fit it are not installed.", None, APP_VERSION
+    ),
+    "keep": _Known("How many of the newest versions of each model stay after an update."),
+    "keep_within": _Known("Versions that were stored or used within this time stay after an update."),
+    "path_grace": _Known("How long a version stays after its path was last given out.", "1d"),
+    "limit_rate": _Known("The highest download rate, such as 5M a second.", None, "YSTORE_LIMIT_RATE"),
+    "connections": _Known(
+        "How many connections one download uses.", DEFAULT_CONNECTIONS, "YSTORE_CONNECTIONS"
+    ),
+    "offline": _Known("Whether to do without the network.", False, "YSTORE_OFFLINE"),
+}
+
+
+def list_settings(home: Path, environ: Mapping[str, str] = os.environ) -> list[SettingInfo]:
+    """All settings that may be changed.  Raises: ConfigError."""
+    files = read_files(home)
+    return [_describe(name, files, environ) for name in _KNOWN]
+
+
+def change_settings(
+    home: Path, changes: Mapping[str, SettingValue], environ: Mapping[str, str] = os.environ
+) -> list[SettingInfo]:
+    """Change settings in `managed.toml`; None removes one.  All are changed, or none is.
+
+    Raises: NotFoundError for an unknown name; ConfigError for a bad value; ConflictError where the
+    environment or `config.toml` sets it.
+    """
+
+    def changed(files: SettingFiles) -> dict[str, Any]:
+        for name in changes:
+            found = _describe(name, files, environ)
+            if not found.editable:
+                raise ConflictError(
+                    f"{name} is set by {found.where}", hint="change it there", setting=name, where=found.where
+                )
+        after = {key: value for key, value in files.managed.items() if key not in changes}
+        after |= {name: value for name, value in changes.items() if value is not None}
+        _check(SettingFiles(home, files.config, after).tables)
+        return after
+
+    change_managed(home, changed)
+    return list_settings(home, environ)
+
+
+def _describe(name: str, files: SettingFiles, environ: Mapping[str, str]) -> SettingInfo:
+    known = _KNOWN.get(name)
+    if known is None:
+        raise NotFoundError("setting", name, hint=f"known are {', '.join(_KNOWN)}")
+    value: SettingValue = known.default
+    source: SettingSource = "default"
+    where = None
+    if known.variable and environ.get(known.variable):
+        value, source, where = environ[known.variable], "environment", known.variable
+    elif name in files.config:
+        value, source = _plain(files.config[name]), "config.toml"
+        where = line_of(files.home, name, lambda config: name in config)
+    elif name in files.managed:
+        value, source = _plain(files.managed[name]), "managed.toml"
+    return SettingInfo(
+        name=name, value=value, source=source, editable=where is None, where=where, meaning=known.meaning
+    )
+
+
+def _plain(value: object) -> SettingValue:
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _check(tables: dict[str, Any]) -> None:
+    """Raises: ConfigError for a value that would not be read."""
+    parse_retention(tables)
+    parse_network(tables, {})
+    read_connections(tables, {})
+    read_machine(tables, {})
+    value = tables.get("limit_rate")
+    if isinstance(value, bool):
+        raise ConfigError(f"limit_rate is {value!r}, not a rate such as '5M'")

@@ -1,0 +1,110 @@
+"""`POST /commands/NAME`: the seven commands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from litestar import Response, Router, post
+
+from yarnstore.results import AutoUpdateStatus, CheckoutResult, UpdateResult
+from yarnstore.web import commands, problems, requests
+from yarnstore.web.records import Job, JobKind
+from yarnstore.web.service import Service
+
+
+@post("/check_model_updates", sync_to_thread=True, status_code=200, summary="Updates of the installed models")
+def check_model_updates(service: Service, data: requests.ModelArguments) -> list[commands.ModelUpdate]:
+    """The installed models that have an update, or the one named; asks the registries."""
+    return commands.check_model_updates(service.asking, data.model_id)
+
+
+@post("/list_installed_models", sync_to_thread=True, status_code=200, summary="The installed models")
+def list_installed_models(service: Service, data: requests.NoArguments) -> list[commands.InstalledEntry]:  # noqa: ARG001
+    """The installed models."""
+    return commands.list_installed_models(service.store)
+
+
+@post("/get_model_version_history", sync_to_thread=True, status_code=200, summary="The versions of a model")
+def get_model_version_history(
+    service: Service, data: requests.OneModelArguments
+) -> list[commands.PublishedVersion]:
+    """All versions of a model, published or stored, the newest first."""
+    return commands.get_model_version_history(service.store, data.model_id)
+
+
+@post("/get_model_registry", sync_to_thread=True, status_code=200, summary="What the registries offer")
+def get_model_registry(service: Service, data: requests.NoArguments) -> commands.RegistryContents:  # noqa: ARG001
+    """Every version of every model, as the registries were last asked."""
+    return commands.get_model_registry(service.store)
+
+
+@post("/enable_auto_updates", sync_to_thread=True, status_code=200, summary="Switch auto-update")
+def enable_auto_updates(service: Service, data: requests.AutoUpdateArguments) -> AutoUpdateStatus:
+    """Switch auto-update on, or off, for all models or for one."""
+    models = [data.model_id] if data.model_id else []
+    return service.store.set_auto_update(*models, enabled=data.enabled, policy=data.policy)
+
+
+@post("/update_model", status_code=200, summary="Update a model")
+async def update_model(service: Service, data: requests.ChangeArguments) -> Response[commands.ModelChanged]:
+    """Install the newest version that fits, or the one given, and answer when that is done.
+
+    With `wait` false: 202 and the Job.
+    """
+    spec = requests.named_version(data.model_id, data.version)
+    return await _change(service, "update", {"model": spec}, UpdateResult, wait=data.wait)
+
+
+@post("/rollback_model", status_code=200, summary="Roll a model back")
+async def rollback_model(service: Service, data: requests.ChangeArguments) -> Response[commands.ModelChanged]:
+    """Install what was installed before, or the version given, and answer when that is done.
+
+    With `wait` false: 202 and the Job.
+    """
+    requests.named_version(data.model_id, data.version)
+    given = {"model": data.model_id, "version": data.version}
+    return await _change(service, "rollback", given, CheckoutResult, wait=data.wait)
+
+
+async def _change(
+    service: Service,
+    kind: JobKind,
+    given: dict[str, Any],
+    result: type[UpdateResult] | type[CheckoutResult],
+    *,
+    wait: bool,
+) -> Response[Any]:
+    job = await asyncio.to_thread(service.jobs.add, kind, given)
+    if not wait:
+        return Response(job, status_code=202)
+    ended = await _ended(service, job)
+    if ended.error is not None:
+        return Response(ended.error, status_code=ended.error.status, media_type=problems.MEDIA_TYPE)
+    if ended.state != "done" or ended.result is None:
+        fault = problems.problem(409, "job-stopped", f"the job was {ended.state}", job=ended.id)
+        return Response(fault, status_code=409, media_type=problems.MEDIA_TYPE)
+    return Response(commands.changed(msgspec.convert(ended.result, result, strict=False)))
+
+
+async def _ended(service: Service, job: Job) -> Job:
+    """A job once it neither runs nor waits for its turn."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(ended.set)
+
+    service.jobs.when_ended(job.id, tell)
+    await ended.wait()
+    return service.jobs.get(job.id)
+
+
+router = Router(
+    "/commands",
+    route_handlers=[
+        check_model_updates, update_model, rollback_model, get_model_version_history,
+        list_installed_models, get_model_registry, enable_auto_updates,
+    ],
+    tags=["commands"],
+)  # fmt: skip

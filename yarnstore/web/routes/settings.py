@@ -1,0 +1,85 @@
+"""Settings, auto-update, registries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Router, delete, get, patch, post, put
+from litestar.params import Parameter
+
+from yarnstore.core.names import parse_registry_name
+from yarnstore.errors import UsageError
+from yarnstore.results import RegistryInfo, SettingInfo
+from yarnstore.web import requests
+from yarnstore.web.records import AutoUpdatePage
+from yarnstore.web.schedule import auto_update_page
+from yarnstore.web.service import Service
+
+RegistryName = Annotated[str, Parameter(description="The name of the registry.", max_length=100)]
+
+
+@get("/settings", sync_to_thread=True, summary="The settings")
+def get_settings(service: Service) -> list[SettingInfo]:
+    """The settings that can be changed here, each with what sets it."""
+    return service.store.list_settings()
+
+
+@patch("/settings", sync_to_thread=True, summary="Change settings")
+def change_settings(service: Service, data: dict[str, str | int | float | bool | None]) -> list[SettingInfo]:
+    """Change the settings given; null resets one.  All are changed, or none."""
+    return service.store.change_settings(data)
+
+
+@get("/auto-update", sync_to_thread=True, summary="The auto-update settings")
+def get_auto_update(service: Service) -> AutoUpdatePage:
+    """The rules of all models, and when the next round is."""
+    return auto_update_page(service.store.auto_update_status())
+
+
+@put("/auto-update", sync_to_thread=True, summary="Change the auto-update settings")
+def set_auto_update(service: Service, data: requests.AutoUpdateRequest) -> AutoUpdatePage:
+    """Switch auto-update for all models, or for those named; what is not given stays."""
+    store = service.store
+    store.set_auto_update(
+        *data.models, enabled=data.enabled, policy=data.policy, windows=data.windows, jitter=data.jitter
+    )
+    return auto_update_page(service.store.auto_update_status())
+
+
+@get("/registries", sync_to_thread=True, summary="The registries")
+def list_registries(service: Service) -> list[RegistryInfo]:
+    """The configured registries with their mirrors, in order of priority."""
+    return service.store.list_registries()
+
+
+@post("/registries", sync_to_thread=True, summary="Add a registry")
+def add_registry(service: Service, data: requests.RegistryRequest) -> RegistryInfo:
+    """Add a registry on a web server, once it has answered."""
+    if not data.url.startswith(("https://", "http://")):
+        raise UsageError(
+            "the address of a registry is https:// or http:// here",
+            hint="a folder of this machine is added by `ystore registry add`",
+        )
+    return service.store.add_registry(data.name, data.url)
+
+
+@delete("/registries/{name:str}", sync_to_thread=True, summary="Remove a registry")
+def remove_registry(service: Service, name: RegistryName) -> None:
+    """Remove a registry; what came from it stays."""
+    service.store.remove_registry(parse_registry_name(name))
+
+
+@post("/registries/{name:str}/refresh", sync_to_thread=True, status_code=200, summary="Ask a registry")
+def refresh_registry(service: Service, name: RegistryName) -> RegistryInfo:
+    """Ask a registry what is new."""
+    return service.store.refresh_registries(parse_registry_name(name))[0]
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        get_settings, change_settings, get_auto_update, set_auto_update,
+        list_registries, add_registry, remove_registry, refresh_registry,
+    ],
+    tags=["settings"],
+)  # fmt: skip

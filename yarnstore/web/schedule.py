@@ -1,0 +1,29 @@
+"""When the next round of auto-update is, in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from yarnstore.results import AutoUpdateStatus
+from yarnstore.web.records import AutoUpdatePage, NextRound
+
+
+def auto_update_page(found: AutoUpdateStatus, now: datetime | None = None) -> AutoUpdatePage:
+    """The settings with the next round that they lead to."""
+    return AutoUpdatePage(found, _next_round(found, now or datetime.now(UTC)))
+
+
+def _next_round(found: AutoUpdateStatus, now: datetime) -> NextRound:
+    looked_after = [rule for rule in found.models if rule.enabled]
+    if not looked_after:
+        return NextRound(None, "Auto-update is off.")
+    if any(rule.is_open for rule in looked_after):
+        return NextRound(int(now.timestamp() * 1000), "The next round is now: a window is open.")
+    openings = [datetime.fromisoformat(rule.opens) for rule in looked_after if rule.opens]
+    if not openings:
+        return NextRound(None, "No window ever opens.")
+    first = min(openings)
+    local = first.astimezone()
+    near = (first - now).days < 6
+    day = f"{local:%A}" if near else f"{local:%d %B}"
+    return NextRound(int(first.timestamp() * 1000), f"The next round is on {day} at {local:%H:%M}.")
