@@ -112,7 +112,7 @@ def mark(count: int, folder: Path) -> dict[str, float]:
     layout = StoreLayout(folder / "home")
     layout.ensure()
     layout.pack_folder.packs.mkdir(parents=True, exist_ok=True)
-    session = Session(layout)
+    session = Session.without_registries(layout)
     ids = os.urandom(32 * count)
     for index in _indexes(ids):
         layout.pack_folder.index(index.pack).write_bytes(encode_index(index))

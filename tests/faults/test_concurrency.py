@@ -310,4 +310,4 @@ def _impatient_gc(store: Store, *, keep: int) -> object:
     from yarnstore.ops.session.session import Session
     from yarnstore.ops.upkeep.gc import GcPolicy, gc
 
-    return gc(Session(StoreLayout(store.home, 0.2)), GcPolicy(keep))
+    return gc(Session.without_registries(StoreLayout(store.home, 0.2)), GcPolicy(keep))

@@ -98,10 +98,9 @@ EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
 # What everyday commands do without, and the modules below them that import it only where it is needed.
 LATE_PARTS = {
-    f"{PACKAGE}.ops.session.session": (
+    f"{PACKAGE}.ops.session.model_files": (f"{PACKAGE}.registry.schema",),
+    f"{PACKAGE}.ops.session.registries": (
         f"{PACKAGE}.ops.session.connections",
-        f"{PACKAGE}.ops.session.registries",
-        f"{PACKAGE}.ops.session.rolledback",
         f"{PACKAGE}.registry.schema",
     ),
     f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.urls",),

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import msgspec
 
 from yarnstore.errors import DiskFullError, NotFoundError
-from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.activity import Activity
+from yarnstore.ops.session.registries import KnownRegistries
+from yarnstore.ops.session.session import SelfCheck, Session
 from yarnstore.ops.session.sources import RecentFailures
 from yarnstore.progress import CANCEL, OnProgress, Progress, ignore
 from yarnstore.registry.spec import Spec
@@ -26,7 +28,7 @@ from yarnstore.store.layout import StoreLayout
 from yarnstore.store.trials import any_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from yarnstore.core.manifest import Manifest
     from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
@@ -46,6 +48,14 @@ def _admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
     from yarnstore.ops.session.loadcode import admit_version
 
     admit_version(session, manifest, tell)
+
+
+def _self_checks(settings: Settings) -> Mapping[str, SelfCheck]:
+    if not settings.verify:
+        return {}
+    from yarnstore.ops.installing.self_check import self_checks
+
+    return self_checks(settings.verify)
 
 
 class StoreBase:
@@ -126,7 +136,9 @@ class StoreBase:
         self.close()
 
     @contextmanager
-    def _session(self, progress: OnProgress | None = None) -> Iterator[Session]:
+    def _session(
+        self, progress: OnProgress | None = None, *, accept_change: bool = False
+    ) -> Iterator[Session]:
         tell = progress or self.progress
         cancel = CANCEL.get()
         if cancel is not None:
@@ -137,22 +149,33 @@ class StoreBase:
             tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
 
         layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait)
-        session = Session(
+        settings = self.settings
+        activity = Activity(tell, *((cancel.check,) if cancel is not None else ()))
+        registries = KnownRegistries(
             layout,
-            self.settings.registries,
-            self.settings.connections,
-            on_progress=tell,
-            host=self.settings.machine,
-            network=self.settings.network,
+            activity,
+            settings.registries,
+            network=settings.network,
             put_last=self._put_last,
-            load_policy=self.settings.load_policy,
-            admit_version=_admit_version,
-            only=self.settings.registry,
+            only=settings.registry,
         )
-        if cancel is not None:
-            session.check = cancel.check
+        session = Session(
+            layout=layout,
+            activity=activity,
+            registries=registries,
+            connections=settings.connections,
+            self_checks=_self_checks(settings),
+            auto_update=settings.auto_update.enabled,
+            host=settings.machine,
+            load_policy=settings.load_policy,
+            admit_version=_admit_version,
+            accept_change=accept_change,
+        )
         try:
-            self._prepare(session)
+            if any_trial(layout):
+                from yarnstore.ops.installing.activate import settle_trials
+
+                settle_trials(session)  # what a killed process tried out
             self._warn_of_others(session)
             yield session
         except DiskFullError as error:
@@ -161,18 +184,6 @@ class StoreBase:
             raise
         finally:
             session.close()
-
-    def _prepare(self, session: Session) -> None:
-        """Tell a session what the settings say of single models, and end what a killed process tried out."""
-        session.auto_update = self.settings.auto_update.enabled
-        if self.settings.verify:
-            from yarnstore.ops.installing.self_check import attach_checks
-
-            attach_checks(session, self.settings.verify)
-        if any_trial(session.layout):
-            from yarnstore.ops.installing.activate import settle_trials
-
-            settle_trials(session)
 
     def _warn_of_others(self, session: Session) -> None:
         """Tell once that others may write the store."""

@@ -54,8 +54,7 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.fetching.fetch import fetch
 
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             return fetch(session, Spec.parse(spec), force=force)
 
     def checkout(
@@ -73,8 +72,7 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.installing.checkout import checkout
 
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             return checkout(session, Spec.parse(spec), force=force)
 
     def rollback_model(
@@ -182,8 +180,7 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.update import update
 
         policy = _policy(major=major, to=to, force=force)
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             done = update(session, Spec.parse(model), policy, dry_run=dry_run)
             return self._retain(session, done, (done,))
 
@@ -209,8 +206,7 @@ class Installing(StoreBase):
 
         policy = _policy(major=major, to=to, force=force)
         wanted = tuple(map(Spec.parse, models))
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             done = update_many(
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )
@@ -276,8 +272,7 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.installing.from_lock import fetch_locked
 
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             return fetch_locked(session, fsread.file_path(file))
 
     def checkout_locked(
@@ -294,8 +289,7 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.installing.from_lock import checkout_locked
 
-        with self._session(progress) as session:
-            session.accept_change = accept_change
+        with self._session(progress, accept_change=accept_change) as session:
             return checkout_locked(session, fsread.file_path(file), force=force)
 
 

@@ -31,7 +31,7 @@ class Registries(StoreBase):
         try:
             self.settings = load_settings(self.home)
             with self._session() as session:
-                return describe(session, session.source(name), refresh=True)
+                return describe(session, session.registries.source(name), refresh=True)
         except BaseException:
             if all(other.name != name for other in before.registries):
                 remove_registry(self.home, name)
@@ -43,7 +43,7 @@ class Registries(StoreBase):
         from yarnstore.ops.querying.catalogue import describe
 
         with self._session() as session:
-            return [describe(session, source, refresh=False) for source in session.sources]
+            return [describe(session, source, refresh=False) for source in session.registries.sources]
 
     def refresh_registries(
         self, name: str | None = None, *, accept_rollback: bool = False
@@ -59,8 +59,8 @@ class Registries(StoreBase):
 
         with self._session() as session:
             if name is None:
-                return refresh_all(session, session.require_sources())
-            source = session.source(name)
+                return refresh_all(session, session.registries.require_sources())
+            source = session.registries.source(name)
             return [describe(session, source, refresh=True, accept_rollback=accept_rollback)]
 
     def remove_registry(self, name: str) -> None:
@@ -114,7 +114,7 @@ class Registries(StoreBase):
                 models=models,
                 deep=deep,
                 decode=decode,
-                sources=session.sources,
-                network=session.network,
-                on_progress=session.on_progress,
+                sources=session.registries.sources,
+                network=session.registries.network,
+                on_progress=session.activity.report,
             )

@@ -207,12 +207,11 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
     site = make_site(tmp_path)
     with site.store() as store:
         with contextlib.ExitStack() as stack:
-            session = stack.enter_context(store._session())
+            told: list[Progress] = []
+            session = stack.enter_context(store._session(told.append))
             stack.enter_context(session.layout.shared())
             drafts = stack.enter_context(Drafts(session.layout))
             chunks = stack.enter_context(ChunkStore(session.layout))
-            told: list[Progress] = []
-            session.on_progress = told.append
             offer = lookup(session, Spec.parse("phi-3-mini@1.0.0"))
             found, manifest, brought = ensure_version(session, offer, chunks, drafts=drafts)
             assert brought.chunks

@@ -49,7 +49,7 @@ def _as_of_now(session: Session, found: Offered) -> Offered:
     """A version that is to be downloaded, by what its registry says now: it may have been withdrawn since
     it was asked last.  Where it cannot be asked, or has the version no more, as before."""
     with contextlib.suppress(BackendError, FormatError):
-        entry = session.entry(found.source, found.name.model, fresh=True)
+        entry = session.registries.entry(found.source, found.name.model, fresh=True)
         build = find_build(entry, found.name.version, found.name.variant) if entry is not None else None
         if entry is not None and build is not None:
             return Offered.of(found.source, entry, build)

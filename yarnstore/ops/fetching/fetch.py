@@ -212,7 +212,7 @@ def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha25
 
     Raises: BackendError, IntegrityError, IncompatibleError.
     """
-    backend = session.backend(source)
+    backend = session.registries.backend(source)
     key = f"manifests/{digest.hex}.json"
     tmp = session.layout.tmp
     # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
@@ -324,7 +324,7 @@ def plan_for(
     """The cheapest way to the missing chunks.  Uses the network only where some are missing."""
     if not len(missing):
         return NOTHING
-    backend = session.backend(source)
+    backend = session.registries.backend(source)
     kept = partial(KeptFile, session.layout.tmp)
     return plan_download(backend, offer, chunks, missing, session.connections, without=without, kept=kept)
 
@@ -341,10 +341,10 @@ def _download(
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     if session.refs.version(name) is None:
         session.refs.set_partial(name, manifest.digest)
-    meter = Meter(session.on_progress, "download", manifest.label, plan.stored_bytes)
+    meter = Meter(session.activity.report, "download", manifest.label, plan.stored_bytes)
     begun = Begun(session.layout.tmp)
     with chunks.writing() as writer:
-        backend = session.backend(source)
+        backend = session.registries.backend(source)
         failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
     return failed, TransferStats(
         before.download_bytes + meter.done,

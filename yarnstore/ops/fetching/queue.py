@@ -72,7 +72,8 @@ def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
         except NotFoundError as error:
             if error.fields["what"] != "model":  # which may be published before the queue runs
                 raise
-    registry = session.source(session.only).name if session.only is not None else ""
+    only = session.registries.only
+    registry = session.registries.source(only).name if only is not None else ""
     wanted = [QueueItem(str(spec), session.now_ms(), registry) for spec in specs]
 
     def change(items: list[QueueItem]) -> tuple[list[QueueItem], list[QueuedFetch]]:
@@ -131,7 +132,7 @@ def _next(session: Session, tried: set[tuple[str, str]]) -> QueueItem | None:
 
 def _run_one(session: Session, item: QueueItem) -> QueueRun:
     # Its own session: neither its registry nor what it learned is the others'.
-    own = session.again(only=item.registry or session.only)
+    own = session.again(only=item.registry or session.registries.only)
     try:
         result = fetch(own, Spec.parse_stored(item.spec))
     except CancelledError:

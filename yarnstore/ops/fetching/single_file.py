@@ -68,7 +68,9 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         if there is not None:
             part.remove()
             return there, TransferStats()
-        meter = Meter(session.on_progress, "download", f"{name.model} {name.version}", entry.size_bytes or 0)
+        meter = Meter(
+            session.activity.report, "download", f"{name.model} {name.version}", entry.size_bytes or 0
+        )
         urls = _addresses(session, entry, place)
         wanted = _WantedFile(_last_part(urls[0]), place, part, expected, entry.size_bytes, meter)
         file_name = _file_name(entry.download_url, name)
@@ -76,7 +78,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         item = SourceFile(file_name, path, part.size_bytes)
         with chunks.writing() as writer:
             files = ingest(
-                [item], chunks, writer, Meter(session.on_progress, "read", item.path, part.size_bytes)
+                [item], chunks, writer, Meter(session.activity.report, "read", item.path, part.size_bytes)
             )
         if files[0].sha256 != expected:
             raise IntegrityError(item.path, expected=str(expected), got=str(files[0].sha256))
@@ -168,7 +170,7 @@ def _here(session: Session, name: VersionName, expected: Sha256, chunks: ChunkSt
 def _sources(session: Session, source: RegistrySource, urls: Sequence[str]) -> SourceSet:
     """Where the file comes from.  That one did not give it is noted."""
     name = _last_part(urls[0])
-    return session.links.for_file(
+    return session.registries.links.for_file(
         source, urls, lambda url: session.note(f"{url} did not give {name}; trying the next mirror")
     )
 

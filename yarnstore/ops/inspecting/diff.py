@@ -129,7 +129,7 @@ def diff(session: Session, old: str, new: str) -> DiffResult:
         (before, old_files), (after, new_files) = sides
         files = pair_files(old_files, new_files)
         work = TensorWork(pair_tensors(files))
-        meter = Meter(session.on_progress, "check", f"{before.label} → {after.label}", work.total_bytes)
+        meter = Meter(session.activity.report, "check", f"{before.label} → {after.label}", work.total_bytes)
         tensors = work.run(meter)
         changes = _diff_files(files, tensors)
     seconds = round(time.perf_counter() - started, 3)
@@ -159,7 +159,7 @@ def _version_side(manifest: Manifest) -> DiffSide:
 def _open_path(session: Session, path: Path) -> tuple[DiffSide, list[Content]]:
     files = local_contents(path)
     size = sum(content.size_bytes for content in files)
-    meter = Meter(session.on_progress, "read", str(path), size)
+    meter = Meter(session.activity.report, "read", str(path), size)
     for content in files:
         cut_content(content, meter)
     return DiffSide(

@@ -63,12 +63,14 @@ def activate(
     download_bytes: int = 0,
     *,
     ensure: Ensure | None = None,
+    began_at: Installed | None = None,
 ) -> CheckoutResult:
     """Move `installed` and the link to a version whose view exists, whole.
 
-    `ensure` makes the view of the version before, where a self-check leads back to that.
+    `ensure` makes the view of the version before, where a self-check leads back to that.  `began_at` is what
+    an update was planned from: it replaces that, and nothing else.
 
-    Raises: ConflictError where an update finds another version than it was decided from; PolicyError.
+    Raises: ConflictError where something else than `began_at` is installed by now; PolicyError.
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
@@ -86,8 +88,8 @@ def activate(
                 refs.set_version(name, manifest.digest)
             old = refs.current(manifest.model)
             changed = old != new
-            if changed and operation == "update":
-                _check_still(session, manifest.model, old)
+            if changed and began_at is not None:
+                _check_still(manifest.model, began_at, old)
             check = session.self_checks.get(manifest.model) if changed and operation in _CHECKED else None
             if check is not None:
                 tried = Move(session.now_ms(), operation, old, new)
@@ -126,10 +128,9 @@ def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
         )
 
 
-def _check_still(session: Session, model: str, current: Installed | None) -> None:
+def _check_still(model: str, before: Installed, current: Installed | None) -> None:
     """An update that took its time must not undo what somebody installed, or rolled back to, meanwhile."""
-    before = session.updating.get(model)
-    if before is None or before == current:
+    if before == current:
         return
     now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
     raise ConflictError(
@@ -174,7 +175,7 @@ def _check(
 ) -> None:
     """Have a model's self-check look at what was installed, and take it back where that fails."""
     try:
-        check(model, new.version, path, session.on_progress)
+        check(model, new.version, path, session.activity.report)
     except SelfCheckError as error:
         back = _revert(session, model, new, old, ensure)
         raise SelfCheckError(

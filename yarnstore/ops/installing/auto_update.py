@@ -7,6 +7,7 @@ version, never a model that nobody switched this on for.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.session import Session
-from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.decide import Policy as UpdatePolicy
 from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
 from yarnstore.registry.ranges import Range
@@ -205,20 +205,17 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="available")
     if closes is not None and _now(session) >= closes:
         return replace(plain, status="stopped")
-    before = session.on_progress, session.check
-    if closes is not None:
-        session.check = _both(session.check, _until(session, closes))
-        session.on_progress = _checked(session.check, session.on_progress)
     try:
-        done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
+        with contextlib.ExitStack() as window:
+            if closes is not None:
+                window.enter_context(session.activity.until(_until(session, closes)))
+            done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
     except CancelledError:
         if closes is None or _now(session) < closes:
             raise
         return replace(plain, status="stopped", note="the window closed; downloaded data is kept")
     except YarnstoreError as error:
         return replace(plain, status="failed", error=error.as_dict())
-    finally:
-        session.on_progress, session.check = before
     if done.status == "updated":
         return replace(plain, status="updated", version=done.version, download_bytes=done.download_bytes)
     return replace(plain, status="available")
@@ -247,14 +244,6 @@ def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | Non
     return None
 
 
-def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
-    def check() -> None:
-        first()
-        then()
-
-    return check
-
-
 def _until(session: Session, closes: datetime) -> Callable[[], None]:
     """What ends a download when the window closes."""
 
@@ -263,17 +252,6 @@ def _until(session: Session, closes: datetime) -> Callable[[], None]:
             raise CancelledError("the window closed")
 
     return check
-
-
-def _checked(check: Callable[[], None], tell: OnProgress) -> OnProgress:
-    """Progress by which a download ends that has no further block to ask for."""
-
-    def on_progress(event: Progress) -> None:
-        tell(event)
-        if event.phase == "download":
-            check()
-
-    return on_progress
 
 
 def _told(note: str | None) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
@@ -53,12 +54,25 @@ def install(
     operation: Literal["checkout", "update"],
     chunks: ChunkStore,
     started: float,
+    *,
+    began_at: Installed | None = None,
 ) -> CheckoutResult:
-    """Install a version that was admitted, within the shared lock.  Raises: as `checkout`."""
+    """Install a version that was admitted, within the shared lock.
+
+    `began_at` is as in `activate`.  Raises: as `checkout`; ConflictError.
+    """
     manifest, brought = _retained(session, found), TransferStats()
     if manifest is None:
         manifest, brought = _make_ready(session, found, chunks)
-    return activate(session, manifest, operation, started, brought.download_bytes, ensure=ensure_view)
+    return activate(
+        session,
+        manifest,
+        operation,
+        started,
+        brought.download_bytes,
+        ensure=ensure_view,
+        began_at=began_at,
+    )
 
 
 def _make_ready(session: Session, found: Found, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
@@ -126,7 +140,7 @@ def make_whole(
 def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, drafts: Drafts | None) -> None:
     files = {file_name(file): file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
-    meter = Meter(session.on_progress, "write", manifest.label, total)
+    meter = Meter(session.activity.report, "write", manifest.label, total)
     for file in files:
         # One that another version has left is hashed again before this one links it.
         if is_sound(session.layout, file):

@@ -66,7 +66,7 @@ def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Up
 
     Raises: NotFoundError where a named model is not installed, or no registry is configured.
     """
-    session.require_sources()
+    session.registries.require_sources()
     return [_update(session, model) for model in models or tuple(session.refs.installed_models())]
 
 

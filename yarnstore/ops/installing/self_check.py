@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 
 from yarnstore.errors import SelfCheckError
-from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.session import SelfCheck
 from yarnstore.progress import OnProgress, Progress, ignore
 from yarnstore.registry.policies import VerifyCommand
 
@@ -33,15 +33,15 @@ _TICK_S = 1.0
 _PLACE = re.compile(r"\{(path|model|version)\}")
 
 
-def attach_checks(session: Session, commands: Mapping[str, VerifyCommand]) -> None:
-    """Have the session try out each model that has a command."""
+def self_checks(commands: Mapping[str, VerifyCommand]) -> dict[str, SelfCheck]:
+    """Return the self-check of each model that has a command."""
 
     def check(model: str, version: str, path: str, tell: OnProgress) -> None:
         command = commands[model]
         tell(Progress("note", "", text=f"{model} {version}: running its self-check {command.words[0]}"))
         run_check(command, model, version, path, tell)
 
-    session.self_checks = dict.fromkeys(commands, check)
+    return dict.fromkeys(commands, check)
 
 
 def run_check(command: VerifyCommand, model: str, version: str, path: str, tell: OnProgress = ignore) -> None:

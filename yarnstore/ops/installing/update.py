@@ -6,13 +6,10 @@ Of many, several at once: each stands or falls alone.  What an update does is `u
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-
-import msgspec
 
 from yarnstore.errors import (
     BackendError,
@@ -26,7 +23,6 @@ from yarnstore.errors import (
 from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
 from yarnstore.ops.session.lookup import cached_entry
 from yarnstore.ops.session.session import Session
-from yarnstore.progress import Progress
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.store.chunks import ChunkStore
@@ -132,7 +128,7 @@ def update_many(
     Raises: NoRegistryError; UsageError where a model is named for two versions.  What happens to a model is
     in its result.
     """
-    sources = session.require_sources()
+    sources = session.registries.require_sources()
     strict = bool(specs)
     wanted = tuple(dict.fromkeys(specs)) or tuple(map(Spec, session.refs.installed_models()))
     names = [spec.model for spec in wanted]
@@ -141,30 +137,20 @@ def update_many(
             raise UsageError(f"{name} is given twice, with different versions", hint="give it once")
     for source in sources:  # once, before threads share the answers
         with contextlib.suppress(BackendError, IntegrityError):
-            session.refresh_or_cached(source)
-    stop, telling = threading.Event(), threading.Lock()
-    tell = session.on_progress
-
-    def on_progress(event: Progress) -> None:
-        if stop.is_set():
-            raise CancelledError("interrupted")
-        with telling:
-            tell(event)
-
-    shared = msgspec.structs.replace(session, on_progress=on_progress)
+            session.registries.refresh_or_cached(source)
 
     def one(spec: Spec) -> UpdateResult:
         try:
-            done = update(shared, spec, policy, dry_run=dry_run, strict=strict)
+            done = update(session, spec, policy, dry_run=dry_run, strict=strict)
         except CancelledError:
             raise
         except YarnstoreError as error:
-            done = _failed(shared, spec.model, error)
+            done = _failed(session, spec.model, error)
             listed = error.fields.get("what") == "version"  # where the registry has none in the range
             if not strict and isinstance(error, NotFoundError) and done.version and not listed:
                 done = replace(done, status="unlisted", error=None)  # imported: there is nothing to ask
         if on_result is not None:
-            with telling:
+            with session.activity.listening:
                 on_result(done)
         return done
 
@@ -173,7 +159,7 @@ def update_many(
         try:
             results = tuple(future.result() for future in futures)
         except BaseException:
-            stop.set()
+            session.activity.end()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return UpdateSummary(results, dry_run)

@@ -102,11 +102,10 @@ class UpdatePlan:
         if self.goal is None or not self.installs:
             repair_link(self.session, self.outcome.model, ensure_view)
             return replace(self.outcome, path=self._current_path())
-        step = self.outcome.status == "planned"
-        if step:
-            self.session.note(describe_step(self.outcome, self.current.version))
-            self.session.updating[self.outcome.model] = self.current
-        done = install(self.session, self.goal, "update", self.chunks, started)
+        began_at = self.current if self.outcome.status == "planned" else None
+        if began_at is not None:
+            self.session.note(describe_step(self.outcome, began_at.version))
+        done = install(self.session, self.goal, "update", self.chunks, started, began_at=began_at)
         return replace(
             self.outcome,
             status="updated" if done.changed else "current",  # another process was faster

@@ -84,11 +84,11 @@ def import_source(
     if not isinstance(spec.selector, Exact):
         raise SpecError(str(spec), "importing needs an exact version")
     sources = list_sources(source, all_files=all_files)
-    note_ignored(sources, session.on_progress)
+    note_ignored(sources, session.activity.report)
     code = find_in_sources(sources.files)
     refuse_code(code, session.load_policy, str(spec))
-    note_code(code, session.on_progress)
-    broken = note_broken(sources.files, session.on_progress)
+    note_code(code, session.activity.report)
+    broken = note_broken(sources.files, session.activity.report)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
@@ -99,7 +99,7 @@ def import_source(
             recover_chunks(chunks)
             fsread.require_space(layout.root, total)
             with chunks.writing() as writer:
-                meter = Meter(session.on_progress, "read", str(spec), total)
+                meter = Meter(session.activity.report, "read", str(spec), total)
                 files = ingest(sources.files, chunks, writer, meter)
         manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
         if expected is not None and version_checksum(manifest) != expected:
@@ -121,7 +121,7 @@ def import_source(
                     hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
                 )
             manifest, kept = known, unpublished_changes(known, sources)
-            note_changes(kept, manifest.label, session.on_progress)
+            note_changes(kept, manifest.label, session.activity.report)
         layout.write_manifest(manifest)
         refs.set_version(name, manifest.digest)
     ids, _ = manifest_chunks([manifest])
@@ -183,7 +183,7 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
             raise ConflictError(f"{target} exists", hint="give another path, or remove it")
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)
-        meter = Meter(session.on_progress, "write", manifest.label, total)
+        meter = Meter(session.activity.report, "write", manifest.label, total)
         how = "copy"
         for file in manifest.files:
             path = target if single else target / file.path

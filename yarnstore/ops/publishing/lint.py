@@ -22,7 +22,7 @@ from yarnstore.errors import InvalidNameError, MissingKeyError, NotFoundError, U
 from yarnstore.ops.publishing.lint_deep import DeepLint
 from yarnstore.ops.publishing.tree import RegistryFolder
 from yarnstore.ops.session.connections import connect_source, source_at
-from yarnstore.ops.session.registries import model_key
+from yarnstore.ops.session.model_files import model_key
 from yarnstore.ops.session.sources import Network, RegistrySource
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry

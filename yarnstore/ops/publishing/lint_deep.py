@@ -33,7 +33,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.publishing.broken import find_broken
 from yarnstore.ops.session.loadcode import find_in
-from yarnstore.ops.session.registries import model_key
+from yarnstore.ops.session.model_files import model_key
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry

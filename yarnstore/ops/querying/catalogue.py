@@ -66,13 +66,13 @@ def describe(
     error = None
     doc = None
     if refresh:
-        doc = session.refresh(source, accept_rollback=accept_rollback)
+        doc = session.registries.refresh(source, accept_rollback=accept_rollback)
     fetched_ms = 0
     try:
         cached = read_cached(session.layout, source.name)
         if cached is not None and cached.url == source.url:
             fetched_ms = cached.fetched_ms
-            doc = doc or session.doc(source)
+            doc = doc or session.registries.doc(source)
     except (IntegrityError, BackendError) as fault:
         error = fault.message
     return RegistryInfo(
@@ -108,7 +108,7 @@ def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[Reg
 
 def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]:
     """Return the registry's addresses, its own first, each with its last failure."""
-    found = {url: MirrorInfo(url) for url in session.links.addresses(source)}
+    found = {url: MirrorInfo(url) for url in session.registries.links.addresses(source)}
     for item in read_health(session.layout, source.name):
         found[item.url] = MirrorInfo(item.url, item.kind, item.why, item.at_ms, item.count)
     return tuple(found.values())
@@ -150,9 +150,9 @@ def search(session: Session, text: str = "") -> list[Offer]:
 def _readable(session: Session, text: str) -> Iterator[tuple[RegistrySource, dict[str, ModelEntry]]]:
     failure: BackendError | FormatError | None = None
     read = 0
-    for source in session.require_sources():
+    for source in session.registries.require_sources():
         try:
-            doc = session.doc(source)
+            doc = session.registries.doc(source)
             models = _named(session, source, text) if doc.split else doc.models
         except (BackendError, FormatError) as error:
             failure = failure or error
@@ -168,7 +168,7 @@ def _named(session: Session, source: RegistrySource, text: str) -> dict[str, Mod
     """Return the model of a split registry whose id is `text`: no file lists its models."""
     session.note(f"{source.name} is split and has no list of models; search for a complete model id there")
     try:
-        entry = session.entry(source, parse_model_id(text.strip()), fresh=True)
+        entry = session.registries.entry(source, parse_model_id(text.strip()), fresh=True)
     except InvalidNameError:
         return {}
     return {entry.model_id: entry} if entry else {}

@@ -82,9 +82,9 @@ def history(session: Session, model: str) -> History:
     here = refs.versions(model)
     if found is None and not moves and not here:
         known = {name.model for name in refs.versions()} | set(refs.installed_models())
-        for source in session.sources:
+        for source in session.registries.sources:
             with contextlib.suppress(FormatError):
-                known |= set(session.doc(source).models)
+                known |= set(session.registries.doc(source).models)
         raise NotFoundError("model", model, near=close_names(model, known), hint="`ystore search` lists them")
     pins = {(name.variant, name.version) for name in refs.pins(model)}
     stored = {(name.variant, name.version) for name in here}

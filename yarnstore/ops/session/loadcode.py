@@ -92,4 +92,4 @@ def admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
         return
     refuse_code(found, policy, manifest.label)
     if tell:
-        note_code(found, session.on_progress)
+        note_code(found, session.activity.report)

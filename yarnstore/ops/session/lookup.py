@@ -173,21 +173,20 @@ def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
 
     Raises: NoRegistryError, NotFoundError for a registry that is not configured.
     """
-    session.require_sources()
+    session.registries.require_sources()
     return known_sources_for(session, model)
 
 
 def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
     """As `sources_for`, and nothing where no registry is configured.  Raises: NotFoundError."""
-    if session.only is not None:
-        return (session.source(session.only),)
-    sources = session.sources
+    if session.registries.only is not None:
+        return (session.registries.source(session.registries.only),)
+    sources = session.registries.sources
     origin = origin_of_model(session, model) if sources else None
     if origin is None:
         return sources
     mine = tuple(source for source in sources if source.name == origin)
-    if not mine and model not in session.warned:
-        session.warned.add(model)
+    if not mine and session.registries.is_news(model):
         names = " or ".join(source.name for source in sources)
         session.note(f"{model} came from {origin}, which is no longer configured; looking in {names}")
     return mine or sources
@@ -202,13 +201,13 @@ def origin_of_model(session: Session, model: str) -> str | None:
 def others_with(session: Session, model: str, source: RegistrySource) -> list[str]:
     """The other registries whose cached answers list the same id.  Never uses the network."""
     found = []
-    for other in session.sources:
+    for other in session.registries.sources:
         if other.name == source.name:
             continue
         with contextlib.suppress(BackendError, IntegrityError):
             if read_record(session.layout, other.name) is None:
                 continue
-            doc = session.doc(other)
+            doc = session.registries.doc(other)
             if doc.split:
                 cached = read_cached_model(session.layout, other.name, other.url, model)
                 listed = cached is not None
@@ -221,9 +220,9 @@ def others_with(session: Session, model: str, source: RegistrySource) -> list[st
 
 def warn_of_others(session: Session, model: str, source: RegistrySource) -> None:
     """Tell, once, that a model that is new here is in several registries."""
-    if session.only is not None or model in session.warned or len(session.sources) < 2:
+    registries = session.registries
+    if registries.only is not None or len(registries.sources) < 2 or not registries.is_news(model):
         return
-    session.warned.add(model)
     if origin_of_model(session, model) is None and (others := others_with(session, model, source)):
         session.note(
             f"{model} is in {source.name} and in {' and '.join(others)}; using {source.name} "
@@ -248,7 +247,7 @@ def find_entry(
     failure: BackendError | None = None
     for source in sources:
         try:
-            entry = session.entry(source, model, fresh=fresh, model_file_only=model_file_only)
+            entry = session.registries.entry(source, model, fresh=fresh, model_file_only=model_file_only)
         except BackendError as error:
             failure = failure or error
             continue
@@ -257,10 +256,12 @@ def find_entry(
                 raise _unsure(failure, model, source)
             warn_of_others(session, model, source)
             return source, entry
-        near += close_names(model, session.doc(source).models)
+        near += close_names(model, session.registries.doc(source).models)
     if failure is not None:
         raise failure
-    elsewhere = others_with(session, model, sources[0]) if len(sources) < len(session.sources) else []
+    elsewhere = (
+        others_with(session, model, sources[0]) if len(sources) < len(session.registries.sources) else []
+    )
     raise NotFoundError(
         "model",
         model,
@@ -332,7 +333,7 @@ def require_published(session: Session, spec: Spec) -> None:
 
     Raises: NotFoundError where they answer that they have none such.
     """
-    if find_stored(session, spec) is not None or not session.sources:
+    if find_stored(session, spec) is not None or not session.registries.sources:
         return
     known = cached_entry(session, spec.model)
     with contextlib.suppress(NotFoundError):
@@ -342,7 +343,8 @@ def require_published(session: Session, spec: Spec) -> None:
     sources = sources_for(session, spec.model)
     with contextlib.suppress(BackendError, IntegrityError):
         for source in sources:
-            session.refresh(source)  # which raises where it cannot be reached: its cached answer is no proof
+            # This raises where it cannot be reached: its cached answer is no proof.
+            session.registries.refresh(source)
         resolve(find_entry(session, spec.model, sources, fresh=True)[1], spec)
 
 
@@ -352,7 +354,7 @@ def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEnt
         with contextlib.suppress(BackendError, IntegrityError):
             if read_record(session.layout, source.name) is None:
                 continue
-            entry = session.cached_entry(source, model)
+            entry = session.registries.cached_entry(source, model)
             if entry is not None:
                 return source, entry
     return None
@@ -363,7 +365,7 @@ def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntr
     where a registry is cached."""
     for source in known_sources_for(session, model):
         with contextlib.suppress(BackendError, FormatError):
-            entry = session.entry(source, model)
+            entry = session.registries.entry(source, model)
             if entry is not None:
                 return source, entry
     return None

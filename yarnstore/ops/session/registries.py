@@ -1,130 +1,418 @@
-"""Registries with one file per model: what they say of those models that are asked for, and no others.
+"""What the registries of a store say: asked once a session, cached, and never believed when it is older.
 
-docs/registry.md governs it.  Each model's file is asked for once in a session, with the ETag of what is
-cached; `Session.entry` is how everybody else comes by a model, split or not.
+Owns the cached answers, and the comparison with the latest answer seen; docs/registry.md and
+docs/decisions/0016 govern them.  Leaves the files of single models to `model_files`, how a registry is
+reached to `connections`, and which registry may answer for a model to `lookup`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from yarnstore.backends.urls import shown
-from yarnstore.core.limits import REGISTRY_MODEL_LIMIT_BYTES
-from yarnstore.core.names import model_dirname
+from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.errors import (
     BackendError,
     FormatError,
-    InvalidNameError,
-    MissingKeyError,
+    IntegrityError,
+    NoRegistryError,
+    NotFoundError,
     OfflineError,
+    RolledBackError,
     StorageError,
 )
+from yarnstore.ops.session.activity import Activity
+from yarnstore.ops.session.model_files import DAY_MS, ModelFiles
+from yarnstore.ops.session.sources import Network, RecentFailures, RegistrySource
 from yarnstore.progress import format_span
-from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.schema import parse_model
+from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
+from yarnstore.store import registry_cache
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.registry_cache import (
-    CachedModel,
-    read_cached_model,
-    remove_cached_model,
-    write_cached_model,
-)
 
+# What connects and what reads registries is imported where that is done: a rollback does neither.
 if TYPE_CHECKING:
-    from yarnstore.backends import Backend
+    from yarnstore.backends import SourceSet
+    from yarnstore.ops.session.connections import Connections
+    from yarnstore.registry.entries import ModelEntry, RegistryDoc
 
-# A cached answer older than this is used all the same, and its age is told.
-DAY_MS = 86_400_000
-
-
-def model_key(model: str) -> str:
-    """The key of a model's own file in a registry."""
-    return f"models/{model_dirname(model)}.json"
+_MINUTE_MS = 60_000
 
 
-class ModelFiles(msgspec.Struct):
-    """The models of one split registry, in one session."""
+class KnownRegistries:
+    """The registries of a store in one session: the connections to them, and what they said.
 
-    name: str
-    url: str
-    layout: StoreLayout
-    note: Callable[[str], None]
-    now_ms: Callable[[], int]
-    # Set where it did not answer, and what it said before counts.
-    unreachable: bool = False
-    _entries: dict[str, ModelEntry | None] = msgspec.field(default_factory=dict)
-    _asked: set[str] = msgspec.field(default_factory=set)
+    Safe to share by threads: what is learned of a registry is kept under a lock of its own, and whoever asks
+    for what another thread is asking for waits for its answer.
+    """
 
-    def entry(self, backend: Backend, model: str, *, fresh: bool) -> ModelEntry | None:
-        """What the registry says of a model: with `fresh` asked again, else as it is cached.
+    def __init__(
+        self,
+        layout: StoreLayout,
+        activity: Activity,
+        sources: tuple[RegistrySource, ...] = (),
+        *,
+        network: Network | None = None,
+        put_last: RecentFailures | None = None,
+        only: str | None = None,
+    ) -> None:
+        """`only` is the one registry that was asked for by name; `put_last` is what the process knows."""
+        self.sources = sources
+        self.network = network or Network()
+        self.only = only
+        self._layout = layout
+        self._activity = activity
+        self._put_last = put_last or RecentFailures()
+        self._lock = threading.RLock()
+        self._locks: dict[str, threading.RLock] = {}
+        self._links: Connections | None = None
+        self._told: set[str] = set()
+        self._docs: dict[str, RegistryDoc] = {}
+        self._refreshed: set[str] = set()
+        self._unreachable: set[str] = set()
+        self._damaged: set[str] = set()
+        self._split: dict[str, ModelFiles] = {}
+        # The cached answers of registries that are split.
+        self._split_known: dict[str, registry_cache.CachedRegistry] = {}
 
-        None where it has no such model.
+    def anew(self, *, only: str | None) -> KnownRegistries:
+        """Return the same registries, of which nothing is known yet."""
+        return KnownRegistries(
+            self._layout,
+            self._activity,
+            self.sources,
+            network=self.network,
+            put_last=self._put_last,
+            only=only,
+        )
 
-        Raises: BackendError where it cannot be reached and nothing is cached; FormatError.
+    @property
+    def links(self) -> Connections:
+        """The connections to them."""
+        with self._lock:
+            if self._links is None:
+                from yarnstore.ops.session.connections import Connections
+
+                self._links = Connections(
+                    self._layout,
+                    self.network,
+                    self._activity.note,
+                    self._activity.now_ms,
+                    self._put_last,
+                    self._activity.check,
+                )
+            return self._links
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            links, self._links = self._links, None
+        if links is not None:
+            links.close()
+
+    def is_news(self, model: str) -> bool:
+        """Whether nothing was noted yet of which registries have a model; from then on something was."""
+        with self._lock:
+            news = model not in self._told
+            self._told.add(model)
+            return news
+
+    def _knowing(self, source: RegistrySource) -> threading.RLock:
+        """The lock of what is known of one registry."""
+        with self._lock:
+            return self._locks.setdefault(source.name, threading.RLock())
+
+    def source(self, name: str) -> RegistrySource:
+        """Raises: NotFoundError."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
+
+    def require_sources(self) -> tuple[RegistrySource, ...]:
+        """All registries, in their order, or the one that was asked for by name.
+
+        Raises: NoRegistryError where none is configured; NotFoundError.
         """
-        if model in self._asked:
-            return self._entries[model]
-        if not fresh and (found := self.cached(model)) is not None:
-            return found
-        cached = read_cached_model(self.layout, self.name, self.url, model)
-        self._entries[model] = self._ask(backend, model, cached)
-        self._asked.add(model)
-        return self._entries[model]
+        if self.only is not None:
+            return (self.source(self.only),)
+        if not self.sources:
+            raise NoRegistryError
+        return self.sources
 
-    def cached(self, model: str) -> ModelEntry | None:
-        """What the registry said of a model last; None where that is not known.  Raises: FormatError."""
-        if model not in self._entries:
-            cached = read_cached_model(self.layout, self.name, self.url, model)
-            if cached is not None:
-                self._entries[model] = parse_model(cached.data, model=model, source=shown(self.url))
-                self._note_age(model, cached)
-        return self._entries.get(model)
+    def backend(self, source: RegistrySource) -> SourceSet:
+        """The connection to a registry and its mirrors, made once."""
+        with self._knowing(source):
+            return self.links.backend(source)
 
-    def _ask(self, backend: Backend, model: str, cached: CachedModel | None) -> ModelEntry | None:
-        try:
-            answer = backend.get(
-                model_key(model),
-                limit_bytes=REGISTRY_MODEL_LIMIT_BYTES,
-                etag=cached.etag if cached else "",
+    def doc(self, source: RegistrySource) -> RegistryDoc:
+        """What a registry says, from the cache; fetched if it is not cached.
+
+        Raises: BackendError, FormatError.
+        """
+        with self._knowing(source):
+            if source.name not in self._docs:
+                cached = self._cached(source)
+                if cached is None:
+                    return self.refresh(source)
+                self._docs[source.name] = doc = _parse_registry(cached.data)
+                self._add_mirrors(source, doc)
+                self._note_age(source, cached.fetched_ms)
+            return self._docs[source.name]
+
+    def refresh(self, source: RegistrySource, *, accept_rollback: bool = False) -> RegistryDoc:
+        """Ask a registry what is new, and keep its answer.  Once per session.
+
+        An answer older than what was seen before is refused, but with `accept_rollback`.
+
+        Raises: BackendError, RolledBackError; FormatError where the answer is no registry: the cache stays.
+        """
+        with self._knowing(source):
+            if source.name not in self._refreshed:
+                self._docs[source.name] = doc = self._ask(source, accept_rollback=accept_rollback)
+                self._add_mirrors(source, doc)
+                self._refreshed.add(source.name)
+            return self._docs[source.name]
+
+    def _ask(self, source: RegistrySource, *, accept_rollback: bool) -> RegistryDoc:
+        cached = self._cached(source)
+        known = known_time(self._layout, source, cached)
+        answer = self.backend(source).get(
+            registry_cache.REGISTRY_FILE,
+            limit_bytes=REGISTRY_LIMIT_BYTES,
+            etag=cached.etag if cached else "",
+        )
+        if answer is None and cached is not None:
+            data, etag = cached.data, cached.etag
+        elif answer is not None:
+            data, etag = answer.data, answer.etag
+        else:
+            raise BackendError(self.links.own(source), "answered 'not modified' to an unconditional request")
+        cached = None  # each may be 256 MiB
+        doc = _parse_registry(data, source=self.backend(source).url)
+        if answer is not None:
+            refuse_rollback(
+                source,
+                doc,
+                known,
+                mirror=None if answer.source == self.links.own(source) else answer.source,
+                accept=accept_rollback,
+                note=self._activity.note,
             )
-        except (MissingKeyError, InvalidNameError):
-            self._keep(model, None)
+        kept = registry_cache.CachedRegistry(source.name, source.url, data, etag, self._activity.now_ms())
+        try:
+            self._layout.ensure()
+            registry_cache.write_cached(self._layout, kept)
+            keep_newest(self._layout, source, doc, accept=accept_rollback, now_ms=self._activity.now_ms())
+        except StorageError as error:
+            # It can be used all the same, also in a store that may only be read.
+            self._activity.note(f"the index of {source.name} could not be cached: {error.message}")
+        return doc
+
+    def refresh_or_cached(self, source: RegistrySource) -> RegistryDoc:
+        """`refresh`; where the registry cannot be reached, or answers with no registry, or an older one,
+        its cached answer, with a note.
+
+        Raises: BackendError, FormatError where there is no cached answer either.
+        """
+        with self._knowing(source):
+            try:
+                return self.refresh(source)
+            except (BackendError, FormatError) as error:
+                try:
+                    doc = self.doc(source)
+                except (BackendError, FormatError):
+                    raise error from None
+                self._refreshed.add(source.name)
+                self._unreachable.add(source.name)
+                if not isinstance(error, OfflineError):
+                    self._activity.note(
+                        f"{source.name} {_failing(error)}; using the cached copy ({_told(error)})"
+                    )
+                return doc
+
+    def _cached(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
+        """Return the last answer of a registry, if it is cached and whole."""
+        try:
+            cached = registry_cache.read_cached(self._layout, source.name)
+        except IntegrityError as error:
+            if source.name not in self._damaged:
+                self._damaged.add(source.name)
+                self._activity.note(
+                    f"{source.name}: the cached copy is damaged; downloading it again ({error.message})"
+                )
             return None
-        except BackendError as error:
-            if cached is None:
-                raise
-            if not isinstance(error, OfflineError):
-                self.note(f"{self.name} cannot be reached; using the cached copy ({error.message})")
-            self._note_age(model, cached)
-            self.unreachable = True
-            return parse_model(cached.data, model=model, source=shown(self.url))
-        if answer is None and cached is None:
-            raise BackendError(shown(self.url), "answered 'not modified' to an unconditional request")
-        data = answer.data if answer is not None else cached.data if cached else b""
-        entry = parse_model(data, model=model, source=backend.url)
-        etag = answer.etag if answer is not None else cached.etag if cached else ""
-        # That it is as it was is written down twice a day: each time would be a sync for each model.
-        if cached is None or (cached.data, cached.etag) != (data, etag) or self._age_ms(cached) > DAY_MS // 2:
-            self._keep(model, CachedModel(data, etag, self.now_ms()))
+        return cached if cached is not None and cached.url == source.url else None
+
+    def _add_mirrors(self, source: RegistrySource, doc: RegistryDoc) -> None:
+        if doc.mirrors or self._links is not None:
+            self.links.add_mirrors(source, doc.mirrors)
+
+    def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
+        age_ms = self._activity.now_ms() - fetched_ms
+        if age_ms > DAY_MS:
+            self._activity.note(f"{source.name}: using a cached copy from {format_span(age_ms / 1000)} ago")
+
+    def entry(
+        self, source: RegistrySource, model: str, *, fresh: bool = False, model_file_only: bool = False
+    ) -> ModelEntry | None:
+        """What a registry says of one model, whether it is split or not; None where it has none such.
+
+        With `fresh` it is asked again, and where it cannot be reached its cached answer counts.  With
+        `model_file_only`, one that is known to be split, and stays so, is asked for the model's file and
+        nothing else.
+
+        Raises: BackendError where nothing is cached either; FormatError.
+        """
+        if fresh and model_file_only and source.name not in self._refreshed:
+            entry = self._entry_of_model_file(source, model)
+            if entry is not None:
+                return entry
+        doc = self.refresh_or_cached(source) if fresh else self.doc(source)
+        if not doc.split:
+            return doc.models.get(model)
+        fresh = fresh and source.name not in self._unreachable
+        return self._split_models(source).entry(self.backend(source), model, fresh=fresh)
+
+    def _entry_of_model_file(self, source: RegistrySource, model: str) -> ModelEntry | None:
+        """What a registry that is known to be split says of a model now; None where it is not known to be,
+        or has no such model."""
+        known = self._known_split(source)
+        if known is None or source.mirrors:
+            return None  # by registry.json alone is it seen that a mirror is behind
+        models = self._split_models(source)
+        before = models.unreachable
+        entry = models.entry(self.backend(source), model, fresh=not before)
+        if models.unreachable and not before:
+            self._note_age(source, known.fetched_ms)
+        elif (
+            entry is not None
+            and not models.unreachable
+            and known.fetched_ms < self._activity.now_ms() - _MINUTE_MS
+        ):
+            known = msgspec.structs.replace(known, fetched_ms=self._activity.now_ms())
+            with self._knowing(source), contextlib.suppress(StorageError):
+                self._split_known[source.name] = known
+                registry_cache.write_cached(self._layout, known)  # so that its age is that of what it says
         return entry
 
-    def _age_ms(self, cached: CachedModel) -> int:
-        return self.now_ms() - cached.fetched_ms
+    def _known_split(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
+        """The cached answer of a registry where it is a split one's; those are small."""
+        with self._knowing(source):
+            if source.name not in self._split_known:
+                found = self._cached(source) if registry_cache.is_small(self._layout, source.name) else None
+                if found is None:
+                    return None
+                doc = _parse_registry(found.data)
+                if not doc.split:
+                    return None
+                self._add_mirrors(source, doc)
+                self._split_known[source.name] = found
+            return self._split_known[source.name]
 
-    def _note_age(self, model: str, cached: CachedModel) -> None:
-        if cached.fetched_ms and self._age_ms(cached) > DAY_MS:
-            age = format_span(self._age_ms(cached) / 1000)
-            self.note(f"{self.name}: using a cached copy of {model} from {age} ago")
+    def cached_entry(self, source: RegistrySource, model: str) -> ModelEntry | None:
+        """As `entry`, of a registry that is cached, and of a split one's models those that are.
 
-    def _keep(self, model: str, answer: CachedModel | None) -> None:
-        try:
-            if answer is None:
-                remove_cached_model(self.layout, self.name, model)
-            else:
-                self.layout.ensure()
-                write_cached_model(self.layout, self.name, self.url, model, answer)
-        except (StorageError, FormatError) as error:
-            self.note(f"the index of {self.name} could not be cached: {error.message}")
+        Raises: FormatError.
+        """
+        doc = self.doc(source)
+        return self._split_models(source).cached(model) if doc.split else doc.models.get(model)
+
+    def _split_models(self, source: RegistrySource) -> ModelFiles:
+        with self._knowing(source):
+            if source.name not in self._split:
+                self._split[source.name] = ModelFiles(
+                    source.name, source.url, self._layout, self._activity.note, self._activity.now_ms
+                )
+            return self._split[source.name]
+
+
+# --- older answers -------------------------------------------------------------------------------
+
+
+def known_time(
+    layout: StoreLayout, source: RegistrySource, cached: registry_cache.CachedRegistry | None
+) -> str:
+    """The latest `last_updated` that was ever seen of a registry at its address; empty for none."""
+    try:
+        newest = registry_cache.read_newest(layout, source.name)
+    except FormatError:
+        newest = None  # reported by fsck
+    if newest is not None and newest.url == source.url:
+        return newest.last_updated
+    if cached is None:
+        return ""
+    try:  # a store of an older release has the registry alone
+        said = _parse_registry(cached.data).last_updated or ""
+    except FormatError:
+        return ""
+    return said if is_believable(said, _time(cached.fetched_ms)) else ""
+
+
+def refuse_rollback(
+    source: RegistrySource,
+    doc: RegistryDoc,
+    known: str,
+    *,
+    mirror: str | None,
+    accept: bool,
+    note: Callable[[str], None],
+) -> None:
+    """Refuse an answer that is older than what is known; with `accept` only a mirror's.
+
+    `mirror` is who gave it, None for the registry's own address.  Raises: RolledBackError, BackendError.
+    """
+    if parse_timestamp(known) is None:
+        return
+    said = doc.last_updated or ""
+    if mirror is not None:
+        if parse_timestamp(said) is None or is_older(said, known):
+            raise BackendError(mirror, "has an older index than the cached one")
+        return
+    if parse_timestamp(said) is None:
+        note(f"{source.name} no longer has a last_updated, which was {known} last time")
+    elif is_older(said, known):
+        if not accept:
+            raise RolledBackError(shown(source.url, folder=True), source.name, known, said)
+        note(f"{source.name}: accepted an older index, from {said} instead of {known}")
+
+
+def keep_newest(
+    layout: StoreLayout, source: RegistrySource, doc: RegistryDoc, *, accept: bool, now_ms: int
+) -> None:
+    """Remember the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
+    if not is_believable(doc.last_updated, _time(now_ms)):
+        return
+    # Read again under the lock: another process may have seen a newer one meanwhile.
+    with registry_cache.changing(layout, source.name):
+        known = known_time(layout, source, None)
+        if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
+            mark = registry_cache.HighWaterMark(
+                url=source.url, last_updated=str(doc.last_updated), seen_ms=now_ms
+            )
+            registry_cache.write_newest(layout, source.name, mark)
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
+    from yarnstore.registry.schema import parse_registry
+
+    return parse_registry(data, source=source)
+
+
+def _failing(error: BackendError | FormatError) -> str:
+    if isinstance(error, RolledBackError):
+        return "returned an older index than last time"
+    return "does not return a registry index" if isinstance(error, FormatError) else "cannot be reached"
+
+
+def _told(error: BackendError | FormatError) -> str:
+    return f"{error.message}; {error.hint}" if isinstance(error, RolledBackError) else error.message

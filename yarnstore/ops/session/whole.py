@@ -29,7 +29,7 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
             unknown = unknown_files(layout, manifest)
     if unknown is None:
         return False
-    meter = Meter(session.on_progress, "check", manifest.label, sum(file.size_bytes for file in unknown))
+    meter = Meter(session.activity.report, "check", manifest.label, sum(file.size_bytes for file in unknown))
     view = layout.view(manifest.digest)
     if not all(hashed.hashes_to(layout, view / file.path, file.sha256, meter.add) for file in unknown):
         return False

@@ -296,7 +296,7 @@ def _clock(session: Session) -> Iterator[Check]:
     for model in session.refs.logged_models():
         moves = session.refs.read_log(model)[0]
         latest_ms = max(latest_ms, moves[-1].time_ms if moves else 0)
-    for source in session.sources:
+    for source in session.registries.sources:
         with contextlib.suppress(YarnstoreError):
             record = read_record(session.layout, source.name)
             latest_ms = max(latest_ms, record.fetched_ms if record else 0)
@@ -312,9 +312,9 @@ def _clock(session: Session) -> Iterator[Check]:
 
 
 def _registries(session: Session) -> Iterator[Check]:
-    if not session.sources:
+    if not session.registries.sources:
         yield Check("registries", "note", "none is configured", "ystore registry add NAME URL")
-    for source in session.sources:
+    for source in session.registries.sources:
         yield _registry(session, source)
 
 
@@ -329,7 +329,7 @@ def _registry(session: Session, source: RegistrySource) -> Check:
             age += " and old" if seconds > _OLD_CACHE_S else ""
     started = time.perf_counter()
     try:
-        doc = session.refresh(source)
+        doc = session.registries.refresh(source)
     except OfflineError:
         return Check(name, "note", f"not checked, since --offline is set{age}")
     except YarnstoreError as error:

@@ -295,7 +295,7 @@ class _Checker(PackChecker):
                 names |= self.found.users.get(digest, set())
         names_here = fsread.list_names(self._layout.files)
         total = 0 if self._quick else fsread.sum_sizes([self._layout.files / name for name in names_here])
-        meter = Meter(self._session.on_progress, "check", "files", total)
+        meter = Meter(self._session.activity.report, "check", "files", total)
         for name in names_here:
             path = self._layout.files / name
             try:
@@ -381,7 +381,7 @@ class _Checker(PackChecker):
         try:
             read_newest(self._layout, name)
             cached = read_cached(self._layout, name)
-            if cached is None and any(name == source.name for source in self._session.sources):
+            if cached is None and any(name == source.name for source in self._session.registries.sources):
                 check_absent(self._layout, name)
             elif cached is not None:
                 parse_registry(cached.data)

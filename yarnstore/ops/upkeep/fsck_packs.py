@@ -78,7 +78,7 @@ class PackChecker:
     def _check_packs(self, packs: dict[PackId, PackIndex | None]) -> None:
         folder = self._layout.pack_folder
         total = 0 if self._quick else fsread.sum_sizes([folder.pack(pack) for pack in packs])
-        meter = Meter(self._session.on_progress, "check", "packs", total)
+        meter = Meter(self._session.activity.report, "check", "packs", total)
         if self._quick:
             sound = [index for pack, index in packs.items() if pack not in self.found.bad_packs]
             self._sound_ids += [index.ids for index in sound if index is not None]

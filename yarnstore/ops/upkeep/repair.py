@@ -175,7 +175,7 @@ class _Repairer:
             write_newest(self._layout, name, newest)
         with contextlib.suppress(NotFoundError):
             try:
-                self._session.refresh(self._session.source(name))
+                self._session.registries.refresh(self._session.registries.source(name))
             except (BackendError, FormatError) as error:
                 self._session.note(f"{name}: {error.message}")
                 return
@@ -237,10 +237,10 @@ class _Repairer:
     def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
         """Return the registry entries whose manifest is `digest`, from every registry that can be read."""
         found = []
-        for source in self._session.sources:
+        for source in self._session.registries.sources:
             with contextlib.suppress(BackendError, FormatError):
                 for model in self._models_of(source):
-                    model_entry = self._session.entry(source, model)
+                    model_entry = self._session.registries.entry(source, model)
                     for build in iter_builds(model_entry) if model_entry else ():
                         entry = build.entry
                         if entry.manifest and Sha256.parse(entry.manifest) == digest:
@@ -249,7 +249,7 @@ class _Repairer:
 
     def _models_of(self, source: RegistrySource) -> set[str]:
         """Return the models of a registry; of a split one, which lists none, those that are known here."""
-        doc = self._session.doc(source)
+        doc = self._session.registries.doc(source)
         if not doc.split:
             return set(doc.models)
         refs = self._session.refs
@@ -283,9 +283,9 @@ class _Repairer:
         for digest, manifest in self._found.manifests.items():
             if (manifest.model, manifest.variant, manifest.version) == (model, variant, version):
                 return digest
-        for source in self._session.sources:
+        for source in self._session.registries.sources:
             with contextlib.suppress(BackendError, FormatError):
-                entry = self._session.entry(source, model)
+                entry = self._session.registries.entry(source, model)
                 for build in iter_builds(entry) if entry else ():
                     if (build.variant, build.version) == (variant, version) and build.entry.manifest:
                         return Sha256.parse(build.entry.manifest)

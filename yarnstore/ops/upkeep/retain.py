@@ -34,11 +34,9 @@ def apply_retention(session: Session, retention: Retention) -> Retained:
         return Retained()
     layout = session.layout
     patience_s = min(layout.lock_timeout_s, _PATIENCE_S)
-    brief = msgspec.structs.replace(
-        session, layout=msgspec.structs.replace(layout, lock_timeout_s=patience_s, on_wait=None)
-    )
+    impatient = msgspec.structs.replace(layout, lock_timeout_s=patience_s, on_wait=None)
     try:
-        done = gc(brief, GcPolicy.of(retention))
+        done = gc(Session.without_registries(impatient, session.activity), GcPolicy.of(retention))
     except YarnstoreError as error:
         session.note(f"older versions were not deleted: {error.message}")
         return Retained()

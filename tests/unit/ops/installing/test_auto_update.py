@@ -56,7 +56,7 @@ def rules(policy: AutoPolicy = "minor", *windows: Window, jitter_s: float = 0.0)
 @contextmanager
 def session_at(site: Site, now: float) -> Iterator[Session]:
     with site.store() as store, store._session() as session:
-        session.clock = lambda: now
+        session.activity.clock = lambda: now
         yield session
 
 
@@ -170,7 +170,7 @@ def test_a_window_that_closes_starts_no_further_model(site: Site) -> None:
             now[0] += 3 * 3600  # it closes while the first is being installed
 
     with Store.open(site.home, progress=tell) as store, store._session() as session:
-        session.clock = lambda: now[0]
+        session.activity.clock = lambda: now[0]
         done = run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)
     assert statuses(done) == {"phi-3-mini": "updated", "whisper": "stopped"}
     assert versions(site) == {"phi-3-mini": "1.1.0", "whisper": "1.0.0"}
@@ -187,7 +187,7 @@ def test_a_window_that_closes_ends_a_download_and_keeps_what_came(site: Site) ->
                 now[0] = SATURDAY_3_AM + 3 * 3600
 
     with Store.open(site.home, progress=tell) as store, store._session() as session:
-        session.clock = lambda: now[0]
+        session.activity.clock = lambda: now[0]
         done = run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)
         now[0] = SATURDAY_3_AM
         assert statuses(done) == {"phi-3-mini": "stopped", "whisper": "stopped"}
@@ -377,14 +377,14 @@ def test_a_window_that_closes_does_not_wait_for_a_slow_server(way: str, tmp_path
         store.checkout("phi@1.0.0")
         server.rescript(slow)
         with store._session() as session:
-            session.clock = lambda: now[0]
+            session.activity.clock = lambda: now[0]
             started = time.monotonic()
             done = run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)
             assert time.monotonic() - started < 5
             assert statuses(done) == {"phi": "stopped"}
         server.rescript(good)
         with store._session() as session:
-            session.clock = lambda: SATURDAY_3_AM
+            session.activity.clock = lambda: SATURDAY_3_AM
             assert statuses(run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)) == {
                 "phi": "updated"
             }

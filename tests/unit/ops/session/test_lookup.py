@@ -49,8 +49,7 @@ def test_an_exact_version_in_the_store_is_stored_and_a_range_is_asked_for(store:
         assert stored_as(session, NAME) is not None
         assert isinstance(lookup(session, Spec.parse("m@~1.0")), Offered)
         assert isinstance(lookup(session, Spec.parse("m")), Offered)
-    with store._session() as session:
-        session.accept_change = True
+    with store._session(accept_change=True) as session:
         assert isinstance(lookup(session, Spec.parse("m@1.0.0")), Offered)
 
 

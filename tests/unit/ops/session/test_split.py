@@ -213,8 +213,8 @@ def test_the_age_of_a_model_that_was_not_asked_for_is_told(store: Store) -> None
     def use(days: float, model: str, *, ask: bool) -> list[str]:
         told.clear()
         with store._session(lambda event: told.append(event.text)) as session:
-            session.clock = lambda: start + days * 86_400
-            entry = session.entry(session.sources[0], model, fresh=ask)
+            session.activity.clock = lambda: start + days * 86_400
+            entry = session.registries.entry(session.registries.sources[0], model, fresh=ask)
             assert entry is not None
         return told
 

@@ -86,8 +86,8 @@ def _clock(site: Site) -> None:
     assert log.exists()
     later = int((time.time() + 90_000) * 1000)
     with Store.open(site.home) as store, store._session() as session:
-        session.clock = lambda: later / 1000
-        session.refresh(session.sources[0])
+        session.activity.clock = lambda: later / 1000
+        session.registries.refresh(session.registries.sources[0])
 
 
 def _damage(site: Site) -> None:
@@ -173,7 +173,7 @@ def test_a_file_system_that_lacks_something(site: Site, monkeypatch: pytest.Monk
 
 def test_a_clock_that_was_never_set(site: Site) -> None:
     with Store.open(site.home) as store, store._session() as session:
-        session.clock = lambda: 3.0
+        session.activity.clock = lambda: 3.0
         assert ills(diagnose(session))["clock"] == "wrong"
 
 

@@ -123,14 +123,14 @@ def test_the_day_begins_when_it_stops_being_installed(site: Site) -> None:
         assert len(store.gc(keep=1).kept_views) == 1
         later = time.time() + 25 * 3600
         with store._session() as session:
-            session.clock = lambda: later
+            session.activity.clock = lambda: later
             assert gc(session, GcPolicy(keep=1)).kept_views == []
 
 
 def test_the_day_begins_again_when_it_is_given_out_again(site: Site) -> None:
     mark = site.home / "logs" / "used" / digest_of(site)
     with site.store() as store, store._session() as session:
-        session.clock = lambda: time.time() + 25 * 3600
+        session.activity.clock = lambda: time.time() + 25 * 3600
         os.utime(mark, (session.clock() - 60,) * 2)
         assert len(gc(session, GcPolicy(keep=1)).kept_views) == 1
 
@@ -161,7 +161,7 @@ def test_a_view_that_is_asked_for_between_plan_and_removal_stays(site: Site) -> 
     digest = Sha256.parse(digest_of(site))
     age(site.home / "logs" / "used" / digest.hex, 300)
     with site.store() as store, store._session() as session:
-        session.clock = lambda: time.time() + 25 * 3600
+        session.activity.clock = lambda: time.time() + 25 * 3600
         with session.layout.exclusive():
             plan = plan_gc(session, GcPolicy(keep=1))
             with site.store() as other:

@@ -1,0 +1,70 @@
+"""What a session is doing: where its progress goes, what can stop it, and its clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from yarnstore.errors import CancelledError
+from yarnstore.progress import OnProgress, Progress, ignore
+
+
+class Activity:
+    """The progress, the end and the clock of what a session does; shared by its threads.
+
+    `check` is called between the blocks of downloads, and raises to end them.  Listeners are called by one
+    thread at a time, while `listening` is held.
+    """
+
+    def __init__(
+        self,
+        on_progress: OnProgress = ignore,
+        check: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self.listening = threading.RLock()
+        self._tell = on_progress
+        self._checks = [check]
+        self._ended = threading.Event()
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
+    def report(self, event: Progress) -> None:
+        """Report progress.  Raises: CancelledError if what runs is to stop."""
+        self._raise_if_ended()
+        with self.listening:
+            self._tell(event)
+        if event.phase == "download":  # also where no further block is asked for
+            self.check()
+
+    def note(self, text: str) -> None:
+        """Report one sentence."""
+        self.report(Progress("note", "", text=text))
+
+    def check(self) -> None:
+        """Raise CancelledError if what runs is to stop."""
+        self._raise_if_ended()
+        for check in self._checks:
+            check()
+
+    @contextmanager
+    def until(self, check: Callable[[], None]) -> Iterator[None]:
+        """While the context lasts, call `check` as well, which raises to end downloads."""
+        self._checks.append(check)
+        try:
+            yield
+        finally:
+            self._checks.remove(check)
+
+    def end(self) -> None:
+        """Have all threads stop at what they report or check next."""
+        self._ended.set()
+
+    def _raise_if_ended(self) -> None:
+        if self._ended.is_set():
+            raise CancelledError("interrupted")
