@@ -1,7 +1,8 @@
-"""Where the chunks of a store are, and reading them.
+"""Find the chunks of a store and read them.
 
-A chunk's place is an entry of a pack or a range of a materialised file; this module hides which.
-A place whose bytes do not hash to the chunk's name is a place where it is not.
+A chunk is an entry of a pack or a range of a materialised file; callers need not know which.  If the bytes at
+a place do not hash to the chunk's name, the chunk counts as absent there.  Leaves the bytes of packs and
+indexes to `core/pack` and `core/index`.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ class FoundIndexes:
 def load_indexes(folder: PackFolder, *, rebuild: bool) -> FoundIndexes:
     """Read every index whose pack exists.
 
-    A bad index is a bad cache: with `rebuild` it is made again from its pack, as is one that was lost,
-    and one that has lost its pack is passed over.
+    An index is a cache: with `rebuild`, a bad or lost index is made again from its pack; an index without its
+    pack is ignored.
 
-    Raises: StorageError where a pack cannot be read, which is no sign that it is not there.
+    Raises: StorageError if a pack cannot be read, which does not mean that it does not exist.
     """
     indexes: list[PackIndex] = []
     faults: list[tuple[PackId, Exception]] = []
@@ -106,8 +107,8 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
 class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
-    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  Of a chunk
-    that is stored several times the first counts, and one whole in itself before any delta.
+    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
+    several entries, the first counts, and one without a base before any delta.
     """
 
     packs: list[PackId]
@@ -143,11 +144,13 @@ class ChunkTable:
         return len(self.ids)
 
     def find(self, wanted: Ids) -> Ints:
-        """Row of each wanted id, shape as `wanted`; -1 where it is not here."""
+        """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
         return self._sorted.find(wanted)
 
     def base_rows(self) -> Ints:
-        """Row of each row's base: -1 for a chunk whole in itself, -2 for a base that is not here."""
+        """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the
+        table.
+        """
         rows = np.full(len(self), -1, np.int64)
         deltas = self.bases != b""
         found = self.find(self.bases[deltas])
@@ -155,8 +158,10 @@ class ChunkTable:
         return rows
 
     def depths(self) -> Ints:
-        """How many deltas lie between each row and a chunk whole in itself; one more than the limit
-        where the chain is longer, broken or a circle."""
+        """Return how many deltas are between each row and a chunk without a base.
+
+        It is one more than the limit if the chain is longer, broken or a circle.
+        """
         bases = self.base_rows()
         depths = np.where(bases == -1, 0, DELTA_DEPTH_LIMIT + 1)
         for _ in range(DELTA_DEPTH_LIMIT):
@@ -165,7 +170,7 @@ class ChunkTable:
         return depths
 
     def with_bases(self, rows: Ints) -> Ints:
-        """The distinct rows given, and all rows that their deltas need."""
+        """Return the distinct rows given, and all rows that their deltas need."""
         bases = self.base_rows()
         needed = np.zeros(len(self), bool)
         while len(rows):
@@ -181,7 +186,7 @@ def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
 
 
 def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
-    """Raises: FormatError where the file ends before, StorageError."""
+    """Read an exact range of a file.  Raises: FormatError if the file ends before, StorageError."""
     with fsread.translating(path):
         data = os.pread(fd, length, offset)
     if len(data) != length:
@@ -198,7 +203,7 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def read(self, path: Path) -> Iterator[int]:
-        """A descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
+        """Return a descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
         with self._lock:
             file = self._open.get(path)
             if file is None:
@@ -232,7 +237,8 @@ class _OpenFile:
 class PackReader:
     """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads.
 
-    `table` is what to read of it; without one it is made of the folder's indexes when it is first needed.
+    `table` says which packs to read; without it, it is made from the folder's indexes when it is first
+    needed.
     """
 
     def __init__(self, folder: PackFolder, table: ChunkTable | None = None) -> None:
@@ -243,7 +249,7 @@ class PackReader:
 
     @property
     def table(self) -> ChunkTable:
-        """Where the chunks are."""
+        """The table of the chunks."""
         table = self._table
         if table is None:
             with self._loading:
@@ -262,7 +268,9 @@ class PackReader:
             self._files.close()
 
     def forget(self, chunk_ids: set[bytes]) -> None:
-        """Drop damaged chunks from the indexes on disk, so that they are absent and fetched again."""
+        """Remove damaged chunks from the indexes on disk, so that they count as absent and are fetched
+        again.
+        """
         doomed = np.array(sorted(chunk_ids), "S32")
         for index in load_indexes(self.folder, rebuild=False).indexes:
             keep = find_ids(doomed, index.ids) < 0
@@ -281,20 +289,20 @@ class PackReader:
         self._files.close()
 
     def row_of(self, chunk_id: bytes) -> int:
-        """The row of one chunk, -1 where it is not here; for thousands, ask `table.find`."""
+        """Return the row of one chunk, -1 if it is absent; for thousands, use `table.find`."""
         return int(self.table.find(np.array([chunk_id], "S32"))[0])
 
     def read_entry(self, row: int) -> Entry:
-        """The entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
+        """Return the entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
         path = self.folder.pack(self.table.packs[int(self.table.pack[row])])
         with self._files.read(path) as fd:
             data = pread_exact(fd, path, int(self.table.offsets[row]), int(self.table.stored[row]))
         return parse_entry(data)
 
     def read_row(self, row: int, *, depth: int = 0) -> Buffer:
-        """The verified bytes of a row's chunk.
+        """Return the verified bytes of a row's chunk.
 
-        Raises: IntegrityError where they are not what they are named, NotFoundError, StorageError.
+        Raises: IntegrityError if they do not match its name, NotFoundError, StorageError.
         """
         entry = self.read_entry(row)
         if entry.chunk_id != id_bytes(self.table.ids, row):
@@ -302,7 +310,7 @@ class PackReader:
         return self.decode(entry, depth=depth)
 
     def decode(self, entry: Entry, *, depth: int = 0) -> Buffer:
-        """The verified bytes of an entry, from here or elsewhere, whose bases are here.
+        """Return the verified bytes of an entry from any source whose bases are in the folder.
 
         Raises: as `read_row`.
         """
@@ -313,7 +321,7 @@ class PackReader:
         return decode_entry(entry, self.read_base(entry.base, depth=depth + 1))
 
     def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
-        """The verified bytes of a chunk that a delta needs.  Raises: as `read_row`."""
+        """Return the verified bytes of a chunk that a delta needs.  Raises: as `read_row`."""
         row = self.row_of(chunk_id)
         if row < 0:
             raise IntegrityError(f"base {chunk_id.hex()[:12]}…", why="of a delta is not in this store")
@@ -321,9 +329,9 @@ class PackReader:
 
 
 class FileTable:
-    """Where chunks lie in materialised files: columns of equal length in ascending order of `ids`.
+    """Where chunks are in materialised files: columns of equal length in ascending order of `ids`.
 
-    What manifests claim of files, no more: a chunk is present once its bytes were read and hashed.
+    This is only what manifests claim: a chunk exists once its bytes were read and hashed.
     """
 
     def __init__(self, layout: StoreLayout, known: Mapping[Sha256, Manifest]) -> None:
@@ -350,7 +358,7 @@ class FileTable:
         self._places = np.concatenate([np.empty((0, 3), np.int64), *places])[first]
 
     def find(self, chunk_id: bytes) -> tuple[Path, int, int] | None:
-        """The file, offset and length of one chunk."""
+        """Return the file, offset and length of one chunk."""
         row = int(find_ids(self.ids, np.array([chunk_id], "S32"))[0])
         if row < 0:
             return None
@@ -422,7 +430,7 @@ class ChunkStore(PackReader):
         self.bad -= chunk_ids
 
     def missing(self, wanted: Ids) -> Ids:
-        """Those of the wanted ids (distinct) that no pack has, or only as deltas against what none has."""
+        """Return the wanted ids (distinct) that no pack has, or only as deltas whose bases are missing."""
         rows = self.table.find(wanted)
         usable = rows >= 0
         usable[usable] = self.table.depths()[rows[usable]] <= DELTA_DEPTH_LIMIT
@@ -430,12 +438,12 @@ class ChunkStore(PackReader):
         return absent
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
-        """The verified bytes of a chunk; `row` is its place in `table`, or -1.
+        """Return the verified bytes of a chunk; `row` is its place in `table`, or -1.
 
-        A materialised file is asked first: it needs no decoding.
+        A materialised file is read first: it needs no decoding.
 
-        Raises: IntegrityError where no place has it; it is then in `bad`, unless it is a delta against
-        one that is.  StorageError where the disk or the system refuses, which says nothing of the chunk.
+        Raises: IntegrityError if no place has it; it is then in `bad`, unless it is a delta against one that
+        is. StorageError if the disk or the system refuses, which says nothing about the chunk.
         """
         place = self.files.find(chunk_id)
         if place is not None:
@@ -458,7 +466,7 @@ class ChunkStore(PackReader):
         ) from fault
 
     def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
-        """The verified bytes of a chunk that a delta needs.  Raises: as `read`."""
+        """Return the verified bytes of a chunk that a delta needs.  Raises: as `read`."""
         return self.read(chunk_id, self.row_of(chunk_id), depth=depth)
 
     def _read_range(self, chunk_id: bytes, path: Path, offset: int, length: int) -> Buffer:
@@ -467,7 +475,7 @@ class ChunkStore(PackReader):
 
 
 def take_from_files(chunks: ChunkStore, wanted: Ids) -> None:
-    """Put into packs what only materialised files have of the wanted chunks (distinct ids), verified."""
+    """Write those wanted chunks (distinct ids) into packs that only materialised files have, verified."""
     absent = chunks.missing(wanted)
     if len(absent):
         absent = absent[find_ids(chunks.files.ids, absent) >= 0]
@@ -489,7 +497,7 @@ def recover_chunks(chunks: ChunkStore) -> None:
 
 
 def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
-    """The index with only the rows where `keep` is true."""
+    """Return the index with only the rows for which `keep` is true."""
     return PackIndex(
         pack=index.pack,
         pack_bytes=index.pack_bytes,
@@ -503,7 +511,7 @@ def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
 
 
 def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
-    """The distinct chunks of manifests: ids ascending as `S32`, lengths as int64."""
+    """Return the distinct chunks of manifests: ids ascending as `S32`, lengths as int64."""
     ids: list[Ids] = []
     lengths: list[Ints] = []
     for manifest in manifests:
@@ -521,8 +529,8 @@ MapFn = Callable[[T], R]
 def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, window: int) -> Iterator[R]:
     """Apply `function` in threads and yield the results in order, at most `window` ahead.
 
-    The one pipeline of the engine: what is yielded is written or hashed by the caller while the
-    next items are read, decoded and verified.  A single item needs no thread.
+    The only pipeline of the engine: the caller writes or hashes what is yielded, while the next items are
+    read, decoded and verified.  A single item needs no thread.
     """
     rest = iter(items)
     first = list(islice(rest, 2))

@@ -1,8 +1,9 @@
-"""Files that are materialised while their chunks arrive.
+"""Files that are written while their chunks arrive.
 
-A verified chunk is put where it belongs at once, so that what was just downloaded need not be read and
-decoded again.  A draft is a shortcut and no more: it gets its name from `store/files`, once all of it was
-read back and hashed, and what it lacks, or has wrong, comes from the packs.
+A verified chunk is written into its place at once, so that downloaded data need not be read and decoded
+again. A draft is only a shortcut: `store/files` reads all of it back and hashes it before it gets its name,
+and takes missing or wrong parts from the packs.  docs/decisions/0017-files-from-arriving-chunks.md has the
+reasons.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _OPEN_DRAFTS = 32
 
 
 class Draft:
-    """One file in the making, under a temporary name; `put` is safe to share by threads."""
+    """One file that is being written, under a temporary name; `put` is safe to share by threads."""
 
     def __init__(self, layout: StoreLayout, file: ManifestFile) -> None:
         self._ids, self._lengths = file.chunk_list()
@@ -40,11 +41,13 @@ class Draft:
 
     @property
     def placed_bytes(self) -> int:
-        """How much of the file is in its place."""
+        """How many bytes of the file are in their place."""
         return int(self._lengths[self.placed].sum())
 
     def put(self, chunk_id: Ids, data: Buffer) -> None:
-        """Write a chunk wherever the file has it; `chunk_id` has shape (1,).  Raises: StorageError."""
+        """Write a chunk to each of its places in the file; `chunk_id` has shape (1,).  Raises:
+        StorageError.
+        """
         first = int(np.searchsorted(self._ids, chunk_id, "left", self._order)[0])
         last = int(np.searchsorted(self._ids, chunk_id, "right", self._order)[0])
         for n in self._order[first:last].tolist():
@@ -74,13 +77,13 @@ class Drafts:
 
     @property
     def placed_bytes(self) -> int:
-        """How much of the files begun is in its place, and needs no further disk space."""
+        """How many bytes of the drafts are in their place, and need no more disk space."""
         return sum(draft.placed_bytes for draft in self._drafts.values())
 
     def begin(self, manifest: Manifest) -> None:
-        """Begin the version's files that are not materialised, the largest.  Raises: StorageError.
+        """Begin the largest of the version's files that are not materialised.  Raises: StorageError.
 
-        Drafts of another manifest, which the version had a moment ago, are dropped.
+        Drafts of another manifest, which the version had a moment ago, are removed.
         """
         worth = [file for file in missing_files(self._layout, manifest) if file.size_bytes >= _WORTH_BYTES]
         files = {(file.sha256, file.chunks): file for file in worth}
@@ -91,18 +94,18 @@ class Drafts:
                 self._drafts[key] = Draft(self._layout, file)
 
     def put(self, chunk_id: bytes, data: Buffer) -> None:
-        """Put a verified chunk where files have it; threads may do so at once.  Raises: StorageError."""
+        """Write a verified chunk to its places; threads may do so at once.  Raises: StorageError."""
         wanted = np.array([chunk_id], "S32")
         for draft in list(self._drafts.values()):
             draft.put(wanted, data)
 
     def take(self, file: ManifestFile) -> Draft | None:
-        """The draft of a file, if there is one: the caller's from now on."""
+        """Return the draft of a file, if it exists, and leave it to the caller."""
         return self._drafts.pop((file.sha256, file.chunks), None)
 
 
 def remove_dead_files(layout: StoreLayout) -> None:
-    """Remove what killed processes left of files that they were making.  Raises: StorageError."""
+    """Remove what killed processes left of files that they were writing.  Raises: StorageError."""
     for name in fsread.list_names(layout.tmp):
         if name.endswith(UNFINISHED):
             with fsio.claimed(layout.tmp / name) as dead:

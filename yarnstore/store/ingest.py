@@ -1,4 +1,8 @@
-"""Files into chunks, chunks into packs: what `publish`, `import` and plain downloads share."""
+"""Cut files into chunks and write the chunks into packs, for `publish`, `import` and plain downloads.
+
+Owns which chunks are new and how each is encoded.  Leaves cutting to `core/chunking`, encoding to
+`core/codec`, and which files belong to a version to `store/source_files`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ _SMALL_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class _Hashed:
-    """A chunk that was read: its name and length, and its entry where it is new."""
+    """A chunk that was read: its name and length, and its entry if it is new."""
 
     chunk_id: bytes
     length: int
@@ -45,10 +49,9 @@ class _Hashed:
 def ingest(
     sources: Sequence[SourceFile], known: PackReader, writer: PackWriter, meter: Meter
 ) -> list[ManifestFile]:
-    """Cut, name, encode and pack the chunks that are not `known`, or not soundly; returns the manifest's
-    files.
+    """Cut, name, encode and pack the chunks that are not `known`, or damaged; returns the manifest's files.
 
-    Raises: ConflictError where a source changes while it is read, StorageError, IntegrityError.
+    Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """
     written: set[bytes] = set()
     layouts = _Layouts(sources)
@@ -60,18 +63,18 @@ def ingest(
 
 
 class _Layouts:
-    """The layouts of files that are read in order; an ONNX model tells those of its data files."""
+    """The layouts of files that are read in order; an ONNX model has those of its data files."""
 
     def __init__(self, sources: Sequence[SourceFile]) -> None:
         self._sources = sources
         self._external: dict[str, Layout] = {}
 
     def in_order(self) -> list[SourceFile]:
-        """ONNX models before all that may be their data."""
+        """Return ONNX models before all files that may be their data."""
         return sorted(self._sources, key=lambda item: not item.path.endswith(".onnx"))
 
     def read(self, item: SourceFile, source: FileSource) -> Layout | None:
-        """The layout of a file that is open, if it has one."""
+        """Return the layout of an open file, if it has one."""
         if item.path.endswith(".onnx"):
             folder = item.path.rpartition("/")[0]
             prefix = f"{folder}/" if folder else ""
@@ -89,7 +92,7 @@ class _Layouts:
 
 
 def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
-    """The layouts of the files that have one, by path.  Raises: StorageError."""
+    """Return the layouts of the files that have one, by path.  Raises: StorageError."""
     layouts = _Layouts(sources)
     found: dict[str, Layout] = {}
     for item in layouts.in_order():
@@ -101,7 +104,7 @@ def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
 
 
 def _take(known: PackReader, row: int, chunk_id: bytes, piece: Piece, *, skip: bool) -> _Hashed:
-    """A chunk, with its entry where it is new; one that is known is read, since a place is no proof."""
+    """Return a chunk, with its entry if it is new; a known chunk is read, since a place is no proof."""
     if skip:
         return _Hashed(chunk_id, len(piece.data), None)
     if row >= 0:

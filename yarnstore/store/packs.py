@@ -1,6 +1,6 @@
-"""Packs on disk: writing new ones, and finishing what a killed process had written.
+"""Packs on disk: writing new ones, and completing those that a killed process left.
 
-docs/format/pack.md governs the bytes.  Serves a store's packs and a published registry's alike.
+docs/format/pack.md governs the bytes.  Used for a store's packs and for those of a registry folder.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _Row: TypeAlias = tuple[bytes, int, int, int, int, bytes]
 class PackWriter:
     """Writes entries into packs of about 64 MiB; used by one thread.
 
-    Every entry added is verified already.  A full pack is synced and published beside the writing of
-    the next.  Leaving the context finishes the pack at hand, also after an error or an interrupt, so
-    that what arrived is kept.
+    Every added entry is already verified.  A full pack is synced and published while the next one is written.
+    Leaving the context completes the current pack, also after an error or an interrupt, so that what arrived
+    is kept.
     """
 
     def __init__(self, folder: PackFolder) -> None:
@@ -91,7 +91,7 @@ class PackWriter:
         self.chunks += 1
 
     def _finish(self) -> None:
-        """Have the pack at hand published, once the one before it is."""
+        """Publish the current pack after the one before it."""
         if self._file is None:
             return
         self._wait()
@@ -107,7 +107,7 @@ class PackWriter:
 
 
 class PackSizer:
-    """What `PackWriter` would write, entry by entry, as indexes alone; their packs have made-up names."""
+    """Computes what `PackWriter` would write, entry by entry, as indexes only, with invented pack names."""
 
     def __init__(self) -> None:
         self._indexes: list[PackIndex] = []
@@ -119,14 +119,14 @@ class PackSizer:
         self.add_row(entry.chunk_id, entry.stored_bytes, entry.plain_bytes, entry.base)
 
     def add_row(self, chunk_id: bytes, stored_bytes: int, plain_bytes: int, base: bytes) -> None:
-        """Count an entry of which an index says so much."""
+        """Count an entry that an index describes."""
         if self._rows and self._bytes + stored_bytes > PACK_TARGET_BYTES:
             self.finish()
         self._rows.append((chunk_id, self._bytes, stored_bytes, plain_bytes, 0, base))
         self._bytes += stored_bytes
 
     def finish(self) -> list[PackIndex]:
-        """Of all packs so far, the one at hand included, which is then full."""
+        """Return all packs so far, including the current one, which is then full."""
         if self._rows:
             name = PackId(blake3(b"".join(row[0] for row in self._rows)).digest())
             self._indexes.append(PackIndex.from_rows(name, self._bytes, self._rows))
@@ -148,9 +148,9 @@ def write_index(folder: PackFolder, index: PackIndex) -> None:
 
 
 def iter_entries(path: Path) -> Iterator[tuple[int, Entry]]:
-    """The entries of a pack file with their offsets, in order, not verified.
+    """Yield the entries of a pack file with their offsets, in order, not verified.
 
-    Raises: FormatError at the first that is torn, StorageError.
+    Raises: FormatError at the first incomplete one, StorageError.
     """
     stream = EntryStream()
     fd = fsread.open_read(path)
@@ -169,8 +169,8 @@ def iter_entries(path: Path) -> Iterator[tuple[int, Entry]]:
 def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode_entry) -> int:
     """Keep what killed processes had written of packs.  Returns the chunks kept.
 
-    Every entry is decoded and hashed again, by `decode`, which has the bases of deltas; the first torn
-    one ends it.
+    Every entry is decoded and hashed again, by `decode`, which has the bases of deltas; the first incomplete
+    entry ends it.
     """
     kept = 0
     for name in fsread.list_names(folder.tmp):
@@ -201,12 +201,12 @@ def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
 
 
 def scan_pack(folder: PackFolder, pack: PackId) -> PackIndex:
-    """Read a pack through and list the entries that are sound.
+    """Read a whole pack and list the sound entries.
 
-    Deltas are taken as they are, since their bases may be elsewhere: whoever reads them hashes them.
+    Deltas are listed without a check, since their bases may be elsewhere: readers hash them.
 
-    Raises: NotFoundError where the pack is not there; IntegrityError where nothing in it can be read,
-    since an index without rows would say that nobody needs the pack; StorageError.
+    Raises: NotFoundError if the pack does not exist; IntegrityError if nothing in it can be read, since an
+    index without rows would mean that the pack is not needed; StorageError.
     """
     path = folder.pack(pack)
     found = fsread.stat_or_none(path)

@@ -1,7 +1,7 @@
-"""Small JSON records in one form: absent, or whole, or damaged.
+"""Small JSON records in one form: absent, complete, or damaged.
 
-A `CheckedRecord` has the SHA-256 of itself in it, so that damage shows.  docs/format/store.md governs them;
-what they say is left to their owners.
+A `CheckedRecord` contains the SHA-256 of itself, so that damage is noticed.  docs/format/store.md governs
+them; the content is left to their owners.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from yarnstore.store import fsio, fsread
 
 
 class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record; fields of its own come before the check."""
+    """A record; its own fields come before the check."""
 
     check: str = ""  # SHA-256 of the record without it
 
     def sealed(self) -> Self:
-        """The record with its check."""
+        """Return the record with its check."""
         plain = msgspec.structs.replace(self, check="")
         return msgspec.structs.replace(self, check=Sha256.of(msgspec.json.encode(plain)).hex)
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Damage(NamedTuple):
-    """How the error about a damaged record names it, and what to do about it."""
+    """The name of a damaged record in its error, and the hint."""
 
     what: str
     hint: str

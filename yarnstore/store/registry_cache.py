@@ -1,9 +1,9 @@
 """The cache of registries in a store: `registries/<name>/`, which docs/format/store.md governs.
 
-`registry.json` is what the registry sent, byte for byte; `fetched.json` beside it has its address, its
-ETag, its hash and when it came.  The record names the hash before and after a change, so that a crash
-between the two files leaves both readable.  Beside them are the models of a split registry, plans,
-the newest state seen, and the faults of mirrors.  Leaves what registries say to `registry`.
+`registry.json` is the registry's answer, byte for byte; `fetched.json` beside it has its address, its ETag,
+its hash and its time.  The record has the hash before and after a change, so that a crash between the two
+files leaves both readable.  Beside them are the models of a split registry, plans, the newest state seen, and
+the failures of mirrors.  Leaves the meaning of the answers to `registry`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALL_BYTES = 64 * KIB
 
 
 class FetchRecord(CheckedRecord, frozen=True):
-    """When and from where a registry came; times are milliseconds since 1970."""
+    """When and from where a registry was fetched; times are milliseconds since 1970."""
 
     url: str
     fetched_ms: int
@@ -40,7 +40,7 @@ class FetchRecord(CheckedRecord, frozen=True):
 
 
 class CachedRegistry(msgspec.Struct, frozen=True):
-    """A registry as it was fetched.  `etag` is empty where it is not known for these bytes."""
+    """A registry as it was fetched.  `etag` is empty if it is not known for these bytes."""
 
     name: str
     url: str
@@ -50,15 +50,15 @@ class CachedRegistry(msgspec.Struct, frozen=True):
 
 
 def read_record(layout: StoreLayout, name: str) -> FetchRecord | None:
-    """Raises: FormatError where the record is damaged."""
+    """Return the record of a registry.  Raises: FormatError if it is damaged."""
     what = f"registries/{name}/{_RECORD_FILE}"
     return records.read(layout.registry(name) / _RECORD_FILE, FetchRecord, on_damage=Damage(what, _REFRESH))
 
 
 def check_absent(layout: StoreLayout, name: str) -> None:
-    """Whether a cache that cannot be used never came, rather than was lost.
+    """Check that a cache which cannot be used was never written, rather than lost.
 
-    Raises: FormatError where one of the two files is gone.
+    Raises: FormatError if one of the two files is missing.
     """
     # The file before its record, which is written first.
     there = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE) is not None
@@ -73,9 +73,9 @@ _REFRESH = "`ystore registry refresh` fetches it again"
 
 
 def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
-    """The cached registry, or None if there is nothing cached.
+    """Return the cached registry, or None if there is no cache.
 
-    Raises: IntegrityError (FormatError) where it is not what was fetched.
+    Raises: IntegrityError (FormatError) if it is not what was fetched.
     """
     record = read_record(layout, name)
     if record is None:
@@ -96,7 +96,7 @@ def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
 
 
 def is_small(layout: StoreLayout, name: str) -> bool:
-    """Whether a cached registry is as small as that of a split one is."""
+    """Whether a cached registry is as small as that of a split one."""
     found = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE)
     return found is not None and found.st_size <= _SMALL_BYTES
 
@@ -107,7 +107,7 @@ def changing(layout: StoreLayout, name: str) -> AbstractContextManager[None]:
 
 
 def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
-    """Keep what a registry sent, under the lock of its folder: the record names both hashes of one change.
+    """Store a registry's answer, under the lock of its folder: the record has both hashes of one change.
 
     Raises: StorageError.
     """
@@ -123,7 +123,9 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
 
 
 def _hash_of(path: Path) -> str:
-    """The SHA-256 of what is cached, in blocks, since the new answer is in memory; empty for none."""
+    """Return the SHA-256 of the cached answer, read in blocks, since the new one is in memory; empty for
+    none.
+    """
     digest = hashlib.sha256()
     try:
         for block in fsread.iter_blocks(path):
@@ -134,7 +136,7 @@ def _hash_of(path: Path) -> str:
 
 
 def remove_cached(layout: StoreLayout, name: str) -> None:
-    """Forget what a registry said."""
+    """Remove the cache of a registry."""
     fsio.remove_tree(layout.registry(name))
 
 
@@ -144,7 +146,7 @@ def remove_cached(layout: StoreLayout, name: str) -> None:
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """The first line; `sha256` is of what follows it, `fetched_ms` 0 where an older release wrote it."""
+    """The first line; `sha256` is of what follows it, `fetched_ms` is 0 if an older release wrote it."""
 
     url: str
     etag: str
@@ -153,9 +155,9 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class CachedModel(msgspec.Struct, frozen=True):
-    """The bytes of a `models/<model>.json`, and the ETag they came with.
+    """The bytes of a `models/<model>.json`, and the ETag that came with them.
 
-    `fetched_ms` is when they were last known to be right, in milliseconds since 1970, or 0.
+    `fetched_ms` is when they were last known to be current, in milliseconds since 1970, or 0.
     """
 
     data: bytes
@@ -164,7 +166,7 @@ class CachedModel(msgspec.Struct, frozen=True):
 
 
 def read_cached_model(layout: StoreLayout, registry: str, url: str, model: str) -> CachedModel | None:
-    """What the registry at `url` said of a model last; None where that is not known, or damaged."""
+    """Return the last answer of the registry at `url` for a model; None if it is unknown or damaged."""
     try:
         data = fsread.read_bytes(_model_path(layout, registry, model), REGISTRY_MODEL_LIMIT_BYTES + MIB)
         line, _, body = data.partition(b"\n")
@@ -177,14 +179,14 @@ def read_cached_model(layout: StoreLayout, registry: str, url: str, model: str) 
 
 
 def write_cached_model(layout: StoreLayout, registry: str, url: str, model: str, cached: CachedModel) -> None:
-    """Keep what a registry said of a model."""
+    """Store a registry's answer for a model."""
     header = msgspec.json.encode(_Header(url, cached.etag, Sha256.of(cached.data).hex, cached.fetched_ms))
     path = _model_path(layout, registry, model)
     fsio.write_atomic(path, header + b"\n" + cached.data, tmp_dir=layout.tmp)
 
 
 def remove_cached_model(layout: StoreLayout, registry: str, model: str) -> None:
-    """Forget a model that a registry has no more."""
+    """Remove a model that a registry no longer has."""
     path = _model_path(layout, registry, model)
     if fsread.stat_or_none(path) is not None:
         fsio.remove(path)
@@ -204,26 +206,26 @@ _PLANS_LIMIT = 1000
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """`given` hashes all that the plan was made from."""
+    """A planned download; `given` is a hash of everything that the plan was made from."""
 
     given: str
     bytes: int
 
 
 def plan_basis(layout: StoreLayout, offered: Iterable[str]) -> str:
-    """What a plan is made from, as one digest: what the store holds, and the packs that are offered."""
+    """Return what a plan is made from, as one digest: the content of the store, and the offered packs."""
     held = (*fsread.list_names(layout.root / "packs"), "", *fsread.list_names(layout.files))
     return Sha256.of("\n".join((*held, "", *offered)).encode()).hex
 
 
 def read_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str) -> int | None:
-    """The bytes that were planned for a version; None where it was not, or from something else."""
+    """Return the planned bytes of a version; None if there is no plan, or one with another basis."""
     plan = _read_plans(layout, registry).get(manifest.hex)
     return plan.bytes if plan is not None and plan.given == basis else None
 
 
 def write_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str, planned: int) -> None:
-    """Keep a plan, where the store can be written."""
+    """Store a plan, if the store can be written."""
     with contextlib.suppress(StorageError), changing(layout, registry):
         plans = _read_plans(layout, registry)
         plans.pop(manifest.hex, None)
@@ -253,7 +255,7 @@ class HighWaterMark(CheckedRecord, frozen=True):
 
 
 def read_newest(layout: StoreLayout, name: str) -> HighWaterMark | None:
-    """None where nothing is known.  Raises: FormatError where the record is damaged."""
+    """Return the newest state seen, None if unknown.  Raises: FormatError if the record is damaged."""
     what = f"registries/{name}/{NEWEST_FILE}"
     return records.read(
         layout.registry(name) / NEWEST_FILE, HighWaterMark, on_damage=Damage(what, _REFRESH_MARK)
@@ -261,7 +263,7 @@ def read_newest(layout: StoreLayout, name: str) -> HighWaterMark | None:
 
 
 def write_newest(layout: StoreLayout, name: str, newest: HighWaterMark) -> None:
-    """Keep what is the newest now.  Raises: StorageError."""
+    """Store the newest state.  Raises: StorageError."""
     records.write(layout.registry(name) / NEWEST_FILE, newest, tmp_dir=layout.tmp)
 
 
@@ -271,8 +273,10 @@ HEALTH_FILE = "health.json"
 
 
 class MirrorHealth(msgspec.Struct, frozen=True):
-    """A mirror that failed: `kind` is `lied`, `stalled` or `unreachable`, `at_ms` the last time, in
-    milliseconds since 1970, `count` how many sessions it failed in."""
+    """A mirror that failed: `kind` is `lied`, `stalled` or `unreachable`.
+
+    `at_ms` is the last time, in milliseconds since 1970, `count` the number of sessions in which it failed.
+    """
 
     url: str
     kind: str
@@ -282,13 +286,13 @@ class MirrorHealth(msgspec.Struct, frozen=True):
 
 
 def read_health(layout: StoreLayout, name: str) -> list[MirrorHealth]:
-    """What is known of a registry's mirrors; nothing where the record is missing or damaged."""
+    """Return the known failures of a registry's mirrors; empty if the record is missing or damaged."""
     path = layout.registry(name) / HEALTH_FILE
     return records.read(path, list[MirrorHealth], on_damage="absent") or []
 
 
 def write_health(layout: StoreLayout, name: str, found: Sequence[MirrorHealth]) -> None:
-    """Keep what is known now.  Raises: StorageError."""
+    """Store the known failures.  Raises: StorageError."""
     path = layout.registry(name) / HEALTH_FILE
     if found:
         records.write(path, list(found), tmp_dir=layout.tmp)

@@ -1,8 +1,8 @@
-"""Records of versions that a self-check is trying out, so that a killed process does not leave one unchecked.
+"""Records of versions that a self-check is testing, so that a killed process leaves none untested.
 
-A record is one line of a reflog, the move that is tried, in `logs/trying/<model>`.  It is written before the
-move is made, and removed after the check; meanwhile its process holds its lock.  Beginning one, and looking
-for those that killed processes left, are done within `Refs.moving`.
+A record is one line of a reflog, the move that is tested, in `logs/trying/<model>`.  It is written before the
+move is made, and removed after the check; meanwhile its process holds its lock.  Beginning one, and finding
+those that killed processes left, are done within `Refs.moving`.  docs/format/store.md governs it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from yarnstore.store.layout import StoreLayout
 
 @contextlib.contextmanager
 def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
-    """Have a record of a move that is tried out.  It is left where anything but the check ends this: the next
-    command looks at what is installed then."""
+    """Keep a record of a move that is being tested.
+
+    If anything but the check ends this, the record stays, and the next command looks at what is installed
+    then.
+    """
     path = layout.trials / model_dirname(model)
     fsio.ensure_dir(path.parent)
     fsio.write_atomic(path, format_move(move), tmp_dir=layout.tmp)
@@ -40,7 +43,7 @@ def _remove(record: fsio.PartialFile) -> None:
 
 
 def any_trial(layout: StoreLayout) -> bool:
-    """Whether there is a record, of a living process or not; False where that cannot be known."""
+    """Whether a record exists, of a living process or not; False if that cannot be known."""
     with contextlib.suppress(YarnstoreError):
         return bool(fsread.list_names(layout.trials))
     return False

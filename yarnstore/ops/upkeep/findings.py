@@ -71,7 +71,7 @@ class Findings:
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
-    bad_records: list[Path] = field(default_factory=list)  # that begin anew
+    bad_records: list[Path] = field(default_factory=list)  # that begin again
     bad_format: bool = False
     bad_state: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)
