@@ -1,4 +1,4 @@
-"""What a long operation tells while it runs."""
+"""What a long operation reports while it runs, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ CANCEL: ContextVar[Cancel | None] = ContextVar("CANCEL", default=None)
 
 
 def ignore(_: Progress) -> None:
-    """For callers that want none."""
+    """Report to nobody."""
 
 
 class Meter:
-    """Counts bytes towards a total and tells each step."""
+    """Counts bytes towards a total and reports each step."""
 
     def __init__(self, on_progress: OnProgress, phase: Phase, subject: str, total: int) -> None:
         self._tell = on_progress

@@ -37,7 +37,7 @@ AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 def bare_model(text: str) -> str:
-    """A bare model id.  Raises: SpecError, NotFoundError where it names a version."""
+    """Return a bare model id.  Raises: SpecError; NotFoundError if the text names a version."""
     spec = Spec.parse(text)
     if spec.selector is not None or spec.variant is not None:
         raise NotFoundError("model", text, hint=f"give the model alone: {spec.model}")
@@ -73,10 +73,10 @@ class StoreBase:
     def open(
         cls, path: AnyPath | None = None, *, app_version: str | None = None, progress: OnProgress = ignore
     ) -> Self:
-        """The store at `path`, else at YSTORE_HOME, else the user's own.  Makes nothing yet.
+        """Open the store at `path`, else at YSTORE_HOME, else the user's own.  Creates nothing yet.
 
-        `app_version` is the application's, before what the environment and `config.toml` say: versions
-        that do not fit it are not installed.
+        `app_version` is the application's version, instead of that of the environment and `config.toml`:
+        versions that are not compatible with it are not installed.
 
         Raises: ConfigError, InvalidNameError.
         """
@@ -86,7 +86,7 @@ class StoreBase:
         return store
 
     def set_app_version(self, version: str) -> None:
-        """Count with another version of the application from here on.  Raises: InvalidNameError."""
+        """Use another version of the application from now on.  Raises: InvalidNameError."""
         from yarnstore.settings.host import app_version
 
         machine = msgspec.structs.replace(self.settings.machine, app_version=app_version(version))
@@ -100,10 +100,10 @@ class StoreBase:
         connections: int | None = None,
         registry: str | None = None,
     ) -> None:
-        """Reach registries in another way from here on; what is None stays.
+        """Change how registries are reached from now on; None leaves a setting as it is.
 
-        `offline` does without the network; `limit_rate` is in bytes per second over everything that
-        this process downloads, 0 for no limit; `registry` is the one to look in, and no other.
+        `offline` uses no network; `limit_rate` is in bytes per second over all downloads of this process,
+        0 for no limit; `registry` is the only registry to look in.
         """
         network = self.settings.network
         if offline is not None:
@@ -123,7 +123,7 @@ class StoreBase:
         return self.settings.home
 
     def close(self) -> None:
-        """Let go of the versions that `path` gave out: `gc` may free them after their grace period."""
+        """Release the versions that `path` returned: `gc` may delete them after their grace period."""
         with self._lock:
             for lease in self._leases.values():
                 os.close(lease)
@@ -186,7 +186,7 @@ class StoreBase:
             session.close()
 
     def _warn_of_others(self, session: Session) -> None:
-        """Tell once that others may write the store."""
+        """Warn once if other users can write the store."""
         if not self._looked:
             self._looked = True
             found = next(exposures(session.layout, top_folders(session.layout)), None)
@@ -197,21 +197,21 @@ class StoreBase:
     # --- the queue -----------------------------------------------------------------------------------
 
     def enqueue(self, *specs: str) -> list[QueuedFetch]:
-        """Put versions into the queue, to be fetched by `run_queue`.  Raises: SpecError, NotFoundError."""
+        """Add versions to the queue, for `run_queue` to fetch.  Raises: SpecError, NotFoundError."""
         from yarnstore.ops.fetching.queue import enqueue
 
         with self._session() as session:
             return enqueue(session, [Spec.parse(spec) for spec in specs])
 
     def list_queue(self) -> list[QueuedFetch]:
-        """What is queued, in order.  Raises: FormatError."""
+        """Return the queued downloads in order.  Raises: FormatError."""
         from yarnstore.ops.fetching.queue import list_queue
 
         with self._session() as session:
             return list_queue(session)
 
     def dequeue(self, *specs: str) -> list[QueuedFetch]:
-        """Take versions out of the queue.  Raises: SpecError, NotFoundError."""
+        """Remove versions from the queue.  Raises: SpecError, NotFoundError."""
         from yarnstore.ops.fetching.queue import dequeue
 
         with self._session() as session:
@@ -220,9 +220,9 @@ class StoreBase:
     def run_queue(
         self, *, on_result: Callable[[QueueRun], None] | None = None, progress: OnProgress | None = None
     ) -> list[QueueRun]:
-        """Fetch what is queued, in order; what fails stays in the queue and is in the result.
+        """Fetch the queued versions in order; one that fails stays in the queue, and its result says so.
 
-        Raises: LockTimeoutError where another process is at it.
+        Raises: LockTimeoutError if another process runs the queue.
         """
         from yarnstore.ops.fetching.queue import run_queue
 

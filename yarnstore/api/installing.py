@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Installing(StoreBase):
     """Fetch, install, update, go back.
 
-    After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; with none
-    set, nothing is deleted.  A dry run says what would be deleted.
+    After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; if it is
+    not set, nothing is deleted.  A dry run says what would be deleted.
     """
 
     def fetch(
@@ -44,13 +44,13 @@ class Installing(StoreBase):
         accept_change: bool = False,
         progress: OnProgress | None = None,
     ) -> FetchResult:
-        """Bring a version into the store, whole and verified, without installing it.
+        """Download a version into the store and verify it, without installing it.
 
-        A yanked version only comes with `force`, and by its number.  A version that had another content
-        when its registry was asked for it before only comes with `accept_change`.
+        A yanked version needs `force` and its exact number.  A version whose content has changed since it
+        was downloaded from the same registry before needs `accept_change`.
 
         Raises: SpecError, NotFoundError, BackendError, IntegrityError, IncompatibleError, StorageError;
-        ConflictError where the content has changed.
+        ConflictError if the content has changed.
         """
         from yarnstore.ops.fetching.fetch import fetch
 
@@ -65,9 +65,10 @@ class Installing(StoreBase):
         accept_change: bool = False,
         progress: OnProgress | None = None,
     ) -> CheckoutResult:
-        """Install a version that fits; fetches it if need be.
+        """Install a compatible version; download it if it is not stored.
 
-        `force` installs what needs more memory than there is, too; `accept_change` is as in `fetch`.
+        `force` also installs a version that needs more memory than this machine has; `accept_change` is as
+        in `fetch`.
         Raises: as `fetch`.
         """
         from yarnstore.ops.installing.checkout import checkout
@@ -78,7 +79,7 @@ class Installing(StoreBase):
     def rollback_model(
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
     ) -> CheckoutResult:
-        """Install what was installed before, or `version`.  Raises: NotFoundError."""
+        """Install the version that was installed before, or `version`.  Raises: NotFoundError."""
         from yarnstore.core.names import read_version
         from yarnstore.ops.installing.activate import rollback_retained
 
@@ -92,16 +93,16 @@ class Installing(StoreBase):
             return done
 
     def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
-        """What to open: the file, where the version has one, else the folder.
+        """Return the path to open: the file if the version has only one, else its folder.
 
-        Of a bare model the version that is installed now; of a full spec that version.  The path stays
-        that version's, whatever is installed later.  `gc` leaves it while this store is open, and for the
-        grace period (`path_grace`, a day) from now.
+        A bare model means the installed version, a full spec that version.  The path always leads to this
+        version, whatever is installed later.  `gc` keeps it while this store is open, and for the grace
+        period (`path_grace`, a day) from now.
 
         A file that changed since it was hashed is hashed first, which takes seconds for each GB; without
         `verify` it is not, and may have other bytes than were published.
 
-        Raises: NotFoundError; as `fetch` where something is to be fetched.
+        Raises: NotFoundError; as `fetch` if something has to be downloaded.
         """
         from yarnstore.ops.querying.paths import find_path, path_of
 
@@ -122,14 +123,14 @@ class Installing(StoreBase):
         return found.path
 
     def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable:
-        """Which versions of a model fit the application and this machine.  Raises: NotFoundError."""
+        """Return which versions of a model fit the application and this machine.  Raises: NotFoundError."""
         from yarnstore.ops.querying.compat import compatibility
 
         with self._session(progress) as session:
             return compatibility(session, Spec.parse(model))
 
     def pin(self, spec: str) -> PinResult:
-        """Keep a version from update and gc, or have update stay with a range or a variant.
+        """Pin a version, which `update` and `gc` then keep, or a range or variant that `update` stays within.
 
         Raises: NotFoundError, SpecError.
         """
@@ -139,7 +140,7 @@ class Installing(StoreBase):
             return pin(session, Spec.parse(spec))
 
     def unpin(self, spec: str) -> PinResult:
-        """Let a pinned version, range or variant go.  Raises: NotFoundError."""
+        """Unpin a version, range or variant.  Raises: NotFoundError."""
         from yarnstore.ops.installing.pin import unpin
 
         with self._session() as session:
@@ -148,7 +149,7 @@ class Installing(StoreBase):
     # --- updates -------------------------------------------------------------------------------------
 
     def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
-        """Installed models beside what their registries have now; downloads no model."""
+        """Compare the installed models with their registries; download no model."""
         from yarnstore.ops.installing.activate import note_check
         from yarnstore.ops.installing.outdated import check_for_updates
 
@@ -168,14 +169,14 @@ class Installing(StoreBase):
         dry_run: bool = False,
         progress: OnProgress | None = None,
     ) -> UpdateResult:
-        """Fetch and install the newest version of an installed model that fits.
+        """Download and install the newest compatible version of an installed model.
 
         Stays within the installed major unless `major`; `to` is a range to stay in.  `model` may be a spec:
         `m@1.1.0`, `m@^1.1` and `m@stable` go to that version, newer or older and across a major, and
         `m:cpu-int4` changes the variant.  `accept_change` is as in `fetch`.
 
-        Raises: IncompatibleError where all that is newer does not fit; ConflictError where a pin keeps it
-        from the version asked for; as `fetch`.
+        Raises: IncompatibleError if no newer version is compatible; ConflictError if a pin excludes the
+        requested version; as `fetch`.
         """
         from yarnstore.ops.installing.update import update
 
@@ -196,11 +197,11 @@ class Installing(StoreBase):
         on_result: Callable[[UpdateResult], None] | None = None,
         progress: OnProgress | None = None,
     ) -> UpdateSummary:
-        """Update the models named, or all that are installed, `jobs` at once; each may be a spec.
+        """Update the named models, or all that are installed, `jobs` at the same time; each may be a spec.
 
-        One that fails stops no other: its result says so, and its old version stays.
+        A model that fails does not stop the others: its result says so, and its old version stays.
 
-        Raises: SpecError, NoRegistryError; UsageError where a model is named for two versions.
+        Raises: SpecError, NoRegistryError; UsageError if a model is given with two versions.
         """
         from yarnstore.ops.installing.update import DEFAULT_JOBS, update_many
 
@@ -213,10 +214,10 @@ class Installing(StoreBase):
             return self._retain(session, done, done.results)
 
     def read_requests(self, *words: str) -> list[str]:
-        """The specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
+        """Return the specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
 
-        A word behind a model is its version where it reads as one, as a range, or as one of the model's
-        aliases, and no model of that name is installed.  Raises: UsageError.
+        A word after a model is its version if it is a version, a range or one of the model's aliases, and
+        no model of that name is installed.  Raises: UsageError.
         """
         from yarnstore.ops.installing.update import read_requests
 
@@ -266,9 +267,9 @@ class Installing(StoreBase):
         accept_change: bool = False,
         progress: OnProgress | None = None,
     ) -> list[FetchResult]:
-        """Bring what a lock file names, and nothing else; `accept_change` is as in `fetch`.
+        """Download exactly the versions of a lock file; `accept_change` is as in `fetch`.
 
-        Raises: IntegrityError where a registry has something else under a locked version; as `fetch`.
+        Raises: IntegrityError if a registry has other content under a locked version; as `fetch`.
         """
         from yarnstore.ops.installing.from_lock import fetch_locked
 
@@ -283,9 +284,9 @@ class Installing(StoreBase):
         accept_change: bool = False,
         progress: OnProgress | None = None,
     ) -> list[CheckoutResult]:
-        """Install what a lock file names; `accept_change` is as in `fetch`.
+        """Install the versions of a lock file; `accept_change` is as in `fetch`.
 
-        Raises: UsageError where it has two builds of one model; as `fetch_locked` and `checkout`.
+        Raises: UsageError if it has two builds of one model; as `fetch_locked` and `checkout`.
         """
         from yarnstore.ops.installing.from_lock import checkout_locked
 
@@ -294,7 +295,7 @@ class Installing(StoreBase):
 
 
 def _policy(*, major: bool, to: str | None, force: bool) -> Policy:
-    """Raises: SpecError where `to` is no range."""
+    """Return the policy of an update.  Raises: SpecError if `to` is not a range."""
     from yarnstore.registry.decide import Policy
     from yarnstore.registry.ranges import Range
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Publishing:
-    """Publish into a registry's folder, and change what it says, by static methods."""
+    """Publish into the folder of a registry, and edit its entries, by static methods."""
 
     @staticmethod
     def publish(
@@ -43,12 +43,12 @@ class Publishing:
     ) -> PublishResult:
         """Publish a file or folder as a version into the static registry at a folder.
 
-        `deltas` is from how many earlier versions delta packs are written; `split` keeps each model in a
-        file of its own from now on; `all_files` takes the leavings of other programs and what a
-        `.ystoreignore` names, too.  Publishing the same again changes nothing but what is given.
+        `deltas` is the number of earlier versions from which delta packs are written; `split` keeps each
+        model in a file of its own from now on; `all_files` includes temporary files of other programs and
+        files that a `.ystoreignore` names.  Publishing the same content again changes only the given fields.
 
-        Raises: ConflictError for another content under a published version, or other build metadata;
-        FormatError for cut files, Git LFS pointers, web pages and missing shards unless `force`;
+        Raises: ConflictError for different content under a published version, or other build metadata;
+        FormatError for truncated files, Git LFS pointers, web pages and missing shards unless `force`;
         SpecError, UsageError, StorageError.
         """
         from yarnstore.ops.publishing.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
@@ -82,9 +82,9 @@ class Publishing:
         replaced_by: str | None = None,
         undo: bool = False,
     ) -> AmendResult:
-        """Advise against a version, or one variant of it; `undo` takes that back.
+        """Mark a version, or one variant of it, as deprecated; `undo` removes the mark.
 
-        If it is the current version, its replacement becomes that.
+        If it is the current version, its replacement becomes the current one.
 
         Raises: SpecError, NotFoundError, UsageError, FormatError, StorageError.
         """
@@ -96,26 +96,26 @@ class Publishing:
 
     @staticmethod
     def yank(spec: str, *, registry: AnyPath, undo: bool = False) -> AmendResult:
-        """Withdraw a version, or one variant of it; `undo` takes that back.  Raises: as `deprecate`."""
+        """Withdraw a version, or one variant of it; `undo` reverts that.  Raises: as `deprecate`."""
         from yarnstore.ops.publishing.amend import yank
 
         return yank(_registry(registry), Spec.parse(spec), undo=undo)
 
     @staticmethod
     def set_alias(model: str, name: str, version: str | None, *, registry: AnyPath) -> AmendResult:
-        """Tie a word to a version; None takes the word away.  Raises: as `deprecate`."""
+        """Point an alias at a version; None removes the alias.  Raises: as `deprecate`."""
         from yarnstore.ops.publishing.amend import set_alias
 
         return set_alias(_registry(registry), model, name, version)
 
     @staticmethod
     def set_current(model: str, version: str, *, registry: AnyPath) -> AmendResult:
-        """Make a version what `latest` means.  Raises: as `deprecate`."""
+        """Make a version the one that `latest` means.  Raises: as `deprecate`."""
         from yarnstore.ops.publishing.amend import set_current
 
         return set_current(_registry(registry), model, version)
 
 
 def _registry(path: AnyPath) -> Path:
-    """A registry's folder, which may itself be a link; nothing below it may."""
+    """Return the folder of a registry, which may be a link; nothing below it may."""
     return Path(os.path.realpath(fsread.absolute(path)))

@@ -22,7 +22,10 @@ class Registries(StoreBase):
     """Configure registries, ask them, and check one."""
 
     def add_registry(self, name: str, url: AnyPath) -> RegistryInfo:
-        """Add a registry, once it has answered.  Raises: BackendError, FormatError, ConflictError."""
+        """Add a registry to `managed.toml` if it can be read.
+
+        Raises: BackendError, FormatError, ConflictError, InvalidNameError, UsageError.
+        """
         from yarnstore.ops.querying.catalogue import describe
 
         source = RegistrySource(name, normal_url(os.fspath(url)))
@@ -39,7 +42,7 @@ class Registries(StoreBase):
             raise
 
     def list_registries(self) -> list[RegistryInfo]:
-        """The configured registries, in order of priority, as they were last fetched."""
+        """Return the configured registries in order of priority, with their cached answers."""
         from yarnstore.ops.querying.catalogue import describe
 
         with self._session() as session:
@@ -48,12 +51,12 @@ class Registries(StoreBase):
     def refresh_registries(
         self, name: str | None = None, *, accept_rollback: bool = False
     ) -> list[RegistryInfo]:
-        """Ask the registries, or the one named, what is new.
+        """Download the newest index of all registries, or of the one named.
 
-        Of several, one that fails stops no other: its `error` says why.  With `accept_rollback` the one
-        named is believed although it is older than it was.
+        A registry that fails does not stop the others: its `error` says why.  With `accept_rollback` an
+        index of the named registry is accepted although it is older than the cached one.
 
-        Raises: BackendError, RolledBackError, FormatError where none answered as it should; NotFoundError.
+        Raises: BackendError, RolledBackError, FormatError if no registry could be read; NotFoundError.
         """
         from yarnstore.ops.querying.catalogue import describe, refresh_all
 
@@ -64,13 +67,16 @@ class Registries(StoreBase):
             return [describe(session, source, refresh=True, accept_rollback=accept_rollback)]
 
     def remove_registry(self, name: str) -> None:
-        """Forget a registry; what came from it stays.  Raises: NotFoundError."""
+        """Remove a registry from `managed.toml`; models that came from it stay.
+
+        Raises: NotFoundError; ConflictError if it is set in `config.toml`.
+        """
         remove_registry(self.home, name)
         remove_cached(StoreLayout(self.home), name)
         self.settings = load_settings(self.home)
 
     def search(self, text: str = "") -> list[Offer]:
-        """Models that the registries offer.  Raises: NotFoundError where none is configured."""
+        """Search the models of the registries.  Raises: NotFoundError if no registry is configured."""
         from yarnstore.ops.querying.catalogue import search
 
         with self._session() as session:
@@ -84,7 +90,7 @@ class Registries(StoreBase):
             return list_offered(session, text)
 
     def show(self, spec: str) -> VersionDetails:
-        """All that a registry says of a version.  Raises: NotFoundError."""
+        """Return everything that a registry says about a version.  Raises: NotFoundError."""
         from yarnstore.ops.querying.catalogue import show
 
         with self._session() as session:
@@ -99,10 +105,10 @@ class Registries(StoreBase):
         decode: bool = False,
         progress: OnProgress | None = None,
     ) -> LintResult:
-        """Everything that is wrong with the registry at a folder or URL, or with one of its JSON files.
+        """Check the registry at a folder or URL, or one of its JSON files.
 
-        `deep` compares manifests and packs with what the entries say; `decode` besides reads every pack
-        and hashes every file.  A URL is reached as this store reaches its registries.
+        `deep` also compares manifests and packs with the entries; `decode` also reads every pack and hashes
+        every file.  A URL is reached with the settings of this store.
 
         Raises: NotFoundError, BackendError, UsageError.
         """

@@ -31,27 +31,27 @@ class Store(Installing, Registries, Publishing, Upkeep):
         store.checkout("phi-3-mini@1.1.0")
         session = onnxruntime.InferenceSession(store.path("phi-3-mini"))
 
-    Everything raises `YarnstoreError`s only; docs/errors.md lists them.
+    All methods raise only `YarnstoreError`s; docs/errors.md lists them.
     """
 
     def get_version_history(self, model: str) -> History:
-        """What happened to a model here, beside what is published.  Raises: NotFoundError."""
+        """Return the published versions of a model and its history here.  Raises: NotFoundError."""
         from yarnstore.ops.querying.history import history
 
         with self._session() as session:
             return history(session, bare_model(model))
 
     def list_installed_models(self) -> list[InstalledModel]:
-        """The installed models.  Raises: IntegrityError where the store is damaged."""
+        """Return the installed models.  Raises: IntegrityError if the store is damaged."""
         from yarnstore.ops.querying.inventory import list_installed
 
         with self._session() as session:
             return list_installed(session)
 
     def list_versions(self, model: str | None = None) -> list[StoredVersion]:
-        """The versions that are stored, of one model or of all, with what each takes on the disk.
+        """Return the stored versions of one model or of all, with the disk space of each.
 
-        Raises: IntegrityError where the store is damaged.
+        Raises: IntegrityError if the store is damaged.
         """
         from yarnstore.ops.querying.usage import list_stored
 
@@ -59,7 +59,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return list_stored(session, None if model is None else bare_model(model))
 
     def status(self) -> StoreStatus:
-        """What the store holds and how much disk space it takes."""
+        """Return what is stored and how much disk space it takes."""
         from yarnstore.ops.querying.status import status
 
         with self._session() as session:
@@ -70,7 +70,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
     def import_model(
         self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
     ) -> ImportResult:
-        """Import a file or folder of this machine into the store; `all_files` is as in `publish`.
+        """Import a file or folder of this machine; `all_files` is as in `publish`.
 
         Raises: ConflictError, UsageError, FormatError.
         """
@@ -80,9 +80,9 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return import_source(session, fsread.source_path(source), Spec.parse(spec), all_files=all_files)
 
     def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
-        """A plain copy of a version; a `destination` that ends in a slash is, or becomes, a folder.
+        """Write a plain copy of a version; a `destination` that ends in a slash is a folder.
 
-        Raises: ConflictError where something is in the way, UsageError for a place in the store.
+        Raises: ConflictError if the destination exists, UsageError for a destination in the store.
         """
         from yarnstore.ops.local.import_export import export
 
@@ -91,7 +91,10 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return export(session, Spec.parse(spec), fsread.absolute(destination), as_folder=as_folder)
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
-        """Forget a version, or all of a model; `gc` frees it.  Raises: NotFoundError, ConflictError."""
+        """Remove a version, or a whole model; `gc` reclaims the disk space.
+
+        Raises: NotFoundError, ConflictError.
+        """
         from yarnstore.ops.local.import_export import remove
 
         with self._session() as session:
@@ -102,9 +105,9 @@ class Store(Installing, Registries, Publishing, Upkeep):
     def diff(
         self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None
     ) -> DiffResult:
-        """What changed between two specs or paths, by file and by tensor; with `html` as a page, too.
+        """Compare two specs or paths by file and by tensor; `html` also writes a page.
 
-        `new` may be `@VERSION` of the model that `old` names.  A version that is not here is fetched.
+        `new` may be `@VERSION` of the model that `old` names.  A version that is not stored is downloaded.
 
         Raises: NotFoundError, UsageError, IntegrityError, StorageError; as `fetch`.
         """
@@ -126,7 +129,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return readme(session, Spec.parse(spec))
 
     def inspect(self, what: str) -> InspectResult:
-        """The tensors of a spec, or of a path, whose headers alone are read; and how a version is stored.
+        """Return the tensors of a spec or a path, by their headers, and how a version is stored.
 
         Raises: NotFoundError, UsageError, IntegrityError, StorageError.
         """

@@ -44,8 +44,8 @@ class Upkeep(StoreBase):
     ) -> GcResult:
         """Delete unneeded data; `repack` stores older versions as deltas against the newest.
 
-        A view that `path` gave out stays for `grace_s` seconds after that, or after it was installed last;
-        what is None is as `config.toml` has it.  `expected` is the fingerprint of a plan of `plan_gc`.
+        A view that `path` returned stays for `grace_s` seconds after that, or after it was installed last;
+        None means the setting of `config.toml`.  `expected` is the fingerprint of a plan of `plan_gc`.
         Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan.
         """
         from yarnstore.ops.upkeep.gc import GcPolicy, gc
@@ -125,7 +125,7 @@ class Upkeep(StoreBase):
 
     @classmethod
     def doctor(cls, path: AnyPath | None = None, *, progress: OnProgress | None = None) -> DoctorResult:
-        """As `examine`, of a store whose settings perhaps cannot be read, so that it does not open."""
+        """As `examine`, also for a store that cannot be opened because its settings cannot be read."""
         from yarnstore.ops.upkeep.doctor import diagnose
 
         fault: YarnstoreError | None = None
@@ -139,9 +139,10 @@ class Upkeep(StoreBase):
             return diagnose(session, settings.auto_update, fault)
 
     def import_local_state(self, source: AnyPath, *, progress: OnProgress | None = None) -> TakeoverResult:
-        """Take over what an older tool installed, by its `local-state.json`; each model stands alone.
+        """Import the models that an older tool installed, by its `local-state.json`.
 
-        Raises: NotFoundError, FormatError where the list itself cannot be read.
+        A model that fails does not stop the others.  Raises: NotFoundError; FormatError if the list itself
+        cannot be read.
         """
         from yarnstore.ops.local.takeover import take_over
 
@@ -151,7 +152,7 @@ class Upkeep(StoreBase):
     # --- auto-update ---------------------------------------------------------------------------------
 
     def auto_update_status(self, *models: str) -> AutoUpdateStatus:
-        """What auto-update is set to, and which windows are open.  Raises: ConfigError."""
+        """Return the settings of auto-update, and which windows are open.  Raises: ConfigError."""
         from yarnstore.ops.installing.auto_update import auto_update_status
 
         with self._session() as session:
@@ -165,9 +166,10 @@ class Upkeep(StoreBase):
         windows: Sequence[str] | None = None,
         jitter: str | None = None,
     ) -> AutoUpdateStatus:
-        """Switch auto-update, for the models named or for all, in `managed.toml`; what is None stays.
+        """Enable or disable auto-update in `managed.toml`, for the named models or for all.
 
-        `policy` is `notify`, `patch`, `minor` or `security`; windows are like `Sat,Sun 02:00-05:00`.
+        `policy` is `notify`, `patch`, `minor` or `security`; a window is such as `Sat,Sun 02:00-05:00`.
+        None leaves a setting as it is.
 
         Raises: ConfigError, InvalidNameError; ConflictError where `config.toml` sets another value.
         """
@@ -184,9 +186,9 @@ class Upkeep(StoreBase):
         return self.auto_update_status(*models)
 
     def run_auto_update(self, *, now: bool = False, progress: OnProgress | None = None) -> AutoUpdateRound:
-        """One round of auto-update, where a window is open, or with `now` in any case.
+        """Run one round of auto-update if a window is open, or with `now` in any case.
 
-        Raises: ConfigError, NoRegistryError; what happens to a model is in its outcome.
+        Raises: ConfigError, NoRegistryError; errors of single models are in their outcomes.
         """
         from yarnstore.ops.installing.auto_update import run_round
         from yarnstore.ops.upkeep.retain import apply_retention
@@ -200,7 +202,7 @@ class Upkeep(StoreBase):
             return done
 
     def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
-        """Write what has the system call `run_auto_update`, without switching it on.
+        """Write the files of a timer that calls `run_auto_update`, without enabling it.
 
         `kind` is `systemd`, `cron`, `launchd` or `schtasks`.  Raises: UsageError, StorageError.
         """

@@ -1,6 +1,6 @@
 """Changes of settings by commands, all of them in `managed.toml`.
 
-What stands in `config.toml` wins, so a change that it would override is refused with its line.
+A change that `config.toml` would override is refused, with the line there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yarnstore.settings.load import expand_path
 
 
 def add_registry(home: Path, name: str, url: str) -> None:
-    """Write a registry into `managed.toml`.  Raises: InvalidNameError, ConflictError, ConfigError."""
+    """Add a registry to `managed.toml`.  Raises: InvalidNameError, ConflictError, ConfigError."""
     parse_registry_name(name)
 
     def add(files: SettingFiles) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def add_registry(home: Path, name: str, url: str) -> None:
 
 
 def remove_registry(home: Path, name: str) -> None:
-    """Take a registry out of `managed.toml`.
+    """Remove a registry from `managed.toml`.
 
     Raises: NotFoundError; ConflictError for one in `config.toml`, which no command writes; ConfigError.
     """
@@ -70,7 +70,7 @@ def remove_registry(home: Path, name: str) -> None:
 
 
 def _entry_line(home: Path, name: str) -> str:
-    """Where `config.toml` names a registry."""
+    """Return where `config.toml` names a registry, for messages."""
 
     def named(config: dict[str, Any]) -> bool:  # the last table may have no url so far
         tables = config.get("registries")
@@ -115,7 +115,7 @@ def _refuse_overridden(files: SettingFiles, keys: tuple[str, ...]) -> None:
 
 
 def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The keys, from the outermost, of all values in which two tables differ."""
+    """Yield the path of keys to each value in which two tables differ."""
     for key in {**one, **other}:
         left, right = one.get(key), other.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
@@ -132,9 +132,9 @@ def _value_at(config: object, keys: tuple[str, ...]) -> object:
 
 
 def normal_url(text: str) -> str:
-    """A registry's address as it is kept, of one that was typed or pasted: paths become absolute.
+    """Return the address to store for one that was typed or pasted: paths become absolute.
 
-    Raises: UsageError for what can be no registry.
+    Raises: UsageError if it cannot be the address of a registry.
     """
     from yarnstore.backends.urls import check_address, is_url, tidy_address
 

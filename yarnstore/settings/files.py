@@ -34,17 +34,17 @@ MANAGED_SETTINGS: Final = (
 
 
 def config_path(home: Path) -> Path:
-    """Where people write a store's settings."""
+    """The file that people write."""
     return home / "config.toml"
 
 
 def managed_path(home: Path) -> Path:
-    """Where commands write a store's settings."""
+    """The file that commands write."""
     return home / "managed.toml"
 
 
 class SettingFiles(msgspec.Struct, frozen=True):
-    """What both files of a store say."""
+    """The contents of both files of a store."""
 
     home: Path
     config: dict[str, Any]
@@ -52,7 +52,7 @@ class SettingFiles(msgspec.Struct, frozen=True):
 
     @property
     def tables(self) -> dict[str, Any]:
-        """All settings but the registries; of `managed.toml` only what commands write counts."""
+        """The merged settings; of `managed.toml` only the keys that commands write are used."""
         known = ("auto_update", *MANAGED_SETTINGS)
         managed = {key: self.managed[key] for key in known if key in self.managed}
         return _merged(managed, self.config)
@@ -73,7 +73,7 @@ class SettingFiles(msgspec.Struct, frozen=True):
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables of which `over` wins, key by key."""
+    """Merge two tables; `over` wins, key by key."""
     return {
         **base,
         **{
@@ -86,7 +86,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_files(home: Path) -> SettingFiles:
-    """Read both files; one that does not exist says nothing.  Raises: ConfigError, StorageError."""
+    """Read both files; one that does not exist is empty.  Raises: ConfigError, StorageError."""
     files = SettingFiles(home, _read(config_path(home)), _read(managed_path(home)))
     try:
         parse_auto_update(files.managed)
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """The text of one of the files, empty where it does not exist.  Raises: ConfigError, StorageError."""
+    """Return the text of one of the files, empty if it does not exist.  Raises: ConfigError, StorageError."""
     try:
         return fsread.read_bytes(path, MIB).decode()
     except NotFoundError:
@@ -134,7 +134,7 @@ def registry_tables(config: Mapping[str, Any], path: Path) -> list[dict[str, Any
 
 
 def change_managed(home: Path, change: Callable[[SettingFiles], dict[str, Any]]) -> None:
-    """Replace what `managed.toml` says by what `change` returns, under the lock of the settings.
+    """Replace the contents of `managed.toml` by what `change` returns, under the lock of the settings.
 
     Raises: as `change`; ConfigError, StorageError, LockTimeoutError.
     """
@@ -151,9 +151,9 @@ def change_managed(home: Path, change: Callable[[SettingFiles], dict[str, Any]])
 
 
 def line_of(home: Path, word: str, says: Callable[[dict[str, Any]], bool]) -> str:
-    """Where `config.toml` says something: the path, and the line if it can be told.
+    """Return where `config.toml` says something: the path, and the line if it can be found.
 
-    `word` is in that line, and the file up to it is the first part of which `says` is true.
+    That is the first line with `word` up to which the file is TOML of which `says` is true.
     """
     path = config_path(home)
     lines = read_text(path).split("\n")

@@ -2,7 +2,7 @@
 
 `app_version`   the application's version, YSTORE_APP_VERSION before `config.toml`
 `variants`      which builds are preferred, the first most; `config.toml` alone
-YSTORE_RAM_GB   the memory to count with, in a container or to try what another machine would do
+YSTORE_RAM_GB   the memory to assume, in a container or to try another machine
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RAM_GB: Final = "YSTORE_RAM_GB"
 
 
 def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Host:
-    """Raises: ConfigError."""
+    """Return what versions must fit, from the settings and the machine.  Raises: ConfigError."""
     return Host(_app_version(config, environ), _ram_gb(environ), _variants(config))
 
 
 def app_version(text: str) -> str:
-    """An application's version as it is compared: `v1.5.0` is 1.5.0.  Raises: InvalidNameError."""
+    """Normalise the version of an application: `v1.5.0` is 1.5.0.  Raises: InvalidNameError."""
     try:
         return read_version(text)
     except InvalidNameError as error:
@@ -58,7 +58,7 @@ def _ram_gb(environ: Mapping[str, str]) -> float | None:
 
 
 def measured_ram_gb() -> float | None:
-    """The machine's memory in 10^9 bytes, so that what is sold as 8 GB is no less; None where unknown."""
+    """The machine's memory in 10^9 bytes, so that 8 GB of memory is not less; None if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

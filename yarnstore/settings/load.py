@@ -4,7 +4,7 @@ YSTORE_HOME            where the store is
 YSTORE_LOCK_TIMEOUT    seconds to wait for the store's lock
 YSTORE_CONNECTIONS     connections of one download
 YSTORE_APP_VERSION     the application's version, for what is compatible with it
-YSTORE_RAM_GB          the memory to count with, instead of the machine's own
+YSTORE_RAM_GB          the memory to assume, instead of the machine's own
 YSTORE_OFFLINE, YSTORE_LIMIT_RATE, YSTORE_STALL_TIMEOUT, YSTORE_CA_BUNDLE, NETRC
                        see `settings/network`
 YSTORE_TOKEN_<NAME>    the bearer token of registry NAME (upper case, other characters as _)
