@@ -130,7 +130,7 @@ class _Repairer:
         self._repair_state()
 
     def _clear_places(self) -> None:
-        """Move aside what stands in the place of a file and is none, since nothing can be put there."""
+        """Move aside anything but a file in the place of a file, since nothing can be written there."""
         for problem in self._found.problems:
             path = self._layout.root / problem.where
             if problem.kind in _FILES and fsread.stat_or_none(path) is not None and not fsread.is_file(path):
