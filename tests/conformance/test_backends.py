@@ -184,7 +184,7 @@ def test_ranges_that_cannot_be_written_are_the_callers_defect(
     subject: Subject, start: int, length: int | None
 ) -> None:
     with (
-        pytest.raises(ValueError, match="no such range"),
+        pytest.raises(ValueError, match="is outside the file"),
         subject.backend.open("empty", start=start, length=length),
     ):
         pass

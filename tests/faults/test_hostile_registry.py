@@ -95,7 +95,7 @@ def test_a_damaged_payload_is_no_reason_to_read_its_pack_through(tmp_path: Path)
             there[key] = there[key][:5000] + bytes([there[key][5000] ^ 1]) + there[key][5001:]
     with ScriptedServer(files(there)) as server, Store.open(tmp_path / "home") as store:
         store.add_registry("r", server.url)
-        with pytest.raises(IntegrityError, match="is damaged"):
+        with pytest.raises(IntegrityError, match="is corrupt"):
             store.fetch("m@1.0.0")
         assert all(seen.range for seen in server.seen if seen.path.endswith(".pack"))
 

@@ -308,7 +308,7 @@ def test_an_older_registry_from_a_mirror_is_not_believed(tree: Tree, tmp_path: P
     with sites(home, tree, {"registry.json": json.dumps(old).encode()}, listed=False) as (own, _):
         own.rescript(lambda _: Reply(status=500))
         with opened(home) as store:
-            with pytest.raises(BackendError, match="older registry"):
+            with pytest.raises(BackendError, match="older index"):
                 store.refresh_registries()
             assert "1.1.0" in store.show(f"{MODEL}@1.1.0").versions
 
