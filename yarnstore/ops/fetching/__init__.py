@@ -1,4 +1,10 @@
-"""Download a version: check that it is eligible, plan, transfer, and set its version ref.
+"""Download a version.
 
-The way in is `fetch.fetch`; `eligibility` refuses, `plan` chooses bytes, `transfer` brings them.
+    Stored | Offered ─ eligibility ─▶ fetch: manifest ─▶ changed? ─▶ plan ─▶ transfer ─▶ packs, drafts ─▶ ref
+                                        └─ no manifest ─▶ single_file ─▶ packs ─▶ ref
+
+`fetch.fetch` is the entry point, `fetch.ensure_version` that of the packages above.  `eligibility` refuses
+versions, `changed` refuses other content under a known version, `plan` chooses byte ranges, `transfer`
+downloads them, `begun` keeps what broke off, and `queue` downloads later.  Leaves trying sources to
+`backends/sources` and reading chunks to `store/chunks`.
 """

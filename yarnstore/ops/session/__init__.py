@@ -1,4 +1,9 @@
-"""One use of a store: its registries, connections and clock, and the lookup from a spec to a version.
+"""One use of a store, and the lookup from a spec to a version.
 
-The way in is `session.Session`; `lookup` turns a spec into a version, `mark` names what the refs need.
+    settings ─▶ session (registries, activity) ─▶ lookup ─▶ Stored | Offered
+
+`session.Session` is made once for each call and never changes.  `registries` asks and caches registries,
+`model_files` those with one file per model, through `connections`, which opens backends late; `sources` has
+what is known without connecting.  `activity` has the progress, the end and the clock.  `lookup` turns a spec
+into a version.  `whole` checks a view, `mark` lists what the refs need, `loadcode` looks for code in files.
 """
