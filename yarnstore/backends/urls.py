@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -33,6 +34,8 @@ _SLIP: Final = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9.-]*[:+]|:)?(h?tt?p|hxxp)(s?)(?:[:;][/\\]*|[/\\]{2,})(?=[^/\\])", re.IGNORECASE
 )
 _AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
+# Spaces, and the invisible characters that come with copied text.
+_BLANK: Final = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2060\ufeff"
 # What a browser shows of a registry.
 _FILES: Final = ("registry.json", "index.html")
 
@@ -47,7 +50,9 @@ def tidy_address(text: str) -> str:
     if is_url(text):
         address, mark, query = text.partition("?")
         folder, _, name = address.rpartition("/")
-        return f"{folder}/{mark}{query}" if name in _FILES and not folder.endswith("/") else text
+        folder = folder.rstrip("/")
+        # In `https://registry.json` it is a host.
+        return f"{folder}/{mark}{query}" if name in _FILES and not folder.endswith(":") else text
     folder, name = os.path.split(text)
     return folder or "." if name in _FILES and os.path.isfile(text) else text
 
@@ -56,10 +61,10 @@ def bare_address(text: str) -> str:
     """What was pasted without spaces and quotes around it, and of a web address without its fragment."""
     if os.path.lexists(text):
         return text
-    text = text.strip()
+    text = text.strip(_BLANK)
     for left, right in _AROUND:
         if len(text) > 2 and text.startswith(left) and text.endswith(right):
-            text = text[1:-1].strip()
+            text = text[1:-1].strip(_BLANK)
     return text.partition("#")[0] if _WEB.match(text) else text
 
 

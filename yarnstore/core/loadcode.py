@@ -7,6 +7,8 @@ is not looked for.  No FormatError leaves, and nothing is imported or run.  Pure
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -336,10 +338,12 @@ def _named_in(value: object, name: str, *, has_python: bool) -> Iterator[str]:
 
 
 def _parsed(data: bytes) -> object:
-    try:
+    """Return a JSON value as Python reads it, which takes more than JSON: NaN, a byte order mark, UTF-16."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(data)
+    return None
 
 
 def _objects(value: object) -> Iterator[dict[str, object]]:

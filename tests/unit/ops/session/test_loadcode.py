@@ -88,6 +88,12 @@ _AUTO = json.dumps({"auto_map": {"AutoModel": "modeling_x.Model"}}).encode()
         ("config.json", _AUTO, "code", "modeling_x.Model"),
         ("sub/tokenizer_config.json", _AUTO, "code", "modeling_x.Model"),
         ("config.json", _AUTO.replace(b"mod", b"o/r--mod"), "code", "o?r--modeling_x.Model"),
+        # What Python's json reads, and JSON does not allow.
+        ("config.json", _AUTO[:-1] + b', "eps": NaN, "max": -Infinity}', "code", "modeling_x.Model"),
+        ("config.json", _AUTO[:-1] + b', "x": "\\ud800"}', "code", "modeling_x.Model"),
+        ("config.json", b"\xef\xbb\xbf" + _AUTO, "code", "modeling_x.Model"),
+        ("config.json", _AUTO.decode().encode("utf-16"), "code", "modeling_x.Model"),
+        ("m.keras", _zip({"config.json": _KERAS[:-1] + b', "x": NaN}'}), "code", None),
         ("config.json", b'{"trust_remote_code": true}', "code", "trust_remote_code"),
         ("model_index.json", b'{"_class_name": ["pipeline_x", "X"]}', "code", "pipeline_x.X"),
         ("modules.json", b'[{"type": "custom.Pooling"}]', "code", "custom.Pooling"),
