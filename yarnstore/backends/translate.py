@@ -6,6 +6,7 @@ answer broken off or garbled.  A certificate, an address or a proxy that refuses
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ FOREIGN: Final = (
     httpcore.UnsupportedProtocol,
 )
 
+# The number that Python puts before the text of an OSError.
+_ERRNO: Final = re.compile(r"^\[(Errno|WinError) -?\d+\] ")
 
 # What OpenSSL says of an answer that is no TLS, by release.
 _NOT_TLS: Final = frozenset(
@@ -59,7 +62,7 @@ def translating(url: str, wait: Timeouts, proxy: str = "") -> Iterator[None]:
 
 
 def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> BackendError:
-    why = str(error)[:200] or type(error).__name__
+    why = _ERRNO.sub("", str(error))[:200] or type(error).__name__
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
         # The transport raises none of these: httpx could not read a Location header.
         return BackendError(url, "redirects to an invalid URL")

@@ -121,7 +121,7 @@ _option = partial(click.option, cls=CommonOption)
 _OPTIONS = (
     _option(
         "--home", type=click.Path(file_okay=False), metavar="DIR", expose_value=False,
-        callback=_set(_set_home), help="Folder of the store (else $YSTORE_HOME, else the user's data).",
+        callback=_set(_set_home), help="Folder of the store (default: $YSTORE_HOME, else user data).",
     ),
     _option(
         "--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,

@@ -233,7 +233,7 @@ def step_text(done: CheckoutResult) -> str:
 def checkout_text(done: CheckoutResult) -> str:
     """What a checkout did."""
     if not done.changed:
-        return f"{done.model} {done.version} is installed already\n{done.path}"
+        return f"{done.model} {done.version} is already installed\n{done.path}"
     if done.previous is None:
         return f"{done.model} {done.version} installed\n{done.path}"
     return f"{step_text(done)}   (back: ystore rollback {done.model})\n{done.path}"

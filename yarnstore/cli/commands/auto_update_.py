@@ -29,7 +29,7 @@ _FAILED = 1
     epilog='\b\nExample:\n  ystore auto-update enable --policy minor --window "Sat,Sun 02:00-05:00"',
 )
 def cli() -> None:
-    """Check for updates on a schedule, optionally install them.
+    """Check for updates on a schedule and optionally install them.
 
     Disabled by default.  The default policy only reports updates; major versions are never installed.
     """

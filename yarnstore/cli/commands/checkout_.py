@@ -32,7 +32,8 @@ def cli(
     Prints the path to open; piped or with -q, nothing else.
     """
     if locked == (spec is not None):
-        raise click.UsageError("name a SPEC, or use --locked" if spec is None else "--locked takes no SPEC")
+        both = "--locked cannot be combined with SPEC"
+        raise click.UsageError("give a SPEC, or use --locked" if spec is None else both)
     with run.store() as store:
         if app_version is not None:
             store.set_app_version(app_version)

@@ -23,6 +23,6 @@ def cli(run: Invocation, shell: str | None) -> None:
     from yarnstore.cli.completion import script
 
     if shell is None:
-        raise click.UsageError("name the shell: bash, zsh or fish")
+        raise click.UsageError("give the shell: bash, zsh or fish")
     text = script(click.get_current_context().find_root().command, shell)
     run.output.line({"shell": shell, "script": text}, text.rstrip())

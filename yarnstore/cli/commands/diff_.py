@@ -104,7 +104,7 @@ def _text(found: DiffResult, width: int | None, *, verbose: bool) -> str:
         blocks.append(table(header, [_tensor_row(tensor) for tensor in shown], width))
         if len(shown) < len(changed):
             rest = format_count(len(changed) - len(shown))
-            blocks[-1] += f"\n… and {rest} more, all with -v, in a picture with --html FILE"
+            blocks[-1] += f"\n… and {rest} more   (-v lists all, --html FILE draws them)"
     broken = sum(tensor.broken for tensor in found.tensors)
     if broken:
         blocks.append(f"{plural(broken, 'element')} became infinite or NaN")

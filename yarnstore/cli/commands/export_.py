@@ -18,7 +18,7 @@ def cli(run: Invocation, spec: str, destination: str) -> None:
     """
     with run.store() as store:
         done = store.export(spec, destination)
-    how = {"reflink": "sharing the disk's blocks", "copy": "copied", "decoded": "from its chunks"}[done.how]
+    how = {"reflink": "sharing disk blocks", "copy": "copied", "decoded": "rebuilt from chunks"}[done.how]
     run.output.done(
         done,
         lambda: f"{done.model} {done.version}: {size(done.size_bytes)} in {done.path}, {how}",

@@ -44,13 +44,13 @@ def cli(
     Only chunks that are not in the store are downloaded.  An interrupted download continues where it stopped.
     """
     if locked and specs:
-        raise click.UsageError("--locked takes no SPEC: the lock file names them")
+        raise click.UsageError("--locked cannot be combined with SPEC")
     if not specs and not locked:
-        raise click.UsageError("name a SPEC, or use --locked")
+        raise click.UsageError("give a SPEC, or use --locked")
     if queue:
         if force or accept_change or locked or app_version is not None:
             raise click.UsageError(
-                "--queue takes specs, and neither --force, --accept-change, --locked nor --app-version"
+                "--queue cannot be combined with --force, --accept-change, --locked or --app-version"
             )
         with run.store() as store:
             show_queued(run, store.enqueue(*specs))

@@ -14,7 +14,7 @@ from yarnstore.progress import plural
 if TYPE_CHECKING:
     from yarnstore.results import GcResult, KeptView
 
-_REASONS = {"rollback": "to roll back to", "recent": "recently used", "newest": "newest"}
+_REASONS = {"rollback": "rollback targets", "recent": "recently used", "newest": "newest"}
 
 # In the year 9987: `datetime` ends at 9999.
 _LAST_S = 253_000_000_000

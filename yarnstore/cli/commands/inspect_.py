@@ -79,7 +79,7 @@ def _text(found: InspectResult, width: int | None, *, verbose: bool) -> str:
         header = ("TYPE", "TENSORS", "PARAMETERS", "SIZE")
         blocks.append(table(header, [_type_row(item, found.parameters) for item in found.types], width))
     if found.storage:
-        header = ("STORED AS", "CHUNKS", "OF", "TAKES")
+        header = ("STORED AS", "CHUNKS", "SIZE", "DISK SPACE")
         blocks.append(table(header, [_stored_row(item) for item in found.storage], width))
     tensors = [tensor for file in found.files for tensor in file.tensors]
     if tensors:
@@ -91,7 +91,7 @@ def _text(found: InspectResult, width: int | None, *, verbose: bool) -> str:
         blocks.append(table(("TENSOR", "TYPE", "SHAPE", "SIZE"), rows, width))
         if len(shown) < len(tensors):
             rest = format_count(len(tensors) - len(shown))
-            blocks[-1] += f"\n… and {rest} smaller ones, all in order with -v"
+            blocks[-1] += f"\n… and {rest} smaller ones   (-v lists all, in file order)"
     return "\n\n".join(blocks)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--moves", is_flag=True, help="Show only changes of the installed version, oldest first.")
 @click.argument("model")
 def cli(run: Invocation, model: str, moves: bool) -> None:
-    """Show published versions and what was installed here when.
+    """Show published versions and the history of installed versions.
 
     Piped, one published version a line; with --moves, one change of the installed version a line.
     """

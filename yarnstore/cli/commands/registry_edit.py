@@ -138,7 +138,7 @@ def _tell(run: Invocation, what: str, done: AmendResult) -> None:
     if not run.output.json:
         for note in done.notes:
             run.output.say(clean(note))
-    same = "" if done.changed else " already, nothing changed"
+    same = "" if done.changed else " (unchanged)"
     row = (done.model, "changed" if done.changed else "unchanged", done.what, done.current_version)
     run.output.done(done, lambda: clean(f"{what}: {done.what}{same}"), row)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @registry_option
 @click.argument("spec")
 def cli(run: Invocation, spec: str) -> None:
-    """Show the registry's details of a version."""
+    """Show the details of a version from its registry."""
     with run.store() as store:
         found = store.show(spec)
     run.output.facts(found, lambda: _text(found), hang=15)
@@ -32,13 +32,11 @@ def _text(item: VersionDetails) -> str:
         for word, amount in (("at least", item.minimum_ram_gb), ("better", item.recommended_ram_gb))
         if amount is not None
     )
-    state = "installed" if item.installed == item.version else "in the store" if item.in_store else "not here"
+    stored = "in the store" if item.in_store else "not downloaded"
+    state = "installed" if item.installed == item.version else stored
     withdrawn = "withdrawn" if item.yanked else ""
-    deprecated = (
-        f"deprecated: {one_line(item.deprecated_reason) or item.replaced_by or 'see the changelog'}"
-        if item.deprecated
-        else ""
-    )
+    instead = f"use {item.replaced_by}" if item.replaced_by else "see the changelog"
+    deprecated = f"deprecated: {one_line(item.deprecated_reason) or instead}" if item.deprecated else ""
     lines = {
         "name": item.name,
         "description": item.description,

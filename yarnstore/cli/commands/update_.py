@@ -62,10 +62,10 @@ def cli(
     asks = not (words or every)
     if asks and not _can_ask(run):
         raise UsageError(
-            "which models? Name them, or give --all", hint="`ystore outdated` lists available updates"
+            "give the models to update, or --all", hint="`ystore outdated` lists available updates"
         )
     if words and every:
-        raise UsageError("name the models to update, or give --all", hint="`ystore list` shows them")
+        raise UsageError("give the models to update, or --all", hint="`ystore list` shows them")
     with run.store() as store:
         if app_version is not None:
             store.set_app_version(app_version)

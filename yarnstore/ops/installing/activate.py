@@ -283,7 +283,7 @@ def rollback_goal(session: Session, model: str, version: str | None = None) -> I
             "version before",
             stack[-1].version,
             where=f"the history of {model}",
-            hint=f"`ystore log {model}` shows the history; name a version: `ystore rollback {model} VERSION`",
+            hint=f"`ystore log {model}` shows the history; give a version: `ystore rollback {model} VERSION`",
         )
     return stack[-2]
 

@@ -224,8 +224,8 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
             return _remove_model(session, spec.model)
         if not isinstance(spec.selector, Exact):
             raise UsageError(
-                f"{spec} does not say which version of {spec.model}",
-                hint=f"name one, {spec.model}@VERSION, or give --all for the whole model",
+                f"the version of {spec.model} to remove is missing",
+                hint=f"give {spec.model}@VERSION, or --all for all its versions",
             )
         names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
         versions = meant_versions(spec.selector.version, {name.version for name in names})
@@ -234,7 +234,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
         if len(versions) > 1:
             raise UsageError(
                 f"{spec} is ambiguous: the store has {', '.join(versions)}",
-                hint=f"name one, as in `ystore remove {spec.model}@{versions[0]}`",
+                hint=f"give one, as in `ystore remove {spec.model}@{versions[0]}`",
             )
         names = [name for name in names if name.version == versions[0]]
         current = refs.current(spec.model)
