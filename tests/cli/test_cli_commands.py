@@ -90,7 +90,7 @@ def test_checkout_prints_the_path(ready: Ystore, tmp_home: Path) -> None:
     assert (path.parent, path) == (tmp_home / "views", link.resolve()), "the version itself, not the link"
     assert (path / "model.safetensors").stat().st_size > 3_000_000
     again = ready("checkout", "phi-3-mini@1.0.0", people=True)
-    assert again.out == f"phi-3-mini 1.0.0 is installed already\n{path}\n"
+    assert again.out == f"phi-3-mini 1.0.0 is already installed\n{path}\n"
     newer = ready("checkout", "phi-3-mini@1.1.0", people=True)
     assert newer.out == f"phi-3-mini 1.0.0 → 1.1.0   (back: ystore rollback phi-3-mini)\n{link.resolve()}\n"
     assert link.resolve() != path
@@ -217,7 +217,7 @@ def test_import_export_remove_need_no_registry(ystore: Ystore, made_models: Path
     took = ystore("import", source, "mine@0.1.0", people=True)
     assert re.match(r"mine 0\.1\.0: imported 3\.\d MB; [\d.]+ MB added \(\d+ of \d+ chunks new\)\n", took.out)
     out = ystore("export", "mine@0.1.0", tmp_path / "copy", people=True).out
-    assert re.fullmatch(r"mine 0\.1\.0: 3\.\d MB in \S+/copy, from its chunks\n", out)
+    assert re.fullmatch(r"mine 0\.1\.0: 3\.\d MB in \S+/copy, rebuilt from chunks\n", out)
     for path in source.iterdir():
         assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
     gone = ystore("remove", "mine@0.1.0", people=True).out

@@ -116,7 +116,7 @@ def test_deprecate_and_take_it_back(ystore: Ystore, registry: Path) -> None:
         "1.1.0",
     )
     again = ystore(*words, "--replaced-by", "1.1.0", people=True)
-    assert again.out == "phi-3-mini@1.0.0: deprecated already, nothing changed\n"
+    assert again.out == "phi-3-mini@1.0.0: deprecated (unchanged)\n"
     assert ystore("registry", "lint", registry).code == 0
     assert ystore(*words, "--undo", "--reason", "x").code == 2
     assert ystore(*words, "--undo").table == [["phi-3-mini", "changed", "no longer deprecated", "1.1.0"]]

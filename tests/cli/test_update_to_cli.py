@@ -85,7 +85,7 @@ def test_an_alias_of_the_model_is_its_version(site: Path, ystore: Ystore, tmp_ho
         (["1.1.0"], 2, "is a version without a model"),
         (["a", "1.1.0", "2.0.0"], 2, "is a version without a model"),
         (["a@1.1.0", "2.0.0"], 2, "is a version without a model"),
-        (["a@1.1.0", "a@2.0.0"], 2, "named twice"),
+        (["a@1.1.0", "a@2.0.0"], 2, "given twice"),
         (["c", "1.1.0"], 3, "no installed model"),
         (["a:int4"], 3, "int4"),
         (["a@1.1.0", "--to", "^1"], 2, "--to"),
