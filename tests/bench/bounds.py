@@ -6,9 +6,10 @@ The tests hold what this work gives; its time is measured here, where nothing el
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def measure(work: Path) -> Iterator[Bound]:
 
     yield Bound("roll back a model of four small files", _rollback(work), 0.005)
 
+    yield from _many_files(work)
+
     real = minilm()
     if real:
         source = FileSource(real.weights("1.0.0"))
@@ -114,3 +117,42 @@ def _rollback(work: Path) -> float:
                 return seconds
 
             return min(rollback() for _ in range(_RUNS))
+
+
+def _many_files(work: Path) -> Iterator[Bound]:
+    """10,000 files of 200 bytes: published, and installed beside a plain loop, by the clock of one run."""
+    with tempfile.TemporaryDirectory(dir=work, prefix="bounds-") as folder:
+        source, registry = Path(folder) / "source", Path(folder) / "registry"
+        contents = {f"{n % 100}/{n}.bin": os.urandom(200) for n in range(10_000)}
+        for path, data in contents.items():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes(data)
+        started = time.process_time()
+        Store.publish(source, "many@1.0.0", registry=registry)
+        yield Bound("publish 10,000 small files, processor time", time.process_time() - started, 2)
+        started = time.perf_counter()
+        _write_and_link(contents, Path(folder) / "plain")
+        plain_s = time.perf_counter() - started
+        with Store.open(Path(folder) / "home") as store:
+            store.add_registry("bounds", registry)
+            store.fetch("many@1.0.0")
+            seconds = store.checkout("many@1.0.0").seconds
+        yield Bound("check out 10,000 small files, beside twice a plain loop", seconds, 2 * plain_s)
+
+
+def _write_and_link(contents: Mapping[str, bytes], folder: Path) -> None:
+    """What installing files takes at least: write, sync, rename and link each, and sync the folders."""
+    files, view = folder / "files", folder / "view"
+    files.mkdir(parents=True)
+    for number, data in enumerate(contents.values()):
+        with open(files / f"{number}.tmp", "xb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        os.rename(files / f"{number}.tmp", files / str(number))
+    for number, path in enumerate(contents):
+        (view / path).parent.mkdir(parents=True, exist_ok=True)
+        os.link(files / str(number), view / path)
+    for place in (files, *view.iterdir()):
+        fd = os.open(place, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)

@@ -111,13 +111,15 @@ def materialise(
 ) -> None:
     """Make a file in `files/`, from chunks alone or a `target` that has those `placed` (`write_content`).
 
+    The caller syncs `files/`, once for all files of a version.
+
     Raises: IntegrityError, StorageError.
     """
     with target or fsio.NewFile(layout.tmp, UNFINISHED) as new:
         fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
         mode = fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
-        new.publish(layout.file(file), mode=mode)
+        new.publish(layout.file(file), mode=mode, sync_folder=False)
     found = fsread.stat_or_none(layout.file(file))
     if found is not None:
         note_hashed(layout, file.sha256, found)

@@ -126,9 +126,10 @@ class NewFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         with translating(self.path):
             for _ in range(_TRIES):
-                ensure_dir(folder)
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     return _open(self.path, flags)
+                except FileNotFoundError:
+                    ensure_dir(folder)
             return _open(self.path, flags)
 
     def __enter__(self) -> Self:
@@ -241,6 +242,7 @@ def _move(source: Path, target: Path) -> None:
     with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(target) as (target_fd, new):
         beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
         os.replace(old, new, **beside)
+    fsread.forget_open(source, target)
 
 
 def _unlink(path: Path) -> None:
@@ -284,9 +286,13 @@ def append_line(path: Path, line: bytes) -> None:
         sync_dir(path.parent)
 
 
-def append_mark(path: Path, mark: bytes) -> None:
-    """Append without sync: kept if the machine does not fail at once, atomic in any case."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+def append_mark(path: Path, mark: bytes) -> int:
+    """Append without sync: kept if the machine does not fail at once, atomic in any case.
+
+    Of a mark that is a line, begin another one behind what is left of a torn one.  Returns the file's size
+    in bytes.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     with translating(path):
         try:
             fd = _open(path, flags)
@@ -294,7 +300,10 @@ def append_mark(path: Path, mark: bytes) -> None:
             ensure_dir(path.parent)
             fd = _open(path, flags)
         try:
-            os.write(fd, mark)
+            size = os.fstat(fd).st_size
+            if size and mark.endswith(b"\n") and os.pread(fd, 1, size - 1) != b"\n":
+                mark = b"\n" + mark
+            return size + os.write(fd, mark)
         finally:
             os.close(fd)
 
@@ -401,6 +410,7 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
         try:
             with fsread.folder_of(path) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
+            fsread.forget_open(path)
         except OSError:
             return
         path = path.parent
@@ -418,6 +428,7 @@ def remove_tree(path: Path) -> None:
 
         with fsread.folder_of(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
+        fsread.forget_open(path)
 
 
 def sealed_mode(mode: int) -> int:

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -131,15 +132,27 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
     return StorageError(f"{shown}: {why}", path=shown)
 
 
-@contextlib.contextmanager
-def translating(path: str | os.PathLike[str]) -> Iterator[None]:
+class _Translating:
+    """As a class, since one is made for each call on the system: a generator takes three times as long."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            # A call on a descriptor names no file, or the descriptor; one beside a folder's, a bare name.
+            named = isinstance(error.filename, str) and os.path.isabs(error.filename)
+            raise translate(error, error.filename if named else self._path) from error
+
+
+def translating(path: str | os.PathLike[str]) -> _Translating:
     """Turn any `OSError` inside into a `StorageError` about `path`."""
-    try:
-        yield
-    except OSError as error:
-        # A call on a descriptor names no file, or the descriptor; one beside a folder's, a bare name.
-        named = isinstance(error.filename, str) and os.path.isabs(error.filename)
-        raise translate(error, error.filename if named else path) from error
+    return _Translating(path)
 
 
 # --- below a root ----------------------------------------------------------------------------
@@ -169,41 +182,114 @@ def root_of(path: Path) -> str | None:
     return None
 
 
-def _names_below(path: Path) -> tuple[str, list[str]] | None:
-    root = root_of(path)
-    return None if root is None else (root, os.fspath(path)[len(root) + 1 :].split(os.sep))
+class _Kept(threading.local):
+    """The folders that a thread keeps open, by their paths, those used last at the end; None outside of
+    `keeping_open`."""
+
+    folders: dict[str, int] | None = None
+
+
+_kept = _Kept()
+# More than any step works in at once: so none is closed while it is in use.
+_KEPT_FOLDERS = 8
 
 
 @contextlib.contextmanager
-def folder_of(path: Path) -> Iterator[tuple[int | None, str]]:
+def keeping_open() -> Iterator[None]:
+    """Within this, `folder_of` keeps the folders of this thread's last calls open, for work on many files.
+
+    For use under the store's lock.  Folders that this process moves or removes are opened anew.
+    """
+    if _kept.folders is not None or not HAS_DIR_FD:
+        yield
+        return
+    kept = _kept.folders = {}
+    try:
+        yield
+    finally:
+        _kept.folders = None
+        for fd in kept.values():
+            os.close(fd)
+
+
+def forget_open(*paths: Path) -> None:
+    """Close what is kept open at these paths and below them, which lead elsewhere from now on."""
+    for path in map(os.fspath, paths if _kept.folders else ()):
+        for folder in list(_kept.folders or ()):
+            if folder == path or folder.startswith(path + os.sep):
+                _close_kept(folder)
+
+
+def _close_kept(folder: str) -> None:
+    if _kept.folders is not None and folder in _kept.folders:
+        os.close(_kept.folders.pop(folder))
+
+
+class _FolderOf:
+    """As a class, for the same reason."""
+
+    __slots__ = ("_fd", "_folder", "_name", "_text")
+
+    def __init__(self, path: Path) -> None:
+        self._text = os.fspath(path)
+        self._folder, _, self._name = self._text.rpartition(os.sep)
+        self._fd: int | None = None
+
+    def __enter__(self) -> tuple[int | None, str]:
+        kept = _kept.folders
+        fd = kept.pop(self._folder, None) if kept is not None else None
+        if fd is None:
+            fd = _open_below(self._folder)
+            if fd is None:
+                return None, self._text
+        self._fd = fd
+        if kept is not None:
+            kept[self._folder] = fd
+            if len(kept) > _KEPT_FOLDERS:
+                _close_kept(next(iter(kept)))
+        return fd, self._name
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._fd is None:
+            return
+        if _kept.folders is None:
+            os.close(self._fd)
+        elif isinstance(error, FileNotFoundError) and not os.fstat(self._fd).st_nlink:
+            _close_kept(self._folder)  # another process has removed the folder
+
+
+def folder_of(path: Path) -> _FolderOf:
     """A descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
 
     None and the whole path where it is not below a root, or has no folder between.
 
     Raises: StorageError where a folder between is a link, `OSError` as `open`.
     """
-    below = _names_below(path)
-    if below is None or len(below[1]) == 1:
-        yield None, os.fspath(path)
-        return
-    place, (*folders, name) = below
-    if not HAS_DIR_FD:
-        for folder in folders:
-            place = os.path.join(place, folder)
-            refuse_link(Path(place))
-        yield None, os.fspath(path)
-        return
+    return _FolderOf(path)
+
+
+def _open_below(folder: str) -> int | None:
+    """A descriptor of a folder below a root, each on the way opened without following; None for a root, and
+    for what is below none."""
+    root = None if folder in _roots else root_of(Path(folder))
+    if root is None:
+        return None
+    place = root
     fd: int | None = None
     try:
-        for folder in folders:
-            place = f"{place}{os.sep}{folder}"
-            outer, fd = fd, open_subfolder(place, folder, fd)
+        for name in folder[len(root) + 1 :].split(os.sep):
+            place = f"{place}{os.sep}{name}"
+            if not HAS_DIR_FD:
+                refuse_link(Path(place))
+                continue
+            outer, fd = fd, open_subfolder(place, name, fd)
             if outer is not None:
                 os.close(outer)
-        yield fd, name
-    finally:
+    except BaseException:
         if fd is not None:
             os.close(fd)
+        raise
+    return fd
 
 
 def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:

@@ -66,14 +66,16 @@ def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> N
     Not synced: a record that is lost costs a hash.  One that cannot be written is no error.
     """
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
-        data, line = _read(layout, digest), _line(found)
-        if len(data) + len(line) > _LONG_BYTES:
-            last = {item.split()[-1]: item for item in data.splitlines(keepends=True) if item.split()}
-            kept = list(last.values())[1 - _INODES_KEPT :]
-            fsio.write_atomic(_path(layout, digest), b"".join([*kept, line]), tmp_dir=layout.tmp)
-        else:
-            torn = data and not data.endswith(b"\n")
-            fsio.append_mark(_path(layout, digest), b"\n" + line if torn else line)
+        path, line = layout.hashed / digest.hex, _line(found)
+        if fsio.append_mark(path, line) > _LONG_BYTES:
+            lines = fsread.read_bytes(path, MIB).splitlines(keepends=True)
+            last: dict[bytes, bytes] = {}
+            for item in [*lines, line]:
+                if words := item.split():
+                    last.pop(words[-1], None)
+                    last[words[-1]] = item
+            kept = list(last.values())[-_INODES_KEPT:]
+            fsio.write_atomic(path, b"".join(kept), tmp_dir=layout.tmp)
 
 
 def hashes_to(
@@ -144,14 +146,3 @@ def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
 
 def _line(found: os.stat_result) -> bytes:
     return b"%d %d %d %d\n" % (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def _path(layout: StoreLayout, digest: Sha256) -> Path:
-    return layout.hashed / digest.hex
-
-
-def _read(layout: StoreLayout, digest: Sha256) -> bytes:
-    try:
-        return fsread.read_bytes(_path(layout, digest), MIB)
-    except (NotFoundError, FormatError, StorageError):
-        return b""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -61,6 +62,11 @@ class PackFolder(msgspec.Struct, frozen=True):
         return found
 
 
+@lru_cache
+def _folder(root: Path, name: str) -> Path:
+    return root / name  # once: it is asked for some thirty times a file
+
+
 def is_store(folder: Path) -> bool:
     """Whether a folder is a store, of any format."""
     try:
@@ -85,7 +91,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def tmp(self) -> Path:
-        return self.root / "tmp"
+        return _folder(self.root, "tmp")
 
     @property
     def trash(self) -> Path:
@@ -101,7 +107,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def files(self) -> Path:
-        return self.root / "files"
+        return _folder(self.root, "files")
 
     @property
     def views(self) -> Path:
@@ -137,7 +143,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def hashed(self) -> Path:
-        return self.logs / "hashed"
+        return _folder(self.root, "logs/hashed")
 
     def manifest(self, digest: Sha256) -> Path:
         return self.manifests / f"{digest.hex}.json"

@@ -88,31 +88,29 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
     Raises: IntegrityError where a file that cannot be linked has another content once it is copied.
     """
-    with hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with fsread.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         if unknown_files(layout, manifest) != []:  # else another process was faster
             _make_view(layout, manifest)
 
 
 def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Make a damaged view again."""
-    with hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with fsread.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         _make_view(layout, manifest)
 
 
 def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
     view = layout.view(manifest.digest)
     temporary = layout.tmp / f"{fsread.unique_name()}.view"
-    folders = {temporary}
+    folders = [temporary / folder for folder in ("", *sorted(view_folders(manifest)))]
     try:
+        for folder in folders:
+            fsio.ensure_dir(folder)
         for file in manifest.files:
             link = temporary / file.path
-            fsio.ensure_dir(link.parent)
-            folders.add(link.parent)
             linked = fsio.hard_link(layout.file(file), link)
             if not linked and not hashed.hashes_to(layout, link, file.sha256):
                 raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
-        for path in manifest.empty_folders:
-            fsio.ensure_dir(temporary / path)
         for folder in folders:
             fsio.sync_dir(folder)
         fsio.ensure_dir(view.parent)

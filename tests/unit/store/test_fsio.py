@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -391,3 +392,38 @@ def test_a_partial_file_tells_when_its_name_leads_to_another(tmp_path: Path) -> 
             assert two.locked
             assert two.is_there()
             assert not one.is_there()
+
+
+def test_a_folder_kept_open_is_the_one_of_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "home"
+    fsread.add_root(root)
+    path = root / "a" / "b" / "file"
+    fsio.ensure_dir(path.parent)
+    with fsread.keeping_open():
+        fsio.append_mark(path, b"1")
+        fsio.rename(root / "a", root / "c")  # the folder on the way goes elsewhere
+        fsio.append_mark(path, b"22")
+        assert path.read_bytes() == b"22"
+        shutil.rmtree(root / "a")  # by another process
+        fsio.append_mark(path, b"333")
+        assert path.read_bytes() == b"333"
+        fsio.remove_tree(root / "a")
+        fsio.append_mark(path, b"4444")
+    assert path.read_bytes() == b"4444"
+    assert (root / "c" / "b" / "file").read_bytes() == b"1"
+
+
+def test_no_more_than_some_folders_are_kept_open(tmp_path: Path) -> None:
+    fsread.add_root(tmp_path)
+    with fsread.keeping_open():
+        for number in range(100):
+            fsio.ensure_dir(tmp_path / str(number))
+            fsio.append_mark(tmp_path / str(number) / "file", b".")
+        here = [
+            os.readlink(f"/proc/self/fd/{fd}")
+            for fd in os.listdir("/proc/self/fd")
+            if fd.isdigit() and os.path.lexists(f"/proc/self/fd/{fd}")
+        ]
+        assert len([place for place in here if place.startswith(str(tmp_path))]) <= 8
+    left = [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    assert not [fd for fd in left if os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path))]

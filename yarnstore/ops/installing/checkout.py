@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import Literal
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.fetching.eligibility import require_eligible
@@ -25,6 +26,7 @@ from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
@@ -141,6 +143,14 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
     files = {file_name(file): file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
     meter = Meter(session.activity.report, "write", manifest.label, total)
+    with fsread.keeping_open():
+        _materialise_each(session, chunks, files, drafts, meter)
+    fsio.sync_dir(session.layout.files)  # once, behind all: the view comes after this
+
+
+def _materialise_each(
+    session: Session, chunks: ChunkStore, files: Iterable[ManifestFile], drafts: Drafts | None, meter: Meter
+) -> None:
     for file in files:
         # One that another version has left is hashed again before this one links it.
         if is_sound(session.layout, file):

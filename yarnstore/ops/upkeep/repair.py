@@ -373,6 +373,7 @@ class _Repairer:
                     for file in manifest.files:
                         if not has_file(self._layout, file):
                             materialise(self._layout, chunks, file, lambda _: None)
+                fsio.sync_dir(self._layout.files)
                 replace_view(self._layout, manifest)
             except IntegrityError as error:
                 self._session.note(f"{manifest.label}: {error.message}")

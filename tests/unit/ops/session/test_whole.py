@@ -268,29 +268,41 @@ def test_a_user_who_is_not_root_works_with_read_only_views(place: Path) -> None:
     run("fsck")
 
 
-def test_a_file_more_costs_one_opening(tmp_path: Path) -> None:
-    """That of its record: the folders on the way are opened once for all files."""
-    script = """
+OPENINGS = """
 import os, sys
 from yarnstore import Store
 opened = []
 sys.addaudithook(lambda event, _: opened.append(event) if event == "open" else None)
 with Store.open(sys.argv[1]) as store:
-    for model in ("few", "many", "few", "many"):
+    for model in ("first", "few", "many"):
         before = len(opened)
-        store.path(model)
+        ACTION
         print(model, len(opened) - before)
 """
-    for model, count in (("few", 3), ("many", 53)):
+
+
+def openings_of_a_file(tmp_path: Path, action: str, *, installed: bool) -> float:
+    """How many files and folders an action opens for each file more of a version."""
+    for model, count in (("first", 3), ("few", 3), ("many", 53)):
         for number in range(count):
             path = tmp_path / model / "a" / f"{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"%d" % number)
+            path.write_bytes(b"%s %d" % (model.encode(), number))
         with Store.open(tmp_path / "home") as store:
             store.import_model(tmp_path / model, f"{model}@1.0.0")
-            store.checkout(f"{model}@1.0.0")
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "home"], capture_output=True, text=True, check=True
-    )
-    counts = dict(line.split() for line in done.stdout.splitlines())
-    assert int(counts["many"]) - int(counts["few"]) == 50
+            if installed:
+                store.checkout(f"{model}@1.0.0")
+    command = [sys.executable, "-c", OPENINGS.replace("ACTION", action), tmp_path / "home"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    counts = dict(line.split() for line in done.stdout.splitlines())  # the first one imports, too
+    return (int(counts["many"]) - int(counts["few"])) / 50
+
+
+def test_a_file_more_costs_one_opening(tmp_path: Path) -> None:
+    """That of its record: the folders on the way are opened once for all files."""
+    assert openings_of_a_file(tmp_path, "store.path(model)", installed=True) == 1
+
+
+def test_to_install_a_file_more_costs_few_openings(tmp_path: Path) -> None:
+    """The file, to write and to look for code; its record, to read it and to write it twice."""
+    assert openings_of_a_file(tmp_path, 'store.checkout(f"{model}@1.0.0")', installed=False) <= 6
