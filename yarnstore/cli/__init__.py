@@ -1,4 +1,12 @@
-"""The command line, over `yarnstore.api` alone."""
+"""The command line: parse, call `yarnstore.api`, print.
+
+    group, command, exitcodes          groups of commands, common options, exit codes
+    output, display, terminal, streams    where output goes, texts for people, what a terminal can show
+    commands/                          one module for each command, imported when it runs
+    completion, manual                 shell completion and man pages, made from the commands
+
+A command runs no part of the engine itself.  docs/cli.md is made from the commands.
+"""
 
 from __future__ import annotations
 

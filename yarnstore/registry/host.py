@@ -1,4 +1,4 @@
-"""What a version must fit, as a value.  Whether one does is `lifecycle`'s to say.
+"""What a version must fit, as a value.  `decide` says whether it does.
 
 By itself, so that commands which decide nothing start without what decides.  Pure.
 """
