@@ -98,7 +98,10 @@ def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
 @command("remove", example="ystore registry remove yarn")
 @click.argument("name")
 def _remove(run: Invocation, name: str) -> None:
-    """Remove a registry; its downloaded models stay."""
+    """Remove a registry; its downloaded models stay.
+
+    A registry that is set in config.toml is removed there, with an editor.
+    """
     with run.store() as store:
         store.remove_registry(name)
     run.output.done(
