@@ -120,7 +120,7 @@ class ChunkTable:
     plain: Ints
 
     def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
-        """`before` is a table to which these are added; its rows count first."""
+        """Join indexes; `before` is a table to which they are added, and whose rows count first."""
         earlier = [before] if before is not None else []
         self.packs = [pack for table in earlier for pack in table.packs]
         numbers = [table.pack for table in earlier]
@@ -262,7 +262,7 @@ class PackReader:
         return load_indexes(self.folder, rebuild=False).indexes
 
     def reload(self) -> None:
-        """Look at the disk again when a chunk is needed next: what is in hand may differ from it."""
+        """Read the disk again when a chunk is needed next, since it may have changed."""
         with self._loading:
             self._table = None
             self._files.close()
@@ -335,7 +335,7 @@ class FileTable:
     """
 
     def __init__(self, layout: StoreLayout, known: Mapping[Sha256, Manifest]) -> None:
-        """`known` are manifests that need not be read."""
+        """Locate chunks; `known` are manifests that need not be read."""
         self.paths: list[Path] = []
         seen: set[Path] = set()
         ids: list[Ids] = []
@@ -367,13 +367,13 @@ class FileTable:
 
 
 class ChunkStore(PackReader):
-    """The chunks of one store as one operation sees them: opened once, under the shared lock, and passed on
-    from stage to stage.
+    """The chunks of one store as one operation sees them.
 
-    Nothing is read until it is needed: indexes for the first chunk that is looked for, and manifests, which
-    say what materialised files hold, for the first that is read.  What the operation writes through
-    `writing` is known without reading.  What others write meanwhile is not, and need not be: under the
-    shared lock nothing goes.  `reload` looks at the disk again; its callers say why.
+    It is opened once, under the shared lock, and passed from stage to stage.  Nothing is read until it is
+    needed: indexes for the first chunk that is looked for, and manifests, which say what materialised files
+    contain, for the first chunk that is read.  What the operation writes through `writing` is known without
+    reading.  What other processes write meanwhile is not, and need not be: under the shared lock nothing is
+    deleted.  `reload` reads the disk again; its callers say why.
     """
 
     def __init__(self, layout: StoreLayout, *, rebuild: bool = True) -> None:
@@ -390,8 +390,9 @@ class ChunkStore(PackReader):
 
     @property
     def files(self) -> FileTable:
-        """Where chunks are in materialised files.  Not those that the operation makes: their chunks
-        came from places that are known."""
+        """The chunks in materialised files, except in those that the operation makes: their chunks came
+        from known places.
+        """
         located = self._located
         if located is None:
             with self._loading:
@@ -401,13 +402,12 @@ class ChunkStore(PackReader):
         return located
 
     def know(self, manifest: Manifest) -> None:
-        """Take a manifest of the store that is in hand: it need not be parsed again."""
+        """Use a manifest of the store that the caller already parsed."""
         self._manifests[manifest.digest] = manifest
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[PackWriter]:
-        """Write packs into the store; those that were published are known here afterwards, also after an
-        error."""
+        """Write packs into the store; published ones are known afterwards, also after an error."""
         writer = PackWriter(self.folder)
         try:
             with writer:
@@ -420,12 +420,12 @@ class ChunkStore(PackReader):
                     self._table = ChunkTable(fresh, self._table) if fresh else self._table
 
     def reload(self) -> None:
-        """As `PackReader.reload`; files are located again, too.  Known manifests stay: they never change."""
+        """Do as `PackReader.reload`, and locate files again.  Known manifests stay: they never change."""
         super().reload()
         self._located = None
 
     def forget(self, chunk_ids: set[bytes]) -> None:
-        """As `PackReader.forget`."""
+        """Do as `PackReader.forget`."""
         super().forget(chunk_ids)
         self.bad -= chunk_ids
 

@@ -1,4 +1,8 @@
-"""Materialised files: made from chunks, hashed with SHA-256 meanwhile, read-only afterwards."""
+"""Materialised files: made from chunks, hashed with SHA-256 meanwhile, and read-only afterwards.
+
+docs/format/store.md governs `files/`.  Leaves finding chunks to `store/chunks`, and the folders that link to
+these files to `store/views`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ READ_WINDOW = 16
 
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
-    """Whether the materialised file exists, with the size it was hashed at."""
+    """Whether the materialised file exists, with the size that it was hashed at."""
     found = fsread.stat_or_none(layout.file(file))
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
@@ -47,7 +51,7 @@ def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
 
 
 def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:
-    """The files of a manifest that are not materialised, each name once."""
+    """Return the files of a manifest that are not materialised, each name once."""
     wanted = {file_name(file): file for file in manifest.files if not has_file(layout, file)}
     return list(wanted.values())
 
@@ -59,12 +63,13 @@ def write_content(
     on_bytes: OnBytes,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write a file's bytes, hashing them as they pass.
+    """Write a file's bytes, and hash them meanwhile.
 
-    Where `placed` is true, of shape (chunks of the file,), the target has the chunk already: it is read back.
+    If `placed`, of shape (chunks of the file,), is true for a chunk, the target has it already: it is read
+    back.
 
-    Raises: IntegrityError where a chunk is damaged (all such chunks are then in `chunks.bad`), or
-    the whole does not match the manifest.
+    Raises: IntegrityError if a chunk is damaged (all such chunks are then in `chunks.bad`), or if the whole
+    does not match the manifest.
     """
     ids, lengths = file.chunk_list()
     offsets = np.cumsum(lengths) - lengths
@@ -109,9 +114,7 @@ def materialise(
     target: fsio.NewFile | None = None,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Make a file in `files/`, from chunks alone or a `target` that has those `placed` (`write_content`).
-
-    The caller syncs `files/`, once for all files of a version.
+    """Make a file in `files/`, from chunks only or from a `target` that has those `placed` (`write_content`).
 
     Raises: IntegrityError, StorageError.
     """

@@ -1,8 +1,8 @@
 """The only code that writes files.
 
-Owns the order of temp, fsync, rename and fsync of the directory; exclusive, no-follow creation;
-free-space preflight; and the translation of operating-system errors.  What is written where is
-`store/layout`'s.
+Owns the order of temporary file, fsync, rename and fsync of the folder; exclusive creation without following
+links; the check for free space; and the translation of operating-system errors.  Leaves what is written where
+to `store/layout`.  docs/design.md (order) says what the order promises.
 """
 
 from __future__ import annotations
@@ -40,10 +40,7 @@ _TRIES = 20
 
 
 def ensure_dir(path: Path) -> None:
-    """Make a folder and its parents, each synced into its parent.
-
-    Raises: StorageError, also where something else stands there, a symlink included.
-    """
+    """Create a folder and its parents, each synced.  Raises: StorageError, also for a link in the way."""
     for _ in range(_TRIES):
         with contextlib.suppress(NotFoundError):  # a parent was tidied away meanwhile
             return _ensure_dir(path)
@@ -74,7 +71,7 @@ def _ensure_dir(path: Path) -> None:
 
 
 def set_folder_mode(path: Path, mode: int) -> None:
-    """Give a folder, of this user, another mode."""
+    """Give a folder of this user another mode."""
     with translating(path):
         os.chmod(path, mode)
 
@@ -92,7 +89,9 @@ def sync_dir(path: Path) -> None:
 
 
 def _open(path: Path, flags: int) -> int:
-    """A descriptor of a regular file, not through a symlink, and made with `FILE_MODE` less the umask."""
+    """Return a descriptor of a regular file, not through a symlink, created with `FILE_MODE` less the
+    umask.
+    """
     flags |= fsread.NOFOLLOW | fsread.NONBLOCK
     return fsread.open_regular(path, lambda name, folder: os.open(name, flags, FILE_MODE, dir_fd=folder))
 
@@ -101,9 +100,9 @@ def _open(path: Path, flags: int) -> int:
 
 
 class NewFile:
-    """A file being made under a temporary name; nobody sees it before `publish`.
+    """A file that is written under a temporary name, and gets its name by `publish`.
 
-    It holds a `flock` while it is open, so that another process can tell a file being written
+    It holds a `flock` while it is open, so that another process can distinguish a file that is being written
     from one whose writer was killed.
     """
 
@@ -142,13 +141,13 @@ class NewFile:
         return self._fd
 
     def write(self, *parts: Buffer) -> None:
-        """Append.  Raises: StorageError; the file is then fit only to be discarded."""
+        """Append.  Raises: StorageError; the file can then only be discarded."""
         for part in parts:
             self.write_at(self.size_bytes, part)
             self.size_bytes += len(part)
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        """Write at a place, leaving `size_bytes`; threads may do so at once.  Raises: as `write`."""
+        """Write at a place without changing `size_bytes`; threads may do so at once.  Raises: as `write`."""
         with self._lock, translating(self.path):
             _pwrite_all(self._fd, data, offset)
             self._unsynced += len(data)
@@ -178,7 +177,8 @@ class NewFile:
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.
 
-        The lock lasts until the temporary name is gone: whoever tidies up would take it for a dead one.
+        The lock lasts until the temporary name is gone; otherwise another process could remove it as a dead
+        one.
         """
         with translating(self.path):
             self._join_sync()
@@ -225,7 +225,7 @@ def _pwrite_all(fd: int, data: Buffer, offset: int) -> int:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename; where another process has tidied the target's empty folder away, into a new one."""
+    """Rename; if another process has removed the target's empty folder meanwhile, into a new one."""
     for _ in range(_TRIES):
         try:
             _move(source, target)
@@ -251,7 +251,7 @@ def _unlink(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
-    """Replace a small file by `data`: whole, or not at all, and durably."""
+    """Replace a small file by `data`: completely or not at all, and durably."""
     with NewFile(tmp_dir, ".tmp") as file:
         if not mode & 0o077 and hasattr(os, "fchmod"):  # a secret is nobody's else from the first byte
             os.fchmod(file.fileno(), mode)
@@ -261,10 +261,7 @@ def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MO
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably; what a crash left of a line before it is cut off first.
-
-    The caller keeps others from appending at the same time.
-    """
+    """Append one line durably, after removing an incomplete one; the caller keeps other processes out."""
     with translating(path):
         is_new = stat_or_none(path) is None
         fd = _open(path, os.O_RDWR | os.O_CREAT)
@@ -287,11 +284,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def append_mark(path: Path, mark: bytes) -> int:
-    """Append without sync: kept if the machine does not fail at once, atomic in any case.
-
-    Of a mark that is a line, begin another one behind what is left of a torn one.  Returns the file's size
-    in bytes.
-    """
+    """Append without a sync: kept unless the machine fails at once, atomic in any case."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     with translating(path):
         try:
@@ -311,7 +304,7 @@ def append_mark(path: Path, mark: bytes) -> int:
 class PartialFile:
     """A download that outlives its process: appended to under a name that the next run finds.
 
-    `locked` is False where another process is writing it.
+    `locked` is False if another process is writing it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -351,7 +344,7 @@ class PartialFile:
 
 
 def hard_link(source: Path, link: Path) -> bool:
-    """Link, or copy where links are not supported; whether it was linked."""
+    """Link, or copy if links are not supported; returns whether it was linked."""
     with translating(link):
         try:
             with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(link) as (link_fd, new):
@@ -366,7 +359,7 @@ def hard_link(source: Path, link: Path) -> bool:
 
 
 def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
-    """Point a symlink at `target` by rename; False where the file system has no symlinks."""
+    """Point a symlink at `target` by a rename; returns False if the file system has no symlinks."""
     ensure_dir(link.parent)
     ensure_dir(tmp_dir)
     temporary = tmp_dir / f"{fsread.unique_name()}.link"
@@ -392,7 +385,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path, *, sync: bool = True) -> bool:
-    """Remove a file or link if it exists; whether it did."""
+    """Remove a file or link if it exists; returns whether it did."""
     with translating(path):
         try:
             _unlink(path)
@@ -417,7 +410,7 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, or a file; never follows a link out of it."""
+    """Remove a folder and everything in it, or a file; never follows a link out of it."""
     with translating(path):
         if not fsread.is_folder(path):
             with contextlib.suppress(FileNotFoundError):
@@ -432,15 +425,14 @@ def remove_tree(path: Path) -> None:
 
 
 def sealed_mode(mode: int) -> int:
-    """The mode without the right to write, unless a group shares the folder on purpose (set-group-ID):
-    the others of the group could not make it writable again to remove it."""
+    """Return the mode without the right to write, unless a group, which could not remove it, shares it."""
     return mode if mode & _SHARED == _SHARED else mode & ~0o222
 
 
 def set_writable(path: Path, *, writable: bool) -> None:
-    """Give the owner the right to write to a folder and those in it, or take it from everybody.
+    """Give the owner the right to write to a folder and the folders in it, or remove it from everybody.
 
-    Not synced: it protects, and no more.  Follows no link.  A folder that a group shares stays as it is.
+    Not synced, since it only protects.  Follows no link.  A folder that a group shares stays as it is.
     """
     if not hasattr(os, "fwalk") or not fsread.is_folder(path):
         return
@@ -457,7 +449,7 @@ def set_writable(path: Path, *, writable: bool) -> None:
 
 
 def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
-    """Copy to a new file beside `target`, sync, rename; `reflink` or `copy`, whichever it was."""
+    """Copy to a new file beside `target`, sync, rename; returns `reflink` or `copy`, as it was done."""
     with NewFile(target.parent, ".part") as new, translating(source):
         fd = fsread.open_read(source)
         try:
@@ -480,7 +472,7 @@ def _copy_content(fd: int, new: NewFile) -> str:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of a lock file that is never truncated or deleted, not through a symlink."""
+    """Return a descriptor of a lock file that is never truncated or deleted, not through a symlink."""
     with translating(path):
         try:
             return _open(path, os.O_RDWR | os.O_CREAT)
@@ -492,7 +484,7 @@ def open_lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file that a killed process may have left; False where its writer lives."""
+    """Hold the lock of a file that a killed process may have left; False if its writer is alive."""
     if not CAN_LOCK:  # nothing to hold, and an open file could not be removed there
         yield stat_or_none(path) is not None
         return

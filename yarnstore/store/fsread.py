@@ -133,7 +133,10 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
 
 
 class _Translating:
-    """As a class, since one is made for each call on the system: a generator takes three times as long."""
+    """The context of `translating`.
+
+    A class, since one is made for each system call, and a generator takes three times as long.
+    """
 
     __slots__ = ("_path",)
 
@@ -184,7 +187,8 @@ def root_of(path: Path) -> str | None:
 
 class _Kept(threading.local):
     """The folders that a thread keeps open, by their paths, those used last at the end; None outside of
-    `keeping_open`."""
+    `keeping_open`.
+    """
 
     folders: dict[str, int] | None = None
 
@@ -196,9 +200,9 @@ _KEPT_FOLDERS = 8
 
 @contextlib.contextmanager
 def keeping_open() -> Iterator[None]:
-    """Within this, `folder_of` keeps the folders of this thread's last calls open, for work on many files.
+    """Let `folder_of` keep the folders of this thread's last calls open, for work on many files.
 
-    For use under the store's lock.  Folders that this process moves or removes are opened anew.
+    For use under the store's lock.  Folders that this process moves or removes are opened again.
     """
     if _kept.folders is not None or not HAS_DIR_FD:
         yield
@@ -226,7 +230,7 @@ def _close_kept(folder: str) -> None:
 
 
 class _FolderOf:
-    """As a class, for the same reason."""
+    """The context of `folder_of`; a class for the same reason as `_Translating`."""
 
     __slots__ = ("_fd", "_folder", "_name", "_text")
 
@@ -259,18 +263,20 @@ class _FolderOf:
 
 
 def folder_of(path: Path) -> _FolderOf:
-    """A descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
+    """Give a descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
 
-    None and the whole path where it is not below a root, or has no folder between.
+    Gives None and the whole path if it is not below a root, or if no folder is between.
 
-    Raises: StorageError where a folder between is a link, `OSError` as `open`.
+    Raises: StorageError if a folder between is a link, `OSError` as `open`.
     """
     return _FolderOf(path)
 
 
 def _open_below(folder: str) -> int | None:
-    """A descriptor of a folder below a root, each on the way opened without following; None for a root, and
-    for what is below none."""
+    """Open a folder below a root, and each folder on the way, without following links.
+
+    Returns None for a root, and for a folder that is below none.
+    """
     root = None if folder in _roots else root_of(Path(folder))
     if root is None:
         return None
@@ -353,7 +359,9 @@ def require_regular(path: Path, opener: Callable[[], int]) -> int:
 
 
 def _no_file(path: Path, number: int) -> FormatError | StorageError:
-    """The error about what stands in the place of a file, by the number of the error of opening it."""
+    """Return the error for anything but a file in the place of one, by the number of the error of opening
+    it.
+    """
     if number == errno.ENXIO:
         return FormatError(str(path), "is not a regular file", hint=_MOVE)
     why = "is a folder, not a file" if number == errno.EISDIR else "is a link, which is not followed"

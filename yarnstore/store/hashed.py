@@ -1,8 +1,8 @@
-"""Which files were hashed since they last changed: their size, times and inode as they were then.
+"""Records of files that were hashed: their size, times and inode at that time.
 
-docs/format/hashed.md governs the records.  A file that differs from its record is hashed before it is
-used.  The store's own links and removals change a file's ctime; they renew its record, under a lock, so
-that only a change by somebody else costs a hash.
+docs/format/hashed.md governs the records.  A file that differs from its record is hashed before it is used.
+The store's own links and removals change a file's ctime; they renew its record, under a lock, so that only a
+change by another program makes it necessary to hash again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BLOCK_BYTES = 4 * MIB
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sha256:
-    """Hash a whole file; `on_bytes` is told how many bytes were read since the last time.
+    """Hash a whole file; `on_bytes` is called with the number of bytes read since the last call.
 
     Raises: NotFoundError, StorageError.
     """
@@ -45,7 +45,7 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sh
 
 
 def known_as_found(layout: StoreLayout, files: Iterable[tuple[Sha256, os.stat_result]]) -> list[bool]:
-    """Of each file, whether it hashed to the digest when it was as it is found now."""
+    """Return for each file whether it hashed to the digest when it was as it is found now."""
     try:
         records = OpenTree(layout.hashed)
     except (NotFoundError, StorageError):
@@ -61,9 +61,9 @@ def _records(records: OpenTree, digest: Sha256) -> list[bytes]:
 
 
 def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> None:
-    """Record that a file, as it is found, hashes to `digest`.
+    """Record that a file, as it was found, hashes to `digest`.
 
-    Not synced: a record that is lost costs a hash.  One that cannot be written is no error.
+    Not synced: if the record is lost, the file is hashed again.  If it cannot be written, that is no error.
     """
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
         path, line = layout.hashed / digest.hex, _line(found)
@@ -81,7 +81,7 @@ def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> N
 def hashes_to(
     layout: StoreLayout, path: Path, digest: Sha256, on_bytes: Callable[[int], None] | None = None
 ) -> bool:
-    """Whether a regular file hashes to `digest` now; recorded where it does.
+    """Whether a regular file hashes to `digest` now; if it does, this is recorded.
 
     Raises: StorageError.
     """
@@ -101,7 +101,7 @@ def hashes_to(
 
 @contextlib.contextmanager
 def locked(layout: StoreLayout) -> Iterator[None]:
-    """Keep the store's own changes of files out, which renew their records only when they are done."""
+    """Keep out the store's own changes of files, which renew their records only afterwards."""
     try:
         fd = fsread.open_folder(layout.hashed)
     except NotFoundError:  # nothing was recorded yet
@@ -116,7 +116,7 @@ def locked(layout: StoreLayout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
-    """Link, rename or remove names of materialised files: those that were known are known afterwards.
+    """Link, rename or remove names of materialised files, and keep their records valid.
 
     Raises: StorageError.
     """
@@ -140,7 +140,7 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
 
 
 def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether nothing but a file's links and mode can have changed."""
+    """Whether only a file's links and mode can have changed."""
     return (one.st_size, one.st_mtime_ns, one.st_ino) == (other.st_size, other.st_mtime_ns, other.st_ino)
 
 

@@ -1,4 +1,4 @@
-"""Many questions about one folder of a store, which is opened once for all of them."""
+"""One folder of a store, opened once for many reads in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from yarnstore.store import fsread
 
 
 class OpenTree:
-    """A folder that is opened once for many questions, with the folder below it that the last one was about.
+    """A folder that is opened once for many reads, and the folder below it that was read last.
 
     No link is followed, and errors are those of `stat_or_none` and `read_bytes`.
     """
 
     def __init__(self, root: Path) -> None:
-        """Raises: NotFoundError, StorageError where there is no folder, or a link to one."""
+        """Open the folder.  Raises: NotFoundError, StorageError if it does not exist, or is a link."""
         self._root = root
         self._fds = [fsread.open_folder(root)] if fsread.HAS_DIR_FD else []
         self._folder: str | None = ""  # the open one, as it was asked for
@@ -49,7 +49,11 @@ class OpenTree:
         return self._fds[-1]
 
     def stat_folder(self, folder: str) -> os.stat_result | None:
-        """A folder below, by its path with `/`, or the folder itself for an empty one; None for nothing."""
+        """Return the `lstat` of a folder below, by its path with `/`, or of the folder itself for an empty
+        path.
+
+        Returns None if it does not exist.
+        """
         if not self._fds:
             found = fsread.stat_or_none(self._root / folder)
             return found if found is not None and stat.S_ISDIR(found.st_mode) else None
@@ -60,7 +64,7 @@ class OpenTree:
                 return None
 
     def stat_or_none(self, path: str) -> os.stat_result | None:
-        """`lstat` of a path below, or None where there is nothing."""
+        """Return the `lstat` of a path below, or None if it does not exist."""
         if not self._fds:
             return fsread.stat_or_none(self._root / path)
         folder, _, name = path.rpartition("/")
@@ -72,7 +76,7 @@ class OpenTree:
             raise fsread.translate(error, self._root / path) from error
 
     def read_bytes(self, name: str, limit_bytes: int) -> bytes:
-        """A whole small file in the folder."""
+        """Return the content of a small file in the folder."""
         path = self._root / name
         if not self._fds:
             return fsread.read_bytes(path, limit_bytes)

@@ -327,14 +327,14 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
 
 
 def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
-    """Print what is left out, if anything is."""
+    """Report what is left out, if anything is."""
     if sources.ignored:
         text = f"excluded: {list_few(sources.ignored)}   (--all-files includes temporary files)"
         on_progress(Progress("note", "", text=text))
 
 
 def note_changes(changes: Sequence[str], label: str, on_progress: OnProgress) -> None:
-    """Print what differs from a version that stays as it is."""
+    """Report what differs from a version that stays as it is."""
     if changes:
         text = f"{label} is unchanged in the registry, although {list_few(changes, '; ')}"
         on_progress(Progress("note", "", text=text))

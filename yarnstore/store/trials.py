@@ -51,8 +51,11 @@ def any_trial(layout: StoreLayout) -> bool:
 
 @contextlib.contextmanager
 def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
-    """The moves that killed processes left untried, with their models; their records go when this ends well.
-    A record that cannot be read goes into the trash."""
+    """Give the moves that killed processes left untested, with their models.
+
+    Their records are removed if the context ends without an error.  A record that cannot be read goes into
+    the trash.
+    """
     found: list[tuple[str, Move]] = []
     with contextlib.ExitStack() as held:
         records = []

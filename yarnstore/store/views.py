@@ -1,7 +1,8 @@
-"""Views, the links that applications open, and who uses what.
+"""Views, the links that applications open, and the records of use.
 
-A view is a folder of hardlinks to materialised files and appears by rename, whole or not at all.
-Nothing here reads a chunk, so that moving between views starts fast.
+A view is a folder of hardlinks to materialised files and appears by a rename, completely or not at all.  No
+chunk is read here, so that moving between views starts fast.  docs/format/store.md governs `views/`,
+`models/` and `logs/used/`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from yarnstore.store.opentree import OpenTree
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
-    """Whether a version's view exists; `view_files` says whether it is unchanged."""
+    """Whether a version's view exists; `view_files` says whether it is complete."""
     return fsread.is_folder(layout.view(manifest))
 
 
 def view_folders(manifest: Manifest) -> set[str]:
-    """The folders of a view, by their paths in it: those of its files, and the empty ones."""
+    """Return the folders of a view, by their paths in it: those of its files, and the empty ones."""
     folders: set[str] = set()
     for path in (*(os.path.dirname(file.path) for file in manifest.files), *manifest.empty_folders):
         while path and path not in folders:
@@ -36,8 +37,11 @@ def view_folders(manifest: Manifest) -> set[str]:
 
 
 def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFile, os.stat_result]] | None:
-    """The files of a view as they are found, without following a link; None where it does not fit its
-    manifest: it, a folder or a file is missing, of another kind, or of another size."""
+    """Return the `lstat` of each file of a view, without following a link.
+
+    Returns None if the view does not fit its manifest: it, a folder or a file is missing, of another kind, or
+    of another size.
+    """
     files = []
     try:
         with OpenTree(layout.view(manifest.digest)) as view:
@@ -54,7 +58,7 @@ def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFi
 
 
 def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile] | None:
-    """The files of a view that changed since they were hashed; None where it does not fit."""
+    """Return the files of a view that changed since they were hashed; None if the view does not fit."""
     files = view_files(layout, manifest)
     if files is None:
         return None
@@ -63,8 +67,11 @@ def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
 
 
 def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Take the right to write from the folders of a view that fits its manifest, where they have it still:
-    a crash came between, or an earlier version made it.  A store that cannot be written is no error."""
+    """Make the folders of a view that fits its manifest read-only, if they are not.
+
+    A crash came between, or an earlier version made the view.  If the store cannot be written, that is no
+    error.
+    """
     path = layout.view(manifest.digest)
     with OpenTree(path) as view:
         found = [view.stat_folder(folder) for folder in ("", *sorted(view_folders(manifest)))]
@@ -75,7 +82,7 @@ def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
-    """What is in a view and in no manifest: the outermost paths, sorted."""
+    """Return what is in a view and in no manifest: the outermost paths, sorted."""
     view = layout.view(manifest.digest)
     folders = {"", *view_folders(manifest)}
     listed = folders.union(file.path for file in manifest.files)
@@ -84,9 +91,9 @@ def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
 
 
 def make_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Link a manifest's files, all materialised, into its view; one that does not fit is moved aside.
+    """Link a manifest's files, all materialised, into its view; a view that does not fit is moved aside.
 
-    Raises: IntegrityError where a file that cannot be linked has another content once it is copied.
+    Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
     with fsread.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         if unknown_files(layout, manifest) != []:  # else another process was faster
@@ -122,7 +129,7 @@ def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def set_aside(layout: StoreLayout, path: Path) -> None:
-    """Move one thing out of a view, to be kept for a day."""
+    """Move one file or folder out of a view into the trash, where it stays for a day."""
     with hashed.changing(layout, []):
         fsio.set_writable(path.parent, writable=True)
         trash.move_aside(path, layout.trash)
@@ -130,7 +137,7 @@ def set_aside(layout: StoreLayout, path: Path) -> None:
 
 
 def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
-    """Point `models/<model>` at a view; where there are no symlinks, nothing is lost."""
+    """Point `models/<model>` at a view; without symlinks on the file system, do nothing."""
     target = os.path.join("..", "views", manifest.hex)
     link = layout.model_link(model)
     if fsread.read_link(link) != target:
@@ -138,7 +145,7 @@ def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
 
 
 def check_link_place(layout: StoreLayout, model: str) -> None:
-    """Refuse to install or remove a model where something that is no link has the place of its link.
+    """Refuse to install or remove a model if something else has the place of its link.
 
     Raises: StorageError.
     """
@@ -153,22 +160,24 @@ def check_link_place(layout: StoreLayout, model: str) -> None:
 
 
 def unlink_model(layout: StoreLayout, model: str) -> None:
-    """Take away the link of a model that is no longer installed."""
+    """Remove the link of a model that is no longer installed."""
     fsio.remove(layout.model_link(model))
 
 
 def version_path(folder: Path, manifest: Manifest) -> Path:
-    """What an application opens: the file, where the version has one, else the folder."""
+    """Return what an application opens: the file if the version has only one, else the folder."""
     return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
 
 
 def view_path(layout: StoreLayout, manifest: Manifest) -> Path:
-    """What an application opens of a version: it is of this version whatever is installed meanwhile."""
+    """Return what an application opens of a version; it stays that version, whatever is installed later."""
     return version_path(layout.view(manifest.digest), manifest)
 
 
 def linked_path(layout: StoreLayout, manifest: Manifest) -> Path:
-    """The path of an installed version through `models/`, which leads to another as versions change."""
+    """Return the path of an installed version through `models/`, which leads to another as versions
+    change.
+    """
     link = layout.model_link(manifest.model)
     if fsread.read_link(link) == os.path.join("..", "views", manifest.digest.hex):
         return version_path(link, manifest)
@@ -179,10 +188,9 @@ def linked_path(layout: StoreLayout, manifest: Manifest) -> Path:
 
 
 def note_use(layout: StoreLayout, manifest: Sha256) -> None:
-    """Note that a version was asked for: one byte more, and the time the file changed.
+    """Record that a version was used: one more byte, and the time of the file.
 
-    No lock and no sync, so that it costs microseconds; a store that cannot be written is no
-    reason not to read it.
+    No lock and no sync, so that it costs microseconds; a store that cannot be written can still be read.
     """
     mark = layout.uses / manifest.hex
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
@@ -190,13 +198,13 @@ def note_use(layout: StoreLayout, manifest: Sha256) -> None:
 
 
 def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
-    """How often a version was asked for, and when last, in seconds since 1970."""
+    """Return how often a version was used, and when last, in seconds since 1970."""
     found = fsread.stat_or_none(layout.uses / manifest.hex)
     return (found.st_size, found.st_mtime) if found else (0, 0.0)
 
 
 def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
-    """Keep `gc` from a view while the descriptor is open; None where it is gone."""
+    """Keep `gc` from a view while the descriptor is open; None if the view does not exist."""
     try:
         fd = fsread.open_folder(layout.view(manifest))
     except (NotFoundError, StorageError):
@@ -210,7 +218,7 @@ def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
 
 
 def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
-    """Whether a live process holds a view."""
+    """Whether a live process has a view open."""
     try:
         fd = fsread.open_folder(layout.view(manifest))
     except NotFoundError:
@@ -222,11 +230,11 @@ def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
 
 
 def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float]) -> bool:
-    """Move a view into the trash; False where a process has it open, or asked for it since `mark`, its
-    `last_use` of before.
+    """Move a view into the trash.
 
-    A process notes the use of a view before it waits for the view's lock: so either this sees the mark, or
-    that process sees that the view is gone.
+    Returns False if a process has it open, or used it since `mark`, its earlier `last_use`.  A process
+    records the use of a view before it waits for the view's lock: so either this sees the record, or that
+    process sees that the view is gone.
     """
     try:
         fd = fsread.open_folder(layout.view(manifest))
