@@ -50,7 +50,7 @@ def encode_canonical(value: dict[str, Any], what: str = "JSON") -> bytes:
 
 
 def _memory_bytes(data: bytes) -> int:
-    """An upper bound of what these bytes take once decoded, from what stands before each value."""
+    """An upper bound of the memory that these bytes need once decoded, from what precedes each value."""
     # An object is as large as some four other values.
     values = sum(map(data.count, (b",", b"[", b":"))) + 3 * data.count(b"{")
     wide = not data.isascii() or b"\\u" in data

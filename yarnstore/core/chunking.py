@@ -1,4 +1,4 @@
-"""Chunking: where a file is cut.
+"""Chunking: the cutting of a file into chunks.
 
 docs/format/chunking.md governs it.  Cut points are the publisher's choice: a reader follows the
 manifest, so what is decided here can improve without a change of format.  Pure.
@@ -40,7 +40,7 @@ _SAMPLE_BYTES = 32 * KIB
 
 
 def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
-    """How a file is to be cut: the one place that decides on cuts.
+    """Return the segments to cut a file into: the one place that decides on cuts.
 
     By its layout; a file without one that looks like numbers throughout is cut every 1 MiB, so that
     chunk i of a fine-tune meets chunk i of its base; all else is cut by its content.
@@ -59,7 +59,7 @@ def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
 
 
 def guess_numbers(source: Source) -> tuple[ElementType, int] | None:
-    """The element type that most of a file seems to hold, and at which offset modulo 8 elements begin.
+    """Guess the element type of most of a file, and the offset modulo 8 at which elements begin.
 
     None for a file that is small, or that samples do not agree on.
     """
@@ -74,7 +74,7 @@ def guess_numbers(source: Source) -> tuple[ElementType, int] | None:
 
 
 class Piece(NamedTuple):
-    """A chunk's bytes, and the type of its elements where the file's layout tells."""
+    """A chunk's bytes, and the type of its elements if the file's layout gives it."""
 
     data: memoryview
     element: ElementType

@@ -1,4 +1,4 @@
-"""Encodings: how a chunk is stored, and back.
+"""Encoding of chunks for storage, and decoding.
 
 docs/format/encodings.md governs it; what the numeric payloads hold is `core/encodings`.  The encoder
 never returns more than the chunk itself; the decoder checks sizes and windows before it allocates, and
@@ -33,7 +33,7 @@ from yarnstore.errors import FormatError, IntegrityError
 
 
 class Encoding(IntEnum):
-    """How a chunk is stored: one byte in its entry."""
+    """The encoding of a stored chunk: one byte in its entry."""
 
     RAW = 0
     ZSTD = 1
@@ -77,7 +77,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 
 def encode_chunk(data: Buffer, element: ElementType = BYTES) -> tuple[Encoding, Buffer]:
-    """The encoding and the payload for a chunk whole in itself, never longer than the chunk.
+    """Return the encoding and the payload for a chunk without a base, never longer than the chunk.
 
     Floats are split into planes; for all else, known or not, a sample decides.
     """
@@ -96,7 +96,7 @@ def encode_chunk(data: Buffer, element: ElementType = BYTES) -> tuple[Encoding, 
 
 
 def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> Entry:
-    """Encode a chunk whole in itself and prove that it decodes to itself (restic#4523).
+    """Encode a chunk without a base and check that it decodes to itself (restic#4523).
 
     Raises: IntegrityError where it does not: the compressor or the memory is at fault.
     """
@@ -198,7 +198,7 @@ def decode_entry(entry: Entry, base: Buffer | None = None) -> Buffer:
 
 
 def verified(chunk_id: bytes, data: Buffer) -> Buffer:
-    """`data`, once it is hashed.  Raises: IntegrityError where it is not the chunk of that id."""
+    """Return `data` after hashing it.  Raises: IntegrityError if it is not the chunk of that id."""
     digest = blake3(data).digest()
     if digest != chunk_id:
         raise IntegrityError("chunk", expected=f"blake3:{chunk_id.hex()}", got=f"blake3:{digest.hex()}")

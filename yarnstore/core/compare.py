@@ -33,7 +33,7 @@ _F8: Final = {
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted of a pair of arrays.
+    """The counts of a comparison of two arrays.
 
     `units` are elements, or what stands for them (see `unit_of`).  Relative changes are |new - old| / |old|
     over the `compared` elements whose old value is neither zero nor infinite nor NaN, and whose new value
@@ -76,7 +76,7 @@ class Tally:
 
 
 def unit_of(element: ElementType) -> Unit:
-    """What is counted of a type: elements, or what cannot be told apart within quantised blocks and bytes."""
+    """The unit in which a type is counted: elements, or quantised blocks and bytes as a whole."""
     if element.kind == "block":
         return "blocks"
     return "bytes" if element.kind == "bytes" else "elements"

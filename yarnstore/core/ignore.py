@@ -1,4 +1,4 @@
-"""What of a folder is no part of a model: leavings of downloaders and version control, and `.ystoreignore`.
+"""Files that are not part of a model: those of downloaders and version control, and `.ystoreignore`.
 
 docs/publishing.md governs the list and the patterns.  Pure; leaves walking to `store/source_files`.
 """
@@ -47,7 +47,7 @@ class _Pattern:
 
     @property
     def name(self) -> str | None:
-        """The name that is meant at any depth, where the pattern is no more than that."""
+        """The name that the pattern matches at any depth, if it is only a name."""
         return self.parts[1] if len(self.parts) == 2 and self.parts[0] == "**" != self.parts[1] else None
 
     @classmethod
@@ -65,7 +65,7 @@ class _Pattern:
         return cls(tuple(parts), only_folders, included) if any(parts) else None
 
     def matches(self, names: Sequence[str], *, is_folder: bool) -> bool:
-        """Whether a path, as its parts, is what the pattern means."""
+        """Whether the pattern matches a path, given as its parts."""
         if self.only_folders and not is_folder:
             return False
         if self.name is not None:
@@ -85,7 +85,7 @@ class _Pattern:
 
 
 def _with_stars(parts: tuple[str, ...], reached: set[int]) -> set[int]:
-    """With the places that are reached where a `**` stands for nothing."""
+    """Add the places reached if a `**` matches nothing."""
     found = set(reached)
     for n in sorted(reached):
         while n < len(parts) and parts[n] == "**":
@@ -118,7 +118,7 @@ class IgnoreRules:
     """
 
     def __init__(self, data: bytes = b"", *, all_files: bool = False) -> None:
-        """Raises: FormatError where `data` is no list of patterns."""
+        """Raise FormatError if `data` is not a list of patterns."""
         try:
             lines = data.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:

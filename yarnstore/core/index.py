@@ -1,4 +1,4 @@
-"""Indexes: which chunk lies where in a pack.
+"""Indexes: the offset of each chunk in a pack.
 
 docs/format/index.md governs it.  An index is a cache: it can be rebuilt from its pack, and no
 byte is trusted because an index says so.  Lookups are in bulk, with numpy.  Pure.
@@ -111,7 +111,7 @@ def encode_index(index: PackIndex) -> bytes:
 
 
 def index_bytes(index: PackIndex) -> int:
-    """How long `encode_index` of it is."""
+    """The length of its `encode_index` in bytes."""
     return _encoded_bytes(len(index), has_bases=bool((index.bases != b"").any()))
 
 

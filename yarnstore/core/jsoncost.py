@@ -56,12 +56,12 @@ class JsonShape:
     key_bytes: int = 0
 
     def untyped_bytes(self) -> int:
-        """What the document takes as dicts and lists, its own bytes included."""
+        """The memory of the document as dicts and lists, its own bytes included."""
         objects = (self.keyed_objects + self.listed_objects) * _DICT_BYTES
         return objects + self.keys * _SLOT_BYTES + self.key_bytes + self._values_bytes()
 
     def typed_bytes(self, *, keyed_bytes: int, listed_bytes: int, pairs: int = 0) -> int:
-        """What it takes as structs, whose own keys cost nothing, its own bytes included.
+        """The memory of it as structs, whose own keys cost nothing, its own bytes included.
 
         `keyed_bytes` is the largest struct that is the value of a key, `listed_bytes` the largest in an
         array; `pairs` is how many strings are in dicts of strings.
@@ -143,7 +143,7 @@ def _count_long(shape: JsonShape, data: bytes, at: int) -> int:
 
 
 def most_bytes(data: bytes) -> int:
-    """What a document takes at the most, as structs or as dicts, quickly told: often twice what it does."""
+    """A quick upper bound of the memory of a document, as structs or dicts: often twice what it needs."""
     wide = not data.isascii() or b"\\u" in data
     values = data.count(b":")
     return (
@@ -172,7 +172,7 @@ def _past_escape(data: bytes, end: int) -> int:
 
 
 def _count_texts(shape: JsonShape, texts: list[bytes], structure: bytes, *, wide: bool) -> None:
-    """Count what the strings take; in the structure each of them is a single quote."""
+    """Count the memory of the strings; in the structure each of them is a single quote."""
     if wide:
         sizes = [_wide_bytes(text) for text in texts]
     else:
@@ -187,7 +187,7 @@ def _count_texts(shape: JsonShape, texts: list[bytes], structure: bytes, *, wide
 
 
 def _wide_bytes(text: bytes) -> int:
-    """What a string takes that may hold other characters than ASCII."""
+    """The memory of a string that may have characters other than ASCII."""
     width, head = 1, _STR_BYTES
     if b"\\u" in text:
         width = 4 if b"\\ud" in text or b"\\uD" in text else 2

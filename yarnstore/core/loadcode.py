@@ -1,4 +1,4 @@
-"""What runs code when a file is loaded: pickles, TorchScript, Keras Lambda layers, Python beside a model.
+"""Search for code that runs when a file is loaded: pickles, TorchScript, Keras Lambda layers, Python files.
 
 By content, in any file: pickles of all protocols, also one after another and compressed; those in zip
 archives (PyTorch since 1.6, `.npz`); NumPy arrays of objects.  docs/publishing.md has the list, and what
@@ -133,7 +133,7 @@ class LoadedCode:
 
 
 def find_code(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
-    """What runs code in one file; a pickle of plain data is listed as well."""
+    """Find the code that one file runs when loaded; a pickle of plain data is listed as well."""
     head = source.read(0, 16)
     found: list[LoadedCode] = []
     if head.startswith(ZIP_MAGIC) or (path.lower().endswith(_ZIP_ENDINGS) and _ends_as_zip(source)):
@@ -147,7 +147,7 @@ def find_code(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
 
 
 def _ends_as_zip(source: Source) -> bool:
-    """Whether an archive lies behind other bytes, where some loaders look for it."""
+    """Whether an archive follows other bytes, where some loaders look for it."""
     at = max(0, source.size - 64 * KIB - 22)
     return b"PK\x05\x06" in source.read(at, source.size - at)
 
@@ -158,7 +158,7 @@ def _ends_as_zip(source: Source) -> bool:
 def _in_content(
     open_: Callable[[], Stream], path: str, name: str, what: str, budget: Budget
 ) -> LoadedCode | None:
-    """The pickle that some bytes are or hold; `name` is the file's, or that of a member of an archive."""
+    """Find the pickle that some bytes are or contain; `name` is that of the file or of a member of an archive."""
     try:
         head = open_().take(16)
         if head.startswith(NPY_MAGIC):
@@ -215,7 +215,7 @@ def _in_array(stream: Stream, path: str, budget: Budget) -> LoadedCode | None:
 
 
 def _in_zip(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
-    """What an archive holds, its pickles as one."""
+    """Find the code in an archive, with its pickles as one."""
     found: list[LoadedCode] = []
     try:
         for item in _iter_members(source, path, budget):
@@ -280,7 +280,7 @@ def _in_keras(stream: Stream, path: str) -> Iterator[LoadedCode]:
 
 
 def _in_hdf(source: Source, path: str) -> Iterator[LoadedCode]:
-    """A Lambda layer in what an HDF5 file says of its layers, wherever in the file that is."""
+    """Find a Lambda layer in the configurations of layers in an HDF5 file, wherever they are."""
     before = b""
     for at in range(0, min(source.size, _HDF_LIMIT_BYTES), _HDF_BLOCK_BYTES):
         block = before + source.read(at, _HDF_BLOCK_BYTES)
@@ -302,7 +302,7 @@ def is_config(path: str) -> bool:
 
 
 def find_named_code(configs: Mapping[str, bytes | None], paths: Iterable[str]) -> list[LoadedCode]:
-    """The configurations that have Python code loaded, of this folder or of elsewhere.
+    """Find the configurations that load Python code, from this folder or from elsewhere.
 
     `configs` are the contents of those that `is_config` says, by path, None where one is too large;
     `paths` are those of all files.

@@ -146,7 +146,7 @@ class Manifest:
 
     @property
     def empty_folders(self) -> tuple[str, ...]:
-        """The folders that hold nothing, by their paths; those of files need no mention."""
+        """The paths of empty folders; folders with files are not listed."""
         return tuple(self.extra.get("empty_folders", ()))
 
     @property

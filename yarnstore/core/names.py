@@ -95,7 +95,7 @@ def split_version(text: str) -> Version:
 
 
 def read_version(text: str) -> str:
-    """The exact version that a person writes: `v1.0.0` is 1.0.0.  Raises: InvalidNameError."""
+    """Read an exact version as people write it: `v1.0.0` is 1.0.0.  Raises: InvalidNameError."""
     bare = text.strip().removeprefix("v")
     return bare if is_version(bare) else parse_version(text)
 
@@ -110,7 +110,7 @@ def is_version(text: str) -> bool:
 
 
 def model_dirname(model: str) -> str:
-    """The one file name a model id has: `org/name` becomes `org~name` ('~' is in no id)."""
+    """The file name of a model id: `org/name` becomes `org~name` ('~' is in no id)."""
     return parse_model_id(model).replace("/", "~")
 
 

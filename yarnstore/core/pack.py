@@ -58,7 +58,7 @@ def encode_entry(entry: Entry) -> tuple[bytes, Buffer]:
 
 
 def check_pack_header(data: Buffer) -> None:
-    """Raises: FormatError unless `data` begins as a pack of this format does."""
+    """Raise FormatError unless `data` begins like a pack of this format."""
     if len(data) < PACK_HEADER_BYTES:
         raise FormatError(_WHAT, "is shorter than its header")
     magic, version, flags, reserved = _HEADER.unpack_from(data)
@@ -146,6 +146,6 @@ class EntryStream:
             yield at, entry
 
     def finish(self) -> None:
-        """Raises: FormatError if the bytes ended inside the header or an entry."""
+        """Raise FormatError if the bytes ended inside the header or an entry."""
         if self._in_header or self._head is not None or len(self._queue):
             raise FormatError(_WHAT, "is cut short")

@@ -1,4 +1,4 @@
-"""Pairing: which chunk of an older version a chunk is best encoded against.
+"""Pairing: the choice of a chunk of an older version to encode a chunk against.
 
 By tensor name first, then by position; docs/format/encodings.md says why a bad pairing costs bytes and
 never correctness.  Pure.
@@ -20,7 +20,7 @@ from yarnstore.errors import FormatError
 
 
 class PlacedChunk(NamedTuple):
-    """A chunk at its place in a file, with the type of its elements where the layout tells."""
+    """A chunk at its place in a file, with the type of its elements if the layout gives it."""
 
     offset: int
     length: int
@@ -29,7 +29,7 @@ class PlacedChunk(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A chunk, and the chunk of the base version that stands where it stands."""
+    """A chunk, and the chunk at its place in the base version."""
 
     chunk: PlacedChunk
     base_id: bytes
@@ -48,13 +48,13 @@ class PlacedFile:
     tensor_list: list[Tensor]
 
     def chunk_at(self, offset: int) -> PlacedChunk | None:
-        """The chunk in which an offset lies; the nearest where it lies outside the file."""
+        """The chunk at an offset; the nearest if it is outside the file."""
         if not self.chunks:
             return None
         return self.chunks[max(0, bisect_right(self.starts, offset) - 1)]
 
     def tensor_at(self, offset: int) -> Tensor | None:
-        """The tensor in which an offset lies."""
+        """The tensor at an offset."""
         n = bisect_right(self.tensor_starts, offset) - 1
         return self.tensor_list[n] if n >= 0 and offset < self.tensor_list[n].end else None
 
@@ -98,7 +98,7 @@ def place_chunks(file: ManifestFile) -> PlacedFile:
 
 
 def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:
-    """Each chunk of `new` that `base` has not, once, with its base chunk.
+    """Yield each chunk of `new` that is not in `base`, once, with its base chunk.
 
     Files meet by path, else in order among those left.  Within a pair of files, a chunk that begins in
     a tensor meets the chunk at the same place of the tensor of that name and type; any other meets the
@@ -134,7 +134,7 @@ def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, M
 
 
 class _BySize:
-    """Files to be found by their size: one of the same kind before any other, of equals the first."""
+    """Files by size: one of the same kind is found before any other, of equals the first."""
 
     def __init__(self, files: list[ManifestFile]) -> None:
         self._files = files

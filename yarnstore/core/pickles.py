@@ -1,4 +1,4 @@
-"""Which globals a pickle imports, read opcode by opcode: nothing is imported and nothing is run.
+"""The globals that a pickle imports, read opcode by opcode: nothing is imported and nothing is run.
 
 Knows every opcode of protocols 0 to 5 (`pickletools` in the standard library), and follows the stack and
 the memo as far as the names of `STACK_GLOBAL` need it.  Where a pickle misuses its stack the scan goes on,
@@ -41,7 +41,7 @@ class Stream(Protocol):
 
 @dataclass
 class Budget:
-    """What is left for the pickles of one version."""
+    """The budget left for the pickles of one version."""
 
     ops: int = OPS_LIMIT
     text_bytes: int = TEXT_LIMIT_BYTES
@@ -49,7 +49,7 @@ class Budget:
 
 
 class BudgetError(Exception):
-    """More than the budget allows, in words; never leaves the scan."""
+    """A scan exceeded its budget; never leaves the scan."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class PickleScan:
             self.why = f"has more than {_NAMES_LIMIT} globals"
 
     def merge(self, later: PickleScan) -> None:
-        """Add what a pickle behind this one has."""
+        """Add the result of a pickle behind this one."""
         self.globals |= later.globals
         self.called |= later.called
         self.ended |= later.ended
@@ -87,7 +87,7 @@ class PickleScan:
 
 
 class _Global:
-    """A value that came of a global."""
+    """A value made by a global."""
 
 
 _GLOBAL: Final = _Global()
@@ -95,7 +95,7 @@ _MARK: Final = object()
 
 
 class _EndError(Exception):
-    """No loader gets further."""
+    """The end of what any loader reads."""
 
 
 def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
@@ -119,7 +119,7 @@ def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
 
 
 def _scan_one(stream: Stream, budget: Budget, scan: PickleScan) -> None:
-    """Up to a STOP.  Raises: _EndError, BudgetError."""
+    """Scan one pickle up to its STOP.  Raises: _EndError, BudgetError."""
     machine = _Machine(stream, budget, scan)
     while budget.ops > 0:
         budget.ops -= 1
@@ -136,7 +136,7 @@ def _scan_one(stream: Stream, budget: Budget, scan: PickleScan) -> None:
 
 
 class _Machine:
-    """A stack whose values are short strings, what came of globals, and None for all others."""
+    """A stack whose values are short strings, values made by globals, and None for all others."""
 
     def __init__(self, stream: Stream, budget: Budget, scan: PickleScan) -> None:
         self.stream = stream
@@ -239,7 +239,7 @@ def _decoded(line: bytes) -> str:
 
 
 def _key(line: bytes) -> int:
-    """The number of a memo in the text protocols; one that a loader may read otherwise is not guessed at."""
+    """The number of a memo in the text protocols.  Raises: BudgetError if loaders may differ on it."""
     if not (line.isdigit() and len(line) < 20):
         raise BudgetError("numbers its memo in an unknown way")
     return int(line)

@@ -151,7 +151,7 @@ def last_made(data: bytes, current: Sha256 | None) -> Move | None:
 
 
 def install_stack(moves: Sequence[Move]) -> list[Installed]:
-    """What is installed and what stands behind it, the installed one last.
+    """The stack of installed versions, the current one last.
 
     Each install goes on top; a rollback takes off all above its target.  So rolling back again
     and again walks back through what was installed, and never forth.

@@ -1,4 +1,4 @@
-"""Bytes in order for `core/pickles`: a range of a source, and what a compressed stream unpacks to.  Pure."""
+"""Streams of bytes for `core/pickles`: a range of a source, or a decompressed stream.  Pure."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Blocks(Buffered):
 
 
 class Decompressor(Protocol):
-    """What the standard library unpacks a stream with."""
+    """A decompressor of the standard library."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
@@ -99,7 +99,7 @@ class Decompressor(Protocol):
 
 
 class Unpacked(Buffered):
-    """What a stream unpacks to, a block at a time."""
+    """A decompressed stream, a block at a time."""
 
     def __init__(self, packed: Stream, decompressor: Decompressor, budget: Budget) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Unpacked(Buffered):
 
 
 def decompressor_for(head: bytes) -> Decompressor | None:
-    """For what a compressed pickle begins with: gzip, zlib, bzip2, xz, lzma."""
+    """Return a decompressor by the first bytes of a compressed pickle: gzip, zlib, bzip2, xz, lzma."""
     if head.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(31)
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:

@@ -1,4 +1,4 @@
-"""The rules of a registry that types alone do not say.
+"""The rules of a registry that its types do not express.
 
 Owns names, digests, file paths, and keys that must agree with the fields beside them.
 Leaves the types to `entries`, and what is odd but readable to `lint`.  Pure.
@@ -85,7 +85,7 @@ def _may_have_twins(names: Collection[str]) -> bool:
 
 
 def _keep(known: set[_Known], item: _Known) -> None:
-    """Remember what was found good, up to a bound on memory."""
+    """Remember a value without faults, up to a bound on memory."""
     if len(known) < _KNOWN_LIMIT and (isinstance(item, str) or len(item) < _KNOWN_PATHS_LIMIT):
         known.add(item)
 
@@ -95,7 +95,7 @@ def _refuse(fault: FaultError) -> None:
 
 
 class _Checker:
-    """Reports each fault.  Remembers what it has found good: versions, variants and paths recur from
+    """Reports each fault.  Remembers values without faults: versions, variants and paths recur from
     model to model."""
 
     def __init__(self, report: Callable[[FaultError], None]) -> None:

@@ -1,4 +1,4 @@
-"""Which version to move to, and whether it fits: what a careful person would decide.
+"""The choice of the version to update to, and whether it fits.
 
 Owns what `update` and `outdated` choose among a model's versions, the application's and the memory's
 say in it, pins, and the changelogs of what a step crosses.  Leaves what a spec means to `resolve`, the
@@ -43,7 +43,7 @@ Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What was asked of an update: across breaking steps, into a range, into too little memory.
+    """The options of an update: breaking steps, a range, too little memory.
 
     A range that no version is in is an error, unless `to_may_miss`.
     """
@@ -59,7 +59,7 @@ DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Incompatibility:
-    """Why a version does not fit here: what it `needs`, and what there is."""
+    """The reason why a version does not fit this machine: what it `needs`, and what exists."""
 
     what: Literal["application", "memory"]
     version: str
@@ -86,7 +86,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do about one installed model.
+    """The decision about one installed model.
 
     `wanted` is the build to move to, None to stay.  `newest` is the newest one in reach, and `obstacle`
     and `misfit` say why that is not the one wanted.  `kind` is the type of the step to `wanted`, else to
@@ -113,7 +113,7 @@ class Decision:
 
     @property
     def goal(self) -> Build | None:
-        """What the step of `kind` and `changes` leads to."""
+        """The version that the step of `kind` and `changes` leads to."""
         return self.wanted or self.newest
 
 
@@ -126,7 +126,7 @@ def decide(
     hold: PinRule = FREE,
     policy: Policy = DEFAULT_POLICY,
 ) -> Decision:
-    """Decide about a model of which `installed` (an exact version) is here as `variant`.
+    """Decide about a model whose exact version `installed` is stored as `variant`.
 
     Raises: InvalidNameError if `installed` or the application's version is not a version.
     """
@@ -208,7 +208,7 @@ def _build(model: ModelEntry, version: str, variant: str) -> Build | None:
 
 
 def _asks_to_cross(model: ModelEntry, installed: str, policy: Policy) -> bool:
-    """Whether the range asked for has nothing of the installed major: it can only mean another."""
+    """Whether the requested range excludes the installed major, and so can only mean another."""
     if policy.to is None:
         return False
     line = [installed, *(version for version in model.versions if not is_breaking(installed, version))]
@@ -216,7 +216,7 @@ def _asks_to_cross(model: ModelEntry, installed: str, policy: Policy) -> bool:
 
 
 def _bar(build: Build, installed: str, hold: PinRule, *, crossing: bool) -> Obstacle | None:
-    """Whether a pin, or a new major that was not asked for, stands before a build in reach."""
+    """Whether a pin, or a new major that was not requested, blocks a build in reach."""
     if hold.version is not None:
         return "pinned"
     if hold.range is not None and not hold.range.matches(build.version, include_prereleases=True):
@@ -230,7 +230,7 @@ def _kind(model: ModelEntry, old: str, new: Build) -> UpdateType:
 
 
 def _entry(model: ModelEntry, version: str, variant: str | None) -> VersionEntry:
-    """What is said of a version's variant; of its own one where it has no such."""
+    """Return the entry of a version's variant, or of its main build without such a variant."""
     builds = builds_of(model, version)
     return next((build for build in builds if build.variant == variant), builds[0]).entry
 
@@ -267,7 +267,7 @@ def changes_between(model: ModelEntry, old: str, new: str, variant: str | None =
 
 
 def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
-    """Why a build cannot be installed on a machine, the application first.
+    """Return why a build cannot be installed on a machine, the application first.
 
     Raises: InvalidNameError if the application's version is not one.
     """
@@ -286,7 +286,7 @@ def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
 
 
 def memory_warning(build: Build, machine: Host) -> str:
-    """A sentence where a build runs with less memory than its publisher recommends, else nothing."""
+    """Return a warning if a build gets less memory than its publisher recommends, else ""."""
     wanted = build.entry.recommended_ram_gb
     if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
         return ""
@@ -328,5 +328,5 @@ def format_gb(size: float, digits: int = 1) -> str:
 
 
 def _digits_apart(one: float, other: float) -> int:
-    """How many digits tell two sizes apart, so that nobody reads of 8 GB that are less than 8 GB."""
+    """The number of digits that distinguish two sizes, so that 7.96 GB is not printed as 8 GB."""
     return next((n for n in range(1, 4) if format_gb(one, n) != format_gb(other, n)), 4)

@@ -1,4 +1,4 @@
-"""Change the raw document of a registry, and leave all else in it as it was.
+"""Changes to the raw document of a registry that keep everything else in it.
 
 Owns what `publish` writes into `registry.json`, and changes to what the registry says of its versions:
 deprecated, yanked, aliases, the current one.  Works on the decoded JSON and not on `schema`'s entries, so
@@ -206,7 +206,7 @@ def _updated(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> RawDo
 
 
 def _current(model: ModelEntry, version: str) -> str:
-    """What `current_version` is once `version` has come in."""
+    """Return the `current_version` after adding `version`."""
     current = model.current_version
     if current not in model.versions:
         return latest_version(msgspec.structs.replace(model, current_version=None)) or version
@@ -284,7 +284,7 @@ def _finite(digits: str) -> float:
 
 @dataclass(frozen=True)
 class Amended:
-    """What became of a model: whether anything changed, what is current now, what to know beside it."""
+    """The result of a change to a model: whether anything changed, the current version, notes."""
 
     changed: bool
     current_version: str | None
@@ -347,7 +347,7 @@ def deprecate(
 
 
 def undeprecate(named: str, variant: str | None = None) -> Edit:
-    """Take a deprecation back, with its reason and its replacement."""
+    """Remove a deprecation, with its reason and its replacement."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         build = _build(raw, model, _meant(model, named), variant, "deprecate")
@@ -384,7 +384,7 @@ def yank(named: str, variant: str | None = None) -> Edit:
 
 
 def unyank(named: str, variant: str | None = None) -> Edit:
-    """Take a withdrawal back.  `current_version` stays what it has become."""
+    """Remove a withdrawal.  `current_version` is not changed back."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         _build(raw, model, _meant(model, named), variant, "yank").pop("yanked", None)
@@ -394,7 +394,7 @@ def unyank(named: str, variant: str | None = None) -> Edit:
 
 
 def set_alias(name: str, named: str) -> Edit:
-    """Tie a word such as `stable` to a version.  Raises: UsageError where it can be no alias."""
+    """Point an alias such as `stable` at a version.  Raises: UsageError if it cannot be an alias."""
     if name == LATEST:
         hint = "ystore registry set-current MODEL VERSION"
         raise UsageError("latest cannot be set; it is the current version", hint=hint)
@@ -415,7 +415,7 @@ def set_alias(name: str, named: str) -> Edit:
 
 
 def remove_alias(name: str) -> Edit:
-    """Take an alias away."""
+    """Remove an alias."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         if name not in model.aliases:

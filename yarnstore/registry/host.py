@@ -9,7 +9,7 @@ import msgspec
 
 
 class Host(msgspec.Struct, frozen=True):
-    """What a version must fit; None where it is not known, which refuses nothing.
+    """The machine and application that a version must fit; an unknown value (None) refuses nothing.
 
     `variants` are preferred over the registry's first, the first of them most.
     """

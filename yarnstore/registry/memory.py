@@ -1,4 +1,4 @@
-"""Whether a registry's JSON can be read within the memory that its size allows.
+"""A check that a registry's JSON can be read within the memory that its size allows.
 
 Owns the budget; `core/jsoncost` counts.  docs/registry.md states it.  Pure.
 """

@@ -1,4 +1,4 @@
-"""Pins that hold a range or a variant, as a value and as the one line they are kept in.
+"""Pins of a range or a variant, as values and as the line in which they are stored.
 
 docs/format/refs.md governs the bytes.  A pin that holds one version is a ref and `store/refs`'s.  Pure.
 """
@@ -22,7 +22,7 @@ HOLD_LIMIT_BYTES: Final = NAME_LIMIT_CHARS + RANGE_LIMIT_CHARS + _CHECK_DIGITS +
 
 
 class PinRule(msgspec.Struct, frozen=True):
-    """What pins say of a model: the installed version stays (`version`), or only these are let through.
+    """The pins of a model: the installed version stays (`version`), or only matching ones are allowed.
 
     `version` comes from a ref and is not in the line.
     """
@@ -42,7 +42,7 @@ FREE: Final = PinRule()
 
 
 def format_hold(hold: PinRule) -> bytes:
-    """The line of a pin that holds a range, a variant, or both."""
+    """The line of a pin of a range, a variant, or both."""
     body = f"{hold.variant or _NONE}\t{hold.range or _NONE}"
     return f"{body}\t{_check(body)}\n".encode("ascii")
 

@@ -1,4 +1,4 @@
-"""What `config.toml` says of models by name: how they are updated by themselves, and tried out.
+"""The settings of models in `config.toml`: automatic updates, self-checks, retention and policies.
 
     [auto_update]
     enabled = true
@@ -56,14 +56,14 @@ _MAX_JITTER_S = 86_400.0
 
 
 class VerifyCommand(msgspec.Struct, frozen=True):
-    """How a model is tried out once it is installed: `{path}` in the words stands for what to open."""
+    """The self-check command of a model: `{path}` in its words stands for the path to open."""
 
     words: tuple[str, ...]
     timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """What `gc` keeps unless it is told otherwise, and what is kept after an update; None where not set.
+    """The versions that `gc` keeps without options, and that an update keeps; None if not set.
 
     `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
     seconds stays as well.  A view that `path` gave out stays for `path_grace_s` seconds after that, or after
@@ -93,7 +93,7 @@ class LoadPolicy(msgspec.Struct, frozen=True):
 
 
 class AutoRule(msgspec.Struct, frozen=True):
-    """How one model is updated by itself; without windows at any time."""
+    """The automatic updates of one model; without windows at any time."""
 
     enabled: bool = False
     policy: AutoPolicy = "notify"
@@ -101,7 +101,7 @@ class AutoRule(msgspec.Struct, frozen=True):
 
 
 class AutoRules(msgspec.Struct, frozen=True):
-    """The rule of all models, and of single ones what they have otherwise.
+    """The rule of all models, and the rules of single ones.
 
     `jitter_s` is up to how many seconds a round waits at its beginning; `timezone` is whose clock the
     windows use, empty for the machine's.
@@ -118,7 +118,7 @@ class AutoRules(msgspec.Struct, frozen=True):
         return self.default.enabled or any(rule.enabled for rule in self.models.values())
 
     def of(self, model: str) -> AutoRule:
-        """The rule that holds for a model."""
+        """The rule of a model."""
         return self.models.get(model, self.default)
 
 
@@ -138,7 +138,7 @@ def allows(policy: AutoPolicy, step: str, *, security: bool) -> bool:
 
 
 def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
-    """What `[auto_update]` says.  Raises: ConfigError."""
+    """Read `[auto_update]`.  Raises: ConfigError."""
     table = _table(config, "auto_update", "auto_update")
     if not table:
         return AutoRules()
@@ -203,7 +203,7 @@ def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
 
 
 def parse_retention(config: Mapping[str, Any]) -> Retention:
-    """What `keep`, `keep_within` and `path_grace` say.  Raises: ConfigError."""
+    """Read `keep`, `keep_within` and `path_grace`.  Raises: ConfigError."""
     keep = config.get("keep")
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="such as keep = 3")
@@ -269,7 +269,7 @@ def change_auto_update(
 
 
 def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
-    """What `[policy]` says.  Raises: ConfigError, for a misspelt key too, which would refuse nothing."""
+    """Read `[policy]`.  Raises: ConfigError, for a misspelt key too, which would refuse nothing."""
     table = _table(config, "policy", "policy")
     known = ("allow_pickle", "allow_code")
     for key, value in table.items():

@@ -64,7 +64,7 @@ class _Partial(NamedTuple):
         return Precedence(major, minor, patch, not self.prerelease, self.prerelease)
 
     def after(self, index: int) -> Precedence:
-        """Just below the first version in which number `index` is one higher."""
+        """The bound just below the first version in which number `index` is one higher."""
         bumped = (*self.numbers[:index], self.numbers[index] + 1, 0, 0)
         return _below(*bumped[:3])
 
@@ -77,7 +77,7 @@ _NOTHING: Final = Comparator("<", _below(0, 0, 0))
 
 
 class _FaultError(ValueError):
-    """Why a range cannot be read; becomes a SpecError in `Range.parse`."""
+    """A range cannot be read; becomes a SpecError in `Range.parse`."""
 
 
 class Range(msgspec.Struct, frozen=True):

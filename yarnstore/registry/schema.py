@@ -1,4 +1,4 @@
-"""Reading a registry: `registry.json`, and `models/<model>.json` with one model of it.
+"""Reading of `registry.json`, and of `models/<model>.json` with one model of it.
 
 Owns the way from bytes to checked entries and the JSON path in every error; docs/registry.md governs
 it.  Keys that it does not know are ignored here and survive in `edit`, which works on the raw document.
@@ -40,7 +40,7 @@ _Root = TypeVar("_Root", RegistryDoc, ModelEntry)
 
 
 class _Head(msgspec.Struct):
-    """What tells the format, of a document in which all else may be another."""
+    """The field with the format, of a document in which all else may differ."""
 
     registry_version: str | None = None
 

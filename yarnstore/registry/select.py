@@ -72,7 +72,7 @@ def iter_builds(model: ModelEntry) -> Iterator[Build]:
 
 
 def latest_version(model: ModelEntry) -> str | None:
-    """What `latest` means: `current_version`; without one, the newest version that is no prerelease.
+    """Return the version `latest`: `current_version`, else the newest one that is not a prerelease.
 
     Yanked versions never count: if the current one is yanked, it is the newest one before it.
     A `current_version` that is not among the versions is returned as it is.
@@ -200,7 +200,7 @@ def _newest_in(
 
 
 def _why_none(model: ModelEntry, spec: Spec, wanted: Range, versions: Sequence[str]) -> str:
-    """What is nearest to a range that nothing usable is in."""
+    """Describe the nearest versions to a range without a usable one."""
     for version in versions:
         if not wanted.matches(version, include_prereleases=True):
             continue
@@ -218,7 +218,7 @@ def _why_none(model: ModelEntry, spec: Spec, wanted: Range, versions: Sequence[s
 def _pick(
     builds: Sequence[Build], variant: str | None, prefer: Sequence[str], *, model: ModelEntry, exact: bool
 ) -> Build:
-    """One of the builds of a version, which are never none."""
+    """Return one of the builds of a version, of which there is at least one."""
     version = builds[0].version
     named = {build.variant: build for build in builds if variant in (None, build.variant)}
     if not named:
@@ -252,7 +252,7 @@ def _variant_hint(model: ModelEntry, variant: str) -> str:
 
 
 def require_match(model: ModelEntry, wanted: Range) -> None:
-    """Raises: NotFoundError unless a version of the model, of whatever standing, is in the range."""
+    """Raise NotFoundError unless a version of the model, even a yanked one, is in the range."""
     if not any(wanted.matches(version, include_prereleases=True) for version in model.versions):
         raise NotFoundError("version", str(wanted), where=model.model_id, hint=_versions_hint(model))
 

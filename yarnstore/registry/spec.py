@@ -1,4 +1,4 @@
-"""What a person writes to name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
+"""Specs, the way to name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
 
 Owns that grammar.  Leaves the grammar of names to `core.names`, of ranges to `ranges`, and what a
 spec means in a given registry to `select`.  Pure.
@@ -34,7 +34,7 @@ class Exact(msgspec.Struct, frozen=True):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """A word that the registry ties to a version: `latest`, `stable`, `beta`, …"""
+    """A word that the registry points at a version: `latest`, `stable`, `beta`, …"""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What a registry says about a version that is here: deprecated, yanked, or not published at all.  Pure."""
+"""The standing of a stored version in its registry: deprecated, yanked, or not published.  Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Standing:
 
 
 def standing(model: ModelEntry, version: str, variant: str) -> Standing:
-    """What a registry says of a version that is here."""
+    """Return what a registry says about a stored version."""
     if version not in model.versions:
         return Standing()
     builds = builds_of(model, version)

@@ -1,4 +1,4 @@
-"""When a registry says that it last changed, and which of two states of it is the older one.
+"""The time of a registry's last change, and the comparison of two such times.
 
 Owns the reading of `last_updated`, and that an editor never moves it back.  docs/registry.md governs it.
 The clock is an argument.  Pure.
@@ -32,7 +32,7 @@ def is_older(text: object, than: object) -> bool:
 
 
 def is_believable(text: object, now: datetime) -> bool:
-    """Whether a `last_updated` may be held against later ones, by a clock that says `now`.
+    """Whether later values may be compared with a `last_updated`, at the time `now`.
 
     One far in the future is somebody's mistake, or is meant to have all that comes after it refused.  A
     clock that was never set knows nothing of that.

@@ -1,4 +1,4 @@
-"""The order of versions, and what kind of step lies between two of them.
+"""The order of versions, and the type of the step between two of them.
 
 Owns SemVer 2.0.0 precedence (semver.org §11), update types and the test for a breaking change.
 Leaves the parsing of a version to `core.names` and ranges to `ranges`.  Pure.
@@ -49,7 +49,7 @@ def precedence(version: str) -> Precedence:
 
 
 def meant_version(version: str, known: Iterable[str]) -> str | None:
-    """Which of the known versions one means: itself; without build metadata also one that has some.
+    """Return the known version that one means: itself; without build metadata also one that has some.
 
     Raises: InvalidNameError.
     """
@@ -94,7 +94,7 @@ def security_between(old: str, new: str, security: Iterable[str]) -> bool:
 
 
 def update_type(old: str, new: str, *, security: bool = False) -> UpdateType:
-    """What kind of step leads from `old` to `new`; `security` if one in between is a security version.
+    """Return the type of the step from `old` to `new`; `security` if one in between is a security version.
 
     A step to a prerelease is `prerelease`.  A step from one is named for the release it leads up to:
     2.0.0-rc.1 → 2.0.0 is `major`, as node-semver's diff() has it.
@@ -124,7 +124,7 @@ def _release_step(before: Precedence, after: Precedence) -> UpdateType:
 
 
 def is_breaking(old: str, new: str) -> bool:
-    """Whether the step from `old` to `new` stays within `^old`: the same left-most non-zero number.
+    """Whether the step from `old` to `new` leaves the range `^old`: the same left-most non-zero number.
 
     Works both ways, so that a downgrade across a major version is breaking too.
 

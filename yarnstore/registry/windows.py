@@ -1,4 +1,4 @@
-"""When an update may run: maintenance windows, and chance that keeps machines apart.
+"""Maintenance windows for updates, and random delays that spread machines.
 
 Owns the grammar of a window (`Sat,Sun 02:00-05:00`) and what it means as the clocks change.  Instants
 are aware `datetime`s; the time, the zone and chance are arguments.  Leaves which
@@ -71,7 +71,7 @@ class Window(msgspec.Struct, frozen=True):
         return f"{','.join(DAYS[day] for day in sorted(self.days))} {times}"
 
     def opening(self, day: date, zone: tzinfo) -> Opening | None:
-        """When it is open that begins on `day`; None on other days, and where the clock leaps over it."""
+        """The opening that begins on `day`; None on other days, and if the clock skips it."""
         if day.weekday() not in self.days:
             return None
         opens = _instant(day, self.start, zone)
@@ -102,7 +102,7 @@ def _clock(minutes: int) -> str:
 
 
 def _instant(day: date, minutes: int, zone: tzinfo) -> datetime:
-    """When the clock first shows a time; of a time it leaps over, when it leaps."""
+    """The instant at which the clock first shows a time; for a skipped time, that of the skip."""
     wall = datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)
     instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if _wall(instant, zone) == wall:
@@ -184,7 +184,7 @@ def format_duration(seconds: float) -> str:
 
 
 def delay_s(jitter_s: float, draw: float, left_s: float | None) -> float:
-    """How long to wait so that not every machine asks at once; `draw` is chance, from 0 to below 1.
+    """A wait in seconds so that machines do not ask at the same time; `draw` is random, 0 to below 1.
 
     Never more than a half of the `left_s` seconds for which the window is still open.
     """

@@ -1,4 +1,4 @@
-"""How chunks are stored: the numeric encodings of docs/format/encodings.md, bytes in, bytes out.
+"""The numeric encodings of stored chunks of docs/format/encodings.md, bytes in, bytes out.
 
 Every encoder is exact for every input and returns None when it would not make the chunk smaller.
 Every decoder raises FormatError alone on a payload that does not follow its format, and bounds its

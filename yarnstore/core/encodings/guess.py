@@ -1,4 +1,4 @@
-"""What an encoder should try on bytes of unknown type, from a sample.
+"""A guess of the best encoding for bytes of unknown type, from a sample.
 
 Owns: telling numbers from text from noise.  A guess never touches correctness: the encoder that it
 names still stores nothing larger than raw.
@@ -34,7 +34,7 @@ class Guess(NamedTuple):
 
 
 def guess_encoding(data: Buffer) -> Guess:
-    """The encoding that a sample of `data` (at most 24 KiB of it) is smallest in."""
+    """Return the encoding in which a sample of `data` (at most 24 KiB of it) is smallest."""
     sample = _sample(data)
     if not sample.size:
         return Guess("raw")

@@ -1,4 +1,4 @@
-"""Layouts: where the numbers are in a model file, read from its headers alone.
+"""Layouts: the places of the numbers in a model file, read from its headers alone.
 
 `read_layout` looks at any file and never fails on what it finds: odd files have no layout.  It asks for
 at most 256 MiB of a file, takes about a second and 256 MiB of memory at worst, and raises only what the

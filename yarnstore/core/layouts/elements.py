@@ -1,4 +1,4 @@
-"""Element types: what the numbers of a tensor are, and how many bytes they take.
+"""Element types: the kinds of numbers in tensors, and their sizes in bytes.
 
 Owns the table of names that layouts, encodings and manifests use.  The block types are ggml's
 (`ggml/src/ggml-common.h`, llama.cpp, 2026-07); their scales are the byte ranges that hold nothing but

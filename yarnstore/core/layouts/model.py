@@ -1,4 +1,4 @@
-"""A layout: which tensors a file holds, and where.
+"""A layout: the tensors of a file, and their places.
 
 Owns `Source`, `Tensor` and `Layout`, and the one check that every layout passes, whether it was read
 from a file's header or from a manifest.  docs/format/chunking.md governs it.  Pure.

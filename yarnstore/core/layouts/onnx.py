@@ -239,7 +239,7 @@ class _Walk:
             raise FormatError(NAME, f"has a tensor of more than {RANK_LIMIT} dimensions")
 
     def locate(self, entries: list[_Field], tensor: Tensor) -> _External:
-        """Where the `external_data` of a tensor lies.  Keys: location, offset, length, checksum."""
+        """The place of the `external_data` of a tensor.  Keys: location, offset, length, checksum."""
         pairs: dict[str, str] = {}
         for entry in entries:
             texts = {

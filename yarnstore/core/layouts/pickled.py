@@ -216,7 +216,7 @@ def _recall(memo: dict[int, object], key: int) -> object:
 
 
 def _check_depth(stack: list[object], marks: list[int], count: int) -> None:
-    """That `count` values lie above the last mark."""
+    """Raise FormatError unless `count` values are above the last mark."""
     if len(stack) - (marks[-1] + 1 if marks else 0) < count:
         raise FormatError(WHAT, "uses its stack wrongly")
 
@@ -245,7 +245,7 @@ def _set_items(target: object, items: list[object]) -> None:
 
 
 def _storage(reference: object) -> object:
-    """What a persistent id means: `('storage', class, key, location, elements)`."""
+    """The storage of a persistent id: `('storage', class, key, location, elements)`."""
     if not isinstance(reference, tuple) or len(reference) < 4 or reference[0] != "storage":
         raise FormatError(WHAT, "has a reference that is not a storage")
     kind, key = reference[1], reference[2]
@@ -258,7 +258,7 @@ def _storage(reference: object) -> object:
 
 
 def _call(function: object, arguments: object) -> object:
-    """What calling `function` would give, where that is known."""
+    """The result of calling `function`, if it is known."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         return _Opaque()
     if function in _DICTS:

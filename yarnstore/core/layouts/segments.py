@@ -1,4 +1,4 @@
-"""Where a file is cut: the plan that chunking follows.
+"""The segments of a file: the plan that chunking follows.
 
 A tensor of 64 KiB or more starts a segment and is cut every 1 MiB from there, on a boundary of its
 elements, so that equal tensors give equal chunks wherever they lie and chunk i of a tensor meets chunk i
@@ -100,7 +100,7 @@ class _Cutter:
         self.start = self.end
 
     def add_bytes(self, end: int) -> None:
-        """Cover what no tensor does, up to `end`."""
+        """Cover the bytes outside tensors, up to `end`."""
         if end > self.done:
             self.segments.append(Segment(self.done, end - self.done, BYTES))
             self.done = end

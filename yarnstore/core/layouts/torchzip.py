@@ -84,7 +84,7 @@ def _read_pickle(window: ReadWindow, member: Member) -> bytes:
 
 
 def _place(views: list[View], storage: Member) -> list[Tensor]:
-    """The tensors of one storage, whose `at` is where its bytes begin."""
+    """The tensors of one storage, whose `at` is the offset of its first byte."""
     placed: dict[tuple[int, int], Tensor] = {}
     tiled = True
     for view in views:

@@ -31,7 +31,7 @@ class ReadWindow:
         self._left_bytes = READ_LIMIT_BYTES
 
     def take(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`.  Raises: FormatError where the file has not got them."""
+        """Exactly `length` bytes at `offset`.  Raises: FormatError if the file is too short."""
         data = self.peek(offset, length)
         if len(data) != length:
             raise FormatError(self.what, f"ends within {length} bytes at {offset}", is_cut=True)

@@ -1,4 +1,4 @@
-"""Zip directories: which stored members an archive has, and where their bytes begin.
+"""Zip directories: the stored members of an archive, and the offsets of their bytes.
 
 PKWARE APPNOTE 6.3, with zip64, on one disk.  Compressed members are listed and have no data offset.
 Python's own zipfile would need a file object and reads nothing lazily.  Pure.
@@ -119,7 +119,7 @@ def _find_directory(window: ReadWindow) -> tuple[int, int, int]:
 
 
 def _widen(extra: bytes, unpacked: int, packed: int, header_at: int, what: str) -> tuple[int, int, int]:
-    """Sizes and offset with those that did not fit taken from the zip64 field, id 1."""
+    """Sizes and offset, with those that did not fit read from the zip64 field, id 1."""
     pos = 0
     while pos + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, pos)

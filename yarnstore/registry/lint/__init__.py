@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Linted:
-    """What was found in one document, and what of it can be used: models by id."""
+    """The findings in one document, and its usable models by id."""
 
     findings: list[Finding]
     models: dict[str, ModelEntry]
@@ -52,7 +52,7 @@ class Linted:
 
 
 def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
-    """Everything that is wrong with a `registry.json`; `now` is what its time is held against."""
+    """Find everything that is wrong with a `registry.json`; its time is compared with `now`."""
     raw, found = _decode(data, REGISTRY_LIMIT_BYTES)
     if raw is None:
         return Linted(found, {})
@@ -80,7 +80,7 @@ def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
 
 
 def lint_model(data: bytes, *, model: str = "") -> Linted:
-    """Everything that is wrong with a `models/<model>.json`, which is to be about `model`."""
+    """Find everything that is wrong with the `models/<model>.json` of `model`."""
     raw, found = _decode(data, REGISTRY_MODEL_LIMIT_BYTES)
     if raw is None:
         return Linted(found, {})
@@ -101,7 +101,7 @@ def is_model_document(data: bytes) -> bool:
 
 
 class _Keys(msgspec.Struct):
-    """Which of these keys are in an object; what they hold is not decoded."""
+    """The presence of these keys in an object; their values are not decoded."""
 
     versions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     models: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

@@ -31,7 +31,7 @@ _TIME: Final = re.compile(
 
 
 def time_fault(text: str | None) -> str | None:
-    """Why a text is no RFC 3339 time; None where it is one, or is left out."""
+    """Return why a text is not an RFC 3339 time; None if it is one, or is missing."""
     if text is None:
         return None
     match = _TIME.fullmatch(text)
@@ -64,7 +64,7 @@ def url_fault(text: str, *, relative: bool) -> str | None:
 
 
 def model_findings(model: ModelEntry) -> Iterator[Rule]:
-    """What is wrong with a model whose types are right.  Invalid versions are skipped."""
+    """Find what is wrong with a model whose types are right.  Invalid versions are skipped."""
     versions = [version for version in model.versions if is_version(version)]
     if not model.versions:
         yield "warning", ".versions", "is empty"
@@ -175,7 +175,7 @@ def _replacing(model: ModelEntry, by: str) -> str | None:
 
 
 def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
-    """What a build says itself, rather than has from its version."""
+    """Return the fields that a build sets itself, rather than gets from its version."""
     if why := time_fault(entry.release_date):
         yield "error", f"{here}.release_date", why
     for index, text in enumerate(entry.compatibility):
