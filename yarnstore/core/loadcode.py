@@ -158,7 +158,7 @@ def _ends_as_zip(source: Source) -> bool:
 def _in_content(
     open_: Callable[[], Stream], path: str, name: str, what: str, budget: Budget
 ) -> LoadedCode | None:
-    """Find the pickle that some bytes are or contain; `name` is that of the file or of a member of an archive."""
+    """Find the pickle in some bytes; `name` is that of the file or of a member of an archive."""
     try:
         head = open_().take(16)
         if head.startswith(NPY_MAGIC):

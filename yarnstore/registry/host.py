@@ -1,4 +1,4 @@
-"""What a version must fit, as a value.  `decide` says whether it does.
+"""The machine and application that a version must fit, as a value; `decide` compares them.
 
 By itself, so that commands which decide nothing start without what decides.  Pure.
 """
