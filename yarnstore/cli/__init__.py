@@ -118,7 +118,7 @@ def _usage_error(fault: click.ClickException) -> errors.UsageError:
 
 
 def _command(arguments: list[str]) -> str:
-    """The command that a command line names, as far as it names one."""
+    """Return the command in a command line, as far as it has one."""
     context = click.Context(cli, info_name="ystore")
     for word in arguments:
         group = context.command

@@ -1,4 +1,4 @@
-"""What all commands share: their common options, the store they open, and how they end."""
+"""The common part of all commands: common options, opening the store, exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """One run of `ystore`: what the common options said."""
+    """One run of `ystore` with its common options."""
 
     def __init__(self) -> None:
         self.home: str | None = None
@@ -37,7 +37,7 @@ class Invocation:
             yield store
 
     def open_store(self, progress: OnProgress | None = None) -> Store:
-        """The store as the common options have it."""
+        """Open the store that the common options select."""
         import msgspec
 
         from yarnstore.api import Store

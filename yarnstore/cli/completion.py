@@ -1,4 +1,4 @@
-"""What a shell completes: commands, options, and the names of models, versions and registries.
+"""Shell completion of commands, options, and the names of models, versions and registries.
 
 Names come from the store and the cached registries; completing uses no network and waits for no lock.
 """
@@ -36,7 +36,7 @@ _MOST = 500
 
 @add_completion_class
 class _Bash(BashComplete):
-    """Bash, which takes `@`, `:` and `=` for ends of words: we split at spaces alone."""
+    """Bash, which splits words at `@`, `:` and `=`; here they are split at spaces alone."""
 
     source_template = """\
 %(complete_func)s() {
@@ -69,7 +69,7 @@ _SHELLS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": ZshComplete, "f
 
 
 def complete(cli: click.Command, instruction: str) -> int:
-    """Answer a shell: `bash_source` is its script, `bash_complete` what could follow.
+    """Answer a shell: `bash_source` asks for its script, `bash_complete` for completions.
 
     Returns an exit code.
     """
@@ -78,7 +78,7 @@ def complete(cli: click.Command, instruction: str) -> int:
 
 
 def script(cli: click.Command, shell: str) -> str:
-    """What a shell reads to complete `ystore`; `shell` is `bash`, `zsh` or `fish`."""
+    """Return the script that completes `ystore` in a shell; `shell` is `bash`, `zsh` or `fish`."""
     return _SHELLS[shell](cli, {}, "ystore", VARIABLE).source()
 
 
@@ -133,7 +133,7 @@ _NAMES: dict[str, _Names] = {
 
 
 def _complete_names(context: click.Context) -> None:
-    """Give the arguments and options of a command, and of those below it, the names that fit."""
+    """Add completion of names to the arguments and options of a command and its subcommands."""
     for each in below(context):
         _complete_names(each)
     for parameter in context.command.params:

@@ -19,23 +19,23 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 
 
 def clean(text: str | None) -> str:
-    """Text from outside without what could steer a terminal."""
+    """Remove terminal control characters from foreign text."""
     return _CONTROL.sub("�", text or "")
 
 
 def escape_json(text: str) -> str:
-    """A JSON document of the same value without what could steer a terminal, which its strings may hold."""
+    """Escape the terminal control characters in the strings of a JSON document."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str | None) -> str:
-    """The first line of a text from outside, with a mark where more follows."""
+    """Return the first line of foreign text, with `…` if more follows."""
     lines = clean(text).replace("\t", " ").strip().splitlines()
     return "" if not lines else lines[0] + (" …" if len(lines) > 1 else "")
 
 
 def indented(text: str | None, margin: str = "  ") -> str:
-    """A text from outside whose further lines stand in from the left, so that none looks like ours."""
+    """Indent the further lines of foreign text, so that none looks like a line of ours."""
     return f"\n{margin}".join(clean(text).strip().splitlines())
 
 
@@ -55,7 +55,7 @@ def cut_middle(word: str, width: int) -> str:
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal a text takes: two for wide letters, none for combining marks."""
+    """Return the width of a text in terminal columns: two for wide letters, none for combining marks."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
@@ -121,7 +121,7 @@ _WORD, _TEXT = 10, 20  # columns below which a word, or a text of several, is be
 
 
 def _shrunk(grid: Sequence[Sequence[str]], natural: Sequence[int], width: int) -> Sequence[int] | None:
-    """The widths of the columns, the widest made narrower first; None where they do not fit."""
+    """Return the widths of the columns, the widest reduced first; None if they do not fit."""
     gaps = 2 * (len(natural) - 1)
     least = [
         min(wide, max(cells(grid[0][n]), _TEXT if any(" " in row[n] for row in grid[1:]) else _WORD))
@@ -151,7 +151,7 @@ _MONTH_S = 30 * 24 * 60 * _MINUTE_S
 
 
 def format_age(time_ms: int, *, now_s: float | None = None) -> str:
-    """How long ago: `just now`, `5 minutes ago`, `3 days ago`, then the date; `never` for 0."""
+    """Format an age: `just now`, `5 minutes ago`, `3 days ago`, then the date; `never` for 0."""
     if not time_ms:
         return "never"
     seconds = (time.time() if now_s is None else now_s) - time_ms / 1000
@@ -212,7 +212,7 @@ def part(count: int | None, whole: int | None) -> str:
 
 
 def up_to_date(models: int) -> str:
-    """What there is to say where no installed model is outdated."""
+    """The sentence for the case that no installed model is outdated."""
     if models == 1:
         return "the installed model is up to date"
     return f"all {models} models are up to date" if models else "nothing is installed"
@@ -231,7 +231,7 @@ def step_text(done: CheckoutResult) -> str:
 
 
 def checkout_text(done: CheckoutResult) -> str:
-    """What a checkout did."""
+    """The sentence about a finished checkout, and the path."""
     if not done.changed:
         return f"{done.model} {done.version} is already installed\n{done.path}"
     if done.previous is None:

@@ -43,12 +43,12 @@ MEANINGS = {
 
 
 def exit_code(error: errors.YarnstoreError) -> int:
-    """The exit code for an error: 1 where its class has none of its own."""
+    """The exit code for an error: 1 if its class has no other."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), OTHER)
 
 
 def exit_code_of(code: str) -> int:
-    """The exit code for an error of which only its `code` is left."""
+    """The exit code for an error that is known only by its `code`."""
     kinds: list[type[errors.YarnstoreError]] = [errors.YarnstoreError]
     for kind in kinds:
         kinds += kind.__subclasses__()

@@ -1,4 +1,4 @@
-"""The options of commands that ask whether a version may be taken."""
+"""Options of commands that check whether a version may be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command with subcommands that knows what other tools call them."""
+"""Groups of commands, with the names of commands in other tools as suggestions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _summary(command: click.Command) -> str:
 
 
 def below(context: click.Context) -> Iterator[click.Context]:
-    """The contexts of the commands of a group, in the order of its help; none where it is no group."""
+    """The contexts of the commands of a group, in the order of its help; empty for a single command."""
     group = context.command
     if not isinstance(group, click.Group):
         return
@@ -82,7 +82,7 @@ class CommonOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help lists its own options first, and the common ones under a heading of their own."""
+    """A command whose help lists its own options first, and the common ones under a separate heading."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
@@ -100,7 +100,7 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A click group that answers an unknown command with the one that was probably meant."""
+    """A click group that suggests a command for an unknown one."""
 
     # Titles of the help with the commands below each; where it is empty, they stand under one title.
     sections: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -123,7 +123,7 @@ class Group(Command, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click; what is no command is an error that names near ones."""
+        """See click; the error for an unknown command suggests similar ones."""
         unknown = args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None
         if unknown and not ctx.resilient_parsing:  # as while completing
             ctx.fail(f"unknown command {args[0]!r}{self._guess(ctx, args[0].lower())}")

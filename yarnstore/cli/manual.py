@@ -87,7 +87,7 @@ def _page_name(context: click.Context) -> str:
 
 
 def _text(text: str) -> str:
-    """Text that troff prints as it stands: no escapes, no request at the start of a line, ASCII only."""
+    """Escape text for troff: no escapes, no request at the start of a line, ASCII only."""
     shown = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     shown = "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in shown)
     return f"\\&{shown}" if shown.startswith(".") else shown

@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, progress and notes to stderr.
+"""Output of commands: results to stdout, progress and notes to stderr.
 
 For people on a terminal, stable lines when piped, one JSON document with `--json`.
 """
@@ -22,7 +22,7 @@ from yarnstore.errors import YarnstoreError
 
 
 class Output:
-    """How one invocation speaks; filled from the options that every command takes."""
+    """The output of one invocation; filled from the common options."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.json = json
@@ -56,7 +56,7 @@ class Output:
         *,
         hang: int | None = 4,
     ) -> None:
-        """Print what has a text of its own for people, and rows when piped; with -q their first column."""
+        """Print a text for people, and rows when piped; with -q their first column."""
         if self.for_people and not (self.json or self.quiet):
             self.settle()
             self.text(text(), hang=hang)
@@ -71,7 +71,7 @@ class Output:
             click.echo(text)
 
     def done(self, value: object, text: Callable[[], str], row: Sequence[object]) -> None:
-        """Tell what was done: a sentence for people, one row when piped, nothing with -q."""
+        """Print what was done: a sentence for people, one row when piped, nothing with -q."""
         if self.json:
             self.document(value)
         elif not self.quiet:
@@ -82,9 +82,9 @@ class Output:
                 click.echo(_plain_row(row))
 
     def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
-        """Print one thing with many sides: `text()` for people, a name and a value a line when piped.
+        """Print one object: `text()` for people, a name and a value a line when piped.
 
-        With -q only what is an `answer` is printed, as when piped, not that something was done and all
+        With -q only an `answer` is printed, as when piped, not that something was done and all
         is well.
         """
         if self.json:
@@ -150,7 +150,7 @@ class Output:
 
 
 def _echo_err(text: str) -> None:
-    """Print on stderr; that nobody can read it there stops no command."""
+    """Print on stderr; a closed stderr does not stop the command."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
@@ -161,7 +161,7 @@ def _tell(text: str) -> None:
 
 
 def _plain(value: object) -> str:
-    """A value in one cell: no tab, no line end, nothing that steers a terminal."""
+    """Format a value for one cell: no tab, no line end, no terminal control characters."""
     if isinstance(value, dict):
         return ",".join(f"{_plain(key)}={_plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

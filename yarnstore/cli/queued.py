@@ -1,4 +1,4 @@
-"""How the queue of downloads is shown."""
+"""Output of the queue of downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show_queued(run: Invocation, items: list[QueuedFetch]) -> None:
-    """Print items that were added, or are there: one a line."""
+    """Print queued items, one a line."""
     people = run.output.for_people
     rows = [
         (

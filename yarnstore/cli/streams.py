@@ -1,4 +1,4 @@
-"""Standard streams as a command finds them: closed, of another encoding, or with nobody at the other end."""
+"""Standard streams that are closed, have another encoding, or have no reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_closed_streams() -> None:
 
 
 def forgive_encoding() -> None:
-    """Let no character that stdout or stderr cannot encode end a command."""
+    """Replace characters that stdout or stderr cannot encode, instead of failing."""
     codecs.register_error("ystore", _unencodable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,7 +36,7 @@ def forgive_encoding() -> None:
 
 
 def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """File names that are no text keep their bytes; what a terminal cannot show becomes `?`."""
+    """Keep the bytes of file names that are not text; replace other unencodable characters by `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = map(ord, error.object[error.start : error.end])

@@ -1,4 +1,4 @@
-"""What the terminal at the other end of a stream can show: its columns, and colour."""
+"""The width and the colours of the terminal that a stream writes to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARK = re.compile("^(" + "|".join(map(re.escape, _MARKS)) + ")", re.MULTILINE)
 
 
 def columns(stream: TextIO) -> int | None:
-    """The width of the terminal that a stream is, as COLUMNS or the terminal says; else None."""
+    """The width of the terminal of a stream, from COLUMNS or the terminal; None without one."""
     if not stream.isatty():
         return None
     said = os.environ.get("COLUMNS", "")
@@ -34,12 +34,12 @@ def columns(stream: TextIO) -> int | None:
 
 
 def has_colour(stream: TextIO) -> bool:
-    """Whether colour may be used: on a terminal that is not dumb, and not where NO_COLOR is set."""
+    """Whether colour may be used: on a terminal that is not dumb, unless NO_COLOR is set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def paint(text: str, stream: TextIO) -> str:
-    """The text with the marks that begin its lines in colour, where the stream shows colour."""
+    """Colour the marks at the beginnings of lines, if the stream shows colour."""
     if not has_colour(stream):
         return text
     return _MARK.sub(lambda found: click.style(found[0], **_MARKS[found[0]]), text)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def _names(found: DiffResult) -> list[tuple[str]]:
 
 
 def _rows(found: DiffResult, *, verbose: bool) -> list[Sequence[object]]:
-    """The first column says what the row is of, the second what became of it."""
+    """Piped rows: the first column is the kind of the row, the second its status."""
     rows: list[Sequence[object]] = [
         ("file", f.status, f.path, f.old_path, f.format, f.size_bytes, f.old_size_bytes, f.bytes_changed)
         for f in found.files

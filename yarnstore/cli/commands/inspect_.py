@@ -38,7 +38,7 @@ def _names(found: InspectResult) -> list[tuple[str]]:
 
 
 def _rows(found: InspectResult) -> list[Sequence[object]]:
-    """The first column says what the row is of."""
+    """Piped rows: the first column is the kind of the row."""
     rows: list[Sequence[object]] = []
     for file in found.files:
         rows.append(

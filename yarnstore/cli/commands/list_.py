@@ -85,7 +85,7 @@ def _list_stored(run: Invocation, found: list[StoredVersion], *, detailed: bool)
 
 
 def _words(item: InstalledModel) -> list[str]:
-    """As `log` has them: `pinned`, `deprecated`, `yanked`; and `replaced`."""
+    """The marks of `log`: `pinned`, `deprecated`, `yanked`; and `replaced`."""
     said = item.standing
     words = [name for name in ("deprecated", "yanked", "replaced") if said and getattr(said, name)]
     return ["pinned", *words] if item.pin else words

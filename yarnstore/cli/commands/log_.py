@@ -59,7 +59,7 @@ def _moves(found: History) -> list[str]:
 
 
 def _remark(move: HistoryMove) -> str:
-    """What the operation and the step do not say: why it went back, that it went the other way, or whence."""
+    """The reason for a rollback, the direction, or the registry, where the operation does not say it."""
     if move.operation == "self-check":
         return f"   {move.old} failed its self-check"
     if move.operation == "rollback":

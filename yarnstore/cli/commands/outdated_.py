@@ -74,7 +74,7 @@ def cli(
 
 
 def _is_outdated(item: Update) -> bool:
-    """Whether there is something newer than an installed model, or something to know of it."""
+    """Whether an installed model has a newer version, or needs attention."""
     if item.kind or item.available or item.error:
         return True
     return item.registry is not None and bool(item.note) and (item.pin is None or bool(str(item.standing)))

@@ -115,7 +115,7 @@ _FAULTS = {"lied": "served corrupt data", "stalled": "stalled", "unreachable": "
 
 
 def _remarks(info: RegistryInfo) -> str:
-    """What is wrong with a registry's cached answer and its mirrors, and how many of these there are."""
+    """The problems of a registry's cached answer and its mirrors, and their number."""
     said = [clean(info.error)] if info.error else []
     if len(info.mirrors) > 1:
         said.append(plural(len(info.mirrors) - 1, "mirror"))

@@ -1,4 +1,4 @@
-"""`ystore registry lint|deprecate|yank|alias|set-current`: for whoever publishes a registry."""
+"""`ystore registry lint|deprecate|yank|alias|set-current`, for publishers of registries."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def alias(run: Invocation, model: str, name: str, version: str | None, registry:
 @click.argument("version")
 @_registry
 def set_current(run: Invocation, model: str, version: str, registry: str) -> None:
-    """Make a version what `latest` means."""
+    """Make a version the current one, which `latest` means."""
     with run.store() as store:
         done = store.set_current(model, version, registry=registry)
     _tell(run, model, done)

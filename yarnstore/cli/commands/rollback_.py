@@ -32,7 +32,7 @@ def cli(run: Invocation, model: str, version: str | None) -> None:
 
 
 def _way_on(done: CheckoutResult) -> str:
-    """The command that installs again what was installed a moment ago."""
+    """The command that installs the replaced version again."""
     if not done.changed or done.previous is None:
         return ""
     from yarnstore.registry.versions import precedence

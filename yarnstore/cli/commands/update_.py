@@ -109,14 +109,14 @@ def cli(
 
 
 def _fail(found: UpdateSummary) -> None:
-    """Exit as the first that failed."""
+    """Exit with the code of the first failure."""
     failures = [result.error for result in found.results if result.error is not None]
     if failures:
         raise click.exceptions.Exit(exit_code_of(str(failures[0]["code"])))
 
 
 def _can_ask(run: Invocation) -> bool:
-    """Whether a person reads, and can answer."""
+    """Whether a question can be asked: output for people, and stdin a terminal."""
     plain = run.output.json or run.output.quiet
     return run.output.for_people and not plain and sys.stdin is not None and sys.stdin.isatty()
 
@@ -164,7 +164,7 @@ def _text(done: UpdateResult) -> str:
 
 
 def _plan(done: UpdateResult) -> str:
-    """What would be done, with the changelogs of all versions crossed."""
+    """The planned update, with the changelogs of all versions in between."""
     kind = f"{done.kind}, breaking" if done.breaking and done.kind != "major" else done.kind
     cost = f"{part(done.download_bytes, done.size_bytes)} to download"
     if done.download_bytes == 0:
