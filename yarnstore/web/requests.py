@@ -98,10 +98,6 @@ class RegistryRequest(RequestBody):
     url: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
-class NoArguments(RequestBody):
-    """An empty object."""
-
-
 class ModelArguments(RequestBody):
     """One model, or all."""
 

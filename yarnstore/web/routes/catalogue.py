@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
 
 from yarnstore.errors import NotFoundError
 from yarnstore.results import InspectResult, Offer, Readme, VersionDetails
@@ -17,10 +18,10 @@ from yarnstore.web.service import Service
 
 @get("/catalogue", sync_to_thread=True, summary="The models that the registries offer")
 def list_catalogue(
-    service: Service,
-    q: Annotated[str, Parameter(description="Words to search for.", max_length=200)] = "",
-    limit: Annotated[int, Parameter(description="At most so many.", ge=1, le=1000)] = 100,
-    offset: Annotated[int, Parameter(description="Leave out so many first.", ge=0, le=1_000_000)] = 0,
+    service: NamedDependency[Service],
+    q: Annotated[str, QueryParameter(description="Words to search for.", max_length=200)] = "",
+    limit: Annotated[int, QueryParameter(description="At most so many.", ge=1, le=1000)] = 100,
+    offset: Annotated[int, QueryParameter(description="Leave out so many first.", ge=0, le=1_000_000)] = 0,
 ) -> list[Offer]:
     """As `ystore search --json`, a part at a time."""
     return service.store.search(q)[offset : offset + limit]
@@ -28,7 +29,7 @@ def list_catalogue(
 
 @get("/catalogue/{model:str}", sync_to_thread=True, summary="One version of a model")
 def get_offered(
-    service: Service, model: Segment, version: Version = None, variant: Variant = None
+    service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> VersionDetails:
     """As `ystore show --json`; without a version, the one that `latest` means."""
     return service.store.show(spec_in(model, version, variant))
@@ -40,26 +41,28 @@ def get_offered(
     summary="The files and tensors of a stored version",
 )
 def get_contents(
-    service: Service, model: Segment, version: Version = None, variant: Variant = None
+    service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> InspectResult:
     """As `ystore inspect --json`; of a version that is not stored, a 404."""
     return service.store.inspect(_stored(service, model, version, variant))
 
 
 @get("/catalogue/{model:str}/readme", sync_to_thread=True, summary="The README of a stored version")
-def get_readme(service: Service, model: Segment, version: Version = None, variant: Variant = None) -> Readme:
+def get_readme(
+    service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
+) -> Readme:
     """The text that a version has for people; of a version that is not stored, a 404."""
     return service.store.readme(_stored(service, model, version, variant))
 
 
 @post("/diff", sync_to_thread=True, status_code=202, summary="Compare two versions")
-def diff(service: Service, data: requests.DiffRequest) -> Job:
+def diff(service: NamedDependency[Service], data: JSONBody[requests.DiffRequest]) -> Job:
     """Compare two versions by file and tensor; the result of the job is a DiffResult."""
     old, new = requests.version_spec(data.old), requests.version_spec(data.new, data.old)
     return service.jobs.add("diff", {"old": old, "new": new})
 
 
-def _stored(service: Service, model: str, version: str | None, variant: str | None) -> str:
+def _stored(service: NamedDependency[Service], model: str, version: str | None, variant: str | None) -> str:
     """The spec of a version that is stored, the installed one where none is given.  Raises: NotFoundError."""
     name = model_in(model)
     wanted = exact_spec_in(model, version, variant) if version else spec_in(model, None, variant)

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 from litestar import Response, Router, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from yarnstore.results import AutoUpdateStatus, CheckoutResult, UpdateResult
 from yarnstore.web import commands, problems, requests
@@ -15,40 +17,46 @@ from yarnstore.web.service import Service
 
 
 @post("/check_model_updates", sync_to_thread=True, status_code=200, summary="Updates of the installed models")
-def check_model_updates(service: Service, data: requests.ModelArguments) -> list[commands.ModelUpdate]:
+def check_model_updates(
+    service: NamedDependency[Service], data: JSONBody[requests.ModelArguments]
+) -> list[commands.ModelUpdate]:
     """The installed models that have an update, or the one named; asks the registries."""
     return commands.check_model_updates(service.asking, data.model_id)
 
 
 @post("/list_installed_models", sync_to_thread=True, status_code=200, summary="The installed models")
-def list_installed_models(service: Service, data: requests.NoArguments) -> list[commands.InstalledEntry]:  # noqa: ARG001
+def list_installed_models(service: NamedDependency[Service]) -> list[commands.InstalledEntry]:
     """The installed models."""
     return commands.list_installed_models(service.store)
 
 
 @post("/get_model_version_history", sync_to_thread=True, status_code=200, summary="The versions of a model")
 def get_model_version_history(
-    service: Service, data: requests.OneModelArguments
+    service: NamedDependency[Service], data: JSONBody[requests.OneModelArguments]
 ) -> list[commands.PublishedVersion]:
     """All versions of a model, published or stored, the newest first."""
     return commands.get_model_version_history(service.store, data.model_id)
 
 
 @post("/get_model_registry", sync_to_thread=True, status_code=200, summary="What the registries offer")
-def get_model_registry(service: Service, data: requests.NoArguments) -> commands.RegistryContents:  # noqa: ARG001
+def get_model_registry(service: NamedDependency[Service]) -> commands.RegistryContents:
     """Every version of every model, as the registries were last asked."""
     return commands.get_model_registry(service.store)
 
 
 @post("/enable_auto_updates", sync_to_thread=True, status_code=200, summary="Switch auto-update")
-def enable_auto_updates(service: Service, data: requests.AutoUpdateArguments) -> AutoUpdateStatus:
+def enable_auto_updates(
+    service: NamedDependency[Service], data: JSONBody[requests.AutoUpdateArguments]
+) -> AutoUpdateStatus:
     """Switch auto-update on, or off, for all models or for one."""
     models = [data.model_id] if data.model_id else []
     return service.store.set_auto_update(*models, enabled=data.enabled, policy=data.policy)
 
 
 @post("/update_model", status_code=200, summary="Update a model")
-async def update_model(service: Service, data: requests.ChangeArguments) -> Response[commands.ModelChanged]:
+async def update_model(
+    service: NamedDependency[Service], data: JSONBody[requests.ChangeArguments]
+) -> Response[commands.ModelChanged]:
     """Install the newest version that fits, or the one given, and answer when that is done.
 
     With `wait` false: 202 and the Job.
@@ -58,7 +66,9 @@ async def update_model(service: Service, data: requests.ChangeArguments) -> Resp
 
 
 @post("/rollback_model", status_code=200, summary="Roll a model back")
-async def rollback_model(service: Service, data: requests.ChangeArguments) -> Response[commands.ModelChanged]:
+async def rollback_model(
+    service: NamedDependency[Service], data: JSONBody[requests.ChangeArguments]
+) -> Response[commands.ModelChanged]:
     """Install what was installed before, or the version given, and answer when that is done.
 
     With `wait` false: 202 and the Job.
@@ -69,7 +79,7 @@ async def rollback_model(service: Service, data: requests.ChangeArguments) -> Re
 
 
 async def _change(
-    service: Service,
+    service: NamedDependency[Service],
     kind: JobKind,
     given: dict[str, Any],
     result: type[UpdateResult] | type[CheckoutResult],
@@ -88,7 +98,7 @@ async def _change(
     return Response(commands.changed(msgspec.convert(ended.result, result, strict=False)))
 
 
-async def _ended(service: Service, job: Job) -> Job:
+async def _ended(service: NamedDependency[Service], job: Job) -> Job:
     """A job once it neither runs nor waits for its turn."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 

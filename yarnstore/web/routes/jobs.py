@@ -5,59 +5,60 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, delete, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import PathParameter
 from litestar.response import Stream
 
 from yarnstore.web.records import Job
 from yarnstore.web.service import Service
 
-Identity = Annotated[str, Parameter(description="The id of the job.", max_length=64)]
+Identity = Annotated[str, PathParameter(description="The id of the job.", max_length=64)]
 
 
 @get("/jobs", sync_to_thread=True, summary="The jobs")
-def list_jobs(service: Service) -> list[Job]:
+def list_jobs(service: NamedDependency[Service]) -> list[Job]:
     """The jobs, the newest first."""
     return service.jobs.all()
 
 
 @get("/jobs/{identity:str}", sync_to_thread=True, summary="One job")
-def get_job(service: Service, identity: Identity) -> Job:
+def get_job(service: NamedDependency[Service], identity: Identity) -> Job:
     """One job, with its result."""
     return service.jobs.get(identity)
 
 
 @delete("/jobs/{identity:str}", sync_to_thread=True, summary="Remove a job from the list")
-def delete_job(service: Service, identity: Identity) -> None:
+def delete_job(service: NamedDependency[Service], identity: Identity) -> None:
     """Remove a job that does not run from the list."""
     service.jobs.forget(identity)
 
 
 @post("/jobs/{identity:str}/pause", sync_to_thread=True, status_code=200, summary="Pause a job")
-def pause_job(service: Service, identity: Identity) -> Job:
+def pause_job(service: NamedDependency[Service], identity: Identity) -> Job:
     """Stop a job; `resume` goes on where it was."""
     return service.jobs.pause(identity)
 
 
 @post("/jobs/{identity:str}/resume", sync_to_thread=True, status_code=200, summary="Resume a job")
-def resume_job(service: Service, identity: Identity) -> Job:
+def resume_job(service: NamedDependency[Service], identity: Identity) -> Job:
     """Go on with a job that is paused or interrupted, or try again what failed or was cancelled."""
     return service.jobs.resume(identity)
 
 
 @post("/jobs/{identity:str}/cancel", sync_to_thread=True, status_code=200, summary="Cancel a job")
-def cancel_job(service: Service, identity: Identity) -> Job:
+def cancel_job(service: NamedDependency[Service], identity: Identity) -> Job:
     """Stop a job for good; what it downloaded is kept for the next try."""
     return service.jobs.cancel(identity)
 
 
 @get("/events", media_type="text/event-stream", summary="What happens, as server-sent events")
-async def events(service: Service) -> Stream:
+async def events(service: NamedDependency[Service]) -> Stream:
     """`job` events with a Job each, first of all jobs; `store` events when what is stored changed."""
     return Stream(service.events.stream(service.jobs.all), media_type="text/event-stream")
 
 
 @get("/jobs/{identity:str}/events", media_type="text/event-stream", summary="What happens to one job")
-async def job_events(service: Service, identity: Identity) -> Stream:
+async def job_events(service: NamedDependency[Service], identity: Identity) -> Stream:
     """`job` events of one job."""
     service.jobs.get(identity)
     stream = service.events.stream(lambda: [service.jobs.get(identity)], only=identity)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, delete, get, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from yarnstore.errors import NotFoundError
 from yarnstore.registry.spec import Spec
@@ -17,25 +18,25 @@ from yarnstore.web.service import Service
 
 
 @get("/overview", sync_to_thread=True, summary="The state of everything in one answer")
-def overview(service: Service) -> Overview:
+def overview(service: NamedDependency[Service]) -> Overview:
     """Whether everything is current and verified, and what to do if it is not."""
     return service.overview()
 
 
 @get("/status", sync_to_thread=True, summary="The content and disk usage of the store")
-def status(service: Service) -> StoreStatus:
+def status(service: NamedDependency[Service]) -> StoreStatus:
     """As `ystore status --json`."""
     return service.store.status()
 
 
 @get("/models", sync_to_thread=True, summary="The installed models")
-def list_models(service: Service) -> list[InstalledModel]:
+def list_models(service: NamedDependency[Service]) -> list[InstalledModel]:
     """As `ystore list --json`."""
     return service.store.list_installed_models()
 
 
 @get("/models/{model:str}", sync_to_thread=True, summary="One model")
-def get_model(service: Service, model: Segment) -> ModelPage:
+def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
     """What is installed of a model, what its registry says of that version, and its history."""
     name = model_in(model)
     store = service.store
@@ -48,22 +49,24 @@ def get_model(service: Service, model: Segment) -> ModelPage:
 
 
 @get("/models/{model:str}/history", sync_to_thread=True, summary="The history of a model")
-def get_history(service: Service, model: Segment) -> History:
+def get_history(service: NamedDependency[Service], model: Segment) -> History:
     """As `ystore log --json`."""
     return service.store.get_version_history(model_in(model))
 
 
 @get("/models/{model:str}/path", sync_to_thread=True, summary="Where a version is")
-def get_path(service: Service, model: Segment, version: Version = None, variant: Variant = None) -> ModelPath:
+def get_path(
+    service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
+) -> ModelPath:
     """The path to open: of the installed version, or of another that is stored.  Counts as a use."""
     return ModelPath(service.path(spec_in(model, version, variant)))
 
 
 @get("/updates", sync_to_thread=True, summary="Installed models beside what their registries have")
 def list_updates(
-    service: Service,
+    service: NamedDependency[Service],
     refresh: Annotated[
-        bool, Parameter(description="Ask the registries; without it the cached answers count.")
+        bool, QueryParameter(description="Ask the registries; without it the cached answers count.")
     ] = False,
 ) -> list[Update]:
     """As `ystore outdated --json`."""
@@ -71,25 +74,27 @@ def list_updates(
 
 
 @post("/updates", sync_to_thread=True, status_code=202, summary="Update several models or all")
-def update_all(service: Service, data: requests.UpdateAllRequest) -> Job:
+def update_all(service: NamedDependency[Service], data: JSONBody[requests.UpdateAllRequest]) -> Job:
     """Update the models named, or all that are installed."""
     return service.jobs.add("update-all", {"models": [spec_in(model) for model in data.models]})
 
 
 @post("/models/{model:str}/fetch", sync_to_thread=True, status_code=202, summary="Download a version")
-def fetch(service: Service, model: Segment, data: requests.VersionRequest) -> Job:
+def fetch(service: NamedDependency[Service], model: Segment, data: JSONBody[requests.VersionRequest]) -> Job:
     """Download a version without installing it."""
     return service.jobs.add("fetch", _wanted(model, data))
 
 
 @post("/models/{model:str}/checkout", sync_to_thread=True, status_code=202, summary="Install a version")
-def checkout(service: Service, model: Segment, data: requests.VersionRequest) -> Job:
+def checkout(
+    service: NamedDependency[Service], model: Segment, data: JSONBody[requests.VersionRequest]
+) -> Job:
     """Install a version; it is downloaded if need be."""
     return service.jobs.add("checkout", _wanted(model, data))
 
 
 @post("/models/{model:str}/update", sync_to_thread=True, status_code=202, summary="Update a model")
-def update(service: Service, model: Segment, data: requests.UpdateRequest) -> Job:
+def update(service: NamedDependency[Service], model: Segment, data: JSONBody[requests.UpdateRequest]) -> Job:
     """Download and install the newest version that fits."""
     return service.jobs.add(
         "update", {"model": model_in(model), "to": data.to, "major": data.major, "force": data.force}
@@ -97,29 +102,31 @@ def update(service: Service, model: Segment, data: requests.UpdateRequest) -> Jo
 
 
 @post("/models/{model:str}/rollback", sync_to_thread=True, status_code=202, summary="Roll a model back")
-def rollback(service: Service, model: Segment, data: requests.RollbackRequest) -> Job:
+def rollback(
+    service: NamedDependency[Service], model: Segment, data: JSONBody[requests.RollbackRequest]
+) -> Job:
     """Install what was installed before, or the version given."""
     return service.jobs.add("rollback", {"model": model_in(model), "version": data.version})
 
 
 @put("/models/{model:str}/pin", sync_to_thread=True, summary="Pin a model")
-def pin(service: Service, model: Segment, data: requests.PinRequest) -> PinResult:
+def pin(service: NamedDependency[Service], model: Segment, data: JSONBody[requests.PinRequest]) -> PinResult:
     """Keep a version from update and gc, or have update stay with a range or a variant."""
     return service.store.pin(_pinned(model, data.spec))
 
 
 @delete("/models/{model:str}/pin", sync_to_thread=True, status_code=200, summary="Unpin a model")
 def unpin(
-    service: Service,
+    service: NamedDependency[Service],
     model: Segment,
-    spec: Annotated[str | None, Parameter(description="As it was pinned.", max_length=300)] = None,
+    spec: Annotated[str | None, QueryParameter(description="As it was pinned.", max_length=300)] = None,
 ) -> PinResult:
     """Remove a pin."""
     return service.store.unpin(_pinned(model, spec))
 
 
 @delete("/models/{model:str}", sync_to_thread=True, status_code=200, summary="Remove a model")
-def remove_model(service: Service, model: Segment) -> RemoveResult:
+def remove_model(service: NamedDependency[Service], model: Segment) -> RemoveResult:
     """Remove all versions of a model; gc then frees their disk space."""
     return service.store.remove(model_in(model), whole_model=True)
 
@@ -131,9 +138,9 @@ def remove_model(service: Service, model: Segment) -> RemoveResult:
     summary="Remove a version",
 )
 def remove_version(
-    service: Service,
+    service: NamedDependency[Service],
     model: Segment,
-    version: Annotated[str, Parameter(description="The version.", max_length=200)],
+    version: Annotated[str, PathParameter(description="The version.", max_length=200)],
     variant: Variant = None,
 ) -> RemoveResult:
     """Remove one version; the installed one is refused with 409."""
@@ -150,7 +157,7 @@ def _pinned(model: str, spec: str | None) -> str:
     return str(Spec.parse(spec))
 
 
-def _wanted(model: str, data: requests.VersionRequest) -> dict[str, object]:
+def _wanted(model: str, data: JSONBody[requests.VersionRequest]) -> dict[str, object]:
     spec_in(model, data.version, data.variant)
     return {
         "model": model_in(model),

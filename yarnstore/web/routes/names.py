@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from yarnstore.core.names import model_from_dirname, parse_variant, read_version
 from yarnstore.registry.spec import Spec
 
-Segment = Annotated[str, Parameter(description="The id of the model, with `~` for `/`.", max_length=140)]
-Version = Annotated[str | None, Parameter(query="version", max_length=200, description="The version.")]
-Variant = Annotated[str | None, Parameter(query="variant", max_length=100, description="The variant.")]
+Segment = Annotated[str, PathParameter(description="The id of the model, with `~` for `/`.", max_length=140)]
+Version = Annotated[str | None, QueryParameter(max_length=200, description="The version.")]
+Variant = Annotated[str | None, QueryParameter(max_length=100, description="The variant.")]
 
 
 def model_in(segment: str) -> str:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from yarnstore.errors import NotFoundError
 from yarnstore.web import problems
@@ -92,16 +93,16 @@ async def index(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/static/{path:path}", include_in_schema=False)
-async def static(request: AnyRequest, path: str) -> Response[bytes]:
+async def static(request: AnyRequest, path: FromPath[str]) -> Response[bytes]:
     """A file of the dashboard."""
     return _serve(str(path).lstrip("/"), request)
 
 
 @get(LOGIN, include_in_schema=False)
 async def login_page(
-    service: Service,
+    service: NamedDependency[Service],
     request: AnyRequest,
-    token: Annotated[str | None, Parameter(query="token", max_length=200)] = None,
+    token: Annotated[str | None, QueryParameter(max_length=200)] = None,
 ) -> Response[bytes]:
     """Log a browser in by the link of `ystore serve`; without a token, the page that asks for one."""
     if token is None:
@@ -118,7 +119,9 @@ async def login_page(
 
 
 @post(LOGIN, include_in_schema=False, status_code=200)
-async def log_in(service: Service, data: LoginRequest) -> Response[dict[str, object]]:
+async def log_in(
+    service: NamedDependency[Service], data: JSONBody[LoginRequest]
+) -> Response[dict[str, object]]:
     """Log a browser in by a token of one login, or by the service's own."""
     session = service.access.log_in(data.token)
     if session is None:
@@ -128,7 +131,7 @@ async def log_in(service: Service, data: LoginRequest) -> Response[dict[str, obj
     return Response({"logged_in": True}, cookies=[_cookie(service, session)])
 
 
-def _cookie(service: Service, session: str) -> Cookie:
+def _cookie(service: NamedDependency[Service], session: str) -> Cookie:
     return Cookie(
         key=service.access.cookie,
         value=session,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, delete, get, patch, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
 
 from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import UsageError
@@ -15,29 +16,33 @@ from yarnstore.web.records import AutoUpdatePage
 from yarnstore.web.schedule import auto_update_page
 from yarnstore.web.service import Service
 
-RegistryName = Annotated[str, Parameter(description="The name of the registry.", max_length=100)]
+RegistryName = Annotated[str, PathParameter(description="The name of the registry.", max_length=100)]
 
 
 @get("/settings", sync_to_thread=True, summary="The settings")
-def get_settings(service: Service) -> list[SettingInfo]:
+def get_settings(service: NamedDependency[Service]) -> list[SettingInfo]:
     """The settings that can be changed here, each with what sets it."""
     return service.store.list_settings()
 
 
 @patch("/settings", sync_to_thread=True, summary="Change settings")
-def change_settings(service: Service, data: dict[str, str | int | float | bool | None]) -> list[SettingInfo]:
+def change_settings(
+    service: NamedDependency[Service], data: JSONBody[dict[str, str | int | float | bool | None]]
+) -> list[SettingInfo]:
     """Change the settings given; null resets one.  All are changed, or none."""
     return service.store.change_settings(data)
 
 
 @get("/auto-update", sync_to_thread=True, summary="The auto-update settings")
-def get_auto_update(service: Service) -> AutoUpdatePage:
+def get_auto_update(service: NamedDependency[Service]) -> AutoUpdatePage:
     """The rules of all models, and when the next round is."""
     return auto_update_page(service.store.auto_update_status())
 
 
 @put("/auto-update", sync_to_thread=True, summary="Change the auto-update settings")
-def set_auto_update(service: Service, data: requests.AutoUpdateRequest) -> AutoUpdatePage:
+def set_auto_update(
+    service: NamedDependency[Service], data: JSONBody[requests.AutoUpdateRequest]
+) -> AutoUpdatePage:
     """Switch auto-update for all models, or for those named; what is not given stays."""
     store = service.store
     store.set_auto_update(
@@ -47,13 +52,13 @@ def set_auto_update(service: Service, data: requests.AutoUpdateRequest) -> AutoU
 
 
 @get("/registries", sync_to_thread=True, summary="The registries")
-def list_registries(service: Service) -> list[RegistryInfo]:
+def list_registries(service: NamedDependency[Service]) -> list[RegistryInfo]:
     """The configured registries with their mirrors, in order of priority."""
     return service.store.list_registries()
 
 
 @post("/registries", sync_to_thread=True, summary="Add a registry")
-def add_registry(service: Service, data: requests.RegistryRequest) -> RegistryInfo:
+def add_registry(service: NamedDependency[Service], data: JSONBody[requests.RegistryRequest]) -> RegistryInfo:
     """Add a registry on a web server, once it has answered."""
     if not data.url.startswith(("https://", "http://")):
         raise UsageError(
@@ -64,13 +69,13 @@ def add_registry(service: Service, data: requests.RegistryRequest) -> RegistryIn
 
 
 @delete("/registries/{name:str}", sync_to_thread=True, summary="Remove a registry")
-def remove_registry(service: Service, name: RegistryName) -> None:
+def remove_registry(service: NamedDependency[Service], name: RegistryName) -> None:
     """Remove a registry; what came from it stays."""
     service.store.remove_registry(parse_registry_name(name))
 
 
 @post("/registries/{name:str}/refresh", sync_to_thread=True, status_code=200, summary="Ask a registry")
-def refresh_registry(service: Service, name: RegistryName) -> RegistryInfo:
+def refresh_registry(service: NamedDependency[Service], name: RegistryName) -> RegistryInfo:
     """Ask a registry what is new."""
     return service.store.refresh_registries(parse_registry_name(name))[0]
 

@@ -1,0 +1,261 @@
+"""Every route refuses a stranger: enumerated from the application, not from a list."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.services import API, HAS_WEB, Running, needs_web, serving
+
+if HAS_WEB:
+    from litestar.routes import HTTPRoute
+
+    from yarnstore import Store
+    from yarnstore.web.access import Access
+    from yarnstore.web.app import make_app
+    from yarnstore.web.guard import Bucket
+    from yarnstore.web.routes.pages import public_paths
+    from yarnstore.web.service import Service
+
+pytestmark = needs_web
+
+
+def all_routes(home: Path) -> Iterator[tuple[str, str]]:
+    """Each method and path that the application answers, with something in place of each parameter."""
+    app = make_app(Service(lambda: Store.open(home), Access("t")))
+    for route in app.routes:
+        assert isinstance(route, HTTPRoute), route
+        path = re.sub(r"\{[^}]*\}", "x", route.path_format)
+        for method in sorted(route.http_handlers if hasattr(route, "http_handlers") else route.methods):
+            yield method, path
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    found = list(all_routes(tmp_path_factory.mktemp("routes")))
+    assert len(found) > 50
+    assert ("POST", f"{API}/models/x/update") in found
+    return found
+
+
+@pytest.fixture(scope="module")
+def stranger(service: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url) as client:
+        yield client
+
+
+def unhurried(client: httpx.Client, method: str, path: str, **options: object) -> httpx.Response:
+    """A request that is sent again where too many were."""
+    while True:
+        answer = client.request(method, path, **options)  # type: ignore[arg-type]
+        if answer.status_code != 429:
+            return answer
+        time.sleep(0.2)
+
+
+def test_every_route_wants_a_token(stranger: httpx.Client, routes: list[tuple[str, str]]) -> None:
+    let_in = []
+    for method, path in routes:
+        answer = unhurried(stranger, method, path)
+        if answer.status_code not in (401, 303):
+            let_in.append(path)
+        elif answer.status_code == 401 and method != "HEAD":
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "unauthorized"
+        else:
+            assert (path, answer.headers.get("location")) == ("/", "/login") or method == "HEAD"
+    assert set(let_in) <= {"/health", "/login"}
+
+
+def test_the_files_of_the_login_page_alone_need_none(stranger: httpx.Client) -> None:
+    for path in public_paths():
+        assert unhurried(stranger, "GET", path).status_code == 200, path
+    for path in ("/static/index.html", "/static/none.js", "/static/../../app.py", "/static/%2e%2e/app.py"):
+        assert unhurried(stranger, "GET", path).status_code in (401, 404), path
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("example.org", "localhost", "127.0.0.1", "127.0.0.1:1", "localhost.example.org:{port}", ""),
+        *("0.0.0.0:{port}", "127.0.0.1:{port}.example.org", "127.0.0.2:{port}", "[::]:{port}"),
+        "127.0.0.1:{port}, example.org",
+    ],
+)
+def test_every_route_refuses_a_foreign_host(
+    service: Running, routes: list[tuple[str, str]], host: str
+) -> None:
+    """Even with the token: a page elsewhere has the host of its own by DNS rebinding."""
+    name = host.format(port=service.client.base_url.port)
+    some = routes if host == "example.org" else routes[::9]
+    for method, path in some:
+        answer = unhurried(service.client, method, path, headers={"Host": name})
+        assert answer.status_code in (400, 403), path
+        if method != "HEAD" and answer.status_code == 403:
+            assert answer.json()["code"] == "bad-host", path
+
+
+def test_two_hosts_or_none_are_refused(service: Running) -> None:
+    port = service.client.base_url.port
+    for lines in (f"Host: 127.0.0.1:{port}\r\nHost: example.org\r\n", ""):
+        with socket.create_connection(("127.0.0.1", port or 0)) as line:
+            token = service.ready["token"]
+            line.sendall(
+                f"GET {API}/models HTTP/1.1\r\n{lines}Authorization: Bearer {token}\r\n\r\n".encode()
+            )
+            assert line.recv(100).split()[1] in (b"400", b"403")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://example.org",
+        "null",
+        "https://127.0.0.1:{port}",
+        "http://127.0.0.1",
+        "http://127.0.0.1:1",
+        "x",
+        "",
+    ],
+)
+def test_every_route_refuses_a_foreign_origin(
+    service: Running, routes: list[tuple[str, str]], origin: str
+) -> None:
+    name = origin.format(port=service.client.base_url.port)
+    some = routes if origin == "http://example.org" else routes[::9]
+    for method, path in some:
+        answer = unhurried(service.client, method, path, headers={"Origin": name})
+        assert answer.status_code == 403, path
+        if method != "HEAD":
+            assert answer.json()["code"] == "bad-origin", path
+
+
+def test_our_own_names_are_let_in(service: Running) -> None:
+    port = service.client.base_url.port
+    for name in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+        headers = {"Host": name, "Origin": f"http://{name.lower()}"}
+        assert service.get("/jobs", headers=headers).status_code == 200, name
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer wrong",
+        "Basic {token}",
+        "{token}",
+        "Bearer {token}x",
+        "Bearer {cut}",
+        "bearer",
+        "Bearer é",
+    ],
+)
+def test_a_wrong_token_is_refused(service: Running, header: str) -> None:
+    token = service.ready["token"]
+    given = header.format(token=token, cut=token[:-1]).encode()
+    with httpx.Client(base_url=service.url, headers={b"Authorization": given}) as client:
+        assert client.get(f"{API}/models").status_code in (401, 429)
+
+
+def test_a_session_is_for_our_own_pages(own: Running) -> None:
+    port = own.client.base_url.port
+    ours = {"Origin": f"http://127.0.0.1:{port}"}
+    with httpx.Client(base_url=own.url) as browser:
+        answer = browser.get(own.ready["login_url"])
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert "path=/" in cookie
+        assert browser.get("/").status_code == 200
+        assert browser.get(f"{API}/models").status_code == 200
+        assert browser.post(f"{API}/updates", json={}, headers=ours).status_code == 202
+        # A page of another port of this host: its requests have the cookie.
+        assert browser.post(f"{API}/updates", json={}).status_code == 403
+        for site in ("cross-site", "same-site"):
+            told = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
+            assert browser.get(f"{API}/models", headers=told).status_code == 403
+            assert browser.post(f"{API}/updates", json={}, headers={**ours, **told}).status_code == 403
+        assert browser.get(
+            "/", headers={"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
+        ).is_success
+        named = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+        assert browser.get(f"{API}/models", headers=named).status_code == 200
+        browser.cookies.clear()
+        browser.cookies.set(own.ready["login_url"].partition("=")[2], "x")
+        assert browser.get(f"{API}/models").status_code == 401
+
+
+def test_a_login_by_the_token(own: Running) -> None:
+    with httpx.Client(base_url=own.url) as browser:
+        refused = browser.post("/login", json={"token": "wrong"})
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+        assert browser.post("/login", json={"token": own.ready["token"]}).status_code == 200
+        assert browser.get(f"{API}/models").status_code == 200
+
+
+def test_a_login_link_that_another_page_opened_sets_the_cookie_without_a_redirect(own: Running) -> None:
+    """SameSite=Strict: a browser leaves the cookie out of a redirect that follows a foreign page."""
+    with httpx.Client(base_url=own.url) as browser:
+        answer = browser.get(own.ready["login_url"], headers={"Sec-Fetch-Site": "cross-site"})
+        assert (answer.status_code, "location" in answer.headers) == (200, False)
+        assert b"url=/" in answer.content
+        assert browser.get(f"{API}/models").status_code == 200
+
+
+def test_limits(service: Running) -> None:
+    large = b'{"models": ["' + b"x" * (1 << 20) + b'"]}'
+    assert service.post("/updates", content=large).status_code == 413
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 40_000
+
+    assert service.post("/updates", content=parts()).status_code == 413
+    assert service.get("/models", headers={"X-Long": "x" * 40_000}).status_code in (400, 431)
+    many = {f"X-{n}": "y" * 1000 for n in range(31)}
+    assert service.get("/models", headers=many).status_code in (200, 400, 431)
+
+
+def test_a_bucket_lets_so_many_through() -> None:
+    now = [0.0]
+    bucket = Bucket(10.0, 3.0, lambda: now[0])
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    now[0] = 0.1
+    assert [bucket.take() for _ in range(2)] == [True, False]
+    now[0] = 100.0
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:
+    for path in ("/", "/login", f"{API}/models", f"{API}/nothing", "/health"):
+        headers = service.client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"], path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in headers
+        assert "server" not in headers
+
+
+def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tuple[str, str]]) -> None:
+    def tree() -> dict[str, float]:
+        return {str(path): path.lstat().st_mtime for path in home.rglob("*") if path.is_file()}
+
+    before = tree()
+    reading = {"/login", f"{API}/diff"}
+    with serving(home, "--read-only") as service:
+        for method, path in routes:
+            if method in ("GET", "HEAD", "OPTIONS") or path in reading:
+                continue
+            answer = unhurried(service.client, method, path, json={})
+            if "/commands/" in path and answer.status_code in (200, 400, 404):
+                continue
+            assert (answer.status_code, answer.json()["code"]) == (403, "read-only-service"), path
+        assert service.get("/updates?refresh=true").status_code == 200
+        assert service.get("/models").json()[0]["version"] == "1.0.0"
+    assert tree() == before
