@@ -148,14 +148,20 @@ class Installing(StoreBase):
 
     # --- updates -------------------------------------------------------------------------------------
 
-    def check_for_updates(self, *models: str, progress: OnProgress | None = None) -> list[Update]:
-        """Compare the installed models with their registries; download no model."""
+    def check_for_updates(
+        self, *models: str, refresh: bool = True, progress: OnProgress | None = None
+    ) -> list[Update]:
+        """Compare the installed models with their registries; download no model.
+
+        Without `refresh`, registries that are cached are not asked, and the time of the last check stays.
+        """
         from yarnstore.ops.installing.activate import note_check
         from yarnstore.ops.installing.outdated import check_for_updates
 
         with self._session(progress) as session:
-            found = check_for_updates(session, tuple(map(bare_model, models)))
-            note_check(session)
+            found = check_for_updates(session, tuple(map(bare_model, models)), fresh=refresh)
+            if refresh:
+                note_check(session)
             return found
 
     def update_model(

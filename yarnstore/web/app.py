@@ -19,6 +19,7 @@ from yarnstore._version import __version__
 from yarnstore.core.jsonable import jsonable
 from yarnstore.errors import YarnstoreError
 from yarnstore.web import problems
+from yarnstore.web.document import complete
 from yarnstore.web.guard import Guard, TooLargeError
 from yarnstore.web.records import ProblemDetails
 from yarnstore.web.routes import catalogue, commands, jobs, models, pages, settings, storage
@@ -36,6 +37,14 @@ class JsonResponse(Response[Any]):
         if isinstance(content, str):
             return content.encode()
         return msgspec.json.encode(jsonable(content))
+
+
+class Document(JsonRenderPlugin):
+    """The OpenAPI document, with the properties of results, which are fields of the JSON too."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        """See Litestar."""
+        return msgspec.json.encode(complete(openapi_schema))
 
 
 ROUTERS = [
@@ -64,7 +73,7 @@ def make_app(service: Service) -> Litestar:
             version=__version__,
             path=f"{API}/openapi.json",
             use_handler_docstrings=True,
-            render_plugins=[JsonRenderPlugin(path="/")],
+            render_plugins=[Document(path="/")],
             security=[{"token": []}],
             components=Components(
                 security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}

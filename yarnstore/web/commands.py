@@ -108,10 +108,10 @@ class RegistryContents:
     models: dict[str, RegistryModel]  #: The models by id.
 
 
-def check_model_updates(store: Store, model_id: str | None) -> list[ModelUpdate]:
-    """The installed models that have an update, or the one named."""
+def check_model_updates(store: Store, model_id: str | None, *, refresh: bool) -> list[ModelUpdate]:
+    """The installed models that have an update, or the one named; with `refresh` the registries are asked."""
     found = []
-    for item in store.check_for_updates(*([model_id] if model_id else [])):
+    for item in store.check_for_updates(*([model_id] if model_id else []), refresh=refresh):
         if item.wanted == item.installed and not item.wanted_variant:
             continue
         variant = item.wanted_variant or item.variant

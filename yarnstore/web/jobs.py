@@ -145,6 +145,12 @@ class Jobs:
         with self._lock:
             return self._entry(identity).job
 
+    def last_done(self, kind: JobKind) -> Job | None:
+        """The job of a kind that was done last."""
+        with self._lock:
+            done = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
+            return max(done, key=lambda job: job.finished_ms or 0, default=None)
+
     def running(self) -> int:
         """How many jobs are queued or running."""
         with self._lock:

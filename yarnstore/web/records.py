@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from yarnstore.results import AutoUpdateStatus, GcItem, History, InstalledModel, StoreStatus, VersionDetails
 
 JobKind: TypeAlias = Literal["fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck"]
+Answer: TypeAlias = Literal["current", "updates", "problems", "empty"]
 JobState: TypeAlias = Literal["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]
 
 
@@ -60,7 +61,7 @@ class Job:
 class Overview:
     """The state of everything in one answer."""
 
-    answer: Literal["current", "updates", "problems", "empty"]  #: The answer, for programs.
+    answer: Answer  #: The answer, for programs.
     sentence: str  #: The answer, for people.
     updates: int  #: How many models have an update.
     problems: list[str]  #: What needs attention, one sentence each.

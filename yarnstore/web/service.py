@@ -6,13 +6,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from yarnstore import Store
-from yarnstore.progress import Progress, ignore
+from yarnstore.progress import Progress, format_size, ignore
 from yarnstore.results import Update
 from yarnstore.settings import config_path, managed_path
 from yarnstore.store.layout import StoreLayout
@@ -20,7 +20,7 @@ from yarnstore.web.access import Access
 from yarnstore.web.events import Events
 from yarnstore.web.jobs import Jobs
 from yarnstore.web.plans import GcPlans
-from yarnstore.web.records import Overview
+from yarnstore.web.records import Answer, Job, Overview
 
 _IMPATIENT_S = 5.0
 
@@ -69,7 +69,7 @@ class Service:
 
     def fingerprint(self) -> str:
         """A text that changes when what is installed, stored or configured does."""
-        names = ("local-state.json", "refs/installed", "refs/holds", "registries")
+        names = ("local-state.json", "refs/installed", "refs/pins", "refs/holds", "registries", "manifests")
         return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
 
     # --- answers that several calls make -------------------------------------------------------
@@ -92,7 +92,7 @@ class Service:
 
     def updates(self, *, refresh: bool) -> list[Update]:
         """The installed models beside what their registries have; from the cache without `refresh`."""
-        return (self.asking if refresh else self._cached).check_for_updates()
+        return self.asking.check_for_updates(refresh=refresh and not self.read_only)
 
     @property
     def _cached(self) -> Store:
@@ -103,27 +103,27 @@ class Service:
 
     def overview(self) -> Overview:
         """The state of everything."""
-        status = self.store.status()
-        found = self.updates(refresh=False) if status.installed else []
-        problems = [*status.notices]
-        updates = sum(item.available for item in found)
-        answer: Literal["current", "updates", "problems", "empty"] = "current"
-        if not status.installed:
-            answer, sentence = "empty", "No model is installed."
-        elif problems:
-            answer, sentence = "problems", problems[0]
-        elif updates:
-            answer = "updates"
-            sentence = "1 model has an update." if updates == 1 else f"{updates} models have updates."
-        else:
-            sentence = "Everything is current."
+        store = self.store
+        status = store.status()
+        found = self.updates(refresh=False) if status.installed and store.settings.registries else []
+        checked = self.jobs.last_done("fsck")
+        problems = [*status.notices, *_problems_of(checked)]
+        if status.free_bytes < status.reserve_bytes:
+            problems.append(f"The disk is nearly full: {format_size(status.free_bytes)} are free.")
+        problems += [
+            f"The registry {info.name} cannot be read: {info.error}"
+            for info in store.list_registries()
+            if info.error
+        ]
+        answer, sentence = _answer(status.installed, problems, sum(item.available for item in found))
+        last_check = store.auto_update_status().last_check
         return Overview(
             answer=answer,
             sentence=sentence,
-            updates=updates,
+            updates=sum(item.available for item in found),
             problems=problems,
-            last_check_ms=None,
-            last_fsck_ms=None,
+            last_check_ms=_to_ms(last_check) if last_check else None,
+            last_fsck_ms=checked.finished_ms if checked else None,
             jobs_running=self.jobs.running(),
             store=status,
         )
@@ -137,6 +137,33 @@ class Service:
         self.events.close()
         self.jobs.close()
         self._store.close()
+
+
+def _answer(installed: int, problems: list[str], updates: int) -> tuple[Answer, str]:
+    if problems:
+        return "problems", problems[0]
+    if not installed:
+        return "empty", "No model is installed."
+    if updates:
+        return "updates", "1 model has an update." if updates == 1 else f"{updates} models have updates."
+    return "current", "Every model is current."
+
+
+def _problems_of(checked: Job | None) -> list[str]:
+    """What a check of the store found and did not repair."""
+    result = checked.result if checked else None
+    if not result:
+        return []
+    found = result.get("remaining" if result.get("repaired") else "problems")
+    if not isinstance(found, list) or not found:
+        return []
+    first = found[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"The last check found a problem: {first['where']} {first['what']}{more}"]
+
+
+def _to_ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _mark(path: Path) -> str:

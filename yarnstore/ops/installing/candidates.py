@@ -60,12 +60,12 @@ def evaluate(
     *,
     model_file_only: bool = False,
     variant: str | None = None,
+    fresh: bool = True,
 ) -> Candidate:
-    """Decide about an installed model, by what its registry says now.
+    """Decide about an installed model, by what its registry says now, or without `fresh` said last.
 
     With `model_file_only` a split registry is asked for the model's own file and for nothing else.
-    `variant` is the
-    one to change to.
+    `variant` is the one to change to.
 
     Raises: NotFoundError where it is not installed, no registry has it, or it has no such variant;
     ConflictError where it is pinned to another variant; BackendError.
@@ -74,7 +74,7 @@ def evaluate(
     if current is None:
         raise not_installed(session, model)
     source, entry = find_entry(
-        session, model, sources_for(session, model), fresh=True, model_file_only=model_file_only
+        session, model, sources_for(session, model), fresh=fresh, model_file_only=model_file_only
     )
     hold = pin_rule_of(session, model, current)
     if variant is not None and variant != current.variant:

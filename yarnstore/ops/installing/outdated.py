@@ -58,8 +58,8 @@ class Update:
         return self.wanted != self.installed or bool(self.wanted_variant or self.across)
 
 
-def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Update]:
-    """Every installed model, or those named, beside what its registry has now.
+def check_for_updates(session: Session, models: tuple[str, ...] = (), *, fresh: bool = True) -> list[Update]:
+    """Every installed model, or those named, beside what its registry has now, or without `fresh` had last.
 
     A model that no registry has says so in its `note`; one that could not be asked after in its `error`,
     too.
@@ -67,10 +67,12 @@ def check_for_updates(session: Session, models: tuple[str, ...] = ()) -> list[Up
     Raises: NotFoundError where a named model is not installed, or no registry is configured.
     """
     session.registries.require_sources()
-    return [_update(session, model) for model in models or tuple(session.refs.installed_models())]
+    return [
+        _update(session, model, fresh=fresh) for model in models or tuple(session.refs.installed_models())
+    ]
 
 
-def _update(session: Session, model: str) -> Update:
+def _update(session: Session, model: str, *, fresh: bool) -> Update:
     try:
         current = session.refs.current(model)
     except IntegrityError as error:
@@ -79,7 +81,7 @@ def _update(session: Session, model: str) -> Update:
         raise not_installed(session, model)
     here = current.version
     try:
-        found = evaluate(session, model, model_file_only=True)
+        found = evaluate(session, model, model_file_only=True, fresh=fresh)
     except (NotFoundError, BackendError, IntegrityError) as error:
         return _unknown(session, model, current, error)
     decision, newest = found.decision, found.decision.newest

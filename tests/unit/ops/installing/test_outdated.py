@@ -25,6 +25,18 @@ def test_a_registry_that_nobody_can_ask_is_no_sign_of_being_up_to_date(store: St
         assert (row.installed, row.latest, row.available) == ("1.0.0", "", False)
 
 
+def test_cached_registries_are_not_asked_without_refresh(store: Store, registry: Path) -> None:
+    asked = [row.wanted for row in store.check_for_updates()]
+    checked = store.auto_update_status().last_check
+    registry.rename(registry.with_name("gone"))
+    state = (store.home / "local-state.json").stat().st_mtime_ns
+    rows = store.check_for_updates(refresh=False)
+    assert [row.wanted for row in rows] == asked
+    assert [row.error for row in rows] == [None] * len(rows)
+    assert (store.home / "local-state.json").stat().st_mtime_ns == state
+    assert store.auto_update_status().last_check == checked
+
+
 def test_a_model_that_no_registry_has_is_no_error(store: Store, tmp_path: Path) -> None:
     (tmp_path / "mine.bin").write_bytes(b"mine")
     store.import_model(tmp_path / "mine.bin", "mine@1.0.0")
