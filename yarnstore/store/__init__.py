@@ -3,6 +3,7 @@
     layout, lock, fsio, fsread     paths, locks, the only writer, reading
     ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
     drafts, files, views, hashed   files made from chunks, and the folders that applications open
+    open_files, pipeline           few descriptors for many files; work in threads, in order
     refs, trials, seen, state      what is stored and installed, and what other programs are told
     records, registry_cache        small records, and the cached answers of registries
 

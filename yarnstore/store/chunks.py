@@ -8,15 +8,11 @@ indexes to `core/pack` and `core/index`.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +34,6 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.errors import (
     DiskFullError,
-    FormatError,
     IntegrityError,
     NotFoundError,
     ReadOnlyError,
@@ -46,13 +41,8 @@ from yarnstore.errors import (
 )
 from yarnstore.store import fsread
 from yarnstore.store.layout import PackFolder, StoreLayout
+from yarnstore.store.open_files import OpenFiles, pread_exact
 from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
-
-# Files kept open: enough for the threads that read, far below what any system lets a process have.
-OPEN_FILES = 16
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -183,55 +173,6 @@ class ChunkTable:
 
 def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
     return np.concatenate(columns) if columns else np.empty(0, dtype)
-
-
-def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
-    """Read an exact range of a file.  Raises: FormatError if the file ends before, StorageError."""
-    with fsread.translating(path):
-        data = os.pread(fd, length, offset)
-    if len(data) != length:
-        raise FormatError(str(path), "is cut short")
-    return data
-
-
-class OpenFiles:
-    """Descriptors of the files read last, few enough for any process; safe to share by threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
-
-    @contextlib.contextmanager
-    def read(self, path: Path) -> Iterator[int]:
-        """Return a descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
-        with self._lock:
-            file = self._open.get(path)
-            if file is None:
-                file = self._open[path] = _OpenFile(fsread.open_read(path))
-            self._open.move_to_end(path)
-            file.users += 1
-            self._close_oldest()
-        try:
-            yield file.fd
-        finally:
-            with self._lock:
-                file.users -= 1
-
-    def _close_oldest(self) -> None:
-        idle = [path for path, file in self._open.items() if not file.users]
-        for path in idle[: max(0, len(self._open) - OPEN_FILES)]:
-            os.close(self._open.pop(path).fd)
-
-    def close(self) -> None:
-        """Close all."""
-        while self._open:
-            os.close(self._open.popitem()[1].fd)
-
-
-@dataclass
-class _OpenFile:
-    fd: int
-    users: int = 0
 
 
 class PackReader:
@@ -521,32 +462,3 @@ def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
             lengths.append(file_lengths)
     distinct, first = sorted_unique(_concatenate(ids, "S32"))
     return distinct, _concatenate(lengths, "i8")[first]
-
-
-MapFn = Callable[[T], R]
-
-
-def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, window: int) -> Iterator[R]:
-    """Apply `function` in threads and yield the results in order, at most `window` ahead.
-
-    The only pipeline of the engine: the caller writes or hashes what is yielded, while the next items are
-    read, decoded and verified.  A single item needs no thread.
-    """
-    rest = iter(items)
-    first = list(islice(rest, 2))
-    if len(first) < 2:
-        yield from map(function, first)
-        return
-    pending: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="yarnstore")
-    try:
-        for item in chain(first, rest):
-            pending.append(pool.submit(function, item))
-            if len(pending) >= window:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -18,9 +18,11 @@ from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread, trash
-from yarnstore.store.chunks import ChunkStore, ordered_map, pread_exact
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import hashes_to, note_hashed
 from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.open_files import pread_exact
+from yarnstore.store.pipeline import ordered_map
 
 # Told how many bytes of the file were written since it was last told.
 OnBytes = Callable[[int], None]

@@ -102,8 +102,7 @@ def _open(path: Path, flags: int) -> int:
 class NewFile:
     """A file that is written under a temporary name, and gets its name by `publish`.
 
-    It holds a `flock` while it is open, so that another process can distinguish a file that is being written
-    from one whose writer was killed.
+    It holds a `flock` while it is open, so that others can distinguish it from one whose writer was killed.
     """
 
     def __init__(self, tmp_dir: Path, suffix: str) -> None:
@@ -177,8 +176,7 @@ class NewFile:
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.
 
-        The lock lasts until the temporary name is gone; otherwise another process could remove it as a dead
-        one.
+        The lock lasts until the temporary name is gone, so that no other process takes it for a dead one.
         """
         with translating(self.path):
             self._join_sync()
@@ -302,10 +300,8 @@ def append_mark(path: Path, mark: bytes) -> int:
 
 
 class PartialFile:
-    """A download that outlives its process: appended to under a name that the next run finds.
-
-    `locked` is False if another process is writing it.
-    """
+    """A download that outlives its process, under a name that the next run finds; `locked` is False if
+    another process is writing it."""
 
     def __init__(self, path: Path) -> None:
         ensure_dir(path.parent)

@@ -26,8 +26,9 @@ from yarnstore.core.pack import Entry
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
 from yarnstore.progress import Meter
 from yarnstore.store import fsread
-from yarnstore.store.chunks import PackReader, ordered_map
+from yarnstore.store.chunks import PackReader
 from yarnstore.store.packs import PackWriter
+from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import FileSource, SourceFile
 
 _THREADS = 2

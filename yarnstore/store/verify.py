@@ -19,8 +19,9 @@ from yarnstore.core.limits import MIB
 from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ordered_map, pread_exact
+from yarnstore.store.open_files import pread_exact
 from yarnstore.store.packs import iter_entries
+from yarnstore.store.pipeline import ordered_map
 
 # Gives an entry's verified bytes, or raises IntegrityError or NotFoundError.
 Decode: TypeAlias = Callable[[Entry], object]

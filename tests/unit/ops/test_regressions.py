@@ -17,8 +17,8 @@ from yarnstore import Store
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import StorageError, YarnstoreError
-from yarnstore.store.chunks import OPEN_FILES, OpenFiles
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.open_files import OPEN_FILES, OpenFiles
 
 
 def test_importing_again_heals_a_damaged_chunk(tmp_path: Path) -> None:

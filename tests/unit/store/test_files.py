@@ -14,10 +14,11 @@ from tests.support.small_stores import fill, manifest_of, noise, other_process, 
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, ordered_map, take_from_files
+from yarnstore.store.chunks import ChunkStore, manifest_chunks, take_from_files
 from yarnstore.store.files import has_file, materialise, missing_files
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.views import (
     has_view,
     last_use,

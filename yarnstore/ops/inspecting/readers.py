@@ -35,9 +35,10 @@ from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore, ordered_map
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import SourceFile, list_sources
 
 Subject: TypeAlias = Spec | Path

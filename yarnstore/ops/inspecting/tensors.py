@@ -17,7 +17,7 @@ from yarnstore.core.limits import KIB, MIB
 from yarnstore.ops.inspecting.pairs import TensorPair
 from yarnstore.ops.inspecting.readers import Content
 from yarnstore.progress import Meter
-from yarnstore.store.chunks import ordered_map
+from yarnstore.store.pipeline import ordered_map
 
 Status: TypeAlias = Literal["same", "changed", "added", "removed", "moved"]
 

@@ -24,15 +24,9 @@ from yarnstore.ops.session.mark import current_roots
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsread, trash
-from yarnstore.store.chunks import (
-    ChunkStore,
-    ChunkTable,
-    PackReader,
-    load_indexes,
-    manifest_chunks,
-    ordered_map,
-)
+from yarnstore.store.chunks import ChunkStore, ChunkTable, PackReader, load_indexes, manifest_chunks
 from yarnstore.store.packs import PackWriter
+from yarnstore.store.pipeline import ordered_map
 
 _THREADS = 2
 _WINDOW = 12
