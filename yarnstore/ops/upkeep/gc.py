@@ -194,6 +194,16 @@ def gc(
     Raises: ConflictError where the plan is another one by now; FormatError, IntegrityError naming the root or
     the pack that cannot be read, with nothing deleted; LockTimeoutError, StorageError.
     """
+    if expected is None and not session.layout.root.exists():  # deleting makes no store
+        return GcResult(
+            dry_run=dry_run,
+            freed_bytes=0,
+            versions=[],
+            packs_removed=0,
+            packs_rewritten=0,
+            chunks_removed=0,
+            kept={},
+        )
     before = _stored_bytes(session)
     with session.layout.exclusive():
         # Where there is no space to recover what killed processes left, it is freed with the rest.

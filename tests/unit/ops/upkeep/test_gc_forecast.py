@@ -78,3 +78,11 @@ def test_what_a_repair_moved_aside_is_not_announced(filled: Path, tmp_path: Path
         before = used_bytes(home)
         store.gc(keep=9)
     assert abs(told - (before - used_bytes(home))) <= 4096
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_where_no_store_is_none_is_made(tmp_path: Path, dry_run: bool) -> None:
+    with Store.open(tmp_path / "none") as store:
+        result = store.gc(dry_run=dry_run)
+    assert (result.dry_run, result.freed_bytes, result.versions) == (dry_run, 0, [])
+    assert not (tmp_path / "none").exists()
