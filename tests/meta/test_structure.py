@@ -28,6 +28,8 @@ HTTP_STATUSES = {206, 304, 401, 403, 404, 408, 410, 412, 416, 429, 502, 503, 504
 # The one place that tries again, and that decides which source was wrong.
 SOURCES = f"{PACKAGE}.backends.sources"
 JUDGING = {"SourceFaults", "Tries", "TRIES_PER_SOURCE", "combined_error", "with_sources", "report_bad_bytes"}
+# The one place that makes an address safe to show.
+RENDERING = f"{PACKAGE}.backends.urls"
 
 
 def package_of(name: str) -> str:
@@ -148,7 +150,18 @@ def blame_faults(module: Module) -> Iterator[str]:
                 yield f"{module.name}:{node.lineno} calls {method}, which {SOURCES} does"
 
 
-RULES = (level_faults, wording_faults, status_faults, kind_faults, loop_faults, blame_faults)
+def rendering_faults(module: Module) -> Iterator[str]:
+    """Credentials cut out of an address elsewhere than in the one safe rendering."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(ast.Attribute(_, "rpartition"), [ast.Constant("@")]) if module.name != RENDERING:
+                yield f"{module.name}:{node.lineno} takes an address apart, which {RENDERING}.shown does"
+
+
+RULES = (
+    *(level_faults, wording_faults, status_faults, kind_faults),
+    *(loop_faults, blame_faults, rendering_faults),
+)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=module_id)
@@ -205,6 +218,7 @@ def test_no_test_imports_another() -> None:
         (loop_faults, "ops.x", "for x in y:\n    try: f()\n    except (TransientError, OSError): pass"),
         (blame_faults, "ops.x", "from yarnstore.backends.sources.faults import SourceFaults"),
         (blame_faults, "ops.x", "sources.report_bad_bytes(url)"),
+        (rendering_faults, "ops.x", "text.rpartition('@')[2]"),
     ],
 )
 def test_the_rules_see_a_fault(rule: object, name: str, text: str) -> None:
