@@ -11,7 +11,7 @@ from yarnstore.errors import SpecError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
-from yarnstore.store import fsread
+from yarnstore.store import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -264,7 +264,7 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.from_lock import lock
 
         with self._session(progress) as session:
-            return lock(session, fsread.file_path(file), [Spec.parse(text) for text in specs], update=update)
+            return lock(session, paths.file_path(file), [Spec.parse(text) for text in specs], update=update)
 
     def fetch_locked(
         self,
@@ -280,7 +280,7 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.from_lock import fetch_locked
 
         with self._session(progress, accept_change=accept_change) as session:
-            return fetch_locked(session, fsread.file_path(file))
+            return fetch_locked(session, paths.file_path(file))
 
     def checkout_locked(
         self,
@@ -297,7 +297,7 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.from_lock import checkout_locked
 
         with self._session(progress, accept_change=accept_change) as session:
-            return checkout_locked(session, fsread.file_path(file), force=force)
+            return checkout_locked(session, paths.file_path(file), force=force)
 
 
 def _policy(*, major: bool, to: str | None, force: bool) -> Policy:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from yarnstore.api.base import AnyPath
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.spec import Spec
-from yarnstore.store import fsread
+from yarnstore.store import paths
 
 if TYPE_CHECKING:
     from yarnstore.ops.publishing.amend import AmendResult
@@ -55,7 +55,7 @@ class Publishing:
 
         return publish(
             _registry(registry),
-            fsread.source_path(source),
+            paths.source_path(source),
             Spec.parse(spec),
             version_info=VersionInfo(
                 changelog=changelog,
@@ -118,4 +118,4 @@ class Publishing:
 
 def _registry(path: AnyPath) -> Path:
     """Return the folder of a registry, which may be a link; nothing below it may."""
-    return Path(os.path.realpath(fsread.absolute(path)))
+    return Path(os.path.realpath(paths.absolute(path)))

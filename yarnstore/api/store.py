@@ -11,7 +11,7 @@ from yarnstore.api.registries import Registries
 from yarnstore.api.upkeep import Upkeep
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
-from yarnstore.store import fsread
+from yarnstore.store import paths
 
 if TYPE_CHECKING:
     from yarnstore.ops.inspecting.diff import DiffResult
@@ -77,7 +77,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
         from yarnstore.ops.local.import_export import import_source
 
         with self._session(progress) as session:
-            return import_source(session, fsread.source_path(source), Spec.parse(spec), all_files=all_files)
+            return import_source(session, paths.source_path(source), Spec.parse(spec), all_files=all_files)
 
     def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
         """Write a plain copy of a version; a `destination` that ends in a slash is a folder.
@@ -87,8 +87,8 @@ class Store(Installing, Registries, Publishing, Upkeep):
         from yarnstore.ops.local.import_export import export
 
         with self._session(progress) as session:
-            as_folder = fsread.names_folder(destination)
-            return export(session, Spec.parse(spec), fsread.absolute(destination), as_folder=as_folder)
+            as_folder = paths.names_folder(destination)
+            return export(session, Spec.parse(spec), paths.absolute(destination), as_folder=as_folder)
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
         """Remove a version, or a whole model; `gc` reclaims the disk space.
@@ -114,7 +114,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
         from yarnstore.ops.inspecting.diff import diff
         from yarnstore.ops.inspecting.page import write_page
 
-        page = None if html is None else fsread.file_path(html)
+        page = None if html is None else paths.file_path(html)
         with self._session(progress) as session:
             found = diff(session, old, new)
         if page is not None:

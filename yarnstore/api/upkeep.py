@@ -12,7 +12,7 @@ from yarnstore.errors import ConfigError, YarnstoreError
 from yarnstore.progress import OnProgress
 from yarnstore.registry.policies import change_auto_update
 from yarnstore.settings import Settings, default_home, load_settings, set_auto_update
-from yarnstore.store import fsread
+from yarnstore.store import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +129,7 @@ class Upkeep(StoreBase):
         from yarnstore.ops.upkeep.doctor import diagnose
 
         fault: YarnstoreError | None = None
-        place = fsread.absolute(path) if path is not None else None
+        place = paths.absolute(path) if path is not None else None
         try:
             settings = load_settings(place)
         except ConfigError as error:
@@ -147,7 +147,7 @@ class Upkeep(StoreBase):
         from yarnstore.ops.local.takeover import take_over
 
         with self._session(progress) as session:
-            return take_over(session, fsread.file_path(source))
+            return take_over(session, paths.file_path(source))
 
     # --- auto-update ---------------------------------------------------------------------------------
 
@@ -208,4 +208,4 @@ class Upkeep(StoreBase):
         """
         from yarnstore.ops.installing.timers import write_timer
 
-        return write_timer(kind, fsread.absolute(folder), self.settings.home, self.settings.auto_update)
+        return write_timer(kind, paths.absolute(folder), self.settings.home, self.settings.auto_update)

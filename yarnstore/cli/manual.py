@@ -11,7 +11,7 @@ import click
 from yarnstore._version import __version__
 from yarnstore.cli.exitcodes import MEANINGS
 from yarnstore.cli.group import below
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, paths
 
 
 def write_pages(cli: click.Command, folder: str | os.PathLike[str]) -> list[str]:
@@ -19,7 +19,7 @@ def write_pages(cli: click.Command, folder: str | os.PathLike[str]) -> list[str]
 
     Raises: StorageError, NotFoundError.
     """
-    place = fsread.absolute(folder)
+    place = paths.absolute(folder)
     fsio.ensure_dir(place)
     written = []
     for context in iter_commands(click.Context(cli, info_name="ystore")):

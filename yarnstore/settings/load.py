@@ -37,7 +37,7 @@ from yarnstore.registry.policies import (
 from yarnstore.settings.files import read_files
 from yarnstore.settings.host import read_machine
 from yarnstore.settings.network import parse_mirrors, parse_network
-from yarnstore.store import fsread
+from yarnstore.store import paths
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
 _MAX_CONNECTIONS = 64
@@ -82,7 +82,7 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
 def expand_path(text: str) -> Path:
     """An absolute path, with `~` and `~user` replaced by the home folders that they mean."""
     try:
-        return fsread.absolute(Path(text).expanduser())
+        return paths.absolute(Path(text).expanduser())
     except RuntimeError:
         raise ConfigError(
             f"{text}: the home folder of that user is unknown", hint="give the path without ~"
@@ -91,7 +91,7 @@ def expand_path(text: str) -> Path:
 
 def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings of the store at `home`.  Raises: ConfigError."""
-    place = fsread.absolute(home) if home else default_home(environ)
+    place = paths.absolute(home) if home else default_home(environ)
     files = read_files(place)
     config = files.tables
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")

@@ -17,7 +17,7 @@ import msgspec
 from yarnstore.backends.base import Timeouts
 from yarnstore.errors import ConfigError, UsageError
 from yarnstore.ops.session.sources import Network
-from yarnstore.store import fsread
+from yarnstore.store import paths
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -32,7 +32,7 @@ def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Netw
     return Network(
         offline=_parse_offline(config, environ),
         limit_rate=_parse_limit_rate(config, environ),
-        ca_bundle=str(fsread.absolute(bundle)) if bundle else None,
+        ca_bundle=str(paths.absolute(bundle)) if bundle else None,
         require_https=_parse_flag(config, "require_https"),
         timeouts=_parse_timeouts(config, environ),
     )

@@ -1,6 +1,7 @@
 """One local store: its files, locks, packs, refs and records.  Every byte written goes through `fsio`.
 
-    layout, lock, fsio, fsread     paths, locks, the only writer, reading
+    layout, lock, fsio, fsread     places, locks, the only writer, reading
+    paths, access                  paths as users type them; who may write
     ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
     drafts, files, views, hashed   files made from chunks, and the folders that applications open
     open_files, pipeline           few descriptors for many files; work in threads, in order

@@ -19,7 +19,7 @@ import uvicorn
 
 from yarnstore import Store
 from yarnstore.errors import ConflictError, StorageError, UsageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, paths
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
@@ -195,7 +195,7 @@ def _in_url(host: str) -> str:
 
 def _read_token(name: str) -> str:
     """The token in a file, which is made with a new one where it is missing."""
-    path = fsread.absolute(name)
+    path = paths.absolute(name)
     if not fsread.is_file(path):
         token = new_token()
         fsread.add_root(path.parent)

@@ -34,7 +34,7 @@ from yarnstore.ops.session.lookup import lookup
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store import fsread
+from yarnstore.store import fsread, paths
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout
@@ -121,7 +121,7 @@ def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
         return Spec.parse(f"{beside.model}{variant}{text}")
     path = Path(text)
     if text.startswith(".") or path.is_absolute() or ("@" not in text and path.exists()):
-        return fsread.source_path(text)
+        return paths.source_path(text)
     try:
         return Spec.parse(text)
     except SpecError:

@@ -27,7 +27,7 @@ from yarnstore.ops.session.sources import Network, RegistrySource
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.lint import Finding, Linted, is_model_document, lint_model, lint_registry
-from yarnstore.store import fsread
+from yarnstore.store import fsread, paths
 from yarnstore.store.registry_cache import REGISTRY_FILE
 
 
@@ -107,7 +107,7 @@ def lint(
 
 def _local(source: str) -> Path | None:
     """Return the path that a text means, None for a URL."""
-    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else fsread.source_path(source)
+    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else paths.source_path(source)
 
 
 def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
@@ -116,7 +116,7 @@ def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
         raise NotFoundError("registry", str(path))
     if deep:
         raise UsageError("--deep needs the whole registry, not a single file", hint="give its folder")
-    return _lint_document(fsread.read_bytes(fsread.follow(path), REGISTRY_LIMIT_BYTES), path.name)
+    return _lint_document(fsread.read_bytes(paths.follow(path), REGISTRY_LIMIT_BYTES), path.name)
 
 
 def _lint_document(data: bytes, name: str) -> Linted:

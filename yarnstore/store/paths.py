@@ -1,0 +1,79 @@
+"""Paths as users type them, checked before anything is opened.
+
+Leaves opening and reading to `store/fsread`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from yarnstore.errors import NotFoundError, UsageError
+
+# `https://…`, and what `Path` makes of it; a drive has one letter.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the path from the root, without `.` and `..`.
+
+    Raises: UsageError for an address, which would become a folder of that name, and for an empty path, which
+    would be the current folder; NotFoundError if the path begins in a current folder that was removed.
+    """
+    refuse_empty(path)
+    if _ADDRESS.match(os.fspath(path)):
+        raise UsageError(
+            f"{os.fspath(path)[:120]!r} is an address; a path on this machine is needed",
+            hint="give a folder or a file; ./ before a name makes it a path",
+        )
+    try:
+        return Path(os.path.abspath(path))
+    except FileNotFoundError:
+        raise NotFoundError(
+            "folder", ".", hint="the current folder was removed: change to another one"
+        ) from None
+
+
+def refuse_empty(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError for an empty path, such as an unset variable of a script gives."""
+    if not os.fspath(path):
+        raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
+
+
+def names_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path as it was typed can only be a folder's: it ends in a slash, in `.` or in `..`.
+
+    `Path` drops the slash, so this is decided before one is made.
+    """
+    return os.path.basename(os.fspath(path)) in ("", ".", "..")
+
+
+def source_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path to read from.
+
+    Raises: UsageError if it is empty, or typed as a folder's although it is a file.
+    """
+    refuse_empty(path)
+    if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
+        raise UsageError(f"{Path(path)} is not a folder", hint="remove the final slash, or give a folder")
+    return Path(path)
+
+
+def file_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that a user named, from the root; of a link, the path of its target.
+
+    Raises: as `absolute`; UsageError if it is typed as a folder's.
+    """
+    found = follow(absolute(path))
+    if names_folder(path) or found.is_dir():
+        raise UsageError(
+            f"{os.fspath(path)} is a folder; a file is needed",
+            hint="give a file, without a slash at the end",
+        )
+    return found
+
+
+def follow(path: Path) -> Path:
+    """Return the path, or that of its target if it is a link: users may name links."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
