@@ -29,6 +29,7 @@ from yarnstore.core.pickles import (
     BudgetError,
     PickleScan,
     Stream,
+    begins_with_opcode,
     scan_pickle,
 )
 from yarnstore.core.streams import Blocks, Unpacked, decompressor_for
@@ -168,6 +169,8 @@ def _in_content(
         if packed is not None and probing is not None:
             head = Unpacked(open_(), probing, budget).take(2)
             stream = Unpacked(stream, packed, budget)
+        elif not begins_with_opcode(head):
+            return None  # most files: they cost no more than this
     except BudgetError as error:
         sure = name.lower().endswith(_SURE_ENDINGS)
         return LoadedCode(path, "pickle", what, (), str(error)) if sure else None

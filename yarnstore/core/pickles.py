@@ -98,6 +98,11 @@ class _EndError(Exception):
     """The end of what any loader reads."""
 
 
+def begins_with_opcode(head: bytes) -> bool:
+    """Whether bytes may be a pickle, by the first; where they are none, `scan_pickle` finds nothing."""
+    return head[:1] == b"." or (bool(head) and head[0] in _STEPS)
+
+
 def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
     """Read the pickles that a stream begins with."""
     whole = PickleScan()
