@@ -59,6 +59,7 @@ HARMLESS_SHUTIL = ("shutil.disk_usage", "shutil.which", "shutil.get_terminal_siz
 OPEN_FLAGS_READING = {
     *("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "O_PATH", "O_NONBLOCK", "O_NOATIME"),
     *("O_BINARY", "O_NOCTTY"),
+    *(f"{PACKAGE}.store.folders.{name}" for name in ("FOLDER", "NOFOLLOW", "PLAIN")),  # made of those above
 }
 # Methods of pathlib.Path and ndarray, by how many arguments they are given in place: a method of
 # our own such as `folder.unlink(name)` is another thing.

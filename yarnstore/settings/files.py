@@ -18,7 +18,7 @@ from yarnstore.core.limits import MIB
 from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import ConfigError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.registry.policies import parse_auto_update
-from yarnstore.store import fsio, fsread, lock
+from yarnstore.store import folders, fsio, fsread, lock
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
 _HEADER: Final = "# Written by ystore commands, which replace this file.  config.toml overrides it.\n"
@@ -138,7 +138,7 @@ def change_managed(home: Path, change: Callable[[SettingFiles], dict[str, Any]])
 
     Raises: as `change`; ConfigError, StorageError, LockTimeoutError.
     """
-    fsread.add_root(home)
+    folders.add_root(home)
     fsio.ensure_dir(home)
     with lock.acquire(home / "config.lock", exclusive=True, timeout_s=DEFAULT_LOCK_TIMEOUT_S):
         files = read_files(home)

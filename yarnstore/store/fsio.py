@@ -19,7 +19,7 @@ from typing import Self
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
-from yarnstore.store import fsread
+from yarnstore.store import folders, fsread
 from yarnstore.store.fsread import stat_or_none, translating
 from yarnstore.store.kernel import CAN_LOCK, reflink, try_lock
 
@@ -59,13 +59,13 @@ def _ensure_dir(path: Path) -> None:
                 place = place.parent
                 continue
             if not stat.S_ISDIR(mode):
-                if fsread.root_of(place) is not None:
-                    fsread.refuse_link(place)
-                if not ((missing or fsread.is_root(place)) and place.is_dir()):
+                if folders.root_of(place) is not None:
+                    folders.refuse_link(place)
+                if not ((missing or folders.is_root(place)) and place.is_dir()):
                     raise StorageError(f"{place} exists and is not a folder", path=str(place))
             break
         for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError), fsread.folder_of(folder) as (fd, name):
+            with contextlib.suppress(FileExistsError), folders.folder_of(folder) as (fd, name):
                 os.mkdir(name, dir_fd=fd)
             sync_dir(folder.parent)
 
@@ -92,7 +92,7 @@ def _open(path: Path, flags: int) -> int:
     """Return a descriptor of a regular file, not through a symlink, created with `FILE_MODE` less the
     umask.
     """
-    flags |= fsread.NOFOLLOW | fsread.NONBLOCK
+    flags |= folders.NOFOLLOW | fsread.NONBLOCK
     return fsread.open_regular(path, lambda name, folder: os.open(name, flags, FILE_MODE, dir_fd=folder))
 
 
@@ -124,10 +124,9 @@ class NewFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         with translating(self.path):
             for _ in range(_TRIES):
-                try:
+                with contextlib.suppress(FileNotFoundError):
                     return _open(self.path, flags)
-                except FileNotFoundError:
-                    ensure_dir(folder)
+                ensure_dir(folder)
             return _open(self.path, flags)
 
     def __enter__(self) -> Self:
@@ -217,8 +216,7 @@ def _pwrite_all(fd: int, data: Buffer, offset: int) -> int:
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)
-        view = view[done:]
-        offset += done
+        view, offset = view[done:], offset + done
     return offset
 
 
@@ -237,14 +235,14 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(target) as (target_fd, new):
+    with folders.folder_of(source) as (source_fd, old), folders.folder_of(target) as (target_fd, new):
         beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
         os.replace(old, new, **beside)
-    fsread.forget_open(source, target)
+    folders.forget_open(source, target)
 
 
 def _unlink(path: Path) -> None:
-    with fsread.folder_of(path) as (fd, name):
+    with folders.folder_of(path) as (fd, name):
         os.unlink(name, dir_fd=fd)
 
 
@@ -282,7 +280,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def append_mark(path: Path, mark: bytes) -> int:
-    """Append without a sync: kept unless the machine fails at once, atomic in any case."""
+    """Append without a sync, atomically, a line behind a torn one.  Returns the size of the file in bytes."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     with translating(path):
         try:
@@ -343,7 +341,7 @@ def hard_link(source: Path, link: Path) -> bool:
     """Link, or copy if links are not supported; returns whether it was linked."""
     with translating(link):
         try:
-            with fsread.folder_of(source) as (source_fd, old), fsread.folder_of(link) as (link_fd, new):
+            with folders.folder_of(source) as (source_fd, old), folders.folder_of(link) as (link_fd, new):
                 os.link(old, new, src_dir_fd=source_fd, dst_dir_fd=link_fd, follow_symlinks=False)
         except FileExistsError:
             raise
@@ -361,7 +359,7 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     temporary = tmp_dir / f"{fsread.unique_name()}.link"
     with translating(link):
         try:
-            with fsread.folder_of(temporary) as (fd, name):
+            with folders.folder_of(temporary) as (fd, name):
                 os.symlink(target, name, target_is_directory=True, dir_fd=fd)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -397,9 +395,9 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
     """Remove `path` and its parents below `stop` as long as they are empty."""
     while path != stop and path.is_relative_to(stop):
         try:
-            with fsread.folder_of(path) as (fd, name):
+            with folders.folder_of(path) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
-            fsread.forget_open(path)
+            folders.forget_open(path)
         except OSError:
             return
         path = path.parent
@@ -415,9 +413,9 @@ def remove_tree(path: Path) -> None:
         set_writable(path, writable=True)
         import shutil  # late: it brings all formats of archives
 
-        with fsread.folder_of(path) as (fd, name):
+        with folders.folder_of(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
-        fsread.forget_open(path)
+        folders.forget_open(path)
 
 
 def sealed_mode(mode: int) -> int:

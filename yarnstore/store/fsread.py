@@ -6,11 +6,9 @@ link is followed there, and only regular files are opened.  Leaves writing to `s
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -24,13 +22,10 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.progress import format_sizes
+from yarnstore.store import folders
 
-PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
 # A named pipe must not be waited for; regular files ignore this.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
 # Kept free, so that the machine and a later gc have disk space: the smaller of both.
 RESERVE_BYTES = 512 * MIB
@@ -90,179 +85,18 @@ def translating(path: str | os.PathLike[str]) -> _Translating:
     return _Translating(path)
 
 
-# --- below a root ----------------------------------------------------------------------------
-
-# The roots of the stores in use.  Below one every folder is opened without following a link, and
-# worked in by its descriptor; a root itself may be a link, and so may what leads to it.
-_roots: set[str] = set()
-
-
-def add_root(root: Path) -> None:
-    """Follow no link below `root` from now on."""
-    _roots.add(os.fspath(root))
-
-
-def is_root(path: Path) -> bool:
-    """Whether it is a root, which may be a link."""
-    return os.fspath(path) in _roots
-
-
-def root_of(path: Path) -> str | None:
-    """Return the nearest root that `path` is below, if any."""
-    place = os.fspath(path)
-    while (end := place.rfind(os.sep)) > 0:
-        place = place[:end]
-        if place in _roots:
-            return place
-    return None
-
-
-class _Kept(threading.local):
-    """The folders that a thread keeps open, by their paths, those used last at the end; None outside of
-    `keeping_open`.
-    """
-
-    folders: dict[str, int] | None = None
-
-
-_kept = _Kept()
-# More than any step works in at once: so none is closed while it is in use.
-_KEPT_FOLDERS = 8
-
-
-@contextlib.contextmanager
-def keeping_open() -> Iterator[None]:
-    """Let `folder_of` keep the folders of this thread's last calls open, for work on many files.
-
-    For use under the store's lock.  Folders that this process moves or removes are opened again.
-    """
-    if _kept.folders is not None or not HAS_DIR_FD:
-        yield
-        return
-    kept = _kept.folders = {}
-    try:
-        yield
-    finally:
-        _kept.folders = None
-        for fd in kept.values():
-            os.close(fd)
-
-
-def forget_open(*paths: Path) -> None:
-    """Close what is kept open at these paths and below them, which lead elsewhere from now on."""
-    for path in map(os.fspath, paths if _kept.folders else ()):
-        for folder in list(_kept.folders or ()):
-            if folder == path or folder.startswith(path + os.sep):
-                _close_kept(folder)
-
-
-def _close_kept(folder: str) -> None:
-    if _kept.folders is not None and folder in _kept.folders:
-        os.close(_kept.folders.pop(folder))
-
-
-class _FolderOf:
-    """The context of `folder_of`; a class for the same reason as `_Translating`."""
-
-    __slots__ = ("_fd", "_folder", "_name", "_text")
-
-    def __init__(self, path: Path) -> None:
-        self._text = os.fspath(path)
-        self._folder, _, self._name = self._text.rpartition(os.sep)
-        self._fd: int | None = None
-
-    def __enter__(self) -> tuple[int | None, str]:
-        kept = _kept.folders
-        fd = kept.pop(self._folder, None) if kept is not None else None
-        if fd is None:
-            fd = _open_below(self._folder)
-            if fd is None:
-                return None, self._text
-        self._fd = fd
-        if kept is not None:
-            kept[self._folder] = fd
-            if len(kept) > _KEPT_FOLDERS:
-                _close_kept(next(iter(kept)))
-        return fd, self._name
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._fd is None:
-            return
-        if _kept.folders is None:
-            os.close(self._fd)
-        elif isinstance(error, FileNotFoundError) and not os.fstat(self._fd).st_nlink:
-            _close_kept(self._folder)  # another process has removed the folder
-
-
-def folder_of(path: Path) -> _FolderOf:
-    """Give a descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
-
-    Gives None and the whole path if it is not below a root, or if no folder is between.
-
-    Raises: StorageError if a folder between is a link, `OSError` as `open`.
-    """
-    return _FolderOf(path)
-
-
-def _open_below(folder: str) -> int | None:
-    """Open a folder below a root, and each folder on the way, without following links.
-
-    Returns None for a root, and for a folder that is below none.
-    """
-    root = None if folder in _roots else root_of(Path(folder))
-    if root is None:
-        return None
-    place = root
-    fd: int | None = None
-    try:
-        for name in folder[len(root) + 1 :].split(os.sep):
-            place = f"{place}{os.sep}{name}"
-            if not HAS_DIR_FD:
-                refuse_link(Path(place))
-                continue
-            outer, fd = fd, open_subfolder(place, name, fd)
-            if outer is not None:
-                os.close(outer)
-    except BaseException:
-        if fd is not None:
-            os.close(fd)
-        raise
-    return fd
-
-
-def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
-    """Open a folder, not through a link: by its `place` if its parent is not open."""
-    try:
-        return os.open(place if dir_fd is None else name, _FOLDER | NOFOLLOW, dir_fd=dir_fd)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            refuse_link(Path(place), dir_fd=dir_fd, name=name if dir_fd is not None else "")
-        error.filename = name  # an error speaks of the path that was asked for
-        raise
-
-
-def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
-    """Raise StorageError if `place`, which should be a store's folder, is a link."""
-    found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
-    if stat.S_ISLNK(found.st_mode):
-        raise StorageError(
-            f"{place} is a link; the folders of a store must not be links",
-            hint="replace it by a folder; to use another disk, move the whole store there and set "
-            "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
-            path=str(place),
-        )
-
-
 def open_folder(path: Path, *, follow: bool = False) -> int:
     """Return a descriptor of a folder, not through a link; with `follow`, through one that is below no root.
 
     Raises: NotFoundError, StorageError.
     """
     with translating(path):
-        if root_of(path) is None:
-            return os.open(path, _FOLDER) if follow else os.open(path, _FOLDER | NOFOLLOW)
-        with folder_of(path) as (fd, name):
-            return open_subfolder(path, name, fd)
+        if folders.root_of(path) is None:
+            return (
+                os.open(path, folders.FOLDER) if follow else os.open(path, folders.FOLDER | folders.NOFOLLOW)
+            )
+        with folders.folder_of(path) as (fd, name):
+            return folders.open_subfolder(path, name, fd)
 
 
 def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
@@ -270,7 +104,7 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
 
     Raises: FormatError for another kind of file, `OSError` as `opener`.
     """
-    with folder_of(path) as (folder, name):
+    with folders.folder_of(path) as (folder, name):
         return require_regular(path, lambda: opener(name, folder))
 
 
@@ -302,7 +136,7 @@ def _no_file(path: Path, number: int) -> FormatError | StorageError:
 
 def open_nofollow(name: str, folder: int | None) -> int:
     """Open for reading, not through a link, and without waiting for a pipe."""
-    return os.open(name, os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=folder)
+    return os.open(name, os.O_RDONLY | NONBLOCK | folders.NOFOLLOW, dir_fd=folder)
 
 
 def lstat(path: Path) -> os.stat_result:
@@ -310,7 +144,7 @@ def lstat(path: Path) -> os.stat_result:
 
     Raises: StorageError, `OSError` as `lstat`.
     """
-    with folder_of(path) as (folder, name):
+    with folders.folder_of(path) as (folder, name):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
@@ -380,7 +214,9 @@ def open_source(path: Path) -> BinaryIO:
     """
     with translating(path):
         return open(
-            require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | PLAIN)), "rb", buffering=0
+            require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN)),
+            "rb",
+            buffering=0,
         )
 
 
@@ -388,7 +224,7 @@ def list_names(path: Path) -> list[str]:
     """Return the names in a folder, sorted; none if the folder does not exist."""
     with translating(path):
         try:
-            if not HAS_DIR_FD or root_of(path) is None:
+            if not folders.HAS_DIR_FD or folders.root_of(path) is None:
                 return sorted(os.listdir(path))
             fd = open_folder(path)
         except (FileNotFoundError, NotFoundError):
@@ -424,7 +260,7 @@ def is_file(path: Path) -> bool:
 def read_link(link: Path) -> str | None:
     """Return the target of a symlink, or None if there is no symlink at the path."""
     try:
-        with folder_of(link) as (folder, name):
+        with folders.folder_of(link) as (folder, name):
             return os.readlink(name, dir_fd=folder)
     except OSError:
         return None

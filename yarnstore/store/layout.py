@@ -19,7 +19,7 @@ from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, parse_registry_name
 from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, lock
+from yarnstore.store import folders, fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
 DEFAULT_LOCK_TIMEOUT_S = 60.0
@@ -83,7 +83,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
     on_wait: lock.OnWait | None = None
 
     def __post_init__(self) -> None:
-        fsread.add_root(self.root)
+        folders.add_root(self.root)
 
     @property
     def pack_folder(self) -> PackFolder:
@@ -221,7 +221,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         """Refuse a link in place of a folder before an operation begins that could not be finished."""
         for folder in self.folders():
             if os.path.islink(folder):  # an outer one comes first, so none is passed through
-                fsread.refuse_link(folder)
+                folders.refuse_link(folder)
         if not damaged:
             self.ensure()
 

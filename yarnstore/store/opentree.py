@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from yarnstore.store import fsread
+from yarnstore.store import folders, fsread
 
 
 class OpenTree:
@@ -19,7 +19,7 @@ class OpenTree:
     def __init__(self, root: Path) -> None:
         """Open the folder.  Raises: NotFoundError, StorageError if it does not exist, or is a link."""
         self._root = root
-        self._fds = [fsread.open_folder(root)] if fsread.HAS_DIR_FD else []
+        self._fds = [fsread.open_folder(root)] if folders.HAS_DIR_FD else []
         self._folder: str | None = ""  # the open one, as it was asked for
         self._names: list[str] = []  # of it and those that lead to it
 
@@ -43,7 +43,7 @@ class OpenTree:
         self._names = names[:same]
         for name in names[same:]:
             place = self._root.joinpath(*self._names, name)
-            self._fds.append(fsread.open_subfolder(place, name, self._fds[-1]))
+            self._fds.append(folders.open_subfolder(place, name, self._fds[-1]))
             self._names.append(name)
         self._folder = folder
         return self._fds[-1]

@@ -15,7 +15,7 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, hashed, trash
+from yarnstore.store import folders, fsio, fsread, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.opentree import OpenTree
@@ -95,14 +95,14 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
     Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
-    with fsread.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with folders.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         if unknown_files(layout, manifest) != []:  # else another process was faster
             _make_view(layout, manifest)
 
 
 def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Make a damaged view again."""
-    with fsread.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with folders.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
         _make_view(layout, manifest)
 
 

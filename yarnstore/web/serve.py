@@ -19,7 +19,7 @@ import uvicorn
 
 from yarnstore import Store
 from yarnstore.errors import ConflictError, StorageError, UsageError
-from yarnstore.store import fsio, fsread, paths
+from yarnstore.store import folders, fsio, fsread, paths
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
@@ -198,7 +198,7 @@ def _read_token(name: str) -> str:
     path = paths.absolute(name)
     if not fsread.is_file(path):
         token = new_token()
-        fsread.add_root(path.parent)
+        folders.add_root(path.parent)
         fsio.write_atomic(path, f"{token}\n".encode(), tmp_dir=path.parent, mode=0o600)
         return token
     found = os.stat(path)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.small_stores import other_process
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import folders, fsio, fsread
 
 UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
@@ -396,10 +396,10 @@ def test_a_partial_file_tells_when_its_name_leads_to_another(tmp_path: Path) -> 
 
 def test_a_folder_kept_open_is_the_one_of_its_name(tmp_path: Path) -> None:
     root = tmp_path / "home"
-    fsread.add_root(root)
+    folders.add_root(root)
     path = root / "a" / "b" / "file"
     fsio.ensure_dir(path.parent)
-    with fsread.keeping_open():
+    with folders.keeping_open():
         fsio.append_mark(path, b"1")
         fsio.rename(root / "a", root / "c")  # the folder on the way goes elsewhere
         fsio.append_mark(path, b"22")
@@ -414,8 +414,8 @@ def test_a_folder_kept_open_is_the_one_of_its_name(tmp_path: Path) -> None:
 
 
 def test_no_more_than_some_folders_are_kept_open(tmp_path: Path) -> None:
-    fsread.add_root(tmp_path)
-    with fsread.keeping_open():
+    folders.add_root(tmp_path)
+    with folders.keeping_open():
         for number in range(100):
             fsio.ensure_dir(tmp_path / str(number))
             fsio.append_mark(tmp_path / str(number) / "file", b".")

@@ -26,7 +26,7 @@ from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store import fsio, fsread
+from yarnstore.store import folders, fsio
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
@@ -143,7 +143,7 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
     files = {file_name(file): file for file in manifest.files}.values()
     total = sum(file.size_bytes for file in files)
     meter = Meter(session.activity.report, "write", manifest.label, total)
-    with fsread.keeping_open():
+    with folders.keeping_open():
         _materialise_each(session, chunks, files, drafts, meter)
     fsio.sync_dir(session.layout.files)  # once, behind all: the view comes after this
 

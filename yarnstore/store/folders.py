@@ -1,0 +1,181 @@
+"""Folders below the roots of stores: opened one by one without following a link, and worked in by descriptor.
+
+A user may link a store's root elsewhere; below it a link could lead what is deleted or read out of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from yarnstore.errors import StorageError
+
+PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
+FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
+
+# The roots of the stores in use.  Below one every folder is opened without following a link, and
+# worked in by its descriptor; a root itself may be a link, and so may what leads to it.
+_roots: set[str] = set()
+
+
+def add_root(root: Path) -> None:
+    """Follow no link below `root` from now on."""
+    _roots.add(os.fspath(root))
+
+
+def is_root(path: Path) -> bool:
+    """Whether it is a root, which may be a link."""
+    return os.fspath(path) in _roots
+
+
+def root_of(path: Path) -> str | None:
+    """Return the nearest root that `path` is below, if any."""
+    place = os.fspath(path)
+    while (end := place.rfind(os.sep)) > 0:
+        place = place[:end]
+        if place in _roots:
+            return place
+    return None
+
+
+class _Kept(threading.local):
+    """The folders that a thread keeps open, by their paths, those used last at the end; None outside of
+    `keeping_open`.
+    """
+
+    folders: dict[str, int] | None = None
+
+
+_kept = _Kept()
+# More than any step works in at once: so none is closed while it is in use.
+_KEPT_FOLDERS = 8
+
+
+@contextlib.contextmanager
+def keeping_open() -> Iterator[None]:
+    """Let `folder_of` keep the folders of this thread's last calls open, for work on many files.
+
+    For use under the store's lock.  Folders that this process moves or removes are opened again.
+    """
+    if _kept.folders is not None or not HAS_DIR_FD:
+        yield
+        return
+    kept = _kept.folders = {}
+    try:
+        yield
+    finally:
+        _kept.folders = None
+        for fd in kept.values():
+            os.close(fd)
+
+
+def forget_open(*paths: Path) -> None:
+    """Close what is kept open at these paths and below them, which lead elsewhere from now on."""
+    for path in map(os.fspath, paths if _kept.folders else ()):
+        for folder in list(_kept.folders or ()):
+            if folder == path or folder.startswith(path + os.sep):
+                _close_kept(folder)
+
+
+def _close_kept(folder: str) -> None:
+    if _kept.folders is not None and folder in _kept.folders:
+        os.close(_kept.folders.pop(folder))
+
+
+class _FolderOf:
+    """The context of `folder_of`; a class for the same reason as `_Translating`."""
+
+    __slots__ = ("_fd", "_folder", "_name", "_text")
+
+    def __init__(self, path: Path) -> None:
+        self._text = os.fspath(path)
+        self._folder, _, self._name = self._text.rpartition(os.sep)
+        self._fd: int | None = None
+
+    def __enter__(self) -> tuple[int | None, str]:
+        kept = _kept.folders
+        fd = kept.pop(self._folder, None) if kept is not None else None
+        if fd is None:
+            fd = _open_below(self._folder)
+            if fd is None:
+                return None, self._text
+        self._fd = fd
+        if kept is not None:
+            kept[self._folder] = fd
+            if len(kept) > _KEPT_FOLDERS:
+                _close_kept(next(iter(kept)))
+        return fd, self._name
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._fd is None:
+            return
+        if _kept.folders is None:
+            os.close(self._fd)
+        elif isinstance(error, FileNotFoundError) and not os.fstat(self._fd).st_nlink:
+            _close_kept(self._folder)  # another process has removed the folder
+
+
+def folder_of(path: Path) -> _FolderOf:
+    """Give a descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
+
+    Gives None and the whole path if it is not below a root, or if no folder is between.
+
+    Raises: StorageError if a folder between is a link, `OSError` as `open`.
+    """
+    return _FolderOf(path)
+
+
+def _open_below(folder: str) -> int | None:
+    """Open a folder below a root, and each folder on the way, without following links.
+
+    Returns None for a root, and for a folder that is below none.
+    """
+    root = None if folder in _roots else root_of(Path(folder))
+    if root is None:
+        return None
+    place = root
+    fd: int | None = None
+    try:
+        for name in folder[len(root) + 1 :].split(os.sep):
+            place = f"{place}{os.sep}{name}"
+            if not HAS_DIR_FD:
+                refuse_link(Path(place))
+                continue
+            outer, fd = fd, open_subfolder(place, name, fd)
+            if outer is not None:
+                os.close(outer)
+    except BaseException:
+        if fd is not None:
+            os.close(fd)
+        raise
+    return fd
+
+
+def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
+    """Open a folder, not through a link: by its `place` if its parent is not open."""
+    try:
+        return os.open(place if dir_fd is None else name, FOLDER | NOFOLLOW, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            refuse_link(Path(place), dir_fd=dir_fd, name=name if dir_fd is not None else "")
+        error.filename = name  # an error speaks of the path that was asked for
+        raise
+
+
+def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
+    """Raise StorageError if `place`, which should be a store's folder, is a link."""
+    found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        raise StorageError(
+            f"{place} is a link; the folders of a store must not be links",
+            hint="replace it by a folder; to use another disk, move the whole store there and set "
+            "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
+            path=str(place),
+        )
