@@ -20,6 +20,7 @@ from yarnstore.errors import ConfigError, FormatError, InvalidNameError, NotFoun
 from yarnstore.registry.policies import parse_auto_update
 from yarnstore.store import folders, fsio, fsread, lock
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
+from yarnstore.store.paths import follow
 
 _HEADER: Final = "# Written by ystore commands, which replace this file.  config.toml overrides it.\n"
 _HINTS: Final = {
@@ -87,7 +88,8 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_files(home: Path) -> SettingFiles:
     """Read both files; one that does not exist is empty.  Raises: ConfigError, StorageError."""
-    files = SettingFiles(home, _read(config_path(home)), _read(managed_path(home)))
+    # People own config.toml, and may keep it elsewhere behind a link.
+    files = SettingFiles(home, _read(follow(config_path(home))), _read(managed_path(home)))
     try:
         parse_auto_update(files.managed)
     except ConfigError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError
+from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError, StorageError
 from yarnstore.registry.policies import change_auto_update
 from yarnstore.settings import (
     add_registry,
@@ -174,6 +174,18 @@ def test_no_command_writes_the_file_of_people(tmp_path: Path) -> None:
     assert "config.toml, line 5" in caught.value.hint
     assert [source.name for source in load_settings(home, {}).registries] == ["a"]
     assert config_path(home).read_text() == COMMENTED
+
+
+def test_the_file_of_people_may_be_a_link(tmp_path: Path) -> None:
+    """As those make it who keep their configuration in version control."""
+    home, kept = tmp_path / "home", tmp_path / "kept.toml"
+    home.mkdir()
+    kept.write_text("connections = 2\n")
+    (home / "config.toml").symlink_to(kept)
+    assert load_settings(home, {}).connections == 2
+    (home / "managed.toml").symlink_to(kept)
+    with pytest.raises(StorageError):
+        load_settings(home, {})
 
 
 def test_the_file_of_people_wins(tmp_path: Path) -> None:
