@@ -79,8 +79,8 @@ class Events:
                 for job in waiting.values():
                     if only in (None, job.id):
                         yield _event("job", job)
-                if listener.store_changed:
-                    listener.store_changed = False
+                changed, listener.store_changed = listener.store_changed, False
+                if changed and only is None:
                     yield _event("store", {"changed": True})
         finally:
             self._listeners.discard(listener)

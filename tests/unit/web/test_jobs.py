@@ -1,0 +1,310 @@
+"""Jobs: in order, at once, paused, cancelled, and after whatever ended the service."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.servers import static_server
+from tests.support.services import PATIENCE_S, Running, needs_web, serving
+from tests.support.stores import MODEL, make_site
+from yarnstore import Store
+from yarnstore.errors import FormatError, IncompatibleError, YarnstoreError
+from yarnstore.store.layout import StoreLayout
+from yarnstore.web.jobs import Jobs
+
+pytestmark = needs_web
+
+# One for each test, so that they share a service.
+MODELS = ("paused", "cancelled", "ordered", "other", "failed", "told", "compared", "freed", MODEL)
+# An update of the made models downloads 390 kB: about two seconds.
+SLOW = ("--limit-rate", "200k")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with 1.0.0 of each model installed from a folder; a web server is asked from here on."""
+    site = make_site(tmp_path_factory.mktemp("served"), models=MODELS, versions=("1.0.0", "1.1.0"))
+    with static_server(site.registry) as url:
+        with site.store() as store:
+            for model in MODELS:
+                store.checkout(f"{model}@1.0.0")
+            store.remove_registry("made")
+            store.add_registry("made", url)
+        yield site.home
+
+
+@pytest.fixture
+def home(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of that store."""
+    return Path(shutil.copytree(prepared, tmp_path / "home", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def busy(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service over another copy, whose downloads take seconds."""
+    home = shutil.copytree(prepared, tmp_path_factory.mktemp("busy") / "home", symlinks=True)
+    with serving(Path(home), *SLOW) as service:
+        yield service
+        assert service.stop() == 0
+    whole(Path(home))
+
+
+def installed(service: Running, model: str) -> str:
+    """The version of a model that is installed."""
+    (found,) = [item for item in service.get("/models").json() if item["model"] == model]
+    return str(found["version"])
+
+
+def from_file(home: Path) -> Jobs:
+    """The jobs of a store, as a service reads them at its start."""
+    jobs = Jobs(StoreLayout(home), lambda: Store.open(home), lambda _: None)
+    jobs.open()
+    return jobs
+
+
+def whole(home: Path) -> None:
+    with Store.open(home) as store:
+        assert store.fsck().problems == []
+
+
+def wait_for_bytes(service: Running, identity: str) -> dict[str, Any]:
+    """A job that downloads, and has some of it."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while True:
+        job: dict[str, Any] = service.get(f"/jobs/{identity}").json()
+        if job["phase"] == "download" and job["bytes_done"] > 20_000:
+            return job
+        assert job["state"] in ("queued", "running"), job
+        assert time.monotonic() < give_up_s, job
+        time.sleep(0.01)
+
+
+def test_a_job_is_paused_and_goes_on(busy: Running) -> None:
+    service, model = busy, "paused"
+    identity = service.post(f"/models/{model}/update", json={}).json()["id"]
+    job = wait_for_bytes(service, identity)
+    assert job["bytes_total"] > job["bytes_done"]
+    assert service.post(f"/jobs/{identity}/pause").status_code == 200
+    paused = service.wait_for(identity, "paused")
+    assert (paused["finished_ms"], paused["error"]) == (None, None)
+    assert installed(service, model) == "1.0.0"
+    # What is paused is in nobody's way.
+    assert service.done(service.post(f"/models/{model}/fetch", json={"version": "1.0.0"}))
+    assert service.post(f"/jobs/{identity}/resume").json()["state"] in ("queued", "running")
+    done = service.wait_for(identity, "done", "failed")
+    assert (done["state"], done["result"]["version"]) == ("done", "1.1.0")
+    assert service.post(f"/jobs/{identity}/pause").status_code == 409
+
+
+def test_a_job_is_cancelled_and_removed(busy: Running) -> None:
+    service, model = busy, "cancelled"
+    identity = service.post(f"/models/{model}/update", json={}).json()["id"]
+    wait_for_bytes(service, identity)
+    assert service.request("DELETE", f"/jobs/{identity}").status_code == 409
+    service.post(f"/jobs/{identity}/cancel")
+    cancelled = service.wait_for(identity, "cancelled")
+    assert cancelled["finished_ms"] is not None
+    assert service.request("DELETE", f"/jobs/{identity}").status_code == 204
+    assert service.get(f"/jobs/{identity}").status_code == 404
+    assert installed(service, model) == "1.0.0"
+
+
+def test_one_model_in_order_and_two_at_once(busy: Running) -> None:
+    service, model = busy, "ordered"
+    first = service.post(f"/models/{model}/update", json={}).json()["id"]
+    wait_for_bytes(service, first)
+    second = service.post(f"/models/{model}/rollback", json={"version": "1.0.0"}).json()
+    other = service.post("/models/other/rollback", json={"version": "1.0.0"}).json()
+    assert second["state"] == "queued"
+    assert service.wait_for(other["id"], "done", "failed")["state"] == "done"
+    assert service.get(f"/jobs/{first}").json()["state"] == "running"
+    ended = service.wait_for(second["id"], "done", "failed")
+    assert ended["started_ms"] >= service.get(f"/jobs/{first}").json()["finished_ms"]
+    assert ended["result"]["previous"] == "1.1.0"
+    queued = [service.post(f"/models/{model}/fetch", json={}).json()["id"] for _ in range(2)]
+    service.post(f"/jobs/{queued[1]}/cancel")
+    assert service.wait_for(queued[1], "cancelled", "done")
+
+
+def test_kill_9_during_an_update(home: Path) -> None:
+    with serving(home, *SLOW) as service:
+        identity = service.post(f"/models/{MODEL}/update", json={}).json()["id"]
+        wait_for_bytes(service, identity)
+        service.process.send_signal(signal.SIGKILL)
+        service.process.wait(PATIENCE_S)
+    whole(home)
+    (left,) = json.loads((home / "jobs.json").read_text())["jobs"]
+    assert (left["id"], left["state"]) == (identity, "running")
+    with serving(home) as service:
+        job = service.wait_for(identity, "done", "failed")
+        assert (job["state"], job["result"]["version"]) == ("done", "1.1.0")
+        assert any("killed" in note for note in job["notes"])
+        assert installed(service, MODEL) == "1.1.0"
+    whole(home)
+
+
+def test_a_service_that_is_stopped_goes_on_later(home: Path) -> None:
+    with serving(home, *SLOW) as service:
+        running = service.post(f"/models/{MODEL}/update", json={}).json()["id"]
+        queued = service.post(f"/models/{MODEL}/fetch", json={"version": "1.0.0"}).json()["id"]
+        wait_for_bytes(service, running)
+        assert service.stop() == 0
+    states = {job["id"]: job["state"] for job in json.loads((home / "jobs.json").read_text())["jobs"]}
+    assert states == {running: "interrupted", queued: "queued"}
+    with serving(home) as service:
+        job = service.wait_for(running, "done", "failed")
+        assert any("stopped" in note for note in job["notes"])
+        assert service.wait_for(queued, "done", "failed")["state"] == "done"
+
+
+def test_a_rollback_that_was_killed_is_not_done_again_unasked(home: Path) -> None:
+    job = {
+        "id": "a" * 16,
+        "kind": "rollback",
+        "state": "running",
+        "created_ms": 1,
+        "arguments": {"model": MODEL},
+    }
+    later = {**job, "id": "b" * 16, "kind": "of-a-later-release"}
+    (home / "jobs.json").write_text(json.dumps({"jobs": [job, later], "format": 1}))
+    jobs = from_file(home)
+    (found,) = jobs.all()
+    assert (found.state, found.kind) == ("interrupted", "rollback")
+    assert any("killed" in note for note in found.notes)
+    jobs.cancel(found.id)
+    jobs.close()
+    (kept,) = json.loads((home / "jobs.json").read_text())["jobs"]
+    assert kept["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [('{"jobs": [3]}', FormatError), ("\x00", FormatError), ('{"jobs": [], "format": 9}', IncompatibleError)],
+    ids=["3", "0", "9"],
+)
+def test_jobs_that_cannot_be_read_are_told_and_kept(
+    home: Path, text: str, error: type[YarnstoreError]
+) -> None:
+    (home / "jobs.json").write_text(text)
+    with pytest.raises(error, match=r"jobs\.json"):
+        from_file(home)
+    assert (home / "jobs.json").read_text() == text
+
+
+def test_two_services_do_not_keep_the_jobs_of_one_store(home: Path) -> None:
+    with serving(home):
+        with pytest.raises(AssertionError, match="ended with 8"), serving(home):
+            pass
+        with serving(home, "--read-only") as reader:
+            assert len(reader.get("/models").json()) == len(MODELS)
+
+
+def test_what_fails_says_why_and_is_tried_again(busy: Running) -> None:
+    service, model = busy, "failed"
+    failed = service.finished(service.post("/models/none-such/fetch", json={}))
+    assert (failed["state"], failed["error"]["code"], failed["error"]["status"]) == (
+        "failed",
+        "not-found",
+        404,
+    )
+    again = service.post(f"/jobs/{failed['id']}/resume").json()
+    assert again["state"] in ("queued", "running")
+    assert service.wait_for(failed["id"], "failed")
+    bad = service.post(f"/models/{model}/fetch", json={"version": "not a version!"})
+    assert (bad.status_code, bad.json()["code"]) == (400, "bad-spec")
+
+
+def listen(service: Running, path: str, until: str) -> list[tuple[str, Any]]:
+    """The events of a stream up to one that has a text in its data."""
+    found: list[tuple[str, Any]] = []
+    with service.client.stream("GET", f"/api/v1{path}") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                found.append((name, json.loads(line.removeprefix("data: "))))
+                if until in line:
+                    break
+    return found
+
+
+def test_events_tell_of_each_step(busy: Running) -> None:
+    service, model = busy, "told"
+    identity = service.post(f"/models/{model}/update", json={}).json()["id"]
+    one: list[tuple[str, Any]] = []
+    listener = threading.Thread(
+        target=lambda: one.extend(listen(service, f"/jobs/{identity}/events", '"state":"done"'))
+    )
+    listener.start()
+    found = listen(service, "/events", '{"changed":true}')
+    listener.join(PATIENCE_S)
+    jobs = [job for name, job in found if name == "job"]
+    assert identity in {job["id"] for job in jobs}
+    assert {job["state"] for _, job in one} >= {"running", "done"}
+    loading = [job for _, job in one if job["phase"] == "download"]
+    done = [job["bytes_done"] for job in loading]
+    assert len(done) > 2
+    assert done == sorted(done)
+    assert any(job["bytes_per_s"] and job["seconds_left"] is not None for job in loading)
+    assert [name for name, _ in found][-1] == "store"
+    assert service.get("/jobs/none/events").status_code == 404
+
+
+def test_streams_end_with_the_service(home: Path) -> None:
+    with serving(home) as service:
+        ended = threading.Event()
+
+        def follow() -> None:
+            client = httpx.Client(headers=service.client.headers, timeout=PATIENCE_S)
+            with client, client.stream("GET", f"{service.url}api/v1/events") as stream:
+                for _ in stream.iter_lines():
+                    pass
+            ended.set()
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        time.sleep(0.3)
+        started_s = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - started_s < 4.0
+        thread.join(PATIENCE_S)
+        assert ended.is_set()
+
+
+def test_a_comparison_is_whole_where_it_is_asked_for_and_short_in_lists(busy: Running) -> None:
+    service, model = busy, "compared"
+    service.done(service.post(f"/models/{model}/fetch", json={"version": "1.1.0"}))
+    job = service.finished(service.post("/diff", json={"old": f"{model}@1.0.0", "new": "@1.1.0"}))
+    assert job["result"]["totals"]["bytes_changed"] > 0
+    assert service.get("/jobs").json()[0]["result"] is None
+    for path in ("/etc/passwd", "../x", "./config.toml", model):
+        refused = service.post("/diff", json={"old": path, "new": f"{model}@1.0.0"})
+        assert refused.status_code == 400, path
+
+
+def test_gc_does_what_was_shown(busy: Running) -> None:
+    service, model = busy, "freed"
+    service.done(service.post(f"/models/{model}/fetch", json={"version": "1.1.0"}))
+    plan = service.post("/gc/plans", json={"keep": 0, "grace_s": 0}).json()
+    assert f"{model}@1.1.0" in [item["what"] for item in plan["items"] if item["kind"] == "version"]
+    service.request("PUT", f"/models/{model}/pin", json={"spec": "1.1.0"})
+    refused = service.post(f"/gc/plans/{plan['id']}/apply")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    service.request("DELETE", f"/models/{model}/pin", params={"spec": "1.1.0"})
+    plan = service.post("/gc/plans", json={"keep": 0, "grace_s": 0}).json()
+    done = service.done(service.post(f"/gc/plans/{plan['id']}/apply"))
+    assert sorted(done["versions"]) == sorted(i["what"] for i in plan["items"] if i["kind"] == "version")
+    assert done["freed_bytes"] == plan["freed_bytes"]
+    assert service.post(f"/gc/plans/{plan['id']}/apply").status_code == 404
