@@ -34,9 +34,9 @@ from yarnstore.ops.inspecting.readers import (
     version_label,
 )
 from yarnstore.ops.session.loadcode import find_in
-from yarnstore.ops.session.lookup import Stored, lookup
+from yarnstore.ops.session.lookup import Stored, lookup, of_installed
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.files import has_file
 from yarnstore.store.source_files import opened
@@ -148,10 +148,7 @@ def inspect(session: Session, what: str) -> InspectResult:
 
 def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
     """Return the manifest of a version, and whether the version is stored."""
-    current = session.refs.current(spec.model) if spec.selector is None else None
-    if current is not None and spec.variant in (None, current.variant):
-        spec = Spec(spec.model, current.variant, Exact(current.version))
-    found = lookup(session, spec)
+    found = lookup(session, of_installed(session, spec))
     if isinstance(found, Stored):
         return found.manifest, True
     if found.build.entry.manifest is None:

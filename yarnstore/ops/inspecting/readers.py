@@ -30,10 +30,10 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import file_layout
 from yarnstore.errors import FormatError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.fetching.fetch import ensure_version
-from yarnstore.ops.session.lookup import lookup
+from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread, paths
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.ingest import read_layouts
@@ -135,10 +135,8 @@ def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
 
     A bare model means its installed version, if it has one.  Raises: as `fetch`.
     """
-    current = session.refs.current(spec.model) if spec.selector is None else None
-    if current is not None and spec.variant in (None, current.variant):
-        spec = Spec(spec.model, current.variant, Exact(current.version))
-    _, manifest, _ = ensure_version(session, lookup(session, spec), chunks)
+    found = lookup(session, of_installed(session, spec))
+    _, manifest, _ = ensure_version(session, found, chunks)
     return manifest
 
 

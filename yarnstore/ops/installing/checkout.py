@@ -20,12 +20,12 @@ from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
-from yarnstore.ops.session.lookup import Found, Offered, Stored, offered_as, stored_as
+from yarnstore.ops.session.lookup import Found, Offered, Stored, of_installed, offered_as, stored_as
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Spec
 from yarnstore.store import folders, fsio
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
@@ -208,12 +208,10 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
     Of a bare model the installed version.  Raises: as `checkout`.
     """
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
-        current = session.refs.current(spec.model) if spec.selector is None else None
-        if current is not None and spec.variant in (None, current.variant):
-            if spec.variant is None:
-                manifest = session.layout.read_manifest(current.manifest)
-                ensure_view(session, manifest)
-                return manifest
-            spec = Spec(spec.model, current.variant, Exact(current.version))
-        found = require_eligible(session, spec, installing=False)
+        current = session.refs.current(spec.model) if spec == Spec(spec.model) else None
+        if current is not None:
+            manifest = session.layout.read_manifest(current.manifest)
+            ensure_view(session, manifest)
+            return manifest
+        found = require_eligible(session, of_installed(session, spec), installing=False)
         return _make_ready(session, found, chunks)[0]

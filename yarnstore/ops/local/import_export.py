@@ -20,7 +20,7 @@ from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.activate import tell_state
 from yarnstore.ops.publishing.broken import note_broken
 from yarnstore.ops.session.loadcode import find_in_sources, note_code, refuse_code
-from yarnstore.ops.session.lookup import not_in_store
+from yarnstore.ops.session.lookup import not_in_store, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec
@@ -164,10 +164,7 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
     if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(layout.root)):
         raise UsageError(f"{destination} is in the store", hint="give a path outside the store")
     with layout.shared(), ChunkStore(layout) as chunks:
-        current = session.refs.current(spec.model) if spec.selector is None else None
-        if current is not None and spec.variant in (None, current.variant):
-            spec = Spec(spec.model, current.variant, Exact(current.version))
-        found = require_eligible(session, spec, installing=False)
+        found = require_eligible(session, of_installed(session, spec), installing=False)
         _, manifest, _ = ensure_version(session, found, chunks)
         single = len(manifest.files) == 1 and not manifest.empty_folders
         target = destination

@@ -78,6 +78,14 @@ def lookup(session: Session, spec: Spec) -> Found:
     return find_stored(session, spec) or find_offered(session, spec)
 
 
+def of_installed(session: Session, spec: Spec) -> Spec:
+    """Return the spec of the installed version for a bare model; other specs as they are."""
+    current = session.refs.current(spec.model) if spec.selector is None else None
+    if current is None or spec.variant not in (None, current.variant):
+        return spec
+    return Spec(spec.model, current.variant, Exact(current.version))
+
+
 # --- in the store ------------------------------------------------------------------------------
 
 
