@@ -99,7 +99,7 @@ class _EndError(Exception):
 
 
 def begins_with_opcode(head: bytes) -> bool:
-    """Whether bytes may be a pickle, by the first; where they are none, `scan_pickle` finds nothing."""
+    """Whether bytes may be a pickle, by the first byte; if not, `scan_pickle` finds nothing in them."""
     return head[:1] == b"." or (bool(head) and head[0] in _STEPS)
 
 
