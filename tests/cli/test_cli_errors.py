@@ -76,7 +76,7 @@ def one_version(**fields: object) -> dict[str, Any]:
         ("rollback phi-3-mini", 3, "not-found", 'no installed model "phi-3-mini"', "ystore checkout"),
         ("path phi-3-mini", 3, "not-found", 'no installed model "phi-3-mini"', "ystore checkout"),
         ("log phi-3-mni", 3, "not-found", "Did you mean phi-3-mini?", "ystore search"),
-        ("remove phi-3-mini", 2, "usage", "which version", "--all"),
+        ("remove phi-3-mini", 2, "usage", "the version of phi-3-mini to remove is missing", "--all"),
         ("registry remove yran", 3, "not-found", 'no registry "yran"', "ystore registry list"),
         ("registry add yarn /elsewhere", 1, "conflict", "already exists", "registry remove yarn"),
         ("import /nowhere a@1.0.0", 3, "not-found", "/nowhere", ""),
