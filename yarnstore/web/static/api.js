@@ -1,0 +1,65 @@
+// The API: requests, problems, and the stream of events.
+
+export class Problem extends Error {
+  constructor(detail, code = "", hint = "") {
+    super(detail);
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+/** A request; `path` is below /api/v1, or whole. */
+export async function call(method, path, body) {
+  let answer;
+  try {
+    answer = await fetch(path.startsWith("/api/") ? path : `/api/v1${path}`, {
+      method,
+      headers: body === undefined ? {} : { "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new Problem("The service does not answer.", "no-answer", "Is ystore serve still running?");
+  }
+  if (answer.status === 401) {
+    location.assign("/login" + location.hash);
+    throw new Problem("The session has ended.", "unauthorized");
+  }
+  if (answer.status === 204) return null;
+  const text = await answer.text();
+  let value = null;
+  try {
+    value = text ? JSON.parse(text) : null;
+  } catch { /* not ours */ }
+  if (!answer.ok) throw new Problem(value?.detail ?? `The service answered ${answer.status}.`, value?.code, value?.hint);
+  return value;
+}
+
+export const get = (path) => call("GET", path);
+export const post = (path, body = {}) => call("POST", path, body);
+
+/** A path of the API about a model. */
+export const modelPath = (model, rest = "", query = {}) => {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const text = given.length ? "?" + new URLSearchParams(given) : "";
+  return `/models/${encodeURIComponent(model.replaceAll("/", "~"))}${rest}${text}`;
+};
+export const offerPath = (model, rest = "", query = {}) => modelPath(model, rest, query).replace("/models/", "/catalogue/");
+
+/** The address of a page: link("models", "acme/bge", {old: "1.0.0"}). */
+export function link(page, name = "", state = {}) {
+  const given = Object.entries(state).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const text = given.length ? "?" + new URLSearchParams(given) : "";
+  return `#/${page}${name ? "/" + encodeURIComponent(name) : ""}${text}`;
+}
+
+/** Listen; calls `onjob(job)`, `onstore()` and `online(boolean)`. */
+export function listen(onjob, onstore, online) {
+  const source = new EventSource("/api/v1/events");
+  source.addEventListener("job", (event) => onjob(JSON.parse(event.data)));
+  source.addEventListener("store", () => onstore());
+  source.addEventListener("open", () => online(true));
+  source.addEventListener("error", () => {
+    online(false);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onjob, onstore, online), 3000);
+  });
+}

@@ -1,0 +1,178 @@
+// The frame of the dashboard: which page is shown, keys, theme, what happens in the background.
+import { listen } from "./api.js";
+import { ask, button, h, say, sayFault } from "./dom.js";
+import * as jobs from "./jobs.js";
+
+const PAGES = {
+  updates: () => import("./updates.js"),
+  installed: () => import("./installed.js"),
+  registry: () => import("./registry.js"),
+  models: () => import("./model.js"),
+  storage: () => import("./storage.js"),
+  settings: () => import("./settings.js"),
+  jobs: async () => jobs,
+};
+const main = document.getElementById("main");
+const bar = document.getElementById("activity");
+let pageTitle = "Updates";
+let shown = null;
+let drawing = 0;
+
+// --- which page ----------------------------------------------------------------------------------
+
+function where() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [page, name = ""] = path.split("/");
+  return { page: PAGES[page] ? page : "updates", name: decodeURIComponent(name), state: new URLSearchParams(query) };
+}
+
+const keyOf = (element) => element?.id || element?.dataset?.key || "";
+
+async function draw({ moved = false } = {}) {
+  const turn = ++drawing;
+  const at = where();
+  main.setAttribute("aria-busy", "true");
+  for (const entry of document.querySelectorAll("#nav a")) {
+    const mine = entry.hash === `#/${at.page}` || (at.page === "models" && entry.hash === "#/installed");
+    if (mine) entry.setAttribute("aria-current", "page");
+    else entry.removeAttribute("aria-current");
+  }
+  let page;
+  try {
+    page = await (await PAGES[at.page]()).page(at.name, at.state);
+  } catch (error) {
+    page = {
+      title: "Problem",
+      body: [
+        h("h1", null, "This page cannot be shown"),
+        h("p.lead", null, error.message),
+        error.hint ? h("p.hint", null, error.hint) : null,
+        button("Try again", () => draw({ moved: true }), {}, "primary"),
+      ],
+    };
+  }
+  if (turn !== drawing) return;
+  const focused = main.contains(document.activeElement) ? keyOf(document.activeElement) : "";
+  const folded = new Map([...main.querySelectorAll("details[data-key]")].map((each) => [each.dataset.key, each.open]));
+  const top = scrollY;
+  pageTitle = page.title;
+  main.replaceChildren(...[page.body].flat(Infinity).filter(Boolean));
+  main.dataset.page = at.page;
+  main.removeAttribute("aria-busy");
+  shown = page;
+  if (moved) {
+    scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  } else {
+    for (const each of main.querySelectorAll("details[data-key]")) {
+      if (folded.has(each.dataset.key)) each.open = folded.get(each.dataset.key);
+    }
+    scrollTo(0, top);
+    if (focused) [...main.querySelectorAll("[id], [data-key]")].find((each) => keyOf(each) === focused)?.focus({ preventScroll: true });
+  }
+  jobs.activity(bar, pageTitle);
+  page.ready?.();
+}
+
+/** Draw the page again with what changed, unless a person is busy with it. */
+let waiting = 0;
+function refresh() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    const busy = document.querySelector("dialog[open]") || shown?.keep
+      || main.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
+    if (busy && !shown?.keep) refresh();
+    else if (!shown?.keep) draw();
+  }, 250);
+}
+
+addEventListener("hashchange", () => draw({ moved: true }));
+addEventListener("ystore:refresh", () => draw());
+
+// --- what happens in the background --------------------------------------------------------------
+
+let first = true;
+setTimeout(() => { first = false; }, 1500);
+let lost = false;
+listen(
+  (job) => {
+    const before = jobs.take(job);
+    const finished = before && jobs.isActive(before) && !jobs.isActive(job);
+    if (finished || (!first && !before && !jobs.isActive(job))) {
+      if (job.kind !== "diff") {
+        const back = job.state === "done" ? jobs.undo(job) : null;
+        say(jobs.sentence(job), { undo: back, fault: job.state === "failed" });
+      }
+      refresh();
+    }
+    jobs.activity(bar, pageTitle);
+  },
+  refresh,
+  (connected) => {
+    if (!connected && !lost) say("The connection to the service is lost. It is tried again.", { fault: true });
+    if (connected && lost) {
+      say("The service answers again.");
+      refresh();
+    }
+    lost = !connected;
+  },
+);
+
+// --- keys ----------------------------------------------------------------------------------------
+
+const single = () => localStorage.getItem("ystore-keys") !== "off";
+
+function showKeys() {
+  const choice = h("input", { type: "checkbox", id: "single-keys", checked: single() });
+  choice.addEventListener("change", () => localStorage.setItem("ystore-keys", choice.checked ? "on" : "off"));
+  ask("Keys", [
+    h("dl.keys", null, [
+      ["/", "Search the registries"], ["?", "Show these keys"], ["Esc", "Close a dialog or a message; leave a field"],
+      ["1 to 6", "Updates, Installed, Registry, Storage, Jobs, Settings"],
+      ["Tab, Enter", "Move to the next control; use it"],
+      ["Arrow keys", "Move in the picture of tensors"],
+    ].map(([key, text]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, text)))),
+    h("p", null, choice, " ", h("label", { for: "single-keys" }, "Use single keys (/, ?, 1 to 6)")),
+  ], [["Close", "", "primary"]]);
+}
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const field = event.target instanceof Element && event.target.matches("input, textarea, select");
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+    if (field) event.target.blur();
+    document.getElementById("said").replaceChildren();
+    return;
+  }
+  if (field || !single() || document.querySelector("dialog[open]")) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    const search = document.getElementById("search");
+    if (search) search.focus();
+    else location.hash = "#/registry?focus=search";
+  } else if (event.key === "?") {
+    event.preventDefault();
+    showKeys();
+  } else if (/^[1-6]$/.test(event.key)) {
+    location.hash = document.querySelectorAll("#nav a")[event.key - 1].hash;
+  }
+});
+document.getElementById("keys").addEventListener("click", showKeys);
+
+// --- theme ---------------------------------------------------------------------------------------
+
+const themes = ["system", "light", "dark"];
+const toggle = document.getElementById("theme");
+function setTheme(name) {
+  if (name === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  toggle.textContent = `Theme: ${name}`;
+  localStorage.setItem("ystore-theme", name);
+}
+setTheme(themes.includes(localStorage.getItem("ystore-theme")) ? localStorage.getItem("ystore-theme") : "system");
+toggle.addEventListener("click", () => {
+  const now = localStorage.getItem("ystore-theme");
+  setTheme(themes[(themes.indexOf(now) + 1) % themes.length]);
+});
+
+draw({ moved: false }).catch(sayFault);

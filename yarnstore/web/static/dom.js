@@ -1,0 +1,161 @@
+// Elements, texts for people, dialogs and messages.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else if (name === "value") element.value = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((each) => each !== undefined && each !== null && each !== false && each !== ""));
+  return element;
+}
+
+function named(text, make) {
+  const [tag, ...classes] = text.split(".");
+  const element = make(tag || "div");
+  if (classes.length) element.setAttribute("class", classes.join(" "));
+  return element;
+}
+
+/** h("p.note", {id: "x"}, "text", child): an element; false and null children are left out. */
+export function h(name, properties, ...children) {
+  return fill(named(name, (tag) => document.createElement(tag)), properties, children);
+}
+
+/** As `h`, of SVG. */
+export function s(name, properties, ...children) {
+  return fill(named(name, (tag) => document.createElementNS(SVG, tag)), properties, children);
+}
+
+export const button = (text, onclick, properties = {}, kind = "") =>
+  h(`button${kind && "." + kind}`, { type: "button", onclick, ...properties }, text);
+
+// --- texts ---------------------------------------------------------------------------------------
+
+export function bytes(count) {
+  if (count === null || count === undefined) return "unknown";
+  if (count < 1000) return `${count} bytes`;
+  let value = count;
+  let unit = 0;
+  const units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+export const count = (value) => new Intl.NumberFormat("en").format(value).replaceAll(",", "\u202f");
+export const many = (value, one, more = `${one}s`) => `${count(value)} ${value === 1 ? one : more}`;
+
+export function share(part) {
+  if (part === 0) return "0 %";
+  if (part < 0.01) return "under 1 %";
+  return part > 0.99 && part < 1 ? "over 99 %" : `${Math.round(100 * part)} %`;
+}
+
+export function parameters(value) {
+  if (value < 1e6) return count(value);
+  return value < 1e9 ? `${(value / 1e6).toFixed(1)} million` : `${(value / 1e9).toFixed(2)} billion`;
+}
+
+export function duration(seconds) {
+  const total = Math.max(0, Math.round(seconds));
+  if (total < 60) return `${total} s`;
+  if (total < 3600) return `${Math.floor(total / 60)} min ${total % 60} s`;
+  return `${Math.floor(total / 3600)} h ${Math.floor((total % 3600) / 60)} min`;
+}
+
+const DAY = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
+const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+function ago(then) {
+  const seconds = (then - Date.now()) / 1000;
+  for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (Math.abs(seconds) >= size) {
+      if (unit === "day" && Math.abs(seconds) > 14 * size) return DAY.format(then);
+      return AGO.format(Math.round(seconds / size), unit);
+    }
+  }
+  return "just now";
+}
+
+/** A moment in words, with the exact one as its title; of milliseconds or ISO 8601. */
+export function when(value, never = "never") {
+  if (!value) return never;
+  const date = new Date(value);
+  return h("time", { datetime: date.toISOString(), title: MOMENT.format(date) }, ago(date.getTime()));
+}
+
+export const badge = (text, kind = "") => h(`span.badge${kind && "." + kind}`, null, text);
+
+/** The type of a step, security first. */
+export function stepBadge(kind, security = false) {
+  const name = security || kind === "security" ? "security" : kind;
+  return name ? badge(name, name) : null;
+}
+
+export const facts = (...rows) => h("dl.facts", null, rows.filter(Boolean).map(([name, value]) =>
+  value === null || value === undefined || value === "" ? null : h("div", null, h("dt", null, name), h("dd", null, value))));
+
+// --- messages and dialogs ------------------------------------------------------------------------
+
+let closing = 0;
+
+/** Say a sentence at the foot of the page; `undo` adds a button. */
+export function say(text, { undo = null, label = "Undo", fault = false } = {}) {
+  const place = document.getElementById("said");
+  clearTimeout(closing);
+  const close = () => place.replaceChildren();
+  place.replaceChildren(h(`div.said${fault ? ".fault" : ""}`, null,
+    h("p", null, text),
+    undo && button(label, () => { close(); undo(); }),
+    button("Close", close, {}, "quiet")));
+  if (!undo && !fault) closing = setTimeout(close, 8000);
+}
+
+export function sayFault(error) {
+  say(h("span", null, h("strong", null, error.message), error.hint ? h("span.hint", null, error.hint) : null), { fault: true });
+}
+
+/** Run what a click asks for; its error is said. */
+export const act = (work) => async (event) => {
+  const from = event?.currentTarget;
+  if (from?.getAttribute?.("aria-disabled") === "true") return;
+  from?.setAttribute?.("aria-disabled", "true");
+  try {
+    await work(event);
+  } catch (error) {
+    sayFault(error);
+  } finally {
+    from?.removeAttribute?.("aria-disabled");
+  }
+};
+
+/** A modal dialog with the page's own close keys; resolves with the value of the button. */
+export function ask(title, body, buttons) {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
+      h("h2", { id: "dialog-title" }, title),
+      h("div.dialog-body", null, body),
+      h("div.dialog-buttons", null, buttons.map(([text, value, kind]) =>
+        button(text, () => dialog.close(value), {}, kind ?? ""))));
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue);
+    });
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(""); });
+    document.body.append(dialog);
+    dialog.showModal();
+    dialog.querySelector(".dialog-buttons button")?.focus();
+  });
+}
+
+/** Whether a person agrees to what deletes something. */
+export const agree = async (title, body, yes, kind = "danger") =>
+  (await ask(title, body, [["Cancel", ""], [yes, "yes", kind]])) === "yes";

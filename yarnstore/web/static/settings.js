@@ -1,0 +1,152 @@
+// Auto-update and its windows, registries and their mirrors, network and retention.
+import { call, get, post } from "./api.js";
+import { act, agree, badge, button, facts, h, many, say, when } from "./dom.js";
+
+const POLICIES = [
+  ["notify", "Notify", "Updates are reported; you install them."],
+  ["security", "Security", "Updates that fix a security problem are installed."],
+  ["patch", "Patch", "Patch updates are installed: 1.2.0 to 1.2.1."],
+  ["minor", "Minor", "Minor and patch updates are installed: 1.2.0 to 1.3.0. Never a major one."],
+];
+const TITLES = {
+  app_version: "Version of the application", keep: "Newest versions to keep", keep_within: "Keep versions used within",
+  path_grace: "Keep after a path was given out", limit_rate: "Highest download rate", connections: "Connections of a download",
+  offline: "Work offline",
+};
+const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", limit_rate: "5M", connections: "8" };
+const again = () => dispatchEvent(new Event("ystore:refresh"));
+
+export async function page() {
+  const [auto, registries, settings] = await Promise.all([get("/auto-update"), get("/registries"), get("/settings")]);
+  return { title: "Settings", body: [h("h1", null, "Settings"), updating(auto), sources(registries), others(settings)] };
+}
+
+// --- auto-update ---------------------------------------------------------------------------------
+
+function updating({ status, next_round: next }) {
+  const on = h("input", { type: "checkbox", role: "switch", id: "auto-on", checked: status.enabled });
+  const windows = h("textarea", { id: "windows", rows: "3", spellcheck: "false", "aria-describedby": "windows-hint", value: status.windows.join("\n") });
+  const jitter = h("input", { id: "jitter", value: short(status.jitter_s), "aria-describedby": "jitter-hint" });
+  const choice = () => document.querySelector("input[name=policy]:checked")?.value;
+  const own = status.models.filter((rule) => rule.enabled !== status.enabled || rule.policy !== status.policy || rule.windows.join() !== status.windows.join());
+  const save = act(async (event) => {
+    event.preventDefault();
+    const page = await call("PUT", "/auto-update", {
+      enabled: on.checked, policy: choice(), windows: windows.value.split("\n").map((line) => line.trim()).filter(Boolean),
+      ...(jitter.value.trim() ? { jitter: jitter.value.trim() } : {}),
+    });
+    say(`Saved. ${page.next_round.sentence}`);
+    document.activeElement.blur();
+    again();
+  });
+  return h("section.panel", { "aria-labelledby": "auto-title" }, h("h2", { id: "auto-title" }, "Auto-update"),
+    h("p.now", { id: "next-round" }, next.sentence),
+    h("form", { onsubmit: save },
+      h("p.switch", null, on, h("label", { for: "auto-on" }, "Look for updates by itself")),
+      h("fieldset", null, h("legend", null, "What it does with an update"), POLICIES.map(([value, name, meaning]) =>
+        h("p.choice", null, h("input", { type: "radio", name: "policy", id: `policy-${value}`, value, checked: status.policy === value }),
+          h("label", { for: `policy-${value}` }, h("strong", null, name), ` ${meaning}`)))),
+      h("div.field", null, h("label", { for: "windows" }, "Windows: when it may work"), windows,
+        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone}.`)),
+      h("div.field", null, h("label", { for: "jitter" }, "Longest random delay"), jitter,
+        h("p.hint", { id: "jitter-hint" }, "So that many machines do not ask at once, such as 30m.")),
+      h("div.buttons", null, h("button.primary", { type: "submit", id: "save-auto" }, "Save auto-update"))),
+    own.length ? [h("h3", null, "Models with their own rule"), h("ul.items", null, own.map((rule) => h("li", null,
+      h("span.item-what", null, rule.model), h("strong", null, rule.enabled ? rule.policy : "off"),
+      h("span.hint", null, rule.windows.join("; ") || "at any time"))))] : null,
+    h("p.hint", null, "Last round: ", when(status.last_check), "."));
+}
+
+function short(seconds) {
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60]]) {
+    if (seconds >= size && seconds % size === 0) return `${seconds / size}${unit}`;
+  }
+  return `${Math.round(seconds)}s`;
+}
+
+// --- registries ----------------------------------------------------------------------------------
+
+const FAULTS = { lied: "served corrupt data", stalled: "stalled", unreachable: "not reachable" };
+
+function sources(registries) {
+  const name = h("input", { id: "registry-name", required: true, autocomplete: "off", spellcheck: "false" });
+  const url = h("input", { id: "registry-url", type: "url", required: true, placeholder: "https://models.example.org/", autocomplete: "off" });
+  return h("section.panel", { "aria-labelledby": "registries-title" }, h("h2", { id: "registries-title" }, "Registries and mirrors"),
+    registries.length ? h("ul.registries", null, registries.map(source)) : h("p.empty", null, "No registry is configured."),
+    h("form.inline", { onsubmit: act(async (event) => {
+      event.preventDefault();
+      const added = await post("/registries", { name: name.value.trim(), url: url.value.trim() });
+      say(`${added.name} is added: ${many(added.models, "model")}.`);
+      document.activeElement.blur();
+      again();
+    }) },
+    h("div.field", null, h("label", { for: "registry-name" }, "Name"), name),
+    h("div.field.wide", null, h("label", { for: "registry-url" }, "Address"), url),
+    h("button", { type: "submit" }, "Add a registry")));
+}
+
+function source(info) {
+  return h("li", null,
+    h("div.card-head", null, h("h3", null, info.name), info.error ? badge("problem", "security") : badge("works", "good")),
+    facts(["Address", h("code", null, info.url)], info.split ? null : ["Models", `${many(info.models, "model")}, ${many(info.versions, "version")}`],
+      ["Last asked", when(info.fetched_ms)], ["Last changed", when(info.last_updated, "not stated")]),
+    info.error ? h("p.fault", null, info.error) : null,
+    info.mirrors.length > 1 || info.mirrors.some((mirror) => mirror.fault) ? h("ul.mirrors", null, info.mirrors.map((mirror) => h("li", null,
+      h("code", null, mirror.url), " ", badge(mirror.fault ? FAULTS[mirror.fault] ?? mirror.fault : "works", mirror.fault ? "security" : "good"),
+      mirror.fault ? h("span.hint", null, `${mirror.why ?? ""} · `, when(mirror.at_ms), ` · ${many(mirror.count, "time")}`) : null))) : null,
+    h("div.buttons", null,
+      button("Ask now", act(async () => {
+        await post(`/registries/${encodeURIComponent(info.name)}/refresh`);
+        say(`${info.name} was asked.`);
+        again();
+      }), { "aria-label": `Ask ${info.name} now`, "data-key": `ask-${info.name}` }),
+      h("span.apart", null, button("Remove", act(async () => {
+        const yes = await agree(`Remove the registry ${info.name}?`, [
+          h("p", null, `${info.url} is no longer asked for updates.`), h("p", null, "What came from it stays installed. You can undo this."),
+        ], "Remove the registry");
+        if (!yes) return;
+        await call("DELETE", `/registries/${encodeURIComponent(info.name)}`);
+        say(`${info.name} is removed.`, { undo: /^https?:/.test(info.url) ? act(async () => {
+          await post("/registries", { name: info.name, url: info.url });
+          again();
+        }) : null });
+        again();
+      }), { "aria-label": `Remove the registry ${info.name}`, "data-key": `drop-${info.name}` }, "danger"))));
+}
+
+// --- the rest ------------------------------------------------------------------------------------
+
+function others(settings) {
+  return h("section.panel", { "aria-labelledby": "settings-title" }, h("h2", { id: "settings-title" }, "Network, disk and application"),
+    h("div.settings", null, settings.map(setting)));
+}
+
+function setting(info) {
+  const id = `set-${info.name}`;
+  const title = TITLES[info.name] ?? info.name;
+  const change = async (value) => {
+    await call("PATCH", "/settings", { [info.name]: value });
+    say(`${title}: saved.`);
+    document.activeElement?.blur();
+    again();
+  };
+  const source = info.source === "default" ? "default" : info.source === "managed.toml" ? "set here" : `set by ${info.where ?? info.source}`;
+  const described = { "aria-describedby": `${id}-hint`, disabled: !info.editable };
+  if (typeof info.value === "boolean") {
+    const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, ...described });
+    box.addEventListener("change", act(() => change(box.checked)));
+    return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
+  }
+  const field = h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
+  const read = () => {
+    const text = field.value.trim();
+    if (text === "") return null;
+    return ["keep", "connections"].includes(info.name) && /^\d+$/.test(text) ? Number(text) : text;
+  };
+  return h("form.setting", { onsubmit: act(async (event) => { event.preventDefault(); await change(read()); }) },
+    h("label", { for: id }, title),
+    h("div.inline", null, field, info.editable ? h("button", { type: "submit", "aria-label": `Save: ${title}` }, "Save") : null,
+      info.editable && info.source === "managed.toml" ? button("Reset", act(() => change(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
+    h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
+}
+

@@ -1,0 +1,129 @@
+// The first page: is everything current and verified, and if not, what to do.
+import { get, link, modelPath, offerPath, post } from "./api.js";
+import { act, agree, badge, button, bytes, facts, h, many, say, stepBadge, when } from "./dom.js";
+import { modelJobs, started } from "./jobs.js";
+
+const available = (item) => item.wanted !== item.installed || item.wanted_variant;
+const isSecurity = (item) => item.kind === "security" || item.changes.some((change) => change.security);
+
+export async function page() {
+  const [overview, updates] = await Promise.all([get("/overview"), get("/updates").catch(() => [])]);
+  const waiting = updates.filter(available).sort((a, b) => isSecurity(b) - isSecurity(a));
+  const others = updates.filter((item) => !available(item));
+  const details = new Map(await Promise.all(waiting.map(async (item) => [
+    item.model,
+    await get(offerPath(item.model, "", { version: item.wanted, variant: item.wanted_variant })).catch(() => null),
+  ])));
+  return { title: "Updates", body: [
+    answer(overview, waiting),
+    waiting.length ? h("section.stack", { "aria-label": "Updates" }, waiting.map((item) => card(item, details.get(item.model)))) : null,
+    others.length ? h("section", null,
+      h("h2", null, waiting.length ? "The others" : "Installed"),
+      h("ul.rows", null, others.map(row))) : null,
+  ] };
+}
+
+function answer(overview, waiting) {
+  const check = button("Check now", act(async () => {
+    await get("/updates?refresh=true");
+    say("The registries were asked.");
+    dispatchEvent(new Event("ystore:refresh"));
+  }), { id: "check" });
+  const total = waiting.reduce((sum, item) => sum + (item.download_bytes ?? 0), 0);
+  const all = waiting.length > 1 && button(`Update all (${bytes(total)})`, act(async () => {
+    started(await post("/updates", { models: [] }));
+  }), { id: "update-all" }, "primary");
+  const urgent = waiting.filter(isSecurity).length;
+  const kind = overview.answer === "problems" || urgent ? "attention" : waiting.length ? "news" : "well";
+  const sentence = overview.answer === "empty" ? "No model is installed" : overview.answer === "problems"
+    ? "Something needs attention" : waiting.length ? `${many(waiting.length, "model has", "models have")} an update`
+      : "Everything is current";
+  return h(`section.answer.${kind}`, { "aria-labelledby": "answer" },
+    h("h1", { id: "answer" }, sentence),
+    h("p.lead", null,
+      overview.answer === "empty" ? [h("a", { href: link("registry") }, "Choose one from the registries"), "."] : [
+        urgent ? `${many(urgent, "update")} ${urgent === 1 ? "fixes" : "fix"} a security problem. ` : "",
+        `${many(overview.store.installed, "model")} installed`,
+        overview.last_check_ms ? [", registries asked ", when(overview.last_check_ms)] : "",
+        overview.last_fsck_ms ? [", checked ", when(overview.last_fsck_ms)] : "", ".",
+      ]),
+    overview.problems.length ? h("ul.problems", null, overview.problems.map((text) => h("li", null, text))) : null,
+    h("div.buttons", null, all, overview.answer === "empty" ? null : check));
+}
+
+function download(item) {
+  if (item.download_bytes === null) return h("p.amount", null, h("strong", null, "Download size unknown"));
+  const size = item.size_bytes ?? item.download_bytes;
+  const part = size ? Math.min(1, item.download_bytes / size) : 0;
+  return h("div.amount", null,
+    h("p", null, h("strong", null, bytes(item.download_bytes)), item.size_bytes ? ` to download, of ${bytes(item.size_bytes)}` : " to download"),
+    h("div.meter", { "aria-hidden": "true" }, h("span", { style: { width: `${Math.max(1, 100 * part)}%` } })));
+}
+
+function card(item, details) {
+  const title = `update-${item.model}`;
+  const name = `${item.model} ${item.wanted}`;
+  return h("article.card", { "aria-labelledby": title, "data-model": item.model },
+    h("div.card-head", null,
+      h("h2", { id: title }, h("a", { href: link("models", item.model) }, item.model)),
+      stepBadge(item.kind, isSecurity(item)), item.breaking ? badge("breaking", "major") : null,
+      h("p.step", null, h("span", null, item.installed), h("span.arrow", { "aria-label": "to" }, "→"), h("strong", null, item.wanted),
+        item.wanted_variant ? ` ${item.wanted_variant}` : "")),
+    h("div.card-body", null,
+      h("div", null, changelogs(item), item.note ? h("p.hint", null, item.note) : null),
+      h("div.side", null, download(item), needs(details))),
+    modelJobs(item.model),
+    h("div.buttons", null,
+      button("Update", act(async () => started(await post(modelPath(item.model, "/update")))),
+        { "data-key": `go-${item.model}`, "aria-label": `Update ${name}` }, "primary"),
+      h("a.button", { href: link("models", item.model, { old: item.installed, new: item.wanted }), "aria-label": `Compare ${item.model} ${item.installed} with ${item.wanted}` }, "Compare"),
+      across(item)));
+}
+
+function needs(details) {
+  if (!details) return null;
+  return facts(
+    ["Licence", details.license ?? "not stated"],
+    ["Application", details.compatibility.join(", ") || "any version"],
+    ["Memory", memory(details)],
+  );
+}
+
+export function memory(details) {
+  const { minimum_ram_gb: least, recommended_ram_gb: better } = details;
+  if (least === null && better === null) return "not stated";
+  return [least !== null && `at least ${least} GB`, better !== null && `${better} GB recommended`].filter(Boolean).join(", ");
+}
+
+function changelogs(item) {
+  const changes = item.changes.length ? item.changes
+    : [{ version: item.wanted, kind: item.kind, changelog: item.changelog, release_date: null, security: false, breaking: false }];
+  return h("ol.changes", { "aria-label": `What changes from ${item.installed} to ${item.wanted}` }, changes.map((change) =>
+    h("li", null,
+      h("p.change-head", null, h("strong", null, change.version), stepBadge(change.kind, change.security),
+        change.breaking ? badge("breaking", "major") : null,
+        change.release_date ? h("span.quiet-text", null, when(change.release_date)) : null),
+      h("p.changelog", null, change.changelog ?? "No changelog."))));
+}
+
+function across(item) {
+  if (!item.across || item.across === item.wanted) return null;
+  return button(`Update to ${item.across}`, act(async () => {
+    const yes = await agree(`Update ${item.model} to ${item.across}?`, [
+      h("p", null, `${item.across} is a major version: what works with ${item.installed} may not work with it.`),
+      h("p", null, `${item.installed} stays in the store, so you can roll back.`),
+    ], `Update to ${item.across}`, "primary");
+    if (yes) started(await post(modelPath(item.model, "/update"), { major: true }));
+  }), { "aria-label": `Update ${item.model} to the major version ${item.across}` });
+}
+
+function row(item) {
+  return h("li.row", null,
+    h("div.row-main", null,
+      h("a", { href: link("models", item.model) }, item.model), " ", h("span.version", null, item.installed),
+      item.pinned || item.pin ? badge(item.pin ? `pinned: ${item.pin}` : "pinned", "quiet") : null,
+      item.standing?.yanked ? badge("withdrawn", "security") : item.standing?.deprecated ? badge("deprecated", "major") : null,
+      h("p.hint", null, item.note ?? "Up to date.")),
+    modelJobs(item.model),
+    h("div.buttons", null, across(item)));
+}
