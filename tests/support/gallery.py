@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.support.registries import mark
+from tests.support.registries import amend, mark
 from yarnstore import Store
 
 MODEL = "phi-3-mini"
@@ -65,7 +67,7 @@ def make_gallery(root: Path, *, url: str = "", scale: int = 1) -> Gallery:
             compatibility=(">=1.0.0",),
         )  # fmt: skip
     for version, tuned, text in (
-        ("3.0.0", 0.0, "Speech to text in 99 languages."), ("3.0.1", 0.1, "Fixes timestamps of long recordings."),
+        ("3.0.0", 0.0, "Speech to text in 99 languages."), ("3.0.1", 0.1, "Fixes wrong timestamps."),
         ("3.1.0", 0.2, "Better with noise; 40 % fewer invented sentences."),
     ):  # fmt: skip
         source = _write(root / "sources" / OTHER / version, OTHER, tuned, scale)
@@ -79,28 +81,52 @@ def make_gallery(root: Path, *, url: str = "", scale: int = 1) -> Gallery:
         ("acme/reranker", "0.4.0", "First public version.", "Sorts what a search found by relevance."),
         ("florence-vision", "1.0.0", "First version.", "Describes pictures and finds things in them."),
     ):
-        source = _write(root / "sources" / model.replace("/", "-") / version, model, 0.5 if version[0] == "2" else 0, scale)
-        Store.publish(source, f"{model}@{version}", registry=registry, changelog=text, description=about, tags=("search",))
+        folder = root / "sources" / model.replace("/", "-") / version
+        source = _write(folder, model, 0.5 if version == "2.0.0" else 0, max(1, scale // 2))
+        Store.publish(
+            source,
+            f"{model}@{version}",
+            registry=registry,
+            changelog=text,
+            description=about,
+            tags=("vectors",),
+        )
     mark(registry, f"{MODEL}@1.1.0", release_date="2026-06-02")
-    mark(registry, f"{OTHER}@3.0.0", deprecated=True, deprecated_reason="wrong timestamps", replaced_by="3.0.1")
+    mark(
+        registry, f"{OTHER}@3.0.0", deprecated=True, deprecated_reason="wrong timestamps", replaced_by="3.0.1"
+    )
+    amend(registry, _license)
     with Store.open(home) as store:
         store.add_registry("yarn", url or registry)
-        for spec in (f"{MODEL}@1.1.0", f"{MODEL}@1.0.0", f"{OTHER}@3.0.0", f"{OTHER}@3.0.1", f"{THIRD}@1.0.0"):
+        for spec in (
+            f"{OTHER}@3.0.0",
+            f"{OTHER}@3.0.1",
+            f"{THIRD}@1.0.0",
+            f"{MODEL}@1.0.0",
+            f"{MODEL}@1.1.0",
+        ):
             store.checkout(spec)
+        store.rollback_model(MODEL)
     return Gallery(registry, home)
+
+
+def _license(models: dict[str, Any]) -> None:
+    for entry in models.values():
+        entry["license"] = "MIT"
 
 
 def _write(folder: Path, model: str, tuned: float, scale: int) -> Path:
     """A version: weights of which `tuned` of the layers, from the end, differ from the first's."""
     folder.mkdir(parents=True)
+    seed = zlib.crc32(model.encode())
     table: dict[str, object] = {}
     parts: list[bytes] = []
     at = 0
     for index, (name, shape) in enumerate(_tensors(scale)):
-        values = np.random.default_rng([len(model), index]).normal(0, 0.05, shape).astype("<f4")
+        values = np.random.default_rng([seed, index]).normal(0, 0.05, shape).astype("<f4")
         layer = int(name.split(".")[2]) if ".layers." in name else -1
         if tuned and layer >= LAYERS * (1 - tuned):
-            chance = np.random.default_rng([len(model), index, int(tuned * 10)])
+            chance = np.random.default_rng([seed, index, int(tuned * 10)])
             moved = chance.random(shape) < (layer + 1) / LAYERS * (1.0 if "mlp" in name else 0.4)
             values = np.where(moved, values * 1.01, values).astype("<f4")
         data = values.tobytes()

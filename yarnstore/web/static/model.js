@@ -113,7 +113,7 @@ async function about(model, installed, details) {
       ["Memory", memory(details)], ["Published", when(details.release_date, "not stated")],
       ["Registry", details.registry], details.variants.length > 1 ? ["Variants", details.variants.join(", ")] : null,
       details.homepage ? ["Home page", details.homepage] : null,
-      ["SHA-256", details.checksum ? h("code.hash", null, details.checksum) : null]) : h("p.hint", null, "No registry lists this model."),
+      ["SHA-256", details.checksum ? h("code.hash", null, details.checksum.replace(/^sha256:/, "")) : null]) : h("p.hint", null, "No registry lists this model."),
     contents ? files(contents) : h("p.hint", null, "Its files and tensors are shown once it is downloaded."),
     readme ? h("section", { "aria-labelledby": "readme-title" }, h("h2", { id: "readme-title" }, readme.path),
       h("div.readme", null, text(readme.text), readme.truncated ? h("p.hint", null, "The file is longer.") : null)) : null);
@@ -124,8 +124,7 @@ function files(contents) {
     h("ul.items", null, contents.files.map((file) => h("li", null,
       h("span.item-what", null, h("code", null, file.path), file.format ? [" ", badge(file.format, "quiet")] : null),
       h("strong.number", null, bytes(file.size_bytes)),
-      file.tensors.length ? h("span.hint", null, `${many(file.tensors.length, "tensor")}, ${parameters(file.parameters)} parameters: ${file.types.map((type) => type.dtype).join(", ")}`)
-        : file.why ? h("span.hint", null, file.why) : null,
+      file.tensors.length ? h("span.hint", null, `${many(file.tensors.length, "tensor")}, ${parameters(file.parameters)} parameters: ${file.types.map((type) => type.dtype).join(", ")}`) : null,
       (file.code ?? []).length ? h("span.hint.warn", null, "Runs code when it is loaded.") : null,
       file.tensors.length ? h("details", { "data-key": `tensors-${file.path}` }, h("summary", null, "Tensors"),
         h("div.scroll", { tabindex: "0", role: "region", "aria-label": `Tensors of ${file.path}` }, h("table.numbers", null,

@@ -40,14 +40,14 @@ function updating({ status, next_round: next }) {
     again();
   });
   return h("section.panel", { "aria-labelledby": "auto-title" }, h("h2", { id: "auto-title" }, "Auto-update"),
-    h("p.now", { id: "next-round" }, next.sentence),
+    h("p.next", { id: "next-round" }, next.sentence),
     h("form", { onsubmit: save },
       h("p.switch", null, on, h("label", { for: "auto-on" }, "Look for updates by itself")),
       h("fieldset", null, h("legend", null, "What it does with an update"), POLICIES.map(([value, name, meaning]) =>
         h("p.choice", null, h("input", { type: "radio", name: "policy", id: `policy-${value}`, value, checked: status.policy === value }),
           h("label", { for: `policy-${value}` }, h("strong", null, name), ` ${meaning}`)))),
       h("div.field", null, h("label", { for: "windows" }, "Windows: when it may work"), windows,
-        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone}.`)),
+        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone || "that of this machine"}.`)),
       h("div.field", null, h("label", { for: "jitter" }, "Longest random delay"), jitter,
         h("p.hint", { id: "jitter-hint" }, "So that many machines do not ask at once, such as 30m.")),
       h("div.buttons", null, h("button.primary", { type: "submit", id: "save-auto" }, "Save auto-update"))),

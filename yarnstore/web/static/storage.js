@@ -83,7 +83,7 @@ function freeing() {
     plan = await post("/gc/plans", keep.value === "" ? {} : { keep: Number(keep.value) });
     show();
   }) },
-  h("div.field", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
+  h("div.field.wide", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
   show();
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));

@@ -71,7 +71,8 @@ function card(item, details) {
         item.wanted_variant ? ` ${item.wanted_variant}` : "")),
     h("div.card-body", null,
       h("div", null, changelogs(item), item.note ? h("p.hint", null, item.note) : null),
-      h("div.side", null, download(item), needs(details))),
+      h("div.side", null, download(item))),
+    needs(details),
     modelJobs(item.model),
     h("div.buttons", null,
       button("Update", act(async () => started(await post(modelPath(item.model, "/update")))),
@@ -123,7 +124,7 @@ function row(item) {
       h("a", { href: link("models", item.model) }, item.model), " ", h("span.version", null, item.installed),
       item.pinned || item.pin ? badge(item.pin ? `pinned: ${item.pin}` : "pinned", "quiet") : null,
       item.standing?.yanked ? badge("withdrawn", "security") : item.standing?.deprecated ? badge("deprecated", "major") : null,
-      h("p.hint", null, item.note ?? "Up to date.")),
+      h("p.hint", null, item.obstacle === "major" && item.across ? `${item.across} is a new major version.` : item.note ?? "Up to date.")),
     modelJobs(item.model),
     h("div.buttons", null, across(item)));
 }
