@@ -487,7 +487,7 @@ def claimed(path: Path) -> Iterator[bool]:
             fd = _open(path, os.O_RDWR)
         except PermissionError:  # killed when it had its last mode, but not its name
             fd = _open(path, os.O_RDONLY)
-    except (OSError, FormatError):
+    except (OSError, FormatError, StorageError):  # what is no file is nobody's that was killed
         yield False
         return
     try:
