@@ -1,4 +1,4 @@
-"""What `make docs` makes from the code: docs/cli.md, errors.md and results.md, and the stubs of aio and results."""
+"""What `make docs` makes from the code: docs/cli.md, errors.md, results.md and http-api.md, and the stubs of aio and results."""
 
 # ruff: noqa: E501 - one sentence per line
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from tests.docs.http_reference import render_http
 from tests.docs.result_fields import output_of, render_results
 from tests.docs.stubs import render_async_stub, render_results_stub
 from yarnstore import errors
@@ -199,6 +200,7 @@ PAGES = {
     "cli.md": render_cli,
     "errors.md": render_errors,
     "results.md": render_results,
+    "http-api.md": render_http,
     "../yarnstore/aio.pyi": render_async_stub,
     "../yarnstore/results.pyi": render_results_stub,
 }

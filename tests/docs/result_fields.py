@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import textwrap
 import tokenize
 import types
 from io import StringIO
@@ -181,7 +182,7 @@ def result_types() -> list[type]:
 
 def fields_of(shape: type) -> dict[str, tuple[Shape, str]]:
     """Each field and property of a type, in the order in which they are printed: its type and its meaning."""
-    hints, said = get_type_hints(shape), _comments(shape)
+    hints, said = get_type_hints(shape), comments_of(shape)
     found = {
         item.name: (hints[item.name], said.get(item.name) or _USUAL.get(item.name, ""))
         for item in dataclasses.fields(shape)
@@ -193,9 +194,9 @@ def fields_of(shape: type) -> dict[str, tuple[Shape, str]]:
 
 
 @functools.cache
-def _comments(shape: type) -> dict[str, str]:
+def comments_of(shape: type) -> dict[str, str]:
     """The `#:` comments of a class, by field: behind it, or on the lines above it."""
-    text = inspect.cleandoc(inspect.getsource(shape))
+    text = textwrap.dedent(inspect.getsource(shape))
     body = ast.parse(text).body[0]
     assert isinstance(body, ast.ClassDef)
     comments = {

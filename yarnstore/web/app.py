@@ -62,6 +62,7 @@ def make_app(service: Service) -> Litestar:
         [
             Router(API, route_handlers=ROUTERS),
             pages.health, pages.index, pages.static, pages.login_page, pages.log_in,
+            pages.make_login_link,
         ],
         dependencies={"service": Provide(provide)},
         exception_handlers={Exception: _answer},

@@ -52,7 +52,7 @@ class Job:
     bytes_per_s: float | None = None  #: The rate of the last seconds.
     seconds_left: float | None = None  #: How long this phase takes at that rate.
     notes: tuple[str, ...] = ()  #: Messages of the work, the oldest first.
-    result: dict[str, object] | None = None  #: The result; see `JobKind` in docs/http-api.md for its type.
+    result: dict[str, object] | None = None  #: The result; its type follows from `kind`.
     error: ProblemDetails | None = None  #: Why it failed.
     undo: Undo | None = None  #: The request that takes it back, where there is one.
 

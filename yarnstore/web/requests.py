@@ -21,109 +21,112 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class VersionRequest(RequestBody):
     """A version to download or to install."""
 
-    version: Text | None = None  # or a range, or an alias; the one that `latest` means without it
-    variant: Text | None = None
-    force: bool = False  # also what does not fit the application or this machine
+    version: Text | None = None  #: A version, a range or an alias; without it the one that `latest` means.
+    variant: Text | None = None  #: The variant.
+    force: bool = False  #: Also what does not fit the application or this machine.
 
 
 class UpdateRequest(RequestBody):
     """An update of one model."""
 
-    to: Text | None = None  # a range to stay within
-    major: bool = False  # also across a major version
-    force: bool = False
+    to: Text | None = None  #: A range to stay within.
+    major: bool = False  #: Also across a major version.
+    force: bool = False  #: Also what does not fit the application or this machine.
 
 
 class UpdateAllRequest(RequestBody):
     """An update of several models, or of all that are installed."""
 
-    models: list[Text] = []
+    models: list[Text] = []  #: The models; without any, all.
 
 
 class RollbackRequest(RequestBody):
-    """A rollback; without a version to the one before."""
+    """A rollback."""
 
-    version: Text | None = None
+    version: Text | None = None  #: The version; without it the one that was installed before.
 
 
 class LoginRequest(RequestBody):
     """A login by a token."""
 
-    token: Text
+    token: Text  #: A token of one login, or the bearer token.
 
 
 class PinRequest(RequestBody):
-    """A pin; without a spec, of the installed version."""
+    """A pin."""
 
-    spec: Text | None = None  # a version, a range, or `:` and a variant
+    spec: Text | None = None  #: A version, a range, or `:` and a variant; without it the installed version.
 
 
 class DiffRequest(RequestBody):
-    """Two versions, each as `MODEL[:VARIANT]@VERSION`; `new` may be `@VERSION` of the same model."""
+    """Two versions to compare."""
 
-    old: Text
-    new: Text
+    old: Text  #: The old version, as `MODEL[:VARIANT]@VERSION`.
+    new: Text  #: The new version, or `@VERSION` of the same model.
 
 
 class GcRequest(RequestBody):
-    """What to keep; what is not given is as the settings have it."""
+    """What to keep; fields that are not given are as in the settings."""
 
+    #: How many of the newest versions of each model stay.
     keep: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    #: Versions that were stored or used within so many seconds stay.
     keep_within_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
+    #: For how many seconds a version stays after its path was last given out.
     grace_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
-    repack: bool = False
+    repack: bool = False  #: Whether older versions are stored as deltas against the newest.
 
 
 class FsckRequest(RequestBody):
-    """A check of the store; `quick` leaves contents unread, `repair` repairs what it can."""
+    """A check of the store."""
 
-    quick: bool = False
-    repair: bool = False
+    quick: bool = False  #: Whether contents are left unread.
+    repair: bool = False  #: Whether problems are repaired where that is possible.
 
 
 class AutoUpdateRequest(RequestBody):
-    """A change of auto-update, of the models named or of all."""
+    """A change of auto-update; fields that are not given stay."""
 
-    enabled: bool
-    models: list[Text] = []
-    policy: Literal["notify", "patch", "minor", "security"] | None = None
-    windows: list[Text] | None = None
-    jitter: Text | None = None
+    enabled: bool  #: Whether models are checked.
+    models: list[Text] = []  #: The models; without any, all.
+    policy: Literal["notify", "patch", "minor", "security"] | None = None  #: Which updates are installed.
+    windows: list[Text] | None = None  #: The maintenance windows, such as `Sat,Sun 02:00-05:00`.
+    jitter: Text | None = None  #: The longest random delay before a check, such as `30m`.
 
 
 class RegistryRequest(RequestBody):
     """A registry to add."""
 
-    name: Text
-    url: Annotated[str, Meta(min_length=1, max_length=2000)]
+    name: Text  #: The name of the registry.
+    url: Annotated[str, Meta(min_length=1, max_length=2000)]  #: The address, `https://` or `http://`.
 
 
 class ModelArguments(RequestBody):
     """One model, or all."""
 
-    model_id: Text | None = None
+    model_id: Text | None = None  #: The id of the model; without it all.
 
 
 class OneModelArguments(RequestBody):
     """One model."""
 
-    model_id: Text
+    model_id: Text  #: The id of the model.
 
 
 class ChangeArguments(RequestBody):
-    """A model and the version to install; with `wait` false the answer is the job."""
+    """A model, and the version to install."""
 
-    model_id: Text
-    version: Text | None = None
-    wait: bool = True
+    model_id: Text  #: The id of the model.
+    version: Text | None = None  #: The version.
+    wait: bool = True  #: Whether to answer when it is done; else at once, with the job.
 
 
 class AutoUpdateArguments(RequestBody):
     """Auto-update of one model, or of all."""
 
-    enabled: bool = True
-    model_id: Text | None = None
-    policy: Literal["notify", "patch", "minor", "security"] | None = None
+    enabled: bool = True  #: Whether models are checked.
+    model_id: Text | None = None  #: The id of the model; without it all.
+    policy: Literal["notify", "patch", "minor", "security"] | None = None  #: Which updates are installed.
 
 
 def named_version(model: str, version: str | None) -> str:

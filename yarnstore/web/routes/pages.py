@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import re
+import time
 from functools import cache
 from importlib import resources
 from typing import Annotated, Any, TypeAlias
@@ -17,10 +18,12 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from yarnstore.errors import NotFoundError
 from yarnstore.web import problems
-from yarnstore.web.access import SESSION_S
+from yarnstore.web.access import LOGIN_S, SESSION_S
 from yarnstore.web.guard import HEALTH, LOGIN
+from yarnstore.web.records import LoginLink
 from yarnstore.web.requests import LoginRequest
 from yarnstore.web.service import Service
+from yarnstore.web.work import API
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
@@ -141,3 +144,10 @@ def _cookie(service: NamedDependency[Service], session: str) -> Cookie:
         path="/",
         max_age=int(SESSION_S),
     )
+
+
+@post(f"{API}/login-links", tags=["login"], summary="Make a login link")
+async def make_login_link(service: NamedDependency[Service]) -> LoginLink:
+    """Make an address that logs one browser in, once."""
+    token = service.access.new_login()
+    return LoginLink(f"{LOGIN}?token={token}", int((time.time() + LOGIN_S) * 1000))
