@@ -35,7 +35,7 @@ def path_from_url(url: str) -> str:
     """The path of a file:// URL.  Raises: UsageError if it names another host or cannot be a path."""
     parts = urlsplit(url)
     if parts.scheme.lower() != "file" or parts.netloc.lower() not in ("", "localhost"):
-        raise UsageError(f"{url!r} is not a folder of this machine", hint="write file:///absolute/path")
+        raise UsageError(f"{url!r} is not a folder on this machine", hint="write file:///absolute/path")
     path = unquote(parts.path)
     if not path.startswith("/") or "\0" in path or parts.query or parts.fragment:
         raise UsageError(f"{url!r} is not an absolute path", hint="write file:///absolute/path")
@@ -92,7 +92,7 @@ class LocalBackend:
             if not os.path.isdir(self.url):
                 # An unplugged drive is not a registry that lost its files.
                 raise BackendError(
-                    self.url, "no such folder", hint="check that its drive is connected"
+                    self.url, "no such folder", hint="check the path, and that its drive is connected"
                 ) from error
             raise MissingKeyError(where, "no such file") from error
         try:

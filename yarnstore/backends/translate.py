@@ -80,7 +80,7 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
             return BackendError(url, why, hint=proxies.HINT)
         return TransientError(url, why, hint=proxies.HINT, reason="unreachable")
     if isinstance(error, httpcore.PoolTimeout):
-        return TransientError(url, "no connection became free", reason="unreachable")
+        return TransientError(url, "timed out waiting for a free connection", reason="unreachable")
     through = f" (through the proxy {proxy})" if proxy else ""
     if (certificate := _cause_of(error, ssl.SSLCertVerificationError)) is not None:
         reason = getattr(certificate, "verify_message", "") or why

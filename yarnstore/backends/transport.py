@@ -90,7 +90,7 @@ class Patience:
             timeout_s = _POLL_S if timeout_s is None else min(timeout_s, _POLL_S)
         self._account()
         if self._left_s is not None and self._left_s <= 0:
-            raise TransientError(self._url, "stalled: not finished by the deadline", reason="stalled")
+            raise TransientError(self._url, "stalled: not finished before the deadline", reason="stalled")
         if self._waited_s >= self._window_s:
             if self._got_bytes < self._want_bytes:
                 why = f"stalled: {self._got_bytes} bytes in {self._waited_s:.1f} s"

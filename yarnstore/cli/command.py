@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from yarnstore.progress import OnProgress
 
 
+class WholeNumber(click.IntRange):
+    """A whole number in a range; click calls it a "valid integer range" in errors and help."""
+
+    name = "integer"
+
+
 class Invocation:
     """One run of `ystore` with its common options."""
 
@@ -121,7 +127,8 @@ _option = partial(click.option, cls=CommonOption)
 _OPTIONS = (
     _option(
         "--home", type=click.Path(file_okay=False), metavar="DIR", expose_value=False,
-        callback=_set(_set_home), help="Folder of the store (default: $YSTORE_HOME, else user data).",
+        callback=_set(_set_home),
+        help="Folder of the store (default: $YSTORE_HOME, else in the user's data folder).",
     ),
     _option(
         "--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,
@@ -136,7 +143,7 @@ _OPTIONS = (
         help="Limit downloads to RATE bytes per second, such as 5M or 500k.",
     ),
     _option(
-        "--connections", type=click.IntRange(1, 64), metavar="N", expose_value=False,
+        "--connections", type=WholeNumber(1, 64), metavar="N", expose_value=False,
         callback=_set(_set_connections), help="Number of parallel connections per download.",
     ),
     _option(

@@ -271,7 +271,7 @@ def _opener(source: Source, window: ReadWindow, member: Member, budget: Budget) 
 def _in_keras(stream: Stream, path: str) -> Iterator[LoadedCode]:
     data = stream.take(_CONFIG_LIMIT_BYTES + 1)
     if len(data) > _CONFIG_LIMIT_BYTES:
-        yield LoadedCode(path, "code", "a Keras configuration too large to look into")
+        yield LoadedCode(path, "code", "a Keras configuration too large to check")
         return
     values = list(_objects(_parsed(data)))
     if any(value.get("class_name") == "Lambda" for value in values):
@@ -315,7 +315,7 @@ def find_named_code(configs: Mapping[str, bytes | None], paths: Iterable[str]) -
     for path, data in configs.items():
         if data is None:
             if has_python:
-                found.append(LoadedCode(path, "code", "a configuration too large to look into"))
+                found.append(LoadedCode(path, "code", "a configuration too large to check"))
             continue
         names = _shown(_named_in(_parsed(data), path.rpartition("/")[2], has_python=has_python))
         if names:

@@ -47,7 +47,9 @@ def _check_part(what: str, part: str, whole: str) -> None:
         raise InvalidNameError(what, whole, f"is longer than {NAME_LIMIT_CHARS} characters")
     if not _PART.fullmatch(part):
         raise InvalidNameError(
-            what, whole, "may hold only letters, digits, '.', '_' and '-', and starts with a letter or digit"
+            what,
+            whole,
+            "may contain only letters, digits, '.', '_' and '-', and starts with a letter or digit",
         )
     if part.endswith("."):
         raise InvalidNameError(what, whole, "ends in a dot")
@@ -145,9 +147,9 @@ def parse_file_path(text: str) -> str:
         raise refuse("is not in Unicode normal form C")
     for char in text:
         if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            raise refuse("holds a control or invisible character")
+            raise refuse("contains a control or invisible character")
         if char in _FORBIDDEN_IN_PATH:
-            raise refuse(f"holds {char!r}, which some file systems do not allow")
+            raise refuse(f"contains {char!r}, which some file systems do not allow")
     parts = text.split("/")
     if len(parts) > PATH_LIMIT_PARTS:
         raise refuse(f"has more than {PATH_LIMIT_PARTS} parts")
@@ -178,7 +180,9 @@ def check_file_paths(paths: Iterable[str]) -> None:
         parse_file_path(path)
         folded = _fold(path)
         if folded in seen:
-            raise FormatError("file path", f"{path!r} and {seen[folded]!r} are one file on some file systems")
+            raise FormatError(
+                "file path", f"{path!r} and {seen[folded]!r} are the same file on some file systems"
+            )
         seen[folded] = path
     folders: dict[str, str] = {}  # folded folder → as first spelled
     climbed: set[str] = set()
@@ -194,5 +198,6 @@ def check_file_paths(paths: Iterable[str]) -> None:
                 raise FormatError("file path", f"{seen[folded]!r} is both a file and a folder")
             if folders.setdefault(folded, spelled) != spelled:
                 raise FormatError(
-                    "file path", f"{spelled!r} and {folders[folded]!r} are one folder on some file systems"
+                    "file path",
+                    f"{spelled!r} and {folders[folded]!r} are the same folder on some file systems",
                 )

@@ -396,8 +396,8 @@ def unyank(named: str, variant: str | None = None) -> Edit:
 def set_alias(name: str, named: str) -> Edit:
     """Point an alias such as `stable` at a version.  Raises: UsageError if it cannot be an alias."""
     if name == LATEST:
-        hint = "ystore registry set-current MODEL VERSION"
-        raise UsageError("latest cannot be set; it is the current version", hint=hint)
+        hint = "change that version: ystore registry set-current MODEL VERSION"
+        raise UsageError("the alias latest cannot be set: it always means the current version", hint=hint)
     if not is_alias(name):
         raise UsageError(
             f"{name[:80]!r} cannot be an alias: it is a version, a range or not a word",

@@ -55,7 +55,7 @@ def remove_registry(home: Path, name: str) -> None:
     def remove(files: SettingFiles) -> dict[str, Any]:
         place = next((path for path, item in files.registries if item["name"] == name), None)
         if place is None:
-            raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
+            raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
         if place == config_path(home):
             raise ConflictError(
                 f"registry {name!r} is set in {_entry_line(home, name)}, which no command changes",

@@ -51,16 +51,18 @@ class _Known:
 
 _KNOWN: Final[Mapping[str, _Known]] = {
     "app_version": _Known(
-        "The version of the application: versions that do not fit it are not installed.", None, APP_VERSION
+        "Version of the application; versions of models that do not fit it are not installed.",
+        None,
+        APP_VERSION,
     ),
-    "keep": _Known("How many of the newest versions of each model stay after an update."),
-    "keep_within": _Known("Versions that were stored or used within this time stay after an update."),
-    "path_grace": _Known("How long a version stays after its path was last given out.", "1d"),
-    "limit_rate": _Known("The highest download rate, such as 5M a second.", None, "YSTORE_LIMIT_RATE"),
+    "keep": _Known("Number of newest versions of each model to keep after an update."),
+    "keep_within": _Known("Keep versions that were stored or used within this time after an update."),
+    "path_grace": _Known("How long gc keeps a version's files after their path was last printed.", "1d"),
+    "limit_rate": _Known("The download limit in bytes per second, such as 5M.", None, "YSTORE_LIMIT_RATE"),
     "connections": _Known(
-        "How many connections one download uses.", DEFAULT_CONNECTIONS, "YSTORE_CONNECTIONS"
+        "Number of parallel connections per download.", DEFAULT_CONNECTIONS, "YSTORE_CONNECTIONS"
     ),
-    "offline": _Known("Whether to do without the network.", False, "YSTORE_OFFLINE"),
+    "offline": _Known("Do not use the network.", False, "YSTORE_OFFLINE"),
 }
 
 

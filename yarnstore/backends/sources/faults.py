@@ -17,6 +17,7 @@ from yarnstore.errors import (
     TransientError,
     YarnstoreError,
 )
+from yarnstore.progress import plural
 
 # A source gets so many tries at one thing before the next is asked (ollama#8105 never stopped).
 TRIES_PER_SOURCE: Final = 2
@@ -106,14 +107,16 @@ def combined_error(failures: Sequence[BackendError]) -> BackendError:
             return error
     if all(isinstance(error, MissingKeyError) for error in failures):
         return MissingKeyError(
-            first.url, f"no such file, nor on {len(failures) - 1} other mirrors", status=first.status
+            first.url,
+            f"no such file, neither here nor on {plural(len(failures) - 1, 'other mirror')}",
+            status=first.status,
         )
     telling = [error for error in failures if not isinstance(error, MissingKeyError)]
     # That a range lies outside of the file is about the question, and no other try helps.
     final = [error for error in telling if error.status == UNSATISFIABLE]
     main = next((error for error in (*final, *telling) if _is_telling(error)), telling[0])
     others = "; ".join(f"{error.url}: {reason_of(error)}" for error in failures if error is not main)
-    why = f"{reason_of(main)}\n  also asked: {others}"
+    why = f"{reason_of(main)}\n  also tried: {others}"
     if isinstance(main, TransientError):
         return TransientError(
             main.url,

@@ -148,7 +148,7 @@ class SourceSet(Mirrors):
             left = take(copy)
             if left < missing:
                 for lacking in asked:
-                    self._blame(lacking, f"{key} omits what {other} has")
+                    self._blame(lacking, f"{key} lacks entries that {other} has")
                 source, missing = other, left
             asked.add(other)
         return source

@@ -160,7 +160,7 @@ def _show(run: Invocation, found: AutoUpdateStatus) -> None:
 
 def _status_text(found: AutoUpdateStatus) -> str:
     if not found.enabled:
-        lines = ["auto-update is off for all models not listed below"]
+        lines = ["auto-update: off, except as listed below"]
     else:
         times = f" {', '.join(found.windows)}" if found.windows else " at any time"
         lines = [f"auto-update: {_policy(found.policy)},{times}"]

@@ -50,7 +50,7 @@ def cli(run: Invocation, old: str, new: str, html: str | None) -> None:
     rows = _names(found) if run.output.quiet else _rows(found, verbose=verbose)
     run.output.report(found, lambda: _text(found, width, verbose=verbose), rows)
     if html is not None:
-        run.output.say(f"wrote the picture to {clean(html)}")
+        run.output.say(f"picture written to {clean(html)}")
 
 
 def _names(found: DiffResult) -> list[tuple[str]]:
@@ -141,7 +141,7 @@ def _files(found: DiffResult, width: int | None, *, verbose: bool) -> str:
     rest = len(found.files) - len(shown)
     shown_lines = [table(("FILE", "", "SIZE", "DIFFERS", "TENSORS"), rows, width)] if rows else []
     if rest:
-        shown_lines.append(f"{plural(rest, 'file')} the same")
+        shown_lines.append(f"{plural(rest, 'file')} unchanged")
     return "\n".join(shown_lines)
 
 

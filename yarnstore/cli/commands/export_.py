@@ -21,6 +21,6 @@ def cli(run: Invocation, spec: str, destination: str) -> None:
     how = {"reflink": "sharing disk blocks", "copy": "copied", "decoded": "rebuilt from chunks"}[done.how]
     run.output.done(
         done,
-        lambda: f"{done.model} {done.version}: {size(done.size_bytes)} in {done.path}, {how}",
+        lambda: f"{done.model} {done.version}: exported {size(done.size_bytes)} to {done.path} ({how})",
         (done.model, done.version, done.size_bytes, done.how, done.path),
     )

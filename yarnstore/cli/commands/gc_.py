@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, WholeNumber, command
 from yarnstore.cli.display import size
 from yarnstore.progress import plural
 
@@ -36,7 +36,7 @@ class _Duration(click.ParamType[float]):
 @command("gc", example="ystore gc --keep 3 --dry-run\nystore gc --keep 1 --keep-within 30d")
 @click.option(
     "--keep",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     metavar="N",
     help="Newest versions of each model to keep (default: `keep` in config.toml, else 3).",
 )
@@ -89,7 +89,7 @@ def _text(done: GcResult) -> str:
     lines = [first, f"kept: {kept or 'nothing, the store is empty'}", *map(_view_text, done.kept_views)]
     if done.low_on_space and done.grace_bytes:
         more = size(done.grace_bytes)
-        lines.append(f"less disk space is free than the reserve: `ystore gc --grace 0` frees {more} more")
+        lines.append(f"free disk space is below the reserve: `ystore gc --grace 0` frees {more} more")
     return "\n".join(lines)
 
 

@@ -105,7 +105,7 @@ def _format(file: FileInfo) -> str:
         return f"{file.format}, {plural(len(file.tensors), 'tensor')}"
     if file.looks == "text" or file.why is None:
         return file.looks or "–"
-    looks = f"; a sample is {file.looks}" if file.looks else ""
+    looks = f"; looks like {file.looks}" if file.looks else ""
     return f"no known layout: {clean(file.why)}{looks}"
 
 

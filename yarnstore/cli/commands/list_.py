@@ -81,7 +81,7 @@ def _list_stored(run: Invocation, found: list[StoredVersion], *, detailed: bool)
         rows.append((*row, item.uses, item.checksum, item.manifest) if detailed else row)
     if detailed:
         header = (*header, "USES", "CHECKSUM", "MANIFEST")
-    run.output.rows(found, header, rows, "nothing is stored   (`ystore search` lists the models on offer)")
+    run.output.rows(found, header, rows, "nothing is stored   (`ystore search` lists the available models)")
 
 
 def _words(item: InstalledModel) -> list[str]:

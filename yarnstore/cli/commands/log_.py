@@ -90,7 +90,7 @@ def _why_back(last: HistoryMove) -> str:
     if last.operation == "self-check":
         return f" ({last.old} failed its self-check)"
     if last.operation == "rollback":
-        way = "went forward from" if last.direction == "forward" else "rolled back from"
+        way = "rolled forward from" if last.direction == "forward" else "rolled back from"
         return f" ({way} {last.old})"
     return ""
 

@@ -83,7 +83,7 @@ def _is_outdated(item: Update) -> bool:
 def _none(found: list[Update]) -> str:
     unlisted = sum(item.registry is None and item.error is None for item in found)
     text = up_to_date(len(found) - unlisted) if len(found) > unlisted or not found else ""
-    rest = f"{plural(unlisted, 'model')} in no registry   (ystore outdated --all)" if unlisted else ""
+    rest = f"{plural(unlisted, 'model')} not in any registry   (ystore outdated --all)" if unlisted else ""
     return "; ".join(filter(None, (text, rest)))
 
 

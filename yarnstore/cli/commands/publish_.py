@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, WholeNumber, command
 from yarnstore.cli.display import size
 from yarnstore.progress import format_count, plural
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--deltas",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=3,
     show_default=True,
     metavar="N",
@@ -58,7 +58,9 @@ if TYPE_CHECKING:
 )
 @click.option("--split", is_flag=True, help="Store each model's entry in its own file from now on.")
 @click.option(
-    "--force", is_flag=True, help="Publish even truncated files, LFS pointers, web pages or missing shards."
+    "--force",
+    is_flag=True,
+    help="Publish even if files are truncated, LFS pointers or web pages, or shards are missing.",
 )
 @click.option(
     "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
@@ -135,5 +137,5 @@ def _changes(done: PublishResult) -> str:
     elif done.changed:
         changes.append("the registry is now split")
     if done.chunks_new:
-        changes.append(f"{plural(done.chunks_new, 'chunk')} that were missing or corrupt written again")
+        changes.append(f"rewrote {plural(done.chunks_new, 'missing or corrupt chunk')}")
     return "; ".join(changes) or "nothing changed"

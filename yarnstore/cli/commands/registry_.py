@@ -63,7 +63,9 @@ def _list(run: Invocation) -> None:
         for item in found
     ]
     header = ("NAME", "MODELS", "VERSIONS", "FETCHED", "URL", "")
-    run.output.rows(found, header, rows, "no registry   (add one: ystore registry add NAME URL)")
+    run.output.rows(
+        found, header, rows, "no registry is configured   (add one: ystore registry add NAME URL)"
+    )
 
 
 @command("refresh", example="ystore registry refresh\nystore registry refresh yarn --accept-rollback")

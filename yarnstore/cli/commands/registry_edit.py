@@ -61,7 +61,7 @@ def _tell_findings(run: Invocation, done: LintResult) -> None:
     if run.output.for_people and not run.output.quiet:
         looked = f"{plural(done.models, 'model')}, {plural(done.versions, 'version')}"
         wrong = f"{plural(done.errors, 'error')}, {plural(done.warnings, 'warning')}"
-        click.echo(f"{looked}: {wrong if done.findings else 'nothing wrong'}")
+        click.echo(f"{looked}: {wrong if done.findings else 'no problems found'}")
 
 
 @command(

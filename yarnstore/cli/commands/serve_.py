@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.command import Invocation, WholeNumber, command
 from yarnstore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     "ystore serve --ready-json --exit-with-parent",
 )
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port (default: a free one).")
+@click.option(
+    "--port", type=WholeNumber(0, 65535), default=0, metavar="PORT", help="Port (default: a free one)."
+)
 @click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
     metavar="NAME",
-    help="Answer requests for this host name too, as behind a proxy; may be repeated.",
+    help="Accept requests for this host name too, such as behind a proxy; may be repeated.",
 )
 @click.option(
     "--token-file",
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ready-json",
     is_flag=True,
-    help="Print one line of JSON once it listens: url, login_url, token and pid.",
+    help="Print one line of JSON when the server is ready: url, login_url, token and pid.",
 )
 @click.option("--exit-with-parent", is_flag=True, help="Exit when the parent process does.")
 @click.option(
@@ -49,7 +51,11 @@ if TYPE_CHECKING:
 @click.option(
     "--tls-key", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="TLS private key (PEM)."
 )
-@click.option("--plain-http", is_flag=True, help="Allow an address that other machines reach, without TLS.")
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    help="Allow listening without TLS on an address that other machines can reach.",
+)
 def cli(
     run: Invocation,
     host: str,

@@ -35,7 +35,7 @@ def _text(found: StoreStatus) -> str:
             f"  {plural(found.chunks, 'chunk')} in {plural(found.packs, 'pack')}: "
             f"{size(found.raw_bytes)} of models stored as {size(used)}",
             f"  dedupe {found.dedupe_ratio:.2f}×, compression {found.compression_ratio:.2f}×",
-            f"  {size(found.file_bytes)} of materialised files",
+            f"  {size(found.file_bytes)} of checked-out files",
             *unused,
             f"  {size(found.free_bytes)} free ({size(found.reserve_bytes)} kept in reserve)",
             *(f"  {one_line(notice)}" for notice in found.notices),

@@ -100,7 +100,7 @@ def dequeue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
     def change(items: list[QueueItem]) -> tuple[list[QueueItem], list[QueuedFetch]]:
         for text in texts:
             if all(item.spec != text for item in items):
-                raise NotFoundError("queued download", text, hint="`ystore queue` lists them")
+                raise NotFoundError("queued download", text, hint="`ystore queue` lists the queued downloads")
         gone = [item for item in items if item.spec in texts]
         return [item for item in items if item.spec not in texts], [_told(item) for item in gone]
 

@@ -38,7 +38,9 @@ def readme(session: Session, spec: Spec) -> Readme:
             files = {content.path.lower(): content for content in stored_contents(manifest, store)}
             content = next((files[name] for name in _NAMES if name in files), None)
             if content is None:
-                raise NotFoundError("README", version_label(manifest), hint="its publisher gave it none")
+                raise NotFoundError(
+                    "README", version_label(manifest), hint="the publisher did not include one"
+                )
             data = bytes(content.read(0, min(content.size_bytes, LIMIT_BYTES)))
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     return Readme(version_label(manifest), content.path, text, content.size_bytes > LIMIT_BYTES)

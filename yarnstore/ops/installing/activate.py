@@ -232,13 +232,11 @@ def settle_trials(session: Session) -> None:
                     continue
                 back = _restore(session, model, move.new, move.old)
                 now = f"{back.version} is installed again" if back else "it is no longer installed"
-                session.note(
-                    f"{model} {move.new.version} was being self-checked when its process was killed: {now}"
-                )
+                session.note(f"the self-check of {model} {move.new.version} was interrupted by a kill: {now}")
     except ReadOnlyError:
         pass  # the next command of who may write does it
     except YarnstoreError as error:
-        session.note(f"the version in its self-check could not be rolled back: {error.message}")
+        session.note(f"a version whose self-check was interrupted could not be rolled back: {error.message}")
 
 
 def repair_link(session: Session, model: str, ensure: Ensure) -> None:

@@ -98,8 +98,8 @@ def check_hold(model: str, hold: PinRule, current: Installed, version: str, vari
     pin = current.version if hold.version is not None else str(hold)
     raise ConflictError(
         f"{model} is pinned to {pin}, which excludes {version} ({variant})",
-        hint=f"`ystore unpin {model}` first, or `ystore checkout {model}:{variant}@{version}` "
-        "despite the pin",
+        hint=f"`ystore unpin {model}` removes the pin; "
+        f"`ystore checkout {model}:{variant}@{version}` ignores it",
         model=model,
     )
 

@@ -121,7 +121,7 @@ def make_whole(
     if is_whole(session, manifest):
         return
     if has_view(session.layout, manifest.digest):
-        session.note(f"{manifest.label}: its files were modified; restoring them")
+        session.note(f"{manifest.label}: its installed files were modified; restoring them")
     fetched: set[bytes] = set()
     while True:
         try:

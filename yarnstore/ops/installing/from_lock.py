@@ -212,7 +212,7 @@ def _refuse_other(
             f"{build.spec}: the {key} in {source}" if source else f"{build.spec}: its {key}",
             expected=str(locked) if locked else f"no {key}",
             got=str(offered) if offered else f"no {key}",
-            why="is not the locked one",
+            why="does not match the lock file",
             hint=_HINT,
         )
 

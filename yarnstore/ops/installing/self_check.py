@@ -76,8 +76,8 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
             _end(process)
     if process.returncode:
         code = process.returncode
-        how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        raise SelfCheckError(model, version, f"{words[0]} ended with {how}", output=said.text())
+        how = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
+        raise SelfCheckError(model, version, f"{words[0]} {how}", output=said.text())
 
 
 def _ended(process: subprocess.Popen[bytes], within_s: float) -> bool:

@@ -89,9 +89,9 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
     size = entry.get("size_bytes")
     place = _find(folder, named, size)
     if place is None:
-        above = "" if Path(named).is_absolute() else f", nor {named} in a folder above it"
+        above = "" if Path(named).is_absolute() else f"; nor does {named} in a folder above it"
         raise NotFoundError(
-            "file", str(folder / named), hint=f"the list names it for {model}, but it does not exist{above}"
+            "file", str(folder / named), hint=f"it is listed for {model}, but does not exist{above}"
         )
     if place.is_file() and isinstance(size, int) and size != place.stat().st_size:
         raise IntegrityError(
@@ -135,9 +135,11 @@ def _find(folder: Path, named: str, size: object) -> Path | None:
 def _text(entry: dict[str, Any], model: str, key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise FormatError(f'installed_models["{model}"].{key}', "is no text")
+        raise FormatError(f'installed_models["{model}"].{key}', "is not text")
     if "\0" in value:
-        raise FormatError(f'installed_models["{model}"].{key}', "holds a NUL, which no path can")
+        raise FormatError(
+            f'installed_models["{model}"].{key}', "contains a NUL character, which paths cannot contain"
+        )
     return value
 
 

@@ -115,7 +115,7 @@ class DeepLint:
         if digest not in self._manifests:
             self._manifests[digest] = self._read_manifest(digest, path)
         elif self._manifests[digest] is None:
-            self._add(path, "is unusable; see above")
+            self._add(path, "cannot be used; see above")
         return self._manifests[digest]
 
     def _read_manifest(self, digest: Sha256, path: str) -> Manifest | None:
@@ -191,7 +191,7 @@ class DeepLint:
         if place not in self._indexes:
             self._indexes[place] = self._read_index(folder, pack, path)
         elif self._indexes[place] is None:
-            self._add(path, "is unusable; see above")
+            self._add(path, "cannot be used; see above")
         return self._indexes[place]
 
     def _read_index(self, folder: str, pack: PackId, path: str) -> PackIndex | None:

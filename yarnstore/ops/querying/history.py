@@ -85,7 +85,9 @@ def history(session: Session, model: str) -> History:
         for source in session.registries.sources:
             with contextlib.suppress(FormatError):
                 known |= set(session.registries.doc(source).models)
-        raise NotFoundError("model", model, near=close_names(model, known), hint="`ystore search` lists them")
+        raise NotFoundError(
+            "model", model, near=close_names(model, known), hint="`ystore search` lists the available models"
+        )
     pins = {(name.variant, name.version) for name in refs.pins(model)}
     stored = {(name.variant, name.version) for name in here}
     at = (current.variant, current.version) if current else None

@@ -132,7 +132,7 @@ class KnownRegistries:
         for source in self.sources:
             if source.name == name:
                 return source
-        raise NotFoundError("registry", name, hint="`ystore registry list` lists them")
+        raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
 
     def require_sources(self) -> tuple[RegistrySource, ...]:
         """All registries, in their order, or the one that was asked for by name.

@@ -142,7 +142,7 @@ class _Checker(PackChecker):
         try:
             digest = Sha256.parse(name.removesuffix(".json"))
         except FormatError:
-            self._add("manifest", path, "has a name that is not a manifest's", to=found)
+            self._add("manifest", path, "is not named like a manifest", to=found)
             return
         try:
             manifest = self._layout.read_manifest(digest)
@@ -301,7 +301,7 @@ class _Checker(PackChecker):
             try:
                 digest = Sha256.parse(name.removesuffix(EXECUTABLE))
             except FormatError:
-                self._add("file", path, "has a name that is not a materialised file's")
+                self._add("file", path, "is not named like a checked-out file")
                 continue
             size, users = wanted.get(name, (None, set()))
             what = self._file_fault(path, digest, size) and self._file_fault(path, digest, size)
@@ -335,7 +335,7 @@ class _Checker(PackChecker):
         try:
             manifest = self.found.manifests.get(Sha256.parse(name))
         except FormatError:
-            self._add("view", path, "has a name that is not a view's", to=found)
+            self._add("view", path, "is not named like a view", to=found)
             return
         if manifest is None:
             return  # of a manifest that is gone: gc removes it
@@ -418,7 +418,7 @@ class _Checker(PackChecker):
         for name in fsread.list_names(self._layout.uses):
             path = self._layout.uses / name
             try:
-                what = "contains wrong marks" if _marks(path).strip(b".") else ""
+                what = "contains unexpected bytes" if _marks(path).strip(b".") else ""
             except YarnstoreError as error:
                 what = why(error)
             if what:

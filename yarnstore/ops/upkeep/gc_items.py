@@ -25,7 +25,7 @@ ItemKind: TypeAlias = Literal["version", "download", "view", "data", "temporary"
 # What the reasons for keeping a version mean, for people.
 REASONS = {
     "installed": "it is installed",
-    "rollback": "a rollback leads to it",
+    "rollback": "`rollback` returns to it",
     "pinned": "it is pinned",
     "in use": "a program has it open",
     "recent": "it was stored or used recently",
@@ -76,7 +76,7 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
             why = "no version needs them"
             items.append(GcItem("data", "chunks and files", freed - listed, why))
         elif listed > freed:
-            why = "their packs are mostly in use; to rewrite them takes more than it frees"
+            why = "their packs are mostly in use; rewriting them would cost more than it frees"
             kept.append(GcItem("data", "chunks of deleted versions", listed - freed, why))
     return GcForecast(plan.fingerprint, freed, items, kept)
 
@@ -86,7 +86,7 @@ def _versions(session: Session, plan: GcPlan, own: dict[Sha256, int]) -> list[Gc
     for name in plan.versions:
         digest = required(session.refs.version(name), name)
         size = own.pop(digest, 0)  # of two names of one content, once
-        found.append(GcItem("version", _label(name), size, "nothing needs it any more"))
+        found.append(GcItem("version", _label(name), size, "it is no longer needed"))
     return found
 
 
@@ -100,7 +100,7 @@ def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
     ]
     rubbish = sum(map(fsread.tree_bytes, trash.iter_trash(layout.trash, session.clock())))
     if rubbish:
-        found.append(GcItem("temporary", "trash", rubbish, "it was deleted before"))
+        found.append(GcItem("temporary", "trash", rubbish, "it was deleted earlier"))
     return found
 
 
@@ -112,7 +112,7 @@ def _kept_versions(
     for name in session.refs.versions():
         if name not in going:
             digest = required(session.refs.version(name), name)
-            why = REASONS.get(reasons.get(digest, ""), reasons.get(digest, "it was stored meanwhile"))
+            why = REASONS.get(reasons.get(digest, ""), reasons.get(digest, "it was stored in the meantime"))
             found.append(GcItem("version", _label(name), own.pop(digest, 0), why))
     return found
 
@@ -125,7 +125,7 @@ def _kept_views(plan: GcPlan) -> list[GcItem]:
             view.size_bytes,
             "a program has it open"
             if view.until_ms is None
-            else "its path was given out; the grace period has not ended",
+            else "its path was printed recently; the grace period has not ended",
         )
         for view in plan.views.describe(plan.needed_files)
     ]

@@ -100,7 +100,7 @@ class _Repairer:
             size = fsread.sum_sizes([path])
             self._keep(path)
             fsio.write_atomic(path, b"." * size, tmp_dir=layout.tmp)
-            self.done.append(f"{path.relative_to(layout.root)}: count kept, marks rewritten")
+            self.done.append(f"{path.relative_to(layout.root)}: rewritten; the number of uses was kept")
         for path in found.bad_records:
             self._aside(path)
             self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; recorded again when needed")
@@ -340,7 +340,7 @@ class _Repairer:
                 with contextlib.suppress(IntegrityError):
                     writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
         if writer.chunks:
-            self.done.append(f"{writer.chunks} chunks: recovered from materialised files")
+            self.done.append(f"{writer.chunks} chunks: recovered from checked-out files")
 
     def _fetch_chunks(self) -> None:
         """Download the chunks that are still missing from a registry."""

@@ -59,8 +59,8 @@ def forecast_retention(
         with session.layout.shared():
             versions = versions_to_delete(session, GcPolicy.of(retention), incoming)
     except YarnstoreError as error:
-        session.note(f"which versions would be deleted afterwards is not known: {error.message}")
+        session.note(f"cannot tell which versions would be deleted after the update: {error.message}")
         return ()
     if versions:
-        session.note(f"would then delete {', '.join(versions)}, as keep and keep_within say")
+        session.note(f"would then delete {', '.join(versions)} because of keep and keep_within")
     return tuple(versions)
