@@ -23,7 +23,7 @@ def test_registry_list_refresh_remove(ready: Ystore, published: Path) -> None:
     assert ready("registry", "remove", "yarn").out == "yarn\tremoved\n"
     assert (
         ready("registry", "list", people=True).out
-        == "no registry   (add one: ystore registry add NAME URL)\n"
+        == "no registry is configured   (add one: ystore registry add NAME URL)\n"
     )
 
 
@@ -143,7 +143,7 @@ def test_the_log_tells_forward_from_back_and_a_failed_self_check(installed: Ysto
     installed("update", "phi-3-mini")
     installed("rollback", "phi-3-mini")
     installed("rollback", "phi-3-mini", "1.1.0")
-    assert "(went forward from 1.0.0)" in installed("log", "phi-3-mini", people=True).out
+    assert "(rolled forward from 1.0.0)" in installed("log", "phi-3-mini", people=True).out
     installed("checkout", "phi-3-mini@1.0.0")
     with (tmp_home / "config.toml").open("a") as file:
         file.write('\n[models."phi-3-mini"]\nverify_command = ["false"]\n')
@@ -217,7 +217,7 @@ def test_import_export_remove_need_no_registry(ystore: Ystore, made_models: Path
     took = ystore("import", source, "mine@0.1.0", people=True)
     assert re.match(r"mine 0\.1\.0: imported 3\.\d MB; [\d.]+ MB added \(\d+ of \d+ chunks new\)\n", took.out)
     out = ystore("export", "mine@0.1.0", tmp_path / "copy", people=True).out
-    assert re.fullmatch(r"mine 0\.1\.0: 3\.\d MB in \S+/copy, rebuilt from chunks\n", out)
+    assert re.fullmatch(r"mine 0\.1\.0: exported 3\.\d MB to \S+/copy \(rebuilt from chunks\)\n", out)
     for path in source.iterdir():
         assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
     gone = ystore("remove", "mine@0.1.0", people=True).out

@@ -30,7 +30,7 @@ def model(registry: Path) -> dict[str, Any]:
 
 def test_lint_says_where_and_what(ystore: Ystore, registry: Path) -> None:
     clean = ystore("registry", "lint", registry, "--deep", people=True)
-    assert (clean.code, clean.out) == (0, "1 model, 2 versions: nothing wrong\n")
+    assert (clean.code, clean.out) == (0, "1 model, 2 versions: no problems found\n")
     assert ystore("registry", "lint", registry).out == ""
     raw = json.loads((registry / "registry.json").read_text())
     raw["models"]["phi-3-mini"]["versions"]["1.0.0"]["changelog"] = ""
@@ -183,7 +183,7 @@ def test_another_manifest_than_is_locked_exits_with_4(ready: Ystore) -> None:
     path.write_text(json.dumps(raw))
     refused = ready("fetch", "--locked")
     assert refused.code == 4
-    assert "is not the locked one" in refused.err
+    assert "does not match the lock file" in refused.err
 
 
 def test_publish_split(ystore: Ystore, registry: Path, made_models: Path) -> None:

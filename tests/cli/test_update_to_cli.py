@@ -214,7 +214,7 @@ def test_outdated_does_not_call_an_import_up_to_date(site: Path, ystore: Ystore,
     ystore("checkout", "own@1.0.0")
     ystore("update", "--all", "--major")
     shown = ystore("outdated", people=True).out
-    assert shown == "all 2 models are up to date; 1 model in no registry   (ystore outdated --all)\n"
+    assert shown == "all 2 models are up to date; 1 model not in any registry   (ystore outdated --all)\n"
 
 
 def test_outdated_shows_what_was_withdrawn(site: Path, ystore: Ystore) -> None:

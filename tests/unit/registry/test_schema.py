@@ -174,8 +174,8 @@ def test_a_wrong_type_is_named_by_its_path(raw, message):
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ({"../x": model()}, '$.models["../x"]: may hold only'),
-        ({"a\x1b[2J": model()}, '$.models["a\\u001b[2J"]: may hold only'),
+        ({"../x": model()}, '$.models["../x"]: may contain only'),
+        ({"a\x1b[2J": model()}, '$.models["a\\u001b[2J"]: may contain only'),
         ({"con": model()}, '$.models["con"]: is a device name'),
         ({"M" * 200: model()}, f'$.models["{"M" * 77}..."]: is longer than 96'),
         ({"Phi": model(), "phi": model()}, "$.models[\"phi\"]: differs only in case from 'Phi'"),
@@ -187,7 +187,7 @@ def test_a_wrong_type_is_named_by_its_path(raw, message):
         ),
         ({"m": versions(version="1.0.1")}, ".version: is '1.0.1', in the entry of '1.0.0'"),
         ({"m": versions(model_id="n")}, ".model_id: is 'n', in the entry of 'm'"),
-        ({"m": versions(variant="a/b")}, ".variant: may hold only"),
+        ({"m": versions(variant="a/b")}, ".variant: may contain only"),
         ({"m": versions(checksum=HEX.upper())}, ".checksum: is not sha256:"),
         ({"m": versions(manifest=f"blake3:{HEX}")}, ".manifest: is not sha256:"),
         ({"m": versions(packs=[HEX, f"sha256:{HEX}"])}, ".packs[1]: is not blake3:"),
@@ -203,7 +203,7 @@ def test_a_wrong_type_is_named_by_its_path(raw, message):
             {"m": versions(deltas=[{"base": "1", "base_manifest": HEX, "pack": HEX, "size_bytes": 1}])},
             ".deltas[0].base: is not MAJOR.MINOR.PATCH",
         ),
-        ({"m": versions(variants={"a b": {}})}, '.variants["a b"]: may hold only'),
+        ({"m": versions(variants={"a b": {}})}, '.variants["a b"]: may contain only'),
         ({"m": versions(variants={"a": {"variant": "b"}})}, ".variants[\"a\"].variant: is not the key, 'a'"),
         ({"m": versions(variants={"a": {"checksum": "?"}})}, '.variants["a"].checksum: is not sha256:'),
         ({"m": versions(variants={"a": {"variants": {"b": {}}}})}, '.variants["a"].variants: is inside'),

@@ -82,7 +82,7 @@ def test_one_that_fails_is_rolled_back_and_said(site: Site, how: str) -> None:
         }
         with pytest.raises(SelfCheckError) as caught:
             install[how]()
-        assert "ended with exit code 3" in caught.value.message
+        assert "exited with code 3" in caught.value.message
         assert "loading\ncannot load" in str(caught.value.fields["output"])
         assert caught.value.fields["back_to"] == "1.0.0"
         assert caught.value.hint == f"rolled back: {MODEL} 1.0.0 is installed"
@@ -159,7 +159,7 @@ def test_one_that_leaves_something_running_is_done_when_it_ends(tmp_path: Path) 
         started = time.monotonic()
         run_check(VerifyCommand((*words, "0"), 20), MODEL, "1.0.0", "x")
         os.kill(int(pid.read_text()), signal.SIGKILL)
-        with pytest.raises(SelfCheckError, match="exit code 4") as caught:
+        with pytest.raises(SelfCheckError, match="exited with code 4") as caught:
             run_check(VerifyCommand((*words, "4"), 20), MODEL, "1.0.0", "x")
         assert caught.value.fields["output"] == "started"
         assert time.monotonic() - started < 10
@@ -246,7 +246,7 @@ def test_a_kill_during_the_check_leaves_the_version_before(site: Site, tmp_path:
     assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
     found = ystore(site.home, "path", MODEL)
     assert '"version": "1.0.0"' in Path(found.stdout.strip(), "config.json").read_text()
-    assert f"{MODEL} 1.1.0 was being self-checked when its process was killed" in found.stderr
+    assert f"the self-check of {MODEL} 1.1.0 was interrupted by a kill" in found.stderr
     assert "1.0.0 is installed again" in found.stderr
     with Store.open(site.home) as store:
         assert operations(store) == [("checkout", "1.0.0"), ("update", "1.1.0"), ("self-check", "1.0.0")]
