@@ -107,6 +107,10 @@ def _cut(read_next: ReadNext, segment: Segment) -> Iterator[bytes | memoryview]:
 
 
 def _cut_bytes(read_next: ReadNext, length: int) -> Iterator[memoryview]:
+    if length <= CHUNK_MIN_BYTES:  # one chunk, whatever it holds
+        if block := read_next(length) if length else b"":
+            yield memoryview(block)
+        return
     cutter = FastCDC(avg_size=CHUNK_AVG_BYTES, min_size=CHUNK_MIN_BYTES, max_size=CHUNK_MAX_BYTES)
     rest = b""
     while True:

@@ -164,13 +164,13 @@ def _in_content(
         head = open_().take(16)
         if head.startswith(NPY_MAGIC):
             return _in_array(open_(), path, budget)
+        packed = decompressor_for(head)
+        if packed is None and not begins_with_opcode(head):
+            return None  # most files: they cost no more than this
         stream = open_()
-        packed, probing = decompressor_for(head), decompressor_for(head)
-        if packed is not None and probing is not None:
+        if packed is not None and (probing := decompressor_for(head)) is not None:
             head = Unpacked(open_(), probing, budget).take(2)
             stream = Unpacked(stream, packed, budget)
-        elif not begins_with_opcode(head):
-            return None  # most files: they cost no more than this
     except BudgetError as error:
         sure = name.lower().endswith(_SURE_ENDINGS)
         return LoadedCode(path, "pickle", what, (), str(error)) if sure else None

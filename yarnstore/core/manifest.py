@@ -6,11 +6,12 @@ that this release does not know survive; a newer major format is refused by name
 
 from __future__ import annotations
 
-import base64
+import binascii
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from yarnstore.core.canonical import encode_canonical, parse_canonical
 from yarnstore.core.digest import DIGEST_BYTES, Buffer, Sha256
@@ -30,18 +31,29 @@ def pack_chunk_list(chunks: Sequence[tuple[bytes, int]]) -> str:
     """`(id, length)` pairs as text: base64 of all 32-byte ids, then all lengths as u32 LE."""
     ids = b"".join(chunk_id for chunk_id, _ in chunks)
     lengths = b"".join(length.to_bytes(_LENGTH_BYTES, "little") for _, length in chunks)
-    return base64.b64encode(ids + lengths).decode("ascii")
+    return binascii.b2a_base64(ids + lengths, newline=False).decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """One file of a version.  `chunks` is the packed list, read with `chunk_list`."""
+class ManifestFile(msgspec.Struct, frozen=True, eq=False):
+    """One file of a version.  `chunks` is the packed list, read with `chunk_list`.
+
+    Two are equal where all but their `extra` is.
+    """
 
     path: str
     size_bytes: int
     sha256: Sha256
     chunks: str
-    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    extra: dict[str, Any] = {}
+
+    def _key(self) -> tuple[object, ...]:
+        return self.path, self.size_bytes, self.sha256, self.chunks
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, ManifestFile) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     @property
     def executable(self) -> bool:
@@ -57,7 +69,7 @@ class ManifestFile:
 
         what = f"{_WHAT}: chunks of {self.path!r}"
         try:
-            data = base64.b64decode(self.chunks, validate=True)
+            data = binascii.a2b_base64(self.chunks, strict_mode=True)
         except ValueError:
             raise FormatError(what, "are not base64") from None
         count, rest = divmod(len(data), DIGEST_BYTES + _LENGTH_BYTES)
@@ -65,9 +77,14 @@ class ManifestFile:
             raise FormatError(what, "have an odd length")
         ids = np.frombuffer(data, "S32", count)
         lengths = np.frombuffer(data, "<u4", count, count * DIGEST_BYTES).astype(np.int64)
-        if count and not (int(lengths.min()) >= 1 and int(lengths.max()) <= CHUNK_LIMIT_BYTES):
+        if count == 1:  # as most files of many have, for which three calls of numpy would take longest
+            least = most = total = int(lengths[0])
+        else:
+            least, most = (int(lengths.min()), int(lengths.max())) if count else (1, 1)
+            total = int(lengths.sum())
+        if least < 1 or most > CHUNK_LIMIT_BYTES:
             raise FormatError(what, f"are not each of 1 to {CHUNK_LIMIT_BYTES} bytes")
-        if int(lengths.sum()) != self.size_bytes:
+        if total != self.size_bytes:
             raise FormatError(what, "do not add up to the file's size")
         return ids, lengths
 
@@ -81,8 +98,7 @@ class ManifestFile:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """One version.  `digest` names it; `data` are its canonical bytes."""
 
     model: str
@@ -91,7 +107,7 @@ class Manifest:
     files: tuple[ManifestFile, ...]
     digest: Sha256
     data: bytes
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = {}
 
     @classmethod
     def make(

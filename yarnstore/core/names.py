@@ -145,7 +145,8 @@ def parse_file_path(text: str) -> str:
         raise refuse("is absolute")
     if not unicodedata.is_normalized("NFC", text):
         raise refuse("is not in Unicode normal form C")
-    for char in text:
+    plain = text.isascii() and text.isprintable() and _FORBIDDEN_IN_PATH.isdisjoint(text)
+    for char in () if plain else text:
         if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             raise refuse("contains a control or invisible character")
         if char in _FORBIDDEN_IN_PATH:

@@ -137,6 +137,13 @@ class ChunkTable:
         """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
         return self._sorted.find(wanted)
 
+    def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
+        """Do as `find`, for a few ids."""
+        if not len(self):
+            return [-1] * len(wanted)
+        found: list[int] = self.find(np.array(wanted, "S32")).tolist()
+        return found
+
     def base_rows(self) -> Ints:
         """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the
         table.

@@ -212,12 +212,15 @@ def open_source(path: Path) -> BinaryIO:
 
     Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
+    fd = open_source_fd(path)
     with translating(path):
-        return open(
-            require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN)),
-            "rb",
-            buffering=0,
-        )
+        return open(fd, "rb", buffering=0)
+
+
+def open_source_fd(path: Path) -> int:
+    """Do as `open_source`, and return a descriptor."""
+    with translating(path):
+        return require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN))
 
 
 def list_names(path: Path) -> list[str]:

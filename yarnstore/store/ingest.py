@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from blake3 import blake3
 
 from yarnstore.core.chunking import Piece, iter_chunk_batches, plan_segments
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
-from yarnstore.core.layouts import Layout, external_layouts, layout_to_json, read_layout
+from yarnstore.core.layouts import BytesSource, Layout, Source, external_layouts, layout_to_json, read_layout
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.pack import Entry
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
@@ -29,7 +29,7 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import PackReader
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.source_files import FileSource, SourceFile
+from yarnstore.store.source_files import FileSource, SourceFile, read_small
 
 _THREADS = 2
 # Batches of about 8 MiB encoded ahead of the writer.
@@ -74,7 +74,7 @@ class _Layouts:
         """Return ONNX models before all files that may be their data."""
         return sorted(self._sources, key=lambda item: not item.path.endswith(".onnx"))
 
-    def read(self, item: SourceFile, source: FileSource) -> Layout | None:
+    def read(self, item: SourceFile, source: Source) -> Layout | None:
         """Return the layout of an open file, if it has one."""
         if item.path.endswith(".onnx"):
             folder = item.path.rpartition("/")[0]
@@ -130,19 +130,20 @@ def _ingest_file(
 
     def hash_and_encode(batch: list[Piece]) -> list[_Hashed]:
         ids = [blake3(piece.data).digest() for piece in batch]
-        rows = known.table.find(np.array(ids, "S32"))
         return [
-            _take(known, int(row), chunk_id, piece, skip=chunk_id in written)
-            for chunk_id, piece, row in zip(ids, batch, rows, strict=True)
+            _take(known, row, chunk_id, piece, skip=chunk_id in written)
+            for chunk_id, piece, row in zip(ids, batch, known.table.rows_of(ids), strict=True)
         ]
 
     with fsread.translating(item.source), fsread.open_source(item.source) as file:
         before = os.fstat(file.fileno())
+        source = read_small(FileSource(file.fileno(), before.st_size))
+        stream = io.BytesIO(source.data) if isinstance(source, BytesSource) else file
 
         def read_next(count: int) -> bytes:
             nonlocal hashing
             parts = []
-            while count and (part := file.read(count)):
+            while count and (part := stream.read(count)):
                 parts.append(part)
                 count -= len(part)
             block = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -155,7 +156,6 @@ def _ingest_file(
                 hashing = lane.submit(sha256.update, block)
             return block
 
-        source = FileSource(file.fileno(), before.st_size)
         layout = layouts.read(item, source)
         segments = plan_segments(source, layout)
         batches = iter_chunk_batches(read_next, segments)

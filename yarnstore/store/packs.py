@@ -17,7 +17,7 @@ from blake3 import blake3
 from yarnstore.core.codec import decode_entry
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
-from yarnstore.core.limits import MIB, PACK_TARGET_BYTES
+from yarnstore.core.limits import KIB, MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, EntryStream, encode_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
@@ -26,6 +26,8 @@ from yarnstore.store.layout import PackFolder
 # How a pack ends that is being written, in `tmp/`.
 UNFINISHED = ".pack"
 _READ_BYTES = 4 * MIB
+# A payload that is copied behind its header, so that one call writes both.
+_SMALL_BYTES = 64 * KIB
 
 # Id, offset, stored and plain bytes, encoding, base.
 _Row: TypeAlias = tuple[bytes, int, int, int, int, bytes]
@@ -80,9 +82,10 @@ class PackWriter:
             self._file.write(PACK_HEADER)
         offset = self._file.size_bytes
         header, payload = encode_entry(entry)
-        self._hash.update(header)
-        self._hash.update(payload)
-        self._file.write(header, payload)
+        parts = (header, payload) if len(payload) > _SMALL_BYTES else (b"".join((header, payload)),)
+        for part in parts:
+            self._hash.update(part)
+        self._file.write(*parts)
         self._rows.append(
             (entry.chunk_id, offset, entry.stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
         )

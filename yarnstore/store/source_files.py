@@ -10,15 +10,17 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.ignore import IGNORE_FILE, IGNORE_LIMIT_BYTES, IgnoreRules
-from yarnstore.core.layouts.model import Source
+from yarnstore.core.layouts.model import BytesSource, Source
+from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
@@ -30,6 +32,8 @@ from yarnstore.store.layout import is_store
 _SHOWN = 5
 # Folders that are reached through links: links to folders of links would be without end.
 _LINKED_FOLDERS_LIMIT = 1000
+# A file that is read at once, whatever is looked at in it.
+_SMALL_BYTES = 64 * KIB
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,42 @@ Opener = Callable[[], AbstractContextManager[Source]]
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[Source]:
     """Open a source file.  Raises: StorageError, NotFoundError, also for reading in it."""
-    with fsread.translating(path), fsread.open_source(path) as file:
-        yield FileSource(file.fileno(), file.seek(0, 2))
+    fd = fsread.open_source_fd(path)
+    try:
+        with fsread.translating(path):
+            yield read_small(FileSource(fd, os.fstat(fd).st_size))
+    finally:
+        os.close(fd)
+
+
+def read_small(source: Source) -> Source:
+    """Return the source, in memory if it is small: one system call for all that is looked at."""
+    if source.size > _SMALL_BYTES:
+        return source
+    data = source.read(0, source.size)
+    return BytesSource(data) if len(data) == source.size else source
 
 
 def opened(source: Source) -> Opener:
     """Use a source that is open already."""
     return lambda: contextlib.nullcontext(source)
+
+
+class Look(Protocol):
+    """Something that looks into each file of a version."""
+
+    def add(self, path: str, source: Source) -> None: ...
+
+
+def look_into(files: Iterable[tuple[str, Opener]], *looks: Look) -> None:
+    """Open each file once, for all that look into it.
+
+    Raises: what opening and reading them raises.
+    """
+    for path, open_ in files:
+        with open_() as source:
+            for look in looks:
+                look.add(path, source)
 
 
 def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
@@ -209,10 +242,11 @@ class _Walk:
             path, place = prefix + name, folder / name
             with fsread.translating(place):
                 found = os.lstat(place)
-                is_folder = place.is_dir()
+                is_link = stat.S_ISLNK(found.st_mode)
+                is_folder = place.is_dir() if is_link else stat.S_ISDIR(found.st_mode)
             if self._rules.leaves_out(path, is_folder=is_folder) or (is_folder and self._is_kept_out(place)):
                 self._found.ignored.append(path + ("/" if is_folder else ""))
-            elif stat.S_ISLNK(found.st_mode):
+            elif is_link:
                 self._link(path, place, folders)
             elif is_folder:
                 self._enter(path, (*folders, place))

@@ -153,6 +153,7 @@ def chunks_of(text: str, size_bytes: int = 8) -> ManifestFile:
         (pack_chunk_list([ONE, TWO]), 7),
         (pack_chunk_list([ONE, TWO]), 9),
         (pack_chunk_list([ONE, (b"z" * 32, 0)]), 3),
+        (pack_chunk_list([(b"z" * 32, 0)]), 0),
         (pack_chunk_list([(b"z" * 32, CHUNK_LIMIT_BYTES + 1)]), CHUNK_LIMIT_BYTES + 1),
         (pack_chunk_list([(b"z" * 32, 2**32 - 1)]), 2**32 - 1),
         ("", 1),
@@ -167,6 +168,12 @@ def test_what_is_no_chunk_list(text: str, size: int) -> None:
 def test_the_largest_chunk_is_read() -> None:
     _, lengths = chunks_of(pack_chunk_list([(b"z" * 32, CHUNK_LIMIT_BYTES)]), CHUNK_LIMIT_BYTES).chunk_list()
     assert lengths.tolist() == [CHUNK_LIMIT_BYTES]
+
+
+def test_files_are_equal_whatever_an_unknown_field_says() -> None:
+    other = ManifestFile(FILE.path, FILE.size_bytes, FILE.sha256, FILE.chunks, {"unknown": 1})
+    assert {FILE, other} == {FILE}
+    assert ManifestFile("a", FILE.size_bytes, FILE.sha256, FILE.chunks) != FILE
 
 
 def test_paths_are_sorted_by_their_bytes() -> None:

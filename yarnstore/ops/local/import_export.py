@@ -18,8 +18,8 @@ from yarnstore.errors import ConflictError, IntegrityError, SpecError, UsageErro
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.activate import tell_state
-from yarnstore.ops.publishing.broken import note_broken
-from yarnstore.ops.session.loadcode import find_in_sources, note_code, refuse_code
+from yarnstore.ops.publishing.broken import BrokenSearch, note_broken
+from yarnstore.ops.session.loadcode import CodeSearch, note_code, refuse_code
 from yarnstore.ops.session.lookup import not_in_store, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
@@ -35,8 +35,10 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
     comparable,
     list_sources,
+    look_into,
     note_changes,
     note_ignored,
+    openers,
     unpublished_changes,
 )
 from yarnstore.store.state import version_checksum
@@ -85,10 +87,13 @@ def import_source(
         raise SpecError(str(spec), "importing needs an exact version")
     sources = list_sources(source, all_files=all_files)
     note_ignored(sources, session.activity.report)
-    code = find_in_sources(sources.files)
+    incomplete, running = BrokenSearch(), CodeSearch()
+    look_into(openers(sources.files), incomplete, running)
+    code = running.finish()
     refuse_code(code, session.load_policy, str(spec))
     note_code(code, session.activity.report)
-    broken = note_broken(sources.files, session.activity.report)
+    broken = incomplete.finish(session.activity.report)
+    note_broken(broken, session.activity.report)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
     name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)

@@ -16,7 +16,7 @@ import msgspec
 from yarnstore.core.layouts import Source, external_sizes, parse_layout
 from yarnstore.errors import FormatError
 from yarnstore.progress import OnProgress, Progress, ignore
-from yarnstore.store.source_files import Opener, SourceFile, list_few, openers
+from yarnstore.store.source_files import Opener, list_few, look_into
 
 _LFS: Final = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 _LFS_LIMIT_BYTES: Final = 1024
@@ -45,46 +45,59 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def find_broken(files: Sequence[tuple[str, Opener]], on_progress: OnProgress = ignore) -> list[str]:
+class BrokenSearch:
+    """The search for what is wrong with the files of one version, which are added one by one."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        self._faulty: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        self._needed: dict[str, tuple[int, str]] = {}  # bytes at least, and the file that names it
+
+    def add(self, path: str, source: Source) -> None:
+        """Look into one file.  Raises: what reading it raises."""
+        self._sizes[path] = source.size
+        fault = _content_fault(source, path)
+        if fault:
+            self._found.append(f"{path} {fault}")
+            self._faulty.add(path)
+            return
+        for name, least_bytes in _named_files(source, path).items():
+            if name not in self._needed or least_bytes > self._needed[name][0]:
+                self._needed[name] = least_bytes, path
+
+    def finish(self, on_progress: OnProgress = ignore) -> list[str]:
+        """Return what is wrong with the files that were added, each with its path, in words."""
+        sizes, needed = self._sizes, self._needed
+        found = [*self._found, *_missing_shards(sizes)]
+        left_over = set(_left_over(needed, sizes))
+        for index in sorted(left_over):
+            on_progress(Progress("note", "", text=f"{index} lists files, but none of them exists"))
+        for name, (least_bytes, by) in sorted(needed.items()):
+            if by in left_over:
+                continue
+            if name not in sizes:
+                if not any(_same_set(name, other) for other in sizes):
+                    found.append(f"{name} is missing, but {by} lists it")
+            elif sizes[name] < least_bytes and name not in self._faulty:
+                found.append(f"{name} is truncated: {by} needs {least_bytes} bytes of it")
+        return found
+
+
+def find_broken(files: Iterable[tuple[str, Opener]]) -> list[str]:
     """Return what is wrong with the files of one version, each with its path, in words.
 
     Raises: what opening and reading them raises.
     """
-    found: list[str] = []
-    faulty: set[str] = set()
-    sizes: dict[str, int] = {}
-    needed: dict[str, tuple[int, str]] = {}  # bytes at least, and the file that names it
-    for path, open_ in files:
-        with open_() as source:
-            sizes[path] = source.size
-            fault = _content_fault(source, path)
-            if fault:
-                found.append(f"{path} {fault}")
-                faulty.add(path)
-                continue
-            for name, least_bytes in _named_files(source, path).items():
-                if name not in needed or least_bytes > needed[name][0]:
-                    needed[name] = least_bytes, path
-    found += _missing_shards(sizes)
-    left_over = set(_left_over(needed, sizes))
-    for index in sorted(left_over):
-        on_progress(Progress("note", "", text=f"{index} lists files, but none of them exists"))
-    for name, (least_bytes, by) in sorted(needed.items()):
-        if by in left_over:
-            continue
-        if name not in sizes:
-            if not any(_same_set(name, other) for other in sizes):
-                found.append(f"{name} is missing, but {by} lists it")
-        elif sizes[name] < least_bytes and name not in faulty:
-            found.append(f"{name} is truncated: {by} needs {least_bytes} bytes of it")
-    return found
+    search = BrokenSearch()
+    look_into(files, search)
+    return search.finish()
 
 
-def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> None:
+def refuse_broken(found: Sequence[str]) -> None:
     """Raise FormatError if files are incomplete; its `why` has all of them, or the first few and the
     count.
     """
-    found = find_broken(openers(sources), on_progress)
     if found:
         raise FormatError(
             "the source:",
@@ -93,12 +106,10 @@ def refuse_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> Non
         )
 
 
-def note_broken(sources: Sequence[SourceFile], on_progress: OnProgress) -> list[str]:
-    """Warn of incomplete files that are accepted anyway; returns a sentence for each."""
-    found = find_broken(openers(sources), on_progress)
+def note_broken(found: Sequence[str], on_progress: OnProgress) -> None:
+    """Warn of incomplete files that are accepted anyway."""
     if found:
         on_progress(Progress("note", "", text=f"warning: {list_few(found, '; ')}"))
-    return found
 
 
 def _content_fault(source: Source, path: str) -> str:

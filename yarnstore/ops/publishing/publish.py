@@ -20,6 +20,7 @@ import msgspec
 import zstandard
 
 from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import Ids
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest
@@ -33,10 +34,10 @@ from yarnstore.errors import (
     SpecError,
     UsageError,
 )
-from yarnstore.ops.publishing.broken import note_broken, refuse_broken
+from yarnstore.ops.publishing.broken import BrokenSearch, note_broken, refuse_broken
 from yarnstore.ops.publishing.deltas import write_deltas
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
-from yarnstore.ops.session.loadcode import find_in_sources, note_code
+from yarnstore.ops.session.loadcode import CodeSearch, note_code
 from yarnstore.progress import Meter, OnProgress, ignore
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
@@ -53,8 +54,10 @@ from yarnstore.store.source_files import (
     find_differing,
     list_few,
     list_sources,
+    look_into,
     note_changes,
     note_ignored,
+    openers,
     unpublished_changes,
 )
 
@@ -164,11 +167,12 @@ def publish(
     published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
-    elif force:
-        note_broken(sources.files, on_progress)
-    else:
-        refuse_broken(sources.files, on_progress)
-    code = find_in_sources(sources.files)
+    broken, running = BrokenSearch(), CodeSearch()
+    look_into(openers(sources.files), broken, running)
+    if published is None:
+        found = broken.finish(on_progress)
+        note_broken(found, on_progress) if force else refuse_broken(found)
+    code = running.finish()
     note_code(code, on_progress)
     folder.make()
     recover_packs(folder.packs)
@@ -180,19 +184,19 @@ def publish(
     kept = unpublished_changes(published, sources) if published else []
     note_changes(kept, manifest.label, on_progress)
     _write_manifest(folder, manifest)
+    ids, _ = manifest_chunks([manifest])
     moment = now or datetime.now(UTC)
     leading: list[dict[str, Any]] = []
     if published is not None and old is not None:
-        entry = _renewed_entry(folder, manifest, old, version_info)
+        entry = _renewed_entry(folder, manifest, ids, old, version_info)
         leading = [msgspec.to_builtins(delta) for delta in old.deltas]
     else:
         leading = _write_deltas(folder, manifest, deltas, on_progress)
-        entry = _entry(folder, manifest, version_info, None if old else moment)
+        entry = _entry(folder, manifest, ids, version_info, None if old else moment)
         if leading:
             entry["deltas"] = leading
     changed, updated = _list_version(folder, manifest, entry, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
-    ids, _ = manifest_chunks([manifest])
     return PublishResult(
         model=manifest.model,
         version=manifest.version,
@@ -346,19 +350,18 @@ def _unpacks_to(path: Path, data: bytes) -> bool:
         return False
 
 
-def _packs(folder: RegistryFolder, manifest: Manifest, among: set[str] | None = None) -> list[str] | None:
-    """Return the packs that contain a version's chunks; None if they (or those `among` them) lack some."""
+def _packs(folder: RegistryFolder, ids: Ids, among: set[str] | None = None) -> list[str] | None:
+    """Return the packs that contain chunks; None if they (or those `among` them) lack some."""
     indexes = load_indexes(folder.packs, rebuild=False).indexes
     table = ChunkTable([item for item in indexes if among is None or str(item.pack) in among])
-    ids, _ = manifest_chunks([manifest])
     rows = table.find(ids)
     if (rows < 0).any():
         return None
     return sorted(str(table.packs[n]) for n in set(table.pack[rows].tolist()))
 
 
-def _full_packs(folder: RegistryFolder, manifest: Manifest) -> list[str]:
-    packs = _packs(folder, manifest)
+def _full_packs(folder: RegistryFolder, ids: Ids) -> list[str]:
+    packs = _packs(folder, ids)
     if packs is None:
         raise ConflictError(
             "packs disappeared from the registry during the publication",
@@ -381,7 +384,7 @@ def _said(info: VersionInfo) -> dict[str, Any]:
 
 
 def _entry(
-    folder: RegistryFolder, manifest: Manifest, info: VersionInfo, now: datetime | None
+    folder: RegistryFolder, manifest: Manifest, ids: Ids, info: VersionInfo, now: datetime | None
 ) -> dict[str, Any]:
     """Return a build's entry in the established schema, with the packs that contain its chunks.
 
@@ -393,7 +396,7 @@ def _entry(
         "size_bytes": manifest.size_bytes,
         "variant": manifest.variant,
         "manifest": str(manifest.digest),
-        "packs": _full_packs(folder, manifest),
+        "packs": _full_packs(folder, ids),
     }
     if now is not None:
         entry |= {"compatibility": [], "release_date": timestamp(now), "deprecated": False}
@@ -402,12 +405,12 @@ def _entry(
 
 
 def _renewed_entry(
-    folder: RegistryFolder, manifest: Manifest, old: VersionEntry, info: VersionInfo
+    folder: RegistryFolder, manifest: Manifest, ids: Ids, old: VersionEntry, info: VersionInfo
 ) -> dict[str, Any]:
     """Return what to change in the entry of a published build: new values, and packs that were lost."""
     entry = {"variant": manifest.variant, "manifest": old.manifest, **_said(info)}
-    if _packs(folder, manifest, among={str(PackId.parse(text)) for text in old.packs}) is None:
-        entry["packs"] = _full_packs(folder, manifest)
+    if _packs(folder, ids, among={str(PackId.parse(text)) for text in old.packs}) is None:
+        entry["packs"] = _full_packs(folder, ids)
     return entry
 
 

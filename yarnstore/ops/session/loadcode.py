@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from yarnstore.core.layouts.model import Source
 from yarnstore.core.limits import MIB
 from yarnstore.core.loadcode import LoadedCode, find_code, find_named_code, is_config
 from yarnstore.core.manifest import Manifest
@@ -17,35 +18,43 @@ from yarnstore.errors import PolicyError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.policies import LoadPolicy
-from yarnstore.store.source_files import Opener, SourceFile, list_few, open_file, openers
+from yarnstore.store.source_files import Opener, list_few, look_into, open_file
 
 _CONFIG_LIMIT_BYTES = 8 * MIB
 # How many files are listed one by one.
 _SHOWN = 10
 
 
+class CodeSearch:
+    """The search for what runs code in the files of one version, which are added one by one."""
+
+    def __init__(self) -> None:
+        self._budget = Budget()
+        self._found: list[LoadedCode] = []
+        self._configs: dict[str, bytes | None] = {}
+        self._paths: list[str] = []
+
+    def add(self, path: str, source: Source) -> None:
+        """Look into one file.  Raises: what reading it raises."""
+        self._paths.append(path)
+        self._found += find_code(source, path, self._budget)
+        if is_config(path):
+            small = source.size <= _CONFIG_LIMIT_BYTES
+            self._configs[path] = source.read(0, source.size) if small else None
+
+    def finish(self) -> list[LoadedCode]:
+        """Return what runs code in the files that were added, pickles of plain data too."""
+        return self._found + find_named_code(self._configs, self._paths)
+
+
 def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
-    """What runs code in the files of one version, each with its path, pickles of plain data too.
+    """Return what runs code in the files of one version, each with its path, pickles of plain data too.
 
     Raises: as what opens and reads them.
     """
-    budget = Budget()
-    found: list[LoadedCode] = []
-    configs: dict[str, bytes | None] = {}
-    paths: list[str] = []
-    for path, open_ in files:
-        paths.append(path)
-        with open_() as source:
-            found += find_code(source, path, budget)
-            if is_config(path):
-                small = source.size <= _CONFIG_LIMIT_BYTES
-                configs[path] = source.read(0, source.size) if small else None
-    return found + find_named_code(configs, paths)
-
-
-def find_in_sources(sources: Sequence[SourceFile]) -> list[LoadedCode]:
-    """What runs code in a source's files.  Raises: StorageError, NotFoundError."""
-    return find_in(openers(sources))
+    search = CodeSearch()
+    look_into(files, search)
+    return search.finish()
 
 
 def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:

@@ -463,3 +463,21 @@ def test_an_ignore_file_that_is_no_file_is_refused_by_its_name(tmp_path: Path, k
         os.mkfifo(place)
     with pytest.raises(UsageError, match="is not a regular file"):
         list_sources(tmp_path)
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+OPENINGS = """
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from yarnstore import Store
+Store.publish(sys.argv[1], "m@1.0.0", registry=sys.argv[2])
+print(sum(path.endswith("w.bin") for path in opened))
+"""
+
+
+def test_a_file_is_opened_once_to_look_into_it_and_once_to_store_it(source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENINGS, str(source), str(tmp_path / "reg")]
+    ran = subprocess.run(command, env=quiet_env(), capture_output=True, text=True, timeout=60, check=True)
+    assert int(ran.stdout) <= 2
