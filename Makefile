@@ -19,7 +19,7 @@ DEV := $(VENV)/.dev
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: $(PACKAGE) ## a tour on made models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
+demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
 
 test: $(DEV) ## run the tests, quick profile; ARGS="-k name" narrows
@@ -32,14 +32,14 @@ lint: $(DEV) ## ruff: rules, then layout
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types: $(DEV) ## mypy, strict; aio.py and results.py apart, for which stubs stand in elsewhere
+types: $(DEV) ## mypy, strict; aio.py and results.py in a second run, since their stubs hide them in the first
 	@$(PY) -m mypy
 	@$(PY) -m mypy yarnstore/aio.py yarnstore/results.py
 
 docs: $(DEV) ## write docs/cli.md, errors.md, results.md and the stubs of aio and results from the code
 	@$(PY) -m tests.docs.cli_reference
 
-bench: $(DEV) ## measure each operation against its limit and the peers installed
+bench: $(DEV) ## measure each operation against its limit and the installed competitors
 	@$(PY) -m tests.bench $(ARGS)
 
 deep: $(DEV) ## the long campaigns: hours, not minutes

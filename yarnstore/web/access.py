@@ -33,7 +33,7 @@ class Access:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def new_login(self) -> str:
-        """A token that logs one browser in, once, within a quarter of an hour."""
+        """A login token for one browser, valid once and for 15 minutes."""
         token = new_token()
         with self._lock:
             _add(self._logins, token, self.clock() + LOGIN_S, self.clock())

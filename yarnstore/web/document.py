@@ -29,7 +29,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             }
             if path.endswith(("/update_model", "/rollback_model")):
                 job = {"schema": {"$ref": "#/components/schemas/Job"}}
-                answers["202"] = {"description": "The job, with `wait` false", "content": {JSON: job}}
+                answers["202"] = {"description": "The job, if `wait` is false", "content": {JSON: job}}
             if path.endswith("/events"):
                 answers["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     return found

@@ -141,7 +141,7 @@ class Guard:
             if fault is not None:
                 return fault
         if self.read_only and method not in _SAFE and path not in self.reading:
-            detail = "this service only reads: it was started with --read-only"
+            detail = "this service is read-only: it was started with --read-only"
             return problems.problem(403, "read-only-service", detail), []
         return None, []
 
@@ -166,9 +166,13 @@ class Guard:
             site = _only(names, b"sec-fetch-site")
             navigates = method in _SAFE and _only(names, b"sec-fetch-mode") == "navigate"
             if site not in (None, "same-origin", "none") and not navigates:
-                return problems.problem(403, "bad-origin", "the request comes from a page elsewhere"), []
+                return problems.problem(
+                    403, "bad-origin", "the request comes from a page of another site"
+                ), []
             if method not in _SAFE and b"origin" not in names and site is None:
-                return problems.problem(403, "bad-origin", "a session needs an Origin header"), []
+                return problems.problem(
+                    403, "bad-origin", "a request with a session cookie needs an Origin header"
+                ), []
             return None
         if given is not None and not self.wrong.take():
             return problems.problem(429, "too-many-requests", "too many wrong tokens"), [

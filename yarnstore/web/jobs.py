@@ -39,8 +39,8 @@ _PUBLISH_S = 0.2
 _STOP_S = 15.0
 # A comparison's result has a row for each tensor; it is kept while the service runs.
 _VOLATILE: tuple[JobKind, ...] = ("diff",)
-_KILLED = "the service was killed while this ran; what was downloaded is kept"
-_STOPPED = "the service was stopped while this ran; what was downloaded is kept"
+_KILLED = "the service was killed while this job ran; downloaded data is kept"
+_STOPPED = "the service was stopped while this job ran; downloaded data is kept"
 
 
 @dataclass
@@ -398,7 +398,7 @@ def _restored(stored: StoredJob) -> _Entry | None:
         if state == "running":
             notes = (*notes, _KILLED)
         if goes_on:
-            notes = (*notes, "it goes on")
+            notes = (*notes, "the job continues")
         state = "queued" if goes_on else "interrupted"
     job = Job(
         id=stored.id,

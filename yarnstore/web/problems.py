@@ -66,6 +66,6 @@ def internal() -> ProblemDetails:
     return problem(
         500,
         "internal",
-        "the service failed; its log on stderr says why",
+        "internal error; the service's log on stderr has the details",
         hint="report it with the log",
     )

@@ -116,7 +116,7 @@ class AutoUpdatePage:
 
 @dataclass(frozen=True)
 class LoginLink:
-    """An address that logs one browser in."""
+    """A login address that works once, in one browser."""
 
     path: str  #: The path, with a token that works once.
     expires_ms: int  #: Until when it works.

@@ -138,5 +138,5 @@ def version_spec(text: str, beside: str = "") -> str:
     """The spec of a version, which is no path.  Raises: SpecError, UsageError."""
     spec = Spec.parse(beside.partition("@")[0] + text if text.startswith("@") else text)
     if spec.selector is None:
-        raise UsageError(f"{text} names no version", hint="give MODEL@VERSION")
+        raise UsageError(f"{text} does not name a version", hint="give MODEL@VERSION")
     return str(spec)

@@ -18,12 +18,12 @@ def _next_round(found: AutoUpdateStatus, now: datetime) -> NextRound:
     if not looked_after:
         return NextRound(None, "Auto-update is off.")
     if any(rule.is_open for rule in looked_after):
-        return NextRound(int(now.timestamp() * 1000), "The next round is now: a window is open.")
+        return NextRound(int(now.timestamp() * 1000), "The next check runs now: a window is open.")
     openings = [datetime.fromisoformat(rule.opens) for rule in looked_after if rule.opens]
     if not openings:
-        return NextRound(None, "No window ever opens.")
+        return NextRound(None, "No window will ever open.")
     first = min(openings)
     local = first.astimezone()
     near = (first - now).days < 6
     day = f"{local:%A}" if near else f"{local:%d %B}"
-    return NextRound(int(first.timestamp() * 1000), f"The next round is on {day} at {local:%H:%M}.")
+    return NextRound(int(first.timestamp() * 1000), f"The next check is on {day} at {local:%H:%M}.")

@@ -146,7 +146,7 @@ def _answer(installed: int, problems: list[str], updates: int) -> tuple[Answer, 
         return "empty", "No model is installed."
     if updates:
         return "updates", "1 model has an update." if updates == 1 else f"{updates} models have updates."
-    return "current", "Every model is current."
+    return "current", "All models are up to date."
 
 
 def _problems_of(checked: Job | None) -> list[str]:

@@ -51,7 +51,7 @@ class _Duration(click.ParamType[float]):
     "--grace",
     type=_Duration(),
     metavar="1d",
-    help="Keep files whose path `path` printed within this time (m, h, d, w, or 0; "
+    help="Keep files whose path was printed within this time (m, h, d, w, or 0; "
     "default: `path_grace` in config.toml, else 1d).",
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
@@ -67,7 +67,7 @@ def cli(
     """Delete data that no installed, pinned or recent version needs.
 
     Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
-    Of other versions, files whose path `path` printed within the last day are kept.
+    Files of other versions are kept if `ystore path` printed their path within the last day.
     """
     with run.store() as store:
         done = store.gc(keep=keep, keep_within_s=keep_within, grace_s=grace, dry_run=dry_run, repack=repack)

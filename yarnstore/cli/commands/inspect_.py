@@ -23,8 +23,8 @@ _SHOWN = 20
 def cli(run: Invocation, what: str) -> None:
     """List the tensors of a version, file or folder.
 
-    For versions also how the store keeps them.  For a path, only headers are read; for a version that is
-    not downloaded, only its manifest.
+    For a version, also shows how its chunks are stored.  For a path, only headers are read; for a
+    version that is not downloaded, only its manifest.
     """
     with run.store() as store:
         found = store.inspect(what)

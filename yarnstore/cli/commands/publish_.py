@@ -88,7 +88,7 @@ def cli(
 ) -> None:
     """Publish a file or folder as a version.
 
-    SOURCE is published into a static registry: only new chunks are written, and registry.json last.
+    Writes only chunks that the registry does not have, and registry.json last.
     Publishing the same content again changes only what options set; different content under a published
     version is refused.
     """

@@ -76,7 +76,7 @@ def _list(run: Invocation) -> None:
 def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
     """Fetch the newest index of all registries, or of NAME.
 
-    An index that is older than the last one is refused, since somebody may be hiding updates.
+    An index that is older than the last one is refused, since an attacker may be hiding updates.
     One failing registry does not stop the others; the exit code is then 5.
     """
     if accept_rollback and name is None:
@@ -102,7 +102,7 @@ def _refresh(run: Invocation, name: str | None, accept_rollback: bool) -> None:
 def _remove(run: Invocation, name: str) -> None:
     """Remove a registry; its downloaded models stay.
 
-    A registry that is set in config.toml is removed there, with an editor.
+    To remove a registry that is set in config.toml, edit that file.
     """
     with run.store() as store:
         store.remove_registry(name)

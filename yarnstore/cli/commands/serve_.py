@@ -72,8 +72,8 @@ def cli(
 ) -> None:
     """Serve the dashboard and the JSON API.
 
-    Prints an address that logs one browser in.  Runs until it is interrupted.  Needs the extra `web`:
-    pip install 'yarnstore[web]'.
+    Prints a login address that works once, in one browser.  Runs until it is interrupted.  Needs the extra
+    `web`: pip install 'yarnstore[web]'.
     """
     try:
         from yarnstore.web.serve import Options, serve

@@ -16,42 +16,42 @@ from yarnstore.web.routes.names import Segment, Variant, Version, exact_spec_in,
 from yarnstore.web.service import Service
 
 
-@get("/catalogue", sync_to_thread=True, summary="The models that the registries offer")
+@get("/catalogue", sync_to_thread=True, summary="List the models in the registries")
 def list_catalogue(
     service: NamedDependency[Service],
-    q: Annotated[str, QueryParameter(description="Words to search for.", max_length=200)] = "",
-    limit: Annotated[int, QueryParameter(description="At most so many.", ge=1, le=1000)] = 100,
-    offset: Annotated[int, QueryParameter(description="Leave out so many first.", ge=0, le=1_000_000)] = 0,
+    q: Annotated[str, QueryParameter(description="Search words.", max_length=200)] = "",
+    limit: Annotated[int, QueryParameter(description="Maximum number of results.", ge=1, le=1000)] = 100,
+    offset: Annotated[int, QueryParameter(description="Number of results to skip.", ge=0, le=1_000_000)] = 0,
 ) -> list[Offer]:
-    """As `ystore search --json`, a part at a time."""
+    """Like `ystore search --json`, in pages."""
     return service.store.search(q)[offset : offset + limit]
 
 
-@get("/catalogue/{model:str}", sync_to_thread=True, summary="One version of a model")
+@get("/catalogue/{model:str}", sync_to_thread=True, summary="Show a version of a model")
 def get_offered(
     service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> VersionDetails:
-    """As `ystore show --json`; without a version, the one that `latest` means."""
+    """Like `ystore show --json`; the default version is `latest`."""
     return service.store.show(spec_in(model, version, variant))
 
 
 @get(
     "/catalogue/{model:str}/contents",
     sync_to_thread=True,
-    summary="The files and tensors of a stored version",
+    summary="List the files and tensors of a stored version",
 )
 def get_contents(
     service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> InspectResult:
-    """As `ystore inspect --json`; of a version that is not stored, a 404."""
+    """Like `ystore inspect --json`; 404 if the version is not stored."""
     return service.store.inspect(_stored(service, model, version, variant))
 
 
-@get("/catalogue/{model:str}/readme", sync_to_thread=True, summary="The README of a stored version")
+@get("/catalogue/{model:str}/readme", sync_to_thread=True, summary="Get the README of a stored version")
 def get_readme(
     service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> Readme:
-    """The text that a version has for people; of a version that is not stored, a 404."""
+    """The README of a version; 404 if the version is not stored or has none."""
     return service.store.readme(_stored(service, model, version, variant))
 
 

@@ -16,21 +16,25 @@ from yarnstore.web.records import Job, JobKind
 from yarnstore.web.service import Service
 
 
-@post("/check_model_updates", sync_to_thread=True, status_code=200, summary="Updates of the installed models")
+@post(
+    "/check_model_updates", sync_to_thread=True, status_code=200, summary="Check installed models for updates"
+)
 def check_model_updates(
     service: NamedDependency[Service], data: JSONBody[requests.ModelArguments]
 ) -> list[commands.ModelUpdate]:
-    """The installed models that have an update, or the one named; asks the registries."""
+    """The installed models that have an update, or only the named one; queries the registries."""
     return commands.check_model_updates(service.asking, data.model_id, refresh=not service.read_only)
 
 
-@post("/list_installed_models", sync_to_thread=True, status_code=200, summary="The installed models")
+@post("/list_installed_models", sync_to_thread=True, status_code=200, summary="List installed models")
 def list_installed_models(service: NamedDependency[Service]) -> list[commands.InstalledEntry]:
     """The installed models."""
     return commands.list_installed_models(service.store)
 
 
-@post("/get_model_version_history", sync_to_thread=True, status_code=200, summary="The versions of a model")
+@post(
+    "/get_model_version_history", sync_to_thread=True, status_code=200, summary="List the versions of a model"
+)
 def get_model_version_history(
     service: NamedDependency[Service], data: JSONBody[requests.OneModelArguments]
 ) -> list[commands.PublishedVersion]:
@@ -38,17 +42,19 @@ def get_model_version_history(
     return commands.get_model_version_history(service.store, data.model_id)
 
 
-@post("/get_model_registry", sync_to_thread=True, status_code=200, summary="What the registries offer")
+@post(
+    "/get_model_registry", sync_to_thread=True, status_code=200, summary="List all versions in the registries"
+)
 def get_model_registry(service: NamedDependency[Service]) -> commands.RegistryContents:
-    """Every version of every model, as the registries were last asked."""
+    """All versions of all models, from the cached indexes of the registries."""
     return commands.get_model_registry(service.store)
 
 
-@post("/enable_auto_updates", sync_to_thread=True, status_code=200, summary="Switch auto-update")
+@post("/enable_auto_updates", sync_to_thread=True, status_code=200, summary="Enable or disable auto-update")
 def enable_auto_updates(
     service: NamedDependency[Service], data: JSONBody[requests.AutoUpdateArguments]
 ) -> AutoUpdateStatus:
-    """Switch auto-update on, or off, for all models or for one."""
+    """Enable or disable auto-update, for all models or for one."""
     models = [data.model_id] if data.model_id else []
     return service.store.set_auto_update(*models, enabled=data.enabled, policy=data.policy)
 
@@ -57,9 +63,9 @@ def enable_auto_updates(
 async def update_model(
     service: NamedDependency[Service], data: JSONBody[requests.ChangeArguments]
 ) -> Response[commands.ModelChanged]:
-    """Install the newest version that fits, or the one given, and answer when that is done.
+    """Install the newest version that fits, or the given one; responds when done.
 
-    With `wait` false: 202 and the Job.
+    If `wait` is false, responds at once with 202 and the Job.
     """
     spec = requests.named_version(data.model_id, data.version)
     return await _change(service, "update", {"model": spec}, UpdateResult, wait=data.wait)
@@ -69,9 +75,9 @@ async def update_model(
 async def rollback_model(
     service: NamedDependency[Service], data: JSONBody[requests.ChangeArguments]
 ) -> Response[commands.ModelChanged]:
-    """Install what was installed before, or the version given, and answer when that is done.
+    """Install the previous version, or the given one; responds when done.
 
-    With `wait` false: 202 and the Job.
+    If `wait` is false, responds at once with 202 and the Job.
     """
     requests.named_version(data.model_id, data.version)
     given = {"model": data.model_id, "version": data.version}

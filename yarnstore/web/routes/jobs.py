@@ -15,49 +15,57 @@ from yarnstore.web.service import Service
 Identity = Annotated[str, PathParameter(description="The id of the job.", max_length=64)]
 
 
-@get("/jobs", sync_to_thread=True, summary="The jobs")
+@get("/jobs", sync_to_thread=True, summary="List jobs")
 def list_jobs(service: NamedDependency[Service]) -> list[Job]:
-    """The jobs, the newest first."""
+    """All jobs, newest first."""
     return service.jobs.all()
 
 
-@get("/jobs/{identity:str}", sync_to_thread=True, summary="One job")
+@get("/jobs/{identity:str}", sync_to_thread=True, summary="Show a job")
 def get_job(service: NamedDependency[Service], identity: Identity) -> Job:
-    """One job, with its result."""
+    """A job, with its result."""
     return service.jobs.get(identity)
 
 
 @delete("/jobs/{identity:str}", sync_to_thread=True, summary="Remove a job from the list")
 def delete_job(service: NamedDependency[Service], identity: Identity) -> None:
-    """Remove a job that does not run from the list."""
+    """Remove a job that is not running from the list."""
     service.jobs.forget(identity)
 
 
 @post("/jobs/{identity:str}/pause", sync_to_thread=True, status_code=200, summary="Pause a job")
 def pause_job(service: NamedDependency[Service], identity: Identity) -> Job:
-    """Stop a job; `resume` goes on where it was."""
+    """Stop a job; `resume` continues where it stopped."""
     return service.jobs.pause(identity)
 
 
 @post("/jobs/{identity:str}/resume", sync_to_thread=True, status_code=200, summary="Resume a job")
 def resume_job(service: NamedDependency[Service], identity: Identity) -> Job:
-    """Go on with a job that is paused or interrupted, or try again what failed or was cancelled."""
+    """Continue a paused or interrupted job, or retry a failed or cancelled one."""
     return service.jobs.resume(identity)
 
 
 @post("/jobs/{identity:str}/cancel", sync_to_thread=True, status_code=200, summary="Cancel a job")
 def cancel_job(service: NamedDependency[Service], identity: Identity) -> Job:
-    """Stop a job for good; what it downloaded is kept for the next try."""
+    """Stop a job for good; downloaded data is kept for the next try."""
     return service.jobs.cancel(identity)
 
 
-@get("/events", media_type="text/event-stream", summary="What happens, as server-sent events")
+@get(
+    "/events",
+    media_type="text/event-stream",
+    summary="Stream events of all jobs and of the store (server-sent events)",
+)
 async def events(service: NamedDependency[Service]) -> Stream:
-    """`job` events with a Job each, first of all jobs; `store` events when what is stored changed."""
+    """`job` events: one for each job first, then one for each change; `store` events when the store changes."""
     return Stream(service.events.stream(service.jobs.all), media_type="text/event-stream")
 
 
-@get("/jobs/{identity:str}/events", media_type="text/event-stream", summary="What happens to one job")
+@get(
+    "/jobs/{identity:str}/events",
+    media_type="text/event-stream",
+    summary="Stream events of a job (server-sent events)",
+)
 async def job_events(service: NamedDependency[Service], identity: Identity) -> Stream:
     """`job` events of one job."""
     service.jobs.get(identity)

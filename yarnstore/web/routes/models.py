@@ -17,25 +17,25 @@ from yarnstore.web.routes.names import Segment, Variant, Version, exact_spec_in,
 from yarnstore.web.service import Service
 
 
-@get("/overview", sync_to_thread=True, summary="The state of everything in one answer")
+@get("/overview", sync_to_thread=True, summary="Summarise the state of the store")
 def overview(service: NamedDependency[Service]) -> Overview:
-    """Whether everything is current and verified, and what to do if it is not."""
+    """Whether all models are up to date and verified, and what to do if not."""
     return service.overview()
 
 
-@get("/status", sync_to_thread=True, summary="The content and disk usage of the store")
+@get("/status", sync_to_thread=True, summary="Show the store's contents and disk usage")
 def status(service: NamedDependency[Service]) -> StoreStatus:
-    """As `ystore status --json`."""
+    """Like `ystore status --json`."""
     return service.store.status()
 
 
-@get("/models", sync_to_thread=True, summary="The installed models")
+@get("/models", sync_to_thread=True, summary="List installed models")
 def list_models(service: NamedDependency[Service]) -> list[InstalledModel]:
-    """As `ystore list --json`."""
+    """Like `ystore list --json`."""
     return service.store.list_installed_models()
 
 
-@get("/models/{model:str}", sync_to_thread=True, summary="One model")
+@get("/models/{model:str}", sync_to_thread=True, summary="Show a model")
 def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
     """What is installed of a model, what its registry says of that version, and its history."""
     name = model_in(model)
@@ -48,28 +48,28 @@ def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
     return ModelPage(installed, details, store.get_version_history(name))
 
 
-@get("/models/{model:str}/history", sync_to_thread=True, summary="The history of a model")
+@get("/models/{model:str}/history", sync_to_thread=True, summary="Show the history of a model")
 def get_history(service: NamedDependency[Service], model: Segment) -> History:
-    """As `ystore log --json`."""
+    """Like `ystore log --json`."""
     return service.store.get_version_history(model_in(model))
 
 
-@get("/models/{model:str}/path", sync_to_thread=True, summary="Where a version is")
+@get("/models/{model:str}/path", sync_to_thread=True, summary="Get the path of a version")
 def get_path(
     service: NamedDependency[Service], model: Segment, version: Version = None, variant: Variant = None
 ) -> ModelPath:
-    """The path to open: of the installed version, or of another that is stored.  Counts as a use."""
+    """The path to open, of the installed version or of another stored one.  Recorded as a use."""
     return ModelPath(service.path(spec_in(model, version, variant)))
 
 
-@get("/updates", sync_to_thread=True, summary="Installed models beside what their registries have")
+@get("/updates", sync_to_thread=True, summary="List updates of installed models")
 def list_updates(
     service: NamedDependency[Service],
     refresh: Annotated[
-        bool, QueryParameter(description="Ask the registries; without it the cached answers count.")
+        bool, QueryParameter(description="Query the registries instead of their cached indexes.")
     ] = False,
 ) -> list[Update]:
-    """As `ystore outdated --json`."""
+    """Like `ystore outdated --json`."""
     return service.updates(refresh=refresh)
 
 
@@ -89,7 +89,7 @@ def fetch(service: NamedDependency[Service], model: Segment, data: JSONBody[requ
 def checkout(
     service: NamedDependency[Service], model: Segment, data: JSONBody[requests.VersionRequest]
 ) -> Job:
-    """Install a version; it is downloaded if need be."""
+    """Install a version, downloading it if needed."""
     return service.jobs.add("checkout", _wanted(model, data))
 
 
@@ -105,13 +105,13 @@ def update(service: NamedDependency[Service], model: Segment, data: JSONBody[req
 def rollback(
     service: NamedDependency[Service], model: Segment, data: JSONBody[requests.RollbackRequest]
 ) -> Job:
-    """Install what was installed before, or the version given."""
+    """Install the previous version, or the given one."""
     return service.jobs.add("rollback", {"model": model_in(model), "version": data.version})
 
 
 @put("/models/{model:str}/pin", sync_to_thread=True, summary="Pin a model")
 def pin(service: NamedDependency[Service], model: Segment, data: JSONBody[requests.PinRequest]) -> PinResult:
-    """Keep a version from update and gc, or have update stay with a range or a variant."""
+    """Protect a version from update and gc, or limit updates to a range or a variant."""
     return service.store.pin(_pinned(model, data.spec))
 
 
@@ -119,7 +119,10 @@ def pin(service: NamedDependency[Service], model: Segment, data: JSONBody[reques
 def unpin(
     service: NamedDependency[Service],
     model: Segment,
-    spec: Annotated[str | None, QueryParameter(description="As it was pinned.", max_length=300)] = None,
+    spec: Annotated[
+        str | None,
+        QueryParameter(description="The pin to remove, as it was given when pinning.", max_length=300),
+    ] = None,
 ) -> PinResult:
     """Remove a pin."""
     return service.store.unpin(_pinned(model, spec))

@@ -19,9 +19,9 @@ from yarnstore.web.service import Service
 RegistryName = Annotated[str, PathParameter(description="The name of the registry.", max_length=100)]
 
 
-@get("/settings", sync_to_thread=True, summary="The settings")
+@get("/settings", sync_to_thread=True, summary="List settings")
 def get_settings(service: NamedDependency[Service]) -> list[SettingInfo]:
-    """The settings that can be changed here, each with what sets it."""
+    """The settings that can be changed here, each with the place that sets it."""
     return service.store.list_settings()
 
 
@@ -29,13 +29,13 @@ def get_settings(service: NamedDependency[Service]) -> list[SettingInfo]:
 def change_settings(
     service: NamedDependency[Service], data: JSONBody[dict[str, str | int | float | bool | None]]
 ) -> list[SettingInfo]:
-    """Change the settings given; null resets one.  All are changed, or none."""
+    """Change the given settings; null resets one.  Either all are changed or none."""
     return service.store.change_settings(data)
 
 
-@get("/auto-update", sync_to_thread=True, summary="The auto-update settings")
+@get("/auto-update", sync_to_thread=True, summary="Show the auto-update settings")
 def get_auto_update(service: NamedDependency[Service]) -> AutoUpdatePage:
-    """The rules of all models, and when the next round is."""
+    """The settings of all models, and the time of the next check."""
     return auto_update_page(service.store.auto_update_status())
 
 
@@ -43,7 +43,7 @@ def get_auto_update(service: NamedDependency[Service]) -> AutoUpdatePage:
 def set_auto_update(
     service: NamedDependency[Service], data: JSONBody[requests.AutoUpdateRequest]
 ) -> AutoUpdatePage:
-    """Switch auto-update for all models, or for those named; what is not given stays."""
+    """Change auto-update for all models, or for the named ones; omitted fields stay as they are."""
     store = service.store
     store.set_auto_update(
         *data.models, enabled=data.enabled, policy=data.policy, windows=data.windows, jitter=data.jitter
@@ -51,7 +51,7 @@ def set_auto_update(
     return auto_update_page(service.store.auto_update_status())
 
 
-@get("/registries", sync_to_thread=True, summary="The registries")
+@get("/registries", sync_to_thread=True, summary="List registries")
 def list_registries(service: NamedDependency[Service]) -> list[RegistryInfo]:
     """The configured registries with their mirrors, in order of priority."""
     return service.store.list_registries()
@@ -59,24 +59,24 @@ def list_registries(service: NamedDependency[Service]) -> list[RegistryInfo]:
 
 @post("/registries", sync_to_thread=True, summary="Add a registry")
 def add_registry(service: NamedDependency[Service], data: JSONBody[requests.RegistryRequest]) -> RegistryInfo:
-    """Add a registry on a web server, once it has answered."""
+    """Add a registry on a web server, if it can be reached."""
     if not data.url.startswith(("https://", "http://")):
         raise UsageError(
-            "the address of a registry is https:// or http:// here",
-            hint="a folder of this machine is added by `ystore registry add`",
+            "a registry added here needs an https:// or http:// address",
+            hint="`ystore registry add` adds a folder on this machine",
         )
     return service.store.add_registry(data.name, data.url)
 
 
 @delete("/registries/{name:str}", sync_to_thread=True, summary="Remove a registry")
 def remove_registry(service: NamedDependency[Service], name: RegistryName) -> None:
-    """Remove a registry; what came from it stays."""
+    """Remove a registry; its downloaded models stay."""
     service.store.remove_registry(parse_registry_name(name))
 
 
-@post("/registries/{name:str}/refresh", sync_to_thread=True, status_code=200, summary="Ask a registry")
+@post("/registries/{name:str}/refresh", sync_to_thread=True, status_code=200, summary="Refresh a registry")
 def refresh_registry(service: NamedDependency[Service], name: RegistryName) -> RegistryInfo:
-    """Ask a registry what is new."""
+    """Fetch the newest index of a registry."""
     return service.store.refresh_registries(parse_registry_name(name))[0]
 
 

@@ -14,30 +14,30 @@ from yarnstore.web.records import GcPlanned, Job
 from yarnstore.web.service import Service
 
 
-@get("/storage", sync_to_thread=True, summary="What fills the disk")
+@get("/storage", sync_to_thread=True, summary="Show disk usage")
 def get_storage(service: NamedDependency[Service]) -> StorageUsage:
-    """Each version alone, what versions share, and the rest."""
+    """The disk space of each version, of data that versions share, and of everything else."""
     return service.store.storage()
 
 
-@post("/gc/plans", sync_to_thread=True, summary="Plan what to delete")
+@post("/gc/plans", sync_to_thread=True, summary="Plan a gc")
 def plan_gc(service: NamedDependency[Service], data: JSONBody[requests.GcRequest]) -> GcPlanned:
-    """List what would be deleted and what stays, item by item; nothing is deleted."""
+    """List each item that would be deleted or kept; delete nothing."""
     return service.plans.make(service.impatient, data)
 
 
-@post("/gc/plans/{identity:str}/apply", sync_to_thread=True, status_code=202, summary="Apply a plan")
+@post("/gc/plans/{identity:str}/apply", sync_to_thread=True, status_code=202, summary="Apply a gc plan")
 def apply_gc(
     service: NamedDependency[Service],
     identity: Annotated[str, PathParameter(description="The id of the plan.", max_length=64)],
 ) -> Job:
-    """Delete what the plan has; the job fails with `conflict` if the store changed since."""
+    """Delete the items of the plan; the job fails with `conflict` if the store has changed since."""
     return service.jobs.add("gc", service.plans.take(service.impatient, identity))
 
 
 @post("/fsck", sync_to_thread=True, status_code=202, summary="Check the store")
 def fsck(service: NamedDependency[Service], data: JSONBody[requests.FsckRequest]) -> Job:
-    """As `ystore fsck`; the result of the job is a FsckResult."""
+    """Like `ystore fsck`; the result of the job is a FsckResult."""
     return service.jobs.add("fsck", {"quick": data.quick, "repair": data.repair})
 
 
