@@ -196,7 +196,7 @@ def test_masking_keeps_what_is_said() -> None:
 def test_the_demo_deletes_its_folder_and_overwrites_none(tmp_path: Path) -> None:
     text = (REPO / "fixtures" / "demo.sh").read_text(encoding="utf-8")
     short = tmp_path / "demo.sh"
-    short.write_text(text.partition('say "A made model')[0])
+    short.write_text(text.partition('say "A generated model')[0])
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     assert run_demo(scratch, short).returncode == 0
