@@ -57,7 +57,7 @@ def cancel_job(service: NamedDependency[Service], identity: Identity) -> Job:
     summary="Stream events of all jobs and of the store (server-sent events)",
 )
 async def events(service: NamedDependency[Service]) -> Stream:
-    """`job` events: one for each job first, then one for each change; `store` events when the store changes."""
+    """`job` events, first one for each job, then one for each change; `store` events for the store."""
     return Stream(service.events.stream(service.jobs.all), media_type="text/event-stream")
 
 
