@@ -16,27 +16,15 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from yarnstore._version import __version__
-from yarnstore.core.jsonable import jsonable
 from yarnstore.errors import YarnstoreError
 from yarnstore.web import problems
 from yarnstore.web.document import complete
 from yarnstore.web.guard import Guard, TooLargeError
 from yarnstore.web.records import ProblemDetails
+from yarnstore.web.responses import JsonResponse
 from yarnstore.web.routes import catalogue, commands, jobs, models, pages, settings, storage
 from yarnstore.web.service import Service
 from yarnstore.web.work import API
-
-
-class JsonResponse(Response[Any]):
-    """Results with their properties, as the commands print them."""
-
-    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:  # noqa: ANN401, ARG002
-        """See Litestar."""
-        if isinstance(content, bytes):
-            return content
-        if isinstance(content, str):
-            return content.encode()
-        return msgspec.json.encode(jsonable(content))
 
 
 class Document(JsonRenderPlugin):

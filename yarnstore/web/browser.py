@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import html
 import webbrowser
+from pathlib import Path
+
+from yarnstore.store import fsio, fsread
 
 
-def open_page(url: str) -> bool:
-    """Open a page; whether a browser was found."""
-    return webbrowser.open(url)
+class LoginPage:
+    """A page in the store that leads to the login link, readable by its owner only.
+
+    The link itself would be in the list of processes, where other users see it before it is used.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "tmp" / f"login-{fsread.unique_name()[:16]}.html"
+
+    def open(self, url: str) -> bool:
+        """Open the page; whether a browser was found.  Raises: StorageError."""
+        target = html.escape(url, quote=True)
+        page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={target}">'
+        fsio.write_atomic(self.path, page.encode(), tmp_dir=self.path.parent, mode=0o600)
+        return webbrowser.open(self.path.as_uri())
+
+    def remove(self) -> None:
+        """Remove the page, whose link has been used or is too old."""
+        fsio.remove(self.path, sync=False)

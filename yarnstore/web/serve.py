@@ -22,6 +22,7 @@ from yarnstore.errors import ConflictError, StorageError, UsageError
 from yarnstore.store import folders, fsio, fsread, paths
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
+from yarnstore.web.browser import LoginPage
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
 from yarnstore.web.service import Service
 
@@ -40,6 +41,7 @@ class Options:
     token_file: str | None = None
     read_only: bool = False
     exit_with_parent: bool = False
+    open_browser: bool = False
     tls_certificate: str | None = None
     tls_key: str | None = None
     plain_http: bool = False
@@ -95,8 +97,14 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
             threading.Thread(target=_follow, args=(parent, server.end), daemon=True).start()
         listener.listen(128)
         login = f"{url}login?token={access.new_login()}"
-        with _ending_quietly(server):
+        with _ending_quietly(server), contextlib.ExitStack() as stack:
             on_ready(Ready(url, login, token, os.getpid()))
+            if options.open_browser:
+                page = LoginPage(service.home)
+                stack.callback(page.remove)
+                link = f"{url}login?token={access.new_login()}"
+                # A browser in the terminal returns when its user leaves it.
+                threading.Thread(target=page.open, args=(link,), daemon=True).start()
             server.run(sockets=[listener])
     finally:
         listener.close()

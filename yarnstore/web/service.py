@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from yarnstore.settings import config_path, managed_path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.access import Access
 from yarnstore.web.events import Events
+from yarnstore.web.installed import InstalledModels
 from yarnstore.web.jobs import Jobs
 from yarnstore.web.plans import GcPlans
 from yarnstore.web.records import Answer, Job, Overview
@@ -43,6 +43,7 @@ class Service:
         self._config = self._config_mark()
         self.access = access
         self.plans = GcPlans()
+        self.installed = InstalledModels()
         self.read_only = read_only
         self.secure = secure  # whether it speaks TLS
         self.events = Events(self.fingerprint)
@@ -107,22 +108,20 @@ class Service:
         status = store.status()
         found = self.updates(refresh=False) if status.installed and store.settings.registries else []
         checked = self.jobs.last_done("fsck")
+        registries = store.list_registries()
         problems = [*status.notices, *_problems_of(checked)]
         if status.free_bytes < status.reserve_bytes:
             problems.append(f"The disk is nearly full: {format_size(status.free_bytes)} are free.")
         problems += [
-            f"The registry {info.name} cannot be read: {info.error}"
-            for info in store.list_registries()
-            if info.error
+            f"The registry {info.name} cannot be read: {info.error}" for info in registries if info.error
         ]
         answer, sentence = _answer(status.installed, problems, sum(item.available for item in found))
-        last_check = store.auto_update_status().last_check
         return Overview(
             answer=answer,
             sentence=sentence,
             updates=sum(item.available for item in found),
             problems=problems,
-            last_check_ms=_to_ms(last_check) if last_check else None,
+            last_check_ms=max((info.fetched_ms for info in registries), default=0) or None,
             last_fsck_ms=checked.finished_ms if checked else None,
             jobs_running=self.jobs.running(),
             store=status,
@@ -160,10 +159,6 @@ def _problems_of(checked: Job | None) -> list[str]:
     first = found[0]
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return [f"The last check found a problem: {first['where']} {first['what']}{more}"]
-
-
-def _to_ms(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _mark(path: Path) -> str:

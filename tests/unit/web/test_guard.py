@@ -162,46 +162,55 @@ def test_a_wrong_token_is_refused(service: Running, header: str) -> None:
         assert client.get(f"{API}/models").status_code in (401, 429)
 
 
-def test_a_session_is_for_our_own_pages(own: Running) -> None:
-    port = own.client.base_url.port
+# A request that would change something, of a job that does not exist.
+CHANGE = f"{API}/jobs/none/pause"
+
+
+def new_link(service: Running) -> str:
+    """The path of a login link."""
+    return str(service.post("/login-links").json()["path"])
+
+
+def test_a_session_is_for_our_own_pages(service: Running) -> None:
+    port = service.client.base_url.port
     ours = {"Origin": f"http://127.0.0.1:{port}"}
-    with httpx.Client(base_url=own.url) as browser:
-        answer = browser.get(own.ready["login_url"])
+    with httpx.Client(base_url=service.url) as browser:
+        answer = browser.get(new_link(service))
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert "path=/" in cookie
         assert browser.get("/").status_code == 200
         assert browser.get(f"{API}/models").status_code == 200
-        assert browser.post(f"{API}/updates", json={}, headers=ours).status_code == 202
+        assert browser.post(CHANGE, headers=ours).status_code == 404
         # A page of another port of this host: its requests have the cookie.
-        assert browser.post(f"{API}/updates", json={}).status_code == 403
+        assert browser.post(CHANGE).status_code == 403
         for site in ("cross-site", "same-site"):
             told = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
             assert browser.get(f"{API}/models", headers=told).status_code == 403
-            assert browser.post(f"{API}/updates", json={}, headers={**ours, **told}).status_code == 403
+            assert browser.post(CHANGE, headers={**ours, **told}).status_code == 403
         assert browser.get(
             "/", headers={"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
         ).is_success
         named = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
         assert browser.get(f"{API}/models", headers=named).status_code == 200
         browser.cookies.clear()
-        browser.cookies.set(own.ready["login_url"].partition("=")[2], "x")
+        browser.cookies.set(f"ystore_session_{port}", "x")
         assert browser.get(f"{API}/models").status_code == 401
 
 
-def test_a_login_by_the_token(own: Running) -> None:
-    with httpx.Client(base_url=own.url) as browser:
+def test_a_login_by_the_token(service: Running) -> None:
+    with httpx.Client(base_url=service.url) as browser:
         refused = browser.post("/login", json={"token": "wrong"})
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
-        assert browser.post("/login", json={"token": own.ready["token"]}).status_code == 200
+        assert browser.post("/login", json={"token": service.ready["token"]}).status_code == 200
         assert browser.get(f"{API}/models").status_code == 200
 
 
-def test_a_login_link_that_another_page_opened_sets_the_cookie_without_a_redirect(own: Running) -> None:
+def test_a_login_link_that_another_page_opened_sets_the_cookie_without_a_redirect(service: Running) -> None:
     """SameSite=Strict: a browser leaves the cookie out of a redirect that follows a foreign page."""
-    with httpx.Client(base_url=own.url) as browser:
-        answer = browser.get(own.ready["login_url"], headers={"Sec-Fetch-Site": "cross-site"})
+    with httpx.Client(base_url=service.url) as browser:
+        answer = browser.get(new_link(service), headers={"Sec-Fetch-Site": "cross-site"})
         assert (answer.status_code, "location" in answer.headers) == (200, False)
         assert b"url=/" in answer.content
         assert browser.get(f"{API}/models").status_code == 200

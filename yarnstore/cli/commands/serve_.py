@@ -91,6 +91,7 @@ def cli(
         token_file=token_file,
         read_only=read_only,
         exit_with_parent=exit_with_parent,
+        open_browser=open_browser,
         tls_certificate=tls_cert,
         tls_key=tls_key,
         plain_http=plain_http,
@@ -102,9 +103,5 @@ def cli(
         else:
             print(f"ystore serves {run.home or 'the store'} at {ready.url}")
             print(f"  log in:  {ready.login_url}", flush=True)
-        if open_browser:
-            from yarnstore.web.browser import open_page
-
-            open_page(ready.login_url)
 
     serve(run.open_store, options, on_ready)

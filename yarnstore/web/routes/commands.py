@@ -13,6 +13,7 @@ from litestar.params import JSONBody
 from yarnstore.results import AutoUpdateStatus, CheckoutResult, UpdateResult
 from yarnstore.web import commands, problems, requests
 from yarnstore.web.records import Job, JobKind
+from yarnstore.web.responses import JsonResponse
 from yarnstore.web.service import Service
 
 
@@ -94,14 +95,14 @@ async def _change(
 ) -> Response[Any]:
     job = await asyncio.to_thread(service.jobs.add, kind, given)
     if not wait:
-        return Response(job, status_code=202)
+        return JsonResponse(job, status_code=202)
     ended = await _ended(service, job)
     if ended.error is not None:
-        return Response(ended.error, status_code=ended.error.status, media_type=problems.MEDIA_TYPE)
+        return JsonResponse(ended.error, status_code=ended.error.status, media_type=problems.MEDIA_TYPE)
     if ended.state != "done" or ended.result is None:
         fault = problems.problem(409, "job-stopped", f"the job was {ended.state}", job=ended.id)
-        return Response(fault, status_code=409, media_type=problems.MEDIA_TYPE)
-    return Response(commands.changed(msgspec.convert(ended.result, result, strict=False)))
+        return JsonResponse(fault, status_code=409, media_type=problems.MEDIA_TYPE)
+    return JsonResponse(commands.changed(msgspec.convert(ended.result, result, strict=False)))
 
 
 async def _ended(service: NamedDependency[Service], job: Job) -> Job:

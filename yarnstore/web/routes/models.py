@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Router, delete, get, post, put
+from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
@@ -13,6 +13,7 @@ from yarnstore.registry.spec import Spec
 from yarnstore.results import History, InstalledModel, PinResult, RemoveResult, StoreStatus, Update
 from yarnstore.web import requests
 from yarnstore.web.records import Job, ModelPage, ModelPath, Overview
+from yarnstore.web.responses import JsonResponse
 from yarnstore.web.routes.names import Segment, Variant, Version, exact_spec_in, model_in, spec_in
 from yarnstore.web.service import Service
 
@@ -30,9 +31,9 @@ def status(service: NamedDependency[Service]) -> StoreStatus:
 
 
 @get("/models", sync_to_thread=True, summary="List installed models")
-def list_models(service: NamedDependency[Service]) -> list[InstalledModel]:
+def list_models(service: NamedDependency[Service]) -> Response[list[InstalledModel]]:
     """Like `ystore list --json`."""
-    return service.store.list_installed_models()
+    return JsonResponse(service.installed.data(service.store))
 
 
 @get("/models/{model:str}", sync_to_thread=True, summary="Show a model")
@@ -40,7 +41,7 @@ def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
     """What is installed of a model, what its registry says of that version, and its history."""
     name = model_in(model)
     store = service.store
-    installed = next((item for item in store.list_installed_models() if item.model == name), None)
+    installed = next((item for item in service.installed.rows(store) if item.model == name), None)
     try:
         details = store.show(name if installed is None else f"{name}@{installed.version}")
     except NotFoundError:

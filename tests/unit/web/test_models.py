@@ -1,0 +1,166 @@
+"""Models, the catalogue, settings and the seven commands through the API."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import Running, needs_web, serving
+from tests.support.stores import MODEL, Site
+from yarnstore import Store
+from yarnstore.core.jsonable import jsonable
+
+pytestmark = needs_web
+
+
+@pytest.fixture(scope="module")
+def home(made_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the store for these tests."""
+    return Path(shutil.copytree(made_site.home, tmp_path_factory.mktemp("own") / "home", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def running(home: Path) -> Iterator[Running]:
+    with serving(home) as service:
+        yield service
+
+
+@pytest.fixture
+def own(running: Running) -> Running:
+    """A service whose store has 1.0.0 installed and 1.1.0 stored, whatever a test before did."""
+    running.done(running.post(f"/models/{MODEL}/fetch", json={"version": "1.1.0"}))
+    running.done(running.post(f"/models/{MODEL}/checkout", json={"version": "1.0.0"}))
+    return running
+
+
+def test_answers_are_what_the_python_api_returns(own: Running, home: Path) -> None:
+    with Store.open(home) as store:
+        for path, value in (
+            ("/models", store.list_installed_models()),
+            (f"/models/{MODEL}/history", store.get_version_history(MODEL)),
+            ("/catalogue", store.search()),
+            (f"/catalogue/{MODEL}?version=1.1.0", store.show(f"{MODEL}@1.1.0")),
+            (f"/catalogue/{MODEL}/contents?version=1.1.0", store.inspect(f"{MODEL}@1.1.0")),
+            ("/settings", store.list_settings()),
+            ("/registries", store.list_registries()),
+            ("/updates", store.check_for_updates(refresh=False)),
+        ):
+            assert own.get(path).json() == json.loads(json.dumps(jsonable(value))), path
+
+
+def test_what_another_process_changes_is_seen_at_once(own: Running, home: Path) -> None:
+    (before,) = own.get("/models").json()
+    assert (before["version"], before["pinned"]) == ("1.0.0", False)
+    with Store.open(home) as store:
+        store.path(MODEL)
+        assert own.get("/models").json()[0]["uses"] == before["uses"] + 1
+        store.pin(MODEL)
+        assert own.get("/models").json()[0]["pinned"] is True
+        store.unpin(MODEL)
+        store.checkout(f"{MODEL}@1.1.0")
+        assert own.get("/models").json()[0]["version"] == "1.1.0"
+        store.change_settings({"path_grace": "2d"})
+        assert {item["name"]: item["value"] for item in own.get("/settings").json()}["path_grace"] == "2d"
+        url = store.list_registries()[0].url
+        store.remove_registry("made")
+        assert own.get("/registries").json() == []
+        store.add_registry("made", url)
+
+
+def test_an_answer_that_did_not_change_is_not_sent_again(own: Running) -> None:
+    for path in ("/models", "/jobs", "/updates", "/openapi.json"):
+        first = own.get(path)
+        again = own.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b""), path
+        assert again.headers["etag"] == first.headers["etag"]
+    own.done(own.post(f"/models/{MODEL}/update", json={}))
+    changed = own.get("/jobs", headers={"If-None-Match": own.get("/models").headers["etag"]})
+    assert changed.status_code == 200
+
+
+def test_a_removed_version_comes_back(own: Running) -> None:
+    assert own.request("DELETE", f"/models/{MODEL}/versions/1.0.0").status_code == 409
+    removed = own.request("DELETE", f"/models/{MODEL}/versions/1.1.0").json()
+    assert removed["versions"] == ["1.1.0"]
+    assert own.get(f"/catalogue/{MODEL}/contents?version=1.1.0").status_code == 404
+    back = own.done(own.post(f"/models/{MODEL}/fetch", json={"version": "1.1.0"}))
+    assert back["download_bytes"] == 0, "its data was still there"
+    assert own.request("DELETE", f"/models/{MODEL}").json()["uninstalled"] is True
+    assert own.get("/overview").json()["answer"] == "empty"
+
+
+def test_registries_of_this_machine_are_not_added(own: Running) -> None:
+    for url in ("/etc", "file:///etc", "~/x", "s3://x", "x"):
+        refused = own.post("/registries", json={"name": "other", "url": url})
+        assert (refused.status_code, refused.json()["code"]) == (400, "usage"), url
+    gone = own.post("/registries", json={"name": "other", "url": "http://127.0.0.1:1/"})
+    assert (gone.status_code, gone.json()["code"]) == (424, "network-transient")
+
+
+def test_the_overview_has_one_answer(own: Running) -> None:
+    first = own.get("/overview").json()
+    assert (first["answer"], first["sentence"]) == ("updates", "1 model has an update.")
+    own.done(own.post("/fsck", json={"quick": True}))
+    own.done(own.post("/updates", json={}))
+    after = own.get("/overview").json()
+    assert (after["answer"], after["updates"], after["problems"]) == ("current", 0, [])
+    assert after["last_fsck_ms"] is not None
+    assert after["last_check_ms"] is not None
+
+
+VERSION_FIELDS = {
+    *("model_id", "variant", "checksum", "download_url", "size_bytes", "compatibility", "release_date"),
+    *("changelog", "deprecated", "minimum_ram_gb", "recommended_ram_gb"),
+}
+
+
+def test_the_seven_commands_have_the_fields_that_are_known(own: Running) -> None:
+    def command(name: str, **arguments: object) -> object:
+        answer = own.post(f"/commands/{name}", json=arguments)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    (update,) = command("check_model_updates")  # type: ignore[misc]
+    assert update.keys() >= {*VERSION_FIELDS, "current_version", "latest_version", "update_type"}
+    assert (update["current_version"], update["latest_version"]) == ("1.0.0", "1.2.0")
+    versions = command("get_model_version_history", model_id=MODEL)
+    assert [row["version"] for row in versions] == ["1.2.0", "1.1.0", "1.0.0"]  # type: ignore[attr-defined]
+    assert all(row.keys() >= {*VERSION_FIELDS, "version"} for row in versions)  # type: ignore[attr-defined]
+    (installed,) = command("list_installed_models")  # type: ignore[misc]
+    assert installed.keys() >= {
+        *(
+            "model_id",
+            "version",
+            "installed_at",
+            "last_used",
+            "file_path",
+            "checksum",
+            "size_bytes",
+            "variant",
+        )
+    }
+    registry = command("get_model_registry")
+    (model,) = registry["models"].values()  # type: ignore[index]
+    assert model["current_version"] == "1.2.0"
+    assert [row["version"] for row in model["versions"]] == ["1.2.0", "1.1.0", "1.0.0"]
+    changed = command("update_model", model_id=MODEL)
+    assert (changed["version"], changed["previous_version"]) == ("1.2.0", "1.0.0")  # type: ignore[index]
+    assert Path(changed["file_path"]).exists()  # type: ignore[index]
+    back = command("rollback_model", model_id=MODEL, version="1.0.0")
+    assert (back["version"], back["changed"]) == ("1.0.0", True)  # type: ignore[index]
+    rules = command("enable_auto_updates", model_id=MODEL, policy="patch")
+    assert [(rule["enabled"], rule["policy"]) for rule in rules["models"]] == [(True, "patch")]  # type: ignore[index]
+    assert command("check_model_updates", model_id=MODEL)
+
+
+@pytest.mark.parametrize("name", ["update_model", "rollback_model"])
+def test_a_command_that_fails_answers_with_the_problem(own: Running, name: str) -> None:
+    failed = own.post(f"/commands/{name}", json={"model_id": "none-such"})
+    assert (failed.status_code, failed.json()["code"]) == (404, "not-found")
+    assert failed.headers["content-type"] == "application/problem+json"
+    early = own.post(f"/commands/{name}", json={"model_id": "none-such", "wait": False})
+    assert (early.status_code, early.json()["state"]) == (202, "running")

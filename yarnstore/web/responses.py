@@ -1,0 +1,22 @@
+"""Answers as JSON, with all that the results have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Response
+
+from yarnstore.core.jsonable import jsonable
+
+
+class JsonResponse(Response[Any]):
+    """Results with their properties, as the commands print them; bytes are JSON already."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:  # noqa: ANN401, ARG002
+        """See Litestar."""
+        if isinstance(content, bytes):
+            return content
+        if isinstance(content, str):
+            return content.encode()
+        return msgspec.json.encode(jsonable(content))
