@@ -224,6 +224,16 @@ class SortedIds:
             found[twins] = find_ids(self.ids, wanted[twins])
         return found
 
+    def find_one(self, wanted: bytes) -> int:
+        """As `find`, for one id."""
+        key = np.uint64(int.from_bytes(wanted[:8], "big"))
+        at = int(np.searchsorted(self._keys, key))
+        while at < len(self.ids) and self._keys[at] == key:
+            if id_bytes(self.ids, at) == wanted:
+                return at
+            at += 1
+        return -1
+
 
 def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:
     """Positions of `wanted` (shape m) in `sorted_ids` (ascending, shape n): int64 of shape m, -1

@@ -40,7 +40,7 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.store import fsread
-from yarnstore.store.layout import PackFolder, StoreLayout
+from yarnstore.store.layout import PackFolder, StoreLayout, file_name
 from yarnstore.store.open_files import OpenFiles, pread_exact
 from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
 
@@ -139,10 +139,7 @@ class ChunkTable:
 
     def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
         """Do as `find`, for a few ids."""
-        if not len(self):
-            return [-1] * len(wanted)
-        found: list[int] = self.find(np.array(wanted, "S32")).tolist()
-        return found
+        return [self._sorted.find_one(item) for item in wanted]
 
     def base_rows(self) -> Ints:
         """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the
@@ -194,6 +191,7 @@ class PackReader:
         self._table = table
         self._loading = threading.RLock()
         self._files = OpenFiles()
+        self._paths: dict[PackId, Path] = {}
 
     @property
     def table(self) -> ChunkTable:
@@ -238,13 +236,17 @@ class PackReader:
 
     def row_of(self, chunk_id: bytes) -> int:
         """Return the row of one chunk, -1 if it is absent; for thousands, use `table.find`."""
-        return int(self.table.find(np.array([chunk_id], "S32"))[0])
+        return self.table.rows_of([chunk_id])[0]
 
     def read_entry(self, row: int) -> Entry:
         """Return the entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
-        path = self.folder.pack(self.table.packs[int(self.table.pack[row])])
+        table = self.table
+        number = int(table.pack[row])
+        path = self._paths.get(table.packs[number])
+        if path is None:
+            path = self._paths[table.packs[number]] = self.folder.pack(table.packs[number])
         with self._files.read(path) as fd:
-            data = pread_exact(fd, path, int(self.table.offsets[row]), int(self.table.stored[row]))
+            data = pread_exact(fd, path, int(table.offsets[row]), int(table.stored[row]))
         return parse_entry(data)
 
     def read_row(self, row: int, *, depth: int = 0) -> Buffer:
@@ -288,10 +290,13 @@ class FileTable:
         seen: set[Path] = set()
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
+        there = set(fsread.list_names(layout.files))
         for digest in layout.manifest_ids():
             # One that cannot be read claims nothing.
             with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
                 for file in (known.get(digest) or layout.read_manifest(digest)).files:
+                    if file_name(file) not in there:
+                        continue
                     path = layout.file(file)
                     found = fsread.stat_or_none(path)
                     if path in seen or found is None or found.st_size != file.size_bytes:
@@ -303,11 +308,12 @@ class FileTable:
                     seen.add(path)
                     self.paths.append(path)
         self.ids, first = sorted_unique(_concatenate(ids, "S32"))
+        self._sorted = SortedIds(self.ids)
         self._places = np.concatenate([np.empty((0, 3), np.int64), *places])[first]
 
     def find(self, chunk_id: bytes) -> tuple[Path, int, int] | None:
         """Return the file, offset and length of one chunk."""
-        row = int(find_ids(self.ids, np.array([chunk_id], "S32"))[0])
+        row = self._sorted.find_one(chunk_id)
         if row < 0:
             return None
         n, offset, length = self._places[row].tolist()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +39,19 @@ READ_WINDOW = 16
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file exists, with the size that it was hashed at."""
-    found = fsread.stat_or_none(layout.file(file))
+    return _fits(file, layout.file(file))
+
+
+def _fits(file: ManifestFile, path: Path) -> bool:
+    found = fsread.stat_or_none(path)
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
 
 def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file exists and hashes to its name now; a bad one is moved aside."""
-    if not has_file(layout, file):
-        return False
     path = layout.file(file)
+    if not _fits(file, path):
+        return False
     if hashes_to(layout, path, file.sha256):
         return True
     trash.move_aside(path, layout.trash)
@@ -73,17 +79,19 @@ def write_content(
     Raises: IntegrityError if a chunk is damaged (all such chunks are then in `chunks.bad`), or if the whole
     does not match the manifest.
     """
-    ids, lengths = file.chunk_list()
-    offsets = np.cumsum(lengths) - lengths
-    there = np.zeros(len(ids), bool) if placed is None else placed
-    rows = chunks.table.find(ids)
+    ids, sizes = file.chunk_list()
+    lengths: list[int] = sizes.tolist()
+    offsets = list(accumulate(lengths, initial=0))
+    there = None if placed is None else placed.tolist()
+    rows: list[int] | None = chunks.table.find(ids).tolist() if len(ids) > 1 else None
     sha256 = hashlib.sha256()
 
     def read(n: int) -> Buffer | IntegrityError:
         try:
-            if there[n]:
-                return pread_exact(target.fileno(), target.path, int(offsets[n]), int(lengths[n]))
-            data = chunks.read(id_bytes(ids, n), int(rows[n]))
+            if there is not None and there[n]:
+                return pread_exact(target.fileno(), target.path, offsets[n], lengths[n])
+            chunk_id = id_bytes(ids, n)
+            data = chunks.read(chunk_id, chunks.row_of(chunk_id) if rows is None else rows[n])
         except IntegrityError as error:
             return error
         if len(data) != lengths[n]:
@@ -98,8 +106,8 @@ def write_content(
             fault = fault or data
         elif fault is None:
             sha256.update(data)
-            if not there[n]:
-                target.write_at(int(offsets[n]), data)
+            if there is None or not there[n]:
+                target.write_at(offsets[n], data)
             on_bytes(len(data))
     if fault is not None:
         raise fault
@@ -124,7 +132,8 @@ def materialise(
         fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
         mode = fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
-        new.publish(layout.file(file), mode=mode, sync_folder=False)
-    found = fsread.stat_or_none(layout.file(file))
+        path = layout.file(file)
+        new.publish(path, mode=mode, sync_folder=False)
+    found = fsread.stat_or_none(path)
     if found is not None:
         note_hashed(layout, file.sha256, found)

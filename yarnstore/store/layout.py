@@ -67,6 +67,11 @@ def _folder(root: Path, name: str) -> Path:
     return root / name  # once: it is asked for some thirty times a file
 
 
+@lru_cache(maxsize=16_384)
+def _file(files: Path, name: str) -> Path:
+    return files / name  # once: making a path takes longer than looking whether a file exists
+
+
 def is_store(folder: Path) -> bool:
     """Whether a folder is a store, of any format."""
     try:
@@ -150,7 +155,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     def file(self, file: ManifestFile) -> Path:
         """Return the path of a materialised file."""
-        return self.files / file_name(file)
+        return _file(self.files, file_name(file))
 
     def view(self, manifest: Sha256) -> Path:
         return self.views / manifest.hex

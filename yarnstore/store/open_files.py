@@ -53,8 +53,10 @@ class OpenFiles:
                 file.users -= 1
 
     def _close_oldest(self) -> None:
+        if len(self._open) <= OPEN_FILES:
+            return
         idle = [path for path, file in self._open.items() if not file.users]
-        for path in idle[: max(0, len(self._open) - OPEN_FILES)]:
+        for path in idle[: len(self._open) - OPEN_FILES]:
             os.close(self._open.pop(path).fd)
 
     def close(self) -> None:

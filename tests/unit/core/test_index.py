@@ -9,7 +9,15 @@ import pytest
 from blake3 import blake3
 
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import PackIndex, encode_index, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.index import (
+    PackIndex,
+    SortedIds,
+    encode_index,
+    find_ids,
+    id_bytes,
+    parse_index,
+    sorted_unique,
+)
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, PACK_LIMIT_BYTES, PACK_LIMIT_ENTRIES
 from yarnstore.core.pack import ENTRY_LIMIT_BYTES
 from yarnstore.errors import FormatError
@@ -184,3 +192,19 @@ def test_no_entry_is_larger_than_its_chunk_allows(stored: int, plain: int, base:
     else:
         with pytest.raises(FormatError, match="larger than its chunk"):
             parse_index(made)
+
+
+def test_one_id_is_found_as_many_are() -> None:
+    twins = [b"\1" * 8 + bytes([n]) * 24 for n in (0, 2, 4)]
+    ids = np.array(sorted([*twins, b"\0" * 32, b"\xff" * 32]), "S32")
+    table = SortedIds(ids)
+    for wanted in (
+        *twins,
+        b"\0" * 32,
+        b"\xff" * 32,
+        b"\1" * 8 + b"\3" * 24,
+        b"\xfe" * 32,
+        b"\0" * 31 + b"\1",
+    ):
+        assert table.find_one(wanted) == table.find(np.array([wanted], "S32"))[0]
+    assert SortedIds(ids[:0]).find_one(twins[0]) == -1

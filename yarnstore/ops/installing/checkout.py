@@ -26,7 +26,7 @@ from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec
-from yarnstore.store import folders, fsio
+from yarnstore.store import folders, fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
@@ -151,9 +151,10 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
 def _materialise_each(
     session: Session, chunks: ChunkStore, files: Iterable[ManifestFile], drafts: Drafts | None, meter: Meter
 ) -> None:
+    there = set(fsread.list_names(session.layout.files))
     for file in files:
         # One that another version has left is hashed again before this one links it.
-        if is_sound(session.layout, file):
+        if file_name(file) in there and is_sound(session.layout, file):
             meter.add(file.size_bytes)
             continue
         draft = drafts.take(file) if drafts is not None else None
