@@ -1,5 +1,15 @@
 """Bytes under keys, read from wherever a registry is.  Every byte received comes through here.
 
+    base, connect                      what every backend is; from an address to a backend
+    local, http, memory                registries in folders, on web servers, in tests
+    wrappers                           cancelling, limiting the rate, refusing the network
+    urls, targets, proxies             addresses: as typed, where requests may go, through which proxy
+    transport, replies, pages          connections; what an HTTP answer means; web pages instead of files
+    translate                          errors of httpx and sockets as errors of this package
+    sources/                           several addresses of one registry: mirrors, tries, faults
+
+docs/operations.md (mirrors and retries, tokens) governs the behaviour.
+
 Each name is imported when it is first asked for, so that commands without the network start fast; `http`
 by `connect` alone, because httpx takes 120 ms.  `connect` itself has the name of its module, which it is
 imported from.

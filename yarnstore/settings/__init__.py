@@ -1,4 +1,13 @@
-"""Settings of a store: `config.toml`, `managed.toml`, the environment, and their defaults."""
+"""Settings of a store: `config.toml`, `managed.toml`, the environment, and their defaults.
+
+    load, network, host    reading all settings; those of the network; those of the machine
+    files                  the two files, and which one wins
+    change                 what commands write into `managed.toml`
+    editable               the settings that the dashboard lists and changes
+
+Rules for retention, auto-update and `[policy]` are in `registry/policies`.  docs/operations.md and
+docs/format/settings.md govern the settings.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,13 @@
-"""`ystore serve`: the JSON API and the dashboard.  Needs the extra `web`; `records` and `errors` do not."""
+"""`ystore serve`: the JSON API and the dashboard.  Only `app`, `serve` and `routes/` import the extra `web`.
+
+    serve, service, browser        running the service, and what it consists of
+    app, document, routes/         the routes, and their OpenAPI document
+    guard, access, problems        refusing requests, tokens and sessions, errors as problem documents
+    requests, records              the bodies that the API reads, and the types that it returns
+    commands                       the seven commands that applications know by name
+    jobs, work, progress, events   jobs, what each kind does, how far it is, and telling browsers
+    plans, schedule                plans of `gc`; the next check of auto-update
+    static/                        the dashboard
+
+docs/http-api.md and docs/serve.md govern the service.
+"""

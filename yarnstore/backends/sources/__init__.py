@@ -2,6 +2,14 @@
 
 A `SourceSet` has two calls for the engine: `get_checked`, a small file that a check accepts, and `stream`,
 the ranges of a file until its receiver has verified all of them.
+
+    sourceset      the loop over sources and tries
+    tries          how often a source is tried, and how long to wait in between
+    mirrors        the order of the mirrors, and which are put last
+    faults         which source sent wrong bytes, and the error if all sources failed
+    wanted         what a download wants of a file
+
+docs/operations.md (mirrors and retries) governs the behaviour.
 """
 
 from yarnstore.backends.sources.faults import EARLIER, BadPart
