@@ -206,7 +206,7 @@ def parse_retention(config: Mapping[str, Any]) -> Retention:
     """Read `keep`, `keep_within` and `path_grace`.  Raises: ConfigError."""
     keep = config.get("keep")
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
-        raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="such as keep = 3")
+        raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="for example keep = 3")
     grace = _age_s(config, "path_grace", "1d")
     return Retention(
         keep, _age_s(config, "keep_within", "30d"), DEFAULT_PATH_GRACE_S if grace is None else grace
@@ -223,7 +223,7 @@ def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:
         return parse_age_s(value if isinstance(value, str) else str(value))
     except InvalidNameError:
         raise ConfigError(
-            f"{key} is {value!r}, not a time with m, h, d or w", hint=f'such as {key} = "{example}"'
+            f"{key} is {value!r}, not a time with m, h, d or w", hint=f'for example {key} = "{example}"'
         ) from None
 
 

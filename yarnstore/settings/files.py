@@ -24,7 +24,7 @@ from yarnstore.store.paths import follow
 
 _HEADER: Final = "# Written by ystore commands, which replace this file.  config.toml overrides it.\n"
 _HINTS: Final = {
-    "config.toml": "correct it by hand",
+    "config.toml": "correct the file with an editor",
     "managed.toml": "correct or delete it; without it, registries that commands added are not known",
 }
 

@@ -160,7 +160,8 @@ def _show(run: Invocation, found: AutoUpdateStatus) -> None:
 
 def _status_text(found: AutoUpdateStatus) -> str:
     if not found.enabled:
-        lines = ["auto-update: off, except as listed below"]
+        listed = any(item.enabled for item in found.models)
+        lines = ["auto-update: off" + (", except as listed below" if listed else "")]
     else:
         times = f" {', '.join(found.windows)}" if found.windows else " at any time"
         lines = [f"auto-update: {_policy(found.policy)},{times}"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def cli(run: Invocation, model: str, version: str | None) -> None:
     """Install the previous version, or VERSION.
 
-    Needs no network if that version is in the store.  Pins do not prevent a rollback, and stay.
+    Needs no network if that version is in the store.  Pins do not prevent a rollback, and are kept.
     """
     with run.store() as store:
         done = store.rollback_model(model, version)

@@ -74,7 +74,9 @@ def check_eligible(
     if said.yanked and not force:
         raise IncompatibleError(
             f"{label}: {said}",
-            hint=_way_out(model, build, session.host, forced="fetches it anyway"),
+            hint=_way_out(
+                model, build, session.host, forced=f"{'installs' if installing else 'fetches'} it anyway"
+            ),
             model=build.model,
             version=build.version,
             reason="yanked",

@@ -146,7 +146,7 @@ def _bring(
     except OfflineError as error:
         size = offer.build.entry.size_bytes
         what = f"{offer.name.model} {offer.name.version}" + (f" ({format_size(size)})" if size else "")
-        raise OfflineError(error.url, f"the rest of {what}") from None
+        raise OfflineError(error.url, what) from None
     write_origin(session.layout, offer.name.model, offer.source.name)
     return manifest, brought
 

@@ -145,7 +145,7 @@ def _versions() -> Check:
 
 def _config(session: Session, fault: YarnstoreError | None) -> Check:
     if fault is not None:
-        return Check("config", "wrong", fault.message, fault.hint or "correct config.toml by hand")
+        return Check("config", "wrong", fault.message, fault.hint or "correct config.toml with an editor")
     root = session.layout.root
     found = [name for name in _SETTING_FILES if fsread.stat_or_none(root / name) is not None]
     if not found:

@@ -16,7 +16,7 @@ from yarnstore.core.limits import INDEX_LIMIT_BYTES
 from yarnstore.errors import YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
-from yarnstore.progress import Meter
+from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
@@ -145,7 +145,7 @@ class PackChecker:
             absent = {id_bytes(ids, int(n)) for n in (rows < 0).nonzero()[0]}
             fresh = absent - self._bad_chunks
             if fresh:
-                what = f"{len(fresh)} chunks are not in the store"
+                what = f"{plural(len(fresh), 'chunk is', 'chunks are')} not in the store"
                 self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
 
     def _check_unindexed(self) -> None:

@@ -28,6 +28,7 @@ from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.findings import Findings, FsckResult, Kind
 from yarnstore.ops.upkeep.fsck import check, result_of
+from yarnstore.progress import plural
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.store import fsio, fsread, trash
@@ -217,7 +218,9 @@ class _Repairer:
             moves.append(Move(moves[-1].time_ms if moves else 0, "repair", old, new))
         self._keep(path)
         fsio.write_atomic(path, b"".join(map(format_move, moves)), tmp_dir=self._layout.tmp)
-        self.done.append(f"{path.relative_to(self._layout.root)}: {len(moves)} entries kept")
+        self.done.append(
+            f"{path.relative_to(self._layout.root)}: {plural(len(moves), 'entry', 'entries')} kept"
+        )
 
     def _repair_manifest(self, digest: Sha256) -> None:
         path = self._layout.manifest(digest)
@@ -312,7 +315,9 @@ class _Repairer:
         if pack not in writer.packs:
             fsio.remove(folder.index(pack))
             fsio.remove(path)
-        self.done.append(f"packs/{path.name}: {writer.chunks} intact chunks kept, pack moved to trash/")
+        self.done.append(
+            f"packs/{path.name}: {plural(writer.chunks, 'intact chunk')} kept, pack moved to trash/"
+        )
 
     def _repair_index(self, pack: PackId) -> None:
         folder = self._layout.pack_folder
@@ -340,7 +345,7 @@ class _Repairer:
                 with contextlib.suppress(IntegrityError):
                     writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
         if writer.chunks:
-            self.done.append(f"{writer.chunks} chunks: recovered from checked-out files")
+            self.done.append(f"{plural(writer.chunks, 'chunk')} recovered from checked-out files")
 
     def _fetch_chunks(self) -> None:
         """Download the chunks that are still missing from a registry."""
@@ -354,7 +359,9 @@ class _Repairer:
                 except (BackendError, IntegrityError) as error:
                     self._session.note(error.message)
                     continue
-                self.done.append(f"{manifest.label}: {brought.chunks} chunks downloaded from {source.name}")
+                self.done.append(
+                    f"{manifest.label}: {plural(brought.chunks, 'chunk')} downloaded from {source.name}"
+                )
                 break
 
     # --- files and views -----------------------------------------------------------------------
