@@ -33,10 +33,12 @@ def measure(work: Path) -> dict[str, float]:
             "ystore log": (*command, "log", "small"),
             "ystore list": (*command, "list"),
             "ystore path": (*command, "path", "small"),
+            "ystore rollback": (*command, "rollback", "small"),
         }
         # In turn, so that a busy moment falls on all alike.
         runs: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(_RUNS):
             for name, words in commands.items():
                 runs[name].append(run(*words, work=work, writes=False).seconds)
+            ystore(home, "checkout", "small@1.1.0", work=work)
         return {name: median(seconds) for name, seconds in runs.items()}

@@ -22,7 +22,7 @@ ELSEWHERE = (
     "yarnstore.registry.decide",
     "yarnstore.registry.windows",
     "yarnstore.results",
-    *("argparse", "difflib", "semver", "shutil", "tempfile"),
+    *("argparse", "base64", "difflib", "semver", "shutil", "tempfile"),
 )
 REGISTRIES = ("yarnstore.registry.schema", "yarnstore.registry.standing")
 UNUSED = {

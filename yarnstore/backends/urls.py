@@ -21,18 +21,17 @@ if TYPE_CHECKING:
 Origin: TypeAlias = tuple[str, str, int]
 
 PORTS: Final = {"http": 80, "https": 443}
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/|file:", re.IGNORECASE)
+# Patterns are texts, which `re` compiles when they are first used and keeps: most commands use none.
+_URL: Final = r"(?i)[a-z][a-z0-9+.-]+:/?/|file:"
 # "C:\\models" has no "//", so drive letters are paths.
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?/")
-_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
-_WEB_HOST: Final = re.compile(r"https?://[^/\\]", re.IGNORECASE)
-_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_SCHEME: Final = r"([A-Za-z][A-Za-z0-9+.-]*):/?/"
+_WEB: Final = r"(?i)https?://"
+_WEB_HOST: Final = r"(?i)https?://[^/\\]"
+_WINDOWS: Final = r"[A-Za-z]:[\\/]|\\\\"
 # A host that has a dot, or a port, and then the end or a path.
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)")
+_HOST: Final = r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)(?=[/?#]|$)"
 # `http//host`, `https:host`, `htp://host`, `view-source:https://host`: a web address with a slip.
-_SLIP: Final = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9.-]*[:+]|:)?(h?tt?p|hxxp)(s?)(?:[:;][/\\]*|[/\\]{2,})(?=[^/\\])", re.IGNORECASE
-)
+_SLIP: Final = r"(?i)(?:[A-Za-z][A-Za-z0-9.-]*[:+]|:)?(h?tt?p|hxxp)(s?)(?:[:;][/\\]*|[/\\]{2,})(?=[^/\\])"
 _AROUND: Final = (('"', '"'), ("'", "'"), ("<", ">"), ("“", "”"), ("‘", "’"), ("`", "`"))
 # Spaces, and the invisible characters that come with copied text.
 _BLANK: Final = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2060\ufeff"
@@ -65,12 +64,12 @@ def bare_address(text: str) -> str:
     for left, right in _AROUND:
         if len(text) > 2 and text.startswith(left) and text.endswith(right):
             text = text[1:-1].strip(_BLANK)
-    return text.partition("#")[0] if _WEB.match(text) else text
+    return text.partition("#")[0] if re.match(_WEB, text) else text
 
 
 def is_url(text: str) -> bool:
     """Whether a text has a scheme, which a drive letter is not."""
-    return _URL.match(text) is not None
+    return re.match(_URL, text) is not None
 
 
 def plain_address(text: str) -> str:
@@ -101,21 +100,21 @@ def check_address(text: str) -> None:
             "the registry address is empty",
             hint="give an https:// address, or the folder that contains registry.json",
         )
-    slip = None if _WEB_HOST.match(text) or os.path.lexists(text) else _SLIP.match(text)
+    slip = None if re.match(_WEB_HOST, text) or os.path.lexists(text) else re.match(_SLIP, text)
     if slip:
         right = shown(f"http{slip[2].lower()}://{text[slip.end() :]}")
         raise UsageError(
             f"a web address begins with http:// or https://, not with {slip[0]}", hint=f"write {right[:200]}"
         )
     if is_url(text):
-        if _WEB.match(text) and "?" in text:
+        if re.match(_WEB, text) and "?" in text:
             raise UsageError(
                 f"the registry address {shown(text)!r} has a query (?…), which registries cannot have",
                 hint="give the address of the folder that contains registry.json; set a token in "
                 "YSTORE_TOKEN_<NAME>",
             )
         return
-    if os.name != "nt" and _WINDOWS.match(text):
+    if os.name != "nt" and re.match(_WINDOWS, text):
         raise UsageError(
             f"{text[:200]} is a Windows path, which this machine cannot read",
             hint="a registry is an https:// address or the path of a folder here",
@@ -130,7 +129,7 @@ def check_address(text: str) -> None:
 
 def _is_host(text: str) -> bool:
     """Whether a text without a scheme looks like a web address, and no such path exists."""
-    return bool(_HOST.match(_without_secrets(text))) and not os.path.lexists(text)
+    return bool(re.match(_HOST, _without_secrets(text))) and not os.path.lexists(text)
 
 
 def shown(address: str | httpx.URL, *, folder: bool = False) -> str:
@@ -191,5 +190,5 @@ def scheme_of(text: str) -> str:
     """The scheme of an address in lower case; empty for a path."""
     if text[:5].lower() == "file:":
         return "file"
-    match = _SCHEME.match(text)
+    match = re.match(_SCHEME, text)
     return match[1].lower() if match else ""

@@ -21,9 +21,10 @@ from yarnstore.registry.versions import Identifier, Precedence, precedence, prer
 # No range that somebody means is longer, and it bounds the work of reading and of every match.
 RANGE_LIMIT_CHARS: Final = 256
 
-_OPERATOR = re.compile(r"~>|[<>]=?|[~^=]|")
-_MARKS = re.compile(r"(?<![0-9A-Za-z.+-])(=*)v[v=]*(?=[0-9xX*])")
-_IDENTIFIER = re.compile(r"[0-9A-Za-z-]+")
+# Texts, which `re` compiles when they are first used and keeps: most commands read no range.
+_OPERATOR = r"~>|[<>]=?|[~^=]|"
+_MARKS = r"(?<![0-9A-Za-z.+-])(=*)v[v=]*(?=[0-9xX*])"
+_IDENTIFIER = r"[0-9A-Za-z-]+"
 _LOWEST: Final[tuple[Identifier, ...]] = ((0, 0, ""),)  # the prerelease "0"; nothing sorts below it
 _COMPARE: Final[dict[str, Callable[[Precedence, Precedence], bool]]] = {
     "<": operator.lt,
@@ -136,7 +137,7 @@ class Range(msgspec.Struct, frozen=True):
 
 def without_doubled_marks(text: str) -> str:
     """A range without any `v` before a number: earlier releases read `vv1`, `v=1` and `=v=1` as 1."""
-    return _MARKS.sub(r"\1", text)
+    return re.sub(_MARKS, r"\1", text)
 
 
 def range_holds(text: str, version: str) -> bool:
@@ -180,7 +181,7 @@ def _parse_words(words: list[str]) -> Iterator[Comparator]:
     for word in rest:
         if word == "-":
             _refuse("a hyphen range is two versions and nothing else, as in 1.2 - 2.3")
-        match = _OPERATOR.match(word)
+        match = re.match(_OPERATOR, word)
         op = match[0] if match else ""
         bare = _bare(word[len(op) :]) or (_bare(next(rest, "")) if op else "")
         if not bare:
@@ -270,7 +271,7 @@ def _parse_numbers(text: str, words: list[str]) -> tuple[int, ...]:
 
 def _check_identifiers(text: str, dotted: str, *, leading_zeros: bool = True) -> None:
     for word in dotted.split("."):
-        if not _IDENTIFIER.fullmatch(word):
+        if not re.fullmatch(_IDENTIFIER, word):
             _refuse(f"{text!r} has a prerelease or build part that SemVer does not allow")
         if not leading_zeros and word.isdigit() and word[0] == "0" and word != "0":
             _refuse(f"{text!r} has a prerelease number with a leading zero")

@@ -21,7 +21,7 @@ from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range, without_doubled_
 SPEC_LIMIT_CHARS: Final = 3 * (NAME_LIMIT_CHARS + 1) + RANGE_LIMIT_CHARS
 
 LATEST: Final = "latest"
-_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_ALIAS = r"[A-Za-z][A-Za-z0-9._-]*"  # compiled when it is first used
 
 
 class Exact(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ def parse_selector(text: str) -> Selector:
 
 def is_alias(word: str) -> bool:
     """Whether a word can be an alias: no version and no range to npm, as `v2` and `x` are."""
-    if len(word) > NAME_LIMIT_CHARS or not _ALIAS.fullmatch(word):
+    if len(word) > NAME_LIMIT_CHARS or not re.fullmatch(_ALIAS, word):
         return False
     # Of `vv1.0` that is true as well, which is no range but a slip.
     return not (word[0] in "vxX" and _is_range(word.lstrip("v") or word))

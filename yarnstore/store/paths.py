@@ -12,7 +12,7 @@ from pathlib import Path
 from yarnstore.errors import NotFoundError, UsageError
 
 # `https://…`, and what `Path` makes of it; a drive has one letter.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:/"  # compiled when it is first used
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -22,7 +22,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     would be the current folder; NotFoundError if the path begins in a current folder that was removed.
     """
     refuse_empty(path)
-    if _ADDRESS.match(os.fspath(path)):
+    if re.match(_ADDRESS, os.fspath(path)):
         raise UsageError(
             f"{os.fspath(path)[:120]!r} is an address; a path on this machine is needed",
             hint="give a folder or a file; ./ before a name makes it a path",
