@@ -41,12 +41,15 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session() as session:
             return history(session, bare_model(model))
 
-    def list_installed_models(self) -> list[InstalledModel]:
-        """Return the installed models.  Raises: IntegrityError if the store is damaged."""
+    def list_installed_models(self, *models: str) -> list[InstalledModel]:
+        """Return the installed models, or those of `models` that are installed.
+
+        Raises: IntegrityError if the store is damaged; SpecError, NotFoundError for a name of no model.
+        """
         from yarnstore.ops.querying.inventory import list_installed
 
         with self._session() as session:
-            return list_installed(session)
+            return list_installed(session, frozenset(map(bare_model, models)))
 
     def list_versions(self, model: str | None = None) -> list[StoredVersion]:
         """Return the stored versions of one model or of all, with the disk space of each.

@@ -1,6 +1,7 @@
 """The installed models, kept between requests: a dashboard asks for them often, and they change rarely.
 
-What they are made of is looked at each time: one `stat` for each model and a few folders.
+Each request looks at the times of the files that they are made of, two for each model, and asks the store for
+those models alone whose files changed.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from yarnstore import Store
+from yarnstore.core.digest import Sha256
 from yarnstore.core.jsonable import jsonable
+from yarnstore.core.names import model_dirname
 from yarnstore.results import InstalledModel
 from yarnstore.settings import config_path, managed_path
 
 # Two changes so close together may leave one time stamp.
 _RACY_NS = 50_000_000
 
+Mark: TypeAlias = tuple[int, int, int]  # when it was changed, its size, its inode
 
-class _Kept(msgspec.Struct, frozen=True):
-    marks: tuple[int, ...]
-    rows: list[InstalledModel]
+
+class _Row(msgspec.Struct, frozen=True):
+    found: InstalledModel
     data: bytes
+    ref: Mark
+    used: Mark | None
+    uses: str  # where its uses are counted
 
 
 class InstalledModels:
@@ -33,51 +41,68 @@ class InstalledModels:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: _Kept | None = None
+        self._around: list[Mark | None] = []
+        self._rows: dict[str, _Row] = {}
 
     def rows(self, store: Store) -> list[InstalledModel]:
         """The installed models.  Raises: as `Store.list_installed_models`."""
-        return self._find(store).rows
+        return [row.found for row in self._find(store)]
 
     def data(self, store: Store) -> bytes:
         """The installed models as JSON.  Raises: as `Store.list_installed_models`."""
-        return self._find(store).data
+        return b"[" + b",".join(row.data for row in self._find(store)) + b"]"
 
-    def _find(self, store: Store) -> _Kept:
+    def _find(self, store: Store) -> list[_Row]:
         with self._lock:
             now_ns = time.time_ns()
-            marks = tuple(_marks(store.home))
-            if self._kept is not None and self._kept.marks == marks:
-                return self._kept
-            rows = store.list_installed_models()
-            found = _Kept(marks, rows, msgspec.json.encode(jsonable(rows)))
-            times = [mark for mark in marks if mark > 10**18]
-            self._kept = found if now_ns - max(times, default=0) > _RACY_NS else None
-            return found
+            around = list(_around(store.home))
+            refs = _marks_in(store.home / "refs" / "installed")
+            if around != self._around or any(_is_racy(mark, now_ns) for mark in around):
+                self._rows = {}
+            self._around = around
+            kept = {
+                name: row
+                for name, row in self._rows.items()
+                if refs.get(name) == row.ref and _mark(row.uses) == row.used
+            }
+            if len(kept) < len(refs):
+                # By name if they are few: for all, the store reads each folder once.
+                few = len(refs) - len(kept) <= len(refs) // 4
+                missing = [name.replace("~", "/") for name in refs if name not in kept] if few else []
+                uses = store.home / "logs" / "used"
+                marks = _marks_in(uses)  # before they are read
+                for found in store.list_installed_models(*missing):
+                    name, digest = model_dirname(found.model), Sha256.parse(found.manifest).hex
+                    kept[name] = _Row(
+                        found,
+                        msgspec.json.encode(jsonable(found)),
+                        ref=refs.get(name, (0, 0, 0)),
+                        used=marks.get(digest),
+                        uses=str(uses / digest),
+                    )
+            # What changed just now is read again for the next request.
+            self._rows = {
+                name: row
+                for name, row in kept.items()
+                if not (_is_racy(row.ref, now_ns) or _is_racy(row.used, now_ns))
+            }
+            return sorted(kept.values(), key=lambda row: row.found.model)
 
 
-def _marks(home: Path) -> Iterator[int]:
-    """Numbers that change when what is installed, pinned, used, configured or cached of a registry does."""
-    for path in (config_path(home), managed_path(home), home / "refs" / "installed", home / "refs" / "holds"):
-        yield from _mark(path)
+def _is_racy(mark: Mark | None, now_ns: int) -> bool:
+    return mark is not None and now_ns - mark[0] < _RACY_NS
+
+
+def _around(home: Path) -> Iterator[Mark | None]:
+    """Marks of what all rows depend on: settings, pins, and what is cached of registries."""
+    for path in (config_path(home), managed_path(home), home / "refs" / "holds"):
+        yield _mark(path)
     yield from _below(home / "refs" / "pins", depth=2)
     yield from _below(home / "registries", depth=2)
-    yield from _below(home / "logs" / "used", depth=0)
 
 
-def _mark(path: str | os.PathLike[str]) -> Iterator[int]:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        yield 0
-    else:
-        yield found.st_mtime_ns
-        yield found.st_size
-        yield found.st_ino
-
-
-def _below(folder: Path, depth: int) -> Iterator[int]:
-    yield from _mark(folder)
+def _below(folder: Path, depth: int) -> Iterator[Mark | None]:
+    yield _mark(folder)
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -87,4 +112,21 @@ def _below(folder: Path, depth: int) -> Iterator[int]:
         if depth and entry.is_dir(follow_symlinks=False):
             yield from _below(Path(entry.path), depth - 1)
         else:
-            yield from _mark(entry.path)
+            yield _mark(entry.path)
+
+
+def _marks_in(folder: Path) -> dict[str, Mark]:
+    """The marks of the files in a folder, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: mark for entry in entries if (mark := _mark(entry.path))}
+    except OSError:
+        return {}
+
+
+def _mark(path: str | os.PathLike[str]) -> Mark | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

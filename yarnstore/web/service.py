@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from yarnstore import Store
+from yarnstore.errors import YarnstoreError
 from yarnstore.progress import Progress, format_size, ignore
 from yarnstore.results import Update
 from yarnstore.settings import config_path, managed_path
@@ -130,6 +133,12 @@ class Service:
     async def start(self) -> None:
         """Begin to work, in the running event loop."""
         self.events.attach()
+        asyncio.get_running_loop().run_in_executor(None, self._warm_up)
+
+    def _warm_up(self) -> None:
+        """Look at the installed models before somebody asks."""
+        with contextlib.suppress(YarnstoreError):
+            self.installed.rows(self.store)
 
     async def stop(self) -> None:
         """Stop the jobs that run; they are kept."""

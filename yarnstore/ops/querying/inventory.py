@@ -5,6 +5,7 @@ Leaves refs to `store/refs`, and what registries say about a version to `registr
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from yarnstore.errors import IntegrityError, NotFoundError
@@ -34,14 +35,14 @@ class InstalledModel:
     checksum: str = ""  #: The SHA-256 of the file, or of the manifest if the version has several files.
 
 
-def list_installed(session: Session) -> list[InstalledModel]:
-    """Return the installed models, by id.
+def list_installed(session: Session, models: Collection[str] = ()) -> list[InstalledModel]:
+    """Return the installed models by id, or those of `models` that are installed.
 
     Raises: IntegrityError if a ref or a manifest is damaged.
     """
     refs, layout = session.refs, session.layout
     rows = []
-    for model in refs.installed_models():
+    for model in sorted(models) or refs.installed_models():
         current = refs.current(model)
         if current is None:
             continue
