@@ -1,0 +1,99 @@
+"""What the service takes: memory and time while nothing is asked, and the time of answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import Running, needs_web, serving
+from tests.support.stores import MODEL, Site, make_site
+from yarnstore import Store
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.reflog import Installed
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.refs import Refs, VersionName
+
+pytestmark = [needs_web, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+
+# `make deep` has a thousand; their making takes the time.
+MODELS = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 150
+
+
+def cpu_ticks(service: Running) -> int:
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def resident_mib(service: Running) -> float:
+    lines = Path(f"/proc/{service.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def install_many(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install one content under many names; the disk need not have them when the power fails."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    source = home.with_name("model.bin")
+    source.write_bytes(b"model " * 50)
+    with Store.open(home) as store:
+        store.import_model(source, "m0@1.0.0")
+        store.checkout("m0@1.0.0")
+    layout = StoreLayout(home)
+    refs = Refs(layout)
+    first = layout.read_manifest(refs.installed("m0"))  # type: ignore[arg-type]
+    for number in range(1, MODELS):
+        manifest = Manifest.make(f"m{number}", "1.0.0", "default", list(first.files))
+        layout.write_manifest(manifest)
+        refs.set_version(VersionName(f"m{number}", "default", "1.0.0"), manifest.digest)
+        refs.move(
+            f"m{number}",
+            Installed(manifest=manifest.digest, variant="default", version="1.0.0"),
+            "checkout",
+            time_ms=number,
+        )
+    monkeypatch.undo()
+
+
+def test_a_thousand_models_are_listed_in_50_ms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time that the service computes, which other work on this machine does not change."""
+    home = tmp_path / "home"
+    install_many(home, monkeypatch)
+    requests = 20
+    with serving(home) as service:
+        assert len(service.get("/models").json()) == MODELS
+        before = cpu_ticks(service)
+        for _ in range(requests):
+            assert service.get("/models").status_code == 200
+        took_ms = (cpu_ticks(service) - before) * 1000 / os.sysconf("SC_CLK_TCK") / requests
+        assert took_ms < 50 * MODELS / 1000 + 5
+        with Store.open(home) as store:
+            store.pin("m7@1.0.0")
+        assert [item["model"] for item in service.get("/models").json() if item["pinned"]] == ["m7"]
+
+
+def test_it_takes_little_while_nothing_is_asked(service: Running) -> None:
+    for path in ("/models", "/overview", "/jobs", "/settings", f"/models/{MODEL}"):
+        assert service.get(path).status_code == 200
+    time.sleep(0.3)
+    before = cpu_ticks(service)
+    time.sleep(1.0)
+    assert cpu_ticks(service) - before <= 1  # of a hundredth of a second
+    assert resident_mib(service) < 80
+
+
+def test_a_download_takes_no_longer_than_by_the_command_line(tmp_path: Path) -> None:
+    site: Site = make_site(tmp_path, versions=("1.0.0",))
+    other = Path(shutil.copytree(site.home, tmp_path / "other", symlinks=True))
+    command = [sys.executable, "-m", "yarnstore", "fetch", f"{MODEL}@1.0.0", "--home", str(other)]
+    started_s = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    by_command_s = time.perf_counter() - started_s
+    with serving(site.home) as service:
+        started_s = time.perf_counter()
+        service.done(service.post(f"/models/{MODEL}/fetch", json={"version": "1.0.0"}))
+        assert time.perf_counter() - started_s < by_command_s + 0.1
