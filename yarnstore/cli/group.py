@@ -38,6 +38,7 @@ _WORDS = {
     "unpin": "unhold release-pin",
     "diff": "compare cmp",
     "queue": "downloads",
+    "serve": "server service daemon web dashboard ui gui api",
     "help": "man usage",
 }
 _REGISTRY_WORDS = {

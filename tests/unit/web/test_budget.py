@@ -19,10 +19,15 @@ from yarnstore.core.reflog import Installed
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs, VersionName
 
-pytestmark = [needs_web, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+pytestmark = [
+    needs_web,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc"),
+    *([pytest.mark.deep] if DEEP else []),
+]
 
 # `make deep` has a thousand; their making takes the time.
-MODELS = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 150
+MODELS = 1000 if DEEP else 150
 
 
 def cpu_ticks(service: Running) -> int:

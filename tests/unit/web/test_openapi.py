@@ -27,8 +27,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-pytestmark = needs_web
-
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -36,6 +34,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+pytestmark = [needs_web, *([pytest.mark.deep] if DEEP else [])]
 CASES = 5000 if DEEP else 100
 
 
