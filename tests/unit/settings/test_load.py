@@ -254,7 +254,7 @@ def test_only_what_commands_write_counts_in_their_file(tmp_path: Path) -> None:
     set_auto_update(tmp_path, auto_update(True))
     remove_registry(tmp_path, "yarn")
     assert tomllib.loads(managed_path(tmp_path).read_text()) == {
-        "offline": True,
+        "require_https": True,
         "auto_update": {"later": 1, "enabled": True},
         "future": {"a": 1},
     }
