@@ -89,7 +89,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
             "",
             {
                 "url": "the address of the service",
-                "login_url": "an address that logs one browser in, once",
+                "login_url": "a login address that works once, in one browser",
                 "token": "the bearer token of the API",
                 "pid": "the process",
             },

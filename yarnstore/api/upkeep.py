@@ -75,7 +75,7 @@ class Upkeep(StoreBase):
             return forecast_gc(session, policy, repack=repack)
 
     def storage(self) -> StorageUsage:
-        """What fills the disk: each version alone, what versions share, the rest.  Raises: IntegrityError."""
+        """The disk space of each version, of shared data and of the rest.  Raises: IntegrityError."""
         from yarnstore.ops.upkeep.gc import GcPolicy
         from yarnstore.ops.upkeep.storage import storage
 

@@ -19,7 +19,7 @@ _NAMES = ("readme.md", "readme", "readme.txt", "model_card.md")
 
 @dataclass(frozen=True)
 class Readme:
-    """The text that a version has for people."""
+    """The README of a version."""
 
     label: str  #: The model and version.
     path: str  #: The path within the version.

@@ -53,7 +53,7 @@ class StorageOther:
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """What fills the disk."""
+    """The disk space of the store, by version and by kind."""
 
     total_bytes: int  #: The sum of everything below, in bytes.
     models: list[StorageModel]  #: The models, the largest first.
