@@ -14,10 +14,10 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cases lint types docs bench deep clean
+.PHONY: help demo test cases lint types docs screenshots bench deep clean
 
 help: ## list these targets
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
@@ -38,6 +38,9 @@ types: $(DEV) ## mypy, strict; aio.py and results.py in a second run, since thei
 
 docs: $(DEV) ## write docs/cli.md, errors.md, results.md and the stubs of aio and results from the code
 	@$(PY) -m tests.docs.cli_reference
+
+screenshots: $(DEV) ## write docs/dashboard/*.png: each page of the dashboard; needs chromium
+	@$(PY) -m tests.docs.screenshots
 
 bench: $(DEV) ## measure each operation against its limit and the installed competitors
 	@$(PY) -m tests.bench $(ARGS)

@@ -51,8 +51,8 @@ class Gallery:
     home: Path
 
 
-def make_gallery(root: Path, *, url: str = "", scale: int = 1) -> Gallery:
-    """Publish the models and install them; `url` is where the registry is served, else its folder is used."""
+def make_gallery(root: Path, *, scale: int = 1) -> Gallery:
+    """Publish the models and install some; each version is about `scale` times 0.75 MB."""
     registry, home = root / "registry", root / "home"
     for version, tuned, text, security in (
         ("1.0.0", 0.0, "First version.", False),
@@ -97,7 +97,7 @@ def make_gallery(root: Path, *, url: str = "", scale: int = 1) -> Gallery:
     )
     amend(registry, _license)
     with Store.open(home) as store:
-        store.add_registry("yarn", url or registry)
+        store.add_registry("yarn", registry)
         for spec in (
             f"{OTHER}@3.0.0",
             f"{OTHER}@3.0.1",

@@ -34,7 +34,7 @@ function card(item, size) {
     ),
     modelJobs(item.model),
     h("div.buttons", null,
-      button("Copy path", act(() => copyPath(item)), { "aria-label": `Copy the path of ${item.model}`, "data-key": `path-${item.model}` }),
+      button("Copy path", act(() => copyPath(item)), { "aria-label": `Copy path of ${item.model}`, "data-key": `path-${item.model}` }),
       h("a.button", { href: link("models", item.model), "aria-label": `History of ${item.model}` }, "History"),
       button("Roll back", act(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),
       pinButton(item),

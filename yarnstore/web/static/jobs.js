@@ -57,9 +57,9 @@ export function follow(element, update) {
   return element;
 }
 
-/** A job that was just requested: it is shown at once. */
+/** A job that was just requested: it is shown at once, if the stream did not bring a newer state already. */
 export function started(job) {
-  take(job);
+  if (!jobs.has(job.id)) take(job);
   return job;
 }
 
@@ -114,7 +114,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     bar, text, hint, notes, buttons);
   let drawn = "";
   let current = first;
-  const send = (what) => act(async () => take(await post(`/jobs/${first.id}/${what}`)));
+  const send = (what) => act(() => post(`/jobs/${first.id}/${what}`));
   const label = (what) => ({ "aria-label": `${what} ${titleOf(first).toLowerCase()}` });
 
   function update(job) {

@@ -79,7 +79,7 @@ function version(model, history, row, aliases) {
         ? h("a.button", { href: link("models", model, { old: history.installed, new: row.version }), "aria-label": `Compare ${history.installed} with ${label}` }, "Compare") : null,
       row.in_store || row.installed ? null
         : button("Download only", act(async () => started(await post(modelPath(model, "/fetch"), { version: row.version, variant: row.variant }))),
-          { "aria-label": `Download ${label} without installing it`, "data-key": `get-${label}` }, "quiet")));
+          { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }, "quiet")));
 }
 
 async function install(model, history, row) {
@@ -146,13 +146,13 @@ function text(source) {
   };
   for (const line of source.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n")) {
     if (line.startsWith("```")) {
-      if (code === null) { end(); code = []; } else { found.push(h("pre", null, h("code", null, code.join("\n")))); code = null; }
+      if (code === null) { end(); code = []; } else { found.push(h("pre", { tabindex: "0" }, h("code", null, code.join("\n")))); code = null; }
     } else if (code !== null) code.push(line);
     else if (/^#{1,6} /.test(line)) { end(); found.push(h(line.startsWith("# ") ? "h3" : "h4", null, line.replace(/^#+ /, ""))); }
     else if (!line.trim()) end();
     else lines.push(line.trim());
   }
   end();
-  if (code !== null) found.push(h("pre", null, h("code", null, code.join("\n"))));
+  if (code !== null) found.push(h("pre", { tabindex: "0" }, h("code", null, code.join("\n"))));
   return found;
 }

@@ -99,7 +99,7 @@ function source(info) {
         await post(`/registries/${encodeURIComponent(info.name)}/refresh`);
         say(`${info.name} was asked.`);
         again();
-      }), { "aria-label": `Ask ${info.name} now`, "data-key": `ask-${info.name}` }),
+      }), { "aria-label": `Ask now: ${info.name}`, "data-key": `ask-${info.name}` }),
       h("span.apart", null, button("Remove", act(async () => {
         const yes = await agree(`Remove the registry ${info.name}?`, [
           h("p", null, `${info.url} is no longer asked for updates.`), h("p", null, "What came from it stays installed. You can undo this."),

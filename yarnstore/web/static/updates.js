@@ -115,7 +115,7 @@ function across(item) {
       h("p", null, `${item.installed} stays in the store, so you can roll back.`),
     ], `Update to ${item.across}`, "primary");
     if (yes) started(await post(modelPath(item.model, "/update"), { major: true }));
-  }), { "aria-label": `Update ${item.model} to the major version ${item.across}` });
+  }), { "aria-label": `Update to ${item.across}, a major version of ${item.model}` });
 }
 
 function row(item) {

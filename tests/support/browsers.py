@@ -1,0 +1,124 @@
+"""A real browser on the dashboard, driven as a person would.
+
+with browsing() as browser:
+    page = open_page(browser, service)               # logged in, on the first page
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.services import Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
+    reason="needs a browser (Debian: apt install chromium) and pip install playwright",
+)
+AXE = "axe-core@4.14.1"
+PATIENCE_MS = 30_000
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+# What each page is and where; of the model of tests.support.gallery.
+PAGES = {
+    "updates": "#/updates",
+    "installed": "#/installed",
+    "history": "#/models/phi-3-mini",
+    "compare": "#/models/phi-3-mini?tab=compare&old=1.0.0&new=1.1.0&run=1",
+    "about": "#/models/phi-3-mini?tab=about",
+    "registry": "#/registry",
+    "storage": "#/storage",
+    "jobs": "#/jobs",
+    "settings": "#/settings",
+}
+
+
+@contextlib.contextmanager
+def browsing() -> Iterator[Browser]:
+    """The system's browser, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_page(
+    browser: Browser, service: Running, *, width: int = 1280, height: int = 900, dark: bool = False
+) -> Page:
+    """A new visitor who has logged in; any error in the page's scripts fails the next step."""
+    scheme = "dark" if dark else "light"
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{service.url}login")
+    page.fill("#token", str(service.ready["token"]))
+    page.press("#token", "Enter")
+    page.wait_for_selector("#nav")
+    drawn(page)
+    return page
+
+
+def drawn(page: Page) -> Page:
+    """The page once its content is there."""
+    page.wait_for_selector("main:not([aria-busy]) h1")
+    return page
+
+
+def visit(page: Page, name: str) -> Page:
+    """Go to a page of PAGES."""
+    place = PAGES[name]
+    page.evaluate("place => { location.hash = place; }", place)
+    page.wait_for_function("place => location.hash === place", arg=place)
+    page.wait_for_selector(f"main[data-page={re.split('[/?]', place)[1]}]:not([aria-busy]) h1")
+    if name == "compare":
+        page.wait_for_selector("#tensors")
+    return page
+
+
+def axe_source() -> str:
+    """The rules of axe-core, which npm installs once beside the packages; skips the test without them."""
+    cache = Path(sys.prefix) / "axe"
+    cache.mkdir(exist_ok=True)
+    npm = shutil.which("npm")
+    script = cache / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        if npm is None:
+            pytest.skip("npm is not installed (Debian: apt install npm): no axe-core")
+        command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", AXE]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, cwd=cache, check=False, capture_output=True, timeout=120)
+    if not script.exists():
+        pytest.skip(f"npm could not install {AXE}")
+    return script.read_text()
+
+
+def faults(page: Page, axe: str) -> list[str]:
+    """What axe-core finds wrong with the page as it is, one line each."""
+    page.evaluate(axe)
+    found: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{rule['id']}: {rule['help']}: {node['target']} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]

@@ -1,0 +1,150 @@
+"""What holds of every page of the dashboard: access for all, keys, size, speed, and no request elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.browsers import PAGES, axe_source, browsing, faults, needs_browser, open_page, visit
+from tests.support.gallery import make_gallery
+from tests.support.services import Running, needs_web, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [needs_web, needs_browser]
+_LIMIT_BYTES = 150_000
+_FIRST_PAINT_MS = 300.0
+# The names of what the Tab key stops at, in its order.
+_CONTROLS = """() =>
+  [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
+    .filter((each) => each.tabIndex >= 0 && each.checkVisibility() && !each.disabled)
+    .map((each) => each.getAttribute("aria-label") || each.labels?.[0]?.textContent || each.textContent)
+    .map((text) => text.trim())
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(make_gallery(tmp_path_factory.mktemp("pages")).home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return axe_source()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide-light", "narrow-dark"])
+def test_axe_finds_no_fault_on_any_page(
+    browser: Browser, service: Running, axe: str, width: int, dark: bool
+) -> None:
+    page = open_page(browser, service, width=width, dark=dark)
+    found = {name: faults(visit(page, name), axe) for name in PAGES}
+    visit(page, "compare").locator(".tensor").first.click()
+    found["tensor"] = faults(page, axe)
+    visit(page, "storage").click("#gc-make")
+    page.wait_for_selector(".plan")
+    found["plan"] = faults(page, axe)
+    page.click("#keys")
+    found["keys"] = faults(page, axe)
+    page.goto(f"{service.url}login?token=used")
+    found["login"] = faults(page, axe)
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_other_colours_have_their_contrast(browser: Browser, service: Running, axe: str) -> None:
+    page = open_page(browser, service)
+    page.click("#theme")
+    page.click("#theme")
+    assert page.inner_text("#theme") == "Theme: dark"
+    assert faults(visit(page, "updates"), axe) == []
+    page.reload()
+    page.wait_for_selector("#answer")
+    assert page.inner_text("#theme") == "Theme: dark"
+
+
+@pytest.mark.parametrize("width", [360, 390, 1920])
+def test_no_page_is_wider_than_the_screen(browser: Browser, service: Running, width: int) -> None:
+    page = open_page(browser, service, width=width)
+    wide = {
+        name: found
+        for name in PAGES
+        if (found := visit(page, name).evaluate("document.documentElement.scrollWidth")) > width
+    }
+    assert wide == {}
+
+
+def test_every_control_has_a_name_and_the_order_of_the_page(browser: Browser, service: Running) -> None:
+    page = open_page(browser, service)
+    for name in PAGES:
+        names = visit(page, name).evaluate(_CONTROLS)
+        assert names[0] == "Skip to the content", name
+        assert all(names), (name, names)
+        assert not page.evaluate(
+            'document.querySelector(\'[tabindex]:not([tabindex="0"], [tabindex="-1"])\')'
+        ), name
+
+
+def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> None:
+    page = open_page(browser, service)
+    page.keyboard.press("?")
+    assert "Search the registries" in page.inner_text("dialog")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    for key, place in enumerate(("updates", "installed", "registry", "storage", "jobs", "settings"), start=1):
+        page.keyboard.press(str(key))
+        page.wait_for_selector(f"main[data-page={place}]")
+        page.wait_for_function("() => document.activeElement.id === 'main'")
+    page.keyboard.press("/")
+    page.wait_for_selector("#search:focus")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") != "search"
+    page.keyboard.press("?")
+    page.uncheck("#single-keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    assert page.get_attribute("main", "data-page") == "registry"
+
+
+def test_nothing_is_asked_elsewhere_and_no_script_fails(browser: Browser, service: Running) -> None:
+    page = open_page(browser, service)
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.reload()
+    for name in PAGES:
+        visit(page, name)
+    ours = urlsplit(service.url).netloc
+    assert asked
+    assert {urlsplit(url).netloc for url in asked} == {ours}
+    # Of a model that is not stored the page asks for its text all the same, and is told 404.
+    assert [text for text in wrong if "404" not in text] == []
+
+
+def test_the_first_paint_is_quick(browser: Browser, service: Running) -> None:
+    page = open_page(browser, service)
+    best = 1e9
+    for _ in range(5):
+        page.reload()
+        page.wait_for_selector("#answer")
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        best = min(best, page.evaluate(paint))
+    assert best < _FIRST_PAINT_MS
+
+
+def test_all_files_together_are_small() -> None:
+    folder = resources.files("yarnstore.web").joinpath("static")
+    assert sum(len(file.read_bytes()) for file in folder.iterdir()) < _LIMIT_BYTES
