@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from tests.support.browsers import CHROMIUM, PAGES, browsing, open_page, visit
 from tests.support.gallery import MODEL, OTHER, THIRD, make_gallery
+from tests.support.servers import static_server
 from tests.support.services import Running, serving
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "dashboard"
 WIDTHS = {"wide": (1280, 800), "narrow": (390, 844)}
 SCHEMES = {"light": False, "dark": True}
+_AUTO_UPDATE = {"enabled": True, "policy": "security", "windows": ["Sat,Sun 02:00-05:00"], "jitter": "30m"}
 # Storage is last: what there is to free is what the removal of a model leaves.
 ORDER = [*(name for name in PAGES if name not in ("jobs", "storage")), "jobs", "storage"]
 
@@ -31,8 +33,11 @@ def main() -> None:
         old.unlink()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         gallery = make_gallery(Path(folder), scale=16)
-        with serving(gallery.home) as service:
-            _take(service)
+        with static_server(gallery.registry) as url:
+            gallery.serve(url)
+            with serving(gallery.home) as service:
+                service.request("PUT", "/auto-update", json=_AUTO_UPDATE)
+                _take(service)
 
 
 def _take(service: Running) -> None:
@@ -69,13 +74,17 @@ def _take(service: Running) -> None:
 
 
 def smaller(png: bytes) -> bytes:
-    """The picture in at most 256 colours: those that it has most of, and the nearest of them for others."""
+    """The picture in at most 256 colours: the commonest of each shade, and the nearest of them for others."""
     pixels = _pixels(png)
     height, width, _ = pixels.shape
     packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     colours, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    kept = np.sort(np.argsort(-counts, kind="stable")[:256])
     rgb = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.int32)
+    order = np.argsort(-counts, kind="stable")
+    shades = (rgb[order] >> 3) @ np.array([1 << 10, 1 << 5, 1])
+    _, firsts, members = np.unique(shades, return_index=True, return_inverse=True)
+    sizes = np.bincount(members, weights=counts[order])
+    kept = np.sort(order[firsts[np.argsort(-sizes, kind="stable")[:256]]])
     nearest = np.array([np.abs(rgb[kept] - one).sum(axis=1).argmin() for one in rgb], np.uint8)
     indexed = nearest[inverse].reshape(height, width)
     rows = b"".join(b"\0" + row.tobytes() for row in indexed)

@@ -50,6 +50,12 @@ class Gallery:
     registry: Path
     home: Path
 
+    def serve(self, url: str) -> None:
+        """Let the store know the registry by the address that serves it, not by its folder."""
+        with Store.open(self.home) as store:
+            store.remove_registry("yarn")
+            store.add_registry("yarn", url)
+
 
 def make_gallery(root: Path, *, scale: int = 1) -> Gallery:
     """Publish the models and install some; each version is about `scale` times 0.75 MB."""

@@ -36,9 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("dashboard")
     gallery = make_gallery(root, scale=2)
     with nginx_server(gallery.registry, root / "nginx", extra=_SLOW) as nginx:
-        with Store.open(gallery.home) as store:
-            store.remove_registry("yarn")
-            store.add_registry("yarn", nginx.url)
+        gallery.serve(nginx.url)
         yield gallery.home
 
 

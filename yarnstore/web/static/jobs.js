@@ -1,6 +1,6 @@
 // Jobs: their state, and the views that follow it.
 import { call, get, link, post } from "./api.js";
-import { act, badge, button, bytes, duration, h } from "./dom.js";
+import { act, badge, button, bytes, duration, h, when } from "./dom.js";
 
 const jobs = new Map();
 const followers = new Set();
@@ -34,6 +34,11 @@ function line(job) {
   if (job.seconds_left !== null && job.seconds_left !== undefined) words.push(`${duration(job.seconds_left)} left`);
   return words.join(" · ");
 }
+
+const took = (job) => {
+  const seconds = (job.finished_ms - job.started_ms) / 1000;
+  return job.started_ms && seconds >= 1 ? `, took ${duration(seconds)}` : "";
+};
 
 export const all = () => [...jobs.values()].sort((a, b) => b.created_ms - a.created_ms);
 export const active = () => all().filter(isActive);
@@ -126,7 +131,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     if (known) bar.value = part(job);
     else if (job.state === "running") bar.removeAttribute("value");
     else bar.value = 0;
-    text.textContent = line(job);
+    text.replaceChildren(...(job.state === "done" ? [when(job.finished_ms), took(job)] : [line(job)]));
     if (drawn === job.state) return;
     drawn = job.state;
     const kind = { failed: "security", done: "good", paused: "quiet", interrupted: "major" }[job.state] ?? "quiet";

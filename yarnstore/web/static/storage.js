@@ -8,6 +8,7 @@ const KINDS = {
   shared: "Shared by several versions", unused: "Of no version", temporary: "Temporary files", trash: "Deleted, not yet freed",
   registries: "Cached registries",
 };
+const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries" };
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };
 
 let plan = null;
@@ -27,7 +28,7 @@ function tiles(usage) {
     bytes: row.own_bytes, hue: index % 6, name: model.model, text: `${row.version}${row.variant === "default" ? "" : ` ${row.variant}`}`,
     installed: row.installed,
   })));
-  found.push(...usage.other.map((other) => ({ bytes: other.bytes, hue: other.kind === "shared" ? "shared" : "other", name: KINDS[other.kind] ?? other.kind, text: "" })));
+  found.push(...usage.other.map((other) => ({ bytes: other.bytes, hue: other.kind === "shared" ? "shared" : "other", name: SHORT[other.kind] ?? other.kind, text: "" })));
   return found.filter((tile) => tile.bytes > 0).sort((a, b) => b.bytes - a.bytes);
 }
 
@@ -83,7 +84,7 @@ function freeing() {
     plan = await post("/gc/plans", keep.value === "" ? {} : { keep: Number(keep.value) });
     show();
   }) },
-  h("div.field.wide", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
+  h("div.field.natural", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
   show();
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));
