@@ -20,7 +20,14 @@ import msgspec
 
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
-from yarnstore.errors import CancelledError, ConflictError, NotFoundError, StorageError, YarnstoreError
+from yarnstore.errors import (
+    CancelledError,
+    ConflictError,
+    LockTimeoutError,
+    NotFoundError,
+    StorageError,
+    YarnstoreError,
+)
 from yarnstore.progress import CANCEL, Cancel, OnProgress, Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.store.jobs import StoredJob, keeping, read_jobs, write_jobs
@@ -91,7 +98,13 @@ class Jobs:
         """
         if self._read_only:
             return
-        self._held.enter_context(keeping(self._layout))
+        try:
+            self._held.enter_context(keeping(self._layout))
+        except LockTimeoutError as error:
+            error.hint = (
+                "another `ystore serve` runs on this store: use that one, or start this with --read-only"
+            )
+            raise
         with self._lock:
             for stored in read_jobs(self._layout):
                 entry = _restored(stored)

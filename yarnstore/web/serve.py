@@ -40,7 +40,7 @@ class Options:
     allow_hosts: tuple[str, ...] = ()
     token_file: str | None = None
     read_only: bool = False
-    exit_with_parent: bool = False
+    parent: int | None = None  # the process whose end is ours too
     open_browser: bool = False
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -63,7 +63,6 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
     Raises: UsageError, ConfigError, StorageError; LockTimeoutError where another service has the jobs.
     """
     _check(options)
-    parent = os.getppid()
     listener = _listen(options)
     try:
         port = listener.getsockname()[1]
@@ -93,8 +92,8 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
             ),
             service,
         )
-        if options.exit_with_parent:
-            threading.Thread(target=_follow, args=(parent, server.end), daemon=True).start()
+        if options.parent is not None:
+            threading.Thread(target=_follow, args=(options.parent, server.end), daemon=True).start()
         listener.listen(128)
         login = f"{url}login?token={access.new_login()}"
         with _ending_quietly(server), contextlib.ExitStack() as stack:

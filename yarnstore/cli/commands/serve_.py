@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def cli(
     Prints a login address that works once, in one browser.  Runs until it is interrupted.  Needs the extra
     `web`: pip install 'yarnstore[web]'.
     """
+    parent = os.getppid()  # before the imports, during which it may end
     try:
         from yarnstore.web.serve import Options, serve
     except ModuleNotFoundError as error:
@@ -90,7 +92,7 @@ def cli(
         allow_hosts=allow_hosts,
         token_file=token_file,
         read_only=read_only,
-        exit_with_parent=exit_with_parent,
+        parent=parent if exit_with_parent else None,
         open_browser=open_browser,
         tls_certificate=tls_cert,
         tls_key=tls_key,
