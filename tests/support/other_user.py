@@ -15,11 +15,11 @@ NOBODY = 65534
 
 # All is imported before: a user that is not root may not be able to read where Python is.
 _SCRIPT = """
-import importlib, os, pkgutil, sys
+import difflib, heapq, importlib, netrc, os, pkgutil, shutil, sys
 import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith("__main__") and not module.name.startswith("yarnstore.web"):
         importlib.import_module(module.name)
 from yarnstore.cli import main
 user, mask = int(sys.argv.pop(1)), int(sys.argv.pop(1), 8)
