@@ -267,18 +267,19 @@ def test_events_tell_of_each_step(busy: Running) -> None:
 
 def test_streams_end_with_the_service(home: Path) -> None:
     with serving(home) as service:
-        ended = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
 
         def follow() -> None:
             client = httpx.Client(headers=service.client.headers, timeout=PATIENCE_S)
             with client, client.stream("GET", f"{service.url}api/v1/events") as stream:
+                begun.set()
                 for _ in stream.iter_lines():
                     pass
             ended.set()
 
         thread = threading.Thread(target=follow)
         thread.start()
-        time.sleep(0.3)
+        assert begun.wait(PATIENCE_S)
         started_s = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - started_s < 4.0
