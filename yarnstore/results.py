@@ -39,6 +39,12 @@ _NAMES = {
     "yarnstore.ops.querying.compat": ("CompatRow", "CompatTable"),
     "yarnstore.ops.querying.history": ("History", "HistoryMove", "HistoryVersion"),
     "yarnstore.ops.querying.inventory": ("InstalledModel",),
+    "yarnstore.ops.querying.statistics": (
+        "FailureStatistics",
+        "ModelStatistics",
+        "OperationStatistics",
+        "Statistics",
+    ),
     "yarnstore.ops.querying.status": ("StoreStatus",),
     "yarnstore.ops.querying.usage": ("StoredVersion",),
     "yarnstore.ops.upkeep.doctor": ("Check", "DoctorResult"),

@@ -46,6 +46,10 @@ from yarnstore.ops.querying.history import History as History
 from yarnstore.ops.querying.history import HistoryMove as HistoryMove
 from yarnstore.ops.querying.history import HistoryVersion as HistoryVersion
 from yarnstore.ops.querying.inventory import InstalledModel as InstalledModel
+from yarnstore.ops.querying.statistics import FailureStatistics as FailureStatistics
+from yarnstore.ops.querying.statistics import ModelStatistics as ModelStatistics
+from yarnstore.ops.querying.statistics import OperationStatistics as OperationStatistics
+from yarnstore.ops.querying.statistics import Statistics as Statistics
 from yarnstore.ops.querying.status import StoreStatus as StoreStatus
 from yarnstore.ops.querying.usage import StoredVersion as StoredVersion
 from yarnstore.ops.upkeep.doctor import Check as Check

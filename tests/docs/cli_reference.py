@@ -33,7 +33,7 @@ Without a version it means `latest`; in commands that act on installed models, i
 
 - On a terminal: sentences and tables for people, progress bars on stderr.
 - Piped: stable lines.
-  Lists have one row a line, with tabs between the columns; `status`, `show`, `gc` and `fsck` print a name, a tab and a value on each line.
+  Lists have one row a line, with tabs between the columns; `status`, `stats`, `show`, `gc` and `fsck` print a name, a tab and a value on each line.
   Sizes are bytes, times are milliseconds since 1970, unknown values are empty.
   The table below lists the columns.
 - `--json`: one JSON document on stdout, errors included: `{"error": {"code": …, "message": …, "hint": …, …}}`; [results.md](results.md) has the fields.

@@ -42,6 +42,7 @@ COVERED_BY = {
     "querying.usage": "cli/test_stored_cli.py",
     "session.clock": "unit/ops/installing/test_auto_update.py",
     "session.connections": "unit/settings/test_network.py",
+    "session.counting": "unit/ops/querying/test_statistics.py",
     "session.mark": "faults/test_corruption.py",
     "session.model_files": "unit/ops/session/test_split.py",
     "session.registries": "faults/test_rolledback.py",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from yarnstore.api.base import AnyPath, StoreBase, bare_model
 from yarnstore.errors import SpecError
+from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
@@ -54,8 +55,12 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.fetching.fetch import fetch
 
-        with self._session(progress, accept_change=accept_change) as session:
-            return fetch(session, Spec.parse(spec), force=force)
+        parsed = Spec.parse(spec)
+        with (
+            self._session(progress, accept_change=accept_change) as session,
+            counted(session, "fetch", parsed.model),
+        ):
+            return fetch(session, parsed, force=force)
 
     def checkout(
         self,
@@ -73,8 +78,12 @@ class Installing(StoreBase):
         """
         from yarnstore.ops.installing.checkout import checkout
 
-        with self._session(progress, accept_change=accept_change) as session:
-            return checkout(session, Spec.parse(spec), force=force)
+        parsed = Spec.parse(spec)
+        with (
+            self._session(progress, accept_change=accept_change) as session,
+            counted(session, "checkout", parsed.model),
+        ):
+            return checkout(session, parsed, force=force)
 
     def rollback_model(
         self, model: str, version: str | None = None, *, progress: OnProgress | None = None
@@ -84,12 +93,13 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.activate import rollback_retained
 
         wanted = read_version(version) if version else None
-        with self._session(progress) as session:
-            done = rollback_retained(session, bare_model(model), wanted)
+        name = bare_model(model)
+        with self._session(progress) as session, counted(session, "rollback", name):
+            done = rollback_retained(session, name, wanted)
             if done is None:
                 from yarnstore.ops.installing.checkout import rollback
 
-                done = rollback(session, bare_model(model), wanted)
+                done = rollback(session, name, wanted)
             return done
 
     def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:

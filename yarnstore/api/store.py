@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
     from yarnstore.ops.querying.history import History
     from yarnstore.ops.querying.inventory import InstalledModel
+    from yarnstore.ops.querying.statistics import Statistics
     from yarnstore.ops.querying.status import StoreStatus
     from yarnstore.ops.querying.usage import StoredVersion
 
@@ -67,6 +68,17 @@ class Store(Installing, Registries, Publishing, Upkeep):
 
         with self._session() as session:
             return status(session)
+
+    def stats(self, *, since_s: float | None = None) -> Statistics:
+        """Return what operations cost and saved, of the last `since_s` seconds or of all time.
+
+        They are counted in the store and sent nowhere; in a store that cannot be written, nothing is counted.
+        """
+        from yarnstore.ops.querying.statistics import statistics
+
+        with self._session() as session:
+            since_ms = None if since_s is None else max(0, session.now_ms() - int(since_s * 1000))
+            return statistics(session, since_ms)
 
     # --- without a registry --------------------------------------------------------------------------
 

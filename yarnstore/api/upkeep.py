@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from yarnstore.api.base import AnyPath, StoreBase
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, YarnstoreError
+from yarnstore.ops.session.counting import counted
 from yarnstore.progress import OnProgress
 from yarnstore.registry.policies import change_auto_update
 from yarnstore.settings import Settings, default_home, load_settings, set_auto_update
@@ -52,7 +53,10 @@ class Upkeep(StoreBase):
 
         policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
         with self._session(progress) as session:
-            return gc(session, policy, dry_run=dry_run, repack_too=repack, expected=expected)
+            if dry_run:
+                return gc(session, policy, dry_run=True, repack_too=repack, expected=expected)
+            with counted(session, "gc"):
+                return gc(session, policy, repack_too=repack, expected=expected)
 
     def plan_gc(
         self,
@@ -107,7 +111,7 @@ class Upkeep(StoreBase):
         self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
     ) -> FsckResult:
         """Check everything in the store; `repair` repairs it.  Raises: LockTimeoutError."""
-        with self._session(progress) as session:
+        with self._session(progress) as session, counted(session, "fsck"):
             if repair:
                 from yarnstore.ops.upkeep.repair import repair as mend
 

@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from yarnstore.progress import OnProgress
 
 
+class Duration(click.ParamType[float]):
+    """A length of time such as 30d, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        from yarnstore.errors import InvalidNameError
+        from yarnstore.registry.windows import parse_age_s
+
+        try:
+            return parse_age_s(str(value))
+        except InvalidNameError as error:
+            self.fail(error.message, param, ctx)
+
+
 class WholeNumber(click.IntRange):
     """A whole number in a range; click calls it a "valid integer range" in errors and help."""
 

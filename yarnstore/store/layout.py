@@ -143,6 +143,10 @@ class StoreLayout(msgspec.Struct, frozen=True):
         return self.logs / "seen"
 
     @property
+    def statistics(self) -> Path:
+        return self.logs / "statistics"
+
+    @property
     def origins(self) -> Path:
         return self.logs / "origins"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Invocation, WholeNumber, command
+from yarnstore.cli.command import Duration, Invocation, WholeNumber, command
 from yarnstore.cli.display import size
 from yarnstore.progress import plural
 
@@ -20,19 +20,6 @@ _REASONS = {"rollback": "rollback targets", "recent": "recently used", "newest":
 _LAST_S = 253_000_000_000
 
 
-class _Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from yarnstore.errors import InvalidNameError
-        from yarnstore.registry.windows import parse_age_s
-
-        try:
-            return parse_age_s(str(value))
-        except InvalidNameError as error:
-            self.fail(error.message, param, ctx)
-
-
 @command("gc", example="ystore gc --keep 3 --dry-run\nystore gc --keep 1 --keep-within 30d")
 @click.option(
     "--keep",
@@ -42,14 +29,14 @@ class _Duration(click.ParamType[float]):
 )
 @click.option(
     "--keep-within",
-    type=_Duration(),
+    type=Duration(),
     metavar="30d",
     help="Also keep versions added or used within this time (m, h, d, w; "
     "default: `keep_within` in config.toml).",
 )
 @click.option(
     "--grace",
-    type=_Duration(),
+    type=Duration(),
     metavar="1d",
     help="Keep files whose path was printed within this time (m, h, d, w, or 0; "
     "default: `path_grace` in config.toml, else 1d).",

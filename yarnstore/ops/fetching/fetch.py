@@ -18,7 +18,7 @@ import zstandard
 from yarnstore.backends.urls import shown
 from yarnstore.core.codec import decode_zstd
 from yarnstore.core.digest import Sha256
-from yarnstore.core.index import Ids
+from yarnstore.core.index import Ids, find_ids
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -37,6 +37,8 @@ from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, PackOffer, RemotePack, plan_download
 from yarnstore.ops.fetching.single_file import fetch_plain
 from yarnstore.ops.fetching.transfer import TransferStats, download
+from yarnstore.ops.session import counting
+from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.lookup import Found, Offered, Stored, offered_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter, format_part, format_size
@@ -114,6 +116,14 @@ def ensure_version(
             offer = offered_as(session, name)
         case Offered():
             offer = found
+    with counted(session, "fetch", offer.name.model):
+        return _bring_newest(session, offer, chunks, drafts)
+
+
+def _bring_newest(
+    session: Session, offer: Offered, chunks: ChunkStore, drafts: Drafts | None
+) -> tuple[Found, Manifest, TransferStats]:
+    """Bring a version; where that fails, as the registry has it now."""
     try:
         return offer, *_bring(session, offer, chunks, drafts)
     except TransientError:
@@ -147,6 +157,7 @@ def _bring(
         size = offer.build.entry.size_bytes
         what = f"{offer.name.model} {offer.name.version}" + (f" ({format_size(size)})" if size else "")
         raise OfflineError(error.url, what) from None
+    counting.current().size_bytes += manifest.size_bytes
     write_origin(session.layout, offer.name.model, offer.source.name)
     return manifest, brought
 
@@ -280,6 +291,9 @@ def ensure_chunks(
     failed: set[RemotePack] = set()
     brought = TransferStats()
     announced = False
+    absent = chunks.missing(ids)
+    absent_bytes = int(lengths[find_ids(ids, absent)].sum())
+    counting.current().reused_bytes += manifest.size_bytes - absent_bytes
     while True:
         missing = chunks.missing(ids)
         if announced and not len(missing):
@@ -343,7 +357,7 @@ def _download(
         session.refs.set_partial(name, manifest.digest)
     meter = Meter(session.activity.report, "download", manifest.label, plan.stored_bytes)
     begun = Begun(session.layout.tmp)
-    with chunks.writing() as writer:
+    with counting.download(meter), chunks.writing() as writer:
         backend = session.registries.backend(source)
         failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
     return failed, TransferStats(

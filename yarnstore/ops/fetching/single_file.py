@@ -30,6 +30,7 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.ops.fetching.transfer import TransferStats
+from yarnstore.ops.session import counting
 from yarnstore.ops.session.lookup import Offered, stored_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
@@ -74,7 +75,8 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         urls = _addresses(session, entry, place)
         wanted = _WantedFile(_last_part(urls[0]), place, part, expected, entry.size_bytes, meter)
         file_name = _file_name(entry.download_url, name)
-        _sources(session, source, urls).stream(file_name, wanted)
+        with counting.download(meter):
+            _sources(session, source, urls).stream(file_name, wanted)
         item = SourceFile(file_name, path, part.size_bytes)
         with chunks.writing() as writer:
             files = ingest(

@@ -21,6 +21,7 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
+from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.lookup import cached_entry
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
@@ -68,9 +69,12 @@ def update(
     Raises: as `plan_update`; ConflictError where something else was installed meanwhile; as `checkout`.
     """
     started = time.perf_counter()
-    with session.layout.shared(), ChunkStore(session.layout) as chunks:
-        plan = plan_update(session, spec, policy, chunks, strict=strict)
-        done = plan.forecast() if dry_run else plan.apply(started)
+    with counted(session, "update", spec.model) as count:
+        with session.layout.shared(), ChunkStore(session.layout) as chunks:
+            count.counts = not dry_run
+            plan = plan_update(session, spec, policy, chunks, strict=strict)
+            done = plan.forecast() if dry_run else plan.apply(started)
+        count.counts = done.status == "updated"
     return replace(done, seconds=round(time.perf_counter() - started, 4))
 
 
