@@ -49,7 +49,7 @@ def make_app(service: Service) -> Litestar:
     return Litestar(
         [
             Router(API, route_handlers=ROUTERS),
-            pages.health, pages.index, pages.static, pages.login_page, pages.log_in,
+            pages.health, pages.get_metrics, pages.index, pages.static, pages.login_page, pages.log_in,
             pages.make_login_link,
         ],
         dependencies={"service": Provide(provide)},

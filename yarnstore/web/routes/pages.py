@@ -89,6 +89,14 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@get("/metrics", include_in_schema=False, sync_to_thread=True)
+def get_metrics(service: NamedDependency[Service]) -> Response[bytes]:
+    """The metrics for Prometheus."""
+    from yarnstore.web.metrics import metrics  # late: a service that nobody measures is smaller
+
+    return Response(metrics(service.asking), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 @get("/", include_in_schema=False)
 async def index(request: AnyRequest) -> Response[bytes]:
     """The dashboard."""
