@@ -20,6 +20,7 @@ from yarnstore.errors import NotFoundError
 from yarnstore.web import problems
 from yarnstore.web.access import LOGIN_S, SESSION_S
 from yarnstore.web.guard import HEALTH, LOGIN
+from yarnstore.web.metrics import metrics
 from yarnstore.web.records import LoginLink
 from yarnstore.web.requests import LoginRequest
 from yarnstore.web.service import Service
@@ -92,8 +93,6 @@ async def health() -> dict[str, str]:
 @get("/metrics", include_in_schema=False, sync_to_thread=True)
 def get_metrics(service: NamedDependency[Service]) -> Response[bytes]:
     """The metrics for Prometheus."""
-    from yarnstore.web.metrics import metrics  # late: a service that nobody measures is smaller
-
     return Response(metrics(service.asking), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
