@@ -14,25 +14,8 @@ def test_the_folder_of_the_scripts_is_here() -> None:
         pytest.skip(f"no case scripts in {cases_root()}: YSTORE_TEST_CASES names their folder")
 
 
-# These take most of the time, and the project's own tests have their scenarios: `make cases` runs all.
-_LONG = (
-    "attack/01-gc-through-linked-folders",
-    "attack/02-fsck-false-alarm-beside-writers",
-    "attack/03-repair-does-not-keep-a-view-for-a-day",
-    "attack/04-extra-file-in-a-view",
-    "attack/05-broken-view-is-served",
-    "attack/10-gc-takes-the-view-that-path-gave",
-)
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(script, marks=[pytest.mark.deep] if case_name(script) in _LONG else [])
-        for script in case_scripts()
-    ],
-    ids=case_name,
-)
+@pytest.mark.deep  # `make cases` runs them; the project's own tests have their scenarios
+@pytest.mark.parametrize("script", case_scripts(), ids=case_name)
 def test_a_case_ends_right(script: Path) -> None:
     outcome = run_case(script)
     if outcome.word == "not here":

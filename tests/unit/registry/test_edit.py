@@ -203,9 +203,9 @@ def test_texts_of_a_model_are_set_where_given_and_kept_where_not():
     ("change", "error", "message"),
     [
         ({"model": "PHI"}, ConflictError, 'model id "PHI" differs only in case from "phi"'),
-        ({"model": "../x"}, InvalidNameError, "may hold only"),
+        ({"model": "../x"}, InvalidNameError, "may contain only"),
         ({"version": "1.1"}, InvalidNameError, "MAJOR.MINOR.PATCH"),
-        ({"variant": "a/b"}, InvalidNameError, "may hold only"),
+        ({"variant": "a/b"}, InvalidNameError, "may contain only"),
         ({"variant": "Default"}, FormatError, "differs only in case"),
         ({"version": "1.1.0", "entry": {"size_bytes": "1"}}, FormatError, "size_bytes: expected int"),
         ({"version": "1.1.0", "entry": {"checksum": "1"}}, FormatError, "checksum: is not sha256:"),
