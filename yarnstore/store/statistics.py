@@ -69,7 +69,10 @@ def add_statistics(layout: StoreLayout, rows: Iterable[StatisticsRow]) -> None:
     with contextlib.suppress(YarnstoreError):
         if fsread.is_folder(layout.logs) and layout.exists():
             with lock.hold_folder(layout.logs):
-                if fsio.append_mark(layout.statistics, lines) > LIMIT_BYTES:
+                size = fsio.append_mark(layout.statistics, lines)
+                if size == len(lines):  # a new file: its name is synced, rows are not
+                    fsio.sync_dir(layout.logs)
+                elif size > LIMIT_BYTES:
                     _compact(layout)
 
 
