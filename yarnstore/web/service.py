@@ -118,11 +118,12 @@ class Service:
         problems += [
             f"The registry {info.name} cannot be read: {info.error}" for info in registries if info.error
         ]
-        answer, sentence = _answer(status.installed, problems, sum(item.available for item in found))
+        available = sum(item.available for item in found)
+        answer, sentence = _answer(status.installed, problems, available)
         return Overview(
             answer=answer,
             sentence=sentence,
-            updates=sum(item.available for item in found),
+            updates=available,
             problems=problems,
             last_check_ms=max((info.fetched_ms for info in registries), default=0) or None,
             last_fsck_ms=checked.finished_ms if checked else None,

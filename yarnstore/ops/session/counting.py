@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+import msgspec
 
 from yarnstore.errors import CancelledError, UsageError, YarnstoreError
 from yarnstore.ops.session.session import Session
@@ -17,8 +18,7 @@ from yarnstore.progress import Meter
 from yarnstore.store.statistics import StatisticsRow, add_statistics
 
 
-@dataclass
-class Count:
+class Count(msgspec.Struct):
     """What the operation that runs has done until now; without `counts`, it is one that changed nothing."""
 
     size_bytes: int = 0
