@@ -68,7 +68,7 @@ _AUTO = json.dumps({"auto_map": {"AutoModel": "modeling_x.Model"}}).encode()
         ("m.weights", LONE, "pickle", NAME),
         ("m.bin", LONE[:-1], "pickle", NAME),  # no STOP, which comes too late
         *((f"m{n}.pickle", pickle.dumps(Evil(), n), "pickle", NAME) for n in range(6)),
-        ("m.joblib", gzip.compress(EVIL), "pickle", NAME),
+        ("m.joblib", gzip.compress(EVIL, mtime=0), "pickle", NAME),
         ("m.joblib", zlib.compress(EVIL), "pickle", NAME),
         ("m.joblib", bz2.compress(EVIL), "pickle", NAME),
         ("m.joblib", lzma.compress(EVIL), "pickle", NAME),
@@ -167,7 +167,7 @@ def _plain_array() -> bytes:
     [
         b"\x80\x04" + b"(" * 6_000_000,
         gzip.compress(b"\x80\x04\x8d" + (1 << 40).to_bytes(8, "little") + bytes(400_000_000), 1),
-        gzip.compress(EVIL)[:-20],
+        gzip.compress(EVIL, mtime=0)[:-20],
         _torch(EVIL)[:-30],
         _torch(b"\x80\x02cposix\nmkdir\n" + b"(" * 6_000_000, zipfile.ZIP_DEFLATED),
     ],
