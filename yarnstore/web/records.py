@@ -69,6 +69,7 @@ class Overview:
     last_fsck_ms: int | None  #: When the store was last checked by this service.
     jobs_running: int  #: How many jobs are queued or running.
     store: StoreStatus  #: The content and the disk usage of the store.
+    read_only: bool = False  #: Whether this service refuses changes: it was started with `--read-only`.
 
 
 @dataclass(frozen=True)

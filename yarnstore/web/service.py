@@ -129,6 +129,7 @@ class Service:
             last_fsck_ms=checked.finished_ms if checked else None,
             jobs_running=self.jobs.running(),
             store=status,
+            read_only=self.read_only,
         )
 
     async def start(self) -> None:

@@ -270,4 +270,5 @@ def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tupl
             assert (answer.status_code, answer.json()["code"]) == (403, "read-only-service"), path
         assert service.get("/updates?refresh=true").status_code == 200
         assert service.get("/models").json()[0]["version"] == "1.0.0"
+        assert service.get("/overview").json()["read_only"] is True
     assert tree() == before

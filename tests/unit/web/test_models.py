@@ -107,6 +107,7 @@ def test_the_overview_has_one_answer(own: Running) -> None:
     own.done(own.post("/fsck", json={"quick": True}))
     own.done(own.post("/updates", json={}))
     after = own.get("/overview").json()
+    assert after["read_only"] is False
     assert (after["answer"], after["updates"], after["problems"]) == ("current", 0, [])
     assert after["last_fsck_ms"] is not None
     assert after["last_check_ms"] is not None
