@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from yarnstore.errors import StorageError
+from yarnstore.errors import ReadOnlyError, StorageError
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
@@ -23,11 +23,29 @@ HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 # The roots of the stores in use.  Below one every folder is opened without following a link, and
 # worked in by its descriptor; a root itself may be a link, and so may what leads to it.
 _roots: set[str] = set()
+# Those of them that this process must not change.
+_only_read: set[str] = set()
 
 
 def add_root(root: Path) -> None:
     """Follow no link below `root` from now on."""
     _roots.add(os.fspath(root))
+
+
+def only_read(root: Path) -> None:
+    """Refuse every change below `root` in this process from now on, like a disk that is mounted read-only."""
+    add_root(root)
+    _only_read.add(os.fspath(root))
+
+
+def check_writable(path: Path) -> None:
+    """Raises: ReadOnlyError for a path at or below a root of `only_read`."""
+    if _only_read and (os.fspath(path) in _only_read or root_of(path) in _only_read):
+        raise ReadOnlyError(
+            f"{path} cannot be written: this process only reads the store",
+            hint="start it without --read-only, or run `ystore` itself",
+            path=str(path),
+        )
 
 
 def is_root(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Self
 
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
-from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.errors import FormatError, NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import folders, fsread
 from yarnstore.store.fsread import stat_or_none, translating
 from yarnstore.store.kernel import CAN_LOCK, reflink, try_lock
@@ -65,6 +65,7 @@ def _ensure_dir(path: Path) -> None:
                     raise StorageError(f"{place} exists and is not a folder", path=str(place))
             break
         for folder in reversed(missing):
+            folders.check_writable(folder)
             with contextlib.suppress(FileExistsError), folders.folder_of(folder) as (fd, name):
                 os.mkdir(name, dir_fd=fd)
             sync_dir(folder.parent)
@@ -72,6 +73,7 @@ def _ensure_dir(path: Path) -> None:
 
 def set_folder_mode(path: Path, mode: int) -> None:
     """Give a folder of this user another mode."""
+    folders.check_writable(path)
     with translating(path):
         os.chmod(path, mode)
 
@@ -92,6 +94,8 @@ def _open(path: Path, flags: int) -> int:
     """Return a descriptor of a regular file, not through a symlink, created with `FILE_MODE` less the
     umask.
     """
+    if flags != os.O_RDONLY:
+        folders.check_writable(path)
     flags |= folders.NOFOLLOW | fsread.NONBLOCK
     return fsread.open_regular(path, lambda name, folder: os.open(name, flags, FILE_MODE, dir_fd=folder))
 
@@ -235,6 +239,8 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
+    folders.check_writable(source)
+    folders.check_writable(target)
     with folders.folder_of(source) as (source_fd, old), folders.folder_of(target) as (target_fd, new):
         beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
         os.replace(old, new, **beside)
@@ -242,6 +248,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _unlink(path: Path) -> None:
+    folders.check_writable(path)
     with folders.folder_of(path) as (fd, name):
         os.unlink(name, dir_fd=fd)
 
@@ -339,6 +346,7 @@ class PartialFile:
 
 def hard_link(source: Path, link: Path) -> bool:
     """Link, or copy if links are not supported; returns whether it was linked."""
+    folders.check_writable(link)
     with translating(link):
         try:
             with folders.folder_of(source) as (source_fd, old), folders.folder_of(link) as (link_fd, new):
@@ -359,6 +367,7 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     temporary = tmp_dir / f"{fsread.unique_name()}.link"
     with translating(link):
         try:
+            folders.check_writable(temporary)
             with folders.folder_of(temporary) as (fd, name):
                 os.symlink(target, name, target_is_directory=True, dir_fd=fd)
         except (OSError, NotImplementedError) as error:
@@ -395,16 +404,18 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
     """Remove `path` and its parents below `stop` as long as they are empty."""
     while path != stop and path.is_relative_to(stop):
         try:
+            folders.check_writable(path)
             with folders.folder_of(path) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
             folders.forget_open(path)
-        except OSError:
+        except (OSError, ReadOnlyError):
             return
         path = path.parent
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder and everything in it, or a file; never follows a link out of it."""
+    folders.check_writable(path)
     with translating(path):
         if not fsread.is_folder(path):
             with contextlib.suppress(FileNotFoundError):
@@ -428,6 +439,7 @@ def set_writable(path: Path, *, writable: bool) -> None:
 
     Not synced, since it only protects.  Follows no link.  A folder that a group shares stays as it is.
     """
+    folders.check_writable(path)
     if not hasattr(os, "fwalk") or not fsread.is_folder(path):
         return
     with translating(path):
@@ -470,8 +482,9 @@ def open_lock(path: Path) -> int:
     with translating(path):
         try:
             return _open(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES) or stat_or_none(path) is None:
+        except (OSError, ReadOnlyError) as error:
+            refused = not isinstance(error, OSError) or error.errno in (errno.EROFS, errno.EACCES)
+            if not refused or stat_or_none(path) is None:
                 raise
             return _open(path, os.O_RDONLY)
 

@@ -10,13 +10,13 @@ from yarnstore.store import fsio, fsread
 
 
 class LoginPage:
-    """A page in the store that leads to the login link, readable by its owner only.
+    """A page in a folder that leads to the login link, readable by its owner only.
 
     The link itself would be in the list of processes, where other users see it before it is used.
     """
 
-    def __init__(self, home: Path) -> None:
-        self.path = home / "tmp" / f"login-{fsread.unique_name()[:16]}.html"
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"login-{fsread.unique_name()[:16]}.html"
 
     def open(self, url: str) -> bool:
         """Open the page; whether a browser was found.  Raises: StorageError."""

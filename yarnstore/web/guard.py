@@ -43,7 +43,7 @@ READING = tuple(
     f"/api/v1/{name}"
     for name in (
         "commands/check_model_updates", "commands/list_installed_models", "commands/get_model_registry",
-        "commands/get_model_version_history", "diff",
+        "commands/get_model_version_history", "diff", "login-links",
     )
 )  # fmt: skip
 _SAFE = ("GET", "HEAD")

@@ -9,10 +9,12 @@ import select
 import signal
 import socket
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -99,7 +101,8 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
         with _ending_quietly(server), contextlib.ExitStack() as stack:
             on_ready(Ready(url, login, token, os.getpid()))
             if options.open_browser:
-                page = LoginPage(service.home)
+                outside = Path(tempfile.gettempdir())
+                page = LoginPage(outside if options.read_only else service.home / "tmp")
                 stack.callback(page.remove)
                 link = f"{url}login?token={access.new_login()}"
                 # A browser in the terminal returns when its user leaves it.

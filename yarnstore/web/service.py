@@ -17,6 +17,7 @@ from yarnstore.errors import YarnstoreError
 from yarnstore.progress import Progress, format_size, ignore
 from yarnstore.results import Update
 from yarnstore.settings import config_path, managed_path
+from yarnstore.store import folders
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.access import Access
 from yarnstore.web.events import Events
@@ -42,16 +43,18 @@ class Service:
         self._open_store = open_store
         self._lock = threading.Lock()
         self._config = ""
-        self._store = open_store()
+        self.read_only = read_only
+        self._store = self._opened()
+        if read_only:
+            folders.only_read(self._store.home)
         self._config = self._config_mark()
         self.access = access
         self.plans = GcPlans()
         self.installed = InstalledModels()
-        self.read_only = read_only
         self.secure = secure  # whether it speaks TLS
         self.events = Events(self.fingerprint)
         layout = StoreLayout(self._store.home, self._store.settings.lock_timeout_s)
-        self.jobs = Jobs(layout, lambda: self.asking, self.events.publish, read_only=read_only)
+        self.jobs = Jobs(layout, lambda: self.store, self.events.publish, read_only=read_only)
 
     @property
     def home(self) -> Path:
@@ -64,9 +67,16 @@ class Service:
         with self._lock:
             mark = self._config_mark()
             if mark != self._config:
-                self._store.settings = self._open_store().settings  # what `path` gave out stays leased
+                self._store.settings = self._opened().settings  # what `path` gave out stays leased
                 self._config = mark
             return self._store
+
+    def _opened(self) -> Store:
+        """The store; of a service that only reads, without the network, since it cannot keep answers."""
+        found = self._open_store()
+        if self.read_only:
+            found.set_network(offline=True)
+        return found
 
     def _config_mark(self) -> str:
         return " ".join(_mark(path) for path in (config_path(self.home), managed_path(self.home)))
@@ -77,11 +87,6 @@ class Service:
         return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
 
     # --- answers that several calls make -------------------------------------------------------
-
-    @property
-    def asking(self) -> Store:
-        """The store to ask registries with; of a service that only reads, from the cache alone."""
-        return self._cached if self.read_only else self.store
 
     @property
     def impatient(self) -> Store:
@@ -96,14 +101,7 @@ class Service:
 
     def updates(self, *, refresh: bool) -> list[Update]:
         """The installed models beside what their registries have; from the cache without `refresh`."""
-        return self.asking.check_for_updates(refresh=refresh and not self.read_only)
-
-    @property
-    def _cached(self) -> Store:
-        """The store, without the network."""
-        found = Store(self.store.settings, progress=ignore)
-        found.set_network(offline=True)
-        return found
+        return self.store.check_for_updates(refresh=refresh and not self.read_only)
 
     def overview(self) -> Overview:
         """The state of everything."""

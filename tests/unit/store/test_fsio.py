@@ -38,6 +38,42 @@ def test_a_file_appears_whole_and_only_when_published(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
+    """As on a disk that is mounted read-only; only root could still write there."""
+    root = tmp_path / "store"
+    root.mkdir()
+    (root / "file").write_bytes(b"x")
+    (root / "lock").touch()
+    (root / "folder").mkdir()
+    folders.only_read(root)
+    before = tree(root)
+    changes: list[Callable[[], object]] = [
+        lambda: fsio.ensure_dir(root / "new" / "folder"),
+        lambda: fsio.set_folder_mode(root / "folder", 0o700),
+        lambda: fsio.NewFile(root / "tmp", ".x"),
+        lambda: fsio.write_atomic(root / "file", b"y", tmp_dir=tmp_path),
+        lambda: fsio.append_line(root / "file", b"y\n"),
+        lambda: fsio.append_mark(root / "file", b"."),
+        lambda: fsio.PartialFile(root / "file"),
+        lambda: fsio.hard_link(root / "file", root / "link"),
+        lambda: fsio.swap_link(root / "link", "file", tmp_dir=tmp_path),
+        lambda: fsio.rename(root / "file", tmp_path / "moved"),
+        lambda: fsio.remove(root / "file"),
+        lambda: fsio.remove_tree(root / "folder"),
+        lambda: fsio.remove_tree(root),
+        lambda: fsio.set_writable(root / "folder", writable=False),
+        lambda: fsio.copy_file(root / "file", root / "copy"),
+    ]
+    for change in changes:
+        with pytest.raises(ReadOnlyError, match="only reads the store"):
+            change()
+    fsio.remove_empty_dirs(root / "folder", stop=root)
+    os.close(fsio.open_lock(root / "lock"))
+    assert tree(root) == before
+    assert (root / "file").read_bytes() == b"x"
+    fsio.write_atomic(tmp_path / "elsewhere", b"z", tmp_dir=tmp_path)
+
+
 def test_what_is_not_published_leaves_nothing(tmp_path: Path) -> None:
     with fsio.NewFile(tmp_path, ".x") as file:
         file.write(b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.services import API, HAS_WEB, Running, needs_web, serving
+from tests.support.stores import MODEL
 
 if HAS_WEB:
     from litestar.routes import HTTPRoute
@@ -252,17 +254,20 @@ def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:
 
 
 def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tuple[str, str]]) -> None:
-    def tree() -> dict[str, float]:
-        """When each file was written, but for what is cached of registries."""
-        cached = home / "registries"
-        files = (path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(cached))
-        return {str(path): path.lstat().st_mtime for path in files}
+    """Not even what it could remember of a registry that the store has not read yet."""
 
+    def tree() -> dict[str, int]:
+        return {str(path): path.lstat().st_mtime_ns for path in home.rglob("*")}
+
+    shutil.rmtree(home / "registries" / "made")
     before = tree()
-    reading = {"/login", f"{API}/diff"}
+    reading = {"/login", f"{API}/diff", f"{API}/login-links"}
     with serving(home, "--read-only") as service:
         for method, path in routes:
+            if path.endswith("/events"):
+                continue
             if method in ("GET", "HEAD", "OPTIONS") or path in reading:
+                assert unhurried(service.client, method, path).status_code < 500, path
                 continue
             answer = unhurried(service.client, method, path, json={})
             if "/commands/" in path and answer.status_code in (200, 400, 404):
@@ -271,4 +276,12 @@ def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tupl
         assert service.get("/updates?refresh=true").status_code == 200
         assert service.get("/models").json()[0]["version"] == "1.0.0"
         assert service.get("/overview").json()["read_only"] is True
+        assert Path(service.get(f"/models/{MODEL}/path").json()["path"]).is_dir()
+        assert service.get(f"/models/{MODEL}/path?version=1.1.0").status_code == 403  # has no folder yet
+        assert [offer["model"] for offer in service.get("/catalogue").json()] == [MODEL]
+        assert service.post("/login-links").status_code == 201
+        missing = service.finished(
+            service.post("/diff", json={"old": f"{MODEL}@1.0.0", "new": f"{MODEL}@1.2.0"})
+        )
+        assert (missing["state"], missing["error"]["code"]) == ("failed", "read-only")
     assert tree() == before

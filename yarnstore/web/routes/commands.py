@@ -24,7 +24,7 @@ def check_model_updates(
     service: NamedDependency[Service], data: JSONBody[requests.ModelArguments]
 ) -> list[commands.ModelUpdate]:
     """The installed models that have an update, or only the named one; queries the registries."""
-    return commands.check_model_updates(service.asking, data.model_id, refresh=not service.read_only)
+    return commands.check_model_updates(service.store, data.model_id, refresh=not service.read_only)
 
 
 @post("/list_installed_models", sync_to_thread=True, status_code=200, summary="List installed models")

@@ -93,7 +93,7 @@ async def health() -> dict[str, str]:
 @get("/metrics", include_in_schema=False, sync_to_thread=True)
 def get_metrics(service: NamedDependency[Service]) -> Response[bytes]:
     """The metrics for Prometheus."""
-    return Response(metrics(service.asking), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(metrics(service.store), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @get("/", include_in_schema=False)
