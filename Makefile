@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 DEMO_DIR ?=
 
 VENV := .venv
@@ -22,8 +23,8 @@ help: ## list these targets
 demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
 
-test: $(DEV) ## run the tests, quick profile; ARGS="-k name" narrows
-	@$(PY) -m pytest -rs $(ARGS)
+test: $(DEV) ## run the tests, quick profile, JOBS=2 at a time; ARGS="-k name" narrows
+	@$(PY) -m pytest -rs -n $(JOBS) $(ARGS)
 
 cases: $(DEV) ## run the case scripts of ../shared/cases, where they are
 	@$(PY) -m tests.cases

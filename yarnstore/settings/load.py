@@ -79,6 +79,13 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     return found
 
 
+def runtime_folder() -> Path:
+    """The platform's folder for what a user's programs need while they run; made where it does not exist."""
+    import platformdirs
+
+    return platformdirs.user_runtime_path("yarnstore", appauthor=False, ensure_exists=True)
+
+
 def expand_path(text: str) -> Path:
     """An absolute path, with `~` and `~user` replaced by the home folders that they mean."""
     try:

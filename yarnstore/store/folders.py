@@ -150,6 +150,15 @@ def folder_of(path: Path) -> _FolderOf:
     return _FolderOf(path)
 
 
+def changing(path: Path) -> _FolderOf:
+    """Give what `folder_of` does, for a call that changes what is there.
+
+    Raises: as `folder_of`; ReadOnlyError as `check_writable`.
+    """
+    check_writable(path)
+    return _FolderOf(path)
+
+
 def _open_below(folder: str) -> int | None:
     """Open a folder below a root, and each folder on the way, without following links.
 

@@ -65,8 +65,7 @@ def _ensure_dir(path: Path) -> None:
                     raise StorageError(f"{place} exists and is not a folder", path=str(place))
             break
         for folder in reversed(missing):
-            folders.check_writable(folder)
-            with contextlib.suppress(FileExistsError), folders.folder_of(folder) as (fd, name):
+            with contextlib.suppress(FileExistsError), folders.changing(folder) as (fd, name):
                 os.mkdir(name, dir_fd=fd)
             sync_dir(folder.parent)
 
@@ -91,9 +90,7 @@ def sync_dir(path: Path) -> None:
 
 
 def _open(path: Path, flags: int) -> int:
-    """Return a descriptor of a regular file, not through a symlink, created with `FILE_MODE` less the
-    umask.
-    """
+    """Return a descriptor of a regular file, not through a symlink, made with `FILE_MODE` less the umask."""
     if flags != os.O_RDONLY:
         folders.check_writable(path)
     flags |= folders.NOFOLLOW | fsread.NONBLOCK
@@ -239,17 +236,14 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    folders.check_writable(source)
-    folders.check_writable(target)
-    with folders.folder_of(source) as (source_fd, old), folders.folder_of(target) as (target_fd, new):
+    with folders.changing(source) as (source_fd, old), folders.changing(target) as (target_fd, new):
         beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
         os.replace(old, new, **beside)
     folders.forget_open(source, target)
 
 
 def _unlink(path: Path) -> None:
-    folders.check_writable(path)
-    with folders.folder_of(path) as (fd, name):
+    with folders.changing(path) as (fd, name):
         os.unlink(name, dir_fd=fd)
 
 
@@ -346,10 +340,9 @@ class PartialFile:
 
 def hard_link(source: Path, link: Path) -> bool:
     """Link, or copy if links are not supported; returns whether it was linked."""
-    folders.check_writable(link)
     with translating(link):
         try:
-            with folders.folder_of(source) as (source_fd, old), folders.folder_of(link) as (link_fd, new):
+            with folders.folder_of(source) as (source_fd, old), folders.changing(link) as (link_fd, new):
                 os.link(old, new, src_dir_fd=source_fd, dst_dir_fd=link_fd, follow_symlinks=False)
         except FileExistsError:
             raise
@@ -367,8 +360,7 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     temporary = tmp_dir / f"{fsread.unique_name()}.link"
     with translating(link):
         try:
-            folders.check_writable(temporary)
-            with folders.folder_of(temporary) as (fd, name):
+            with folders.changing(temporary) as (fd, name):
                 os.symlink(target, name, target_is_directory=True, dir_fd=fd)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -404,8 +396,7 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
     """Remove `path` and its parents below `stop` as long as they are empty."""
     while path != stop and path.is_relative_to(stop):
         try:
-            folders.check_writable(path)
-            with folders.folder_of(path) as (fd, name):
+            with folders.changing(path) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
             folders.forget_open(path)
         except (OSError, ReadOnlyError):
@@ -415,7 +406,6 @@ def remove_empty_dirs(path: Path, *, stop: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a folder and everything in it, or a file; never follows a link out of it."""
-    folders.check_writable(path)
     with translating(path):
         if not fsread.is_folder(path):
             with contextlib.suppress(FileNotFoundError):
@@ -424,7 +414,7 @@ def remove_tree(path: Path) -> None:
         set_writable(path, writable=True)
         import shutil  # late: it brings all formats of archives
 
-        with folders.folder_of(path) as (fd, name):
+        with folders.changing(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
         folders.forget_open(path)
 

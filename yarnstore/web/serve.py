@@ -9,18 +9,17 @@ import select
 import signal
 import socket
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from yarnstore import Store
 from yarnstore.errors import ConflictError, StorageError, UsageError
+from yarnstore.settings.load import runtime_folder
 from yarnstore.store import folders, fsio, fsread, paths
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
@@ -101,8 +100,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
         with _ending_quietly(server), contextlib.ExitStack() as stack:
             on_ready(Ready(url, login, token, os.getpid()))
             if options.open_browser:
-                outside = Path(tempfile.gettempdir())
-                page = LoginPage(outside if options.read_only else service.home / "tmp")
+                page = LoginPage(runtime_folder() if options.read_only else service.home / "tmp")
                 stack.callback(page.remove)
                 link = f"{url}login?token={access.new_login()}"
                 # A browser in the terminal returns when its user leaves it.
