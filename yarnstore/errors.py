@@ -32,7 +32,7 @@ Foreign exceptions are translated where they enter: in `backends` and in `store/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 TransientReason = Literal["stalled", "unreachable", "broken", "busy"]
@@ -56,6 +56,24 @@ class YarnstoreError(Exception):
     def as_dict(self) -> dict[str, object]:
         """The error as the JSON object that `--json` prints."""
         return {**self.fields, "code": self.code, "message": self.message, "hint": self.hint}
+
+    @classmethod
+    def restore(cls, code: str, message: str, hint: str, fields: Mapping[str, object]) -> YarnstoreError:
+        """The error of another process: of the class of this tree that has `code`, else of this class."""
+        kind = next((found for found in _tree(YarnstoreError) if found.code == code), cls)
+        error = kind.__new__(kind)
+        YarnstoreError.__init__(error, message, hint=hint)
+        error.fields.update(fields)
+        if kind.code != code:
+            vars(error)["code"] = code
+        vars(error).update({name: fields[name] for name in ("url", "status") if name in fields})
+        return error
+
+
+def _tree(kind: type[YarnstoreError]) -> Iterator[type[YarnstoreError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)
 
 
 # How names of each kind are written.
@@ -180,6 +198,7 @@ class FormatError(IntegrityError):
     """
 
     code = "bad-format"
+    is_cut: bool = False
 
     def __init__(
         self, what: str, why: str, *, source: str = "", hint: str = "", is_cut: bool = False
@@ -235,6 +254,8 @@ class BackendError(YarnstoreError):
     """A registry or mirror at `url` could not be read."""
 
     code = "network"
+    url: str = ""
+    status: int = 0
 
     def __init__(self, url: str, why: str, *, hint: str = "", status: int = 0) -> None:
         super().__init__(f"{url}: {why}", hint=hint, url=url, why=why, status=status)
@@ -250,6 +271,8 @@ class TransientError(BackendError):
     """
 
     code = "network-transient"
+    retry_after_s: float = 0.0
+    reason: TransientReason = "broken"
 
     def __init__(
         self,
@@ -263,7 +286,7 @@ class TransientError(BackendError):
     ) -> None:
         super().__init__(url, why, hint=hint, status=status)
         self.retry_after_s = retry_after_s
-        self.reason: TransientReason = reason
+        self.reason = reason
 
 
 class MissingKeyError(BackendError):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.docs.pages import REPO, blocks, shown_commands
 from tests.support.servers import static_server
+from tests.support.services import needs_web
 from yarnstore import Store
 
 PYTHON_PAGES = ("docs/python.md", "README.md")
@@ -27,7 +28,7 @@ def run_examples(page: Path, models: Path, folder: Path) -> str:
     (folder / "my-model").mkdir()
     (folder / "my-model" / "weights.bin").write_bytes(bytes(range(256)) * 1000)
     with static_server(registry) as url:
-        if page.name == "README.md":
+        if page.name != "python.md":
             store = Store.open(folder / "home")
             store.add_registry("yarn", url)
             store.checkout("phi-3-mini@1.0.0")
@@ -59,6 +60,14 @@ def test_the_python_page_runs(made_models: Path, tmp_path: Path) -> None:
     )
     assert "\n['phi-3-mini']\n" in told
     assert "\n[]\n" in told
+
+
+@needs_web
+def test_the_client_page_runs(made_models: Path, tmp_path: Path) -> None:
+    told = run_examples(REPO / "docs" / "client.md", made_models, tmp_path)
+    assert "phi-3-mini 1.0.0 → 1.1.0 minor" in told
+    assert "rolled back to 1.0.0" in told
+    assert "not-found no model" in told
 
 
 def test_the_readme_example_runs(made_models: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
     ("aio",),
     ("",),  # yarnstore/__init__, the public names
     ("web",),
+    ("client",),  # it shares the records of web
     ("cli",),  # above web, since `ystore serve` starts it
     ("__main__",),
 )
@@ -84,7 +85,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.getenvb", "os.puten
 ENVIRONMENT += ("os.path.expanduser", "os.path.expandvars", "pathlib.Path.home", "platformdirs")
 # Who may touch it.
 BORDERS = {
-    "httpx": (f"{PACKAGE}.backends",),
+    "httpx": (f"{PACKAGE}.backends", f"{PACKAGE}.client"),
     "click": (f"{PACKAGE}.cli",),
     **dict.fromkeys(ENVIRONMENT, (f"{PACKAGE}.settings", f"{PACKAGE}.cli")),
 }

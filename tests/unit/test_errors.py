@@ -132,6 +132,26 @@ def test_as_dict_survives_json(make: Callable[[], YarnstoreError]) -> None:
     assert told.keys() - {"code", "message", "hint"} == error.fields.keys()
 
 
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=[cls.__name__ for cls in SAMPLES])
+def test_an_error_of_another_process_is_restored(make: Callable[[], YarnstoreError]) -> None:
+    error = make()
+    told = json.loads(json.dumps(error.as_dict()))
+    again = YarnstoreError.restore(told["code"], told["message"], told["hint"], error.fields)
+    assert (type(again), str(again), again.as_dict()) == (type(error), str(error), error.as_dict())
+    names = ("url", "status", "is_cut")
+    assert [getattr(again, name, None) for name in names] == [getattr(error, name, None) for name in names]
+
+
+def test_an_unknown_code_stays_on_the_error() -> None:
+    error = errors.UsageError.restore("of-a-later-release", "no", "", {"hint": 1, "message": 2})
+    assert (type(error), error.code, error.fields) == (
+        errors.UsageError,
+        "of-a-later-release",
+        {"hint": 1, "message": 2},
+    )
+    assert errors.UsageError.code == "usage"
+
+
 def test_long_names_are_shortened_in_messages() -> None:
     assert len(str(errors.InvalidNameError("model id", "a" * 500, "is too long"))) < 130
     assert len(str(errors.SpecError("a" * 500, "is too long"))) < 170

@@ -29,6 +29,8 @@ class VersionRequest(RequestBody):
 class UpdateRequest(RequestBody):
     """An update of one model."""
 
+    version: Text | None = None  #: The version to install, newer or older; without it the newest that fits.
+    variant: Text | None = None  #: The variant to change to.
     to: Text | None = None  #: A range to stay within.
     major: bool = False  #: Also across a major version.
     force: bool = False  #: Also what does not fit the application or this machine.

@@ -96,9 +96,10 @@ def checkout(
 
 @post("/models/{model:str}/update", sync_to_thread=True, status_code=202, summary="Update a model")
 def update(service: NamedDependency[Service], model: Segment, data: JSONBody[requests.UpdateRequest]) -> Job:
-    """Download and install the newest version that fits."""
+    """Download and install the newest version that fits, or the given one."""
+    spec = spec_in(model, data.version, data.variant)
     return service.jobs.add(
-        "update", {"model": model_in(model), "to": data.to, "major": data.major, "force": data.force}
+        "update", {"model": spec, "to": data.to, "major": data.major, "force": data.force}
     )
 
 
