@@ -122,7 +122,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what is there ---------------------------------------------------------------------------
+    # --- questions -------------------------------------------------------------------------------
 
     def overview(self) -> Overview:
         """Whether all models are up to date and verified, and what to do if not."""
@@ -191,7 +191,7 @@ class Client:
         """
         return self._connection.ask(object, "POST", f"/commands/{name}", arguments)
 
-    # --- what changes it -------------------------------------------------------------------------
+    # --- changes --------------------------------------------------------------------------------
 
     def fetch(self, spec: str, *, force: bool = False) -> JobHandle[FetchResult]:
         """As `Store.fetch`, as a job."""
