@@ -7,6 +7,7 @@ with browsing() as browser:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import re
 import shutil
@@ -21,7 +22,7 @@ import pytest
 from tests.support.services import Running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(
@@ -59,6 +60,17 @@ def browsing() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def expect(subject: Page | Locator) -> Any:
+    """The assertions of playwright, which wait until what they say is so.
+
+    What a script draws after a key or a click is there a moment later: tests assert it by these only.
+    """
+    from playwright.sync_api import expect as expecting
+
+    expecting.set_options(timeout=PATIENCE_MS)
+    return expecting(subject)
 
 
 def open_page(
@@ -102,15 +114,17 @@ def axe_source() -> str:
     cache.mkdir(exist_ok=True)
     npm = shutil.which("npm")
     script = cache / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists():
-        if npm is None:
-            pytest.skip("npm is not installed (Debian: apt install npm): no axe-core")
-        command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", AXE]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, cwd=cache, check=False, capture_output=True, timeout=120)
-    if not script.exists():
-        pytest.skip(f"npm could not install {AXE}")
-    return script.read_text()
+    with open(cache / "lock", "w") as lock:  # two processes that run tests may both come here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not script.exists():
+            if npm is None:
+                pytest.skip("npm is not installed (Debian: apt install npm): no axe-core")
+            command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", AXE]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, cwd=cache, check=False, capture_output=True, timeout=120)
+        if not script.exists():
+            pytest.skip(f"npm could not install {AXE}")
+        return script.read_text()
 
 
 def faults(page: Page, axe: str) -> list[str]:

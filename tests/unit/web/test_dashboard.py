@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browsers import browsing, drawn, needs_browser, open_page, visit
+from tests.support.browsers import browsing, drawn, expect, needs_browser, open_page, visit
 from tests.support.gallery import MODEL, OTHER, THIRD, make_gallery
 from tests.support.servers import nginx_server
 from tests.support.services import Running, needs_web, serving
@@ -60,18 +60,16 @@ def said(page: Page, text: str) -> None:
 def test_a_person_logs_in_updates_and_takes_it_back(browser: Browser, service: Running) -> None:
     page = browser.new_page()
     page.goto(service.url)
-    assert page.url == f"{service.url}login"
+    expect(page).to_have_url(f"{service.url}login")
     page.fill("#token", "not a token")
     page.click("text=Log in >> nth=-1")
     page.wait_for_selector("#fault:has-text('not valid')")
     page.fill("#token", str(service.ready["login_url"]))
     page.press("#token", "Enter")
-    page.wait_for_selector("#answer")
-    assert page.inner_text("#answer") == "2 models have an update"
+    expect(page.locator("#answer")).to_have_text("2 models have an update")
 
     card = page.locator(f"article[data-model='{MODEL}']")
-    text = card.inner_text()
-    assert page.locator("article").first.get_attribute("data-model") == MODEL
+    expect(page.locator("article").first).to_have_attribute("data-model", MODEL)
     for told in (
         "security",
         "1.0.0",
@@ -83,8 +81,8 @@ def test_a_person_logs_in_updates_and_takes_it_back(browser: Browser, service: R
         ">=1.0.0",
         "1 GB",
     ):
-        assert told in text, told
-    assert re.search(r"[\d.]+ [kM]B to download, of [\d.]+ MB", text)
+        expect(card).to_contain_text(told, use_inner_text=True)
+    expect(card).to_contain_text(re.compile(r"[\d.]+ [kM]B to download, of [\d.]+ MB"), use_inner_text=True)
 
     card.get_by_role("button", name=f"Update {MODEL} 1.2.0").click()
     card.locator("progress").wait_for()
@@ -120,15 +118,17 @@ def test_the_history_shows_what_a_rollback_changes_before_it_is_done(
     browser: Browser, service: Running
 ) -> None:
     page = visit(open_page(browser, service), "history")
-    assert page.locator(".timeline h3").all_inner_texts() == ["1.2.0", "1.1.0", "1.0.0"]
-    assert "latest" in page.locator(".timeline li").first.inner_text()
-    assert page.locator(".moves li").first.inner_text().split("\n")[1:] == ["rolled back", "1.1.0→1.0.0"]
+    expect(page.locator(".timeline h3")).to_have_text(["1.2.0", "1.1.0", "1.0.0"])
+    expect(page.locator(".timeline li").first).to_contain_text("latest")
+    expect(page.locator(".moves li").first).to_have_text(
+        re.compile(r"\nrolled back\n1\.1\.0→1\.0\.0$"), use_inner_text=True
+    )
     page.get_by_role("button", name="Install 1.1.0").click()
-    assert "nothing is downloaded" in page.inner_text("dialog")
+    expect(page.locator("dialog")).to_contain_text("nothing is downloaded")
     page.locator("dialog").get_by_role("button", name="Install 1.1.0").click()
     said(page, f"{MODEL} 1.0.0 → 1.1.0 is installed")
     page.get_by_role("button", name="Roll back to 1.0.0").click()
-    assert "repetition is rare" in page.inner_text("dialog")
+    expect(page.locator("dialog")).to_contain_text("repetition is rare")
     page.keyboard.press("Escape")
     assert installed(service) == "1.1.0"
     page.get_by_role("button", name="Roll back to 1.0.0").click()
@@ -144,24 +144,24 @@ def test_two_versions_are_compared_tensor_by_tensor(browser: Browser, service: R
     page.select_option("#new", "1.1.0")
     page.click("#compare")
     page.wait_for_selector("#tensors")
-    assert "old=1.0.0&new=1.1.0" in page.url
+    expect(page).to_have_url(re.compile("old=1.0.0&new=1.1.0"))
     same = page.locator("[aria-label='model.layers.0.mlp.down_proj.weight: the same']")
-    assert same.get_attribute("data-step") == "0"
+    expect(same).to_have_attribute("data-step", "0")
     changed = page.locator("[aria-label^='model.layers.7.mlp.down_proj.weight: changed']")
-    assert changed.get_attribute("data-step") == "6"
+    expect(changed).to_have_attribute("data-step", "6")
     changed.click()
     for told in ("model.layers.7.mlp.down_proj.weight", "changed", "f32", "Mean relative change"):
-        assert told in page.inner_text(".tensor-detail"), told
+        expect(page.locator(".tensor-detail")).to_contain_text(told)
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
-    assert "model.layers.6.mlp.down_proj.weight" in page.inner_text(".tensor-detail")
+    expect(page.locator(".tensor-detail")).to_contain_text("model.layers.6.mlp.down_proj.weight")
     page.reload()  # the comparison is in the address
     page.wait_for_selector("#tensors")
 
 
 def test_a_window_and_a_setting_are_changed(browser: Browser, service: Running) -> None:
     page = visit(open_page(browser, service), "settings")
-    assert page.inner_text("#next-round") == "Auto-update is off."
+    expect(page.locator("#next-round")).to_have_text("Auto-update is off.")
     page.check("#auto-on")
     page.check("#policy-security")
     page.fill("#windows", "Sat,Sun 02:00-05:00")
@@ -177,7 +177,7 @@ def test_a_window_and_a_setting_are_changed(browser: Browser, service: Running) 
     page.fill("#windows", "whenever")
     page.click("#save-auto")
     said(page, "whenever")  # the error names it, and the field keeps it
-    assert page.input_value("#windows") == "whenever"
+    expect(page.locator("#windows")).to_have_value("whenever")
     page.fill("#set-keep", "3")
     page.press("#set-keep", "Enter")
     said(page, "saved")
@@ -189,7 +189,7 @@ def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, s
 
     def remove() -> None:
         page.get_by_role("button", name=f"Remove {THIRD}").click()
-        assert "1.0.0 (installed)" in page.inner_text("dialog")
+        expect(page.locator("dialog")).to_contain_text("1.0.0 (installed)")
         page.locator("dialog").get_by_role("button", name=f"Remove {THIRD}").click()
         said(page, f"{THIRD} is removed")
 
@@ -201,12 +201,11 @@ def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, s
     page.wait_for_selector(f"article[data-model='{THIRD}']")
     remove()
     visit(page, "storage")
-    assert "by size: " in str(page.get_attribute(".treemap", "aria-label"))
+    expect(page.locator(".treemap")).to_have_attribute("aria-label", re.compile("by size: "))
     page.fill("#gc-keep", "1")
     page.click("#gc-make")
-    freed = page.inner_text(".plan h3")
-    assert re.fullmatch(r"[\d.]+ [kM]B would be freed", freed)
-    assert page.locator(".plan .items li").count() >= 1
+    expect(page.locator(".plan h3")).to_have_text(re.compile(r"^[\d.]+ [kM]B would be freed$"))
+    expect(page.locator(".plan .items li").first).to_be_visible()
     before = service.get("/storage").json()["total_bytes"]
     page.click("#gc-apply")
     page.locator("dialog").get_by_role("button", name="Free").click()
@@ -234,7 +233,7 @@ def test_the_registry_is_searched_and_a_model_installed_from_it(browser: Browser
     page.wait_for_selector("#search:focus")
     page.keyboard.type("pictures")
     page.wait_for_selector("#found:has-text('1 model for')")
-    assert page.url.endswith("#/registry?q=pictures")
+    expect(page).to_have_url(re.compile(r"#/registry\?q=pictures$"))
     page.click("text=florence-vision")
     page.click("#install")
     page.locator("dialog").get_by_role("button", name="Install 1.0.0").click()
@@ -242,5 +241,5 @@ def test_the_registry_is_searched_and_a_model_installed_from_it(browser: Browser
     drawn(page)
     page.get_by_role("link", name="About", exact=True).click()
     page.wait_for_selector("text=A made model for the tests")
-    assert "safetensors" in page.inner_text("main")
+    expect(page.locator("main")).to_contain_text("safetensors")
     assert installed(service, "florence-vision") == "1.0.0"

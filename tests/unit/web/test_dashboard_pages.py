@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.browsers import PAGES, axe_source, browsing, faults, needs_browser, open_page, visit
+from tests.support.browsers import (
+    PAGES,
+    axe_source,
+    browsing,
+    expect,
+    faults,
+    needs_browser,
+    open_page,
+    visit,
+)
 from tests.support.gallery import make_gallery
 from tests.support.services import Running, needs_web, serving
 
@@ -67,11 +76,11 @@ def test_the_other_colours_have_their_contrast(browser: Browser, service: Runnin
     page = open_page(browser, service)
     page.click("#theme")
     page.click("#theme")
-    assert page.inner_text("#theme") == "Theme: dark"
+    expect(page.locator("#theme")).to_have_text("Theme: dark")
     assert faults(visit(page, "updates"), axe) == []
     page.reload()
     page.wait_for_selector("#answer")
-    assert page.inner_text("#theme") == "Theme: dark"
+    expect(page.locator("#theme")).to_have_text("Theme: dark")
 
 
 @pytest.mark.parametrize("width", [360, 390, 1920])
@@ -99,9 +108,9 @@ def test_every_control_has_a_name_and_the_order_of_the_page(browser: Browser, se
 def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> None:
     page = open_page(browser, service)
     page.keyboard.press("?")
-    assert "Search the registries" in page.inner_text("dialog")
+    expect(page.locator("dialog")).to_contain_text("Search the registries")
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    expect(page.locator("dialog")).to_have_count(0)
     for key, place in enumerate(("updates", "installed", "registry", "storage", "jobs", "settings"), start=1):
         page.keyboard.press(str(key))
         page.wait_for_selector(f"main[data-page={place}]")
@@ -109,12 +118,15 @@ def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> No
     page.keyboard.press("/")
     page.wait_for_selector("#search:focus")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.id") != "search"
+    expect(page.locator("#search")).not_to_be_focused()
     page.keyboard.press("?")
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
     page.keyboard.press("1")
-    assert page.get_attribute("main", "data-page") == "registry"
+    page.keyboard.press("/")  # a key that does nothing now either: what the first did would be seen
+    expect(page.locator("main")).to_have_attribute("data-page", "registry")
+    expect(page.locator("#search")).not_to_be_focused()
 
 
 def test_nothing_is_asked_elsewhere_and_no_script_fails(browser: Browser, service: Running) -> None:
@@ -136,13 +148,15 @@ def test_nothing_is_asked_elsewhere_and_no_script_fails(browser: Browser, servic
 
 def test_the_first_paint_is_quick(browser: Browser, service: Running) -> None:
     page = open_page(browser, service)
-    best = 1e9
-    for _ in range(5):
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    tried = []
+    for _ in range(30):  # on a busy machine many are slow; a slow page never is quick
         page.reload()
         page.wait_for_selector("#answer")
-        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-        best = min(best, page.evaluate(paint))
-    assert best < _FIRST_PAINT_MS
+        tried.append(page.evaluate(paint))
+        if tried[-1] < _FIRST_PAINT_MS:
+            return
+    pytest.fail(f"the first paint took {min(tried):.0f} ms at best")
 
 
 def test_all_files_together_are_small() -> None:
