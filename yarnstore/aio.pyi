@@ -176,7 +176,12 @@ class AsyncStore:
     async def list_settings(self) -> list[SettingInfo]: ...
     async def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]: ...
     async def fsck(
-        self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
+        self,
+        *,
+        quick: bool = False,
+        repair: bool = False,
+        sample: float | None = None,
+        progress: OnProgress | None = None,
     ) -> FsckResult: ...
     async def examine(self, *, progress: OnProgress | None = None) -> DoctorResult: ...
     async def import_local_state(

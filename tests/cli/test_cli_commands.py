@@ -243,13 +243,16 @@ def test_fsck(installed: Ystore, tmp_home: Path) -> None:
     assert good.code == 0
     assert re.fullmatch(r"1 model, 1 version, \d+ chunks, [\d.]+ MB checked in [\d.]+ s\n", good.out)
     assert installed("fsck", "--quick").facts["problems"] == ""
+    sampled = installed("fsck", "--sample", "5%", people=True)
+    assert re.search(r"[\d.]+ MB of [\d.]+ MB checked \(\d+%\) in", sampled.out), sampled.out
+    assert installed("fsck", "--sample", "100%", "--json").json["sample"] == 1
     pack = next((tmp_home / "packs").glob("*.pack"))
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1
     pack.chmod(0o644)
     pack.write_bytes(data)
     bad = installed("fsck", people=True)
-    assert bad.code == 4
+    assert (bad.code, installed("fsck", "--sample", "100%").code) == (4, 4)
     assert "Affects phi-3-mini 1.0.0" in bad.out
     assert bad.out.endswith("`ystore fsck --repair` repairs what it can\n")
     rows = [row for row in installed("fsck").table if row[0] == "problems"]

@@ -86,6 +86,8 @@ def one_version(**fields: object) -> dict[str, Any]:
         ("gc --keep many", 2, "usage", "many", "ystore gc --help"),
         ("gc --keep-within 30", 2, "usage", "such as 30d", "ystore gc --help"),
         ("fsck --quick --repair", 2, "usage", "--quick", ""),
+        ("fsck --sample 5% --repair", 2, "usage", "--repair", ""),
+        ("fsck --sample 0.05", 2, "usage", "such as 5%", "ystore fsck --help"),
     ],
 )
 def test_says_what_why_and_what_next(

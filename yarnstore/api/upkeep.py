@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath, StoreBase
 from yarnstore.core.names import parse_model_id
-from yarnstore.errors import ConfigError, YarnstoreError
+from yarnstore.errors import ConfigError, UsageError, YarnstoreError
 from yarnstore.ops.session.counting import counted
 from yarnstore.progress import OnProgress
 from yarnstore.registry.policies import change_auto_update
@@ -108,9 +108,22 @@ class Upkeep(StoreBase):
     # --- checks --------------------------------------------------------------------------------------
 
     def fsck(
-        self, *, quick: bool = False, repair: bool = False, progress: OnProgress | None = None
+        self,
+        *,
+        quick: bool = False,
+        repair: bool = False,
+        sample: float | None = None,
+        progress: OnProgress | None = None,
     ) -> FsckResult:
-        """Check everything in the store; `repair` repairs it.  Raises: LockTimeoutError."""
+        """Check everything in the store; `repair` repairs it.
+
+        `sample` reads the contents of a random share alone, such as 0.05, another one each time; all else is
+        checked in full.  What is found damaged is read whole.
+
+        Raises: LockTimeoutError; UsageError for a sample beside `quick` or `repair`.
+        """
+        if sample is not None and repair:
+            raise UsageError("a repair reads everything, and takes no sample")
         with self._session(progress) as session, counted(session, "fsck"):
             if repair:
                 from yarnstore.ops.upkeep.repair import repair as mend
@@ -118,7 +131,7 @@ class Upkeep(StoreBase):
                 return mend(session)
             from yarnstore.ops.upkeep.fsck import fsck
 
-            return fsck(session, quick=quick)
+            return fsck(session, quick=quick, sample=sample)
 
     def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
         """Check this machine for problems and suggest fixes."""

@@ -3,6 +3,7 @@
     layout, lock, fsio, fsread     places, locks, the only writer, reading
     paths, access                  paths as users type them; who may write
     ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
+    sampling                       a random share of all contents, for frequent checks
     drafts, files, views, hashed   files made from chunks, and the folders that applications open
     open_files, pipeline           few descriptors for many files; work in threads, in order
     refs, trials, seen, state      what is stored and installed, and what other programs are told

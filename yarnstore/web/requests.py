@@ -84,6 +84,8 @@ class FsckRequest(RequestBody):
 
     quick: bool = False  #: Whether contents are left unread.
     repair: bool = False  #: Whether problems are repaired where that is possible.
+    #: The share of the contents that is read, such as 0.05, chosen at random; without it all are read.
+    sample: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
 class AutoUpdateRequest(RequestBody):

@@ -107,8 +107,20 @@ def _gc(store: Store, given: Arguments, progress: OnProgress) -> Done:
 
 
 def _fsck(store: Store, given: Arguments, progress: OnProgress) -> Done:
-    found = store.fsck(quick=given.get("quick", False), repair=given.get("repair", False), progress=progress)
+    found = store.fsck(
+        quick=given.get("quick", False),
+        repair=given.get("repair", False),
+        sample=given.get("sample"),
+        progress=progress,
+    )
     return Done(jsonable(found))
+
+
+def _checked(given: Arguments) -> str:
+    sample = given.get("sample")
+    if sample is not None:
+        return f"{sample:.3g} of the store" if sample < 0.01 else f"{sample:.0%} of the store"
+    return "the store, with repair" if given.get("repair") else "the store"
 
 
 def _one_model(given: Arguments) -> frozenset[str] | None:
@@ -134,7 +146,7 @@ KINDS: Mapping[JobKind, Kind] = {
     "gc": Kind(_gc, lambda _: "the store", lambda _: None),
     "fsck": Kind(
         _fsck,
-        lambda given: "the store, with repair" if given.get("repair") else "the store",
+        _checked,
         lambda given: None if given.get("repair") else frozenset({"fsck"}),
     ),
 }

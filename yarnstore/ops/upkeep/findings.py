@@ -52,6 +52,8 @@ class FsckResult:
     problems: list[Problem]  #: The problems that were found.
     repaired: list[str] = field(default_factory=list)  #: What `--repair` did, one sentence each.
     remaining: list[Problem] = field(default_factory=list)  #: The problems that `--repair` could not fix.
+    sample: float | None = None  #: The share of the contents that `--sample` asked for; None for all.
+    stored_bytes: int = 0  #: How many bytes the packs and files have.
 
 
 @dataclass
@@ -80,3 +82,4 @@ class Findings:
     versions: int = 0
     chunks: int = 0
     checked_bytes: int = 0
+    stored_bytes: int = 0

@@ -22,7 +22,7 @@ from yarnstore.core.limits import MIB, REF_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import parse_ref
-from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, YarnstoreError
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, UsageError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.findings import Findings, FsckResult
 from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
@@ -34,6 +34,7 @@ from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
 from yarnstore.store.provenance import parse_origin
 from yarnstore.store.registry_cache import check_absent, read_cached, read_newest
+from yarnstore.store.sampling import check_share, drawn
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.views import has_view, surplus, view_files
@@ -42,17 +43,26 @@ from yarnstore.store.views import has_view, surplus, view_files
 _SHOWN = 5
 
 
-def fsck(session: Session, *, quick: bool = False) -> FsckResult:
-    """Check the store; with `quick` without reading packs and files.  Raises: LockTimeoutError."""
+def fsck(session: Session, *, quick: bool = False, sample: float | None = None) -> FsckResult:
+    """Check the store; with `quick` without reading packs and files, with `sample` a random share of them.
+
+    Raises: LockTimeoutError; UsageError for a share that is 0 or above 1, or beside `quick`.
+    """
     started = time.perf_counter()
-    if not session.layout.root.exists():
-        return result_of(Findings(), quick=quick, seconds=0.0)
-    with session.layout.shared(damaged=True):
-        found = check(session, quick=quick)
-    return result_of(found, quick=quick, seconds=time.perf_counter() - started)
+    if sample is not None:
+        check_share(sample)
+        if quick:
+            raise UsageError("a quick check reads no contents, and has no sample of them")
+    found = Findings()
+    if session.layout.root.exists():
+        with session.layout.shared(damaged=True):
+            found = check(session, quick=quick, sample=sample)
+    return result_of(found, quick=quick, sample=sample, seconds=time.perf_counter() - started)
 
 
-def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
+def result_of(
+    found: Findings, *, quick: bool = False, sample: float | None = None, seconds: float = 0.0
+) -> FsckResult:
     """Make the public result of findings."""
     return FsckResult(
         quick=quick,
@@ -62,12 +72,14 @@ def result_of(found: Findings, *, quick: bool, seconds: float) -> FsckResult:
         checked_bytes=found.checked_bytes,
         seconds=round(seconds, 3),
         problems=found.problems,
+        sample=sample,
+        stored_bytes=found.stored_bytes,
     )
 
 
-def check(session: Session, *, quick: bool) -> Findings:
+def check(session: Session, *, quick: bool = False, sample: float | None = None) -> Findings:
     """Run all checks.  Needs the lock."""
-    checker = _Checker(session, quick=quick)
+    checker = _Checker(session, quick=quick, sample=sample)
     checker.run()
     return checker.found
 
@@ -293,10 +305,15 @@ class _Checker(PackChecker):
             for file in manifest.files:
                 names = wanted.setdefault(file_name(file), (file.size_bytes, set()))[1]
                 names |= self.found.users.get(digest, set())
-        names_here = fsread.list_names(self._layout.files)
-        total = 0 if self._quick else fsread.sum_sizes([self._layout.files / name for name in names_here])
+        sizes = {
+            name: fsread.sum_sizes([self._layout.files / name])
+            for name in fsread.list_names(self._layout.files)
+        }
+        self.found.stored_bytes += sum(sizes.values())
+        read = {name for name in sizes if self._only is None or name in self._only.files}
+        total = sum(sizes[name] for name in read)
         meter = Meter(self._session.activity.report, "check", "files", total)
-        for name in names_here:
+        for name, size_bytes in sizes.items():
             path = self._layout.files / name
             try:
                 digest = Sha256.parse(name.removesuffix(EXECUTABLE))
@@ -304,22 +321,23 @@ class _Checker(PackChecker):
                 self._add("file", path, "is not named like a checked-out file")
                 continue
             size, users = wanted.get(name, (None, set()))
-            what = self._file_fault(path, digest, size) and self._file_fault(path, digest, size)
-            size_bytes = fsread.sum_sizes([path])
-            meter.add(size_bytes)
-            self.found.checked_bytes += 0 if self._quick else size_bytes
+            look = partial(self._file_fault, path, digest, size, read=name in read)
+            what = look() and look()
+            if name in read:
+                meter.add(size_bytes)
+                self.found.checked_bytes += size_bytes
             if what:
                 self.found.bad_files.append(name)
                 self._add("file", path, what, tuple(sorted(users)))
 
-    def _file_fault(self, path: Path, digest: Sha256, size: int | None) -> str:
+    def _file_fault(self, path: Path, digest: Sha256, size: int | None, *, read: bool) -> str:
         found = fsread.stat_or_none(path)
         if found is None:
             return ""  # moved aside by a writer that found it bad first
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
         try:
-            good = size in (None, found.st_size) and (self._quick or file_sha256(path) == digest)
+            good = size in (None, found.st_size) and (not read or file_sha256(path) == digest)
         except NotFoundError:
             return ""
         if good and path.name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
@@ -364,7 +382,7 @@ class _Checker(PackChecker):
                 continue  # the very file that was checked
             if origin is None:
                 return f"has {file.path}, but files/{file_name(file)} is missing"
-            if not self._quick and file_sha256(view / file.path) != file.sha256:
+            if self._reads_copies() and file_sha256(view / file.path) != file.sha256:
                 return f"has a corrupt {file.path}"
         for folder in manifest.empty_folders:
             if not fsread.is_folder(view / folder):
@@ -372,6 +390,10 @@ class _Checker(PackChecker):
         if view_files(self._layout, manifest) is None:
             return "is or contains a link where a folder is expected"
         return ""
+
+    def _reads_copies(self) -> bool:
+        """Whether to read a file of a view that is a copy, since the file system has no links."""
+        return self._only is None or (self._sample is not None and drawn(self._sample))
 
     def _check_registries(self) -> None:
         for name in fsread.list_names(self._layout.registries):

@@ -19,16 +19,19 @@ from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.sampling import Suspects, draw
 from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
 
 
 class PackChecker:
     """The checks of packs, indexes and chunks; `found` has the findings."""
 
-    def __init__(self, session: Session, *, quick: bool) -> None:
+    def __init__(self, session: Session, *, quick: bool = False, sample: float | None = None) -> None:
         self._session = session
         self._layout = session.layout
-        self._quick = quick
+        self._sample = sample
+        # Whose contents are read; None for all.
+        self._only = Suspects() if quick or sample is not None else None
         self.found = Findings()
         self._bad_chunks: set[bytes] = set()
         self._unindexed: dict[PackId, set[bytes]] = {}
@@ -77,21 +80,35 @@ class PackChecker:
 
     def _check_packs(self, packs: dict[PackId, PackIndex | None]) -> None:
         folder = self._layout.pack_folder
-        total = 0 if self._quick else fsread.sum_sizes([folder.pack(pack) for pack in packs])
-        meter = Meter(self._session.activity.report, "check", "packs", total)
-        if self._quick:
-            sound = [index for pack, index in packs.items() if pack not in self.found.bad_packs]
-            self._sound_ids += [index.ids for index in sound if index is not None]
-        else:
-            with ChunkStore(self._layout, rebuild=False) as chunks:
-                for pack, index in packs.items():
-                    good = self._read_pack(pack, index, chunks.decode, meter.add)
-                    if index is None and pack not in self.found.bad_indexes:
-                        self._unindexed[pack] = good
-                    else:
-                        self._sound_ids.append(np.array(sorted(good), "S32"))
-                    self.found.checked_bytes += fsread.sum_sizes([folder.pack(pack)])
+        sizes = {pack: fsread.sum_sizes([folder.pack(pack)]) for pack in packs}
+        self.found.stored_bytes += sum(sizes.values())
+        with ChunkStore(self._layout, rebuild=False) as chunks:
+            if self._sample is not None:
+                self._read_sample(packs, self._sample, chunks)
+            read = {pack for pack in packs if self._only is None or pack in self._only.packs}
+            total = sum(sizes[pack] for pack in read)
+            meter = Meter(self._session.activity.report, "check", "packs", total)
+            for pack, index in packs.items():
+                if pack not in read:
+                    if index is not None and pack not in self.found.bad_packs:
+                        self._sound_ids.append(index.ids)
+                    continue
+                good = self._read_pack(pack, index, chunks.decode, meter.add)
+                if index is None and pack not in self.found.bad_indexes:
+                    self._unindexed[pack] = good
+                else:
+                    self._sound_ids.append(np.array(sorted(good), "S32"))
+                self.found.checked_bytes += sizes[pack]
         self.found.chunks = len(self._present())
+
+    def _read_sample(self, packs: dict[PackId, PackIndex | None], share: float, chunks: ChunkStore) -> None:
+        folder = self._layout.files
+        files = fsread.sum_sizes([folder / name for name in fsread.list_names(folder)])
+        wanted = int((self.found.stored_bytes + files) * share)
+        meter = Meter(self._session.activity.report, "check", "sample", wanted)
+        manifests = self.found.manifests.values()
+        self._only = draw(self._layout, packs, manifests, share, chunks.decode, meter.add)
+        self.found.checked_bytes += self._only.checked_bytes
 
     def _present(self) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
         empty = np.empty(0, "S32")

@@ -49,21 +49,21 @@ def repair(session: Session) -> FsckResult:
     """
     started = time.perf_counter()
     if not session.layout.root.exists():
-        return result_of(Findings(), quick=False, seconds=0.0)
+        return result_of(Findings())
     with session.layout.exclusive(damaged=True):
-        found = check(session, quick=False)
+        found = check(session)
         if not found.problems:
-            return result_of(found, quick=False, seconds=time.perf_counter() - started)
+            return result_of(found, seconds=time.perf_counter() - started)
         mender = _Repairer(session, found)
         mender.run()
         done = mender.done
-        remaining = check(session, quick=False)
+        remaining = check(session)
         if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
             mender = _Repairer(session, remaining)
             mender.run()
             done += mender.done
-            remaining = check(session, quick=False)
-    result = result_of(found, quick=False, seconds=time.perf_counter() - started)
+            remaining = check(session)
+    result = result_of(found, seconds=time.perf_counter() - started)
     return replace(result, repaired=done, remaining=remaining.problems)
 
 

@@ -8,6 +8,7 @@ from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 
+from yarnstore.errors import UsageError
 from yarnstore.results import StorageUsage
 from yarnstore.web import requests
 from yarnstore.web.records import GcPlanned, Job
@@ -38,7 +39,13 @@ def apply_gc(
 @post("/fsck", sync_to_thread=True, status_code=202, summary="Check the store")
 def fsck(service: NamedDependency[Service], data: JSONBody[requests.FsckRequest]) -> Job:
     """Like `ystore fsck`; the result of the job is a FsckResult."""
-    return service.jobs.add("fsck", {"quick": data.quick, "repair": data.repair})
+    return service.jobs.add("fsck", _wanted(data))
+
+
+def _wanted(data: requests.FsckRequest) -> dict[str, object]:
+    if data.sample is not None and (data.quick or data.repair):
+        raise UsageError("a sample cannot be combined with quick or repair")
+    return {"quick": data.quick, "repair": data.repair, "sample": data.sample}
 
 
 router = Router("/", route_handlers=[get_storage, plan_gc, apply_gc, fsck], tags=["storage"])
