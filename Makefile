@@ -65,7 +65,7 @@ $(PACKAGE): pyproject.toml
 	    echo "error: $(PYTHON) has no venv module; install it (Debian, Ubuntu: the package python3-venv)" >&2; exit 1; }; \
 	  echo "making $(VENV)"; \
 	  "$(PYTHON)" -m venv --clear $(VENV); }
-	@$(PIP) install -e .
+	@$(PIP) install -e '.[web]'
 	@$(PY) -m compileall -q yarnstore
 	@touch $@
 

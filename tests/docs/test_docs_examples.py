@@ -184,7 +184,10 @@ def test_the_demo_leaves_its_registry_and_store_in_the_folder_that_is_named(demo
     assert str(kept) in demo
     assert (kept / "registry" / "registry.json").is_file()
     with Store.open(kept / "store") as store:
-        assert [update.wanted for update in store.check_for_updates()] == ["1.1.0"]
+        (update,) = store.check_for_updates("phi-3-mini")
+        assert (update.installed, update.wanted, update.kind) == ("1.0.0", "1.2.0", "security")
+        assert store.get_version_history("phi-3-mini").moves[-1].operation == "rollback"
+    assert f"ystore serve --open --home {kept}/store\n" in demo
 
 
 def test_the_tour_of_the_readme_can_be_typed_as_it_stands(demo: str, kept: Path) -> None:
