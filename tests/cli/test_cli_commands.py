@@ -274,6 +274,17 @@ def test_status(installed: Ystore, tmp_home: Path) -> None:
     assert promised | {"free_bytes"} <= set(doc)
 
 
+def test_du(installed: Ystore) -> None:
+    shown = installed("du", people=True).out
+    assert re.search(r"^phi-3-mini@1\.0\.0 +default +file ", shown, re.MULTILINE)
+    assert re.search(r"^[\d.]+ .?B in total, .* kept in reserve\)$", shown, re.MULTILINE)
+    doc = installed("du", "phi-3-mini", "--json").json
+    (row,) = doc["models"][0]["versions"]
+    assert installed("du").table[-1] == ["total", str(doc["total_bytes"])]
+    assert 0 < row["own_bytes"] <= doc["total_bytes"]
+    assert installed("du", "other").code == 3
+
+
 def test_publish(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
     source = made_models / "phi-3-mini" / "1.0.0"
     arguments = ("publish", source, "phi-3-mini@1.0.0", "--registry", tmp_path / "r", "--variant", "bf16")

@@ -71,6 +71,7 @@ auto-update run --now
 auto-update disable
 auto-update install-timer --kind cron --dir timers
 status
+du
 stats
 gc --keep 0 --dry-run
 gc --keep 0

@@ -38,6 +38,7 @@ COVERED_BY = {
     "querying.history": "cli/test_cli_commands.py",
     "querying.inventory": "cli/test_cli_commands.py",
     "querying.paths": "unit/ops/session/test_whole.py",
+    "querying.space": "unit/ops/upkeep/test_storage.py",
     "querying.status": "cli/test_stored_cli.py",
     "querying.usage": "cli/test_stored_cli.py",
     "session.clock": "unit/ops/installing/test_auto_update.py",

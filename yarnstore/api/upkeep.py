@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yarnstore.api.base import AnyPath, StoreBase
+from yarnstore.api.base import AnyPath, StoreBase, bare_model
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, UsageError, YarnstoreError
 from yarnstore.ops.session.counting import counted
@@ -78,13 +78,17 @@ class Upkeep(StoreBase):
         with self._session(progress) as session:
             return forecast_gc(session, policy, repack=repack)
 
-    def storage(self) -> StorageUsage:
-        """The disk space of each version, of shared data and of the rest.  Raises: IntegrityError."""
+    def storage(self, model: str | None = None) -> StorageUsage:
+        """The disk space of each version, or of those of one model, of shared data and of the rest.
+
+        Raises: IntegrityError; NotFoundError if the model is not stored.
+        """
         from yarnstore.ops.upkeep.gc import GcPolicy
         from yarnstore.ops.upkeep.storage import storage
 
         with self._session() as session:
-            return storage(session, GcPolicy.of(self.settings.retention))
+            policy = GcPolicy.of(self.settings.retention)
+            return storage(session, policy, None if model is None else bare_model(model))
 
     # --- settings ------------------------------------------------------------------------------------
 

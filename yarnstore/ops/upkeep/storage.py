@@ -1,18 +1,23 @@
-"""What fills the disk: each version alone, what versions share, and the rest."""
+"""`du`: what fills the disk: each version alone, what versions share, and the rest.
+
+Owns what is reported; leaves measuring to `ops/querying/space`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from yarnstore.ops.querying.status import status
+from yarnstore.core.digest import Sha256
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.querying.space import Form, Space
 from yarnstore.ops.querying.usage import list_stored
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc import GcPolicy, keep_reasons
 from yarnstore.store import fsread
 from yarnstore.store.refs import VersionName
 
-OtherKind: TypeAlias = Literal["shared", "unused", "temporary", "trash", "registries"]
+OtherKind: TypeAlias = Literal["shared", "unused", "temporary", "trash", "registries", "records"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,10 @@ class StorageVersion:
     #: Why `gc` keeps it: `installed`, `rollback`, `pinned`, `in use`, `recent` or `newest`; None if it
     #: does not.
     reason_kept: str | None
+    #: How it is stored: `file`: as files that programs open; `deltas`: some of its chunks as deltas against
+    #: other chunks; `packed`: in packs, without deltas.
+    form: Form = "packed"
+    frees_bytes: int = 0  #: How many bytes removing it, and then `gc`, would free.
 
 
 @dataclass(frozen=True)
@@ -46,60 +55,63 @@ class StorageOther:
     """Disk space that belongs to no single version."""
 
     #: `shared`: by several versions; `unused`: of no version; `temporary`: of running and killed commands;
-    #: `trash`: deleted or moved aside; `registries`: cached indexes.
+    #: `trash`: deleted or moved aside; `registries`: cached indexes; `records`: manifests, refs, logs,
+    #: indexes of packs, settings and folders.
     kind: OtherKind
     bytes: int  #: Its size in bytes.
 
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """The disk space of the store, by version and by kind."""
+    """The disk space of the store, by version and by kind, as `du` counts it: in blocks, a file of several
+    names once.
+    """
 
-    total_bytes: int  #: The sum of everything below, in bytes.
+    total_bytes: int  #: The sum of everything below, in bytes; as `du -s` says of the store.
     models: list[StorageModel]  #: The models, the largest first.
     other: list[StorageOther]  #: What belongs to no single version.
     free_bytes: int  #: The free space on the disk.
     reserve_bytes: int  #: The space that must stay free.
 
 
-def storage(session: Session, policy: GcPolicy) -> StorageUsage:
-    """Add up the store.  Raises: IntegrityError where a ref or manifest is damaged."""
+def storage(session: Session, policy: GcPolicy, model: str | None = None) -> StorageUsage:
+    """Add up the store; with `model`, list only the versions of that model.
+
+    Raises: IntegrityError where a ref or manifest is damaged; NotFoundError if the model is not stored.
+    """
     refs, layout = session.refs, session.layout
     reasons = keep_reasons(session, policy) if layout.exists() else {}
     kept = {name: reasons.get(digest) for name in refs.versions() if (digest := refs.version(name))}
-    rows = list_stored(session)
+    rows = list_stored(session, model)
+    if model is not None and not rows:
+        raise NotFoundError("model", model, hint="`ystore list --all` lists what is stored")
+    space = Space.of_store(session)
     by_model: dict[str, list[StorageVersion]] = {}
     for row in rows:
+        digest = Sha256.parse(row.manifest)
         by_model.setdefault(row.model, []).append(
             StorageVersion(
                 version=row.version,
                 variant=row.variant,
                 size_bytes=row.size_bytes,
-                own_bytes=row.own_bytes,
-                shared_bytes=row.shared_bytes,
+                own_bytes=space.own_bytes(digest),
+                shared_bytes=space.shared_bytes(digest),
                 installed=row.installed,
                 pinned=row.pinned,
                 last_used_ms=row.last_used_ms,
                 reason_kept=kept.get(VersionName(row.model, row.variant, row.version)),
+                form=space.form(digest),
+                frees_bytes=space.frees_bytes(digest),
             )
         )
     models = [
         StorageModel(model, sum(v.own_bytes for v in found), found) for model, found in by_model.items()
     ]
-    found = status(session)
-    stored = found.stored_bytes + found.file_bytes
-    own = sum({row.manifest: row.own_bytes for row in rows}.values())
-    other = [
-        StorageOther("shared", max(0, stored - found.unused_bytes - own)),
-        StorageOther("unused", found.unused_bytes),
-        StorageOther("temporary", fsread.tree_bytes(layout.tmp)),
-        StorageOther("trash", fsread.tree_bytes(layout.trash)),
-        StorageOther("registries", fsread.tree_bytes(layout.registries)),
-    ]
+    free, reserve = fsread.free_bytes(layout.root)
     return StorageUsage(
-        total_bytes=own + sum(item.bytes for item in other),
+        total_bytes=space.total_bytes,
         models=sorted(models, key=lambda item: (-item.own_bytes, item.model)),
-        other=[item for item in other if item.bytes],
-        free_bytes=found.free_bytes,
-        reserve_bytes=found.reserve_bytes,
+        other=[StorageOther(kind, space.kinds[kind]) for kind in get_args(OtherKind) if space.kinds[kind]],
+        free_bytes=free,
+        reserve_bytes=reserve,
     )

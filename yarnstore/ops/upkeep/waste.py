@@ -17,13 +17,12 @@ from yarnstore.core.index import Ids, Ints, PackIndex, id_bytes, index_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import PACK_HEADER_BYTES
+from yarnstore.ops.querying.space import GARBAGE_SHARE
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, encoded_anew, repacked
 from yarnstore.store.chunks import ChunkStore, ChunkTable, load_indexes, manifest_chunks
 from yarnstore.store.packs import PackSizer
 
-# A pack is rewritten when this share of it is garbage: below, the copying costs more than it frees.
-_GARBAGE_SHARE = 0.25
 # Packs smaller than this are put together when there are several: many updates make many.
 _SMALL_PACK_BYTES = 8 * MIB
 _SMALL_PACKS = 4
@@ -88,7 +87,7 @@ def _size_bytes(index: PackIndex) -> int:
 
 
 def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
-    return pack_bytes - PACK_HEADER_BYTES - live_bytes > _GARBAGE_SHARE * pack_bytes
+    return pack_bytes - PACK_HEADER_BYTES - live_bytes > GARBAGE_SHARE * pack_bytes
 
 
 def forecast_freed_bytes(session: Session, roots: list[Manifest], *, repack: bool) -> int:

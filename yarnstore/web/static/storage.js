@@ -6,9 +6,9 @@ import { squares } from "./squares.js";
 
 const KINDS = {
   shared: "Shared by several versions", unused: "Of no version", temporary: "Temporary files", trash: "Deleted, not yet freed",
-  registries: "Cached registries",
+  registries: "Cached registries", records: "Manifests, refs, logs and indexes",
 };
-const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries" };
+const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };
 
 let plan = null;

@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
-from tests.support.stores import MODEL, make_site
+import pytest
+
+from tests.support.stores import MODEL, Site, make_site
+from yarnstore.errors import NotFoundError
 
 
-def disk_bytes(folder: Path) -> int:
-    """The files below a folder, each once whatever it is called."""
-    found = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            stat = os.lstat(os.path.join(place, name))
-            found[stat.st_ino] = stat.st_size
-    return sum(found.values())
-
-
-def test_the_parts_are_what_is_on_the_disk(tmp_path: Path) -> None:
-    site = make_site(tmp_path)
-    with site.store() as store:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """1.1.0 is installed, 1.0.0 is behind it, 1.2.0 is pinned and only in packs."""
+    made = make_site(tmp_path_factory.mktemp("made"))
+    with made.store() as store:
         store.checkout(f"{MODEL}@1.0.0")
         store.checkout(f"{MODEL}@1.1.0")
         store.fetch(f"{MODEL}@1.2.0")
         store.pin(f"{MODEL}@1.2.0")
+    return made
+
+
+@pytest.fixture
+def site(made: Site, tmp_path: Path) -> Site:
+    return made.copy(tmp_path)
+
+
+def du_bytes(folder: Path) -> int:
+    """What `du -s` says, in bytes."""
+    words = ["du", "-s", "--block-size=1", str(folder)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+def test_the_total_is_that_of_du(site: Site) -> None:
+    (site.home / "trash").mkdir(exist_ok=True)
+    (site.home / "trash" / "sparse").touch()
+    os.truncate(site.home / "trash" / "sparse", 5_000_000)  # no blocks
+    (site.home / "tmp" / "rest.download").write_bytes(b"x" * 100_000)
+    with site.store() as store:
         found = store.storage()
-        (model,) = found.models
-        assert [(row.version, row.reason_kept, row.installed) for row in model.versions] == [
-            ("1.2.0", "pinned", False),
-            ("1.1.0", "installed", True),
-            ("1.0.0", "rollback", False),
-        ]
-        assert found.total_bytes == model.own_bytes + sum(item.bytes for item in found.other)
-        assert "shared" in {item.kind for item in found.other}
-        # Indexes, manifests, refs and logs are small.
-        assert 0 <= disk_bytes(site.home) - found.total_bytes < 30_000
+    (model,) = found.models
+    assert [(row.version, row.reason_kept, row.installed, row.form) for row in model.versions] == [
+        ("1.2.0", "pinned", False, "deltas"),
+        ("1.1.0", "installed", True, "file"),
+        ("1.0.0", "rollback", False, "file"),
+    ]
+    assert found.total_bytes == model.own_bytes + sum(item.bytes for item in found.other)
+    assert {"shared", "temporary", "records"} <= {item.kind for item in found.other}
+    assert all(item.bytes > 0 for item in found.other)
+    assert abs(found.total_bytes - du_bytes(site.home)) <= 0.01 * found.total_bytes
+
+
+def test_removing_a_version_frees_what_it_says(site: Site) -> None:
+    with site.store() as store:
+        store.unpin(f"{MODEL}@1.2.0")
+        store.gc(keep=9)
+        before = store.storage()
+        (wanted,) = [row for row in before.models[0].versions if row.version == "1.2.0"]
+        store.remove(f"{MODEL}@1.2.0")
+        store.gc(keep=9)
+        freed = before.total_bytes - store.storage().total_bytes
+    assert wanted.own_bytes > 300_000
+    assert abs(freed - wanted.frees_bytes) <= 40_000  # manifests, refs and indexes are freed too
+
+
+def test_one_model_is_listed_with_the_total_of_the_store(site: Site) -> None:
+    with site.store() as store:
+        found = store.storage(MODEL)
+        assert [item.model for item in found.models] == [MODEL]
+        assert found.total_bytes == store.storage().total_bytes
+        with pytest.raises(NotFoundError, match="other"):
+            store.storage("other")
 
 
 def test_an_empty_store_has_nothing(tmp_path: Path) -> None:

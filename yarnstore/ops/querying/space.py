@@ -1,0 +1,181 @@
+"""How the disk space of a store is divided between its versions, and what is left when some of them go.
+
+Counts what `du` counts: blocks, and a file of several names once.  Leaves which versions go to
+`ops/upkeep/gc`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from typing import Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.index import Ints
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import PACK_HEADER_BYTES
+from yarnstore.ops.session.mark import partial_manifests
+from yarnstore.ops.session.session import Session
+from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.disk import iter_disk
+from yarnstore.store.layout import file_name
+
+Form: TypeAlias = Literal["file", "deltas", "packed"]
+_Inode: TypeAlias = tuple[int, int]
+
+# A pack is rewritten when this share of it is garbage: below, the copying costs more than it frees.
+GARBAGE_SHARE = 0.25
+
+# Where files are that versions consist of; other folders are of one kind.
+_DATA = ("files", "views")
+_KINDS = {"tmp": "temporary", "trash": "trash", "registries": "registries"}
+
+
+def sizes_after_gc(sizes: Ints, live: Ints) -> Ints:
+    """Return the size of each pack after `gc`, given its size and its live bytes; columns of equal length."""
+    wasteful = sizes - PACK_HEADER_BYTES - live > GARBAGE_SHARE * sizes
+    return np.where(live == 0, 0, np.where(wasteful, live + PACK_HEADER_BYTES, sizes))
+
+
+class Space:
+    """The disk space of a store.  All sizes are in bytes on the disk.
+
+    `kinds` are the sizes of what belongs to no version, by kind; `total_bytes` is what `du` says.
+    """
+
+    def __init__(self, session: Session, versions: Iterable[Manifest]) -> None:
+        """Measure the store.  Raises: StorageError, IntegrityError."""
+        layout = session.layout
+        self._manifests = {manifest.digest: manifest for manifest in versions}
+        indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
+        self._table = table = ChunkTable(indexes)
+        self._rows = {digest: self._rows_of(manifest) for digest, manifest in self._manifests.items()}
+        self._users = np.zeros(len(table), np.int64)
+        for rows in self._rows.values():
+            self._users[rows] += 1
+        # Chunks of downloads that were begun: no version has them, and `gc` keeps them.
+        self._begun = np.zeros(len(table), bool)
+        for manifest in partial_manifests(session)[0]:
+            self._begun[self._rows_of(manifest)] = True
+        self._begun &= self._users == 0
+        self._pack_sizes = np.array([index.pack_bytes for index in indexes], np.int64)
+        self._walk(session)
+        packed = sum(int(index.stored.sum()) for index in indexes)
+        used = int(table.stored[self._users > 0].sum())
+        begun = int(table.stored[self._begun].sum())
+        self.kinds["temporary"] += begun
+        self.kinds["unused"] += packed - used - begun
+        self.kinds["records"] += self._packs_on_disk - packed  # their headers, and the rest of the last block
+        owned = sum(self._sizes[inode] for inode in self._owners)
+        self.kinds["shared"] += used + owned - sum(self.own_bytes(digest) for digest in self._manifests)
+
+    @classmethod
+    def of_store(cls, session: Session) -> Self:
+        """Measure the store with all its versions.  Raises: StorageError, IntegrityError."""
+        refs = session.refs
+        digests = {digest for name in refs.versions() if (digest := refs.version(name))}
+        digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}
+        return cls(session, [session.layout.read_manifest(digest) for digest in sorted(digests)])
+
+    def _rows_of(self, manifest: Manifest) -> Ints:
+        """Return the rows of the entries that a version needs, including the bases of its deltas."""
+        rows = self._table.find(manifest_chunks([manifest])[0])
+        return self._table.with_bases(rows[rows >= 0])
+
+    def _walk(self, session: Session) -> None:
+        users: dict[str, set[Sha256]] = defaultdict(set)
+        for digest, manifest in self._manifests.items():
+            for file in manifest.files:
+                users[file_name(file)].add(digest)
+        by_view = {digest.hex: {digest} for digest in self._manifests}
+        self._sizes: dict[_Inode, int] = {}
+        self._owners: dict[_Inode, set[Sha256]] = defaultdict(set)
+        self._names: set[tuple[str, ...]] = set()
+        self._packs_on_disk = 0
+        places: dict[_Inode, set[str]] = defaultdict(set)
+        for parts, inode, size, is_folder in iter_disk(session.layout.root):
+            self._sizes[inode] = size
+            top = parts[0] if parts else ""
+            if is_folder:
+                kind = "records"
+            elif top in _DATA and len(parts) > 1:
+                owners = (users if top == "files" else by_view).get(parts[1], set())
+                self._owners[inode] |= owners
+                self._names.add(parts)
+                kind = "" if owners else "unused"
+            elif top == "packs" and parts[-1].endswith(".pack"):
+                self._packs_on_disk += size
+                kind = ""
+            else:
+                kind = _KINDS.get(top, "records")
+            places[inode].add(kind)
+        self.total_bytes = sum(self._sizes.values())
+        self._owners = {inode: owners for inode, owners in self._owners.items() if owners}
+        self.kinds: Counter[str] = Counter()
+        for inode, kinds in places.items():
+            if "" not in kinds:  # else it is a version's, or a pack
+                self.kinds[min(kinds)] += self._sizes[inode]
+
+    # --- of one version ------------------------------------------------------------------------------
+
+    def own_bytes(self, digest: Sha256) -> int:
+        """Return what only this version uses."""
+        return int(self._table.stored[self._alone(digest)].sum()) + self._files_bytes({digest}, only=True)
+
+    def shared_bytes(self, digest: Sha256) -> int:
+        """Return what this version shares with others."""
+        whole = int(self._table.stored[self._rows[digest]].sum()) + self._files_bytes({digest}, only=False)
+        return whole - self.own_bytes(digest)
+
+    def frees_bytes(self, digest: Sha256) -> int:
+        """Return what removing this version, and then `gc`, frees."""
+        others = self._manifests.keys() - {digest}
+        return self.after(self._manifests.keys()) - self.after(others)
+
+    def form(self, digest: Sha256) -> Form:
+        """Return how a version is stored: as files that programs open, as deltas against other chunks, or
+        whole in packs.
+        """
+        manifest = self._manifests[digest]
+        if all(
+            ("files", file_name(file)) in self._names
+            or ("views", digest.hex, *file.path.split("/")) in self._names
+            for file in manifest.files
+        ):
+            return "file"
+        own = self._table.find(manifest_chunks([manifest])[0])
+        return "deltas" if (self._table.bases[own[own >= 0]] != b"").any() else "packed"
+
+    def _alone(self, digest: Sha256) -> Ints:
+        rows = self._rows[digest]
+        alone: Ints = rows[self._users[rows] == 1]
+        return alone
+
+    def _files_bytes(self, digests: Collection[Sha256], *, only: bool) -> int:
+        """Return the size of files that any of the versions has; with `only`, and no other version."""
+        wanted = set(digests)
+        return sum(
+            self._sizes[inode]
+            for inode, owners in self._owners.items()
+            if (owners <= wanted if only else owners & wanted)
+        )
+
+    # --- of several ----------------------------------------------------------------------------------
+
+    def after(self, kept: Collection[Sha256]) -> int:
+        """Return about what the store takes after `gc`, when only these of its versions are kept.
+
+        Views that stay for their grace period are not counted, and deltas against chunks of other versions
+        count as they are now.
+        """
+        live: NDArray[np.bool_] = self._begun.copy()
+        for digest in kept:
+            live[self._rows[digest]] = True
+        table = self._table
+        by_pack = np.bincount(table.pack[live], table.stored[live], len(self._pack_sizes)).astype(np.int64)
+        packs = int(sizes_after_gc(self._pack_sizes, by_pack).sum() - self._pack_sizes.sum())
+        gone = self._files_bytes(self._manifests.keys() - set(kept), only=True)
+        return self.total_bytes + packs - gone
