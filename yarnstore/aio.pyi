@@ -158,6 +158,8 @@ class AsyncStore:
         keep: int | None = None,
         keep_within_s: float | None = None,
         grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
         expected: str | None = None,
@@ -169,6 +171,8 @@ class AsyncStore:
         keep: int | None = None,
         keep_within_s: float | None = None,
         grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
         repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcForecast: ...

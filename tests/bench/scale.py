@@ -25,8 +25,9 @@ from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.ops.fetching.plan import PackOffer, plan_download
+from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPolicy, plan_gc
+from yarnstore.ops.upkeep.gc import plan_gc
 from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import VersionName

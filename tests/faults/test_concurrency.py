@@ -307,7 +307,8 @@ def test_the_campaign_sees_a_gc_without_its_lock(
 
 
 def _impatient_gc(store: Store, *, keep: int) -> object:
+    from yarnstore.ops.querying.keeping import GcPolicy
     from yarnstore.ops.session.session import Session
-    from yarnstore.ops.upkeep.gc import GcPolicy, gc
+    from yarnstore.ops.upkeep.gc import gc
 
     return gc(Session.without_registries(StoreLayout(store.home, 0.2)), GcPolicy(keep))

@@ -148,7 +148,7 @@ class StoreBase:
             who = f"process {', '.join(map(str, holders))}" if holders else "another process"
             tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
 
-        layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait)
+        layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait, self.settings.reserve)
         settings = self.settings
         activity = Activity(tell, *((cancel.check,) if cancel is not None else ()))
         registries = KnownRegistries(

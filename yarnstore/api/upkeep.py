@@ -38,6 +38,8 @@ class Upkeep(StoreBase):
         keep: int | None = None,
         keep_within_s: float | None = None,
         grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
         dry_run: bool = False,
         repack: bool = False,
         expected: str | None = None,
@@ -46,12 +48,23 @@ class Upkeep(StoreBase):
         """Delete unneeded data; `repack` stores older versions as deltas against the newest.
 
         A view that `path` returned stays for `grace_s` seconds after that, or after it was installed last;
-        None means the setting of `config.toml`.  `expected` is the fingerprint of a plan of `plan_gc`.
+        None means the setting of `config.toml`.  With `unused_s`, versions go that were not stored or used
+        within so many seconds; with `max_size_bytes`, versions go, those used least recently first, until
+        the store takes no more disk space.  Neither deletes what is installed, pinned, open, or what
+        `rollback` returns to.  `expected` is the fingerprint of a plan of `plan_gc`.
         Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan.
         """
-        from yarnstore.ops.upkeep.gc import GcPolicy, gc
+        from yarnstore.ops.querying.keeping import GcPolicy
+        from yarnstore.ops.upkeep.gc import gc
 
-        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
+        policy = GcPolicy.of(
+            self.settings.retention,
+            keep=keep,
+            keep_within_s=keep_within_s,
+            grace_s=grace_s,
+            max_size_bytes=max_size_bytes,
+            unused_s=unused_s,
+        )
         with self._session(progress) as session:
             if dry_run:
                 return gc(session, policy, dry_run=True, repack_too=repack, expected=expected)
@@ -64,6 +77,8 @@ class Upkeep(StoreBase):
         keep: int | None = None,
         keep_within_s: float | None = None,
         grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
         repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcForecast:
@@ -71,10 +86,17 @@ class Upkeep(StoreBase):
 
         Raises: IntegrityError, LockTimeoutError.
         """
-        from yarnstore.ops.upkeep.gc import GcPolicy
+        from yarnstore.ops.querying.keeping import GcPolicy
         from yarnstore.ops.upkeep.gc_items import forecast_gc
 
-        policy = GcPolicy.of(self.settings.retention, keep=keep, keep_within_s=keep_within_s, grace_s=grace_s)
+        policy = GcPolicy.of(
+            self.settings.retention,
+            keep=keep,
+            keep_within_s=keep_within_s,
+            grace_s=grace_s,
+            max_size_bytes=max_size_bytes,
+            unused_s=unused_s,
+        )
         with self._session(progress) as session:
             return forecast_gc(session, policy, repack=repack)
 
@@ -83,7 +105,7 @@ class Upkeep(StoreBase):
 
         Raises: IntegrityError; NotFoundError if the model is not stored.
         """
-        from yarnstore.ops.upkeep.gc import GcPolicy
+        from yarnstore.ops.querying.keeping import GcPolicy
         from yarnstore.ops.upkeep.storage import storage
 
         with self._session() as session:

@@ -34,6 +34,22 @@ class Duration(click.ParamType[float]):
             self.fail(error.message, param, ctx)
 
 
+class Size(click.ParamType[int]):
+    """A size such as 50G, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        from yarnstore.core.sizes import parse_size
+        from yarnstore.errors import InvalidNameError
+
+        try:
+            return parse_size(str(value))
+        except InvalidNameError as error:
+            self.fail(error.message, param, ctx)
+
+
 class WholeNumber(click.IntRange):
     """A whole number in a range; click calls it a "valid integer range" in errors and help."""
 

@@ -20,6 +20,10 @@ And what is kept of all models once one was updated, and how long views that `pa
     keep_within = "30d"
     path_grace = "1d"
 
+And the disk space that downloads leave free:
+
+    reserve = "5%"
+
 And what is refused, of any model:
 
     [policy]
@@ -39,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import msgspec
 
 from yarnstore.core.names import parse_model_id
+from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
 from yarnstore.errors import ConfigError, InvalidNameError
 
 # Imported where something of it is set: few commands need it.
@@ -211,6 +216,20 @@ def parse_retention(config: Mapping[str, Any]) -> Retention:
     return Retention(
         keep, _age_s(config, "keep_within", "30d"), DEFAULT_PATH_GRACE_S if grace is None else grace
     )
+
+
+def parse_reserve(config: Mapping[str, Any]) -> Reserve:
+    """Read `reserve`, the disk space that downloads leave free.  Raises: ConfigError."""
+    value = config.get("reserve")
+    if value is None:
+        return DEFAULT_RESERVE
+    try:
+        return Reserve.parse("" if isinstance(value, bool) else str(value))
+    except InvalidNameError:
+        raise ConfigError(
+            f"reserve is {value!r}, neither a share of the disk nor a size",
+            hint='for example reserve = "5%" or reserve = "10G"',
+        ) from None
 
 
 def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from yarnstore.errors import ConfigError, ConflictError, NotFoundError
 from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
-from yarnstore.registry.policies import parse_retention
+from yarnstore.registry.policies import parse_reserve, parse_retention
 from yarnstore.settings.files import (
     SettingFiles,
     change_managed,
@@ -58,6 +58,9 @@ _KNOWN: Final[Mapping[str, _Known]] = {
     "keep": _Known("Number of newest versions of each model to keep after an update."),
     "keep_within": _Known("Keep versions that were stored or used within this time after an update."),
     "path_grace": _Known("How long gc keeps a version's files after their path was last printed.", "1d"),
+    "reserve": _Known(
+        "Disk space that downloads leave free, such as 5% or 10G (default: 512 MiB, at most 5%)."
+    ),
     "limit_rate": _Known("The download limit in bytes per second, such as 5M.", None, "YSTORE_LIMIT_RATE"),
     "connections": _Known(
         "Number of parallel connections per download.", DEFAULT_CONNECTIONS, "YSTORE_CONNECTIONS"
@@ -123,6 +126,7 @@ def _plain(value: object) -> SettingValue:
 def _check(tables: dict[str, Any]) -> None:
     """Raises: ConfigError for a value that would not be read."""
     parse_retention(tables)
+    parse_reserve(tables)
     parse_network(tables, {})
     read_connections(tables, {})
     read_machine(tables, {})

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
 from yarnstore.errors import ConfigError
 from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
 from yarnstore.ops.session.sources import Network, RegistrySource, with_login
@@ -31,6 +32,7 @@ from yarnstore.registry.policies import (
     VerifyCommand,
     parse_auto_update,
     parse_load_policy,
+    parse_reserve,
     parse_retention,
     parse_verify,
 )
@@ -58,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     verify: Mapping[str, VerifyCommand] = msgspec.field(default_factory=dict)
     retention: Retention = msgspec.field(default_factory=Retention)
     load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
+    reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -129,6 +132,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
         verify=parse_verify(config),
         retention=parse_retention(config),
         load_policy=parse_load_policy(config),
+        reserve=parse_reserve(config),
     )
 
 

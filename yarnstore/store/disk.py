@@ -19,6 +19,7 @@ class DiskEntry(NamedTuple):
     inode: tuple[int, int]
     disk_bytes: int
     is_folder: bool
+    links: int  # how many names a file has, here and elsewhere; of a folder 1
 
 
 def iter_disk(root: Path) -> Iterator[DiskEntry]:
@@ -29,27 +30,39 @@ def iter_disk(root: Path) -> Iterator[DiskEntry]:
     Raises: StorageError if a folder cannot be read.
     """
     with translating(root):
-        if not root.exists():
+        if root.is_file():
+            yield from _entry(root, (root.name,), is_folder=False)
             return
     for place, folders, names in os.walk(root, onerror=_refuse):
-        parts = Path(place).relative_to(root).parts
-        with_links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in ("", *names, *with_links):
-            path = os.path.join(place, name) if name else place
-            try:
-                found = os.stat(path) if not (name or parts) else os.lstat(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise translate(error, path) from error
-            blocks = getattr(found, "st_blocks", None)  # Windows has none
-            size = found.st_size if blocks is None else blocks * _BLOCK_BYTES
-            yield DiskEntry((*parts, name) if name else parts, (found.st_dev, found.st_ino), size, not name)
+        folder = Path(place)
+        parts = folder.relative_to(root).parts
+        yield from _entry(folder, parts, is_folder=True)
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            yield from _entry(folder / name, (*parts, name), is_folder=False)
 
 
-def disk_bytes(root: Path) -> int:
-    """Return what `du` says of a folder, in bytes; 0 if it does not exist.  Raises: as `iter_disk`."""
-    return sum({entry.inode: entry.disk_bytes for entry in iter_disk(root)}.values())
+def _entry(path: Path, parts: tuple[str, ...], *, is_folder: bool) -> Iterator[DiskEntry]:
+    try:
+        found = os.stat(path, follow_symlinks=is_folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise translate(error, path) from error
+    blocks = getattr(found, "st_blocks", None)  # Windows has none
+    size = found.st_size if blocks is None else blocks * _BLOCK_BYTES
+    links = 1 if is_folder else found.st_nlink
+    yield DiskEntry(parts, (found.st_dev, found.st_ino), size, is_folder, links)
+
+
+def disk_bytes(root: Path, *, freed: bool = False) -> int:
+    """Return what `du` says of a folder or file, in bytes; 0 if it does not exist.
+
+    With `freed`, what removing it frees: without files that have other names.
+
+    Raises: as `iter_disk`.
+    """
+    sizes = {entry.inode: entry.disk_bytes for entry in iter_disk(root) if not freed or entry.links == 1}
+    return sum(sizes.values())
 
 
 def _refuse(error: OSError) -> None:

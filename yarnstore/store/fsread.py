@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from yarnstore.core.limits import MIB
+from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
 from yarnstore.errors import (
     DiskFullError,
     FormatError,
@@ -26,10 +27,6 @@ from yarnstore.store import folders
 
 # A named pipe must not be waited for; regular files ignore this.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-
-# Kept free, so that the machine and a later gc have disk space: the smaller of both.
-RESERVE_BYTES = 512 * MIB
-RESERVE_SHARE = 0.05
 
 _MOVE = "move it away"
 _FREE_SPACE = "free some space on that disk"
@@ -285,7 +282,7 @@ def tree_bytes(path: Path) -> int:
     return sum(tree_bytes(path / name) for name in list_names(path))
 
 
-def free_bytes(path: Path) -> tuple[int, int]:
+def free_bytes(path: Path, reserve: Reserve = DEFAULT_RESERVE) -> tuple[int, int]:
     """Return the free bytes at `path`, which need not exist, and how many of them are kept in reserve."""
     import shutil  # late: it brings all formats of archives
 
@@ -294,14 +291,14 @@ def free_bytes(path: Path) -> tuple[int, int]:
         while not place.exists() and place != place.parent:
             place = place.parent
         usage = shutil.disk_usage(place)
-    return usage.free, min(RESERVE_BYTES, int(usage.total * RESERVE_SHARE))
+    return usage.free, reserve.of(usage.total)
 
 
-def require_space(path: Path, needed_bytes: int) -> None:
+def require_space(path: Path, needed_bytes: int, kept_free: Reserve = DEFAULT_RESERVE) -> None:
     """Raise DiskFullError unless `needed_bytes` fit beside the reserve."""
     if needed_bytes <= 0:
         return
-    free, reserve = free_bytes(path)
+    free, reserve = free_bytes(path, kept_free)
     if needed_bytes > free - reserve:
         needed, there, kept = format_sizes(needed_bytes, free, reserve)
         raise DiskFullError(

@@ -18,6 +18,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, parse_registry_name
+from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
 from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import folders, fsio, fsread, lock
 
@@ -86,6 +87,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
     root: Path
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
     on_wait: lock.OnWait | None = None
+    reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
 
     def __post_init__(self) -> None:
         folders.add_root(self.root)

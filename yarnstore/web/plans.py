@@ -32,6 +32,8 @@ class GcPlans:
             "keep": wanted.keep,
             "keep_within_s": wanted.keep_within_s,
             "grace_s": wanted.grace_s,
+            "max_size_bytes": wanted.max_size_bytes,
+            "unused_s": wanted.unused_s,
             "repack": wanted.repack,
         }
         found = store.plan_gc(**given)  # type: ignore[arg-type]

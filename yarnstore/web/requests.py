@@ -76,6 +76,10 @@ class GcRequest(RequestBody):
     keep_within_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
     #: For how many seconds a version stays after its path was last given out.
     grace_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
+    #: The store is to take no more bytes on the disk: versions go, those used least recently first.
+    max_size_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    #: Versions go that were not stored or used within so many seconds.
+    unused_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
     repack: bool = False  #: Whether older versions are stored as deltas against the newest.
 
 

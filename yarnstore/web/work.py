@@ -99,6 +99,8 @@ def _gc(store: Store, given: Arguments, progress: OnProgress) -> Done:
         keep=given.get("keep"),
         keep_within_s=given.get("keep_within_s"),
         grace_s=given.get("grace_s"),
+        max_size_bytes=given.get("max_size_bytes"),
+        unused_s=given.get("unused_s"),
         repack=given.get("repack", False),
         expected=given.get("expected"),
         progress=progress,

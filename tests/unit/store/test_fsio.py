@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_stores import other_process
+from yarnstore.core.sizes import DEFAULT_RESERVE
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import folders, fsio, fsread
 
@@ -353,7 +354,7 @@ def test_sizes_count_a_shared_file_for_nothing(tmp_path: Path) -> None:
 
 def test_space_is_asked_for_before_it_is_used(tmp_path: Path) -> None:
     free, reserve = fsread.free_bytes(tmp_path / "not" / "made" / "yet")
-    assert 0 < reserve <= fsread.RESERVE_BYTES
+    assert 0 < reserve <= DEFAULT_RESERVE.size_bytes
     with pytest.raises(DiskFullError) as caught:
         fsread.require_space(tmp_path, free * 2)
     assert caught.value.fields["needed_bytes"] == free * 2

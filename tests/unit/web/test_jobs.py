@@ -307,7 +307,8 @@ def test_gc_does_what_was_shown(busy: Running) -> None:
     refused = service.post(f"/gc/plans/{plan['id']}/apply")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     service.request("DELETE", f"/models/{model}/pin", params={"spec": "1.1.0"})
-    plan = service.post("/gc/plans", json={"keep": 0, "grace_s": 0}).json()
+    plan = service.post("/gc/plans", json={"max_size_bytes": 0, "grace_s": 0}).json()
+    assert "the limit is 0 B" in {item["what"]: item["why"] for item in plan["items"]}[f"{model}@1.1.0"]
     done = service.done(service.post(f"/gc/plans/{plan['id']}/apply"))
     assert sorted(done["versions"]) == sorted(i["what"] for i in plan["items"] if i["kind"] == "version")
     assert done["freed_bytes"] == plan["freed_bytes"]

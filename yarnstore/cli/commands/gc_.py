@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yarnstore.cli.command import Duration, Invocation, WholeNumber, command
+from yarnstore.cli.command import Duration, Invocation, Size, WholeNumber, command
 from yarnstore.cli.display import size
 from yarnstore.progress import plural
 
@@ -41,6 +41,18 @@ _LAST_S = 253_000_000_000
     help="Keep files whose path was printed within this time (m, h, d, w, or 0; "
     "default: `path_grace` in config.toml, else 1d).",
 )
+@click.option(
+    "--max-size",
+    type=Size(),
+    metavar="50G",
+    help="Delete more versions, those used least recently first, until the store takes no more (k, M, G, T).",
+)
+@click.option(
+    "--unused",
+    type=Duration(),
+    metavar="90d",
+    help="Delete versions that were not added or used within this time (m, h, d, w).",
+)
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
 def cli(
@@ -48,6 +60,8 @@ def cli(
     keep: int | None,
     keep_within: float | None,
     grace: float | None,
+    max_size: int | None,
+    unused: float | None,
     dry_run: bool,
     repack: bool,
 ) -> None:
@@ -55,13 +69,24 @@ def cli(
 
     Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
     Files of other versions are kept if `ystore path` printed their path within the last day.
+
+    Before versions are deleted, stderr says which go, which stay, and why; with -n too.  A limit by
+    --max-size counts as `ystore du` does.
     """
     with run.store() as store:
-        done = store.gc(keep=keep, keep_within_s=keep_within, grace_s=grace, dry_run=dry_run, repack=repack)
-    run.output.facts(done, lambda: _text(done), answer=dry_run)
+        done = store.gc(
+            keep=keep,
+            keep_within_s=keep_within,
+            grace_s=grace,
+            max_size_bytes=max_size,
+            unused_s=unused,
+            dry_run=dry_run,
+            repack=repack,
+        )
+    run.output.facts(done, lambda: _text(done, max_size), answer=dry_run)
 
 
-def _text(done: GcResult) -> str:
+def _text(done: GcResult, limit: int | None = None) -> str:
     verb = "would free" if done.dry_run else "freed"
     what = []
     if done.versions:
@@ -74,10 +99,22 @@ def _text(done: GcResult) -> str:
     first = f"{verb} {size(done.freed_bytes)}" + (f": {', '.join(what)}" if what else "")
     kept = ", ".join(f"{_REASONS.get(why, why)} {count}" for why, count in done.kept.items())
     lines = [first, f"kept: {kept or 'nothing, the store is empty'}", *map(_view_text, done.kept_views)]
+    if limit is not None and done.disk_bytes is not None:
+        lines.append(_limit_text(done.disk_bytes, limit, dry_run=done.dry_run))
     if done.low_on_space and done.grace_bytes:
         more = size(done.grace_bytes)
         lines.append(f"free disk space is below the reserve: `ystore gc --grace 0` frees {more} more")
     return "\n".join(lines)
+
+
+def _limit_text(disk_bytes: int, limit: int, *, dry_run: bool) -> str:
+    takes = f"the store {'would take' if dry_run else 'takes'} {size(disk_bytes)}"
+    if disk_bytes <= limit:
+        return f"{takes}; the limit is {size(limit)}"
+    return (
+        f"{takes}, more than {size(limit)}: the versions that are left are installed, pinned, open, or "
+        "what `rollback` returns to; printed paths stay for their grace period"
+    )
 
 
 def _view_text(view: KeptView) -> str:

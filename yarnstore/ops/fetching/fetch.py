@@ -301,7 +301,7 @@ def ensure_chunks(
         plan = plan_for(session, source, offer, chunks, missing, without=failed)
         most_bytes = plan.most_bytes(ids, lengths)
         there = drafts.placed_bytes if drafts is not None else 0
-        fsread.require_space(layout.root, most_bytes + files - there)
+        fsread.require_space(layout.root, most_bytes + files - there, layout.reserve)
         if not announced:
             _announce(session, manifest, plan, most_bytes)
         if not plan.runs:

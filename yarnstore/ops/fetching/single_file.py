@@ -21,6 +21,7 @@ from yarnstore.backends.urls import shown
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, parse_file_path
+from yarnstore.core.sizes import Reserve
 from yarnstore.errors import (
     FormatError,
     IntegrityError,
@@ -61,7 +62,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         raise FormatError(
             f"{place}: size_bytes", "is 0, but the checksum is not that of an empty file", hint=_PUBLISHER
         )
-    fsread.require_space(layout.root, 2 * (entry.size_bytes or 0))
+    fsread.require_space(layout.root, 2 * (entry.size_bytes or 0), layout.reserve)
     # By its content: an address may change between two runs, as signed ones do.
     path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
     with _claim(session, path) as part:
@@ -73,7 +74,8 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
             session.activity.report, "download", f"{name.model} {name.version}", entry.size_bytes or 0
         )
         urls = _addresses(session, entry, place)
-        wanted = _WantedFile(_last_part(urls[0]), place, part, expected, entry.size_bytes, meter)
+        last = _last_part(urls[0])
+        wanted = _WantedFile(last, place, part, expected, entry.size_bytes, meter, layout.reserve)
         file_name = _file_name(entry.download_url, name)
         with counting.download(meter):
             _sources(session, source, urls).stream(file_name, wanted)
@@ -193,8 +195,10 @@ class _WantedFile:
         expected: Sha256,
         size_bytes: int | None,
         meter: Meter,
+        reserve: Reserve,
     ) -> None:
         self._name = name
+        self._reserve = reserve
         self._what = f"{place}: {name}"
         self._part = part
         self._expected = expected
@@ -282,7 +286,7 @@ class _WantedFile:
 
     def _write(self, block: Buffer) -> None:
         if self._size_bytes is None:
-            fsread.require_space(self._part.path.parent, len(block))
+            fsread.require_space(self._part.path.parent, len(block), self._reserve)
         try:
             self._part.write(block)
         except StorageError:

@@ -28,6 +28,7 @@ from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import update_type
 from yarnstore.registry.windows import Opening, delay_s, find_opening
+from yarnstore.store import fsread
 from yarnstore.store.state import format_iso, read_state
 
 Outcome: TypeAlias = Literal["updated", "available", "current", "pinned", "closed", "stopped", "failed"]
@@ -206,6 +207,8 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
     if closes is not None and _now(session) >= closes:
         return replace(plain, status="stopped")
     try:
+        # Also a download of nothing begins only above the reserve.
+        fsread.require_space(session.layout.root, found.download_bytes or 1, session.layout.reserve)
         with contextlib.ExitStack() as window:
             if closes is not None:
                 window.enter_context(session.activity.until(_until(session, closes)))

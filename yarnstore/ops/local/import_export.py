@@ -102,7 +102,7 @@ def import_source(
         require_writable(layout, spec.model, installing=False)
         with ChunkStore(layout) as chunks:
             recover_chunks(chunks)
-            fsread.require_space(layout.root, total)
+            fsread.require_space(layout.root, total, layout.reserve)
             with chunks.writing() as writer:
                 meter = Meter(session.activity.report, "read", str(spec), total)
                 files = ingest(sources.files, chunks, writer, meter)

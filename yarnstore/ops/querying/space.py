@@ -6,8 +6,9 @@ Counts what `du` counts: blocks, and a file of several names once.  Leaves which
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ints
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import PACK_HEADER_BYTES
-from yarnstore.ops.session.mark import partial_manifests
+from yarnstore.ops.session.mark import live_manifest, partial_manifests
 from yarnstore.ops.session.session import Session
 from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
 from yarnstore.store.disk import iter_disk
@@ -52,20 +53,23 @@ class Space:
         self._manifests = {manifest.digest: manifest for manifest in versions}
         indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
         self._table = table = ChunkTable(indexes)
-        self._rows = {digest: self._rows_of(manifest) for digest, manifest in self._manifests.items()}
+        self._bases = table.base_rows()
+        self._chunks = {digest: self._chunks_of(manifest) for digest, manifest in self._manifests.items()}
+        self._rows = {digest: table.with_bases(rows) for digest, rows in self._chunks.items()}
         self._users = np.zeros(len(table), np.int64)
         for rows in self._rows.values():
             self._users[rows] += 1
         # Chunks of downloads that were begun: no version has them, and `gc` keeps them.
         self._begun = np.zeros(len(table), bool)
         for manifest in partial_manifests(session)[0]:
-            self._begun[self._rows_of(manifest)] = True
+            self._begun[table.with_bases(self._chunks_of(manifest))] = True
         self._begun &= self._users == 0
         self._pack_sizes = np.array([index.pack_bytes for index in indexes], np.int64)
         self._walk(session)
         packed = sum(int(index.stored.sum()) for index in indexes)
         used = int(table.stored[self._users > 0].sum())
         begun = int(table.stored[self._begun].sum())
+        self._unused_files_bytes = self.kinds["unused"]
         self.kinds["temporary"] += begun
         self.kinds["unused"] += packed - used - begun
         self.kinds["records"] += self._packs_on_disk - packed  # their headers, and the rest of the last block
@@ -78,12 +82,16 @@ class Space:
         refs = session.refs
         digests = {digest for name in refs.versions() if (digest := refs.version(name))}
         digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}
-        return cls(session, [session.layout.read_manifest(digest) for digest in sorted(digests)])
+        digests |= {digest for name in refs.pins() if (digest := refs.pin(name))}
+        return cls(
+            session, [live_manifest(session, digest, "referenced by a ref") for digest in sorted(digests)]
+        )
 
-    def _rows_of(self, manifest: Manifest) -> Ints:
-        """Return the rows of the entries that a version needs, including the bases of its deltas."""
+    def _chunks_of(self, manifest: Manifest) -> Ints:
+        """Return the rows of a version's chunks."""
         rows = self._table.find(manifest_chunks([manifest])[0])
-        return self._table.with_bases(rows[rows >= 0])
+        chunks: Ints = rows[rows >= 0]
+        return chunks
 
     def _walk(self, session: Session) -> None:
         users: dict[str, set[Sha256]] = defaultdict(set)
@@ -96,7 +104,7 @@ class Space:
         self._names: set[tuple[str, ...]] = set()
         self._packs_on_disk = 0
         places: dict[_Inode, set[str]] = defaultdict(set)
-        for parts, inode, size, is_folder in iter_disk(session.layout.root):
+        for parts, inode, size, is_folder, _ in iter_disk(session.layout.root):
             self._sizes[inode] = size
             top = parts[0] if parts else ""
             if is_folder:
@@ -146,8 +154,7 @@ class Space:
             for file in manifest.files
         ):
             return "file"
-        own = self._table.find(manifest_chunks([manifest])[0])
-        return "deltas" if (self._table.bases[own[own >= 0]] != b"").any() else "packed"
+        return "deltas" if (self._bases[self._chunks[digest]] != -1).any() else "packed"
 
     def _alone(self, digest: Sha256) -> Ints:
         rows = self._rows[digest]
@@ -168,14 +175,29 @@ class Space:
     def after(self, kept: Collection[Sha256]) -> int:
         """Return about what the store takes after `gc`, when only these of its versions are kept.
 
-        Views that stay for their grace period are not counted, and deltas against chunks of other versions
-        count as they are now.
+        Leftovers in `tmp/` and `trash/` are counted, views that stay for their grace period are not.  Deltas
+        against chunks of other versions, which `gc` encodes again, count as without compression.
         """
+        table, bases = self._table, self._bases
         live: NDArray[np.bool_] = self._begun.copy()
         for digest in kept:
-            live[self._rows[digest]] = True
-        table = self._table
+            live[self._chunks[digest]] = True
+        hanging = live & (bases >= 0) & ~live[bases]
+        live &= ~hanging
         by_pack = np.bincount(table.pack[live], table.stored[live], len(self._pack_sizes)).astype(np.int64)
         packs = int(sizes_after_gc(self._pack_sizes, by_pack).sum() - self._pack_sizes.sum())
         gone = self._files_bytes(self._manifests.keys() - set(kept), only=True)
-        return self.total_bytes + packs - gone
+        return self.total_bytes + packs + int(table.plain[hanging].sum()) - gone - self._unused_files_bytes
+
+    def too_many(
+        self, limit_bytes: int, kept: Collection[Sha256], candidates: Sequence[Sha256]
+    ) -> Sequence[Sha256]:
+        """Return the first of the `candidates` that must go so that the store is no larger than the limit.
+
+        All of them, if that is not enough.  `kept` are the versions that stay, candidates included.
+        """
+
+        def fits(count: int) -> bool:
+            return self.after(set(kept).difference(candidates[:count])) <= limit_bytes
+
+        return candidates[: bisect_left(range(len(candidates)), True, key=fits)]

@@ -69,7 +69,7 @@ def status(session: Session) -> StoreStatus:
     unused = stored - headers - int(table.stored[used].sum())
     files = {name: fsread.sum_sizes([layout.files / name]) for name in fsread.list_names(layout.files)}
     needed = {file_name(file) for manifest in kept for file in manifest.files}
-    free, reserve = fsread.free_bytes(layout.root)
+    free, reserve = fsread.free_bytes(layout.root, layout.reserve)
     return StoreStatus(
         root=str(layout.root),
         exists=layout.exists(),

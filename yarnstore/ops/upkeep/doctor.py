@@ -271,7 +271,7 @@ def _locks(path: Path) -> bool:
 
 
 def _space(session: Session) -> Iterator[Check]:
-    free, reserve = fsread.free_bytes(session.layout.root)
+    free, reserve = fsread.free_bytes(session.layout.root, session.layout.reserve)
     text = f"{format_size(free)} free, {format_size(reserve)} kept in reserve"
     if free <= reserve:
         yield Check(

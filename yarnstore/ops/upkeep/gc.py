@@ -12,60 +12,30 @@ those. If a root cannot be read, nothing is deleted (git t5312, ollama#13885).
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, DiskFullError, IntegrityError
+from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, choose, spec_of
 from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.upkeep.waste import find_waste, forecast_freed_bytes
-from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, Retention
-from yarnstore.registry.versions import precedence
+from yarnstore.progress import plural
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.disk import disk_bytes
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.refs import VersionName
-from yarnstore.store.views import last_use, view_in_use
 
-DEFAULT_KEEP = 3
-
-
-@dataclass(frozen=True)
-class GcPolicy:
-    """What to keep in addition to what is always kept.
-
-    That is the `keep` newest versions of each model, versions that were stored or used within `keep_within_s`
-    seconds, and for `path_grace_s` seconds views whose path was printed.
-    """
-
-    keep: int = DEFAULT_KEEP
-    keep_within_s: float = 0.0
-    path_grace_s: float = DEFAULT_PATH_GRACE_S
-
-    @classmethod
-    def of(
-        cls,
-        retention: Retention,
-        *,
-        keep: int | None = None,
-        keep_within_s: float | None = None,
-        grace_s: float | None = None,
-    ) -> Self:
-        """Return the policy of the settings, with the given values in place of theirs."""
-        chosen = retention.keep if keep is None else keep
-        within = retention.keep_within_s if keep_within_s is None else keep_within_s
-        grace = retention.path_grace_s if grace_s is None else grace_s
-        return cls(DEFAULT_KEEP if chosen is None else chosen, within or 0.0, grace)
+# How many versions are named before they are deleted.
+_MANY = 20
 
 
 @dataclass(frozen=True)
@@ -83,6 +53,10 @@ class GcResult:
     kept_views: list[KeptView] = field(default_factory=list)
     grace_bytes: int = 0  #: How many more bytes `gc --grace 0` would free.
     low_on_space: bool = False  #: Whether the disk has less free space than the reserve.
+    removed: dict[str, str] = field(default_factory=dict)  #: Why each version was deleted, by spec.
+    stays: dict[str, str] = field(default_factory=dict)  #: Why each version was kept, by spec.
+    #: With a limit for the size: the disk space of the store afterwards, in bytes, as `du -s` says.
+    disk_bytes: int | None = None
 
 
 @dataclass
@@ -92,6 +66,7 @@ class GcPlan:
     session: Session
     live: dict[Sha256, Manifest]
     views: ViewPlan
+    choice: Choice
     versions: list[VersionName] = field(default_factory=list)
     stale_partials: list[VersionName] = field(default_factory=list)
     leftovers: list[Path] = field(default_factory=list)
@@ -106,6 +81,20 @@ class GcPlan:
     def roots(self) -> list[Manifest]:
         """All manifests that are kept, including versions that are being fetched."""
         return [*self.live.values(), *self.partial]
+
+    @property
+    def removed(self) -> dict[VersionName, str]:
+        """Why each version is deleted."""
+        refs, gone = self.session.refs, self.choice.gone
+        return {name: gone.get(required(refs.version(name), name), UNNEEDED) for name in self.versions}
+
+    @property
+    def stays(self) -> dict[VersionName, str]:
+        """Why each version is kept."""
+        refs, kept, going = self.session.refs, self.choice.kept, set(self.versions)
+        names = [name for name in refs.versions() if name not in going]
+        reasons = {name: kept.get(required(refs.version(name), name), "") for name in names}
+        return {name: REASONS.get(why, "it was stored in the meantime") for name, why in reasons.items()}
 
     @property
     def needed_files(self) -> set[str]:
@@ -214,6 +203,8 @@ def gc(
             raise ConflictError(
                 "the store changed since this plan was made; nothing was deleted", hint="make a new plan"
             )
+        removed, stays = _by_spec(plan.removed), _by_spec(plan.stays)
+        _announce(session, removed, stays, dry_run=dry_run)
         if not dry_run:
             plan.apply()
     views = plan.views.describe(plan.needed_files)
@@ -232,7 +223,10 @@ def gc(
         if repack_too:
             repack(session)
         freed = max(0, before - _stored_bytes(session))
-    free, reserve = fsread.free_bytes(session.layout.root)
+    disk = None
+    if policy.max_size_bytes is not None:
+        disk = disk_bytes(session.layout.root) - (freed if dry_run else 0)
+    free, reserve = fsread.free_bytes(session.layout.root, session.layout.reserve)
     return GcResult(
         dry_run=dry_run,
         freed_bytes=freed,
@@ -244,7 +238,26 @@ def gc(
         kept_views=views,
         grace_bytes=sum(view.size_bytes for view in views if view.until_ms is not None),
         low_on_space=free < reserve,
+        removed=removed,
+        stays=stays,
+        disk_bytes=disk,
     )
+
+
+def _by_spec(reasons: dict[VersionName, str]) -> dict[str, str]:
+    return {spec_of(name): why for name, why in reasons.items()}
+
+
+def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], *, dry_run: bool) -> None:
+    """Say which versions go and which stay, and why, before anything is deleted."""
+    if not removed:
+        return
+    verbs = ("would delete", "would keep") if dry_run else ("deleting", "keeping")
+    for verb, versions in zip(verbs, (removed, stays), strict=True):
+        for name, why in list(versions.items())[:_MANY]:
+            session.note(f"{verb} {name}: {why}")
+        if len(versions) > _MANY:
+            session.note(f"{verb} {plural(len(versions) - _MANY, 'more version')}")
 
 
 def _stored_bytes(session: Session) -> int:
@@ -256,94 +269,36 @@ def _stored_bytes(session: Session) -> int:
 
 def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
     """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock."""
-    refs = session.refs
-    reasons = keep_reasons(session, policy)
+    refs, layout = session.refs, session.layout
+    leftovers = _leftovers(session)
+    rubbish = [*leftovers, *trash.iter_trash(layout.trash, session.clock())]
+    choice = choose(session, policy, rubbish=rubbish)
+    reasons = choice.kept
     live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
     partial, stale = partial_manifests(session)
     roots = {manifest.digest.hex for manifest in (*live.values(), *partial)}
-    plan = GcPlan(session, live, plan_views(session, roots, policy.path_grace_s))
+    plan = GcPlan(session, live, plan_views(session, roots, policy.path_grace_s), choice)
+    plan.leftovers = leftovers
     plan.partial, plan.stale_partials = partial, stale
     kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
     plan.versions = [name for name in refs.versions() if name not in kept]
     for why in reasons.values():
         plan.kept[why] = plan.kept.get(why, 0) + 1
-    _plan_leftovers(session, plan)
     _plan_packs(session, plan)
     return plan
 
 
-def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[VersionName]) -> list[str]:
-    """Return the versions that `gc` would delete once the `incoming` ones are installed.
-
-    Raises: as `gc`.
-    """
-    refs = session.refs
-    reasons = keep_reasons(session, policy, incoming)
-    gone = [name for name in refs.versions() if required(refs.version(name), name) not in reasons]
-    return [f"{name.model}@{name.version}" for name in gone if name not in incoming]
-
-
-def keep_reasons(
-    session: Session, policy: GcPolicy, incoming: Collection[VersionName] = ()
-) -> dict[Sha256, str]:
-    """Return the manifests to keep, each with the first reason.
-
-    The `incoming` versions count as installed, and the versions that they replace as targets of a rollback.
-    """
-    refs, layout = session.refs, session.layout
-    reasons: dict[Sha256, str] = {}
-    by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
-    for name in refs.versions():
-        by_model[name.model].append((name, required(refs.version(name), name)))
-    for model in refs.installed_models():
-        current = refs.installed(model)
-        if current is not None:
-            reasons.setdefault(current, "installed")
-    for model in sorted({*refs.logged_models(), *refs.installed_models()}):
-        fault = refs.log_fault(model)
-        if fault:
-            raise IntegrityError(
-                f"the log of {model}",
-                why=f"is damaged: it {fault}",
-                hint="nothing was deleted; `ystore fsck --repair` repairs it",
-            )
-        here = {digest for _, digest in by_model[model]}
-        stack, moves = refs.stack(model), refs.moves(model)
-        if any(name.model == model for name in incoming):
-            behind = stack[-1:]
-        else:
-            behind = [stack[-2]] if len(stack) > 1 else []
-            behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
-        for installed in behind:
-            if installed.manifest in here:
-                reasons.setdefault(installed.manifest, "rollback")
-    for name in refs.pins():
-        reasons.setdefault(required(refs.pin(name), name), "pinned")
-    now = session.clock()
-    coming = {name.model: name.version for name in incoming}
-    for model, names in by_model.items():
-        for name, digest in names:
-            if view_in_use(layout, digest):
-                reasons.setdefault(digest, "in use")
-            came = max(refs.version_time_s(name), last_use(layout, digest)[1])
-            if policy.keep_within_s and now - came <= policy.keep_within_s:
-                reasons.setdefault(digest, "recent")
-        versions = {name.version for name, _ in names} | ({coming[model]} if model in coming else set())
-        newest = sorted(versions, key=precedence, reverse=True)[: policy.keep]
-        for name, digest in names:
-            if name.version in newest:
-                reasons.setdefault(digest, "newest")
-    return reasons
-
-
-def _plan_leftovers(session: Session, plan: GcPlan) -> None:
+def _leftovers(session: Session) -> list[Path]:
+    """Return what killed processes left in `tmp/`."""
     layout = session.layout
     now = session.clock()
+    found = []
     for name in fsread.list_names(layout.tmp):
-        found = fsread.stat_or_none(layout.tmp / name)
-        young = found is not None and now - found.st_mtime < PARTIAL_DAYS * 86400
+        stat = fsread.stat_or_none(layout.tmp / name)
+        young = stat is not None and now - stat.st_mtime < PARTIAL_DAYS * 86400
         if not (name.endswith(".download") and young) and _is_dead(layout.tmp / name):
-            plan.leftovers.append(layout.tmp / name)
+            found.append(layout.tmp / name)
+    return found
 
 
 def _is_dead(path: Path) -> bool:

@@ -10,27 +10,17 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import DiskFullError
+from yarnstore.ops.querying.keeping import GcPolicy, spec_of
 from yarnstore.ops.querying.usage import bytes_of
 from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPlan, GcPolicy, keep_reasons, plan_gc
+from yarnstore.ops.upkeep.gc import GcPlan, plan_gc
 from yarnstore.store import fsread, trash
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.refs import VersionName
 
 ItemKind: TypeAlias = Literal["version", "download", "view", "data", "temporary"]
-
-# What the reasons for keeping a version mean, for people.
-REASONS = {
-    "installed": "it is installed",
-    "rollback": "`rollback` returns to it",
-    "pinned": "it is pinned",
-    "in use": "a program has it open",
-    "recent": "it was stored or used recently",
-    "newest": "it is among the newest versions of its model",
-}
 
 
 @dataclass(frozen=True)
@@ -62,16 +52,15 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
         with contextlib.suppress(DiskFullError), ChunkStore(layout) as chunks:
             recover_chunks(chunks)
         plan = plan_gc(session, policy)
-        reasons = keep_reasons(session, policy)
     with layout.shared():
         freed = plan.forecast_freed_bytes(repack=repack)
         manifests = [
             session.layout.read_manifest(required(refs.version(name), name)) for name in refs.versions()
         ]
         own = {digest: alone for digest, (alone, _) in bytes_of(session, manifests).items()}
-        items = [*_versions(session, plan, own), *_rest(session, plan)]
+        items = [*_items(session, plan.removed, own), *_rest(session, plan)]
         listed = sum(item.bytes for item in items)
-        kept = [*_kept_versions(session, plan, reasons, own), *_kept_views(plan)]
+        kept = [*_items(session, plan.stays, own), *_kept_views(plan)]
         if freed > listed:
             why = "no version needs them"
             items.append(GcItem("data", "chunks and files", freed - listed, why))
@@ -81,19 +70,10 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
     return GcForecast(plan.fingerprint, freed, items, kept)
 
 
-def _versions(session: Session, plan: GcPlan, own: dict[Sha256, int]) -> list[GcItem]:
-    found = []
-    for name in plan.versions:
-        digest = required(session.refs.version(name), name)
-        size = own.pop(digest, 0)  # of two names of one content, once
-        found.append(GcItem("version", _label(name), size, "it is no longer needed"))
-    return found
-
-
 def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
     layout = session.layout
     why = "the download was not continued"
-    found = [GcItem("download", _label(name), 0, why) for name in plan.stale_partials]
+    found = [GcItem("download", spec_of(name), 0, why) for name in plan.stale_partials]
     found += [
         GcItem("temporary", path.name, fsread.tree_bytes(path), "a command left it behind")
         for path in plan.leftovers
@@ -104,16 +84,15 @@ def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
     return found
 
 
-def _kept_versions(
-    session: Session, plan: GcPlan, reasons: dict[Sha256, str], own: dict[Sha256, int]
-) -> list[GcItem]:
-    going = set(plan.versions)
+def _items(session: Session, versions: dict[VersionName, str], own: dict[Sha256, int]) -> list[GcItem]:
+    """Return the items of versions, given why each goes or stays; of two names of one content, one has the
+    bytes.
+    """
     found = []
     for name in session.refs.versions():
-        if name not in going:
+        if name in versions:
             digest = required(session.refs.version(name), name)
-            why = REASONS.get(reasons.get(digest, ""), reasons.get(digest, "it was stored in the meantime"))
-            found.append(GcItem("version", _label(name), own.pop(digest, 0), why))
+            found.append(GcItem("version", spec_of(name), own.pop(digest, 0), versions[name]))
     return found
 
 
@@ -129,8 +108,3 @@ def _kept_views(plan: GcPlan) -> list[GcItem]:
         )
         for view in plan.views.describe(plan.needed_files)
     ]
-
-
-def _label(name: VersionName) -> str:
-    variant = "" if name.variant == DEFAULT_VARIANT else f":{name.variant}"
-    return f"{name.model}{variant}@{name.version}"

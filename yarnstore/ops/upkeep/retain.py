@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from yarnstore.errors import YarnstoreError
+from yarnstore.ops.querying.keeping import GcPolicy, versions_to_delete
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPolicy, gc, versions_to_delete
+from yarnstore.ops.upkeep.gc import gc
 from yarnstore.progress import format_size
 from yarnstore.registry.policies import Retention
 from yarnstore.store.refs import VersionName

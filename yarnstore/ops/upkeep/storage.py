@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias, get_args
 
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import NotFoundError
+from yarnstore.ops.querying.keeping import GcPolicy, choose
 from yarnstore.ops.querying.space import Form, Space
 from yarnstore.ops.querying.usage import list_stored
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPolicy, keep_reasons
 from yarnstore.store import fsread
 from yarnstore.store.refs import VersionName
 
@@ -80,7 +80,7 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
     Raises: IntegrityError where a ref or manifest is damaged; NotFoundError if the model is not stored.
     """
     refs, layout = session.refs, session.layout
-    reasons = keep_reasons(session, policy) if layout.exists() else {}
+    reasons = choose(session, policy).kept if layout.exists() else {}
     kept = {name: reasons.get(digest) for name in refs.versions() if (digest := refs.version(name))}
     rows = list_stored(session, model)
     if model is not None and not rows:
@@ -107,7 +107,7 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
     models = [
         StorageModel(model, sum(v.own_bytes for v in found), found) for model, found in by_model.items()
     ]
-    free, reserve = fsread.free_bytes(layout.root)
+    free, reserve = fsread.free_bytes(layout.root, layout.reserve)
     return StorageUsage(
         total_bytes=space.total_bytes,
         models=sorted(models, key=lambda item: (-item.own_bytes, item.model)),

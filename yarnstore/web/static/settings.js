@@ -10,10 +10,10 @@ const POLICIES = [
 ];
 const TITLES = {
   app_version: "Version of the application", keep: "Newest versions to keep", keep_within: "Keep versions used within",
-  path_grace: "Keep after a path was given out", limit_rate: "Highest download rate", connections: "Connections of a download",
+  path_grace: "Keep after a path was given out", reserve: "Disk space to leave free", limit_rate: "Highest download rate", connections: "Connections of a download",
   offline: "Work offline",
 };
-const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", limit_rate: "5M", connections: "8" };
+const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", reserve: "5%", limit_rate: "5M", connections: "8" };
 const again = () => dispatchEvent(new Event("ystore:refresh"));
 
 export async function page() {

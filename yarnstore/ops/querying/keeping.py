@@ -1,0 +1,181 @@
+"""Which versions `gc` keeps, and why; and which go although they would else be kept.
+
+Always kept: the installed version, the target of a rollback, the version that was installed last, pinned
+versions, and versions that a live process has open.  Then those that the policy adds: the newest versions of
+each model and those used recently.  A limit for the size of the store, or for the time without use, takes
+from these.  Leaves deleting to `ops/upkeep/gc`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import IntegrityError
+from yarnstore.ops.querying.space import Space
+from yarnstore.ops.session.mark import required
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import format_size, format_span
+from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, Retention
+from yarnstore.registry.versions import precedence
+from yarnstore.store.disk import disk_bytes
+from yarnstore.store.refs import VersionName
+from yarnstore.store.views import last_use, view_in_use
+
+DEFAULT_KEEP = 3
+
+# What the reasons for keeping a version mean, for people; and why others go.
+REASONS = {
+    "installed": "it is installed",
+    "rollback": "`rollback` returns to it",
+    "pinned": "it is pinned",
+    "in use": "a program has it open",
+    "recent": "it was stored or used recently",
+    "newest": "it is among the newest versions of its model",
+}
+UNNEEDED = "it is no longer needed"
+# Reasons that a limit for the size of the store overrides.
+_DISPENSABLE = ("recent", "newest")
+
+
+@dataclass(frozen=True)
+class GcPolicy:
+    """What to keep in addition to what is always kept.
+
+    That is the `keep` newest versions of each model, versions that were stored or used within `keep_within_s`
+    seconds, and for `path_grace_s` seconds views whose path was printed.
+
+    With `unused_s`, the newest versions go too if they were neither stored nor used within these seconds.
+    With `max_size_bytes`, more versions go, those used least recently first, until the store takes no more.
+    """
+
+    keep: int = DEFAULT_KEEP
+    keep_within_s: float = 0.0
+    path_grace_s: float = DEFAULT_PATH_GRACE_S
+    max_size_bytes: int | None = None
+    unused_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        retention: Retention,
+        *,
+        keep: int | None = None,
+        keep_within_s: float | None = None,
+        grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
+    ) -> Self:
+        """Return the policy of the settings, with the given values in place of theirs."""
+        chosen = retention.keep if keep is None else keep
+        within = retention.keep_within_s if keep_within_s is None else keep_within_s
+        grace = retention.path_grace_s if grace_s is None else grace_s
+        return cls(
+            keep=DEFAULT_KEEP if chosen is None else chosen,
+            keep_within_s=within or 0.0,
+            path_grace_s=grace,
+            max_size_bytes=max_size_bytes,
+            unused_s=unused_s,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The manifests that are kept, and why; and why others go that would else be kept."""
+
+    kept: dict[Sha256, str]
+    gone: dict[Sha256, str] = field(default_factory=dict)
+
+
+def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[VersionName]) -> list[str]:
+    """Return the versions that `gc` would delete once the `incoming` ones are installed.
+
+    Raises: as `gc`.
+    """
+    refs = session.refs
+    reasons = choose(session, policy, incoming).kept
+    gone = [name for name in refs.versions() if required(refs.version(name), name) not in reasons]
+    return [f"{name.model}@{name.version}" for name in gone if name not in incoming]
+
+
+def choose(
+    session: Session,
+    policy: GcPolicy,
+    incoming: Collection[VersionName] = (),
+    *,
+    rubbish: Collection[Path] = (),
+) -> Choice:
+    """Return the manifests to keep, each with the first reason.
+
+    The `incoming` versions count as installed, and the versions that they replace as targets of a rollback.
+    `rubbish` goes in any case.
+    """
+    refs, layout = session.refs, session.layout
+    reasons: dict[Sha256, str] = {}
+    gone: dict[Sha256, str] = {}
+    last: dict[Sha256, float] = {}
+    by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
+    for name in refs.versions():
+        by_model[name.model].append((name, required(refs.version(name), name)))
+    for model in refs.installed_models():
+        current = refs.installed(model)
+        if current is not None:
+            reasons.setdefault(current, "installed")
+    for model in sorted({*refs.logged_models(), *refs.installed_models()}):
+        fault = refs.log_fault(model)
+        if fault:
+            raise IntegrityError(
+                f"the log of {model}",
+                why=f"is damaged: it {fault}",
+                hint="nothing was deleted; `ystore fsck --repair` repairs it",
+            )
+        here = {digest for _, digest in by_model[model]}
+        stack, moves = refs.stack(model), refs.moves(model)
+        if any(name.model == model for name in incoming):
+            behind = stack[-1:]
+        else:
+            behind = [stack[-2]] if len(stack) > 1 else []
+            behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
+        for installed in behind:
+            if installed.manifest in here:
+                reasons.setdefault(installed.manifest, "rollback")
+    for name in refs.pins():
+        reasons.setdefault(required(refs.pin(name), name), "pinned")
+    now = session.clock()
+    coming = {name.model: name.version for name in incoming}
+    for model, names in by_model.items():
+        for name, digest in names:
+            if view_in_use(layout, digest):
+                reasons.setdefault(digest, "in use")
+            came = max(refs.version_time_s(name), last_use(layout, digest)[1])
+            last[digest] = max(came, last.get(digest, 0.0))
+            if policy.keep_within_s and now - came <= policy.keep_within_s:
+                reasons.setdefault(digest, "recent")
+        versions = {name.version for name, _ in names} | ({coming[model]} if model in coming else set())
+        newest = sorted(versions, key=precedence, reverse=True)[: policy.keep]
+        for name, digest in names:
+            if name.version not in newest:
+                continue
+            if policy.unused_s is not None and now - last[digest] > policy.unused_s:
+                gone[digest] = f"it was not used for {format_span(policy.unused_s)}"
+            else:
+                reasons.setdefault(digest, "newest")
+    if policy.max_size_bytes is not None:
+        candidates = [digest for digest, why in reasons.items() if why in _DISPENSABLE]
+        candidates.sort(key=lambda digest: last[digest])
+        limit = policy.max_size_bytes + sum(disk_bytes(path, freed=True) for path in rubbish)
+        for digest in Space.of_store(session).too_many(limit, list(reasons), candidates):
+            del reasons[digest]
+            gone[digest] = f"it was used least recently; the limit is {format_size(policy.max_size_bytes)}"
+    return Choice(reasons, {digest: why for digest, why in gone.items() if digest not in reasons})
+
+
+def spec_of(name: VersionName) -> str:
+    """Return the spec of a version, without the usual variant."""
+    variant = "" if name.variant == DEFAULT_VARIANT else f":{name.variant}"
+    return f"{name.model}{variant}@{name.version}"
