@@ -19,7 +19,7 @@ _DAY_S = 86_400
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Of `phi-3-mini`, 1.1.0 is installed, 1.0.0 what a rollback leads to; of `other`, all are only stored."""
+    """1.1.0 of `phi-3-mini` is installed, a rollback leads to 1.0.0; versions of `other` are only stored."""
     site = make_site(tmp_path_factory.mktemp("made"), models=(MODEL, "other"))
     with site.store() as store:
         store.checkout(f"{MODEL}@1.0.0")
