@@ -27,6 +27,8 @@ def _check(value: object, what: str) -> None:
     stack = [value]
     while stack:
         item = stack.pop()
+        if isinstance(item, str):
+            continue
         if isinstance(item, dict):
             stack.extend(item.values())
         elif isinstance(item, list):

@@ -141,7 +141,7 @@ def find_code(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
         found += _in_zip(source, path, budget)
     if head.startswith(_HDF_MAGIC):
         found += _in_hdf(source, path)
-    if any(item.kind == "pickle" for item in found):
+    if any(item.kind == "pickle" for item in found) or not _may_be_content(head):
         return found
     item = _in_content(lambda: Blocks(source, 0, source.size), path, path, "pickle", budget)
     return [*found, item] if item is not None else found
@@ -156,17 +156,22 @@ def _ends_as_zip(source: Source) -> bool:
 # --- pickles ------------------------------------------------------------------------------------
 
 
+def _may_be_content(head: bytes) -> bool:
+    """Whether bytes may be a pickle, by the first 16; most files cost no more than this."""
+    return begins_with_opcode(head) or head.startswith(NPY_MAGIC) or decompressor_for(head) is not None
+
+
 def _in_content(
     open_: Callable[[], Stream], path: str, name: str, what: str, budget: Budget
 ) -> LoadedCode | None:
     """Find the pickle in some bytes; `name` is that of the file or of a member of an archive."""
     try:
         head = open_().take(16)
+        if not _may_be_content(head):
+            return None
         if head.startswith(NPY_MAGIC):
             return _in_array(open_(), path, budget)
         packed = decompressor_for(head)
-        if packed is None and not begins_with_opcode(head):
-            return None  # most files: they cost no more than this
         stream = open_()
         if packed is not None and (probing := decompressor_for(head)) is not None:
             head = Unpacked(open_(), probing, budget).take(2)

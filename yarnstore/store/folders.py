@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from yarnstore.errors import ReadOnlyError, StorageError
 
@@ -19,6 +20,9 @@ PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
+
+# A text costs much less than a `Path`, where one is made for each of many files.
+AnyPath: TypeAlias = str | Path
 
 # The roots of the stores in use.  Below one every folder is opened without following a link, and
 # worked in by its descriptor; a root itself may be a link, and so may what leads to it.
@@ -112,7 +116,7 @@ class _FolderOf:
 
     __slots__ = ("_fd", "_folder", "_name", "_text")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self._text = os.fspath(path)
         self._folder, _, self._name = self._text.rpartition(os.sep)
         self._fd: int | None = None
@@ -140,7 +144,7 @@ class _FolderOf:
             _close_kept(self._folder)  # another process has removed the folder
 
 
-def folder_of(path: Path) -> _FolderOf:
+def folder_of(path: AnyPath) -> _FolderOf:
     """Give a descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
 
     Gives None and the whole path if it is not below a root, or if no folder is between.

@@ -105,7 +105,7 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
         return require_regular(path, lambda: opener(name, folder))
 
 
-def require_regular(path: Path, opener: Callable[[], int]) -> int:
+def require_regular(path: folders.AnyPath, opener: Callable[[], int]) -> int:
     """Return what `opener` opens, if it is a regular file.  Raises: as `open_regular`."""
     try:
         fd = opener()
@@ -121,7 +121,7 @@ def require_regular(path: Path, opener: Callable[[], int]) -> int:
     return fd
 
 
-def _no_file(path: Path, number: int) -> FormatError | StorageError:
+def _no_file(path: folders.AnyPath, number: int) -> FormatError | StorageError:
     """Return the error for anything but a file in the place of one, by the number of the error of opening
     it.
     """
@@ -161,7 +161,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
         os.close(fd)
 
 
-def read_open(fd: int, path: Path, limit_bytes: int) -> bytes:
+def read_open(fd: int, path: folders.AnyPath, limit_bytes: int) -> bytes:
     """Return the content of an open file.  Raises: FormatError if it is larger than the limit."""
     # As large as the file, since memory for the limit takes longer to get than most files to read.
     data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
@@ -204,7 +204,7 @@ def open_read(path: Path) -> int:
         return open_regular(path, open_nofollow)
 
 
-def open_source(path: Path) -> BinaryIO:
+def open_source(path: folders.AnyPath) -> BinaryIO:
     """Open a file that a user named, unbuffered; links are followed.
 
     Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
@@ -214,7 +214,7 @@ def open_source(path: Path) -> BinaryIO:
         return open(fd, "rb", buffering=0)
 
 
-def open_source_fd(path: Path) -> int:
+def open_source_fd(path: folders.AnyPath) -> int:
     """Do as `open_source`, and return a descriptor."""
     with translating(path):
         return require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN))

@@ -12,8 +12,8 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -35,10 +35,11 @@ _THREADS = 2
 # Batches of about 8 MiB encoded ahead of the writer.
 _WINDOW = 4
 _SMALL_BYTES = 64 * 1024
+# Small files that are read before they are cut: code between system calls takes far longer.
+_AHEAD = 256
 
 
-@dataclass(frozen=True)
-class _Hashed:
+class _Hashed(NamedTuple):
     """A chunk that was read: its name and length, and its entry if it is new."""
 
     chunk_id: bytes
@@ -54,13 +55,13 @@ def ingest(
 
     Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """
-    written: set[bytes] = set()
     layouts = _Layouts(sources)
-    made: dict[str, ManifestFile] = {}
+    cutter = _Cutter(layouts, known, writer, meter)
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
         for item in layouts.in_order():
-            made[item.path] = _ingest_file(item, layouts, known, writer, written, lane, meter)
-    return [made[item.path] for item in sources]
+            cutter.add(item, lane)
+        cutter.finish()
+    return [cutter.made[item.path] for item in sources]
 
 
 class _Layouts:
@@ -104,46 +105,64 @@ def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
     return found
 
 
-def _take(known: PackReader, row: int, chunk_id: bytes, piece: Piece, *, skip: bool) -> _Hashed:
-    """Return a chunk, with its entry if it is new; a known chunk is read, since a place is no proof."""
-    if skip:
-        return _Hashed(chunk_id, len(piece.data), None)
-    if row >= 0:
-        with contextlib.suppress(IntegrityError, NotFoundError):
-            known.read_row(row)
-            return _Hashed(chunk_id, len(piece.data), None)
-    return _Hashed(chunk_id, len(piece.data), make_entry(chunk_id, *piece), damaged=row >= 0)
+class _Cutter:
+    """Cuts the files of one call, and packs their new chunks."""
 
+    def __init__(self, layouts: _Layouts, known: PackReader, writer: PackWriter, meter: Meter) -> None:
+        self._layouts = layouts
+        self._known = known
+        self._writer = writer
+        self._meter = meter
+        self._written: set[bytes] = set()
+        self._ahead: list[tuple[SourceFile, BytesSource]] = []
+        self.made: dict[str, ManifestFile] = {}
 
-def _ingest_file(
-    item: SourceFile,
-    layouts: _Layouts,
-    known: PackReader,
-    writer: PackWriter,
-    written: set[bytes],
-    lane: ThreadPoolExecutor,
-    meter: Meter,
-) -> ManifestFile:
-    sha256 = hashlib.sha256()
-    hashing: Future[None] | None = None
-    chunks: list[tuple[bytes, int]] = []
+    def add(self, item: SourceFile, lane: ThreadPoolExecutor) -> None:
+        """Cut and pack one file; small ones are kept until there are many, or until `finish`."""
+        fd = fsread.open_source_fd(item.source)
+        try:
+            with fsread.translating(item.source):
+                before = os.fstat(fd)
+                source = read_small(FileSource(fd, before.st_size))
+                if isinstance(source, BytesSource):
+                    size = source.size
+                    self._ahead.append((item, source))
+                else:
+                    self.finish()
+                    size = self._cut_large(item, source, fd, lane)
+                after = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or (
+            size != after.st_size
+        ):
+            raise ConflictError(
+                f"{item.source} changed while it was read", hint="try again when it is complete"
+            )
+        if len(self._ahead) == _AHEAD:
+            self.finish()
 
-    def hash_and_encode(batch: list[Piece]) -> list[_Hashed]:
-        ids = [blake3(piece.data).digest() for piece in batch]
-        return [
-            _take(known, row, chunk_id, piece, skip=chunk_id in written)
-            for chunk_id, piece, row in zip(ids, batch, known.table.rows_of(ids), strict=True)
-        ]
+    def finish(self) -> None:
+        """Cut and pack the small files that are kept."""
+        hashed = []
+        for item, source in self._ahead:
+            layout = self._layouts.read(item, source)
+            pieces = iter_chunk_batches(io.BytesIO(source.data).read, plan_segments(source, layout))
+            chunks = self._hash_and_encode(list(chain.from_iterable(pieces)))
+            hashed.append((item, layout, chunks, Sha256.of(source.data)))
+        for item, layout, chunks, sha256 in hashed:
+            self._describe(item, layout, self._pack(chunks), sha256)
+        self._ahead.clear()
 
-    with fsread.translating(item.source), fsread.open_source(item.source) as file:
-        before = os.fstat(file.fileno())
-        source = read_small(FileSource(file.fileno(), before.st_size))
-        stream = io.BytesIO(source.data) if isinstance(source, BytesSource) else file
+    def _cut_large(self, item: SourceFile, source: Source, fd: int, lane: ThreadPoolExecutor) -> int:
+        """Return how many bytes were read."""
+        sha256 = hashlib.sha256()
+        hashing: Future[None] | None = None
 
         def read_next(count: int) -> bytes:
             nonlocal hashing
             parts = []
-            while count and (part := stream.read(count)):
+            while count and (part := os.read(fd, count)):
                 parts.append(part)
                 count -= len(part)
             block = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -156,25 +175,50 @@ def _ingest_file(
                 hashing = lane.submit(sha256.update, block)
             return block
 
-        layout = layouts.read(item, source)
-        segments = plan_segments(source, layout)
-        batches = iter_chunk_batches(read_next, segments)
-        for batch in ordered_map(hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
-            for chunk in batch:
-                chunks.append((chunk.chunk_id, chunk.length))
-                if chunk.entry is not None and chunk.chunk_id not in written:
-                    if chunk.damaged:
-                        known.forget({chunk.chunk_id})
-                    written.add(chunk.chunk_id)
-                    writer.add(chunk.entry)
-                meter.add(chunk.length)
+        layout = self._layouts.read(item, source)
+        batches = iter_chunk_batches(read_next, plan_segments(source, layout))
+        chunks: list[tuple[bytes, int]] = []
+        for batch in ordered_map(self._hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
+            chunks += self._pack(batch)
         if hashing is not None:
             hashing.result()
-        after = os.fstat(file.fileno())
-    size = sum(length for _, length in chunks)
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or size != after.st_size:
-        raise ConflictError(f"{item.source} changed while it was read", hint="try again when it is complete")
-    extra: dict[str, Any] = {"layout": layout_to_json(layout)} if layout is not None else {}
-    if item.executable:
-        extra["executable"] = True
-    return ManifestFile(item.path, size, Sha256(sha256.digest()), pack_chunk_list(chunks), extra)
+        return self._describe(item, layout, chunks, Sha256(sha256.digest()))
+
+    def _hash_and_encode(self, pieces: list[Piece]) -> list[_Hashed]:
+        ids = [blake3(piece.data).digest() for piece in pieces]
+        rows = self._known.table.rows_of(ids)
+        return [
+            self._take(row, chunk_id, piece) for chunk_id, piece, row in zip(ids, pieces, rows, strict=True)
+        ]
+
+    def _take(self, row: int, chunk_id: bytes, piece: Piece) -> _Hashed:
+        """Return a chunk, with its entry if it is new; a known chunk is read, since a place is no proof."""
+        if chunk_id in self._written:
+            return _Hashed(chunk_id, len(piece.data), None)
+        if row >= 0:
+            with contextlib.suppress(IntegrityError, NotFoundError):
+                self._known.read_row(row)
+                return _Hashed(chunk_id, len(piece.data), None)
+        return _Hashed(chunk_id, len(piece.data), make_entry(chunk_id, *piece), damaged=row >= 0)
+
+    def _pack(self, hashed: list[_Hashed]) -> list[tuple[bytes, int]]:
+        """Write the new ones of some chunks; returns the name and length of each."""
+        for chunk in hashed:
+            if chunk.entry is not None and chunk.chunk_id not in self._written:
+                if chunk.damaged:
+                    self._known.forget({chunk.chunk_id})
+                self._written.add(chunk.chunk_id)
+                self._writer.add(chunk.entry)
+            self._meter.add(chunk.length)
+        return [(chunk.chunk_id, chunk.length) for chunk in hashed]
+
+    def _describe(
+        self, item: SourceFile, layout: Layout | None, chunks: list[tuple[bytes, int]], sha256: Sha256
+    ) -> int:
+        """Make the manifest's entry of a file; returns the size of the file in bytes."""
+        size = sum(length for _, length in chunks)
+        extra: dict[str, Any] = {"layout": layout_to_json(layout)} if layout is not None else {}
+        if item.executable:
+            extra["executable"] = True
+        self.made[item.path] = ManifestFile(item.path, size, sha256, pack_chunk_list(chunks), extra)
+        return size

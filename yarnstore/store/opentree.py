@@ -75,14 +75,20 @@ class OpenTree:
         except OSError as error:
             raise fsread.translate(error, self._root / path) from error
 
-    def read_bytes(self, name: str, limit_bytes: int) -> bytes:
-        """Return the content of a small file in the folder."""
-        path = self._root / name
+    def read_bytes(self, path: str, limit_bytes: int) -> bytes:
+        """Return the content of a small file below."""
+        fd = self.open_read(path)
+        try:
+            with fsread.translating(place := f"{self._root}/{path}"):
+                return fsread.read_open(fd, place, limit_bytes)
+        finally:
+            os.close(fd)
+
+    def open_read(self, path: str) -> int:
+        """Return a descriptor for reading a file below."""
         if not self._fds:
-            return fsread.read_bytes(path, limit_bytes)
-        with fsread.translating(path):
-            fd = fsread.require_regular(path, lambda: fsread.open_nofollow(name, self._fds[0]))
-            try:
-                return fsread.read_open(fd, path, limit_bytes)
-            finally:
-                os.close(fd)
+            return fsread.open_read(self._root / path)
+        folder, _, name = path.rpartition("/")
+        with fsread.translating(place := f"{self._root}/{path}"):
+            outer = self._open(folder)
+            return fsread.require_regular(place, lambda: fsread.open_nofollow(name, outer))

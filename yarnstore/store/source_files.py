@@ -26,12 +26,16 @@ from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
 from yarnstore.progress import Meter, OnProgress, Progress, format_size
 from yarnstore.store import fsread
+from yarnstore.store.folders import AnyPath
 from yarnstore.store.layout import is_store
+from yarnstore.store.opentree import OpenTree
 
 # How many are named in a sentence; the rest are counted.
 _SHOWN = 5
 # Folders that are reached through links: links to folders of links would be without end.
 _LINKED_FOLDERS_LIMIT = 1000
+# Small files that are read before they are looked into: code between system calls takes far longer.
+_AHEAD = 256
 # A file that is read at once, whatever is looked at in it.
 _SMALL_BYTES = 64 * KIB
 
@@ -41,7 +45,7 @@ class SourceFile:
     """A source file: its path within the version, and its place, links followed."""
 
     path: str
-    source: Path
+    source: AnyPath
     size_bytes: int
     executable: bool = False
 
@@ -77,15 +81,36 @@ class FileSource:
 Opener = Callable[[], AbstractContextManager[Source]]
 
 
-@contextlib.contextmanager
-def open_file(path: Path) -> Iterator[Source]:
+def open_file(path: AnyPath) -> AbstractContextManager[Source]:
     """Open a source file.  Raises: StorageError, NotFoundError, also for reading in it."""
-    fd = fsread.open_source_fd(path)
-    try:
-        with fsread.translating(path):
-            yield read_small(FileSource(fd, os.fstat(fd).st_size))
-    finally:
-        os.close(fd)
+    return _Opened(fsread.open_source_fd(path), path)
+
+
+def open_stored(folder: OpenTree, path: str) -> AbstractContextManager[Source]:
+    """Do as `open_file` for a file in a folder of a store, not through a link."""
+    return _Opened(folder.open_read(path), path)
+
+
+class _Opened:
+    """The context of `open_file`; a class for the same reason as that of `fsread.translating`."""
+
+    __slots__ = ("_fd", "_translating")
+
+    def __init__(self, fd: int, path: AnyPath) -> None:
+        self._fd = fd
+        self._translating = fsread.translating(path)
+
+    def __enter__(self) -> Source:
+        try:
+            with self._translating:
+                return read_small(FileSource(self._fd, os.fstat(self._fd).st_size))
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        os.close(self._fd)
+        self._translating.__exit__(kind, error, trace)
 
 
 def read_small(source: Source) -> Source:
@@ -108,14 +133,24 @@ class Look(Protocol):
 
 
 def look_into(files: Iterable[tuple[str, Opener]], *looks: Look) -> None:
-    """Open each file once, for all that look into it.
+    """Open each file once, for all that look into it; small ones are looked into many at once.
 
     Raises: what opening and reading them raises.
     """
-    for path, open_ in files:
-        with open_() as source:
+    ahead: list[tuple[str, Source]] = []
+
+    def look_ahead() -> None:
+        for path, source in ahead:
             for look in looks:
                 look.add(path, source)
+        ahead.clear()
+
+    for path, open_ in files:
+        with open_() as source:
+            ahead.append((path, source))
+            if not isinstance(source, BytesSource) or len(ahead) == _AHEAD:
+                look_ahead()
+    look_ahead()
 
 
 def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
@@ -182,7 +217,7 @@ def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
         )
 
 
-def _source_file(path: str, source: Path, found: os.stat_result) -> SourceFile:
+def _source_file(path: str, source: AnyPath, found: os.stat_result) -> SourceFile:
     return SourceFile(path, source, found.st_size, bool(found.st_mode & stat.S_IXUSR))
 
 
@@ -238,18 +273,19 @@ class _Walk:
         names = fsread.list_names(folder)
         if not names and prefix:
             self._found.empty_folders.append(prefix.rstrip("/"))
-        for name in names:
-            path, place = prefix + name, folder / name
-            with fsread.translating(place):
-                found = os.lstat(place)
-                is_link = stat.S_ISLNK(found.st_mode)
-                is_folder = place.is_dir() if is_link else stat.S_ISDIR(found.st_mode)
+        places = [os.path.join(folder, name) for name in names]
+        with fsread.translating(folder):
+            stats = [os.lstat(place) for place in places]
+        for name, place, found in zip(names, places, stats, strict=True):
+            path = prefix + name
+            is_link = stat.S_ISLNK(found.st_mode)
+            is_folder = os.path.isdir(place) if is_link else stat.S_ISDIR(found.st_mode)
             if self._rules.leaves_out(path, is_folder=is_folder) or (is_folder and self._is_kept_out(place)):
                 self._found.ignored.append(path + ("/" if is_folder else ""))
             elif is_link:
-                self._link(path, place, folders)
+                self._link(path, Path(place), folders)
             elif is_folder:
-                self._enter(path, (*folders, place))
+                self._enter(path, (*folders, Path(place)))
             elif stat.S_ISREG(found.st_mode):
                 self._found.files.append(_source_file(path, place, found))
             else:
@@ -259,8 +295,8 @@ class _Walk:
         parse_file_path(path)  # no deeper than a path can be
         self._folder(path + "/", folders)
 
-    def _is_kept_out(self, folder: Path) -> bool:
-        return os.path.realpath(folder) == self._registry or is_store(folder)
+    def _is_kept_out(self, folder: str) -> bool:
+        return os.path.realpath(folder) == self._registry or is_store(Path(folder))
 
     def _link(self, path: str, link: Path, folders: tuple[Path, ...]) -> None:
         target = Path(os.path.realpath(link))

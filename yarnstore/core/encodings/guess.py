@@ -35,15 +35,17 @@ class Guess(NamedTuple):
 
 def guess_encoding(data: Buffer) -> Guess:
     """Return the encoding in which a sample of `data` (at most 24 KiB of it) is smallest."""
-    sample = _sample(data)
-    if not sample.size:
+    if not data:
         return Guess("raw")
-    width, phase = _shape(sample)
-    plain = sample.tobytes()
+    if len(data) // 8 <= _FEW_ROWS:
+        plain, width, phase = bytes(data), 0, 0
+    else:
+        sample = _sample(data)
+        plain, (width, phase) = sample.tobytes(), _shape(sample)
     zstd_bytes = len(scratch.fast.compress(plain))
     planes = encode_planes(plain, width, phase) if width else None
-    planes_bytes = len(planes) if planes else sample.size
-    if min(zstd_bytes, planes_bytes) > sample.size * _PAYS:
+    planes_bytes = len(planes) if planes else len(plain)
+    if min(zstd_bytes, planes_bytes) > len(plain) * _PAYS:
         return Guess("raw")
     return Guess("planes", width, phase) if planes_bytes < zstd_bytes else Guess("zstd")
 
@@ -59,8 +61,6 @@ def _sample(data: Buffer) -> Bytes:
 def _shape(sample: Bytes) -> tuple[int, int]:
     """The width whose byte positions differ most from one another, 0 if none does, and its phase."""
     lanes = sample[: sample.size // 8 * 8].reshape(-1, 8)
-    if len(lanes) <= _FEW_ROWS:
-        return 0, 0
     best_width = best_phase = 0
     best_bits = entropy_bits(lanes.ravel())
     for width in WIDTHS:

@@ -49,8 +49,11 @@ def read_layout(source: Source, *, name: str = "") -> Layout | None:
 
     `name` is the file's name, a help where the bytes alone do not tell the format.
     """
+    parse = _find_parser(source.read(0, 16), name)
+    if parse is None:  # most files, which cost no error
+        return None
     try:
-        layout = parse_layout(source, name=name)
+        layout = parse(source)
     except FormatError:
         return None
     return layout if layout.tensors else None

@@ -36,6 +36,7 @@ from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread, paths
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.folders import AnyPath
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.pipeline import ordered_map
@@ -95,7 +96,7 @@ class Content:
     layout: Layout | None
     read: Callable[[int, int], Buffer]
     sha256: str | None = None
-    source: Path | None = None
+    source: AnyPath | None = None
     chunks: Chunks = field(default_factory=lambda: Chunks(np.empty(0, "S32"), []))
 
     def read_all(self, ranges: Iterable[tuple[int, int]]) -> bytes:

@@ -18,7 +18,9 @@ from yarnstore.errors import PolicyError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.policies import LoadPolicy
-from yarnstore.store.source_files import Opener, list_few, look_into, open_file
+from yarnstore.store.layout import file_name
+from yarnstore.store.opentree import OpenTree
+from yarnstore.store.source_files import Opener, list_few, look_into, open_stored
 
 _CONFIG_LIMIT_BYTES = 8 * MIB
 # How many files are listed one by one.
@@ -59,7 +61,8 @@ def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
 
 def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
     """What runs code in a version whose files are materialised.  Raises: StorageError, NotFoundError."""
-    return find_in((file.path, partial(open_file, session.layout.file(file))) for file in manifest.files)
+    with OpenTree(session.layout.files) as folder:
+        return find_in((file.path, partial(open_stored, folder, file_name(file))) for file in manifest.files)
 
 
 def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
