@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MANIFEST_FORMAT = "yarnstore-manifest/1"
 _LENGTH_BYTES = 4
+_ONE_CHUNK_CHARS = (DIGEST_BYTES + _LENGTH_BYTES) // 3 * 4
 _WHAT = "manifest"
 
 
@@ -59,6 +60,11 @@ class ManifestFile(msgspec.Struct, frozen=True, eq=False):
     def executable(self) -> bool:
         """Whether the file has its executable bits where it is materialised."""
         return "executable" in self.extra
+
+    @property
+    def is_one_chunk(self) -> bool:
+        """Whether `chunks` has the length of one chunk's entry."""
+        return len(self.chunks) == _ONE_CHUNK_CHARS
 
     def chunk_list(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The file's chunks in order: ids as `S32` of shape (n,), lengths as `int64` of shape (n,).

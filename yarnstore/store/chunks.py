@@ -137,6 +137,10 @@ class ChunkTable:
         """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
         return self._sorted.find(wanted)
 
+    def row_of(self, wanted: bytes) -> int:
+        """Do as `find`, for one id."""
+        return self._sorted.find_one(wanted)
+
     def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
         """Do as `find`, for a few ids."""
         return [self._sorted.find_one(item) for item in wanted]
@@ -236,7 +240,7 @@ class PackReader:
 
     def row_of(self, chunk_id: bytes) -> int:
         """Return the row of one chunk, -1 if it is absent; for thousands, use `table.find`."""
-        return self.table.rows_of([chunk_id])[0]
+        return self.table.row_of(chunk_id)
 
     def read_entry(self, row: int) -> Entry:
         """Return the entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
@@ -291,7 +295,7 @@ class FileTable:
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
         there = set(fsread.list_names(layout.files))
-        for digest in layout.manifest_ids():
+        for digest in layout.manifest_ids() if there else ():
             # One that cannot be read claims nothing.
             with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
                 for file in (known.get(digest) or layout.read_manifest(digest)).files:

@@ -18,7 +18,7 @@ from yarnstore.core.index import Ids
 from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.files import UNFINISHED, missing_files
 from yarnstore.store.layout import StoreLayout
 
@@ -108,6 +108,6 @@ def remove_dead_files(layout: StoreLayout) -> None:
     """Remove what killed processes left of files that they were writing.  Raises: StorageError."""
     for name in fsread.list_names(layout.tmp):
         if name.endswith(UNFINISHED):
-            with fsio.claimed(layout.tmp / name) as dead:
+            with lock.claimed(layout.tmp / name) as dead:
                 if dead:
                     fsio.remove(layout.tmp / name, sync=False)

@@ -21,7 +21,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.hashed import hashes_to, note_hashed
+from yarnstore.store.hashed import has_record, hashes_to, note_hashed
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
@@ -64,6 +64,26 @@ def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     return list(wanted.values())
 
 
+def file_mode(file: ManifestFile) -> int:
+    """Return the mode of a materialised file."""
+    return fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
+
+
+def read_chunk(chunks: ChunkStore, file: ManifestFile, chunk_id: bytes, row: int, length: int) -> Buffer:
+    """Return a chunk of a file.  Raises: as `ChunkStore.read`, and IntegrityError for another length."""
+    data = chunks.read(chunk_id, row)
+    if len(data) != length:
+        # At its offset it would leave a gap, or lie on its neighbour, and not be what is hashed here.
+        raise IntegrityError(file.path, why="has a chunk of a different length than its manifest says")
+    return data
+
+
+def check_whole(file: ManifestFile, got: Sha256) -> None:
+    """Raise IntegrityError if a file hashes to another digest than its manifest says."""
+    if got != file.sha256:
+        raise IntegrityError(file.path, expected=str(file.sha256), got=str(got))
+
+
 def write_content(
     chunks: ChunkStore,
     file: ManifestFile,
@@ -91,13 +111,10 @@ def write_content(
             if there is not None and there[n]:
                 return pread_exact(target.fileno(), target.path, offsets[n], lengths[n])
             chunk_id = id_bytes(ids, n)
-            data = chunks.read(chunk_id, chunks.row_of(chunk_id) if rows is None else rows[n])
+            row = chunks.row_of(chunk_id) if rows is None else rows[n]
+            return read_chunk(chunks, file, chunk_id, row, lengths[n])
         except IntegrityError as error:
             return error
-        if len(data) != lengths[n]:
-            # At its offset it would leave a gap, or lie on its neighbour, and not be what is hashed here.
-            return IntegrityError(file.path, why="has a chunk of a different length than its manifest says")
-        return data
 
     fault: IntegrityError | None = None
     # The results are named by nothing: so an error ends their threads before target and packs are closed.
@@ -111,9 +128,7 @@ def write_content(
             on_bytes(len(data))
     if fault is not None:
         raise fault
-    got = Sha256(sha256.digest())
-    if got != file.sha256:
-        raise IntegrityError(file.path, expected=str(file.sha256), got=str(got))
+    check_whole(file, Sha256(sha256.digest()))
 
 
 def materialise(
@@ -131,9 +146,7 @@ def materialise(
     with target or fsio.NewFile(layout.tmp, UNFINISHED) as new:
         fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
-        mode = fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
         path = layout.file(file)
-        new.publish(path, mode=mode, sync_folder=False)
-    found = fsread.stat_or_none(path)
-    if found is not None:
+        new.publish(path, mode=file_mode(file), sync_folder=False)
+    if has_record(file.size_bytes) and (found := fsread.stat_or_none(path)) is not None:
         note_hashed(layout, file.sha256, found)

@@ -42,7 +42,7 @@ def only_read(root: Path) -> None:
     _only_read.add(os.fspath(root))
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: AnyPath) -> None:
     """Raises: ReadOnlyError for a path at or below a root of `only_read`."""
     if _only_read and (os.fspath(path) in _only_read or root_of(path) in _only_read):
         raise ReadOnlyError(
@@ -57,7 +57,7 @@ def is_root(path: Path) -> bool:
     return os.fspath(path) in _roots
 
 
-def root_of(path: Path) -> str | None:
+def root_of(path: AnyPath) -> str | None:
     """Return the nearest root that `path` is below, if any."""
     place = os.fspath(path)
     while (end := place.rfind(os.sep)) > 0:
@@ -154,7 +154,7 @@ def folder_of(path: AnyPath) -> _FolderOf:
     return _FolderOf(path)
 
 
-def changing(path: Path) -> _FolderOf:
+def changing(path: AnyPath) -> _FolderOf:
     """Give what `folder_of` does, for a call that changes what is there.
 
     Raises: as `folder_of`; ReadOnlyError as `check_writable`.
@@ -168,7 +168,7 @@ def _open_below(folder: str) -> int | None:
 
     Returns None for a root, and for a folder that is below none.
     """
-    root = None if folder in _roots else root_of(Path(folder))
+    root = None if folder in _roots else root_of(folder)
     if root is None:
         return None
     place = root

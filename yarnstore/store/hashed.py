@@ -2,7 +2,7 @@
 
 docs/format/hashed.md governs the records.  A file that differs from its record is hashed before it is used.
 The store's own links and removals change a file's ctime; they renew its record, under a lock, so that only a
-change by another program makes it necessary to hash again.
+change by another program makes it necessary to hash again.  Small files have no records: they are hashed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from itertools import compress
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.limits import MIB
+from yarnstore.core.limits import KIB, MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
 from yarnstore.store.opentree import OpenTree
 
+# To hash a file of this size takes no longer than to read its record.
+_SMALL_BYTES = 4 * KIB
 # A record that would grow beyond this is cut to the newest line of each of its newest inodes.
 _LONG_BYTES = 4096
 _INODES_KEPT = 16
@@ -44,8 +46,20 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sh
         return Sha256(sha256.digest())
 
 
+def has_record(size_bytes: int) -> bool:
+    """Whether a file of this size has a record."""
+    return size_bytes > _SMALL_BYTES
+
+
+def small_hashes_to(folder: OpenTree, path: str, digest: Sha256) -> bool:
+    """Whether a file in a folder, too small for a record, hashes to `digest` now.  Raises: StorageError."""
+    with contextlib.suppress(NotFoundError, FormatError):  # it was removed, or grew
+        return hashlib.sha256(folder.read_bytes(path, _SMALL_BYTES)).digest() == digest.raw
+    return False
+
+
 def known_as_found(layout: StoreLayout, files: Iterable[tuple[Sha256, os.stat_result]]) -> list[bool]:
-    """Return for each file whether it hashed to the digest when it was as it is found now."""
+    """Return for each file whether it hashed to the digest when it was as it is found now, by its record."""
     try:
         records = OpenTree(layout.hashed)
     except (NotFoundError, StorageError):
@@ -61,10 +75,12 @@ def _records(records: OpenTree, digest: Sha256) -> list[bytes]:
 
 
 def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> None:
-    """Record that a file, as it was found, hashes to `digest`.
+    """Record that a file, as it was found, hashes to `digest`; a small file has no record.
 
     Not synced: if the record is lost, the file is hashed again.  If it cannot be written, that is no error.
     """
+    if not has_record(found.st_size):
+        return
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
         path, line = layout.hashed / digest.hex, _line(found)
         if fsio.append_mark(path, line) > _LONG_BYTES:
@@ -126,7 +142,7 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
         for path in files:
             with contextlib.suppress(FormatError):
                 found = fsread.stat_or_none(path)
-                if found is not None:
+                if found is not None and has_record(found.st_size):
                     there.append((path, Sha256.parse(path.name.removesuffix(EXECUTABLE)), found))
         known = known_as_found(layout, [(digest, found) for _, digest, found in there])
         before = list(compress(there, known))

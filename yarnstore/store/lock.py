@@ -1,4 +1,4 @@
-"""The store's one lock: readers and writers share it, `gc` holds it exclusively.
+"""The store's one lock: readers and writers share it, `gc` holds it exclusively.  Locks of files in `tmp/`.
 
 A kernel `flock` on a file that is never deleted: a killed process leaves no lock.  docs/format/store.md
 governs what each lock means.
@@ -7,14 +7,15 @@ governs what each lock means.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from yarnstore.errors import LockTimeoutError
+from yarnstore.errors import FormatError, LockTimeoutError, ReadOnlyError, StorageError
 from yarnstore.store import fsio, fsread
-from yarnstore.store.kernel import try_lock, wait_lock
+from yarnstore.store.kernel import CAN_LOCK, try_lock, wait_lock
 
 _POLL_S = 0.02
 
@@ -38,6 +39,18 @@ def holders(path: Path) -> list[int]:
     return sorted(pid for pid in pids if pid > 0)
 
 
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock file that is never truncated or deleted, not through a symlink."""
+    with fsread.translating(path):
+        try:
+            return fsio.open_file(path, os.O_RDWR | os.O_CREAT)
+        except (OSError, ReadOnlyError) as error:
+            refused = not isinstance(error, OSError) or error.errno in (errno.EROFS, errno.EACCES)
+            if not refused or fsread.stat_or_none(path) is None:
+                raise
+            return fsio.open_file(path, os.O_RDONLY)
+
+
 @contextlib.contextmanager
 def acquire(
     path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None
@@ -46,7 +59,7 @@ def acquire(
 
     Raises: LockTimeoutError that names the holders.
     """
-    fd = fsio.open_lock(path)
+    fd = open_lock(path)
     try:
         started = time.monotonic()
         told = False
@@ -71,5 +84,25 @@ def hold_folder(folder: Path) -> Iterator[None]:
     try:
         wait_lock(fd)
         yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file that a killed process may have left; False if its writer is alive."""
+    if not CAN_LOCK:  # nothing to hold, and an open file could not be removed there
+        yield fsread.stat_or_none(path) is not None
+        return
+    try:
+        try:
+            fd = fsio.open_file(path, os.O_RDWR)
+        except PermissionError:  # killed when it had its last mode, but not its name
+            fd = fsio.open_file(path, os.O_RDONLY)
+    except (OSError, FormatError, StorageError):  # what is no file is nobody's that was killed
+        yield False
+        return
+    try:
+        yield try_lock(fd, exclusive=True) and fsread.stat_or_none(path) is not None
     finally:
         os.close(fd)

@@ -20,7 +20,7 @@ from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB, MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, EntryStream, encode_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import PackFolder
 
 # How a pack ends that is being written, in `tmp/`.
@@ -180,7 +180,7 @@ def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode
         path = folder.tmp / name
         if not name.endswith(UNFINISHED):
             continue
-        with fsio.claimed(path) as claimed:
+        with lock.claimed(path) as claimed:
             if not claimed:
                 continue
             with PackWriter(folder) as writer, contextlib.suppress(IntegrityError):

@@ -17,7 +17,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import folders, fsio, fsread, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
 
 
@@ -58,12 +58,22 @@ def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFi
 
 
 def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile] | None:
-    """Return the files of a view that changed since they were hashed; None if the view does not fit."""
+    """Return the files of a view that changed since they were hashed, and small ones that are not what the
+    manifest says; None if the view does not fit.
+    """
     files = view_files(layout, manifest)
     if files is None:
         return None
-    known = hashed.known_as_found(layout, [(file.sha256, found) for file, found in files])
-    return [file for (file, _), is_known in zip(files, known, strict=True) if not is_known]
+    small = [file for file, _ in files if not hashed.has_record(file.size_bytes)]
+    large = [(file, found) for file, found in files if hashed.has_record(file.size_bytes)]
+    known = hashed.known_as_found(layout, [(file.sha256, found) for file, found in large])
+    unknown = [file for (file, _), is_known in zip(large, known, strict=True) if not is_known]
+    try:
+        with OpenTree(layout.view(manifest.digest)) as view:
+            changed = [file for file in small if not hashed.small_hashes_to(view, file.path, file.sha256)]
+    except NotFoundError:  # it was moved aside just now
+        return None
+    return changed + unknown
 
 
 def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
@@ -95,14 +105,18 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
     Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
-    with folders.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with folders.keeping_open(), hashed.changing(layout, _recorded(layout, manifest)):
         if unknown_files(layout, manifest) != []:  # else another process was faster
             _make_view(layout, manifest)
 
 
+def _recorded(layout: StoreLayout, manifest: Manifest) -> list[Path]:
+    return [layout.file(file) for file in manifest.files if hashed.has_record(file.size_bytes)]
+
+
 def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Make a damaged view again."""
-    with folders.keeping_open(), hashed.changing(layout, [layout.file(file) for file in manifest.files]):
+    with folders.keeping_open(), hashed.changing(layout, _recorded(layout, manifest)):
         _make_view(layout, manifest)
 
 
@@ -114,9 +128,9 @@ def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
         for folder in folders:
             fsio.ensure_dir(folder)
         for file in manifest.files:
-            link = temporary / file.path
-            linked = fsio.hard_link(layout.file(file), link)
-            if not linked and not hashed.hashes_to(layout, link, file.sha256):
+            link = f"{temporary}/{file.path}"
+            linked = fsio.hard_link(f"{layout.files}/{file_name(file)}", link)
+            if not linked and not hashed.hashes_to(layout, Path(link), file.sha256):
                 raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
         for folder in folders:
             fsio.sync_dir(folder)

@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_stores import other_process
 from yarnstore.core.sizes import DEFAULT_RESERVE
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
-from yarnstore.store import folders, fsio, fsread
+from yarnstore.store import folders, fsio, fsread, kernel, lock
 
 UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
@@ -69,7 +69,7 @@ def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ReadOnlyError, match="only reads the store"):
             change()
     fsio.remove_empty_dirs(root / "folder", stop=root)
-    os.close(fsio.open_lock(root / "lock"))
+    os.close(lock.open_lock(root / "lock"))
     assert tree(root) == before
     assert (root / "file").read_bytes() == b"x"
     fsio.write_atomic(tmp_path / "elsewhere", b"z", tmp_dir=tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_left_stays_as_a_killed_process_leaves_it(tmp_path: Path) -> Non
         file.write(b"part")
         file.leave()
     assert file.path.read_bytes() == b"part"
-    with fsio.claimed(file.path) as claimed:
+    with lock.claimed(file.path) as claimed:
         assert claimed
 
 
@@ -168,7 +168,7 @@ def through_links(tmp: Path) -> list[Callable[[Path], object]]:
         lambda path: fsio.append_line(path, b"line\n"),
         lambda path: fsio.append_mark(path, b"."),
         lambda path: fsio.PartialFile(path),
-        lambda path: fsio.open_lock(path),
+        lambda path: lock.open_lock(path),
         lambda path: fsread.open_folder(path),
         lambda path: fsread.read_bytes(path, 100),
         lambda path: fsread.open_read(path),
@@ -259,14 +259,14 @@ sys.stdin.read()
 """
     with other_process(script, str(tmp_path)) as process:
         (path,) = tmp_path.iterdir()
-        with fsio.claimed(path) as claimed:
+        with lock.claimed(path) as claimed:
             assert not claimed
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-        with fsio.claimed(path) as claimed:
+        with lock.claimed(path) as claimed:
             assert claimed
     path.unlink()
-    with fsio.claimed(path) as claimed:
+    with lock.claimed(path) as claimed:
         assert not claimed
 
 
@@ -381,13 +381,63 @@ def test_a_file_is_claimed_by_its_writer_until_its_temporary_name_is_gone(
     replace, found = os.replace, []
 
     def look_first(source: Path, target: Path) -> None:
-        with fsio.claimed(source) as dead:
+        with lock.claimed(source) as dead:
             found.append(dead)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", look_first)
     fsio.write_atomic(tmp_path / "x", b"x", tmp_dir=tmp_path / "tmp")
     assert found == [False]
+
+
+@pytest.mark.parametrize("taken", ["before", "after"])
+def test_a_small_file_that_was_taken_for_a_dead_one_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """Whoever tidies up may come between the creation of a file and its lock."""
+    try_lock, fsync, found = kernel.try_lock, os.fsync, []
+    tmp = tmp_path / "tmp"
+
+    def remove_once() -> None:
+        if not found:
+            found.extend(tmp.iterdir())
+            found[0].unlink()
+
+    def lock_late(fd: int, *, exclusive: bool) -> bool:
+        is_first = not found
+        remove_once()
+        return try_lock(fd, exclusive=exclusive) and not is_first
+
+    def sync_late(fd: int) -> None:
+        fsync(fd)
+        if tmp.exists() and list(tmp.iterdir()):
+            remove_once()
+
+    if taken == "before":
+        monkeypatch.setattr(fsio, "try_lock", lock_late)
+    else:
+        monkeypatch.setattr(os, "fsync", sync_late)
+    files = [("a", b"one", 0o444), ("b", b"two", 0o555)]
+    fsio.write_many(files, tmp_path / "files", tmp_dir=tmp, suffix=".x")
+    assert found
+    for name, data, mode in files:
+        assert (tmp_path / "files" / name).read_bytes() == data
+        assert stat.S_IMODE((tmp_path / "files" / name).stat().st_mode) == mode
+    assert list(tmp.iterdir()) == []
+
+
+def test_of_small_files_that_cannot_be_written_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    (tmp_path / "files").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError):
+        fsio.write_many([("a", b"one", 0o444)], tmp_path / "files", tmp_dir=tmp_path / "tmp", suffix=".x")
+    assert list((tmp_path / "files").iterdir()) == list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_number_whose_close_failed_is_not_closed_again(
@@ -416,7 +466,7 @@ def test_a_number_whose_close_failed_is_not_closed_again(
 def test_a_file_that_was_killed_read_only_can_be_claimed(tmp_path: Path) -> None:
     left = tmp_path / "left.tmp"
     left.touch(0o444)
-    with fsio.claimed(left) as dead:
+    with lock.claimed(left) as dead:
         assert dead
 
 

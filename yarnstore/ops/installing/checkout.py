@@ -33,6 +33,7 @@ from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.layout import file_name
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
+from yarnstore.store.small_files import is_small, materialise_small
 from yarnstore.store.views import has_view, make_view
 
 
@@ -152,6 +153,7 @@ def _materialise_each(
     session: Session, chunks: ChunkStore, files: Iterable[ManifestFile], drafts: Drafts | None, meter: Meter
 ) -> None:
     there = set(fsread.list_names(session.layout.files))
+    small: list[ManifestFile] = []
     for file in files:
         # One that another version has left is hashed again before this one links it.
         if file_name(file) in there and is_sound(session.layout, file):
@@ -165,7 +167,11 @@ def _materialise_each(
                 materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
                 continue
             meter.add(before - meter.done)
-        materialise(session.layout, chunks, file, meter.add)
+        if is_small(file):
+            small.append(file)
+        else:
+            materialise(session.layout, chunks, file, meter.add)
+    materialise_small(session.layout, chunks, small, meter.add)
 
 
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:

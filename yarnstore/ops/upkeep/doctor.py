@@ -35,7 +35,7 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.fsck import fsck
 from yarnstore.progress import format_size, format_span, plural
 from yarnstore.registry.policies import AutoRules
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.access import exposures
 from yarnstore.store.kernel import try_lock
 from yarnstore.store.queue import read_queue
@@ -257,9 +257,9 @@ def _file_system(session: Session) -> Iterator[Check]:
 
 def _locks(path: Path) -> bool:
     """Check whether a lock that one descriptor has is refused to another."""
-    first = fsio.open_lock(path)
+    first = lock.open_lock(path)
     try:
-        second = fsio.open_lock(path)
+        second = lock.open_lock(path)
         try:
             return try_lock(first, exclusive=True) and not try_lock(second, exclusive=True)
         finally:

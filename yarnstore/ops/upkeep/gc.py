@@ -27,7 +27,7 @@ from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.upkeep.waste import find_waste, forecast_freed_bytes
 from yarnstore.progress import plural
-from yarnstore.store import fsio, fsread, trash
+from yarnstore.store import fsio, fsread, lock, trash
 from yarnstore.store.chunks import ChunkStore, load_indexes, manifest_chunks, recover_chunks
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.hashed import changing
@@ -308,7 +308,7 @@ def _is_dead(path: Path) -> bool:
     """
     if not fsread.is_file(path):
         return True
-    with fsio.claimed(path) as dead:
+    with lock.claimed(path) as dead:
         return dead
 
 
@@ -316,7 +316,7 @@ def _remove_dead(path: Path) -> None:
     if not fsread.is_file(path):
         fsio.remove_tree(path)
         return
-    with fsio.claimed(path) as dead:
+    with lock.claimed(path) as dead:
         if dead:
             fsio.remove(path, sync=False)
 
