@@ -53,6 +53,7 @@ def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
         lambda: fsio.set_folder_mode(root / "folder", 0o700),
         lambda: fsio.NewFile(root / "tmp", ".x"),
         lambda: fsio.write_atomic(root / "file", b"y", tmp_dir=tmp_path),
+        lambda: fsio.write_many([("a", b"y", 0o444)], root / "folder", tmp_dir=tmp_path, suffix=".x"),
         lambda: fsio.append_line(root / "file", b"y\n"),
         lambda: fsio.append_mark(root / "file", b"."),
         lambda: fsio.PartialFile(root / "file"),
