@@ -170,6 +170,7 @@ class StoreBase:
             load_policy=settings.load_policy,
             admit_version=_admit_version,
             accept_change=accept_change,
+            alternates=settings.alternates,
         )
         try:
             if any_trial(layout):

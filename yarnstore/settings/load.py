@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention = msgspec.field(default_factory=Retention)
     load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
     reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
+    alternates: tuple[Path, ...] = ()  # stores that are looked into before anything is downloaded
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -133,7 +134,18 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
         retention=parse_retention(config),
         load_policy=parse_load_policy(config),
         reserve=parse_reserve(config),
+        alternates=_alternates(config),
     )
+
+
+def _alternates(config: Mapping[str, Any]) -> tuple[Path, ...]:
+    value = config.get("alternates", [])
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ConfigError('alternates is not a list of paths, as in ["/srv/models"]')
+    for item in value:
+        if not (item.startswith("~") or Path(item).is_absolute()):
+            raise ConfigError(f"alternates: {item} is not an absolute path", hint="begin it with /")
+    return tuple(map(expand_path, value))
 
 
 def token_variable(name: str) -> str:

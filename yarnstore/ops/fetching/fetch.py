@@ -31,6 +31,7 @@ from yarnstore.errors import (
     OfflineError,
     TransientError,
 )
+from yarnstore.ops.fetching.alternates import find_manifest, take_chunks
 from yarnstore.ops.fetching.begun import Begun, KeptFile
 from yarnstore.ops.fetching.changed import refuse_changed, remember_content
 from yarnstore.ops.fetching.eligibility import require_eligible
@@ -67,6 +68,7 @@ class FetchResult:
     chunks_fetched: int  #: How many of them were downloaded.
     delta_from: str | None  #: The stored version that deltas were applied to.
     seconds: float
+    alternate_bytes: int = 0  #: How many bytes were copied from alternates, as chunks without compression.
 
 
 def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
@@ -96,6 +98,7 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
         chunks_fetched=brought.chunks,
         delta_from=brought.delta_from,
         seconds=round(seconds, 3),
+        alternate_bytes=brought.alternate_bytes,
     )
 
 
@@ -196,7 +199,8 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
     try:
         manifest = session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError):
-        manifest = read_remote_manifest(session, offer.source, digest)
+        near = find_manifest(session, digest) if session.alternates else None
+        manifest = near or read_remote_manifest(session, offer.source, digest)
     found = VersionName(manifest.model, manifest.variant, manifest.version)
     if found != offer.name:
         raise IntegrityError(
@@ -288,8 +292,9 @@ def ensure_chunks(
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
     ids, lengths = manifest_chunks([manifest])
     take_from_files(chunks, ids)
+    copied = take_chunks(session, manifest, chunks, ids, lengths, drafts) if session.alternates else 0
     failed: set[RemotePack] = set()
-    brought = TransferStats()
+    brought = TransferStats(alternate_bytes=copied)
     announced = False
     absent = chunks.missing(ids)
     absent_bytes = int(lengths[find_ids(ids, absent)].sum())
@@ -365,6 +370,7 @@ def _download(
         before.chunks + writer.chunks,
         before.deltas + plan.delta_chunks,
         plan.delta_from if not failed else before.delta_from,
+        before.alternate_bytes,
     )
 
 

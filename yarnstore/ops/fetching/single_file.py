@@ -30,6 +30,7 @@ from yarnstore.errors import (
     NotFoundError,
     StorageError,
 )
+from yarnstore.ops.fetching.alternates import take_file
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.session import counting
 from yarnstore.ops.session.lookup import Offered, stored_as
@@ -73,12 +74,14 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         meter = Meter(
             session.activity.report, "download", f"{name.model} {name.version}", entry.size_bytes or 0
         )
-        urls = _addresses(session, entry, place)
-        last = _last_part(urls[0])
-        wanted = _WantedFile(last, place, part, expected, entry.size_bytes, meter, layout.reserve)
         file_name = _file_name(entry.download_url, name)
-        with counting.download(meter):
-            _sources(session, source, urls).stream(file_name, wanted)
+        copied = take_file(session, expected, part)
+        if not copied:
+            urls = _addresses(session, entry, place)
+            last = _last_part(urls[0])
+            wanted = _WantedFile(last, place, part, expected, entry.size_bytes, meter, layout.reserve)
+            with counting.download(meter):
+                _sources(session, source, urls).stream(file_name, wanted)
         item = SourceFile(file_name, path, part.size_bytes)
         with chunks.writing() as writer:
             files = ingest(
@@ -91,7 +94,11 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         chunks.know(manifest)
         session.refs.set_version(name, manifest.digest)
         part.remove()
-    return manifest, TransferStats(meter.done, writer.chunks)
+    return manifest, TransferStats(
+        meter.done,
+        0 if copied else writer.chunks,
+        alternate_bytes=manifest.size_bytes if copied else 0,
+    )
 
 
 def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, ...]:

@@ -41,12 +41,14 @@ _HINT = "nothing was changed; the publisher must fix the registry"
 @dataclass(frozen=True)
 class TransferStats:
     """How much came over the wire for a version, in bytes and in chunks; `deltas` of these came as
-    differences, most of them from the version `delta_from`."""
+    differences, most of them from the version `delta_from`.  Beside these, `alternate_bytes` of chunks came
+    from alternates."""
 
     download_bytes: int = 0
     chunks: int = 0
     deltas: int = 0
     delta_from: str | None = None
+    alternate_bytes: int = 0
 
 
 def download(

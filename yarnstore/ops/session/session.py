@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -52,6 +53,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     admit_version: AdmitVersion = _unlooked
     # Takes a version from its registry although it had another content before.
     accept_change: bool = False
+    # Other stores, looked into before anything is downloaded, and never written.
+    alternates: tuple[Path, ...] = ()
 
     @classmethod
     def without_registries(cls, layout: StoreLayout, activity: Activity | None = None) -> Session:
@@ -73,6 +76,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             load_policy=self.load_policy,
             admit_version=self.admit_version,
             accept_change=self.accept_change,
+            alternates=self.alternates,
         )
 
     @property

@@ -37,8 +37,11 @@ from yarnstore.progress import format_size, format_span, plural
 from yarnstore.registry.policies import AutoRules
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.access import exposures
+from yarnstore.store.chunks import load_indexes
 from yarnstore.store.kernel import try_lock
+from yarnstore.store.layout import StoreLayout
 from yarnstore.store.queue import read_queue
+from yarnstore.store.refs import Refs
 from yarnstore.store.registry_cache import read_record
 
 Status: TypeAlias = Literal["ok", "note", "wrong"]
@@ -93,6 +96,7 @@ def diagnose(
         _permissions,
         _file_system,
         _space,
+        _alternates,
         _clock,
         _registries,
         _leavings,
@@ -284,6 +288,29 @@ def _space(session: Session) -> Iterator[Check]:
         yield Check("space", "note", text, "`ystore gc --dry-run` shows what can be deleted")
     else:
         yield Check("space", "ok", text)
+
+
+def _alternates(session: Session) -> Iterator[Check]:
+    """Check whether alternates can be read; a fetch downloads what they lack."""
+    mend = "mount it or correct `alternates` in config.toml; until then everything is downloaded"
+    for root in session.alternates:
+        layout, name = StoreLayout(root), f"alternate {root}"
+        try:
+            if not layout.exists():
+                yield Check(name, "note", "is not a store", mend)
+                continue
+            found = load_indexes(layout.pack_folder, rebuild=False)
+            versions = len(Refs(layout).versions())
+            for folder in (layout.manifests, layout.files):
+                fsread.list_names(folder)
+        except (YarnstoreError, OSError) as error:
+            yield Check(name, "note", f"cannot be read: {_said(error)}", mend)
+            continue
+        if found.faults:
+            what = f"{plural(len(found.faults), 'index', 'indexes')} cannot be used"
+            yield Check(name, "note", what, f"`ystore fsck --repair --home {root}` by its owner repairs it")
+        else:
+            yield Check(name, "ok", f"{plural(versions, 'version')} to copy from")
 
 
 def _clock(session: Session) -> Iterator[Check]:
