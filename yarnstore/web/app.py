@@ -96,6 +96,8 @@ def _problem(error: Exception) -> ProblemDetails:
         return problems.describe(error)
     if isinstance(error, TooLargeError):
         return problems.problem(413, "body-too-large", "the body is larger than 1 MiB")
+    if isinstance(error, RecursionError):
+        return problems.problem(400, "bad-request", "the JSON is nested too deeply")
     if isinstance(error, ValidationException):
         return problems.problem(400, "bad-request", _reasons(error))
     if isinstance(error, HTTPException) and error.status_code < 500:

@@ -98,6 +98,7 @@ class Guard:
     read_only: bool = False
     reading: frozenset[str] = frozenset({LOGIN, *READING})
     rate: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
+    strangers: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
     wrong: Bucket = field(default_factory=lambda: Bucket(_WRONG_PER_S, _WRONG_BURST))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,12 +135,12 @@ class Guard:
         length = _only(names, b"content-length")
         if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
             return problems.problem(413, "body-too-large", "the body is larger than 1 MiB"), []
-        if not self.rate.take():
+        fault = self._stranger(names, method, path)
+        # A page elsewhere that asks for our pictures does not use up what our own pages may ask.
+        if not (self.rate if fault is None else self.strangers).take():
             return problems.problem(429, "too-many-requests", "too many requests"), [(b"retry-after", b"1")]
-        if path not in self.public:
-            fault = self._stranger(names, method, path)
-            if fault is not None:
-                return fault
+        if fault is not None and path not in self.public:
+            return fault
         if self.read_only and method not in _SAFE and path not in self.reading:
             detail = "this service is read-only: it was started with --read-only"
             return problems.problem(403, "read-only-service", detail), []

@@ -20,6 +20,7 @@ import msgspec
 
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
+from yarnstore.core.limits import MIB
 from yarnstore.errors import (
     CancelledError,
     ConflictError,
@@ -42,6 +43,9 @@ ENDED: Final = ("done", "failed", "cancelled")
 _AT_ONCE = 4
 _KEPT = 200
 _NOTES = 50
+# What has not ended stays in the file whatever its size, and the file has to be read again.
+_WAITING_BYTES = MIB
+_JOB_BYTES = 400
 _PUBLISH_S = 0.2
 _STOP_S = 15.0
 # A comparison's result has a row for each tensor; it is kept while the service runs.
@@ -131,7 +135,7 @@ class Jobs:
     # --- what is asked of it -------------------------------------------------------------------
 
     def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
-        """Request a job; it starts as soon as it may."""
+        """Request a job; it starts as soon as it may.  Raises: ConflictError if too many wait."""
         given = {key: value for key, value in arguments.items() if value is not None and value is not False}
         job = Job(
             id=secrets.token_hex(8),
@@ -142,7 +146,9 @@ class Jobs:
             created_ms=self._now_ms(),
         )
         with self._lock:
-            self._entries[job.id] = _Entry(job, given)
+            entry = _Entry(job, given)
+            self._check_waiting(entry)
+            self._entries[job.id] = entry
             self._forget_old()
             self._changed(job.id)
             self._dispatch()
@@ -187,6 +193,7 @@ class Jobs:
             if entry.wanted == "paused" and entry.job.state == "running":
                 entry.wanted = "queued"  # it starts again as soon as it has stopped
             elif entry.job.state in ("paused", "interrupted", "failed", "cancelled"):
+                self._check_waiting(entry)
                 self._set(entry, state="queued", error=None, finished_ms=None)
                 self._dispatch()
             else:
@@ -255,6 +262,16 @@ class Jobs:
         except StorageError as error:
             # A full disk: the work goes on; after a kill it is as if it had not been requested.
             print(f"jobs are not saved: {error.message}", file=sys.stderr)
+
+    def _check_waiting(self, added: _Entry) -> None:
+        """Raises: ConflictError where one more job would be too many."""
+        waiting = [e for e in self._entries.values() if e.job.state not in ENDED and e is not added]
+        if sum(map(_size, [added, *waiting])) > _WAITING_BYTES:
+            raise ConflictError(
+                f"{len(waiting)} jobs are waiting, which is too many",
+                hint="wait until some have ended, or cancel them",
+                waiting=len(waiting),
+            )
 
     def _forget_old(self) -> None:
         ended = [key for key, entry in self._entries.items() if entry.job.state in ENDED]
@@ -357,6 +374,11 @@ class Jobs:
         waiting, entry.ended = entry.ended, []
         for call in waiting:
             call()
+
+
+def _size(entry: _Entry) -> int:
+    """About how many bytes a job that has not ended takes in the file."""
+    return len(msgspec.json.encode([entry.arguments, entry.job.notes])) + _JOB_BYTES
 
 
 def brief(job: Job) -> Job:

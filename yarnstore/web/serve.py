@@ -25,6 +25,7 @@ from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
+from yarnstore.web.protocol import TimedProtocol
 from yarnstore.web.service import Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -83,7 +84,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
-                http="h11",
+                http=TimedProtocol,
                 loop="asyncio",
                 h11_max_incomplete_event_size=HEADER_LIMIT_BYTES,
                 timeout_graceful_shutdown=5,

@@ -111,6 +111,8 @@ class Service:
         checked = self.jobs.last_done("fsck")
         registries = store.list_registries()
         problems = [*status.notices, *_problems_of(checked)]
+        if not status.exists and not self.read_only:  # it existed when this service started
+            problems.append(f"The folder of the store was removed: {store.home}")
         if status.free_bytes < status.reserve_bytes:
             problems.append(f"The disk is nearly full: {format_size(status.free_bytes)} are free.")
         problems += [

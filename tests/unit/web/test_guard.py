@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ if HAS_WEB:
     from yarnstore import Store
     from yarnstore.web.access import Access
     from yarnstore.web.app import make_app
-    from yarnstore.web.guard import Bucket
+    from yarnstore.web.guard import Bucket, Guard
     from yarnstore.web.routes.pages import public_paths
     from yarnstore.web.service import Service
 
@@ -240,6 +242,40 @@ def test_a_bucket_lets_so_many_through() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
     now[0] = 100.0
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_strangers_do_not_use_up_what_our_own_pages_may_ask() -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def status(*headers: tuple[bytes, bytes], path: str = "/api/v1/models") -> int:
+        told: list[Any] = []
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [(b"host", b"127.0.0.1:1"), *headers],
+        }
+        asyncio.run(guard(scope, send, send))
+        return int(told[0]["status"])
+
+    few = Bucket(0.0, 3.0)
+    guard = Guard(app, Access("t" * 43), frozenset({"127.0.0.1:1"}), strangers=few)
+    assert [status() for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert status(path="/login") == 429
+    assert status((b"authorization", b"Bearer " + b"t" * 43)) == 200
+
+
+def test_json_that_is_nested_without_end_is_refused(service: Running) -> None:
+    answer = service.request(
+        "POST", "/diff", content=b"[" * 100_000, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
 
 
 def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:

@@ -19,7 +19,7 @@ from tests.support.services import PATIENCE_S, Running, needs_web, serving
 from tests.support.stores import MODEL, make_site
 from yarnstore import Store
 from yarnstore.cli import run
-from yarnstore.errors import FormatError, IncompatibleError, YarnstoreError
+from yarnstore.errors import ConflictError, FormatError, IncompatibleError, YarnstoreError
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.jobs import Jobs
 
@@ -186,6 +186,28 @@ def test_a_rollback_that_was_killed_is_not_done_again_unasked(home: Path) -> Non
     jobs.close()
     (kept,) = json.loads((home / "jobs.json").read_text())["jobs"]
     assert kept["state"] == "cancelled"
+
+
+def test_what_waits_never_outgrows_what_is_read_again(home: Path) -> None:
+    large = [f"m{number}" for number in range(45_000)]
+    waiting = [
+        {
+            "id": f"{i}" * 16,
+            "kind": "update-all",
+            "state": state,
+            "created_ms": 1,
+            "arguments": {"models": large},
+        }
+        for i, state in enumerate(["paused", "paused", "paused", "cancelled"])
+    ]
+    (home / "jobs.json").write_text(json.dumps({"jobs": waiting, "format": 1}))
+    jobs = from_file(home)
+    for more in (lambda: jobs.add("update-all", {"models": large}), lambda: jobs.resume("3" * 16)):
+        with pytest.raises(ConflictError, match="3 jobs are waiting"):
+            more()
+    jobs.cancel("0" * 16)
+    assert jobs.add("fsck", {"quick": True}).kind == "fsck"
+    jobs.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import MODEL, Site
+from tests.support.stores import MODEL, Site, remove_tree
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 
@@ -117,6 +117,19 @@ VERSION_FIELDS = {
     *("model_id", "variant", "checksum", "download_url", "size_bytes", "compatibility", "release_date"),
     *("changelog", "deprecated", "minimum_ram_gb", "recommended_ram_gb"),
 }
+
+
+def test_a_store_that_was_removed_under_its_service_is_a_problem(made_site: Site, tmp_path: Path) -> None:
+    from yarnstore.web.access import Access
+    from yarnstore.web.service import Service
+
+    home = tmp_path / "home"
+    shutil.copytree(made_site.home, home, symlinks=True)
+    service = Service(lambda: Store.open(home), Access("t"))
+    assert service.overview().problems == []
+    remove_tree(home)
+    found = service.overview()
+    assert (found.answer, found.problems) == ("problems", [f"The folder of the store was removed: {home}"])
 
 
 def test_the_seven_commands_have_the_fields_that_are_known(own: Running) -> None:
