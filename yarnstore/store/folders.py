@@ -155,7 +155,7 @@ def folder_of(path: AnyPath) -> _FolderOf:
 
 
 def changing(path: AnyPath) -> _FolderOf:
-    """Give what `folder_of` does, for a call that changes what is there.
+    """Give what `folder_of` does, for a call that changes its content.
 
     Raises: as `folder_of`; ReadOnlyError as `check_writable`.
     """

@@ -377,7 +377,7 @@ class Jobs:
 
 
 def _size(entry: _Entry) -> int:
-    """About how many bytes a job that has not ended takes in the file."""
+    """About how many bytes of the file a job needs that has not ended."""
     return len(msgspec.json.encode([entry.arguments, entry.job.notes])) + _JOB_BYTES
 
 
