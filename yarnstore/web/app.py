@@ -17,6 +17,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from yarnstore._version import __version__
 from yarnstore.errors import YarnstoreError
+from yarnstore.progress import CANCEL
 from yarnstore.web import problems
 from yarnstore.web.document import complete
 from yarnstore.web.guard import Guard, TooLargeError
@@ -46,6 +47,9 @@ def make_app(service: Service) -> Litestar:
     async def provide() -> Service:
         return service
 
+    async def be_stoppable(_: Request[Any, Any, Any]) -> None:
+        CANCEL.set(service.ending)  # in the context of the request, which its thread gets a copy of
+
     return Litestar(
         [
             Router(API, route_handlers=ROUTERS),
@@ -53,6 +57,7 @@ def make_app(service: Service) -> Litestar:
             pages.make_login_link,
         ],
         dependencies={"service": Provide(provide)},
+        before_request=be_stoppable,
         exception_handlers={Exception: _answer},
         response_class=JsonResponse,
         on_startup=[service.start],

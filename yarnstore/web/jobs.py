@@ -117,8 +117,8 @@ class Jobs:
             self._save()
             self._dispatch()
 
-    def close(self) -> None:
-        """Stop what runs; the next service goes on with it."""
+    def interrupt(self) -> list[_Entry]:
+        """Begin to stop what runs, and start nothing more; the jobs that run."""
         with self._lock:
             self._closing = True
             running = [entry for entry in self._entries.values() if entry.thread is not None]
@@ -126,6 +126,13 @@ class Jobs:
                 entry.wanted = entry.wanted or "interrupted"
                 if entry.cancel is not None:
                     entry.cancel.stop()
+            for entry in self._entries.values():
+                self._tell_waiting(entry)
+            return running
+
+    def close(self) -> None:
+        """Stop what runs; the next service goes on with it."""
+        running = self.interrupt()
         give_up_s = time.monotonic() + _STOP_S
         for entry in running:
             if entry.thread is not None:
@@ -210,13 +217,11 @@ class Jobs:
             self._save()
 
     def when_ended(self, identity: str, call: Callable[[], None]) -> None:
-        """Call once the job does not run any more and is not queued.  Raises: NotFoundError."""
+        """Call once the job does not run any more, and will not start here.  Raises: NotFoundError."""
         with self._lock:
             entry = self._entry(identity)
-            if entry.job.state not in ("queued", "running"):
-                call()
-            else:
-                entry.ended.append(call)
+            entry.ended.append(call)
+            self._tell_waiting(entry)
 
     # --- how it is done ------------------------------------------------------------------------
 
@@ -369,7 +374,7 @@ class Jobs:
         self._tell_waiting(entry)
 
     def _tell_waiting(self, entry: _Entry) -> None:
-        if entry.job.state in ("queued", "running"):
+        if entry.thread is not None or (entry.job.state == "queued" and not self._closing):
             return
         waiting, entry.ended = entry.ended, []
         for call in waiting:

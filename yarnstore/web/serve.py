@@ -127,7 +127,7 @@ class _Server(uvicorn.Server):
         await self.on_tick(0)
         if not self.should_exit:
             await self._ending.wait()
-        self._service.events.close()
+        self._service.end()
 
     def end(self) -> None:
         """Begin to end, from any thread or a signal."""

@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from yarnstore import Store
-from yarnstore.errors import YarnstoreError
-from yarnstore.progress import Progress, format_size, ignore
+from yarnstore.errors import CancelledError, YarnstoreError
+from yarnstore.progress import Cancel, Progress, format_size, ignore
 from yarnstore.results import Update
 from yarnstore.settings import config_path, managed_path
 from yarnstore.store import folders
@@ -27,6 +28,7 @@ from yarnstore.web.plans import GcPlans
 from yarnstore.web.records import Answer, Job, Overview
 
 _IMPATIENT_S = 5.0
+_THREADS = 64
 
 
 class Service:
@@ -49,6 +51,7 @@ class Service:
             folders.only_read(self._store.home)
         self._config = self._config_mark()
         self.access = access
+        self.ending = Cancel(lambda: CancelledError("the service is ending"))  # of each request
         self.plans = GcPlans()
         self.installed = InstalledModels()
         self.secure = secure  # whether it speaks TLS
@@ -135,16 +138,26 @@ class Service:
     async def start(self) -> None:
         """Begin to work, in the running event loop."""
         self.events.attach()
-        asyncio.get_running_loop().run_in_executor(None, self._warm_up)
+        loop = asyncio.get_running_loop()
+        # The usual number follows the processors; on a small machine, a few requests that wait for a registry
+        # would keep all others waiting.
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS, "request"))
+        loop.run_in_executor(None, self._warm_up)
 
     def _warm_up(self) -> None:
         """Look at the installed models before somebody asks."""
         with contextlib.suppress(YarnstoreError):
             self.installed.rows(self.store)
 
+    def end(self) -> None:
+        """Begin to end, in the event loop: what waits for a server stops waiting."""
+        self.ending.stop()
+        self.events.close()
+        self.jobs.interrupt()
+
     async def stop(self) -> None:
         """Stop the jobs that run; they are kept."""
-        self.events.close()
+        self.end()
         self.jobs.close()
         self._store.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 
 from tests.support.services import PATIENCE_S, needs_web, serving
 from tests.support.stores import MODEL, make_site
+from yarnstore import Store
 from yarnstore.cli import run
 
 pytestmark = needs_web
@@ -159,3 +162,39 @@ def test_nothing_secret_is_logged(tmp_path: Path) -> None:
         told = log.read_text()
         for secret in (service.ready["token"], login, "of-mine"):
             assert secret not in told
+
+
+def test_a_registry_that_never_answers_keeps_nobody_waiting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(tmp_path / "home") as service:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        silent.settimeout(PATIENCE_S)
+        answers: list[int] = []
+
+        def add() -> None:
+            body = {"name": "silent", "url": address}
+            answers.append(service.post("/registries", json=body, timeout=4 * PATIENCE_S).status_code)
+
+        waiting = threading.Thread(target=add)
+        waiting.start()
+        with silent.accept()[0]:  # the service waits for it
+            assert service.get("/models").json() == []
+            assert service.stop() == 0
+            waiting.join(PATIENCE_S)
+        assert answers == [409]
+    assert Store.open(tmp_path / "home").list_registries() == []
+
+
+def test_many_requests_may_wait_at_once(tmp_path: Path) -> None:
+    from yarnstore.web.access import Access
+    from yarnstore.web.service import Service
+
+    together = threading.Barrier(40)
+
+    async def run() -> None:
+        service = Service(lambda: Store.open(tmp_path / "home"), Access("t"))
+        await service.start()
+        await asyncio.gather(*(asyncio.to_thread(together.wait, PATIENCE_S) for _ in range(40)))
+        await service.stop()
+
+    asyncio.run(run())
+    assert not together.broken
