@@ -16,7 +16,7 @@ import pytest
 from tests.support.operations import operations, site_in_use
 from tests.support.stores import MODEL, Site, make_version, ystore
 from yarnstore import Store
-from yarnstore.errors import YarnstoreError
+from yarnstore.errors import StorageError, YarnstoreError
 
 _TIMEOUT_S = 30
 
@@ -137,6 +137,34 @@ def test_records_that_are_no_files_cost_a_hash_and_no_more(
             assert Path(store.path(f"{MODEL}@{version}")).exists()
         store.rollback_model(MODEL)
         store.check_for_updates()
+
+
+@pytest.mark.parametrize("place", ["packs", "trash", "logs/hashed"])
+def test_a_file_in_the_place_of_a_folder_is_moved_aside(made: Site, tmp_path: Path, place: str) -> None:
+    site = made.copy(tmp_path)
+    folder = site.home / place
+    kept = folder.rename(tmp_path / "kept") if folder.exists() else None
+    folder.write_bytes(b"somebody's own")
+    with site.store() as store:
+        found = store.fsck(quick=True).problems
+        assert [(problem.kind, problem.where) for problem in found] == [("folder", place)]
+        repaired = store.fsck(repair=True)
+        assert repaired.remaining == []
+        assert repaired.problems[0] == found[0]
+        assert store.fsck().problems == []
+    assert folder.is_dir()
+    (aside,) = (site.home / "trash").glob(f"bad-*-{folder.name}.*")
+    assert aside.read_bytes() == b"somebody's own", "a repair deletes nothing"
+    assert kept is None or kept.is_dir()
+
+
+def test_a_command_that_needs_a_folder_says_how_to_make_it(made: Site, tmp_path: Path) -> None:
+    site = made.copy(tmp_path)
+    (site.home / "refs").rename(tmp_path / "kept")
+    (site.home / "refs").write_bytes(b"")
+    with site.store() as store, pytest.raises(StorageError, match="Not a directory") as caught:
+        store.list_installed_models()
+    assert "ystore fsck --repair" in caught.value.hint
 
 
 def test_a_record_of_an_origin_that_names_no_registry_is_damage(made: Site, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,26 @@ def test_opening_makes_nothing(tmp_path: Path) -> None:
     assert not store.status().exists
     with pytest.raises(NoRegistryError):
         store.search()
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.remove("m@1.0.0"),
+        lambda store: store.remove("m", whole_model=True),
+        lambda store: store.rollback_model("m"),
+        lambda store: store.pin("m@1.0.0"),
+        lambda store: store.unpin("m"),
+        lambda store: store.update_model("m"),
+        lambda store: store.dequeue("m"),
+    ],
+)
+def test_what_needs_a_store_makes_none(tmp_path: Path, use: Callable[[Store], object]) -> None:
+    store = Store.open(tmp_path / "none")
+    with pytest.raises(NotFoundError):
+        use(store)
+    assert store.run_queue() == []
     assert not (tmp_path / "none").exists()
 
 

@@ -97,8 +97,9 @@ def split_version(text: str) -> Version:
 
 
 def read_version(text: str) -> str:
-    """Read an exact version as people write it: `v1.0.0` is 1.0.0.  Raises: InvalidNameError."""
-    bare = text.strip().removeprefix("v")
+    """Read an exact version as people write it: `v1.0.0` and `V1.0.0` are 1.0.0.  Raises: InvalidNameError."""
+    bare = text.strip()
+    bare = bare[1:] if bare[:1] in ("v", "V") else bare
     return bare if is_version(bare) else parse_version(text)
 
 

@@ -57,7 +57,7 @@ class Spec(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a spec.  `1.1.0` and `v1.1.0` are that version; `1.1` is the range 1.1.x, as npm reads it.
+        """Read a spec.  `1.1.0`, `v1.1.0` and `V1.1.0` are that version; `1.1` is the range 1.1.x, as in npm.
 
         Raises: SpecError.
         """
@@ -107,7 +107,7 @@ def parse_selector(text: str) -> Selector:
 
     Raises: SpecError.
     """
-    word = text.strip(" ")
+    word = _with_small_v(text.strip(" "))
     if not word:
         raise SpecError(text, "nothing after '@'")
     with contextlib.suppress(InvalidNameError):
@@ -119,8 +119,14 @@ def is_alias(word: str) -> bool:
     """Whether a word can be an alias: no version and no range to npm, as `v2` and `x` are."""
     if len(word) > NAME_LIMIT_CHARS or not re.fullmatch(_ALIAS, word):
         return False
-    # Of `vv1.0` that is true as well, which is no range but a slip.
+    # This refuses `vv1.0`, too: a typing error, not an alias.
+    word = _with_small_v(word)
     return not (word[0] in "vxX" and _is_range(word.lstrip("v") or word))
+
+
+def _with_small_v(word: str) -> str:
+    """Return a version or range with the mark that ranges know: `V1.1` as `v1.1`."""
+    return "v" + word[1:] if re.match("V[0-9xX*]", word) else word
 
 
 def _is_range(text: str) -> bool:

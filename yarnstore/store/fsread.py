@@ -53,7 +53,10 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
         )
     if error.errno == errno.ENOENT:
         return NotFoundError("file", shown)
-    return StorageError(f"{shown}: {why}", path=shown)
+    hint = ""
+    if error.errno == errno.ENOTDIR and folders.root_of(Path(shown)) is not None:
+        hint = "`ystore fsck --repair` moves the file aside and makes the folder again"
+    return StorageError(f"{shown}: {why}", hint=hint, path=shown)
 
 
 class _Translating:

@@ -11,6 +11,9 @@ from yarnstore.registry.spec import Alias, Exact, Spec, is_alias
         ("phi-3-mini", Spec("phi-3-mini")),
         ("phi-3-mini@1.1.0", Spec("phi-3-mini", None, Exact("1.1.0"))),
         ("phi-3-mini@v1.1.0", Spec("phi-3-mini", None, Exact("1.1.0"))),
+        ("phi-3-mini@V1.1.0", Spec("phi-3-mini", None, Exact("1.1.0"))),
+        ("phi-3-mini@V1.x", Spec("phi-3-mini", None, Range.parse("v1.x"))),
+        ("phi-3-mini@Vnext", Spec("phi-3-mini", None, Alias("Vnext"))),
         ("phi-3-mini@1.1.0-rc.1+b", Spec("phi-3-mini", None, Exact("1.1.0-rc.1+b"))),
         ("phi-3-mini@^1.1", Spec("phi-3-mini", None, Range.parse("^1.1"))),
         ("phi-3-mini@>=1 <2 || 3.x", Spec("phi-3-mini", None, Range.parse(">=1 <2 || 3.x"))),
@@ -72,6 +75,6 @@ def test_words_that_can_be_aliases(word):
     assert Spec.parse(f"phi@{word}").selector == Alias(word)
 
 
-@pytest.mark.parametrize("word", ["", "1", "x", "X", "v1", "v1.2.3", "x.x", "-a", "a b", "é", "a" * 97])
+@pytest.mark.parametrize("word", ["", "1", "x", "X", "v1", "V1", "v1.2.3", "V1.2.3", "x.x", "-a", "a b", "é", "a" * 97])
 def test_words_that_can_not(word):
     assert not is_alias(word)

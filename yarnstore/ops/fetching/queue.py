@@ -96,15 +96,21 @@ def list_queue(session: Session) -> list[QueuedFetch]:
 def dequeue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
     """Take specs out of the queue.  Raises: NotFoundError for one that is not in it: nothing is changed."""
     texts = [str(spec) for spec in specs]
+    if not session.layout.exists():
+        raise _not_queued(texts[0])
 
     def change(items: list[QueueItem]) -> tuple[list[QueueItem], list[QueuedFetch]]:
         for text in texts:
             if all(item.spec != text for item in items):
-                raise NotFoundError("queued download", text, hint="`ystore queue` lists the queued downloads")
+                raise _not_queued(text)
         gone = [item for item in items if item.spec in texts]
         return [item for item in items if item.spec not in texts], [_told(item) for item in gone]
 
     return change_queue(session.layout, change)
+
+
+def _not_queued(spec: str) -> NotFoundError:
+    return NotFoundError("queued download", spec, hint="`ystore queue` lists the queued downloads")
 
 
 def run_queue(session: Session, on_result: Callable[[QueueRun], None] | None = None) -> list[QueueRun]:
@@ -114,6 +120,8 @@ def run_queue(session: Session, on_result: Callable[[QueueRun], None] | None = N
 
     Raises: LockTimeoutError where another process is at it; FormatError, StorageError of the queue.
     """
+    if not session.layout.exists():
+        return []
     done: list[QueueRun] = []
     tried: set[tuple[str, str]] = set()
     with running(session.layout):

@@ -260,6 +260,8 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
     Raises: NotFoundError where the model is not installed, or nothing was installed before.
     """
     started = time.perf_counter()
+    if not session.layout.exists():
+        raise not_installed(session, model)
     with session.layout.shared():
         goal = rollback_goal(session, model, version)
         name = VersionName(model, goal.variant, goal.version)

@@ -51,6 +51,8 @@ def pin(session: Session, spec: Spec) -> PinResult:
     in, here or in the registries; SpecError for an alias.
     """
     refs = session.refs
+    if not session.layout.exists():
+        raise not_in_store(session, spec)
     with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
         if isinstance(spec.selector, Alias):
             raise SpecError(
@@ -83,6 +85,8 @@ def unpin(session: Session, spec: Spec) -> PinResult:
 
     Raises: NotFoundError where it is not pinned.
     """
+    if not session.layout.exists():
+        raise _not_pinned(session, spec)
     with session.layout.shared(), session.refs.moving():
         if isinstance(spec.selector, Range):
             return _let_go(session, spec)

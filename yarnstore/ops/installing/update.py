@@ -22,7 +22,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
 from yarnstore.ops.session.counting import counted
-from yarnstore.ops.session.lookup import cached_entry
+from yarnstore.ops.session.lookup import cached_entry, not_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
@@ -69,6 +69,8 @@ def update(
     Raises: as `plan_update`; ConflictError where something else was installed meanwhile; as `checkout`.
     """
     started = time.perf_counter()
+    if not session.layout.exists():
+        raise not_installed(session, spec.model)
     with counted(session, "update", spec.model) as count:
         with session.layout.shared(), ChunkStore(session.layout) as chunks:
             count.counts = not dry_run

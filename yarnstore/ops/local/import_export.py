@@ -220,7 +220,9 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
     without build metadata if several have some.
     """
     refs, layout = session.refs, session.layout
-    # What is installed or pinned must not change between the look and the removal.
+    if not layout.exists():
+        raise not_in_store(session, spec)
+    # What is installed or pinned must not change between the check and the removal.
     with layout.shared(), refs.moving():
         if whole_model:
             return _remove_model(session, spec.model)

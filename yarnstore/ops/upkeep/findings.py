@@ -12,6 +12,7 @@ from yarnstore.core.manifest import Manifest
 
 Kind = Literal[
     "format",
+    "folder",
     "ref",
     "log",
     "manifest",
@@ -74,6 +75,7 @@ class Findings:
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
     bad_records: list[Path] = field(default_factory=list)  # that begin again
+    bad_folders: list[Path] = field(default_factory=list)  # files in the places of folders
     bad_format: bool = False
     bad_state: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)

@@ -99,6 +99,9 @@ class _Ref:
 
 class _Checker(PackChecker):
     def run(self) -> None:
+        self._check_folders()
+        if self.found.bad_folders:
+            return  # what is in them cannot be checked
         self._check_format()
         refs = self._read_refs()
         self._check_manifests()
@@ -132,6 +135,13 @@ class _Checker(PackChecker):
                 yield
         else:  # nothing was ever installed
             yield
+
+    def _check_folders(self) -> None:
+        layout = self._layout
+        for folder in (*layout.folders(), layout.hashed, layout.trials):
+            if os.path.lexists(folder) and not fsread.is_folder(folder):
+                self.found.bad_folders.append(folder)
+                self._add("folder", folder, "is not a folder; the rest of the store was not checked")
 
     def _check_format(self) -> None:
         path = self._layout.root / "format"

@@ -51,12 +51,18 @@ def repair(session: Session) -> FsckResult:
     if not session.layout.root.exists():
         return result_of(Findings())
     with session.layout.exclusive(damaged=True):
+        done = []
         found = check(session)
+        if found.bad_folders:
+            done = _make_folders(session, found.bad_folders)
+            problems = found.problems
+            found = check(session)
+            found.problems[:0] = problems
         if not found.problems:
             return result_of(found, seconds=time.perf_counter() - started)
         mender = _Repairer(session, found)
         mender.run()
-        done = mender.done
+        done += mender.done
         remaining = check(session)
         if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
             mender = _Repairer(session, remaining)
@@ -65,6 +71,23 @@ def repair(session: Session) -> FsckResult:
             remaining = check(session)
     result = result_of(found, seconds=time.perf_counter() - started)
     return replace(result, repaired=done, remaining=remaining.problems)
+
+
+def _make_folders(session: Session, places: list[Path]) -> list[str]:
+    """Move files in the places of the store's folders to the trash and make the folders; returns what was
+    done.
+    """
+    layout = session.layout
+    done = []
+    for place in places:
+        # The trash itself may be one of them.
+        aside = layout.root / f"{place.name}.{fsread.unique_name()[:8]}"
+        fsio.rename(place, aside)
+        fsio.ensure_dir(place)
+        fsio.ensure_dir(layout.trash)
+        trash.move_aside(aside, layout.trash)
+        done.append(f"{place.relative_to(layout.root)}: made again; what was in its place is in trash/")
+    return done
 
 
 # What is kept in a file of its own.
