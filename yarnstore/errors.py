@@ -107,10 +107,10 @@ class InvalidNameError(UsageError):
 class SpecError(UsageError):
     code = "bad-spec"
 
-    def __init__(self, spec: str, why: str) -> None:
+    def __init__(self, spec: str, why: str, *, message: str = "") -> None:
         shown = spec if len(spec) <= 120 else spec[:117] + "…"
         super().__init__(
-            f"cannot read {shown!r}: {why}",
+            message or f"cannot read {shown!r}: {why}",
             hint="a spec is MODEL[:VARIANT][@VERSION], for example phi-3-mini@1.1.0",
             spec=shown,
             why=why,

@@ -94,9 +94,9 @@ def format_size(count: int) -> str:
 def format_part(part: int, whole: int) -> str:
     """A part of a whole in one unit: `3 MB of 2 500 MB`; the part alone where it is no smaller.
 
-    A download may be: small files are stored with headers.
+    A download may be larger than the file: small files are stored with headers.
     """
-    if part >= whole:
+    if not part or part >= whole:
         return format_size(part)
     shown, all_of_it = format_sizes(part, whole)
     return f"{shown} of {all_of_it}"

@@ -265,7 +265,7 @@ def test_fsck(installed: Ystore, tmp_home: Path) -> None:
 def test_status(installed: Ystore, tmp_home: Path) -> None:
     shown = installed("status", people=True).out
     assert shown.startswith(f"{tmp_home}\n  1 model, 1 version; 1 installed, 0 pinned\n")
-    assert re.search(r"dedupe [\d.]+×, compression [\d.]+×", shown)
+    assert re.search(r"\n  saved \S+ k?M?B by deduplication, \S+ k?M?B by compression\n", shown)
     assert " free (" in shown
     facts = installed("status").facts
     assert 0 < int(facts["stored_bytes"]) < int(facts["raw_bytes"])

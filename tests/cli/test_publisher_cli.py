@@ -34,13 +34,15 @@ def test_lint_says_where_and_what(ystore: Ystore, registry: Path) -> None:
     assert ystore("registry", "lint", registry).out == ""
     raw = json.loads((registry / "registry.json").read_text())
     raw["models"]["phi-3-mini"]["versions"]["1.0.0"]["changelog"] = ""
-    del raw["models"]["phi-3-mini"]["versions"]["1.1.0"]["release_date"]
+    raw["models"]["phi-3-mini"]["versions"]["1.1.0"]["release_date"] = "yesterday"
     (registry / "registry.json").write_text(json.dumps(raw))
     faulty = ystore("registry", "lint", registry / "registry.json")
     assert faulty.code == 4
     assert faulty.out.splitlines() == [
-        '$.models["phi-3-mini"].versions["1.0.0"].changelog: is missing; users read it before they update',
-        '$.models["phi-3-mini"].versions["1.1.0"].release_date: warning: is missing',
+        '$.models["phi-3-mini"].versions["1.1.0"].release_date: is not an RFC 3339 time, such as '
+        "2024-01-01T00:00:00Z: 'yesterday'",
+        '$.models["phi-3-mini"].versions["1.0.0"].changelog: warning: is missing; users read it before they '
+        "update",
     ]
     told = ystore("registry", "lint", registry / "registry.json", "--json")
     assert told.code == 4

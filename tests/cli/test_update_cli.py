@@ -164,7 +164,7 @@ def test_compat(site: Path, ystore: Ystore) -> None:
     assert shown.code == 0
     assert [" ".join(line.split()) for line in shown.out.splitlines()] == [
         "VERSION VARIANT FITS APPLICATION MEMORY NOTE",
-        "2.0.0 (latest) default no >=2.0.0, <3 4 GB 2.0.0 needs the application >=2.0.0; yours is 1.5.0",
+        "2.0.0 (latest) default no >=2.0.0, <3 4 GB needs the application >=2.0.0; yours is 1.5.0",
         "1.1.0 default yes any –",
         "1.0.0 default yes any –",
     ]

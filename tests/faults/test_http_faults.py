@@ -216,26 +216,22 @@ MATRIX: dict[str, Case] = {
     "reset in silence": Case(
         Reply(raw=b"", reset=True), TransientError, "connection was lost", TransientError
     ),
-    "not HTTP": Case(
-        Reply(raw=b"SSH-2.0-OpenSSH_9\r\n\r\n", close=True), TransientError, "connection was lost"
-    ),
-    "HTTP/0.9": Case(Reply(raw=DATA, close=True), TransientError, "connection was lost", TransientError),
+    "not HTTP": Case(Reply(raw=b"SSH-2.0-OpenSSH_9\r\n\r\n", close=True), TransientError, "not valid HTTP"),
+    "HTTP/0.9": Case(Reply(raw=DATA, close=True), TransientError, "not valid HTTP", TransientError),
     "a header of 300 kB": Case(
         raw("HTTP/1.1 200 OK\nX: " + "y" * 300_000 + "\n"),
         TransientError,
-        "connection was lost",
+        "not valid HTTP",
         TransientError,
     ),
-    "a header without a colon": Case(
-        raw("HTTP/1.1 200 OK\nnonsense\n"), TransientError, "connection was lost"
-    ),
+    "a header without a colon": Case(raw("HTTP/1.1 200 OK\nnonsense\n"), TransientError, "not valid HTTP"),
     "two lengths": Case(
         raw("HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 6\n", b"hello!"),
         TransientError,
-        "connection was lost",
+        "not valid HTTP",
     ),
     "a negative length": Case(
-        raw("HTTP/1.1 200 OK\nContent-Length: -5\n", b"hello"), TransientError, "connection was lost"
+        raw("HTTP/1.1 200 OK\nContent-Length: -5\n", b"hello"), TransientError, "not valid HTTP"
     ),
     # Slow.
     "no answer": Case(partial(delay_s=9), TransientError, "stalled", TransientError),
@@ -755,7 +751,7 @@ def test_http_asked_of_an_https_port(body: bytes) -> None:
 
 def test_http_asked_of_a_server_that_answers_with_a_tls_alert() -> None:
     with backend_for(lambda _: Reply(raw=b"\x15\x03\x01\x00\x02\x02\x16", close=True)) as (backend, _):
-        with pytest.raises(TransientError, match="the response is not HTTP") as caught:
+        with pytest.raises(TransientError, match="the response is not valid HTTP") as caught:
             read(backend)
         assert "use https://" in caught.value.hint
 

@@ -16,7 +16,6 @@ ENGINE = f"{PACKAGE}.ops."
 COVERED_BY = {
     "fetching.begun": "faults/test_broken_lines.py",
     "fetching.eligibility": "unit/ops/installing/test_update.py",
-    "fetching.fetch": "faults/test_http_faults.py",
     "fetching.queue": "cli/test_queue_and_offline.py",
     "fetching.transfer": "faults/test_http_faults.py",
     "inspecting.changed_bytes": "unit/ops/inspecting/test_diff.py",

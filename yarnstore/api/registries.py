@@ -123,4 +123,5 @@ class Registries(StoreBase):
                 sources=session.registries.sources,
                 network=session.registries.network,
                 on_progress=session.activity.report,
+                check=session.activity.check,
             )

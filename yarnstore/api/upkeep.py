@@ -214,10 +214,15 @@ class Upkeep(StoreBase):
         `policy` is `notify`, `patch`, `minor` or `security`; a window is such as `Sat,Sun 02:00-05:00`.
         None leaves a setting as it is.
 
-        Raises: ConfigError, InvalidNameError; ConflictError where `config.toml` sets another value.
+        Raises: ConfigError, InvalidNameError; NotFoundError for a model that is neither stored nor in a
+        registry; ConflictError where `config.toml` sets another value.
         """
         from yarnstore.ops.installing.activate import note_check
+        from yarnstore.ops.installing.auto_update import require_known
 
+        if enabled and models:
+            with self._session() as session:
+                require_known(session, tuple(map(parse_model_id, models)))
         home = self.settings.home
         change = partial(
             change_auto_update, models=models, enabled=enabled, policy=policy, windows=windows, jitter=jitter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from yarnstore.backends.base import Backend, Timeouts
 from yarnstore.backends.local import LocalBackend, path_from_url
 from yarnstore.backends.sources import Retrying, RetryPolicy, Sleep
-from yarnstore.backends.urls import check_address, scheme_of
+from yarnstore.backends.urls import check_address, is_loopback, scheme_of
 from yarnstore.errors import UsageError
 
 
@@ -100,13 +99,7 @@ def connect_file(
 
 def is_exposed(scheme: str, host: str) -> bool:
     """Whether others can read what is sent: plain http, but not to this machine itself."""
-    if scheme.lower() != "http":
-        return False
-    bare = host.strip("[]").rstrip(".").lower()
-    try:
-        return not ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return bare != "localhost" and not bare.endswith(".localhost")  # RFC 6761
+    return scheme.lower() == "http" and not is_loopback(host)
 
 
 def _unreadable(scheme: str) -> UsageError:

@@ -227,7 +227,7 @@ class HttpBackend:
             )
         credentials = {"Authorization": self._authorization} if own and self._authorization else {}
         proxy = self._transport.proxy_of(url)
-        with translating(where, self._timeouts, proxy), patience.waiting():
+        with translating(where, self._timeouts, patience, proxy), patience.waiting():
             request = self._client.build_request("GET", url, headers={**headers, **credentials})
             response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
         return _Answer(response, patience, where, url.query.decode("ascii", "replace"), proxy)
@@ -237,7 +237,8 @@ class HttpBackend:
         raw = answer.response.iter_raw()
         got = 0
         while True:
-            with translating(answer.url, self._timeouts, answer.proxy), answer.patience.waiting():
+            patience = answer.patience
+            with translating(answer.url, self._timeouts, patience, answer.proxy), patience.waiting():
                 block = next(raw, None)
             if block is None:
                 break

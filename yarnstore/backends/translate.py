@@ -1,7 +1,8 @@
-"""What httpx, httpcore and sockets raise, as this package's errors.  Nothing of theirs gets past here.
+"""The translation of what httpx, httpcore and sockets raise into this package's errors.
 
-A failure is transient if the same request may do better later: no connection, a reset, a timeout, an
-answer broken off or garbled.  A certificate, an address or a proxy that refuses stays as it is.
+An error is transient if the same request may succeed later: no connection, a reset, a timeout, a response
+that is cut or garbled.  A refused certificate, address or proxy is not.  Classes and attributes decide which
+error it is; texts of other libraries are only shown.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import httpx
 
 from yarnstore.backends import proxies
 from yarnstore.backends.base import Timeouts
+from yarnstore.backends.transport import Patience
 from yarnstore.errors import BackendError, TransientError
 
 FOREIGN: Final = (
@@ -37,7 +39,7 @@ FOREIGN: Final = (
 # The number that Python puts before the text of an OSError.
 _ERRNO: Final = re.compile(r"^\[(Errno|WinError) -?\d+\] ")
 
-# What OpenSSL says of an answer that is no TLS, by release.
+# OpenSSL's reasons for an answer that is not TLS, which differ between releases.
 _NOT_TLS: Final = frozenset(
     {
         "WRONG_VERSION_NUMBER",
@@ -50,21 +52,21 @@ _NOT_TLS: Final = frozenset(
 
 
 @contextmanager
-def translating(url: str, wait: Timeouts, proxy: str = "") -> Iterator[None]:
-    """Around every call into httpx; `proxy` is the one in use, for messages.
+def translating(url: str, wait: Timeouts, patience: Patience, proxy: str = "") -> Iterator[None]:
+    """Translate what a call into httpx raises; `patience` saw its reads, and `proxy` is shown in messages.
 
     Raises: BackendError, TransientError.
     """
     try:
         yield
     except FOREIGN as error:
-        raise _translated(url, error, wait, proxy) from error
+        raise _translated(url, error, wait, patience, proxy) from error
 
 
-def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> BackendError:
+def _translated(url: str, error: Exception, wait: Timeouts, patience: Patience, proxy: str) -> BackendError:
     why = _ERRNO.sub("", str(error))[:200] or type(error).__name__
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-        # The transport raises none of these: httpx could not read a Location header.
+        # The transport raises none of these: httpx could not parse a Location header.
         return BackendError(url, "redirects to an invalid URL")
     if isinstance(error, UnicodeError):
         return BackendError(url, "its host name is invalid")
@@ -111,21 +113,22 @@ def _translated(url: str, error: Exception, wait: Timeouts, proxy: str) -> Backe
         )
     if isinstance(error, httpcore.ConnectError):
         return TransientError(url, f"cannot connect: {why}{through}", reason="unreachable")
-    no_http = "illegal request line" in why  # so h11 calls an answer that begins with no letter
+    # The server did not close the connection, so that what it sent is wrong.
+    garbled = isinstance(error, httpcore.RemoteProtocolError) and not patience.ended
     hint = ""
-    if url.startswith("http://") and (no_http or "without sending a response" in why):
+    if url.startswith("http://") and (garbled or (patience.ended and not patience.heard_bytes)):
         hint = f"{https_hint(url)} if this port speaks https"
-    broke = "the response is not HTTP" if no_http else f"the connection was lost: {why}"
-    return TransientError(url, f"{broke}{through}", hint=hint)
+    broke = "the response is not valid HTTP" if garbled else "the connection was lost"
+    return TransientError(url, f"{broke}: {why}{through}", hint=hint)
 
 
 def https_hint(url: str) -> str:
-    """What to do where http was spoken to an https port."""
+    """Suggest the https address of a port that was asked over http."""
     return f"use https://{url.partition('://')[2]}"
 
 
 def _cause_of(error: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """The first of `error` and what led to it that is a `kind`."""
+    """Return `error` or the first of its causes that is a `kind`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None or isinstance(seen, kind):

@@ -67,6 +67,9 @@ class Patience:
         self._waited_s = 0.0
         self._got_bytes = 0
         self._since_s = time.monotonic()
+        # Of the last request: how many bytes the server sent, and whether it closed the connection.
+        self.heard_bytes = 0
+        self.ended = False
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -79,8 +82,17 @@ class Patience:
             _current.patience = None
             self._account()
 
+    def asked(self) -> None:
+        """Note that a request is sent."""
+        self.heard_bytes, self.ended = 0, False
+
+    def heard(self, size_bytes: int) -> None:
+        """Note what one read brought; 0 bytes are the end of the connection."""
+        self.heard_bytes += size_bytes
+        self.ended = not size_bytes
+
     def pay(self, size_bytes: int) -> None:
-        """Payload has arrived."""
+        """Note that payload has arrived."""
         self._got_bytes += size_bytes
 
     def clip(self, timeout_s: float | None) -> float:
@@ -141,16 +153,22 @@ class _Stream(httpcore.NetworkStream):
         while True:
             bound_s = patience.clip(left_s)
             try:
-                return self._inner.read(max_bytes, bound_s)
+                data = self._inner.read(max_bytes, bound_s)
             except httpcore.ReadTimeout:
                 # Perhaps cut short by the end of a window, which may have brought enough: ask again.
                 if left_s is not None:
                     left_s -= bound_s
                     if left_s <= 0:
                         raise
+            else:
+                patience.heard(len(data))
+                return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._reads = 0
+        patience: Patience | None = getattr(_current, "patience", None)
+        if patience is not None:
+            patience.asked()
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:

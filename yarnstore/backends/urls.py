@@ -121,9 +121,10 @@ def check_address(text: str) -> None:
         )
     bare = shown(text)
     if _is_host(text):
+        scheme = "http" if is_loopback(re.split(r"[:/]", bare, maxsplit=1)[0]) else "https"
         raise UsageError(
-            f"no folder {bare[:200]} exists, and a web address begins with https://",
-            hint=f"write https://{bare[:200]}",
+            f"no folder {bare[:200]} exists, and a web address begins with {scheme}://",
+            hint=f"write {scheme}://{bare[:200]}",
         )
 
 
@@ -184,6 +185,17 @@ def origin_of(address: str | httpx.URL) -> Origin | None:
 def is_remote(address: str) -> bool:
     """Whether reading from `address` uses the network, as far as an address tells."""
     return scheme_of(address) not in ("file", "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    import ipaddress
+
+    bare = host.strip("[]").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare == "localhost" or bare.endswith(".localhost")  # RFC 6761
 
 
 def scheme_of(text: str) -> str:

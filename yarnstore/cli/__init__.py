@@ -30,7 +30,7 @@ SECTIONS = {
         "fetch", "checkout", "update", "rollback", "queue", "lock", "pin", "unpin",
         "import", "export", "remove",
     ),
-    "Look": ("list", "log", "outdated", "compat", "path", "search", "show", "diff", "inspect"),
+    "Inspect": ("list", "log", "outdated", "compat", "path", "search", "show", "diff", "inspect"),
     "Publish": ("publish", "registry"),
     "Maintain": ("status", "du", "stats", "gc", "fsck", "doctor"),
     "Automate": ("auto-update", "serve", "completion", "help"),

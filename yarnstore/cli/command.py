@@ -188,7 +188,7 @@ _OPTIONS = (
     ),
     _option(
         "-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
-        help="Print only results: paths, and names in lists.",
+        help="Print only results: paths, names in lists, and what a dry run would do.",
     ),
     _option(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),

@@ -194,6 +194,14 @@ def format_iso_age(text: str | None, *, now_s: float | None = None) -> str:
     return format_age(max(1, int(found.timestamp() * 1000)), now_s=now_s)
 
 
+def format_iso_time(text: str) -> str:
+    """The local day and time of an RFC 3339 time: `Sat 2024-05-04 02:00`; any other text unchanged."""
+    from yarnstore.registry.timestamps import parse_timestamp
+
+    found = parse_timestamp(text)
+    return one_line(text) if found is None else f"{found.astimezone():%a %Y-%m-%d %H:%M}"
+
+
 # --- sentences ------------------------------------------------------------------------------------
 
 

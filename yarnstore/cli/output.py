@@ -70,16 +70,22 @@ class Output:
         else:
             click.echo(text)
 
-    def done(self, value: object, text: Callable[[], str], row: Sequence[object]) -> None:
-        """Print what was done: a sentence for people, one row when piped, nothing with -q."""
+    def done(
+        self, value: object, text: Callable[[], str], row: Sequence[object], *, answer: bool = False
+    ) -> None:
+        """Print what was done: a sentence for people, one row when piped.
+
+        With -q only an `answer` is printed, as when piped, such as the result of a dry run.
+        """
         if self.json:
             self.document(value)
-        elif not self.quiet:
+        elif self.quiet and not answer:
+            return
+        elif self.for_people and not self.quiet:
             self.settle()
-            if self.for_people:
-                self.text(text())
-            else:
-                click.echo(_plain_row(row))
+            self.text(text())
+        else:
+            click.echo(_plain_row(row))
 
     def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
         """Print one object: `text()` for people, a name and a value a line when piped.

@@ -97,7 +97,7 @@ def split_version(text: str) -> Version:
 
 
 def read_version(text: str) -> str:
-    """Read an exact version as people write it: `v1.0.0` and `V1.0.0` are 1.0.0.  Raises: InvalidNameError."""
+    """Read an exact version as people write it, such as `v1.0.0` or `V1.0.0`.  Raises: InvalidNameError."""
     bare = text.strip()
     bare = bare[1:] if bare[:1] in ("v", "V") else bare
     return bare if is_version(bare) else parse_version(text)
@@ -183,7 +183,7 @@ def check_file_paths(paths: Iterable[str]) -> None:
         folded = _fold(path)
         if folded in seen:
             raise FormatError(
-                "file path", f"{path!r} and {seen[folded]!r} are the same file on some file systems"
+                "the files", f"{seen[folded]!r} and {path!r} have the same path on some file systems"
             )
         seen[folded] = path
     folders: dict[str, str] = {}  # folded folder → as first spelled
@@ -200,6 +200,6 @@ def check_file_paths(paths: Iterable[str]) -> None:
                 raise FormatError("file path", f"{seen[folded]!r} is both a file and a folder")
             if folders.setdefault(folded, spelled) != spelled:
                 raise FormatError(
-                    "file path",
-                    f"{spelled!r} and {folders[folded]!r} are the same folder on some file systems",
+                    "the folders",
+                    f"{folders[folded]!r} and {spelled!r} have the same path on some file systems",
                 )

@@ -67,9 +67,14 @@ class Incompatibility:
     has: str
 
     def __str__(self) -> str:
+        return f"{self.version} {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """What it needs, without the version: `needs the application >=2.0.0; yours is 1.5.0`."""
         if self.what == "application":
-            return f"{self.version} needs the application {self.needs}; yours is {self.has}"
-        return f"{self.version} needs {self.needs} of memory; this machine has {self.has}"
+            return f"needs the application {self.needs}; yours is {self.has}"
+        return f"needs {self.needs} of memory; this machine has {self.has}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,12 +292,18 @@ def incompatibility(build: Build, machine: Host) -> Incompatibility | None:
 
 def memory_warning(build: Build, machine: Host) -> str:
     """Return a warning if a build gets less memory than its publisher recommends, else ""."""
+    advice = memory_advice(build, machine)
+    return f"{build.model} {build.version} ({build.variant}) {advice}" if advice else ""
+
+
+def memory_advice(build: Build, machine: Host) -> str:
+    """Do as `memory_warning`, without the name of the build."""
     wanted = build.entry.recommended_ram_gb
     if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
         return ""
     digits = _digits_apart(wanted, machine.ram_gb)
     return (
-        f"{build.model} {build.version} ({build.variant}) runs best with {format_gb(wanted, digits)} "
+        f"runs best with {format_gb(wanted, digits)} "
         f"of memory; this machine has {format_gb(machine.ram_gb, digits)}"
     )
 

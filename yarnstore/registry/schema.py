@@ -58,14 +58,17 @@ _KEYED: Final[dict[str, Any]] = {
 _PATH_STEP = re.compile(r"\.\w+|\[[^\]]*\]")
 
 
-def parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
+def parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> RegistryDoc:
     """Read and check a `registry.json`; `source` is where it came from, for the error.
 
-    Of a key that occurs twice the last one counts, as in most readers of JSON.
+    `measured` leaves out the check of the memory that it needs, which takes longer than decoding it; for
+    bytes that passed it before.  Of a key that occurs twice the last one counts, as in most readers of JSON.
 
     Raises: FormatError, with the JSON path of the bad field.
     """
     what = "registry.json"
+    if not measured:
+        check_memory(data, what, source=source)
     doc = _decode(data, _REGISTRY, what, limit_bytes=REGISTRY_LIMIT_BYTES, source=source)
     check_major(doc.registry_version, what, source)
     if doc.split and doc.models:
@@ -86,6 +89,7 @@ def parse_model(data: bytes, *, model: str = "", source: str = "") -> ModelEntry
     Raises: FormatError, with the JSON path of the bad field; InvalidNameError for `model`.
     """
     what = f"models/{model_dirname(model)}.json" if model else "the model's JSON"
+    check_memory(data, what, source=source)
     entry = _decode(data, _MODEL, what, limit_bytes=REGISTRY_MODEL_LIMIT_BYTES, source=source)
     return _checked_model(entry, model, what, "$", source)
 
@@ -120,7 +124,6 @@ def _decode(
 ) -> _Root:
     if len(data) > limit_bytes:
         raise FormatError(what, f"is larger than {limit_bytes} bytes", source=source)
-    check_memory(data, what, source=source)
     # Windows editors begin UTF-8 with a byte order mark; skipped without a copy.
     text = memoryview(data)[3:] if data.startswith(b"\xef\xbb\xbf") else data
     try:

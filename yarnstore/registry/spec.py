@@ -102,6 +102,15 @@ class Spec(msgspec.Struct, frozen=True):
         return f"{self.model}{variant}{selector}"
 
 
+def exact_version(spec: Spec, command: str) -> str:
+    """Return the version of a spec for a command that needs an exact one.  Raises: SpecError."""
+    if not isinstance(spec.selector, Exact):
+        why = f"{command} needs an exact version"
+        given = f", not {spec.selector}" if spec.selector else ""
+        raise SpecError(str(spec), why, message=f"{why}, such as {spec.model}@1.0.0{given}")
+    return spec.selector.version
+
+
 def parse_selector(text: str) -> Selector:
     """Read what stands behind the '@' of a spec.
 

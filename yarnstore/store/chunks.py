@@ -108,6 +108,7 @@ class ChunkTable:
     offsets: Ints
     stored: Ints
     plain: Ints
+    encodings: NDArray[np.uint8]
 
     def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
         """Join indexes; `before` is a table to which they are added, and whose rows count first."""
@@ -129,6 +130,7 @@ class ChunkTable:
         self.offsets = _concatenate([part.offsets for part in parts], "i8")[first]
         self.stored = _concatenate([part.stored for part in parts], "i8")[first]
         self.plain = _concatenate([part.plain for part in parts], "i8")[first]
+        self.encodings = _concatenate([part.encodings for part in parts], "u1")[first]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,8 +14,10 @@ import pytest
 
 from tests.support.stores import quiet_env
 from yarnstore.core.limits import MIB
+from yarnstore.errors import FormatError
 from yarnstore.registry import memory
 from yarnstore.registry.entries import DeltaEntry, FileEntry, ModelEntry, VersionEntry
+from yarnstore.registry.schema import parse_registry
 
 CHILD = """
 import sys
@@ -157,3 +159,10 @@ def test_commands_refuse_it_and_advise_to_split(tmp_path: Path) -> None:
     published = ran("publish", tmp_path / "f", "n@1.0.0", "--registry", tmp_path / "registry")
     assert published.returncode == 4
     assert "publish --split" in published.stderr
+
+
+def test_bytes_that_were_measured_before_are_not_measured_again() -> None:
+    data = b'{"models":{},"x":[' + b"[]," * (3 * MIB) + b"[]]}"
+    with pytest.raises(FormatError, match="of memory to read"):
+        parse_registry(data)
+    assert parse_registry(data, measured=True).models == {}

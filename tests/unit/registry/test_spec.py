@@ -75,6 +75,8 @@ def test_words_that_can_be_aliases(word):
     assert Spec.parse(f"phi@{word}").selector == Alias(word)
 
 
-@pytest.mark.parametrize("word", ["", "1", "x", "X", "v1", "V1", "v1.2.3", "V1.2.3", "x.x", "-a", "a b", "é", "a" * 97])
+@pytest.mark.parametrize(
+    "word", ["", "1", "x", "X", "v1", "V1", "v1.2.3", "V1.2.3", "x.x", "-a", "a b", "é", "a" * 97]
+)
 def test_words_that_can_not(word):
     assert not is_alias(word)

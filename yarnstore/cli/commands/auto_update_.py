@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.display import arrow, clean, one_line, size
+from yarnstore.cli.display import arrow, clean, format_iso_age, format_iso_time, one_line, size
 from yarnstore.cli.group import Group
 from yarnstore.errors import ConfigError
 from yarnstore.progress import plural
@@ -170,9 +170,11 @@ def _status_text(found: AutoUpdateStatus) -> str:
             lines.append(f"  {item.model}: off")
             continue
         when = ", ".join(item.windows) or "at any time"
-        state = "open now" if item.is_open else f"opens {item.opens}" if item.opens else "never opens"
+        opens = f"opens {format_iso_time(item.opens)}" if item.opens else "never opens"
+        state = "open now" if item.is_open else opens
         lines.append(f"  {item.model}: {_policy(item.policy)}, {when} ({state})")
-    lines.append(f"  last check: {found.last_check or 'never'}")
+    last = format_iso_age(found.last_check) if found.last_check else "never"
+    lines.append(f"  last check: {last}")
     return "\n".join(lines)
 
 
@@ -211,13 +213,16 @@ def _outcome_text(item: AutoUpdateOutcome) -> str:
             return f"{step} installed{got}   (back: ystore rollback {item.model})"
         case "available":
             note = f"\n  {one_line(item.note)}" if item.note else ""
-            return f"{step} is available ({item.kind}{got})   (ystore update {item.model}){note}"
+            major = "--major " if item.kind == "major" else ""
+            return f"{step} is available ({item.kind}{got})   (ystore update {major}{item.model}){note}"
+        case "held":
+            return f"{item.model} {item.installed} stays: {one_line(item.note)}"
         case "current":
             return f"{item.model} {item.installed} is up to date"
         case "pinned":
             return f"{item.model} {item.installed} is pinned; not updated"
         case "closed":
-            opens = f"; opens {item.opens}" if item.opens else ""
+            opens = f"; the next one opens {format_iso_time(item.opens)}" if item.opens else ""
             return f"{item.model} {item.installed}: no window is open{opens}"
         case "stopped":
             return f"{step}: the window closed; the next run continues the download"

@@ -34,7 +34,8 @@ def _text(found: StoreStatus) -> str:
             f"{found.installed} installed, {found.pinned} pinned",
             f"  {plural(found.chunks, 'chunk')} in {plural(found.packs, 'pack')}: "
             f"{size(found.raw_bytes)} of models stored as {size(used)}",
-            f"  dedupe {found.dedupe_ratio:.2f}×, compression {found.compression_ratio:.2f}×",
+            f"  saved {size(found.raw_bytes - found.unique_bytes)} by deduplication, "
+            f"{size(max(0, found.unique_bytes - used))} by compression",
             f"  {size(found.file_bytes)} of checked-out files",
             *unused,
             f"  {size(found.free_bytes)} free ({size(found.reserve_bytes)} kept in reserve)",

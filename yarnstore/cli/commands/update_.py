@@ -74,7 +74,7 @@ def cli(
             one = store.update_model(
                 specs[0], major=major, to=to, force=force, accept_change=accept_change, dry_run=dry_run
             )
-            _tell(run, one)
+            _tell(run, one, dry_run=dry_run)
             return
         if asks:
             planned = store.update_models(
@@ -84,7 +84,7 @@ def cli(
             if not specs:
                 _fail(planned)
                 return
-        at_once = run.output.for_people and not run.output.json
+        at_once = run.output.for_people and not (run.output.json or run.output.quiet)
         found = store.update_models(
             *specs,
             major=major,
@@ -92,15 +92,15 @@ def cli(
             force=force,
             accept_change=accept_change,
             dry_run=dry_run,
-            on_result=(lambda done: _tell(run, done)) if at_once else None,
+            on_result=(lambda done: _tell(run, done, dry_run=dry_run)) if at_once else None,
         )
     if run.output.json:
         run.output.document(found)
-    elif at_once and not run.output.quiet:
+    elif at_once:
         click.echo(_summary(found))
     else:
         for done in found.results:
-            _tell(run, done)
+            _tell(run, done, dry_run=dry_run)
     if not at_once and not run.output.json:
         for result in found.results:
             if result.error is not None:
@@ -126,7 +126,7 @@ def _asked(run: Invocation, planned: UpdateSummary, *, dry_run: bool) -> list[st
     wanted = [result for result in planned.results if result.status == "planned"]
     for result in planned.results:
         if result.status not in ("current", "unlisted"):
-            _tell(run, result)
+            _tell(run, result, dry_run=dry_run)
     if not wanted:
         current = all(result.status == "current" for result in planned.results)
         click.echo(up_to_date(len(planned.results)) if current else _summary(planned))
@@ -138,9 +138,9 @@ def _asked(run: Invocation, planned: UpdateSummary, *, dry_run: bool) -> list[st
     return [result.model for result in wanted]
 
 
-def _tell(run: Invocation, done: UpdateResult) -> None:
+def _tell(run: Invocation, done: UpdateResult, *, dry_run: bool) -> None:
     columns = (done.model, done.status, done.previous, done.version, done.download_bytes, done.path)
-    run.output.done(done, lambda: _text(done), columns)
+    run.output.done(done, lambda: _text(done), columns, answer=dry_run)
 
 
 def _text(done: UpdateResult) -> str:

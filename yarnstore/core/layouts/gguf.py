@@ -131,7 +131,10 @@ class _Head:
             for _ in range(count):
                 self.skip_value(kind, depth + 1)
         else:
-            raise FormatError(NAME, f"has an array of {count} values of type {kind}")
+            raise FormatError(
+                NAME,
+                f"has an array of {count} values of type {kind}, which is too large, too deep or unknown",
+            )
 
 
 def parse_gguf(source: Source) -> Layout:
@@ -145,7 +148,7 @@ def parse_gguf(source: Source) -> Layout:
         raise FormatError(NAME, f"has version {version:#x}")
     tensor_count, value_count = head.unpack(struct.Struct("<QQ"))
     if tensor_count > LAYOUT_LIMIT_TENSORS:
-        raise FormatError(NAME, f"has {tensor_count} tensors")
+        raise FormatError(NAME, f"has {tensor_count} tensors; at most {LAYOUT_LIMIT_TENSORS} are read")
     alignment = _read_metadata(head, value_count)
     described = [_read_tensor_info(head) for _ in range(tensor_count)]
     data_at = -(-head.at // alignment) * alignment
@@ -163,7 +166,7 @@ def parse_gguf(source: Source) -> Layout:
 def _read_metadata(head: _Head, count: int) -> int:
     """Step over the metadata; the alignment it asks for, in bytes."""
     if count > GGUF_LIMIT_KEYS:
-        raise FormatError(NAME, f"has {count} metadata keys")
+        raise FormatError(NAME, f"has {count} metadata keys; at most {GGUF_LIMIT_KEYS} are read")
     alignment = 32
     for _ in range(count):
         key = head.string(65535)
@@ -175,7 +178,9 @@ def _read_metadata(head: _Head, count: int) -> int:
         else:
             head.skip_value(kind)
     if alignment & (alignment - 1) or not 0 < alignment <= GGUF_LIMIT_ALIGNMENT_BYTES:
-        raise FormatError(NAME, f"has an alignment of {alignment}")
+        raise FormatError(
+            NAME, f"has an alignment of {alignment}, not a power of 2 up to {GGUF_LIMIT_ALIGNMENT_BYTES}"
+        )
     return alignment
 
 
@@ -186,7 +191,7 @@ def _read_tensor_info(head: _Head) -> tuple[str, ElementType, tuple[int, ...], i
         raise FormatError(NAME, "has a tensor name that is not UTF-8") from None
     (rank,) = head.unpack(_U32)
     if rank > _DIMENSIONS_LIMIT:
-        raise FormatError(NAME, f"has a tensor of {rank} dimensions")
+        raise FormatError(NAME, f"has a tensor of {rank} dimensions; at most {_DIMENSIONS_LIMIT} are read")
     extents = head.unpack(_DIMENSIONS[rank])
     kind, offset = head.unpack(_TENSOR_TAIL)
     dtype = _TYPES.get(kind)

@@ -77,14 +77,16 @@ class Layout:
 def count_elements(shape: Sequence[int], what: str) -> int:
     """The product of `shape`.  Raises: FormatError where it is negative anywhere, or overflows."""
     if len(shape) > RANK_LIMIT:
-        raise FormatError(what, f"has a tensor of {len(shape)} dimensions")
+        raise FormatError(what, f"has a tensor of {len(shape)} dimensions; at most {RANK_LIMIT} are read")
     count = 1
     for extent in shape:
         if not 0 <= extent <= EXTENT_LIMIT:
-            raise FormatError(what, f"has a tensor with a dimension of {extent:#x}")
+            raise FormatError(
+                what, f"has a tensor with a dimension of {extent:#x}; the limit is {EXTENT_LIMIT:#x}"
+            )
         count *= extent
         if count > ELEMENTS_LIMIT:
-            raise FormatError(what, "has a tensor of too many elements")
+            raise FormatError(what, f"has a tensor of more than {ELEMENTS_LIMIT:#x} elements")
     return count
 
 
@@ -103,7 +105,9 @@ def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout
         if len(checked) >= LAYOUT_LIMIT_TENSORS:
             raise FormatError(name, f"has more than {LAYOUT_LIMIT_TENSORS} tensors")
         if not 0 < len(title) <= TENSOR_NAME_LIMIT_CHARS:
-            raise FormatError(name, f"has a tensor name of {len(title)} characters")
+            raise FormatError(
+                name, f"has a tensor name of {len(title)} characters, not of 1 to {TENSOR_NAME_LIMIT_CHARS}"
+            )
         if _UNSHOWABLE.search(title):
             raise FormatError(name, f"has a control character in the tensor name {title[:80]!r}")
         if title in names:

@@ -49,7 +49,9 @@ def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tenso
     at, header_bytes = (10, head[8:10]) if head[6] == 1 else (12, head[8:12])
     text_bytes = int.from_bytes(header_bytes, "little")
     if text_bytes > NPY_HEADER_LIMIT_BYTES:
-        raise FormatError(NAME, f"has a header of {text_bytes} bytes")
+        raise FormatError(
+            NAME, f"has a header of {text_bytes} bytes; at most {NPY_HEADER_LIMIT_BYTES} are read"
+        )
     text = window.take(offset + at, text_bytes).decode("latin-1")
     descr, order, shape = _DESCR.search(text), _ORDER.search(text), _SHAPE.search(text)
     if descr is None or order is None or shape is None:

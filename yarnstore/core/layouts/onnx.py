@@ -125,7 +125,7 @@ class _Walk:
 
     def graph(self, message: _Field, path: str, depth: int) -> None:
         if depth > ONNX_LIMIT_DEPTH:
-            raise FormatError(NAME, "has graphs nested too deeply")
+            raise FormatError(NAME, f"has graphs nested more than {ONNX_LIMIT_DEPTH} deep")
         nodes: list[_Field] = []
         for field in self.fields(message.start, message.end):
             if field.wire != _BYTES:
@@ -204,7 +204,10 @@ class _Walk:
                 data.append(field)
         name = name or (path + title if title else "")
         if len(name) > TENSOR_NAME_LIMIT_CHARS:
-            raise FormatError(NAME, f"has a tensor name of {len(name)} characters")
+            raise FormatError(
+                NAME,
+                f"has a tensor name of {len(name)} characters; at most {TENSOR_NAME_LIMIT_CHARS} are read",
+            )
         dtype = _DTYPES.get(kind)
         if dtype is None or not name:
             return name

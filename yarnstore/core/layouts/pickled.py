@@ -313,7 +313,7 @@ def _walk(root: object) -> Iterator[View]:
             continue
         seen.add(id(value))
         if len(levels) >= PICKLE_LIMIT_DEPTH or len(path) > TENSOR_NAME_LIMIT_CHARS:
-            raise FormatError(WHAT, "is nested too deeply")
+            raise FormatError(WHAT, f"is nested more than {PICKLE_LIMIT_DEPTH} deep, or has too long a name")
         levels.append(_children(path, value))
 
 

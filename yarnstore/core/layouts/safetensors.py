@@ -43,11 +43,15 @@ def parse_safetensors(source: Source) -> Layout:
     window = ReadWindow(source, NAME)
     header_bytes = int.from_bytes(window.take(0, 8), "little")
     if header_bytes > HEADER_LIMIT_BYTES:
-        raise FormatError(NAME, f"has a header of {header_bytes} bytes")
+        raise FormatError(
+            NAME, f"has a header of {header_bytes} bytes; at most {HEADER_LIMIT_BYTES} are read"
+        )
     header = window.take(8, header_bytes)
     # What the decoder allocates is bounded by what it can find.
     if header.count(b",") > JSON_LIMIT_COMMAS or header.count(b"{") > 2 * LAYOUT_LIMIT_TENSORS:
-        raise FormatError(NAME, "has a header of too many values")
+        raise FormatError(
+            NAME, f"has a header of more than {JSON_LIMIT_COMMAS} values or {LAYOUT_LIMIT_TENSORS} tensors"
+        )
     try:
         entries = _HEADER.decode(header)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

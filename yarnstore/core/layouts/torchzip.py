@@ -79,7 +79,10 @@ def _read_checkpoint(window: ReadWindow, members: dict[str, Member], root: str) 
 
 def _read_pickle(window: ReadWindow, member: Member) -> bytes:
     if not member.stored or member.size > PICKLE_LIMIT_BYTES:
-        raise FormatError(TORCH, f"has a pickle of {member.size} bytes")
+        raise FormatError(
+            TORCH,
+            f"has a pickle of {member.size} bytes that is compressed, or above {PICKLE_LIMIT_BYTES} bytes",
+        )
     return window.take(find_data(window, member), member.size)
 
 

@@ -42,7 +42,11 @@ def read_members(window: ReadWindow) -> list[Member]:
     what = window.what
     count, size, at = _find_directory(window)
     if size > HEADER_LIMIT_BYTES or count > LAYOUT_LIMIT_TENSORS:
-        raise FormatError(what, f"has a directory of {count} members in {size} bytes")
+        raise FormatError(
+            what,
+            f"has a directory of {count} members in {size} bytes; at most {LAYOUT_LIMIT_TENSORS} in "
+            f"{HEADER_LIMIT_BYTES} are read",
+        )
     directory = window.take(at, size)
     members: list[Member] = []
     names: set[str] = set()

@@ -82,16 +82,16 @@ def check_eligible(
             reason="yanked",
         )
     if said.yanked or said.deprecated:
-        session.note(f"{label}: {said}")
+        session.note(f"warning: {label}: {said}")
     found = incompatibility(build, session.host)
     if found is None:
         warning = memory_warning(build, session.host) if installing else ""
         if warning:
-            session.note(warning)
+            session.note(f"warning: {warning}")
     elif installing and not (force and found.what == "memory"):
         raise ineligible_error(model, build, found, session.host)
     else:
-        session.note(f"{build.model} {found}")
+        session.note(f"warning: {build.model} {found}")
 
 
 def ineligible_error(

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yarnstore.core.codec import Encoding
 from yarnstore.core.encodings import guess_encoding
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, sorted_unique
+from yarnstore.core.index import Ids, Ints, find_ids
 from yarnstore.core.layouts import Layout, parse_layout
 from yarnstore.core.limits import KIB
 from yarnstore.core.loadcode import LoadedCode
@@ -37,7 +36,7 @@ from yarnstore.ops.session.loadcode import find_in
 from yarnstore.ops.session.lookup import Stored, lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.spec import Spec
-from yarnstore.store.chunks import ChunkStore, load_indexes
+from yarnstore.store.chunks import ChunkStore, manifest_chunks
 from yarnstore.store.files import has_file
 from yarnstore.store.source_files import opened
 
@@ -130,19 +129,16 @@ def inspect(session: Session, what: str) -> InspectResult:
         local = local_contents(place)
         files = _with_code([_local_file(content) for content in local], local)
         return _sum_up(str(place), None, str(place), files, None, in_store=False)
-    with session.layout.shared():
-        with ChunkStore(session.layout) as store:
-            manifest, here = _find(session, place)
-            table = _Table(load_indexes(session.layout.pack_folder, rebuild=False).indexes, store)
-            contents = stored_contents(manifest, store)
-            pairs = zip(manifest.files, contents, strict=True)
-            files = [_stored_file(session, file, content, table, here=here) for file, content in pairs]
-            if here:
-                files = _with_code(files, contents)
-        ids = np.concatenate([content.chunks.ids for content in contents])
-        lengths = np.concatenate([file.chunk_list()[1] for file in manifest.files])
-        distinct, first = sorted_unique(ids)
-        storage = table.count(distinct, lengths[first]) if here else None
+    with session.layout.shared(), ChunkStore(session.layout) as store:
+        manifest, here = _find(session, place)
+        contents = stored_contents(manifest, store)
+        pairs = zip(manifest.files, contents, strict=True)
+        files = [_stored_file(session, file, content, store, here=here) for file, content in pairs]
+        storage = None
+        if here:
+            files = _with_code(files, contents)
+            ids, lengths = manifest_chunks([manifest])
+            storage = _count(store, ids, lengths)
     return _sum_up(version_label(manifest), str(manifest.digest), None, files, storage, in_store=here)
 
 
@@ -174,12 +170,12 @@ def _local_file(content: Content) -> FileInfo:
 
 
 def _stored_file(
-    session: Session, file: ManifestFile, content: Content, table: _Table, *, here: bool
+    session: Session, file: ManifestFile, content: Content, store: ChunkStore, *, here: bool
 ) -> FileInfo:
     if not here:
         return _file_info(content, None, None, None)
     ids, lengths = file.chunk_list()
-    return _file_info(content, len(ids), table.count(ids, lengths), has_file(session.layout, file))
+    return _file_info(content, len(ids), _count(store, ids, lengths), has_file(session.layout, file))
 
 
 def _file_info(
@@ -284,41 +280,26 @@ def _is_text(sample: bytes) -> bool:
 # --- how it is stored -------------------------------------------------------------------------
 
 
-class _Table:
-    """How every chunk in a store's packs is stored, by the entry that would be read."""
+def _count(store: ChunkStore, ids: Ids, lengths: Ints) -> list[StoredAs]:
+    """Count chunks by how each would be read from the store, the encoding with the most bytes first.
 
-    def __init__(self, indexes: list[PackIndex], store: ChunkStore) -> None:
-        ids = np.concatenate([np.empty(0, "S32"), *(index.ids for index in indexes)])
-        bases = np.concatenate([np.empty(0, "S32"), *(index.bases for index in indexes)])
-        whole_first = np.argsort(bases != b"", kind="stable")
-        self._ids, first = sorted_unique(ids[whole_first])
-        first = whole_first[first]
-        self._encodings: NDArray[np.uint8] = np.concatenate(
-            [np.empty(0, np.uint8), *(index.encodings for index in indexes)]
-        )[first]
-        self._stored: Ints = np.concatenate([np.empty(0, np.int64), *(index.stored for index in indexes)])[
-            first
-        ]
-        self._in_files = store.files.ids
-
-    def count(self, ids: Ids, lengths: Ints) -> list[StoredAs]:
-        """Count chunks by encoding, the one with the most bytes first; `ids` has shape (n,), and each
-        counts.
-        """
-        rows = find_ids(self._ids, ids)
-        here = rows >= 0
-        kinds = np.full(len(ids), _ABSENT)
-        kinds[find_ids(self._in_files, ids) >= 0] = _IN_FILE
-        kinds[here] = self._encodings[rows[here]]
-        stored = np.zeros(len(ids), np.int64)
-        stored[here] = self._stored[rows[here]]
-        found = []
-        for kind in np.unique(kinds).tolist():
-            chosen = kinds == kind
-            name = {_IN_FILE: "file", _ABSENT: "absent"}.get(kind) or _NAMES.get(kind, str(kind))
-            sums = int(lengths[chosen].sum()), int(stored[chosen].sum())
-            found.append(StoredAs(name, int(chosen.sum()), *sums))
-        return sorted(found, key=lambda item: (-item.size_bytes, item.encoding))
+    `ids` has shape (n,), and each counts.
+    """
+    table = store.table
+    rows = table.find(ids)
+    here = rows >= 0
+    kinds = np.full(len(ids), _ABSENT)
+    kinds[find_ids(store.files.ids, ids) >= 0] = _IN_FILE
+    kinds[here] = table.encodings[rows[here]]
+    stored = np.zeros(len(ids), np.int64)
+    stored[here] = table.stored[rows[here]]
+    found = []
+    for kind in np.unique(kinds).tolist():
+        chosen = kinds == kind
+        name = {_IN_FILE: "file", _ABSENT: "absent"}.get(kind) or _NAMES.get(kind, str(kind))
+        sums = int(lengths[chosen].sum()), int(stored[chosen].sum())
+        found.append(StoredAs(name, int(chosen.sum()), *sums))
+    return sorted(found, key=lambda item: (-item.size_bytes, item.encoding))
 
 
 def _sum_up(

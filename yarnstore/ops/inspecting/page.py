@@ -133,7 +133,7 @@ def _picture(found: DiffResult, scale: Scale) -> str:
 
 def _legend(scale: Scale) -> str:
     if scale.by_distance:
-        what = "Distance: how far a tensor moved, as a share of its own length."
+        what = "Distance: the length of the difference of a tensor, divided by its old length."
     else:
         what = "Share of a tensor’s bytes that differ."
     steps = [f'<i class="c{n}"></i><span>{format_ratio(edge)}</span>' for n, edge in enumerate(scale.edges)]
@@ -232,10 +232,10 @@ def _rest(count: int, noun: str) -> str:
 
 def _footer(found: DiffResult) -> str:
     words = (
-        "<b>Changed</b> is the share of elements whose bytes differ, of quantised types that of blocks. "
-        "<b>Mean</b> and <b>largest</b> are of |new − old| / |old| over the elements that were not zero "
-        "and are finite. <b>Distance</b> is the same of the whole tensor as one vector, which single "
-        "values near zero do not inflate."
+        "<b>Changed</b> is the share of elements whose bytes differ; for quantised types, of blocks. "
+        "<b>Mean</b> and <b>Largest</b> are the mean and the maximum of |new − old| / |old| over all "
+        "elements that were not zero and are finite. <b>Distance</b> is ‖new − old‖ / ‖old‖ of the whole "
+        "tensor as a vector; single values near zero do not inflate it."
     )
     sides = "".join(
         f"<p>{escape(side.label)}: <code>{escape(side.manifest or side.path or '')}</code></p>"

@@ -16,11 +16,12 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
 from yarnstore.core.reflog import BACKWARD
-from yarnstore.errors import CancelledError, YarnstoreError
+from yarnstore.errors import BackendError, CancelledError, IntegrityError, YarnstoreError
 from yarnstore.ops.installing.activate import note_check
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
+from yarnstore.ops.session.lookup import cached_entry, find_entry, not_installed, sources_for
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.decide import Policy as UpdatePolicy
 from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
@@ -31,7 +32,9 @@ from yarnstore.registry.windows import Opening, delay_s, find_opening
 from yarnstore.store import fsread
 from yarnstore.store.state import format_iso, read_state
 
-Outcome: TypeAlias = Literal["updated", "available", "current", "pinned", "closed", "stopped", "failed"]
+Outcome: TypeAlias = Literal[
+    "updated", "available", "current", "pinned", "held", "closed", "stopped", "failed"
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class AutoUpdateOutcome:
     """The result of an auto-update run for one model."""
 
     model: str
-    #: `available`: reported only, as the policy says; `closed`: no window is open; `stopped`: the window
+    #: `available`: reported only, as the policy says; `held`: newer versions do not fit the application or
+    #: this machine; `closed`: no window is open; `stopped`: the window
     #: closed during the download.
     status: Outcome
     policy: AutoPolicy  #: The policy of the model.
@@ -135,6 +139,27 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
     )
 
 
+def require_known(session: Session, models: tuple[str, ...]) -> None:
+    """Refuse models that are neither in the store nor in a registry; a registry that cannot be reached
+    refuses none.
+
+    Raises: NotFoundError with the nearest names.
+    """
+    refs = session.refs
+    for model in models:
+        if refs.installed(model) is not None or refs.versions(model) or cached_entry(session, model):
+            continue
+        if not session.registries.sources:
+            raise not_installed(session, model)
+        sources = sources_for(session, model)
+        try:
+            for source in sources:
+                session.registries.refresh(source)  # a cached answer does not tell that it has no such model
+            find_entry(session, model, sources, fresh=True)
+        except (BackendError, IntegrityError) as error:
+            session.note(f"cannot check whether {model} exists: {error.message}")
+
+
 def run_round(
     session: Session, rules: AutoRules, *, now_at_once: bool = False, clockwork: Clockwork | None = None
 ) -> AutoUpdateRound:
@@ -196,6 +221,8 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return plain
     if found.wanted == found.installed and found.obstacle == "pinned":
         return replace(plain, status="pinned")
+    if found.wanted == found.installed and found.obstacle in ("application", "memory"):
+        return replace(plain, status="held")
     # By hand, or since it failed its self-check: then nobody wants it again every night.
     refused = _rolled_back_from(session, found.model, found.installed)
     goal = _goal(rule.policy, found, refused)

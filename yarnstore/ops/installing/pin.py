@@ -55,10 +55,8 @@ def pin(session: Session, spec: Spec) -> PinResult:
         raise not_in_store(session, spec)
     with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
         if isinstance(spec.selector, Alias):
-            raise SpecError(
-                str(spec),
-                "an alias cannot be pinned, because it may change; pin a version, a range or a variant",
-            )
+            why = "an alias cannot be pinned, because it may change"
+            raise SpecError(str(spec), why, message=f"{why}; pin a version, a range or a variant")
         if isinstance(spec.selector, Range) or (spec.selector is None and spec.variant is not None):
             _require_known(session, spec)
             if not _matches_stored(session, spec):

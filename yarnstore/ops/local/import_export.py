@@ -6,6 +6,7 @@ Owns copying local files into the store and a version out of it.  Leaves which f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -14,16 +15,16 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.errors import ConflictError, IntegrityError, SpecError, UsageError
+from yarnstore.errors import ConflictError, IntegrityError, UsageError
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.activate import tell_state
-from yarnstore.ops.publishing.broken import BrokenSearch, note_broken
-from yarnstore.ops.session.loadcode import CodeSearch, note_code, refuse_code
+from yarnstore.ops.publishing.broken import note_broken, search_sources
+from yarnstore.ops.session.loadcode import note_code, refuse_code
 from yarnstore.ops.session.lookup import not_in_store, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Exact, Spec, exact_version
 from yarnstore.registry.versions import meant_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
@@ -35,10 +36,8 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
     comparable,
     list_sources,
-    look_into,
     note_changes,
     note_ignored,
-    openers,
     unpublished_changes,
 )
 from yarnstore.store.state import version_checksum
@@ -73,39 +72,38 @@ def import_source(
     *,
     expected: Sha256 | None = None,
     all_files: bool = False,
+    chunks: ChunkStore | None = None,
 ) -> ImportResult:
     """Copy a file or a folder into the store as the exact version that `spec` names.
 
     `expected` is the checksum that it must have, if one is known; `all_files` includes files that are
-    otherwise left out.
+    otherwise left out.  `chunks` is the store's, if the caller has it open under the shared lock.
 
     Raises: SpecError, UsageError; ConflictError if that version is stored with other content; IntegrityError
     if the checksum differs; PolicyError.
     """
     started = time.perf_counter()
-    if not isinstance(spec.selector, Exact):
-        raise SpecError(str(spec), "importing needs an exact version")
+    version = exact_version(spec, "import")
     sources = list_sources(source, all_files=all_files)
     note_ignored(sources, session.activity.report)
-    incomplete, running = BrokenSearch(), CodeSearch()
-    look_into(openers(sources.files), incomplete, running)
-    code = running.finish()
+    broken, code = search_sources(sources, session.activity.report)
     refuse_code(code, session.load_policy, str(spec))
     note_code(code, session.activity.report)
-    broken = incomplete.finish(session.activity.report)
     note_broken(broken, session.activity.report)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
-    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, spec.selector.version)
-    with layout.shared():
+    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, version)
+    with contextlib.ExitStack() as stack:
+        if chunks is None:
+            stack.enter_context(layout.shared())
+            chunks = stack.enter_context(ChunkStore(layout))
         refs.check_case(spec.model)
         require_writable(layout, spec.model, installing=False)
-        with ChunkStore(layout) as chunks:
-            recover_chunks(chunks)
-            fsread.require_space(layout.root, total, layout.reserve)
-            with chunks.writing() as writer:
-                meter = Meter(session.activity.report, "read", str(spec), total)
-                files = ingest(sources.files, chunks, writer, meter)
+        recover_chunks(chunks)
+        fsread.require_space(layout.root, total, layout.reserve)
+        with chunks.writing() as writer:
+            meter = Meter(session.activity.report, "read", str(spec), total)
+            files = ingest(sources.files, chunks, writer, meter)
         manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
         if expected is not None and version_checksum(manifest) != expected:
             raise IntegrityError(

@@ -15,13 +15,15 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, read_version
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.installing.activate import activate
-from yarnstore.ops.installing.checkout import ensure_view
+from yarnstore.ops.installing.checkout import make_whole
 from yarnstore.ops.local.import_export import import_source
-from yarnstore.ops.session.lookup import model_entry
+from yarnstore.ops.session.lookup import Stored, model_entry
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.refs import VersionName
 from yarnstore.store.state import STATE_LIMIT_BYTES, parse_state
 
 
@@ -102,13 +104,15 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
             hint=f"`ystore checkout {model}@{version}` downloads it again",
         )
     spec = Spec(model, _variant(session, model, version, checksum), Exact(version))
-    with session.layout.shared():  # once for all, so that no gc comes between
-        imported = import_source(session, place, spec, expected=checksum, all_files=True)
+    # The lock is held until the version is installed, so that gc does not delete it.
+    with session.layout.shared(), ChunkStore(session.layout) as chunks:
+        imported = import_source(session, place, spec, expected=checksum, all_files=True, chunks=chunks)
         manifest = session.layout.read_manifest(Sha256.parse(imported.manifest))
         current = session.refs.current(model)
         if current is not None and current.manifest != manifest.digest:
             return TakenModel(model, version, "stored", str(place), manifest.size_bytes)
-        ensure_view(session, manifest)
+        name = VersionName(manifest.model, manifest.variant, manifest.version)
+        make_whole(session, manifest, Stored(name, manifest), chunks)
         done = activate(session, manifest, "import", started)
     return TakenModel(
         model=model,

@@ -14,9 +14,11 @@ from typing import Final
 import msgspec
 
 from yarnstore.core.layouts import Source, external_sizes, parse_layout
+from yarnstore.core.loadcode import LoadedCode
 from yarnstore.errors import FormatError
+from yarnstore.ops.session.loadcode import CodeSearch
 from yarnstore.progress import OnProgress, Progress, ignore
-from yarnstore.store.source_files import Opener, list_few, look_into
+from yarnstore.store.source_files import Opener, Sources, list_few, look_into, openers
 
 _LFS: Final = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 _LFS_LIMIT_BYTES: Final = 1024
@@ -92,6 +94,17 @@ def find_broken(files: Iterable[tuple[str, Opener]]) -> list[str]:
     search = BrokenSearch()
     look_into(files, search)
     return search.finish()
+
+
+def search_sources(sources: Sources, on_progress: OnProgress) -> tuple[list[str], list[LoadedCode]]:
+    """Look into each file of a source once; return what is incomplete, in words, and what runs code when it
+    is loaded.
+
+    Raises: what opening and reading them raises.
+    """
+    incomplete, running = BrokenSearch(), CodeSearch()
+    look_into(openers(sources.files), incomplete, running)
+    return incomplete.finish(on_progress), running.finish()
 
 
 def refuse_broken(found: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,7 @@ def lint(
     sources: tuple[RegistrySource, ...] = (),
     network: Network | None = None,
     on_progress: OnProgress = ignore,
+    check: Callable[[], None] | None = None,
 ) -> LintResult:
     """Check the registry at a folder or a URL, or one `registry.json` or `models/<model>.json`.
 
@@ -69,6 +71,7 @@ def lint(
 
     `models` limits it to some models; of a split registry at a URL, which cannot be listed, only these are
     checked.  `deep` compares manifests and indexes, `decode` also reads every pack and hashes every file.
+    `check` is called while a server is silent, and may raise to stop.
 
     Raises: NotFoundError, BackendError, UsageError.
     """
@@ -81,7 +84,7 @@ def lint(
     if path is not None and not path.is_dir():
         linted = _lint_file(path, source, deep=deep or decode)
     else:
-        backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode)
+        backend, key = _reach(source, path, sources, network or Network(), deep=deep or decode, check=check)
         linted = _lint_tree(
             where, path, backend, key, models, deep=deep, decode=decode, on_progress=on_progress
         )
@@ -129,11 +132,18 @@ def _lint_document(data: bytes, name: str) -> Linted:
 
 
 def _reach(
-    source: str, path: Path | None, sources: tuple[RegistrySource, ...], network: Network, *, deep: bool
+    source: str,
+    path: Path | None,
+    sources: tuple[RegistrySource, ...],
+    network: Network,
+    *,
+    deep: bool,
+    check: Callable[[], None] | None,
 ) -> tuple[Backend, str]:
     """Return the backend, and the key of the first document to check."""
     if path is not None or not urlsplit(source).path.endswith(".json"):
-        return connect_source(source_at(source, sources, network), source, network), REGISTRY_FILE
+        own = source_at(source, sources, network)
+        return connect_source(own, source, network, check=check), REGISTRY_FILE
     if deep:
         raise UsageError("--deep needs the whole registry, not a single file", hint="give its base URL")
     if not is_remote(source):
@@ -142,7 +152,7 @@ def _reach(
     folder = bare.rpartition("/")[0] + "/"
     # A query is part of no key below a folder, but of a whole address.
     key = bare[len(folder) :] if bare == source else source
-    return connect_source(source_at(folder, sources, network), folder, network), key
+    return connect_source(source_at(folder, sources, network), folder, network, check=check), key
 
 
 def _lint_tree(

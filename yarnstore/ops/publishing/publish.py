@@ -31,19 +31,18 @@ from yarnstore.errors import (
     FormatError,
     IntegrityError,
     NotFoundError,
-    SpecError,
     UsageError,
 )
-from yarnstore.ops.publishing.broken import BrokenSearch, note_broken, refuse_broken
+from yarnstore.ops.publishing.broken import note_broken, refuse_broken, search_sources
 from yarnstore.ops.publishing.deltas import write_deltas
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
-from yarnstore.ops.session.loadcode import CodeSearch, note_code
+from yarnstore.ops.session.loadcode import note_code
 from yarnstore.progress import Meter, OnProgress, ignore
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.lint.rules import url_fault
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
@@ -54,10 +53,8 @@ from yarnstore.store.source_files import (
     find_differing,
     list_few,
     list_sources,
-    look_into,
     note_changes,
     note_ignored,
-    openers,
     unpublished_changes,
 )
 
@@ -150,9 +147,7 @@ def publish(
     metadata; FormatError if the folder's registry.json is no registry; StorageError.
     """
     started = time.perf_counter()
-    if not isinstance(spec.selector, Exact):
-        raise SpecError(str(spec), "publishing needs an exact version")
-    version, variant = spec.selector.version, spec.variant or DEFAULT_VARIANT
+    version, variant = exact_version(spec, "publish"), spec.variant or DEFAULT_VARIANT
     for text in version_info.compatibility:
         Range.parse(text)
     _check_said(registry, version_info, model_info)
@@ -167,12 +162,9 @@ def publish(
     published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
-    broken, running = BrokenSearch(), CodeSearch()
-    look_into(openers(sources.files), broken, running)
+    broken, code = search_sources(sources, on_progress if published is None else ignore)
     if published is None:
-        found = broken.finish(on_progress)
-        note_broken(found, on_progress) if force else refuse_broken(found)
-    code = running.finish()
+        note_broken(broken, on_progress) if force else refuse_broken(broken)
     note_code(code, on_progress)
     folder.make()
     recover_packs(folder.packs)

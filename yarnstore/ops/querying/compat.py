@@ -11,7 +11,7 @@ import msgspec
 
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
-from yarnstore.registry.decide import incompatibility, memory_warning, newest_fitting
+from yarnstore.registry.decide import incompatibility, memory_advice, newest_fitting
 from yarnstore.registry.host import Host
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import Build, iter_builds, latest_version, resolve
@@ -97,7 +97,7 @@ def _row(build: Build, machine: Host, latest: str | None, said: str) -> CompatRo
     entry = build.entry
     app = incompatibility(build, Host(app_version=machine.app_version))
     memory = incompatibility(build, Host(ram_gb=machine.ram_gb))
-    notes = [str(found) for found in (app, memory) if found] or [memory_warning(build, machine)]
+    notes = [found.reason for found in (app, memory) if found] or [memory_advice(build, machine)]
     return CompatRow(
         version=build.version,
         variant=build.variant,

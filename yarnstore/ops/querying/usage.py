@@ -99,7 +99,7 @@ def _manifest(session: Session, name: VersionName) -> Manifest:
 
 
 def bytes_of(session: Session, versions: Iterable[Manifest]) -> dict[Sha256, tuple[int, int]]:
-    """Return how many bytes each version uses: alone, and together with others."""
+    """Return how many bytes each version uses: alone, its manifest included, and together with others."""
     manifests = {manifest.digest: manifest for manifest in versions}
     table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
     entries = {digest: _entries(table, manifest) for digest, manifest in manifests.items()}
@@ -118,7 +118,7 @@ def bytes_of(session: Session, versions: Iterable[Manifest]) -> dict[Sha256, tup
         alone = users[rows] == 1
         own = int(table.stored[rows[alone]].sum()) + sum(sizes[f] for f in files[digest] if sharers[f] == 1)
         total = int(table.stored[rows].sum()) + sum(sizes[f] for f in files[digest])
-        found[digest] = (own, total - own)
+        found[digest] = (own + fsread.sum_sizes([session.layout.manifest(digest)]), total - own)
     return found
 
 

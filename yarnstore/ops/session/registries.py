@@ -160,7 +160,7 @@ class KnownRegistries:
                 cached = self._cached(source)
                 if cached is None:
                     return self.refresh(source)
-                self._docs[source.name] = doc = _parse_registry(cached.data)
+                self._docs[source.name] = doc = _parse_registry(cached.data, measured=True)
                 self._add_mirrors(source, doc)
                 self._note_age(source, cached.fetched_ms)
             return self._docs[source.name]
@@ -194,7 +194,7 @@ class KnownRegistries:
         else:
             raise BackendError(self.links.own(source), "answered 'not modified' to an unconditional request")
         cached = None  # each may be 256 MiB
-        doc = _parse_registry(data, source=self.backend(source).url)
+        doc = _parse_registry(data, source=self.backend(source).url, measured=answer is None)
         if answer is not None:
             refuse_rollback(
                 source,
@@ -308,7 +308,7 @@ class KnownRegistries:
                 found = self._cached(source) if registry_cache.is_small(self._layout, source.name) else None
                 if found is None:
                     return None
-                doc = _parse_registry(found.data)
+                doc = _parse_registry(found.data, measured=True)
                 if not doc.split:
                     return None
                 self._add_mirrors(source, doc)
@@ -348,7 +348,7 @@ def known_time(
     if cached is None:
         return ""
     try:  # a store of an older release has the registry alone
-        said = _parse_registry(cached.data).last_updated or ""
+        said = _parse_registry(cached.data, measured=True).last_updated or ""
     except FormatError:
         return ""
     return said if is_believable(said, _time(cached.fetched_ms)) else ""
@@ -402,10 +402,11 @@ def _time(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _parse_registry(data: bytes, *, source: str = "") -> RegistryDoc:
+def _parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> RegistryDoc:
+    """Parse a registry; the cached one, which is compared with its SHA-256, was `measured` when it came."""
     from yarnstore.registry.schema import parse_registry
 
-    return parse_registry(data, source=source)
+    return parse_registry(data, source=source, measured=measured)
 
 
 def _failing(error: BackendError | FormatError) -> str:

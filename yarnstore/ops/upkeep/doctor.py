@@ -46,7 +46,10 @@ from yarnstore.store.registry_cache import read_record
 
 Status: TypeAlias = Literal["ok", "note", "wrong"]
 
-LIBRARIES = ("blake3", "click", "httpx", "msgspec", "numpy", "pyfastcdc", "zstandard")
+LIBRARIES = (
+    *("blake3", "click", "httpx", "msgspec", "numpy", "platformdirs", "pyfastcdc", "rich", "semver"),
+    *("tomli-w", "zstandard"),
+)
 
 _SETTING_FILES = ("config.toml", "managed.toml")
 _DAY_S = 86_400.0

@@ -137,7 +137,7 @@ def _fate(entry: VersionEntry) -> str:
 
 def _version(model: ModelEntry, version: str, entry: VersionEntry, here: str) -> Iterator[Rule]:
     if not (entry.changelog or "").strip():
-        yield "error", f"{here}.changelog", "is missing; users read it before they update"
+        yield "warning", f"{here}.changelog", "is missing; users read it before they update"
     if entry.release_date is None:
         yield "warning", f"{here}.release_date", "is missing"
     if entry.deprecated and not entry.deprecated_reason and not entry.replaced_by:

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from tests.support.registries import amend, publish
 from tests.support.servers import Reply, ScriptedServer, Seen, files
 from tests.support.stores import Site, make_site, make_version
 from yarnstore import Progress, Store
@@ -21,6 +24,7 @@ from yarnstore.errors import ConfigError, NoRegistryError, NotFoundError
 from yarnstore.ops.installing.auto_update import AutoUpdateRound, Clockwork, auto_update_status, run_round
 from yarnstore.ops.session.clock import LocalZone, zone_of
 from yarnstore.ops.session.session import Session
+from yarnstore.registry.host import Host
 from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, parse_auto_update
 from yarnstore.registry.windows import Window
 
@@ -58,6 +62,13 @@ def session_at(site: Site, now: float) -> Iterator[Session]:
     with site.store() as store, store._session() as session:
         session.activity.clock = lambda: now
         yield session
+
+
+def use_own_registry(site: Site) -> None:
+    """Have the store use the site's copy of the registry."""
+    with site.store() as store:
+        store.remove_registry("made")
+        store.add_registry("made", site.registry)
 
 
 def run(
@@ -107,9 +118,7 @@ def test_a_security_update_is_installed_by_that_policy(site: Site) -> None:
     registry = json.loads((site.registry / "registry.json").read_text())
     registry["models"]["phi-3-mini"]["current_version"] = "2.0.0"
     (site.registry / "registry.json").write_text(json.dumps(registry))
-    with site.store() as store:
-        store.remove_registry("made")
-        store.add_registry("made", site.registry)
+    use_own_registry(site)
     done = run(site, rules("security"))
     assert statuses(done) == {"phi-3-mini": "updated", "whisper": "available"}
     assert versions(site) == {"phi-3-mini": "1.1.1", "whisper": "1.0.0"}
@@ -206,9 +215,7 @@ def test_a_broken_model_leaves_the_others_be(site: Site) -> None:
     registry = json.loads((site.registry / "registry.json").read_text())
     registry["models"]["phi-3-mini"]["versions"]["1.1.0"]["manifest"] = "sha256:" + "0" * 64
     (site.registry / "registry.json").write_text(json.dumps(registry))
-    with site.store() as store:
-        store.remove_registry("made")
-        store.add_registry("made", site.registry)
+    use_own_registry(site)
     done = run(site, rules("minor"))
     assert statuses(done) == {"phi-3-mini": "failed", "whisper": "updated"}
     assert done.models[0].error is not None
@@ -330,7 +337,37 @@ def test_the_rules_of_a_config_that_nobody_can_read_end_the_command(site: Site) 
         parse_auto_update({"auto_update": {"policy": "major"}})
 
 
+def test_what_the_application_is_too_old_for_is_not_offered(site: Site) -> None:
+    def change(models: dict[str, Any]) -> None:
+        for version in ("1.0.1", "1.1.0", "2.0.0"):
+            models["whisper"]["versions"][version]["compatibility"] = [">=2.0.0"]
+
+    amend(site.registry, change)
+    use_own_registry(site)
+    with site.store() as store, store._session() as session:
+        old = msgspec.structs.replace(session, host=Host(app_version="1.5.0"))
+        done = run_round(old, rules("minor"), now_at_once=True, clockwork=CLOCKWORK)
+    assert statuses(done) == {"phi-3-mini": "updated", "whisper": "held"}
+    assert "needs the application >=2.0.0; yours is 1.5.0" in (done.models[1].note or "")
+
+
+def test_enabling_asks_for_a_model_that_exists(site: Site) -> None:
+    told: list[str] = []
+    use_own_registry(site)
+    with site.store() as store:
+        store.progress = lambda event: told.append(event.text)
+        with pytest.raises(NotFoundError) as caught:
+            store.set_auto_update("whispr", enabled=True)
+        assert "whisper" in caught.value.message
+        assert not store.auto_update_status().enabled
+        site.registry.rename(site.registry.parent / "elsewhere")
+        assert store.set_auto_update("whispr", enabled=True).models[0].enabled
+    assert any(text.startswith("cannot check whether whispr exists") for text in told)
+
+
 def test_a_model_that_nobody_installed(site: Site) -> None:
+    publish(site.registry, "llama@1.0.0")
+    use_own_registry(site)
     with site.store() as store:
         store.set_auto_update("llama", enabled=True)
         assert [item.model for item in store.auto_update_status().models] == [

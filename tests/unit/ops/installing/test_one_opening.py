@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pytest
 
 from tests.support.small_stores import noise
 from tests.support.stores import MODEL, Site, make_site
+from yarnstore import Store
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import ChunkId
 from yarnstore.core.manifest import Manifest
@@ -105,6 +108,24 @@ def test_an_update(site: Site, counting: Callable[[], Any], spec: str) -> None:
             done = store.update_model(spec)
         assert (done.status, done.previous) == ("updated", "1.0.0")
         assert counts.most == (1, 1, 1)
+
+
+def test_inspecting(site: Site, counting: Callable[[], Any]) -> None:
+    with site.store() as store:
+        store.fetch(f"{MODEL}@1.0.0")
+        with counting() as counts:
+            assert store.inspect(f"{MODEL}@1.0.0").in_store
+        assert counts.most[:2] == (1, 1)
+
+
+def test_taking_over_a_model(tmp_path: Path, counting: Callable[[], Any]) -> None:
+    data = noise(1, 300_000)
+    (tmp_path / "w.onnx").write_bytes(data)
+    entry = {"version": "1.0.0", "file_path": "w.onnx", "checksum": hashlib.sha256(data).hexdigest()}
+    (tmp_path / "local-state.json").write_text(json.dumps({"installed_models": {"m": entry}}))
+    with Store.open(tmp_path / "home") as store, counting() as counts:
+        assert store.import_local_state(tmp_path / "local-state.json").failed == 0
+    assert counts.openings == 1
 
 
 def test_a_move_to_what_was_installed_before_opens_nothing(site: Site, counting: Callable[[], Any]) -> None:

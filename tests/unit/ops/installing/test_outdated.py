@@ -132,7 +132,7 @@ def test_a_deprecated_version_that_is_wanted_is_warned_of(store: Store, registry
     assert store.check_for_updates("other")[0].note == "1.1.0 is deprecated: it repeats itself"
     told: list[str] = []
     planned = store.update_model("other", dry_run=True, progress=lambda event: told.append(event.text))
-    assert "other 1.1.0: deprecated: it repeats itself" in told
+    assert "warning: other 1.1.0: deprecated: it repeats itself" in told
     assert planned.note == "1.1.0 is deprecated: it repeats itself"
 
 

@@ -113,7 +113,7 @@ def test_checkout_of_what_does_not_fit_names_what_does(store: Store, registry: P
     assert version(store) == "1.0.0"
     told.clear()
     store.fetch("m@2.0.0")
-    assert "m 2.0.0 needs the application >=2.0.0; yours is 1.5.0" in told
+    assert "warning: m 2.0.0 needs the application >=2.0.0; yours is 1.5.0" in told
     with pytest.raises(IncompatibleError):  # in the store, all the same
         store.checkout("m@2.0.0")
     with pytest.raises(IncompatibleError):
@@ -127,7 +127,7 @@ def test_too_little_memory_is_refused_warned_of_or_forced(
     mark(registry, "m@1.2.0", minimum_ram_gb=16, recommended_ram_gb=32)
     store.refresh_registries()
     store.checkout("m@1.1.0")
-    assert told[0] == "m 1.1.0 (default) runs best with 16 GB of memory; this machine has 8 GB"
+    assert told[0] == "warning: m 1.1.0 (default) runs best with 16 GB of memory; this machine has 8 GB"
     with pytest.raises(IncompatibleError) as caught:
         store.checkout("m@1.2.0")
     assert caught.value.message == "m 1.2.0 needs 16 GB of memory; this machine has 8 GB"
@@ -160,7 +160,7 @@ def test_yanked_is_had_by_number_and_force_alone(store: Store, registry: Path, t
     assert store.update_model("m").version == "1.1.0"
     assert store.checkout("m@^1").version == "1.1.0"
     assert store.checkout("m@1.2.0", force=True).version == "1.2.0"
-    assert "m 1.2.0: withdrawn by its publisher: wrong tokenizer" in told
+    assert "warning: m 1.2.0: withdrawn by its publisher: wrong tokenizer" in told
 
 
 def test_what_became_deprecated_or_yanked_shows(store: Store, registry: Path, told: list[str]) -> None:
@@ -180,7 +180,7 @@ def test_what_became_deprecated_or_yanked_shows(store: Store, registry: Path, to
     store.refresh_registries()
     told.clear()
     store.checkout("m@1.1.0")
-    assert told[0] == "m 1.1.0: deprecated; use 1.2.0"
+    assert told[0] == "warning: m 1.1.0: deprecated; use 1.2.0"
 
 
 # --- variants ----------------------------------------------------------------------------------
