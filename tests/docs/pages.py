@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-PAGES = sorted([REPO / "README.md", REPO / "CHANGELOG.md", *(REPO / "docs").rglob("*.md")])
+PAGES = sorted(
+    [REPO / "README.md", REPO / "CHANGELOG.md", REPO / "SECURITY.md", *(REPO / "docs").rglob("*.md")]
+)
 
 
 def blocks(page: Path, language: str = "") -> list[str]:

@@ -167,7 +167,7 @@ MATRIX: dict[str, Case] = {
     "a chunk of bad size": Case(
         Reply(body=[b"zz\r\nhello\r\n"], headers=CHUNKED, close=True),
         TransientError,
-        "connection was lost",
+        "not valid HTTP",
         TransientError,
     ),
     "200 cut": Case(Reply(body=DATA, cut_at=999), TransientError, "connection was lost", TransientError),
@@ -186,7 +186,7 @@ MATRIX: dict[str, Case] = {
     "transfer encoding gzip": Case(
         Reply(body=DATA, headers={"Transfer-Encoding": "gzip, chunked"}, close=True),
         TransientError,
-        "connection was lost",
+        "not valid HTTP",
         TransientError,
     ),
     # Statuses.
@@ -203,7 +203,7 @@ MATRIX: dict[str, Case] = {
     "101": Case(
         raw("HTTP/1.1 101 Switching\nUpgrade: x\nConnection: upgrade\n"),
         TransientError,
-        "connection was lost",
+        "not valid HTTP",
     ),
     **{
         str(status): Case(Reply(status=status, body=b"wait"), TransientError, f"{status}", TransientError)
@@ -217,7 +217,7 @@ MATRIX: dict[str, Case] = {
         Reply(raw=b"", reset=True), TransientError, "connection was lost", TransientError
     ),
     "not HTTP": Case(Reply(raw=b"SSH-2.0-OpenSSH_9\r\n\r\n", close=True), TransientError, "not valid HTTP"),
-    "HTTP/0.9": Case(Reply(raw=DATA, close=True), TransientError, "not valid HTTP", TransientError),
+    "HTTP/0.9": Case(Reply(raw=DATA, close=True), TransientError, "connection was lost", TransientError),
     "a header of 300 kB": Case(
         raw("HTTP/1.1 200 OK\nX: " + "y" * 300_000 + "\n"),
         TransientError,

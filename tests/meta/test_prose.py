@@ -82,7 +82,9 @@ def page_lines(path: Path) -> Iterator[tuple[int, str]]:
     return iter(enumerate(text.splitlines(), 1))
 
 
-PAGES = sorted([*REPO.joinpath("docs").rglob("*.md"), REPO / "README.md", REPO / "CHANGELOG.md"])
+PAGES = sorted(
+    [*REPO.joinpath("docs").rglob("*.md"), REPO / "README.md", REPO / "SECURITY.md", REPO / "CHANGELOG.md"]
+)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=module_id)

@@ -68,8 +68,6 @@ BAD_VERSIONS: list[tuple[str, dict[str, Any], str]] = [
     ("packs", {"packs": []}, "cannot be located"),
     ("size_bytes", {"size_bytes": "10"}, "expected int, got str"),
     ("size_bytes", {"size_bytes": -1}, "expected int >= 0"),
-    ("changelog", {"changelog": ...}, "is missing"),
-    ("changelog", {"changelog": "  \n"}, "is missing"),
     ("release_date", {"release_date": "yesterday"}, "is not an RFC 3339 time"),
     ("release_date", {"release_date": "2024-02-31T00:00:00Z"}, "is not an RFC 3339 time"),
     ("compatibility[1]", {"compatibility": ["*", ">=x.y"]}, "is not a range"),
@@ -133,6 +131,12 @@ def test_a_fault_of_a_model_is_an_error_with_its_place(
     severity, said = found(registry(**model))[f'$.models["phi"].{place}']
     assert severity == "error"
     assert message in said
+
+
+@pytest.mark.parametrize("changelog", [..., "  \n"])
+def test_a_missing_changelog_is_a_warning(changelog: object) -> None:
+    said = found(registry({"1.0.0": version(changelog=changelog)}))
+    assert said[f"{V}.changelog"] == ("warning", "is missing; users read it before they update")
 
 
 @pytest.mark.parametrize("fate", ["yanked", "deprecated"])
