@@ -6,6 +6,7 @@ or a proxy uses it.  Pure, but for a look whether a path exists.  Where a reques
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import string
@@ -189,8 +190,6 @@ def is_remote(address: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine itself."""
-    import ipaddress
-
     bare = host.strip("[]").rstrip(".").lower()
     try:
         return ipaddress.ip_address(bare).is_loopback
