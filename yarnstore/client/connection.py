@@ -168,6 +168,11 @@ class Connection:
             code, detail, hint = problem["code"], problem["detail"], problem.get("hint", "")
             fields = dict(problem.get("fields", {}))
         except (ValueError, KeyError, TypeError):
+            if answer.is_server_error:  # such as 503 of a service with too many connections, or of a proxy
+                return TransientError(
+                    self.url, f"the service answered HTTP {answer.status_code}",
+                    status=answer.status_code, reason="busy",
+                )  # fmt: skip
             return self._unreadable(
                 answer.request.url.path.removeprefix(API), f"has status {answer.status_code}"
             )

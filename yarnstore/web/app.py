@@ -78,13 +78,21 @@ def make_app(service: Service) -> Litestar:
     )  # fmt: skip
 
 
-def guarded(app: Litestar, service: Service, hosts: Sequence[str], *, scheme: str = "http") -> Guard:
-    """The application behind its guard; `hosts` are all values of `Host` that are ours."""
+def guarded(
+    app: Litestar,
+    service: Service,
+    hosts: Sequence[str],
+    *,
+    scheme: str = "http",
+    proxied: Sequence[str] = (),
+) -> Guard:
+    """The application behind its guard; `hosts` are all values of `Host` that are ours, see there."""
     return Guard(
         app,
         service.access,
         frozenset(host.lower() for host in hosts),
         scheme=scheme,
+        proxied=frozenset(host.lower() for host in proxied),
         public=pages.public_paths(),
         read_only=service.read_only,
     )

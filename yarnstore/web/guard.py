@@ -86,14 +86,15 @@ class Bucket:
 class Guard:
     """An ASGI application around another; `public` are the paths that need no token.
 
-    `hosts` are the values of `Host` that are ours; `scheme` is that of our origins; a POST to the paths in
-    `reading` changes nothing.
+    `hosts` are the values of `Host` that are ours; `scheme` is that of our origins, or https for those in
+    `proxied`, which a proxy may serve with TLS; a POST to the paths in `reading` changes nothing.
     """
 
     app: App
     access: Access
     hosts: frozenset[str]
     scheme: str = "http"
+    proxied: frozenset[str] = frozenset()
     public: frozenset[str] = frozenset({LOGIN, HEALTH})
     read_only: bool = False
     reading: frozenset[str] = frozenset({LOGIN, *READING})
@@ -151,7 +152,10 @@ class Guard:
         if b"origin" not in names:
             return True
         origin = _only(names, b"origin")
-        return origin is not None and origin.lower() in {f"{self.scheme}://{host}" for host in self.hosts}
+        ours = {f"{self.scheme}://{host}" for host in self.hosts} | {
+            f"https://{host}" for host in self.proxied
+        }
+        return origin is not None and origin.lower() in ours
 
     def _stranger(
         self, names: dict[bytes, list[bytes]], method: str, path: str

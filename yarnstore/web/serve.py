@@ -74,7 +74,9 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
         access = Access(token, cookie=f"ystore_session_{port}")
         service = Service(open_store, access, read_only=options.read_only, secure=secure)
         service.jobs.open()
-        app = guarded(make_app(service), service, _hosts(options, port), scheme=scheme)
+        app = guarded(
+            make_app(service), service, _hosts(options, port), scheme=scheme, proxied=options.allow_hosts
+        )
         url = f"{scheme}://{_in_url(options.host)}:{port}/"
         server = _Server(
             uvicorn.Config(

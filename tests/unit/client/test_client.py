@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -253,6 +254,23 @@ def test_another_server_is_no_service(tmp_path: Path) -> None:
         Client("127.0.0.1:80", "token")
     with pytest.raises(UsageError, match="ready-json"):
         Client.from_ready("ready")
+
+
+def test_a_service_that_is_too_busy_is_tried_again_later() -> None:
+    def answer() -> None:
+        line, _ = server.accept()
+        with line:
+            line.recv(65536)
+            line.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.getsockname()[1]}/", "token") as client:
+            with pytest.raises(TransientError) as busy:
+                client.status()
+            assert (busy.value.status, busy.value.reason) == (503, "busy")
+        thread.join()
 
 
 @needs_web

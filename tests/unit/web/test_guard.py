@@ -244,31 +244,55 @@ def test_a_bucket_lets_so_many_through() -> None:
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
 
 
+def status_of(
+    guard: Guard, *headers: tuple[str, str], method: str = "GET", path: str = "/api/v1/models"
+) -> int:
+    """What a guard answers."""
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    pairs = [(name.encode(), value.encode()) for name, value in headers]
+    asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": pairs}, send, send))
+    return int(told[0]["status"])
+
+
+async def ok(_: Any, __: Any, send: Any) -> None:
+    """An application that answers everything."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+TOKEN = "t" * 43
+
+
 def test_strangers_do_not_use_up_what_our_own_pages_may_ask() -> None:
-    async def app(_: Any, __: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    host, bearer = ("host", "127.0.0.1:1"), ("authorization", f"Bearer {TOKEN}")
+    guard = Guard(ok, Access(TOKEN), frozenset({"127.0.0.1:1"}), strangers=Bucket(0.0, 3.0))
+    assert [status_of(guard, host) for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert status_of(guard, host, path="/login") == 429
+    assert status_of(guard, host, bearer) == 200
 
-    def status(*headers: tuple[bytes, bytes], path: str = "/api/v1/models") -> int:
-        told: list[Any] = []
 
-        async def send(message: Any) -> None:
-            told.append(message)
-
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": path,
-            "headers": [(b"host", b"127.0.0.1:1"), *headers],
-        }
-        asyncio.run(guard(scope, send, send))
-        return int(told[0]["status"])
-
-    few = Bucket(0.0, 3.0)
-    guard = Guard(app, Access("t" * 43), frozenset({"127.0.0.1:1"}), strangers=few)
-    assert [status() for _ in range(5)] == [401, 401, 401, 429, 429]
-    assert status(path="/login") == 429
-    assert status((b"authorization", b"Bearer " + b"t" * 43)) == 200
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        *(
+            ("https://models.example.org", 200),
+            ("http://models.example.org", 200),
+            ("http://127.0.0.1:1", 200),
+        ),
+        *(("https://127.0.0.1:1", 403), ("https://example.org", 403), ("https://models.example.org:1", 403)),
+    ],
+)
+def test_a_proxy_may_add_tls_to_the_hosts_that_are_allowed(origin: str, status: int) -> None:
+    hosts = frozenset({"127.0.0.1:1", "models.example.org"})
+    access = Access(TOKEN)
+    guard = Guard(ok, access, hosts, proxied=frozenset({"models.example.org"}))
+    session = ("cookie", f"{access.cookie}={access.log_in(TOKEN)}")
+    headers = (("host", "models.example.org"), ("origin", origin), session)
+    assert status_of(guard, *headers, method="POST") == status
 
 
 def test_json_that_is_nested_without_end_is_refused(service: Running) -> None:

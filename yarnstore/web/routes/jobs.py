@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from litestar import Router, delete, get, post
@@ -58,7 +59,7 @@ def cancel_job(service: NamedDependency[Service], identity: Identity) -> Job:
 )
 async def events(service: NamedDependency[Service]) -> Stream:
     """`job` events, first one for each job, then one for each change; `store` events for the store."""
-    return Stream(service.events.stream(service.jobs.all), media_type="text/event-stream")
+    return _stream(service.events.stream(service.jobs.all))
 
 
 @get(
@@ -69,8 +70,12 @@ async def events(service: NamedDependency[Service]) -> Stream:
 async def job_events(service: NamedDependency[Service], identity: Identity) -> Stream:
     """`job` events of one job."""
     service.jobs.get(identity)
-    stream = service.events.stream(lambda: [service.jobs.get(identity)], only=identity)
-    return Stream(stream, media_type="text/event-stream")
+    return _stream(service.events.stream(lambda: [service.jobs.get(identity)], only=identity))
+
+
+def _stream(events: AsyncIterator[bytes]) -> Stream:
+    """Events that a proxy passes on as they come; nginx would collect them."""
+    return Stream(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 router = Router(
