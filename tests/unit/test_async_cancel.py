@@ -48,7 +48,7 @@ def test_cancelling_does_not_wait_for_a_server(tmp_path: Path, fault: str) -> No
         asyncio.run(main(server.url))
 
 
-@pytest.mark.parametrize("call", ["add_registry", "refresh_registries", "show", "search"])
+@pytest.mark.parametrize("call", ["add_registry", "refresh_registries", "show", "search", "lint_registry"])
 def test_a_call_without_progress_stops_too_while_it_waits_for_a_server(tmp_path: Path, call: str) -> None:
     site = make_site(tmp_path, versions=("1.0.0",))
     asked = threading.Event()
@@ -66,6 +66,7 @@ def test_a_call_without_progress_stops_too_while_it_waits_for_a_server(tmp_path:
                 "refresh_registries": lambda: models.refresh_registries("slow"),
                 "show": lambda: models.show("other"),
                 "search": lambda: models.search("other"),
+                "lint_registry": lambda: models.lint_registry(url),
             }
             task = asyncio.create_task(calls[call]())
             assert await asyncio.to_thread(asked.wait, 10)

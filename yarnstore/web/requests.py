@@ -1,4 +1,4 @@
-"""The bodies that the API reads.  What is not known is refused."""
+"""The request bodies of the API.  Unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class VersionRequest(RequestBody):
-    """A version to download or to install."""
+    """A version to download or install."""
 
-    version: Text | None = None  #: A version, a range or an alias; without it the one that `latest` means.
+    version: Text | None = None  #: A version, a range or an alias; default: `latest`.
     variant: Text | None = None  #: The variant.
-    force: bool = False  #: Also what does not fit the application or this machine.
+    force: bool = False  #: Accept a withdrawn version, and one that needs more memory.
 
 
 class UpdateRequest(RequestBody):
     """An update of one model."""
 
-    version: Text | None = None  #: The version to install, newer or older; without it the newest that fits.
+    version: Text | None = None  #: The version to install, newer or older; default: the newest that fits.
     variant: Text | None = None  #: The variant to change to.
-    to: Text | None = None  #: A range to stay within.
-    major: bool = False  #: Also across a major version.
-    force: bool = False  #: Also what does not fit the application or this machine.
+    to: Text | None = None  #: Install only versions in this range.
+    major: bool = False  #: Allow a new major version.
+    force: bool = False  #: Accept a version that needs more memory than this machine has.
 
 
 class UpdateAllRequest(RequestBody):
-    """An update of several models, or of all that are installed."""
+    """An update of several models, or of all installed models."""
 
-    models: list[Text] = []  #: The models; without any, all.
+    models: list[Text] = []  #: The models; default: all.
 
 
 class RollbackRequest(RequestBody):
     """A rollback."""
 
-    version: Text | None = None  #: The version; without it the one that was installed before.
+    version: Text | None = None  #: The version; default: the one that was installed before.
 
 
 class LoginRequest(RequestBody):
-    """A login by a token."""
+    """A login with a token."""
 
-    token: Text  #: A token of one login, or the bearer token.
+    token: Text  #: The token of a login link, or the bearer token.
 
 
 class PinRequest(RequestBody):
     """A pin."""
 
-    spec: Text | None = None  #: A version, a range, or `:` and a variant; without it the installed version.
+    spec: Text | None = None  #: A version, a range, or `:` and a variant; default: the installed version.
 
 
 class DiffRequest(RequestBody):
@@ -68,35 +68,35 @@ class DiffRequest(RequestBody):
 
 
 class GcRequest(RequestBody):
-    """What to keep; fields that are not given are as in the settings."""
+    """What to keep; the settings apply for omitted fields."""
 
-    #: How many of the newest versions of each model stay.
+    #: How many of the newest versions of each model are kept.
     keep: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    #: Versions that were stored or used within so many seconds stay.
+    #: Keep versions that were stored or used within this time, in seconds.
     keep_within_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
-    #: For how many seconds a version stays after its path was last given out.
+    #: How long files are kept after their path was returned, in seconds.
     grace_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
-    #: The store is to take no more bytes on the disk: versions go, those used least recently first.
+    #: Delete versions, the least recently used first, until the store takes at most so many bytes.
     max_size_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = None
-    #: Versions go that were not stored or used within so many seconds.
+    #: Delete versions that were neither stored nor used within this time, in seconds.
     unused_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
-    repack: bool = False  #: Whether older versions are stored as deltas against the newest.
+    repack: bool = False  #: Store older versions as deltas against the newest.
 
 
 class FsckRequest(RequestBody):
     """A check of the store."""
 
-    quick: bool = False  #: Whether contents are left unread.
-    repair: bool = False  #: Whether problems are repaired where that is possible.
-    #: The share of the contents that is read, such as 0.05, chosen at random; without it all are read.
+    quick: bool = False  #: Do not read the contents of packs and files.
+    repair: bool = False  #: Repair the problems that can be repaired.
+    #: The share of the contents to read, such as 0.05, chosen at random; default: all.
     sample: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
 class AutoUpdateRequest(RequestBody):
-    """A change of auto-update; fields that are not given stay."""
+    """A change of the auto-update settings; omitted fields stay as they are."""
 
     enabled: bool  #: Whether models are checked.
-    models: list[Text] = []  #: The models; without any, all.
+    models: list[Text] = []  #: The models; default: all.
     policy: Literal["notify", "patch", "minor", "security"] | None = None  #: Which updates are installed.
     windows: list[Text] | None = None  #: The maintenance windows, such as `Sat,Sun 02:00-05:00`.
     jitter: Text | None = None  #: The longest random delay before a check, such as `30m`.
@@ -110,9 +110,9 @@ class RegistryRequest(RequestBody):
 
 
 class ModelArguments(RequestBody):
-    """One model, or all."""
+    """One model, or all models."""
 
-    model_id: Text | None = None  #: The id of the model; without it all.
+    model_id: Text | None = None  #: The id of the model; default: all models.
 
 
 class OneModelArguments(RequestBody):
@@ -126,24 +126,24 @@ class ChangeArguments(RequestBody):
 
     model_id: Text  #: The id of the model.
     version: Text | None = None  #: The version.
-    wait: bool = True  #: Whether to answer when it is done; else at once, with the job.
+    wait: bool = True  #: Whether to respond when it is done; if false, at once with the job.
 
 
 class AutoUpdateArguments(RequestBody):
-    """Auto-update of one model, or of all."""
+    """Auto-update of one model, or of all models."""
 
     enabled: bool = True  #: Whether models are checked.
-    model_id: Text | None = None  #: The id of the model; without it all.
+    model_id: Text | None = None  #: The id of the model; default: all models.
     policy: Literal["notify", "patch", "minor", "security"] | None = None  #: Which updates are installed.
 
 
 def named_version(model: str, version: str | None) -> str:
-    """The spec of a model and a version.  Raises: InvalidNameError, SpecError."""
+    """Return the spec of a model and a version.  Raises: InvalidNameError, SpecError."""
     return str(Spec.parse(f"{parse_model_id(model)}@{version}" if version else parse_model_id(model)))
 
 
 def version_spec(text: str, beside: str = "") -> str:
-    """The spec of a version, which is no path.  Raises: SpecError, UsageError."""
+    """Return the spec of a version; a path is refused.  Raises: SpecError, UsageError."""
     spec = Spec.parse(beside.partition("@")[0] + text if text.startswith("@") else text)
     if spec.selector is None:
         raise UsageError(f"{text} does not name a version", hint="give MODEL@VERSION")
