@@ -42,6 +42,8 @@ ENDED: Final = ("done", "failed", "cancelled")
 # How many jobs run at once; each download has several connections of its own.
 _AT_ONCE = 4
 _KEPT = 200
+# Their results are large, and only in memory.
+_COMPARISONS = 10
 _NOTES = 50
 # What has not ended stays in the file whatever its size, and the file has to be read again.
 _WAITING_BYTES = MIB
@@ -280,7 +282,8 @@ class Jobs:
 
     def _forget_old(self) -> None:
         ended = [key for key, entry in self._entries.items() if entry.job.state in ENDED]
-        for key in ended[: max(0, len(ended) - _KEPT)]:
+        compared = [key for key in ended if self._entries[key].job.kind in _VOLATILE]
+        for key in {*ended[:-_KEPT], *compared[:-_COMPARISONS]}:
             del self._entries[key]
 
     def _dispatch(self) -> None:

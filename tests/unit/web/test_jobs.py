@@ -188,6 +188,19 @@ def test_a_rollback_that_was_killed_is_not_done_again_unasked(home: Path) -> Non
     assert kept["state"] == "cancelled"
 
 
+def test_the_results_of_a_few_comparisons_are_kept(home: Path) -> None:
+    jobs = from_file(home)
+    for number in range(14):
+        ended = threading.Event()
+        job = jobs.add("diff", {"old": f"none-such@1.0.{number}", "new": "none-such@2.0.0"})
+        jobs.when_ended(job.id, ended.set)
+        assert ended.wait(PATIENCE_S)
+    kept = [job.subject for job in jobs.all()]
+    assert 10 <= len(kept) <= 11
+    assert kept[0] == "none-such@1.0.13 → none-such@2.0.0"
+    jobs.close()
+
+
 def test_what_waits_never_outgrows_what_is_read_again(home: Path) -> None:
     large = [f"m{number}" for number in range(45_000)]
     waiting = [
