@@ -28,8 +28,9 @@ from yarnstore.ops.fetching.plan import PackOffer, plan_download
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc import plan_gc
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 
 CHUNKS = 1_000_000

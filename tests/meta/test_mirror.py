@@ -21,6 +21,7 @@ COVERED_BY = {
     "inspecting.changed_bytes": "unit/ops/inspecting/test_diff.py",
     "inspecting.figures": "unit/ops/inspecting/test_page.py",
     "inspecting.pairs": "unit/ops/inspecting/test_diff.py",
+    "copies.second": "unit/ops/copies/test_slim.py",
     "inspecting.picture": "unit/ops/inspecting/test_page.py",
     "inspecting.readers": "unit/ops/inspecting/test_inspect.py",
     "inspecting.tensors": "unit/ops/inspecting/test_diff.py",

@@ -15,7 +15,7 @@ ENGINE = f"{PACKAGE}.ops"
 # Lowest first: a package of the engine imports from lower lines only.
 LEVELS = (
     ("session",),
-    ("fetching", "publishing", "querying"),
+    ("copies", "fetching", "publishing", "querying"),
     ("installing", "inspecting", "upkeep"),
     ("local",),
 )

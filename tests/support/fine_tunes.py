@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from yarnstore import Store
-from yarnstore.store.chunks import ChunkTable, load_indexes
+from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.places import ChunkTable
 
 MODEL = "tuned"
 SIZE = 3 << 20

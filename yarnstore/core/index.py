@@ -28,6 +28,7 @@ from yarnstore.errors import FormatError
 
 Ids: TypeAlias = NDArray[np.bytes_]
 Ints: TypeAlias = NDArray[np.int64]
+NO_IDS: Ids = np.empty(0, "S32")
 
 _WHAT = "index"
 _MAGIC = b"YSTOREIX"

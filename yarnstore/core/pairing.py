@@ -7,7 +7,7 @@ never correctness.  Pure.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,6 +95,12 @@ def place_chunks(file: ManifestFile) -> PlacedFile:
         tensor_starts=tensor_starts,
         tensor_list=tensors,
     )
+
+
+def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
+    """Return the element type of each chunk, if a layout gives it."""
+    placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
+    return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
 
 def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:

@@ -20,6 +20,6 @@ Each stage gets the value of the one before it and asks nothing again:
 
 `fetch` stops at the version ref; `checkout` and `update` go on; `rollback` begins at the view.
 
-Packages import downwards only: `session` ← `fetching`, `publishing`, `querying` ← `installing`,
-`inspecting`, `upkeep` ← `local`.  A test enforces the levels.
+Packages import downwards only: `session` ← `copies`, `fetching`, `publishing`, `querying` ←
+`installing`, `inspecting`, `upkeep` ← `local`.  A test enforces the levels.
 """

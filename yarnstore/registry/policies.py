@@ -24,6 +24,15 @@ And the disk space that downloads leave free:
 
     reserve = "5%"
 
+What keeps a second copy of an installed version's chunks, and whether the files of the version before are
+kept, or made again by a rollback:
+
+    keep_copy = "imports"
+    rollback = "instant"
+
+    [models."phi-3-mini"]
+    rollback = "thin"
+
 And what is refused, of any model:
 
     [policy]
@@ -52,6 +61,10 @@ if TYPE_CHECKING:
 
 AutoPolicy: TypeAlias = Literal["notify", "patch", "minor", "security"]
 POLICIES: tuple[str, ...] = get_args(AutoPolicy)
+KeepCopy: TypeAlias = Literal["imports", "always", "never"]
+Rollback: TypeAlias = Literal["instant", "thin"]
+_KEEP_COPY: tuple[str, ...] = get_args(KeepCopy)
+_ROLLBACK: tuple[str, ...] = get_args(Rollback)
 
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
 DEFAULT_PATH_GRACE_S = 86_400.0
@@ -72,12 +85,16 @@ class Retention(msgspec.Struct, frozen=True):
 
     `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
     seconds stays as well.  A view that `path` gave out stays for `path_grace_s` seconds after that, or after
-    it was installed last.
+    it was installed last.  `rollback` says whether the files of the version before the installed one are
+    kept, `rollback_of` the same of single models, and `keep_copy` which versions keep a second copy.
     """
 
     keep: int | None = None
     keep_within_s: float | None = None
     path_grace_s: float = DEFAULT_PATH_GRACE_S
+    keep_copy: KeepCopy = "imports"
+    rollback: Rollback = "instant"
+    rollback_of: Mapping[str, Rollback] = msgspec.field(default_factory=dict)
 
     @property
     def is_set(self) -> bool:
@@ -208,13 +225,25 @@ def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
 
 
 def parse_retention(config: Mapping[str, Any]) -> Retention:
-    """Read `keep`, `keep_within` and `path_grace`.  Raises: ConfigError."""
+    """Read `keep`, `keep_within`, `path_grace`, `keep_copy` and `rollback`.  Raises: ConfigError."""
     keep = config.get("keep")
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise ConfigError(f"keep is {keep!r}, not a number of versions", hint="for example keep = 3")
     grace = _age_s(config, "path_grace", "1d")
+    tables = _table(config, "models", "models")
+    rollback_of = {}
+    for model in tables:
+        where = f'models."{model}"'
+        table = _table(tables, model, where)
+        if "rollback" in table:
+            rollback_of[_model(model, where)] = cast(Rollback, _choice(table, "rollback", _ROLLBACK, where))
     return Retention(
-        keep, _age_s(config, "keep_within", "30d"), DEFAULT_PATH_GRACE_S if grace is None else grace
+        keep=keep,
+        keep_within_s=_age_s(config, "keep_within", "30d"),
+        path_grace_s=DEFAULT_PATH_GRACE_S if grace is None else grace,
+        keep_copy=cast(KeepCopy, _choice(config, "keep_copy", _KEEP_COPY)),
+        rollback=cast(Rollback, _choice(config, "rollback", _ROLLBACK)),
+        rollback_of=rollback_of,
     )
 
 
@@ -230,6 +259,15 @@ def parse_reserve(config: Mapping[str, Any]) -> Reserve:
             f"reserve is {value!r}, neither a share of the disk nor a size",
             hint='for example reserve = "5%" or reserve = "10G"',
         ) from None
+
+
+def _choice(table: Mapping[str, Any], key: str, words: Sequence[str], where: str = "") -> str:
+    """Return one of some words, the first if nothing is set.  Raises: ConfigError."""
+    value = table.get(key, words[0])
+    if value not in words:
+        name = f"{where}.{key}" if where else key
+        raise ConfigError(f"{name} is {value!r}, not one of {', '.join(words)}")
+    return str(value)
 
 
 def _age_s(config: Mapping[str, Any], key: str, example: str) -> float | None:

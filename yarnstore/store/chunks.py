@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yarnstore.core.codec import decode_entry, make_entry, verified
+from yarnstore.core.codec import decode_entry, verified
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.index import (
     Ids,
     Ints,
     PackIndex,
-    SortedIds,
     find_ids,
     id_bytes,
     parse_index,
-    sorted_unique,
 )
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
@@ -40,9 +38,14 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.store import fsread
-from yarnstore.store.layout import PackFolder, StoreLayout, file_name
+from yarnstore.store.layout import PackFolder, StoreLayout
 from yarnstore.store.open_files import OpenFiles, pread_exact
 from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
+from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import ChunkTable, FileTable, select_rows
+
+_CHECK_THREADS = 2
+_CHECK_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -92,97 +95,6 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
     if index.pack_bytes != found.st_size:
         raise IntegrityError(f"pack {pack.hex}", why="has a different size than its index says")
     return index
-
-
-class ChunkTable:
-    """Several pack indexes as one, for lookups in bulk.
-
-    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
-    several entries, the first counts, and one without a base before any delta.
-    """
-
-    packs: list[PackId]
-    ids: Ids
-    bases: Ids
-    pack: Ints
-    offsets: Ints
-    stored: Ints
-    plain: Ints
-    encodings: NDArray[np.uint8]
-
-    def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
-        """Join indexes; `before` is a table to which they are added, and whose rows count first."""
-        earlier = [before] if before is not None else []
-        self.packs = [pack for table in earlier for pack in table.packs]
-        numbers = [table.pack for table in earlier]
-        for index in indexes:
-            numbers.append(np.full(len(index), len(self.packs), np.int64))
-            self.packs.append(index.pack)
-        parts: list[ChunkTable | PackIndex] = [*earlier, *indexes]
-        ids = _concatenate([part.ids for part in parts], "S32")
-        bases = _concatenate([part.bases for part in parts], "S32")
-        whole_first = np.argsort(bases != b"", kind="stable")
-        self.ids, first = sorted_unique(ids[whole_first])
-        self._sorted = SortedIds(self.ids)
-        first = whole_first[first]
-        self.bases = bases[first]
-        self.pack = _concatenate(numbers, "i8")[first]
-        self.offsets = _concatenate([part.offsets for part in parts], "i8")[first]
-        self.stored = _concatenate([part.stored for part in parts], "i8")[first]
-        self.plain = _concatenate([part.plain for part in parts], "i8")[first]
-        self.encodings = _concatenate([part.encodings for part in parts], "u1")[first]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def find(self, wanted: Ids) -> Ints:
-        """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
-        return self._sorted.find(wanted)
-
-    def row_of(self, wanted: bytes) -> int:
-        """Do as `find`, for one id."""
-        return self._sorted.find_one(wanted)
-
-    def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
-        """Do as `find`, for a few ids."""
-        return [self._sorted.find_one(item) for item in wanted]
-
-    def base_rows(self) -> Ints:
-        """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the
-        table.
-        """
-        rows = np.full(len(self), -1, np.int64)
-        deltas = self.bases != b""
-        found = self.find(self.bases[deltas])
-        rows[deltas] = np.where(found < 0, -2, found)
-        return rows
-
-    def depths(self) -> Ints:
-        """Return how many deltas are between each row and a chunk without a base.
-
-        It is one more than the limit if the chain is longer, broken or a circle.
-        """
-        bases = self.base_rows()
-        depths = np.where(bases == -1, 0, DELTA_DEPTH_LIMIT + 1)
-        for _ in range(DELTA_DEPTH_LIMIT):
-            via = bases >= 0
-            depths[via] = np.minimum(depths[via], depths[bases[via]] + 1)
-        return depths
-
-    def with_bases(self, rows: Ints) -> Ints:
-        """Return the distinct rows given, and all rows that their deltas need."""
-        bases = self.base_rows()
-        needed = np.zeros(len(self), bool)
-        while len(rows):
-            needed[rows] = True
-            rows = bases[rows]
-            rows = rows[rows >= 0]
-            rows = rows[~needed[rows]]
-        return np.flatnonzero(needed)
-
-
-def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
-    return np.concatenate(columns) if columns else np.empty(0, dtype)
 
 
 class PackReader:
@@ -284,48 +196,6 @@ class PackReader:
         return self.read_row(row, depth=depth)
 
 
-class FileTable:
-    """Where chunks are in materialised files: columns of equal length in ascending order of `ids`.
-
-    This is only what manifests claim: a chunk exists once its bytes were read and hashed.
-    """
-
-    def __init__(self, layout: StoreLayout, known: Mapping[Sha256, Manifest]) -> None:
-        """Locate chunks; `known` are manifests that need not be read."""
-        self.paths: list[Path] = []
-        seen: set[Path] = set()
-        ids: list[Ids] = []
-        places: list[NDArray[np.int64]] = []
-        there = set(fsread.list_names(layout.files))
-        for digest in layout.manifest_ids() if there else ():
-            # One that cannot be read claims nothing.
-            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
-                for file in (known.get(digest) or layout.read_manifest(digest)).files:
-                    if file_name(file) not in there:
-                        continue
-                    path = layout.file(file)
-                    found = fsread.stat_or_none(path)
-                    if path in seen or found is None or found.st_size != file.size_bytes:
-                        continue
-                    file_ids, lengths = file.chunk_list()
-                    n = np.full(len(file_ids), len(self.paths))
-                    places.append(np.stack([n, np.cumsum(lengths) - lengths, lengths], axis=1))
-                    ids.append(file_ids)
-                    seen.add(path)
-                    self.paths.append(path)
-        self.ids, first = sorted_unique(_concatenate(ids, "S32"))
-        self._sorted = SortedIds(self.ids)
-        self._places = np.concatenate([np.empty((0, 3), np.int64), *places])[first]
-
-    def find(self, chunk_id: bytes) -> tuple[Path, int, int] | None:
-        """Return the file, offset and length of one chunk."""
-        row = self._sorted.find_one(chunk_id)
-        if row < 0:
-            return None
-        n, offset, length = self._places[row].tolist()
-        return self.paths[n], offset, length
-
-
 class ChunkStore(PackReader):
     """The chunks of one store as one operation sees them.
 
@@ -336,13 +206,16 @@ class ChunkStore(PackReader):
     deleted.  `reload` reads the disk again; its callers say why.
     """
 
-    def __init__(self, layout: StoreLayout, *, rebuild: bool = True) -> None:
+    def __init__(self, layout: StoreLayout, *, rebuild: bool = True, without: Collection[str] = ()) -> None:
+        """Open a store; `without` are damaged files, by name, that no chunk counts as being in."""
         super().__init__(layout.pack_folder)
+        self._without = without
         self._layout = layout
         self._rebuild = rebuild  # bad indexes are made again
         self._lock = threading.Lock()
         self._located: FileTable | None = None
         self._manifests: dict[Sha256, Manifest] = {}
+        self._wrong: set[bytes] = set()  # chunks that no file has, whatever manifests claim
         self.bad: set[bytes] = set()  # chunks that have no sound place here
 
     def _load(self) -> list[PackIndex]:
@@ -358,7 +231,8 @@ class ChunkStore(PackReader):
             with self._loading:
                 located = self._located
                 if located is None:
-                    located = self._located = FileTable(self._layout, self._manifests)
+                    manifests = self._layout.readable_manifests(self._manifests)
+                    located = self._located = FileTable(self._layout, manifests, without=self._without)
         return located
 
     def know(self, manifest: Manifest) -> None:
@@ -389,13 +263,45 @@ class ChunkStore(PackReader):
         super().forget(chunk_ids)
         self.bad -= chunk_ids
 
-    def missing(self, wanted: Ids) -> Ids:
-        """Return the wanted ids (distinct) that no pack has, or only as deltas whose bases are missing."""
+    def in_files(self, wanted: Ids) -> NDArray[np.bool_]:
+        """Return for each wanted id whether a materialised file has it, as manifests claim."""
+        held: NDArray[np.bool_] = self.files.find(wanted) >= 0
+        if self._wrong:
+            held &= find_ids(np.array(sorted(self._wrong), "S32"), wanted) < 0
+        return held
+
+    def in_packs(self, wanted: Ids) -> NDArray[np.bool_]:
+        """Return for each wanted id whether packs alone have it, the bases of its delta included."""
+        return self._usable(wanted, self.table.depths())
+
+    def _usable(self, wanted: Ids, depths: Ints) -> NDArray[np.bool_]:
         rows = self.table.find(wanted)
-        usable = rows >= 0
-        usable[usable] = self.table.depths()[rows[usable]] <= DELTA_DEPTH_LIMIT
-        absent: Ids = wanted[~usable]
-        return absent
+        usable: NDArray[np.bool_] = rows >= 0
+        usable[usable] = depths[rows[usable]] <= DELTA_DEPTH_LIMIT
+        return usable
+
+    def missing(self, wanted: Ids) -> Ids:
+        """Return the wanted ids (distinct) that are in no pack and no file, or only as deltas whose bases are
+        missing.
+        """
+        absent: Ids = wanted[~self.in_packs(wanted)]
+        if len(absent):
+            absent = absent[~self._usable(absent, self.table.depths(self.in_files))]
+        return absent[~self.in_files(absent)] if len(absent) else absent
+
+    def check_files(self, wanted: Ids) -> None:
+        """Read those wanted chunks (distinct ids) that only files have: a damaged one counts as missing."""
+        only = wanted[~self.in_packs(wanted)]
+        if len(only):
+            only = only[self.in_files(only)]
+
+        def check(n: int) -> None:
+            chunk_id = id_bytes(only, n)
+            with contextlib.suppress(IntegrityError):
+                self._read_file(chunk_id)
+
+        for _ in ordered_map(check, range(len(only)), threads=_CHECK_THREADS, window=_CHECK_WINDOW):
+            pass
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
         """Return the verified bytes of a chunk; `row` is its place in `table`, or -1.
@@ -405,11 +311,13 @@ class ChunkStore(PackReader):
         Raises: IntegrityError if no place has it; it is then in `bad`, unless it is a delta against one that
         is. StorageError if the disk or the system refuses, which says nothing about the chunk.
         """
-        place = self.files.find(chunk_id)
-        if place is not None:
-            with contextlib.suppress(IntegrityError, NotFoundError):
-                return self._read_range(chunk_id, *place)
         fault: Exception | None = None
+        try:
+            return self._read_file(chunk_id)
+        except NotFoundError:
+            pass
+        except IntegrityError as error:
+            fault = error
         if row >= 0:
             try:
                 return self.read_row(row, depth=depth)
@@ -425,27 +333,38 @@ class ChunkStore(PackReader):
             hint="`ystore fsck --repair` fetches it again",
         ) from fault
 
-    def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
-        """Return the verified bytes of a chunk that a delta needs.  Raises: as `read`."""
-        return self.read(chunk_id, self.row_of(chunk_id), depth=depth)
+    def is_at(self, chunk_id: bytes, path: Path, offset: int, length: int) -> bool:
+        """Whether a range of a file has a chunk now; it is read and hashed.  Raises: StorageError."""
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            self._read_range(chunk_id, path, offset, length)
+            return True
+        return False
 
     def _read_range(self, chunk_id: bytes, path: Path, offset: int, length: int) -> Buffer:
         with self._files.read(path) as fd:
             return verified(chunk_id, pread_exact(fd, path, offset, length))
 
+    def _read_file(self, chunk_id: bytes) -> Buffer:
+        """Return the verified bytes of a chunk from a materialised file.
 
-def take_from_files(chunks: ChunkStore, wanted: Ids) -> None:
-    """Write those wanted chunks (distinct ids) into packs that only materialised files have, verified."""
-    absent = chunks.missing(wanted)
-    if len(absent):
-        absent = absent[find_ids(chunks.files.ids, absent) >= 0]
-    if not len(absent):
-        return
-    with chunks.writing() as writer:
-        for n in range(len(absent)):
-            chunk_id = id_bytes(absent, n)
-            with contextlib.suppress(IntegrityError):
-                writer.add(make_entry(chunk_id, chunks.read(chunk_id, -1)))
+        Raises: NotFoundError if none claims it; IntegrityError if none has it, which is then known.
+        """
+        fault: IntegrityError | NotFoundError = NotFoundError("chunk", chunk_id.hex())
+        claimed = False
+        for path, offset, length in self.files.places(chunk_id):
+            try:
+                return self._read_range(chunk_id, path, offset, length)
+            except (IntegrityError, NotFoundError) as error:
+                fault = error
+                claimed = True
+        if claimed:
+            with self._lock:
+                self._wrong.add(chunk_id)
+        raise fault
+
+    def read_base(self, chunk_id: bytes, *, depth: int) -> Buffer:
+        """Return the verified bytes of a chunk that a delta needs.  Raises: as `read`."""
+        return self.read(chunk_id, self.row_of(chunk_id), depth=depth)
 
 
 def recover_chunks(chunks: ChunkStore) -> None:
@@ -454,30 +373,3 @@ def recover_chunks(chunks: ChunkStore) -> None:
     if any(name.endswith(UNFINISHED) for name in fsread.list_names(folder.tmp)):
         recover_packs(folder, chunks.decode)
         chunks.reload()  # what was recovered may be another process's work, index included
-
-
-def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
-    """Return the index with only the rows for which `keep` is true."""
-    return PackIndex(
-        pack=index.pack,
-        pack_bytes=index.pack_bytes,
-        ids=index.ids[keep],
-        offsets=index.offsets[keep],
-        stored=index.stored[keep],
-        plain=index.plain[keep],
-        encodings=index.encodings[keep],
-        bases=index.bases[keep],
-    )
-
-
-def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
-    """Return the distinct chunks of manifests: ids ascending as `S32`, lengths as int64."""
-    ids: list[Ids] = []
-    lengths: list[Ints] = []
-    for manifest in manifests:
-        for file in manifest.files:
-            file_ids, file_lengths = file.chunk_list()
-            ids.append(file_ids)
-            lengths.append(file_lengths)
-    distinct, first = sorted_unique(_concatenate(ids, "S32"))
-    return distinct, _concatenate(lengths, "i8")[first]

@@ -19,7 +19,7 @@ from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError
-from yarnstore.store import fsio, fsread, trash
+from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import has_record, hashes_to, note_hashed
 from yarnstore.store.layout import StoreLayout, file_name
@@ -48,14 +48,9 @@ def _fits(file: ManifestFile, path: Path) -> bool:
 
 
 def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
-    """Whether the materialised file exists and hashes to its name now; a bad one is moved aside."""
+    """Whether the materialised file exists and hashes to its name now."""
     path = layout.file(file)
-    if not _fits(file, path):
-        return False
-    if hashes_to(layout, path, file.sha256):
-        return True
-    trash.move_aside(path, layout.trash)
-    return False
+    return _fits(file, path) and hashes_to(layout, path, file.sha256)
 
 
 def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, Not
 from yarnstore.store import folders, fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
+# Of a store with chunks whose only place is a materialised file.
+FILES_FORMAT = b"yarnstore-store/2\n"
+STORE_FORMATS = (STORE_FORMAT, FILES_FORMAT)
 DEFAULT_LOCK_TIMEOUT_S = 60.0
 _FOLDERS = (
     *("packs", "manifests", "files", "views", "models", "registries", "tmp", "trash"),
@@ -184,12 +187,12 @@ class StoreLayout(msgspec.Struct, frozen=True):
             found = fsread.read_bytes(path, 256)
         except NotFoundError:
             return False
-        if found == STORE_FORMAT:
+        if found in STORE_FORMATS:
             return True
         name, _, major = found.decode("ascii", "replace").strip().partition("/")
-        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
+        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 2:
             raise IncompatibleError(
-                f"the store at {self.root} is in format {major}; this release uses format 1",
+                f"the store at {self.root} is in format {major}; this release uses formats up to 2",
                 hint="use a newer yarnstore, or another YSTORE_HOME",
             )
         raise FormatError(
@@ -203,6 +206,19 @@ class StoreLayout(msgspec.Struct, frozen=True):
         if not self.exists():
             fsio.ensure_dir(self.root)
             fsio.write_atomic(self.root / "format", STORE_FORMAT, tmp_dir=self.tmp)
+
+    @property
+    def relies_on_files(self) -> bool:
+        """Whether chunks may have a materialised file as their only place: the store is in format 2."""
+        try:
+            return fsread.read_bytes(self.root / "format", 256) == FILES_FORMAT
+        except (NotFoundError, StorageError, FormatError):
+            return False
+
+    def rely_on_files(self) -> None:
+        """Set format 2, before a chunk has a materialised file as its only place.  Raises: StorageError."""
+        if not self.relies_on_files:
+            fsio.write_atomic(self.root / "format", FILES_FORMAT, tmp_dir=self.tmp)
 
     @contextlib.contextmanager
     def shared(self, *, damaged: bool = False) -> Iterator[None]:
@@ -246,6 +262,12 @@ class StoreLayout(msgspec.Struct, frozen=True):
         """Return a stored manifest.  Raises: NotFoundError, IntegrityError (FormatError) if it is damaged."""
         data = fsread.read_bytes(self.manifest(digest), MANIFEST_LIMIT_BYTES)
         return Manifest.parse(data, expected=digest)
+
+    def readable_manifests(self, known: Mapping[Sha256, Manifest]) -> Iterator[Manifest]:
+        """Yield the stored manifests, without those that cannot be read; `known` ones are not read again."""
+        for digest in self.manifest_ids():
+            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
+                yield known.get(digest) or self.read_manifest(digest)
 
     def write_manifest(self, manifest: Manifest) -> None:
         try:

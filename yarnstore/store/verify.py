@@ -1,4 +1,4 @@
-"""Check one pack: its entries against their own headers and against its index.
+"""Check one pack, its entries against their own headers and against its index; or one file and its chunks.
 
 Shared by `ops/upkeep/fsck`, which reports damaged entries, and `ops/upkeep/repair`, which keeps the sound
 ones.
@@ -7,15 +7,19 @@ ones.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 from blake3 import blake3
 
-from yarnstore.core.index import PackIndex, id_bytes
+from yarnstore.core.digest import Sha256
+from yarnstore.core.index import Ids, PackIndex, id_bytes
 from yarnstore.core.limits import MIB
+from yarnstore.core.manifest import ManifestFile
 from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsread
@@ -44,6 +48,34 @@ def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
             on_bytes(len(block))
     finally:
         os.close(fd)
+
+
+def hash_chunks(path: Path, lists: Sequence[ManifestFile]) -> tuple[Sha256, Ids]:
+    """Return the SHA-256 of a materialised file, and those chunks of `lists`, each a way to cut it, that are
+    right.  It is read once, unless there are several lists.
+
+    Raises: NotFoundError, StorageError.
+    """
+    sha256 = hashlib.sha256()
+    sound: list[Ids] = [np.empty(0, "S32")]
+    with open(fsread.open_read(path), "rb") as file, fsread.translating(path):
+        for n, item in enumerate(lists):
+            file.seek(0)
+            ids, lengths = item.chunk_list()
+            right = np.zeros(len(ids), bool)
+            for at, length in enumerate(lengths.tolist()):
+                block = file.read(length)
+                right[at] = blake3(block).digest() == id_bytes(ids, at)
+                if n == 0:
+                    sha256.update(block)
+            sound.append(ids[right])
+            if n == 0:
+                while block := file.read(4 * MIB):  # it may be longer than any list says
+                    sha256.update(block)
+        if not lists:
+            while block := file.read(4 * MIB):
+                sha256.update(block)
+    return Sha256(sha256.digest()), np.concatenate(sound)
 
 
 def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[bytes, bool]:

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_stores import fill, manifest_of, noise, other_process, write_packs
+from tests.support.stores import flip
 from yarnstore.core.digest import ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, take_from_files
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import has_file, materialise, missing_files
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.views import (
     has_view,
     last_use,
@@ -172,14 +174,24 @@ def test_a_chunk_whose_pack_is_gone_is_read_from_a_file(layout: StoreLayout) -> 
     ids, _ = manifest_chunks([manifest])
     with ChunkStore(layout) as chunks:
         assert len(chunks.table) == 0
-        assert len(chunks.missing(ids)) == len(ids)  # a claim of a manifest is no chunk
+        assert not chunks.in_packs(ids).any()
+        assert len(chunks.missing(ids)) == 0
         assert chunks.read(ChunkId.of(noise(2)).raw, -1) == noise(2)
         with pytest.raises(IntegrityError, match="not in this store"):
             chunks.read(b"z" * 32, -1)
-        take_from_files(chunks, ids)
-        assert len(chunks.missing(ids)) == 0
+
+
+def test_a_claim_of_a_manifest_is_no_chunk(layout: StoreLayout) -> None:
+    manifest = fill(layout, TWO)
+    for path in layout.pack_folder.packs.iterdir():
+        path.unlink()
+    flip(layout.file(manifest.files[0]), 0)
+    ids, _ = manifest_chunks([manifest])
     with ChunkStore(layout) as chunks:
         assert len(chunks.missing(ids)) == 0
+        chunks.check_files(ids)
+        assert len(chunks.missing(ids)) == 1
+        assert chunks.bad == set()
 
 
 def test_a_file_of_the_same_size_with_other_bytes_serves_no_chunk(layout: StoreLayout) -> None:

@@ -20,9 +20,10 @@ from yarnstore.core.index import id_bytes, parse_index
 from yarnstore.core.pack import PACK_HEADER, encode_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import packs
-from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes
+from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.packs import PackWriter, iter_entries, rebuild_index, recover_packs
+from yarnstore.store.places import ChunkTable
 
 CHUNKS = [noise(1), b"text " * 500, noise(2, 70_000), b"x"]
 ENTRIES = [make_entry(ChunkId.of(data).raw, data) for data in CHUNKS]

@@ -46,9 +46,10 @@ from yarnstore.progress import Meter, format_part, format_size
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread
 from yarnstore.store.access import require_writable
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks, take_from_files
+from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import missing_files
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.provenance import write_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
@@ -113,7 +114,7 @@ def ensure_version(
     recover_chunks(chunks)
     match found:
         case Stored(name, manifest):
-            if _has_all(manifest, chunks):
+            if _has_all(session, manifest, chunks, drafts):
                 return found, manifest, TransferStats()
             # Damaged or incomplete: a registry may have what it lacks.
             offer = offered_as(session, name)
@@ -179,18 +180,25 @@ def _bring_from(
         session.layout.write_manifest(manifest)
         chunks.know(manifest)
         brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
+        if not chunks.in_packs(manifest_chunks([manifest])[0]).all():
+            session.layout.rely_on_files()
         session.refs.set_version(offer.name, manifest.digest)
         session.refs.remove_partial(offer.name)
     remember_content(session, offer.source, offer.name, manifest)
     return manifest, brought
 
 
-def _has_all(manifest: Manifest, chunks: ChunkStore) -> bool:
+def _has_all(session: Session, manifest: Manifest, chunks: ChunkStore, drafts: Drafts | None) -> bool:
     """Whether all chunks of a version are in the store."""
     chunks.know(manifest)
     ids, _ = manifest_chunks([manifest])
-    take_from_files(chunks, ids)
-    return not len(chunks.missing(ids))
+    if drafts is None:  # else they are read to make the version's files
+        chunks.check_files(ids)
+    if len(chunks.missing(ids)):
+        return False
+    if not chunks.in_packs(ids).all():
+        session.layout.rely_on_files()
+    return True
 
 
 def manifest_of(session: Session, offer: Offered) -> Manifest:
@@ -291,7 +299,8 @@ def ensure_chunks(
     layout = session.layout
     files = sum(file.size_bytes for file in missing_files(layout, manifest)) if drafts is not None else 0
     ids, lengths = manifest_chunks([manifest])
-    take_from_files(chunks, ids)
+    if drafts is None:
+        chunks.check_files(ids)
     copied = take_chunks(session, manifest, chunks, ids, lengths, drafts) if session.alternates else 0
     failed: set[RemotePack] = set()
     brought = TransferStats(alternate_bytes=copied)

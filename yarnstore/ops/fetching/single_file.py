@@ -38,9 +38,10 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import SourceFile
 

@@ -36,8 +36,9 @@ from yarnstore.ops.session.loadcode import find_in
 from yarnstore.ops.session.lookup import Stored, lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.spec import Spec
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import has_file
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.source_files import opened
 
 # What a guess looks at of a file without a known format.

@@ -26,7 +26,7 @@ from yarnstore.ops.session.whole import is_whole
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec
-from yarnstore.store import folders, fsio, fsread
+from yarnstore.store import folders, fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.files import is_sound, materialise
@@ -156,9 +156,12 @@ def _materialise_each(
     small: list[ManifestFile] = []
     for file in files:
         # One that another version has left is hashed again before this one links it.
-        if file_name(file) in there and is_sound(session.layout, file):
-            meter.add(file.size_bytes)
-            continue
+        if file_name(file) in there:
+            if is_sound(session.layout, file):
+                meter.add(file.size_bytes)
+                continue
+            # In its place until it is replaced: its sound chunks may be nowhere else.
+            trash.keep_copy(session.layout.file(file), session.layout.trash)
         draft = drafts.take(file) if drafts is not None else None
         if draft is not None:
             before = meter.done

@@ -29,7 +29,8 @@ from yarnstore.registry.decide import Change, Policy, changes_between, incompati
 from yarnstore.registry.select import require_match
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import is_breaking, update_type
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.registry_cache import plan_basis, read_plan, write_plan
 from yarnstore.store.views import view_path
 

@@ -28,10 +28,11 @@ from yarnstore.registry.spec import Exact, Spec, exact_version
 from yarnstore.registry.versions import meant_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
-from yarnstore.store.chunks import ChunkStore, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
     comparable,

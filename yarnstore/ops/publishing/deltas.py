@@ -15,10 +15,11 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, iter_pairs
 from yarnstore.progress import Meter
-from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes
+from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import ChunkTable
 
 _THREADS = 2
 _WINDOW = 12

@@ -39,9 +39,10 @@ from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.lint import Finding, Severity
 from yarnstore.registry.select import Build, builds_of
-from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
+from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import opened
 from yarnstore.store.verify import hash_pack, iter_sound
 

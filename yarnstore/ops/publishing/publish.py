@@ -45,9 +45,10 @@ from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import ChunkTable, PackReader, load_indexes, manifest_chunks
+from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.ingest import ingest
 from yarnstore.store.packs import PackWriter, recover_packs
+from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import (
     Sources,
     find_differing,

@@ -9,19 +9,20 @@ from these.  Leaves deleting to `ops/upkeep/gc`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import IntegrityError
 from yarnstore.ops.querying.space import Space
 from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import format_size, format_span
-from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, Retention
+from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, KeepCopy, Retention, Rollback
 from yarnstore.registry.versions import precedence
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.refs import VersionName
@@ -59,6 +60,15 @@ class GcPolicy:
     path_grace_s: float = DEFAULT_PATH_GRACE_S
     max_size_bytes: int | None = None
     unused_s: float | None = None
+    keep_copy: KeepCopy = "imports"
+    rollback: Rollback = "instant"
+    rollback_of: Mapping[str, Rollback] = field(default_factory=dict)
+
+    def keeps_files(self, manifest: Manifest, reason: str) -> bool:
+        """Whether a version that is kept for a reason keeps its files, and not only its chunks."""
+        if reason == "rollback":
+            return self.rollback_of.get(manifest.model, self.rollback) == "instant"
+        return reason in ("installed", "in use")
 
     @classmethod
     def of(
@@ -81,6 +91,9 @@ class GcPolicy:
             path_grace_s=grace,
             max_size_bytes=max_size_bytes,
             unused_s=unused_s,
+            keep_copy=retention.keep_copy,
+            rollback=retention.rollback,
+            rollback_of=retention.rollback_of,
         )
 
 

@@ -20,9 +20,10 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.ops.session.mark import live_manifest, partial_manifests
 from yarnstore.ops.session.session import Session
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.chunks import load_indexes
 from yarnstore.store.disk import iter_disk
 from yarnstore.store.layout import file_name
+from yarnstore.store.places import ChunkTable, manifest_chunks
 
 Form: TypeAlias = Literal["file", "deltas", "packed"]
 _Inode: TypeAlias = tuple[int, int]

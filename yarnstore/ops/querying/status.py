@@ -14,8 +14,9 @@ from yarnstore.ops.session.lookup import standing_here
 from yarnstore.ops.session.mark import partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import file_name
+from yarnstore.store.places import ChunkTable, manifest_chunks
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkTable, load_indexes, manifest_chunks
+from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import file_name
+from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import version_checksum
 from yarnstore.store.views import last_use

@@ -179,9 +179,9 @@ def _store(session: Session) -> Iterator[Check]:
         yield Check("store", "wrong", error.message, error.hint)
         return
     if there:
-        yield Check(
-            "store", "ok", f"{layout.root}, {plural(len(session.refs.installed_models()), 'model')} installed"
-        )
+        installed = plural(len(session.refs.installed_models()), "model")
+        form = 2 if layout.relies_on_files else 1
+        yield Check("store", "ok", f"{layout.root}, format {form}, {installed} installed")
     else:
         yield Check("store", "ok", f"{layout.root}: does not exist yet; the first fetch or import creates it")
 

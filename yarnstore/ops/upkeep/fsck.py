@@ -12,6 +12,7 @@ import contextlib
 import os
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB, REF_LIMIT_BYTES
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import parse_ref
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, UsageError, YarnstoreError
@@ -29,14 +30,15 @@ from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
 from yarnstore.progress import Meter
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread
-from yarnstore.store.chunks import manifest_chunks
 from yarnstore.store.hashed import file_sha256
-from yarnstore.store.layout import EXECUTABLE, STORE_FORMAT, file_name
+from yarnstore.store.layout import EXECUTABLE, STORE_FORMATS, file_name
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.provenance import parse_origin
 from yarnstore.store.registry_cache import check_absent, read_cached, read_newest
 from yarnstore.store.sampling import check_share, drawn
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
+from yarnstore.store.verify import hash_chunks
 from yarnstore.store.views import has_view, surplus, view_files
 
 # How many names one problem shows.
@@ -111,8 +113,8 @@ class _Checker(PackChecker):
         self._check_installed()
         packs = self._check_indexes()
         self._check_packs(packs)
-        self._check_chunks()
         self._check_files()
+        self._check_chunks()
         self._check_views()
         self._check_registries()
         self._check_uses()
@@ -146,7 +148,7 @@ class _Checker(PackChecker):
     def _check_format(self) -> None:
         path = self._layout.root / "format"
         try:
-            good = fsread.read_bytes(path, 256) == STORE_FORMAT
+            good = fsread.read_bytes(path, 256) in STORE_FORMATS
         except YarnstoreError:
             good = False
         if not good:
@@ -310,11 +312,12 @@ class _Checker(PackChecker):
     # --- files, views, the rest ----------------------------------------------------------------
 
     def _check_files(self) -> None:
-        wanted: dict[str, tuple[int, set[str]]] = {}
+        wanted: dict[str, list[ManifestFile]] = defaultdict(list)
+        users: dict[str, set[str]] = defaultdict(set)
         for digest, manifest in self.found.manifests.items():
             for file in manifest.files:
-                names = wanted.setdefault(file_name(file), (file.size_bytes, set()))[1]
-                names |= self.found.users.get(digest, set())
+                wanted[file_name(file)].append(file)
+                users[file_name(file)] |= self.found.users.get(digest, set())
         sizes = {
             name: fsread.sum_sizes([self._layout.files / name])
             for name in fsread.list_names(self._layout.files)
@@ -323,6 +326,7 @@ class _Checker(PackChecker):
         read = {name for name in sizes if self._only is None or name in self._only.files}
         total = sum(sizes[name] for name in read)
         meter = Meter(self._session.activity.report, "check", "files", total)
+        before = len(self._sound_ids)
         for name, size_bytes in sizes.items():
             path = self._layout.files / name
             try:
@@ -330,24 +334,33 @@ class _Checker(PackChecker):
             except FormatError:
                 self._add("file", path, "is not named like a checked-out file")
                 continue
-            size, users = wanted.get(name, (None, set()))
-            look = partial(self._file_fault, path, digest, size, read=name in read)
+            lists = list({file.chunks: file for file in wanted[name]}.values())
+            look = partial(self._file_fault, path, digest, lists, read=name in read)
             what = look() and look()
             if name in read:
                 meter.add(size_bytes)
                 self.found.checked_bytes += size_bytes
             if what:
                 self.found.bad_files.append(name)
-                self._add("file", path, what, tuple(sorted(users)))
+                self._add("file", path, what, tuple(sorted(users[name])))
+        if not self._layout.relies_on_files:  # packs must have all, for releases that know no other place
+            del self._sound_ids[before:]
 
-    def _file_fault(self, path: Path, digest: Sha256, size: int | None, *, read: bool) -> str:
+    def _file_fault(self, path: Path, digest: Sha256, lists: list[ManifestFile], *, read: bool) -> str:
+        """Return what is wrong with a file, and note its sound chunks: `lists` are how manifests cut it."""
         found = fsread.stat_or_none(path)
         if found is None:
             return ""  # moved aside by a writer that found it bad first
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
+        good = all(file.size_bytes == found.st_size for file in lists)
         try:
-            good = size in (None, found.st_size) and (not read or file_sha256(path) == digest)
+            if not read:
+                self._sound_ids += [file.chunk_list()[0] for file in lists if good]
+            else:
+                actual, sound = hash_chunks(path, lists)
+                self._sound_ids.append(sound)
+                good = good and actual == digest
         except NotFoundError:
             return ""
         if good and path.name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:

@@ -1,4 +1,4 @@
-"""`fsck` of the packs: check that every chunk that a version needs is in one and sound.
+"""`fsck` of the packs, and of chunks: each that a version needs must be sound in a pack or in a file.
 
 Owns the base class of all checks; the other checks are in `fsck`.
 """
@@ -18,7 +18,8 @@ from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.sampling import Suspects, draw
 from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
 
@@ -99,7 +100,6 @@ class PackChecker:
                 else:
                     self._sound_ids.append(np.array(sorted(good), "S32"))
                 self.found.checked_bytes += sizes[pack]
-        self.found.chunks = len(self._present())
 
     def _read_sample(self, packs: dict[PackId, PackIndex | None], share: float, chunks: ChunkStore) -> None:
         folder = self._layout.files
@@ -150,9 +150,10 @@ class PackChecker:
         return tuple(sorted(hurt))
 
     def _check_chunks(self) -> None:
-        """Report each chunk of a version that is in no pack or corrupt."""
+        """Report each chunk of a version that is in no pack and no file, or corrupt."""
         self._check_unindexed()
         present = self._present()
+        self.found.chunks = len(present)
         for digest, names in self.found.users.items():
             manifest = self.found.manifests.get(digest)
             if manifest is None:

@@ -12,26 +12,32 @@ those. If a root cannot be read, nothing is deleted (git t5312, ollama#13885).
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import NO_IDS, Ids
+from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import ConflictError, DiskFullError, IntegrityError
+from yarnstore.errors import ConflictError, DiskFullError, IntegrityError, LockTimeoutError
+from yarnstore.ops.copies.slim import Backing, Lacking, as_deltas, copies_to_make, find_lacking, verify_files
 from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, choose, spec_of
-from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
+from yarnstore.ops.session.mark import PARTIAL_DAYS, current_roots, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
-from yarnstore.ops.upkeep.waste import find_waste, forecast_freed_bytes
+from yarnstore.ops.upkeep.waste import Files, find_waste, forecast_freed_bytes
 from yarnstore.progress import plural
 from yarnstore.store import fsio, fsread, lock, trash
-from yarnstore.store.chunks import ChunkStore, load_indexes, manifest_chunks, recover_chunks
+from yarnstore.store.chunks import ChunkStore, load_indexes, recover_chunks
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
+from yarnstore.store.packs import PackWriter
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 
 # How many versions are named before they are deleted.
@@ -64,9 +70,14 @@ class GcPlan:
     """What to delete.  Made under the exclusive lock; `apply` must be called before it is released."""
 
     session: Session
+    policy: GcPolicy
     live: dict[Sha256, Manifest]
     views: ViewPlan
     choice: Choice
+    # Whose files stay: all kept versions, or fewer, where the others are in packs.
+    with_files: list[Manifest] = field(default_factory=list)
+    backed: Ids = field(default_factory=lambda: NO_IDS)  # chunks that packs need not keep
+    lacking: Lacking = field(default_factory=Lacking)
     versions: list[VersionName] = field(default_factory=list)
     stale_partials: list[VersionName] = field(default_factory=list)
     leftovers: list[Path] = field(default_factory=list)
@@ -98,8 +109,16 @@ class GcPlan:
 
     @property
     def needed_files(self) -> set[str]:
-        """The names in `files/` that kept versions need."""
-        return {file_name(file) for manifest in self.live.values() for file in manifest.files}
+        """The names in `files/` that kept versions need, also for chunks that are nowhere else."""
+        names = {file_name(file) for manifest in self.with_files for file in manifest.files}
+        return names | self.lacking.names
+
+    @property
+    def frees_files(self) -> bool:
+        """Whether views or files go, once their chunks are elsewhere."""
+        files = {file_name(file) for manifest in self.with_files for file in manifest.files}
+        files |= self.views.files
+        return bool(self.views.dead) or not files.issuperset(fsread.list_names(self.session.layout.files))
 
     def unneeded(self) -> list[Path]:
         """Files and manifests that neither a kept version nor a kept view has."""
@@ -124,7 +143,7 @@ class GcPlan:
         ]
 
     def _kept_names(self) -> set[str]:
-        return {manifest.digest.hex for manifest in self.roots} | self.views.names
+        return {manifest.digest.hex for manifest in self.roots} | self.views.names | self.lacking.manifests
 
     @property
     def fingerprint(self) -> str:
@@ -142,15 +161,28 @@ class GcPlan:
 
     def forecast_freed_bytes(self, *, repack: bool) -> int:
         """Return how many bytes a run would free, also with `repack`."""
-        packs = forecast_freed_bytes(self.session, self.roots, repack=repack)
-        files = fsread.sum_sizes(self.unneeded())
+        layout, policy = self.session.layout, self.policy
+        thin = [
+            item for item in self.live.values() if policy.keeps_files(item, self.choice.kept[item.digest])
+        ]
+        names = {manifest.digest.hex for manifest in thin}
+        views = plan_views(self.session, names, policy.path_grace_s)
+        then = {file_name(file) for manifest in thin for file in manifest.files} | views.files
+        kept = (*self.roots, *views.manifests)
+        files = Files(policy.keep_copy, frozenset(self.needed_files), frozenset(then), kept)
+        packs = forecast_freed_bytes(self.session, self.roots, files, repack=repack)
+        freed = [path for path in self.unneeded() if path.parent != layout.files]
+        freed += [layout.files / name for name in fsread.list_names(layout.files) if name not in then]
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
         rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
-        return max(0, packs + files + rest)
+        return max(0, packs + fsread.sum_sizes(freed) + rest)
 
     def apply(self) -> None:
         """Delete what is completely unused: refs first, packs last."""
         refs, layout = self.session.refs, self.session.layout
+        if len(self.backed) or self.lacking.on_files or self.lacking:
+            fsio.sync_dir(layout.files)  # a killed install may have left names that are not synced
+            layout.rely_on_files()
         for name in self.versions:
             refs.remove_version(name)
         for name in self.stale_partials:
@@ -212,16 +244,16 @@ def gc(
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
     else:
-        wasteful = plan.rewrite_packs
-        if plan.reencode:
-            encode_anew(session, plan.reencode)
+        backing, after = _slim(session, policy, plan)
+        redundant = partial(backing.redundant, session)
+        if after.reencode:
+            encode_anew(session, after.reencode)
             with session.layout.exclusive():
-                after = plan_gc(session, policy)
+                after = plan_gc(session, policy, backing, thin=True)
                 after.apply()
-            wasteful = after.rewrite_packs
-        rewrite_packs(session, wasteful)
+        rewrite_packs(session, after.rewrite_packs, redundant)
         if repack_too:
-            repack(session)
+            repack(session, redundant)
         freed = max(0, before - _stored_bytes(session))
     disk = None
     if policy.max_size_bytes is not None:
@@ -260,6 +292,45 @@ def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], 
             session.note(f"{verb} {plural(len(versions) - _MANY, 'more version')}")
 
 
+def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, GcPlan]:
+    """Leave one copy of each chunk.
+
+    Returns the chunks that files have too, and the plan that was applied last.
+
+    First the chunks of versions that keep their files go from packs; then those of the other versions are
+    encoded against these, and their files go.
+    """
+    layout = session.layout
+    policy = replace(policy, max_size_bytes=None)  # the first plan has done that
+    backing = Backing()
+    try:
+        with layout.shared():
+            roots = current_roots(session)
+            with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+                for entry in copies_to_make(session, chunks, policy.keep_copy, roots):
+                    writer.add(entry)
+            backing = verify_files(session, policy.keep_copy, roots, plan.needed_files)
+        if len(backing.ids):
+            with layout.exclusive():
+                plan = plan_gc(session, policy, backing)
+                plan.apply()
+            rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
+        with layout.shared():
+            thin = plan_gc(session, policy, backing, thin=True)
+            if thin.lacking:
+                fsread.require_space(layout.root, len(thin.lacking.ids) * MIB)
+                with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+                    for entry in as_deltas(session, chunks, thin.lacking, thin.roots):
+                        writer.add(entry)
+        if thin.frees_files or len(backing.ids):
+            with layout.exclusive():
+                plan = plan_gc(session, policy, backing, thin=True)
+                plan.apply()
+    except (DiskFullError, LockTimeoutError) as error:
+        session.note(f"some files and packs are kept: {error.message}")
+    return backing, plan
+
+
 def _stored_bytes(session: Session) -> int:
     layout = session.layout
     folders = (layout.pack_folder.packs, layout.files, layout.manifests)
@@ -267,24 +338,43 @@ def _stored_bytes(session: Session) -> int:
     return files + fsread.tree_bytes(layout.tmp) + fsread.tree_bytes(layout.trash)
 
 
-def plan_gc(session: Session, policy: GcPolicy) -> GcPlan:
-    """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock."""
+def plan_gc(
+    session: Session, policy: GcPolicy, backing: Backing | None = None, *, thin: bool = False
+) -> GcPlan:
+    """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock.
+
+    `backing` are chunks that packs need not keep for the sake of files; with `thin`, only those versions keep
+    their files that the policy says.
+    """
     refs, layout = session.refs, session.layout
     leftovers = _leftovers(session)
     rubbish = [*leftovers, *trash.iter_trash(layout.trash, session.clock())]
     choice = choose(session, policy, rubbish=rubbish)
     reasons = choice.kept
     live = {digest: live_manifest(session, digest, why) for digest, why in reasons.items()}
-    partial, stale = partial_manifests(session)
-    roots = {manifest.digest.hex for manifest in (*live.values(), *partial)}
-    plan = GcPlan(session, live, plan_views(session, roots, policy.path_grace_s), choice)
+    begun, stale = partial_manifests(session)
+    roots = {manifest.digest.hex for manifest in (*live.values(), *begun)}
+    with_files = [
+        manifest
+        for digest, manifest in live.items()
+        if not thin or policy.keeps_files(manifest, reasons[digest])
+    ]
+    views = {manifest.digest.hex for manifest in with_files} if thin else roots
+    plan = GcPlan(
+        session=session,
+        policy=policy,
+        live=live,
+        views=plan_views(session, views, policy.path_grace_s),
+        choice=choice,
+        with_files=with_files,
+    )
     plan.leftovers = leftovers
-    plan.partial, plan.stale_partials = partial, stale
+    plan.partial, plan.stale_partials = begun, stale
     kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
     plan.versions = [name for name in refs.versions() if name not in kept]
     for why in reasons.values():
         plan.kept[why] = plan.kept.get(why, 0) + 1
-    _plan_packs(session, plan)
+    _plan_packs(session, plan, backing or Backing())
     return plan
 
 
@@ -321,7 +411,7 @@ def _remove_dead(path: Path) -> None:
             fsio.remove(path, sync=False)
 
 
-def _plan_packs(session: Session, plan: GcPlan) -> None:
+def _plan_packs(session: Session, plan: GcPlan, backing: Backing) -> None:
     folder = session.layout.pack_folder
     indexes = load_indexes(folder, rebuild=True).indexes
     indexed = {index.pack for index in indexes}
@@ -333,7 +423,11 @@ def _plan_packs(session: Session, plan: GcPlan) -> None:
             hint="nothing was deleted; `ystore fsck --repair` repairs it",
         )
     ids, _ = manifest_chunks(plan.roots)
-    waste = find_waste(indexes, ids)
+    names = plan.needed_files | plan.views.files
+    plan.backed = backing.redundant(session, plan.roots, names)
+    waste = find_waste(indexes, ids, plan.backed)
+    kept = [*plan.roots, *plan.views.manifests]
+    plan.lacking = find_lacking(session.layout, waste.table, ids, kept, names)
     plan.dead_packs, plan.rewrite_packs, plan.reencode = waste.dead, waste.rewrite, waste.reencode
     plan.chunks_removed = waste.chunks_removed
     names = {pack.hex for pack in indexed}

@@ -62,7 +62,7 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
         listed = sum(item.bytes for item in items)
         kept = [*_items(session, plan.stays, own), *_kept_views(plan)]
         if freed > listed:
-            why = "no version needs them"
+            why = "no version needs them, or they are second copies"
             items.append(GcItem("data", "chunks and files", freed - listed, why))
         elif listed > freed:
             why = "their packs are mostly in use; rewriting them would cost more than it frees"

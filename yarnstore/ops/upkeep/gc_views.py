@@ -56,9 +56,14 @@ class ViewPlan:
         return {view.digest.hex for view in self.kept}
 
     @property
+    def manifests(self) -> list[Manifest]:
+        """The manifests of the views that stay."""
+        return [view.manifest for view in self.kept if view.manifest is not None]
+
+    @property
     def files(self) -> set[str]:
         """The names in `files/` that the remaining views need."""
-        return {file_name(file) for view in self.kept if view.manifest for file in view.manifest.files}
+        return {file_name(file) for manifest in self.manifests for file in manifest.files}
 
     def discard(self) -> None:
         """Move the deleted views into the trash; a view that was requested meanwhile stays.

@@ -7,31 +7,41 @@ chunk was found elsewhere.  Leaves which packs are rewritten to `waste`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, PackIndex, find_ids, id_bytes
-from yarnstore.core.layouts import BYTES, ElementType
+from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes
+from yarnstore.core.layouts import BYTES
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import iter_pairs, place_chunks
+from yarnstore.core.pairing import chunk_elements, iter_pairs
 from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
 from yarnstore.ops.session.mark import current_roots
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
-from yarnstore.store import fsread, trash
-from yarnstore.store.chunks import ChunkStore, ChunkTable, PackReader, load_indexes, manifest_chunks
+from yarnstore.store import fsio, fsread, trash
+from yarnstore.store.chunks import ChunkStore, PackReader, load_indexes
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
+
+# Says which chunks need no pack, given all kept manifests: ascending.
+Redundant: TypeAlias = Callable[[Collection[Manifest]], Ids]
 
 _THREADS = 2
 _WINDOW = 12
 # Live bytes copied before the old packs go: what gc needs free for a while.
 REWRITE_BATCH_BYTES = 512 * MIB
+
+
+def none_redundant(_: Collection[Manifest]) -> Ids:
+    """Return no chunk: packs keep all that is live."""
+    return NO_IDS
 
 
 def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
@@ -45,15 +55,20 @@ def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
         session.note(f"base versions of deltas are kept: {error.message}")
 
 
-def rewrite_packs(session: Session, packs: list[PackId]) -> None:
-    """Copy the live chunks of wasteful packs to new ones, batch by batch, and delete the old packs."""
+def rewrite_packs(session: Session, packs: list[PackId], redundant: Redundant = none_redundant) -> None:
+    """Copy the live chunks of wasteful packs to new ones, batch by batch, and delete the old packs.
+
+    Chunks that are `redundant` in packs are left out.
+    """
     layout = session.layout
     folder = layout.pack_folder
     for batch in _batches(session, packs):
         doomed: set[PackId] = set()
         with layout.shared():
-            ids, _ = manifest_chunks(current_roots(session))
-            table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
+            roots = current_roots(session)
+            backed = redundant(roots)
+            ids, _ = manifest_chunks(roots)
+            table = ChunkTable(without_chunks(load_indexes(folder, rebuild=False).indexes, backed))
             try:
                 fsread.require_space(layout.root, fsread.sum_sizes([folder.pack(pack) for pack in batch]))
                 with PackWriter(folder) as writer:
@@ -64,21 +79,27 @@ def rewrite_packs(session: Session, packs: list[PackId]) -> None:
             except DiskFullError as error:
                 session.note(f"some packs were not rewritten: {error.message}")
                 return
-        drop_packs(session, doomed)
+        drop_packs(session, doomed, redundant)
 
 
-def drop_packs(session: Session, doomed: set[PackId]) -> None:
+def drop_packs(session: Session, doomed: set[PackId], redundant: Redundant = none_redundant) -> None:
     """Delete packs whose live chunks are elsewhere now, and keep the others.
 
     Marks again, under the exclusive lock: a process that fetched meanwhile may need a chunk that was dead.  A
     pack whose index cannot be read is kept, since its content is unknown.
     """
     with session.layout.exclusive():
-        ids, _ = manifest_chunks(current_roots(session))
-        indexes = load_indexes(session.layout.pack_folder, rebuild=False).indexes
+        roots = current_roots(session)
+        backed = redundant(roots)
+        ids, _ = manifest_chunks(roots)
+        ids = ids[find_ids(backed, ids) < 0]
+        indexes = without_chunks(load_indexes(session.layout.pack_folder, rebuild=False).indexes, backed)
         doomed = doomed & {index.pack for index in indexes}
         while needed := _packs_needed(indexes, ids, doomed):
             doomed -= needed
+        if doomed and len(backed):
+            fsio.sync_dir(session.layout.files)
+            session.layout.rely_on_files()
         for pack in doomed:
             drop_pack(session, pack)
         empty_trash(session)
@@ -96,7 +117,7 @@ def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> s
 
 def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifest]) -> Iterator[Entry]:
     """Yield the chunks without a base; a damaged chunk is left as it is, for `fsck` to repair."""
-    elements = _elements(roots)
+    elements = chunk_elements(roots)
 
     def encode(chunk_id: bytes) -> Entry | None:
         try:
@@ -108,12 +129,6 @@ def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifes
     for entry in ordered_map(encode, chunk_ids, threads=_THREADS, window=_WINDOW):
         if entry is not None:
             yield entry
-
-
-def _elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
-    """Return the element type of each chunk, if a layout gives it."""
-    placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
-    return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
 
 def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:
@@ -163,7 +178,7 @@ def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
     return make_entry(chunk_id, chunks.read(chunk_id, -1))
 
 
-def repack(session: Session) -> None:
+def repack(session: Session, redundant: Redundant = none_redundant) -> None:
     """Store the newest version of each model completely, and older ones as deltas against it."""
     layout = session.layout
     folder = layout.pack_folder
@@ -172,19 +187,21 @@ def repack(session: Session) -> None:
         old = load_indexes(folder, rebuild=True).indexes
         fsread.require_space(layout.root, sum(index.pack_bytes for index in old))
         with ChunkStore(layout) as chunks, PackWriter(folder) as writer:
-            for entry in repacked(chunks, roots):
+            for entry in repacked(chunks, roots, redundant(roots)):
                 writer.add(entry)
-    drop_packs(session, {index.pack for index in old} - set(writer.packs))
+    drop_packs(session, {index.pack for index in old} - set(writer.packs), redundant)
 
 
-def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
-    """Yield every live chunk: complete if a newest version has it, else as a delta if that is smaller."""
+def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) -> Iterator[Entry]:
+    """Yield every live chunk that packs have and are to have: complete if a newest version has it, else as a
+    delta if that is smaller.
+    """
     newest: dict[tuple[str, str], Manifest] = {}
     for manifest in sorted(roots, key=lambda item: precedence(item.version)):
         newest[manifest.model, manifest.variant] = manifest
     ids, _ = manifest_chunks(newest.values())
     whole = {id_bytes(ids, n) for n in range(len(ids))}
-    elements = _elements(roots)
+    elements = chunk_elements(roots)
     bases: dict[bytes, bytes] = {}
     for manifest in roots:
         for pair in iter_pairs(manifest, newest[manifest.model, manifest.variant]):
@@ -193,8 +210,8 @@ def repacked(chunks: ChunkStore, roots: list[Manifest]) -> Iterator[Entry]:
 
     def encode(chunk_id: bytes) -> Entry | None:
         row = chunks.row_of(chunk_id)
-        if row < 0:
-            return None  # of a partial download, or damaged
+        if row < 0 or find_ids(backed, np.array([chunk_id], "S32"))[0] >= 0:
+            return None  # of a partial download, damaged, or in a file
         try:
             stored = chunks.read_entry(row)
             base_id = bases.get(chunk_id)

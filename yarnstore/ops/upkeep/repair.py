@@ -17,7 +17,7 @@ from pathlib import Path
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import id_bytes, parse_index
-from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_from_dirname
 from yarnstore.core.pack import Entry
@@ -32,10 +32,11 @@ from yarnstore.progress import plural
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.store import fsio, fsread, trash
-from yarnstore.store.chunks import ChunkStore, manifest_chunks
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import has_file, materialise
-from yarnstore.store.layout import STORE_FORMAT, file_name
+from yarnstore.store.layout import FILES_FORMAT, file_name
 from yarnstore.store.packs import PackWriter, rebuild_index
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.registry_cache import read_newest, write_newest
 from yarnstore.store.state import STATE_FILE, state_fault, state_path, write_state
 from yarnstore.store.verify import iter_sound
@@ -118,7 +119,8 @@ class _Repairer:
         self._clear_places()
         if found.bad_format:
             self._keep(layout.root / "format")
-            fsio.write_atomic(layout.root / "format", STORE_FORMAT, tmp_dir=layout.tmp)
+            # Whether chunks are in files alone is not known, and older releases must not look for them.
+            fsio.write_atomic(layout.root / "format", FILES_FORMAT, tmp_dir=layout.tmp)
             self.done.append("format: rewritten")
         for path in found.bad_uses:
             size = fsread.sum_sizes([path])
@@ -349,12 +351,10 @@ class _Repairer:
         self.done.append(f"packs/{pack.hex}.idx: recreated from its pack")
 
     def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
-        """Return the chunks of manifests that no pack has now."""
+        """Return the chunks of manifests that no pack has now, nor an undamaged file where that counts."""
         ids, _ = manifest_chunks(manifests)
-        with ChunkStore(self._layout) as chunks:
-            rows = chunks.table.find(ids)
-            depths = chunks.table.depths()
-            absent = ids[(rows < 0) | (depths[rows] > DELTA_DEPTH_LIMIT)] if len(depths) else ids
+        with ChunkStore(self._layout, without=self._found.bad_files) as chunks:
+            absent = chunks.missing(ids) if self._layout.relies_on_files else ids[~chunks.in_packs(ids)]
         return [id_bytes(absent, n) for n in range(len(absent))]
 
     def _used(self) -> dict[Sha256, Manifest]:
@@ -362,7 +362,7 @@ class _Repairer:
         return {digest: item for digest, item in found.manifests.items() if found.users.get(digest)}
 
     def _take_chunks(self) -> None:
-        """Read missing chunks from materialised files."""
+        """Read missing chunks from materialised files, damaged ones too."""
         with ChunkStore(self._layout) as chunks, PackWriter(self._layout.pack_folder) as writer:
             for chunk_id in self._lacking(self._used().values()):
                 with contextlib.suppress(IntegrityError):

@@ -37,7 +37,7 @@ def apply_retention(session: Session, retention: Retention) -> Retained:
     patience_s = min(layout.lock_timeout_s, _PATIENCE_S)
     impatient = msgspec.structs.replace(layout, lock_timeout_s=patience_s, on_wait=None)
     try:
-        done = gc(Session.without_registries(impatient, session.activity), GcPolicy.of(retention))
+        done = gc(msgspec.structs.replace(session, layout=impatient), GcPolicy.of(retention))
     except YarnstoreError as error:
         session.note(f"older versions were not deleted: {error.message}")
         return Retained()

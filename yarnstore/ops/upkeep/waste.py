@@ -13,15 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, Ints, PackIndex, id_bytes, index_bytes
+from yarnstore.core.index import NO_IDS, Ids, Ints, PackIndex, find_ids, id_bytes, index_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pack import PACK_HEADER_BYTES
+from yarnstore.core.pack import PACK_HEADER_BYTES, Entry
+from yarnstore.ops.copies.slim import as_deltas, claimed_by_files, copies_to_make, find_lacking
 from yarnstore.ops.querying.space import GARBAGE_SHARE
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, encoded_anew, repacked
-from yarnstore.store.chunks import ChunkStore, ChunkTable, load_indexes, manifest_chunks
+from yarnstore.registry.policies import KeepCopy
+from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.packs import PackSizer
+from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
 
 # Packs smaller than this are put together when there are several: many updates make many.
 _SMALL_PACK_BYTES = 8 * MIB
@@ -57,9 +60,12 @@ class PackWaste:
         return int((dead & gone[self.table.pack]).sum()) if len(self.table) else 0
 
 
-def find_waste(indexes: list[PackIndex], live: Ids) -> PackWaste:
-    """Find packs that are dead, and packs with too much dead data.  A chunk counts in one place only."""
-    table = ChunkTable(indexes)
+def find_waste(indexes: list[PackIndex], live: Ids, backed: Ids = NO_IDS) -> PackWaste:
+    """Find packs that are dead, and packs with too much dead data.
+
+    A chunk counts in one place only: one that is `backed` by a file counts there.
+    """
+    table = ChunkTable(without_chunks(indexes, backed))
     rows = table.find(live)
     rows = rows[rows >= 0]
     needed = table.with_bases(rows)
@@ -77,6 +83,8 @@ def find_waste(indexes: list[PackIndex], live: Ids) -> PackWaste:
             not live_bytes[n]
             or _is_wasteful(indexes[n].pack_bytes, int(live_bytes[n]))
             or (n in small and len(small) >= _SMALL_PACKS)
+            # A delta of a chunk that a file has: such a one may be the base of its own base.
+            or (find_ids(backed, indexes[n].ids[indexes[n].bases != b""]) >= 0).any()
         ):
             waste.rewrite.append(pack)
     return waste
@@ -90,39 +98,63 @@ def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
     return pack_bytes - PACK_HEADER_BYTES - live_bytes > GARBAGE_SHARE * pack_bytes
 
 
-def forecast_freed_bytes(session: Session, roots: list[Manifest], *, repack: bool) -> int:
+@dataclass(frozen=True)
+class Files:
+    """What files back before and after slimming: names in `files/`, and the manifests that claim chunks."""
+
+    keep_copy: KeepCopy
+    now: frozenset[str]
+    then: frozenset[str]
+    kept: tuple[Manifest, ...]
+
+
+def forecast_freed_bytes(session: Session, roots: list[Manifest], files: Files, *, repack: bool) -> int:
     """Return how much smaller the packs will be if only `roots` are kept; below 0 if they will be larger.
 
-    With `repack`, and for deltas against deleted chunks, chunks are encoded to learn their size, which takes
-    as long as the run.
+    With `repack`, and for deltas that are made, chunks are encoded to learn their size, which takes as long
+    as the run.
     """
-    indexes = load_indexes(session.layout.pack_folder, rebuild=True).indexes
+    layout = session.layout
+    indexes = load_indexes(layout.pack_folder, rebuild=True).indexes
     before = sum(map(_size_bytes, indexes))
-    after = _repacked(session, roots) if repack else _rewritten(session, indexes, roots)
+    live, _ = manifest_chunks(roots)
+    with ChunkStore(layout) as chunks:
+        left = [*indexes, *_sized(copies_to_make(session, chunks, files.keep_copy, roots))]
+        backing = claimed_by_files(session, files.keep_copy, roots, files.now)
+        backed = backing.redundant(session, roots)
+        if len(backed):
+            left = _rewritten(chunks, left, roots, backed)
+        backed = backing.redundant(session, roots, files.then)
+        table = ChunkTable(without_chunks(left, backed))
+        lacking = find_lacking(layout, table, live, files.kept, files.then)
+        made = list(as_deltas(session, chunks, lacking, roots))
+        if repack:
+            here = chunks.table
+            fresh = (entry for entry in made if here.rows_of([entry.chunk_id])[0] < 0)
+            after = _sized([*repacked(chunks, roots, backed), *fresh])
+        else:
+            after = _rewritten(chunks, [*left, *_sized(made)], roots, backed)
     return before - sum(map(_size_bytes, after))
 
 
-def _repacked(session: Session, roots: list[Manifest]) -> list[PackIndex]:
+def _sized(entries: Iterable[Entry]) -> list[PackIndex]:
     sizer = PackSizer()
-    with ChunkStore(session.layout) as chunks:
-        for entry in repacked(chunks, roots):
-            sizer.add(entry)
+    for entry in entries:
+        sizer.add(entry)
     return sizer.finish()
 
 
-def _rewritten(session: Session, indexes: list[PackIndex], roots: list[Manifest]) -> list[PackIndex]:
+def _rewritten(
+    chunks: ChunkStore, indexes: list[PackIndex], roots: list[Manifest], backed: Ids
+) -> list[PackIndex]:
     live, _ = manifest_chunks(roots)
-    waste = find_waste(indexes, live)
+    waste = find_waste(indexes, live, backed)
     left = _without(indexes, waste.dead)
     if waste.reencode:
-        sizer = PackSizer()
-        with ChunkStore(session.layout) as chunks:
-            for entry in encoded_anew(chunks, waste.reencode, roots):
-                sizer.add(entry)
-        left += sizer.finish()
-        waste = find_waste(left, live)
+        left += _sized(encoded_anew(chunks, waste.reencode, roots))
+        waste = find_waste(left, live, backed)
         left = _without(left, waste.dead)
-    table = ChunkTable(left)
+    table = ChunkTable(without_chunks(left, backed))
     rows = table.find(live)
     needed = table.with_bases(rows[rows >= 0])
     new: list[PackIndex] = []

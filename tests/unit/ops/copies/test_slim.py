@@ -1,0 +1,208 @@
+"""One copy on the disk: what is installed is there once, as its file; older versions cost what changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
+from tests.support.stores import copy_tree, flip
+from yarnstore import Store
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.registry.policies import Retention
+from yarnstore.store.layout import StoreLayout
+
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+
+
+def disk_bytes(home: Path) -> int:
+    """What the store takes, files that several names lead to once."""
+    found = (path.lstat() for path in home.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum({item.st_ino: item.st_size for item in found}.values())
+
+
+def share(home: Path) -> float:
+    """The same in multiples of one version."""
+    return disk_bytes(home) / SIZE
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Three versions, installed one after the other; nothing was cleaned up."""
+    world = World(tmp_path_factory.mktemp("slim"))
+    bits = weights(1)
+    for n, version in enumerate(VERSIONS):
+        world.publish(version, bits, deltas=1)
+        bits = tune(bits, n + 2)
+    world.connect()
+    for version in VERSIONS:
+        world.store.checkout(f"{MODEL}@{version}")
+    return world
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """A copy of its store."""
+    copy_tree(made.store.home, tmp_path / "home")
+    copied = World(tmp_path)
+    copied.registry, copied.contents = made.registry, made.contents
+    return copied
+
+
+def sound(world: World) -> None:
+    assert world.store.fsck().problems == []
+    for version in VERSIONS:
+        world.check(version)
+    world.store.close()  # what `path` gave out stays as long as the store is open
+
+
+def with_rollback(store: Store, **more: str) -> Store:
+    store.settings = msgspec.structs.replace(store.settings, retention=Retention(**more))  # type: ignore[arg-type]
+    return store
+
+
+def go_offline(store: Store) -> None:
+    network = msgspec.structs.replace(store.settings.network, offline=True)
+    store.settings = msgspec.structs.replace(store.settings, network=network)
+
+
+def test_an_installed_version_is_there_once(tmp_path: Path, made: World) -> None:
+    world = World(tmp_path)
+    world.registry, world.contents = made.registry, made.contents
+    world.connect()
+    world.store.checkout(f"{MODEL}@1.0.0")
+    world.store.gc()
+    assert share(world.store.home) < 1.02
+    assert world.store.fsck().problems == []
+    assert StoreLayout(world.store.home).relies_on_files
+    world.store.checkout(f"{MODEL}@1.1.0")  # a delta finds its base in a file
+    assert world.store.fsck().problems == []
+    world.check("1.1.0")
+    world.store.gc()
+    assert share(world.store.home) < 2.03
+
+
+@pytest.mark.parametrize(("rollback", "most"), [("instant", 2.2), ("thin", 1.35)])
+def test_older_versions_are_deltas_against_the_installed_one(
+    world: World, rollback: str, most: float
+) -> None:
+    with_rollback(world.store, rollback=rollback)
+    told = world.store.gc(dry_run=True).freed_bytes
+    before = disk_bytes(world.store.home)
+    freed = world.store.gc().freed_bytes
+    assert share(world.store.home) < most
+    assert abs(told - freed) < 0.02 * freed
+    assert abs(before - disk_bytes(world.store.home) - freed) < 20_000  # and indexes, refs
+    assert world.store.gc().freed_bytes == 0
+    kept = {"instant": 2, "thin": 1}[rollback]
+    assert len(list((world.store.home / "files").iterdir())) == kept
+    sound(world)
+
+
+def test_a_store_goes_back_and_forth(world: World) -> None:
+    with_rollback(world.store, rollback="thin")
+    for version in (None, "1.0.0", "1.2.0", "1.1.0"):
+        if version is None:
+            world.store.rollback_model(MODEL)
+        else:
+            world.store.checkout(f"{MODEL}@{version}")
+        world.store.gc(grace_s=0)
+        assert share(world.store.home) < 1.4
+        sound(world)
+    go_offline(world.store)
+    world.store.rollback_model(MODEL)
+    world.check("1.2.0")
+
+
+def test_a_model_may_have_another_policy(world: World) -> None:
+    with_rollback(world.store, rollback="thin", rollback_of={MODEL: "instant"})
+    world.store.gc()
+    assert len(list((world.store.home / "files").iterdir())) == 2
+
+
+@pytest.mark.parametrize("keep_copy", ["imports", "always", "never"])
+def test_what_no_registry_gives_back_keeps_its_packs(tmp_path: Path, keep_copy: str) -> None:
+    (tmp_path / "w.bin").write_bytes(weights(1).tobytes())
+    with Store.open(tmp_path / "home") as store:
+        with_rollback(store, keep_copy=keep_copy)
+        store.import_model(tmp_path / "w.bin", "mine@1.0.0")
+        store.checkout("mine@1.0.0")
+        store.gc()
+        assert bool(list((store.home / "packs").iterdir())) == (keep_copy != "never")
+        assert store.fsck().problems == []
+
+
+def test_what_a_registry_dropped_gets_a_second_copy(world: World) -> None:
+    world.store.gc()
+    assert share(world.store.home) < 2.2
+    world.store.remove_registry("here")
+    world.store.gc()
+    assert share(world.store.home) > 2.6
+    flip(max((world.store.home / "files").iterdir()), 5000)
+    assert world.store.fsck(repair=True).remaining == []
+    sound(world)
+
+
+def test_a_damaged_range_comes_from_the_registry_and_the_rest_from_the_file(world: World) -> None:
+    world.store.gc()
+    path = os.path.realpath(world.store.path(f"{MODEL}@1.2.0"))
+    flip(Path(path), 5000)
+    lost = [item for item in world.store.fsck().problems if item.kind == "chunk"]
+    # The version before it is whole, the one before that a delta against the damaged chunk.
+    assert sorted(name for item in lost for name in item.hurts) == [f"{MODEL} 1.0.0", f"{MODEL} 1.2.0"]
+    assert all("1 chunk is not in the store" in item.what for item in lost)
+    done = world.store.fsck(repair=True)
+    assert done.remaining == []
+    assert any("1 chunk downloaded" in text for text in done.repaired)
+    sound(world)
+
+
+def test_a_checkout_mends_what_is_installed(world: World) -> None:
+    world.store.gc()
+    flip(Path(os.path.realpath(world.store.path(f"{MODEL}@1.2.0"))), 5000)
+    world.store.checkout(f"{MODEL}@1.2.0")
+    sound(world)
+
+
+def test_what_is_lost_is_named_and_nothing_else_suffers(world: World) -> None:
+    (world.root / "other.bin").write_bytes(weights(9).tobytes())
+    world.store.import_model(world.root / "other.bin", "other@1.0.0")
+    with_rollback(world.store, keep_copy="never")
+    world.store.checkout("other@1.0.0")
+    world.store.gc()
+    path = Path(os.path.realpath(world.store.path("other@1.0.0")))
+    flip(path, 5000)
+    remaining = world.store.fsck(repair=True).remaining
+    assert {name for problem in remaining for name in problem.hurts} == {"other 1.0.0"}
+    with pytest.raises((IntegrityError, NotFoundError)):
+        world.store.checkout("other@1.0.0")
+    for version in VERSIONS:
+        world.check(version)
+
+
+def test_a_damaged_file_backs_nothing(world: World) -> None:
+    """Its pack stays: a range is hashed before the entry goes for its sake."""
+    path = Path(os.path.realpath(world.store.path(f"{MODEL}@1.2.0")))
+    flip(path, 5000)
+    go_offline(world.store)
+    world.store.gc()
+    world.store.fsck(repair=True)
+    world.check("1.2.0")
+
+
+def test_a_version_that_lives_off_a_deleted_ones_file_keeps_its_chunks(world: World) -> None:
+    """1.0.0 shares all of its chunks with `twin`, which is fetched when only a file has them."""
+    world.store.gc()
+    (world.root / "weights.bin").write_bytes(world.contents["1.2.0"])
+    Store.publish(world.root / "weights.bin", "twin@1.0.0", registry=world.registry)
+    try:
+        assert world.store.fetch("twin@1.0.0").download_bytes == 0
+        world.store.remove(f"{MODEL}@1.2.0", whole_model=True)
+        world.store.gc(keep=3)
+        assert world.store.fsck().problems == []
+        assert Path(world.store.path("twin@1.0.0")).read_bytes() == world.contents["1.2.0"]
+    finally:
+        world.store.close()

@@ -1,0 +1,278 @@
+"""Leave one copy of each chunk: what files of kept versions have goes from packs, and older versions become
+deltas against the installed one.
+
+A pack entry goes for the sake of a file only after the very range of the file was read and hashed.  Nothing
+is deleted here: `gc` marks again, under the exclusive lock, and deletes.  docs/design.md (one copy) has the
+order, and why nothing is lost in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.index import NO_IDS, Ids, Ints, find_ids, id_bytes
+from yarnstore.core.layouts import BYTES
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pack import Entry
+from yarnstore.core.pairing import chunk_elements, iter_pairs
+from yarnstore.errors import IntegrityError
+from yarnstore.ops.copies.second import copied_chunks, keep_copies
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import Meter
+from yarnstore.registry.policies import KeepCopy
+from yarnstore.store import fsread
+from yarnstore.store.chunks import ChunkStore, load_indexes
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
+
+_THREADS = 2
+_WINDOW = 12
+
+
+@dataclass(frozen=True)
+class Backing:
+    """Chunks that packs have and that were read from files and hashed: `ids` ascending, each in the file of
+    `paths` with the number `number`, which was as in `stats` before it was read.
+    """
+
+    ids: Ids = field(default_factory=lambda: NO_IDS)
+    number: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    paths: tuple[Path, ...] = ()
+    stats: tuple[os.stat_result, ...] = ()
+    keep_copy: KeepCopy = "imports"
+
+    def redundant(
+        self, session: Session, roots: Collection[Manifest], names: Collection[str] | None = None
+    ) -> Ids:
+        """Return the chunks that need no pack, ascending: those in files that did not change, `names` of
+        `files/` alone if given, and which `roots` need no second copy of.
+        """
+        if not len(self.ids):
+            return self.ids
+        same = np.array([self._is_same(n, names) for n in range(len(self.paths))], bool)
+        backed: Ids = self.ids[same[self.number]]
+        copied = keep_copies(session, self.keep_copy, roots)
+        if copied:
+            table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
+            backed = backed[find_ids(copied_chunks(table, copied), backed) < 0]
+        return backed
+
+    def _is_same(self, n: int, names: Collection[str] | None) -> bool:
+        if names is not None and self.paths[n].name not in names:
+            return False
+        now, then = fsread.stat_or_none(self.paths[n]), self.stats[n]
+        return now is not None and (now.st_size, now.st_mtime_ns, now.st_ino) == (
+            then.st_size,
+            then.st_mtime_ns,
+            then.st_ino,
+        )
+
+
+def verify_files(
+    session: Session, keep_copy: KeepCopy, roots: Collection[Manifest], names: Collection[str]
+) -> Backing:
+    """Read and hash those chunks in the files `names` that packs have too and need not keep.
+
+    Needs the shared lock.
+    """
+    return _backing(session, keep_copy, roots, names, check=True)
+
+
+def claimed_by_files(
+    session: Session, keep_copy: KeepCopy, roots: Collection[Manifest], names: Collection[str]
+) -> Backing:
+    """Do as `verify_files`, but read nothing: for a forecast."""
+    return _backing(session, keep_copy, roots, names, check=False)
+
+
+def _backing(
+    session: Session,
+    keep_copy: KeepCopy,
+    roots: Collection[Manifest],
+    names: Collection[str],
+    *,
+    check: bool,
+) -> Backing:
+    layout = session.layout
+    with ChunkStore(layout) as chunks:
+        if not len(chunks.table):
+            return Backing(keep_copy=keep_copy)
+        table = FileTable(layout, roots, within=names)
+        there = chunks.table.find(table.ids) >= 0
+        copied = keep_copies(session, keep_copy, roots)
+        if copied and there.any():
+            there &= find_ids(copied_chunks(chunks.table, copied), table.ids) < 0
+        rows = np.flatnonzero(there)
+        places = table.ranges(rows)
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        rows, places = rows[order], places[order]
+        stats = [fsread.stat_or_none(path) for path in table.paths]
+        meter = Meter(session.activity.report, "check", "installed files", int(places[:, 2].sum()))
+
+        def is_sound(n: int) -> bool:
+            number, offset, length = places[n].tolist()
+            return not check or chunks.is_at(
+                id_bytes(table.ids, int(rows[n])), table.paths[number], offset, length
+            )
+
+        sound = np.zeros(len(rows), bool)
+        for n, good in enumerate(ordered_map(is_sound, range(len(rows)), threads=_THREADS, window=_WINDOW)):
+            sound[n] = good and stats[int(places[n, 0])] is not None
+            meter.add(int(places[n, 2]))
+    rows, number = rows[sound], places[sound, 0]
+    ascending = np.argsort(rows)
+    used, place = np.unique(number[ascending], return_inverse=True)
+    kept = [(table.paths[n], found) for n in used.tolist() if (found := stats[n]) is not None]
+    return Backing(
+        table.ids[rows[ascending]],
+        place.astype(np.int64),
+        tuple(path for path, _ in kept),
+        tuple(found for _, found in kept),
+        keep_copy,
+    )
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Chunks that live versions need and that neither packs nor kept files have: `ids` (ascending) are in the
+    files `names`, which must stay until these are in packs, with the manifests that say so.
+
+    `deep` are chunks whose chains of deltas would become too long.
+    """
+
+    ids: Ids = field(default_factory=lambda: NO_IDS)
+    deep: Ids = field(default_factory=lambda: NO_IDS)
+    names: frozenset[str] = frozenset()
+    manifests: frozenset[str] = frozenset()
+    on_files: bool = False  # whether live chunks are in files alone
+
+    def __bool__(self) -> bool:
+        return bool(len(self.ids) or len(self.deep))
+
+
+def find_lacking(
+    layout: StoreLayout, table: ChunkTable, live: Ids, kept: Iterable[Manifest], names: Collection[str]
+) -> Lacking:
+    """Return which live chunks are in none of `table` (packs) and the files `names` of `kept` manifests."""
+    rows = table.find(live)
+    alone = rows >= 0
+    alone[alone] = table.depths()[rows[alone]] <= DELTA_DEPTH_LIMIT
+    if alone.all():
+        return Lacking()  # packs have everything
+    files = FileTable(layout, kept, within=names)
+
+    def held(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return files.find(ids) >= 0
+
+    in_files = held(live)
+    usable = in_files | (rows >= 0)
+    by_pack = (rows >= 0) & ~in_files
+    depths = table.depths(held)
+    usable[by_pack] = depths[rows[by_pack]] <= DELTA_DEPTH_LIMIT
+    on_files = bool((usable & ~alone).any())
+    absent = live[~usable]
+    if not len(absent):
+        return Lacking(on_files=on_files)
+    everywhere = FileTable(layout, layout.readable_manifests({}))
+    absent = absent[everywhere.find(absent) >= 0]
+    holders = {path.name for path in everywhere.holders(absent)}
+    deep = NO_IDS
+    if len(absent):
+
+        def held_then(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+            return held(ids) | (find_ids(absent, ids) >= 0)
+
+        # What is encoded now may become a delta itself: one more in each chain that ends there.
+        long = table.depths(held_then)[rows[by_pack]] >= DELTA_DEPTH_LIMIT
+        deep = np.setdiff1d(live[by_pack][long], absent)
+    return Lacking(
+        absent,
+        deep,
+        frozenset(holders),
+        frozenset(
+            manifest.digest.hex
+            for manifest in layout.readable_manifests({})
+            if not holders.isdisjoint(layout.file(file).name for file in manifest.files)
+        ),
+        on_files,
+    )
+
+
+def as_deltas(
+    session: Session, chunks: ChunkStore, lacking: Lacking, roots: Collection[Manifest]
+) -> Iterator[Entry]:
+    """Yield entries of chunks that have no other place than files that go: deltas against the installed
+    version where that pays, else whole.
+
+    A damaged chunk is left out, for `fsck` to repair.
+    """
+    elements = chunk_elements(roots)
+    bases = _installed_bases(session, roots, lacking.ids)
+    depths = chunks.table.depths(chunks.in_files)
+
+    def encode(chunk_id: bytes) -> Entry | None:
+        element = elements.get(chunk_id, BYTES)
+        try:
+            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
+            base_id = bases.get(chunk_id)
+            row = chunks.row_of(base_id) if base_id is not None else -1
+            if base_id is not None and (row < 0 or depths[row] < DELTA_DEPTH_LIMIT):
+                with contextlib.suppress(IntegrityError):
+                    base = chunks.read_base(base_id, depth=0)
+                    delta = make_delta_entry(chunk_id, data, base_id, base, element)
+                    if delta is not None:
+                        return delta
+            return make_entry(chunk_id, data, element)
+        except IntegrityError:
+            return None
+
+    wanted = [id_bytes(lacking.ids, n) for n in range(len(lacking.ids))]
+    for entry in ordered_map(encode, wanted, threads=_THREADS, window=_WINDOW):
+        if entry is not None:
+            yield entry
+    for n in range(len(lacking.deep)):
+        chunk_id = id_bytes(lacking.deep, n)
+        with contextlib.suppress(IntegrityError):
+            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
+            yield make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
+
+
+def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids) -> dict[bytes, bytes]:
+    """Return the chunk of the installed version that each wanted chunk is encoded against, if any."""
+    refs = session.refs
+    by_digest = {manifest.digest: manifest for manifest in roots}
+    bases: dict[bytes, bytes] = {}
+    for manifest in roots:
+        installed = by_digest.get(refs.installed(manifest.model) or manifest.digest)
+        if installed is None or installed.digest == manifest.digest:
+            continue
+        if not (find_ids(wanted, manifest_chunks([manifest])[0]) >= 0).any():
+            continue
+        for pair in iter_pairs(manifest, installed):
+            bases.setdefault(pair.chunk.chunk_id, pair.base_id)
+    return bases
+
+
+def copies_to_make(
+    session: Session, chunks: ChunkStore, keep_copy: KeepCopy, roots: Collection[Manifest]
+) -> Iterator[Entry]:
+    """Yield entries of the chunks that must have a copy in a pack, and have none."""
+    copied = keep_copies(session, keep_copy, roots)
+    if not copied:
+        return
+    ids, _ = manifest_chunks(copied)
+    absent = ids[~chunks.in_packs(ids)]
+    elements = chunk_elements(copied) if len(absent) else {}
+    for n in range(len(absent)):
+        chunk_id = id_bytes(absent, n)
+        with contextlib.suppress(IntegrityError):
+            yield make_entry(chunk_id, chunks.read(chunk_id, -1), elements.get(chunk_id, BYTES))

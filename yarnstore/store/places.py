@@ -1,0 +1,263 @@
+"""Tables of where chunks are: in the entries of packs, and in ranges of materialised files.
+
+Owns which of several places counts.  Leaves reading to `store/chunks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yarnstore.core.digest import PackId
+from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, sorted_unique
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import FormatError
+from yarnstore.store import fsread
+from yarnstore.store.layout import StoreLayout, file_name
+
+# Says for each id whether a chunk has a place elsewhere.
+Holds: TypeAlias = Callable[[Ids], NDArray[np.bool_]]
+
+
+class ChunkTable:
+    """Several pack indexes as one, for lookups in bulk.
+
+    Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
+    several entries, the one with the fewest deltas below it counts, of equal ones the first; a delta whose
+    base is in no pack comes after those, and a circle of deltas last.
+    """
+
+    packs: list[PackId]
+    ids: Ids
+    bases: Ids
+    pack: Ints
+    offsets: Ints
+    stored: Ints
+    plain: Ints
+    encodings: NDArray[np.uint8]
+
+    def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
+        """Join indexes; `before` is a table to which they are added, and whose rows count first."""
+        earlier = [before] if before is not None else []
+        self.packs = [pack for table in earlier for pack in table.packs]
+        numbers = [table.pack for table in earlier]
+        for index in indexes:
+            numbers.append(np.full(len(index), len(self.packs), np.int64))
+            self.packs.append(index.pack)
+        parts: list[ChunkTable | PackIndex] = [*earlier, *indexes]
+        ids = _concatenate([part.ids for part in parts], "S32")
+        bases = _concatenate([part.bases for part in parts], "S32")
+        whole_first = np.argsort(bases != b"", kind="stable")
+        self.ids, first = sorted_unique(ids[whole_first])
+        if len(self.ids) != len(ids) and (bases != b"").any():
+            whole_first = np.argsort(_entry_depths(ids, bases, self.ids), kind="stable")
+            self.ids, first = sorted_unique(ids[whole_first])
+        self._sorted = SortedIds(self.ids)
+        first = whole_first[first]
+        self.bases = bases[first]
+        self.pack = _concatenate(numbers, "i8")[first]
+        self.offsets = _concatenate([part.offsets for part in parts], "i8")[first]
+        self.stored = _concatenate([part.stored for part in parts], "i8")[first]
+        self.plain = _concatenate([part.plain for part in parts], "i8")[first]
+        self.encodings = _concatenate([part.encodings for part in parts], "u1")[first]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def find(self, wanted: Ids) -> Ints:
+        """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
+        return self._sorted.find(wanted)
+
+    def row_of(self, wanted: bytes) -> int:
+        """Do as `find`, for one id."""
+        return self._sorted.find_one(wanted)
+
+    def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
+        """Do as `find`, for a few ids."""
+        return [self._sorted.find_one(item) for item in wanted]
+
+    def base_rows(self) -> Ints:
+        """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the
+        table.
+        """
+        rows = np.full(len(self), -1, np.int64)
+        deltas = self.bases != b""
+        found = self.find(self.bases[deltas])
+        rows[deltas] = np.where(found < 0, -2, found)
+        return rows
+
+    def depths(self, held: Holds | None = None) -> Ints:
+        """Return how many deltas are between each row and a chunk without a base.
+
+        It is one more than the limit if the chain is longer, broken or a circle.  `held` says which ids have
+        a place elsewhere, where a chain ends.
+        """
+        bases = self.base_rows()
+        whole = bases == -1
+        depths = np.where(whole, 0, DELTA_DEPTH_LIMIT + 1)
+        if held is not None and not whole.all():
+            deltas = np.flatnonzero(~whole)
+            depths[deltas[held(self.bases[deltas])]] = 1
+            depths[deltas[held(self.ids[deltas])]] = 0
+        for _ in range(DELTA_DEPTH_LIMIT):
+            via = bases >= 0
+            depths[via] = np.minimum(depths[via], depths[bases[via]] + 1)
+        return depths
+
+    def with_bases(self, rows: Ints) -> Ints:
+        """Return the distinct rows given, and all rows that their deltas need."""
+        bases = self.base_rows()
+        needed = np.zeros(len(self), bool)
+        while len(rows):
+            needed[rows] = True
+            rows = bases[rows]
+            rows = rows[rows >= 0]
+            rows = rows[~needed[rows]]
+        return np.flatnonzero(needed)
+
+
+def _entry_depths(ids: Ids, bases: Ids, distinct: Ids) -> Ints:
+    """Return for each entry how many deltas are between it and a chunk without a base.
+
+    It is the limit if a base is in no pack, and one more for a circle.
+    """
+    chunk = find_ids(distinct, ids)
+    base = find_ids(distinct, bases)
+    depths = np.full(len(ids), DELTA_DEPTH_LIMIT + 1)
+    depths[base < 0] = DELTA_DEPTH_LIMIT
+    depths[bases == b""] = 0
+    best = np.full(len(distinct), DELTA_DEPTH_LIMIT + 1)
+    for _ in range(DELTA_DEPTH_LIMIT):
+        np.minimum.at(best, chunk, depths)
+        via = base >= 0
+        depths[via] = np.minimum(depths[via], best[base[via]] + 1)
+    return depths
+
+
+def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
+    return np.concatenate(columns) if columns else np.empty(0, dtype)
+
+
+class FileRange(NamedTuple):
+    """A place in a materialised file."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+class FileTable:
+    """Where chunks are in materialised files, as manifests claim.
+
+    `ids` (distinct, ascending) are the chunks.  A claim is no proof: a chunk exists once its bytes were read
+    and hashed.
+    """
+
+    def __init__(
+        self,
+        layout: StoreLayout,
+        manifests: Iterable[Manifest],
+        *,
+        within: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        """Locate the chunks of `manifests` in the files of a store: `within` some of them, by name, or
+        `without` some.
+        """
+        self.paths: list[Path] = []
+        seen: set[tuple[Path, str]] = set()
+        ids: list[Ids] = []
+        places: list[NDArray[np.int64]] = []
+        there = set(fsread.list_names(layout.files)).difference(without)
+        if within is not None:
+            there &= set(within)
+        for file in (file for manifest in (manifests if there else ()) for file in manifest.files):
+            path = layout.file(file)
+            if file_name(file) not in there or (path, file.chunks) in seen:
+                continue
+            seen.add((path, file.chunks))
+            found = fsread.stat_or_none(path)
+            if found is None or not stat.S_ISREG(found.st_mode):
+                continue
+            with contextlib.suppress(FormatError):  # a list that cannot be read claims nothing
+                file_ids, lengths = file.chunk_list()
+                ends = np.cumsum(lengths)
+                here = ends <= found.st_size  # a file that was cut short still has its beginning
+                n = np.full(len(file_ids), len(self.paths))
+                places.append(np.stack([n, ends - lengths, lengths], axis=1)[here])
+                ids.append(file_ids[here])
+                self.paths.append(path)
+        self._all_ids = _concatenate(ids, "S32")
+        self._all_places = np.concatenate([np.empty((0, 3), np.int64), *places])
+        self.ids, self._first = sorted_unique(self._all_ids)
+        self._sorted = SortedIds(self.ids)
+
+    def find(self, wanted: Ids) -> Ints:
+        """Return the position in `ids` of each wanted id, -1 if no file has it."""
+        return self._sorted.find(wanted)
+
+    def ranges(self, rows: Ints) -> NDArray[np.int64]:
+        """Return a place of each of these positions in `ids`: the number of its path, offset and length."""
+        return self._all_places[self._first[rows]]
+
+    def holders(self, wanted: Ids) -> set[Path]:
+        """Return all files that have one of the wanted ids (ascending)."""
+        numbers = self._all_places[find_ids(wanted, self._all_ids) >= 0, 0]
+        return {self.paths[n] for n in np.unique(numbers).tolist()}
+
+    def places(self, chunk_id: bytes) -> Iterator[FileRange]:
+        """Yield the places of one chunk."""
+        row = self._sorted.find_one(chunk_id)
+        if row < 0:
+            return
+        first = int(self._first[row])
+        yield self._place(first)
+        # Only if the bytes there are wrong.
+        for n in np.flatnonzero(self._all_ids == self.ids[row]).tolist():
+            if n != first:
+                yield self._place(n)
+
+    def _place(self, n: int) -> FileRange:
+        number, offset, length = self._all_places[n].tolist()
+        return FileRange(self.paths[number], offset, length)
+
+
+def without_chunks(indexes: Iterable[PackIndex], chunk_ids: Ids) -> list[PackIndex]:
+    """Return the indexes without the rows of some chunks (ascending)."""
+    if not len(chunk_ids):
+        return list(indexes)
+    return [select_rows(index, find_ids(chunk_ids, index.ids) < 0) for index in indexes]
+
+
+def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
+    """Return the index with only the rows for which `keep` is true."""
+    return PackIndex(
+        pack=index.pack,
+        pack_bytes=index.pack_bytes,
+        ids=index.ids[keep],
+        offsets=index.offsets[keep],
+        stored=index.stored[keep],
+        plain=index.plain[keep],
+        encodings=index.encodings[keep],
+        bases=index.bases[keep],
+    )
+
+
+def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
+    """Return the distinct chunks of manifests: ids ascending as `S32`, lengths as int64."""
+    ids: list[Ids] = []
+    lengths: list[Ints] = []
+    for manifest in manifests:
+        for file in manifest.files:
+            file_ids, file_lengths = file.chunk_list()
+            ids.append(file_ids)
+            lengths.append(file_lengths)
+    distinct, first = sorted_unique(_concatenate(ids, "S32"))
+    return distinct, _concatenate(lengths, "i8")[first]
