@@ -1,8 +1,7 @@
-"""What every backend is: bytes under keys, read-only, safe to share between threads.
+"""What all backends have in common: read-only access to bytes by key, safe to share between threads.
 
-Owns the interface and what all backends check alike (keys, ranges, lengths).
-Leaves the means to `local`, `http` and `memory`, and trying again to `retry`.
-Nothing here vouches for a byte: whoever asks hashes what arrives.
+Owns the interface and the checks of keys, ranges and lengths.  Leaves access to `local`, `http` and `memory`,
+and retries to `sources`.  Backends guarantee nothing about content: their callers hash what they receive.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ BLOCK_LIMIT_BYTES: Final = 1 * MIB
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A small file, whole.  `etag` is what `get` takes to ask "changed since?"; empty without one.
+    """A whole small file.  `etag` can be passed to `get` to ask whether the file changed; it may be empty.
 
-    `source` is the URL of the mirror that sent it, where there are several.
+    `source` is the URL of the mirror that sent it, if there are several.
     """
 
     data: bytes
@@ -47,12 +46,12 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Body:
-    """One streamed answer; iterate it once, inside the `with` that opened it.
+    """One streamed response; iterate it once, inside the `with` that opened it.
 
-    `start` is the offset of the first byte delivered: what was asked for, or 0 where a server
-    ignores ranges and sends the whole file; then the blocks run past what was asked, too.
-    `total` is the size of the whole file, where known; `source` the URL of the mirror that sends it,
-    where there are several.  `ignores_ranges` is true where a part was asked for and the whole is sent.
+    `start` is the offset of the first byte delivered: the requested one, or 0 if a server ignores ranges and
+    sends the whole file, in which case the blocks also go beyond the requested end. `total` is the size of
+    the whole file, if known; `source` is the URL of the mirror that sends it, if there are several.
+    `ignores_ranges` is true if a part was requested and the whole file is sent.
     """
 
     __slots__ = ("_blocks", "ignores_ranges", "source", "start", "total")
@@ -73,7 +72,7 @@ class Body:
         self._blocks = blocks
 
     def passing(self, blocks: Iterator[bytes], source: str | None = None) -> Body:
-        """The same answer, its blocks having passed through something."""
+        """Return the same response with its blocks passed through a function."""
         where = self.source if source is None else source
         return Body(self.start, self.total, blocks, where, ignores_ranges=self.ignores_ranges)
 
@@ -91,10 +90,10 @@ class Backend(Protocol):
 
     @property
     def url(self) -> str:
-        """Where this is, for messages; never holds credentials."""
+        """The address, for messages; it never contains credentials."""
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
-        """The whole of a small file; None if it still is what `etag` (of an earlier answer) names.
+        """Return a small file; None if it still has this `etag` of an earlier response.
 
         Raises: MissingKeyError; BackendError if it is larger than `limit_bytes`; TransientError.
         """
@@ -108,7 +107,7 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of connections.  Bodies still open fail."""
+        """Close all connections.  Open bodies fail."""
 
 
 def check_key(key: str) -> str:
@@ -139,19 +138,20 @@ def check_range(start: int, length: int | None) -> None:
 
 
 def slice_range(url: str, start: int, length: int | None, total: int) -> int:
-    """How many bytes of a file of `total` the range covers.  Raises: BackendError if it begins beyond it."""
+    """Return how many bytes of a file of `total` bytes are in the range.  Raises: BackendError if it begins
+    beyond the end."""
     if start > total:
         raise BackendError(url, f"has {total} bytes; requested from byte {start}", status=416)
     return total - start if length is None else min(length, total - start)
 
 
 def content_etag(data: bytes) -> str:
-    """An ETag for backends that have none: of the content, so that "unchanged" is never a guess."""
+    """Return an ETag for backends that have none: a hash of the content."""
     return f'"{hashlib.sha256(data).hexdigest()}"'
 
 
 def oversize_error(url: str, limit_bytes: int) -> BackendError:
-    """The error for a file larger than its reader takes."""
+    """Return the error for a file that is larger than its reader accepts."""
     return BackendError(
         url,
         f"is larger than the limit of {limit_bytes} bytes",
@@ -160,5 +160,5 @@ def oversize_error(url: str, limit_bytes: int) -> BackendError:
 
 
 def short_error(url: str, got: int, want: int) -> TransientError:
-    """The error for a body that ended early."""
+    """Return the error for a body that ended early."""
     return TransientError(url, f"ended after {got} of {want} bytes")

@@ -25,13 +25,12 @@ def connect(
     sleep: Sleep | None = None,
     check: Callable[[], None] | None = None,
 ) -> Backend:
-    """The backend at `address`: an http(s):// URL, a file:// URL or the path of a folder.
+    """Return the backend for `address`: an http(s):// URL, a file:// URL or the path of a folder.
 
-    With a `policy` of one try the backend is bare.  `sleep` waits between tries; see `sources.Sleep`.
-    `check` is called while a server is silent, and may raise to end the request.  `ca_bundle` is a file of
-    certificates to trust beside the usual ones; `require_https` refuses each request over plain http but
-    to this machine.
-    Imports httpx only where it is needed.
+    A `policy` of one try adds no retries.  `sleep` waits between tries; see `sources.Sleep`. `check` is
+    called while a server is silent, and may raise to end the request.  `ca_bundle` is a file of certificates
+    to trust in addition to the usual ones; `require_https` refuses plain http except to this machine. Imports
+    httpx only if it is needed.
 
     Raises: UsageError for another kind of address; ConfigError for an unusable token or bundle.
     """
@@ -70,10 +69,10 @@ def connect_file(
     sleep: Sleep | None = None,
     check: Callable[[], None] | None = None,
 ) -> tuple[Backend, str]:
-    """A backend, without credentials, and the key that reads the one file at `url` (http, https, file).
+    """Return a backend without credentials, and the key of the one file at `url` (http, https, file).
 
-    For a `download_url` that its registry's own backend cannot take.  An HttpBackend takes every
-    http(s) URL as a key itself, which shares connections.
+    For a `download_url` that the registry's own backend cannot read.  An HttpBackend accepts every http(s)
+    URL as a key, so that connections are shared.
 
     Raises: UsageError.
     """
@@ -98,7 +97,7 @@ def connect_file(
 
 
 def is_exposed(scheme: str, host: str) -> bool:
-    """Whether others can read what is sent: plain http, but not to this machine itself."""
+    """Whether others on the network can read a request: plain http, except to this machine."""
     return scheme.lower() == "http" and not is_loopback(host)
 
 

@@ -1,9 +1,9 @@
 """A registry on a web server, over httpx.
 
-Owns requests, redirects and where credentials go; `replies` says what an answer means, `targets`
-where a request may go, `transport` how long we wait.  `translate` makes their errors ours.
-Redirects are followed by hand, cookies are neither kept nor sent, nothing is
-taken from netrc here (`settings` reads it), and no answer is decompressed.
+Owns requests, redirects and where credentials are sent.  `replies` interprets responses, `targets` checks
+where a request may go, `transport` limits how long it may take, and `translate` translates errors. Redirects
+are followed here, cookies are neither kept nor sent, netrc is not read here (`settings` reads it), and no
+response is decompressed.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class _Answer:
 class HttpBackend:
     """A `Backend` over http(s).
 
-    A key is a path under `base_url`, or an absolute http(s) URL: registries name other origins in
-    `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme,
-    to the origin of `base_url` only, and no more once a redirect has left it.  `ssl_context` replaces
-    the usual certificate store.  `require_https` refuses each request over plain http, redirects too, but
-    to this machine.  `check` is asked while a server is silent, and may raise to end the request.
+    A key is a path below `base_url`, or an absolute http(s) URL: registries name other origins in
+    `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme, only
+    to the origin of `base_url`, and not after a redirect to another origin.  `ssl_context` replaces the usual
+    certificates.  `require_https` refuses plain http, also in redirects, except to this machine. `check` is
+    called while a server is silent, and may raise to end the request.
 
     Raises: UsageError for an invalid `base_url`, ConfigError if `token` or a proxy is unusable.
     """
@@ -124,7 +124,7 @@ class HttpBackend:
         )
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
-        """See `Backend.get`.  All of it, redirects included, must end within `Timeouts.get_s`."""
+        """See `Backend.get`.  The request, redirects included, must end within `Timeouts.get_s`."""
         known = parse_etag(etag)
         headers = {"If-None-Match": known} if known else {}
         with self._answer(key, headers, deadline_s=self._timeouts.get_s) as answer:
@@ -147,8 +147,8 @@ class HttpBackend:
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Body]:
         """See `Backend.open`.
 
-        A 206 answer that is not exactly what was asked is discarded as a TransientError of status 206:
-        see `replies.check_partial`.
+        A 206 response with another range than the requested one is discarded as a TransientError of status
+        206; see `replies.check_partial`.
         """
         check_range(start, length)
         ranged = start > 0 or length is not None
@@ -176,7 +176,7 @@ class HttpBackend:
     def _answer(
         self, key: str, headers: dict[str, str], *, deadline_s: float | None = None
     ) -> Iterator[_Answer]:
-        """The answer to a GET, whatever its status, after redirects; closed in the end."""
+        """Yield the response to a GET, whatever its status, after redirects; it is closed afterwards."""
         url = self._locate(key)
         wait = self._timeouts
         patience = Patience(
@@ -233,7 +233,7 @@ class HttpBackend:
         return _Answer(response, patience, where, url.query.decode("ascii", "replace"), proxy)
 
     def _blocks(self, answer: _Answer, want: int | None) -> Iterator[bytes]:
-        """The body, counted against `want` bytes if that many were announced."""
+        """Yield the body; if `want` bytes were announced, check that exactly so many arrive."""
         raw = answer.response.iter_raw()
         got = 0
         while True:
@@ -251,9 +251,9 @@ class HttpBackend:
             raise short_error(answer.url, got, want)
 
     def _whole(self, key: str, answer: _Answer) -> tuple[Iterator[bytes], int | None]:
-        """The body of a 200 answer, and its announced length.
+        """Return the body of a 200 response, and its announced length.
 
-        Raises: BackendError where it is encoded, or a web page in place of a registry's file.
+        Raises: BackendError if it is encoded, or is a web page in place of a registry's file.
         """
         content_type = answer.header("content-type")
         if not is_never_page(key):
@@ -276,7 +276,7 @@ class HttpBackend:
         return itertools.chain(head, blocks), want
 
     def _refusal(self, answer: _Answer) -> BackendError:
-        """The error for an answer that brings no file."""
+        """Return the error for a response that contains no file."""
         head = b""
         if answer.status in (400, 401, 403, 426, 497):
             with suppress(YarnstoreError):
@@ -304,7 +304,8 @@ class HttpBackend:
 
 
 def trusting(ca_bundle: str) -> ssl.SSLContext:
-    """A context that trusts the certificates in a file beside the usual ones.  Raises: ConfigError."""
+    """Return a context that trusts the certificates in a file in addition to the usual ones.  Raises:
+    ConfigError."""
     context = httpx.create_ssl_context()
     try:
         context.load_verify_locations(cafile=ca_bundle)
@@ -355,7 +356,7 @@ def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:
 
 
 def _drain(answer: _Answer) -> None:
-    """Done with this answer; read a short rest so that its connection can serve again."""
+    """Close a response; a short rest is read first, so that the connection can be used again."""
     length = parse_content_length(answer.header("content-length"))
     with suppress(YarnstoreError, *FOREIGN):
         if answer.status == 304 or (length is not None and length <= DRAIN_LIMIT_BYTES):

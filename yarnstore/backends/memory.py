@@ -1,4 +1,4 @@
-"""A registry in a dict: for tests and simulators, and for what was never a file."""
+"""A registry in a dict, for tests and simulators."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class MemoryBackend:
-    """A `Backend` over `files`, which its owner may change at any time.
+    """A `Backend` over `files`, which the caller may change at any time.
 
-    `requests` lists what was asked for, in order (appending is atomic, so threads need no lock).
+    `requests` lists the requests in order (appending is atomic, so threads need no lock).
     """
 
     def __init__(self, files: Mapping[str, bytes], *, url: str = "memory:") -> None:
@@ -61,7 +61,7 @@ class MemoryBackend:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no connection is open."""
 
     def _where(self, key: str) -> str:
         return f"{self.url}{key}"

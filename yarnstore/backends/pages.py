@@ -1,6 +1,6 @@
-"""What stands in place of the file that was asked for: a web page, or a refusal in a body.
+"""Responses that are not the requested file: a web page, or a refusal in the body.
 
-A captive portal or a filter answers 200 with its own page for whatever is asked.  Pure.
+A captive portal or a filter answers 200 with its own page to every request.  Pure.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 def is_never_page(key: str) -> bool:
-    """Whether the file of a registry under `key` is of a kind that is no web page."""
+    """Whether the file of a registry under `key` is of a kind that cannot be a web page."""
     return "://" not in key and key.endswith(_NEVER_PAGES)
 
 
@@ -52,7 +52,7 @@ def looks_like_page(head: bytes, content_type: str = "") -> bool:
 
 
 def page_error(url: str, name: str, status: int = 200) -> BackendError:
-    """The error for a web page in place of `name`."""
+    """Return the error for a web page in place of `name`."""
     return BackendError(
         url,
         f"the server returned a web page instead of {name}",
@@ -62,7 +62,7 @@ def page_error(url: str, name: str, status: int = 200) -> BackendError:
 
 
 def speaks_tls(status: int, head: bytes) -> bool:
-    """Whether an answer says that http was spoken to an https port."""
+    """Whether a response says that http was used on an https port."""
     return status in (400, 426, 497) and _PLAIN_TO_TLS.search(head) is not None
 
 
@@ -77,7 +77,7 @@ def is_signed(query: str) -> bool:
 
 
 def expired_error(url: str, query: str, status: int, head: bytes, now: datetime) -> BackendError | None:
-    """The error for a signed address whose time is over; None where nothing says so."""
+    """Return the error for an expired signed address; None if the response does not say so."""
     signed = is_signed(query)
     until = signed_until(query) if signed else None
     if status not in (400, 401, 403) or not (_EXPIRED.search(head) or (until is not None and until <= now)):
@@ -93,7 +93,7 @@ def expired_error(url: str, query: str, status: int, head: bytes, now: datetime)
 
 
 def signed_until(query: str) -> datetime | None:
-    """When a signed address ends, as far as its query says so."""
+    """Return when a signed address expires, if its query says so."""
     fields: Mapping[str, str] = {name.lower(): values[0] for name, values in parse_qs(query).items()}
     try:
         for vendor in ("amz", "goog"):

@@ -1,4 +1,4 @@
-"""What an HTTP answer means, from its status and headers alone.  Pure; RFC 9110 and 9112 govern it."""
+"""The meaning of an HTTP response, from its status and headers alone.  Pure; RFC 9110 and 9112 govern it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 @dataclass(frozen=True)
 class ContentRange:
-    """`Content-Range: bytes first-last/total`; `total` is None where the server wrote `*`."""
+    """`Content-Range: bytes first-last/total`; `total` is None if the server wrote `*`."""
 
     first: int
     last: int
@@ -37,7 +37,7 @@ class ContentRange:
 
 
 def parse_content_range(value: str) -> ContentRange | None:
-    """The range of a 206 answer; None if the header says anything but one sound range of bytes."""
+    """Return the range of a 206 response; None if the header is not one valid range of bytes."""
     match = _RANGE.fullmatch(value)
     if match is None:
         return None
@@ -49,7 +49,7 @@ def parse_content_range(value: str) -> ContentRange | None:
 
 
 def parse_unsatisfied_range(value: str) -> int | None:
-    """The file's size, from the Content-Range of a 416 answer."""
+    """Return the file's size from the Content-Range of a 416 response."""
     match = _UNSATISFIED.fullmatch(value)
     return int(match[1]) if match else None
 
@@ -60,12 +60,12 @@ def parse_content_length(value: str) -> int | None:
 
 
 def parse_etag(value: str) -> str:
-    """The ETag if it is one that can be sent back, else an empty string."""
+    """Return the ETag if it can be sent back, else an empty string."""
     return value if _ETAG.fullmatch(value) else ""
 
 
 def parse_retry_after(value: str, now: datetime) -> float:
-    """Seconds to wait by a Retry-After header in either form, 0 without one, at most five minutes."""
+    """Return the seconds to wait by a Retry-After header in either form: 0 without one, at most 300."""
     text = value.strip()
     if _SECONDS.fullmatch(text):
         return min(float(text), RETRY_AFTER_LIMIT_S)
@@ -80,12 +80,12 @@ def parse_retry_after(value: str, now: datetime) -> float:
 def check_partial(
     headers: Mapping[str, str], url: str, start: int, length: int | None
 ) -> tuple[int, int | None]:
-    """Check a 206 answer against what was asked; returns (bytes to come, size of the whole file).
+    """Check a 206 response against the request; return the bytes to come and the size of the whole file.
 
-    It must be that range exactly, or that range cut off at the end of the file.
+    It must be exactly the requested range, or that range cut off at the end of the file.
 
-    Raises: TransientError with status 206.  One node of many may answer so (pip#14131), hence another
-    try is worth it; a caller that it still reaches can ask another mirror, or for the whole file.
+    Raises: TransientError with status 206.  One of several nodes may answer so (pip#14131), so that another
+    try is worthwhile; if it fails too, the caller can use another mirror, or request the whole file.
     """
 
     def discard(why: str) -> TransientError:
@@ -114,7 +114,7 @@ def check_partial(
 
 
 def status_error(status: int, headers: Mapping[str, str], url: str, now: datetime) -> BackendError:
-    """The error that an answer is, if it is not the one hoped for."""
+    """Return the error that a status stands for."""
     if status in MISSING_STATUSES:
         return MissingKeyError(url, f"no such file (HTTP {status})", status=status)
     if status in TRANSIENT_STATUSES:

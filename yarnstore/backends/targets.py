@@ -1,8 +1,8 @@
-"""Where a request may go: URLs that a registry names, and the addresses that nobody may name.
+"""Where a request may go: checks of URLs from registries, and addresses that no registry may name.
 
-Owns the rules against credentials in URLs and against requests to link-local and cloud metadata
-addresses.  `transport` applies the address rule once more to the peer it connected to, because a name can
-resolve to anything.  Needs httpx, so that the same parser reads what is checked and what is connected to.
+Refuses credentials in URLs, and requests to link-local and cloud metadata addresses.  `transport` checks the
+address again after connecting, because a name can resolve to any address.  Uses httpx, so that the same
+parser reads the URL for the check and for the connection.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class UserinfoError(ValueError):
 
 
 def parse_url(text: str | httpx.URL, *, base: httpx.URL | None = None) -> httpx.URL:
-    """An absolute http(s) URL without user, password or fragment that names no refused address.
+    """Parse an absolute http(s) URL without user, password or fragment, and refuse forbidden addresses.
 
-    Raises: ValueError, whose message says why and shows no credentials.
+    Raises: ValueError, whose message gives the reason and shows no credentials.
     """
     try:
         url = base.join(text) if base is not None else httpx.URL(text)
@@ -67,7 +67,7 @@ def _is_host(host: str) -> bool:
 
 
 def join_key(base: httpx.URL, key: str) -> httpx.URL:
-    """The URL of a checked relative key under `base`, whose path ends in a slash."""
+    """Return the URL of a checked relative key below `base`, whose path ends in a slash."""
     return base.copy_with(raw_path=base.raw_path + quote(key).encode("ascii"))
 
 
@@ -91,7 +91,7 @@ def is_refused_address(host: str) -> bool:
 
 
 def _v4_within(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that packets to `address` may end up at."""
+    """Return the IPv4 addresses to which packets for `address` may be sent."""
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if address in _NAT64 or address in _V4_COMPATIBLE:
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))

@@ -1,9 +1,9 @@
-"""The wire below httpx: connections, their peers, and the patience we have with them.
+"""Connections below httpx: their peers, their proxies, and how long they may take.
 
-Owns three things that httpx leaves open: refusing a peer by its address before a byte is sent to
-it, proxies from the environment, and `Patience`, which sees every read of a socket.  httpx's own
-read timeout begins again with each byte, so one byte every 29 s would keep it waiting for ever;
-and a body that only iterates cannot see headers, 1xx answers and chunk extensions that drip.
+Owns three things that httpx does not provide: refusing a peer by its address before a byte is sent to it,
+proxies from the environment, and `Patience`, which sees every read of a socket.  httpx's own read timeout
+begins again with each byte, so that one byte every 29 s would keep it waiting for ever; and a loop over the
+body does not see headers, 1xx responses and chunk extensions that arrive slowly.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _current = threading.local()
 
 
 class Patience:
-    """How long one answer may take, redirects included.
+    """How long one response may take, redirects included.
 
-    Only time spent waiting for the server counts, not the caller's work between two blocks.
-    `check` is asked while the server is silent, and may raise to end it.
-    Every `window_s` of waiting must bring `window_s · floor_bytes_per_s` bytes of payload, and all
-    of it must end within `deadline_s`.  Connecting, headers and framing bring no payload.
+    Only time spent waiting for the server counts, not the caller's work between two blocks. `check` is called
+    while the server is silent, and may raise to end the request. Every `window_s` of waiting must bring
+    `window_s · floor_bytes_per_s` bytes of payload, and the whole response must end within `deadline_s`.
+    Connecting, headers and framing bring no payload.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Patience:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around every call that may block: this thread's reads count against this patience."""
+        """Count the reads of this thread while the context lasts; for every call that may block."""
         _current.patience = self
         self._since_s = time.monotonic()
         try:
@@ -96,7 +96,7 @@ class Patience:
         self._got_bytes += size_bytes
 
     def clip(self, timeout_s: float | None) -> float:
-        """How long the next read may block.  Raises: TransientError if patience is at its end; as `check`."""
+        """Return how long the next read may block.  Raises: TransientError if time is up; as `check`."""
         if self._check is not None:
             self._check()
             timeout_s = _POLL_S if timeout_s is None else min(timeout_s, _POLL_S)
@@ -121,7 +121,7 @@ class Patience:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose reads this thread's `Patience` bounds.
+    """A connection whose reads are limited by the `Patience` of this thread.
 
     `heard` tells whether anything was read since the last request was written.
     """
@@ -184,7 +184,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects, and refuses a peer whose address no registry may name."""
+    """Connects, and refuses a peer at a forbidden address."""
 
     def __init__(self, *, check_peer: bool) -> None:
         self._inner = httpcore.SyncBackend()
@@ -230,10 +230,10 @@ class _Bytes(httpx.SyncByteStream):
 
 
 class Transport(httpx.BaseTransport):
-    """httpcore connection pools, one for direct connections and one for each proxy, made when needed.
+    """httpcore connection pools, made when needed: one for direct connections and one for each proxy.
 
-    Proxies are those of the environment (see `proxies`).  Behind one, names are resolved by it, so that
-    its peers go unchecked.
+    Proxies are those of the environment (see `proxies`).  A proxy resolves names itself, so that peers behind
+    it are not checked.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None, trust_env: bool) -> None:
@@ -275,7 +275,7 @@ class Transport(httpx.BaseTransport):
             pool.close()
 
     def proxy_of(self, url: httpx.URL) -> str:
-        """The proxy that requests for `url` use, for messages: without user and password; empty for none."""
+        """Return the proxy for `url` without user and password, for messages; empty if there is none."""
         proxy = proxy_for(url, self._proxies)
         try:
             return shown_proxy(proxy) if proxy else ""

@@ -1,7 +1,8 @@
-"""Addresses as texts: how people type and paste them, how they are compared, and how they are shown.
+"""Addresses as text: what people type and paste, how addresses are compared, and how they are shown.
 
-`shown` is the one safe rendering: whatever prints or keeps an address of a registry, a mirror, a download
-or a proxy uses it.  Pure, but for a look whether a path exists.  Where a request may go is in `targets`.
+`shown` removes secrets: everything that prints or records an address of a registry, a mirror, a download or a
+proxy uses it.  Pure, except for checks whether a path exists.  Where a request may go is decided in
+`targets`.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ _FILES: Final = ("registry.json", "index.html")
 
 
 def tidy_address(text: str) -> str:
-    """The address of a folder, of what was pasted.
+    """Return the address of the registry that a pasted address means.
 
-    As `bare_address`, and without a `registry.json` or `index.html` at the end: of URLs, and of paths
-    where that is a file.
+    As `bare_address`, and without a `registry.json` or `index.html` at the end of a URL, or of a path that is
+    such a file.
     """
     text = bare_address(text)
     if is_url(text):
@@ -58,7 +59,7 @@ def tidy_address(text: str) -> str:
 
 
 def bare_address(text: str) -> str:
-    """What was pasted without spaces and quotes around it, and of a web address without its fragment."""
+    """Return pasted text without surrounding spaces and quotes, and a web address without its fragment."""
     if os.path.lexists(text):
         return text
     text = text.strip(_BLANK)
@@ -74,8 +75,8 @@ def is_url(text: str) -> bool:
 
 
 def plain_address(text: str) -> str:
-    """One spelling of an address that has several: of a file:// URL its path, of a web address the host in
-    lower case and without the usual port; without slashes at the end."""
+    """Return one spelling of an address: the path of a file:// URL, and a web address with its host in lower
+    case and without the usual port; without slashes at the end."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -91,10 +92,10 @@ def plain_address(text: str) -> str:
 
 
 def check_address(text: str) -> None:
-    """Refuse what can be no registry, in words that show no secret.
+    """Refuse text that cannot be a registry, in messages that show no secret.
 
-    Raises: UsageError for an empty text, a query, a path of Windows, or a web address without a scheme, or
-    with a slip in it, that is no path here.
+    Raises: UsageError for empty text, a query, a Windows path, and a web address without a scheme or with a
+    typing error, unless such a path exists.
     """
     if not text:
         raise UsageError(
@@ -130,15 +131,15 @@ def check_address(text: str) -> None:
 
 
 def _is_host(text: str) -> bool:
-    """Whether a text without a scheme looks like a web address, and no such path exists."""
+    """Whether text without a scheme looks like a web address, and no such path exists."""
     return bool(re.match(_HOST, _without_secrets(text))) and not os.path.lexists(text)
 
 
 def shown(address: str | httpx.URL, *, folder: bool = False) -> str:
-    """An address without the user, password, query and fragment in it, which can be secrets.
+    """Return an address without user, password, query and fragment, which may be secrets.
 
-    A path is shown whole.  Of a `folder`, which a registry is, a web address gets the one spelling by which
-    its mirrors are told apart: scheme and host in lower case, and a slash at the end.
+    A path is returned whole.  A web address of a `folder`, as of a registry, gets one spelling, by which
+    mirrors are distinguished: scheme and host in lower case, and a slash at the end.
     """
     text = address if isinstance(address, str) else f"{address.scheme}://{_ascii(address)}"
     if not _is_web(text):
@@ -155,7 +156,7 @@ def _ascii(url: httpx.URL) -> str:
 
 
 def _is_web(text: str) -> bool:
-    """Whether a text is an address on the network, or looks like one without its scheme."""
+    """Whether text is an address on the network, or looks like one without its scheme."""
     return text[:5].lower() != "file:" if is_url(text) else _is_host(text)
 
 
@@ -173,7 +174,7 @@ def _without_secrets(text: str) -> str:
 
 
 def origin_of(address: str | httpx.URL) -> Origin | None:
-    """Scheme, host and port, the port written out; None for what is no web address."""
+    """Return scheme, host and port, also a default port; None for text that is not a web address."""
     try:
         parts = urlsplit(address) if isinstance(address, str) else address
         scheme, port = parts.scheme.lower(), parts.port
@@ -184,7 +185,7 @@ def origin_of(address: str | httpx.URL) -> Origin | None:
 
 
 def is_remote(address: str) -> bool:
-    """Whether reading from `address` uses the network, as far as an address tells."""
+    """Whether reading from `address` uses the network, judged by its text."""
     return scheme_of(address) not in ("file", "")
 
 
@@ -198,7 +199,7 @@ def is_loopback(host: str) -> bool:
 
 
 def scheme_of(text: str) -> str:
-    """The scheme of an address in lower case; empty for a path."""
+    """Return the scheme of an address in lower case; empty for a path."""
     if text[:5].lower() == "file:":
         return "file"
     match = re.match(_SCHEME, text)

@@ -1,7 +1,7 @@
-"""Backends around a backend: cancelled by their caller, slowed to a rate, or refusing the network.
+"""Backends around another backend: cancellable, limited to a rate, or refusing the network.
 
-Owns what holds for every byte whoever sends it.  Which rate, and when to cancel, is the caller's to say;
-while a server is silent `transport` asks.
+Owns what applies to all bytes of any backend.  The caller decides the rate and when to cancel; `transport`
+calls its check while a server is silent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3}
 
 
 def parse_rate(text: str) -> float:
-    """Bytes per second from `5M`, `500k`, `2.5Mi` or a plain number; K, M and G are powers of 1000,
+    """Return bytes per second from `5M`, `500k`, `2.5Mi` or a plain number; K, M and G are powers of 1000,
     Ki, Mi and Gi of 1024.  0 means no limit.
 
     Raises: UsageError.
@@ -48,8 +48,8 @@ def parse_rate(text: str) -> float:
 class RateLimit:
     """A token bucket of `bytes_per_s`; safe to share between threads.
 
-    Bytes are paid for after they came, so that the size of a block does not matter: who takes more
-    than there is waits until the bucket is out of debt.
+    Bytes are charged after they arrived, so that the size of a block does not matter: a caller that took more
+    than the bucket had waits until it is filled again.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RateLimit:
         self._paid_s = clock()
 
     def take(self, size_bytes: int) -> None:
-        """Wait until `size_bytes` more have been paid for."""
+        """Wait until `size_bytes` more are available."""
         with self._lock:
             now_s = self._clock()
             self._paid_s = max(self._paid_s, now_s - _BURST_S) + size_bytes / self.bytes_per_s
@@ -80,7 +80,7 @@ class RateLimit:
 
 @functools.lru_cache(maxsize=64)
 def shared_limit(bytes_per_s: float) -> RateLimit:
-    """The limit of this process for a rate: all that ask for the same one share it."""
+    """Return the limit of this process for a rate; all callers with the same rate share it."""
     return RateLimit(bytes_per_s)
 
 
@@ -102,11 +102,11 @@ class Wrapper:
             yield body.passing(self._passed(body))
 
     def close(self) -> None:
-        """Close the backend within."""
+        """Close the inner backend."""
         self._backend.close()
 
     def _passed(self, body: Body) -> Iterator[bytes]:
-        """The blocks of a body as they are handed on."""
+        """Yield the blocks of a body as they are passed on."""
         return iter(body)
 
 
@@ -136,14 +136,14 @@ class Cancellable(Wrapper):
 
 
 class Limited(Wrapper):
-    """A `Backend` that reads no faster than its `RateLimit` lets it."""
+    """A `Backend` that reads no faster than its `RateLimit` allows."""
 
     def __init__(self, backend: Backend, limit: RateLimit) -> None:
         super().__init__(backend)
         self._limit = limit
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
-        """See `Backend.get`; a small file comes at once and is paid for afterwards."""
+        """See `Backend.get`; a small file is read at once and charged afterwards."""
         fetched = super().get(key, limit_bytes=limit_bytes, etag=etag)
         if fetched is not None:
             self._limit.take(len(fetched.data))
@@ -156,7 +156,7 @@ class Limited(Wrapper):
 
 
 class OneFile(Wrapper):
-    """A `Backend` of the one file under `key` in another, which it gives whatever key it is asked for."""
+    """A `Backend` that returns the one file under `key` of another, for every key."""
 
     def __init__(self, backend: Backend, key: str) -> None:
         super().__init__(backend)
@@ -174,7 +174,7 @@ class OneFile(Wrapper):
 
 
 class Offline:
-    """A `Backend` on the network where the network may not be used: it refuses every request."""
+    """A `Backend` that refuses every request, since the network may not be used."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -189,7 +189,7 @@ class Offline:
         raise OfflineError(self.url, _name(key))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no connection is open."""
 
 
 def _name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Who may ask: the bearer token, tokens for one login, and the sessions of browsers."""
+"""Authentication: the bearer token, login tokens that work once, and the sessions of browsers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _MANY = 1000
 
 
 def new_token() -> str:
-    """A token of 256 bits."""
+    """Return a token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
 @dataclass
 class Access:
-    """What lets a request in.  Tokens are compared in constant time, and live as long as the process."""
+    """The credentials that the service accepts.  Tokens are compared in constant time and end with the
+    process."""
 
     token: str = field(repr=False)
     cookie: str = "ystore_session"
@@ -33,14 +34,14 @@ class Access:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def new_login(self) -> str:
-        """A login token for one browser, valid once and for 15 minutes."""
+        """Return a login token for one browser, valid once and for 15 minutes."""
         token = new_token()
         with self._lock:
             _add(self._logins, token, self.clock() + LOGIN_S, self.clock())
         return token
 
     def log_in(self, token: str) -> str | None:
-        """A new session for a token of one login, or for the bearer token; None for any other."""
+        """Return a new session for a login token or the bearer token; None for any other."""
         with self._lock:
             now = self.clock()
             known = _find(self._logins, token)
@@ -69,7 +70,7 @@ class Access:
             return known is not None and self._sessions[known] > self.clock()
 
     def session_in(self, header: str) -> str:
-        """The session of a `Cookie` header, or empty."""
+        """Return the session of a `Cookie` header, or an empty text."""
         try:
             found = SimpleCookie(header).get(self.cookie)
         except CookieError:

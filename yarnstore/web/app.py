@@ -1,4 +1,4 @@
-"""The application: the routes, how errors are answered, and the OpenAPI document."""
+"""The application: the routes, the responses to errors, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from yarnstore.web.work import API
 
 
 class Document(JsonRenderPlugin):
-    """The OpenAPI document, with the properties of results, which are fields of the JSON too."""
+    """The OpenAPI document, including properties of results, which are in the JSON too."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
         """See Litestar."""
@@ -42,7 +42,7 @@ ROUTERS = [
 
 
 def make_app(service: Service) -> Litestar:
-    """The application without its guard."""
+    """Return the application without its guard."""
 
     async def provide() -> Service:
         return service
@@ -86,7 +86,7 @@ def guarded(
     scheme: str = "http",
     proxied: Sequence[str] = (),
 ) -> Guard:
-    """The application behind its guard; `hosts` are all values of `Host` that are ours, see there."""
+    """Return the application behind its guard; `hosts` are the accepted values of `Host`, see `Guard`."""
     return Guard(
         app,
         service.access,

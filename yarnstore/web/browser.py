@@ -10,21 +10,21 @@ from yarnstore.store import fsio, fsread
 
 
 class LoginPage:
-    """A page in a folder that leads to the login link, readable by its owner only.
+    """A page in a folder that redirects to the login link, readable only by its owner.
 
-    The link itself would be in the list of processes, where other users see it before it is used.
+    The link itself would be in the list of processes, where other users could use it first.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"login-{fsread.unique_name()[:16]}.html"
 
     def open(self, url: str) -> bool:
-        """Open the page; whether a browser was found.  Raises: StorageError."""
+        """Open the page; return whether a browser was found.  Raises: StorageError."""
         target = html.escape(url, quote=True)
         page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={target}">'
         fsio.write_atomic(self.path, page.encode(), tmp_dir=self.path.parent, mode=0o600)
         return webbrowser.open(self.path.as_uri())
 
     def remove(self) -> None:
-        """Remove the page, whose link has been used or is too old."""
+        """Remove the page after its link was used or has expired."""
         fsio.remove(self.path, sync=False)

@@ -1,4 +1,4 @@
-"""The seven commands that applications know by name, with the fields that they know.  Needs no extra."""
+"""The seven commands that applications know by name, with their established fields.  Needs no extra."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class InstalledEntry:
 
 @dataclass(frozen=True)
 class ModelChanged:
-    """What `update_model` or `rollback_model` did."""
+    """The result of `update_model` or `rollback_model`."""
 
     model_id: str  #: The id of the model.
     version: str  #: The version that is installed now.
@@ -109,7 +109,7 @@ class RegistryContents:
 
 
 def check_model_updates(store: Store, model_id: str | None, *, refresh: bool) -> list[ModelUpdate]:
-    """The installed models that have an update, or the one named; with `refresh` the registries are asked."""
+    """Return the installed models that have an update; with `refresh` the registries are queried."""
     found = []
     for item in store.check_for_updates(*([model_id] if model_id else []), refresh=refresh):
         if item.wanted == item.installed and not item.wanted_variant:
@@ -139,7 +139,7 @@ def check_model_updates(store: Store, model_id: str | None, *, refresh: bool) ->
 
 
 def changed(result: CheckoutResult | UpdateResult) -> ModelChanged:
-    """The result of an update or a rollback."""
+    """Return the result of an update or a rollback."""
     moved = result.changed if isinstance(result, CheckoutResult) else result.status == "updated"
     return ModelChanged(
         model_id=result.model,
@@ -153,7 +153,7 @@ def changed(result: CheckoutResult | UpdateResult) -> ModelChanged:
 
 
 def get_model_version_history(store: Store, model_id: str) -> list[PublishedVersion]:
-    """All versions of a model, published or stored, the newest first."""
+    """Return all versions of a model, published or stored, the newest first."""
     history = store.get_version_history(model_id)
     try:
         offered = {(row.variant, row.version): row for row in _offered(store, model_id)}
@@ -188,12 +188,12 @@ def get_model_version_history(store: Store, model_id: str) -> list[PublishedVers
 
 
 def list_installed_models(store: Store) -> list[InstalledEntry]:
-    """The installed models."""
+    """Return the installed models."""
     return [_installed(item) for item in store.list_installed_models()]
 
 
 def get_model_registry(store: Store) -> RegistryContents:
-    """Every version that the registries offer."""
+    """Return every version that the registries offer."""
     models: dict[str, RegistryModel] = {}
     offers = {offer.model: offer for offer in store.search()}
     for row in store.list_offered():

@@ -1,4 +1,4 @@
-"""What Litestar leaves out of the OpenAPI document: properties of results, problems, streams."""
+"""Additions to the OpenAPI document of Litestar: properties of results, problems, streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with all that the service answers."""
+    """Return the document with all responses of the service."""
     found: dict[str, Any] = _any_of(document)
     schemas = found["components"]["schemas"]
     for name, schema in schemas.items():
@@ -36,7 +36,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _any_of(value: Any) -> Any:  # noqa: ANN401 - JSON is any
-    """A copy in which a value may fit several parts of a union: 4 is an integer and a number."""
+    """Return a copy in which a value may match several members of a union: 4 is an integer and a number."""
     if isinstance(value, dict):
         return {"anyOf" if key == "oneOf" else key: _any_of(item) for key, item in value.items()}
     return [_any_of(item) for item in value] if isinstance(value, list) else value

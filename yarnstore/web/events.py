@@ -1,4 +1,4 @@
-"""Server-sent events: each listener gets the newest state of each job, and word that the store changed."""
+"""Server-sent events: each listener gets the newest state of each job, and learns of changes of the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_S = 2.0
 
 
 class Listener:
-    """One open stream.  What it has not been told yet is kept once per job."""
+    """One open stream.  Pending states are kept once per job."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
@@ -26,7 +26,7 @@ class Listener:
 
 
 class Events:
-    """The open streams.  `publish` is called from any thread, all else in the event loop's."""
+    """The open streams.  `publish` may be called from any thread, everything else in the event loop."""
 
     def __init__(self, fingerprint: Callable[[], str]) -> None:
         self._fingerprint = fingerprint
@@ -36,11 +36,11 @@ class Events:
         self._closed = False
 
     def attach(self) -> None:
-        """Belong to the running event loop."""
+        """Use the running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def publish(self, job: Job) -> None:
-        """Tell all listeners of a job's new state."""
+        """Send a job's new state to all listeners."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, job)
 
@@ -59,7 +59,7 @@ class Events:
             self._watching.cancel()
 
     async def stream(self, jobs: Callable[[], list[Job]], *, only: str | None = None) -> AsyncIterator[bytes]:
-        """The jobs as they are, then what changes; of one job alone with `only`."""
+        """Yield all jobs, then each change; only those of the job `only`, if given."""
         listener = Listener()
         self._listeners.add(listener)
         if self._watching is None or self._watching.done():
@@ -86,7 +86,7 @@ class Events:
             self._listeners.discard(listener)
 
     async def _watch(self) -> None:
-        """Look whether the store changed, while anybody listens."""
+        """Check whether the store changed, while there are listeners."""
         before = await asyncio.to_thread(self._fingerprint)
         while self._listeners:
             await asyncio.sleep(_LOOK_S)

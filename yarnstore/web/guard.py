@@ -1,8 +1,8 @@
-"""The border of the service: every request passes here, whatever it asks for.
+"""The guard of the service, which checks every request first.
 
-Refused are: a Host that is not one of ours, which a page elsewhere could have by DNS rebinding
-(CVE-2024-28224); a foreign Origin; a request without the token or a session, but for `/health` and the login
-page (CVE-2025-63389); a body, or a rate, beyond the limits; in read-only mode, what changes anything.
+It refuses: a Host that is not one of ours, which a foreign page could have by DNS rebinding (CVE-2024-28224);
+a foreign Origin; a request without the token or a session, except for `/health` and the login page
+(CVE-2025-63389); bodies and rates above the limits; in read-only mode, all changes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HEADERS: Headers = [
 
 @dataclass
 class Bucket:
-    """At most `burst` at once and `per_s` in the long run."""
+    """A rate limit: at most `burst` at once, and `per_s` per second in the long run."""
 
     per_s: float
     burst: float
@@ -72,7 +72,7 @@ class Bucket:
     _at: float = 0.0
 
     def take(self) -> bool:
-        """Whether one more is within the limit."""
+        """Whether one more request is within the limit."""
         now = self.clock()
         self._level = max(0.0, self._level - (now - self._at) * self.per_s)
         self._at = now
@@ -119,7 +119,7 @@ class Guard:
         await self.app(scope, receiver, sender)
 
     def _refusal(self, scope: Scope) -> tuple[ProblemDetails | None, Headers]:
-        """Why a request is refused, and headers of the answer; None where it is not."""
+        """Return why a request is refused, with headers of the response; None if it is accepted."""
         names: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             names.setdefault(name.lower(), []).append(value)
@@ -148,7 +148,7 @@ class Guard:
         return None, []
 
     def _own_origin(self, names: dict[bytes, list[bytes]]) -> bool:
-        """Whether no page elsewhere sent it, as far as the browser says."""
+        """Whether the request comes from no other origin, as far as the browser says."""
         if b"origin" not in names:
             return True
         origin = _only(names, b"origin")
@@ -160,7 +160,7 @@ class Guard:
     def _stranger(
         self, names: dict[bytes, list[bytes]], method: str, path: str
     ) -> tuple[ProblemDetails, Headers] | None:
-        """The refusal of a request with neither the token nor a session of ours; None with either."""
+        """Return the refusal of a request without a valid token or session; None if it has one."""
         given = _only(names, b"authorization")
         if given is not None and self.access.is_bearer(given):
             return None
@@ -193,13 +193,13 @@ class Guard:
 
 
 def _only(names: dict[bytes, list[bytes]], name: bytes) -> str | None:
-    """The value of a header; None where it is missing or comes twice."""
+    """Return the value of a header; None if it is missing or occurs twice."""
     found = names.get(name, [])
     return found[0].decode("latin-1") if len(found) == 1 else None
 
 
 class TooLargeError(Exception):
-    """A body that is longer than its header said, or had no length, went beyond the limit."""
+    """A body without a length, or longer than its header said, is above the limit."""
 
 
 class _Limited:
@@ -219,7 +219,7 @@ class _Limited:
 
 
 class _Sender:
-    """`send` with our headers; a JSON answer to a GET gets an ETag, and is not sent to who has it."""
+    """`send` with our headers; a JSON response to a GET gets an ETag, and is omitted if the client has it."""
 
     def __init__(self, send: Send, scope: Scope, receive: Receive) -> None:
         self._send = send

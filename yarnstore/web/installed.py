@@ -1,7 +1,7 @@
-"""The installed models, kept between requests: a dashboard asks for them often, and they change rarely.
+"""The installed models, cached between requests: a dashboard requests them often, and they rarely change.
 
-Each request looks at the times of the files that they are made of, two for each model, and asks the store for
-those models alone whose files changed.
+Each request compares the times of the files that they are made from, two for each model, and reads only the
+models whose files changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 class InstalledModels:
-    """What `Store.list_installed_models` returns.  Safe to use from several threads."""
+    """The result of `Store.list_installed_models`.  Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ def _is_racy(mark: Mark | None, now_ns: int) -> bool:
 
 
 def _around(home: Path) -> Iterator[Mark | None]:
-    """Marks of what all rows depend on: settings, pins, and what is cached of registries."""
+    """Return marks of what all models depend on: settings, pins, and cached registries."""
     for path in (config_path(home), managed_path(home), home / "refs" / "holds"):
         yield _mark(path)
     yield from _below(home / "refs" / "pins", depth=2)
@@ -116,7 +116,7 @@ def _below(folder: Path, depth: int) -> Iterator[Mark | None]:
 
 
 def _marks_in(folder: Path) -> dict[str, Mark]:
-    """The marks of the files in a folder, by name."""
+    """Return the marks of the files in a folder, by name."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name: mark for entry in entries if (mark := _mark(entry.path))}

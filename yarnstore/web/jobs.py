@@ -1,7 +1,7 @@
-"""The jobs: a queue, a thread for each that runs, and a record that outlives the process.
+"""The jobs: a queue, a thread for each running job, and a record that outlives the process.
 
-Jobs that work on the same model run in the order in which they were requested, others at once.  `jobs.json`
-in the store has them all but comparisons, whose results are large; see docs/format/store.md.
+Jobs on the same model run in the order in which they were requested, others at the same time.  `jobs.json` in
+the store has all jobs except comparisons, whose results are large; see docs/format/store.md.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _STOPPED = "the service was stopped while this job ran; downloaded data is kept"
 
 @dataclass
 class _Entry:
-    """One job with what runs it."""
+    """One job with its thread."""
 
     job: Job
     arguments: Arguments
@@ -98,9 +98,9 @@ class Jobs:
     # --- the life of the service ---------------------------------------------------------------
 
     def open(self) -> None:
-        """Read the jobs of the last service, and go on with those that were running.
+        """Read the jobs of the last service, and continue those that were running.
 
-        Raises: LockTimeoutError where another service keeps this store's jobs; FormatError.
+        Raises: LockTimeoutError if another service runs the jobs of this store; FormatError.
         """
         if self._read_only:
             return
@@ -120,7 +120,7 @@ class Jobs:
             self._dispatch()
 
     def interrupt(self) -> list[_Entry]:
-        """Begin to stop what runs, and start nothing more; the jobs that run."""
+        """Request that running jobs stop, and start no others; return the running jobs."""
         with self._lock:
             self._closing = True
             running = [entry for entry in self._entries.values() if entry.thread is not None]
@@ -133,7 +133,7 @@ class Jobs:
             return running
 
     def close(self) -> None:
-        """Stop what runs; the next service goes on with it."""
+        """Stop running jobs; the next service continues them."""
         running = self.interrupt()
         give_up_s = time.monotonic() + _STOP_S
         for entry in running:
@@ -144,7 +144,7 @@ class Jobs:
     # --- what is asked of it -------------------------------------------------------------------
 
     def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
-        """Request a job; it starts as soon as it may.  Raises: ConflictError if too many wait."""
+        """Request a job; it starts as soon as possible.  Raises: ConflictError if too many wait."""
         given = {key: value for key, value in arguments.items() if value is not None and value is not False}
         job = Job(
             id=secrets.token_hex(8),
@@ -164,36 +164,36 @@ class Jobs:
             return self._entries[job.id].job
 
     def all(self) -> list[Job]:
-        """The jobs, the newest first; the results of comparisons are left out."""
+        """Return the jobs, the newest first, without the results of comparisons."""
         with self._lock:
             return [brief(entry.job) for entry in reversed(self._entries.values())]
 
     def get(self, identity: str) -> Job:
-        """Raises: NotFoundError."""
+        """Return a job.  Raises: NotFoundError."""
         with self._lock:
             return self._entry(identity).job
 
     def last_done(self, kind: JobKind) -> Job | None:
-        """The job of a kind that was done last."""
+        """Return the job of a kind that finished last."""
         with self._lock:
             done = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
             return max(done, key=lambda job: job.finished_ms or 0, default=None)
 
     def running(self) -> int:
-        """How many jobs are queued or running."""
+        """Return how many jobs are queued or running."""
         with self._lock:
             return sum(entry.job.state in ("queued", "running") for entry in self._entries.values())
 
     def pause(self, identity: str) -> Job:
-        """Stop a job so that it can go on later.  Raises: NotFoundError, ConflictError."""
+        """Stop a job so that it can be resumed.  Raises: NotFoundError, ConflictError."""
         return self._stop(identity, "paused", ("queued", "running"))
 
     def cancel(self, identity: str) -> Job:
-        """Stop a job for good; what it downloaded is kept.  Raises: NotFoundError, ConflictError."""
+        """Stop a job for good; downloaded data is kept.  Raises: NotFoundError, ConflictError."""
         return self._stop(identity, "cancelled", ("queued", "running", "paused", "interrupted"))
 
     def resume(self, identity: str) -> Job:
-        """Go on with a job that is paused or interrupted, or try one again that failed.
+        """Continue a paused or interrupted job, or retry a failed one.
 
         Raises: NotFoundError, ConflictError.
         """
@@ -210,7 +210,7 @@ class Jobs:
             return entry.job
 
     def forget(self, identity: str) -> None:
-        """Remove a job that does not run from the list.  Raises: NotFoundError, ConflictError."""
+        """Remove a job that is not running from the list.  Raises: NotFoundError, ConflictError."""
         with self._lock:
             entry = self._entry(identity)
             if entry.thread is not None:
@@ -219,7 +219,7 @@ class Jobs:
             self._save()
 
     def when_ended(self, identity: str, call: Callable[[], None]) -> None:
-        """Call once the job does not run any more, and will not start here.  Raises: NotFoundError."""
+        """Call a function once the job no longer runs and will not start here.  Raises: NotFoundError."""
         with self._lock:
             entry = self._entry(identity)
             entry.ended.append(call)
@@ -271,7 +271,7 @@ class Jobs:
             print(f"jobs are not saved: {error.message}", file=sys.stderr)
 
     def _check_waiting(self, added: _Entry) -> None:
-        """Raises: ConflictError where one more job would be too many."""
+        """Raise ConflictError if one more job would be too many."""
         waiting = [e for e in self._entries.values() if e.job.state not in ENDED and e is not added]
         if sum(map(_size, [added, *waiting])) > _WAITING_BYTES:
             raise ConflictError(
@@ -287,7 +287,7 @@ class Jobs:
             del self._entries[key]
 
     def _dispatch(self) -> None:
-        """Start what may start: nothing older that is queued or runs works on the same model."""
+        """Start each job for which no older job on the same model is queued or running."""
         if self._closing:
             return
         running = [entry for entry in self._entries.values() if entry.thread is not None]
@@ -385,17 +385,17 @@ class Jobs:
 
 
 def _size(entry: _Entry) -> int:
-    """About how many bytes of the file a job needs that has not ended."""
+    """Return about how many bytes of the file an unfinished job needs."""
     return len(msgspec.json.encode([entry.arguments, entry.job.notes])) + _JOB_BYTES
 
 
 def brief(job: Job) -> Job:
-    """A job as lists and events have it: a comparison without its result."""
+    """Return a job as in lists and events: a comparison without its result."""
     return replace(job, result=None) if job.kind in _VOLATILE and job.result is not None else job
 
 
 def _model(given: Arguments) -> str | None:
-    """The bare id of the model that a job works on."""
+    """Return the bare id of the model that a job works on."""
     model = given.get("model")
     return Spec.parse(model).model if isinstance(model, str) else None
 
@@ -426,7 +426,7 @@ def _stored(entry: _Entry) -> StoredJob:
 
 
 def _restored(stored: StoredJob) -> _Entry | None:
-    """A job of an earlier service; None of a kind or state that this release does not know."""
+    """Return a job of an earlier service; None if this release does not know its kind or state."""
     try:
         kind = msgspec.convert(stored.kind, JobKind)
         state = msgspec.convert(stored.state, JobState)

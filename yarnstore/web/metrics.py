@@ -13,7 +13,7 @@ from yarnstore import Store
 
 
 class _Collector:
-    """What a store has at the time of each request."""
+    """The state of a store at the time of each request."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -75,7 +75,8 @@ class _Collector:
 
 
 def metrics(store: Store) -> bytes:
-    """The metrics of a store, in Prometheus' text format.  Raises: IntegrityError if it is damaged."""
+    """Return the metrics of a store in the text format of Prometheus.  Raises: IntegrityError if it is
+    damaged."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(store))
     return generate_latest(registry)

@@ -1,4 +1,4 @@
-"""The plans of `gc` that were shown, each until it is applied or an hour has passed."""
+"""The plans of `gc`, each kept until it is applied or an hour has passed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MANY = 20
 
 @dataclass
 class GcPlans:
-    """The plans that were shown and not applied."""
+    """The plans that were not applied yet."""
 
     clock: Callable[[], float] = time.time
     _plans: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class GcPlans:
         )
 
     def take(self, store: Store, identity: str) -> dict[str, Any]:
-        """The arguments of a plan, which is then gone.
+        """Remove a plan and return its arguments.
 
-        Raises: NotFoundError; ConflictError where the store changed since.
+        Raises: NotFoundError; ConflictError if the store changed in the meantime.
         """
         with self._lock:
             expires, given = self._plans.pop(identity, (0.0, {}))

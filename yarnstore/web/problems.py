@@ -29,12 +29,12 @@ STATUSES: tuple[tuple[type[errors.YarnstoreError], int], ...] = (
 
 
 def status_of(error: errors.YarnstoreError) -> int:
-    """The HTTP status for an error."""
+    """Return the HTTP status for an error."""
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
 def describe(error: errors.YarnstoreError) -> ProblemDetails:
-    """An error of this package as a problem."""
+    """Return an error of this package as a problem document."""
     status = status_of(error)
     fields: dict[str, Any] = jsonable(error.fields)
     return ProblemDetails(
@@ -49,7 +49,7 @@ def describe(error: errors.YarnstoreError) -> ProblemDetails:
 
 
 def problem(status: int, code: str, detail: str, *, hint: str = "", **fields: object) -> ProblemDetails:
-    """A problem of the service itself."""
+    """Return a problem of the service itself."""
     return ProblemDetails(
         type=f"http-api.md#{code}",
         title=HTTPStatus(status).phrase,
@@ -62,7 +62,7 @@ def problem(status: int, code: str, detail: str, *, hint: str = "", **fields: ob
 
 
 def internal() -> ProblemDetails:
-    """A defect of the service, of which nothing is told but that it is one."""
+    """Return the problem for a defect of the service, without details."""
     return problem(
         500,
         "internal",

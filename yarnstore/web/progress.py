@@ -1,4 +1,4 @@
-"""From the events of a running operation to how far a job is: bytes, rate, time left."""
+"""A job's progress, computed from the events of its operation: bytes, rate, time left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WINDOW_S = 6.0
 
 
 class Gauge:
-    """How far one job is.  Not for several threads at once."""
+    """The progress of one job.  Not safe for several threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Gauge:
         self.phase: str | None = None
 
     def add(self, event: Progress) -> None:
-        """Take one event that counts bytes.  Several subjects of one phase are added up."""
+        """Add an event that counts bytes.  Several subjects of one phase are summed."""
         if event.phase != self.phase:
             self.phase = event.phase
             self._counts.clear()
@@ -45,7 +45,7 @@ class Gauge:
 
     @property
     def bytes_per_s(self) -> float | None:
-        """The rate of the last seconds; None until there is one."""
+        """The average rate of the last few seconds; None until it is known."""
         if len(self._seen) < 2:
             return None
         (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
@@ -53,6 +53,6 @@ class Gauge:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the phase takes at that rate."""
+        """The time until the phase ends at that rate."""
         rate, left = self.bytes_per_s, self.bytes_total - self.bytes_done
         return left / rate if rate and left >= 0 else None

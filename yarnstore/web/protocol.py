@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with a limit on how long the head of a request may take."""
+"""HTTP/1.1 of uvicorn, with a limit on how long the head of a request may take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class TimedProtocol(H11Protocol):
     """A connection that is closed if no request is complete in time.
 
-    Without it, connections that send nothing, or a byte now and then, would stay for ever, and a few
-    hundred of them keep everyone else out.  What is being answered may take as long as it takes.
+    Otherwise connections that send nothing, or one byte now and then, would stay open, and a few hundred of
+    them would block all other clients.  There is no limit on how long a response takes.
     """
 
     head_s: ClassVar[float] = 10.0
@@ -34,7 +34,7 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Begin to wait for a request, unless one is being answered."""
+        """Start the timer, unless a request is being processed."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()
         elif self._deadline is None:

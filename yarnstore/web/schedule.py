@@ -1,4 +1,4 @@
-"""When the next round of auto-update is, in words."""
+"""The time of the next auto-update run, in words."""
 
 from __future__ import annotations
 

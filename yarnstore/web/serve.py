@@ -1,4 +1,4 @@
-"""Run the service until it is told to end: the socket, the tokens, the signals, the parent."""
+"""The service as a process: its socket, its tokens, signals, and the end of its parent."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
 
 
 class _Server(uvicorn.Server):
-    """A server that sleeps while nobody asks, and ends its streams when it is to end."""
+    """A server that sleeps while there are no requests, and ends its streams when it stops."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -205,7 +205,7 @@ def _in_url(host: str) -> str:
 
 
 def _read_token(name: str) -> str:
-    """The token in a file, which is made with a new one where it is missing."""
+    """Return the token in a file, which is created with a new token if it is missing."""
     path = paths.absolute(name)
     if not fsread.is_file(path):
         token = new_token()

@@ -99,7 +99,7 @@ class Service:
         return Store(msgspec.structs.replace(settings, lock_timeout_s=wait_s), progress=ignore)
 
     def path(self, spec: str) -> str:
-        """Where a version is that is stored.  Raises: NotFoundError, as it downloads nothing."""
+        """Return the path of a stored version.  Raises: NotFoundError; nothing is downloaded."""
         return self.store.path(spec)
 
     def updates(self, *, refresh: bool) -> list[Update]:
@@ -145,7 +145,7 @@ class Service:
         loop.run_in_executor(None, self._warm_up)
 
     def _warm_up(self) -> None:
-        """Look at the installed models before somebody asks."""
+        """Read the installed models before the first request."""
         with contextlib.suppress(YarnstoreError):
             self.installed.rows(self.store)
 

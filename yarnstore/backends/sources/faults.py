@@ -1,4 +1,4 @@
-"""Which source is wrong: the one place that decides it, and the error where all of them are."""
+"""The decision which source sent wrong bytes, and the error if all sources are wrong."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ UNSATISFIABLE: Final = 416
 
 
 class BadPart(msgspec.Struct, frozen=True):
-    """A part of a file that came and is not what its hash promises.
+    """A part of a file whose bytes do not match their hash.
 
-    `part` tells it from other parts of the download; empty where the file has one hash.  `sources` are
-    those that sent bytes of it, `EARLIER` among them where an earlier run did; empty where all came with
-    this answer.  `misplaced` where it is no such part at all, which an index can be the reason of;
-    `is_final` where another try at the same source would bring the same.
+    `part` distinguishes it from other parts of the download; empty if the file has one hash.  `sources` are
+    those that sent bytes of it, with `EARLIER` if an earlier run received some; empty if all bytes are from
+    this response.  `misplaced` is true if the bytes are another part, as with a wrong index; `is_final` if
+    another try at the same source would bring the same bytes.
     """
 
     error: IntegrityError
@@ -43,11 +43,11 @@ class BadPart(msgspec.Struct, frozen=True):
 
 
 class SourceFaults:
-    """What sources did wrong in one download, for as long as it is not known which of them is right.
+    """Wrong parts that sources sent in one download, while it is not known which source is right.
 
-    A source that gave a part wrong twice is passed over.  It is blamed once another has given the part,
-    and never where all of them gave the same.  Where several sources or runs sent bytes of a part that is
-    wrong, nobody knows whose bytes are: it is asked for once more and nobody is blamed.
+    A source that sent a part wrong twice is no longer used.  It is blamed once another source has sent the
+    right part, and never if all sources sent the same bytes.  If several sources or runs sent bytes of a
+    wrong part, the part is requested once more and no source is blamed.
     """
 
     def __init__(self, avoid: Collection[str] = ()) -> None:
@@ -61,7 +61,7 @@ class SourceFaults:
         self._forgiven: set[bytes | None] = set()
 
     def add(self, bad: BadPart) -> None:
-        """The answer that is being read brought a part that is wrong."""
+        """Note that the current response brought a wrong part."""
         if bad.sources - {self.source} and self.forgive(bad.part):
             return
         self.misplaced |= bad.misplaced
@@ -71,22 +71,22 @@ class SourceFaults:
             self.avoid.add(self.source)
 
     def refuse(self, error: BackendError) -> None:
-        """The answer that is being read cannot be one: its source is passed over and not blamed."""
+        """Note that the current response is invalid: its source is no longer used, and not blamed."""
         self._refused.append(error)
         self.avoid.add(self.source)
 
     def forgive(self, part: bytes | None) -> bool:
-        """Whether a part, or for None the size of the file, may be wrong once without a source to blame."""
+        """Whether a part (None: the size of the file) may be wrong once without blaming a source."""
         first = part not in self._forgiven
         self._forgiven.add(part)
         return first
 
     def blamed(self) -> dict[str, IntegrityError]:
-        """The sources that were passed over since what they sent is wrong, and what it was."""
+        """Return the sources that are no longer used because of wrong bytes, and what was wrong."""
         return {source: error for source, error in self._wrong.items() if source in self.avoid}
 
     def verdict(self, error: BackendError | None = None) -> YarnstoreError:
-        """The error of a download that no source gives; `error` is that of the last request, if it failed."""
+        """Return the error of a download that failed at all sources; `error` is that of the last request."""
         if self.blamed():
             times = {source: max(self._count(source)) for source in self._wrong}
             return with_sources(next(iter(self._wrong.values())), times)
@@ -98,7 +98,7 @@ class SourceFaults:
 
 
 def combined_error(failures: Sequence[BackendError]) -> BackendError:
-    """One error for what several sources answered."""
+    """Return one error for the answers of several sources."""
     first = failures[0]
     if len(failures) == 1:
         return first
@@ -130,7 +130,7 @@ def combined_error(failures: Sequence[BackendError]) -> BackendError:
 
 
 def reason_of(error: YarnstoreError) -> str:
-    """Why something failed, without what and where."""
+    """Return the reason of an error, without its subject and address."""
     return str(error.fields.get("why", ""))
 
 
@@ -139,7 +139,7 @@ def _is_telling(error: BackendError) -> bool:
 
 
 def with_sources(error: IntegrityError, times: dict[str, int]) -> IntegrityError:
-    """The same error, naming every source that was asked, and how often."""
+    """Return the same error with the name of every source and its number of tries."""
     facts = {name: str(error.fields.get(name, "")) for name in ("why", "expected", "got")}
     source = ", ".join(f"{name} (twice)" if count > 1 else name for name, count in times.items())
     what = str(error.fields.get("what", ""))

@@ -1,4 +1,4 @@
-"""The mirrors of one registry, or of one file: their order, their connections, and what they did wrong."""
+"""The mirrors of one registry or one file: their order, their connections, and their failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Kind = Literal["lied", "stalled", "unreachable"]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why a mirror was put last."""
+    """Why a mirror is tried last."""
 
     url: str
     kind: Kind
@@ -31,9 +31,9 @@ OnFault = Callable[[Fault], None]
 
 
 class Mirror(msgspec.Struct, frozen=True):
-    """One address: `url` is its name here, without credentials; `connect` makes its backend when needed.
+    """One address: `url` is its name without credentials; `connect` makes its backend when needed.
 
-    `trusted` mirrors may say what no hash covers.
+    Only `trusted` mirrors are used for files that no hash covers.
     """
 
     url: str
@@ -42,7 +42,7 @@ class Mirror(msgspec.Struct, frozen=True):
 
 
 class MirrorState(msgspec.Struct):
-    """A mirror and what happened to it so far."""
+    """A mirror and its failures so far."""
 
     mirror: Mirror
     backend: Backend | None = None
@@ -56,7 +56,7 @@ class MirrorState(msgspec.Struct):
 class Mirrors:
     """Several mirrors; the first is the registry's own address.
 
-    `put_last` are the names of mirrors that failed before, the first of them first.
+    `put_last` are the names of mirrors that failed before, in the order of their failures.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Mirrors:
         return self._backend_of(self._members[0]).url
 
     def add(self, mirror: Mirror) -> None:
-        """Ask one more, after the present ones; one that is already among them changes nothing."""
+        """Add a mirror at the end; one that is already there changes nothing."""
         with self._lock:
             if all(member.mirror.url != mirror.url for member in self._members):
                 before = self._put_last_before
@@ -92,24 +92,24 @@ class Mirrors:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The names of the mirrors, in the order they were given."""
+        """Return the names of the mirrors, in the order in which they were given."""
         with self._lock:
             return tuple(member.mirror.url for member in self._members)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What was found wrong so far, a mirror once."""
+        """Return the failures so far, one for each mirror."""
         with self._lock:
             return tuple(member.fault for member in self._members if member.fault is not None)
 
     @property
     def served(self) -> tuple[str, ...]:
-        """The mirrors that gave something, and were not put last."""
+        """Return the mirrors that sent something and are not tried last."""
         with self._lock:
             return tuple(m.mirror.url for m in self._members if m.served and m.fault is None)
 
     def close(self) -> None:
-        """Close the backends of all mirrors that were asked."""
+        """Close the backends of all mirrors that were used."""
         for member in self._members:
             with member.lock:
                 if member.backend is not None:
@@ -172,5 +172,5 @@ class Mirrors:
 
 
 def _is_hashed(key: str) -> bool:
-    """Whether what is under `key` is named by its hash, or checked against one."""
+    """Whether the file under `key` is named by its hash, or compared with one."""
     return key.startswith(("packs/", "deltas/", "manifests/"))

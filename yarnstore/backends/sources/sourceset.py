@@ -1,11 +1,11 @@
 """Several addresses of one registry, or of one file: the only loop over sources and tries.
 
-Owns the order of the sources, the number of tries, the pauses, resuming, giving up on ranges, and doubting
-an index.  A source that stalls, cannot be reached, or sends what is wrong is put behind the others for as
-long as this object lives; `faults` decides which is wrong.
+Owns the order of the sources, the number of tries, the pauses, resuming, and when ranges or an index are no
+longer used.  A source that stalls, cannot be reached, or sends wrong bytes is tried last as long as this
+object exists; `faults` decides which source is wrong.
 
-What no hash covers, `registry.json` and `models/`, is asked of trusted mirrors alone: the registry's
-own address, and those that this machine's user has named.
+Files that no hash covers, `registry.json` and `models/`, are requested from trusted mirrors only: the
+registry's own address, and mirrors in this machine's settings.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ OnWait = Callable[[TransientError, float], None]
 
 
 class SourceSet(Mirrors):
-    """A `Backend` over several, which hold the same files; the first is the registry's own address.
+    """A `Backend` over several backends with the same files; the first is the registry's own address.
 
-    Whatever one does not give, for whichever reason, the next is asked for.  With one mirror alone it
-    tries as often as `policy` says, with several each gets two tries.  `put_last` are the names of mirrors
-    that failed before, the first of them first.
+    If one fails for any reason, the next is tried.  A single source is tried as often as `policy` says; of
+    several, each is tried twice.  `put_last` are the names of mirrors that failed before, in the order of
+    their failures.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class SourceSet(Mirrors):
         self._on_wait = on_wait
 
     def of_file(self, key: str, name: str) -> list[Mirror]:
-        """The mirrors that may be asked for a file, as mirrors of that file alone; they share connections.
+        """Return the mirrors that may serve a file, as mirrors of only that file; they share connections.
 
-        `name` is that of a `key` which is a whole address.
+        `name` is shown for a `key` that is a whole address.
         """
         return [
             Mirror(
@@ -88,7 +88,7 @@ class SourceSet(Mirrors):
     def get(
         self, key: str, *, limit_bytes: int, etag: str = "", avoid: Collection[str] = ()
     ) -> Fetched | None:
-        """See `Backend.get`.  Of an ETag only the registry's own address knows the meaning."""
+        """See `Backend.get`.  An ETag is sent only to the registry's own address."""
 
         def ask(backend: Backend, member: MirrorState) -> Fetched | None:
             own = member is self._members[0]
@@ -103,9 +103,10 @@ class SourceSet(Mirrors):
     def open(
         self, key: str, *, start: int = 0, length: int | None = None, avoid: Collection[str] = ()
     ) -> Iterator[Body]:
-        """See `Backend.open`.  A body that breaks off stays broken; the next request may go elsewhere.
+        """See `Backend.open`.  A body that ends early is not resumed; the next request may use another
+        source.
 
-        Where the ranges that come are wrong, the whole file is asked for.
+        If a source sends wrong ranges, the whole file is requested.
         """
         with self._open(key, start, length, avoid, self._tries()) as body:
             yield body
@@ -113,12 +114,12 @@ class SourceSet(Mirrors):
     def get_checked(
         self, key: str, check: Callable[[bytes], T], *, limit_bytes: int, kept: Kept | None = None
     ) -> tuple[T, str]:
-        """What `check` makes of a small file that a hash covers, and the mirror that it came from.
+        """Return the result of `check` for a small file that a hash covers, and the mirror that sent it.
 
-        An answer that breaks off is resumed, in another run too where `kept` keeps what came.  A mirror
-        that twice gives what `check` refuses is put last once another gives what it accepts.
+        A response that ends early is resumed, also in another run if `kept` keeps its beginning.  A mirror
+        whose file `check` refuses twice is tried last once another sends one that `check` accepts.
 
-        Raises: the first IntegrityError of `check`, naming all that were asked, if none gives the file;
+        Raises: the first IntegrityError of `check`, naming all sources, if none sends the right file;
         BackendError.
         """
         return self._get_checked(key, SmallFile(check, limit_bytes, kept), SourceFaults())
@@ -133,10 +134,11 @@ class SourceSet(Mirrors):
         limit_bytes: int,
         source: str,
     ) -> str:
-        """Ask other mirrors for a small file of which the copy from `source` is sound and leaves things out.
+        """Request a small file from other mirrors if the copy from `source` is valid but incomplete.
 
-        `take` is given each copy and returns how many things are missing still, where before it `missing`
-        were.  Mirrors whose copies left out what another has are put last.  Returns the mirror of the best.
+        `take` is called with each copy and returns how many things are still missing; before, `missing` were.
+        Mirrors whose copies lacked something that another has are tried last.  Returns the mirror with the
+        most complete copy.
         """
         asked = {source}
         while missing and not asked.issuperset(self.sources):
@@ -162,15 +164,15 @@ class SourceSet(Mirrors):
         index_source: str = "",
         is_stopped: Callable[[], bool] | None = None,
     ) -> None:
-        """Ask for the ranges of a file that are `wanted` until they have come, or `is_stopped`.
+        """Request the ranges of a file that are `wanted`, until all have arrived or `is_stopped`.
 
-        A mirror that twice sends a part that is wrong is passed over, and put last once others have sent
-        it right.  Where the bytes of all mirrors are wrong, perhaps the index is that the ranges are from:
-        then the whole file is read as `without_index` says, and if that brings everything, the mirror
-        `index_source` which gave the index is put last.
+        A mirror that sends a wrong part twice is no longer used, and is tried last once another has sent the
+        right one.  If the bytes of all mirrors are wrong, the index that the ranges are from may be wrong:
+        then the whole file is read as `without_index` says, and if that succeeds, the mirror `index_source`
+        that sent the index is tried last.
 
-        Raises: IntegrityError, naming all that were asked, if what all of them send is wrong; BackendError
-        or TransientError, saying how often each was asked; CancelledError.
+        Raises: IntegrityError, naming all sources, if all of them send wrong bytes; BackendError or
+        TransientError, with the number of tries of each; CancelledError.
         """
         faults = SourceFaults()
         try:
@@ -252,9 +254,9 @@ class SourceSet(Mirrors):
         return Tries(self.policy, is_stopped=is_stopped, random=self._random)
 
     def _resume(self, tries: Tries, error: TransientError, gained_bytes: int, faults: SourceFaults) -> None:
-        """Wait until a download that failed with `error` may go on with another request.
+        """Wait until a download that failed with `error` may continue with another request.
 
-        Raises: the verdict, saying how often each source was asked, if none may be asked again;
+        Raises: the final error, with the number of tries of each source, if none may be tried again;
         CancelledError if the wait was stopped.
         """
         source, tries.source = tries.source, None
@@ -343,7 +345,7 @@ class SourceSet(Mirrors):
 
 
 class Retrying(SourceSet):
-    """One backend alone, which is asked again as `policy` says."""
+    """A single backend, with the retries of `policy`."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""How often a download is tried at each source, how long apart, and when a source is given up.
+"""How often a download is tried at each source, how long it waits, and when a source is given up.
 
-Counts and computes; `sourceset` has the loop and waits.  What is worth another try was decided where the
-failure was seen: a `TransientError` is, nothing else is.
+Only counts and computes; `sourceset` has the loop and waits.  A `TransientError` is tried again, and no other
+error.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _PARTIAL: Final = 206
 
 
 class Tries:
-    """The tries at one download: how often each source failed in a row since something last came.
+    """The tries of one download: how often each source failed in a row since data last arrived.
 
-    Requests that are refused and answers that break off count alike, so that the number in an error is
-    the number of requests.  An answer that brought something restarts the count: a line that brings
-    anything gets there in the end.  `is_stopped` is asked before each request and while waiting.
+    Refused requests and responses that end early both count, so that the number in an error is the number of
+    requests.  A response with any data restarts the count, so that a slow, unreliable connection can finish a
+    download.  `is_stopped` is called before each request and while waiting.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Tries:
         self._began_s = time.monotonic()
 
     def allow(self, source: str, attempts: int) -> None:
-        """Say how often a source may fail; the first word counts."""
+        """Set how often a source may fail; later calls change nothing."""
         self._allowed.setdefault(source, attempts)
 
     def begin(self) -> None:
-        """A request begins."""
+        """Count a request that begins."""
         self._began_s = time.monotonic()
 
     def failed(self, source: str, error: TransientError, gained_bytes: int = 0) -> float:
-        """Count a request that brought `gained_bytes` and failed; return the seconds until the next."""
+        """Count a request that brought `gained_bytes` and then failed; return the seconds until the next."""
         gained = gained_bytes >= (_STALLED_PROGRESS_BYTES if error.reason == "stalled" else 1)
         if gained:
             self._failed.clear()
@@ -112,7 +112,7 @@ class Tries:
         return self._failed.get(source, 0) >= allowed or wrong_ranges >= _TRIES_OF_RANGES
 
     def give_up_ranges(self) -> bool:
-        """Do without ranges from now on, if a source gave only wrong ones.  False if that changes nothing."""
+        """Stop using ranges, if a source sent only wrong ones.  Returns False if that changes nothing."""
         wrong = [source for source, times in self._wrong_ranges.items() if times >= _TRIES_OF_RANGES]
         if not self.ranges or not wrong:
             return False
@@ -122,7 +122,7 @@ class Tries:
         return True
 
     def error(self, source: str) -> TransientError:
-        """The last failure of a source, saying how often it was tried."""
+        """Return the last error of a source, with the number of tries."""
         error, tries = self._errors[source], self._failed[source]
         return error if tries == 1 else _exhausted(error, tries)
 

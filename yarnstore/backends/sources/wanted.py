@@ -1,4 +1,4 @@
-"""What a download wants of one file: the interface of those who read streams, and small files."""
+"""What a download needs from one file: the interface of receivers of streams, and of small files."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ T = TypeVar("T")
 
 
 class Wanted(Protocol):
-    """What is wanted of one file, and what has come of it; each part is verified as it comes."""
+    """The wanted parts of one file, and those that have arrived; each part is verified when it arrives."""
 
     @property
     def came_bytes(self) -> int:
-        """How much has come; what was wrong and is wanted again counts no more."""
+        """Return how many bytes have arrived, without those that were wrong."""
 
     def next_range(self) -> tuple[int, int | None] | None:
-        """The range to ask for next, as `Backend.open` takes it; None where all has come."""
+        """Return the next range to request, for `Backend.open`; None if all have arrived."""
 
     def receive(self, body: Body) -> Iterator[BadPart]:
-        """Read an answer, and say what came wrong: `next_range` asks for it again.
+        """Read a response and return the wrong parts in it; `next_range` requests them again.
 
-        The answer may begin at 0 and be the whole file, whatever was asked for.
+        The response may begin at 0 and be the whole file, whatever was requested.
 
-        Raises: TransientError where the body breaks off; BackendError where the answer cannot be one of
-        the file, which says nothing of other sources.
+        Raises: TransientError if the body ends early; BackendError if the response cannot be one of this
+        file.
         """
 
     def restart(self) -> bool:
-        """Drop what has come, since the file is shorter than that.  False if nothing had come."""
+        """Drop what has arrived, since the file is shorter.  Returns False if nothing had arrived."""
 
 
 class Kept(Protocol):
-    """Where the beginning of a file is kept, for the next run."""
+    """A place that keeps the beginning of a file for the next run."""
 
     def read(self) -> bytes:
-        """What is kept."""
+        """Return the kept beginning."""
 
     def keep(self, came: Buffer) -> None:
-        """Keep the beginning of the file; what is kept already is a beginning of it."""
+        """Keep a longer beginning of the file."""
 
     def drop(self) -> None:
-        """Forget it."""
+        """Delete the kept beginning."""
 
 
 class SmallFile(Generic[T]):
-    """A file of up to `limit_bytes`, wanted whole; `check` verifies it, and makes a value of it.
+    """A whole file of up to `limit_bytes`; `check` verifies it and returns a value made from it.
 
-    `kept` keeps what came of an answer that breaks off.
+    `kept` keeps the beginning if a response ends early.
     """
 
     def __init__(self, check: Callable[[bytes], T], limit_bytes: int, kept: Kept | None) -> None:
