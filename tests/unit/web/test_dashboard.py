@@ -13,7 +13,7 @@ from tests.support.browsers import browsing, drawn, expect, needs_browser, open_
 from tests.support.gallery import MODEL, OTHER, THIRD, make_gallery
 from tests.support.servers import nginx_server
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree, remove_tree
+from tests.support.stores import copy_tree, flip, remove_tree
 from yarnstore import Store
 
 if TYPE_CHECKING:
@@ -243,3 +243,19 @@ def test_the_registry_is_searched_and_a_model_installed_from_it(browser: Browser
     page.wait_for_selector("text=A made model for the tests")
     expect(page.locator("main")).to_contain_text("safetensors")
     assert installed(service, "florence-vision") == "1.0.0"
+
+
+def test_a_damaged_store_is_repaired_where_no_page_can_be_shown(
+    browser: Browser, service: Running, tmp_path: Path
+) -> None:
+    page = open_page(browser, service)
+    for manifest in (tmp_path / "home" / "manifests").rglob("*"):
+        if manifest.is_file():
+            flip(manifest, 0)
+    page.reload()
+    page.click("text=Check and repair")
+    page.wait_for_selector("main[data-page=jobs]")
+    (job,) = [item for item in service.get("/jobs").json() if item["kind"] == "fsck"]
+    assert service.wait_for(job["id"], "done", "failed")["state"] == "done"
+    page.evaluate("location.hash = '#/updates'")
+    expect(page.locator("#answer")).to_be_visible()

@@ -1,6 +1,6 @@
 // The frame of the dashboard: which page is shown, keys, theme, what happens in the background.
-import { listen } from "./api.js";
-import { ask, button, h, say, sayFault } from "./dom.js";
+import { listen, post } from "./api.js";
+import { act, ask, button, h, say, sayFault } from "./dom.js";
 import * as jobs from "./jobs.js";
 
 const PAGES = {
@@ -26,6 +26,13 @@ function where() {
   return { page: PAGES[page] ? page : "updates", name: decodeURIComponent(name), state: new URLSearchParams(query) };
 }
 
+// Codes of a damaged store; the page with the checks may be one of those that cannot be shown.
+const DAMAGE = ["integrity", "bad-format"];
+const repair = act(async () => {
+  jobs.started(await post("/fsck", { repair: true }));
+  location.hash = "#/jobs";
+});
+
 const keyOf = (element) => element?.id || element?.dataset?.key || "";
 
 async function draw({ moved = false } = {}) {
@@ -47,7 +54,9 @@ async function draw({ moved = false } = {}) {
         h("h1", null, "This page cannot be shown"),
         h("p.lead", null, error.message),
         error.hint ? h("p.hint", null, error.hint) : null,
-        button("Try again", () => draw({ moved: true }), {}, "primary"),
+        h("div.buttons", null,
+          DAMAGE.includes(error.code) ? button("Check and repair", repair, {}, "primary") : null,
+          button("Try again", () => draw({ moved: true }))),
       ],
     };
   }
