@@ -275,7 +275,7 @@ class Transport(httpx.BaseTransport):
             pool.close()
 
     def proxy_of(self, url: httpx.URL) -> str:
-        """Return the proxy for `url` without user and password, for messages; empty if there is none."""
+        """Return the proxy for `url` without user and password, for messages; empty without one."""
         proxy = proxy_for(url, self._proxies)
         try:
             return shown_proxy(proxy) if proxy else ""

@@ -1,7 +1,7 @@
-"""Activation of a version whose view exists: a ref and a link are moved, no chunk.
+"""Activation of a version whose view exists: it moves a ref and a link, and copies no data.
 
-Imports nothing that decodes, so that `ystore rollback` starts fast; what is to be fetched or
-materialised first is `ops/installing/checkout`'s.
+Imports nothing that decodes, so that `ystore rollback` starts fast; downloading and materialising are done
+before, in `ops/installing/checkout`.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def activate(
     ensure: Ensure | None = None,
     began_at: Installed | None = None,
 ) -> CheckoutResult:
-    """Move `installed` and the link to a version whose view exists, whole.
+    """Move `installed` and the link to a version whose view exists and is complete.
 
-    `ensure` makes the view of the version before, where a self-check leads back to that.  `began_at` is what
-    an update was planned from: it replaces that, and nothing else.
+    `ensure` makes the view of the previous version again, if a self-check fails.  `began_at` is the installed
+    version that an update was planned from; the update replaces only that version.
 
-    Raises: ConflictError where something else than `began_at` is installed by now; PolicyError.
+    Raises: ConflictError if another version than `began_at` is installed by now; PolicyError.
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
@@ -118,7 +118,8 @@ def activate(
 
 
 def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
-    """Say so where a model left the version that it was pinned to: who asks for a version by name gets it."""
+    """Report if a model leaves the version that it was pinned to, which is allowed for a version given by
+    name."""
     pins = session.refs.pins(new.model)
     left = VersionName(new.model, old.variant, old.version)
     if left in pins and new not in pins:
@@ -129,7 +130,7 @@ def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
 
 
 def _check_still(model: str, before: Installed, current: Installed | None) -> None:
-    """An update that took its time must not undo what somebody installed, or rolled back to, meanwhile."""
+    """Raise ConflictError if another process installed another version during an update."""
     if before == current:
         return
     now = f"{model} {current.version} is installed now" if current else f"{model} is no longer installed"
@@ -141,7 +142,7 @@ def _check_still(model: str, before: Installed, current: Installed | None) -> No
 
 
 def tell_state(session: Session, changed: Manifest | None = None) -> None:
-    """Have `local-state.json` say what is installed now, within `moving`."""
+    """Write what is installed now into `local-state.json`, within `moving`."""
     try:
         write_state(session.layout, changed=changed, auto_update=session.auto_update)
     except StorageError as error:
@@ -150,8 +151,8 @@ def tell_state(session: Session, changed: Manifest | None = None) -> None:
 
 
 def note_check(session: Session, *, checked: bool = True) -> None:
-    """Have `local-state.json` say that the registries were asked just now, or, where not `checked`,
-    whether auto-update is on; where there is a store."""
+    """Write the time of the last check into `local-state.json`, or with `checked` false only whether
+    auto-update is on; does nothing if there is no store."""
     try:
         if not session.layout.exists():
             return
@@ -173,7 +174,7 @@ def _check(
     path: str,
     ensure: Ensure | None,
 ) -> None:
-    """Have a model's self-check look at what was installed, and take it back where that fails."""
+    """Run a model's self-check on the installed version, and go back if it fails."""
     try:
         check(model, new.version, path, session.activity.report)
     except SelfCheckError as error:
@@ -193,7 +194,7 @@ def _check(
 def _revert(
     session: Session, model: str, new: Installed, old: Installed | None, ensure: Ensure | None
 ) -> Installed | None:
-    """Install what was there before, unless another process has moved on; what is installed now."""
+    """Install the previous version, unless another process has changed it; return what is installed now."""
     if old is not None and ensure is not None:
         try:
             ensure(session, session.layout.read_manifest(old.manifest))
@@ -204,7 +205,7 @@ def _revert(
 
 
 def _restore(session: Session, model: str, new: Installed, old: Installed | None) -> Installed | None:
-    """As `_take_back`, within `Refs.moving`."""
+    """Do as `_revert`, within `Refs.moving`."""
     refs, layout = session.refs, session.layout
     current = refs.current(model)
     if current != new:
@@ -221,9 +222,9 @@ def _restore(session: Session, model: str, new: Installed, old: Installed | None
 
 
 def settle_trials(session: Session) -> None:
-    """Take back what was being tried out when its process was killed: nobody knows whether it works.
+    """Go back from versions whose self-check was interrupted when its process was killed.
 
-    What prevents it is told and no error: what the command is about comes first.
+    Problems are reported, and do not stop the command that is running.
     """
     try:
         with session.layout.shared(), session.refs.moving(), left_trials(session.layout) as found:
@@ -240,7 +241,8 @@ def settle_trials(session: Session) -> None:
 
 
 def repair_link(session: Session, model: str, ensure: Ensure) -> None:
-    """Let a model's link lead to what is installed, whole; a kill right after the ref's move left it behind.
+    """Make a model's link point to the installed version, with a complete view; a kill right after the ref
+    moved can leave the link behind.
 
     Raises: as `ensure`.
     """
@@ -255,9 +257,9 @@ def repair_link(session: Session, model: str, ensure: Ensure) -> None:
 
 
 def rollback_retained(session: Session, model: str, version: str | None = None) -> CheckoutResult | None:
-    """Install what was installed before, or `version`, if its view is whole; None where it is not.
+    """Install the previous version, or `version`, if its view is complete; else return None.
 
-    Raises: NotFoundError where the model is not installed, or nothing was installed before.
+    Raises: NotFoundError if the model is not installed, or has no previous version.
     """
     started = time.perf_counter()
     if not session.layout.exists():
@@ -272,7 +274,7 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
 
 
 def rollback_goal(session: Session, model: str, version: str | None = None) -> Installed:
-    """What a rollback leads to.  Raises: NotFoundError."""
+    """Return the version that a rollback installs.  Raises: NotFoundError."""
     stack = session.refs.stack(model)
     if not stack:
         raise not_installed(session, model)

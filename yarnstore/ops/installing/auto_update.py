@@ -1,8 +1,8 @@
-"""`auto-update`: rounds that a timer starts.
+"""`auto-update`: scheduled runs, started by a timer.
 
-Each enabled model is reported, or updated as far as its policy allows, while its window is open.
-A window that closes stops the download that runs; what came of it stays for the next round.  Never a major
-version, never a model that nobody switched this on for.
+While its window is open, each enabled model is reported, or updated as far as its policy allows. If a window
+closes during a download, the download stops; its data is kept for the next run. A run never installs a new
+major version, and only updates models for which auto-update is enabled.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ class AutoUpdateRound:
 
 @dataclass(frozen=True)
 class Clockwork:
-    """Chance and waiting, so that a test need not wait."""
+    """Randomness and waiting, replaceable in tests."""
 
     draw: Callable[[], float] = random.random
     sleep: Callable[[float], None] = time.sleep
 
 
 def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ...] = ()) -> AutoUpdateStatus:
-    """What is set, and which windows are open.  Raises: ConfigError."""
+    """Return the settings and the open windows.  Raises: ConfigError."""
     zone, now = zone_of(rules), _now(session)
     last_check = None
     try:
@@ -163,9 +163,9 @@ def require_known(session: Session, models: tuple[str, ...]) -> None:
 def run_round(
     session: Session, rules: AutoRules, *, now_at_once: bool = False, clockwork: Clockwork | None = None
 ) -> AutoUpdateRound:
-    """One round: what a timer calls.  With `now_at_once` whether a window is open or not, and unhindered.
+    """Make one run, as a timer does.  With `now_at_once`, run even if no window is open, and without a delay.
 
-    A model that fails leaves the others be.  Raises: ConfigError, NoRegistryError.
+    One failed model does not stop the others.  Raises: ConfigError, NoRegistryError.
     """
     clockwork = clockwork or Clockwork()
     zone = zone_of(rules)
@@ -252,7 +252,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
 
 
 def _rolled_back_from(session: Session, model: str, installed: str) -> str | None:
-    """The version from which the last move of a model led back to the installed one; None where none did."""
+    """Return the version from which the last move of a model returned to the installed one, if it did."""
     moves = session.refs.moves(model)
     last = moves[-1] if moves else None
     if last is None or last.operation not in BACKWARD or last.old is None or last.new is None:
@@ -261,7 +261,7 @@ def _rolled_back_from(session: Session, model: str, installed: str) -> str | Non
 
 
 def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | None:
-    """What an update may lead to, newer than what was refused; None if it is only to be reported."""
+    """Return the versions that an update may install, newer than a refused one; None to only report."""
     if policy == "notify" or found.wanted in (found.installed, refused):
         return None
     step = update_type(found.installed, found.wanted)
@@ -275,7 +275,7 @@ def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | Non
 
 
 def _until(session: Session, closes: datetime) -> Callable[[], None]:
-    """What ends a download when the window closes."""
+    """Return a check that ends a download when the window closes."""
 
     def check() -> None:
         if _now(session) >= closes:

@@ -1,6 +1,6 @@
-"""An installed model beside what its registry has, and which version it should move to, and why.
+"""The comparison of an installed model with its registry: which version it should move to, and why.
 
-What is wanted is `registry/decide`'s to say; pins and the sentences are from here.
+`registry/decide` decides; this module adds pins and the sentences that explain the decision.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from yarnstore.registry.standing import standing
 
 @dataclass(frozen=True)
 class Candidate:
-    """An installed model, what its registry says of it, and what was decided."""
+    """An installed model, its entry in the registry, and the decision."""
 
     model: str
     current: Installed
@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def switched_to(self) -> str | None:
-        """The variant that is wanted, where it is not the installed one."""
+        """The wanted variant, if it is not the installed one."""
         wanted = self.decision.wanted
         return wanted.variant if wanted is not None and wanted.variant != self.current.variant else None
 
@@ -62,13 +62,13 @@ def evaluate(
     variant: str | None = None,
     fresh: bool = True,
 ) -> Candidate:
-    """Decide about an installed model, by what its registry says now, or without `fresh` said last.
+    """Decide about an installed model by its registry's current index, or without `fresh` by the cached one.
 
-    With `model_file_only` a split registry is asked for the model's own file and for nothing else.
-    `variant` is the one to change to.
+    With `model_file_only` a split registry is queried only for the file of the model. `variant` is the
+    variant to change to.
 
-    Raises: NotFoundError where it is not installed, no registry has it, or it has no such variant;
-    ConflictError where it is pinned to another variant; BackendError.
+    Raises: NotFoundError if the model is not installed, no registry has it, or it has no such variant;
+    ConflictError if it is pinned to another variant; BackendError.
     """
     current = session.refs.current(model)
     if current is None:
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:
-    """Raises: ConflictError where a pin keeps a model from a version or a variant that was asked for."""
+    """Raise ConflictError if a pin excludes the requested version or variant."""
     if (version, variant) == (current.version, current.variant):
         return
     named = hold.version is None and hold.variant in (None, variant)
@@ -105,8 +105,8 @@ def check_hold(model: str, hold: PinRule, current: Installed, version: str, vari
 
 
 def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
-    """Why the newest version is not the one wanted, and what is wrong with the installed one, unless it
-    has `moved` to the one wanted."""
+    """Return why the newest version is not wanted, and what is wrong with the installed one, unless it has
+    `moved` to the wanted one."""
     decision, hold = found.decision, found.hold
     parts = []
     if str(decision.standing) and not moved:

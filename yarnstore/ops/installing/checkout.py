@@ -1,7 +1,7 @@
-"""`checkout`, `rollback`: moving what is installed.
+"""`checkout`, `rollback`: install another version.
 
-Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and
-the link in `models/`.  Where the view already exists, only the last three move.
+Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and the link
+in `models/`.  If the view already exists, only the last three change.
 """
 
 from __future__ import annotations
@@ -38,12 +38,11 @@ from yarnstore.store.views import has_view, make_view
 
 
 def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutResult:
-    """Install the version that `spec` means: fetch it if need be, materialise, verify, move the ref.
+    """Install the version that `spec` means: fetch it if needed, materialise it, verify it, move the ref.
 
-    `force` takes a yanked version, and one that needs more memory than there is.
+    `force` accepts a yanked version, and one that needs more memory than this machine has.
 
-    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
-    LockTimeoutError.
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError, LockTimeoutError.
     """
     started = time.perf_counter()
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
@@ -79,7 +78,7 @@ def install(
 
 
 def _make_ready(session: Session, found: Found, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
-    """Bring a version into the store if need be, and make its view whole.  Raises: as `checkout`."""
+    """Bring a version into the store if needed, and complete its view.  Raises: as `checkout`."""
     with Drafts(session.layout) as drafts:
         found, manifest, brought = ensure_version(session, found, chunks, drafts=drafts)
         make_whole(session, manifest, found, chunks, drafts)
@@ -87,7 +86,7 @@ def _make_ready(session: Session, found: Found, chunks: ChunkStore) -> tuple[Man
 
 
 def _retained(session: Session, found: Found) -> Manifest | None:
-    """The manifest of a version whose view is here whole, if it is the content that was asked for."""
+    """Return the manifest of a version whose view is complete, if it has the requested content."""
     stored = found if isinstance(found, Stored) else stored_as(session, found.name)
     if stored is None or not has_view(session.layout, stored.manifest.digest):
         return None
@@ -103,7 +102,7 @@ def _is_offered(manifest: Manifest, entry: VersionEntry) -> bool:
 
 
 def ensure_view(session: Session, manifest: Manifest) -> None:
-    """Make the view of a version whole whose chunks are in the store.  Raises: as `make_whole`."""
+    """Complete the view of a version whose chunks are in the store.  Raises: as `make_whole`."""
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     with ChunkStore(session.layout) as chunks:
         make_whole(session, manifest, Stored(name, manifest), chunks)
@@ -194,11 +193,11 @@ def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
 
 
 def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:
-    """Install what was installed before, or `version`.
+    """Install the previous version, or `version`.
 
-    Never uses the network for what is in the store.
+    Uses no network for a version that is in the store.
 
-    Raises: NotFoundError where the model is not installed, or nothing was installed before.
+    Raises: NotFoundError if the model is not installed, or has no previous version.
     """
     started = time.perf_counter()
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
@@ -213,9 +212,9 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
 
 
 def ensure_ready(session: Session, spec: Spec) -> Manifest:
-    """Make the version that `spec` means whole, its view too, moving nothing.
+    """Complete the version that `spec` means, including its view, without installing it.
 
-    Of a bare model the installed version.  Raises: as `checkout`.
+    A bare model means the installed version.  Raises: as `checkout`.
     """
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
         current = session.refs.current(spec.model) if spec == Spec(spec.model) else None

@@ -1,7 +1,7 @@
-"""`outdated`: which installed models have newer versions, and what getting them would cost.
+"""`outdated`: which installed models have newer versions, and how much an update would download.
 
-Plans from manifests and indexes, once for each version; downloads no chunk.  Of a split registry only the
-files of the models are asked for.
+Each version is planned once, from manifests and indexes; no chunk is downloaded.  Of a split registry only
+the files of the models are requested.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Update:
 
 
 def check_for_updates(session: Session, models: tuple[str, ...] = (), *, fresh: bool = True) -> list[Update]:
-    """Every installed model, or those named, beside what its registry has now, or without `fresh` had last.
+    """Compare every installed model, or the named ones, with the current indexes, or without `fresh` with
+    cached ones.
 
-    A model that no registry has says so in its `note`; one that could not be asked after in its `error`,
-    too.
+    If no registry has a model, its `note` says so; if a registry cannot be reached, its `error` does too.
 
-    Raises: NotFoundError where a named model is not installed, or no registry is configured.
+    Raises: NotFoundError if a named model is not installed, or no registry is configured.
     """
     session.registries.require_sources()
     return [
@@ -119,7 +119,7 @@ def _update(session: Session, model: str, *, fresh: bool) -> Update:
 
 
 def _unknown(session: Session, model: str, current: Installed | None, error: YarnstoreError) -> Update:
-    """What can be said of a model that could not be considered."""
+    """Return what is known about a model that could not be compared."""
     here, hold = current.version if current else "", FREE
     with contextlib.suppress(IntegrityError, NotFoundError):
         hold = pin_rule_of(session, model, current) if current else session.refs.pin_rule(model)

@@ -1,7 +1,7 @@
-"""`pin`, `unpin`: what `update` is to leave alone, and `gc` to keep.
+"""`pin`, `unpin`: what `update` does not replace, and what `gc` keeps.
 
-A version is held by a ref, which `gc` marks from; a range or a variant by a line in `refs/holds`, which
-tells `update` what to choose from, and keeps nothing by itself.
+A pinned version has a ref, which `gc` starts from; a pinned range or variant is a line in `refs/holds`, which
+limits what `update` chooses from, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class PinResult:
 
 
 def pin(session: Session, spec: Spec) -> PinResult:
-    """Hold what a spec names: a version (of a bare model the installed one), a range, or a variant.
+    """Pin a version (of a bare model the installed one), a range, or a variant.
 
-    A held version is kept by `gc`, and `update` does not leave it while it is installed; of one model several
-    may be held.  A range or a variant is what `update` chooses from.
-    A range of a variant (`m:v@^1.1`) holds both; a range after a variant, or the other way round, too.
+    `gc` keeps a pinned version, and `update` does not replace it while it is installed; several versions of a
+    model may be pinned.  A range or a variant limits what `update` chooses from. A range with a variant
+    (`m:v@^1.1`) pins both; so do two calls, one for each.
 
-    Raises: NotFoundError where a version is not in the store, and for a range or a variant that nothing is
-    in, here or in the registries; SpecError for an alias.
+    Raises: NotFoundError if a version is not in the store, or if nothing in the store and the registries
+    matches a range or a variant; SpecError for an alias.
     """
     refs = session.refs
     if not session.layout.exists():
@@ -79,9 +79,9 @@ def pin(session: Session, spec: Spec) -> PinResult:
 
 
 def unpin(session: Session, spec: Spec) -> PinResult:
-    """Let go of what a spec names; of a bare model of the only pin, or of all that keeps it from updates.
+    """Remove a pin; of a bare model the only one, or all that keep it from updates.
 
-    Raises: NotFoundError where it is not pinned.
+    Raises: NotFoundError if there is no such pin.
     """
     if not session.layout.exists():
         raise _not_pinned(session, spec)
@@ -120,7 +120,7 @@ def _unpin_version(session: Session, name: VersionName) -> PinResult:
 
 
 def _let_go(session: Session, spec: Spec) -> PinResult:
-    """Take a range or a variant, or both, out of what a model is pinned to; `*` is whatever range."""
+    """Remove a range or a variant, or both, from the pin of a model; `*` means any range."""
     refs = session.refs
     hold = refs.pin_rule(spec.model)
     wanted = spec.selector if isinstance(spec.selector, Range) else None

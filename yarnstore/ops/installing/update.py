@@ -1,6 +1,6 @@
-"""`update`: one installed model or many to the newest version, or to the version that is asked for.
+"""`update`: update one or several installed models to the newest version, or to a requested one.
 
-Of many, several at once: each stands or falls alone.  What an update does is `update_plan`'s.
+Several models are updated at the same time, and independently.  `update_plan` has the steps of an update.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def update(
 
 
 def read_requests(session: Session, words: Sequence[str]) -> list[str]:
-    """The specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
+    """Return the specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
 
-    A word behind a model is its version where it reads as a version or a range, or is one of the model's
-    aliases, and no model of that name is installed.
+    A word after a model is its version if it is a version, a range, or one of the model's aliases, and no
+    model of that name is installed.
 
-    Raises: UsageError where a version has no model before it.
+    Raises: UsageError if a version has no model before it.
     """
     models = set(session.refs.installed_models())
     specs: list[str] = []
@@ -127,12 +127,12 @@ def update_many(
     jobs: int = DEFAULT_JOBS,
     on_result: Callable[[UpdateResult], None] | None = None,
 ) -> UpdateSummary:
-    """Update several installed models, or with none named all of them; one that fails stops no other.
+    """Update several installed models, or all of them; one failure does not stop the others.
 
-    `on_result` is told each as it is done, from the thread that did it, one at a time.
+    `on_result` is called with each result when it is known, by one thread at a time.
 
-    Raises: NoRegistryError; UsageError where a model is named for two versions.  What happens to a model is
-    in its result.
+    Raises: NoRegistryError; UsageError if a model is given with two versions.  The errors of models are in
+    their results.
     """
     sources = session.registries.require_sources()
     strict = bool(specs)

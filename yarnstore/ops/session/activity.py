@@ -1,4 +1,4 @@
-"""What a session is doing: where its progress goes, what can stop it, and its clock."""
+"""The activity of a session: its progress, what can stop it, and its clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yarnstore.progress import OnProgress, Progress, ignore
 
 
 class Activity:
-    """The progress, the end and the clock of what a session does; shared by its threads.
+    """The progress, cancellation and clock of a session; shared by its threads.
 
     `check` is called between the blocks of downloads, and raises to end them.  Listeners are called by one
     thread at a time, while `listening` is held.
@@ -35,7 +35,7 @@ class Activity:
         return int(self.clock() * 1000)
 
     def report(self, event: Progress) -> None:
-        """Report progress.  Raises: CancelledError if what runs is to stop."""
+        """Report progress.  Raises: CancelledError if the operation is to stop."""
         self._raise_if_ended()
         with self.listening:
             self._tell(event)
@@ -47,14 +47,14 @@ class Activity:
         self.report(Progress("note", "", text=text))
 
     def check(self) -> None:
-        """Raise CancelledError if what runs is to stop."""
+        """Raise CancelledError if the operation is to stop."""
         self._raise_if_ended()
         for check in self._checks:
             check()
 
     @contextmanager
     def until(self, check: Callable[[], None]) -> Iterator[None]:
-        """While the context lasts, call `check` as well, which raises to end downloads."""
+        """While the context lasts, also call `check`, which raises to end downloads."""
         self._checks.append(check)
         try:
             yield
@@ -62,7 +62,7 @@ class Activity:
             self._checks.remove(check)
 
     def end(self) -> None:
-        """Have all threads stop at what they report or check next."""
+        """Make all threads stop at their next report or check."""
         self._ended.set()
 
     def _raise_if_ended(self) -> None:

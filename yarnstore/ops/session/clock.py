@@ -1,4 +1,4 @@
-"""Which clock maintenance windows follow."""
+"""The time zone of maintenance windows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from yarnstore.registry.policies import AutoRules
 
 
 class LocalZone(tzinfo):
-    """The zone of this machine's clock, with its summer times."""
+    """The time zone of this machine's clock, with daylight saving time."""
 
     def utcoffset(self, when: datetime | None) -> timedelta | None:
-        """The offset at a local time; `fold` tells which of two is meant."""
+        """Return the offset of a local time; `fold` selects one of two if it is ambiguous."""
         return when.replace(tzinfo=None).astimezone().utcoffset() if when is not None else None
 
     def dst(self, when: datetime | None) -> timedelta | None:  # noqa: ARG002
-        """Not known apart from the offset."""
+        """Return None: it is not known separately."""
         return None
 
     def tzname(self, when: datetime | None) -> str | None:
-        """The name that the system has for it."""
+        """Return the system's name for the zone."""
         return when.replace(tzinfo=None).astimezone().tzname() if when is not None else None
 
     def fromutc(self, when: datetime) -> datetime:
-        """The local time of an instant."""
+        """Return the local time of an instant."""
         return datetime.fromtimestamp(when.replace(tzinfo=UTC).timestamp()).replace(tzinfo=self)
 
 

@@ -1,7 +1,7 @@
-"""How the registries of a session are reached: by which addresses, how fast, with whose credentials.
+"""The connections of a session to its registries: addresses, rates and credentials.
 
-Owns the backends of one session and what is kept of their mirrors' health.  Which mirror is asked when
-is `backends/sources`'.
+Owns the backends of one session and the records of their mirrors' health.  The order of the mirrors is
+decided in `backends/sources`.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _POLL_S = 0.2
 
 
 class Connections:
-    """The backends of one session, made when they are needed.
+    """The backends of one session, made when needed.
 
-    `check` is asked before each request and each block, and may raise to end them.
+    `check` is called before each request and each block, and may raise to end them.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Connections:
         self._waits: dict[str, float] = {}
 
     def backend(self, source: RegistrySource) -> SourceSet:
-        """The registry, with all its mirrors.  Raises: UsageError, ConfigError."""
+        """Return the registry with all its mirrors.  Raises: UsageError, ConfigError."""
         if source.name not in self._backends:
             mirrors = [
                 Mirror(shown(url, folder=True), partial(self._connect, source, url), True)
@@ -96,11 +96,11 @@ class Connections:
         return self._backends[source.name]
 
     def own(self, source: RegistrySource) -> str:
-        """What the registry's own address is called among its mirrors."""
+        """Return the name of the registry's own address among its mirrors."""
         return shown(source.url, folder=True)
 
     def add_mirrors(self, source: RegistrySource, urls: Iterable[str]) -> None:
-        """Add the mirrors that the registry itself names; what a hash covers may come from them.
+        """Add the mirrors that the registry itself names, for files that a hash covers.
 
         Connects to nothing.
         """
@@ -116,7 +116,7 @@ class Connections:
                 self._backends[source.name].add(mirror)
 
     def addresses(self, source: RegistrySource) -> list[str]:
-        """The mirrors of a registry as far as they are known, its own address first; connects to nothing."""
+        """Return the known mirrors of a registry, its own address first; connects to nothing."""
         known = [source.url, *source.mirrors]
         named = [mirror.url for mirror in self._named.get(source.name, [])]
         return list(dict.fromkeys([*(shown(url, folder=True) for url in known), *named]))
@@ -124,9 +124,9 @@ class Connections:
     def for_file(
         self, source: RegistrySource, urls: Iterable[str], on_pass: Callable[[str], None] | None = None
     ) -> SourceSet:
-        """The addresses of one file that a hash covers, some relative to the registry perhaps.
+        """Return the addresses of one file that a hash covers, which may be relative to the registry.
 
-        Those whose server failed are last.  `on_pass` is called for one that did not give the file.
+        Addresses whose server failed come last.  `on_pass` is called for each that did not send the file.
 
         Raises: UsageError, ConfigError.
         """
@@ -147,7 +147,7 @@ class Connections:
         return [Mirror(shown(url), partial(self._connect_file, source, url), trusted=True)]
 
     def _connect_file(self, source: RegistrySource, url: str) -> Backend:
-        """A backend of one file outside of its registry, without credentials.  Raises: BackendError."""
+        """Return a backend for one file outside of the registry, no credentials.  Raises: BackendError."""
         if is_remote(url) and self._network.offline:
             return Offline(shown(url))
         if is_remote(source.url) and not is_remote(url):
@@ -190,7 +190,7 @@ class Connections:
             time.sleep(min(left_s, _POLL_S))
 
     def close(self) -> None:
-        """Let go of the connections, and keep what was learned of the mirrors."""
+        """Close the connections, and record what was learned about the mirrors."""
         for backend in self._backends.values():
             backend.close()
         for name in {*self._backends, *self._faults}:
@@ -254,7 +254,7 @@ def connect_source(
     policy: RetryPolicy | None = None,
     check: Callable[[], None] | None = None,
 ) -> Backend:
-    """One address of a registry, by what holds for all requests; the credentials go to its origin alone.
+    """Return the backend for one address of a registry; credentials are sent only to the registry's origin.
 
     Raises: UsageError, ConfigError.
     """
@@ -279,8 +279,8 @@ def _slowed(backend: Backend, network: Network) -> Backend:
 
 
 def exposed_secret(source: RegistrySource) -> str:
-    """What others can read on the way to a registry, where it is asked over plain http with credentials;
-    empty where nothing."""
+    """Return which credentials others can read on the way to a registry, if they are sent over plain http;
+    empty if none are."""
     origin = origin_of(source.url)
     if origin is None or not (source.token or source.login) or not is_exposed(*origin[:2]):
         return ""
@@ -289,10 +289,10 @@ def exposed_secret(source: RegistrySource) -> str:
 
 
 def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:
-    """An address that somebody names, with the credentials of the registry that is configured there.
+    """Return an address as a source, with the credentials of the registry that is configured there.
 
-    Of several at one origin the one that the address lies in counts, else the first; without one,
-    what netrc has for the host.
+    Of several registries at one origin, the one that contains the address is used, else the first; without a
+    registry, the entry of the host in netrc.
     """
     origin = origin_of(url)
     here = [source for source in sources if origin is not None and origin_of(source.url) == origin]

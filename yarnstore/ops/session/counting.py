@@ -1,6 +1,6 @@
-"""Count what an operation does, for the statistics of the store.
+"""Statistics of operations.
 
-The outermost operation is one row of them, whatever other operations it is made of.
+Only the outermost operation becomes a row of the statistics, with the totals of the operations in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from yarnstore.store.statistics import StatisticsRow, add_statistics
 
 
 class Count(msgspec.Struct):
-    """What the operation that runs has done until now; without `counts`, it is one that changed nothing."""
+    """The totals of the running operation; `counts` is false if it changed nothing."""
 
     size_bytes: int = 0
     downloaded_bytes: int = 0
@@ -32,7 +32,7 @@ _CURRENT: ContextVar[Count | None] = ContextVar("_CURRENT", default=None)
 
 @contextmanager
 def counted(session: Session, operation: str, model: str = "") -> Iterator[Count]:
-    """Count what happens in this context, in this thread, as one operation; part of another, as that one."""
+    """Count this context, in this thread, as one operation; if it is part of another, as part of that one."""
     outer = _CURRENT.get()
     if outer is not None:
         yield outer
@@ -72,7 +72,7 @@ def counted(session: Session, operation: str, model: str = "") -> Iterator[Count
 
 
 def current() -> Count:
-    """The count of the operation that runs; without one, a count that nobody reads."""
+    """Return the totals of the running operation; outside of one, totals that are discarded."""
     return _CURRENT.get() or Count()
 
 

@@ -1,7 +1,7 @@
-"""Files that run code when they are loaded: found, told, and refused where the user's policy says so.
+"""Files that run code when they are loaded: found, reported, and refused if the user's policy says so.
 
-What counts is `core/loadcode`'s; docs/operations.md has the policy.  By the bytes alone, whatever a registry
-says of them.
+`core/loadcode` decides what counts; docs/operations.md describes the policy.  Only the bytes count, not what
+a registry says about them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHOWN = 10
 
 
 class CodeSearch:
-    """The search for what runs code in the files of one version, which are added one by one."""
+    """The search for code in the files of one version, which are added one by one."""
 
     def __init__(self) -> None:
         self._budget = Budget()
@@ -50,9 +50,9 @@ class CodeSearch:
 
 
 def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
-    """Return what runs code in the files of one version, each with its path, pickles of plain data too.
+    """Return what runs code in the files of one version, each with its path, including pickles of plain data.
 
-    Raises: as what opens and reads them.
+    Raises: the errors of opening and reading them.
     """
     search = CodeSearch()
     look_into(files, search)
@@ -60,13 +60,13 @@ def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
 
 
 def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
-    """What runs code in a version whose files are materialised.  Raises: StorageError, NotFoundError."""
+    """Return what runs code in the materialised files of a version.  Raises: StorageError, NotFoundError."""
     with OpenTree(session.layout.files) as folder:
         return find_in((file.path, partial(open_stored, folder, file_name(file))) for file in manifest.files)
 
 
 def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
-    """Say what runs code, a line for each file."""
+    """Report what runs code, one line for each file."""
     told = [item for item in found if item.suspect]
     for item in told[:_SHOWN]:
         on_progress(Progress("note", "", text=f"warning: {item}"))
@@ -76,7 +76,7 @@ def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
 
 
 def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> None:
-    """Raises: PolicyError for what the policy does not allow."""
+    """Raise PolicyError if the policy does not allow it."""
     for kind, allowed in (("pickle", policy.allow_pickle), ("code", policy.allow_code)):
         refused = [item for item in found if item.kind == kind]
         if refused and not allowed:
@@ -89,9 +89,9 @@ def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> 
 
 
 def admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
-    """Look into a version before it is given to anybody; with `tell`, warn of what runs code.
+    """Check a version against the policy before it is used; with `tell`, also warn of code.
 
-    Raises: PolicyError; StorageError, NotFoundError where it cannot be read and a policy needs it.
+    Raises: PolicyError; StorageError, NotFoundError if it cannot be read and a policy applies.
     """
     policy = session.load_policy
     if not policy.restricts and not tell:

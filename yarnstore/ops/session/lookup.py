@@ -69,7 +69,7 @@ Found: TypeAlias = Stored | Offered
 def lookup(session: Session, spec: Spec) -> Found:
     """Find the version that a spec means: an exact one in the store if it exists, else in a registry.
 
-    Where a change is accepted, it is the registry's, as it is now.
+    If a change is accepted, the version that the registry has now.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -92,8 +92,8 @@ def of_installed(session: Session, spec: Spec) -> Spec:
 def find_stored(session: Session, spec: Spec) -> Stored | None:
     """Return the version of an exact spec if it is in the store, else None.
 
-    Without a variant: the installed one, else the only one there is.  Without build metadata: also a
-    version that has some, as in a registry.
+    Without a variant: the installed one, else the only one.  Without build metadata: also a version with
+    build metadata, as in a registry.
     """
     if not isinstance(spec.selector, Exact):
         return None
@@ -111,8 +111,8 @@ def find_stored(session: Session, spec: Spec) -> Stored | None:
 
 
 def stored_as(session: Session, name: VersionName) -> Stored | None:
-    """Return the version of this very name if it is in the store; None also where its ref is damaged or its
-    manifest is gone, since what a registry has can replace it."""
+    """Return the version of exactly this name if it is in the store; None also if its ref is damaged or its
+    manifest is missing, since the version of a registry can replace it."""
     with contextlib.suppress(FormatError):
         manifest = session.refs.checked_version(name)
         return Stored(name, manifest) if manifest else None
@@ -120,7 +120,7 @@ def stored_as(session: Session, name: VersionName) -> Stored | None:
 
 
 def installed_variant(session: Session, model: str) -> str | None:
-    """The variant of a model that is installed: it sticks through updates."""
+    """Return the installed variant of a model, which updates keep."""
     with contextlib.suppress(FormatError, NotFoundError):
         current = session.refs.current(model)
         return current.variant if current else None
@@ -128,7 +128,7 @@ def installed_variant(session: Session, model: str) -> str | None:
 
 
 def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
-    """Which variants to take where a spec names none: the pinned one, the installed one, those of the
+    """Return the variants to prefer if a spec names none: the pinned one, the installed one, those of the
     settings."""
     pinned = None
     with contextlib.suppress(FormatError, NotFoundError):
@@ -141,10 +141,10 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
 
 
 def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offered:
-    """Return the version that the first registry which has the model means by a spec.
+    """Return the version that a spec means in the first registry that has the model.
 
-    An exact version that the cached registry has needs no network, unless `fresh`; anything else is
-    asked again.
+    An exact version that the cached registry has needs no network, unless `fresh`; in all other cases the
+    registry is queried.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -154,7 +154,7 @@ def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offere
 
 
 def offered_as(session: Session, name: VersionName, *, fresh: bool = False) -> Offered:
-    """Return the version of this very name as the registries have it; with `fresh` as they have it now.
+    """Return the version of exactly this name from the registries; with `fresh`, as they have it now.
 
     Raises: NotFoundError, BackendError.
     """
@@ -164,7 +164,8 @@ def offered_as(session: Session, name: VersionName, *, fresh: bool = False) -> O
 
 
 def _offer(session: Session, model: str, choose: Callable[[ModelEntry], Build], *, cached: bool) -> Offered:
-    """Return what `choose` takes of a model; where `cached`, of the cached registries if those have it."""
+    """Return the build that `choose` selects for a model; with `cached`, from the cached registries if they
+    have it."""
     sources = sources_for(session, model)
     if cached:
         with contextlib.suppress(NotFoundError, BackendError, FormatError):
@@ -175,9 +176,9 @@ def _offer(session: Session, model: str, choose: Callable[[ModelEntry], Build], 
 
 
 def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
-    """The registries to look for a model in, in their order.
+    """Return the registries to search for a model, in their order.
 
-    With `--registry` that one alone.  A model that is here stays with the registry it came from.
+    With `--registry` only that one.  A model in the store stays with the registry that it came from.
 
     Raises: NoRegistryError, NotFoundError for a registry that is not configured.
     """
@@ -186,7 +187,7 @@ def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
 
 
 def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
-    """As `sources_for`, and nothing where no registry is configured.  Raises: NotFoundError."""
+    """Do as `sources_for`, but return nothing if no registry is configured.  Raises: NotFoundError."""
     if session.registries.only is not None:
         return (session.registries.source(session.registries.only),)
     sources = session.registries.sources
@@ -201,13 +202,13 @@ def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...
 
 
 def origin_of_model(session: Session, model: str) -> str | None:
-    """The registry that a model came from, if it is here and that is known."""
+    """Return the registry that a stored model came from, if known."""
     origin = read_origin(session.layout, model)
     return origin if origin is not None and any(session.refs.versions(model)) else None
 
 
 def others_with(session: Session, model: str, source: RegistrySource) -> list[str]:
-    """The other registries whose cached answers list the same id.  Never uses the network."""
+    """Return the other registries whose cached indexes list the same id.  Never uses the network."""
     found = []
     for other in session.registries.sources:
         if other.name == source.name:
@@ -227,7 +228,7 @@ def others_with(session: Session, model: str, source: RegistrySource) -> list[st
 
 
 def warn_of_others(session: Session, model: str, source: RegistrySource) -> None:
-    """Tell, once, that a model that is new here is in several registries."""
+    """Report once if a model that is new here is in several registries."""
     registries = session.registries
     if registries.only is not None or len(registries.sources) < 2 or not registries.is_news(model):
         return
@@ -246,8 +247,8 @@ def find_entry(
     fresh: bool,
     model_file_only: bool = False,
 ) -> tuple[RegistrySource, ModelEntry]:
-    """The first of the registries that has a model, and what it says of it; with `fresh` asked again, and
-    with `model_file_only` for nothing else where a registry is split.
+    """Return the first registry that has a model, and its entry; with `fresh`, the registry is queried, and
+    with `model_file_only` only for the file of that model if it is split.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -282,7 +283,7 @@ def find_entry(
 
 
 def _unsure(failure: BackendError, model: str, source: RegistrySource) -> BackendError:
-    """A registry of higher priority may have the model, too, and then its would count."""
+    """Return the error for a registry of higher priority that failed, and may have the model too."""
     return BackendError(
         failure.url,
         str(failure.fields["why"]),
@@ -292,7 +293,7 @@ def _unsure(failure: BackendError, model: str, source: RegistrySource) -> Backen
 
 
 def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
-    """What pins say of an installed model.  Raises: FormatError where one is damaged."""
+    """Return the pins of an installed model.  Raises: FormatError if one is damaged."""
     name = VersionName(model, current.variant, current.version)
     if session.refs.pin(name) is not None:
         return PinRule(version=current.version)
@@ -300,7 +301,7 @@ def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
 
 
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
-    """What the cached registries say of the version that is installed."""
+    """Return what the cached registries say about the installed version."""
     from yarnstore.registry.standing import Standing
 
     found = cached_entry(session, model)
@@ -308,7 +309,7 @@ def standing_here(session: Session, model: str, current: Installed) -> Standing:
 
 
 def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
-    """What a registry says of the version that is installed."""
+    """Return what a registry says about the installed version."""
     from yarnstore.registry.standing import standing
 
     told = standing(entry, current.version, current.variant)
@@ -319,9 +320,9 @@ def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Stan
 
 
 def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> bool:
-    """Whether a registry has other files under the version that is installed.
+    """Whether a registry has other files under the installed version.
 
-    Chunked or named otherwise, as an imported one may be, they are the same.
+    Files that are only split into other chunks, or named differently as in an import, count as the same.
     """
     if entry.manifest is not None and Sha256.parse(entry.manifest) == current.manifest:
         return False
@@ -337,9 +338,9 @@ def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> b
 
 
 def require_published(session: Session, spec: Spec) -> None:
-    """Ask the registries where the cached ones do not have what a spec names.
+    """Query the registries if the cached indexes do not have what a spec names.
 
-    Raises: NotFoundError where they answer that they have none such.
+    Raises: NotFoundError if they answer that they do not have it.
     """
     if find_stored(session, spec) is not None or not session.registries.sources:
         return
@@ -357,7 +358,7 @@ def require_published(session: Session, spec: Spec) -> None:
 
 
 def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
-    """As `model_entry`, from the registries that are cached alone: of what is here, offline."""
+    """Do as `model_entry`, but only with registries that are cached; never uses the network."""
     for source in known_sources_for(session, model):
         with contextlib.suppress(BackendError, IntegrityError):
             if read_record(session.layout, source.name) is None:
@@ -369,8 +370,8 @@ def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEnt
 
 
 def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
-    """What the cached registries say of a model; None where none has it.  Never uses the network
-    where a registry is cached."""
+    """Return the entry of a model in the cached registries, or None.  Uses no network for a registry that is
+    cached."""
     for source in known_sources_for(session, model):
         with contextlib.suppress(BackendError, FormatError):
             entry = session.registries.entry(source, model)
@@ -380,7 +381,7 @@ def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntr
 
 
 def not_installed(session: Session, model: str) -> NotFoundError:
-    """The error for a model that is not installed, with the nearest that are."""
+    """Return the error for a model that is not installed, with the nearest names that are."""
     return NotFoundError(
         "installed model",
         model,
@@ -390,7 +391,7 @@ def not_installed(session: Session, model: str) -> NotFoundError:
 
 
 def not_in_store(session: Session, spec: Spec) -> NotFoundError:
-    """The error for a version that is not here, with those that are."""
+    """Return the error for a version that is not in the store, with the stored versions."""
     known = session.refs.versions()
     versions = sorted({name.version for name in known if name.model == spec.model})
     return NotFoundError(

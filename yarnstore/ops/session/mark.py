@@ -1,6 +1,6 @@
-"""The roots that `gc` marks from: every manifest that something in the store names.
+"""The roots that `gc` starts from: every manifest that a ref in the store names.
 
-One that cannot be read is an error, never an empty one: git t5312, ollama#13885.
+A ref that cannot be read is an error, never an empty one: git t5312, ollama#13885.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ PARTIAL_DAYS = 7
 
 
 def required(digest: Sha256 | None, name: VersionName) -> Sha256:
-    """The manifest of a ref that was there a moment ago.  Raises: IntegrityError."""
+    """Return the manifest of a ref that existed a moment ago.  Raises: IntegrityError."""
     if digest is None:
         raise IntegrityError(f"ref of {name}", why="vanished", hint="try again")
     return digest
 
 
 def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
-    """A manifest that is to be kept.  Raises: IntegrityError naming it."""
+    """Return a manifest that is to be kept.  Raises: IntegrityError naming it."""
     try:
         return session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError) as error:
@@ -37,8 +37,8 @@ def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
 
 
 def partial_manifests(session: Session) -> tuple[list[Manifest], list[VersionName]]:
-    """The manifests of versions that are being fetched, or were a few days ago; and the names of those
-    that were longer ago."""
+    """Return the manifests of versions whose download began at most a few days ago, and the names of those
+    whose download began earlier."""
     refs = session.refs
     found: list[Manifest] = []
     stale: list[VersionName] = []
@@ -53,7 +53,7 @@ def partial_manifests(session: Session) -> tuple[list[Manifest], list[VersionNam
 
 
 def current_roots(session: Session) -> list[Manifest]:
-    """Every manifest that a ref names now."""
+    """Return every manifest that a ref names now."""
     refs = session.refs
     digests = {required(refs.version(name), name) for name in refs.versions()}
     digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}

@@ -1,7 +1,7 @@
-"""Registries with one file per model: what they say of those models that are asked for, and no others.
+"""Registries with one file per model: only the files of requested models are downloaded.
 
-docs/registry.md governs it.  Each model's file is asked for once in a session, with the ETag of what is
-cached; `KnownRegistries.entry` is how everybody else comes by a model, split or not.
+docs/registry.md governs it.  The file of each model is requested once in a session, with the ETag of its
+cached copy; other modules get models from `KnownRegistries.entry`, split or not.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class ModelFiles(msgspec.Struct):
     _locks: dict[str, threading.RLock] = msgspec.field(default_factory=dict)
 
     def entry(self, backend: Backend, model: str, *, fresh: bool) -> ModelEntry | None:
-        """What the registry says of a model: with `fresh` asked again, else as it is cached.
+        """Return the entry of a model: with `fresh` from the registry, else from the cache.
 
-        None where it has no such model.
+        None if the registry has no such model.
 
-        Raises: BackendError where it cannot be reached and nothing is cached; FormatError.
+        Raises: BackendError if it cannot be reached and nothing is cached; FormatError.
         """
         with self._knowing(model):
             if model in self._asked:
@@ -78,12 +78,12 @@ class ModelFiles(msgspec.Struct):
             return self._entries[model]
 
     def _knowing(self, model: str) -> threading.RLock:
-        """The lock of what is known of one model: others are asked for meanwhile."""
+        """Lock the entry of one model; other models are not blocked."""
         with self._lock:
             return self._locks.setdefault(model, threading.RLock())
 
     def cached(self, model: str) -> ModelEntry | None:
-        """What the registry said of a model last; None where that is not known.  Raises: FormatError."""
+        """Return the last known entry of a model, if any.  Raises: FormatError."""
         with self._knowing(model):
             if model not in self._entries:
                 cached = read_cached_model(self.layout, self.name, self.url, model)

@@ -1,8 +1,8 @@
-"""What the registries of a store say: asked once a session, cached, and never believed when it is older.
+"""The indexes of the registries: queried once a session, cached, and refused if they are older than before.
 
-Owns the cached answers, and the comparison with the latest answer seen; docs/registry.md and
-docs/decisions/0016 govern them.  Leaves the files of single models to `model_files`, how a registry is
-reached to `connections`, and which registry may answer for a model to `lookup`.
+Owns the cached indexes, and the comparison with the latest index seen; docs/registry.md and
+docs/decisions/0016 govern them.  Leaves the files of single models to `model_files`, connecting to
+`connections`, and which registry is used for a model to `lookup`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _MINUTE_MS = 60_000
 
 
 class KnownRegistries:
-    """The registries of a store in one session: the connections to them, and what they said.
+    """The registries of a store in one session: the connections to them, and their indexes.
 
-    Safe to share by threads: what is learned of a registry is kept under a lock of its own, and whoever asks
-    for what another thread is asking for waits for its answer.
+    Safe to share by threads: the index of a registry is kept under a lock of its own, and a thread that needs
+    it waits while another one queries it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class KnownRegistries:
         put_last: RecentFailures | None = None,
         only: str | None = None,
     ) -> None:
-        """`only` is the one registry that was asked for by name; `put_last` is what the process knows."""
+        """`only` is the one registry to use, if given; `put_last` are failures known to this process."""
         self.sources = sources
         self.network = network or Network()
         self.only = only
@@ -81,7 +81,7 @@ class KnownRegistries:
         self._split_known: dict[str, registry_cache.CachedRegistry] = {}
 
     def anew(self, *, only: str | None) -> KnownRegistries:
-        """Return the same registries, of which nothing is known yet."""
+        """Return the same registries without their indexes."""
         return KnownRegistries(
             self._layout,
             self._activity,
@@ -93,7 +93,7 @@ class KnownRegistries:
 
     @property
     def links(self) -> Connections:
-        """The connections to them."""
+        """Return the connections to them."""
         with self._lock:
             if self._links is None:
                 from yarnstore.ops.session.connections import Connections
@@ -116,19 +116,19 @@ class KnownRegistries:
             links.close()
 
     def is_news(self, model: str) -> bool:
-        """Whether nothing was noted yet of which registries have a model; from then on something was."""
+        """Whether this is the first question about which registries have a model."""
         with self._lock:
             news = model not in self._told
             self._told.add(model)
             return news
 
     def _knowing(self, source: RegistrySource) -> threading.RLock:
-        """The lock of what is known of one registry."""
+        """Lock the index of one registry."""
         with self._lock:
             return self._locks.setdefault(source.name, threading.RLock())
 
     def source(self, name: str) -> RegistrySource:
-        """Raises: NotFoundError."""
+        """Return a registry by name.  Raises: NotFoundError."""
         for source in self.sources:
             if source.name == name:
                 return source
@@ -146,12 +146,12 @@ class KnownRegistries:
         return self.sources
 
     def backend(self, source: RegistrySource) -> SourceSet:
-        """The connection to a registry and its mirrors, made once."""
+        """Return the connection to a registry and its mirrors, made once."""
         with self._knowing(source):
             return self.links.backend(source)
 
     def doc(self, source: RegistrySource) -> RegistryDoc:
-        """What a registry says, from the cache; fetched if it is not cached.
+        """Return the index of a registry from the cache; it is downloaded if it is not cached.
 
         Raises: BackendError, FormatError.
         """
@@ -166,11 +166,12 @@ class KnownRegistries:
             return self._docs[source.name]
 
     def refresh(self, source: RegistrySource, *, accept_rollback: bool = False) -> RegistryDoc:
-        """Ask a registry what is new, and keep its answer.  Once per session.
+        """Query a registry for changes, and cache the answer; once per session.
 
-        An answer older than what was seen before is refused, but with `accept_rollback`.
+        An older index than before is refused, except with `accept_rollback`.
 
-        Raises: BackendError, RolledBackError; FormatError where the answer is no registry: the cache stays.
+        Raises: BackendError, RolledBackError; FormatError if the answer is no registry, in which case the
+        cache stays.
         """
         with self._knowing(source):
             if source.name not in self._refreshed:
@@ -215,10 +216,10 @@ class KnownRegistries:
         return doc
 
     def refresh_or_cached(self, source: RegistrySource) -> RegistryDoc:
-        """`refresh`; where the registry cannot be reached, or answers with no registry, or an older one,
-        its cached answer, with a note.
+        """Do as `refresh`; if the registry cannot be reached, or sends no valid or only an older index, use
+        the cached one, with a note.
 
-        Raises: BackendError, FormatError where there is no cached answer either.
+        Raises: BackendError, FormatError if nothing is cached.
         """
         with self._knowing(source):
             try:
@@ -237,7 +238,7 @@ class KnownRegistries:
                 return doc
 
     def _cached(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
-        """Return the last answer of a registry, if it is cached and whole."""
+        """Return the cached index of a registry, if it exists and is undamaged."""
         try:
             cached = registry_cache.read_cached(self._layout, source.name)
         except IntegrityError as error:
@@ -261,13 +262,12 @@ class KnownRegistries:
     def entry(
         self, source: RegistrySource, model: str, *, fresh: bool = False, model_file_only: bool = False
     ) -> ModelEntry | None:
-        """What a registry says of one model, whether it is split or not; None where it has none such.
+        """Return the entry of one model, whether the registry is split or not; None if it has no such model.
 
-        With `fresh` it is asked again, and where it cannot be reached its cached answer counts.  With
-        `model_file_only`, one that is known to be split, and stays so, is asked for the model's file and
-        nothing else.
+        With `fresh` the registry is queried, and the cached entry is used if it cannot be reached.  With
+        `model_file_only`, a registry that is known to be split is queried only for the file of the model.
 
-        Raises: BackendError where nothing is cached either; FormatError.
+        Raises: BackendError if nothing is cached either; FormatError.
         """
         if fresh and model_file_only and source.name not in self._refreshed:
             entry = self._entry_of_model_file(source, model)
@@ -280,8 +280,8 @@ class KnownRegistries:
         return self._split_models(source).entry(self.backend(source), model, fresh=fresh)
 
     def _entry_of_model_file(self, source: RegistrySource, model: str) -> ModelEntry | None:
-        """What a registry that is known to be split says of a model now; None where it is not known to be,
-        or has no such model."""
+        """Return the current entry of a model in a registry that is known to be split; None if it is not
+        known to be split, or has no such model."""
         known = self._known_split(source)
         if known is None or source.mirrors:
             return None  # by registry.json alone is it seen that a mirror is behind
@@ -302,7 +302,7 @@ class KnownRegistries:
         return entry
 
     def _known_split(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
-        """The cached answer of a registry where it is a split one's; those are small."""
+        """Return the cached index of a registry if it is split; such an index is small."""
         with self._knowing(source):
             if source.name not in self._split_known:
                 found = self._cached(source) if registry_cache.is_small(self._layout, source.name) else None
@@ -316,7 +316,7 @@ class KnownRegistries:
             return self._split_known[source.name]
 
     def cached_entry(self, source: RegistrySource, model: str) -> ModelEntry | None:
-        """As `entry`, of a registry that is cached, and of a split one's models those that are.
+        """Do as `entry`, for a registry that is cached; of a split one, for models that are cached.
 
         Raises: FormatError.
         """
@@ -338,7 +338,7 @@ class KnownRegistries:
 def known_time(
     layout: StoreLayout, source: RegistrySource, cached: registry_cache.CachedRegistry | None
 ) -> str:
-    """The latest `last_updated` that was ever seen of a registry at its address; empty for none."""
+    """Return the latest `last_updated` that was seen of a registry at its address, or an empty text."""
     try:
         newest = registry_cache.read_newest(layout, source.name)
     except FormatError:
@@ -363,9 +363,10 @@ def refuse_rollback(
     accept: bool,
     note: Callable[[str], None],
 ) -> None:
-    """Refuse an answer that is older than what is known; with `accept` only a mirror's.
+    """Refuse an index that is older than the last known one; with `accept`, only from a mirror.
 
-    `mirror` is who gave it, None for the registry's own address.  Raises: RolledBackError, BackendError.
+    `mirror` is the source of the index, None for the registry's own address.  Raises: RolledBackError,
+    BackendError.
     """
     if parse_timestamp(known) is None:
         return
@@ -385,7 +386,7 @@ def refuse_rollback(
 def keep_newest(
     layout: StoreLayout, source: RegistrySource, doc: RegistryDoc, *, accept: bool, now_ms: int
 ) -> None:
-    """Remember the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
+    """Record the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
     if not is_believable(doc.last_updated, _time(now_ms)):
         return
     # Read again under the lock: another process may have seen a newer one meanwhile.

@@ -1,4 +1,4 @@
-"""What every operation works with, and none changes: one store, its registries, and the settings."""
+"""The context of every operation, which none of them changes: one store, its registries, the settings."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ AdmitVersion = Callable[["Session", Manifest, bool], None]
 
 
 def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa: ARG001
-    """Raises: ConfigError where there is a policy, and nothing that looks."""
+    """Raise ConfigError if there is a policy, since this does not check it."""
     if session.load_policy.restricts:
         raise ConfigError("a policy is set, but nothing inspects versions")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One use of a store.  Its fields never change; what is learned meanwhile lies in `registries`, and what
-    runs in `activity`, both of which threads share.  `close` closes the connections.
-    """
+    """One use of a store.  Its fields never change; `registries` collects what is learned, and `activity` has
+    the state of what runs.  Threads share both.  `close` closes the connections."""
 
     layout: StoreLayout
     activity: Activity
@@ -58,13 +57,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def without_registries(cls, layout: StoreLayout, activity: Activity | None = None) -> Session:
-        """Return a session for what needs the store alone."""
+        """Return a session for operations that need only the store."""
         activity = activity or Activity()
         return cls(layout=layout, activity=activity, registries=KnownRegistries(layout, activity))
 
     def again(self, *, only: str | None) -> Session:
-        """Return a session over the same store that knows nothing yet of what registries say, and asks
-        `only` the one named, if one is."""
+        """Return a session over the same store without any known indexes, and with `only` that registry, if
+        given."""
         return Session(
             layout=self.layout,
             activity=self.activity,

@@ -1,7 +1,7 @@
-"""What is known of a registry and of the network before anything is connected.
+"""What is known about registries and the network before anything is connected.
 
-Owns the records that settings make.  How addresses are shown is `backends/urls`'.  Connecting is
-`ops/session/connections`', which commands without the network do not import.
+Owns the records that are made from settings.  Addresses are shown by `backends/urls`.  Connecting is done in
+`ops/session/connections`, which commands without the network do not import.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PUT_LAST_S = 600.0
 
 
 class RegistrySource(msgspec.Struct, frozen=True):
-    """A registry that is configured: its local name, where it is, its credentials if it wants some.
+    """A configured registry: its local name, its address, and credentials if it needs any.
 
-    `token` is a bearer token, `login` a user and password; either goes to the origin of `url` alone.
-    `mirrors` are further addresses that this machine's user trusts as much as `url`.
+    `token` is a bearer token, `login` a user and password; either is sent only to the origin of `url`.
+    `mirrors` are further addresses, which are trusted as much as `url`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class RegistrySource(msgspec.Struct, frozen=True):
     mirrors: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """All but the credentials, which must not reach a log."""
+        """Leave out the credentials, which must not get into a log."""
         from yarnstore.backends.urls import shown
 
         mirrors = tuple(map(shown, self.mirrors))
@@ -40,9 +40,10 @@ class RegistrySource(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """What holds for all requests.  `limit_rate` is in bytes per second over all of them, 0 for none;
-    `ca_bundle` is a file of certificates to trust beside the usual ones, `netrc` one of logins by host;
-    `require_https` refuses plain http but to this machine."""
+    """Settings for all requests.  `limit_rate` is in bytes per second over all of them, 0 for no limit;
+    `ca_bundle` is a file of certificates to trust in addition to the usual ones, `netrc` a file of logins by
+    host; `require_https` refuses plain http except to this machine.
+    """
 
     offline: bool = False
     limit_rate: float = 0.0
@@ -53,10 +54,10 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class RecentFailures:
-    """Which addresses failed lately: what several sessions of one process know together.
+    """The addresses that failed recently, shared by the sessions of one process.
 
-    A command that fetches ten versions has a session for each, and is not to wait ten times for a mirror
-    that stalls; a process that lives for weeks gives each another chance.
+    A command that fetches ten versions has a session for each, and should not wait ten times for a mirror
+    that stalls; a process that runs for weeks tries each again after a while.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,26 +66,26 @@ class RecentFailures:
         self._told: set[str] = set()
 
     def is_news(self, text: str) -> bool:
-        """Whether a warning was not given by this process before."""
+        """Whether this process has not given a warning before."""
         told = text in self._told
         self._told.add(text)
         return not told
 
     def add(self, url: str) -> None:
-        """An address has just failed."""
+        """Note that an address has just failed."""
         self._failed_s.pop(url, None)
         self._failed_s[url] = self._clock()
 
     def urls(self) -> list[str]:
-        """Those that failed, the latest last."""
+        """Return the addresses that failed, the latest last."""
         now_s = self._clock()
         return [url for url, at_s in list(self._failed_s.items()) if now_s - at_s < _PUT_LAST_S]
 
 
 def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
-    """The registry with the user and password that the netrc file has for its host.
+    """Return the registry with the user and password that the netrc file has for its host.
 
-    A token comes first, the `default` entry is for nobody, and a file that cannot be read has none.
+    A token has priority, the `default` entry is not used, and a file that cannot be read counts as empty.
     """
     if source.token or not path:
         return source

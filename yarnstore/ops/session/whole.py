@@ -1,7 +1,7 @@
-"""Whether a view may be served: it fits its manifest, and each file was hashed since it last changed.
+"""The check before a view is used: it matches its manifest, and no file changed since it was hashed.
 
-Costs one `lstat` a file where nothing changed.  Imports nothing that decodes, so that `ystore path` and
-`ystore rollback` start fast; a view that does not fit is made again by `ops/installing/checkout`.
+Costs one `lstat` per file if nothing changed.  Imports nothing that decodes, so that `ystore path` and
+`ystore rollback` start fast; a view that does not match is made again by `ops/installing/checkout`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from yarnstore.store.views import seal_view, unknown_files, view_files
 
 
 def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bool:
-    """Whether a version's view is as its manifest says; hashes those of its files that have changed.
+    """Whether a version's view matches its manifest; files that changed since they were hashed are hashed.
 
-    Without `verify` none is hashed, so that a file with other bytes of the same size passes.
+    Without `verify` no file is hashed, so that other bytes of the same size are not noticed.
 
     Raises: StorageError.
     """
