@@ -252,19 +252,26 @@ class Client:
         keep: int | None = None,
         keep_within_s: float | None = None,
         grace_s: float | None = None,
+        max_size_bytes: int | None = None,
+        unused_s: float | None = None,
         repack: bool = False,
     ) -> GcPlanned:
-        """List what `gc` would free and what stays; None means the setting."""
-        given = {"keep": keep, "keep_within_s": keep_within_s, "grace_s": grace_s, "repack": repack}
+        """List what `gc` would free and what stays; the parameters are those of `Store.plan_gc`."""
+        given = {
+            "keep": keep, "keep_within_s": keep_within_s, "grace_s": grace_s,
+            "max_size_bytes": max_size_bytes, "unused_s": unused_s, "repack": repack,
+        }  # fmt: skip
         return self._connection.ask(GcPlanned, "POST", "/gc/plans", given)
 
     def gc(self, plan: GcPlanned) -> JobHandle[GcResult]:
         """Delete what a plan lists, as a job.  Raises: ConflictError if the store changed since."""
         return self._start(f"/gc/plans/{plan.id}/apply", None)
 
-    def fsck(self, *, quick: bool = False, repair: bool = False) -> JobHandle[FsckResult]:
+    def fsck(
+        self, *, quick: bool = False, repair: bool = False, sample: float | None = None
+    ) -> JobHandle[FsckResult]:
         """As `Store.fsck`, as a job."""
-        return self._start("/fsck", {"quick": quick, "repair": repair})
+        return self._start("/fsck", {"quick": quick, "repair": repair, "sample": sample})
 
     # --- jobs ------------------------------------------------------------------------------------
 

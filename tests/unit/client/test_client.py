@@ -30,6 +30,7 @@ from yarnstore.errors import (
     TransientError,
     UsageError,
 )
+from yarnstore.web import requests
 from yarnstore.web.work import KINDS
 
 OTHER = "org/other"
@@ -100,6 +101,23 @@ def test_parameters_are_those_of_the_store() -> None:
         theirs = set(inspect.signature(getattr(Store, name)).parameters)
         ours = set(inspect.signature(getattr(Client, name)).parameters)
         assert ours <= theirs, name
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        *(("plan_gc", requests.GcRequest), ("fsck", requests.FsckRequest)),
+        *(("update_model", requests.UpdateRequest), ("fetch", requests.VersionRequest)),
+        *(("checkout", requests.VersionRequest), ("set_auto_update", requests.AutoUpdateRequest)),
+        *(("update_models", requests.UpdateAllRequest), ("rollback_model", requests.RollbackRequest)),
+        *(("add_registry", requests.RegistryRequest), ("diff", requests.DiffRequest)),
+    ],
+)
+def test_each_field_of_a_body_is_a_parameter(method: str, body: type[requests.RequestBody]) -> None:
+    parameters = set(inspect.signature(getattr(Client, method)).parameters)
+    if parameters & {"spec", "model"}:
+        parameters |= {"version", "variant"}  # as parts of a spec
+    assert set(body.__struct_fields__) <= parameters
 
 
 @needs_web

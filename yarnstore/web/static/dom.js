@@ -38,7 +38,7 @@ export const button = (text, onclick, properties = {}, kind = "") =>
 
 export function bytes(count) {
   if (count === null || count === undefined) return "unknown";
-  if (count < 1000) return `${count} bytes`;
+  if (count < 1000) return many(count, "byte");
   let value = count;
   let unit = 0;
   const units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
