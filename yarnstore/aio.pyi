@@ -160,6 +160,7 @@ class AsyncStore:
         grace_s: float | None = None,
         max_size_bytes: int | None = None,
         unused_s: float | None = None,
+        thin: str | None = None,
         dry_run: bool = False,
         repack: bool = False,
         expected: str | None = None,

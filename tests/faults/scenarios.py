@@ -88,8 +88,8 @@ SCENARIOS = {
         Scenario(
             "gc",
             _installed("1.0.0", "1.1.0", "1.2.0"),
-            lambda _: ["gc", "--keep", "0"],
-            lambda site: site.store().gc(keep=0),
+            lambda _: ["gc", "--keep", "0", "--thin"],
+            lambda site: site.store().gc(keep=0, thin="*"),
         ),
         Scenario(
             "import",

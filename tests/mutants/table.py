@@ -59,12 +59,17 @@ MUTANTS = (
     ),
     Mutant(
         "packs dropped before refs in gc",
-        "        refs, layout = self.session.refs, self.session.layout\n        for name in self.versions:\n",
-        "        refs, layout = self.session.refs, self.session.layout\n"
+        "        for name in self.versions:\n            refs.remove_version(name)\n",
         "        for pack in self.dead_packs:\n"
         "            drop_pack(self.session, pack)\n"
-        "        for name in self.versions:\n",
+        "        for name in self.versions:\n            refs.remove_version(name)\n",
         ("tests/faults/test_failing_disk.py::test_gc_deletes_refs_before_what_they_name",),
+    ),
+    Mutant(
+        "packs dropped for files that nobody read",
+        "            return not check or chunks.is_at(",
+        "            return True or chunks.is_at(",
+        ("tests/unit/ops/copies/test_slim.py::test_a_damaged_file_backs_nothing",),
     ),
     Mutant(
         "error of a background sync swallowed",

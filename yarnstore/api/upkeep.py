@@ -40,6 +40,7 @@ class Upkeep(StoreBase):
         grace_s: float | None = None,
         max_size_bytes: int | None = None,
         unused_s: float | None = None,
+        thin: str | None = None,
         dry_run: bool = False,
         repack: bool = False,
         expected: str | None = None,
@@ -51,10 +52,13 @@ class Upkeep(StoreBase):
         None means the setting of `config.toml`.  With `unused_s`, versions go that were not stored or used
         within so many seconds; with `max_size_bytes`, versions go, those used least recently first, until
         the store takes no more disk space.  Neither deletes what is installed, pinned, open, or what
-        `rollback` returns to.  `expected` is the fingerprint of a plan of `plan_gc`.
-        Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan.
+        `rollback` returns to.  With `thin`, a model or `*` for all, the version before the installed one
+        keeps what changed, and not its files.  `expected` is the fingerprint of a plan of `plan_gc`.
+        Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan;
+        NotFoundError where `thin` is not installed.
         """
         from yarnstore.ops.querying.keeping import GcPolicy
+        from yarnstore.ops.session.lookup import not_installed
         from yarnstore.ops.upkeep.gc import gc
 
         policy = GcPolicy.of(
@@ -64,8 +68,11 @@ class Upkeep(StoreBase):
             grace_s=grace_s,
             max_size_bytes=max_size_bytes,
             unused_s=unused_s,
+            thin=thin,
         )
         with self._session(progress) as session:
+            if thin not in (None, "*", *session.refs.installed_models()):
+                raise not_installed(session, str(thin))
             if dry_run:
                 return gc(session, policy, dry_run=True, repack_too=repack, expected=expected)
             with counted(session, "gc"):

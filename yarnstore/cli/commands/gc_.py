@@ -53,6 +53,14 @@ _LAST_S = 253_000_000_000
     metavar="90d",
     help="Delete versions that were not added or used within this time (m, h, d, w).",
 )
+@click.option(
+    "--thin",
+    is_flag=False,
+    flag_value="*",
+    metavar="MODEL",
+    help="Keep what changed of the version before, not its files: of this model, or of all "
+    '(as `rollback = "thin"` does each time).',
+)
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
 def cli(
@@ -62,6 +70,7 @@ def cli(
     grace: float | None,
     max_size: int | None,
     unused: float | None,
+    thin: str | None,
     dry_run: bool,
     repack: bool,
 ) -> None:
@@ -80,6 +89,7 @@ def cli(
             grace_s=grace,
             max_size_bytes=max_size,
             unused_s=unused,
+            thin=thin,
             dry_run=dry_run,
             repack=repack,
         )

@@ -29,6 +29,8 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 
 DEFAULT_KEEP = 3
+# In the place of a model's id, which it cannot be.
+ALL_MODELS = "*"
 
 # What the reasons for keeping a version mean, for people; and why others go.
 REASONS = {
@@ -80,8 +82,15 @@ class GcPolicy:
         grace_s: float | None = None,
         max_size_bytes: int | None = None,
         unused_s: float | None = None,
+        thin: str | None = None,
     ) -> Self:
-        """Return the policy of the settings, with the given values in place of theirs."""
+        """Return the policy of the settings, with the given values in place of theirs; `thin` is a model, or
+        all of them.
+        """
+        rollback: Rollback = "thin" if thin == ALL_MODELS else retention.rollback
+        rollback_of = {} if thin == ALL_MODELS else dict(retention.rollback_of)
+        if thin is not None and thin != ALL_MODELS:
+            rollback_of[thin] = "thin"
         chosen = retention.keep if keep is None else keep
         within = retention.keep_within_s if keep_within_s is None else keep_within_s
         grace = retention.path_grace_s if grace_s is None else grace_s
@@ -92,8 +101,8 @@ class GcPolicy:
             max_size_bytes=max_size_bytes,
             unused_s=unused_s,
             keep_copy=retention.keep_copy,
-            rollback=retention.rollback,
-            rollback_of=retention.rollback_of,
+            rollback=rollback,
+            rollback_of=rollback_of,
         )
 
 

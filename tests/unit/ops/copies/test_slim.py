@@ -117,6 +117,16 @@ def test_a_store_goes_back_and_forth(world: World) -> None:
     world.check("1.2.0")
 
 
+@pytest.mark.parametrize("thin", ["*", MODEL])
+def test_a_version_is_made_thin_once(world: World, thin: str) -> None:
+    world.store.gc()
+    world.store.gc(thin=thin)
+    assert share(world.store.home) < 1.35
+    sound(world)
+    with pytest.raises(NotFoundError):
+        world.store.gc(thin="other")
+
+
 def test_a_model_may_have_another_policy(world: World) -> None:
     with_rollback(world.store, rollback="thin", rollback_of={MODEL: "instant"})
     world.store.gc()
