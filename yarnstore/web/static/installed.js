@@ -66,7 +66,7 @@ export async function rollBack(model, version = null) {
   const history = await get(modelPath(model, "/history"));
   const target = version ?? before(history);
   if (!target) {
-    await ask(`Nothing to roll back to`, h("p", null, `No other version of ${model} was installed before.`), [["Close", ""]]);
+    await ask(`No version to roll back to`, h("p", null, `No other version of ${model} was installed before.`), [["Close", ""]]);
     return;
   }
   const row = history.versions.find((each) => each.version === target);
@@ -91,7 +91,7 @@ function lost(history, target) {
   if (from < 0 || to <= from) return null;
   const crossed = history.versions.slice(from, to).filter((row) => row.changelog);
   if (!crossed.length) return null;
-  return [h("p", null, "This takes back:"),
+  return [h("p", null, "This undoes:"),
     h("ul.changes", null, crossed.map((row) => h("li", null, h("strong", null, row.version), ` ${row.changelog}`)))];
 }
 

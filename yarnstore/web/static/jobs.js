@@ -218,7 +218,7 @@ export async function page() {
     title: "Jobs",
     body: [
       h("h1", null, running ? `${running} ${running === 1 ? "job is" : "jobs are"} not finished` : "No job is running"),
-      h("p.lead", null, "Jobs go on when this page is closed, and after a restart of the service."),
+      h("p.lead", null, "Jobs continue when this page is closed, and after a restart of the service."),
       found.length ? list : h("p.empty", null, "Downloads, updates and checks that you start appear here."),
     ],
     keep: true,

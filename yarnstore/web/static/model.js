@@ -41,9 +41,9 @@ function versions(model, history, details) {
       history.versions.length ? h("ol.timeline", null, history.versions.map((row) => version(model, history, row, named.get(row.version) ?? [])))
         : h("p.empty", null, "No version is stored or published.")),
     h("section", { "aria-labelledby": "moves-title" },
-      h("h2", { id: "moves-title" }, "What happened here"),
+      h("h2", { id: "moves-title" }, "Changes on this machine"),
       history.moves.length ? h("ol.moves", null, [...history.moves].reverse().slice(0, 50).map(move))
-        : h("p.empty", null, "Nothing was installed yet.")));
+        : h("p.empty", null, "No version has been installed yet.")));
 }
 
 const WORDS = { checkout: "installed", update: "updated", import: "imported", remove: "removed", rollback: "rolled back", "self-check": "refused by its self-check" };

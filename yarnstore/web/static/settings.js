@@ -6,11 +6,11 @@ const POLICIES = [
   ["notify", "Notify", "Updates are reported; you install them."],
   ["security", "Security", "Updates that fix a security problem are installed."],
   ["patch", "Patch", "Patch updates are installed: 1.2.0 to 1.2.1."],
-  ["minor", "Minor", "Minor and patch updates are installed: 1.2.0 to 1.3.0. Never a major one."],
+  ["minor", "Minor", "Minor and patch updates are installed: 1.2.0 to 1.3.0, but no major updates."],
 ];
 const TITLES = {
-  app_version: "Version of the application", keep: "Newest versions to keep", keep_within: "Keep versions used within",
-  path_grace: "Keep after a path was given out", reserve: "Disk space to leave free", limit_rate: "Highest download rate", connections: "Connections of a download",
+  app_version: "Application version", keep: "Newest versions to keep", keep_within: "Keep versions used within",
+  path_grace: "Keep files after their path was used", reserve: "Disk space to keep free", limit_rate: "Download rate limit", connections: "Connections per download",
   offline: "Work offline",
 };
 const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", reserve: "5%", limit_rate: "5M", connections: "8" };
@@ -42,19 +42,19 @@ function updating({ status, next_round: next }) {
   return h("section.panel", { "aria-labelledby": "auto-title" }, h("h2", { id: "auto-title" }, "Auto-update"),
     h("p.next", { id: "next-round" }, next.sentence),
     h("form", { onsubmit: save },
-      h("p.switch", null, on, h("label", { for: "auto-on" }, "Look for updates by itself")),
-      h("fieldset", null, h("legend", null, "What it does with an update"), POLICIES.map(([value, name, meaning]) =>
+      h("p.switch", null, on, h("label", { for: "auto-on" }, "Check for updates automatically")),
+      h("fieldset", null, h("legend", null, "When an update is found"), POLICIES.map(([value, name, meaning]) =>
         h("p.choice", null, h("input", { type: "radio", name: "policy", id: `policy-${value}`, value, checked: status.policy === value }),
           h("label", { for: `policy-${value}` }, h("strong", null, name), ` ${meaning}`)))),
-      h("div.field", null, h("label", { for: "windows" }, "Windows: when it may work"), windows,
-        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone || "that of this machine"}.`)),
+      h("div.field", null, h("label", { for: "windows" }, "Maintenance windows"), windows,
+        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone || "of this machine"}.`)),
       h("div.field", null, h("label", { for: "jitter" }, "Longest random delay"), jitter,
-        h("p.hint", { id: "jitter-hint" }, "So that many machines do not ask at once, such as 30m.")),
+        h("p.hint", { id: "jitter-hint" }, "Such as 30m, so that many machines do not check at the same time.")),
       h("div.buttons", null, h("button.primary", { type: "submit", id: "save-auto" }, "Save auto-update"))),
-    own.length ? [h("h3", null, "Models with their own rule"), h("ul.items", null, own.map((rule) => h("li", null,
+    own.length ? [h("h3", null, "Models with rules of their own"), h("ul.items", null, own.map((rule) => h("li", null,
       h("span.item-what", null, rule.model), h("strong", null, rule.enabled ? rule.policy : "off"),
       h("span.hint", null, rule.windows.join("; ") || "at any time"))))] : null,
-    h("p.hint", null, "Last round: ", when(status.last_check), "."));
+    h("p.hint", null, "Last check: ", when(status.last_check), "."));
 }
 
 function short(seconds) {
@@ -89,20 +89,20 @@ function source(info) {
   return h("li", null,
     h("div.card-head", null, h("h3", null, info.name), info.error ? badge("problem", "security") : badge("works", "good")),
     facts(["Address", h("code", null, info.url)], info.split ? null : ["Models", `${many(info.models, "model")}, ${many(info.versions, "version")}`],
-      ["Last asked", when(info.fetched_ms)], ["Last changed", when(info.last_updated, "not stated")]),
+      ["Last checked", when(info.fetched_ms)], ["Last changed", when(info.last_updated, "not stated")]),
     info.error ? h("p.fault", null, info.error) : null,
     info.mirrors.length > 1 || info.mirrors.some((mirror) => mirror.fault) ? h("ul.mirrors", null, info.mirrors.map((mirror) => h("li", null,
       h("code", null, mirror.url), " ", badge(mirror.fault ? FAULTS[mirror.fault] ?? mirror.fault : "works", mirror.fault ? "security" : "good"),
       mirror.fault ? h("span.hint", null, `${mirror.why ?? ""} · `, when(mirror.at_ms), ` · ${many(mirror.count, "time")}`) : null))) : null,
     h("div.buttons", null,
-      button("Ask now", act(async () => {
+      button("Check now", act(async () => {
         await post(`/registries/${encodeURIComponent(info.name)}/refresh`);
-        say(`${info.name} was asked.`);
+        say(`${info.name} was checked.`);
         again();
-      }), { "aria-label": `Ask now: ${info.name}`, "data-key": `ask-${info.name}` }),
+      }), { "aria-label": `Check now: ${info.name}`, "data-key": `ask-${info.name}` }),
       h("span.apart", null, button("Remove", act(async () => {
         const yes = await agree(`Remove the registry ${info.name}?`, [
-          h("p", null, `${info.url} is no longer asked for updates.`), h("p", null, "What came from it stays installed. You can undo this."),
+          h("p", null, `${info.url} is no longer checked for updates.`), h("p", null, "Installed models from this registry stay. You can undo this."),
         ], "Remove the registry");
         if (!yes) return;
         await call("DELETE", `/registries/${encodeURIComponent(info.name)}`);

@@ -5,7 +5,7 @@ import { active, ended, jobView, started } from "./jobs.js";
 import { squares } from "./squares.js";
 
 const KINDS = {
-  shared: "Shared by several versions", unused: "Of no version", temporary: "Temporary files", trash: "Deleted, not yet freed",
+  shared: "Shared by several versions", unused: "Used by no version", temporary: "Temporary files", trash: "Deleted, not yet freed",
   registries: "Cached registries", records: "Manifests, refs, logs and indexes",
 };
 const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
@@ -104,7 +104,7 @@ function planView(place) {
   const now = plan;
   const drop = () => { plan = null; place.replaceChildren(); };
   if (!now.items.length) {
-    return h("div.plan", null, h("h3", null, "Nothing can be freed"), h("p.hint", null, "All that is stored is needed or recent."), kept(now));
+    return h("div.plan", null, h("h3", null, "Nothing can be freed"), h("p.hint", null, "All stored data is needed or recent."), kept(now));
   }
   return h("div.plan", null,
     h("h3", null, `${bytes(now.freed_bytes)} would be freed`), items(now.items), kept(now),
@@ -147,7 +147,7 @@ function checking() {
 
 function checked(job) {
   const result = job.result;
-  if (!result) return h("p.fault", null, job.error?.detail ?? "The check did not end.");
+  if (!result) return h("p.fault", null, job.error?.detail ?? "The check did not finish.");
   const left = result.repaired.length ? result.remaining : result.problems;
   return h(`div.plan${left.length ? ".bad" : ".good"}`, null,
     h("h3", null, left.length ? many(left.length, "problem") : result.repaired.length ? "Everything is repaired" : "No problem found"),

@@ -26,7 +26,7 @@ export async function page() {
 function answer(overview, waiting) {
   const check = button("Check now", act(async () => {
     await get("/updates?refresh=true");
-    say("The registries were asked.");
+    say("The registries were checked.");
     dispatchEvent(new Event("ystore:refresh"));
   }), { id: "check" });
   const total = waiting.reduce((sum, item) => sum + (item.download_bytes ?? 0), 0);
@@ -37,7 +37,7 @@ function answer(overview, waiting) {
   const kind = overview.answer === "problems" || urgent ? "attention" : waiting.length ? "news" : "well";
   const sentence = overview.answer === "empty" ? "No model is installed" : overview.answer === "problems"
     ? "Something needs attention" : waiting.length ? `${many(waiting.length, "model has", "models have")} an update`
-      : "Everything is current";
+      : "Everything is up to date";
   return h(`section.answer.${kind}`, { "aria-labelledby": "answer" },
     h("h1", { id: "answer" }, sentence),
     h("p.lead", null,
