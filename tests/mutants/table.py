@@ -79,7 +79,8 @@ MUTANTS = (
     ),
     Mutant(
         "short write of a line of the reflog",
-        "    while view:\n        done = os.pwrite(fd, view, offset)\n        view, offset = view[done:], offset + done\n",
+        "    while view:\n        done = os.pwrite(fd, view, offset)\n"
+        "        view, offset = view[done:], offset + done\n",
         "    offset += os.pwrite(fd, view, offset)\n",
         ("tests/faults/test_failing_disk.py::test_a_line_of_the_log_that_is_written_in_part_moves_nothing",),
     ),
