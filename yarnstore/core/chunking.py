@@ -6,8 +6,10 @@ manifest, so what is decided here can improve without a change of format.  Pure.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from pyfastcdc import FastCDC
@@ -16,6 +18,7 @@ from yarnstore.core.encodings import guess_encoding
 from yarnstore.core.layouts import (
     BYTES,
     LIKELY_TYPES,
+    BytesSource,
     ElementType,
     Layout,
     Segment,
@@ -97,6 +100,14 @@ def iter_chunk_batches(read_next: ReadNext, segments: Iterable[Segment]) -> Iter
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def cut_in_memory(source: BytesSource, layout: Layout | None) -> list[Piece]:
+    """The chunks of a file that is in memory, in order."""
+    if layout is None and source.size <= CHUNK_MIN_BYTES:  # one chunk, whatever it holds
+        return [Piece(memoryview(source.data), BYTES)] if source.data else []
+    batches = iter_chunk_batches(io.BytesIO(source.data).read, plan_segments(source, layout))
+    return list(chain.from_iterable(batches))
 
 
 def _cut(read_next: ReadNext, segment: Segment) -> Iterator[bytes | memoryview]:

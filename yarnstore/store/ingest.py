@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from yarnstore.core.chunking import Piece, iter_chunk_batches, plan_segments
+from yarnstore.core.chunking import Piece, cut_in_memory, iter_chunk_batches, plan_segments
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
 from yarnstore.core.layouts import BytesSource, Layout, Source, external_layouts, layout_to_json, read_layout
@@ -144,14 +142,16 @@ class _Cutter:
 
     def finish(self) -> None:
         """Cut and pack the small files that are kept."""
-        hashed = []
+        pieces: list[Piece] = []
+        cut = []
         for item, source in self._ahead:
             layout = self._layouts.read(item, source)
-            pieces = iter_chunk_batches(io.BytesIO(source.data).read, plan_segments(source, layout))
-            chunks = self._hash_and_encode(list(chain.from_iterable(pieces)))
-            hashed.append((item, layout, chunks, Sha256.of(source.data)))
-        for item, layout, chunks, sha256 in hashed:
-            self._describe(item, layout, self._pack(chunks), sha256)
+            first = len(pieces)
+            pieces += cut_in_memory(source, layout)
+            cut.append((item, layout, Sha256.of(source.data), slice(first, len(pieces))))
+        chunks = self._hash_and_encode(pieces)
+        for item, layout, sha256, part in cut:
+            self._describe(item, layout, self._pack(chunks[part]), sha256)
         self._ahead.clear()
 
     def _cut_large(self, item: SourceFile, source: Source, fd: int, lane: ThreadPoolExecutor) -> int:

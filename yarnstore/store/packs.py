@@ -72,7 +72,8 @@ class PackWriter:
 
     def add(self, entry: Entry) -> None:
         """Append one verified entry.  Raises: StorageError."""
-        if self._file is not None and self._file.size_bytes + entry.stored_bytes > PACK_TARGET_BYTES:
+        stored_bytes = entry.stored_bytes
+        if self._file is not None and self._file.size_bytes + stored_bytes > PACK_TARGET_BYTES:
             self._finish()
         self._torn = True
         if self._file is None:
@@ -87,10 +88,10 @@ class PackWriter:
             self._hash.update(part)
         self._file.write(*parts)
         self._rows.append(
-            (entry.chunk_id, offset, entry.stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
+            (entry.chunk_id, offset, stored_bytes, entry.plain_bytes, entry.encoding, entry.base)
         )
         self._torn = False
-        self.stored_bytes += entry.stored_bytes
+        self.stored_bytes += stored_bytes
         self.chunks += 1
 
     def _finish(self) -> None:
