@@ -18,6 +18,7 @@ from yarnstore.ops.installing.timers import TimerFiles
 from yarnstore.ops.installing.update import UpdateSummary
 from yarnstore.ops.installing.update_plan import UpdateResult
 from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+from yarnstore.ops.local.move import MoveResult
 from yarnstore.ops.local.takeover import TakeoverResult
 from yarnstore.ops.publishing.lint import LintResult
 from yarnstore.ops.querying.catalogue import Offer, RegistryInfo, VersionDetails
@@ -56,6 +57,7 @@ class AsyncStore:
     async def export(
         self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
     ) -> ExportResult: ...
+    async def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult: ...
     async def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult: ...
     async def diff(
         self, old: str, new: str, *, html: AnyPath | None = None, progress: OnProgress | None = None

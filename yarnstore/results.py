@@ -31,6 +31,7 @@ _NAMES = {
     "yarnstore.ops.installing.update": ("UpdateSummary",),
     "yarnstore.ops.installing.update_plan": ("UpdateResult",),
     "yarnstore.ops.local.import_export": ("ExportResult", "ImportResult", "RemoveResult"),
+    "yarnstore.ops.local.move": ("MoveResult",),
     "yarnstore.ops.local.takeover": ("TakenModel", "TakeoverResult"),
     "yarnstore.ops.publishing.amend": ("AmendResult",),
     "yarnstore.ops.publishing.lint": ("LintResult",),

@@ -76,6 +76,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore registry set-current": _EDIT,
     "ystore registry yank": _EDIT,
     "ystore status": [("", results.StoreStatus)],
+    "ystore move": [("", results.MoveResult)],
     "ystore du": [("", results.StorageUsage)],
     "ystore stats": [("", results.Statistics)],
     "ystore gc": [("", results.GcResult)],

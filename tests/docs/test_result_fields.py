@@ -59,6 +59,7 @@ import one mine@0.1.0
 import --from-local-state state/local-state.json
 export phi-3-mini@1.0.0 copy
 remove mine@0.1.0
+move elsewhere
 registry alias phi-3-mini stable 1.0.0 --registry registry
 registry deprecate phi-3-mini@1.0.0 --registry registry
 registry yank phi-3-mini@1.0.0 --registry registry

@@ -80,7 +80,14 @@ class StoreBase:
 
         Raises: ConfigError, InvalidNameError.
         """
-        store = cls(load_settings(Path(path) if path is not None else None), progress=progress)
+        settings = load_settings(Path(path) if path is not None else None)
+        if not os.path.lexists(settings.home):
+            from yarnstore.store.moving import settle_move
+
+            place = settle_move(settings.home)  # a killed move may have left it aside
+            if os.path.lexists(place):
+                settings = load_settings(place)
+        store = cls(settings, progress=progress)
         if app_version is not None:
             store.set_app_version(app_version)
         return store

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.inspecting.inspect import InspectResult
     from yarnstore.ops.inspecting.readme import Readme
     from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+    from yarnstore.ops.local.move import MoveResult
     from yarnstore.ops.querying.history import History
     from yarnstore.ops.querying.inventory import InstalledModel
     from yarnstore.ops.querying.statistics import Statistics
@@ -104,6 +105,18 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session(progress) as session:
             as_folder = paths.names_folder(destination)
             return export(session, Spec.parse(spec), paths.absolute(destination), as_folder=as_folder)
+
+    def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult:
+        """Move the store into another folder, which may be on another disk; its old folder becomes a link.
+
+        Every file is checked by its hash before that.  If it is interrupted, the same call continues.
+
+        Raises: ConflictError, UsageError, DiskFullError, LockTimeoutError, IntegrityError.
+        """
+        from yarnstore.ops.local.move import move_store
+
+        with self._session(progress) as session:
+            return move_store(session, paths.absolute(folder))
 
     def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult:
         """Remove a version, or a whole model; `gc` reclaims the disk space.

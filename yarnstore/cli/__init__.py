@@ -32,7 +32,7 @@ SECTIONS = {
     ),
     "Inspect": ("list", "log", "outdated", "compat", "path", "search", "show", "diff", "inspect"),
     "Publish": ("publish", "registry"),
-    "Maintain": ("status", "du", "stats", "gc", "fsck", "doctor"),
+    "Maintain": ("status", "du", "stats", "gc", "move", "fsck", "doctor"),
     "Automate": ("auto-update", "serve", "completion", "help"),
 }  # fmt: skip
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

@@ -27,7 +27,6 @@ from yarnstore.store.kernel import CAN_LOCK, reflink, try_lock
 FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
 EXECUTABLE_MODE = 0o555
-_SHARED = stat.S_ISGID | stat.S_IWGRP
 
 # A file being written is synced in the background whenever this much is new, so that the disk
 # works while the processor does and the last sync has little left to do.
@@ -178,6 +177,10 @@ class NewFile:
             self._syncer = None
         if self._sync_error is not None:
             raise self._sync_error
+
+    def set_times(self, found: os.stat_result) -> None:
+        """Give the file the times of another, before `publish`."""
+        os.utime(self._fd, ns=(found.st_atime_ns, found.st_mtime_ns))
 
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.
@@ -461,11 +464,6 @@ def remove_tree(path: Path) -> None:
         folders.forget_open(path)
 
 
-def sealed_mode(mode: int) -> int:
-    """Return the mode without the right to write, unless a group, which could not remove it, shares it."""
-    return mode if mode & _SHARED == _SHARED else mode & ~0o222
-
-
 def set_writable(path: Path, *, writable: bool) -> None:
     """Give the owner the right to write to a folder and the folders in it, or remove it from everybody.
 
@@ -479,7 +477,7 @@ def set_writable(path: Path, *, writable: bool) -> None:
         try:
             for _, _, _, fd in os.fwalk(".", dir_fd=top):
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
-                wanted = mode | 0o700 if writable else sealed_mode(mode)
+                wanted = mode | 0o700 if writable else fsread.sealed_mode(mode)
                 if wanted != mode:
                     os.fchmod(fd, wanted)
         finally:

@@ -25,6 +25,8 @@ from yarnstore.errors import (
 from yarnstore.progress import format_sizes
 from yarnstore.store import folders
 
+_SHARED = stat.S_ISGID | stat.S_IWGRP
+
 # A named pipe must not be waited for; regular files ignore this.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
@@ -312,3 +314,8 @@ def require_space(path: Path, needed_bytes: int, kept_free: Reserve = DEFAULT_RE
             free_bytes=free,
             reserve_bytes=reserve,
         )
+
+
+def sealed_mode(mode: int) -> int:
+    """Return the mode without the right to write, unless a group, which could not remove it, shares it."""
+    return mode if mode & _SHARED == _SHARED else mode & ~0o222

@@ -16,6 +16,8 @@ _fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 CAN_LOCK = _fcntl is not None
 
 _FICLONE = 0x40049409  # linux/fs.h
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
@@ -51,3 +53,17 @@ def reflink(source: int, target: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def exchange(one: str, other: str) -> bool:
+    """Exchange what two paths name, atomically; returns whether the system and the file system did."""
+    if _fcntl is None or os.uname().sysname != "Linux":
+        return False
+    import ctypes  # late: only a move of a store needs it
+
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    done: int = call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return done == 0

@@ -63,7 +63,7 @@ def acquire(
     try:
         started = time.monotonic()
         told = False
-        while not try_lock(fd, exclusive=exclusive):
+        while not (try_lock(fd, exclusive=exclusive) and _is_current(fd, path)):
             waited = time.monotonic() - started
             if waited >= timeout_s:
                 raise LockTimeoutError(str(path), waited, holders(path))
@@ -71,9 +71,20 @@ def acquire(
                 told = True
                 on_wait(holders(path))
             time.sleep(_POLL_S)
+            if not _is_current(fd, path):  # the store was moved meanwhile
+                os.close(fd)
+                fd = open_lock(path)
         yield
     finally:
         os.close(fd)
+
+
+def _is_current(fd: int, path: Path) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
     with OpenTree(path) as view:
         found = [view.stat_folder(folder) for folder in ("", *sorted(view_folders(manifest)))]
     modes = [item.st_mode for item in found if item is not None]
-    if any(fsio.sealed_mode(mode) != mode for mode in modes):
+    if any(fsread.sealed_mode(mode) != mode for mode in modes):
         with hashed.locked(layout), contextlib.suppress(StorageError, NotFoundError):
             fsio.set_writable(path, writable=False)
 

@@ -40,6 +40,7 @@ from yarnstore.store.access import exposures
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.kernel import try_lock
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.moving import MOVED_FROM, read_path
 from yarnstore.store.queue import read_queue
 from yarnstore.store.refs import Refs
 from yarnstore.store.registry_cache import read_record
@@ -394,6 +395,14 @@ def _leavings(session: Session) -> Iterator[Check]:
     else:
         yield Check("downloads", "ok", "no unfinished downloads")
     yield _queue(session)
+    behind = read_path(layout.root / MOVED_FROM)
+    if behind is not None:
+        yield Check(
+            "moved store",
+            "note",
+            f"the old folder was not removed: {behind}",
+            f"ystore move {shlex.quote(str(layout.root.resolve()))}",
+        )
     rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
     if rubbish > _MUCH_RUBBISH_BYTES:
         yield Check(

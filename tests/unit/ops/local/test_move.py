@@ -1,0 +1,170 @@
+"""The store moves to another folder, and its old folder becomes a link."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.faults.tracing import Call, in_parallel, kill_at, points, require_strace, spread, trace
+from tests.support.stores import (
+    MODEL,
+    Site,
+    assert_whole,
+    command,
+    flip,
+    make_site,
+    problems,
+    refs_of,
+    remove_tree,
+)
+from yarnstore import Store
+from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError, UsageError
+from yarnstore.store.disk import disk_bytes
+from yarnstore.store.kernel import try_lock
+from yarnstore.store.moving import MOVED_FROM, MOVED_TO, old_folder, settle_move
+
+KILLS = 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = make_site(tmp_path_factory.mktemp("made"))
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.1.0")
+        store.path(f"{MODEL}@1.0.0")
+    return site
+
+
+@pytest.fixture
+def site(made: Site, tmp_path: Path) -> Site:
+    return made.copy(tmp_path / "copy")
+
+
+def assert_moved(site: Site, target: Path) -> None:
+    """All is at the new place, by the old path too, and nothing is left at the old one."""
+    assert os.readlink(site.home) == str(target)
+    assert not os.path.lexists(old_folder(site.home))
+    assert not {MOVED_TO, MOVED_FROM} & set(os.listdir(target))
+    assert_whole(site.home, site)
+    assert_whole(target, site)
+
+
+def test_everything_moves_and_all_paths_stay_valid(site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "disk" / "models"
+    with site.store() as store:
+        opened = Path(store.path(MODEL))
+        store.close()
+        before = (store.list_versions(), refs_of(site.home), store.storage().total_bytes)
+        done = store.move(target)
+        assert (done.moved, done.path, done.root) == (True, str(target), str(site.home))
+        assert done.written_bytes > 1_000_000
+        after = store.list_versions()
+        assert (after, refs_of(site.home)) == before[:2]  # times of storing and use, too
+        assert abs(disk_bytes(target) - before[2]) < 100_000  # hard links stay hard links
+        assert opened.exists()
+        assert store.move(target).moved is False
+        assert store.checkout(f"{MODEL}@1.2.0").changed
+        again = tmp_path / "third"
+        assert store.move(again).moved
+    assert not target.exists()
+    assert_moved(site, again)
+
+
+def test_a_move_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "models"
+    first = site.copy(tmp_path / "first")
+    with first.store() as store:
+        whole = store.move(tmp_path / "whole").written_bytes
+    # As a run leaves it that was killed after most files: some are missing, one is damaged, one is surplus.
+    shutil.copytree(site.home, target, symlinks=True)
+    (target / "format").write_bytes(b"yarnstore-store/moving " + os.fsencode(site.home) + b"\n")
+    for folder in ("files", "packs"):
+        flip(max((target / folder).iterdir(), key=lambda path: path.stat().st_size), 1000)
+    (target / "surplus").write_text("of an earlier state")
+    with site.store() as store, Store.open(target) as half:
+        with pytest.raises(Exception, match="is not the format file"):
+            half.list_versions()
+            half.fetch(MODEL)
+        assert 0 < store.move(target).written_bytes < whole
+    assert not (target / "surplus").exists()
+    assert_moved(site, target)
+
+
+def test_what_is_in_the_way_is_refused(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "file").touch()
+    inside = site.home / "views" / "inside"
+    before = refs_of(site.home)
+    with site.store(lock_timeout_s=0.1) as store:
+        for target in (tmp_path / "full", tmp_path / "file"):
+            with pytest.raises(ConflictError, match="already exists"):
+                store.move(target)
+        with pytest.raises(UsageError):
+            store.move(inside)
+        with Store.open(tmp_path / "other") as other:
+            other.import_model(site.source("1.0.0"), "mine@1.0.0")
+        with pytest.raises(ConflictError, match="already exists"):
+            store.move(tmp_path / "other")
+        store.path(MODEL)
+        with pytest.raises(ConflictError, match="open"):
+            store.move(tmp_path / "new")
+        store.close()
+        fd = os.open(site.home / "jobs.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            assert try_lock(fd, exclusive=True)
+            with pytest.raises(LockTimeoutError):
+                store.move(tmp_path / "new")
+        finally:
+            os.close(fd)
+    (site.home / "config.toml").write_text('reserve = "100%"\n')
+    with site.store() as store, pytest.raises(DiskFullError):
+        store.move(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert not site.home.is_symlink()
+    assert (refs_of(site.home), problems(site.home)) == (before, [])
+
+
+def test_a_store_between_two_renames_is_found(site: Site, tmp_path: Path) -> None:
+    """Where the system cannot exchange two names, a kill may come between moving one away and the link."""
+    target = tmp_path / "models"
+    shutil.copytree(site.home, target, symlinks=True)
+    (site.home / MOVED_TO).write_bytes(os.fsencode(target))
+    (target / MOVED_FROM).write_bytes(os.fsencode(old_folder(site.home)))
+    site.home.rename(old_folder(site.home))
+    with site.store() as store:
+        assert len(store.list_versions()) == 2
+        assert "moved store" in {check.name for check in store.examine().checks}
+        assert store.move(target).moved is False
+    assert_moved(site, target)
+    assert settle_move(tmp_path / "nothing") == tmp_path / "nothing"
+
+
+def test_killed_at_calls_and_run_again(made: Site, tmp_path: Path) -> None:
+    require_strace()
+
+    def words(site: Site) -> list[str]:
+        return command(site.home, "move", site.home.parent / "disk")
+
+    traced = made.copy(tmp_path / "t")
+    calls = trace(words(traced), tmp_path / "trace")
+    found = points(calls, traced.home.parent)
+    # The last ones are those that exchange the folders and remove the old one.
+    last = max(0, len(found) - 40)
+
+    def kill(call: Call) -> None:
+        site = made.copy(tmp_path / f"{call.name}-{call.number}")
+        assert kill_at(words(site), call, site.home.parent / "trace") in (-9, 137), call
+        with site.store() as store:
+            assert len(store.list_versions()) == 2, call
+        assert problems(site.home) == [], call
+        with site.store() as store:
+            store.move(site.home.parent / "disk")
+        assert_moved(site, site.home.parent / "disk")
+        remove_tree(site.home.parent)
+
+    in_parallel(kill, [*spread(found[:last], KILLS), *spread(found[last:], KILLS)])

@@ -1,0 +1,300 @@
+"""Copying a store to another disk, and making its old folder a link to the new one.
+
+Owns the copy, its check by hash, and the order in which the folders are exchanged; docs/design.md (moving a
+store) says why a kill at any point loses nothing.  Leaves locks, and who may be in the way, to
+`ops/local/move`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import MIB
+from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
+from yarnstore.store import fsio, fsread
+from yarnstore.store.hashed import note_hashed
+from yarnstore.store.kernel import exchange
+from yarnstore.store.layout import EXECUTABLE, StoreLayout
+
+# In place of `format` while a copy is not complete: no release takes this for a store.
+_UNFINISHED = b"yarnstore-store/moving "
+# In the old folder: where the store is now.  In the new one: where the old folder is, until it is removed.
+MOVED_TO, MOVED_FROM = "moved-to", "moved-from"
+# Made anew where they are needed: locks, which this process holds, and records of inodes.
+_LEFT_OUT = {
+    *("lock", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock", "format", MOVED_TO, MOVED_FROM),
+    os.path.join("logs", "hashed"),
+}
+_BY_CONTENT = ("files", "views", "packs", "manifests")
+_PATH_LIMIT_BYTES = 64 * 1024
+# How often what other programs change meanwhile is copied again.
+_ROUNDS = 10
+
+
+def old_folder(root: Path) -> Path:
+    """Return where the old folder of a store is until it is removed."""
+    return root.with_name(f"{root.name}.moved")
+
+
+def settle_move(root: Path) -> Path:
+    """Return where a store is, after a kill between the two renames of a move; makes the link if it can."""
+    if os.path.lexists(root):
+        return root
+    target = read_path(old_folder(root) / MOVED_TO)
+    if target is None:
+        return root
+    with contextlib.suppress(StorageError, NotFoundError):
+        fsio.swap_link(root, str(target), tmp_dir=root.parent)
+    return root if os.path.lexists(root) else target
+
+
+def read_path(note: Path) -> Path | None:
+    """Return the path in one of the notes; None without it."""
+    with contextlib.suppress(NotFoundError, StorageError, FormatError):
+        return Path(os.fsdecode(fsread.read_bytes(note, _PATH_LIMIT_BYTES)))
+    return None
+
+
+@dataclass
+class StoreCopy:
+    """The copy of the store at `source` (no link) to `target`, which may have a part of it already."""
+
+    source: Path
+    target: Path
+    on_bytes: Callable[[int], None]
+    written_bytes: int = 0
+    _hashes: dict[str, bytes] = field(default_factory=dict)
+    _seen: dict[str, os.stat_result] = field(default_factory=dict)
+
+    def check_target(self) -> None:
+        """Refuse a folder with other content.  Raises: ConflictError, StorageError."""
+        if not os.path.lexists(self.target):
+            return
+        taken = ConflictError(
+            f"{self.target} already exists and is not an empty folder",
+            hint="nothing was changed; name a new or an empty folder",
+        )
+        if not fsread.is_folder(self.target):
+            raise taken
+        names = set(fsread.list_names(self.target))
+        if not names or self._is_unfinished():
+            return
+        # It may have been killed after the last file, and before the folders were exchanged.
+        ours = read_path(self.source / MOVED_TO) == self.target
+        if (
+            not ours
+            or read_path(self.target / MOVED_FROM) is None
+            or set(self._names(self.target)) - set(self._names(self.source))
+        ):
+            raise taken
+
+    def _is_unfinished(self) -> bool:
+        with contextlib.suppress(NotFoundError, StorageError, FormatError):
+            return fsread.read_bytes(self.target / "format", _PATH_LIMIT_BYTES) == self._mark()
+        return False
+
+    def _mark(self) -> bytes:
+        return _UNFINISHED + os.fsencode(self.source) + b"\n"
+
+    def run(self) -> None:
+        """Copy, check each file by its hash, and sync everything; then the copy is a store.
+
+        Raises: IntegrityError for a file that is not on the new disk as it was written; StorageError.
+        """
+        tmp = self.target / "tmp"
+        fsio.ensure_dir(self.target)
+        fsio.write_atomic(self.target / "format", self._mark(), tmp_dir=tmp)
+        for _ in range(_ROUNDS):
+            if not self._copy_all():
+                break
+        else:
+            raise ConflictError("the store changes all the time", hint="stop the programs that write into it")
+        self._remove_surplus()
+        self._note_hashes()
+        self._sync()
+        fsio.write_atomic(self.target / MOVED_FROM, os.fsencode(self.source), tmp_dir=tmp)
+        fsio.write_atomic(self.source / MOVED_TO, os.fsencode(self.target), tmp_dir=self.source / "tmp")
+        data = fsread.read_bytes(self.source / "format", 256)
+        fsio.write_atomic(self.target / "format", data, tmp_dir=tmp)
+
+    def switch(self, root: Path) -> Path:
+        """Make the store's folder a link to the copy; returns where the old folder is now."""
+        old = self.source
+        if root.is_symlink():
+            if not fsio.swap_link(root, str(self.target), tmp_dir=root.parent):
+                raise _no_links(root, self.target)
+            return old
+        aside = old_folder(root)
+        fsio.write_atomic(self.target / MOVED_FROM, os.fsencode(aside), tmp_dir=self.target / "tmp")
+        if not fsio.swap_link(aside, str(self.target), tmp_dir=root.parent):
+            raise _no_links(root, self.target)
+        if exchange(str(root), str(aside)):
+            fsio.sync_dir(root.parent)
+            return aside
+        fsio.remove(aside)
+        fsio.rename(root, aside)  # from here on, `settle_move` finishes this
+        fsio.swap_link(root, str(self.target), tmp_dir=root.parent)
+        return aside
+
+    # --- copying -------------------------------------------------------------------------------------
+
+    def _names(self, root: Path) -> Iterator[str]:
+        """Yield the relative paths of everything to copy, folders before what is in them."""
+        for place, folders, names in os.walk(root):
+            within = os.path.relpath(place, root)
+            for name in sorted([*folders, *names]):
+                path = os.path.normpath(os.path.join(within, name))
+                if path not in _LEFT_OUT:
+                    yield path
+            folders[:] = [
+                name for name in folders if os.path.normpath(os.path.join(within, name)) not in _LEFT_OUT
+            ]
+
+    def _copy_all(self) -> bool:
+        """Copy what was not copied yet as it is now; returns whether there was anything."""
+        made: dict[tuple[int, int], str] = {}
+        before, self._seen = self._seen, {}
+        changed = False
+        for name in self._names(self.source):
+            try:
+                found = fsread.lstat(self.source / name)
+            except FileNotFoundError:
+                continue
+            self._seen[name] = found
+            if name not in before or _facts(before[name]) != _facts(found):
+                changed = True
+                with contextlib.suppress(NotFoundError):  # removed meanwhile
+                    self._copy(name, found, made)
+            elif stat.S_ISREG(found.st_mode):
+                made.setdefault((found.st_dev, found.st_ino), name)
+        return changed or before.keys() != self._seen.keys()
+
+    def _copy(self, name: str, found: os.stat_result, made: dict[tuple[int, int], str]) -> None:
+        path, mode = self.target / name, stat.S_IMODE(found.st_mode)
+        there = fsread.stat_or_none(path)
+        if there is not None and stat.S_IFMT(there.st_mode) != stat.S_IFMT(found.st_mode):
+            fsio.remove_tree(path)
+        if stat.S_ISDIR(found.st_mode):
+            fsio.ensure_dir(path)
+            fsio.set_folder_mode(path, mode | 0o700)  # sealed once all of it is there
+        elif stat.S_ISLNK(found.st_mode):
+            link = os.readlink(self.source / name)
+            if fsread.read_link(path) != link:
+                fsio.swap_link(path, link, tmp_dir=self.target / "tmp")
+        elif stat.S_ISREG(found.st_mode):
+            first = made.setdefault((found.st_dev, found.st_ino), name)
+            if first != name and self._link(self.target / first, path, there):
+                return
+            self._copy_file(name, found)
+
+    def _link(self, first: Path, path: Path, there: os.stat_result | None) -> bool:
+        if there is not None:
+            if os.path.samestat(fsread.lstat(first), there):
+                return True
+            fsio.remove(path)
+        return fsio.hard_link(first, path)
+
+    def _copy_file(self, name: str, found: os.stat_result) -> None:
+        source, path = self.source / name, self.target / name
+        there = fsread.stat_or_none(path)
+        if there is not None and there.st_size == found.st_size:
+            # Times mean nothing where contents name files.
+            timeless = name.partition(os.sep)[0] in _BY_CONTENT
+            if timeless or there.st_mtime_ns == found.st_mtime_ns:
+                hashed = _hash(source, self.on_bytes)
+                if _hash(path) == hashed:
+                    self._hashes[name] = hashed
+                    return
+        with fsio.NewFile(self.target / "tmp", ".part") as new:
+            sha256 = hashlib.sha256()
+            for block in fsread.iter_blocks(source):
+                sha256.update(block)
+                new.write(block)
+                self.on_bytes(len(block))
+            new.set_times(found)
+            new.publish(path, mode=stat.S_IMODE(found.st_mode), sync_folder=False)
+        self.written_bytes += found.st_size
+        self._hashes[name] = sha256.digest()
+        if _hash(path) != self._hashes[name]:
+            raise IntegrityError(
+                str(path),
+                why="is not on the disk as it was written",
+                hint="the store was not moved; check the new disk",
+            )
+
+    def _remove_surplus(self) -> None:
+        """Remove what an earlier run copied and the store no longer has."""
+        names = list(self._names(self.target))
+        for name in names:  # a folder with all that is in it
+            if name not in self._seen and os.path.lexists(self.target / name):
+                fsio.remove_tree(self.target / name)
+
+    def _note_hashes(self) -> None:
+        layout = StoreLayout(self.target)
+        for name in fsread.list_names(layout.files):
+            # Hashed a moment ago; that it is what its name says was known of the source.
+            with contextlib.suppress(FormatError):
+                digest = Sha256.parse(name.removesuffix(EXECUTABLE))
+                found = fsread.stat_or_none(layout.files / name)
+                if found is not None and self._hashes.get(os.path.join("files", name)) == digest.raw:
+                    note_hashed(layout, digest, found)
+
+    def _sync(self) -> None:
+        """Give the folders their modes, and make all names durable, inner folders first."""
+        folders = [name for name, found in self._seen.items() if stat.S_ISDIR(found.st_mode)]
+        for name in reversed(folders):
+            fsio.sync_dir(self.target / name)
+            fsio.set_folder_mode(self.target / name, stat.S_IMODE(self._seen[name].st_mode))
+        fsio.sync_dir(self.target)
+        fsio.sync_dir(self.target.parent)
+
+
+def remove_old(old: Path, target: Path) -> bool:
+    """Remove the old folder of a store that is at `target` now, its note last; returns whether it did.
+
+    A folder without such a note is another one, and is left.  Raises: StorageError.
+    """
+    if not fsread.is_folder(old):
+        return False
+    names = fsread.list_names(old)
+    if names and read_path(old / MOVED_TO) != target:
+        return False
+    for name in names:
+        if name != MOVED_TO:
+            fsio.remove_tree(old / name)
+    fsio.remove_tree(old)
+    fsio.sync_dir(old.parent)
+    return True
+
+
+def _no_links(root: Path, target: Path) -> StorageError:
+    return StorageError(
+        f"the file system of {root.parent} has no symlinks",
+        hint=f"the store was not moved; its copy is complete: set YSTORE_HOME to {target} to use it",
+        path=str(root),
+    )
+
+
+def _facts(found: os.stat_result) -> tuple[int, int, int]:
+    return (0 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _hash(path: Path, on_bytes: Callable[[int], None] | None = None) -> bytes:
+    """Return the SHA-256 of a file, read from the disk where the system can forget what it has in memory."""
+    sha256 = hashlib.sha256()
+    fd = fsread.open_read(path)
+    with open(fd, "rb", buffering=0) as file, fsread.translating(path):
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := file.read(4 * MIB):
+            sha256.update(block)
+            if on_bytes is not None:
+                on_bytes(len(block))
+    return sha256.digest()
