@@ -93,7 +93,7 @@ BORDERS = {
 # Heavy to import, and not needed by every command; or extras, which may be absent.
 HEAVY = (
     *("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver"),
-    *("difflib", "heapq", "netrc", "shutil"),
+    *("ctypes", "difflib", "heapq", "netrc", "shutil"),
 )
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.

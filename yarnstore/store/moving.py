@@ -27,7 +27,7 @@ from yarnstore.store.layout import EXECUTABLE, StoreLayout
 _UNFINISHED = b"yarnstore-store/moving "
 # In the old folder: where the store is now.  In the new one: where the old folder is, until it is removed.
 MOVED_TO, MOVED_FROM = "moved-to", "moved-from"
-# Made anew where they are needed: locks, which this process holds, and records of inodes.
+# Made again when they are needed: locks, which this process holds, and records of inodes.
 _LEFT_OUT = {
     *("lock", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock", "format", MOVED_TO, MOVED_FROM),
     os.path.join("logs", "hashed"),
@@ -183,7 +183,7 @@ class StoreCopy:
             fsio.remove_tree(path)
         if stat.S_ISDIR(found.st_mode):
             fsio.ensure_dir(path)
-            fsio.set_folder_mode(path, mode | 0o700)  # sealed once all of it is there
+            fsio.set_folder_mode(path, mode | 0o700)  # made read-only at the end
         elif stat.S_ISLNK(found.st_mode):
             link = os.readlink(self.source / name)
             if fsread.read_link(path) != link:
