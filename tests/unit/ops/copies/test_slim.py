@@ -64,11 +64,6 @@ def with_rollback(store: Store, **more: str) -> Store:
     return store
 
 
-def go_offline(store: Store) -> None:
-    network = msgspec.structs.replace(store.settings.network, offline=True)
-    store.settings = msgspec.structs.replace(store.settings, network=network)
-
-
 def test_an_installed_version_is_there_once(tmp_path: Path, made: World) -> None:
     world = World(tmp_path)
     world.registry, world.contents = made.registry, made.contents
@@ -112,7 +107,7 @@ def test_a_store_goes_back_and_forth(world: World) -> None:
         world.store.gc(grace_s=0)
         assert share(world.store.home) < 1.4
         sound(world)
-    go_offline(world.store)
+    world.store.remove_registry("here")
     world.store.rollback_model(MODEL)
     world.check("1.2.0")
 
@@ -197,7 +192,8 @@ def test_a_damaged_file_backs_nothing(world: World) -> None:
     """Its pack stays: a range is hashed before the entry goes for its sake."""
     path = Path(os.path.realpath(world.store.path(f"{MODEL}@1.2.0")))
     flip(path, 5000)
-    go_offline(world.store)
+    world.store.remove_registry("here")
+    with_rollback(world.store, keep_copy="never")
     world.store.gc()
     world.store.fsck(repair=True)
     world.check("1.2.0")
