@@ -1,7 +1,7 @@
-"""What came of a download before its answer broke off, kept so that the next request begins behind it.
+"""The beginnings of interrupted downloads, kept so that the next request continues after them.
 
-Kept in `tmp/*.download`, where another run finds it and `gc` removes it after some days.  Never trusted:
-the hash of the whole decides, and what fails it is dropped whole and begun again.
+They are kept in `tmp/*.download`, where another run finds them and `gc` deletes them after some days.  They
+are never trusted: the hash of the whole decides, and a beginning that leads to a wrong hash is deleted.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _Name: TypeAlias = str
 
 
 class KeptFile:
-    """What came of one small file of a registry."""
+    """The kept beginning of one small file of a registry."""
 
     def __init__(self, tmp: Path, key: str, limit_bytes: int) -> None:
         self._path = tmp / (Sha256.of(f"file {key}".encode()).hex + _SUFFIX)
         self._limit_bytes = limit_bytes
 
     def read(self) -> bytes:
-        """What was kept; empty if nothing, or too much."""
+        """Return the kept beginning; empty if there is nothing, or too much."""
         try:
             return fsread.read_bytes(self._path, self._limit_bytes)
         except (FormatError, NotFoundError, StorageError):
             return b""
 
     def keep(self, came: Buffer) -> None:
-        """Keep the beginning of a file, of which a part may be kept already."""
+        """Keep the beginning of a file, part of which may be kept already."""
         with (
             contextlib.suppress(FormatError, NotFoundError, StorageError),
             fsio.PartialFile(self._path) as part,
@@ -52,15 +52,15 @@ class KeptFile:
                 part.write(memoryview(came)[part.size_bytes :])
 
     def drop(self) -> None:
-        """Forget what was kept."""
+        """Delete the kept beginning."""
         with contextlib.suppress(FormatError, NotFoundError, StorageError):
             fsio.remove(self._path, sync=False)
 
 
 class Slices:
-    """The bytes of each place, in order, from an answer that begins at or before the first.
+    """Yields the bytes of each place, in order, from a response that begins at or before the first.
 
-    `begun` are bytes of the first place that came earlier; the answer begins behind them.
+    `begun` are earlier bytes of the first place; the response begins after them.
     """
 
     def __init__(self, body: Body, places: Sequence[PackRange], begun: Buffer = b"") -> None:
@@ -110,7 +110,7 @@ class Slices:
 
 
 class Begun:
-    """The entries of packs of which a part has come, for one download; shared by its threads."""
+    """The entries of packs that have partly arrived, for one download; shared by its threads."""
 
     def __init__(self, tmp: Path) -> None:
         self._tmp = tmp
@@ -203,7 +203,7 @@ class Begun:
 
 
 class KeptEntry(KeptFile):
-    """What came of one entry of a pack."""
+    """The kept beginning of one entry of a pack."""
 
     def __init__(self, tmp: Path, pack: RemotePack, place: PackRange) -> None:
         super().__init__(tmp, "", place.stored - 1)

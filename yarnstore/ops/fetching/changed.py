@@ -1,7 +1,7 @@
-"""Whether a registry offers a version with another content than it had: a version never changes.
+"""The check that a registry does not offer other content under a version than before.
 
-Owns the comparison with what the store has and with what it remembers, and the errors; the record of what was
-seen is `store/seen`'s.  What was imported is compared with while it is in the store, and never remembered.
+Owns the comparison with the store and with recorded versions, and the errors; the record itself is in
+`store/seen`.  Imported versions are compared while they are in the store, and never recorded.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _ACCEPT = "if its publisher confirms the change, use `--accept-change`"
 def refuse_changed(
     session: Session, source: RegistrySource, name: VersionName, content: Sha256, manifest: Sha256 | None
 ) -> None:
-    """Refuse a version whose `content` is another than it was here, unless the user accepts the change.
+    """Refuse a version whose `content` differs from before, unless the user accepts the change.
 
-    `manifest` is the one offered, where there is one.  Raises: ConflictError with both.
+    `manifest` is the offered one, if there is one.  Raises: ConflictError with both.
     """
     if session.accept_change:
         return
@@ -53,14 +53,14 @@ def refuse_changed(
 
 
 def _differs(session: Session, there: Sha256, content: Sha256, manifest: Sha256 | None) -> bool:
-    """Whether the manifest of a version in the store has another content than the one offered."""
+    """Whether the manifest of a stored version has other content than the offered one."""
     with contextlib.suppress(NotFoundError, IntegrityError):
         return content_of(session.layout.read_manifest(there)) != content
     return manifest is not None and manifest != there
 
 
 def remember_content(session: Session, source: RegistrySource, name: VersionName, manifest: Manifest) -> None:
-    """Keep what a version consists of that has come whole from a registry."""
+    """Record the content of a version that was completely downloaded from a registry."""
     try:
         remember(session.layout, _address(source), name, content_of(manifest), session.note)
     except StorageError as error:

@@ -1,7 +1,7 @@
-"""Whether a version may come in: before anything is downloaded, and before anything is installed.
+"""The check whether a version may be downloaded or installed, before either begins.
 
-Owns the refusals and their way out, and the warnings; what fits is `registry/decide`'s.  Never uses
-the network for a version that is in the store.
+Owns the refusals, their hints and the warnings; `registry/decide` decides what fits.  Uses no network for a
+version that is in the store.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from yarnstore.registry.standing import standing
 
 
 def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Found:
-    """The version that `spec` means, if it may be fetched, or with `installing` be installed.
+    """Return the version that `spec` means, if it may be fetched, or with `installing` be installed.
 
-    A yanked version only comes with `force`, and only by its number.  Installing refuses what does not
-    fit the application, and unless `force` what does not fit into memory; fetching warns.
+    A yanked version needs `force` and its exact number.  Installing refuses a version that does not fit the
+    application, and without `force` one that needs more memory; fetching only warns.
 
     Raises: IncompatibleError; NotFoundError, BackendError.
     """
@@ -46,8 +46,8 @@ def require_eligible(session: Session, spec: Spec, *, installing: bool, force: b
 
 
 def _as_of_now(session: Session, found: Offered) -> Offered:
-    """A version that is to be downloaded, by what its registry says now: it may have been withdrawn since
-    it was asked last.  Where it cannot be asked, or has the version no more, as before."""
+    """Return a version as its registry offers it now, since it may have been withdrawn in the meantime; as
+    before, if the registry cannot be reached or no longer has it."""
     with contextlib.suppress(BackendError, FormatError):
         entry = session.registries.entry(found.source, found.name.model, fresh=True)
         build = find_build(entry, found.name.version, found.name.variant) if entry is not None else None
@@ -57,7 +57,8 @@ def _as_of_now(session: Session, found: Offered) -> Offered:
 
 
 def entry_and_build(session: Session, found: Found) -> tuple[ModelEntry, Build] | None:
-    """What a registry says of a version; of one in the store what the cached ones do, if one has it."""
+    """Return what a registry says about a version; for a stored one, what the cached registries say, if one
+    has it."""
     if isinstance(found, Offered):
         return found.entry, found.build
     cached = cached_entry(session, found.name.model)
@@ -68,7 +69,7 @@ def entry_and_build(session: Session, found: Found) -> tuple[ModelEntry, Build] 
 def check_eligible(
     session: Session, model: ModelEntry, build: Build, *, installing: bool, force: bool
 ) -> None:
-    """Refuse a build, or warn of it.  Raises: IncompatibleError."""
+    """Refuse a build, or warn about it.  Raises: IncompatibleError."""
     label = f"{build.model} {build.version}"
     said = standing(model, build.version, build.variant)
     if said.yanked and not force:
@@ -97,7 +98,7 @@ def check_eligible(
 def ineligible_error(
     model: ModelEntry, build: Build, found: Incompatibility, machine: Host
 ) -> IncompatibleError:
-    """The error for a build that does not fit, with what does."""
+    """Return the error for a build that does not fit, with the versions that do."""
     newest = newest_fitting(model, machine, build.variant) or newest_fitting(model, machine)
     memory = found.what == "memory"
     what = f"{build.model} {found}"
@@ -117,7 +118,7 @@ def ineligible_error(
 
 
 def _way_out(model: ModelEntry, build: Build, machine: Host, *, forced: str) -> str:
-    """Suggest the build to use instead, with the command for it; and what `--force` would do."""
+    """Suggest the build to use instead, with the command for it, and the effect of `--force`."""
     lines = []
     variant = fitting_variant(model, build.version, machine)
     if variant is not None and variant.variant != build.variant:

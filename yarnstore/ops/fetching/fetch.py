@@ -1,8 +1,8 @@
-"""`fetch`: bring a version's missing chunks into the store.
+"""`fetch`: download the missing chunks of a version into the store.
 
-Order: manifest, a note that it is being fetched, chunks verified into packs, then the version's
-ref, which alone says that the version is stored.  Whatever stops it, what arrived stays, and the
-same command goes on from there.
+Order: the manifest, a ref that marks the version as being fetched, chunks verified into packs, then the
+version's ref, which alone marks the version as complete.  If it is interrupted, data that arrived is kept,
+and the same command continues from there.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class FetchResult:
 
 
 def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
-    """Bring the version that `spec` means into the store, whole and verified; with `force` a yanked one.
+    """Bring the version that `spec` means into the store, complete and verified; `force` accepts a yanked
+    one.
 
-    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError,
-    LockTimeoutError.
+    Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError, LockTimeoutError.
     """
     started = time.perf_counter()
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
@@ -127,7 +127,7 @@ def ensure_version(
 def _bring_newest(
     session: Session, offer: Offered, chunks: ChunkStore, drafts: Drafts | None
 ) -> tuple[Found, Manifest, TransferStats]:
-    """Bring a version; where that fails, as the registry has it now."""
+    """Bring a version into the store; if that fails, try again with its current entry in the registry."""
     try:
         return offer, *_bring(session, offer, chunks, drafts)
     except TransientError:
@@ -143,7 +143,7 @@ def _bring_newest(
 
 
 def _newer_offer(session: Session, offer: Offered) -> Offered | None:
-    """The same version as the registries have it now; None where they say nothing else of it."""
+    """Return the current entry of the same version in the registries; None if it is unchanged."""
     try:
         newer = offered_as(session, offer.name, fresh=True)
     except (BackendError, FormatError, NotFoundError):

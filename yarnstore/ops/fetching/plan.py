@@ -1,7 +1,7 @@
-"""Planning a download: which bytes of a registry's packs bring the missing chunks most cheaply.
+"""Plans of downloads: which bytes of a registry's packs provide the missing chunks most cheaply.
 
-A chunk may come whole from a full pack, or as a delta against any chunk that the store holds; for each
-the smaller counts.  Nothing is downloaded here but indexes.
+A chunk can be read whole from a full pack, or as a delta against a chunk in the store; the smaller one is
+used.  Only indexes are downloaded here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNKNOWN = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class PackOffer:
-    """Where a registry says that a version's chunks are: full packs, and delta packs by base version."""
+    """Where a version's chunks are, by its registry: full packs, and delta packs by base version."""
 
     packs: tuple[PackId, ...]
     deltas: tuple[tuple[PackId, str], ...] = ()
@@ -81,8 +81,8 @@ class RemotePack(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """Entries of one pack, ascending, to be asked for in one request: columns of equal length.
-    No entries: the whole pack, whose index could not be read."""
+    """Entries of one pack, ascending, that are requested at once: columns of equal length. Without entries:
+    the whole pack, because its index could not be read."""
 
     pack: RemotePack
     offsets: Ints
@@ -97,12 +97,12 @@ class Run:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What to ask for.
+    """What to request.
 
-    `stored_bytes` is what the wanted entries weigh, `delta_chunks` how many of them are deltas, and
-    `delta_from` the version that most of these are against.  `index_sources` are the mirrors that the
-    packs' indexes came from.  `unplaced` (ascending) are chunks somewhere in packs whose indexes could not
-    be read: what they weigh is not in `stored_bytes`.
+    `stored_bytes` is the size of the wanted entries, `delta_chunks` how many of them are deltas, and
+    `delta_from` the version that most of these deltas are against.  `index_sources` are the mirrors that sent
+    the packs' indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read: their
+    size is not in `stored_bytes`.
     """
 
     runs: list[Run]
@@ -277,7 +277,7 @@ def _offer_of_others(
 
 
 def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
-    """Which of these bases are in the store."""
+    """Return which of these bases are in the store."""
     distinct = np.unique(bases[bases != b""])
     absent = np.sort(chunks.missing(distinct))
     held: NDArray[np.bool_] = np.logical_and(bases != b"", find_ids(absent, bases) < 0)
@@ -285,7 +285,7 @@ def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
 
 
 class _Best:
-    """For each missing chunk (ids ascending) the cheapest entry offered so far."""
+    """The cheapest entry so far for each missing chunk (ids ascending)."""
 
     def __init__(self, missing: Ids) -> None:
         self._ids = missing

@@ -1,7 +1,7 @@
 """`fetch --queue`, `queue list`, `queue run`, `queue remove`: downloads for later.
 
-An item leaves the queue when its version is in the store, and not before: a run that is killed goes on
-where it was, chunk by chunk.
+An item leaves the queue only when its version is in the store: if a run is killed, the next one continues its
+download, chunk by chunk.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def _told(item: QueueItem, *, new: bool = False) -> QueuedFetch:
 
 
 def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
-    """Append specs to the queue; one that is in it stays where it is.
+    """Append specs to the queue; a spec that is queued already keeps its place.
 
-    A registry is asked where the cached ones do not have what a spec names; one that cannot be asked
-    refuses nothing.
+    If the cached registries do not have what a spec names, the registries are queried; one that cannot be
+    reached refuses nothing.
 
     Raises: NotFoundError for a registry that is not configured, and for a version, range or variant that a
-    registry does not have of a model that it has; LockTimeoutError, StorageError.
+    registry does not have although it has the model; LockTimeoutError, StorageError.
     """
     for spec in specs:
         try:
@@ -89,12 +89,12 @@ def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
 
 
 def list_queue(session: Session) -> list[QueuedFetch]:
-    """What is queued, in order.  Raises: FormatError."""
+    """Return the queue, in order.  Raises: FormatError."""
     return [_told(item) for item in read_queue(session.layout)]
 
 
 def dequeue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
-    """Take specs out of the queue.  Raises: NotFoundError for one that is not in it: nothing is changed."""
+    """Remove specs from the queue.  Raises: NotFoundError if one is not queued; nothing is changed then."""
     texts = [str(spec) for spec in specs]
     if not session.layout.exists():
         raise _not_queued(texts[0])
@@ -114,11 +114,11 @@ def _not_queued(spec: str) -> NotFoundError:
 
 
 def run_queue(session: Session, on_result: Callable[[QueueRun], None] | None = None) -> list[QueueRun]:
-    """Fetch what is queued, in order; one that fails stays in the queue and stops no other.
+    """Fetch the queued versions in order; one that fails stays in the queue and does not stop the others.
 
-    What is added meanwhile is fetched, too.  `on_result` is told each as it is done.
+    Items that are added during the run are fetched too.  `on_result` is called with each result.
 
-    Raises: LockTimeoutError where another process is at it; FormatError, StorageError of the queue.
+    Raises: LockTimeoutError if another process runs the queue; FormatError, StorageError of the queue.
     """
     if not session.layout.exists():
         return []
