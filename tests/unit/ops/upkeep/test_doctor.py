@@ -158,9 +158,9 @@ def test_what_was_left_is_noted(site: Site) -> None:
 
 
 def test_little_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsread, "free_bytes", lambda _: (400, 500))
+    monkeypatch.setattr(fsread, "free_bytes", lambda *_: (400, 500))
     assert ills(Store.doctor(site.home)) == {"space": "wrong"}
-    monkeypatch.setattr(fsread, "free_bytes", lambda _: (900, 500))
+    monkeypatch.setattr(fsread, "free_bytes", lambda *_: (900, 500))
     assert ills(Store.doctor(site.home)) == {"space": "note"}
 
 
