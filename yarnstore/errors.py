@@ -337,7 +337,7 @@ class ReadOnlyError(StorageError):
 
 
 class LockTimeoutError(YarnstoreError):
-    """Somebody else holds the store; `holders` are their process ids, where known."""
+    """Somebody else holds the store; `who` names the processes, where known."""
 
     code = "locked"
 
@@ -350,6 +350,7 @@ class LockTimeoutError(YarnstoreError):
             waited_s=round(waited_s, 3),
             holders=list(holders),
         )
+        self.who = who
 
 
 class CancelledError(YarnstoreError):

@@ -240,16 +240,22 @@ class Upkeep(StoreBase):
             note_check(session, checked=False)
         return self.auto_update_status(*models)
 
-    def run_auto_update(self, *, now: bool = False, progress: OnProgress | None = None) -> AutoUpdateRound:
+    def run_auto_update(
+        self, *, now: bool = False, delay: bool = True, progress: OnProgress | None = None
+    ) -> AutoUpdateRound:
         """Run one round of auto-update if a window is open, or with `now` in any case.
+
+        It begins after the random delay of the settings, or without `delay` at once.  While another process
+        runs a round, it does nothing; `running_in` of the result names that process.
 
         Raises: ConfigError, NoRegistryError; errors of single models are in their outcomes.
         """
-        from yarnstore.ops.installing.auto_update import run_round
+        from yarnstore.ops.installing.auto_update import Clockwork, run_round
         from yarnstore.ops.upkeep.retain import apply_retention
 
         with self._session(progress) as session:
-            done = run_round(session, self.settings.auto_update, now_at_once=now)
+            clockwork = None if delay else Clockwork(draw=lambda: 0.0)
+            done = run_round(session, self.settings.auto_update, now_at_once=now, clockwork=clockwork)
             if any(item.status == "updated" for item in done.models):
                 done = replace(
                     done, freed_bytes=apply_retention(session, self.settings.retention).freed_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from yarnstore.results import (
     RegistryInfo,
     RemoveResult,
     SettingInfo,
+    Statistics,
     StorageUsage,
     StoreStatus,
     Update,
@@ -272,6 +274,11 @@ class Client:
     ) -> JobHandle[FsckResult]:
         """As `Store.fsck`, as a job."""
         return self._start("/fsck", {"quick": quick, "repair": repair, "sample": sample})
+
+    def stats(self, *, since_s: float | None = None) -> Statistics:
+        """As `Store.stats`; of a part of a minute the whole minute."""
+        since = None if since_s is None else f"{min(999_999, math.ceil(since_s / 60))}m"
+        return self._connection.ask(Statistics, "GET", "/stats", query={"since": since})
 
     # --- jobs ------------------------------------------------------------------------------------
 

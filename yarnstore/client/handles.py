@@ -11,6 +11,7 @@ from yarnstore.client.connection import Connection, restored
 from yarnstore.errors import CancelledError, ConflictError
 from yarnstore.progress import OnProgress, Phase, Progress
 from yarnstore.results import (
+    AutoUpdateRound,
     CheckoutResult,
     DiffResult,
     FetchResult,
@@ -32,6 +33,7 @@ RESULTS: Final[dict[str, Any]] = {
     "diff": DiffResult,
     "gc": GcResult,
     "fsck": FsckResult,
+    "auto-update": AutoUpdateRound,
 }
 _ENDED: Final = ("done", "failed", "cancelled", "interrupted")
 _PHASES: Final[tuple[Phase, ...]] = get_args(Phase)

@@ -26,6 +26,8 @@ _DAY_MINUTES = 24 * 60
 # A day's windows may reach into the next, and a leap may move them: two days back is enough.
 _DAYS_BACK = 2
 _DAYS_AHEAD = 15
+# How often a check is made while a window is open, as by the timers that `install-timer` writes.
+CHECK_EVERY = timedelta(hours=1)
 
 _WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)", re.ASCII)
 _FULL_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -155,6 +157,25 @@ def find_opening(windows: Sequence[Window], now: datetime, zone: tzinfo) -> Open
         if opening.closes > now:
             return opening
     return None
+
+
+def due_at(windows: Sequence[Window], now: datetime, last: datetime | None, zone: tzinfo) -> datetime | None:
+    """When a check is due whose last one was at `last`: as a window opens, and each hour while one is open.
+
+    Without windows each hour; None where no window ever opens.
+    """
+    again = now if last is None else max(now, last + CHECK_EVERY)
+    if not windows:
+        return again
+    opening = find_opening(windows, now, zone)
+    if opening is None or opening.opens > now:
+        return opening.opens if opening else None
+    if last is None or last < opening.opens:
+        return now
+    if again < opening.closes:
+        return again
+    following = find_opening(windows, opening.closes, zone)
+    return following.opens if following else None
 
 
 def parse_duration_s(text: str) -> float:

@@ -24,7 +24,7 @@ from yarnstore.settings.files import (
 )
 from yarnstore.settings.host import APP_VERSION, read_machine
 from yarnstore.settings.load import read_connections
-from yarnstore.settings.network import parse_network
+from yarnstore.settings.network import parse_flag, parse_network
 
 SettingValue: TypeAlias = str | int | float | bool | None
 SettingSource: TypeAlias = Literal["environment", "config.toml", "managed.toml", "default"]
@@ -66,6 +66,9 @@ _KNOWN: Final[Mapping[str, _Known]] = {
         "Number of parallel connections per download.", DEFAULT_CONNECTIONS, "YSTORE_CONNECTIONS"
     ),
     "offline": _Known("Do not use the network.", False, "YSTORE_OFFLINE"),
+    "notifications": _Known(
+        "Show a notification on the desktop when `ystore serve` finds, installs or repairs by itself.", True
+    ),
 }
 
 
@@ -130,6 +133,7 @@ def _check(tables: dict[str, Any]) -> None:
     parse_network(tables, {})
     read_connections(tables, {})
     read_machine(tables, {})
+    parse_flag(tables, "notifications", default=True)
     value = tables.get("limit_rate")
     if isinstance(value, bool):
         raise ConfigError(f"limit_rate is {value!r}, not a rate such as '5M'")

@@ -31,6 +31,7 @@ _HINTS: Final = {
 # The settings beside the registries and `auto_update` that programs write.
 MANAGED_SETTINGS: Final = (
     *("app_version", "keep", "keep_within", "path_grace", "reserve", "limit_rate", "connections", "offline"),
+    *("notifications",),
 )
 
 

@@ -38,7 +38,7 @@ from yarnstore.registry.policies import (
 )
 from yarnstore.settings.files import read_files
 from yarnstore.settings.host import read_machine
-from yarnstore.settings.network import parse_mirrors, parse_network
+from yarnstore.settings.network import parse_flag, parse_mirrors, parse_network
 from yarnstore.store import paths
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True):
     load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
     reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
     alternates: tuple[Path, ...] = ()  # stores that are looked into before anything is downloaded
+    notifications: bool = True  # whether the service shows what it did by itself on the desktop
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -135,6 +136,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
         load_policy=parse_load_policy(config),
         reserve=parse_reserve(config),
         alternates=_alternates(config),
+        notifications=parse_flag(config, "notifications", default=True),
     )
 
 

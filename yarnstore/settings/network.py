@@ -33,7 +33,7 @@ def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Netw
         offline=_parse_offline(config, environ),
         limit_rate=_parse_limit_rate(config, environ),
         ca_bundle=str(paths.absolute(bundle)) if bundle else None,
-        require_https=_parse_flag(config, "require_https"),
+        require_https=parse_flag(config, "require_https"),
         timeouts=_parse_timeouts(config, environ),
     )
 
@@ -41,15 +41,16 @@ def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Netw
 def _parse_offline(config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
     value = environ.get("YSTORE_OFFLINE")
     if value is None:
-        return _parse_flag(config, "offline")
+        return parse_flag(config, "offline")
     word = value.strip().lower()
     if word not in _TRUE | _FALSE:
         raise ConfigError(f"YSTORE_OFFLINE is {value!r}, neither 1 nor 0")
     return word in _TRUE
 
 
-def _parse_flag(config: Mapping[str, Any], key: str) -> bool:
-    found = config.get(key, False)
+def parse_flag(config: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
+    """A setting that is true or false.  Raises: ConfigError."""
+    found = config.get(key, default)
     if not isinstance(found, bool):
         raise ConfigError(f"{key} is {found!r}, not true or false")
     return found

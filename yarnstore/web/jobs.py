@@ -44,6 +44,7 @@ _AT_ONCE = 4
 _KEPT = 200
 # Their results are large, and only in memory.
 _COMPARISONS = 10
+_KEPT_SCHEDULED = 10
 _NOTES = 50
 # What has not ended stays in the file whatever its size, and the file has to be read again.
 _WAITING_BYTES = MIB
@@ -153,6 +154,7 @@ class Jobs:
             subject=KINDS[kind].subject(given),
             state="queued",
             created_ms=self._now_ms(),
+            scheduled=bool(given.get("scheduled")),
         )
         with self._lock:
             entry = _Entry(job, given)
@@ -173,11 +175,23 @@ class Jobs:
         with self._lock:
             return self._entry(identity).job
 
-    def last_done(self, kind: JobKind) -> Job | None:
-        """Return the job of a kind that finished last."""
+    def done(self, kind: JobKind) -> list[Job]:
+        """The jobs of a kind that were done, the last one first."""
         with self._lock:
-            done = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
-            return max(done, key=lambda job: job.finished_ms or 0, default=None)
+            found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
+        return sorted(found, key=lambda job: job.finished_ms or 0, reverse=True)
+
+    def last_ended(self, kind: JobKind) -> Job | None:
+        """The job of a kind that ended last, in whatever way."""
+        with self._lock:
+            ended = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state in ENDED]
+        return max(ended, key=lambda job: job.finished_ms or 0, default=None)
+
+    def pending(self, kind: JobKind) -> bool:
+        """Whether a job of a kind waits, runs or is paused."""
+        states = ("queued", "running", "paused")
+        with self._lock:
+            return any(e.job.kind == kind and e.job.state in states for e in self._entries.values())
 
     def running(self) -> int:
         """Return how many jobs are queued or running."""
@@ -283,7 +297,17 @@ class Jobs:
     def _forget_old(self) -> None:
         ended = [key for key, entry in self._entries.items() if entry.job.state in ENDED]
         compared = [key for key in ended if self._entries[key].job.kind in _VOLATILE]
-        for key in {*ended[:-_KEPT], *compared[:-_COMPARISONS]}:
+        drop = [*ended[:-_KEPT], *compared[:-_COMPARISONS]]
+        for kind in KINDS:  # of what comes again and again, without anybody's request
+            repeated = [
+                key
+                for key, entry in self._entries.items()
+                if entry.job.kind == kind
+                and entry.job.scheduled
+                and entry.job.state in (*ENDED, "interrupted")
+            ]
+            drop += repeated[:-_KEPT_SCHEDULED]
+        for key in set(drop):
             del self._entries[key]
 
     def _dispatch(self) -> None:
@@ -456,5 +480,6 @@ def _restored(stored: StoredJob) -> _Entry | None:
         result=stored.result,
         error=error,
         undo=undo,
+        scheduled=bool(stored.arguments.get("scheduled")),
     )
     return _Entry(job, stored.arguments)

@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 
 from yarnstore.results import AutoUpdateStatus, GcItem, History, InstalledModel, StoreStatus, VersionDetails
 
-JobKind: TypeAlias = Literal["fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck"]
+JobKind: TypeAlias = Literal[
+    "fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck", "auto-update"
+]
 Answer: TypeAlias = Literal["current", "updates", "problems", "empty"]
 JobState: TypeAlias = Literal["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]
 
@@ -58,6 +60,7 @@ class Job:
     result: dict[str, object] | None = None  #: The result; its type follows from `kind`.
     error: ProblemDetails | None = None  #: Why it failed.
     undo: Undo | None = None  #: The request that undoes it, if there is one.
+    scheduled: bool = False  #: Whether the service began it by itself, by its schedule.
 
 
 @dataclass(frozen=True)

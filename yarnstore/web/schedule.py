@@ -17,12 +17,11 @@ def _next_round(found: AutoUpdateStatus, now: datetime) -> NextRound:
     looked_after = [rule for rule in found.models if rule.enabled]
     if not looked_after:
         return NextRound(None, "Auto-update is off.")
-    if any(rule.is_open for rule in looked_after):
-        return NextRound(int(now.timestamp() * 1000), "The next check runs now: a window is open.")
-    openings = [datetime.fromisoformat(rule.opens) for rule in looked_after if rule.opens]
-    if not openings:
+    if found.due is None:
         return NextRound(None, "No window will ever open.")
-    first = min(openings)
+    first = datetime.fromisoformat(found.due)
+    if first <= now:
+        return NextRound(int(now.timestamp() * 1000), "The next check runs now: a window is open.")
     local = first.astimezone()
     near = (first - now).days < 6
     day = f"{local:%A}" if near else f"{local:%d %B}"

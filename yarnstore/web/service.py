@@ -26,6 +26,7 @@ from yarnstore.web.installed import InstalledModels
 from yarnstore.web.jobs import Jobs
 from yarnstore.web.plans import GcPlans
 from yarnstore.web.records import Answer, Job, Overview
+from yarnstore.web.scheduler import Scheduler
 
 _IMPATIENT_S = 5.0
 _THREADS = 64
@@ -58,6 +59,7 @@ class Service:
         self.events = Events(self.fingerprint)
         layout = StoreLayout(self._store.home, self._store.settings.lock_timeout_s)
         self.jobs = Jobs(layout, lambda: self.store, self.events.publish, read_only=read_only)
+        self.scheduler = Scheduler(lambda: self.store, self.jobs)
 
     @property
     def home(self) -> Path:
@@ -111,9 +113,9 @@ class Service:
         store = self.store
         status = store.status()
         found = self.updates(refresh=False) if status.installed and store.settings.registries else []
-        checked = self.jobs.last_done("fsck")
+        checks = self.jobs.done("fsck")
         registries = store.list_registries()
-        problems = [*status.notices, *_problems_of(checked)]
+        problems = [*status.notices, *_problems_of(checks)]
         if not status.exists and not self.read_only:  # it existed when this service started
             problems.append(f"The folder of the store was removed: {store.home}")
         if status.free_bytes < status.reserve_bytes:
@@ -129,7 +131,7 @@ class Service:
             updates=available,
             problems=problems,
             last_check_ms=max((info.fetched_ms for info in registries), default=0) or None,
-            last_fsck_ms=checked.finished_ms if checked else None,
+            last_fsck_ms=checks[0].finished_ms if checks else None,
             jobs_running=self.jobs.running(),
             store=status,
             read_only=self.read_only,
@@ -143,6 +145,8 @@ class Service:
         # would keep all others waiting.
         loop.set_default_executor(ThreadPoolExecutor(_THREADS, "request"))
         loop.run_in_executor(None, self._warm_up)
+        if not self.read_only:
+            self.scheduler.start()
 
     def _warm_up(self) -> None:
         """Read the installed models before the first request."""
@@ -158,6 +162,7 @@ class Service:
     async def stop(self) -> None:
         """Stop the jobs that run; they are kept."""
         self.end()
+        self.scheduler.stop()
         self.jobs.close()
         self._store.close()
 
@@ -172,17 +177,18 @@ def _answer(installed: int, problems: list[str], updates: int) -> tuple[Answer, 
     return "current", "All models are up to date."
 
 
-def _problems_of(checked: Job | None) -> list[str]:
-    """What a check of the store found and did not repair."""
-    result = checked.result if checked else None
-    if not result:
-        return []
-    found = result.get("remaining" if result.get("repaired") else "problems")
-    if not isinstance(found, list) or not found:
-        return []
-    first = found[0]
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"The last check found a problem: {first['where']} {first['what']}{more}"]
+def _problems_of(checks: list[Job]) -> list[str]:
+    """What the last check of the store found and did not repair; a sample or a quick check says less."""
+    for checked in checks:
+        result = checked.result or {}
+        found = result.get("remaining" if result.get("repaired") else "problems")
+        if isinstance(found, list) and found:
+            first = found[0]
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            return [f"The last check found a problem: {first['where']} {first['what']}{more}"]
+        if result.get("sample") is None and not result.get("quick"):
+            break
+    return []
 
 
 def _mark(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.core.names import model_dirname
-from yarnstore.progress import OnProgress
+from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.results import CheckoutResult, UpdateResult
 from yarnstore.web.records import JobKind, Undo
@@ -125,6 +125,13 @@ def _checked(given: Arguments) -> str:
     return "the store, with repair" if given.get("repair") else "the store"
 
 
+def _auto_update(store: Store, _: Arguments, progress: OnProgress) -> Done:
+    found = store.run_auto_update(delay=False, progress=progress)
+    if found.running_in is not None:
+        progress(Progress("note", "", text=f"{found.running_in} runs a round already; nothing was done"))
+    return Done(jsonable(found))
+
+
 def _one_model(given: Arguments) -> frozenset[str] | None:
     return frozenset({Spec.parse(given["model"]).model})
 
@@ -141,6 +148,12 @@ KINDS: Mapping[JobKind, Kind] = {
         _update_all,
         lambda given: ", ".join(given.get("models", ())) or "all models",
         lambda given: frozenset(Spec.parse(spec).model for spec in given.get("models", ())) or None,
+        repeatable=True,
+    ),
+    "auto-update": Kind(
+        _auto_update,
+        lambda given: ", ".join(given.get("models", ())) or "all models",
+        lambda given: frozenset(given.get("models", ())) or None,
         repeatable=True,
     ),
     "rollback": Kind(_rollback, _version_of, _one_model),

@@ -22,6 +22,12 @@ def test_a_change_counts_at_once_and_is_taken_back(tmp_path: Path) -> None:
         assert store.settings.retention.keep == 2
         assert store.settings.network.limit_rate == 5_000_000
         assert (store.settings.network.offline, store.settings.connections) == (True, 7)
+        assert store.settings.notifications
+        store.change_settings({"notifications": False})
+        assert not store.settings.notifications
+        with pytest.raises(ConfigError, match="notifications"):
+            store.change_settings({"notifications": "no"})
+        store.change_settings({"notifications": None})
         store.change_settings({"keep": None, "offline": None, "limit_rate": None, "connections": None})
         assert {source for _, source, _ in values(store).values()} == {"default"}
 

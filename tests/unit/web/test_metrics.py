@@ -23,6 +23,15 @@ def test_the_metrics_are_those_of_the_store(service: Running) -> None:
     assert re.search(r"^ystore_mirror_up\{.*\} 1\.0$", answer.text, re.MULTILINE)
 
 
+def test_the_statistics_are_a_route_too(service: Running) -> None:
+    found = service.get("/stats").json()
+    assert {item["operation"]: item["count"] for item in found["operations"]} == {"checkout": 1, "fetch": 1}
+    assert found["download_bytes"] > 0
+    assert service.get("/stats?since=1h").json()["download_bytes"] == found["download_bytes"]
+    wrong = service.get("/stats?since=soon")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "bad-name")
+
+
 def test_they_need_the_token(service: Running) -> None:
     assert httpx.get(service.url + "metrics").status_code == 401
 

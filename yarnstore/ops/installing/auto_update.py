@@ -16,7 +16,14 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
 from yarnstore.core.reflog import BACKWARD
-from yarnstore.errors import BackendError, CancelledError, IntegrityError, YarnstoreError
+from yarnstore.errors import (
+    BackendError,
+    CancelledError,
+    IntegrityError,
+    LockTimeoutError,
+    ReadOnlyError,
+    YarnstoreError,
+)
 from yarnstore.ops.installing.activate import note_check
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
@@ -28,8 +35,8 @@ from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import update_type
-from yarnstore.registry.windows import Opening, delay_s, find_opening
-from yarnstore.store import fsread
+from yarnstore.registry.windows import Opening, delay_s, due_at, find_opening
+from yarnstore.store import fsread, lock
 from yarnstore.store.state import format_iso, read_state
 
 Outcome: TypeAlias = Literal[
@@ -61,6 +68,7 @@ class AutoUpdateStatus:
     timezone: str  #: The time zone of the windows.
     last_check: str | None  #: When a run last asked the registries, ISO 8601 in UTC.
     models: list[AutoUpdateModel]  #: The models with their rules.
+    due: str | None = None  #: When the next run is due, before its random delay, ISO 8601 in UTC.
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class AutoUpdateRound:
     opens: str | None  #: When the next window opens, ISO 8601 in UTC.
     models: list[AutoUpdateOutcome] = field(default_factory=list)  #: The result for each model.
     freed_bytes: int = 0
+    running_in: str | None = None  #: Which process runs a round already; then this run did nothing.
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
         timezone=rules.timezone,
         last_check=last_check if isinstance(last_check, str) else None,
         models=rows,
+        due=_iso(due) if (due := _due(rules, rows, now, last_check, zone)) else None,
     )
 
 
@@ -160,16 +170,45 @@ def require_known(session: Session, models: tuple[str, ...]) -> None:
             session.note(f"cannot check whether {model} exists: {error.message}")
 
 
+def _due(
+    rules: AutoRules, rows: list[AutoUpdateModel], now: datetime, last_check: object, zone: tzinfo
+) -> datetime | None:
+    """When a round has something to do: as a window opens, and each hour while one is open."""
+    try:
+        last = datetime.fromisoformat(last_check) if isinstance(last_check, str) else None
+    except ValueError:
+        last = None
+    if last is not None and (last.tzinfo is None or last > now):  # the clock was put back
+        last = None
+    enabled = [rules.of(row.model).windows for row in rows if row.enabled]
+    return min((found for windows in enabled if (found := due_at(windows, now, last, zone))), default=None)
+
+
 def run_round(
     session: Session, rules: AutoRules, *, now_at_once: bool = False, clockwork: Clockwork | None = None
 ) -> AutoUpdateRound:
     """Make one run, as a timer does.  With `now_at_once`, run even if no window is open, and without a delay.
 
-    One failed model does not stop the others.  Raises: ConfigError, NoRegistryError.
+    One failed model does not stop the others.  While another process makes a run, nothing is done, and the
+    result says which one.  Raises: ConfigError, NoRegistryError.
     """
-    clockwork = clockwork or Clockwork()
-    zone = zone_of(rules)
     looked_after = [model for model in session.refs.installed_models() if rules.of(model).enabled]
+    with contextlib.ExitStack() as held:
+        if looked_after:
+            path = session.layout.root / "auto-update.lock"
+            try:
+                held.enter_context(lock.acquire(path, exclusive=True, timeout_s=0.0))
+            except LockTimeoutError as error:
+                return AutoUpdateRound(False, 0.0, None, running_in=error.who)
+            except ReadOnlyError:
+                pass  # of a store that this user cannot write, a round reports alone
+        return _run_round(session, rules, looked_after, clockwork or Clockwork(), now_at_once=now_at_once)
+
+
+def _run_round(
+    session: Session, rules: AutoRules, looked_after: list[str], clockwork: Clockwork, *, now_at_once: bool
+) -> AutoUpdateRound:
+    zone = zone_of(rules)
     now = _now(session)
     openings = {model: _opening(rules.of(model), now, zone) for model in looked_after}
     open_now = [

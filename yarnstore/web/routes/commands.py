@@ -57,7 +57,9 @@ def enable_auto_updates(
 ) -> AutoUpdateStatus:
     """Enable or disable auto-update, for all models or for one."""
     models = [data.model_id] if data.model_id else []
-    return service.store.set_auto_update(*models, enabled=data.enabled, policy=data.policy)
+    found = service.store.set_auto_update(*models, enabled=data.enabled, policy=data.policy)
+    service.scheduler.wake()
+    return found
 
 
 @post("/update_model", status_code=200, summary="Update a model")

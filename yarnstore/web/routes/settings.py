@@ -30,7 +30,9 @@ def change_settings(
     service: NamedDependency[Service], data: JSONBody[dict[str, str | int | float | bool | None]]
 ) -> list[SettingInfo]:
     """Change the given settings; null resets one.  Either all are changed or none."""
-    return service.store.change_settings(data)
+    changed = service.store.change_settings(data)
+    service.scheduler.wake()
+    return changed
 
 
 @get("/auto-update", sync_to_thread=True, summary="Show the auto-update settings")
@@ -48,6 +50,7 @@ def set_auto_update(
     store.set_auto_update(
         *data.models, enabled=data.enabled, policy=data.policy, windows=data.windows, jitter=data.jitter
     )
+    service.scheduler.wake()
     return auto_update_page(service.store.auto_update_status())
 
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from litestar import Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from yarnstore.errors import UsageError
-from yarnstore.results import StorageUsage
+from yarnstore.registry.windows import parse_age_s
+from yarnstore.results import Statistics, StorageUsage
 from yarnstore.web import requests
 from yarnstore.web.records import GcPlanned, Job
 from yarnstore.web.service import Service
@@ -42,10 +43,22 @@ def fsck(service: NamedDependency[Service], data: JSONBody[requests.FsckRequest]
     return service.jobs.add("fsck", _wanted(data))
 
 
+@get("/stats", sync_to_thread=True, summary="Show savings, use of models, times and failures")
+def get_stats(
+    service: NamedDependency[Service],
+    since: Annotated[
+        str | None,
+        QueryParameter(description="Operations within this time only, such as 30d.", max_length=20),
+    ] = None,
+) -> Statistics:
+    """Like `ystore stats --json`."""
+    return service.store.stats(since_s=None if since is None else parse_age_s(since))
+
+
 def _wanted(data: requests.FsckRequest) -> dict[str, object]:
     if data.sample is not None and (data.quick or data.repair):
         raise UsageError("a sample cannot be combined with quick or repair")
     return {"quick": data.quick, "repair": data.repair, "sample": data.sample}
 
 
-router = Router("/", route_handlers=[get_storage, plan_gc, apply_gc, fsck], tags=["storage"])
+router = Router("/", route_handlers=[get_storage, get_stats, plan_gc, apply_gc, fsck], tags=["storage"])

@@ -6,7 +6,7 @@ const jobs = new Map();
 const followers = new Set();
 
 const VERBS = {
-  fetch: "Download", checkout: "Install", update: "Update", "update-all": "Update",
+  fetch: "Download", checkout: "Install", update: "Update", "update-all": "Update", "auto-update": "Automatic updates",
   rollback: "Roll back", diff: "Compare", gc: "Free disk space", fsck: "Check",
 };
 const PHASES = {

@@ -12,6 +12,7 @@ const TITLES = {
   app_version: "Application version", keep: "Newest versions to keep", keep_within: "Keep versions used within",
   path_grace: "Keep files after their path was used", reserve: "Disk space to keep free", limit_rate: "Download rate limit", connections: "Connections per download",
   offline: "Work offline",
+  notifications: "Notify on the desktop",
 };
 const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", reserve: "5%", limit_rate: "5M", connections: "8" };
 const again = () => dispatchEvent(new Event("ystore:refresh"));

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -425,3 +428,53 @@ def test_a_window_that_closes_does_not_wait_for_a_slow_server(way: str, tmp_path
             assert statuses(run_round(session, rules("minor", NIGHT), clockwork=CLOCKWORK)) == {
                 "phi": "updated"
             }
+
+
+def test_one_round_runs_at_a_time(site: Site) -> None:
+    """The other one says which process runs it, and does nothing; afterwards it can."""
+
+    def meanwhile(_: float) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "yarnstore",
+            "--home",
+            str(site.home),
+            "auto-update",
+            "run",
+            "--json",
+        ]
+        ran = subprocess.run([*command, "--now"], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        found = json.loads(ran.stdout)
+        assert (found["running_in"], found["checked"], found["models"]) == (
+            f"process {os.getpid()}",
+            False,
+            [],
+        )
+
+    with site.store() as store:
+        store.set_auto_update(enabled=True)
+    clockwork = Clockwork(draw=lambda: 0.5, sleep=meanwhile)
+    with session_at(site, SATURDAY_3_AM) as session:
+        done = run_round(session, rules("minor", NIGHT, jitter_s=60.0), clockwork=clockwork)
+        assert [item.status for item in done.models] == ["updated", "updated"]
+        assert run_round(session, rules("minor", NIGHT)).running_in is None
+
+
+def test_the_next_round_is_due_as_a_window_opens_and_each_hour_while_it_is_open(site: Site) -> None:
+    def due(now: float, *windows: Window) -> str | None:
+        with session_at(site, now) as session:
+            return auto_update_status(session, rules("minor", *windows)).due
+
+    assert due(FRIDAY_NOON, NIGHT) == "2024-05-04T02:00:00Z"
+    assert due(SATURDAY_3_AM, NIGHT) == "2024-05-04T03:00:00Z"
+    assert due(FRIDAY_NOON) == "2024-05-03T12:00:00Z"
+    with session_at(site, SATURDAY_3_AM) as session:
+        run_round(session, rules("notify"))
+        assert auto_update_status(session, AutoRules()).due is None
+    assert due(SATURDAY_3_AM + 60, NIGHT) == "2024-05-04T04:00:00Z"
+    assert due(SATURDAY_3_AM + 60) == "2024-05-04T04:00:00Z"
+    assert due(SATURDAY_3_AM + 5400, NIGHT) == "2024-05-04T04:30:00Z"
+    assert due(SATURDAY_3_AM - 600, NIGHT) == "2024-05-04T02:50:00Z"  # the clock was put back
+    assert due(FRIDAY_NOON + 7 * 86_400, NIGHT) == "2024-05-11T02:00:00Z"
