@@ -2,6 +2,9 @@
 
 with browsing() as browser:
     page = open_page(browser, service)               # logged in, on the first page
+    expect(page.locator("h1")).to_have_text("…")     # waits: a page is never looked at only once
+
+TEST_BROWSER_SLOWDOWN=6 makes the browser six times slower, to find tests that depend on its speed.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
-import re
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +34,7 @@ needs_browser = pytest.mark.skipif(
 )
 AXE = "axe-core@4.14.1"
 PATIENCE_MS = 30_000
+SLOWDOWN = float(os.environ.get("TEST_BROWSER_SLOWDOWN", "1"))
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -82,7 +86,7 @@ def open_page(
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
+    page = slowed(context.new_page())
     page.goto(f"{service.url}login")
     page.fill("#token", str(service.ready["token"]))
     page.press("#token", "Enter")
@@ -91,9 +95,20 @@ def open_page(
     return page
 
 
+def slowed(page: Page) -> Page:
+    """The page, on a computer as slow as TEST_BROWSER_SLOWDOWN says."""
+    if SLOWDOWN > 1:
+        session = page.context.new_cdp_session(page)
+        session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWDOWN})
+    return page
+
+
 def drawn(page: Page) -> Page:
-    """The page once its content is there."""
-    page.wait_for_selector("main:not([aria-busy]) h1")
+    """The page once the content of its address is there."""
+    page.wait_for_function(
+        "() => { const main = document.getElementById('main');"
+        " return main?.dataset.place === location.hash && !main.hasAttribute('aria-busy'); }"
+    )
     return page
 
 
@@ -102,7 +117,7 @@ def visit(page: Page, name: str) -> Page:
     place = PAGES[name]
     page.evaluate("place => { location.hash = place; }", place)
     page.wait_for_function("place => location.hash === place", arg=place)
-    page.wait_for_selector(f"main[data-page={re.split('[/?]', place)[1]}]:not([aria-busy]) h1")
+    drawn(page)
     if name == "compare":
         page.wait_for_selector("#tensors")
     return page

@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -174,7 +174,7 @@ class Seen:
 class Reply:
     """One answer.  Content-Length is added unless `length` is False or `headers` has one of its kind.
 
-    `delay_s` passes before the first byte and `pause_s` between the pieces of `body`.
+    `delay_s` passes before the first byte and `pause_s` between the pieces of `body`, until `hurry` is set.
     `cut_at`: close the connection after that many bytes of the body; `reset`: and do so with a TCP RST.
     `raw`: send these bytes instead of status line, headers and body (pieces with `pause_s` between).
     `close`: close afterwards, without saying so.
@@ -186,6 +186,7 @@ class Reply:
     length: bool = True
     delay_s: float = 0.0
     pause_s: float = 0.0
+    hurry: threading.Event | None = None
     cut_at: int | None = None
     reset: bool = False
     close: bool = False
@@ -218,6 +219,29 @@ def files(tree: Mapping[str, bytes]) -> Callable[[Seen], Reply]:
     def script(seen: Seen) -> Reply:
         data = tree.get(unquote(seen.path.partition("?")[0]).lstrip("/"))
         return Reply(status=404) if data is None else ranged(data, seen)
+
+    return script
+
+
+_LARGE = 100_000
+
+
+def trickling(root: Path, hurry: threading.Event) -> Callable[[Seen], Reply]:
+    """A script that serves a registry's folder; the last bytes of long answers come with `hurry`.
+
+    Until it is set a few bytes come now and then, so that no client takes it for stalled.
+    """
+    good = files(
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    )
+
+    def script(seen: Seen) -> Reply:
+        reply = good(seen)
+        if not seen.path.endswith(".pack") or not isinstance(reply.body, bytes) or len(reply.body) < _LARGE:
+            return reply
+        most = len(reply.body) - 1000
+        rest = [reply.body[at : at + 5] for at in range(most, len(reply.body), 5)]
+        return replace(reply, body=[reply.body[:most], *rest], pause_s=0.2, hurry=hurry)
 
     return script
 
@@ -339,7 +363,8 @@ class ScriptedServer:
             connection.sendall(_head(reply, sum(map(len, pieces))))
         left = sum(map(len, pieces)) if reply.cut_at is None else reply.cut_at
         for index, piece in enumerate(pieces):
-            if index and self._stopping.wait(reply.pause_s):
+            in_time = reply.hurry is not None and reply.hurry.is_set()
+            if index and not in_time and self._stopping.wait(reply.pause_s):
                 return False
             connection.sendall(piece[:left])
             left -= len(piece[:left])

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,13 @@ class Running:
                 return job
             assert time.monotonic() < give_up_s, job
             time.sleep(0.02)
+
+    def until(self, seen: Callable[[], object]) -> None:
+        """Wait until something is true, such as what a click on the page leads to."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not seen():
+            assert time.monotonic() < give_up_s, "it did not become true"
+            time.sleep(0.05)
 
     def finished(self, answer: httpx.Response) -> dict[str, Any]:
         """The job of a 202 answer, once it has ended."""

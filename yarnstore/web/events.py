@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -13,6 +14,8 @@ from yarnstore.web.records import Job
 # Proxies close connections that say nothing for a minute.
 _KEEP_ALIVE_S = 25.0
 _LOOK_S = 2.0
+# A download has hundreds of steps a second; people see a few.
+_DELIVER_S = 0.1
 
 
 class Listener:
@@ -33,6 +36,9 @@ class Events:
         self._listeners: set[Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._news: dict[str, Job] = {}
+        self._delivered_s = 0.0
         self._closed = False
 
     def attach(self) -> None:
@@ -40,13 +46,22 @@ class Events:
         self._loop = asyncio.get_running_loop()
 
     def publish(self, job: Job) -> None:
-        """Send a job's new state to all listeners."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver, job)
+        """Send a job's new state to all listeners, soon; of several states the last."""
+        with self._lock:
+            expected = bool(self._news)
+            self._news[job.id] = job
+        if not expected and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver_in_time, self._loop)
 
-    def _deliver(self, job: Job) -> None:
+    def _deliver_in_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_at(self._delivered_s + _DELIVER_S, self._deliver, loop)
+
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._delivered_s = loop.time()
+        with self._lock:
+            news, self._news = self._news, {}
         for listener in self._listeners:
-            listener.jobs[job.id] = job
+            listener.jobs.update(news)
             listener.wake.set()
 
     def close(self) -> None:

@@ -49,7 +49,6 @@ _NOTES = 50
 # What has not ended stays in the file whatever its size, and the file has to be read again.
 _WAITING_BYTES = MIB
 _JOB_BYTES = 400
-_PUBLISH_S = 0.2
 _STOP_S = 15.0
 # A comparison's result has a row for each tensor; it is kept while the service runs.
 _VOLATILE: tuple[JobKind, ...] = ("diff",)
@@ -66,7 +65,6 @@ class _Entry:
     cancel: Cancel | None = None
     thread: threading.Thread | None = None
     wanted: JobState | None = None  # what to be once it has stopped
-    published_s: float = 0.0
     ended: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -352,10 +350,7 @@ class Jobs:
                     bytes_per_s=gauge.bytes_per_s,
                     seconds_left=gauge.seconds_left,
                 )
-            now = time.monotonic()
-            if event.phase == "note" or now - entry.published_s >= _PUBLISH_S:
-                entry.published_s = now
-                self._publish(brief(entry.job))
+            self._publish(brief(entry.job))
 
     def _run(self, entry: _Entry, cancel: Cancel, tell: OnProgress) -> None:
         done: Done | None = None

@@ -1,15 +1,26 @@
-"""One service for the tests that change nothing of it."""
+"""What the tests of the service share: one store and one service to read, one browser, one gallery."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.browsers import browsing
+from tests.support.gallery import make_gallery
+from tests.support.servers import nginx_server
 from tests.support.services import Running, serving
 from tests.support.stores import MODEL, Site, make_site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+# While the file `slow` exists, a download takes a minute.
+_SLOW = "location /deltas/ {{ set $rate 0; if (-f {file}) {{ set $rate 2k; }} limit_rate $rate; }}"
 
 
 @pytest.fixture(scope="package")
@@ -40,3 +51,27 @@ def own(home: Path) -> Iterator[Running]:
     """A service over a store of this test's own."""
     with serving(home) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The gallery, with its registry on nginx.  Copy the store."""
+
+    home: Path
+    slow: Path  # the file that makes downloads slow
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    root = tmp_path_factory.mktemp("gallery")
+    made = make_gallery(root)
+    slow = root / "slow"
+    with nginx_server(made.registry, root / "nginx", extra=_SLOW.format(file=slow)) as nginx:
+        made.serve(nginx.url)
+        yield Shown(made.home, slow)

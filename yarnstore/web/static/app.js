@@ -17,6 +17,11 @@ const bar = document.getElementById("activity");
 let pageTitle = "Updates";
 let shown = null;
 let drawing = 0;
+let pressed = false;
+addEventListener("pointerdown", (event) => { pressed = event.button === 0; }, true);
+for (const name of ["pointerup", "pointercancel", "blur"]) addEventListener(name, () => setTimeout(() => { pressed = false; }), true);
+// What a person typed and did not save yet outlives a new drawing; `act` in dom.js ends it.
+main.addEventListener("input", (event) => { event.target.dataset.edited = ""; });
 
 // --- which page ----------------------------------------------------------------------------------
 
@@ -35,38 +40,53 @@ const repair = act(async () => {
 
 const keyOf = (element) => element?.id || element?.dataset?.key || "";
 
-async function draw({ moved = false } = {}) {
+/** What a page shows, or why it cannot. */
+async function made(at) {
+  try {
+    return await (await PAGES[at.page]()).page(at.name, at.state);
+  } catch (error) {
+    return { title: "Problem", body: [
+      h("h1", null, "This page cannot be shown"),
+      h("p.lead", null, error.message),
+      error.hint ? h("p.hint", null, error.hint) : null,
+      h("div.buttons", null,
+        DAMAGE.includes(error.code) ? button("Check and repair", repair, {}, "primary") : null,
+        button("Try again", () => draw({ moved: true }))),
+    ] };
+  }
+}
+
+/** Draw the page: another one if `moved`, else the same with what changed, at once if a person `asked` for that. */
+async function draw({ moved = false, asked = moved } = {}) {
   const turn = ++drawing;
   const at = where();
-  main.setAttribute("aria-busy", "true");
+  if (moved) main.setAttribute("aria-busy", "true");
   for (const entry of document.querySelectorAll("#nav a")) {
     const mine = entry.hash === `#/${at.page}` || (at.page === "models" && entry.hash === "#/installed");
     if (mine) entry.setAttribute("aria-current", "page");
     else entry.removeAttribute("aria-current");
   }
-  let page;
-  try {
-    page = await (await PAGES[at.page]()).page(at.name, at.state);
-  } catch (error) {
-    page = {
-      title: "Problem",
-      body: [
-        h("h1", null, "This page cannot be shown"),
-        h("p.lead", null, error.message),
-        error.hint ? h("p.hint", null, error.hint) : null,
-        h("div.buttons", null,
-          DAMAGE.includes(error.code) ? button("Check and repair", repair, {}, "primary") : null,
-          button("Try again", () => draw({ moved: true }))),
-      ],
-    };
+  let page = await made(at);
+  while (!asked && turn === drawing && busy()) {
+    while (busy()) await new Promise((resolve) => setTimeout(resolve, 50));
+    page = await made(at);
   }
   if (turn !== drawing) return;
   const focused = main.contains(document.activeElement) ? keyOf(document.activeElement) : "";
+  const edited = moved ? [] : [...main.querySelectorAll("[data-edited][id]")];
   const folded = new Map([...main.querySelectorAll("details[data-key]")].map((each) => [each.dataset.key, each.open]));
   const top = scrollY;
   pageTitle = page.title;
   main.replaceChildren(...[page.body].flat(Infinity).filter(Boolean));
+  for (const old of edited) {
+    const field = document.getElementById(old.id);
+    if (!field) continue;
+    field.dataset.edited = "";
+    if (["checkbox", "radio"].includes(old.type)) field.checked = old.checked;
+    else field.value = old.value;
+  }
   main.dataset.page = at.page;
+  main.dataset.place = location.hash;
   main.removeAttribute("aria-busy");
   shown = page;
   if (moved) {
@@ -83,31 +103,29 @@ async function draw({ moved = false } = {}) {
   page.ready?.();
 }
 
-/** Draw the page again with what changed, unless a person is busy with it. */
+/** Whether a person would lose something if the page were drawn again now: a click, a dialog, a place in a text. */
+const busy = () => pressed || document.querySelector("dialog[open]")
+  || (main.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox], [type=radio]), textarea, select"));
+
+/** Draw the page again with what changed in the background. */
 let waiting = 0;
 function refresh() {
+  if (shown?.keep) return;
   clearTimeout(waiting);
-  waiting = setTimeout(() => {
-    const busy = document.querySelector("dialog[open]") || shown?.keep
-      || main.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
-    if (busy && !shown?.keep) refresh();
-    else if (!shown?.keep) draw();
-  }, 250);
+  waiting = setTimeout(() => draw(), 250);
 }
 
 addEventListener("hashchange", () => draw({ moved: true }));
-addEventListener("ystore:refresh", () => draw());
+addEventListener("ystore:refresh", () => draw({ asked: true }));
 
 // --- what happens in the background --------------------------------------------------------------
 
-let first = true;
-setTimeout(() => { first = false; }, 1500);
 let lost = false;
 listen(
   (job) => {
     const before = jobs.take(job);
     const finished = before && jobs.isActive(before) && !jobs.isActive(job);
-    if (finished || (!first && !before && !jobs.isActive(job))) {
+    if (finished || (!before && job.finished_ms > performance.timeOrigin)) {
       if (job.kind !== "diff") {
         const back = job.state === "done" ? jobs.undo(job) : null;
         say(jobs.sentence(job), { undo: back, fault: job.state === "failed" });

@@ -130,6 +130,8 @@ export const act = (work) => async (event) => {
   from?.setAttribute?.("aria-disabled", "true");
   try {
     await work(event);
+    const sent = from?.closest?.("form") ?? from;
+    for (const field of [sent, ...(sent?.querySelectorAll?.("[data-edited]") ?? [])]) delete field?.dataset?.edited;
   } catch (error) {
     sayFault(error);
   } finally {

@@ -160,14 +160,14 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
 }
 
 /** A place that shows the unfinished jobs of a model, and is empty without. */
-export function modelJobs(model) {
+export function modelJobs(model, heading = "h3") {
   const element = h("div.model-jobs");
   const shown = new Map();
   const show = (job) => {
     const mine = job.model === model || (job.model === null && job.kind === "update-all");
     if (!mine || job.kind === "diff") return;
     if (isActive(job) && !shown.has(job.id)) {
-      shown.set(job.id, jobView(job, { heading: "h4" }));
+      shown.set(job.id, jobView(job, { heading }));
       element.append(shown.get(job.id));
     } else if (!isActive(job) && shown.has(job.id)) {
       shown.get(job.id).remove();

@@ -23,7 +23,7 @@ export async function page(model, state) {
         installed?.pinned || installed?.pin ? badge(installed.pin ? `pinned: ${installed.pin}` : "pinned", "quiet") : null,
         details?.category ? badge(details.category, "quiet") : null,
         (details?.tags ?? []).map((tag) => badge(tag, "quiet")))),
-    modelJobs(model),
+    modelJobs(model, "h2"),
     h("nav.tabs", { "aria-label": `About ${model}` }, tabs.map(([key, text]) =>
       h("a", { href: link("models", model, { tab: key }), "aria-current": key === tab ? "page" : null }, text))),
     await (body[tab] ?? body.history)(),

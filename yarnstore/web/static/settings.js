@@ -37,7 +37,6 @@ function updating({ status, next_round: next }) {
       ...(jitter.value.trim() ? { jitter: jitter.value.trim() } : {}),
     });
     say(`Saved. ${page.next_round.sentence}`);
-    document.activeElement.blur();
     again();
   });
   return h("section.panel", { "aria-labelledby": "auto-title" }, h("h2", { id: "auto-title" }, "Auto-update"),
@@ -78,7 +77,6 @@ function sources(registries) {
       event.preventDefault();
       const added = await post("/registries", { name: name.value.trim(), url: url.value.trim() });
       say(`${added.name} is added: ${many(added.models, "model")}.`);
-      document.activeElement.blur();
       again();
     }) },
     h("div.field", null, h("label", { for: "registry-name" }, "Name"), name),
@@ -128,7 +126,6 @@ function setting(info) {
   const change = async (value) => {
     await call("PATCH", "/settings", { [info.name]: value });
     say(`${title}: saved.`);
-    document.activeElement?.blur();
     again();
   };
   const source = info.source === "default" ? "default" : info.source === "managed.toml" ? "set here" : `set by ${info.where ?? info.source}`;

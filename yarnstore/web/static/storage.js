@@ -1,7 +1,7 @@
 // What fills the disk, what can be freed, and whether all is sound.
 import { get, link, post } from "./api.js";
 import { act, agree, badge, button, bytes, facts, h, many, s, when } from "./dom.js";
-import { active, ended, jobView, started } from "./jobs.js";
+import { active, ended, isActive, jobView, started } from "./jobs.js";
 import { squares } from "./squares.js";
 
 const KINDS = {
@@ -11,7 +11,9 @@ const KINDS = {
 const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };
 
+// What was asked for last: it outlives a new drawing of the page.
 let plan = null;
+let check = null;
 
 export async function page() {
   const usage = await get("/storage");
@@ -20,7 +22,7 @@ export async function page() {
     h("p.lead", null, `${bytes(usage.free_bytes)} are free; ${bytes(usage.reserve_bytes)} of that stay in reserve.`),
     usage.total_bytes ? picture(usage) : h("p.empty", null, "The store is empty."),
     table(usage), freeing(), checking(),
-  ] };
+  ], ready: () => { showPlan(); showCheck(); } };
 }
 
 function tiles(usage) {
@@ -77,21 +79,20 @@ function table(usage) {
 
 function freeing() {
   const keep = h("input", { id: "gc-keep", type: "number", min: "0", max: "1000", placeholder: "as set", inputmode: "numeric" });
-  const place = h("div", { id: "gc-plan", "aria-live": "polite" });
-  const show = () => place.replaceChildren(...(plan ? [planView(place)] : []));
   const form = h("form.inline", { onsubmit: act(async (event) => {
     event.preventDefault();
     plan = await post("/gc/plans", keep.value === "" ? {} : { keep: Number(keep.value) });
-    show();
+    showPlan();
   }) },
   h("div.field.natural", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
-  show();
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));
   return h("section", { "aria-labelledby": "gc-title" }, h("h2", { id: "gc-title" }, "Free disk space"),
     h("p.hint", null, "Nothing is deleted before you have seen the list. Installed and pinned versions always stay."),
-    form, running, place);
+    form, running, h("div", { id: "gc-plan", "aria-live": "polite" }));
 }
+
+const showPlan = () => document.getElementById("gc-plan")?.replaceChildren(...(plan ? [planView()] : []));
 
 function items(list) {
   return h("ul.items", null, list.map((item) => h("li", null,
@@ -100,9 +101,9 @@ function items(list) {
     h("span.hint", null, item.why))));
 }
 
-function planView(place) {
+function planView() {
   const now = plan;
-  const drop = () => { plan = null; place.replaceChildren(); };
+  const drop = () => { plan = null; showPlan(); };
   if (!now.items.length) {
     return h("div.plan", null, h("h3", null, "Nothing can be freed"), h("p.hint", null, "All stored data is needed or recent."), kept(now));
   }
@@ -130,19 +131,28 @@ function kept(now) {
 // --- checking ------------------------------------------------------------------------------------
 
 function checking() {
-  const place = h("div", { "aria-live": "polite" });
-  const start = (body) => act(async () => {
-    const job = started(await post("/fsck", body));
-    place.replaceChildren(jobView(job, { heading: "h3" }));
-    ended(job).then((now) => place.replaceChildren(checked(now)));
-  });
+  const start = (body) => act(async () => watch(started(await post("/fsck", body))));
   const running = active().find((job) => job.kind === "fsck");
-  if (running) place.replaceChildren(jobView(running, { heading: "h3" }));
+  if (running && running.id !== check?.id) watch(running);
   return h("section", { "aria-labelledby": "fsck-title" }, h("h2", { id: "fsck-title" }, "Check the store"),
     h("p.hint", null, "A check reads every stored byte and compares it with its hash. A quick check leaves contents unread."),
     h("div.buttons", null, button("Check", start({}), { id: "fsck" }), button("Quick check", start({ quick: true })),
       button("Check and repair", start({ repair: true }))),
-    place);
+    h("div", { id: "fsck-result", "aria-live": "polite" }));
+}
+
+function watch(job) {
+  check = job;
+  showCheck();
+  ended(job).then((now) => {
+    if (check.id === now.id) check = now;
+    showCheck();
+  });
+}
+
+function showCheck() {
+  if (!check) return;
+  document.getElementById("fsck-result")?.replaceChildren(isActive(check) ? jobView(check, { heading: "h3" }) : checked(check));
 }
 
 function checked(job) {
