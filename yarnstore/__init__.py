@@ -12,17 +12,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from yarnstore._version import __version__
 from yarnstore.errors import YarnstoreError
 
 if TYPE_CHECKING:
+    from yarnstore._version import __version__
     from yarnstore.aio import AsyncStore
     from yarnstore.api import Store
     from yarnstore.progress import Progress
 
 __all__ = ["AsyncStore", "Progress", "Store", "YarnstoreError", "__version__"]
 
-_HOMES = {"AsyncStore": "yarnstore.aio", "Store": "yarnstore.api", "Progress": "yarnstore.progress"}
+_HOMES = {
+    "AsyncStore": "yarnstore.aio",
+    "Progress": "yarnstore.progress",
+    "Store": "yarnstore.api",
+    "__version__": "yarnstore._version",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 Phase: TypeAlias = Literal["read", "delta", "download", "write", "check", "note"]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """One step of a running operation, as `--progress json` prints it."""
 
     phase: Phase  #: `note` is a message; the others count bytes.

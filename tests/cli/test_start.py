@@ -22,11 +22,12 @@ ELSEWHERE = (
     "yarnstore.registry.decide",
     "yarnstore.registry.windows",
     "yarnstore.results",
-    *("argparse", "base64", "difflib", "semver", "shutil", "tempfile"),
+    *("argparse", "base64", "difflib", "locale", "semver", "shutil", "tempfile"),
 )
 REGISTRIES = ("yarnstore.registry.schema", "yarnstore.registry.standing")
+# `locale` comes with gettext's first search for translations, which takes longer than most imports.
 UNUSED = {
-    "--version": ("dataclasses", "json", "msgspec", "pathlib", "yarnstore.api", "yarnstore.store"),
+    "--version": ("dataclasses", "locale", "json", "msgspec", "pathlib", "yarnstore.api", "yarnstore.store"),
     "log": (*NETWORK, *ELSEWHERE, "yarnstore.registry.standing"),
     "list": (*NETWORK, *ELSEWHERE),
     "path": (*NETWORK, *ELSEWHERE, *REGISTRIES, "yarnstore.ops.querying.inventory"),

@@ -87,7 +87,7 @@ def _table(rows: list[tuple[str, str]], head: tuple[str, str]) -> list[str]:
 
 
 def _is_common(option: click.Option) -> bool:
-    return isinstance(option, CommonOption) or option.name == "version"
+    return isinstance(option, CommonOption) or option.name in ("version", "help")
 
 
 def _options(command: click.Command, *, common: bool) -> list[tuple[str, str]]:

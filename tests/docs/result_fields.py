@@ -12,6 +12,8 @@ import types
 from io import StringIO
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from msgspec import structs
+
 from yarnstore import results
 
 # A type, or the fields of an object that no type describes, each with its meaning.
@@ -166,7 +168,7 @@ An error is printed as `{"error": {…}}`, with the fields on the [page of error
 
 def is_result(shape: Shape) -> bool:
     """Whether a shape is one of the types with a section on the page."""
-    return isinstance(shape, type) and dataclasses.is_dataclass(shape)
+    return isinstance(shape, type) and (dataclasses.is_dataclass(shape) or shape is results.Progress)
 
 
 def result_types() -> list[type]:
@@ -186,9 +188,9 @@ def result_types() -> list[type]:
 def fields_of(shape: type) -> dict[str, tuple[Shape, str]]:
     """Each field and property of a type, in the order in which they are printed: its type and its meaning."""
     hints, said = get_type_hints(shape), comments_of(shape)
+    fields: Any = dataclasses.fields(shape) if dataclasses.is_dataclass(shape) else structs.fields(shape)
     found = {
-        item.name: (hints[item.name], said.get(item.name) or _USUAL.get(item.name, ""))
-        for item in dataclasses.fields(shape)
+        item.name: (hints[item.name], said.get(item.name) or _USUAL.get(item.name, "")) for item in fields
     }
     for name, item in vars(shape).items():
         if isinstance(item, property):

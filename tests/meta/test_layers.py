@@ -93,7 +93,8 @@ BORDERS = {
 # Heavy to import, and not needed by every command; or extras, which may be absent.
 HEAVY = (
     *("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver"),
-    *("ctypes", "difflib", "heapq", "netrc", "shutil"),
+    *("binascii", "copy", "ctypes", "dataclasses", "difflib", "grp", "heapq", "netrc", "shutil", "tomllib"),
+    "unicodedata",
 )
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
@@ -103,10 +104,15 @@ LATE_PARTS = {
     f"{PACKAGE}.ops.session.model_files": (f"{PACKAGE}.registry.schema",),
     f"{PACKAGE}.ops.session.registries": (
         f"{PACKAGE}.ops.session.connections",
+        f"{PACKAGE}.ops.session.model_files",
+        f"{PACKAGE}.backends.urls",
         f"{PACKAGE}.registry.schema",
+        f"{PACKAGE}.registry.timestamps",
+        f"{PACKAGE}.store.registry_cache",
     ),
     f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.urls",),
-    f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.registry.standing",),
+    f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.registry.standing", f"{PACKAGE}.store.registry_cache"),
+    f"{PACKAGE}.ops.session.stored": (f"{PACKAGE}.store.registry_cache",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
     f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.urls",),

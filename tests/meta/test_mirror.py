@@ -37,7 +37,7 @@ COVERED_BY = {
     "querying.compat": "cli/test_update_cli.py",
     "querying.history": "cli/test_cli_commands.py",
     "querying.inventory": "cli/test_cli_commands.py",
-    "querying.paths": "unit/ops/session/test_whole.py",
+    "querying.paths": "unit/ops/session/test_stored.py",
     "querying.keeping": "unit/ops/upkeep/test_gc_policies.py",
     "querying.space": "unit/ops/upkeep/test_storage.py",
     "querying.status": "cli/test_stored_cli.py",

@@ -15,7 +15,8 @@ NOBODY = 65534
 
 # All is imported before: a user that is not root may not be able to read where Python is.
 _SCRIPT = """
-import difflib, heapq, importlib, netrc, os, pkgutil, shutil, sys
+import binascii, copy, dataclasses, difflib, grp, heapq, importlib, locale, netrc, os, pkgutil, shutil, sys
+import tomllib, unicodedata
 import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):

@@ -25,7 +25,6 @@ from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, load_settings
 from yarnstore.store.access import exposures, top_folders
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.trials import any_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -180,7 +179,7 @@ class StoreBase:
             alternates=settings.alternates,
         )
         try:
-            if any_trial(layout):
+            if layout.any_trial():
                 from yarnstore.ops.installing.activate import settle_trials
 
                 settle_trials(session)  # what a killed process tried out
@@ -192,6 +191,24 @@ class StoreBase:
             raise
         finally:
             session.close()
+
+    @contextmanager
+    def _counted(
+        self,
+        operation: str,
+        model: str = "",
+        progress: OnProgress | None = None,
+        *,
+        accept_change: bool = False,
+    ) -> Iterator[Session]:
+        """A session whose operation is counted in the statistics."""
+        from yarnstore.ops.session.counting import counted
+
+        with (
+            self._session(progress, accept_change=accept_change) as session,
+            counted(session, operation, model),
+        ):
+            yield session
 
     def _warn_of_others(self, session: Session) -> None:
         """Warn once if other users can write the store."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from yarnstore.api.base import AnyPath, StoreBase, bare_model
 from yarnstore.errors import SpecError
-from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
@@ -56,10 +54,7 @@ class Installing(StoreBase):
         from yarnstore.ops.fetching.fetch import fetch
 
         parsed = Spec.parse(spec)
-        with (
-            self._session(progress, accept_change=accept_change) as session,
-            counted(session, "fetch", parsed.model),
-        ):
+        with self._counted("fetch", parsed.model, progress, accept_change=accept_change) as session:
             return fetch(session, parsed, force=force)
 
     def checkout(
@@ -79,10 +74,7 @@ class Installing(StoreBase):
         from yarnstore.ops.installing.checkout import checkout
 
         parsed = Spec.parse(spec)
-        with (
-            self._session(progress, accept_change=accept_change) as session,
-            counted(session, "checkout", parsed.model),
-        ):
+        with self._counted("checkout", parsed.model, progress, accept_change=accept_change) as session:
             return checkout(session, parsed, force=force)
 
     def rollback_model(
@@ -94,7 +86,7 @@ class Installing(StoreBase):
 
         wanted = read_version(version) if version else None
         name = bare_model(model)
-        with self._session(progress) as session, counted(session, "rollback", name):
+        with self._counted("rollback", name, progress) as session:
             done = rollback_retained(session, name, wanted)
             if done is None:
                 from yarnstore.ops.installing.checkout import rollback
@@ -246,6 +238,8 @@ class Installing(StoreBase):
         retention = self.settings.retention
         if not retention.is_set:
             return result
+        from dataclasses import replace
+
         from yarnstore.ops.upkeep.retain import apply_retention, forecast_retention
         from yarnstore.store.refs import VersionName
 

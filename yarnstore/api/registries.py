@@ -9,9 +9,8 @@ from yarnstore.api.base import AnyPath, StoreBase
 from yarnstore.ops.session.sources import RegistrySource
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
-from yarnstore.settings import add_registry, load_settings, normal_url, remove_registry
+from yarnstore.settings import load_settings
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.registry_cache import remove_cached
 
 if TYPE_CHECKING:
     from yarnstore.ops.publishing.lint import LintResult
@@ -27,6 +26,7 @@ class Registries(StoreBase):
         Raises: BackendError, FormatError, ConflictError, InvalidNameError, UsageError.
         """
         from yarnstore.ops.querying.catalogue import describe
+        from yarnstore.settings.change import add_registry, normal_url, remove_registry
 
         source = RegistrySource(name, normal_url(os.fspath(url)))
         before = self.settings
@@ -71,6 +71,9 @@ class Registries(StoreBase):
 
         Raises: NotFoundError; ConflictError if it is set in `config.toml`.
         """
+        from yarnstore.settings.change import remove_registry
+        from yarnstore.store.registry_cache import remove_cached
+
         remove_registry(self.home, name)
         remove_cached(StoreLayout(self.home), name)
         self.settings = load_settings(self.home)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath, StoreBase, bare_model
 from yarnstore.core.names import parse_model_id
 from yarnstore.errors import ConfigError, UsageError, YarnstoreError
-from yarnstore.ops.session.counting import counted
 from yarnstore.progress import OnProgress
-from yarnstore.registry.policies import change_auto_update
-from yarnstore.settings import Settings, default_home, load_settings, set_auto_update
+from yarnstore.settings import Settings, default_home, load_settings
 from yarnstore.store import paths
 
 if TYPE_CHECKING:
@@ -58,7 +55,6 @@ class Upkeep(StoreBase):
         NotFoundError where `thin` is not installed.
         """
         from yarnstore.ops.querying.keeping import GcPolicy
-        from yarnstore.ops.session.lookup import not_installed
         from yarnstore.ops.upkeep.gc import gc
 
         policy = GcPolicy.of(
@@ -70,13 +66,8 @@ class Upkeep(StoreBase):
             unused_s=unused_s,
             thin=thin,
         )
-        with self._session(progress) as session:
-            if thin not in (None, "*", *session.refs.installed_models()):
-                raise not_installed(session, str(thin))
-            if dry_run:
-                return gc(session, policy, dry_run=True, repack_too=repack, expected=expected)
-            with counted(session, "gc"):
-                return gc(session, policy, repack_too=repack, expected=expected)
+        with self._session(progress) if dry_run else self._counted("gc", progress=progress) as session:
+            return gc(session, policy, dry_run=dry_run, repack_too=repack, expected=expected)
 
     def plan_gc(
         self,
@@ -157,7 +148,7 @@ class Upkeep(StoreBase):
         """
         if sample is not None and repair:
             raise UsageError("a repair reads everything, and takes no sample")
-        with self._session(progress) as session, counted(session, "fsck"):
+        with self._counted("fsck", progress=progress) as session:
             if repair:
                 from yarnstore.ops.upkeep.repair import repair as mend
 
@@ -226,6 +217,8 @@ class Upkeep(StoreBase):
         """
         from yarnstore.ops.installing.activate import note_check
         from yarnstore.ops.installing.auto_update import require_known
+        from yarnstore.registry.policies import change_auto_update
+        from yarnstore.settings.change import set_auto_update
 
         if enabled and models:
             with self._session() as session:
@@ -250,6 +243,8 @@ class Upkeep(StoreBase):
 
         Raises: ConfigError, NoRegistryError; errors of single models are in their outcomes.
         """
+        from dataclasses import replace
+
         from yarnstore.ops.installing.auto_update import Clockwork, run_round
         from yarnstore.ops.upkeep.retain import apply_retention
 

@@ -10,6 +10,7 @@ A command runs no part of the engine itself.  docs/cli.md is made from the comma
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -17,9 +18,7 @@ import sys
 import click
 
 from yarnstore import errors
-from yarnstore._version import __version__
 from yarnstore.cli.command import common_options, invocation
-from yarnstore.cli.exitcodes import BROKEN_PIPE, USAGE, exit_code
 from yarnstore.cli.group import Group
 from yarnstore.cli.output import Output
 from yarnstore.cli.streams import discard, forgive_encoding, open_closed_streams
@@ -53,12 +52,28 @@ class _LazyGroup(Group):
         return found
 
 
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    # Unlike click's own option, this searches for no translations of its texts.
+    if value and not context.resilient_parsing:
+        from yarnstore._version import __version__
+
+        click.echo(f"ystore, version {__version__}")
+        context.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="SPEC is MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS], for example phi-3-mini@1.1.0.",
 )
-@click.version_option(__version__, prog_name="ystore")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @common_options
 def cli() -> None:
     """Git for AI model files: updates are deltas, rollbacks move a ref, every byte is verified."""
@@ -72,7 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
         from yarnstore.cli.completion import complete
 
         sys.exit(complete(cli, instruction))
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    gc.freeze()  # the process ends: to search all that it made for cycles takes longer than most commands
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -82,6 +99,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output went away: nothing more to say, and nobody to say it to.
+        from yarnstore.cli.exitcodes import BROKEN_PIPE
+
         discard(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:
@@ -97,6 +116,8 @@ def _run(arguments: list[str]) -> int:
         with cli.make_context("ystore", list(arguments)) as context:
             cli.invoke(context)
     except click.exceptions.NoArgsIsHelpError as fault:
+        from yarnstore.cli.exitcodes import USAGE
+
         click.echo(fault.format_message())
         return USAGE
     except click.exceptions.Exit as done:
@@ -129,6 +150,8 @@ def _command(arguments: list[str]) -> str:
 
 
 def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments: list[str]) -> int:
+    from yarnstore.cli.exitcodes import USAGE, exit_code
+
     output = invocation(context).output if context is not None else Output()
     output.json = output.json or "--json" in arguments
     if isinstance(error, errors.UsageError) and not error.hint:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +54,22 @@ class WholeNumber(click.IntRange):
     """A whole number in a range; click calls it a "valid integer range" in errors and help."""
 
     name = "integer"
+
+
+class Folder(click.ParamType[str]):
+    """A folder that may not exist yet.  As `click.Path`, which would search for a translation of its name."""
+
+    name = "directory"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click."""
+        if os.path.isdir(value) and os.access(value, os.R_OK):
+            return value
+        return os.fsdecode(click.Path(file_okay=False).convert(value, param, ctx))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """See click."""
+        return click.Path(file_okay=False).shell_complete(ctx, param, incomplete)
 
 
 class Invocation:
@@ -154,44 +170,53 @@ def _set_progress(run: Invocation, value: Any) -> None:  # noqa: ANN401
     run.output.progress = value
 
 
-_option = partial(click.option, cls=CommonOption)
+def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(context.get_help(), color=context.color)
+        context.exit()
 
+
+# Made once for all commands.  `--help` is among them, since click would search for translations of its own.
 _OPTIONS = (
-    _option(
-        "--home", type=click.Path(file_okay=False), metavar="DIR", expose_value=False,
+    click.Option(
+        ["-h", "--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help,
+        help="Show this message and exit.",
+    ),
+    CommonOption(
+        ["--home"], type=Folder(), metavar="DIR", expose_value=False,
         callback=_set(_set_home),
         help="Folder of the store (default: $YSTORE_HOME, else in the user's data folder).",
     ),
-    _option(
-        "--lock-timeout", type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,
+    CommonOption(
+        ["--lock-timeout"], type=click.FloatRange(min=0), metavar="SECONDS", expose_value=False,
         callback=_set(_set_lock_timeout), help="Time to wait if another process uses the store.",
     ),
-    _option(
-        "--offline", is_flag=True, expose_value=False, callback=_set(_set_offline),
+    CommonOption(
+        ["--offline"], is_flag=True, expose_value=False, callback=_set(_set_offline),
         help="Do not use the network (YSTORE_OFFLINE=1).",
     ),
-    _option(
-        "--limit-rate", metavar="RATE", expose_value=False, callback=_set(_set_limit_rate),
+    CommonOption(
+        ["--limit-rate"], metavar="RATE", expose_value=False, callback=_set(_set_limit_rate),
         help="Limit downloads to RATE bytes per second, such as 5M or 500k.",
     ),
-    _option(
-        "--connections", type=WholeNumber(1, 64), metavar="N", expose_value=False,
+    CommonOption(
+        ["--connections"], type=WholeNumber(1, 64), metavar="N", expose_value=False,
         callback=_set(_set_connections), help="Number of parallel connections per download.",
     ),
-    _option(
-        "--json", is_flag=True, expose_value=False, callback=_set(_set_json),
+    CommonOption(
+        ["--json"], is_flag=True, expose_value=False, callback=_set(_set_json),
         help="Print one JSON document on stdout, errors included.",
     ),
-    _option(
-        "--progress", type=click.Choice(["auto", "json", "none"]), expose_value=False,
+    CommonOption(
+        ["--progress"], type=click.Choice(["auto", "json", "none"]), expose_value=False,
         callback=_set(_set_progress), help="Show progress on stderr: bars on a terminal, or JSON lines.",
     ),
-    _option(
-        "-q", "--quiet", is_flag=True, expose_value=False, callback=_set(_set_quiet),
+    CommonOption(
+        ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set(_set_quiet),
         help="Print only results: paths, names in lists, and what a dry run would do.",
     ),
-    _option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set(_set_verbose),
+    CommonOption(
+        ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set(_set_verbose),
         help="Print more details.",
     ),
 )  # fmt: skip
@@ -205,17 +230,10 @@ registry_option = click.option(
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that all commands take."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
+    # Click reverses this list: the options of the command come before the common ones.
+    own = getattr(function, "__click_params__", [])
+    function.__click_params__ = [*reversed(_OPTIONS), *own]  # type: ignore[attr-defined]
     return function
-
-
-def _common_params() -> list[click.Parameter]:
-    def bearer() -> None: ...
-
-    common_options(bearer)
-    params: list[click.Parameter] = bearer.__click_params__  # type: ignore[attr-defined]
-    return params
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -227,9 +245,8 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.
             return function(invocation(context), *args, **values)
 
         run.__doc__ = function.__doc__
-        # Click reverses this list: the options of the command come before the common ones.
-        own = getattr(function, "__click_params__", [])
-        run.__click_params__ = [*_common_params(), *own]  # type: ignore[attr-defined]
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        common_options(run)
         examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
         epilog = f"\b\nExample:\n{examples}"
         made: click.Command = click.command(name, cls=Command, epilog=epilog)(run)

@@ -9,23 +9,25 @@ import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from unicodedata import combining, east_asian_width
 
 if TYPE_CHECKING:
     from yarnstore.results import CheckoutResult
 
 # C0 and C1 controls without newline and tab, line separators, and what turns the direction of text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# None of them is printable; most texts are, so that the pattern is compiled when it is first used.
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 
 def clean(text: str | None) -> str:
     """Remove terminal control characters from foreign text."""
-    return _CONTROL.sub("�", text or "")
+    if not text or text.isprintable():
+        return text or ""
+    return re.sub(_CONTROL, "�", text)
 
 
 def escape_json(text: str) -> str:
     """Escape the terminal control characters in the strings of a JSON document."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(_CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str | None) -> str:
@@ -58,6 +60,8 @@ def cells(text: str) -> int:
     """Return the width of a text in terminal columns: two for wide letters, none for combining marks."""
     if text.isascii():
         return len(text)
+    from unicodedata import combining, east_asian_width
+
     return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 

@@ -94,8 +94,7 @@ class Command(click.Command):
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
             if record is not None and not isinstance(option, click.Argument):
-                is_common = isinstance(option, CommonOption) or option.name == "help"
-                (common if is_common else own).append(record)
+                (common if isinstance(option, CommonOption) else own).append(record)
         for title, rows in (("Options", own), ("Common options", common)):
             if rows:
                 with formatter.section(title):

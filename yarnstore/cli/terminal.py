@@ -17,7 +17,6 @@ _MARKS = {
     "  ok ": {"fg": "green"},
     "*": {"fg": "green", "bold": True},
 }
-_MARK = re.compile("^(" + "|".join(map(re.escape, _MARKS)) + ")", re.MULTILINE)
 
 
 def columns(stream: TextIO) -> int | None:
@@ -42,4 +41,5 @@ def paint(text: str, stream: TextIO) -> str:
     """Colour the marks at the beginnings of lines, if the stream shows colour."""
     if not has_colour(stream):
         return text
-    return _MARK.sub(lambda found: click.style(found[0], **_MARKS[found[0]]), text)  # type: ignore[arg-type]
+    mark = "|".join(map(re.escape, _MARKS))
+    return re.sub(f"(?m)^({mark})", lambda found: click.style(found[0], **_MARKS[found[0]]), text)  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ that this release does not know survive; a newer major format is refused by name
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +29,8 @@ _WHAT = "manifest"
 
 def pack_chunk_list(chunks: Sequence[tuple[bytes, int]]) -> str:
     """`(id, length)` pairs as text: base64 of all 32-byte ids, then all lengths as u32 LE."""
+    import binascii
+
     ids = b"".join(chunk_id for chunk_id, _ in chunks)
     lengths = b"".join(length.to_bytes(_LENGTH_BYTES, "little") for _, length in chunks)
     return binascii.b2a_base64(ids + lengths, newline=False).decode("ascii")
@@ -71,6 +72,8 @@ class ManifestFile(msgspec.Struct, frozen=True, eq=False):
 
         Raises: FormatError where the list is malformed or does not add up to the file's size.
         """
+        import binascii
+
         import numpy as np
 
         what = f"{_WHAT}: chunks of {self.path!r}"

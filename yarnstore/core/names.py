@@ -7,7 +7,7 @@ docs/format/names.md governs it.  Pure.
 from __future__ import annotations
 
 import re
-import unicodedata
+import string
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -27,13 +27,21 @@ if TYPE_CHECKING:
 # The variant of a version that names none.
 DEFAULT_VARIANT = "default"
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Sets instead of patterns: every command checks names, and compiling a pattern takes longer than that.
+_ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
+_IN_PART = _ALPHANUMERIC | frozenset("._-")
 # Device names on Windows, with or without an extension, which spaces may precede.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
-# Of semver.org: three numbers, identifiers before the release, identifiers of the build.
+_DEVICES = frozenset(
+    (
+        *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
+        *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"),
+    )
+)
+# Of semver.org: three numbers, identifiers before the release, identifiers of the build.  A text, which `re`
+# compiles when it is first used: for versions that are three numbers it is not.
 _NUMBER = "(?:0|[1-9][0-9]*)"
 _IDENTIFIER = f"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
-_VERSION = re.compile(
+_VERSION = (
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?"
     r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
@@ -45,7 +53,7 @@ def _check_part(what: str, part: str, whole: str) -> None:
         raise InvalidNameError(what, whole, "is empty")
     if len(part) > NAME_LIMIT_CHARS:
         raise InvalidNameError(what, whole, f"is longer than {NAME_LIMIT_CHARS} characters")
-    if not _PART.fullmatch(part):
+    if part[0] not in _ALPHANUMERIC or not _IN_PART.issuperset(part):
         raise InvalidNameError(
             what,
             whole,
@@ -53,8 +61,13 @@ def _check_part(what: str, part: str, whole: str) -> None:
         )
     if part.endswith("."):
         raise InvalidNameError(what, whole, "ends in a dot")
-    if _RESERVED.fullmatch(part):
+    if _is_device(part):
         raise InvalidNameError(what, whole, "is a device name on Windows")
+
+
+def _is_device(part: str) -> bool:
+    """Whether Windows reads a file name as that of a device."""
+    return part.partition(".")[0].rstrip(" ").upper() in _DEVICES
 
 
 def parse_model_id(text: str) -> str:
@@ -83,9 +96,19 @@ def parse_version(text: str) -> str:
     """Check an exact SemVer 2.0.0 version and return it.  Raises: InvalidNameError."""
     if len(text) > VERSION_LIMIT_CHARS:
         raise InvalidNameError("version", text, f"is longer than {VERSION_LIMIT_CHARS} characters")
-    if not _VERSION.fullmatch(text):
+    if not (_is_release(text) or re.fullmatch(_VERSION, text)):
         raise InvalidNameError("version", text, "is not MAJOR.MINOR.PATCH (semver.org)")
     return text
+
+
+def _is_release(text: str) -> bool:
+    """Whether a text is three numbers without leading zeros, as most versions are."""
+    words = text.split(".")
+    return (
+        len(words) == 3
+        and text.isascii()
+        and all(word.isdigit() and (word[0] != "0" or word == "0") for word in words)
+    )
 
 
 @lru_cache(maxsize=8192)
@@ -144,11 +167,11 @@ def parse_file_path(text: str) -> str:
         raise refuse(f"is longer than {PATH_LIMIT_BYTES} bytes")
     if text.startswith("/"):
         raise refuse("is absolute")
-    if not unicodedata.is_normalized("NFC", text):
+    if not _is_normal(text):
         raise refuse("is not in Unicode normal form C")
     plain = text.isascii() and text.isprintable() and _FORBIDDEN_IN_PATH.isdisjoint(text)
     for char in () if plain else text:
-        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        if _is_invisible(char):
             raise refuse("contains a control or invisible character")
         if char in _FORBIDDEN_IN_PATH:
             raise refuse(f"contains {char!r}, which some file systems do not allow")
@@ -162,12 +185,30 @@ def parse_file_path(text: str) -> str:
             raise refuse(f"has a part longer than {PATH_COMPONENT_LIMIT_BYTES} bytes")
         if part != part.strip() or part.endswith("."):
             raise refuse("has a part that ends in a dot or begins or ends in a space")
-        if _RESERVED.fullmatch(part):
+        if _is_device(part):
             raise refuse("has a part that is a device name on Windows")
     return text
 
 
+def _is_normal(text: str) -> bool:
+    if text.isascii():
+        return True
+    import unicodedata  # late: most paths are ASCII
+
+    return unicodedata.is_normalized("NFC", text)
+
+
+def _is_invisible(char: str) -> bool:
+    import unicodedata
+
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def _fold(path: str) -> str:
+    if path.isascii():
+        return path.lower()
+    import unicodedata
+
     return unicodedata.normalize("NFC", path.casefold())
 
 

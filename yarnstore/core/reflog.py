@@ -7,7 +7,7 @@ moves.  docs/format/refs.md governs both.  Pure: time and digests are arguments.
 from __future__ import annotations
 
 import contextlib
-import re
+import string
 from collections.abc import Sequence
 
 import msgspec
@@ -20,7 +20,9 @@ from yarnstore.errors import FormatError, InvalidNameError
 
 _CHECK_DIGITS = 16
 _ZERO = "-"
-_OPERATION = re.compile(r"[a-z][a-z-]{0,31}")
+_TIME_DIGITS = 15
+_OPERATION_CHARS = 32
+_IN_OPERATION = frozenset(string.ascii_lowercase + "-")
 
 # Back to what was installed before: because somebody asked, or because a self-check refused the new version.
 ROLLBACK = "rollback"
@@ -68,7 +70,7 @@ class Move(msgspec.Struct, frozen=True):
 
 def format_move(move: Move) -> bytes:
     """One line: time, operation, old, new, and a check over all that."""
-    if not _OPERATION.fullmatch(move.operation):
+    if not _is_operation(move.operation):
         raise FormatError("reflog", f"operation {move.operation!r} is not a lower-case word")
     body = f"{move.time_ms}\t{move.operation}\t{move.old or _ZERO}\t{move.new or _ZERO}"
     return f"{body}\t{_check(body)}\n".encode("ascii")
@@ -76,6 +78,10 @@ def format_move(move: Move) -> bytes:
 
 def _check(body: str) -> str:
     return blake3(body.encode()).hexdigest()[:_CHECK_DIGITS]
+
+
+def _is_operation(word: str) -> bool:
+    return 0 < len(word) <= _OPERATION_CHARS and word[0] != "-" and _IN_OPERATION.issuperset(word)
 
 
 def _parse_installed(text: str) -> Installed | None:
@@ -102,9 +108,9 @@ def parse_move(line: bytes) -> Move:
     if check != _check(body):
         raise FormatError("reflog", "has a line that does not match its checksum")
     fields = body.split("\t")
-    if len(fields) != 4 or not re.fullmatch(r"[0-9]{1,15}", fields[0]):
+    if len(fields) != 4 or not fields[0].isdigit() or len(fields[0]) > _TIME_DIGITS:
         raise FormatError("reflog", "has a line that is not time, operation, old, new, checksum")
-    if not _OPERATION.fullmatch(fields[1]):
+    if not _is_operation(fields[1]):
         raise FormatError("reflog", "has a line whose operation is not a lower-case word")
     return Move(int(fields[0]), fields[1], _parse_installed(fields[2]), _parse_installed(fields[3]))
 

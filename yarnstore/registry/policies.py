@@ -45,7 +45,6 @@ meaning of a window to `schedule`.  Pure.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
@@ -299,6 +298,8 @@ def change_auto_update(
 
     Raises: ConfigError, InvalidNameError.
     """
+    import copy
+
     from yarnstore.registry.windows import Window, parse_duration_s
 
     changed = copy.deepcopy(dict(config))

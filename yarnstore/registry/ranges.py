@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, NoReturn, Self
+from typing import Final, NoReturn, Self
 
 import msgspec
 
@@ -35,7 +35,7 @@ _COMPARE: Final[dict[str, Callable[[Precedence, Precedence], bool]]] = {
 }
 
 
-class Comparator(NamedTuple):
+class Comparator(msgspec.Struct, frozen=True):
     """`op` against one bound.  A `floor` is a lower bound filled up with zeros, as in `1.x`:
     with prereleases included, those of the bound itself are in."""
 
@@ -50,7 +50,7 @@ class Comparator(NamedTuple):
         return _COMPARE[self.op](version, bound)
 
 
-class _Partial(NamedTuple):
+class _Partial(msgspec.Struct, frozen=True):
     """A version of which the last numbers may be missing or `x`."""
 
     numbers: tuple[int, ...]  # none to three
@@ -151,13 +151,15 @@ def range_holds(text: str, version: str) -> bool:
         return False
 
 
-def _set_holds(each: tuple[Comparator, ...], version: Precedence, *, include_prereleases: bool) -> bool:
-    for comparator in each:
+def _set_holds(
+    comparators: tuple[Comparator, ...], version: Precedence, *, include_prereleases: bool
+) -> bool:
+    for comparator in comparators:
         if not comparator.holds(version, include_prereleases=include_prereleases):
             return False
     if version.released or include_prereleases:
         return True
-    return any(not bound.released and bound.core == version.core for _, bound, _ in each)
+    return any(not each.bound.released and each.bound.core == version.core for each in comparators)
 
 
 def _refuse(why: str) -> NoReturn:

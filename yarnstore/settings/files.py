@@ -7,7 +7,6 @@ left to `load`, `host`, `network` and `registry/policies`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -100,8 +99,13 @@ def read_files(home: Path) -> SettingFiles:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path)
+    if not text:  # most often there is no such file, and then no need to import what reads it
+        return {}
+    import tomllib
+
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}", hint=_HINTS[path.name], path=str(path)) from None
 
@@ -167,6 +171,8 @@ def line_of(home: Path, word: str, says: Callable[[dict[str, Any]], bool]) -> st
 
 
 def _says(text: str, says: Callable[[dict[str, Any]], bool]) -> bool:
+    import tomllib
+
     try:
         return says(tomllib.loads(text))
     except tomllib.TOMLDecodeError:

@@ -20,7 +20,6 @@ from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 
 _pwd: Any = importlib.import_module("pwd") if os.name == "posix" else None
-_grp: Any = importlib.import_module("grp") if os.name == "posix" else None
 
 
 def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> None:
@@ -124,8 +123,10 @@ def user_name(uid: int) -> str:
 
 
 def _group_name(gid: int) -> str:
+    import grp
+
     try:
-        return str(_grp.getgrgid(gid).gr_name)
+        return str(grp.getgrgid(gid).gr_name)
     except KeyError:
         return str(gid)
 
@@ -134,8 +135,10 @@ def _is_private(gid: int) -> bool:
     """Whether a group is this user's own, without other members."""
     if gid != os.getgid():
         return False
+    import grp
+
     try:
-        group = _grp.getgrgid(gid)
+        group = grp.getgrgid(gid)
     except KeyError:
         return True
     own = user_name(os.getuid())

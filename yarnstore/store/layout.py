@@ -19,7 +19,14 @@ from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, parse_registry_name
 from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
-from yarnstore.errors import FormatError, IncompatibleError, IntegrityError, NotFoundError, StorageError
+from yarnstore.errors import (
+    FormatError,
+    IncompatibleError,
+    IntegrityError,
+    NotFoundError,
+    StorageError,
+    YarnstoreError,
+)
 from yarnstore.store import folders, fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
@@ -243,6 +250,12 @@ class StoreLayout(msgspec.Struct, frozen=True):
             self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
         ):
             yield
+
+    def any_trial(self) -> bool:
+        """Whether `trials` has a record, of a living process or not; False if that cannot be known."""
+        with contextlib.suppress(YarnstoreError):
+            return bool(fsread.list_names(self.trials))
+        return False
 
     def _prepare(self, *, damaged: bool) -> None:
         """Refuse a link in place of a folder before an operation begins that could not be finished."""

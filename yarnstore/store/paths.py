@@ -22,7 +22,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     would be the current folder; NotFoundError if the path begins in a current folder that was removed.
     """
     refuse_empty(path)
-    if re.match(_ADDRESS, os.fspath(path)):
+    if ":/" in os.fspath(path) and re.match(_ADDRESS, os.fspath(path)):
         raise UsageError(
             f"{os.fspath(path)[:120]!r} is an address; a path on this machine is needed",
             hint="give a folder or a file; ./ before a name makes it a path",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from yarnstore.core.limits import REFLOG_LINE_LIMIT_BYTES
 from yarnstore.core.names import model_dirname, model_from_dirname
 from yarnstore.core.reflog import Move, format_move, parse_move
-from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, SelfCheckError, YarnstoreError
+from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, SelfCheckError
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.layout import StoreLayout
 
@@ -40,13 +40,6 @@ def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
 def _remove(record: fsio.PartialFile) -> None:
     if record.is_there():  # and not that of a process which tries another version by now
         record.remove()
-
-
-def any_trial(layout: StoreLayout) -> bool:
-    """Whether a record exists, of a living process or not; False if that cannot be known."""
-    with contextlib.suppress(YarnstoreError):
-        return bool(fsread.list_names(layout.trials))
-    return False
 
 
 @contextlib.contextmanager

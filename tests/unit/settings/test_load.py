@@ -12,17 +12,8 @@ import pytest
 
 from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError, StorageError
 from yarnstore.registry.policies import change_auto_update
-from yarnstore.settings import (
-    add_registry,
-    config_path,
-    default_home,
-    load_settings,
-    managed_path,
-    normal_url,
-    remove_registry,
-    set_auto_update,
-    token_variable,
-)
+from yarnstore.settings import config_path, default_home, load_settings, managed_path, token_variable
+from yarnstore.settings.change import add_registry, normal_url, remove_registry, set_auto_update
 
 
 def write_config(home: Path, text: str) -> Path:

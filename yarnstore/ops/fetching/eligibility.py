@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 
 from yarnstore.errors import BackendError, FormatError, IncompatibleError
-from yarnstore.ops.session.lookup import Found, Offered, Stored, cached_entry, lookup
+from yarnstore.ops.session.lookup import Found, Offered, lookup
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import Stored, cached_entry
 from yarnstore.registry.decide import (
     Incompatibility,
     fitting_variant,

@@ -40,8 +40,9 @@ from yarnstore.ops.fetching.single_file import fetch_plain
 from yarnstore.ops.fetching.transfer import TransferStats, download
 from yarnstore.ops.session import counting
 from yarnstore.ops.session.counting import counted
-from yarnstore.ops.session.lookup import Found, Offered, Stored, offered_as
+from yarnstore.ops.session.lookup import Found, Offered, offered_as
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.stored import Stored
 from yarnstore.progress import Meter, format_part, format_size
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread

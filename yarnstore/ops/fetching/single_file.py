@@ -33,8 +33,9 @@ from yarnstore.errors import (
 from yarnstore.ops.fetching.alternates import take_file
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.session import counting
-from yarnstore.ops.session.lookup import Offered, stored_as
+from yarnstore.ops.session.lookup import Offered
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.stored import stored_as
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store import fsio, fsread

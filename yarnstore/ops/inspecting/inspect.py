@@ -33,8 +33,9 @@ from yarnstore.ops.inspecting.readers import (
     version_label,
 )
 from yarnstore.ops.session.loadcode import find_in
-from yarnstore.ops.session.lookup import Stored, lookup, of_installed
+from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import has_file

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from yarnstore.core.limits import KIB
 from yarnstore.errors import NotFoundError
 from yarnstore.ops.inspecting.readers import stored_contents, version_label
-from yarnstore.ops.session.lookup import Stored, lookup
+from yarnstore.ops.session.lookup import lookup
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore
 

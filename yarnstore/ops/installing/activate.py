@@ -22,9 +22,8 @@ from yarnstore.errors import (
     StorageError,
     YarnstoreError,
 )
-from yarnstore.ops.session.lookup import find_stored, not_installed
 from yarnstore.ops.session.session import SelfCheck, Session
-from yarnstore.ops.session.whole import is_whole
+from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName

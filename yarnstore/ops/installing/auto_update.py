@@ -28,8 +28,9 @@ from yarnstore.ops.installing.activate import note_check
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
-from yarnstore.ops.session.lookup import cached_entry, find_entry, not_installed, sources_for
+from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import cached_entry, not_installed
 from yarnstore.registry.decide import Policy as UpdatePolicy
 from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
 from yarnstore.registry.ranges import Range

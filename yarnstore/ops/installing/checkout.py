@@ -20,9 +20,9 @@ from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
-from yarnstore.ops.session.lookup import Found, Offered, Stored, of_installed, offered_as, stored_as
+from yarnstore.ops.session.lookup import Found, Offered, of_installed, offered_as
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.whole import is_whole
+from yarnstore.ops.session.stored import Stored, is_whole, stored_as
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec

@@ -17,8 +17,9 @@ from yarnstore.ops.fetching.eligibility import check_eligible, require_eligible
 from yarnstore.ops.fetching.fetch import FetchResult, ensure_version, fetch_result
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.checkout import install
-from yarnstore.ops.session.lookup import Found, Stored, find_entry, sources_for
+from yarnstore.ops.session.lookup import Found, find_entry, sources_for
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.lockfile import LOCK_LIMIT_BYTES, Locked, LockFile
 from yarnstore.registry.select import Build, resolve
 from yarnstore.registry.spec import Spec

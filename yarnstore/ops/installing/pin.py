@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from yarnstore.errors import NotFoundError, SpecError
-from yarnstore.ops.session.lookup import find_stored, not_in_store, not_installed, require_published
+from yarnstore.ops.session.lookup import require_published
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import find_stored, not_in_store, not_installed
 from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Alias, Exact, Spec

@@ -22,8 +22,8 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
 from yarnstore.ops.session.counting import counted
-from yarnstore.ops.session.lookup import cached_entry, not_installed
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import cached_entry, not_installed
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.store.chunks import ChunkStore

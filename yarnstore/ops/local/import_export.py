@@ -21,8 +21,9 @@ from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.installing.activate import tell_state
 from yarnstore.ops.publishing.broken import note_broken, search_sources
 from yarnstore.ops.session.loadcode import note_code, refuse_code
-from yarnstore.ops.session.lookup import not_in_store, of_installed
+from yarnstore.ops.session.lookup import of_installed
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import not_in_store
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Exact, Spec, exact_version
 from yarnstore.registry.versions import meant_versions

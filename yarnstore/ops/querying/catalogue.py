@@ -20,8 +20,9 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
-from yarnstore.ops.session.lookup import find_offered, installed_variant
+from yarnstore.ops.session.lookup import find_offered
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.stored import installed_variant
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.select import Build, builds_of, iter_builds, latest_version
 from yarnstore.registry.spec import Spec

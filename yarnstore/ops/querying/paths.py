@@ -12,9 +12,8 @@ import msgspec
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError
-from yarnstore.ops.session.lookup import find_stored, not_installed
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.whole import is_whole
+from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.views import has_view, lease, note_use, view_path
 

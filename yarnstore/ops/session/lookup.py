@@ -1,7 +1,7 @@
 """From a spec to one version: in the store, or offered by a registry.
 
-Owns which registries may answer for a model, which version and variant a spec means, and the errors for what
-does not exist.  Leaves asking registries to `session/registries`, and whether a version may be installed to
+Owns which version and variant a spec means among those that registries offer.  Leaves versions in the store
+to `session/stored`, asking registries to `session/registries`, and whether a version may be installed to
 `ops/fetching/eligibility`.
 """
 
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
@@ -26,26 +24,24 @@ from yarnstore.errors import (
     NotFoundError,
 )
 from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.ops.session.stored import (
+    Stored,
+    cached_entry,
+    find_stored,
+    installed_variant,
+    known_sources_for,
+    origin_of_model,
+)
 from yarnstore.registry.pins import PinRule
 from yarnstore.registry.select import Build, build_named, find_build, resolve
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.versions import meant_version
-from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
-from yarnstore.store.registry_cache import read_cached_model, read_record
 from yarnstore.store.state import version_checksum
 
 # Imported where something is read: few commands find that in a registry.
 if TYPE_CHECKING:
     from yarnstore.registry.entries import ModelEntry, VersionEntry
     from yarnstore.registry.standing import Standing
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A version that is in the store, with the manifest that its ref names."""
-
-    name: VersionName
-    manifest: Manifest
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -86,47 +82,6 @@ def of_installed(session: Session, spec: Spec) -> Spec:
     return Spec(spec.model, current.variant, Exact(current.version))
 
 
-# --- in the store ------------------------------------------------------------------------------
-
-
-def find_stored(session: Session, spec: Spec) -> Stored | None:
-    """Return the version of an exact spec if it is in the store, else None.
-
-    Without a variant: the installed one, else the only one.  Without build metadata: also a version with
-    build metadata, as in a registry.
-    """
-    if not isinstance(spec.selector, Exact):
-        return None
-    names = [name for name in session.refs.versions(spec.model) if spec.variant in (None, name.variant)]
-    version = meant_version(spec.selector.version, {name.version for name in names})
-    if version not in (None, spec.selector.version):
-        found = cached_entry(session, spec.model)
-        if found is not None and spec.selector.version in found[1].versions:
-            return None  # a registry has the very version that is named
-    names = [name for name in names if name.version == version]
-    if len(names) > 1:
-        preferred = installed_variant(session, spec.model)
-        names = [name for name in names if name.variant == preferred]
-    return stored_as(session, names[0]) if len(names) == 1 else None
-
-
-def stored_as(session: Session, name: VersionName) -> Stored | None:
-    """Return the version of exactly this name if it is in the store; None also if its ref is damaged or its
-    manifest is missing, since the version of a registry can replace it."""
-    with contextlib.suppress(FormatError):
-        manifest = session.refs.checked_version(name)
-        return Stored(name, manifest) if manifest else None
-    return None
-
-
-def installed_variant(session: Session, model: str) -> str | None:
-    """Return the installed variant of a model, which updates keep."""
-    with contextlib.suppress(FormatError, NotFoundError):
-        current = session.refs.current(model)
-        return current.variant if current else None
-    return None
-
-
 def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
     """Return the variants to prefer if a spec names none: the pinned one, the installed one, those of the
     settings."""
@@ -135,9 +90,6 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
         pinned = session.refs.pin_rule(model).variant
     first = (pinned, installed_variant(session, model))
     return (*(variant for variant in first if variant), *session.host.variants)
-
-
-# --- in registries -----------------------------------------------------------------------------
 
 
 def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offered:
@@ -186,29 +138,10 @@ def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
     return known_sources_for(session, model)
 
 
-def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
-    """Do as `sources_for`, but return nothing if no registry is configured.  Raises: NotFoundError."""
-    if session.registries.only is not None:
-        return (session.registries.source(session.registries.only),)
-    sources = session.registries.sources
-    origin = origin_of_model(session, model) if sources else None
-    if origin is None:
-        return sources
-    mine = tuple(source for source in sources if source.name == origin)
-    if not mine and session.registries.is_news(model):
-        names = " or ".join(source.name for source in sources)
-        session.note(f"{model} came from {origin}, which is no longer configured; looking in {names}")
-    return mine or sources
-
-
-def origin_of_model(session: Session, model: str) -> str | None:
-    """Return the registry that a stored model came from, if known."""
-    origin = read_origin(session.layout, model)
-    return origin if origin is not None and any(session.refs.versions(model)) else None
-
-
 def others_with(session: Session, model: str, source: RegistrySource) -> list[str]:
     """Return the other registries whose cached indexes list the same id.  Never uses the network."""
+    from yarnstore.store.registry_cache import read_cached_model, read_record
+
     found = []
     for other in session.registries.sources:
         if other.name == source.name:
@@ -310,6 +243,8 @@ def standing_here(session: Session, model: str, current: Installed) -> Standing:
 
 def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
     """Return what a registry says about the installed version."""
+    from dataclasses import replace
+
     from yarnstore.registry.standing import standing
 
     told = standing(entry, current.version, current.variant)
@@ -357,18 +292,6 @@ def require_published(session: Session, spec: Spec) -> None:
         resolve(find_entry(session, spec.model, sources, fresh=True)[1], spec)
 
 
-def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
-    """Do as `model_entry`, but only with registries that are cached; never uses the network."""
-    for source in known_sources_for(session, model):
-        with contextlib.suppress(BackendError, IntegrityError):
-            if read_record(session.layout, source.name) is None:
-                continue
-            entry = session.registries.cached_entry(source, model)
-            if entry is not None:
-                return source, entry
-    return None
-
-
 def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
     """Return the entry of a model in the cached registries, or None.  Uses no network for a registry that is
     cached."""
@@ -378,28 +301,3 @@ def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntr
             if entry is not None:
                 return source, entry
     return None
-
-
-def not_installed(session: Session, model: str) -> NotFoundError:
-    """Return the error for a model that is not installed, with the nearest names that are."""
-    return NotFoundError(
-        "installed model",
-        model,
-        near=close_names(model, session.refs.installed_models()),
-        hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
-    )
-
-
-def not_in_store(session: Session, spec: Spec) -> NotFoundError:
-    """Return the error for a version that is not in the store, with the stored versions."""
-    known = session.refs.versions()
-    versions = sorted({name.version for name in known if name.model == spec.model})
-    return NotFoundError(
-        "such version" if versions else "model",
-        str(spec),
-        where="the store",
-        near=[] if versions else close_names(spec.model, {name.model for name in known}),
-        hint=f"stored versions: {', '.join(versions)}"
-        if versions
-        else "`ystore list --all` shows the stored versions",
-    )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from yarnstore.registry.entries import ModelEntry
 
 # A cached answer older than this is used all the same, and its age is told.
-DAY_MS = 86_400_000
+_DAY_MS = 86_400_000
 
 
 def model_key(model: str) -> str:
@@ -116,7 +116,11 @@ class ModelFiles(msgspec.Struct):
         entry = _parse_model(data, model=model, source=backend.url)
         etag = answer.etag if answer is not None else cached.etag if cached else ""
         # That it is as it was is written down twice a day: each time would be a sync for each model.
-        if cached is None or (cached.data, cached.etag) != (data, etag) or self._age_ms(cached) > DAY_MS // 2:
+        if (
+            cached is None
+            or (cached.data, cached.etag) != (data, etag)
+            or self._age_ms(cached) > _DAY_MS // 2
+        ):
             self._keep(model, CachedModel(data, etag, self.now_ms()))
         return entry
 
@@ -124,7 +128,7 @@ class ModelFiles(msgspec.Struct):
         return self.now_ms() - cached.fetched_ms
 
     def _note_age(self, model: str, cached: CachedModel) -> None:
-        if cached.fetched_ms and self._age_ms(cached) > DAY_MS:
+        if cached.fetched_ms and self._age_ms(cached) > _DAY_MS:
             age = format_span(self._age_ms(cached) / 1000)
             self.note(f"{self.name}: using a cached copy of {model} from {age} ago")
 

@@ -2,7 +2,7 @@
 
 Owns the cached indexes, and the comparison with the latest index seen; docs/registry.md and
 docs/decisions/0016 govern them.  Leaves the files of single models to `model_files`, connecting to
-`connections`, and which registry is used for a model to `lookup`.
+`connections`, and which registry is used for a model to `stored`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from yarnstore.backends.urls import shown
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES
 from yarnstore.errors import (
     BackendError,
@@ -28,20 +27,21 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.ops.session.activity import Activity
-from yarnstore.ops.session.model_files import DAY_MS, ModelFiles
 from yarnstore.ops.session.sources import Network, RecentFailures, RegistrySource
 from yarnstore.progress import format_span
-from yarnstore.registry.timestamps import is_believable, is_older, parse_timestamp
-from yarnstore.store import registry_cache
 from yarnstore.store.layout import StoreLayout
 
 # What connects and what reads registries is imported where that is done: a rollback does neither.
 if TYPE_CHECKING:
     from yarnstore.backends import SourceSet
     from yarnstore.ops.session.connections import Connections
+    from yarnstore.ops.session.model_files import ModelFiles
     from yarnstore.registry.entries import ModelEntry, RegistryDoc
+    from yarnstore.store.registry_cache import CachedRegistry
 
 _MINUTE_MS = 60_000
+# A cached answer older than this is used all the same, and its age is told.
+_DAY_MS = 86_400_000
 
 
 class KnownRegistries:
@@ -78,7 +78,7 @@ class KnownRegistries:
         self._damaged: set[str] = set()
         self._split: dict[str, ModelFiles] = {}
         # The cached answers of registries that are split.
-        self._split_known: dict[str, registry_cache.CachedRegistry] = {}
+        self._split_known: dict[str, CachedRegistry] = {}
 
     def anew(self, *, only: str | None) -> KnownRegistries:
         """Return the same registries without their indexes."""
@@ -181,10 +181,12 @@ class KnownRegistries:
             return self._docs[source.name]
 
     def _ask(self, source: RegistrySource, *, accept_rollback: bool) -> RegistryDoc:
+        from yarnstore.store.registry_cache import REGISTRY_FILE, CachedRegistry, write_cached
+
         cached = self._cached(source)
         known = known_time(self._layout, source, cached)
         answer = self.backend(source).get(
-            registry_cache.REGISTRY_FILE,
+            REGISTRY_FILE,
             limit_bytes=REGISTRY_LIMIT_BYTES,
             etag=cached.etag if cached else "",
         )
@@ -205,10 +207,10 @@ class KnownRegistries:
                 accept=accept_rollback,
                 note=self._activity.note,
             )
-        kept = registry_cache.CachedRegistry(source.name, source.url, data, etag, self._activity.now_ms())
+        kept = CachedRegistry(source.name, source.url, data, etag, self._activity.now_ms())
         try:
             self._layout.ensure()
-            registry_cache.write_cached(self._layout, kept)
+            write_cached(self._layout, kept)
             keep_newest(self._layout, source, doc, accept=accept_rollback, now_ms=self._activity.now_ms())
         except StorageError as error:
             # It can be used all the same, also in a store that may only be read.
@@ -237,10 +239,12 @@ class KnownRegistries:
                     )
                 return doc
 
-    def _cached(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
+    def _cached(self, source: RegistrySource) -> CachedRegistry | None:
         """Return the cached index of a registry, if it exists and is undamaged."""
+        from yarnstore.store.registry_cache import read_cached
+
         try:
-            cached = registry_cache.read_cached(self._layout, source.name)
+            cached = read_cached(self._layout, source.name)
         except IntegrityError as error:
             if source.name not in self._damaged:
                 self._damaged.add(source.name)
@@ -256,7 +260,7 @@ class KnownRegistries:
 
     def _note_age(self, source: RegistrySource, fetched_ms: int) -> None:
         age_ms = self._activity.now_ms() - fetched_ms
-        if age_ms > DAY_MS:
+        if age_ms > _DAY_MS:
             self._activity.note(f"{source.name}: using a cached copy from {format_span(age_ms / 1000)} ago")
 
     def entry(
@@ -282,6 +286,8 @@ class KnownRegistries:
     def _entry_of_model_file(self, source: RegistrySource, model: str) -> ModelEntry | None:
         """Return the current entry of a model in a registry that is known to be split; None if it is not
         known to be split, or has no such model."""
+        from yarnstore.store.registry_cache import write_cached
+
         known = self._known_split(source)
         if known is None or source.mirrors:
             return None  # by registry.json alone is it seen that a mirror is behind
@@ -298,14 +304,16 @@ class KnownRegistries:
             known = msgspec.structs.replace(known, fetched_ms=self._activity.now_ms())
             with self._knowing(source), contextlib.suppress(StorageError):
                 self._split_known[source.name] = known
-                registry_cache.write_cached(self._layout, known)  # so that its age is that of what it says
+                write_cached(self._layout, known)  # so that its age is that of what it says
         return entry
 
-    def _known_split(self, source: RegistrySource) -> registry_cache.CachedRegistry | None:
+    def _known_split(self, source: RegistrySource) -> CachedRegistry | None:
         """Return the cached index of a registry if it is split; such an index is small."""
+        from yarnstore.store.registry_cache import is_small
+
         with self._knowing(source):
             if source.name not in self._split_known:
-                found = self._cached(source) if registry_cache.is_small(self._layout, source.name) else None
+                found = self._cached(source) if is_small(self._layout, source.name) else None
                 if found is None:
                     return None
                 doc = _parse_registry(found.data, measured=True)
@@ -324,6 +332,8 @@ class KnownRegistries:
         return self._split_models(source).cached(model) if doc.split else doc.models.get(model)
 
     def _split_models(self, source: RegistrySource) -> ModelFiles:
+        from yarnstore.ops.session.model_files import ModelFiles
+
         with self._knowing(source):
             if source.name not in self._split:
                 self._split[source.name] = ModelFiles(
@@ -335,12 +345,13 @@ class KnownRegistries:
 # --- older answers -------------------------------------------------------------------------------
 
 
-def known_time(
-    layout: StoreLayout, source: RegistrySource, cached: registry_cache.CachedRegistry | None
-) -> str:
+def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegistry | None) -> str:
     """Return the latest `last_updated` that was seen of a registry at its address, or an empty text."""
+    from yarnstore.registry.timestamps import is_believable
+    from yarnstore.store.registry_cache import read_newest
+
     try:
-        newest = registry_cache.read_newest(layout, source.name)
+        newest = read_newest(layout, source.name)
     except FormatError:
         newest = None  # reported by fsck
     if newest is not None and newest.url == source.url:
@@ -368,6 +379,9 @@ def refuse_rollback(
     `mirror` is the source of the index, None for the registry's own address.  Raises: RolledBackError,
     BackendError.
     """
+    from yarnstore.backends.urls import shown
+    from yarnstore.registry.timestamps import is_older, parse_timestamp
+
     if parse_timestamp(known) is None:
         return
     said = doc.last_updated or ""
@@ -387,16 +401,17 @@ def keep_newest(
     layout: StoreLayout, source: RegistrySource, doc: RegistryDoc, *, accept: bool, now_ms: int
 ) -> None:
     """Record the latest `last_updated`, or with `accept` this one.  Raises: StorageError."""
+    from yarnstore.registry.timestamps import is_believable, is_older
+    from yarnstore.store.registry_cache import HighWaterMark, changing, write_newest
+
     if not is_believable(doc.last_updated, _time(now_ms)):
         return
     # Read again under the lock: another process may have seen a newer one meanwhile.
-    with registry_cache.changing(layout, source.name):
+    with changing(layout, source.name):
         known = known_time(layout, source, None)
         if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
-            mark = registry_cache.HighWaterMark(
-                url=source.url, last_updated=str(doc.last_updated), seen_ms=now_ms
-            )
-            registry_cache.write_newest(layout, source.name, mark)
+            mark = HighWaterMark(url=source.url, last_updated=str(doc.last_updated), seen_ms=now_ms)
+            write_newest(layout, source.name, mark)
 
 
 def _time(ms: int) -> datetime:

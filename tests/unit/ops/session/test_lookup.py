@@ -11,7 +11,8 @@ from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import NotFoundError
 from yarnstore.ops.fetching.eligibility import require_eligible
-from yarnstore.ops.session.lookup import Offered, Stored, lookup, offered_as, stored_as
+from yarnstore.ops.session.lookup import Offered, lookup, offered_as
+from yarnstore.ops.session.stored import Stored, stored_as
 from yarnstore.registry.spec import Spec
 from yarnstore.store.refs import VersionName
 

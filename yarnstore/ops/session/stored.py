@@ -1,0 +1,158 @@
+"""Versions that are in the store, and what the cached registries say of them; no registry is asked.
+
+Owns whether the files of one are whole, which registries may answer for a model, and the errors for what does
+not exist here.  To look at a view costs one `lstat` a file where nothing changed; `ops/installing/checkout`
+makes one that does not fit again.  `path` and `rollback` need no more, so this imports nothing that decodes,
+or that chooses among the versions of a registry, which `lookup` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.suggestions import close_names
+from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
+from yarnstore.ops.session.session import RegistrySource, Session
+from yarnstore.progress import Meter
+from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import meant_version
+from yarnstore.store import hashed
+from yarnstore.store.provenance import read_origin
+from yarnstore.store.refs import VersionName
+from yarnstore.store.views import seal_view, unknown_files, view_files
+
+if TYPE_CHECKING:
+    from yarnstore.registry.entries import ModelEntry
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A version that is in the store, with the manifest that its ref names."""
+
+    name: VersionName
+    manifest: Manifest
+
+
+def find_stored(session: Session, spec: Spec) -> Stored | None:
+    """Return the version of an exact spec if it is in the store, else None.
+
+    Without a variant: the installed one, else the only one.  Without build metadata: also a version with
+    build metadata, as in a registry.
+    """
+    if not isinstance(spec.selector, Exact):
+        return None
+    names = [name for name in session.refs.versions(spec.model) if spec.variant in (None, name.variant)]
+    version = meant_version(spec.selector.version, {name.version for name in names})
+    if version not in (None, spec.selector.version):
+        found = cached_entry(session, spec.model)
+        if found is not None and spec.selector.version in found[1].versions:
+            return None  # a registry has the very version that is named
+    names = [name for name in names if name.version == version]
+    if len(names) > 1:
+        preferred = installed_variant(session, spec.model)
+        names = [name for name in names if name.variant == preferred]
+    return stored_as(session, names[0]) if len(names) == 1 else None
+
+
+def stored_as(session: Session, name: VersionName) -> Stored | None:
+    """Return the version of exactly this name if it is in the store; None also if its ref is damaged or its
+    manifest is missing, since the version of a registry can replace it."""
+    with contextlib.suppress(FormatError):
+        manifest = session.refs.checked_version(name)
+        return Stored(name, manifest) if manifest else None
+    return None
+
+
+def installed_variant(session: Session, model: str) -> str | None:
+    """Return the installed variant of a model, which updates keep."""
+    with contextlib.suppress(FormatError, NotFoundError):
+        current = session.refs.current(model)
+        return current.variant if current else None
+    return None
+
+
+def known_sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
+    """Do as `sources_for`, but return nothing if no registry is configured.  Raises: NotFoundError."""
+    if session.registries.only is not None:
+        return (session.registries.source(session.registries.only),)
+    sources = session.registries.sources
+    origin = origin_of_model(session, model) if sources else None
+    if origin is None:
+        return sources
+    mine = tuple(source for source in sources if source.name == origin)
+    if not mine and session.registries.is_news(model):
+        names = " or ".join(source.name for source in sources)
+        session.note(f"{model} came from {origin}, which is no longer configured; looking in {names}")
+    return mine or sources
+
+
+def origin_of_model(session: Session, model: str) -> str | None:
+    """Return the registry that a stored model came from, if known."""
+    origin = read_origin(session.layout, model)
+    return origin if origin is not None and any(session.refs.versions(model)) else None
+
+
+def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
+    """Do as `model_entry`, but only with registries that are cached; never uses the network."""
+    from yarnstore.store.registry_cache import read_record
+
+    for source in known_sources_for(session, model):
+        with contextlib.suppress(BackendError, IntegrityError):
+            if read_record(session.layout, source.name) is None:
+                continue
+            entry = session.registries.cached_entry(source, model)
+            if entry is not None:
+                return source, entry
+    return None
+
+
+def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bool:
+    """Whether a version's view matches its manifest; files that changed since they were hashed are hashed.
+
+    Without `verify` no file is hashed, so that other bytes of the same size are not noticed.
+
+    Raises: StorageError.
+    """
+    layout = session.layout
+    if not verify:
+        return view_files(layout, manifest) is not None
+    unknown = unknown_files(layout, manifest)
+    if unknown:
+        with hashed.locked(layout):  # it may be the store itself that is changing them
+            unknown = unknown_files(layout, manifest)
+    if unknown is None:
+        return False
+    meter = Meter(session.activity.report, "check", manifest.label, sum(file.size_bytes for file in unknown))
+    view = layout.view(manifest.digest)
+    if not all(hashed.hashes_to(layout, view / file.path, file.sha256, meter.add) for file in unknown):
+        return False
+    seal_view(layout, manifest)
+    return True
+
+
+def not_installed(session: Session, model: str) -> NotFoundError:
+    """Return the error for a model that is not installed, with the nearest names that are."""
+    return NotFoundError(
+        "installed model",
+        model,
+        near=close_names(model, session.refs.installed_models()),
+        hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
+    )
+
+
+def not_in_store(session: Session, spec: Spec) -> NotFoundError:
+    """Return the error for a version that is not in the store, with the stored versions."""
+    known = session.refs.versions()
+    versions = sorted({name.version for name in known if name.model == spec.model})
+    return NotFoundError(
+        "such version" if versions else "model",
+        str(spec),
+        where="the store",
+        near=[] if versions else close_names(spec.model, {name.model for name in known}),
+        hint=f"stored versions: {', '.join(versions)}"
+        if versions
+        else "`ystore list --all` shows the stored versions",
+    )
