@@ -67,7 +67,7 @@ def test_fetch_json_has_the_promised_fields(ready: Ystore) -> None:
     first = ready("fetch", "phi-3-mini@1.0.0", "--json").json
     assert list(first) == [
         *("model", "version", "variant", "manifest", "size_bytes", "download_bytes", "chunks_total"),
-        *("chunks_fetched", "delta_from", "seconds"),
+        *("chunks_fetched", "delta_from", "seconds", "alternate_bytes"),
     ]
     assert (first["model"], first["version"], first["variant"]) == ("phi-3-mini", "1.0.0", "default")
     assert first["chunks_fetched"] == first["chunks_total"] > 0
