@@ -54,7 +54,8 @@ class Upkeep(StoreBase):
         Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan;
         NotFoundError where `thin` is not installed.
         """
-        from yarnstore.ops.querying.keeping import GcPolicy
+        from yarnstore.ops.querying.keeping import ALL_MODELS, GcPolicy
+        from yarnstore.ops.session.stored import not_installed
         from yarnstore.ops.upkeep.gc import gc
 
         policy = GcPolicy.of(
@@ -67,6 +68,8 @@ class Upkeep(StoreBase):
             thin=thin,
         )
         with self._session(progress) if dry_run else self._counted("gc", progress=progress) as session:
+            if thin not in (None, ALL_MODELS, *session.refs.installed_models()):
+                raise not_installed(session, str(thin))
             return gc(session, policy, dry_run=dry_run, repack_too=repack, expected=expected)
 
     def plan_gc(

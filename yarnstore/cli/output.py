@@ -90,8 +90,8 @@ class Output:
     def facts(self, value: object, text: Callable[[], str], *, answer: bool = True, hang: int = 4) -> None:
         """Print one object: `text()` for people, a name and a value a line when piped.
 
-        With -q only an `answer` is printed, as when piped, not that something was done and all
-        is well.
+        With -q only an `answer` is printed, as when piped and without its reasons, not that something was
+        done and all is well.
         """
         if self.json:
             self.document(value)
@@ -107,7 +107,7 @@ class Output:
                 if isinstance(item, list) and item and isinstance(item[0], dict):
                     for each in item:
                         click.echo(_plain_row((key, *each.values())))
-                else:
+                elif not (self.quiet and _are_texts(item)):
                     click.echo(_plain_row((key, item)))
 
     def document(self, value: object) -> None:
@@ -176,6 +176,11 @@ def _plain(value: object) -> str:
         return "yes" if value else "no"
     text = "" if value is None else str(value)
     return clean(text).replace("\t", " ").replace("\n", " ")
+
+
+def _are_texts(value: object) -> bool:
+    """Whether it is a mapping to reasons."""
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _plain_row(row: Sequence[object]) -> str:

@@ -61,8 +61,9 @@ class Shown:
     slow: Path  # the file that makes downloads slow
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser, which keeps an event loop in this thread: not beside tests that run one of their own."""
     with browsing() as found:
         yield found
 

@@ -149,7 +149,7 @@ def _file_name(url: str, name: VersionName) -> str:
     """The name that the file has in the version: the last part of the URL, if it can be one."""
     try:
         return parse_file_path(unquote(urlsplit(url).path).rpartition("/")[2])
-    except FormatError:
+    except (ValueError, FormatError):  # an address that is no URL is reported where it would be used
         return f"{model_dirname(name.model)}.bin"
 
 
