@@ -146,7 +146,7 @@ class Lacking:
     """Chunks that live versions need and that neither packs nor kept files have: `ids` (ascending) are in the
     files `names`, which must stay until these are in packs, with the manifests that say so.
 
-    `deep` are chunks whose chains of deltas would become too long.
+    `deep` are chunks whose chains of deltas would become too long, or end in a file that goes.
     """
 
     ids: Ids = field(default_factory=lambda: NO_IDS)
@@ -183,17 +183,23 @@ def find_lacking(
     if not len(absent):
         return Lacking(on_files=on_files)
     everywhere = FileTable(layout, layout.readable_manifests({}))
-    absent = absent[everywhere.find(absent) >= 0]
-    holders = {path.name for path in everywhere.holders(absent)}
-    deep = NO_IDS
-    if len(absent):
 
-        def held_then(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-            return held(ids) | (find_ids(absent, ids) >= 0)
+    def in_any_file(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return everywhere.find(ids) >= 0
 
-        # What is encoded now may become a delta itself: one more in each chain that ends there.
-        long = table.depths(held_then)[rows[by_pack]] >= DELTA_DEPTH_LIMIT
-        deep = np.setdiff1d(live[by_pack][long], absent)
+    def held_then(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return held(ids) | (find_ids(absent, ids) >= 0)
+
+    absent = absent[in_any_file(absent)]
+    chains = rows[by_pack]
+    then = table.depths(held_then)[chains]
+    # Deltas against chunks of no live version, in files that go: these stay until the deltas are encoded.
+    hanging = (then > DELTA_DEPTH_LIMIT) & (table.depths(in_any_file)[chains] <= DELTA_DEPTH_LIMIT)
+    bases = table.bases[table.with_bases(chains[hanging])]
+    # What is encoded now may become a delta itself: one more in each chain that ends there.
+    long = then == DELTA_DEPTH_LIMIT if len(absent) else np.zeros(len(then), bool)
+    deep = np.setdiff1d(live[by_pack][hanging | long], absent)
+    holders = {path.name for path in everywhere.holders(np.unique(np.concatenate([absent, bases])))}
     return Lacking(
         absent,
         deep,

@@ -212,3 +212,22 @@ def test_a_version_that_lives_off_a_deleted_ones_file_keeps_its_chunks(world: Wo
         assert Path(world.store.path("twin@1.0.0")).read_bytes() == world.contents["1.2.0"]
     finally:
         world.store.close()
+
+
+def test_a_pinned_version_outlives_the_files_that_it_is_a_delta_against(tmp_path: Path) -> None:
+    """The version that the deltas were encoded against goes, and no pack ever had its chunks alone."""
+    world = World(tmp_path)
+    bits = weights(1, 200_000)
+    versions = [f"1.{n}.0" for n in range(5)]
+    for n, version in enumerate(versions):
+        world.publish(version, bits)
+        bits = tune(bits, n + 2)
+    world.connect()
+    world.store.checkout(f"{MODEL}@1.0.0")
+    world.store.pin(f"{MODEL}@1.0.0")
+    for version in versions[1:]:
+        world.store.checkout(f"{MODEL}@{version}")
+        world.store.gc(keep=1, grace_s=0)
+        assert world.store.fsck().problems == []
+    world.store.remove_registry("here")
+    world.check("1.0.0")
