@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class Backing:
     paths: tuple[Path, ...] = ()
     stats: tuple[os.stat_result, ...] = ()
     keep_copy: KeepCopy = "imports"
+    # Chunks that only files have, read and hashed in one that stays.
+    only_copies: Backing | None = None
 
     def redundant(
         self, session: Session, roots: Collection[Manifest], names: Collection[str] | None = None
@@ -56,15 +58,27 @@ class Backing:
         """Return the chunks that need no pack, ascending: those in files that did not change, `names` of
         `files/` alone if given, and which `roots` need no second copy of.
         """
-        if not len(self.ids):
-            return self.ids
-        same = np.array([self._is_same(n, names) for n in range(len(self.paths))], bool)
-        backed: Ids = self.ids[same[self.number]]
+        backed = self.unchanged(names)
+        if not len(backed):
+            return backed
         copied = keep_copies(session, self.keep_copy, roots)
         if copied:
             table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
             backed = backed[find_ids(copied_chunks(table, copied), backed) < 0]
         return backed
+
+    def proven(self, names: Collection[str]) -> Ids:
+        """Return the chunks that were hashed in this run in the files `names`, ascending."""
+        also = NO_IDS if self.only_copies is None else self.only_copies.unchanged(names)
+        return np.union1d(self.unchanged(names), also)
+
+    def unchanged(self, names: Collection[str] | None) -> Ids:
+        """Return the chunks in files that are as they were when they were hashed, ascending."""
+        if not len(self.ids):
+            return self.ids
+        same = np.array([self._is_same(n, names) for n in range(len(self.paths))], bool)
+        unchanged: Ids = self.ids[same[self.number]]
+        return unchanged
 
     def _is_same(self, n: int, names: Collection[str] | None) -> bool:
         if names is not None and self.paths[n].name not in names:
@@ -111,33 +125,48 @@ def _backing(
         copied = keep_copies(session, keep_copy, roots)
         if copied and there.any():
             there &= find_ids(copied_chunks(chunks.table, copied), table.ids) < 0
-        rows = np.flatnonzero(there)
-        places = table.ranges(rows)
-        order = np.lexsort((places[:, 1], places[:, 0]))
-        rows, places = rows[order], places[order]
-        stats = [fsread.stat_or_none(path) for path in table.paths]
-        meter = Meter(session.activity.report, "check", "installed files", int(places[:, 2].sum()))
+        return replace(
+            _hashed(session, chunks, table, np.flatnonzero(there), check=check), keep_copy=keep_copy
+        )
 
-        def is_sound(n: int) -> bool:
-            number, offset, length = places[n].tolist()
-            return not check or chunks.is_at(
-                id_bytes(table.ids, int(rows[n])), table.paths[number], offset, length
-            )
 
-        sound = np.zeros(len(rows), bool)
-        for n, good in enumerate(ordered_map(is_sound, range(len(rows)), threads=_THREADS, window=_WINDOW)):
-            sound[n] = good and stats[int(places[n, 0])] is not None
-            meter.add(int(places[n, 2]))
+def verify_claims(
+    session: Session, kept: Collection[Manifest], names: Collection[str], chunk_ids: Ids
+) -> Backing:
+    """Read and hash chunks in the files `names` of `kept` manifests.  Needs the shared lock."""
+    with ChunkStore(session.layout) as chunks:
+        table = FileTable(session.layout, kept, within=names)
+        rows = table.find(chunk_ids)
+        return _hashed(session, chunks, table, rows[rows >= 0], check=True)
+
+
+def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, *, check: bool) -> Backing:
+    """Return those rows of a table that are in their files, as `check` finds."""
+    places = table.ranges(rows)
+    order = np.lexsort((places[:, 1], places[:, 0]))
+    rows, places = rows[order], places[order]
+    stats = [fsread.stat_or_none(path) for path in table.paths]
+    meter = Meter(session.activity.report, "check", "installed files", int(places[:, 2].sum()))
+
+    def is_sound(n: int) -> bool:
+        number, offset, length = places[n].tolist()
+        return not check or chunks.is_at(
+            id_bytes(table.ids, int(rows[n])), table.paths[number], offset, length
+        )
+
+    sound = np.zeros(len(rows), bool)
+    for n, good in enumerate(ordered_map(is_sound, range(len(rows)), threads=_THREADS, window=_WINDOW)):
+        sound[n] = good and stats[int(places[n, 0])] is not None
+        meter.add(int(places[n, 2]))
     rows, number = rows[sound], places[sound, 0]
     ascending = np.argsort(rows)
     used, place = np.unique(number[ascending], return_inverse=True)
-    kept = [(table.paths[n], found) for n in used.tolist() if (found := stats[n]) is not None]
+    found = [(table.paths[n], stat) for n in used.tolist() if (stat := stats[n]) is not None]
     return Backing(
         table.ids[rows[ascending]],
         place.astype(np.int64),
-        tuple(path for path, _ in kept),
-        tuple(found for _, found in kept),
-        keep_copy,
+        tuple(path for path, _ in found),
+        tuple(stat for _, stat in found),
     )
 
 
@@ -154,24 +183,42 @@ class Lacking:
     names: frozenset[str] = frozenset()
     manifests: frozenset[str] = frozenset()
     on_files: bool = False  # whether live chunks are in files alone
+    # Chunks of `ids`, and bases of deltas, that files which stay are said to have too: nobody looked.
+    claimed: Ids = field(default_factory=lambda: NO_IDS)
 
     def __bool__(self) -> bool:
         return bool(len(self.ids) or len(self.deep))
 
 
 def find_lacking(
-    layout: StoreLayout, table: ChunkTable, live: Ids, kept: Iterable[Manifest], names: Collection[str]
+    layout: StoreLayout,
+    table: ChunkTable,
+    live: Ids,
+    kept: Iterable[Manifest],
+    names: Collection[str],
+    proven: Ids | None = None,
 ) -> Lacking:
-    """Return which live chunks are in none of `table` (packs) and the files `names` of `kept` manifests."""
+    """Return which live chunks are in none of `table` (packs) and the files `names` of `kept` manifests.
+
+    A chunk that a file which goes has too counts as in a kept one only if it is `proven`: a manifest may lie,
+    and a file may be damaged.  None, for a forecast, believes all.
+    """
     rows = table.find(live)
     alone = rows >= 0
     alone[alone] = table.depths()[rows[alone]] <= DELTA_DEPTH_LIMIT
     if alone.all():
         return Lacking()  # packs have everything
     files = FileTable(layout, kept, within=names)
+    claimed = NO_IDS
+    if proven is not None:
+        going = FileTable(layout, layout.readable_manifests({}), without=names)
+        bases = table.bases[table.with_bases(rows[(rows >= 0) & ~alone])]
+        claimed = np.union1d(live[~alone], bases)
+        claimed = claimed[(files.find(claimed) >= 0) & (going.find(claimed) >= 0)]
+        claimed = np.setdiff1d(claimed, proven)
 
     def held(ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        return files.find(ids) >= 0
+        return (files.find(ids) >= 0) & (find_ids(claimed, ids) < 0)
 
     in_files = held(live)
     usable = in_files | (rows >= 0)
@@ -210,6 +257,7 @@ def find_lacking(
             if not holders.isdisjoint(layout.file(file).name for file in manifest.files)
         ),
         on_files,
+        claimed,
     )
 
 

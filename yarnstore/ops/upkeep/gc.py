@@ -23,7 +23,15 @@ from yarnstore.core.index import NO_IDS, Ids
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import ConflictError, DiskFullError, IntegrityError, LockTimeoutError
-from yarnstore.ops.copies.slim import Backing, Lacking, as_deltas, copies_to_make, find_lacking, verify_files
+from yarnstore.ops.copies.slim import (
+    Backing,
+    Lacking,
+    as_deltas,
+    copies_to_make,
+    find_lacking,
+    verify_claims,
+    verify_files,
+)
 from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, choose, spec_of
 from yarnstore.ops.session.mark import PARTIAL_DAYS, current_roots, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
@@ -110,15 +118,22 @@ class GcPlan:
     @property
     def needed_files(self) -> set[str]:
         """The names in `files/` that kept versions need, also for chunks that are nowhere else."""
-        names = {file_name(file) for manifest in self.with_files for file in manifest.files}
-        return names | self.lacking.names
+        return self._version_files | self.lacking.names
+
+    @property
+    def own_files(self) -> set[str]:
+        """The names in `files/` that kept versions and views need, whatever chunks are where."""
+        return self._version_files | self.views.files
+
+    @property
+    def _version_files(self) -> set[str]:
+        return {file_name(file) for manifest in self.with_files for file in manifest.files}
 
     @property
     def frees_files(self) -> bool:
         """Whether views or files go, once their chunks are elsewhere."""
-        files = {file_name(file) for manifest in self.with_files for file in manifest.files}
-        files |= self.views.files
-        return bool(self.views.dead) or not files.issuperset(fsread.list_names(self.session.layout.files))
+        there = fsread.list_names(self.session.layout.files)
+        return bool(self.views.dead) or not self.own_files.issuperset(there)
 
     def unneeded(self) -> list[Path]:
         """Files and manifests that neither a kept version nor a kept view has."""
@@ -317,6 +332,11 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
             rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
         with layout.shared():
             thin = plan_gc(session, policy, backing, thin=True)
+            if len(thin.lacking.claimed):
+                kept = [*thin.roots, *thin.views.manifests]
+                proof = verify_claims(session, kept, thin.own_files, thin.lacking.claimed)
+                backing = replace(backing, only_copies=proof)
+                thin = plan_gc(session, policy, backing, thin=True)
             if thin.lacking:
                 fsread.require_space(layout.root, len(thin.lacking.ids) * MIB)
                 with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
@@ -423,11 +443,11 @@ def _plan_packs(session: Session, plan: GcPlan, backing: Backing) -> None:
             hint="nothing was deleted; `ystore fsck --repair` repairs it",
         )
     ids, _ = manifest_chunks(plan.roots)
-    names = plan.needed_files | plan.views.files
+    names = plan.own_files
     plan.backed = backing.redundant(session, plan.roots, names)
     waste = find_waste(indexes, ids, plan.backed)
     kept = [*plan.roots, *plan.views.manifests]
-    plan.lacking = find_lacking(session.layout, waste.table, ids, kept, names)
+    plan.lacking = find_lacking(session.layout, waste.table, ids, kept, names, backing.proven(names))
     plan.dead_packs, plan.rewrite_packs, plan.reencode = waste.dead, waste.rewrite, waste.reencode
     plan.chunks_removed = waste.chunks_removed
     names = {pack.hex for pack in indexed}

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
 from tests.support.stores import copy_tree, flip
 from yarnstore import Store
+from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.registry.policies import Retention
 from yarnstore.store.layout import StoreLayout
@@ -231,3 +233,62 @@ def test_a_pinned_version_outlives_the_files_that_it_is_a_delta_against(tmp_path
         assert world.store.fsck().problems == []
     world.store.remove_registry("here")
     world.check("1.0.0")
+
+
+def test_a_file_goes_only_once_what_it_shares_was_read_in_one_that_stays(tmp_path: Path) -> None:
+    """The installed file was changed in place since it was hashed: the other one has the only copy."""
+    world = World(tmp_path)
+    bits = weights(1)
+    world.publish("1.0.0", bits)
+    half = bits.size // 2
+    bits = np.concatenate([bits[:half], tune(bits[half:], 2)])
+    world.publish("1.1.0", bits)
+    world.connect()
+    for version in ("1.0.0", "1.1.0"):
+        world.store.checkout(f"{MODEL}@{version}")
+    world.store.gc()
+    (installed,) = (path for path in (world.store.home / "files").iterdir()
+                    if path.read_bytes() == world.contents["1.1.0"])  # fmt: skip
+    flip(installed, 5000)
+    world.store.gc(thin="*", grace_s=0)
+    world.store.remove_registry("here")
+    assert world.store.fsck(repair=True).remaining == []
+    for version in ("1.0.0", "1.1.0"):
+        world.check(version)
+
+
+def test_the_claim_of_another_model_deletes_nothing(tmp_path: Path) -> None:
+    """A registry's manifest says that a file, which is in the store, has the chunks of a pinned version."""
+    world = World(tmp_path)
+    bits = weights(1, 150_000)
+    for n, version in enumerate(VERSIONS):
+        world.publish(version, tune(bits, n))
+    world.connect()
+    world.store.checkout(f"{MODEL}@1.0.0")
+    world.store.pin(f"{MODEL}@1.0.0")
+    world.store.gc()
+    (pinned,) = map(read_manifest, (world.store.home / "manifests").iterdir())
+    other = tmp_path / "other"
+    for n, version in enumerate(VERSIONS[:2]):
+        (tmp_path / "x.bin").write_bytes(weights(7 + n, 150_000).tobytes())
+        world.store.publish(tmp_path / "x.bin", f"liar@{version}", registry=other)
+    honest = {item.version: item for item in map(read_manifest, (other / "manifests").glob("*.json"))}
+    (first,), (second,) = honest["1.0.0"].files, honest["1.1.0"].files
+    lie = Manifest.make(
+        "liar", "1.1.0", pinned.variant, [msgspec.structs.replace(first, chunks=pinned.files[0].chunks)]
+    )
+    (other / "manifests" / f"{lie.digest.hex}.json").write_bytes(lie.data)
+    text = (other / "registry.json").read_text()
+    text = text.replace(honest["1.1.0"].digest.hex, lie.digest.hex)
+    (other / "registry.json").write_text(text.replace(second.sha256.hex, first.sha256.hex))
+    world.store.add_registry("other", other)
+    for spec in (f"{MODEL}@1.1.0", f"{MODEL}@1.2.0", "liar@1.0.0", "liar@1.1.0"):
+        world.store.checkout(spec)
+    world.store.gc(grace_s=0)
+    for name in ("here", "other"):
+        world.store.remove_registry(name)
+    world.check("1.0.0")
+
+
+def read_manifest(path: Path) -> Manifest:
+    return Manifest.parse(path.read_bytes())
