@@ -137,16 +137,13 @@ class GcPlan:
 
     def unneeded(self) -> list[Path]:
         """Files and manifests that neither a kept version nor a kept view has."""
-        layout, keep = self.session.layout, self._kept_names()
-        files = self.needed_files | self.views.files
-        return [
-            *(layout.files / name for name in fsread.list_names(layout.files) if name not in files),
-            *(
-                layout.manifests / name
-                for name in fsread.list_names(layout.manifests)
-                if name.removesuffix(".json") not in keep
-            ),
-        ]
+        layout, files = self.session.layout, self.needed_files | self.views.files
+        going = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
+        return going + self._manifests_beside(self._kept_names())
+
+    def _manifests_beside(self, keep: set[str]) -> list[Path]:
+        folder = self.session.layout.manifests
+        return [folder / name for name in fsread.list_names(folder) if name.removesuffix(".json") not in keep]
 
     def _unneeded_records(self) -> list[Path]:
         """Records of uses and hashes that belong to neither a kept version nor a kept view."""
@@ -158,7 +155,11 @@ class GcPlan:
         ]
 
     def _kept_names(self) -> set[str]:
-        return {manifest.digest.hex for manifest in self.roots} | self.views.names | self.lacking.manifests
+        return self._own_names | self.lacking.manifests
+
+    @property
+    def _own_names(self) -> set[str]:
+        return {manifest.digest.hex for manifest in self.roots} | self.views.names
 
     @property
     def fingerprint(self) -> str:
@@ -186,7 +187,7 @@ class GcPlan:
         kept = (*self.roots, *views.manifests)
         files = Files(policy.keep_copy, frozenset(self.needed_files), frozenset(then), kept)
         packs = forecast_freed_bytes(self.session, self.roots, files, repack=repack)
-        freed = [path for path in self.unneeded() if path.parent != layout.files]
+        freed = self._manifests_beside(self._own_names)  # those that only say what is where go in the end
         freed += [layout.files / name for name in fsread.list_names(layout.files) if name not in then]
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
         rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
