@@ -51,7 +51,7 @@ _steps = st.one_of(
     steps=[
         ("checkout", "1.0.0"),
         ("pin", "1.0.0"),
-        *(step for version in VERSIONS[1:] for step in (("checkout", version), ("gc", 0))),
+        *(step for version in (*VERSIONS[1:], "1.1.0") for step in (("checkout", version), ("gc", 0))),
     ]
 )
 def test_each_version_of_a_store_is_whole_after_each_step(
