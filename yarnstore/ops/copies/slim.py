@@ -61,6 +61,8 @@ class Backing:
         backed = self.unchanged(names)
         if not len(backed):
             return backed
+        # A version that another process removed may be the only one that lists a chunk in a shared file.
+        backed = backed[FileTable(session.layout, roots, within=names).find(backed) >= 0]
         copied = keep_copies(session, self.keep_copy, roots)
         if copied:
             table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)

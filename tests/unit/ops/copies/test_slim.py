@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
+from tests.support.small_stores import fill, manifest_of, noise
 from tests.support.stores import copy_tree, flip
 from yarnstore import Store
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.copies.slim import verify_files
 from yarnstore.registry.policies import Retention
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import StoreLayout, file_name
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 
@@ -288,6 +290,18 @@ def test_the_claim_of_another_model_deletes_nothing(tmp_path: Path) -> None:
     for name in ("here", "other"):
         world.store.remove_registry(name)
     world.check("1.0.0")
+
+
+def test_a_file_backs_only_what_a_kept_manifest_lists_in_it(tmp_path: Path) -> None:
+    """The version that lists these chunks was removed meanwhile; another has the same file, cut elsewhere."""
+    with Store.open(tmp_path / "home") as store, store._session() as session:
+        parts = [noise(1), noise(2)]
+        cut = fill(session.layout, {"w.bin": parts})
+        whole = manifest_of({"w.bin": [b"".join(parts)]})
+        names = {file_name(cut.files[0])}
+        backing = verify_files(session, "never", [cut], names)
+        assert len(backing.redundant(session, [cut], names)) == 2
+        assert len(backing.redundant(session, [whole], names)) == 0
 
 
 def read_manifest(path: Path) -> Manifest:
