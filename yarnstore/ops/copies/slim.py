@@ -250,16 +250,16 @@ def find_lacking(
     deep = np.setdiff1d(live[by_pack][hanging | long], absent)
     holders = {path.name for path in everywhere.holders(np.unique(np.concatenate([absent, bases])))}
     return Lacking(
-        absent,
-        deep,
-        frozenset(holders),
-        frozenset(
+        ids=absent,
+        deep=deep,
+        names=frozenset(holders),
+        manifests=frozenset(
             manifest.digest.hex
             for manifest in layout.readable_manifests({})
             if not holders.isdisjoint(layout.file(file).name for file in manifest.files)
         ),
-        on_files,
-        claimed,
+        on_files=on_files,
+        claimed=claimed,
     )
 
 
