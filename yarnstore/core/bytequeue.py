@@ -1,4 +1,4 @@
-"""A queue of bytes that arrive in blocks and are read in runs.  Pure."""
+"""A FIFO queue of bytes: appended in blocks, read in lengths of any size.  Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import KIB
 
-# Smaller blocks are put together as they come: one by one each costs more than it holds, and a server may
-# send byte by byte.
+# Smaller blocks are joined: a memoryview costs more memory than a small block, and a server may send single
+# bytes.
 _SMALL_BYTES = 4 * KIB
 
 
 class ByteQueue:
-    """A queue of bytes; a run that lies within one large block is a view of it, any other is copied."""
+    """A queue of bytes.  Bytes within one large block are returned as a view of it, others as a copy."""
 
     def __init__(self) -> None:
         self._blocks: deque[memoryview] = deque()
@@ -24,7 +24,7 @@ class ByteQueue:
         return self._size
 
     def append(self, block: Buffer) -> None:
-        """Add a block at the end; one that may change is copied."""
+        """Add a block at the end; a mutable block is copied."""
         self._size += len(block)
         if len(block) < _SMALL_BYTES:
             self._small += block
@@ -40,7 +40,7 @@ class ByteQueue:
             self._small.clear()
 
     def take(self, count: int) -> Buffer:
-        """Remove and return the first `count` bytes, of which there must be as many."""
+        """Remove and return the first `count` bytes; the queue must hold that many."""
         parts = []
         left = count
         while left:
@@ -55,5 +55,5 @@ class ByteQueue:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def peek(self) -> bytes:
-        """A copy of all that is in the queue, which stays there."""
+        """Return a copy of all bytes in the queue without removing them."""
         return b"".join((*self._blocks, self._small))

@@ -52,17 +52,17 @@ def encode_canonical(value: dict[str, Any], what: str = "JSON") -> bytes:
 
 
 def _memory_bytes(data: bytes) -> int:
-    """An upper bound of the memory that these bytes need once decoded, from what precedes each value."""
-    # An object is as large as some four other values.
+    """Return an upper bound of the decoded document's memory in bytes, from counts of its punctuation."""
+    # An object takes about as much memory as four other values.
     values = sum(map(data.count, (b",", b"[", b":"))) + 3 * data.count(b"{")
     wide = not data.isascii() or b"\\u" in data
     return values * JSON_VALUE_BYTES + len(data) * (JSON_TEXT_FACTOR if wide else JSON_ASCII_FACTOR)
 
 
 def parse_json_object(data: Buffer, what: str) -> dict[str, Any]:
-    """Decode bytes to a JSON object, whatever its layout.
+    """Decode a JSON object in any formatting.
 
-    Raises: FormatError, before anything is decoded where that would take too much memory.
+    Raises: FormatError, also if decoding would take too much memory, which is checked first.
     """
     if _memory_bytes(bytes(data)) > JSON_LIMIT_MEMORY_BYTES:
         raise FormatError(what, f"would need more than {JSON_LIMIT_MEMORY_BYTES} bytes of memory to read")
@@ -80,8 +80,8 @@ def parse_json_object(data: Buffer, what: str) -> dict[str, Any]:
 def parse_canonical(data: Buffer, what: str) -> dict[str, Any]:
     """Decode canonical bytes.
 
-    Raises: FormatError where the bytes are not the one encoding of their value, so that
-    duplicate keys, other spacing or other escapes cannot give one meaning two digests.
+    Raises: FormatError if the bytes are not the canonical encoding of their value: with duplicate keys, other
+    spacing or other escapes, one value would have several digests.
     """
     value = parse_json_object(data, what)
     if encode_canonical(value, what) != bytes(data):

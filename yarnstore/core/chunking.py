@@ -1,7 +1,7 @@
 """Chunking: the cutting of a file into chunks.
 
-docs/format/chunking.md governs it.  Cut points are the publisher's choice: a reader follows the
-manifest, so what is decided here can improve without a change of format.  Pure.
+docs/format/chunking.md governs it.  The publisher chooses the cut points and readers follow the manifest, so
+the choice can change without a change of format.  Pure.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BY
 # Reads the next n bytes of a file, fewer only at its end.
 ReadNext: TypeAlias = Callable[[int], bytes]
 
-# What is looked at in one go.  Large against the largest chunk, since the piece after the last
-# sure cut is looked at again.
+# Bytes searched for cuts at once.  Much larger than the largest chunk, since the bytes after the last certain
+# cut are searched again.
 _WINDOW_BYTES = 8 * MIB
-# Chunks are handed on in batches of about this much: one lookup and one task for each.
+# Chunks are yielded in batches of about this size: one lookup and one task for each batch.
 _BATCH_BYTES = 8 * MIB
 
 
-# Where a file of no known format is sampled, to see whether it holds numbers.
+# Positions at which a file of unknown format is sampled to see whether it holds numbers.
 _SAMPLES = 8
 _SAMPLE_BYTES = 32 * KIB
 
 
 def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
-    """Return the segments to cut a file into: the one place that decides on cuts.
+    """Return the segments to cut a file into.
 
-    By its layout; a file without one that looks like numbers throughout is cut every 1 MiB, so that
-    chunk i of a fine-tune meets chunk i of its base; all else is cut by its content.
+    A file with a layout is cut at its tensors.  A file without one that consists of numbers is cut every 1
+    MiB, so that chunk i of a fine-tune is compared with chunk i of its base.  Other bytes are cut by their
+    content.
     """
     guess = None if layout is not None else guess_numbers(source)
     if guess is None:
@@ -64,7 +65,7 @@ def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
 def guess_numbers(source: Source) -> tuple[ElementType, int] | None:
     """Guess the element type of most of a file, and the offset modulo 8 at which elements begin.
 
-    None for a file that is small, or that samples do not agree on.
+    None if the file is small or its samples disagree.
     """
     if source.size < _SAMPLES * _SAMPLE_BYTES:
         return None
@@ -86,8 +87,8 @@ class Piece(NamedTuple):
 def iter_chunk_batches(read_next: ReadNext, segments: Iterable[Segment]) -> Iterator[list[Piece]]:
     """The chunks of a file in order, in batches.
 
-    `segments` cover the file: those of numbers are chunks as they are, all other bytes are cut by
-    their content (FastCDC, Xia et al. 2016).  A file that ends early ends the chunks early.
+    `segments` cover the file.  A segment of numbers is one chunk; other bytes are cut by their content
+    (FastCDC, Xia et al. 2016).  If the file is shorter than its segments, the chunks end with it.
     """
     batch: list[Piece] = []
     size = 0
@@ -103,7 +104,7 @@ def iter_chunk_batches(read_next: ReadNext, segments: Iterable[Segment]) -> Iter
 
 
 def cut_in_memory(source: BytesSource, layout: Layout | None) -> list[Piece]:
-    """The chunks of a file that is in memory, in order."""
+    """Return the chunks of a file in memory, in order."""
     if layout is None and source.size <= CHUNK_MIN_BYTES:  # one chunk, whatever it holds
         return [Piece(memoryview(source.data), BYTES)] if source.data else []
     batches = iter_chunk_batches(io.BytesIO(source.data).read, plan_segments(source, layout))
@@ -135,7 +136,7 @@ def _cut_bytes(read_next: ReadNext, length: int) -> Iterator[memoryview]:
         start = 0
         view = memoryview(window)
         for end in _cut_ends(cutter.cut_buf(window)):
-            # Short of the largest chunk from the window's end, a cut may be the window's own.
+            # Closer to the window's end than the largest chunk, a cut may be caused by the end.
             if not at_end and start + CHUNK_MAX_BYTES > len(window):
                 break
             yield view[start:end]

@@ -1,8 +1,8 @@
 """Encoding of chunks for storage, and decoding.
 
-docs/format/encodings.md governs it; what the numeric payloads hold is `core/encodings`.  The encoder
-never returns more than the chunk itself; the decoder checks sizes and windows before it allocates, and
-the caller gets no byte that was not hashed.  Pure.
+docs/format/encodings.md governs it; `core/encodings` has the numeric payloads.  An encoded chunk is never
+longer than the chunk.  The decoder checks sizes and windows before it allocates, and hashes all bytes that it
+returns.  Pure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
 _WORTH_SHARE = 0.97
 _PLANE_WIDTHS = (2, 4, 8)
-# Types whose bits differ as those of another type do.
+# Types whose deltas are computed as those of another type.
 _DELTA_AS: Final = {
     **dict.fromkeys(("u8", "bool", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz", "f8_e8m0"), "i8"),
     "u16": "i16",
@@ -62,7 +62,7 @@ _local = threading.local()
 
 
 def _compressor() -> zstandard.ZstdCompressor:
-    # Neither object may be used by two threads at once.
+    # zstd objects are not thread-safe.
     if not hasattr(_local, "compressor"):
         _local.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
     compressor: zstandard.ZstdCompressor = _local.compressor
@@ -79,7 +79,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 def encode_chunk(data: Buffer, element: ElementType = BYTES) -> tuple[Encoding, Buffer]:
     """Return the encoding and the payload for a chunk without a base, never longer than the chunk.
 
-    Floats are split into planes; for all else, known or not, a sample decides.
+    Floats are split into byte planes; for other types a sample decides.
     """
     encoding, payload = Encoding.RAW, None
     if element.kind == "float" and element.width in _PLANE_WIDTHS:
@@ -96,9 +96,9 @@ def encode_chunk(data: Buffer, element: ElementType = BYTES) -> tuple[Encoding, 
 
 
 def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> Entry:
-    """Encode a chunk without a base and check that it decodes to itself (restic#4523).
+    """Encode a chunk without a base, decode it and compare (restic#4523).
 
-    Raises: IntegrityError where it does not: the compressor or the memory is at fault.
+    Raises: IntegrityError if it differs, because the compressor or the memory is faulty.
     """
     encoding, payload = encode_chunk(data, element)
     entry = Entry(chunk_id, len(data), encoding, payload)
@@ -108,7 +108,7 @@ def make_entry(chunk_id: bytes, data: Buffer, element: ElementType = BYTES) -> E
 
 
 def _prove(entry: Entry, base: Buffer | None) -> None:
-    # By hash: comparing bytes with a memoryview holds the interpreter's lock, at a tenth of the speed.
+    # By hash: comparing bytes with a memoryview holds the GIL and has a tenth of the speed.
     if blake3(decode_payload(entry, base)).digest() != entry.chunk_id:
         raise IntegrityError("an encoded chunk", why="does not decode to the bytes that were encoded")
 
@@ -116,9 +116,9 @@ def _prove(entry: Entry, base: Buffer | None) -> None:
 def make_delta_entry(
     chunk_id: bytes, data: Buffer, base_id: bytes, base: Buffer, element: ElementType = BYTES
 ) -> Entry | None:
-    """Encode a chunk as its difference from a base chunk, and prove it; None where that does not pay.
+    """Encode a chunk as a delta against a base chunk and verify it; None if that saves too little.
 
-    Raises: IntegrityError where it does not decode to itself.
+    Raises: IntegrityError if it does not decode to the chunk.
     """
     encoding, payload = _encode_delta(data, base, element)
     if payload is None or len(payload) > _WORTH_SHARE * len(data):
@@ -141,7 +141,7 @@ def _encode_delta(data: Buffer, base: Buffer, element: ElementType) -> tuple[Enc
 
 
 def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
-    """The bytes of an entry's chunk, unverified; a delta needs the bytes of its base.
+    """Return the decoded bytes of an entry without verifying them; a delta needs the bytes of its base.
 
     Raises: FormatError.
     """
@@ -170,12 +170,12 @@ def decode_zstd(
 ) -> bytes:
     """Decode one zstd frame of a known size.
 
-    The frame's own claims are checked before anything is allocated: thirteen bytes can ask for
-    gigabytes (python-zstandard#332).  Raises: FormatError.
+    The sizes in the frame's header are checked before anything is allocated: a frame of thirteen bytes can
+    request gigabytes (python-zstandard#332).  Raises: FormatError.
     """
     try:
         claims = zstandard.get_frame_parameters(frame)
-        # content_size is 2^64-1 where the frame does not say
+        # content_size is 2^64-1 if the frame does not contain it
         if claims.content_size != plain_bytes:
             raise FormatError(what, "declares a size other than the recorded one")
         if claims.window_size > window_limit_bytes or claims.dict_id:
@@ -189,10 +189,9 @@ def decode_zstd(
 
 
 def decode_entry(entry: Entry, base: Buffer | None = None) -> Buffer:
-    """The verified bytes of an entry's chunk; a delta needs the bytes of its base.
+    """Return the verified bytes of an entry's chunk; a delta needs the bytes of its base.
 
-    Raises: IntegrityError where they do not hash to the entry's id, FormatError where they do not
-    decode.
+    Raises: IntegrityError if their hash is not the entry's id, FormatError if they cannot be decoded.
     """
     return verified(entry.chunk_id, decode_payload(entry, base))
 

@@ -1,8 +1,7 @@
-"""Comparing numbers: how far one array of tensor bytes is from another.
+"""Comparison of two arrays of tensor bytes: how many elements changed, and by how much.
 
-Owns what counts as a change, and how its size is measured.  Bytes decide whether an element changed, so
-that 0.0 and -0.0 differ and a NaN equals itself; values decide by how much.  Arrays come in pieces, and
-the tallies of pieces add up.  Pure.
+An element changed if its bytes differ, so 0.0 and -0.0 differ and a NaN equals itself; the size of a change
+is that of its values.  Arrays are compared piece by piece, and the tallies of the pieces are added.  Pure.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ _F8: Final = {
 class Tally:
     """The counts of a comparison of two arrays.
 
-    `units` are elements, or what stands for them (see `unit_of`).  Relative changes are |new - old| / |old|
+    `units` are elements, blocks or bytes (see `unit_of`).  Relative changes are |new - old| / |old|
     over the `compared` elements whose old value is neither zero nor infinite nor NaN, and whose new value
-    is finite.  `broken` elements were finite and are no longer.
+    is finite.  `broken` counts elements that were finite and no longer are.
     """
 
     units: int = 0
@@ -51,7 +50,7 @@ class Tally:
     broken: int = 0
 
     def add(self, other: Tally) -> None:
-        """Count another piece of the same array too."""
+        """Add the counts of another piece of the same array."""
         self.units += other.units
         self.units_changed += other.units_changed
         self.bytes_changed += other.bytes_changed
@@ -64,19 +63,19 @@ class Tally:
 
     @property
     def relative_mean(self) -> float | None:
-        """None where no element could be compared."""
+        """The mean relative change; None if no element could be compared."""
         return self.relative_sum / self.compared if self.compared else None
 
     @property
     def distance(self) -> float | None:
-        """|new - old| / |old| of the arrays as vectors; None where the old one has no length."""
+        """|new - old| / |old| of the arrays as vectors (Euclidean norm); None if |old| is 0."""
         if not self.square_old or not math.isfinite(self.square_old + self.square_change):
             return None
         return math.sqrt(self.square_change / self.square_old)
 
 
 def unit_of(element: ElementType) -> Unit:
-    """The unit in which a type is counted: elements, or quantised blocks and bytes as a whole."""
+    """Return the unit in which a type is counted: elements, quantised blocks or bytes."""
     if element.kind == "block":
         return "blocks"
     return "bytes" if element.kind == "bytes" else "elements"
@@ -105,7 +104,7 @@ def compare_arrays(old: Buffer, new: Buffer, element: ElementType) -> Tally:
 
 
 def measure_array(data: Buffer, element: ElementType) -> Tally:
-    """The tally of an array that did not change: what it adds to the means of the whole."""
+    """Return the tally of an unchanged array, which the means of a whole model include."""
     tally = Tally(units=len(data) // element.block_bytes)
     values = values_of(data, element)
     if values is None:
@@ -122,7 +121,10 @@ def measure_array(data: Buffer, element: ElementType) -> Tally:
 
 
 def compare_values(old: Buffer, new: Buffer, old_element: ElementType, new_element: ElementType) -> Tally:
-    """Compare as many elements of two types by value.  Where a type has no values, all of it changed."""
+    """Compare two arrays of equal length and of any types by value.
+
+    All elements of a type without values count as changed.
+    """
     before, after = values_of(old, old_element), values_of(new, new_element)
     units = len(new) // new_element.block_bytes
     tally = Tally(units=units, units_changed=units, bytes_changed=len(new))
@@ -160,7 +162,7 @@ def _measure(old: Floats, new: Floats, tally: Tally) -> None:
 
 
 def _measure_carefully(old: NDArray[np.float64], new: NDArray[np.float64], tally: Tally) -> None:
-    """As `_measure`, with infinities, NaN, and values whose squares single precision cannot hold."""
+    """As `_measure`, for arrays with infinities, NaN, or values whose squares overflow single precision."""
     was, stays = np.isfinite(old), np.isfinite(new)
     tally.broken += int(np.count_nonzero(was & ~stays))
     both = was & stays
@@ -177,10 +179,10 @@ def _measure_carefully(old: NDArray[np.float64], new: NDArray[np.float64], tally
 
 
 def values_of(data: Buffer, element: ElementType) -> Floats | None:
-    """The numbers of whole elements as float32, or float64 where that cannot hold them; None where
-    the type has none that this release knows.
+    """Return the values of whole elements as float32, or as float64 if float32 cannot represent them; None if
+    this release does not know the type's values.
 
-    A complex number is two values; a block of ggml's q4_0 or q8_0 is 32, in ggml's order.
+    A complex number has two values; a block of ggml's q4_0 or q8_0 has 32, in ggml's order.
     """
     name, width = element.name, element.width
     if name == "bf16":
@@ -189,7 +191,7 @@ def values_of(data: Buffer, element: ElementType) -> Floats | None:
         return _f8_table(name).take(np.frombuffer(data, np.uint8))
     if element.kind in ("float", "int", "uint"):
         numbers: NDArray[Any] = np.frombuffer(data, f"<{element.kind[0]}{width}")
-        # Whole numbers of 32 bits need more than the 24 of a float32.
+        # 32-bit integers do not fit the 24-bit significand of a float32.
         if width == 8 or (width == 4 and element.kind != "float"):
             return numbers.astype(np.float64, copy=False)
         return numbers.astype(np.float32, copy=False)

@@ -1,6 +1,7 @@
-"""Digests: the only values that trust and content-addressed file names are built from.
+"""Digests: checked SHA-256 and BLAKE3 values.  Verification and content-addressed file names use nothing
+else.
 
-Owns the parsing and the hashing of the three kinds; docs/format/digests.md governs it.  Pure.
+Parses and computes the three kinds; docs/format/digests.md governs them.  Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Digest(msgspec.Struct, frozen=True, order=True):
     def parse(cls, text: str) -> Self:
         """Read `algorithm:hex` or bare hex.
 
-        Raises: FormatError on anything else, upper case and surrounding space included.
+        Raises: FormatError for anything else, also for upper case and surrounding space.
         """
         prefix = cls.algorithm + ":"
         digits = text.removeprefix(prefix)

@@ -16,14 +16,14 @@ from yarnstore.errors import FormatError
 
 IGNORE_FILE: Final = ".ystoreignore"
 IGNORE_LIMIT_BYTES: Final = 64 * 1024
-# Each is compared with each path.
+# Each pattern is compared with each path.
 _PATTERNS_LIMIT: Final = 1000
 
-# In any case of letters, since some of the file systems that they come from have only one.
+# Compared without case, since some file systems ignore it.
 LEAVINGS: Final = (
     # version control
     *(".git", ".hg", ".svn", ".bzr", "_darcs", ".jj"),
-    # downloaders: their caches, and files that they have not finished
+    # downloaders: caches and partial files
     *("**/.cache/huggingface/", ".msc", ".mv", ".mdl", "._____temp/"),
     *("*.incomplete", "*.part", "*.partial", "*.crdownload", "*.aria2"),
     # desktops
@@ -60,7 +60,7 @@ class _Pattern:
         text = text.removeprefix("!").removeprefix("\\")
         only_folders = text.endswith("/")
         parts = text.strip("/").split("/")
-        if "/" not in text.rstrip("/"):  # a name alone is meant at any depth
+        if "/" not in text.rstrip("/"):  # a bare name matches at any depth
             parts = ["**", *parts]
         return cls(tuple(parts), only_folders, included) if any(parts) else None
 
@@ -70,7 +70,7 @@ class _Pattern:
             return False
         if self.name is not None:
             return _part(self.name).match(names[-1]) is not None
-        # Which numbers of the pattern's parts can have been used up by the names so far.
+        # How many of the pattern's parts the names so far can have matched.
         reached = _with_stars(self.parts, {0})
         for name in names:
             following = set()
@@ -85,7 +85,7 @@ class _Pattern:
 
 
 def _with_stars(parts: tuple[str, ...], reached: set[int]) -> set[int]:
-    """Add the places reached if a `**` matches nothing."""
+    """Add the positions reached if a `**` matches no folder."""
     found = set(reached)
     for n in sorted(reached):
         while n < len(parts) and parts[n] == "**":
@@ -105,16 +105,17 @@ def _any_name(patterns: Iterable[_Pattern]) -> re.Pattern[str]:
 
 
 _LEAVINGS: Final = tuple(p for p in (_Pattern.parse(text.lower()) for text in LEAVINGS) if p)
-# Those that are a name alone are one expression: folders hold tens of thousands of files.
+# All bare names form one expression, for folders with tens of thousands of files.
 _FILE_NAMES: Final = _any_name(pattern for pattern in _LEAVINGS if not pattern.only_folders)
 _FOLDER_NAMES: Final = _any_name(_LEAVINGS)
 _DEEPER: Final = tuple(pattern for pattern in _LEAVINGS if pattern.name is None)
 
 
 class IgnoreRules:
-    """Which paths are left out: the leavings, and what the lines of a `.ystoreignore` say; the last counts.
+    """Decides which paths are ignored: by the built-in list, then by the lines of `.ystoreignore`; the last
+    match decides.
 
-    With `all_files` nothing is left out but the `.ystoreignore` itself.
+    With `all_files` only the `.ystoreignore` itself is ignored.
     """
 
     def __init__(self, data: bytes = b"", *, all_files: bool = False) -> None:
@@ -129,7 +130,7 @@ class IgnoreRules:
         self._all_files = all_files
 
     def leaves_out(self, path: str, *, is_folder: bool) -> bool:
-        """Whether a file or folder is left out by its own name; folders are asked for before their files."""
+        """Whether a file or folder is ignored by its own name; callers check a folder before its files."""
         names = path.split("/")
         if names[-1] == IGNORE_FILE:
             return True
@@ -146,7 +147,7 @@ class IgnoreRules:
         return left
 
     def leaves_out_file(self, path: str) -> bool:
-        """Whether a file is left out, by its own name or by that of a folder that it lies in."""
+        """Whether a file is ignored, by its own name or that of a folder above it."""
         names = path.split("/")
         folders = ("/".join(names[:n]) for n in range(1, len(names)))
         return any(self.leaves_out(folder, is_folder=True) for folder in folders) or self.leaves_out(

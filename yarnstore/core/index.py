@@ -1,7 +1,7 @@
 """Indexes: the offset of each chunk in a pack.
 
-docs/format/index.md governs it.  An index is a cache: it can be rebuilt from its pack, and no
-byte is trusted because an index says so.  Lookups are in bulk, with numpy.  Pure.
+docs/format/index.md governs it.  An index is a cache: it can be rebuilt from its pack, and bytes found with
+it are verified.  Lookups are vectorised with numpy.  Pure.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ _ROW_BYTES = DIGEST_BYTES + 8 + 4 + 4 + 1
 class PackIndex:
     """Columns of equal length n, in ascending order of `ids`.
 
-    `ids` and `bases` are `S32`; `offsets`, `stored` (bytes of the whole entry) and `plain` (bytes
-    of the chunk) are `int64`; `encodings` is `uint8`.  `bases` holds 32 zero bytes where an entry
-    is no delta.
+    `ids` and `bases` are `S32`; `offsets`, `stored` (bytes of the whole entry) and `plain` (bytes of the
+    chunk) are `int64`; `encodings` is `uint8`.  `bases` has 32 zero bytes for an entry without a base.
     """
 
     pack: PackId
@@ -59,7 +58,7 @@ class PackIndex:
 
     @classmethod
     def build(cls, pack: PackId, pack_bytes: int, entries: Iterable[tuple[int, Entry]]) -> Self:
-        """From `(offset, entry)` pairs.  Of two entries with one id, the first counts."""
+        """Make an index from `(offset, entry)` pairs; of entries with the same id, the first is used."""
         rows = [(e.chunk_id, at, e.stored_bytes, e.plain_bytes, e.encoding, e.base) for at, e in entries]
         return cls.from_rows(pack, pack_bytes, rows)
 
@@ -67,7 +66,10 @@ class PackIndex:
     def from_rows(
         cls, pack: PackId, pack_bytes: int, rows: list[tuple[bytes, int, int, int, int, bytes]]
     ) -> Self:
-        """From `(id, offset, stored, plain, encoding, base)` rows; the first of equal ids counts."""
+        """Make an index from `(id, offset, stored, plain, encoding, base)` rows.
+
+        The first of equal ids is used.
+        """
         ids = np.array([row[0] for row in rows], "S32")
         kept, first = sorted_unique(ids)
         numbers = np.array([row[1:5] for row in rows], np.int64).reshape(len(rows), 4)[first]
@@ -88,7 +90,7 @@ class PackIndex:
 
 
 def encode_index(index: PackIndex) -> bytes:
-    """The index as bytes."""
+    """Return the bytes of the index file."""
     has_bases = bool((index.bases != b"").any())
     parts = [
         _HEADER.pack(
@@ -113,7 +115,7 @@ def encode_index(index: PackIndex) -> bytes:
 
 
 def index_bytes(index: PackIndex) -> int:
-    """The length of its `encode_index` in bytes."""
+    """The length of the index file in bytes."""
     return _encoded_bytes(len(index), has_bases=bool((index.bases != b"").any()))
 
 
@@ -185,10 +187,10 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
 
 
 def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:
-    """The distinct ids (`S32`, shape n) in ascending order, and where each stood first.
+    """Return the distinct ids (`S32`, shape n) in ascending order, and the position of the first of each.
 
-    Sorted by their first 8 bytes as numbers, at a fifth of the cost of comparing text; ids are hashes,
-    so that more than these seldom matter.
+    Sorts by the first 8 bytes as numbers, which takes a fifth of the time of comparing text; ids are hashes,
+    so further bytes are rarely needed.
     """
     order = np.argsort(_prefixes(ids), kind="stable")
     ascending = ids[order]
@@ -207,7 +209,7 @@ def _prefixes(ids: Ids) -> NDArray[np.uint64]:
 
 
 class SortedIds:
-    """Ids in ascending order (`S32`, shape n), made ready for many lookups."""
+    """Ids in ascending order (`S32`, shape n), prepared for many lookups."""
 
     def __init__(self, ids: Ids) -> None:
         self.ids = ids
@@ -215,7 +217,7 @@ class SortedIds:
         self._numbers = memoryview(self._keys.data)  # for one lookup, quicker than the array
 
     def find(self, wanted: Ids) -> Ints:
-        """As `find_ids`, at a fraction of its cost."""
+        """Do the same as `find_ids`, faster."""
         if not len(self.ids) or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
         keys = _prefixes(wanted)
@@ -239,8 +241,10 @@ class SortedIds:
 
 
 def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:
-    """Positions of `wanted` (shape m) in `sorted_ids` (ascending, shape n): int64 of shape m, -1
-    where it is not there."""
+    """Return the positions of `wanted` (shape m) in `sorted_ids` (ascending, shape n).
+
+    The result is int64 of shape m, with -1 for missing ids.
+    """
     if not len(sorted_ids) or not len(wanted):
         return np.full(len(wanted), -1, np.int64)
     at = np.searchsorted(sorted_ids, wanted)

@@ -15,7 +15,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 def jsonable(value: object) -> Any:  # noqa: ANN401 - JSON is any
-    """Dataclasses with their properties, and what is in them, as plain JSON values."""
+    """Convert dataclasses, their properties and nested values to plain JSON values."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="backslashreplace").decode()
     if value is None or isinstance(value, int | float):

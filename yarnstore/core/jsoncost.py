@@ -1,8 +1,8 @@
-"""How much memory a JSON document needs, counted from its bytes before anything is decoded.
+"""Estimates the memory that a JSON document needs once decoded, from its bytes.
 
-A value of two bytes may take a hundred once decoded, so a limit on bytes alone bounds nothing.
-`measure` counts values, keys, objects and text; what each of them takes is an upper bound for CPython on
-64 bits.  Says nothing about whether the bytes are JSON.  Pure.
+A value of two bytes may take a hundred once decoded, so a limit on the document's size does not limit memory.
+`measure` counts values, keys, objects and text, and multiplies them by upper bounds for 64-bit CPython.  It
+does not check that the bytes are JSON.  Pure.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import Final
 from yarnstore.core.limits import KIB
 
 _BLOCK_BYTES: Final = 256 * KIB
-# An entry of a dict: 44 at most, and a share of the old table, which exists beside the new one for a moment.
+# An entry of a dict: at most 44, and its part of the old table, which exists beside the new one during a
+# resize.
 _SLOT_BYTES: Final = 58
-# A str of ASCII takes 49 bytes and its length, in steps of 16; one of wider characters a longer head.
+# An ASCII str takes 49 bytes plus its length, rounded up to 16; one with other characters has a larger
+# header.
 _STR_BYTES: Final = 49
 _WIDE_STR_BYTES: Final = 76
 # An int above 256, or a float.
 _NUMBER_BYTES: Final = 32
 _DICT_BYTES: Final = 240
-# One as msgspec makes it, without its first entry.
+# A dict as msgspec makes it, without its first entry.
 _SMALL_DICT_BYTES: Final = 126
 # The str of a short name.
 _NAME_BYTES: Final = 64
@@ -33,21 +35,24 @@ _ELEMENT_BYTES: Final = 18
 # The second and further bytes of a character in UTF-8.
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _SPACE: Final = b" \t\r\n"
-# ASCII letters that are escaped: no writer does so, and a name in a document cannot be searched for then.
+# Escaped ASCII letters: no known writer makes them, and they would hide names from the search below.
 _HIDDEN: Final = re.compile(rb"\\u00[4-7]")
 _IN_OBJECT: Final = rb'\s*:\s*\{((?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+)'
 
 
 @dataclass
 class JsonShape:
-    """What a document holds.  `text_bytes` is what the strings take that are values, `name_bytes` the keys
-    of values that are objects, and `key_bytes` all other keys."""
+    """The counts of a document.
+
+    `text_bytes` is the memory of strings that are values, `name_bytes` that of keys of objects, and
+    `key_bytes` that of all other keys.
+    """
 
     size_bytes: int = 0
     keys: int = 0
-    keyed_objects: int = 0  # objects that are the value of a key
+    keyed_objects: int = 0  # objects that are values of keys
     listed_objects: int = 0  # objects in arrays
-    maps: int = 0  # objects that are the value of one of the `fields`
+    maps: int = 0  # objects that are values of one of the `fields`
     arrays: int = 0
     elements: int = 0  # strings in arrays
     numbers: int = 0
@@ -56,15 +61,15 @@ class JsonShape:
     key_bytes: int = 0
 
     def untyped_bytes(self) -> int:
-        """The memory of the document as dicts and lists, its own bytes included."""
+        """The memory of the document as dicts and lists in bytes, including the document itself."""
         objects = (self.keyed_objects + self.listed_objects) * _DICT_BYTES
         return objects + self.keys * _SLOT_BYTES + self.key_bytes + self._values_bytes()
 
     def typed_bytes(self, *, keyed_bytes: int, listed_bytes: int, pairs: int = 0) -> int:
-        """The memory of it as structs, whose own keys cost nothing, its own bytes included.
+        """The memory of the document as structs in bytes, including the document itself.
 
-        `keyed_bytes` is the largest struct that is the value of a key, `listed_bytes` the largest in an
-        array; `pairs` is how many strings are in dicts of strings.
+        `keyed_bytes` is the size of the largest struct that is the value of a key, `listed_bytes` that of the
+        largest in an array; `pairs` is the number of strings in dicts of strings.
         """
         return (
             (self.keyed_objects - self.maps) * (keyed_bytes + _SLOT_BYTES)
@@ -91,22 +96,21 @@ def measure(
     *,
     fields: Sequence[str] = (),
 ) -> JsonShape:
-    """Count what `data` holds; no further once what was counted is `too_much`.
+    """Count the values of `data`, until the count is `too_much`.
 
-    `fields` are names of at most 15 characters whose values are dicts, where the document is decoded to
-    structs.
-    Takes a few MiB of memory, and up to 20 ms for each MiB.
+    `fields` are names, of at most 15 characters, whose values become dicts when the document is decoded to
+    structs. Takes a few MiB of memory, and up to 20 ms for each MiB.
     """
     shape = JsonShape(len(data))
     heads = [f'"{name}":{space}{{'.encode() for name in fields for space in ("", " ")]
     at = 0
-    before = b""  # the last byte of structure so far
+    before = b""  # the last byte outside strings so far
     while at < len(data) and not too_much(shape):
-        # Of the same length, without quotes that end no string.
+        # Of the same length, without escaped quotes.
         block = data[at : _past_escape(data, at + _BLOCK_BYTES)]
         block = block.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         if at + len(block) < len(data):
-            # Cut before a string, so that none is in two blocks, and no key apart from its colon.
+            # Cut before a string, so that no string is in two blocks, and no key is separated from its colon.
             cut = block.rfind(b'"')
             if block.count(b'"') % 2:
                 if cut == 0:
@@ -127,7 +131,7 @@ def measure(
 
 
 def _count_long(shape: JsonShape, data: bytes, at: int) -> int:
-    """Count a string that is longer than a block and begins at `at`; where it ends."""
+    """Count a string that begins at `at` and is longer than a block; return its end."""
     end = at + 1
     while end < len(data):
         quote = data.find(b'"', end)
@@ -143,7 +147,7 @@ def _count_long(shape: JsonShape, data: bytes, at: int) -> int:
 
 
 def most_bytes(data: bytes) -> int:
-    """A quick upper bound of the memory of a document, as structs or dicts: often twice what it needs."""
+    """Return a quick upper bound of a document's memory as structs or dicts, often twice of what it needs."""
     wide = not data.isascii() or b"\\u" in data
     values = data.count(b":")
     return (
@@ -157,7 +161,7 @@ def most_bytes(data: bytes) -> int:
 
 
 def count_pairs(data: bytes, name: str) -> int:
-    """How many pairs are in the objects named `name` at most, where these hold strings alone."""
+    """Return at most how many pairs the objects named `name` have, if they contain only strings."""
     if _HIDDEN.search(data):
         return data.count(b":")
     pattern = re.compile(b'"' + name.encode() + b'"' + _IN_OBJECT, re.DOTALL)
@@ -165,14 +169,14 @@ def count_pairs(data: bytes, name: str) -> int:
 
 
 def _past_escape(data: bytes, end: int) -> int:
-    """`end`, or a little behind it, so that no escape is cut."""
+    """Return `end`, or a position shortly after it, so that no escape is cut."""
     while end < len(data) and data[end - 1] == 0x5C:
         end += 1
     return end
 
 
 def _count_texts(shape: JsonShape, texts: list[bytes], structure: bytes, *, wide: bool) -> None:
-    """Count the memory of the strings; in the structure each of them is a single quote."""
+    """Count the memory of the strings, each of which is one quote in the structure."""
     if wide:
         sizes = [_wide_bytes(text) for text in texts]
     else:
@@ -187,7 +191,7 @@ def _count_texts(shape: JsonShape, texts: list[bytes], structure: bytes, *, wide
 
 
 def _wide_bytes(text: bytes) -> int:
-    """The memory of a string that may have characters other than ASCII."""
+    """Return the memory of a string that may have characters outside ASCII."""
     width, head = 1, _STR_BYTES
     if b"\\u" in text:
         width = 4 if b"\\ud" in text or b"\\uD" in text else 2
@@ -200,7 +204,7 @@ def _wide_bytes(text: bytes) -> int:
 
 
 def _count_structure(shape: JsonShape, structure: bytes, before: bytes) -> None:
-    """Count values by what stands before them; each string is a single quote here."""
+    """Count values by the punctuation before them; each string is a single quote here."""
     strings = structure.count(b'"')
     keys = structure.count(b'":')
     joined = before + structure

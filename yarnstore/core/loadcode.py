@@ -1,8 +1,8 @@
 """Search for code that runs when a file is loaded: pickles, TorchScript, Keras Lambda layers, Python files.
 
-By content, in any file: pickles of all protocols, also one after another and compressed; those in zip
-archives (PyTorch since 1.6, `.npz`); NumPy arrays of objects.  docs/publishing.md has the list, and what
-is not looked for.  No FormatError leaves, and nothing is imported or run.  Pure.
+Searches the content of any file: pickles of all protocols, also concatenated or compressed; pickles in zip
+archives (PyTorch since 1.6, `.npz`); NumPy arrays of objects.  docs/publishing.md has the list, and what is
+not searched.  Raises no FormatError; imports and executes nothing.  Pure.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from yarnstore.errors import FormatError
 
 Kind: TypeAlias = Literal["pickle", "code"]
 
-# What PyTorch, NumPy and the standard library write to rebuild plain data; none of it calls anything that
-# is not listed by a name of its own.
+# Globals that PyTorch, NumPy and the standard library use to rebuild plain data.  None of them calls anything
+# that the pickle does not name as a global of its own.
 _KNOWN: Final = frozenset(
     {
         *("collections.OrderedDict", "collections.defaultdict", "collections.Counter"),
@@ -79,10 +79,10 @@ _KNOWN: Final = frozenset(
 _KNOWN_FORM = re.compile(
     r"torch\.([A-Z]\w*Storage|cuda\.[A-Z]\w*Storage|(q?u?int|bfloat|float|complex)\d+\w*|bool)"
     r"|numpy\.dtypes\.\w+DType"
-    r"|__torch__\.[\w.]+"  # a class of a TorchScript archive, which no module is
+    r"|__torch__\.[\w.]+"  # a class of a TorchScript archive, which is not a Python module
 )
 
-# Where a pickle that has no binary header is believed without reading to its end.
+# Files in which a pickle without a binary header is recognised without reading it to its end.
 _PICKLE_ENDINGS: Final = (
     *(".pkl", ".pickle", ".p", ".pck", ".pcl", ".joblib", ".dill", ".cloudpickle", ".sav", ".data"),
     *(".pt", ".pth", ".ptl", ".th", ".bin", ".ckpt", ".tar", ".npy"),
@@ -90,7 +90,7 @@ _PICKLE_ENDINGS: Final = (
 _ZIP_ENDINGS: Final = (".keras", ".npz", ".zip", ".pt", ".pth", ".ptl", ".bin", ".ckpt")
 _SURE_ENDINGS: Final = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle")
 _MEMBERS_LIMIT: Final = 20_000
-# Keras: the description of the layers, in a `.keras` archive; in HDF5 it is somewhere in the file.
+# Keras: the description of the layers in a `.keras` archive; in HDF5 it can be anywhere in the file.
 _CONFIG_LIMIT_BYTES: Final = 8 * MIB
 _HDF_LIMIT_BYTES: Final = 512 * MIB
 _HDF_BLOCK_BYTES: Final = 1 * MIB
@@ -109,15 +109,15 @@ class LoadedCode:
     """A part of a file that runs code when the file is loaded, or may do so."""
 
     path: str  #: The file.
-    kind: Kind  #: The kind that a policy refuses.
-    what: str  #: What it is, in words.
+    kind: Kind  #: The kind, as a policy names it.
+    what: str  #: A description.
     #: The names that a pickle imports beyond those of plain data, or the named classes or modules.
     names: tuple[str, ...] = ()
     why: str | None = None  #: Why the pickle or archive was not read completely.
 
     @property
     def suspect(self) -> bool:
-        """Whether it is anything but a pickle of plain data."""
+        """Whether it is more than a pickle of plain data."""
         return self.kind == "code" or bool(self.names) or self.why is not None
 
     def __str__(self) -> str:
@@ -148,7 +148,7 @@ def find_code(source: Source, path: str, budget: Budget) -> list[LoadedCode]:
 
 
 def _ends_as_zip(source: Source) -> bool:
-    """Whether an archive follows other bytes, where some loaders look for it."""
+    """Whether an archive follows other bytes, which some loaders accept."""
     at = max(0, source.size - 64 * KIB - 22)
     return b"PK\x05\x06" in source.read(at, source.size - at)
 
@@ -157,7 +157,7 @@ def _ends_as_zip(source: Source) -> bool:
 
 
 def _may_be_content(head: bytes) -> bool:
-    """Whether bytes may be a pickle, by the first 16; most files cost no more than this."""
+    """Whether bytes may be a pickle, by the first 16; for most files nothing else is read."""
     return begins_with_opcode(head) or head.startswith(NPY_MAGIC) or decompressor_for(head) is not None
 
 
@@ -186,7 +186,7 @@ def _in_content(
 
 
 def _is_pickle(scan: PickleScan, head: bytes, name: str) -> bool:
-    """Whether bytes that were scanned are a pickle, and not a text or numbers that begin like one."""
+    """Whether scanned bytes are a pickle, and not text or numbers that begin like one."""
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return bool(scan.ended or scan.globals or scan.why)
     if name.endswith(_SURE_ENDINGS):
@@ -288,7 +288,7 @@ def _in_keras(stream: Stream, path: str) -> Iterator[LoadedCode]:
 
 
 def _in_hdf(source: Source, path: str) -> Iterator[LoadedCode]:
-    """Find a Lambda layer in the configurations of layers in an HDF5 file, wherever they are."""
+    """Find a Lambda layer in the layer configurations of an HDF5 file, at any offset."""
     before = b""
     for at in range(0, min(source.size, _HDF_LIMIT_BYTES), _HDF_BLOCK_BYTES):
         block = before + source.read(at, _HDF_BLOCK_BYTES)
@@ -310,10 +310,10 @@ def is_config(path: str) -> bool:
 
 
 def find_named_code(configs: Mapping[str, bytes | None], paths: Iterable[str]) -> list[LoadedCode]:
-    """Find the configurations that load Python code, from this folder or from elsewhere.
+    """Find the configurations that load Python code, from this folder or from another repository.
 
-    `configs` are the contents of those that `is_config` says, by path, None where one is too large;
-    `paths` are those of all files.
+    `configs` has the content of each file that `is_config` accepts, by path, None if it is too large; `paths`
+    are the paths of all files.
     """
     has_python = any(path.endswith(".py") for path in paths)
     found = []
@@ -332,7 +332,7 @@ def _named_in(value: object, name: str, *, has_python: bool) -> Iterator[str]:
     for item in _objects(value):
         for key in ("auto_map", "custom_pipelines"):
             for text in _texts(item.get(key)) if key in item else ():
-                # `owner/repository--module.Class` is loaded from elsewhere.
+                # `owner/repository--module.Class` is loaded from another repository.
                 if has_python or "--" in text:
                     yield text
         if has_python and item.get("trust_remote_code") is True:
@@ -346,7 +346,7 @@ def _named_in(value: object, name: str, *, has_python: bool) -> Iterator[str]:
 
 
 def _parsed(data: bytes) -> object:
-    """Return a JSON value as Python reads it, which takes more than JSON: NaN, a byte order mark, UTF-16."""
+    """Return a JSON value as Python's json module reads it, also with NaN, a byte order mark or UTF-16."""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(data)
     with contextlib.suppress(ValueError, RecursionError):

@@ -1,7 +1,7 @@
 """Manifests: one version of one model, its files and their chunks.
 
-docs/format/manifest.md governs it.  A manifest is named by the SHA-256 of its bytes.  Fields
-that this release does not know survive; a newer major format is refused by name.  Pure.
+docs/format/manifest.md governs it.  A manifest is named by the SHA-256 of its bytes.  Unknown fields are
+kept; a newer major format is refused.  Pure.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def pack_chunk_list(chunks: Sequence[tuple[bytes, int]]) -> str:
 
 
 class ManifestFile(msgspec.Struct, frozen=True, eq=False):
-    """One file of a version.  `chunks` is the packed list, read with `chunk_list`.
+    """One file of a version.  `chunks` is the encoded list, read with `chunk_list`.
 
-    Two are equal where all but their `extra` is.
+    Equality ignores `extra`.
     """
 
     path: str
@@ -59,18 +59,19 @@ class ManifestFile(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def executable(self) -> bool:
-        """Whether the file has its executable bits where it is materialised."""
+        """Whether the file is executable when materialised."""
         return "executable" in self.extra
 
     @property
     def is_one_chunk(self) -> bool:
-        """Whether `chunks` has the length of one chunk's entry."""
+        """Whether `chunks` has the length of a list of one chunk."""
         return len(self.chunks) == _ONE_CHUNK_CHARS
 
     def chunk_list(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The file's chunks in order: ids as `S32` of shape (n,), lengths as `int64` of shape (n,).
+        """Return the file's chunks in order: ids as `S32` of shape (n,), lengths in bytes as `int64` of shape
+        (n,).
 
-        Raises: FormatError where the list is malformed or does not add up to the file's size.
+        Raises: FormatError if the list is malformed or its lengths do not add up to the file's size.
         """
         import binascii
 
@@ -86,7 +87,7 @@ class ManifestFile(msgspec.Struct, frozen=True, eq=False):
             raise FormatError(what, "have an odd length")
         ids = np.frombuffer(data, "S32", count)
         lengths = np.frombuffer(data, "<u4", count, count * DIGEST_BYTES).astype(np.int64)
-        if count == 1:  # as most files of many have, for which three calls of numpy would take longest
+        if count == 1:  # the usual case in versions of many files, for which numpy calls would dominate
             least = most = total = int(lengths[0])
         else:
             least, most = (int(lengths.min()), int(lengths.max())) if count else (1, 1)
@@ -127,7 +128,7 @@ class Manifest(msgspec.Struct, frozen=True):
         files: Iterable[ManifestFile],
         empty_folders: Iterable[str] = (),
     ) -> Self:
-        """A new manifest, files sorted by path.  Raises: FormatError, InvalidNameError."""
+        """Make a manifest, with its files sorted by path.  Raises: FormatError, InvalidNameError."""
         folders = sorted(empty_folders)
         value = {
             "format": MANIFEST_FORMAT,
@@ -141,10 +142,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, data: Buffer, *, expected: Sha256 | None = None) -> Self:
-        """Read a manifest's bytes.
+        """Parse the bytes of a manifest.
 
-        Raises: IntegrityError where they do not have the expected digest, FormatError where they
-        are malformed, IncompatibleError for a newer major format.
+        Raises: IntegrityError if they do not have the expected digest, FormatError if they are malformed,
+        IncompatibleError for a newer major format.
         """
         if len(data) > MANIFEST_LIMIT_BYTES:
             raise FormatError(_WHAT, f"is larger than {MANIFEST_LIMIT_BYTES} bytes")
@@ -180,7 +181,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """`model version (variant)` as people read it."""
+        """`model version (variant)`, for messages."""
         return f"{self.model} {self.version}"
 
 
@@ -188,7 +189,7 @@ def _check_format(found: object) -> None:
     if found == MANIFEST_FORMAT:
         return
     name, _, major = str(found).partition("/")
-    # Four digits: int() refuses thousands of them with an error of its own.
+    # At most four digits: int() raises a different error for thousands of them.
     if name == MANIFEST_FORMAT.partition("/")[0] and re.fullmatch("[0-9]{1,4}", major) and int(major) > 1:
         raise IncompatibleError(
             f"the manifest is in format {str(found)[:40]!r}; this release reads {MANIFEST_FORMAT!r}",

@@ -1,6 +1,6 @@
-"""Names that people choose: model ids, variants, registry names, and paths inside a version.
+"""Names chosen by users: model ids, variants, registry names, and paths inside a version.
 
-All become file names somewhere, so each is checked against an allow-list before it is used;
+All can become file names, so each is checked against an allow-list before it is used;
 docs/format/names.md governs it.  Pure.
 """
 
@@ -30,15 +30,15 @@ DEFAULT_VARIANT = "default"
 # Sets instead of patterns: every command checks names, and compiling a pattern takes longer than that.
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _IN_PART = _ALPHANUMERIC | frozenset("._-")
-# Device names on Windows, with or without an extension, which spaces may precede.
+# Device names on Windows, with or without an extension; spaces before the extension are ignored there.
 _DEVICES = frozenset(
     (
         *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
         *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"),
     )
 )
-# Of semver.org: three numbers, identifiers before the release, identifiers of the build.  A text, which `re`
-# compiles when it is first used: for versions that are three numbers it is not.
+# The expression of semver.org: three numbers, prerelease identifiers, build identifiers.  A string, compiled
+# when first used: versions of three numbers do not need it.
 _NUMBER = "(?:0|[1-9][0-9]*)"
 _IDENTIFIER = f"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION = (
@@ -66,7 +66,7 @@ def _check_part(what: str, part: str, whole: str) -> None:
 
 
 def _is_device(part: str) -> bool:
-    """Whether Windows reads a file name as that of a device."""
+    """Whether a file name is a device name on Windows."""
     return part.partition(".")[0].rstrip(" ").upper() in _DEVICES
 
 
@@ -102,7 +102,7 @@ def parse_version(text: str) -> str:
 
 
 def _is_release(text: str) -> bool:
-    """Whether a text is three numbers without leading zeros, as most versions are."""
+    """Whether a string is three numbers without leading zeros, as most versions are."""
     words = text.split(".")
     return (
         len(words) == 3
@@ -114,13 +114,13 @@ def _is_release(text: str) -> bool:
 @lru_cache(maxsize=8192)
 def split_version(text: str) -> Version:
     """Return the parts of an exact SemVer 2.0.0 version.  Raises: InvalidNameError."""
-    from semver import Version  # late: to check a version takes less
+    from semver import Version  # late: checking a version does not need it
 
     return Version.parse(parse_version(text))
 
 
 def read_version(text: str) -> str:
-    """Read an exact version as people write it, such as `v1.0.0` or `V1.0.0`.  Raises: InvalidNameError."""
+    """Parse an exact version as users write it, such as `v1.0.0` or `V1.0.0`.  Raises: InvalidNameError."""
     bare = text.strip()
     bare = bare[1:] if bare[:1] in ("v", "V") else bare
     return bare if is_version(bare) else parse_version(text)
@@ -141,15 +141,15 @@ def model_dirname(model: str) -> str:
 
 
 def model_from_dirname(name: str) -> str:
-    """The model id of a file name.  Raises: InvalidNameError."""
+    """Return the model id of a file name.  Raises: InvalidNameError."""
     return parse_model_id(name.replace("~", "/"))
 
 
 def parse_file_path(text: str) -> str:
     """Check the path of a file inside a version and return it.
 
-    Relative, '/'-separated, NFC, no empty, '.' or '..' part, no control or reserved character,
-    nothing that some file system would read as another name.
+    The path must be relative, '/'-separated and NFC, without empty, '.' or '..' parts, without control or
+    reserved characters, and without names that a file system would change.
 
     Raises: FormatError.
     """
@@ -213,8 +213,8 @@ def _fold(path: str) -> str:
 
 
 def check_file_paths(paths: Iterable[str]) -> None:
-    """Check each path, and that no two are one file on a case-insensitive file system,
-    and that none is a folder of another.
+    """Check each path, that no two are the same file on a case-insensitive file system, and that none is a
+    folder of another.
 
     Raises: FormatError.
     """
@@ -227,7 +227,7 @@ def check_file_paths(paths: Iterable[str]) -> None:
                 "the files", f"{seen[folded]!r} and {path!r} have the same path on some file systems"
             )
         seen[folded] = path
-    folders: dict[str, str] = {}  # folded folder → as first spelled
+    folders: dict[str, str] = {}  # case-folded folder → its first spelling
     climbed: set[str] = set()
     for path in seen.values():
         spelled = path

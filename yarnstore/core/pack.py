@@ -1,7 +1,7 @@
-"""Packs: immutable files of encoded chunks whose entries describe themselves.
+"""Packs: immutable files of encoded chunks with self-describing entries.
 
-docs/format/pack.md governs it.  Owns the bytes of a pack; where entries lie is `core/index`,
-what a payload means is `core/codec`.  Pure.
+docs/format/pack.md governs it.  Owns the bytes of a pack; `core/index` has the offsets of entries,
+`core/codec` decodes payloads.  Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENTRY_LIMIT_BYTES = ENTRY_HEADER_BYTES + DIGEST_BYTES + CHUNK_LIMIT_BYTES
 
 
 class Entry(NamedTuple):
-    """One encoded chunk.  `base` is the id of the chunk that a delta is against, else empty."""
+    """One encoded chunk.  `base` is the id of a delta's base chunk, else empty."""
 
     chunk_id: bytes
     plain_bytes: int
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def encode_entry(entry: Entry) -> tuple[bytes, Buffer]:
-    """The header bytes (with the base) and the payload, to be written one after the other."""
+    """Return the header bytes (with the base) and the payload, to be written in this order."""
     header = _ENTRY.pack(
         entry.chunk_id,
         entry.plain_bytes,
@@ -93,7 +93,7 @@ def _parse_head(data: Buffer) -> _Head:
 
 
 def parse_entry(data: Buffer) -> Entry:
-    """Read exactly one entry, whose payload is a view of `data`.  Raises: FormatError."""
+    """Parse exactly one entry; its payload is a view of `data`.  Raises: FormatError."""
     if len(data) < ENTRY_HEADER_BYTES:
         raise FormatError(_WHAT, "has an entry that is cut short")
     head = _parse_head(data)
@@ -106,7 +106,7 @@ def parse_entry(data: Buffer) -> Entry:
 
 
 class EntryStream:
-    """Reads entries from bytes as they arrive, from the start of a pack or of any entry.
+    """Parses entries from arriving bytes, from the start of a pack or of any entry.
 
     Memory is bounded by one entry and the largest block fed.
     """
@@ -115,12 +115,12 @@ class EntryStream:
         self.offset = offset  # of the next entry in the pack
         self._queue = ByteQueue()
         self._in_header = offset == 0
-        self._head: _Head | None = None  # of the entry that is not whole yet
+        self._head: _Head | None = None  # of the incomplete entry
 
     def feed(self, data: Buffer) -> Iterator[tuple[int, Entry]]:
-        """Yield `(offset in the pack, entry)` for each entry that is now complete.
+        """Add bytes and yield `(offset in the pack, entry)` for each entry that is now complete.
 
-        Raises: FormatError where the bytes are no pack.
+        Raises: FormatError if the bytes are not a pack.
         """
         queue = self._queue
         queue.append(data)

@@ -1,7 +1,7 @@
 """Pairing: the choice of a chunk of an older version to encode a chunk against.
 
-By tensor name first, then by position; docs/format/encodings.md says why a bad pairing costs bytes and
-never correctness.  Pure.
+By tensor name first, then by position; docs/format/encodings.md explains why a bad pairing costs bytes but
+not correctness.  Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from yarnstore.errors import FormatError
 
 
 class PlacedChunk(NamedTuple):
-    """A chunk at its place in a file, with the type of its elements if the layout gives it."""
+    """A chunk, its position in a file in bytes, and the type of its elements if the layout has it."""
 
     offset: int
     length: int
@@ -29,7 +29,7 @@ class PlacedChunk(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A chunk, and the chunk at its place in the base version."""
+    """A chunk, and the corresponding chunk of the base version."""
 
     chunk: PlacedChunk
     base_id: bytes
@@ -37,12 +37,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class PlacedFile:
-    """A file's chunks in order, and its tensors."""
+    """The chunks of a file in order, and its tensors."""
 
     path: str
     chunks: list[PlacedChunk]
     starts: list[int]
-    ids: dict[bytes, int]  # to the offset where each chunk stands first
+    ids: dict[bytes, int]  # chunk id → offset of its first occurrence
     tensors: dict[str, Tensor]
     tensor_starts: list[int]
     tensor_list: list[Tensor]
@@ -60,7 +60,7 @@ class PlacedFile:
 
 
 def file_layout(file: ManifestFile) -> Layout | None:
-    """The tensors of a file; None without any, or in a form that this release does not know."""
+    """Return the tensors of a file; None if it has none, or a layout that this release does not know."""
     found = file.extra.get("layout")
     try:
         return None if found is None else layout_from_json(found, file.size_bytes)
@@ -69,7 +69,7 @@ def file_layout(file: ManifestFile) -> Layout | None:
 
 
 def place_chunks(file: ManifestFile) -> PlacedFile:
-    """Put a file's chunks and tensors at their offsets.  Raises: FormatError for a bad chunk list."""
+    """Compute the offsets of a file's chunks and tensors.  Raises: FormatError for a bad chunk list."""
     layout = file_layout(file)
     tensors = list(layout.tensors) if layout is not None else []
     tensor_starts = [tensor.offset for tensor in tensors]
@@ -98,7 +98,7 @@ def place_chunks(file: ManifestFile) -> PlacedFile:
 
 
 def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
-    """Return the element type of each chunk, if a layout gives it."""
+    """Return the element type of each chunk, if a layout has it."""
     placed = (place_chunks(file) for manifest in manifests for file in manifest.files)
     return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
@@ -106,9 +106,9 @@ def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
 def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:
     """Yield each chunk of `new` that is not in `base`, once, with its base chunk.
 
-    Files meet by path, else in order among those left.  Within a pair of files, a chunk that begins in
-    a tensor meets the chunk at the same place of the tensor of that name and type; any other meets the
-    chunk at its own offset, shifted as the last chunk that both have is.
+    Files are paired by path, the remaining ones in order.  Within a pair of files, a chunk that begins in a
+    tensor is paired with the chunk at the same offset within the tensor of that name and type; any other with
+    the chunk at its own offset, plus the shift of the last chunk that both files have.
     """
     seen = {
         id_bytes(ids, n) for file in base.files for ids in [file.chunk_list()[0]] for n in range(len(ids))
@@ -140,7 +140,7 @@ def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, M
 
 
 class _BySize:
-    """Files by size: one of the same kind is found before any other, of equals the first."""
+    """Files by size: a file of the same kind is preferred, then the first."""
 
     def __init__(self, files: list[ManifestFile]) -> None:
         self._files = files

@@ -1,9 +1,9 @@
-"""The globals that a pickle imports, read opcode by opcode: nothing is imported and nothing is run.
+"""Lists the globals that a pickle imports, from its opcodes, without importing or executing anything.
 
-Knows every opcode of protocols 0 to 5 (`pickletools` in the standard library), and follows the stack and
-the memo as far as the names of `STACK_GLOBAL` need it.  Where a pickle misuses its stack the scan goes on,
-so that it never ends before a loader would; an unknown opcode, or the end of the bytes, ends both.  Bounded
-by a `Budget`, which several files may share.  Pure.
+Knows every opcode of protocols 0 to 5 (`pickletools` in the standard library), and tracks the stack and the
+memo as far as the names of `STACK_GLOBAL` need it.  The scan continues after a misuse of the stack, so that
+it never ends before a loader would; an unknown opcode, or the end of the bytes, ends both.  Limited by a
+`Budget`, which several files may share.  Pure.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from yarnstore.core.limits import MIB
 
 # About 1 µs each; the largest checkpoints have 35 a tensor.
 OPS_LIMIT: Final = 4_000_000
-# What is kept of strings and names, and what compressed pickles may unpack to.
+# Limits of stored strings and names, and of the size of decompressed pickles.
 TEXT_LIMIT_BYTES: Final = 64 * MIB
 UNPACKED_LIMIT_BYTES: Final = 256 * MIB
 _DEPTH_LIMIT: Final = 250_000  # values on the stack
 _NAMES_LIMIT: Final = 200
 _NAME_LIMIT_CHARS: Final = 256
 LINE_LIMIT_BYTES: Final = 1 * MIB
-_PICKLES_LIMIT: Final = 64  # one after another, as PyTorch wrote before 1.6
+_PICKLES_LIMIT: Final = 64  # concatenated pickles, as PyTorch wrote before 1.6
 _WORD = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Stream(Protocol):
-    """Bytes in order; `take` returns fewer than asked for only at the end, and `line` all up to a line's
-    end and without it, or None where none comes within LINE_LIMIT_BYTES."""
+    """Sequential bytes.
+
+    `take` returns fewer than requested only at the end; `line` returns a line without its end, or None if it
+    exceeds LINE_LIMIT_BYTES.
+    """
 
     def take(self, length: int) -> bytes: ...
 
@@ -41,7 +44,7 @@ class Stream(Protocol):
 
 @dataclass
 class Budget:
-    """The budget left for the pickles of one version."""
+    """The remaining budget for the pickles of one version."""
 
     ops: int = OPS_LIMIT
     text_bytes: int = TEXT_LIMIT_BYTES
@@ -49,21 +52,21 @@ class Budget:
 
 
 class BudgetError(Exception):
-    """A scan exceeded its budget; never leaves the scan."""
+    """A scan exceeded its budget; caught within the scan."""
 
 
 @dataclass
 class PickleScan:
-    """What a scan found: `globals` as `module.name`, in their order.
+    """The result of a scan: `globals` as `module.name`, in order.
 
-    `called` says that one of them, or something built from them, was called; `ended` that a whole pickle
-    was read; `why` is the reason where the scan gave up before a loader would, or empty.
+    `called`: one of them, or an object made by one, is called.  `ended`: a complete pickle was read.  `why`:
+    the reason if the scan stopped before a loader would, else empty.
     """
 
     globals: dict[str, None] = field(default_factory=dict)
     called: bool = False
     ended: bool = False
-    plain: bool = True  # every name could be that of something in Python
+    plain: bool = True  # every name could be a Python name
     why: str = ""
 
     def add(self, module: str, name: str) -> None:
@@ -78,7 +81,7 @@ class PickleScan:
             self.why = f"has more than {_NAMES_LIMIT} globals"
 
     def merge(self, later: PickleScan) -> None:
-        """Add the result of a pickle behind this one."""
+        """Add the result of the pickle after this one."""
         self.globals |= later.globals
         self.called |= later.called
         self.ended |= later.ended
@@ -87,7 +90,7 @@ class PickleScan:
 
 
 class _Global:
-    """A value made by a global."""
+    """A value made by calling a global."""
 
 
 _GLOBAL: Final = _Global()
@@ -95,16 +98,16 @@ _MARK: Final = object()
 
 
 class _EndError(Exception):
-    """The end of what any loader reads."""
+    """The position at which any loader stops."""
 
 
 def begins_with_opcode(head: bytes) -> bool:
-    """Whether bytes may be a pickle, by the first byte; if not, `scan_pickle` finds nothing in them."""
+    """Whether bytes may be a pickle, by the first byte; otherwise `scan_pickle` finds nothing."""
     return head[:1] == b"." or (bool(head) and head[0] in _STEPS)
 
 
 def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
-    """Read the pickles that a stream begins with."""
+    """Scan the pickles at the beginning of a stream."""
     whole = PickleScan()
     for n in range(_PICKLES_LIMIT):
         scan = PickleScan()
@@ -115,7 +118,7 @@ def scan_pickle(stream: Stream, budget: Budget) -> PickleScan:
             pass
         except BudgetError as error:
             scan.why = str(error)
-        # Anything may follow the first: not all that looks like a global is one.
+        # Any data may follow the first pickle, so later bytes that look like a global need not be one.
         if n == 0 or (scan.plain and (scan.ended or scan.called)):
             whole.merge(scan)
         if not scan.ended:
@@ -141,7 +144,7 @@ def _scan_one(stream: Stream, budget: Budget, scan: PickleScan) -> None:
 
 
 class _Machine:
-    """A stack whose values are short strings, values made by globals, and None for all others."""
+    """A stack of short strings, values made by globals, and None for all other values."""
 
     def __init__(self, stream: Stream, budget: Budget, scan: PickleScan) -> None:
         self.stream = stream
@@ -149,8 +152,8 @@ class _Machine:
         self.scan = scan
         self.stack: list[object] = []
         self.marks: list[int] = []
-        # Only strings and globals; of the rest it is known how many there are, as long as they are
-        # numbered in order.
+        # Only strings and globals are stored; other values are counted, as long as they are numbered in
+        # order.
         self.memo: dict[int, object] = {}
         self.memo_size = 0
         self.scattered: set[int] = set()
@@ -174,7 +177,7 @@ class _Machine:
             raise BudgetError("has too much text")
 
     def text(self, length: int) -> None:
-        """Push a string: itself where it is short enough for a name."""
+        """Push a string, or None if it is too long for a name."""
         if length > _NAME_LIMIT_CHARS:
             self.stream.skip(length)
             self.stack.append(None)
@@ -244,7 +247,10 @@ def _decoded(line: bytes) -> str:
 
 
 def _key(line: bytes) -> int:
-    """The number of a memo in the text protocols.  Raises: BudgetError if loaders may differ on it."""
+    """Return the number of a memo entry in the text protocols.
+
+    Raises: BudgetError if loaders may read it differently.
+    """
     if not (line.isdigit() and len(line) < 20):
         raise BudgetError("numbers its memo in an unknown way")
     return int(line)
@@ -263,7 +269,7 @@ def _stack_global(m: _Machine) -> None:
 def _inst(m: _Machine) -> None:
     _global(m)
     m.pop()
-    is_call = bool(m.marks)  # a loader refuses it without a mark, before it calls anything
+    is_call = bool(m.marks)  # without a mark, a loader fails before it calls anything
     m.pop_mark()
     m.called(_GLOBAL if is_call else None)
 
@@ -305,12 +311,12 @@ def _string(m: _Machine) -> None:
 
 
 def _short(data: bytes) -> str | None:
-    # An escape may spell any character: what is in doubt is told as `?`.
+    # An escape may stand for any character; unknown ones are shown as `?`.
     return _decoded(data) if len(data) <= _NAME_LIMIT_CHARS and b"\\" not in data else None
 
 
 def _of_items(m: _Machine) -> None:
-    """TUPLE, LIST, DICT, FROZENSET: what lies above the mark becomes one value."""
+    """TUPLE, LIST, DICT, FROZENSET: the values above the mark become one value."""
     m.pop_mark()
     m.stack.append(None)
 
@@ -325,7 +331,7 @@ def _push(m: _Machine) -> None:
 
 
 def _skip(width: int) -> Callable[[_Machine], None]:
-    """A value of so many bytes."""
+    """Skip a value of a fixed number of bytes."""
 
     def step(m: _Machine) -> None:
         if len(m.stream.take(width)) < width:
@@ -336,7 +342,7 @@ def _skip(width: int) -> Callable[[_Machine], None]:
 
 
 def _sized(width: int) -> Callable[[_Machine], None]:
-    """A value with its length before it."""
+    """Skip a value that is preceded by its length."""
 
     def step(m: _Machine) -> None:
         m.stream.skip(m.number(width))

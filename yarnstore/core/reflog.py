@@ -24,19 +24,19 @@ _TIME_DIGITS = 15
 _OPERATION_CHARS = 32
 _IN_OPERATION = frozenset(string.ascii_lowercase + "-")
 
-# Back to what was installed before: because somebody asked, or because a self-check refused the new version.
+# Returned to the version installed before: requested by the user, or after a failed self-check.
 ROLLBACK = "rollback"
 SELF_CHECK = "self-check"
 BACKWARD = (ROLLBACK, SELF_CHECK)
 
 
 def format_ref(manifest: Sha256) -> bytes:
-    """The bytes of a ref that names `manifest`."""
+    """Return the bytes of a ref to `manifest`."""
     return f"{manifest}\n".encode("ascii")
 
 
 def parse_ref(data: bytes) -> Sha256:
-    """The manifest that a ref's bytes name.  Raises: FormatError."""
+    """Return the manifest that a ref names.  Raises: FormatError."""
     if len(data) > REF_LIMIT_BYTES or not data.endswith(b"\n"):
         raise FormatError("ref", "is not one line 'sha256:<hex>'")
     try:
@@ -49,7 +49,7 @@ def parse_ref(data: bytes) -> Sha256:
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """One end of a ref's move: a manifest with the names of its version."""
+    """The old or the new value of a move: a manifest and the names of its version."""
 
     manifest: Sha256
     variant: str
@@ -60,7 +60,7 @@ class Installed(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One line of the reflog; `old` is None for the first install, `new` for a removal."""
+    """One line of the reflog; `old` is None for a first install, `new` is None for a removal."""
 
     time_ms: int
     operation: str
@@ -69,7 +69,7 @@ class Move(msgspec.Struct, frozen=True):
 
 
 def format_move(move: Move) -> bytes:
-    """One line: time, operation, old, new, and a check over all that."""
+    """Return one line: time, operation, old, new, and a checksum of these."""
     if not _is_operation(move.operation):
         raise FormatError("reflog", f"operation {move.operation!r} is not a lower-case word")
     body = f"{move.time_ms}\t{move.operation}\t{move.old or _ZERO}\t{move.new or _ZERO}"
@@ -97,7 +97,7 @@ def _parse_installed(text: str) -> Installed | None:
 
 
 def parse_move(line: bytes) -> Move:
-    """Read one line, without its newline.  Raises: FormatError."""
+    """Parse one line without its newline.  Raises: FormatError."""
     if len(line) > REFLOG_LINE_LIMIT_BYTES:
         raise FormatError("reflog", "has a line that is too long")
     try:
@@ -116,9 +116,9 @@ def parse_move(line: bytes) -> Move:
 
 
 def parse_reflog(data: bytes) -> tuple[list[Move], list[FormatError]]:
-    """All moves that can be read, and an error for each line that cannot.
+    """Return all moves that can be parsed, and an error for each other line.
 
-    A last line without a newline was cut by a crash before its move was made: it is no error.
+    A last line without a newline is not an error: a crash cut it before its move was made.
     """
     moves: list[Move] = []
     faults: list[FormatError] = []
@@ -131,10 +131,11 @@ def parse_reflog(data: bytes) -> tuple[list[Move], list[FormatError]]:
 
 
 def made_moves(moves: Sequence[Move], current: Sha256 | None) -> list[Move]:
-    """The moves that took effect, oldest first.
+    """Return the moves that took effect, oldest first.
 
-    A line is written before its ref moves, so a crash between the two leaves a line for a move
-    that was never made: walking back from the ref's present value, it does not fit.
+    A line is written before its ref changes, so a crash in between leaves a line for a move that was not
+    made.  Such a line is recognised because its new value is not the ref's, or the old value of the next
+    move.
     """
     made: list[Move] = []
     for move in reversed(moves):
@@ -147,7 +148,7 @@ def made_moves(moves: Sequence[Move], current: Sha256 | None) -> list[Move]:
 
 
 def last_made(data: bytes, current: Sha256 | None) -> Move | None:
-    """The last of `made_moves`, of the bytes of a reflog; the lines before it are not parsed."""
+    """Return the last of `made_moves` from the bytes of a reflog, without parsing the lines before it."""
     for line in reversed(data.split(b"\n")[:-1]):
         with contextlib.suppress(FormatError):
             move = parse_move(line)
@@ -157,10 +158,10 @@ def last_made(data: bytes, current: Sha256 | None) -> Move | None:
 
 
 def install_stack(moves: Sequence[Move]) -> list[Installed]:
-    """The stack of installed versions, the current one last.
+    """Return the stack of installed versions, the current one last.
 
-    Each install goes on top; a rollback takes off all above its target.  So rolling back again
-    and again walks back through what was installed, and never forth.
+    An install pushes its version; a rollback removes all versions above its target.  So repeated rollbacks
+    return to ever older installs.
     """
     stack: list[Installed] = []
     for move in moves:

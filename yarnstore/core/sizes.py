@@ -1,4 +1,4 @@
-"""Sizes as people write them, and the disk space that stays free.  Pure."""
+"""Sizes as users write them, and the disk space to keep free.  Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parse_size(text: str) -> int:
 
 
 class Reserve(msgspec.Struct, frozen=True):
-    """The disk space that stays free: `size_bytes`, or a `share` of the disk if that is less."""
+    """The disk space to keep free: `size_bytes`, or a `share` of the disk if that is less."""
 
     size_bytes: int = 512 * MIB
     share: float = 0.05
@@ -58,5 +58,5 @@ class Reserve(msgspec.Struct, frozen=True):
         return min(self.size_bytes, int(disk_bytes * self.share))
 
 
-# So that the machine and a later gc have disk space.
+# Other programs and a later gc need some disk space.
 DEFAULT_RESERVE = Reserve()

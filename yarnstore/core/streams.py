@@ -25,7 +25,7 @@ class Buffered(ABC):
 
     @abstractmethod
     def _more(self) -> bytes:
-        """The next block, empty at the end."""
+        """Return the next block, empty at the end."""
 
     def _pass_over(self, length: int) -> None:
         while length > 0 and (block := self._more()):
@@ -99,7 +99,7 @@ class Decompressor(Protocol):
 
 
 class Unpacked(Buffered):
-    """A decompressed stream, a block at a time."""
+    """A decompressed stream, read block by block."""
 
     def __init__(self, packed: Stream, decompressor: Decompressor, budget: Budget) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Unpacked(Buffered):
     def _more(self) -> bytes:
         tool = self._decompressor
         while not tool.eof:
-            rest = getattr(tool, "unconsumed_tail", b"")  # zlib gives it back, the others keep it
+            rest = getattr(tool, "unconsumed_tail", b"")  # zlib returns unread input, the others keep it
             fed = rest
             if not rest and getattr(tool, "needs_input", True):
                 fed = self._packed.take(16 * KIB)
@@ -127,7 +127,7 @@ class Unpacked(Buffered):
 
 
 def decompressor_for(head: bytes) -> Decompressor | None:
-    """Return a decompressor by the first bytes of a compressed pickle: gzip, zlib, bzip2, xz, lzma."""
+    """Return the decompressor for the first bytes of a compressed pickle: gzip, zlib, bzip2, xz, lzma."""
     if head.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(31)
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:

@@ -1,6 +1,6 @@
 """Names close to one that does not exist, for `Did you mean …?`.
 
-Owns the search, which stays under 0.2 s among 100 000 names: trigrams first, `difflib` on what is left.
+The search takes less than 0.2 s for 100 000 names: trigrams first, then `difflib` for the remaining ones.
 Pure.
 """
 
@@ -10,20 +10,20 @@ from collections.abc import Collection
 from typing import Final
 
 NEAR_LIMIT: Final = 3
-# difflib costs some 10 µs a name; more than this many are first thinned out by shared trigrams.
+# difflib takes about 10 µs per name; more names than this are first filtered by shared trigrams.
 _FEW: Final = 500
 # Each trigram is one pass over all names, 4 ms for 100 000 of them.
 _TRIGRAM_LIMIT: Final = 12
-# A name twice as long as another has a ratio of at most 0.67; no typo is that.
+# A name twice as long as another has a ratio of at most 0.67, which is no typing error.
 _LENGTH_FACTOR: Final = 2
 
 
 def close_names(name: str, names: Collection[str]) -> list[str]:
-    """Up to three of `names` that look like `name`, the closest first.  Case does not count."""
+    """Return up to three of `names` that are similar to `name`, the closest first, ignoring case."""
     wanted = name.lower()[:256]
     if not wanted:
         return []
-    import difflib  # late: most commands find what they were asked for
+    import difflib  # late: most commands find the name
 
     low, high = len(wanted) // _LENGTH_FACTOR, len(wanted) * _LENGTH_FACTOR
     spelled = {each.lower(): each for each in names if low <= len(each) <= high}

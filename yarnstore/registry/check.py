@@ -1,7 +1,7 @@
-"""The rules of a registry that its types do not express.
+"""The rules of a registry beyond the types of its fields.
 
-Owns names, digests, file paths, and keys that must agree with the fields beside them.
-Leaves the types to `entries`, and what is odd but readable to `lint`.  Pure.
+Checks names, digests, file paths, and keys that must agree with other fields. `entries` has the types; `lint`
+reports readable but unusual documents.  Pure.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from yarnstore.core.names import (
 from yarnstore.errors import FormatError, InvalidNameError
 from yarnstore.registry.entries import FileEntry, ModelEntry, VersionEntry
 
-# Where in the document: a field and a key in turn, as in (".models", "phi", ".versions", "1.0.0").
+# A position in the document: fields and keys alternate, as in (".models", "phi", ".versions", "1.0.0").
 Where: TypeAlias = tuple[str, ...]
 
 _Value = TypeVar("_Value")
 _Known = TypeVar("_Known", str, tuple[str, ...])
 
-# What recurs from model to model is checked once; a set of all would take more than the registry does.
+# Values that recur in many models are checked once; a set of all values would take more memory than the
+# registry.
 _KNOWN_LIMIT: Final = 10_000
 _KNOWN_PATHS_LIMIT: Final = 100
 
 
 class FaultError(ValueError):
-    """A value that breaks a rule: its JSON path below the root, and why.  Never leaves the package."""
+    """A value breaks a rule: its JSON path below the root, and the reason.  Caught within the package."""
 
     def __init__(self, where: Where, field: str, why: str) -> None:
         self.path = format_where(where) + field
@@ -65,27 +66,27 @@ def check_model(model: str, entry: ModelEntry) -> None:
 
 
 def find_twins(field: str, names: Collection[str]) -> list[FaultError]:
-    """Every name in an object that differs only in case from one before it."""
+    """Return names in an object that differ only in case from an earlier one."""
     found: list[FaultError] = []
     _Checker(found.append).check_twins((), field, names)
     return found
 
 
 def find_faults(where: Where, model: str, entry: ModelEntry) -> list[FaultError]:
-    """Every rule that one model breaks, where `check_model` stops at the first."""
+    """Find all faults of one model; `check_model` stops at the first."""
     found: list[FaultError] = []
     _Checker(found.append).check_model(where, model, entry)
     return found
 
 
 def _may_have_twins(names: Collection[str]) -> bool:
-    """Whether two names may differ only in case; without a copy of those that are in lower case."""
+    """Whether two names may differ only in case, without copying names in lower case."""
     other = [name for name in names if name != name.lower()]
     return bool(other) and len({name.lower() for name in names}) < len(names)
 
 
 def _keep(known: set[_Known], item: _Known) -> None:
-    """Remember a value without faults, up to a bound on memory."""
+    """Store a checked value, up to a memory limit."""
     if len(known) < _KNOWN_LIMIT and (isinstance(item, str) or len(item) < _KNOWN_PATHS_LIMIT):
         known.add(item)
 
@@ -95,8 +96,7 @@ def _refuse(fault: FaultError) -> None:
 
 
 class _Checker:
-    """Reports each fault.  Remembers values without faults: versions, variants and paths recur from
-    model to model."""
+    """Reports each fault.  Stores checked values, since versions, variants and paths recur in many models."""
 
     def __init__(self, report: Callable[[FaultError], None]) -> None:
         self._report = report
@@ -116,7 +116,7 @@ class _Checker:
         return True
 
     def check_twins(self, where: Where, field: str, names: Collection[str]) -> None:
-        """Refuse two names that differ only in case: they are one file to some file systems."""
+        """Refuse names that differ only in case: they are the same file on some file systems."""
         if not _may_have_twins(names):
             return
         seen: dict[str, str] = {}

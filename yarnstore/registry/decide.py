@@ -1,14 +1,14 @@
-"""The choice of the version to update to, and whether it fits.
+"""Chooses the version to update to, and checks that it fits the machine.
 
-Owns what `update` and `outdated` choose among a model's versions, the application's and the memory's
-say in it, pins, and the changelogs of what a step crosses.  Leaves what a spec means to `resolve`, the
-order of versions to `versions`, and facts about the machine to its callers.  Pure.
+Owns the choice of `update` and `outdated` among a model's versions: pins, the ranges of the application,
+memory, and the changelogs of the versions in between.  `select` resolves specs, `versions` orders versions,
+and callers give the facts about the machine.  Pure.
 
-The rules, in this order.  In reach are the versions newer than the installed one that have its variant,
-are not yanked, are no prereleases unless asked for, and are no newer than what the registry calls latest
-(npm-pick-manifest has it so) unless a range asks for them or the installed one is newer already.  Of
-these the newest is wanted that is no breaking step (unless `major`), that the pin lets through, that
-fits the application, and that fits into memory (unless `force`).
+The rules, in this order.  Candidates are versions newer than the installed one that have its variant and are
+not yanked.  Prereleases are candidates only on request.  Versions newer than the registry's latest are
+candidates only if a range requests them or the installed version is newer already (as in npm-pick-manifest).
+Of the candidates, `wanted` is the newest that is not a breaking step (unless `major`), that the pin allows,
+that fits the application, and that fits into memory (unless `force`).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from yarnstore.registry.versions import (
     update_type,
 )
 
-# Beyond this memory is told by its order of magnitude.
+# Larger amounts of memory are shown by their order of magnitude.
 _ABSURD_GB: Final = 1e6
 
-# Why the newest version in reach is not the one wanted.
+# The reason why the newest candidate is not the wanted version.
 Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The options of an update: breaking steps, a range, too little memory.
+    """The options of an update: breaking steps, a range, ignoring too little memory.
 
-    A range that no version is in is an error, unless `to_may_miss`.
+    A range without any version is an error, unless `to_may_miss`.
     """
 
     major: bool = False
@@ -59,7 +59,7 @@ DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Incompatibility:
-    """The reason why a version does not fit this machine: what it `needs`, and what exists."""
+    """The reason why a version does not fit this machine: what it `needs`, and what the machine has."""
 
     what: Literal["application", "memory"]
     version: str
@@ -71,7 +71,7 @@ class Incompatibility:
 
     @property
     def reason(self) -> str:
-        """What it needs, without the version: `needs the application >=2.0.0; yours is 1.5.0`."""
+        """The reason without the version: `needs the application >=2.0.0; yours is 1.5.0`."""
         if self.what == "application":
             return f"needs the application {self.needs}; yours is {self.has}"
         return f"needs {self.needs} of memory; this machine has {self.has}"
@@ -83,7 +83,7 @@ class Change:
 
     version: str
     kind: UpdateType  #: The type of the step from the version before it.
-    breaking: bool  #: Whether it may break what worked with the version before it.
+    breaking: bool  #: Whether it may break programs that worked with the version before it.
     security: bool
     changelog: str | None
     release_date: str | None
@@ -93,9 +93,9 @@ class Change:
 class Decision:
     """The decision about one installed model.
 
-    `wanted` is the build to move to, None to stay.  `newest` is the newest one in reach, and `obstacle`
-    and `misfit` say why that is not the one wanted.  `kind` is the type of the step to `wanted`, else to
-    `newest`, and `changes` what that step crosses, the newest first.
+    `wanted` is the build to install, None to keep the installed one.  `newest` is the newest candidate;
+    `obstacle` and `misfit` give the reason if it is not `wanted`.  `kind` is the type of the step to
+    `wanted`, else to `newest`; `changes` are the versions of that step, the newest first.
     """
 
     installed: str
@@ -109,16 +109,16 @@ class Decision:
     incompatibility: Incompatibility | None
     changes: tuple[Change, ...]
     standing: Standing
-    # The newest build that only its misfit keeps from being wanted.
+    # The newest build that would be wanted if it fitted the machine.
     blocked: Build | None
-    # The newest build that only its breaking keeps from being wanted.
+    # The newest build that would be wanted if it were not a breaking step.
     next_major: Build | None
-    # The newest version that would be in reach if it had the variant.
+    # The newest version that would be a candidate if it had the variant.
     without_variant: str | None
 
     @property
     def goal(self) -> Build | None:
-        """The version that the step of `kind` and `changes` leads to."""
+        """The version to which `kind` and `changes` refer."""
         return self.wanted or self.newest
 
 
@@ -157,7 +157,7 @@ def decide(
             held = held or build
         if found is None and bar == "major":
             across = across or build
-        if build is newest:  # what cannot be helped comes first
+        if build is newest:  # reasons that no option overrides come first
             obstacle, reason = found.what if found else bar, found
     goal = wanted or newest
     return Decision(
@@ -181,9 +181,9 @@ def decide(
 def _in_reach(
     model: ModelEntry, installed: str, hold: PinRule, policy: Policy, *, switching: bool
 ) -> Iterator[str]:
-    """The versions that may come after the installed one, the newest first, of whatever variant.
+    """Return the candidates of any variant, the newest first.
 
-    Of the installed version itself where another variant is to come.
+    With the installed version itself if another variant is requested.
     """
     here = precedence(installed)
     latest = latest_version(model)
@@ -213,7 +213,7 @@ def _build(model: ModelEntry, version: str, variant: str) -> Build | None:
 
 
 def _asks_to_cross(model: ModelEntry, installed: str, policy: Policy) -> bool:
-    """Whether the requested range excludes the installed major, and so can only mean another."""
+    """Whether the requested range excludes the installed major version, and so requests another."""
     if policy.to is None:
         return False
     line = [installed, *(version for version in model.versions if not is_breaking(installed, version))]
@@ -243,8 +243,8 @@ def _entry(model: ModelEntry, version: str, variant: str | None) -> VersionEntry
 def changes_between(model: ModelEntry, old: str, new: str, variant: str | None = None) -> tuple[Change, ...]:
     """The versions that the step from `old` to `new` crosses, `new` among them, the newest first.
 
-    What is said about each is its `variant`'s.  Yanked versions and prereleases, unless it leads to one, are
-    left out.
+    Changelogs and flags are those of the `variant`.  Yanked versions are omitted, and prereleases unless
+    `new` is one.
     """
     crossed = []
     before = old
@@ -297,7 +297,7 @@ def memory_warning(build: Build, machine: Host) -> str:
 
 
 def memory_advice(build: Build, machine: Host) -> str:
-    """Do as `memory_warning`, without the name of the build."""
+    """Return the same as `memory_warning`, without the name of the build."""
     wanted = build.entry.recommended_ram_gb
     if machine.ram_gb is None or wanted is None or machine.ram_gb >= wanted:
         return ""
@@ -309,7 +309,7 @@ def memory_advice(build: Build, machine: Host) -> str:
 
 
 def fitting_variant(model: ModelEntry, version: str, machine: Host) -> Build | None:
-    """The build of a version that fits a machine: a preferred one, else the registry's first."""
+    """Return the build of a version that fits a machine: a preferred one, else the registry's first."""
     fitting = [
         build
         for build in builds_of(model, version)
@@ -320,7 +320,7 @@ def fitting_variant(model: ModelEntry, version: str, machine: Host) -> Build | N
 
 
 def newest_fitting(model: ModelEntry, machine: Host, variant: str | None = None) -> Build | None:
-    """The newest build that fits a machine: no prerelease, not yanked, of `variant` where one is given."""
+    """Return the newest build that fits a machine, of `variant` if given; no prereleases, no yanked ones."""
     for version in sort_versions(model.versions, newest_first=True):
         if is_prerelease(version):
             continue

@@ -1,8 +1,8 @@
-"""Changes to the raw document of a registry that keep everything else in it.
+"""Edits the raw document of a registry and keeps everything else in it.
 
-Owns what `publish` writes into `registry.json`, and changes to what the registry says of its versions:
-deprecated, yanked, aliases, the current one.  Works on the decoded JSON and not on `schema`'s entries, so
-that unknown keys survive, in their order.  Leaves files and the clock to its callers.  Pure.
+Owns what `publish` writes into `registry.json`, and changes to deprecations, yanks, aliases and the current
+version.  Works on the decoded JSON and not on `schema`'s entries, so that unknown keys are kept, in their
+order.  Callers read and write the files and give the time.  Pure.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ RawDoc: TypeAlias = dict[str, Any]
 
 REGISTRY_VERSION: Final = "1.0.0"
 _WHAT: Final = "registry.json"
-# Two builds with the same of these, where both have it, are the same content.
+# Two builds have the same content if these fields are equal, as far as both have them.
 _CONTENT: Final = ("manifest", "checksum")
-# Says when a build was first published, so publishing it again does not touch it.
+# The time of the first publication, which publishing again does not change.
 _KEPT: Final = "release_date"
-# Puts a change into the raw entry of a model, which it may alter, and says what else the user should know.
+# Changes the raw entry of a model in place, and returns notes for the user.
 Edit = Callable[[RawDoc, ModelEntry], list[str]]
 
 
 def new_registry(now: str) -> RawDoc:
-    """An empty registry; `now` is an RFC 3339 time."""
+    """Return an empty registry; `now` is an RFC 3339 time."""
     return {"registry_version": REGISTRY_VERSION, "last_updated": now, "models": {}}
 
 
 def decode_registry(data: bytes) -> RawDoc:
-    """The raw document, for editing.  Only its outermost shape is checked.
+    """Decode the raw document for editing.  Only its outermost structure is checked.
 
-    A key that occurs twice is refused here: a rewrite would drop one of the two unseen.
+    Duplicate keys are refused, since writing the document would drop one of them.
 
     Raises: FormatError.
     """
@@ -59,7 +59,7 @@ def decode_registry(data: bytes) -> RawDoc:
 
 
 def decode_model(data: bytes, what: str) -> RawDoc:
-    """A raw `models/<model>.json`, for editing; `what` is its name.  Raises: FormatError."""
+    """Decode a raw `models/<model>.json` for editing; `what` is its name.  Raises: FormatError."""
     return _decode(data, what, REGISTRY_MODEL_LIMIT_BYTES)
 
 
@@ -82,9 +82,9 @@ def _decode(data: bytes, what: str, limit_bytes: int) -> RawDoc:
 
 
 def encode_registry(raw: Mapping[str, Any]) -> bytes:
-    """Two-space JSON in UTF-8, keys in their order, a newline at the end.
+    """Return two-space JSON in UTF-8, keys in their order, with a newline at the end.
 
-    Raises: FormatError if the document holds what JSON cannot.
+    Raises: FormatError if the document has values that JSON cannot represent.
     """
     try:
         return msgspec.json.format(msgspec.json.encode(raw), indent=2) + b"\n"
@@ -105,12 +105,11 @@ def add_version(
     tags: Sequence[str] | None = None,
     category: str | None = None,
 ) -> bool:
-    """Put a build into `raw`, and say whether anything changed.
+    """Add a build to `raw`, and return whether anything changed.
 
-    `entry` has the build's own keys; `model_id`, `version` and `variant` are filled in.  A build with
-    the same content that already exists gets the keys of `entry` that differ, except its
-    `release_date`, and no others; if none does, nothing is touched.  The model's texts are set where
-    given, and get defaults in a new model.  On an error `raw` is as it was.
+    `entry` has the build's own keys; `model_id`, `version` and `variant` are added.  If the build already
+    exists with the same content, only keys of `entry` that differ are changed, except its `release_date`.
+    The model's texts are set if given, and have defaults in a new model.  After an error `raw` is unchanged.
 
     Raises: ConflictError if the build exists with different content, the id in another case, or the
     version with other build metadata; InvalidNameError; FormatError if the entry does not follow the
@@ -128,7 +127,7 @@ def add_version(
     refuse_other_case(models, model)
     old = models.get(model)
     if old is not None:
-        check_raw_model(old, model)  # so that the shapes below are what they should be
+        check_raw_model(old, model)  # so that the code below can rely on the types
     new = dict(old or _new_model(model))
     given = {"name": name, "description": description, "category": category}
     new.update((key, value) for key, value in given.items() if value is not None)
@@ -150,7 +149,7 @@ def add_version(
 
 
 def _placed(versions: RawDoc, version: str, build: RawDoc) -> RawDoc:
-    """The versions with one more; where they are in the order of their numbers, they stay so."""
+    """Return the versions with one more; if they are sorted by number, they stay sorted."""
     if version in versions or list(versions) != sort_versions(versions):
         return {**versions, version: build}
     return {each: versions.get(each, build) for each in sort_versions([*versions, version])}
@@ -169,7 +168,7 @@ def _new_model(model: str) -> RawDoc:
 
 
 def _with_build(old: RawDoc | None, model: str, version: str, variant: str, own: RawDoc) -> RawDoc:
-    """The version's entry with the build in it; `old` itself is left alone."""
+    """Return the version's entry with the build in it; `old` is not changed."""
     build = {"model_id": model, "version": version, **own}
     first = variant if old is None else str(old.get("variant") or DEFAULT_VARIANT)
     if variant != DEFAULT_VARIANT or variant != first:
@@ -216,7 +215,7 @@ def _current(model: ModelEntry, version: str) -> str:
 
 
 def raw_models(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The models of a raw document, by id.  Raises: FormatError."""
+    """Return the models of a raw document, by id.  Raises: FormatError."""
     models = raw.get("models")
     if not isinstance(models, dict):
         raise FormatError(f"{_WHAT}: $.models:", "expected object")
@@ -241,7 +240,7 @@ def refuse_other_case(models: Collection[str], model: str) -> None:
 def refuse_other_build_metadata(model: str, versions: Collection[str], version: str) -> None:
     """Refuse a version that differs only in build metadata from one of `versions`.
 
-    SemVer gives both the same precedence, so that neither a range nor an update could tell them apart.
+    Both have the same SemVer precedence, so ranges and updates could not distinguish them.
 
     Raises: ConflictError.
     """
@@ -278,7 +277,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-# --- what is said of versions that exist: deprecated, yanked, aliases, the current one
+# --- status of published versions: deprecated, yanked, aliases, the current one
 # Nothing below changes the content of a build.
 
 
@@ -292,9 +291,10 @@ class Amended:
 
 
 def amend(raw: RawDoc, model: str, change: Edit, *, now: str) -> Amended:
-    """Put a change into a registry.  On an error `raw` is as it was.
+    """Apply a change to a registry.  After an error `raw` is unchanged.
 
-    Raises: NotFoundError where the model or a version it names is not there; UsageError, FormatError.
+    Raises: NotFoundError if the model, or a version that the change names, does not exist; UsageError,
+    FormatError.
     """
     models = raw_models(raw)
     if model not in models:
@@ -312,9 +312,9 @@ def amend(raw: RawDoc, model: str, change: Edit, *, now: str) -> Amended:
 def deprecate(
     named: str, variant: str | None = None, *, reason: str | None = None, replaced_by: str | None = None
 ) -> Edit:
-    """Advise against a version, or one variant of it.  What a new deprecation leaves out stays.
+    """Deprecate a version, or one variant of it.  Fields that are not given keep their values.
 
-    If it was the current version and its replacement is another, that one is current now.
+    If it was the current version and its replacement is another version, that becomes the current one.
     """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -347,7 +347,7 @@ def deprecate(
 
 
 def undeprecate(named: str, variant: str | None = None) -> Edit:
-    """Remove a deprecation, with its reason and its replacement."""
+    """Remove a deprecation, its reason and its replacement."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         build = _build(raw, model, _meant(model, named), variant, "deprecate")
@@ -361,9 +361,9 @@ def undeprecate(named: str, variant: str | None = None) -> Edit:
 
 
 def yank(named: str, variant: str | None = None) -> Edit:
-    """Withdraw a version, or one variant of it: only its exact number still finds it.
+    """Withdraw a version, or one variant of it: only a spec with its exact number still selects it.
 
-    If it was the current version, the newest usable release before it is current now.
+    If it was the current version, the newest usable release before it becomes the current one.
     """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
@@ -384,7 +384,7 @@ def yank(named: str, variant: str | None = None) -> Edit:
 
 
 def unyank(named: str, variant: str | None = None) -> Edit:
-    """Remove a withdrawal.  `current_version` is not changed back."""
+    """Undo a withdrawal.  `current_version` is not changed."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         _build(raw, model, _meant(model, named), variant, "yank").pop("yanked", None)
@@ -394,7 +394,7 @@ def unyank(named: str, variant: str | None = None) -> Edit:
 
 
 def set_alias(name: str, named: str) -> Edit:
-    """Point an alias such as `stable` at a version.  Raises: UsageError if it cannot be an alias."""
+    """Set an alias such as `stable` to a version.  Raises: UsageError if it is not a valid alias."""
     if name == LATEST:
         hint = "change that version: ystore registry set-current MODEL VERSION"
         raise UsageError("the alias latest cannot be set: it always means the current version", hint=hint)
@@ -427,7 +427,10 @@ def remove_alias(name: str) -> Edit:
 
 
 def set_current(named: str) -> Edit:
-    """Make a version what `latest` means.  Raises: UsageError where it is deprecated or yanked."""
+    """Make a version the current one, which `latest` selects.
+
+    Raises: UsageError if it is deprecated or yanked.
+    """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         version = _meant(model, named)
@@ -446,14 +449,14 @@ def set_current(named: str) -> Edit:
 
 
 def _meant(model: ModelEntry, named: str) -> str:
-    """The version that a name means.  Raises: NotFoundError, which says what there is instead."""
+    """Return the version of a given name.  Raises: NotFoundError, with the existing versions."""
     version = meant_version(named, model.versions) or named
     builds_of(model, version)
     return version
 
 
 def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, verb: str) -> RawDoc:
-    """The raw entry that a change to a version, or to one variant of it, goes into."""
+    """Return the raw entry to change for a version, or for one variant of it."""
     builds = [build.variant for build in builds_of(model, version)]
     entry: RawDoc = raw["versions"][version]
     if variant is None:

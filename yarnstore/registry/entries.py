@@ -1,7 +1,7 @@
-"""The values of a registry: frozen structs, as msgspec reads them from JSON.
+"""The entries of a registry: frozen structs that msgspec decodes from JSON.
 
-Owns the keys and their types; docs/registry.md governs them.  Leaves reading to `schema` and the
-rules that types do not say to `check`.  Pure.
+Owns the keys and their types; docs/registry.md governs them.  `schema` reads them, `check` has the further
+rules.  Pure.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
-# What every JSON reader holds exactly: ECMAScript's Number.MAX_SAFE_INTEGER.
+# The largest integer that every JSON reader represents exactly: ECMAScript's Number.MAX_SAFE_INTEGER.
 SIZE_LIMIT_BYTES: Final = 2**53 - 1
 
 SizeBytes = Annotated[int, Meta(ge=0, le=SIZE_LIMIT_BYTES)]
 Gigabytes = Annotated[float, Meta(ge=0)]
 
 
-# Shared by all entries without any, of which a registry may have a million.  Nothing adds to it.
+# Shared by all entries without any, of which a registry may have a million; never changed.
 _NO_VARIANTS: Final[dict[str, VersionEntry]] = {}
 _NO_ALIASES: Final[dict[str, str]] = {}
 
@@ -40,7 +40,10 @@ class DeltaEntry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
-    """One build of one version.  `variants` are further builds, by variant; they have none themselves."""
+    """One build of one version.
+
+    `variants` are further builds by variant, which have no `variants` themselves.
+    """
 
     model_id: str | None = None
     version: str | None = None
@@ -67,7 +70,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):
-    """One model and its versions.  `model_id` is filled in on reading where the registry leaves it out."""
+    """One model and its versions.  If the registry omits `model_id`, the reader adds it."""
 
     model_id: str = ""
     name: str | None = None
@@ -82,7 +85,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RegistryDoc(Struct, frozen=True, kw_only=True, gc=False):
-    """A whole `registry.json`.  If it is `split`, its models are in files of their own, and none in it."""
+    """A whole `registry.json`.  If it is `split`, each model is in a file of its own."""
 
     registry_version: str | None = None
     last_updated: str | None = None

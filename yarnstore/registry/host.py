@@ -1,6 +1,6 @@
 """The machine and application that a version must fit, as a value; `decide` compares them.
 
-By itself, so that commands which decide nothing start without what decides.  Pure.
+A separate module, so that commands which choose no version start without `decide`.  Pure.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import msgspec
 
 
 class Host(msgspec.Struct, frozen=True):
-    """The machine and application that a version must fit; an unknown value (None) refuses nothing.
+    """The machine and application that a version must fit; an unknown value (None) excludes nothing.
 
-    `variants` are preferred over the registry's first, the first of them most.
+    `variants` are preferred to the registry's first, in their order.
     """
 
     app_version: str | None = None

@@ -1,7 +1,7 @@
-"""`ystore.lock`: the versions that a set of requests resolved to, to get exactly those again.
+"""`ystore.lock`: the exact versions to which a set of requests resolved, to install the same ones again.
 
-docs/format/lock-file.md governs it.  Owns the file's bytes and its digest.  Leaves what a request comes
-to to `resolve`, and reading and writing to `ops/installing/from_lock`.  Pure.
+docs/format/lock-file.md governs it.  Owns the file's bytes and its digest.  `select` resolves requests;
+`ops/installing/from_lock` reads and writes the file.  Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from yarnstore.errors import FormatError, IncompatibleError, InvalidNameError, S
 from yarnstore.registry.spec import Exact, Spec
 
 LOCK_FORMAT: Final = "yarnstore-lock/1"
-# A build is some 400 bytes: 10 000 models.
+# A build is about 400 bytes: 10 000 models.
 LOCK_LIMIT_BYTES: Final = 4 * MIB
 _WHAT: Final = "lock file"
 _KEYS: Final = frozenset({"requested", "model", "variant", "version", "manifest", "checksum", "size_bytes"})
@@ -29,7 +29,7 @@ _KEYS: Final = frozenset({"requested", "model", "variant", "version", "manifest"
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """The build of one request.  `manifest` or `checksum`, or both, say which bytes are meant."""
+    """The build of one request.  `manifest` or `checksum`, or both, identify its content."""
 
     requested: str
     model: str
@@ -41,11 +41,11 @@ class Locked:
 
     @property
     def spec(self) -> Spec:
-        """The build by its exact names."""
+        """The spec of exactly this build."""
         return Spec(self.model, self.variant, Exact(self.version))
 
     def as_json(self) -> dict[str, Any]:
-        """The build's object; what is not known is left out."""
+        """Return the build's JSON object without unknown values."""
         value = {
             "requested": self.requested,
             "model": self.model,
@@ -60,29 +60,29 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class LockFile:
-    """The builds of a lock file, in the order of their requests, which are all different."""
+    """The builds of a lock file, sorted by their requests, which are distinct."""
 
     builds: tuple[Locked, ...] = ()
 
     @classmethod
     def of(cls, builds: Iterable[Locked]) -> Self:
-        """Sorted; of two builds with one request the last counts."""
+        """Make a lock file; of two builds of the same request, the last is used."""
         by_request = {build.requested: build for build in builds}
         return cls(tuple(by_request[key] for key in sorted(by_request)))
 
     def encode(self) -> bytes:
-        """The file's bytes, which its builds alone decide.  Raises: FormatError."""
+        """Return the bytes of the file, which depend only on its builds.  Raises: FormatError."""
         value = {"format": LOCK_FORMAT, "models": [build.as_json() for build in self.builds]}
         return msgspec.json.format(encode_canonical(value, _WHAT), indent=2) + b"\n"
 
     @property
     def digest(self) -> Sha256:
-        """Names what is locked: the SHA-256 of `encode()`."""
+        """The SHA-256 of `encode()`, which identifies the locked builds."""
         return Sha256.of(self.encode())
 
     @classmethod
     def parse(cls, data: Buffer) -> Self:
-        """Read a lock file in any layout: `git` may have changed its line ends.
+        """Parse a lock file in any formatting, since `git` may change line ends.
 
         Raises: FormatError; IncompatibleError for a newer format.
         """

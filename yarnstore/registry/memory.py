@@ -1,6 +1,6 @@
-"""A check that a registry's JSON can be read within the memory that its size allows.
+"""Checks that a registry's JSON can be decoded within a memory limit that depends on its size.
 
-Owns the budget; `core/jsoncost` counts.  docs/registry.md states it.  Pure.
+docs/registry.md states the limit; `core/jsoncost` estimates the memory.  Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yarnstore.core.limits import (
 )
 from yarnstore.errors import FormatError
 
-# `VersionEntry` is the largest of the structs that are the value of a key, `DeltaEntry` of those in arrays.
+# `VersionEntry` is the largest struct that is the value of a key, `DeltaEntry` the largest in an array.
 _KEYED_BYTES: Final = 192
 _LISTED_BYTES: Final = 48
 _HINT: Final = "its publisher can keep each model in a file of its own: `ystore publish --split`"
@@ -38,7 +38,7 @@ def check_memory(data: bytes, what: str, *, source: str = "") -> None:
 
 
 def fits_untyped(data: bytes, *, factor: int = REGISTRY_LIMIT_MEMORY_FACTOR) -> bool:
-    """Whether a document can be decoded to dicts and lists, which take more."""
+    """Whether a document can be decoded to dicts and lists, which take more memory."""
     limit_bytes = _untyped_limit(data, factor)
 
     def too_much(shape: JsonShape) -> bool:

@@ -1,6 +1,6 @@
-"""Pins of a range or a variant, as values and as the line in which they are stored.
+"""Pins of a range or a variant, as values and as stored lines.
 
-docs/format/refs.md governs the bytes.  A pin that holds one version is a ref and `store/refs`'s.  Pure.
+docs/format/refs.md governs the bytes.  A pin of one version is a ref, which `store/refs` owns.  Pure.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range
 
 _CHECK_DIGITS: Final = 16
 _NONE: Final = "-"  # neither a variant nor a range
-# A variant, a range, a check, two tabs and a newline.
+# A variant, a range, a checksum, two tabs and a newline.
 HOLD_LIMIT_BYTES: Final = NAME_LIMIT_CHARS + RANGE_LIMIT_CHARS + _CHECK_DIGITS + 3
 
 
 class PinRule(msgspec.Struct, frozen=True):
-    """The pins of a model: the installed version stays (`version`), or only matching ones are allowed.
+    """The pins of a model: the installed version is kept (`version`), or only matching ones are allowed.
 
     `version` comes from a ref and is not in the line.
     """
@@ -32,7 +32,7 @@ class PinRule(msgspec.Struct, frozen=True):
     variant: str | None = None
 
     def __str__(self) -> str:
-        """As in a spec: `1.0.0`, `@^1.1`, `:cpu-int4@^1.1`."""
+        """The pin as in a spec: `1.0.0`, `@^1.1`, `:cpu-int4@^1.1`."""
         if self.version is not None:
             return self.version
         return (f":{self.variant}" if self.variant else "") + (f"@{self.range}" if self.range else "")
@@ -42,13 +42,13 @@ FREE: Final = PinRule()
 
 
 def format_hold(hold: PinRule) -> bytes:
-    """The line of a pin of a range, a variant, or both."""
+    """Return the line of a pin of a range, a variant, or both."""
     body = f"{hold.variant or _NONE}\t{hold.range or _NONE}"
     return f"{body}\t{_check(body)}\n".encode("ascii")
 
 
 def parse_hold(data: bytes) -> PinRule:
-    """Read such a line.  Raises: FormatError."""
+    """Parse such a line.  Raises: FormatError."""
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:

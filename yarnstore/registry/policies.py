@@ -14,18 +14,18 @@
     verify_command = ["app", "--smoke-test", "{path}"]
     verify_timeout = 60
 
-And what is kept of all models once one was updated, and how long views that `path` gave out are:
+Retention after an update, and how long views that `path` printed are kept:
 
     keep = 3
     keep_within = "30d"
     path_grace = "1d"
 
-And the disk space that downloads leave free:
+The disk space that downloads leave free:
 
     reserve = "5%"
 
-What keeps a second copy of an installed version's chunks, and whether the files of the version before are
-kept, or made again by a rollback:
+Which versions keep a second copy of their chunks, and whether the previous version's files are kept or a
+rollback makes them again:
 
     keep_copy = "imports"
     rollback = "instant"
@@ -33,14 +33,14 @@ kept, or made again by a rollback:
     [models."phi-3-mini"]
     rollback = "thin"
 
-And what is refused, of any model:
+What is refused for all models:
 
     [policy]
     allow_pickle = false
     allow_code = false
 
-Owns the way from the decoded tables to checked rules, and back.  Leaves the file to `settings`, and the
-meaning of a window to `schedule`.  Pure.
+Converts the decoded tables to checked rules, and back.  `settings` reads the file; `windows` defines
+maintenance windows.  Pure.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from yarnstore.core.names import parse_model_id
 from yarnstore.core.sizes import DEFAULT_RESERVE, Reserve
 from yarnstore.errors import ConfigError, InvalidNameError
 
-# Imported where something of it is set: few commands need it.
+# Imported only if such a setting exists: few commands need it.
 if TYPE_CHECKING:
     from yarnstore.registry.windows import Window
 
@@ -68,12 +68,12 @@ _ROLLBACK: tuple[str, ...] = get_args(Rollback)
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
 DEFAULT_PATH_GRACE_S = 86_400.0
 _MAX_TIMEOUT_S = 86_400.0
-# A round that waits longer meets those that timers start after it.
+# With a longer delay, a run would overlap those that timers start after it.
 _MAX_JITTER_S = 86_400.0
 
 
 class VerifyCommand(msgspec.Struct, frozen=True):
-    """The self-check command of a model: `{path}` in its words stands for the path to open."""
+    """The self-check command of a model; `{path}` in its arguments is replaced by the path to open."""
 
     words: tuple[str, ...]
     timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
@@ -82,10 +82,11 @@ class VerifyCommand(msgspec.Struct, frozen=True):
 class Retention(msgspec.Struct, frozen=True):
     """The versions that `gc` keeps without options, and that an update keeps; None if not set.
 
-    `keep` is how many of the newest versions of each model; what came or was used within `keep_within_s`
-    seconds stays as well.  A view that `path` gave out stays for `path_grace_s` seconds after that, or after
-    it was installed last.  `rollback` says whether the files of the version before the installed one are
-    kept, `rollback_of` the same of single models, and `keep_copy` which versions keep a second copy.
+    `keep` is the number of newest versions of each model; versions that were downloaded or used within the
+    last `keep_within_s` seconds are kept as well.  A view that `path` printed is kept for `path_grace_s`
+    seconds after that, or after it was last installed.  `rollback` decides whether the files of the version
+    before the installed one are kept, `rollback_of` the same for single models, and `keep_copy` which
+    versions keep a second copy.
     """
 
     keep: int | None = None
@@ -102,7 +103,7 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class LoadPolicy(msgspec.Struct, frozen=True):
-    """Which files that run code when they are loaded are accepted: pickles, and other code."""
+    """Whether files that run code when they are loaded are accepted: pickles, and other code."""
 
     allow_pickle: bool = True
     allow_code: bool = True
@@ -114,7 +115,7 @@ class LoadPolicy(msgspec.Struct, frozen=True):
 
 
 class AutoRule(msgspec.Struct, frozen=True):
-    """The automatic updates of one model; without windows at any time."""
+    """The auto-update rule of one model; without windows it applies at any time."""
 
     enabled: bool = False
     policy: AutoPolicy = "notify"
@@ -122,10 +123,10 @@ class AutoRule(msgspec.Struct, frozen=True):
 
 
 class AutoRules(msgspec.Struct, frozen=True):
-    """The rule of all models, and the rules of single ones.
+    """The auto-update rule of all models, and the rules of single ones.
 
-    `jitter_s` is up to how many seconds a round waits at its beginning; `timezone` is whose clock the
-    windows use, empty for the machine's.
+    `jitter_s` is the longest random delay before a run, in seconds; `timezone` is the time zone of the
+    windows, empty for the machine's.
     """
 
     default: AutoRule = msgspec.field(default_factory=AutoRule)
@@ -139,14 +140,14 @@ class AutoRules(msgspec.Struct, frozen=True):
         return self.default.enabled or any(rule.enabled for rule in self.models.values())
 
     def of(self, model: str) -> AutoRule:
-        """The rule of a model."""
+        """Return the rule of a model."""
         return self.models.get(model, self.default)
 
 
 def allows(policy: AutoPolicy, step: str, *, security: bool) -> bool:
-    """Whether a policy lets an update be installed unasked; `step` is its type, security left aside.
+    """Whether a policy lets auto-update install an update; `step` is its type, ignoring security.
 
-    Never a major one, and never a prerelease.
+    Never a major update or a prerelease.
     """
     if step not in ("patch", "minor"):
         return False
@@ -203,7 +204,7 @@ def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:
 
 
 def parse_verify(config: Mapping[str, Any]) -> dict[str, VerifyCommand]:
-    """The `verify_command` of each model that has one.  Raises: ConfigError."""
+    """Return the `verify_command` of each model that has one.  Raises: ConfigError."""
     found = {}
     tables = _table(config, "models", "models")
     for model in tables:
@@ -261,7 +262,7 @@ def parse_reserve(config: Mapping[str, Any]) -> Reserve:
 
 
 def _choice(table: Mapping[str, Any], key: str, words: Sequence[str], where: str = "") -> str:
-    """Return one of some words, the first if nothing is set.  Raises: ConfigError."""
+    """Return one of several words, the first if nothing is set.  Raises: ConfigError."""
     value = table.get(key, words[0])
     if value not in words:
         name = f"{where}.{key}" if where else key
@@ -292,9 +293,10 @@ def change_auto_update(
     windows: Sequence[str] | None = None,
     jitter: str | None = None,
 ) -> dict[str, Any]:
-    """The tables with auto-update switched, for some models or for all; what is not given stays.
+    """Return the tables with auto-update changed, for some models or for all; values that are not given are
+    kept.
 
-    Switching it off for all does so for those with a table of their own, too.
+    Disabling it for all models also disables it in the tables of single models.
 
     Raises: ConfigError, InvalidNameError.
     """
@@ -304,7 +306,7 @@ def change_auto_update(
 
     changed = copy.deepcopy(dict(config))
     table = changed.setdefault("auto_update", {})
-    parse_auto_update(changed)  # so that what is below exists and is in shape
+    parse_auto_update(changed)  # checks the types that the code below relies on
     asked = {
         "enabled": enabled,
         **({} if policy is None else {"policy": policy}),
@@ -327,7 +329,10 @@ def change_auto_update(
 
 
 def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
-    """Read `[policy]`.  Raises: ConfigError, for a misspelt key too, which would refuse nothing."""
+    """Read `[policy]`.
+
+    Raises: ConfigError, also for unknown keys, since a misspelt one would refuse nothing.
+    """
     table = _table(config, "policy", "policy")
     known = ("allow_pickle", "allow_code")
     for key, value in table.items():

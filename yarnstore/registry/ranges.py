@@ -1,9 +1,9 @@
-"""Version ranges, as npm reads them.
+"""Version ranges with npm's grammar.
 
-Owns the grammar and the meaning of `^1.2`, `~1.2.3`, `1.x`, `>=1 <2`, `1.2 - 2.3` and `a || b`, which
-is node-semver's (github.com/npm/node-semver, "Ranges"), with ',' as a second word for AND.
-Leaves exact versions and their order to `versions`, and where a range is used to `spec` and `resolve`.
-Read by hand in one pass: no regular expression that could backtrack.  Pure.
+Owns the grammar and the meaning of `^1.2`, `~1.2.3`, `1.x`, `>=1 <2`, `1.2 - 2.3` and `a || b`, which is
+node-semver's (github.com/npm/node-semver, "Ranges"), with ',' as a second word for AND. `versions` has exact
+versions and their order; `spec` and `select` use ranges. Parsed in one pass without regular expressions that
+could backtrack.  Pure.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import msgspec
 from yarnstore.errors import SpecError
 from yarnstore.registry.versions import Identifier, Precedence, precedence, prerelease_key
 
-# No range that somebody means is longer, and it bounds the work of reading and of every match.
+# Longer than any useful range; limits the work of parsing and of every match.
 RANGE_LIMIT_CHARS: Final = 256
 
-# Texts, which `re` compiles when they are first used and keeps: most commands read no range.
+# Strings, which `re` compiles when first used and caches: most commands parse no range.
 _OPERATOR = r"~>|[<>]=?|[~^=]|"
 _MARKS = r"(?<![0-9A-Za-z.+-])(=*)v[v=]*(?=[0-9xX*])"
 _IDENTIFIER = r"[0-9A-Za-z-]+"
@@ -36,8 +36,11 @@ _COMPARE: Final[dict[str, Callable[[Precedence, Precedence], bool]]] = {
 
 
 class Comparator(msgspec.Struct, frozen=True):
-    """`op` against one bound.  A `floor` is a lower bound filled up with zeros, as in `1.x`:
-    with prereleases included, those of the bound itself are in."""
+    """A comparison with one bound.
+
+    A `floor` is a lower bound completed with zeros, as of `1.x`: if prereleases are included, those of the
+    bound are in the range.
+    """
 
     op: str
     bound: Precedence
@@ -51,9 +54,9 @@ class Comparator(msgspec.Struct, frozen=True):
 
 
 class _Partial(msgspec.Struct, frozen=True):
-    """A version of which the last numbers may be missing or `x`."""
+    """A version whose last numbers may be missing or `x`."""
 
-    numbers: tuple[int, ...]  # none to three
+    numbers: tuple[int, ...]  # zero to three
     prerelease: tuple[Identifier, ...] = ()
 
     @property
@@ -65,7 +68,7 @@ class _Partial(msgspec.Struct, frozen=True):
         return Precedence(major, minor, patch, not self.prerelease, self.prerelease)
 
     def after(self, index: int) -> Precedence:
-        """The bound just below the first version in which number `index` is one higher."""
+        """Return the bound just below the first version whose number `index` is one higher."""
         bumped = (*self.numbers[:index], self.numbers[index] + 1, 0, 0)
         return _below(*bumped[:3])
 
@@ -78,18 +81,18 @@ _NOTHING: Final = Comparator("<", _below(0, 0, 0))
 
 
 class _FaultError(ValueError):
-    """A range cannot be read; becomes a SpecError in `Range.parse`."""
+    """A range cannot be parsed; becomes a SpecError in `Range.parse`."""
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Sets of comparators: a version is in the range if all of one set hold.  Made by `parse()`."""
+    """Sets of comparators; a version is in the range if it satisfies all of one set.  Made by `parse()`."""
 
     text: str
     sets: tuple[tuple[Comparator, ...], ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a range.  The empty one is `*`.
+        """Parse a range.  An empty text means `*`.
 
         Raises: SpecError.
         """
@@ -108,9 +111,9 @@ class Range(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse_stored(cls, text: str) -> Self:
-        """Read a range that is stored, also one with marks that earlier releases skipped, such as `^vv1`.
+        """Parse a stored range, also one with marks that earlier releases skipped, such as `^vv1`.
 
-        Its text stays as it is.  Raises: SpecError.
+        Its text is kept unchanged.  Raises: SpecError.
         """
         try:
             return cls.parse(text)
@@ -123,7 +126,7 @@ class Range(msgspec.Struct, frozen=True):
     def matches(self, version: str, *, include_prereleases: bool = False) -> bool:
         """Whether an exact version is in the range.
 
-        A prerelease is in only where a comparator of the same set names a prerelease of the same
+        A prerelease is in the range only if a comparator of the same set names a prerelease of the same
         MAJOR.MINOR.PATCH, or with `include_prereleases`.
 
         Raises: InvalidNameError.
@@ -136,14 +139,14 @@ class Range(msgspec.Struct, frozen=True):
 
 
 def without_doubled_marks(text: str) -> str:
-    """A range without any `v` before a number: earlier releases read `vv1`, `v=1` and `=v=1` as 1."""
+    """Remove every `v` before a number from a range: earlier releases read `vv1`, `v=1` and `=v=1` as 1."""
     return re.sub(_MARKS, r"\1", text)
 
 
 def range_holds(text: str, version: str) -> bool:
-    """Return whether `version` is in a published range, prereleases by their place in the order of versions.
+    """Return whether `version` is in a published range; prereleases are compared by precedence.
 
-    A range that cannot be read holds for no version.  Raises: InvalidNameError.
+    An invalid range contains no version.  Raises: InvalidNameError.
     """
     try:
         return Range.parse_stored(text).matches(version, include_prereleases=True)
@@ -192,7 +195,7 @@ def _parse_words(words: list[str]) -> Iterator[Comparator]:
 
 
 def _bare(word: str) -> str:
-    return word.lstrip("=").removeprefix("v")  # `v1.2` and `==1.2`, as node-semver takes them
+    return word.lstrip("=").removeprefix("v")  # `v1.2` and `==1.2`, as in node-semver
 
 
 def _comparators(op: str, version: _Partial) -> Iterator[Comparator]:
@@ -222,7 +225,7 @@ def _comparators(op: str, version: _Partial) -> Iterator[Comparator]:
 
 
 def _fixed(op: str, numbers: tuple[int, ...]) -> int:
-    """The last number that `^` or `~` keeps: for `^` the left-most that is not zero."""
+    """Return the last number that `^` or `~` fixes: for `^` the left-most that is not zero."""
     last = len(numbers) - 1
     if op == "~":
         return min(last, 1)

@@ -1,9 +1,9 @@
-"""Reading of `registry.json`, and of `models/<model>.json` with one model of it.
+"""Parser of `registry.json`, and of `models/<model>.json` with one of its models.
 
-Owns the way from bytes to checked entries and the JSON path in every error; docs/registry.md governs
-it.  Keys that it does not know are ignored here and survive in `edit`, which works on the raw document.
-Leaves the entries to `entries`, their rules to `check`, what a spec selects to `select`, and to
-`lint` what is odd but readable: a `current_version` that is not there, a range nobody can read.  Pure.
+Decodes and checks entries; every error has a JSON path.  docs/registry.md governs the format.  Unknown keys
+are ignored; `edit` works on the raw document and keeps them. `entries` has the types, `check` their rules,
+`select` resolves specs; `lint` reports what is readable but wrong, such as a `current_version` that does not
+exist or an invalid range.  Pure.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
     "parse_registry",
 ]
 
-# The newest major format that this reader knows.
+# The newest major format that this release reads.
 REGISTRY_MAJOR: Final = 1
 
 _Root = TypeVar("_Root", RegistryDoc, ModelEntry)
 
 
 class _Head(msgspec.Struct):
-    """The field with the format, of a document in which all else may differ."""
+    """Only the field with the format; a document of another format may differ in everything else."""
 
     registry_version: str | None = None
 
@@ -48,7 +48,7 @@ class _Head(msgspec.Struct):
 _HEAD = msgspec.json.Decoder(_Head)
 _REGISTRY = msgspec.json.Decoder(RegistryDoc)
 _MODEL = msgspec.json.Decoder(ModelEntry)
-# What the keyed objects hold, for `_name_keys`.
+# The fields whose objects have names as keys, for `_name_keys`.
 _KEYED: Final[dict[str, Any]] = {
     ".models": ModelEntry,
     ".versions": VersionEntry,
@@ -59,10 +59,10 @@ _PATH_STEP = re.compile(r"\.\w+|\[[^\]]*\]")
 
 
 def parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> RegistryDoc:
-    """Read and check a `registry.json`; `source` is where it came from, for the error.
+    """Parse and check a `registry.json`; `source` is its origin, for errors.
 
-    `measured` leaves out the check of the memory that it needs, which takes longer than decoding it; for
-    bytes that passed it before.  Of a key that occurs twice the last one counts, as in most readers of JSON.
+    `measured` skips the memory check, which takes longer than decoding, for bytes that have passed it before.
+    Of duplicate keys the last is used, as in most JSON readers.
 
     Raises: FormatError, with the JSON path of the bad field.
     """
@@ -84,7 +84,7 @@ def parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> 
 
 
 def parse_model(data: bytes, *, model: str = "", source: str = "") -> ModelEntry:
-    """Read and check a `models/<model>.json`, which is to be about `model`, where that is given.
+    """Parse and check a `models/<model>.json`, which must be of `model` if that is given.
 
     Raises: FormatError, with the JSON path of the bad field; InvalidNameError for `model`.
     """
@@ -95,7 +95,7 @@ def parse_model(data: bytes, *, model: str = "", source: str = "") -> ModelEntry
 
 
 def check_raw_model(raw: object, model: str) -> ModelEntry:
-    """The entry that a decoded, not yet typed `models["…"]` object stands for.
+    """Return the entry of a decoded but untyped `models["…"]` object.
 
     Raises: FormatError.
     """
@@ -124,7 +124,7 @@ def _decode(
 ) -> _Root:
     if len(data) > limit_bytes:
         raise FormatError(what, f"is larger than {limit_bytes} bytes", source=source)
-    # Windows editors begin UTF-8 with a byte order mark; skipped without a copy.
+    # Windows editors write a byte order mark before UTF-8; skipped without a copy.
     text = memoryview(data)[3:] if data.startswith(b"\xef\xbb\xbf") else data
     try:
         return decoder.decode(text)
@@ -145,7 +145,7 @@ def _decode_untyped(data: bytes | memoryview) -> object:
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None  # the typed reader stopped before it reached this other fault
+        return None  # the typed reader stopped before this fault
 
 
 def check_major(version: object, what: str, source: str) -> None:
@@ -165,14 +165,14 @@ def _format_error(what: str, path: str, why: str, source: str) -> FormatError:
 
 
 def _explain(error: msgspec.ValidationError) -> tuple[str, str]:
-    """msgspec's message as (JSON path, reason in our words)."""
+    """Convert msgspec's message to (JSON path, reason)."""
     why, _, path = str(error).partition(" - at ")
     why = why.replace(" | null", "").replace("`", "")
     return path.strip("`") or "$", why[:1].lower() + why[1:]
 
 
 def _name_keys(raw: object, path: str) -> str:
-    """`path` with each `[...]`, which is all msgspec says of an object's key, replaced by the key."""
+    """Replace each `[...]` in `path`, msgspec's placeholder for an object's key, by the key."""
     named, kind = "$", None
     value: Any = raw
     try:

@@ -1,8 +1,7 @@
-"""Selection of the build that a spec means.
+"""Resolves specs to builds.
 
-Owns the choice of version and variant, what `latest` means, and whether a version fits an application.
-Leaves reading the registry to `schema` and the grammar of specs to `spec`; docs/registry.md governs it.
-Pure.
+Owns the choice of version and variant, the meaning of `latest`, and whether a version fits an application.
+`schema` reads the registry, `spec` parses specs; docs/registry.md governs the rules. Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 
 
 class Build(msgspec.Struct, frozen=True):
-    """One build of one version: what can be fetched.  `entry` is its own, with no `variants` in it."""
+    """One build of one version, which can be fetched.  `entry` is its own, without `variants`."""
 
     model: str
     version: str
@@ -33,7 +32,7 @@ class Build(msgspec.Struct, frozen=True):
 
 
 def find_model(doc: RegistryDoc, model: str, *, where: str = "") -> ModelEntry:
-    """The entry of a model; `where` names the registry, for the error.  Raises: NotFoundError."""
+    """Return the entry of a model; `where` names the registry, for the error.  Raises: NotFoundError."""
     entry = doc.models.get(model)
     if entry is None:
         raise NotFoundError("model", model, where=where, near=close_names(model, doc.models))
@@ -41,9 +40,9 @@ def find_model(doc: RegistryDoc, model: str, *, where: str = "") -> ModelEntry:
 
 
 def builds_of(model: ModelEntry, version: str) -> list[Build]:
-    """The builds of a version, its own variant first.
+    """Return the builds of a version, its own variant first.
 
-    What holds for a version holds for its variants: `security`, `yanked` and `deprecated` always;
+    Variants inherit fields of their version: `security`, `yanked` and `deprecated` always;
     `compatibility`, `changelog`, `release_date`, `deprecated_reason` and `replaced_by` unless the
     variant has its own.
 
@@ -66,7 +65,7 @@ def builds_of(model: ModelEntry, version: str) -> list[Build]:
 
 
 def iter_builds(model: ModelEntry) -> Iterator[Build]:
-    """All builds, yanked ones and prereleases too: the newest version first, its variants in order."""
+    """Yield all builds, yanked ones and prereleases too: the newest version first, its variants in order."""
     for version in sort_versions(model.versions, newest_first=True):
         yield from builds_of(model, version)
 
@@ -74,8 +73,8 @@ def iter_builds(model: ModelEntry) -> Iterator[Build]:
 def latest_version(model: ModelEntry) -> str | None:
     """Return the version `latest`: `current_version`, else the newest one that is not a prerelease.
 
-    Yanked versions never count: if the current one is yanked, it is the newest one before it.
-    A `current_version` that is not among the versions is returned as it is.
+    Yanked versions are skipped: if the current one is yanked, `latest` is the newest one before it. A
+    `current_version` that is not among the versions is returned unchanged.
     """
     current = model.current_version
     if current is not None and (current not in model.versions or not _is_yanked(model, current)):
@@ -91,12 +90,12 @@ def latest_version(model: ModelEntry) -> str | None:
 def resolve(
     model: ModelEntry, spec: Spec, *, prefer: Sequence[str] = (), include_prereleases: bool = False
 ) -> Build:
-    """The build that `spec` means, in the entry of its model.
+    """Return the build that `spec` selects from the entry of its model.
 
     The variant is the spec's; else the first of `prefer` that the version has; else the version's own.
-    A yanked build is chosen only where its exact version is named.
+    A yanked build is selected only by its exact version.
 
-    Raises: NotFoundError, with what there is instead.
+    Raises: NotFoundError, with the existing versions or variants.
     """
     match spec.selector:
         case Exact(version):
@@ -110,12 +109,15 @@ def resolve(
 
 
 def build_named(model: ModelEntry, version: str, variant: str) -> Build:
-    """Return the build of one version in one variant.  Raises: NotFoundError, with what there is instead."""
+    """Return the build of one version in one variant.
+
+    Raises: NotFoundError, with the existing versions or variants.
+    """
     return _pick(builds_of(model, version), variant, (), model=model, exact=True)
 
 
 def find_build(model: ModelEntry, version: str, variant: str) -> Build | None:
-    """Return the build of one version in one variant; None where the model has none such."""
+    """Return the build of one version in one variant; None if the model has none such."""
     builds = builds_of(model, version) if version in model.versions else []
     return next((build for build in builds if build.variant == variant), None)
 

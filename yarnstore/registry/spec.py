@@ -1,7 +1,7 @@
-"""Specs, the way to name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
+"""Specs, which name a version: `MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS]`.
 
-Owns that grammar.  Leaves the grammar of names to `core.names`, of ranges to `ranges`, and what a
-spec means in a given registry to `select`.  Pure.
+Owns the grammar of specs.  `core.names` parses names, `ranges` parses ranges, and `select` resolves a spec in
+a registry.  Pure.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from yarnstore.core.names import parse_model_id, parse_variant, read_version
 from yarnstore.errors import InvalidNameError, SpecError
 from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range, without_doubled_marks
 
-# Three names, their punctuation and a range.
+# Three names, punctuation and a range.
 SPEC_LIMIT_CHARS: Final = 3 * (NAME_LIMIT_CHARS + 1) + RANGE_LIMIT_CHARS
 
 LATEST: Final = "latest"
-_ALIAS = r"[A-Za-z][A-Za-z0-9._-]*"  # compiled when it is first used
+_ALIAS = r"[A-Za-z][A-Za-z0-9._-]*"  # compiled when first used
 
 
 class Exact(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Exact(msgspec.Struct, frozen=True):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """A word that the registry points at a version: `latest`, `stable`, `beta`, …"""
+    """A name that the registry gives to a version: `latest`, `stable`, `beta`, …"""
 
     name: str
 
@@ -46,9 +46,9 @@ Selector: TypeAlias = Exact | Range | Alias
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """A model, perhaps one of its variants, perhaps which version.  No selector means the latest.
+    """A model, optionally a variant and a version.  Without a selector it means the latest version.
 
-    Made by `parse()`; `str()` gives back a text that parses to the same.
+    Made by `parse()`; `str()` returns a text that parses to an equal spec.
     """
 
     model: str
@@ -57,7 +57,8 @@ class Spec(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a spec.  `1.1.0`, `v1.1.0` and `V1.1.0` are that version; `1.1` is the range 1.1.x, as in npm.
+        """Parse a spec.  `1.1.0`, `v1.1.0` and `V1.1.0` are that version; `1.1` is the range 1.1.x, as in
+        npm.
 
         Raises: SpecError.
         """
@@ -86,7 +87,7 @@ class Spec(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse_stored(cls, text: str) -> Self:
-        """Read a spec that is stored, with a range as `Range.parse_stored` reads it.  Raises: SpecError."""
+        """Parse a stored spec, its range with `Range.parse_stored`.  Raises: SpecError."""
         try:
             return cls.parse(text)
         except SpecError:
@@ -112,7 +113,7 @@ def exact_version(spec: Spec, command: str) -> str:
 
 
 def parse_selector(text: str) -> Selector:
-    """Read what stands behind the '@' of a spec.
+    """Parse the part of a spec after its '@'.
 
     Raises: SpecError.
     """
@@ -125,16 +126,16 @@ def parse_selector(text: str) -> Selector:
 
 
 def is_alias(word: str) -> bool:
-    """Whether a word can be an alias: no version and no range to npm, as `v2` and `x` are."""
+    """Whether a word can be an alias: neither a version nor one of npm's ranges, such as `v2` and `x`."""
     if len(word) > NAME_LIMIT_CHARS or not re.fullmatch(_ALIAS, word):
         return False
-    # This refuses `vv1.0`, too: a typing error, not an alias.
+    # Also refuses `vv1.0`, a typing error.
     word = _with_small_v(word)
     return not (word[0] in "vxX" and _is_range(word.lstrip("v") or word))
 
 
 def _with_small_v(word: str) -> str:
-    """Return a version or range with the mark that ranges know: `V1.1` as `v1.1`."""
+    """Return a version or range with a lower-case mark, as ranges need it: `V1.1` as `v1.1`."""
     return "v" + word[1:] if re.match("V[0-9xX*]", word) else word
 
 

@@ -1,7 +1,7 @@
-"""The time of a registry's last change, and the comparison of two such times.
+"""Parses and compares the times of a registry's last change.
 
-Owns the reading of `last_updated`, and that an editor never moves it back.  docs/registry.md governs it.
-The clock is an argument.  Pure.
+Parses `last_updated`, and makes sure that an edit never sets it back.  docs/registry.md governs it. The
+current time is an argument.  Pure.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-# What clocks may differ by, time zones that were forgotten included.
+# The tolerated difference between clocks, including ones with a wrong time zone.
 _AHEAD = timedelta(days=1)
-# Nothing of ours is older: a clock before it was never set.
+# Earlier than any registry: an earlier clock was never set.
 _CLOCKS_ARE_SET = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def parse_timestamp(text: object) -> datetime | None:
-    """The instant that a `last_updated` names; None where it is left out, or is no time."""
+    """Parse a `last_updated`; None if it is missing or invalid."""
     if not isinstance(text, str):
         return None
     with contextlib.suppress(ValueError, OverflowError):
@@ -26,7 +26,7 @@ def parse_timestamp(text: object) -> datetime | None:
 
 
 def is_older(text: object, than: object) -> bool:
-    """Whether one `last_updated` is earlier than another; where either says nothing, it is not."""
+    """Whether one `last_updated` is earlier than another; False if either is missing or invalid."""
     one, other = parse_timestamp(text), parse_timestamp(than)
     return one is not None and other is not None and one < other
 
@@ -34,18 +34,18 @@ def is_older(text: object, than: object) -> bool:
 def is_believable(text: object, now: datetime) -> bool:
     """Whether later values may be compared with a `last_updated`, at the time `now`.
 
-    One far in the future is somebody's mistake, or is meant to have all that comes after it refused.  A
-    clock that was never set knows nothing of that.
+    One far in the future is a mistake or an attack, since all later states would be refused.  If this
+    machine's clock was never set, nothing is far in the future.
     """
     at = parse_timestamp(text)
     return at is not None and (now < _CLOCKS_ARE_SET or at <= now + _AHEAD)
 
 
 def next_timestamp(now: str, before: object) -> str:
-    """The `last_updated` of a change at `now`, which is never earlier than the one before.
+    """Return the `last_updated` of a change at `now`, which is never earlier than the previous one.
 
-    A clock that was set back, or another machine's that goes wrong, would else make the change look like
-    an old registry to everybody who has seen the last.
+    Otherwise, after a change on a machine whose clock is slow, clients that have seen the previous state
+    would refuse the new one as old.
     """
     if not is_older(now, before):
         return now

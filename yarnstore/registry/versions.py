@@ -1,7 +1,7 @@
 """The order of versions, and the type of the step between two of them.
 
-Owns SemVer 2.0.0 precedence (semver.org §11), update types and the test for a breaking change.
-Leaves the parsing of a version to `core.names` and ranges to `ranges`.  Pure.
+Owns SemVer 2.0.0 precedence (semver.org §11), update types and the test for a breaking change. `core.names`
+parses versions, `ranges` parses ranges.  Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Identifier: TypeAlias = tuple[int, int, str]
 
 
 class Precedence(NamedTuple):
-    """A version as a value that sorts by SemVer precedence.  Build metadata has no part in it."""
+    """A sort key by SemVer precedence, which ignores build metadata."""
 
     major: int
     minor: int
@@ -33,15 +33,15 @@ class Precedence(NamedTuple):
 
 
 def prerelease_key(text: str) -> tuple[Identifier, ...]:
-    """The identifiers of a valid prerelease such as `rc.1`, as they sort."""
+    """Return the sort key of a valid prerelease such as `rc.1`."""
     return tuple((0, int(word), "") if word.isdigit() else (1, 0, word) for word in text.split("."))
 
 
 @lru_cache(maxsize=8192)
 def precedence(version: str) -> Precedence:
-    """The sort key of an exact version.  Raises: InvalidNameError."""
+    """Return the sort key of an exact version.  Raises: InvalidNameError."""
     numbers = parse_version(version).split(".")
-    if len(numbers) == 3 and numbers[2].isdigit():  # most are: for these the library need not be loaded
+    if len(numbers) == 3 and numbers[2].isdigit():  # most are, and need no import of semver
         return Precedence(int(numbers[0]), int(numbers[1]), int(numbers[2]), True, ())
     parts = split_version(version)
     prerelease = () if parts.prerelease is None else prerelease_key(parts.prerelease)
@@ -49,7 +49,7 @@ def precedence(version: str) -> Precedence:
 
 
 def meant_version(version: str, known: Iterable[str]) -> str | None:
-    """Return the known version that one means: itself; without build metadata also one that has some.
+    """Return the known version that `version` matches: itself, or without build metadata one that has some.
 
     Raises: InvalidNameError.
     """
@@ -58,7 +58,7 @@ def meant_version(version: str, known: Iterable[str]) -> str | None:
 
 
 def meant_versions(version: str, known: Iterable[str]) -> list[str]:
-    """As `meant_version`, but all that differ in build metadata only, the one that counts last.
+    """Return all matches of `meant_version` that differ only in build metadata, the preferred one last.
 
     Raises: InvalidNameError.
     """
@@ -72,12 +72,12 @@ def meant_versions(version: str, known: Iterable[str]) -> list[str]:
 
 
 def is_prerelease(version: str) -> bool:
-    """Whether a version carries a prerelease part.  Raises: InvalidNameError."""
+    """Whether a version has a prerelease part.  Raises: InvalidNameError."""
     return not precedence(version).released
 
 
 def sort_versions(versions: Iterable[str], *, newest_first: bool = False) -> list[str]:
-    """Versions by precedence; those that differ in build metadata only, by their text.
+    """Sort versions by precedence; those that differ only in build metadata, by their text.
 
     Raises: InvalidNameError.
     """
@@ -96,8 +96,8 @@ def security_between(old: str, new: str, security: Iterable[str]) -> bool:
 def update_type(old: str, new: str, *, security: bool = False) -> UpdateType:
     """Return the type of the step from `old` to `new`; `security` if one in between is a security version.
 
-    A step to a prerelease is `prerelease`.  A step from one is named for the release it leads up to:
-    2.0.0-rc.1 → 2.0.0 is `major`, as node-semver's diff() has it.
+    A step to a prerelease is `prerelease`.  A step from a prerelease is named after the release that it
+    precedes: 2.0.0-rc.1 → 2.0.0 is `major`, as in node-semver's diff().
 
     Raises: InvalidNameError.
     """
@@ -126,7 +126,7 @@ def _release_step(before: Precedence, after: Precedence) -> UpdateType:
 def is_breaking(old: str, new: str) -> bool:
     """Whether the step from `old` to `new` leaves the range `^old`: the same left-most non-zero number.
 
-    Works both ways, so that a downgrade across a major version is breaking too.
+    Symmetric: a downgrade across a major version is breaking too.
 
     Raises: InvalidNameError.
     """

@@ -1,13 +1,13 @@
-"""Maintenance windows for updates, and random delays that spread machines.
+"""Maintenance windows for updates, and random delays between machines.
 
-Owns the grammar of a window (`Sat,Sun 02:00-05:00`) and what it means as the clocks change.  Instants
-are aware `datetime`s; the time, the zone and chance are arguments.  Leaves which
-updates are allowed to `rules`.  Pure.
+Owns the grammar of a window (`Sat,Sun 02:00-05:00`) and its meaning when clocks change.  Instants are aware
+`datetime`s; the time, the zone and random numbers are arguments.  `policies` decides which updates are
+allowed.  Pure.
 
-A window opens when the clock on the wall first shows its start, and closes when that first shows its
-end; of two times that the clock shows twice, as summer time ends, the first is meant.  A time that the
-clock leaves out, as summer time begins, is the moment at which it leaps; a window that lies in the leap
-as a whole does not open that day.
+A window opens when the local time first reaches its start, and closes when it first reaches its end.  Of
+times that occur twice, when summer time ends, the first is used.  A time that does not occur, when summer
+time begins, is replaced by the instant of the change; a window completely inside the change does not open
+that day.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from yarnstore.errors import InvalidNameError
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _EVERY_DAY = frozenset(range(7))
 _DAY_MINUTES = 24 * 60
-# A day's windows may reach into the next, and a leap may move them: two days back is enough.
+# A window may extend into the next day, and a clock change may move it: two days back is enough.
 _DAYS_BACK = 2
 _DAYS_AHEAD = 15
-# How often a check is made while a window is open, as by the timers that `install-timer` writes.
+# The interval of checks while a window is open, the same as of the timers that `install-timer` writes.
 CHECK_EVERY = timedelta(hours=1)
 
 _WINDOW = re.compile(r"(?:(\S+)\s+)?(\d\d?):(\d\d)\s*[-–]\s*(\d\d?):(\d\d)", re.ASCII)
@@ -37,16 +37,16 @@ _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """One time that a window is open: from `opens` until just before `closes`, both in UTC."""
+    """One opening of a window: from `opens` until just before `closes`, both in UTC."""
 
     opens: datetime
     closes: datetime
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A time of some days of the week; `days` are those on which it opens, Monday 0.
+    """A time of day on some days of the week; `days` are those on which it opens, Monday is 0.
 
-    Minutes count from midnight; an `end` that is not after `start` is on the next day.
+    Times are minutes after midnight; an `end` that is not after `start` is on the next day.
     """
 
     days: frozenset[int]
@@ -73,7 +73,7 @@ class Window(msgspec.Struct, frozen=True):
         return f"{','.join(DAYS[day] for day in sorted(self.days))} {times}"
 
     def opening(self, day: date, zone: tzinfo) -> Opening | None:
-        """The opening that begins on `day`; None on other days, and if the clock skips it."""
+        """Return the opening that begins on `day`; None on other days, or if a clock change skips it."""
         if day.weekday() not in self.days:
             return None
         opens = _instant(day, self.start, zone)
@@ -104,12 +104,12 @@ def _clock(minutes: int) -> str:
 
 
 def _instant(day: date, minutes: int, zone: tzinfo) -> datetime:
-    """The instant at which the clock first shows a time; for a skipped time, that of the skip."""
+    """Return the first instant of a local time; for a time that does not occur, the instant of the change."""
     wall = datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)
     instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if _wall(instant, zone) == wall:
         return instant
-    # A gap: `fold` tells the offset before it from that after it; the leap lies between.
+    # A gap: `fold` selects the offset before or after it; the change is in between.
     low, high = wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant
     after = _offset(high, zone)
     while high - low > timedelta(seconds=1):
@@ -127,7 +127,7 @@ def _offset(instant: datetime, zone: tzinfo) -> timedelta | None:
 
 
 def _openings(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Iterator[Opening]:
-    """The openings about `now`, in order, those that touch made one."""
+    """Return the openings around `now` in order, adjacent ones merged."""
     today = now.astimezone(zone).date()
     found: list[Opening] = []
     for window in windows:
@@ -149,9 +149,9 @@ def _openings(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Iterato
 
 
 def find_opening(windows: Sequence[Window], now: datetime, zone: tzinfo) -> Opening | None:
-    """The opening that `now` is in, else the next; None where no window ever opens.
+    """Return the opening that contains `now`, else the next one; None if no window ever opens.
 
-    `now` is in it where `opens <= now`.  Without windows it is always open: ask nothing then.
+    `now` is in it if `opens <= now`.  Do not call without windows, when updates are always allowed.
     """
     for opening in _openings(windows, now, zone):
         if opening.closes > now:
@@ -160,9 +160,9 @@ def find_opening(windows: Sequence[Window], now: datetime, zone: tzinfo) -> Open
 
 
 def due_at(windows: Sequence[Window], now: datetime, last: datetime | None, zone: tzinfo) -> datetime | None:
-    """When a check is due whose last one was at `last`: as a window opens, and each hour while one is open.
+    """Return when the next check after `last` is due: when a window opens, and each hour while one is open.
 
-    Without windows each hour; None where no window ever opens.
+    Without windows each hour; None if no window ever opens.
     """
     again = now if last is None else max(now, last + CHECK_EVERY)
     if not windows:
@@ -205,9 +205,9 @@ def format_duration(seconds: float) -> str:
 
 
 def delay_s(jitter_s: float, draw: float, left_s: float | None) -> float:
-    """A wait in seconds so that machines do not ask at the same time; `draw` is random, 0 to below 1.
+    """Return a delay in seconds, so that machines do not check at the same time; `draw` is random in [0, 1).
 
-    Never more than a half of the `left_s` seconds for which the window is still open.
+    At most half of the `left_s` seconds for which the window is still open.
     """
     most = jitter_s if left_s is None else min(jitter_s, left_s / 2)
     return max(0.0, most * draw)

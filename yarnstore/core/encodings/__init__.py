@@ -1,9 +1,9 @@
 """The numeric encodings of stored chunks of docs/format/encodings.md, bytes in, bytes out.
 
-Every encoder is exact for every input and returns None when it would not make the chunk smaller.
-Every decoder raises FormatError alone on a payload that does not follow its format, and bounds its
-memory by the chunk's length before it allocates; given a base that is not the encoder's it returns
-other bytes, or raises FormatError, and the chunk's hash tells.
+Every encoder is lossless for every input and returns None if the payload would not be smaller than the chunk.
+Every decoder raises only FormatError for a payload that does not follow its format, and bounds its memory by
+the chunk's length before it allocates.  With another base than the encoder's it returns other bytes or raises
+FormatError; the chunk's hash detects that.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
 def encode_delta_planes(data: Buffer, base: Buffer, element: str, *, sort: bool = True) -> bytes | None:
     """The payload, or None when it would not be smaller than `data`.
 
-    `element` is a key of ELEMENTS or of BLOCKS.  For elements with an exponent, `sort` makes bf16
-    payloads a sixth to a third smaller, and both sides run at 0.4 of the speed.
+    `element` is a key of ELEMENTS or of BLOCKS.  For elements with an exponent, `sort` makes bf16 payloads 17
+    to 33 % smaller; encoding and decoding then have 0.4 of the speed.
     """
     if element in BLOCKS:
         return encode_blocks(data, base, BLOCKS[element])

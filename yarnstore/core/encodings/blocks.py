@@ -1,4 +1,4 @@
-"""Encoding 3, `delta-planes`, for quantised blocks: scales and quants differ apart from each other.
+"""Encoding 3, `delta-planes`, for quantised blocks: differences of scales and of quants in separate streams.
 
 Owns: the difference of GGUF-like blocks.  Governed by docs/format/encodings.md.
 

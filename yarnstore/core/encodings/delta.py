@@ -1,9 +1,9 @@
-"""Encoding 3, `delta-planes`: what changed between two runs of numbers, as byte planes.
+"""Encoding 3, `delta-planes`: the differences of two arrays of numbers, as byte planes.
 
-Owns: the difference of number elements, plain and sorted; `blocks` does quantised blocks.
-Governed by docs/format/encodings.md.  Floats of one sign are ordered as their bits are, so their
-difference as integers counts the steps between them; the few that change sign cost a little more.
-Sorting by the base's exponent needs no permutation stored, the reader has the base.
+Owns: the difference of number elements, plain and sorted; `blocks` does quantised blocks. Governed by
+docs/format/encodings.md.  The order of floats of one sign is that of their bits as integers, so the integer
+difference counts the representable values between them; floats that change sign are rare and cost more.
+Sorting by the base's exponent stores no permutation, since the reader has the base.
 
     offset  bytes  field
     0       1      format of the payload, 1
@@ -66,7 +66,7 @@ ELEMENTS: Final = {
 }
 _BY_CODE: Final = {element.code: element for element in ELEMENTS.values()}
 _HEADER_BYTES: Final = 4
-# Keys beyond these shares of a sample are clipped: rare exponents do not earn a Huffman table.
+# Keys outside these quantiles of a sample are clipped: rare exponents do not justify a Huffman table.
 _CLIP_SHARE: Final = 0.04
 
 
@@ -147,7 +147,7 @@ def _exponents(old: NDArray[Any], element: Element) -> Bytes:
 
 
 def _key_range(keys: Bytes) -> tuple[int, int]:
-    # An odd step, or rows of even length would show the same column time and again.
+    # An odd step: with an even one, rows of even length would always be sampled in the same columns.
     sample = np.sort(keys[:: keys.size // 4096 | 1])
     edge = int(sample.size * _CLIP_SHARE)
     return int(sample[edge]), int(sample[-1 - edge])
@@ -177,7 +177,7 @@ def _join_nibbles(low: Bytes, high: Bytes, count: int) -> Bytes:
 
 
 def _swap_middle(pairs: NDArray[Any]) -> None:
-    """Exchanges the two middle nibbles of every uint16, in place; its own inverse."""
+    """Exchange the two middle nibbles of every uint16 in place; it is its own inverse."""
     change = scratch.take("wide", pairs.size, "u2")
     np.right_shift(pairs, 4, out=change)
     np.bitwise_xor(change, pairs, out=change)

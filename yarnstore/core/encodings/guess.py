@@ -1,7 +1,7 @@
 """A guess of the best encoding for bytes of unknown type, from a sample.
 
-Owns: telling numbers from text from noise.  A guess never touches correctness: the encoder that it
-names still stores nothing larger than raw.
+Distinguishes numbers, text and noise.  A wrong guess costs bytes and not correctness: no encoder's payload is
+larger than the chunk.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _WINDOW_BYTES: Final = 8192  # a multiple of 8, so that a residue means the same
 _PAYS: Final = 0.98
 # A wider element must beat a narrower one by this much: bf16 looks like f32 in pairs.
 _WIDER_BITS: Final = 0.06
-# Numbers have a byte of mantissa, close to noise; text has none.
+# Numbers have a mantissa byte that is nearly random; text has none.
 _NOISE_BITS: Final = 6.5
-# So few bytes cannot have more bits of entropy each than that: log2 of their number is the most.
+# The entropy per byte of so few bytes is at most log2 of their number.
 _FEW_ROWS: Final = int(2**_NOISE_BITS)
 
 
@@ -64,12 +64,13 @@ def _shape(sample: Bytes) -> tuple[int, int]:
     best_width = best_phase = 0
     best_bits = entropy_bits(lanes.ravel())
     for width in WIDTHS:
-        # As many bytes per histogram whatever the width, or small samples would favour wide ones.
+        # The same number of bytes for each histogram: otherwise small samples would favour wide elements.
         merged = lanes[: len(lanes) * width // 8].reshape(-1, width)
         bits = [entropy_bits(np.ascontiguousarray(merged[:, i])) for i in range(width)]
         if sum(bits) / width < best_bits - _WIDER_BITS and max(bits) > _NOISE_BITS:
             best_bits = sum(bits) / width
-            # The byte of sign and exponent says least, unless others are constant, and ends the element.
+            # The byte of sign and exponent has the least entropy, unless others are constant, and is the
+            # element's last.
             least = min((bit for bit in bits if bit > 0.01), default=0.0)
             best_width, best_phase = width, (bits.index(least) + 1) % width
     return best_width, best_phase

@@ -1,6 +1,6 @@
 """A stable order of elements by a one-byte key: the permutation behind sorted delta planes.
 
-Owns: the permutation, applied and undone.
+Computes the permutation, applies it and undoes it.
 
 The order is that of one stable sort over the whole chunk; it is computed in tiles that fit the
 second-level cache, because a single argsort of 512 Ki keys spends half its time on page faults.
@@ -46,15 +46,15 @@ class KeyOrder:
         ]
 
     def apply(self, values: NDArray[Any], out: NDArray[Any]) -> None:
-        """Writes `values` in key order to `out`."""
+        """Write `values` in key order to `out`."""
         for i, (order, runs) in enumerate(zip(self._orders, self._runs, strict=True)):
             tile = values[i * _TILE : (i + 1) * _TILE]
             for low, high, there in runs:
-                # "clip", though none is outside: "raise" makes a copy of all first.
+                # "clip", though no index is outside: "raise" would copy the array first.
                 tile.take(order[low:high], out=out[there : there + high - low], mode="clip")
 
     def undo(self, ordered: NDArray[Any], out: NDArray[Any]) -> None:
-        """Writes to `out` the values whose key order is `ordered`."""
+        """Write to `out` the values whose key order is `ordered`."""
         for i, (order, runs) in enumerate(zip(self._orders, self._runs, strict=True)):
             tile = out[i * _TILE : (i + 1) * _TILE]
             for low, high, there in runs:

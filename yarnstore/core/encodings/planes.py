@@ -11,7 +11,7 @@ The idea of separating exponents from mantissas is ZipNN's (arXiv:2411.05239).
 
 With n = (plain length − phase) // width elements, little-endian unsigned, each rotated left by one
 bit (so that the sign is lowest and the exponent has the top byte to itself), plane i holds byte i of
-every element: n bytes.  `rest` is what belongs to no element: the phase bytes before the first,
+every element: n bytes.  `rest` has the bytes outside elements: the phase bytes before the first,
 then the plain length − phase − n · width bytes after the last.
 """
 
@@ -80,7 +80,10 @@ def decode_planes(payload: Buffer, plain_length: int) -> memoryview:
 
 
 def split_planes(elements: NDArray[Any], name: str = "plane") -> list[Bytes]:
-    """Byte planes of an unsigned array, least significant first, in scratch; `elements` is used up."""
+    """Return the byte planes of an unsigned array in scratch, least significant first.
+
+    Overwrites `elements`.
+    """
     width = elements.itemsize
     planes = []
     for i in range(width):

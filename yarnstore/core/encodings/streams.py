@@ -1,8 +1,8 @@
 """Byte streams inside a payload: each stored raw, as a zstd frame, or sparse.
 
-Owns: the stream table that all numeric payloads share, the tuned zstd objects and the scratch
-buffers, one set per thread.  Leaves to others: what the streams mean (`planes`, `delta`, `blocks`).
-Governed by docs/format/encodings.md.
+Owns the stream table that all numeric payloads share, the tuned zstd objects and the scratch buffers, one set
+per thread.  `planes`, `delta` and `blocks` define what the streams mean. Governed by
+docs/format/encodings.md.
 
     stream table   one u32 (little-endian) per stream: bits 31..30 kind, bits 29..0 stored bytes;
                    then the stored streams in the same order, and nothing after them
@@ -13,8 +13,8 @@ Governed by docs/format/encodings.md.
                        bit for every byte that is not zero; padding bits are zero
                    [1] the bytes that are not zero, in order
 
-How many streams there are and how long each is when plain follows from the payload's own header and
-from the chunk's length, so that nothing is allocated on the payload's word.
+The number of streams and their plain lengths follow from the payload's header and the chunk's length, so a
+payload cannot request a larger allocation.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ SPARSE: Final = 2
 
 _LENGTH_BITS: Final = 30
 _LENGTH_MASK: Final = (1 << _LENGTH_BITS) - 1
-# Below an eighth of non-zero bytes Huffman's floor of one bit per symbol costs more than the mask.
+# With less than an eighth of non-zero bytes, Huffman's minimum of one bit per symbol costs more than the
+# mask.
 _SPARSE_SHARE: Final = 8
 _SAMPLE_BYTES: Final = 8192
 # Order-0 entropy of a sample of 8 KiB of uniform bytes is 7.977 bits; 7.9 still saves 1 %.
 _INCOMPRESSIBLE_BITS: Final = 7.93
-# A Huffman table costs about 60 bytes; a block of its own below 2 KiB rarely earns it back.
+# A Huffman table costs about 60 bytes; a separate block below 2 KiB rarely saves that much.
 _BLOCK_MIN_BYTES: Final = 2048
 
 
 class Scratch(threading.local):
-    """Per-thread zstd objects and named buffers, reused so that no chunk pays for page faults."""
+    """Per-thread zstd objects and named buffers, reused to avoid page faults for each chunk."""
 
     def __init__(self) -> None:
         # "Huffman only": matches shorter than 7 bytes are never sought in byte planes.
@@ -71,7 +72,7 @@ class Scratch(threading.local):
         np.empty(2 * limits.CHUNK_LIMIT_BYTES, np.uint8)
 
     def take(self, name: str, count: int, dtype: str = "u1") -> NDArray[Any]:
-        """An uninitialised array of `count` items, valid until `name` is taken again."""
+        """Return an uninitialised array of `count` items, valid until the next `take` of the same `name`."""
         size = count * int(dtype[1])
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
@@ -88,7 +89,7 @@ def fault(why: str) -> FormatError:
 
 
 def check_plain_length(plain_length: int) -> None:
-    """Raises FormatError when a chunk of that length is not one a reader accepts."""
+    """Raise FormatError unless a reader accepts chunks of that length."""
     if not 0 <= plain_length <= limits.CHUNK_LIMIT_BYTES:
         raise fault(f"declares {plain_length} bytes; {limits.CHUNK_LIMIT_BYTES} is the limit")
 
@@ -96,7 +97,7 @@ def check_plain_length(plain_length: int) -> None:
 def pack_streams(streams: Sequence[tuple[Bytes, Sequence[int]]], *, sparse: bool = True) -> list[Buffer]:
     """The stream table and the stored streams, as parts for one `join`.
 
-    Each stream comes with ascending positions where its statistics change; a zstd frame starts a
+    Each stream has a list of ascending positions where its statistics change; a zstd frame starts a
     new block there, hence a new Huffman table.  Parts may alias the arrays given.
     """
     stored = [_store(plain, cuts, sparse) for plain, cuts in streams]

@@ -25,7 +25,7 @@ def encode_delta_zstd(data: Buffer, base: Buffer, level: int = 3) -> bytes | Non
         level,
         source_size=len(data),
         dict_size=len(base),
-        # Every byte of the base stays within reach until the last byte of the chunk.
+        # The window is large enough to reach every byte of the base from the last byte of the chunk.
         window_log=max(10, (len(data) + len(base) - 1).bit_length()),
         write_content_size=True,
     )

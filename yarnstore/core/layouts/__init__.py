@@ -1,8 +1,8 @@
-"""Layouts: the places of the numbers in a model file, read from its headers alone.
+"""Layouts: the offsets of the tensors in a model file, read from its headers.
 
-`read_layout` looks at any file and never fails on what it finds: odd files have no layout.  It asks for
-at most 256 MiB of a file, takes about a second and 256 MiB of memory at worst, and raises only what the
-source itself raises.  docs/format/chunking.md governs the package.  Pure.
+`read_layout` accepts any file; a malformed one has no layout.  It reads at most 256 MiB of a file, takes at
+most about a second and 256 MiB of memory, and raises only what the source raises.  docs/format/chunking.md
+governs the package.  Pure.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ __all__ = [
 
 
 def read_layout(source: Source, *, name: str = "") -> Layout | None:
-    """The layout of a file, or None where it has no tensors or is not understood.
+    """Return the layout of a file; None if it has no tensors or cannot be parsed.
 
-    `name` is the file's name, a help where the bytes alone do not tell the format.
+    `name` is the file's name, used if the bytes do not determine the format.
     """
     parse = _find_parser(source.read(0, 16), name)
-    if parse is None:  # most files, which cost no error
+    if parse is None:  # most files; no exception is made for them
         return None
     try:
         layout = parse(source)
@@ -60,9 +60,11 @@ def read_layout(source: Source, *, name: str = "") -> Layout | None:
 
 
 def external_layouts(source: Source, sizes: Mapping[str, int]) -> dict[str, Layout]:
-    """The layouts of the files in which the ONNX model `source` keeps tensors; none where it is odd.
+    """Return the layouts of the files in which the ONNX model `source` keeps tensors; none if it is
+    malformed.
 
-    `sizes` has the bytes of each file there is, by its path from the model's folder; others are left out.
+    `sizes` has the size in bytes of each existing file, by its path from the model's folder; others are
+    omitted.
     """
     try:
         return parse_onnx_external(source, sizes)
@@ -71,8 +73,10 @@ def external_layouts(source: Source, sizes: Mapping[str, int]) -> dict[str, Layo
 
 
 def external_sizes(source: Source) -> dict[str, int]:
-    """The least bytes of each file in which the ONNX model `source` keeps tensors, by its path from the
-    model's folder, whether the file exists or not; none where the model is odd."""
+    """Return the least size in bytes of each file in which the ONNX model `source` keeps tensors.
+
+    The keys are paths from the model's folder, also those of missing files; empty if the model is malformed.
+    """
     try:
         return parse_onnx_names(source)
     except FormatError:
@@ -80,7 +84,7 @@ def external_sizes(source: Source) -> dict[str, int]:
 
 
 def parse_layout(source: Source, *, name: str = "") -> Layout:
-    """The layout of a file.  Raises: FormatError, which says what is odd about it."""
+    """Return the layout of a file.  Raises: FormatError with the reason if it is malformed."""
     head = source.read(0, 16)
     parse = _find_parser(head, name)
     if parse is None:
@@ -97,7 +101,7 @@ def _find_parser(head: bytes, name: str) -> Callable[[Source], Layout] | None:
         return parse_zip
     if head[8:9] == b"{":
         return parse_safetensors
-    # Protobuf has no magic.  Writers put the version of the format first, in field 1.
+    # Protobuf has no magic number.  Writers put the format's version first, in field 1.
     if head.startswith(b"\x08") or name.lower().endswith(".onnx"):
         return parse_onnx
     return None

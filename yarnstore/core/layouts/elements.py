@@ -17,11 +17,11 @@ Kind: TypeAlias = Literal["float", "int", "uint", "block", "bytes"]
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
-    """`block_elements` elements take `block_bytes` bytes, and no fewer can be addressed.
+    """`block_elements` elements take `block_bytes` bytes, the smallest addressable unit.
 
-    `kind` is how the bytes read: numbers of `width` bytes (a complex number is two of them; a bool is a
-    uint), a quantised block, or bytes (numbers narrower than one, too).  `scales` are the ranges
-    `(start, stop)` of a block's bytes that hold its scales; the others are its quants.
+    `kind` is how to read the bytes: numbers of `width` bytes (a complex number is two; a bool is a uint), a
+    quantised block, or bytes (also for numbers of less than one byte).  `scales` are the ranges `(start,
+    stop)` of a block's bytes that hold its scales; the others are its quants.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ElementType:
     scales: tuple[tuple[int, int], ...] = ()
 
     def bytes_for(self, elements: int) -> int:
-        """The bytes that `elements` take, the last block filled up."""
+        """Return the size of `elements` in bytes, with the last block padded."""
         return -(-elements // self.block_elements) * self.block_bytes
 
 
@@ -56,7 +56,7 @@ _ALL: Final[tuple[ElementType, ...]] = (
     *_numbers("uint", ("u64", 8), ("u32", 4), ("u16", 2), ("u8", 1), ("bool", 1), ("f8_e8m0", 1)),
     ElementType("c64", 1, 8, "float", 4),
     ElementType("c128", 1, 16, "float", 8),
-    # Several to a byte.
+    # Several elements per byte.
     ElementType("f4_e2m1", 2, 1, "bytes"),
     ElementType("f6_e2m3", 4, 3, "bytes"),
     ElementType("f6_e3m2", 4, 3, "bytes"),
@@ -97,7 +97,7 @@ _ALL: Final[tuple[ElementType, ...]] = (
 ELEMENT_TYPES: Final[dict[str, ElementType]] = {element.name: element for element in _ALL}
 
 
-# What numbers of an unknown type most likely are, by their width in bytes.
+# The most likely type of numbers of an unknown type, by their width in bytes.
 LIKELY_TYPES: Final = {2: ELEMENT_TYPES["bf16"], 4: ELEMENT_TYPES["f32"], 8: ELEMENT_TYPES["f64"]}
 
 

@@ -1,7 +1,7 @@
 """GGUF: llama.cpp's models, versions 2 and 3, little-endian.
 
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.  Shapes come out slowest dimension first, the
-reverse of the file's.  A part of a split model is a file like any other.  Pure.
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.  Shapes have the slowest dimension first, the
+reverse of the file's.  Each part of a split model is read as a file of its own.  Pure.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _DIMENSIONS = [struct.Struct(f"<{count}Q") for count in range(_DIMENSIONS_LIMIT 
 
 
 class _Head:
-    """The start of the file, read as far as needed, and a position in it."""
+    """The start of the file, read as needed, and a position in it."""
 
     __slots__ = ("_source", "at", "data", "size", "values")
 
@@ -64,12 +64,12 @@ class _Head:
         self.values = 0
 
     def need(self, end: int) -> None:
-        """Have the bytes up to `end`."""
+        """Read the file up to `end`."""
         have = len(self.data)
         if end <= have:
             return
         if end > min(self.size, HEADER_LIMIT_BYTES):
-            # Where it is longer than the reader takes, the file may be whole.
+            # If the header is longer than the reader accepts, the file may still be valid.
             raise FormatError(NAME, "has a header without an end", is_cut=self.size <= HEADER_LIMIT_BYTES)
         want = min(max(end, 2 * have, 65536), self.size, HEADER_LIMIT_BYTES) - have
         self.data += self._source.read(have, want)[:want]
@@ -138,12 +138,12 @@ class _Head:
 
 
 def parse_gguf(source: Source) -> Layout:
-    """The layout of a GGUF file.  Raises: FormatError."""
+    """Return the layout of a GGUF file.  Raises: FormatError."""
     head = _Head(source)
     magic, version = head.unpack(struct.Struct("<II"))
     if magic != _U32.unpack(MAGIC)[0]:
         raise FormatError(NAME, "does not begin with GGUF")
-    # 1 counts in 32 bits and was never published; big-endian files have their 3 at the other end.
+    # Version 1 has 32-bit counts and was never published; in big-endian files the 3 is in the last byte.
     if version not in (2, 3):
         raise FormatError(NAME, f"has version {version:#x}")
     tensor_count, value_count = head.unpack(struct.Struct("<QQ"))
@@ -164,7 +164,7 @@ def parse_gguf(source: Source) -> Layout:
 
 
 def _read_metadata(head: _Head, count: int) -> int:
-    """Step over the metadata; the alignment it asks for, in bytes."""
+    """Skip the metadata; return the alignment that it sets, in bytes."""
     if count > GGUF_LIMIT_KEYS:
         raise FormatError(NAME, f"has {count} metadata keys; at most {GGUF_LIMIT_KEYS} are read")
     alignment = 32

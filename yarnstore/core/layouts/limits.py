@@ -1,7 +1,7 @@
-"""Limits of the layout readers, each with its unit in its name and its reason beside it.
+"""Limits of the layout readers, each with its unit in its name and its reason in a comment.
 
-Together they keep any file, hostile ones too, under about one second and 256 MiB.
-A file beyond a limit is not refused: its layout is unknown, and it is cut as bytes.
+With them, reading any file, hostile ones included, takes at most about one second and 256 MiB of memory. A
+file that exceeds a limit is not refused: it has no layout and is cut as bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ELEMENTS_LIMIT: Final = 1 << 62
 # A manifest holds each extent, also where another one is 0 and there are no elements at all.
 EXTENT_LIMIT: Final = INTEGER_LIMIT
 
-# All that one reader may ask its source for.  Headers that lie scattered (ONNX, zip) cost a short read each.
+# What one reader may read from its source.  Scattered headers (ONNX, zip) cost a short read each.
 READ_LIMIT_BYTES: Final = 256 * MIB
 READ_BLOCK_MIN_BYTES: Final = 512
 READ_BLOCK_MAX_BYTES: Final = 256 * KIB
@@ -35,7 +35,7 @@ READ_BLOCK_MAX_BYTES: Final = 256 * KIB
 # GGUF: strings and values in the metadata.  Three tokenizer arrays of the largest vocabulary are 1 M.
 GGUF_LIMIT_VALUES: Final = 2_000_000
 GGUF_LIMIT_KEYS: Final = 65_536
-# Nobody writes arrays of arrays, though the format has them.
+# No known writer nests arrays, though the format allows it.
 GGUF_LIMIT_NESTED_ARRAYS: Final = 65_536
 GGUF_LIMIT_ARRAY_DEPTH: Final = 4
 GGUF_LIMIT_ALIGNMENT_BYTES: Final = 1 * MIB
@@ -43,7 +43,7 @@ GGUF_LIMIT_ALIGNMENT_BYTES: Final = 1 * MIB
 # ONNX: protobuf fields visited, at about 2 µs each; a tensor has four or five.
 ONNX_LIMIT_FIELDS: Final = 400_000
 ONNX_LIMIT_DEPTH: Final = 16
-# A node smaller than this holds no tensor worth a chunk of its own, and is stepped over.
+# A smaller node has no tensor large enough for a chunk of its own, and is skipped.
 ONNX_NODE_MIN_BYTES: Final = 4 * KIB
 
 # PyTorch: the pickle and its opcodes, at about 0.7 µs each, 35 a tensor.
@@ -58,10 +58,9 @@ NPY_HEADER_LIMIT_BYTES: Final = 64 * KIB
 SEGMENT_BYTES: Final = 1 * MIB
 # Tensors below this share a chunk: a chunk costs about 80 bytes of manifest and index.
 SMALL_TENSOR_BYTES: Final = 64 * KIB
-# A run of small tensors shorter than this is not worth an encoding of its own, and is left to the bytes
-# around it.
+# A shorter run of small tensors is not encoded separately, but with the bytes around it.
 GROUP_MIN_BYTES: Final = 4 * KIB
-# A group this long ends before the next tensor whose name says so, see `segments.py`.
+# A group of this length ends before the next tensor that `segments.py` selects by its name.
 GROUP_AVG_BYTES: Final = 256 * KIB
 # Alignment and zip headers between two small tensors.
 GROUP_GAP_LIMIT_BYTES: Final = 256

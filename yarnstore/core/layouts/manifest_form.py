@@ -2,8 +2,8 @@
 
     {"format": "safetensors", "tensors": [["encoder.weight", "bf16", [384, 384], 21504], …]}
 
-A tensor is its name, element type, shape and offset; its length follows from type and shape, so that it
-cannot contradict them.  docs/format/manifest.md governs it.  Pure.
+A tensor has a name, an element type, a shape and an offset; its length follows from type and shape.
+docs/format/manifest.md governs it.  Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FORMAT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def layout_to_json(layout: Layout) -> dict[str, object]:
-    """The layout in integers, strings, lists and dicts."""
+    """Return the layout as integers, strings, lists and dicts."""
     return {
         "format": layout.format,
         "tensors": [
@@ -31,10 +31,10 @@ def layout_to_json(layout: Layout) -> dict[str, object]:
 
 
 def layout_from_json(value: object, size_bytes: int) -> Layout:
-    """The layout of a file of `size_bytes` that a manifest gives as `value`; other keys are ignored.
+    """Return the layout of a file of `size_bytes` from the manifest's `value`; unknown keys are ignored.
 
-    Raises: FormatError, where an element type is one of a later version too: a caller where the
-    layout is only a help treats that as no layout.
+    Raises: FormatError, also for an element type of a later release; callers that can do without a layout
+    ignore the error.
     """
     if not isinstance(value, dict):
         raise FormatError(WHAT, "is not an object")
@@ -45,7 +45,7 @@ def layout_from_json(value: object, size_bytes: int) -> Layout:
         raise FormatError(WHAT, f"has no list of up to {LAYOUT_LIMIT_TENSORS} tensors")
     tensors = [_parse_row(row) for row in rows]
     layout = make_layout(name, tensors, size_bytes)
-    # One layout, one form: sorted, and without what a reader drops.
+    # A layout has one form: sorted, and without tensors that a reader drops.
     if len(layout.tensors) != len(tensors) or any(map(_is_other, layout.tensors, tensors)):
         raise FormatError(WHAT, "has tensors out of order, or in the same place")
     return layout

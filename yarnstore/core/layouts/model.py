@@ -1,7 +1,7 @@
-"""A layout: the tensors of a file, and their places.
+"""A layout: the tensors of a file and their offsets.
 
-Owns `Source`, `Tensor` and `Layout`, and the one check that every layout passes, whether it was read
-from a file's header or from a manifest.  docs/format/chunking.md governs it.  Pure.
+Owns `Source`, `Tensor` and `Layout`, and the check of every layout, whether read from a file's header or from
+a manifest.  docs/format/chunking.md governs it.  Pure.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from yarnstore.core.layouts.limits import (
 )
 from yarnstore.errors import FormatError
 
-# Control and invisible characters, and halves of surrogate pairs: what would forge a line on a terminal
-# or fail to encode.  A fixed list, so that two versions of Python agree on which manifest is valid.
+# Control and invisible characters and lone surrogates, which could forge a line on a terminal or cannot be
+# encoded.  A fixed list, so that all versions of Python accept the same manifests.
 _UNSHOWABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 
 
 class Source(Protocol):
-    """Random access to a file's bytes; `read` returns fewer than asked for only at the end."""
+    """Random access to a file's bytes; `read` returns fewer than requested only at the end."""
 
     @property
     def size(self) -> int: ...
@@ -68,14 +68,17 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Tensors sorted by offset, none overlapping, no name twice, all within the file."""
+    """Tensors sorted by offset, without overlaps or duplicate names, all within the file."""
 
     format: str
     tensors: tuple[Tensor, ...]
 
 
 def count_elements(shape: Sequence[int], what: str) -> int:
-    """The product of `shape`.  Raises: FormatError where it is negative anywhere, or overflows."""
+    """Return the product of `shape`.
+
+    Raises: FormatError if a dimension is negative or the product overflows.
+    """
     if len(shape) > RANK_LIMIT:
         raise FormatError(what, f"has a tensor of {len(shape)} dimensions; at most {RANK_LIMIT} are read")
     count = 1
@@ -93,10 +96,10 @@ def count_elements(shape: Sequence[int], what: str) -> int:
 def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout:
     """Check and sort `tensors` of the format `name` in a file of `size_bytes`.
 
-    Of tensors that share all their bytes (tied weights) the first stays.
+    Of tensors that share all their bytes (tied weights), only the first is in the layout.
 
-    Raises: FormatError where tensors overlap in part, leave the file, share a name, have a name that
-    cannot be shown, or a length that is not their shape's.
+    Raises: FormatError if tensors overlap partly, exceed the file, have the same name or an unprintable one,
+    or have a length that contradicts their shape.
     """
     checked: list[Tensor] = []
     names: set[str] = set()
@@ -119,7 +122,7 @@ def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout
             why = f"has the tensor {title[:80]!r} outside of the file"
             raise FormatError(name, why, is_cut=offset >= 0)
         checked.append(tensor)
-    # Stable: of tied tensors the first comes first.  An empty tensor comes before what starts there.
+    # Stable, so tied tensors keep their order.  An empty tensor precedes one that starts at the same offset.
     checked.sort(key=_extent)
     kept: list[Tensor] = []
     end = 0

@@ -1,8 +1,8 @@
 """NumPy's `.npy`: a short text header and one array.
 
-https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.  The header is a Python literal
-of one fixed form, matched and never evaluated.  Big-endian, text, record and object arrays have no
-layout.  Pure.
+https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.  The header is a Python literal of one
+fixed form, which is matched and never evaluated.  Big-endian, text, record and object arrays have no layout.
+Pure.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _FORM = re.compile(r"\{ *#(?: *, *#){2} *,? *\}[ \n]*")
 
 
 def parse_npy(source: Source) -> Layout:
-    """The layout of an `.npy` file.  Raises: FormatError."""
+    """Return the layout of an `.npy` file.  Raises: FormatError."""
     window = ReadWindow(source, NAME)
     return make_layout(NAME, [read_array(window, 0, window.size, ARRAY_NAME)], window.size)
 
 
 def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tensor:
-    """The array of the `.npy` file that is `length` bytes at `offset`.  Raises: FormatError."""
+    """Return the array of the `.npy` file in `length` bytes at `offset`.  Raises: FormatError."""
     head = window.take(offset, 12)
     if head[:6] != MAGIC or head[6] not in (1, 2, 3) or head[7] != 0:
         raise FormatError(NAME, "does not begin with the magic bytes of one")
@@ -56,7 +56,7 @@ def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tenso
     descr, order, shape = _DESCR.search(text), _ORDER.search(text), _SHAPE.search(text)
     if descr is None or order is None or shape is None:
         raise FormatError(NAME, "has a header of another form")
-    # What is left when the three fields are taken out shows that there is nothing else.
+    # The rest without the three fields shows that there are no others.
     left = text
     for field in (descr, order, shape):
         left = left.replace(field.group(), "#", 1)
@@ -80,7 +80,7 @@ def _parse_shape(text: str) -> tuple[int, ...]:
         raise FormatError(NAME, "has a shape that is not a tuple")
     extents = []
     for part in parts:
-        digits = part.removesuffix("L")  # Python 2 wrote long integers so
+        digits = part.removesuffix("L")  # Python 2 writes long integers with an L
         if not digits.isdecimal() or len(digits) > 19:
             raise FormatError(NAME, "has a shape that is not numbers")
         extents.append(int(digits))

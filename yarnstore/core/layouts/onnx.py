@@ -1,9 +1,9 @@
 """ONNX: a protobuf whose initializers are the tensors, in the file or in files beside it.
 
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, walked field by field; nothing that holds numbers
-is read.  Initializers of subgraphs and tensors of nodes are found where the node is large, and are named
-after the path to them.  Numbers written as varints (`int32_data`, `int64_data`) and text have no fixed
-width and are no tensors.  Pure.
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, read field by field without the tensors' data.
+Initializers of subgraphs and tensors of nodes are found if the node is large, and named after their path.
+Numbers stored as varints (`int32_data`, `int64_data`) and text have no fixed width and are not in the layout.
+Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from yarnstore.errors import FormatError
 NAME: Final = "onnx"
 EXTERNAL: Final = "onnx-data"
 
-# `TensorProto.DataType`.  8 is text; 27 and 28 (6-bit floats) have no settled packing.
+# `TensorProto.DataType`.  8 is text; 27 and 28 (6-bit floats) have no defined packing.
 _DTYPES: Final = {
     number: ELEMENT_TYPES[name]
     for number, name in {
@@ -37,18 +37,18 @@ _DTYPES: Final = {
         24: "f8_e8m0", 25: "u2", 26: "i2",
     }.items()
 }  # fmt: skip
-# Packed fields of fixed width, and the data types that are kept in them.
+# Packed fields of fixed width, and the data types stored in them.
 _FLOAT_DATA, _DOUBLE_DATA = 4, 10
 _PACKED: Final = {_FLOAT_DATA: (1, 14), _DOUBLE_DATA: (11, 15)}
 _RAW_DATA: Final = 9
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Of ModelProto, the highest field; others are not ONNX, or not yet.
+# The highest field number of ModelProto; files with others are not ONNX, or of a later version.
 _MODEL_FIELD_LIMIT: Final = 64
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_FUNCTIONS = 1, 7, 25
 
 
 class _Field(NamedTuple):
-    """`value` of a number; where a run of bytes lies."""
+    """A field: the `value` of a number, or the range of its bytes."""
 
     number: int
     wire: int
@@ -72,7 +72,7 @@ class _Walk:
         self.external: list[_External] = []
 
     def fields(self, start: int, end: int) -> Iterator[_Field]:
-        """The fields of the message at `start`; it fills its bytes exactly."""
+        """Yield the fields of the message at `start`, which must fill its range exactly."""
         at = start
         while at < end:
             self.fields_left -= 1
@@ -99,7 +99,10 @@ class _Walk:
             yield _Field(number, wire, value, begin, at)
 
     def text(self, field: _Field) -> str:
-        """The text of a field; longer than a name may be, it is cut, and its length gives it away."""
+        """Return the text of a field.
+
+        Text that exceeds the limit of names is truncated, but stays too long for a name.
+        """
         length = min(field.end - field.start, 4 * TENSOR_NAME_LIMIT_CHARS + 4)
         return self.window.take(field.start, length).decode("utf-8", "replace")
 
@@ -172,7 +175,7 @@ class _Walk:
                 self.sparse(value, f"{name}/")
 
     def sparse(self, message: _Field, path: str) -> None:
-        """A sparse tensor: `values`, which has the name, and `indices`, which takes it over."""
+        """Collect a sparse tensor: `values`, which has the name, and `indices`, which is named after it."""
         parts = {
             field.number: field
             for field in self.fields(message.start, message.end)
@@ -183,7 +186,7 @@ class _Walk:
             self.tensor(parts[2], "", f"{title}.indices")
 
     def tensor(self, message: _Field, path: str, name: str) -> str:
-        """Collect one TensorProto, called `name`, or by its own name below `path`; its full name."""
+        """Collect one TensorProto and return its full name: `name`, or its own name below `path`."""
         title, kind, location = "", 0, 0
         shape: list[int] = []
         data: list[_Field] = []
@@ -200,7 +203,7 @@ class _Walk:
                 location = field.value
             elif number == 13 and wire == _BYTES:
                 external.append(field)
-            elif number in (3, 4, 5, 6, 7, 10, 11, _RAW_DATA):  # segment, and where numbers are kept
+            elif number in (3, 4, 5, 6, 7, 10, 11, _RAW_DATA):  # segment, and the location of the data
                 data.append(field)
         name = name or (path + title if title else "")
         if len(name) > TENSOR_NAME_LIMIT_CHARS:
@@ -242,7 +245,7 @@ class _Walk:
             raise FormatError(NAME, f"has a tensor of more than {RANK_LIMIT} dimensions")
 
     def locate(self, entries: list[_Field], tensor: Tensor) -> _External:
-        """The place of the `external_data` of a tensor.  Keys: location, offset, length, checksum."""
+        """Return the location of a tensor's `external_data`.  Keys: location, offset, length, checksum."""
         pairs: dict[str, str] = {}
         for entry in entries:
             texts = {
@@ -253,7 +256,7 @@ class _Walk:
             pairs[texts.get(1, "")] = texts.get(2, "")
         if "length" in pairs and _parse_decimal(pairs["length"]) != tensor.length:
             raise FormatError(NAME, f"has a length that does not match its shape for {tensor.name[:80]!r}")
-        # Only ever compared with the paths the caller has, so it needs no check of its own.
+        # Only compared with the caller's paths, so it needs no further check.
         return _External(
             pairs.get("location", "").removeprefix("./"),
             tensor._replace(offset=_parse_decimal(pairs.get("offset", "0"))),
@@ -265,7 +268,7 @@ def _is_large_node(field: _Field, number: int) -> bool:
 
 
 def _read_varint(data: bytes, at: int, *, is_cut: bool = False) -> tuple[int, int]:
-    """A varint of at most 64 bits, and the position after it; `is_cut` where the file ends with `data`."""
+    """Return a varint of at most 64 bits and the position after it; `is_cut` if the file ends with `data`."""
     value = shift = 0
     is_cut = is_cut and len(data) < at + 10
     for byte in data[at : at + 10]:
@@ -284,19 +287,19 @@ def _parse_decimal(text: str) -> int:
 
 
 def parse_onnx(source: Source) -> Layout:
-    """The layout of the tensors inside an ONNX file.  Raises: FormatError."""
+    """Return the layout of the tensors inside an ONNX file.  Raises: FormatError."""
     walk = _Walk(source)
     walk.model()
     return make_layout(NAME, walk.inline, source.size)
 
 
 def parse_onnx_external(source: Source, sizes: Mapping[str, int]) -> dict[str, Layout]:
-    """The layouts of the files in which an ONNX model keeps tensors.
+    """Return the layouts of the files in which an ONNX model keeps tensors.
 
-    `sizes` has the bytes of each existing file, by its path from the model's folder; files that
-    are not are left out.
+    `sizes` has the size in bytes of each existing file, by its path from the model's folder; other files are
+    omitted.
 
-    Raises: FormatError where the model is odd, or a file in `sizes` is not what it says.
+    Raises: FormatError if the model is malformed or contradicts a file in `sizes`.
     """
     walk = _Walk(source)
     walk.model()
@@ -308,8 +311,8 @@ def parse_onnx_external(source: Source, sizes: Mapping[str, int]) -> dict[str, L
 
 
 def parse_onnx_names(source: Source) -> dict[str, int]:
-    """The files in which an ONNX model keeps tensors, by the path from the model's folder, and how many
-    bytes each needs at least.
+    """Return the least size in bytes of each file in which an ONNX model keeps tensors, by path from the
+    model's folder.
 
     Raises: FormatError.
     """

@@ -1,9 +1,9 @@
-"""The tensors that a PyTorch pickle describes, without unpickling it.
+"""Reads the tensors that a PyTorch pickle describes, without unpickling it.
 
-Follows the opcodes that `torch.save` writes on a stack of inert values: a global is a name, a call is a
-record of its arguments, nothing is imported and nothing is run.  What it does not know becomes an opaque
-value; an opcode it does not know is a FormatError.  Opcodes: the standard library's `pickletools`;
-records: `torch/_utils.py` and `torch/serialization.py`.  Pure.
+Interprets the opcodes that `torch.save` writes on a stack of inert values: a global is a name, a call is a
+record of its arguments; nothing is imported or executed.  An unknown object becomes an opaque value; an
+unknown opcode is a FormatError.  Opcodes: the standard library's `pickletools`; records: `torch/_utils.py`
+and `torch/serialization.py`.  Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STORAGES: Final = {
         "ComplexDouble": "c128", "QInt32": "i32", "QInt8": "i8", "QUInt8": "u8",
     }.items()
 }  # fmt: skip
-# What `_rebuild_tensor_v3` names beside an untyped storage.
+# The types that `_rebuild_tensor_v3` names for an untyped storage.
 _DTYPES: Final = {
     f"torch.{name}": ELEMENT_TYPES[element]
     for name, element in {
@@ -54,8 +54,10 @@ _DICTS: Final = frozenset({"collections.OrderedDict", "collections.defaultdict",
 
 
 class View(NamedTuple):
-    """A tensor as a pickle has it: `shape` elements from `start` on in the storage `key`, with strides;
-    all but the storage's `dtype` counted in elements."""
+    """A tensor as the pickle describes it: elements of the storage `key`, from `start` and with strides.
+
+    Shape, start and strides are counted in elements of the storage's `dtype`.
+    """
 
     name: str
     key: str
@@ -66,7 +68,7 @@ class View(NamedTuple):
 
 
 class _Global(str):
-    """The dotted name of a global, never looked up."""
+    """The dotted name of a global, which is never imported."""
 
     __slots__ = ()
 
@@ -85,7 +87,7 @@ class _Rebuilt(NamedTuple):
 
 
 class _Opaque:
-    """Any other object; `state` is what a BUILD gave it."""
+    """Any other object; `state` is set by BUILD."""
 
     __slots__ = ("state",)
 
@@ -97,7 +99,7 @@ _MARK: Final = object()
 
 
 def read_views(data: bytes) -> list[View]:
-    """The tensors in the pickle `data`, in its order, named by their path.  Raises: FormatError."""
+    """Return the tensors in the pickle `data`, in its order, named by their path.  Raises: FormatError."""
     try:
         root = _follow(data)
     except (IndexError, ValueError):  # a UnicodeDecodeError is one
@@ -106,7 +108,7 @@ def read_views(data: bytes) -> list[View]:
 
 
 def _follow(data: bytes) -> object:
-    # One branch an opcode, commonest first.
+    # One branch per opcode, the most frequent first.
     stack: list[object] = []
     marks: list[int] = []
     memo: dict[int, object] = {}
@@ -239,13 +241,13 @@ def _set_items(target: object, items: list[object]) -> None:
     if not isinstance(target, dict):
         return
     for key, value in zip(items[::2], items[1::2], strict=False):
-        # Only plain keys: a tuple of tuples of tuples can take for ever to hash.
+        # Only plain keys: nested tuples can take exponential time to hash.
         if type(key) is int or (isinstance(key, str) and len(key) <= TENSOR_NAME_LIMIT_CHARS):
             target[key] = value
 
 
 def _storage(reference: object) -> object:
-    """The storage of a persistent id: `('storage', class, key, location, elements)`."""
+    """Return the storage of a persistent id: `('storage', class, key, location, elements)`."""
     if not isinstance(reference, tuple) or len(reference) < 4 or reference[0] != "storage":
         raise FormatError(WHAT, "has a reference that is not a storage")
     kind, key = reference[1], reference[2]
@@ -258,7 +260,7 @@ def _storage(reference: object) -> object:
 
 
 def _call(function: object, arguments: object) -> object:
-    """The result of calling `function`, if it is known."""
+    """Return the result of calling `function`, or an opaque value if it is unknown."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         return _Opaque()
     if function in _DICTS:
@@ -287,9 +289,9 @@ def _are_counts(values: object) -> bool:
 
 
 def _walk(root: object) -> Iterator[View]:
-    """Tensors in depth-first order, each container once, whatever refers to it."""
+    """Yield tensors in depth-first order, visiting each container once."""
     seen: set[int] = set()
-    # Iterators, so that a wide level costs nothing until it is walked.
+    # Iterators, so that a wide level is not copied.
     levels: list[Iterator[tuple[str, object]]] = [iter([("", root)])]
     found = 0
     while levels:

@@ -1,7 +1,7 @@
 """safetensors: a length, a JSON header, and the tensors.
 
-https://github.com/huggingface/safetensors#format, with a lower limit on the header.  Holes between
-tensors, which the specification forbids, do no harm here.  Pure.
+https://github.com/huggingface/safetensors#format, with a lower limit on the header.  Gaps between tensors,
+which the specification forbids, are accepted.  Pure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HEADER = msgspec.json.Decoder(dict[str, _Entry])
 
 
 def parse_safetensors(source: Source) -> Layout:
-    """The layout of a safetensors file.  Raises: FormatError."""
+    """Return the layout of a safetensors file.  Raises: FormatError."""
     window = ReadWindow(source, NAME)
     header_bytes = int.from_bytes(window.take(0, 8), "little")
     if header_bytes > HEADER_LIMIT_BYTES:
@@ -47,7 +47,7 @@ def parse_safetensors(source: Source) -> Layout:
             NAME, f"has a header of {header_bytes} bytes; at most {HEADER_LIMIT_BYTES} are read"
         )
     header = window.take(8, header_bytes)
-    # What the decoder allocates is bounded by what it can find.
+    # Bounds what the decoder allocates.
     if header.count(b",") > JSON_LIMIT_COMMAS or header.count(b"{") > 2 * LAYOUT_LIMIT_TENSORS:
         raise FormatError(
             NAME, f"has a header of more than {JSON_LIMIT_COMMAS} values or {LAYOUT_LIMIT_TENSORS} tensors"

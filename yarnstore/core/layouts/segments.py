@@ -1,16 +1,16 @@
 """The segments of a file: the plan that chunking follows.
 
-A tensor of 64 KiB or more starts a segment and is cut every 1 MiB from there, on a boundary of its
-elements, so that equal tensors give equal chunks wherever they lie and chunk i of a tensor meets chunk i
-of its predecessor.
+A tensor of 64 KiB or more starts a segment and is cut every 1 MiB from there, on a boundary of its elements,
+so that equal tensors give equal chunks at any offset, and chunk i of a tensor is compared with chunk i of its
+earlier version.
 
-Neighbouring smaller tensors of one element type, in step with each other, form a group of up to 1 MiB.
-A group of 256 KiB or more ends before the next tensor whose name's checksum is a multiple of four: like a
-content-defined cut, but over names, so a tensor that comes or goes changes its own group and seldom the
-next.  A group below 4 KiB is left to the bytes around it.
+Adjacent smaller tensors of one element type and alignment form a group of up to 1 MiB. A group of 256 KiB or
+more ends before the next tensor whose name's checksum is a multiple of four.  This is a content-defined cut
+over names: adding or removing a tensor changes its own group and rarely the next.  A group below 4 KiB is cut
+with the bytes around it.
 
-All else is `bytes`, for the caller to cut with FastCDC.  Readers follow the manifest and never this
-plan, so it can improve without a change of format; docs/format/chunking.md.  Pure.
+All other ranges are `bytes`, which the caller cuts with FastCDC.  Readers follow the manifest and not this
+plan, so it can change without a change of format; docs/format/chunking.md.  Pure.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Segment(NamedTuple):
 
 
 def cut_segments(layout: Layout | None, size_bytes: int) -> list[Segment]:
-    """Segments that cover a file of `size_bytes` exactly, in order; without a layout, one of bytes.
+    """Return segments that cover a file of `size_bytes` exactly, in order; without a layout, one segment of
+    bytes.
 
-    Raises: FormatError where the layout is of a longer file.
+    Raises: FormatError if the layout exceeds the file.
     """
     cutter = _Cutter()
     for tensor in layout.tensors if layout is not None else ():
@@ -57,7 +58,7 @@ def cut_segments(layout: Layout | None, size_bytes: int) -> list[Segment]:
 class _Cutter:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.done = 0  # all before it is in a segment
+        self.done = 0  # everything before it is in a segment
         self.dtype = BYTES  # of the open group, from `start` to `end`; none where these are equal
         self.start = 0
         self.end = 0

@@ -1,10 +1,10 @@
 """PyTorch checkpoints since 1.6 and NumPy's `.npz`: zip archives of stored numbers.
 
-A checkpoint has one member a storage, `<root>/data/<key>`, and `<root>/data.pkl`, which says what they
-are; TorchScript archives have the same.  A storage that its tensors tile becomes those tensors, one with
-views, transposes or holes becomes one tensor of its own length under the first of their names, and where
-the pickle cannot be followed each storage is a tensor of bytes named after its member.  Older
-checkpoints are one pickle and have no layout.  Compressed members have none either.  Pure.
+A checkpoint has one member per storage, `<root>/data/<key>`, and `<root>/data.pkl`, which describes them;
+TorchScript archives have the same.  A storage that its tensors fill without gaps becomes those tensors; one
+with views, transposes or gaps becomes one tensor of the storage's length under the first of their names.  If
+the pickle cannot be interpreted, each storage is a tensor of bytes named after its member.  Older checkpoints
+are one pickle and have no layout; compressed members have none either.  Pure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NPZ: Final = "npz"
 
 
 def parse_zip(source: Source) -> Layout:
-    """The layout of a PyTorch checkpoint or an `.npz` file.  Raises: FormatError."""
+    """Return the layout of a PyTorch checkpoint or an `.npz` file.  Raises: FormatError."""
     window = ReadWindow(source, "zip")
     members = read_members(window)
     roots = [member.name.removesuffix("data.pkl") for member in members if _is_pickle(member.name)]
@@ -49,7 +49,7 @@ def _read_arrays(window: ReadWindow, members: Iterable[Member]) -> list[Tensor]:
         try:
             arrays.append(read_array(window, at, member.size, member.name.removesuffix(".npy")))
         except FormatError:
-            continue  # an array of text, say, beside arrays of numbers
+            continue  # such as an array of text
     return arrays
 
 
@@ -87,7 +87,7 @@ def _read_pickle(window: ReadWindow, member: Member) -> bytes:
 
 
 def _place(views: list[View], storage: Member) -> list[Tensor]:
-    """The tensors of one storage, whose `at` is the offset of its first byte."""
+    """Return the tensors of one storage, whose first byte is at offset `at`."""
     placed: dict[tuple[int, int], Tensor] = {}
     tiled = True
     for view in views:

@@ -1,7 +1,7 @@
 """Bounded reads from a source, a few bytes at a time.
 
-Reads short blocks where the reader jumps and long ones where it walks, keeps one block, and counts
-what it has asked for.  Pure.
+Reads short blocks for scattered reads and long ones for sequential reads, keeps one block, and counts the
+bytes that it requested.  Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from yarnstore.errors import FormatError
 
 
 class ReadWindow:
-    """Exact reads on behalf of the format `what`; every fault is a FormatError."""
+    """Exact reads for the format `what`; a short file or an exceeded limit is a FormatError."""
 
     __slots__ = ("_block_bytes", "_data", "_left_bytes", "_source", "_start", "size", "what")
 
@@ -31,7 +31,7 @@ class ReadWindow:
         self._left_bytes = READ_LIMIT_BYTES
 
     def take(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`.  Raises: FormatError if the file is too short."""
+        """Return exactly `length` bytes at `offset`.  Raises: FormatError if the file is too short."""
         data = self.peek(offset, length)
         if len(data) != length:
             raise FormatError(self.what, f"ends within {length} bytes at {offset}", is_cut=True)

@@ -1,7 +1,7 @@
 """Zip directories: the stored members of an archive, and the offsets of their bytes.
 
-PKWARE APPNOTE 6.3, with zip64, on one disk.  Compressed members are listed and have no data offset.
-Python's own zipfile would need a file object and reads nothing lazily.  Pure.
+PKWARE APPNOTE 6.3, with zip64, on one disk.  Compressed members are listed and have no data offset. The
+standard library's zipfile needs a file object and reads everything at once.  Pure.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 
 def read_members(window: ReadWindow) -> list[Member]:
-    """The members of the archive, in the directory's order.  Raises: FormatError."""
+    """Return the members of the archive, in the directory's order.  Raises: FormatError."""
     what = window.what
     count, size, at = _find_directory(window)
     if size > HEADER_LIMIT_BYTES or count > LAYOUT_LIMIT_TENSORS:
@@ -82,7 +82,7 @@ def read_members(window: ReadWindow) -> list[Member]:
 
 
 def find_data(window: ReadWindow, member: Member) -> int:
-    """The offset of a member's first byte, packed or not.  Raises: FormatError."""
+    """Return the offset of a member's first byte, compressed or not.  Raises: FormatError."""
     head = _LOCAL.unpack(window.take(member.at, _LOCAL.size))
     magic, method, name_bytes, extra_bytes = head[0], head[3], head[9], head[10]
     name_at = member.at + _LOCAL.size
@@ -93,7 +93,7 @@ def find_data(window: ReadWindow, member: Member) -> int:
 
 
 def _find_directory(window: ReadWindow) -> tuple[int, int, int]:
-    """Members, bytes and offset of the central directory."""
+    """Return the number of members, the size in bytes and the offset of the central directory."""
     what = window.what
     tail_at = max(0, window.size - _END.size - _COMMENT_LIMIT_BYTES)
     tail = window.take(tail_at, window.size - tail_at)
@@ -123,7 +123,7 @@ def _find_directory(window: ReadWindow) -> tuple[int, int, int]:
 
 
 def _widen(extra: bytes, unpacked: int, packed: int, header_at: int, what: str) -> tuple[int, int, int]:
-    """Sizes and offset, with those that did not fit read from the zip64 field, id 1."""
+    """Return sizes and offset; those that do not fit 32 bits are read from the zip64 field, id 1."""
     pos = 0
     while pos + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, pos)

@@ -1,9 +1,8 @@
 """Find every problem of a registry, for its publisher.
 
-`schema` stops at the first error that a reader cannot accept; this module goes on, names each problem by
-its JSON path, and adds what is readable but wrong or unusual.  Leaves types to `entries`, rules for names to
-`check`, the contents of manifests and packs to `ops/publishing/lint`, and reading the bytes to its callers.
-Pure.
+`schema` stops at the first error; this module reports all problems with their JSON paths, also entries that
+are readable but wrong or unusual.  `entries` has the types, `check` the rules for names,
+`ops/publishing/lint` checks manifests and packs, and callers read the bytes. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from yarnstore.registry.timestamps import parse_timestamp
 
 Severity: TypeAlias = Literal["error", "warning"]
 _ROOT: Final = "$"
-# What the clocks of two machines may differ by, and more.
+# More than the clocks of two machines should differ.
 _CLOCK_LEEWAY: Final = timedelta(hours=1)
 
 
@@ -52,7 +51,7 @@ class Linted:
 
 
 def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
-    """Find everything that is wrong with a `registry.json`; its time is compared with `now`."""
+    """Find all problems of a `registry.json`; its time is compared with `now`."""
     raw, found = _decode(data, REGISTRY_LIMIT_BYTES)
     if raw is None:
         return Linted(found, {})
@@ -80,7 +79,7 @@ def lint_registry(data: bytes, *, now: datetime | None = None) -> Linted:
 
 
 def lint_model(data: bytes, *, model: str = "") -> Linted:
-    """Find everything that is wrong with the `models/<model>.json` of `model`."""
+    """Find all problems of the `models/<model>.json` of `model`."""
     raw, found = _decode(data, REGISTRY_MODEL_LIMIT_BYTES)
     if raw is None:
         return Linted(found, {})
@@ -92,7 +91,7 @@ def lint_model(data: bytes, *, model: str = "") -> Linted:
 
 
 def is_model_document(data: bytes) -> bool:
-    """Whether JSON is of one model, as in `models/<model>.json`, rather than of a registry."""
+    """Whether JSON is a model, as in `models/<model>.json`, and not a registry."""
     try:
         keys = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Keys)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -101,7 +100,7 @@ def is_model_document(data: bytes) -> bool:
 
 
 class _Keys(msgspec.Struct):
-    """The presence of these keys in an object; their values are not decoded."""
+    """Records which of these keys an object has; their values are not decoded."""
 
     versions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     models: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -122,7 +121,7 @@ def _lint_model(
     found += [Finding("error", _ROOT + fault.path, fault.why) for fault in faults]
     entry = msgspec.structs.replace(entry, model_id=model)
     prefix = _ROOT + format_where(where)
-    known = {item.path for item in found}  # what is of a wrong type is not missing besides
+    known = {item.path for item in found}  # a field of the wrong type is not also missing
     rules = [Finding(kind, prefix + below, why) for kind, below, why in model_findings(entry)]
     found += [item for item in rules if item.path not in known]
     return entry, found
@@ -146,9 +145,9 @@ def _top(doc: Mapping[str, Any], now: datetime | None) -> Iterator[Finding]:
 
 
 def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """The document, and each key that occurs twice in one object."""
+    """Return the document, and each duplicate key of an object."""
     twice: dict[int, list[str]] = {}
-    kept: list[dict[str, Any]] = []  # so that no id() is given out again
+    kept: list[dict[str, Any]] = []  # so that no id() is reused
 
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
@@ -198,7 +197,7 @@ def _finite(digits: str) -> float:
 
 
 def _walk(value: object, path: str, wanted: Mapping[int, object]) -> Iterator[tuple[str, object]]:
-    """The objects in a document that are `wanted` by their id(), with their paths."""
+    """Yield the objects in a document whose id() is in `wanted`, with their paths."""
     if not wanted:
         return
     if isinstance(value, dict):
@@ -212,15 +211,16 @@ def _walk(value: object, path: str, wanted: Mapping[int, object]) -> Iterator[tu
 
 
 def _step(path: str, key: str) -> str:
-    """A key in the object at a path: in brackets where it is a name that somebody chose."""
+    """Return a key of the object at a path: in brackets if it is a name that a user chose."""
     chosen = path.endswith((".models", ".versions", ".variants", ".aliases"))
     return f".{key}" if key.isidentifier() and not chosen else format_key(key)
 
 
 def _typed(raw: object, kind: type[msgspec.Struct], path: str, found: list[Finding]) -> Any:  # noqa: ANN401
-    """What of `raw` has the types of a struct; each field that has not goes into `found`.
+    """Return the fields of `raw` that have the types of a struct; findings for the others are added to
+    `found`.
 
-    None where it is no object at all.
+    None if `raw` is not an object.
     """
     if not isinstance(raw, dict):
         found.append(Finding("error", path, f"expected object, got {_kind(raw)}"))
@@ -228,7 +228,7 @@ def _typed(raw: object, kind: type[msgspec.Struct], path: str, found: list[Findi
     good: dict[str, Any] = {}
     for each in fields(kind):
         if each.name not in raw:
-            if each.required and kind is not RegistryDoc:  # whose models its caller takes out
+            if each.required and kind is not RegistryDoc:  # whose models the caller checks separately
                 found.append(Finding("error", f"{path}.{each.name}", "is missing"))
             continue
         value, here = raw[each.name], f"{path}.{each.name}"
@@ -244,7 +244,7 @@ def _typed(raw: object, kind: type[msgspec.Struct], path: str, found: list[Findi
 
 
 def _nested(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type hint
-    """The struct that an object of such objects holds by key, as `versions` does."""
+    """Return the struct type of the values of an object such as `versions`."""
     inner = get_args(kind)[-1] if get_origin(kind) is dict else None
     return inner if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
 

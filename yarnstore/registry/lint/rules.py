@@ -1,7 +1,7 @@
-"""The rules that a registry can break and still be read, one model at a time.
+"""Rules that a readable registry can break, for one model at a time.
 
-Owns what `current_version`, aliases, URLs, times, ranges and sizes have to agree with.  Yields
-`(severity, path below the model, message)`; the package makes findings of them.  Pure.
+Checks `current_version`, aliases, URLs, times, ranges and sizes.  Yields `(severity, path below the model,
+message)`, from which the package makes findings.  Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 
 Rule: TypeAlias = tuple[Literal["error", "warning"], str, str]
 
-# RFC 3339 §5.6; what it leaves open, such as the 31st of February, `datetime` refuses.
+# RFC 3339 §5.6; `datetime` refuses invalid dates, such as 31 February, that the expression accepts.
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
@@ -44,7 +44,10 @@ def time_fault(text: str | None) -> str | None:
 
 
 def url_fault(text: str, *, relative: bool) -> str | None:
-    """Why a text is no http(s) URL, nor, with `relative`, a path below the registry; None where it is."""
+    """Return why a text is neither an http(s) URL nor, with `relative`, a path of the registry.
+
+    None if it is.
+    """
     what = f"is not a URL: {text[:120]!r}"
     try:
         parts = urlsplit(text)
@@ -64,7 +67,7 @@ def url_fault(text: str, *, relative: bool) -> str | None:
 
 
 def model_findings(model: ModelEntry) -> Iterator[Rule]:
-    """Find what is wrong with a model whose types are right.  Invalid versions are skipped."""
+    """Find the problems of a model whose types are valid.  Invalid versions are skipped."""
     versions = [version for version in model.versions if is_version(version)]
     if not model.versions:
         yield "warning", ".versions", "is empty"
@@ -160,7 +163,10 @@ def _replacement(model: ModelEntry, version: str, entry: VersionEntry, here: str
 
 
 def _replacing(model: ModelEntry, by: str) -> str | None:
-    """The version that `replaced_by` names; empty for one of another model, None for none at all."""
+    """Return the version that `replaced_by` names.
+
+    Empty for one of another model, None if it does not exist.
+    """
     if is_version(by):
         return meant_version(by, model.versions)
     try:
@@ -175,7 +181,7 @@ def _replacing(model: ModelEntry, by: str) -> str | None:
 
 
 def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
-    """Return the fields that a build sets itself, rather than gets from its version."""
+    """Return the fields that a build sets itself and does not inherit from its version."""
     if why := time_fault(entry.release_date):
         yield "error", f"{here}.release_date", why
     for index, text in enumerate(entry.compatibility):
@@ -233,7 +239,7 @@ def _deltas(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two texts are one digest; one that cannot be read has been reported as such."""
+    """Whether two texts are the same digest; an invalid one has been reported already."""
     try:
         return Sha256.parse(one) == Sha256.parse(other)
     except FormatError:
