@@ -6,13 +6,14 @@ docs/format/store.md governs `jobs.json`.  One process at a time keeps it, under
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from yarnstore.core.limits import MIB
-from yarnstore.errors import FormatError, IncompatibleError, NotFoundError
+from yarnstore.errors import ConflictError, FormatError, IncompatibleError, NotFoundError
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import StoreLayout
 
@@ -75,9 +76,48 @@ def write_jobs(layout: StoreLayout, jobs: list[StoredJob]) -> None:
     fsio.write_atomic(layout.root / JOBS_FILE, data, tmp_dir=layout.tmp)
 
 
-@contextlib.contextmanager
-def keeping(layout: StoreLayout) -> Iterator[None]:
-    """Be the one process that keeps the jobs.  Raises: LockTimeoutError, naming the other."""
-    layout.ensure()
-    with lock.acquire(layout.root / "jobs.lock", exclusive=True, timeout_s=0.0):
-        yield
+class JobsKeeper:
+    """The process that keeps the jobs of a store: one at a time, and only while the store is the same.
+
+    `when_replaced` is called when another store is found at its path, whose jobs another process may keep.
+    """
+
+    def __init__(self, layout: StoreLayout) -> None:
+        self._layout = layout
+        self._path = layout.root / "jobs.lock"
+        self._held = contextlib.ExitStack()
+        self._taken: os.stat_result | None = None
+        self._replaced = False
+        self.when_replaced: Callable[[], None] = lambda: None
+
+    def take(self) -> None:
+        """Take the lock.  Raises: LockTimeoutError, naming the process that has it."""
+        self._layout.ensure()
+        self._held.enter_context(lock.acquire(self._path, exclusive=True, timeout_s=0.0))
+        self._taken = os.stat(self._path)  # open until `release`, so that no other file gets its inode
+
+    def release(self) -> None:
+        """Let another process keep the jobs."""
+        self._held.close()
+
+    def has_store(self) -> bool:
+        """Whether the store at the path is the one whose lock was taken, if any was."""
+        if self._replaced or self._taken is None:
+            return not self._replaced
+        found = fsread.stat_or_none(self._path)
+        return found is not None and os.path.samestat(found, self._taken)
+
+    def is_replaced(self) -> bool:
+        """Whether another store was found at the path."""
+        if not self._replaced and not self.has_store() and fsread.is_folder(self._layout.root):
+            self._replaced = True
+            self.when_replaced()
+        return self._replaced
+
+    def check(self) -> None:
+        """Raise ConflictError if the store was removed, whether or not another is at its path."""
+        if self.is_replaced() or not self.has_store():
+            raise ConflictError(
+                f"the store was removed or replaced while this service ran: {self._layout.root}",
+                hint="start the service again",
+            )

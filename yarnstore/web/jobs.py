@@ -6,7 +6,6 @@ the store has all jobs except comparisons, whose results are large; see docs/for
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sys
 import threading
@@ -31,9 +30,10 @@ from yarnstore.errors import (
 )
 from yarnstore.progress import CANCEL, Cancel, OnProgress, Progress
 from yarnstore.registry.spec import Spec
-from yarnstore.store.jobs import StoredJob, keeping, read_jobs, write_jobs
+from yarnstore.store.jobs import JobsKeeper, StoredJob, read_jobs, write_jobs
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web import problems
+from yarnstore.web.memory import return_unused
 from yarnstore.web.progress import Gauge
 from yarnstore.web.records import Job, JobKind, JobState, ProblemDetails, Undo
 from yarnstore.web.work import KINDS, Arguments, Done
@@ -92,7 +92,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._closing = False
-        self._held = contextlib.ExitStack()
+        self.keeper = JobsKeeper(layout)
 
     # --- the life of the service ---------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Jobs:
         if self._read_only:
             return
         try:
-            self._held.enter_context(keeping(self._layout))
+            self.keeper.take()
         except LockTimeoutError as error:
             error.hint = (
                 "another `ystore serve` runs on this store: use that one, or start this with --read-only"
@@ -138,12 +138,16 @@ class Jobs:
         for entry in running:
             if entry.thread is not None:
                 entry.thread.join(max(0.0, give_up_s - time.monotonic()))
-        self._held.close()
+        self.keeper.release()
 
     # --- what is asked of it -------------------------------------------------------------------
 
     def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
-        """Request a job; it starts as soon as possible.  Raises: ConflictError if too many wait."""
+        """Request a job; it starts as soon as possible.
+
+        Raises: ConflictError if too many wait, or the store was removed.
+        """
+        self.keeper.check()
         given = {key: value for key, value in arguments.items() if value is not None and value is not False}
         job = Job(
             id=secrets.token_hex(8),
@@ -273,7 +277,7 @@ class Jobs:
         self._save()
 
     def _save(self) -> None:
-        if self._read_only:
+        if self._read_only or not self.keeper.has_store():
             return
         kept = [_stored(entry) for entry in self._entries.values() if entry.job.kind not in _VOLATILE]
         try:
@@ -370,6 +374,9 @@ class Jobs:
         with self._lock:
             self._finish(entry, done, error, stopped=stopped)
             self._dispatch()
+            idle = not any(other.thread for other in self._entries.values())
+        if idle:
+            return_unused()
 
     def _finish(
         self, entry: _Entry, done: Done | None, error: ProblemDetails | None, *, stopped: bool

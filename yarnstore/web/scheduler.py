@@ -95,7 +95,11 @@ class Scheduler:
     # --- what is due ---------------------------------------------------------------------------
 
     def look(self) -> float:
-        """Start what is due; returns after how many seconds to look again.  Raises: ConfigError."""
+        """Start what is due; returns after how many seconds to look again.
+
+        Raises: ConfigError; ConflictError if the store was removed or replaced.
+        """
+        self._jobs.keeper.check()
         now_s = self._clock()
         self._started_s = min(self._started_s, now_s)  # the clock was put back
         store = self._store()

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -25,6 +26,7 @@ from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
+from yarnstore.web.memory import return_large_blocks
 from yarnstore.web.protocol import TimedProtocol
 from yarnstore.web.service import Service
 
@@ -62,9 +64,11 @@ class Ready:
 def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[[Ready], None]) -> None:
     """Answer until SIGTERM, SIGINT or, if asked for, the parent's end.
 
-    Raises: UsageError, ConfigError, StorageError; LockTimeoutError where another service has the jobs.
+    Raises: UsageError, ConfigError, StorageError; LockTimeoutError where another service has the jobs;
+    ConflictError if the store was removed or replaced meanwhile.
     """
     _check(options)
+    return_large_blocks()
     listener = _listen(options)
     try:
         port = listener.getsockname()[1]
@@ -96,6 +100,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
             ),
             service,
         )
+        service.jobs.keeper.when_replaced = server.end
         if options.parent is not None:
             threading.Thread(target=_follow, args=(options.parent, server.end), daemon=True).start()
         listener.listen(128)
@@ -109,6 +114,8 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 # A browser in the terminal returns when its user leaves it.
                 threading.Thread(target=page.open, args=(link,), daemon=True).start()
             server.run(sockets=[listener])
+        if service.jobs.keeper.is_replaced():
+            service.jobs.keeper.check()
     finally:
         listener.close()
 
@@ -158,6 +165,14 @@ def _ending_quietly(server: _Server) -> Iterator[None]:
 def _check(options: Options) -> None:
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
+    if options.tls_certificate is not None and options.tls_key is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_certificate, options.tls_key)
+        except OSError as error:
+            raise UsageError(
+                f"--tls-cert and --tls-key cannot be used: {error.strerror or error}",
+                hint="give the certificate, with its chain, and its private key as PEM files",
+            ) from None
     for name in options.allow_hosts:
         if "*" in name or "/" in name or not name.strip():
             raise UsageError(f"--allow-host {name!r} is not a host name", hint="such as models.example.org")

@@ -68,7 +68,12 @@ class Service:
 
     @property
     def store(self) -> Store:
-        """The store, with the settings that `config.toml` has now.  Raises: ConfigError."""
+        """The store, with the settings that `config.toml` has now.
+
+        Raises: ConfigError; ConflictError if another store has its path now, and the service ends.
+        """
+        if self.jobs.keeper.is_replaced():
+            self.jobs.keeper.check()
         with self._lock:
             mark = self._config_mark()
             if mark != self._config:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import plistlib
 import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.servers import self_signed
 from tests.support.services import PATIENCE_S, needs_web, serving
-from tests.support.stores import MODEL, make_site
+from tests.support.stores import MODEL, make_site, remove_tree
 from yarnstore import Store
 from yarnstore.cli import run
+from yarnstore.cli.commands import serve_
 
 pytestmark = needs_web
 
@@ -198,3 +204,103 @@ def test_many_requests_may_wait_at_once(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert not together.broken
+
+
+def test_a_service_whose_store_was_replaced_ends(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(home, stderr=subprocess.PIPE) as service:
+        remove_tree(home)
+        assert service.get("/overview").json()["problems"] == [f"The folder of the store was removed: {home}"]
+        refused = service.post("/fsck", json={"quick": True})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert not home.exists(), "nothing of the old store is written"
+        with serving(home) as other:
+            assert other.done(other.post("/fsck", json={"quick": True}))["problems"] == []
+            jobs = (home / "jobs.json").read_bytes()
+            refused = service.get("/models")
+            assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+            assert service.process.wait(PATIENCE_S) == 1
+            assert service.process.stderr is not None
+            assert "was removed or replaced while this service ran" in service.process.stderr.read()
+            assert (home / "jobs.json").read_bytes() == jobs
+            assert other.get("/models").json() == []
+
+
+def test_it_speaks_tls(tmp_path: Path) -> None:
+    _, trusting = self_signed(tmp_path / "tls")
+    files = ("--tls-cert", str(tmp_path / "tls" / "cert.pem"), "--tls-key", str(tmp_path / "tls" / "key.pem"))
+    with serving(tmp_path / "home", *files) as service:
+        assert service.url.startswith("https://127.0.0.1:")
+        with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
+            httpx.get(service.url + "health")
+        with httpx.Client(base_url=service.url, verify=trusting) as browser:
+            login = browser.get(service.ready["login_url"])
+            assert login.headers["location"] == "/"
+            assert "; secure" in login.headers["set-cookie"].lower()
+            assert browser.get("/api/v1/models").json() == []
+            own = {"Origin": service.url.rstrip("/")}
+            assert browser.post("/api/v1/login-links", headers=own).status_code == 201
+            plain = {"Origin": own["Origin"].replace("https", "http")}
+            assert browser.post("/api/v1/login-links", headers=plain).json()["code"] == "bad-origin"
+        with pytest.raises(httpx.TransportError):
+            httpx.get(service.url.replace("https", "http") + "health")
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("wrong", ["cert.pem", "key.pem"])
+def test_a_certificate_that_cannot_be_used_is_named(
+    tmp_path: Path, wrong: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    self_signed(tmp_path / "tls")
+    (tmp_path / "tls" / wrong).write_text("no PEM")
+    files = ["--tls-cert", str(tmp_path / "tls" / "cert.pem"), "--tls-key", str(tmp_path / "tls" / "key.pem")]
+    assert run(["serve", "--home", str(tmp_path / "home"), *files]) == 2
+    assert "--tls-cert" in capfd.readouterr().err
+
+
+def blocks(kind: str) -> list[str]:
+    """The code blocks of a kind on the page about the service."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "serve.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def options_of_serve(words: Sequence[str]) -> dict[str, object]:
+    """The options of a command line that starts the service, as it reads them."""
+    program, name, *options = words
+    assert (Path(program).stem, name) == ("ystore", "serve")
+    return dict(serve_.cli.make_context("serve", list(options)).params)
+
+
+def test_the_recipe_for_systemd(tmp_path: Path) -> None:
+    (unit,) = blocks("ini")
+    (line,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    found = options_of_serve(shlex.split(line.replace("%h", "/home/me")))
+    assert (found["port"], found["token_file"]) == (8571, "/home/me/.config/ystore.token")
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    program = tmp_path / "ystore"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "ystore.service").write_text(unit.replace("%h/.local/bin/ystore", str(program)))
+    ran = subprocess.run(
+        ["systemd-analyze", "--man=no", "verify", tmp_path / "ystore.service"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "ystore.service" not in ran.stderr + ran.stdout
+
+
+def test_the_recipe_for_launchd() -> None:
+    (text,) = blocks("xml")
+    found = plistlib.loads(text.encode())
+    given = options_of_serve(found["ProgramArguments"])
+    assert (given["port"], given["token_file"]) == (8571, "HOME/.config/ystore.token")
+    assert found["KeepAlive"] == {"SuccessfulExit": False}
+    assert found["RunAtLoad"] is True
+
+
+def test_the_recipe_for_windows() -> None:
+    (text,) = blocks("powershell")
+    (program,) = re.findall(r'-Execute "([^"]*)"', text)
+    (arguments,) = re.findall(r'-Argument "([^"]*)"', text)
+    given = options_of_serve([program, *arguments.split()])
+    assert (given["port"], given["token_file"]) == (8571, r"$env:APPDATA\ystore.token")
