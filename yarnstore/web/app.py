@@ -21,6 +21,7 @@ from yarnstore.progress import CANCEL
 from yarnstore.web import problems
 from yarnstore.web.document import complete
 from yarnstore.web.guard import Guard, TooLargeError
+from yarnstore.web.metrics import Metrics
 from yarnstore.web.records import ProblemDetails
 from yarnstore.web.responses import JsonResponse
 from yarnstore.web.routes import catalogue, commands, jobs, models, pages, settings, storage
@@ -44,8 +45,13 @@ ROUTERS = [
 def make_app(service: Service) -> Litestar:
     """Return the application without its guard."""
 
+    metrics = Metrics(service)
+
     async def provide() -> Service:
         return service
+
+    async def provide_metrics() -> Metrics:
+        return metrics
 
     async def be_stoppable(_: Request[Any, Any, Any]) -> None:
         CANCEL.set(service.ending)  # in the context of the request, which its thread gets a copy of
@@ -56,7 +62,7 @@ def make_app(service: Service) -> Litestar:
             pages.health, pages.get_metrics, pages.index, pages.static, pages.login_page, pages.log_in,
             pages.make_login_link,
         ],
-        dependencies={"service": Provide(provide)},
+        dependencies={"service": Provide(provide), "metrics": Provide(provide_metrics)},
         before_request=be_stoppable,
         exception_handlers={Exception: _answer},
         response_class=JsonResponse,

@@ -81,6 +81,11 @@ class Service:
                 self._config = mark
             return self._store
 
+    @property
+    def last_store(self) -> Store:
+        """The store, with the last settings that could be read."""
+        return self._store
+
     def _opened(self) -> Store:
         """The store; of a service that only reads, without the network, since it cannot keep answers."""
         found = self._open_store()
@@ -95,6 +100,11 @@ class Service:
         """A text that changes when what is installed, stored or configured does."""
         names = ("local-state.json", "refs/installed", "refs/pins", "refs/holds", "registries", "manifests")
         return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
+
+    def contents_mark(self) -> str:
+        """A text that changes when the fingerprint, the packs, the files or the statistics do."""
+        names = ("packs", "files", "logs/statistics")
+        return " ".join([self.fingerprint(), *(_mark(self.home / name) for name in names)])
 
     # --- answers that several calls make -------------------------------------------------------
 

@@ -20,7 +20,7 @@ from yarnstore.errors import NotFoundError
 from yarnstore.web import problems
 from yarnstore.web.access import LOGIN_S, SESSION_S
 from yarnstore.web.guard import HEALTH, LOGIN
-from yarnstore.web.metrics import metrics
+from yarnstore.web.metrics import Metrics
 from yarnstore.web.records import LoginLink
 from yarnstore.web.requests import LoginRequest
 from yarnstore.web.service import Service
@@ -91,9 +91,9 @@ async def health() -> dict[str, str]:
 
 
 @get("/metrics", include_in_schema=False, sync_to_thread=True)
-def get_metrics(service: NamedDependency[Service]) -> Response[bytes]:
+def get_metrics(metrics: NamedDependency[Metrics]) -> Response[bytes]:
     """The metrics for Prometheus."""
-    return Response(metrics(service.store), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @get("/", include_in_schema=False)
