@@ -26,8 +26,7 @@ pytestmark = [
     *([pytest.mark.deep] if DEEP else []),
 ]
 
-# `make deep` has a thousand; their making takes the time.
-MODELS = 1000 if DEEP else 150
+MODELS = 1000
 
 
 def cpu_ticks(service: Running) -> int:
@@ -64,22 +63,26 @@ def install_many(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
 
+def best_ms(service: Running, path: str, limit_ms: float) -> float:
+    """The shortest time of up to 100 requests until one is below the limit: other work only adds to it."""
+    best_s = 1e9
+    for _ in range(100):
+        started_s = time.perf_counter()
+        assert service.client.get(path).status_code == 200
+        best_s = min(best_s, time.perf_counter() - started_s)
+        if best_s * 1000 < limit_ms:
+            break
+    return best_s * 1000
+
+
 def test_a_thousand_models_are_listed_in_50_ms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the time that the service computes, which other work on this machine does not change."""
     home = tmp_path / "home"
     install_many(home, monkeypatch)
-    requests = 20
     with serving(home) as service:
         assert len(service.get("/models").json()) == MODELS
-        best_ms = 1e9
-        for _ in range(5):
-            before = cpu_ticks(service)
-            for _ in range(requests):
-                assert service.get("/models").status_code == 200
-            best_ms = min(best_ms, (cpu_ticks(service) - before) * 1000 / os.sysconf("SC_CLK_TCK") / requests)
-            if best_ms < 50 * MODELS / 1000 + 5:
-                break
-        assert best_ms < 50 * MODELS / 1000 + 5
+        assert best_ms(service, "/api/v1/models", 50) < 50
+        assert service.client.get("/metrics").text.count("ystore_installed_version{") == MODELS
+        assert best_ms(service, "/metrics", 150) < 150, "sizes and statistics are not read again"
         with Store.open(home) as store:
             store.pin("m7@1.0.0")
         assert [item["model"] for item in service.get("/models").json() if item["pinned"]] == ["m7"]

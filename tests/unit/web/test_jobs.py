@@ -168,6 +168,34 @@ def test_kill_9_during_an_update(home: Path, hurry: threading.Event) -> None:
     whole(home)
 
 
+def test_kill_9_during_a_round_of_auto_update(home: Path, hurry: threading.Event) -> None:
+    with Store.open(home) as store:
+        store.set_auto_update(MODEL, enabled=True, policy="minor", jitter="0")
+
+    def rounds(service: Running) -> list[dict[str, Any]]:
+        return [job for job in service.get("/jobs").json() if job["kind"] == "auto-update"]
+
+    with serving(home) as service:
+        service.until(lambda: rounds(service))
+        (job,) = rounds(service)
+        assert job["scheduled"] is True
+        wait_for_bytes(service, job["id"])
+        service.process.send_signal(signal.SIGKILL)
+        service.process.wait(PATIENCE_S)
+    whole(home)
+    (left,) = json.loads((home / "jobs.json").read_text())["jobs"]
+    assert (left["id"], left["kind"], left["state"]) == (job["id"], "auto-update", "running")
+    hurry.set()
+    with serving(home) as service:
+        done = service.wait_for(job["id"], "done", "failed")
+        assert (done["state"], done["scheduled"]) == ("done", True)
+        assert [(row["model"], row["status"]) for row in done["result"]["models"]] == [(MODEL, "updated")]
+        assert any("killed" in note for note in done["notes"])
+        assert installed(service, MODEL) == "1.1.0"
+        assert len(rounds(service)) == 1, "the schedule starts no other beside it"
+    whole(home)
+
+
 def test_a_service_that_is_stopped_goes_on_later(home: Path, hurry: threading.Event) -> None:
     with serving(home) as service:
         running = service.post(f"/models/{MODEL}/update", json={}).json()["id"]
