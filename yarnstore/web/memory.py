@@ -8,16 +8,19 @@ import os
 from typing import Any
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
+_M_ARENA_MAX = -8
 _LARGE_BYTES = 1 << 20
 
 
-def return_large_blocks() -> None:
-    """Let each block above 1 MiB be returned to the system as soon as it is free.
+def keep_small() -> None:
+    """Let threads share two arenas, and each block above 1 MiB be returned as soon as it is free.
 
-    Otherwise glibc raises the limit with each larger block, up to 32 MiB, and keeps what is below.
+    Otherwise glibc makes arenas for up to eight threads per processor, each with gaps of its own, and raises
+    the limit with each larger block, up to 32 MiB.  To be called before there are threads.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 

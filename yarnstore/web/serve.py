@@ -26,7 +26,7 @@ from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
-from yarnstore.web.memory import return_large_blocks
+from yarnstore.web.memory import keep_small
 from yarnstore.web.protocol import TimedProtocol
 from yarnstore.web.service import Service
 
@@ -68,7 +68,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
     ConflictError if the store was removed or replaced meanwhile.
     """
     _check(options)
-    return_large_blocks()
+    keep_small()
     listener = _listen(options)
     try:
         port = listener.getsockname()[1]

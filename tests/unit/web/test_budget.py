@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import static_server
 from tests.support.services import PATIENCE_S, Running, needs_web, serving
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
@@ -101,6 +102,29 @@ def test_it_takes_little_while_nothing_is_asked(service: Running) -> None:
             time.monotonic() < give_up_s
         )  # what it still does for the requests takes longer on a busy machine
     assert resident_mib(service) < 80
+
+
+def test_it_takes_little_after_all_routes_and_jobs(tmp_path: Path) -> None:
+    """With a registry on a web server, which needs more modules than one in a folder."""
+    site = make_site(tmp_path, versions=("1.0.0", "1.1.0"))
+    with static_server(site.registry) as url:
+        with site.store() as store:
+            store.checkout(f"{MODEL}@1.0.0")
+            store.remove_registry("made")
+            store.add_registry("made", url)
+        with serving(site.home) as service:
+            assert service.done(service.post(f"/models/{MODEL}/update", json={}))["version"] == "1.1.0"
+            for path, operations in service.get("/openapi.json").json()["paths"].items():
+                if "get" in operations and not path.endswith("/events"):
+                    answer = service.client.get(path.replace("{model}", MODEL))
+                    assert answer.status_code in (200, 404), path
+            assert service.client.get("/metrics").status_code == 200
+            versions = {"old": f"{MODEL}@1.0.0", "new": f"{MODEL}@1.1.0"}
+            for path, body in (("/diff", versions), (f"/models/{MODEL}/rollback", {}), ("/fsck", {})):
+                service.done(service.post(path, json=body))
+            plan = service.post("/gc/plans", json={}).json()
+            service.done(service.post(f"/gc/plans/{plan['id']}/apply"))
+            service.until(lambda: resident_mib(service) < 80)  # a moment after the job
 
 
 def test_a_download_takes_no_longer_than_by_the_command_line(tmp_path: Path) -> None:
