@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
@@ -17,6 +18,10 @@ COMMANDS = (
     "list_installed_models",
     "get_model_registry",
     "enable_auto_updates",
+)
+_FACTS = (
+    *("checksum", "download_url", "size_bytes", "compatibility", "release_date", "changelog", "deprecated"),
+    *("minimum_ram_gb", "recommended_ram_gb"),
 )
 
 
@@ -124,15 +129,7 @@ def check_model_updates(store: Store, model_id: str | None, *, refresh: bool) ->
                 update_type=item.kind,
                 download_bytes=item.download_bytes,
                 variant=variant,
-                checksum=said.checksum,
-                download_url=said.download_url,
-                size_bytes=said.size_bytes,
-                compatibility=said.compatibility,
-                release_date=said.release_date,
-                changelog=item.changelog or said.changelog,
-                deprecated=said.deprecated,
-                minimum_ram_gb=said.minimum_ram_gb,
-                recommended_ram_gb=said.recommended_ram_gb,
+                **{**_facts(said), "changelog": item.changelog or said.changelog},
             )
         )
     return found
@@ -222,17 +219,14 @@ def _entry(row: VersionDetails, *, installed: bool) -> PublishedVersion:
         model_id=row.model,
         version=row.version,
         variant=row.variant,
-        checksum=row.checksum,
-        download_url=row.download_url,
-        size_bytes=row.size_bytes,
-        compatibility=row.compatibility,
-        release_date=row.release_date,
-        changelog=row.changelog,
-        deprecated=row.deprecated,
-        minimum_ram_gb=row.minimum_ram_gb,
-        recommended_ram_gb=row.recommended_ram_gb,
         installed=installed,
+        **_facts(row),
     )
+
+
+def _facts(row: VersionDetails) -> dict[str, Any]:
+    """What a registry says of a version, under the established names."""
+    return {name: getattr(row, name) for name in _FACTS}
 
 
 def _installed(item: InstalledModel) -> InstalledEntry:
