@@ -114,6 +114,8 @@ class Guard:
         if fault is not None:
             await _answer(send, fault, extra, body=scope["method"] != "HEAD")
             return
+        if scope["method"] == "HEAD":
+            scope, send = _as_get(scope), _without_body(send)
         receiver = _Limited(receive)
         sender = _Sender(send, scope, receiver)
         await self.app(scope, receiver, sender)
@@ -196,6 +198,26 @@ def _only(names: dict[bytes, list[bytes]], name: bytes) -> str | None:
     """Return the value of a header; None if it is missing or occurs twice."""
     found = names.get(name, [])
     return found[0].decode("latin-1") if len(found) == 1 else None
+
+
+def _as_get(scope: Scope) -> Scope:
+    """The GET whose headers answer a HEAD; a stream of events, which has no end, keeps its 405.
+
+    A login link is for the browser that opens it, not for a program that looks at links first.
+    """
+    if scope["path"].endswith("/events"):
+        return scope
+    query = b"" if scope["path"] == LOGIN else scope["query_string"]
+    return {**scope, "method": "GET", "query_string": query}
+
+
+def _without_body(send: Send) -> Send:
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return sender
 
 
 class TooLargeError(Exception):

@@ -345,3 +345,28 @@ def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tupl
         )
         assert (missing["state"], missing["error"]["code"]) == ("failed", "read-only")
     assert tree() == before
+
+
+def test_head_answers_as_get_does_without_a_body(service: Running) -> None:
+    for path in (
+        f"{API}/models",
+        f"{API}/catalogue",
+        "/",
+        "/static/app.js",
+        "/health",
+        f"{API}/openapi.json",
+    ):
+        got, asked = service.client.get(path), service.client.head(path)
+        assert (asked.status_code, asked.content) == (200, b""), path
+        for name in ("content-type", "content-length", "etag"):
+            assert asked.headers.get(name) == got.headers.get(name), (path, name)
+    assert service.client.head(f"{API}/catalogue/missing").status_code == 404
+    assert service.client.head(f"{API}/events").status_code == 405
+    assert service.client.head(f"{API}/fsck").status_code == 405
+
+
+def test_a_program_that_looks_at_a_login_link_does_not_use_it_up(service: Running) -> None:
+    link = service.post("/login-links").json()["path"]
+    with httpx.Client(base_url=service.url) as visitor:
+        assert visitor.head(link).status_code == 200
+        assert visitor.get(link).status_code == 303

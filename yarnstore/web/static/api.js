@@ -58,8 +58,11 @@ export function listen(onjob, onstore, online) {
   source.addEventListener("job", (event) => onjob(JSON.parse(event.data)));
   source.addEventListener("store", () => onstore());
   source.addEventListener("open", () => online(true));
-  source.addEventListener("error", () => {
+  source.addEventListener("error", async () => {
     online(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onjob, onstore, online), 3000);
+    if (source.readyState !== EventSource.CLOSED) return;
+    // The stream does not say why it was refused; a request does, and leads to the login if the session ended.
+    await get("/auto-update").catch(() => null);
+    setTimeout(() => listen(onjob, onstore, online), 3000);
   });
 }

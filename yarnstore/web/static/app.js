@@ -1,6 +1,6 @@
 // The frame of the dashboard: which page is shown, keys, theme, what happens in the background.
-import { listen, post } from "./api.js";
-import { act, ask, button, h, say, sayFault } from "./dom.js";
+import { get, listen, post } from "./api.js";
+import { ask, button, change, h, say, sayFault, setReadOnly } from "./dom.js";
 import * as jobs from "./jobs.js";
 
 const PAGES = {
@@ -33,15 +33,22 @@ function where() {
 
 // Codes of a damaged store; the page with the checks may be one of those that cannot be shown.
 const DAMAGE = ["integrity", "bad-format"];
-const repair = act(async () => {
+const repair = change(async () => {
   jobs.started(await post("/fsck", { repair: true }));
   location.hash = "#/jobs";
 });
 
 const keyOf = (element) => element?.id || element?.dataset?.key || "";
 
+// Whether the service refuses changes, before the first page is drawn.
+const mode = get("/overview").catch(() => null).then((overview) => {
+  setReadOnly(Boolean(overview?.read_only));
+  document.getElementById("read-only").hidden = !overview?.read_only;
+});
+
 /** What a page shows, or why it cannot. */
 async function made(at) {
+  await mode;
   try {
     return await (await PAGES[at.page]()).page(at.name, at.state);
   } catch (error) {

@@ -2,6 +2,21 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+let reading = false;
+/** Whether the service refuses changes. */
+export const isReadOnly = () => reading;
+export function setReadOnly(value) { reading = value; }
+
+/** Mark a handler that changes something: of a read-only service its button is hidden, its fields are disabled. */
+export const changing = (handler) => Object.assign(handler, { changes: true });
+
+function forbid(element) {
+  for (const each of element.elements ?? [element]) {
+    if (each.tagName === "BUTTON") each.hidden = true;
+    else each.disabled = true;
+  }
+}
+
 function fill(element, properties, children) {
   for (const [name, value] of Object.entries(properties ?? {})) {
     if (value === undefined || value === null || value === false) continue;
@@ -11,6 +26,7 @@ function fill(element, properties, children) {
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat(Infinity).filter((each) => each !== undefined && each !== null && each !== false && each !== ""));
+  if (reading && Object.values(properties ?? {}).some((value) => value?.changes)) forbid(element);
   return element;
 }
 
@@ -114,7 +130,7 @@ export function say(text, { undo = null, label = "Undo", fault = false } = {}) {
   const close = () => place.replaceChildren();
   place.replaceChildren(h(`div.said${fault ? ".fault" : ""}`, null,
     h("p", null, text),
-    undo && button(label, () => { close(); undo(); }),
+    undo && button(label, changing(() => { close(); undo(); })),
     button("Close", close, {}, "quiet")));
   if (!undo && !fault) closing = setTimeout(close, 8000);
 }
@@ -138,6 +154,9 @@ export const act = (work) => async (event) => {
     from?.removeAttribute?.("aria-disabled");
   }
 };
+
+/** As `act`, of what changes something. */
+export const change = (work) => changing(act(work));
 
 /** A modal dialog with the page's own close keys; resolves with the value of the button. */
 export function ask(title, body, buttons) {

@@ -1,6 +1,6 @@
 // What is installed, and what can be done with it.
 import { call, get, link, modelPath, post } from "./api.js";
-import { act, agree, ask, badge, button, bytes, facts, h, many, say, when } from "./dom.js";
+import { act, agree, ask, badge, button, bytes, change, facts, h, many, say, when } from "./dom.js";
 import { modelJobs, started } from "./jobs.js";
 
 export async function page() {
@@ -36,9 +36,9 @@ function card(item, size) {
     h("div.buttons", null,
       button("Copy path", act(() => copyPath(item)), { "aria-label": `Copy path of ${item.model}`, "data-key": `path-${item.model}` }),
       h("a.button", { href: link("models", item.model), "aria-label": `History of ${item.model}` }, "History"),
-      button("Roll back", act(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),
+      button("Roll back", change(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),
       pinButton(item),
-      h("span.apart", null, button("Remove", act(() => remove(item)), { "aria-label": `Remove ${item.model}`, "data-key": `remove-${item.model}` }, "danger"))));
+      h("span.apart", null, button("Remove", change(() => remove(item)), { "aria-label": `Remove ${item.model}`, "data-key": `remove-${item.model}` }, "danger"))));
 }
 
 async function copyPath(item) {
@@ -53,7 +53,7 @@ async function copyPath(item) {
 
 function pinButton(item) {
   const pinned = item.pinned || item.pin;
-  return button(pinned ? "Unpin" : "Pin", act(async () => {
+  return button(pinned ? "Unpin" : "Pin", change(async () => {
     if (pinned) await call("DELETE", modelPath(item.model, "/pin", { spec: item.pin }));
     else await call("PUT", modelPath(item.model, "/pin"), {});
     say(pinned ? `${item.model} is updated again.` : `${item.model} stays at ${item.version} until you unpin it.`);
@@ -108,7 +108,7 @@ async function remove(item) {
   ], `Remove ${item.model}`);
   if (!yes) return;
   await call("DELETE", modelPath(item.model));
-  say(`${item.model} is removed.`, { undo: again ? act(async () => {
+  say(`${item.model} is removed.`, { undo: again ? change(async () => {
     started(await post(modelPath(item.model, "/checkout"), { version: item.version, variant: item.variant }));
   }) : null });
   dispatchEvent(new Event("ystore:refresh"));

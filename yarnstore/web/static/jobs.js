@@ -1,6 +1,6 @@
 // Jobs: their state, and the views that follow it.
 import { call, get, link, post } from "./api.js";
-import { act, badge, button, bytes, duration, h, when } from "./dom.js";
+import { badge, button, bytes, change, changing, duration, h, when } from "./dom.js";
 
 const jobs = new Map();
 const followers = new Set();
@@ -86,7 +86,7 @@ export function ended(job) {
 
 export function undo(job) {
   if (!job.undo) return null;
-  return act(async () => started(await call(job.undo.method, job.undo.path, job.undo.body ?? undefined)));
+  return change(async () => started(await call(job.undo.method, job.undo.path, job.undo.body ?? undefined)));
 }
 
 export function sentence(job) {
@@ -119,7 +119,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     bar, text, hint, notes, buttons);
   let drawn = "";
   let current = first;
-  const send = (what) => act(() => post(`/jobs/${first.id}/${what}`));
+  const send = (what) => change(() => post(`/jobs/${first.id}/${what}`));
   const label = (what) => ({ "aria-label": `${what} ${titleOf(first).toLowerCase()}` });
 
   function update(job) {
@@ -145,9 +145,9 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     if (["paused", "interrupted"].includes(job.state)) offered.push(button("Resume", send("resume"), label("Resume"), "primary"));
     if (["failed", "cancelled"].includes(job.state)) offered.push(button("Try again", send("resume"), label("Try again:")));
     if (isActive(job)) offered.push(button("Cancel", send("cancel"), label("Cancel")));
-    if (job.undo && job.state === "done") offered.push(button("Undo", (event) => undo(current)?.(event), label("Undo")));
+    if (job.undo && job.state === "done") offered.push(button("Undo", changing((event) => undo(current)?.(event)), label("Undo")));
     if (removable && !isActive(job)) {
-      offered.push(button("Remove from the list", act(async () => {
+      offered.push(button("Remove from the list", change(async () => {
         await call("DELETE", `/jobs/${job.id}`);
         jobs.delete(job.id);
         element.remove();

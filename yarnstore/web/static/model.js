@@ -1,6 +1,6 @@
 // One model: its history, the comparison of two versions, its files and its text.
 import { get, link, modelPath, offerPath, post } from "./api.js";
-import { act, agree, badge, button, bytes, facts, h, many, parameters, stepBadge, when } from "./dom.js";
+import { agree, badge, button, bytes, change, facts, h, many, parameters, stepBadge, when } from "./dom.js";
 import { comparison } from "./compare.js";
 import { rollBack } from "./installed.js";
 import { modelJobs, started } from "./jobs.js";
@@ -59,8 +59,8 @@ function version(model, history, row, aliases) {
   const installed = history.versions.findIndex((each) => each.installed);
   const older = installed >= 0 && history.versions.indexOf(row) > installed;
   const offer = row.installed ? null : older && row.variant === history.versions[installed].variant
-    ? button("Roll back", act(() => rollBack(model, row.version)), { "aria-label": `Roll back to ${label}`, "data-key": `to-${label}` })
-    : button("Install", act(() => install(model, history, row)), { "aria-label": `Install ${label}`, "data-key": `to-${label}` }, row.latest ? "primary" : "");
+    ? button("Roll back", change(() => rollBack(model, row.version)), { "aria-label": `Roll back to ${label}`, "data-key": `to-${label}` })
+    : button("Install", change(() => install(model, history, row)), { "aria-label": `Install ${label}`, "data-key": `to-${label}` }, row.latest ? "primary" : "");
   return h(`li${row.installed ? ".now" : ""}${row.in_store ? ".here" : ""}`, null,
     h("div.version-head", null,
       h("h3", null, row.version, row.variant === "default" ? "" : h("span.variant", null, ` ${row.variant}`)),
@@ -78,7 +78,7 @@ function version(model, history, row, aliases) {
       history.installed && !row.installed
         ? h("a.button", { href: link("models", model, { old: history.installed, new: row.version }), "aria-label": `Compare ${history.installed} with ${label}` }, "Compare") : null,
       row.in_store || row.installed ? null
-        : button("Download only", act(async () => started(await post(modelPath(model, "/fetch"), { version: row.version, variant: row.variant }))),
+        : button("Download only", change(async () => started(await post(modelPath(model, "/fetch"), { version: row.version, variant: row.variant }))),
           { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }, "quiet")));
 }
 
@@ -102,7 +102,7 @@ async function about(model, installed, details) {
     get(offerPath(model, "/readme", installed ? which : {})).catch(() => null),
   ]);
   const first = !installed && details ? h("div.buttons", null,
-    button(`Install ${details.version}`, act(() => install(model, { installed: null }, {
+    button(`Install ${details.version}`, change(() => install(model, { installed: null }, {
       version: details.version, variant: details.variant, changelog: details.changelog, size_bytes: details.size_bytes, in_store: details.in_store,
     })), { id: "install" }, "primary")) : null;
   return h("div", null, first,

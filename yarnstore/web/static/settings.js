@@ -1,6 +1,6 @@
 // Auto-update and its windows, registries and their mirrors, network and retention.
 import { call, get, post } from "./api.js";
-import { act, agree, badge, button, facts, h, many, say, when } from "./dom.js";
+import { agree, badge, button, change, facts, h, many, say, when } from "./dom.js";
 
 const POLICIES = [
   ["notify", "Notify", "Updates are reported; you install them."],
@@ -30,7 +30,7 @@ function updating({ status, next_round: next }) {
   const jitter = h("input", { id: "jitter", value: short(status.jitter_s), "aria-describedby": "jitter-hint" });
   const choice = () => document.querySelector("input[name=policy]:checked")?.value;
   const own = status.models.filter((rule) => rule.enabled !== status.enabled || rule.policy !== status.policy || rule.windows.join() !== status.windows.join());
-  const save = act(async (event) => {
+  const save = change(async (event) => {
     event.preventDefault();
     const page = await call("PUT", "/auto-update", {
       enabled: on.checked, policy: choice(), windows: windows.value.split("\n").map((line) => line.trim()).filter(Boolean),
@@ -73,7 +73,7 @@ function sources(registries) {
   const url = h("input", { id: "registry-url", type: "url", required: true, placeholder: "https://models.example.org/", autocomplete: "off" });
   return h("section.panel", { "aria-labelledby": "registries-title" }, h("h2", { id: "registries-title" }, "Registries and mirrors"),
     registries.length ? h("ul.registries", null, registries.map(source)) : h("p.empty", null, "No registry is configured."),
-    h("form.inline", { onsubmit: act(async (event) => {
+    h("form.inline", { onsubmit: change(async (event) => {
       event.preventDefault();
       const added = await post("/registries", { name: name.value.trim(), url: url.value.trim() });
       say(`${added.name} is added: ${many(added.models, "model")}.`);
@@ -94,18 +94,18 @@ function source(info) {
       h("code", null, mirror.url), " ", badge(mirror.fault ? FAULTS[mirror.fault] ?? mirror.fault : "works", mirror.fault ? "security" : "good"),
       mirror.fault ? h("span.hint", null, `${mirror.why ?? ""} · `, when(mirror.at_ms), ` · ${many(mirror.count, "time")}`) : null))) : null,
     h("div.buttons", null,
-      button("Check now", act(async () => {
+      button("Check now", change(async () => {
         await post(`/registries/${encodeURIComponent(info.name)}/refresh`);
         say(`${info.name} was checked.`);
         again();
       }), { "aria-label": `Check now: ${info.name}`, "data-key": `ask-${info.name}` }),
-      h("span.apart", null, button("Remove", act(async () => {
+      h("span.apart", null, button("Remove", change(async () => {
         const yes = await agree(`Remove the registry ${info.name}?`, [
           h("p", null, `${info.url} is no longer checked for updates.`), h("p", null, "Installed models from this registry stay. You can undo this."),
         ], "Remove the registry");
         if (!yes) return;
         await call("DELETE", `/registries/${encodeURIComponent(info.name)}`);
-        say(`${info.name} is removed.`, { undo: /^https?:/.test(info.url) ? act(async () => {
+        say(`${info.name} is removed.`, { undo: /^https?:/.test(info.url) ? change(async () => {
           await post("/registries", { name: info.name, url: info.url });
           again();
         }) : null });
@@ -123,7 +123,7 @@ function others(settings) {
 function setting(info) {
   const id = `set-${info.name}`;
   const title = TITLES[info.name] ?? info.name;
-  const change = async (value) => {
+  const save = async (value) => {
     await call("PATCH", "/settings", { [info.name]: value });
     say(`${title}: saved.`);
     again();
@@ -131,8 +131,7 @@ function setting(info) {
   const source = info.source === "default" ? "default" : info.source === "managed.toml" ? "set here" : `set by ${info.where ?? info.source}`;
   const described = { "aria-describedby": `${id}-hint`, disabled: !info.editable };
   if (typeof info.value === "boolean") {
-    const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, ...described });
-    box.addEventListener("change", act(() => change(box.checked)));
+    const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, onchange: change(() => save(box.checked)), ...described });
     return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
   }
   const field = h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
@@ -141,10 +140,10 @@ function setting(info) {
     if (text === "") return null;
     return ["keep", "connections"].includes(info.name) && /^\d+$/.test(text) ? Number(text) : text;
   };
-  return h("form.setting", { onsubmit: act(async (event) => { event.preventDefault(); await change(read()); }) },
+  return h("form.setting", { onsubmit: change(async (event) => { event.preventDefault(); await save(read()); }) },
     h("label", { for: id }, title),
     h("div.inline", null, field, info.editable ? h("button", { type: "submit", "aria-label": `Save: ${title}` }, "Save") : null,
-      info.editable && info.source === "managed.toml" ? button("Reset", act(() => change(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
+      info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
     h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
 }
 

@@ -1,6 +1,6 @@
 // What fills the disk, what can be freed, and whether all is sound.
 import { get, link, post } from "./api.js";
-import { act, agree, badge, button, bytes, facts, h, many, s, when } from "./dom.js";
+import { agree, badge, button, bytes, change, facts, h, isReadOnly, many, s, when } from "./dom.js";
 import { active, ended, isActive, jobView, started } from "./jobs.js";
 import { squares } from "./squares.js";
 
@@ -21,7 +21,7 @@ export async function page() {
     h("h1", null, `${bytes(usage.total_bytes)} on the disk`),
     h("p.lead", null, `${bytes(usage.free_bytes)} are free; ${bytes(usage.reserve_bytes)} of that stay in reserve.`),
     usage.total_bytes ? picture(usage) : h("p.empty", null, "The store is empty."),
-    table(usage), freeing(), checking(),
+    table(usage), isReadOnly() ? null : [freeing(), checking()],
   ], ready: () => { showPlan(); showCheck(); } };
 }
 
@@ -79,7 +79,7 @@ function table(usage) {
 
 function freeing() {
   const keep = h("input", { id: "gc-keep", type: "number", min: "0", max: "1000", placeholder: "as set", inputmode: "numeric" });
-  const form = h("form.inline", { onsubmit: act(async (event) => {
+  const form = h("form.inline", { onsubmit: change(async (event) => {
     event.preventDefault();
     plan = await post("/gc/plans", keep.value === "" ? {} : { keep: Number(keep.value) });
     showPlan();
@@ -110,7 +110,7 @@ function planView() {
   return h("div.plan", null,
     h("h3", null, `${bytes(now.freed_bytes)} would be freed`), items(now.items), kept(now),
     h("div.buttons", null,
-      button(`Free ${bytes(now.freed_bytes)}`, act(async () => {
+      button(`Free ${bytes(now.freed_bytes)}`, change(async () => {
         const yes = await agree(`Free ${bytes(now.freed_bytes)}?`, [
           h("p", null, `${many(now.items.length, "item")} will be deleted. This cannot be undone; published versions can be downloaded again.`),
           h("ul", null, now.items.slice(0, 12).map((item) => h("li", null, `${item.what} · ${bytes(item.bytes)}`)),
@@ -131,7 +131,7 @@ function kept(now) {
 // --- checking ------------------------------------------------------------------------------------
 
 function checking() {
-  const start = (body) => act(async () => watch(started(await post("/fsck", body))));
+  const start = (body) => change(async () => watch(started(await post("/fsck", body))));
   const running = active().find((job) => job.kind === "fsck");
   if (running && running.id !== check?.id) watch(running);
   return h("section", { "aria-labelledby": "fsck-title" }, h("h2", { id: "fsck-title" }, "Check the store"),

@@ -1,6 +1,6 @@
 // The first page: is everything current and verified, and if not, what to do.
 import { get, link, modelPath, offerPath, post } from "./api.js";
-import { act, agree, badge, button, bytes, facts, h, many, say, stepBadge, when } from "./dom.js";
+import { agree, badge, button, bytes, change, facts, h, many, say, stepBadge, when } from "./dom.js";
 import { modelJobs, started } from "./jobs.js";
 
 const available = (item) => item.wanted !== item.installed || item.wanted_variant;
@@ -24,13 +24,13 @@ export async function page() {
 }
 
 function answer(overview, waiting) {
-  const check = button("Check now", act(async () => {
+  const check = button("Check now", change(async () => {
     await get("/updates?refresh=true");
     say("The registries were checked.");
     dispatchEvent(new Event("ystore:refresh"));
   }), { id: "check" });
   const total = waiting.reduce((sum, item) => sum + (item.download_bytes ?? 0), 0);
-  const all = waiting.length > 1 && button(`Update all (${bytes(total)})`, act(async () => {
+  const all = waiting.length > 1 && button(`Update all (${bytes(total)})`, change(async () => {
     started(await post("/updates", { models: [] }));
   }), { id: "update-all" }, "primary");
   const urgent = waiting.filter(isSecurity).length;
@@ -75,7 +75,7 @@ function card(item, details) {
     needs(details),
     modelJobs(item.model),
     h("div.buttons", null,
-      button("Update", act(async () => started(await post(modelPath(item.model, "/update")))),
+      button("Update", change(async () => started(await post(modelPath(item.model, "/update")))),
         { "data-key": `go-${item.model}`, "aria-label": `Update ${name}` }, "primary"),
       h("a.button", { href: link("models", item.model, { old: item.installed, new: item.wanted }), "aria-label": `Compare ${item.model} ${item.installed} with ${item.wanted}` }, "Compare"),
       across(item)));
@@ -109,7 +109,7 @@ function changelogs(item) {
 
 function across(item) {
   if (!item.across || item.across === item.wanted) return null;
-  return button(`Update to ${item.across}`, act(async () => {
+  return button(`Update to ${item.across}`, change(async () => {
     const yes = await agree(`Update ${item.model} to ${item.across}?`, [
       h("p", null, `${item.across} is a major version: what works with ${item.installed} may not work with it.`),
       h("p", null, `${item.installed} stays in the store, so you can roll back.`),
