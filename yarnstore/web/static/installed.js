@@ -5,6 +5,7 @@ import { modelJobs, started } from "./jobs.js";
 
 export async function page() {
   const [models, storage] = await Promise.all([get("/models"), get("/storage")]);
+  const stored = new Map(storage.models.map((model) => [model.model, model.versions.length]));
   const sizes = new Map(storage.models.flatMap((model) =>
     model.versions.map((row) => [`${model.model} ${row.version} ${row.variant}`, row])));
   return { title: "Installed", body: [
@@ -13,11 +14,13 @@ export async function page() {
       ? [`${many(storage.models.reduce((sum, model) => sum + model.versions.length, 0), "version")} in the store, `,
         h("a", { href: link("storage") }, bytes(storage.total_bytes)), " on the disk."]
       : ["What you install appears here. ", h("a", { href: link("registry") }, "Browse the registries"), "."]),
-    h("div.stack", null, models.map((item) => card(item, sizes.get(`${item.model} ${item.version} ${item.variant}`)))),
+    h("div.stack", null, models.map((item) => card(item, sizes.get(`${item.model} ${item.version} ${item.variant}`), stored.get(item.model)))),
   ] };
 }
 
-function card(item, size) {
+function card(item, size, stored) {
+  // Without a registry and without another version in the store there is nothing to roll back to.
+  const mayGoBack = item.standing?.published || stored > 1;
   const title = `model-${item.model}`;
   return h("article.card.installed", { "aria-labelledby": title, "data-model": item.model },
     h("div.card-head", null,
@@ -36,7 +39,7 @@ function card(item, size) {
     h("div.buttons", null,
       button("Copy path", act(() => copyPath(item)), { "aria-label": `Copy path of ${item.model}`, "data-key": `path-${item.model}` }),
       h("a.button", { href: link("models", item.model), "aria-label": `History of ${item.model}` }, "History"),
-      button("Roll back", change(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),
+      mayGoBack && button("Roll back", change(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),
       pinButton(item),
       h("span.apart", null, button("Remove", change(() => remove(item)), { "aria-label": `Remove ${item.model}`, "data-key": `remove-${item.model}` }, "danger"))));
 }

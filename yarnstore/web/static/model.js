@@ -1,6 +1,6 @@
 // One model: its history, the comparison of two versions, its files and its text.
-import { get, link, modelPath, offerPath, post } from "./api.js";
-import { agree, badge, button, bytes, change, facts, h, many, parameters, stepBadge, when } from "./dom.js";
+import { call, get, link, modelPath, offerPath, post } from "./api.js";
+import { agree, badge, button, bytes, change, facts, h, many, parameters, say, stepBadge, when } from "./dom.js";
 import { comparison } from "./compare.js";
 import { rollBack } from "./installed.js";
 import { modelJobs, started } from "./jobs.js";
@@ -79,7 +79,41 @@ function version(model, history, row, aliases) {
         ? h("a.button", { href: link("models", model, { old: history.installed, new: row.version }), "aria-label": `Compare ${history.installed} with ${label}` }, "Compare") : null,
       row.in_store || row.installed ? null
         : button("Download only", change(async () => started(await post(modelPath(model, "/fetch"), { version: row.version, variant: row.variant }))),
-          { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }, "quiet")));
+          { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }, "quiet"),
+      row.in_store ? pinButton(model, row, label) : null,
+      row.in_store && !row.installed && !row.pinned
+        ? h("span.apart", null, button("Remove", change(() => removeVersion(model, row, label)), { "aria-label": `Remove ${label}`, "data-key": `remove-${label}` }, "danger")) : null));
+}
+
+const again = () => dispatchEvent(new Event("ystore:refresh"));
+
+function pinButton(model, row, label) {
+  const spec = `:${row.variant}@${row.version}`;
+  return button(row.pinned ? "Unpin" : "Pin", change(async () => {
+    if (row.pinned) await call("DELETE", modelPath(model, "/pin", { spec }));
+    else await call("PUT", modelPath(model, "/pin"), { spec });
+    say(row.pinned ? `${label} is no longer pinned.` : `${label} is pinned: ${row.installed ? "it is not updated, and " : ""}its data is kept until you unpin it.`);
+    again();
+  }), { "aria-label": `${row.pinned ? "Unpin" : "Pin"} ${label}`, "data-key": `pin-${label}` }, "quiet");
+}
+
+/** Remove one version, once what goes is confirmed. */
+async function removeVersion(model, row, label) {
+  const { version, variant } = row;
+  const usage = await get("/storage");
+  const size = usage.models.find((each) => each.model === model)?.versions.find((each) => each.version === version && each.variant === variant);
+  const yes = await agree(`Remove ${model} ${label}?`, [
+    size ? facts(["Only this version", bytes(size.own_bytes)], ["Shared with others, stays", bytes(size.shared_bytes)], ["Last used", when(size.last_used_ms)]) : null,
+    h("p", null, row.published
+      ? "The disk space is freed on the page Storage. Until then, undo needs no download."
+      : "No registry has this version: this cannot be undone."),
+  ], `Remove ${label}`);
+  if (!yes) return;
+  await call("DELETE", modelPath(model, `/versions/${encodeURIComponent(version)}`, { variant }));
+  say(`${model} ${label} is removed.`, { undo: row.published ? change(async () => {
+    started(await post(modelPath(model, "/fetch"), { version, variant }));
+  }) : null });
+  again();
 }
 
 async function install(model, history, row) {

@@ -4,6 +4,7 @@ import { agree, badge, button, bytes, change, facts, h, many, say, stepBadge, wh
 import { modelJobs, started } from "./jobs.js";
 
 const available = (item) => item.wanted !== item.installed || item.wanted_variant;
+const isLocal = (item) => !item.registry && !item.error && !item.latest;
 const isSecurity = (item) => item.kind === "security" || item.changes.some((change) => change.security);
 
 export async function page() {
@@ -124,7 +125,7 @@ function row(item) {
       h("a", { href: link("models", item.model) }, item.model), " ", h("span.version", null, item.installed),
       item.pinned || item.pin ? badge(item.pin ? `pinned: ${item.pin}` : "pinned", "quiet") : null,
       item.standing?.yanked ? badge("withdrawn", "security") : item.standing?.deprecated ? badge("deprecated", "major") : null,
-      h("p.hint", null, item.obstacle === "major" && item.across ? `${item.across} is a new major version.` : item.note ?? "Up to date.")),
+      h("p.hint", null, item.obstacle === "major" && item.across ? `${item.across} is a new major version.` : isLocal(item) ? "Only on this machine: no registry lists this model." : item.note ?? "Up to date.")),
     modelJobs(item.model),
     h("div.buttons", null, across(item)));
 }
