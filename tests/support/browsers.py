@@ -50,6 +50,7 @@ PAGES = {
     "storage": "#/storage",
     "jobs": "#/jobs",
     "settings": "#/settings",
+    "statistics": "#/statistics",
 }
 
 

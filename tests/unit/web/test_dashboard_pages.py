@@ -103,7 +103,8 @@ def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> No
     expect(dialog).to_contain_text("Search the registries")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    for key, place in enumerate(("updates", "installed", "registry", "storage", "jobs", "settings"), start=1):
+    places = ("updates", "installed", "registry", "storage", "jobs", "settings", "statistics")
+    for key, place in enumerate(places, start=1):
         page.keyboard.press(str(key))
         expect(page.locator(f"main[data-page={place}]")).to_be_focused()
     page.keyboard.press("/")

@@ -10,6 +10,7 @@ const PAGES = {
   models: () => import("./model.js"),
   storage: () => import("./storage.js"),
   settings: () => import("./settings.js"),
+  statistics: () => import("./statistics.js"),
   jobs: async () => jobs,
 };
 const main = document.getElementById("main");
@@ -162,11 +163,11 @@ function showKeys() {
   ask("Keys", [
     h("dl.keys", null, [
       ["/", "Search the registries"], ["?", "Show these keys"], ["Esc", "Close a dialog or a message; leave a field"],
-      ["1 to 6", "Updates, Installed, Registry, Storage, Jobs, Settings"],
+      ["1 to 7", "Updates, Installed, Registry, Storage, Jobs, Settings, Statistics"],
       ["Tab, Enter", "Move to the next control; use it"],
       ["Arrow keys", "Move in the picture of tensors"],
     ].map(([key, text]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, text)))),
-    h("p", null, choice, " ", h("label", { for: "single-keys" }, "Use single keys (/, ?, 1 to 6)")),
+    h("p", null, choice, " ", h("label", { for: "single-keys" }, "Use single keys (/, ?, 1 to 7)")),
   ], [["Close", "", "primary"]]);
 }
 
@@ -187,7 +188,7 @@ addEventListener("keydown", (event) => {
   } else if (event.key === "?") {
     event.preventDefault();
     showKeys();
-  } else if (/^[1-6]$/.test(event.key)) {
+  } else if (/^[1-7]$/.test(event.key)) {
     location.hash = document.querySelectorAll("#nav a")[event.key - 1].hash;
   }
 });

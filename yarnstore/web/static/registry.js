@@ -1,8 +1,17 @@
 // What the registries offer.
 import { get, link } from "./api.js";
-import { badge, bytes, h, many } from "./dom.js";
+import { act, badge, button, bytes, h, many } from "./dom.js";
 
 const PART = 100;
+
+// How many results a person had shown, of which search: it outlives a new drawing.
+let reached = { text: "", count: PART };
+
+/** So many of the offers for a text from one on, and whether there are more. */
+async function part(text, offset, limit) {
+  const found = await get(`/catalogue?${new URLSearchParams({ q: text, limit: limit + 1, offset })}`);
+  return { offers: found.slice(0, limit), more: found.length > limit };
+}
 
 export async function page(name, state) {
   let text = state.get("q") ?? "";
@@ -14,19 +23,42 @@ export async function page(name, state) {
 
   async function search() {
     const now = ++turn;
-    const offers = await get(`/catalogue?${new URLSearchParams({ q: text, limit: PART })}`).catch((error) => error);
-    if (now !== turn) return;
-    if (offers instanceof Error) {
-      found.textContent = [offers.message, offers.hint].filter(Boolean).join(" ");
+    if (reached.text !== text) reached = { text, count: PART };
+    const wanted = reached.count;
+    let shown = [];
+    let next = { more: true };
+    try {
+      while (next.more && shown.length < wanted) {
+        next = await part(text, shown.length, PART);
+        shown = [...shown, ...next.offers];
+      }
+    } catch (error) {
+      if (now !== turn) return;
+      found.textContent = [error.message, error.hint].filter(Boolean).join(" ");
       list.replaceChildren();
+      more.replaceChildren();
       return;
     }
-    offers.sort((a, b) => Boolean(b.installed) - Boolean(a.installed));
-    found.textContent = text ? `${many(offers.length, "model")} for “${text}”`
-      : `${many(offers.length, "model")} in the registries${offers.length === PART ? ", of more" : ""}`;
-    list.replaceChildren(...offers.map(offer));
-    if (offers.length === PART) more.replaceChildren(h("p.hint", null, `The first ${PART} are shown. Search for the others.`));
-    else more.replaceChildren();
+    if (now !== turn) return;
+    list.replaceChildren(...shown.sort((a, b) => Boolean(b.installed) - Boolean(a.installed)).map(offer));
+    tell(shown.length, next.more);
+  }
+
+  function tell(shown, further) {
+    const what = `${further ? "The first " : ""}${many(shown, "model")}`;
+    found.textContent = text ? `${what} for “${text}”` : `${what} in the registries`;
+    more.replaceChildren(...(further ? [button("Show more", act(add), { id: "more" })] : []));
+  }
+
+  async function add() {
+    const now = turn;
+    const next = await part(text, reached.count, PART);
+    if (now !== turn) return;
+    const fresh = next.offers.map(offer);
+    reached.count += PART;
+    list.append(...fresh);
+    tell(list.children.length, next.more);
+    fresh[0]?.querySelector("a").focus();
   }
 
   let waiting = 0;
@@ -48,7 +80,7 @@ export async function page(name, state) {
 }
 
 function offer(item) {
-  return h("li", null, h("a.offer", { href: link("models", item.model) },
+  return h("li", null, h("a.offer", { href: link("models", item.model), "data-key": `offer-${item.model}` },
     h("span.offer-name", null, item.model),
     item.name && item.name !== item.model ? h("span.quiet-text", null, item.name) : null,
     h("span.offer-text", null, item.description ?? ""),

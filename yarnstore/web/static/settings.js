@@ -18,13 +18,15 @@ const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_gra
 const again = () => dispatchEvent(new Event("ystore:refresh"));
 
 export async function page() {
-  const [auto, registries, settings] = await Promise.all([get("/auto-update"), get("/registries"), get("/settings")]);
-  return { title: "Settings", body: [h("h1", null, "Settings"), updating(auto), sources(registries), others(settings)] };
+  const [auto, registries, settings, jobs] = await Promise.all([get("/auto-update"), get("/registries"), get("/settings"), get("/jobs")]);
+  const last = jobs.find((job) => job.kind === "auto-update" && job.finished_ms);
+  const round = last ? await get(`/jobs/${last.id}`).catch(() => last) : null;
+  return { title: "Settings", body: [h("h1", null, "Settings"), updating(auto, round), sources(registries), others(settings)] };
 }
 
 // --- auto-update ---------------------------------------------------------------------------------
 
-function updating({ status, next_round: next }) {
+function updating({ status, next_round: next }, round) {
   const on = h("input", { type: "checkbox", role: "switch", id: "auto-on", checked: status.enabled });
   const windows = h("textarea", { id: "windows", rows: "3", spellcheck: "false", "aria-describedby": "windows-hint", value: status.windows.join("\n") });
   const jitter = h("input", { id: "jitter", value: short(status.jitter_s), "aria-describedby": "jitter-hint" });
@@ -33,7 +35,7 @@ function updating({ status, next_round: next }) {
   const save = change(async (event) => {
     event.preventDefault();
     const page = await call("PUT", "/auto-update", {
-      enabled: on.checked, policy: choice(), windows: windows.value.split("\n").map((line) => line.trim()).filter(Boolean),
+      enabled: on.checked, policy: choice(), windows: lines(windows),
       ...(jitter.value.trim() ? { jitter: jitter.value.trim() } : {}),
     });
     say(`Saved. ${page.next_round.sentence}`);
@@ -54,8 +56,61 @@ function updating({ status, next_round: next }) {
     own.length ? [h("h3", null, "Models with rules of their own"), h("ul.items", null, own.map((rule) => h("li", null,
       h("span.item-what", null, rule.model), h("strong", null, rule.enabled ? rule.policy : "off"),
       h("span.hint", null, rule.windows.join("; ") || "at any time"))))] : null,
-    h("p.hint", null, "Last check: ", when(status.last_check), "."));
+    rules(status.models),
+    h("p.hint", { id: "last-round" }, lastRound(round), " The registries were last asked: ", when(status.last_check), "."));
 }
+
+const OUTCOMES = [["updated", "updated"], ["available", "with an update to install"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]];
+
+/** What the last automatic check of this service did. */
+function lastRound(job) {
+  if (!job) return "This service has run no automatic check yet.";
+  if (job.state !== "done") return ["The last automatic check ", when(job.finished_ms), ` did not finish: ${job.error?.detail ?? job.state}.`];
+  const rows = job.result?.models ?? [];
+  const told = OUTCOMES.map(([status, words]) => [rows.filter((row) => row.status === status).length, words]).filter(([number]) => number);
+  return ["The last automatic check was ", when(job.finished_ms), ": ",
+    told.length ? told.map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") : "nothing to do", "."];
+}
+
+// The model whose rule the form shows: it outlives a new drawing.
+let ruled = "";
+
+/** A form for the rule of a single model. */
+function rules(models) {
+  if (!models.length) return null;
+  const ruleOf = (model) => models.find((rule) => rule.model === model) ?? models[0];
+  const first = ruleOf(ruled);
+  const which = h("select", { id: "rule-model" }, models.map((rule) => h("option", { value: rule.model, selected: rule === first }, rule.model)));
+  const policy = h("select", { id: "rule-policy" }, [["off", "Do not check"], ...POLICIES.map(([value, name]) => [value, name])].map(([value, name]) => h("option", { value }, name)));
+  const windows = h("textarea", { id: "rule-windows", rows: "2", spellcheck: "false", "aria-describedby": "rule-hint" });
+  const show = (rule) => {
+    policy.value = rule.enabled ? rule.policy : "off";
+    windows.value = rule.windows.join("\n");
+    for (const field of [policy, windows]) delete field.dataset.edited;
+  };
+  show(first);
+  which.addEventListener("change", () => {
+    ruled = which.value;
+    show(ruleOf(ruled));
+  });
+  return h("details", { "data-key": "rules" }, h("summary", null, "Change the rule of one model"),
+    h("form", { onsubmit: change(async (event) => {
+      event.preventDefault();
+      const on = policy.value !== "off";
+      await call("PUT", "/auto-update", {
+        enabled: on, models: [which.value], windows: lines(windows), ...(on ? { policy: policy.value } : {}),
+      });
+      say(`Saved the rule of ${which.value}.`);
+      again();
+    }) },
+    h("div.field", null, h("label", { for: "rule-model" }, "Model"), which),
+    h("div.field", null, h("label", { for: "rule-policy" }, "When an update of this model is found"), policy),
+    h("div.field", null, h("label", { for: "rule-windows" }, "Maintenance windows of this model"), windows,
+      h("p.hint", { id: "rule-hint" }, "One per line. Empty: at any time.")),
+    h("div.buttons", null, h("button", { type: "submit", id: "save-rule" }, "Save the rule"))));
+}
+
+const lines = (area) => area.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
 function short(seconds) {
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60]]) {

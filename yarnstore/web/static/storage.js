@@ -1,5 +1,5 @@
 // What fills the disk, what can be freed, and whether all is sound.
-import { get, link, post } from "./api.js";
+import { Problem, get, link, post } from "./api.js";
 import { agree, badge, button, bytes, change, facts, h, isReadOnly, many, s, when } from "./dom.js";
 import { active, ended, isActive, jobView, started } from "./jobs.js";
 import { squares } from "./squares.js";
@@ -75,20 +75,37 @@ function table(usage) {
       h("tbody", null, rows, others))));
 }
 
+const UNITS = { "": 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
+
+/** The bytes that a text such as `20 GB` or `1.5T` means. */
+function sizeOf(text) {
+  const [, number, unit] = /^\s*(\d+(?:[.,]\d+)?)\s*([kmgt]?)b?\s*$/i.exec(text) ?? [];
+  if (number === undefined) throw new Problem(`“${text}” is not a size.`, "usage", "Give a number and a unit, such as 500 MB or 20 GB.");
+  return Math.round(Number(number.replace(",", ".")) * UNITS[unit.toLowerCase()]);
+}
+
 // --- freeing -------------------------------------------------------------------------------------
 
 function freeing() {
   const keep = h("input", { id: "gc-keep", type: "number", min: "0", max: "1000", placeholder: "as set", inputmode: "numeric" });
+  const days = h("input", { id: "gc-unused", type: "number", min: "0", max: "100000", step: "any", placeholder: "not limited", inputmode: "decimal" });
+  const most = h("input", { id: "gc-size", placeholder: "such as 20 GB", autocomplete: "off", spellcheck: "false" });
   const form = h("form.inline", { onsubmit: change(async (event) => {
     event.preventDefault();
-    plan = await post("/gc/plans", keep.value === "" ? {} : { keep: Number(keep.value) });
+    plan = await post("/gc/plans", {
+      ...(keep.value === "" ? {} : { keep: Number(keep.value) }),
+      ...(days.value === "" ? {} : { unused_s: Number(days.value) * 86400 }),
+      ...(most.value.trim() === "" ? {} : { max_size_bytes: sizeOf(most.value) }),
+    });
     showPlan();
   }) },
   h("div.field.natural", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
+  h("div.field.natural", null, h("label", { for: "gc-unused" }, "Delete what was not used for so many days"), days),
+  h("div.field.natural", null, h("label", { for: "gc-size" }, "Largest size of the store"), most),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));
   return h("section", { "aria-labelledby": "gc-title" }, h("h2", { id: "gc-title" }, "Free disk space"),
-    h("p.hint", null, "Nothing is deleted before you have seen the list. Installed and pinned versions always stay."),
+    h("p.hint", null, "Nothing is deleted before you have seen the list. Installed and pinned versions always stay. To reach a size, the least recently used versions go first."),
     form, running, h("div", { id: "gc-plan", "aria-live": "polite" }));
 }
 
