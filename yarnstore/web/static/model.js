@@ -94,7 +94,7 @@ function pinButton(model, row, label) {
     else await call("PUT", modelPath(model, "/pin"), { spec });
     say(row.pinned ? `${label} is no longer pinned.` : `${label} is pinned: ${row.installed ? "it is not updated, and " : ""}its data is kept until you unpin it.`);
     again();
-  }), { "aria-label": `${row.pinned ? "Unpin" : "Pin"} ${label}`, "data-key": `pin-${label}` }, "quiet");
+  }), { "aria-label": `${row.pinned ? "Unpin" : "Pin"} ${label}`, "data-key": `pin-${label}` });
 }
 
 /** Remove one version, once what goes is confirmed. */

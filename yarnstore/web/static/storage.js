@@ -100,7 +100,7 @@ function freeing() {
     showPlan();
   }) },
   h("div.field.natural", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
-  h("div.field.natural", null, h("label", { for: "gc-unused" }, "Delete what was not used for so many days"), days),
+  h("div.field.natural", null, h("label", { for: "gc-unused" }, "Not used for so many days"), days),
   h("div.field.natural", null, h("label", { for: "gc-size" }, "Largest size of the store"), most),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));
