@@ -20,7 +20,11 @@ from pathlib import Path
 import msgspec
 
 from yarnstore import Store
+from yarnstore.core.digest import ChunkId
+from yarnstore.core.index import id_bytes
 from yarnstore.errors import YarnstoreError
+from yarnstore.store.drafts import DRAFT
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.packs import iter_entries
 
 MODEL = "phi-3-mini"
@@ -174,6 +178,24 @@ def chunks_of(*folders: Path) -> set[bytes]:
                     found.add(entry.chunk_id)
             except YarnstoreError:
                 pass  # torn, as a killed writer leaves it
+    return found
+
+
+def chunks_in_files(home: Path) -> set[bytes]:
+    """Every chunk that stands whole in all its places of a file, or of one that is being written."""
+    layout, found = StoreLayout(home), set[bytes]()
+    for manifest in layout.readable_manifests({}):
+        for file in manifest.files:
+            ids, lengths = file.chunk_list()
+            for path in (layout.file(file), layout.tmp / f"{file_name(file)}{DRAFT}"):
+                data, at, wrong = path.read_bytes() if path.exists() else b"", 0, set[bytes]()
+                here = set[bytes]()
+                for n, length in enumerate(lengths.tolist()):
+                    chunk_id = id_bytes(ids, n)
+                    right = ChunkId.of(data[at : at + length]).raw == chunk_id
+                    (here if right else wrong).add(chunk_id)
+                    at += length
+                found |= here - wrong
     return found
 
 

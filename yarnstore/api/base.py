@@ -177,6 +177,7 @@ class StoreBase:
             admit_version=_admit_version,
             accept_change=accept_change,
             alternates=settings.alternates,
+            keep_copy=settings.retention.keep_copy,
         )
         try:
             if layout.any_trial():

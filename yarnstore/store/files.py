@@ -6,6 +6,7 @@ these files to `store/views`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import stat
 from collections.abc import Callable
@@ -134,11 +135,12 @@ def materialise(
     target: fsio.NewFile | None = None,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Make a file in `files/`, from chunks only or from a `target` that has those `placed` (`write_content`).
+    """Make a file in `files/`, from chunks only or from a `target` that has those `placed` (`write_content`);
+    after an error the target is the caller's.
 
     Raises: IntegrityError, StorageError.
     """
-    with target or fsio.NewFile(layout.tmp, UNFINISHED) as new:
+    with contextlib.nullcontext(target) if target else fsio.NewFile(layout.tmp, UNFINISHED) as new:
         fsio.ensure_dir(layout.files)
         write_content(chunks, file, new, on_bytes, placed)
         path = layout.file(file)

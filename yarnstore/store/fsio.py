@@ -119,6 +119,9 @@ class NewFile:
             if try_lock(self._fd, exclusive=True) and stat_or_none(self.path) is not None:
                 break
             os.close(self._fd)
+        self._begin()
+
+    def _begin(self) -> None:
         self.size_bytes = 0
         self._done = False  # renamed, or left: nothing of it is to be removed
         self._lock = threading.Lock()  # none writes to a number that is closed, and perhaps another's
@@ -190,7 +193,11 @@ class NewFile:
         with translating(self.path):
             self._join_sync()
             os.fchmod(self._fd, mode) if hasattr(os, "fchmod") else os.chmod(self.path, mode)
-            os.fsync(self._fd)
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                self._sync_error = error
+                raise
             if os.name == "nt":  # an open file cannot be renamed there
                 self._close()
             _replace(self.path, path)
@@ -214,12 +221,55 @@ class NewFile:
         with contextlib.suppress(OSError, StorageError):
             _unlink(self.path)
 
+    def keep(self) -> None:
+        """Close, and leave what was written for the next run; nothing of it, if a sync failed."""
+        with contextlib.suppress(OSError):
+            if self._syncer is not None and self._syncer.is_alive():
+                self._syncer.join()
+        if self._sync_error is not None:  # what is read now may not be on the disk
+            self.discard()
+        else:
+            self.leave()
+
     def leave(self) -> None:
         """Close, and leave what was written under its temporary name, as a killed process does."""
         self._done = True
         if self._syncer is not None and self._syncer.is_alive():  # or else an interrupt came first
             self._syncer.join()
         self._close()
+
+
+class KeptNewFile(NewFile):
+    """A new file under a known temporary name, with what an earlier run has left there.
+
+    `locked` is False if another process is writing it; it is then closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        ensure_dir(path.parent)
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT
+        with translating(path):
+            try:
+                self._fd = open_file(path, flags)
+            except PermissionError:
+                os.chmod(path, FILE_MODE)  # its writer was killed just before the rename
+                self._fd = open_file(path, flags)
+        self._begin()
+        found = stat_or_none(path) if try_lock(self._fd, exclusive=True) else None
+        self.locked = found is not None and os.path.samestat(found, os.fstat(self._fd))
+        if not self.locked:
+            self.leave()
+
+    def limit(self, size_bytes: int) -> list[tuple[int, int]]:
+        """Cut the file to a size, and return the ranges in it that were written: begin and end.
+
+        Raises: StorageError.
+        """
+        with translating(self.path):
+            if os.fstat(self._fd).st_size > size_bytes:
+                os.ftruncate(self._fd, size_bytes)
+            return fsread.written_ranges(self._fd)
 
 
 def _pwrite_all(fd: int, data: Buffer, offset: int) -> int:

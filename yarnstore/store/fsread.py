@@ -126,6 +126,26 @@ def require_regular(path: folders.AnyPath, opener: Callable[[], int]) -> int:
     return fd
 
 
+def written_ranges(fd: int) -> list[tuple[int, int]]:
+    """Return the ranges of a file that are not holes, in order: begin and end; where the system does not
+    say so, the whole file.
+    """
+    size = os.fstat(fd).st_size
+    found: list[tuple[int, int]] = []
+    if not hasattr(os, "SEEK_DATA"):
+        return [(0, size)]
+    end = 0
+    try:
+        while end < size:
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+            end = os.lseek(fd, begin, os.SEEK_HOLE)
+            found.append((begin, end))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # there is only a hole up to the end
+            return [(0, size)]
+    return found
+
+
 def _no_file(path: folders.AnyPath, number: int) -> FormatError | StorageError:
     """Return the error for anything but a file in the place of one, by the number of the error of opening
     it.

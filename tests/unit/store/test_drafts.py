@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.small_stores import manifest_of, noise, write_packs
@@ -70,12 +71,11 @@ def test_chunks_arrive_in_any_order_and_from_several_threads(layout: StoreLayout
         arriving = random.Random(1).sample(CHUNKS, len(CHUNKS))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda data: drafts.put(ChunkId.of(data).raw, data), arriving))
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         assert draft.placed.all()
         # The store has no chunk of it: all of the file comes from the draft.
         assert finish(layout, file, draft) == b"".join(FILE)
-        assert drafts.take(file) is None
     assert leftovers(layout) == []
 
 
@@ -84,7 +84,7 @@ def test_what_does_not_arrive_comes_from_the_store(layout: StoreLayout) -> None:
         _, file = begun(layout, drafts, packed=CHUNKS[:3])
         for data in CHUNKS[3:]:
             drafts.put(ChunkId.of(data).raw, data)
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         assert draft.placed.tolist() == [False, False, False, True, False, True, True]
         assert finish(layout, file, draft) == b"".join(FILE)
@@ -93,7 +93,7 @@ def test_what_does_not_arrive_comes_from_the_store(layout: StoreLayout) -> None:
 def test_a_chunk_that_nobody_has_is_named(layout: StoreLayout) -> None:
     with Drafts(layout) as drafts:
         _, file = begun(layout, drafts, packed=CHUNKS[1:])
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         with ChunkStore(layout) as chunks, pytest.raises(IntegrityError):
             materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
@@ -106,7 +106,7 @@ def test_a_chunk_of_another_version_or_length_changes_nothing(layout: StoreLayou
         _, file = begun(layout, drafts, packed=[])
         drafts.put(ChunkId.of(b"other").raw, b"other")
         drafts.put(ChunkId.of(CHUNKS[1]).raw, CHUNKS[1] + b"longer")  # as its manifest does not say
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         assert not draft.placed.any()
         draft.target.discard()
@@ -117,16 +117,17 @@ def test_a_draft_that_went_wrong_is_no_file(layout: StoreLayout) -> None:
         _, file = begun(layout, drafts, packed=[])
         for data in CHUNKS:
             drafts.put(ChunkId.of(data).raw, data)
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         draft.target.write_at(100, b"\0wrong\0")
         with ChunkStore(layout) as chunks, pytest.raises(IntegrityError):
             materialise(layout, chunks, file, lambda _: None, draft.target, draft.placed)
         assert not has_file(layout, file)
-    assert leftovers(layout) == []
+        draft.check()
+        assert draft.placed.tolist() == [False, True, True, True, True, True, True]
 
 
-def test_what_is_not_taken_is_removed_and_takes_no_more(layout: StoreLayout) -> None:
+def test_what_is_empty_is_removed_and_takes_no_more(layout: StoreLayout) -> None:
     with Drafts(layout) as drafts:
         begun(layout, drafts, packed=[])
         assert len(leftovers(layout)) == 1
@@ -145,9 +146,58 @@ def test_small_files_and_those_there_are_not_begun(
     with Drafts(layout) as drafts:
         drafts.begin(manifest)
         drafts.begin(manifest)  # once more, as after a delta pack that was bad
-        taken = [file.path for file in manifest.files if (draft := drafts.take(file)) and _drop(draft)]
+        taken = [file.path for file in manifest.files if (draft := drafts.find(file)) and _drop(draft)]
         assert taken == ["b", "c"]
     assert leftovers(layout) == []
+
+
+def test_what_a_run_wrote_is_hashed_and_used_by_the_next(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        for data in CHUNKS[1:4]:
+            drafts.put(ChunkId.of(data).raw, data)
+        draft = drafts.find(file)
+        assert draft is not None
+        draft.target.write_at(len(CHUNKS[0]) + 7, b"\0wrong\0")
+        draft.target.path.chmod(0o444)  # as just before it gets its name
+    assert leftovers(layout) == [f"{file.sha256.hex}.draft"]
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        draft = drafts.find(file)
+        assert draft is not None
+        assert draft.placed.tolist() == [False, False, True, True, True, False, False]
+        ids = np.array(sorted(ChunkId.of(data).raw for data in CHUNKS), "S32")
+        held = {ChunkId.of(data).raw for data in CHUNKS[2:4]}
+        assert set(ids[drafts.held(ids)].tolist()) == held
+        for n in (0, 1, 4, 5):
+            assert drafts.put(ChunkId.of(CHUNKS[n]).raw, CHUNKS[n])
+        assert drafts.held(ids).all()
+        assert finish(layout, file, draft) == b"".join(FILE)
+    assert leftovers(layout) == []
+
+
+def test_one_process_writes_a_draft_and_others_use_packs(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts, Drafts(layout) as others:
+        _, file = begun(layout, drafts, packed=[])
+        begun(layout, others, packed=[])
+        assert others.find(file) is None
+        wanted = np.array([ChunkId.of(CHUNKS[0]).raw], "S32")
+        assert not others.put(ChunkId.of(CHUNKS[0]).raw, CHUNKS[0])
+        assert others.for_packs(wanted).all()
+        assert drafts.put(ChunkId.of(CHUNKS[0]).raw, CHUNKS[0])
+        assert not drafts.for_packs(wanted).any()
+
+
+def test_a_chunk_of_a_file_without_a_draft_needs_a_pack_too(layout: StoreLayout) -> None:
+    small, large = noise(1, 5_000), noise(2, 90_000)
+    manifest = manifest_of({"large.bin": [small, large], "small.bin": [small]})
+    with Drafts(layout) as drafts:
+        drafts.begin(manifest)
+        assert drafts.put(ChunkId.of(large).raw, large)
+        assert not drafts.put(ChunkId.of(small).raw, small)
+    with Drafts(layout, packs_too=True) as drafts:
+        drafts.begin(manifest)
+        assert not drafts.put(ChunkId.of(large).raw, large)
 
 
 def same_content(chunks: list[bytes], more: bytes = b"") -> Manifest:
@@ -171,16 +221,17 @@ def test_a_draft_is_of_one_list_of_chunks(layout: StoreLayout, before: Manifest)
             drafts.put(ChunkId.of(data).raw, data)
         _, file = begun(layout, drafts, packed=CHUNKS)
         assert len(leftovers(layout)) == 1
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
-        assert not draft.placed.any()
+        # The content is the same, however it is cut: each chunk was hashed in its place.
+        assert draft.placed.all()
         assert finish(layout, file, draft) == b"".join(FILE)
 
 
 def test_a_draft_that_cannot_be_finished_is_removed(layout: StoreLayout) -> None:
     with Drafts(layout) as drafts:
         _, file = begun(layout, drafts, packed=CHUNKS)
-        draft = drafts.take(file)
+        draft = drafts.find(file)
         assert draft is not None
         layout.files.touch()
         with ChunkStore(layout) as chunks, pytest.raises(StorageError, match="is not a folder"):
@@ -203,7 +254,7 @@ def _drop(draft: Draft) -> bool:
     return True
 
 
-def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path) -> None:
+def test_a_version_whose_draft_went_wrong_gets_those_chunks_again(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     with site.store() as store:
         with contextlib.ExitStack() as stack:
@@ -217,7 +268,7 @@ def test_a_version_whose_draft_went_wrong_is_made_from_its_packs(tmp_path: Path)
             assert brought.chunks
             damaged = 0
             for file in manifest.files:
-                draft = drafts._drafts.get((file.sha256, file.chunks))
+                draft = drafts.find(file)
                 if draft is not None:
                     assert draft.placed.all()
                     draft.target.write_at(0, b"\0wrong\0")
@@ -264,9 +315,11 @@ def test_the_disk_fails_once_in_any_thread(
         with site.store() as store, contextlib.suppress(StorageError):
             store.checkout("phi-3-mini@1.0.0")
         monkeypatch.setattr(os, call, real)
-        assert list((site.home / "tmp").glob("*")) == []
+        left = [path.name for path in (site.home / "tmp").iterdir()]
+        assert [name for name in left if not name.endswith(".draft")] == []
         with site.store() as store:
             store.checkout("phi-3-mini@1.0.0")
+        assert list((site.home / "tmp").iterdir()) == []
         assert_whole(site.home, site)
         if not failed:
             break  # it is not called as often as that

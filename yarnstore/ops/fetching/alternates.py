@@ -48,7 +48,8 @@ def take_chunks(
     lengths: Ints,
     drafts: Drafts | None,
 ) -> int:
-    """Copy those chunks (distinct ids, ascending, with their lengths) into the store that alternates have.
+    """Copy those chunks (distinct ids, ascending, with their lengths) into the store that alternates have;
+    with `drafts`, into the version's files, and into packs only where these need it.
 
     Returns their length in bytes.  Raises: DiskFullError before anything is written, StorageError of the
     store itself.
@@ -56,6 +57,8 @@ def take_chunks(
     taken = 0
     for layout in _layouts(session):
         absent = chunks.missing(wanted)
+        if drafts is not None:
+            absent = absent[~drafts.held(absent)]
         if not len(absent):
             break
         with ChunkStore(layout, rebuild=False) as other:
@@ -70,9 +73,8 @@ def take_chunks(
             meter = Meter(session.activity.report, "read", manifest.label, size)
             with chunks.writing() as writer:
                 for entry, data in _read_all(other, found):
-                    if drafts is not None:
-                        drafts.put(entry.chunk_id, data)
-                    writer.add(entry)
+                    if drafts is None or not drafts.put(entry.chunk_id, data):
+                        writer.add(entry)
                     meter.add(len(data))
                     taken += len(data)
         if taken > before:

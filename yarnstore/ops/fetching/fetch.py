@@ -107,8 +107,10 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
 def ensure_version(
     session: Session, found: Found, chunks: ChunkStore, *, drafts: Drafts | None = None
 ) -> tuple[Found, Manifest, TransferStats]:
-    """Bring a version into the store, within the shared lock; with `drafts`, the files are begun there as
-    their chunks arrive.  `chunks` is the operation's view of the store.
+    """Bring a version into the store, within the shared lock.  `chunks` is the operation's view of the store.
+
+    With `drafts`, the files are begun there as their chunks arrive; if chunks are only there afterwards, the
+    caller finishes the files and calls `mark_complete`.
 
     Returns where it is from in the end: a registry's answer that is out of date is asked for again.
     """
@@ -181,12 +183,22 @@ def _bring_from(
         session.layout.write_manifest(manifest)
         chunks.know(manifest)
         brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
-        if not chunks.in_packs(manifest_chunks([manifest])[0]).all():
-            session.layout.rely_on_files()
-        session.refs.set_version(offer.name, manifest.digest)
-        session.refs.remove_partial(offer.name)
+        if drafts is None or not drafts.held(manifest_chunks([manifest])[0]).any():
+            mark_complete(session, offer.name, manifest, chunks)
     remember_content(session, offer.source, offer.name, manifest)
     return manifest, brought
+
+
+def mark_complete(session: Session, name: VersionName, manifest: Manifest, chunks: ChunkStore) -> None:
+    """Set the ref of a version whose chunks are in packs and in files that have their names.
+
+    Raises: StorageError, ConflictError.
+    """
+    if not chunks.in_packs(manifest_chunks([manifest])[0]).all():
+        session.layout.rely_on_files()
+    if session.refs.version(name) != manifest.digest:
+        session.refs.set_version(name, manifest.digest)
+    session.refs.remove_partial(name)
 
 
 def _has_all(session: Session, manifest: Manifest, chunks: ChunkStore, drafts: Drafts | None) -> bool:
@@ -293,7 +305,7 @@ def ensure_chunks(
     chunks: ChunkStore,
     drafts: Drafts | None = None,
 ) -> TransferStats:
-    """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files too.
+    """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files.
 
     Raises: DiskFullError before anything is written; BackendError, IntegrityError.
     """
@@ -302,35 +314,47 @@ def ensure_chunks(
     ids, lengths = manifest_chunks([manifest])
     if drafts is None:
         chunks.check_files(ids)
+    else:
+        drafts.begin(manifest, resume_only=True)
+
+    def find_absent() -> Ids:
+        absent = chunks.missing(ids)
+        return absent if drafts is None else absent[~drafts.held(absent)]
+
+    if session.alternates and len(find_absent()):
+        _mark_begun(session, manifest)
     copied = take_chunks(session, manifest, chunks, ids, lengths, drafts) if session.alternates else 0
     failed: set[RemotePack] = set()
     brought = TransferStats(alternate_bytes=copied)
     announced = False
-    absent = chunks.missing(ids)
+    absent = find_absent()
     absent_bytes = int(lengths[find_ids(ids, absent)].sum())
     counting.current().reused_bytes += manifest.size_bytes - absent_bytes
     while True:
-        missing = chunks.missing(ids)
+        missing = find_absent()
         if announced and not len(missing):
             return brought
         plan = plan_for(session, source, offer, chunks, missing, without=failed)
-        most_bytes = plan.most_bytes(ids, lengths)
-        there = drafts.placed_bytes if drafts is not None else 0
-        fsread.require_space(layout.root, most_bytes + files - there, layout.reserve)
+        most_bytes = pack_bytes = plan.most_bytes(ids, lengths)
+        there = 0
+        if drafts is not None:
+            if plan.runs:
+                drafts.begin(manifest)
+            pack_bytes = plan.most_bytes(ids, lengths, drafts.for_packs)
+            there = drafts.placed_bytes
+        fsread.require_space(layout.root, pack_bytes + files - there, layout.reserve)
         if not announced:
             _announce(session, manifest, plan, most_bytes)
         if not plan.runs:
             return brought
         announced = True
-        if drafts is not None:
-            drafts.begin(manifest)
         failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
         if not failing:
             break
         failed |= failing
         session.note(f"{manifest.label}: a delta cannot be used; downloading full packs instead")
         chunks.reload()  # its base may be what is wrong, and may be gone or replaced by now
-    absent = chunks.missing(ids)
+    absent = find_absent()
     if len(absent):
         raise IntegrityError(
             f"{manifest.label}",
@@ -367,21 +391,25 @@ def _download(
     before: TransferStats,
     drafts: Drafts | None,
 ) -> tuple[set[RemotePack], TransferStats]:
-    name = VersionName(manifest.model, manifest.variant, manifest.version)
-    if session.refs.version(name) is None:
-        session.refs.set_partial(name, manifest.digest)
+    _mark_begun(session, manifest)
     meter = Meter(session.activity.report, "download", manifest.label, plan.stored_bytes)
     begun = Begun(session.layout.tmp)
     with counting.download(meter), chunks.writing() as writer:
         backend = session.registries.backend(source)
-        failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
+        count, failed = download(backend, plan, chunks, writer, session.connections, meter, begun, drafts)
     return failed, TransferStats(
         before.download_bytes + meter.done,
-        before.chunks + writer.chunks,
+        before.chunks + count,
         before.deltas + plan.delta_chunks,
         plan.delta_from if not failed else before.delta_from,
         before.alternate_bytes,
     )
+
+
+def _mark_begun(session: Session, manifest: Manifest) -> None:
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
+    if session.refs.version(name) is None:
+        session.refs.set_partial(name, manifest.digest)
 
 
 def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_bytes: int) -> None:

@@ -113,10 +113,16 @@ class DownloadPlan:
     index_sources: Mapping[RemotePack, str] = field(default_factory=dict)
     unplaced: Ids = field(default_factory=lambda: np.empty(0, "S32"))
 
-    def most_bytes(self, ids: Ids, lengths: Ints) -> int:
+    def most_bytes(
+        self, ids: Ids, lengths: Ints, only: Callable[[Ids], NDArray[np.bool_]] | None = None
+    ) -> int:
         """What the wanted entries weigh at the most: those `unplaced` no more than their chunks, given all
-        chunks' `ids` (ascending) and `lengths`."""
-        return self.stored_bytes + int(lengths[find_ids(ids, self.unplaced)].sum())
+        chunks' `ids` (ascending) and `lengths`; with `only`, without the chunks for which it is false."""
+        stored, unplaced = self.stored_bytes, self.unplaced
+        if only is not None:
+            stored = sum(int(run.stored[only(run.ids)].sum()) for run in self.runs)
+            unplaced = unplaced[only(unplaced)]
+        return stored + int(lengths[find_ids(ids, unplaced)].sum())
 
 
 NOTHING = DownloadPlan([], np.empty(0, "S32"))

@@ -60,33 +60,36 @@ def download(
     meter: Meter,
     begun: Begun,
     drafts: Drafts | None = None,
-) -> set[RemotePack]:
+) -> tuple[int, set[RemotePack]]:
     """Bring the planned chunks and write them; the bases of deltas are read from `chunks`.
 
     What came of an entry before an answer broke off is kept in `begun`.  With `drafts`, what arrives is
-    put into the version's files as well.
+    put into the version's files, and into packs only where these need it.
 
-    Returns the delta packs that were missing or bad: what they were to bring has not come.  What was
-    written before an error or an interrupt stays.
+    Returns how many chunks came, and the delta packs that were missing or bad: what they were to bring has
+    not come.  What was written before an error or an interrupt stays.
 
     Raises: BackendError, IntegrityError, StorageError.
     """
     transfer = _Transfer(backend, plan, chunks, begun, drafts)
     transfer.start(min(max(1, connections), len(plan.runs)))
+    count = 0
     try:
         for came in transfer.entries():
-            writer.add(came.entry)
+            count += 1
+            if came.entry is not None:
+                writer.add(came.entry)
             meter.add(came.wire_bytes)
     finally:
         transfer.stop()
-    return transfer.failed
+    return count, transfer.failed
 
 
 @dataclass(frozen=True)
 class _Came:
-    """A verified entry as it will be stored, and what it weighed on the wire."""
+    """A verified entry as it will be stored, if it is for a pack, and its size on the wire."""
 
-    entry: Entry
+    entry: Entry | None
     wire_bytes: int
 
 
@@ -208,9 +211,11 @@ class _Transfer:
             if entry.chunk_id in self._came:
                 return
             self._came.add(entry.chunk_id)
-        if self._drafts is not None:
-            self._drafts.put(entry.chunk_id, data)
-        kept = make_entry(entry.chunk_id, data) if self._too_deep(entry.base) else entry
+        kept: Entry | None = entry
+        if self._drafts is not None and self._drafts.put(entry.chunk_id, data):
+            kept = None
+        elif self._too_deep(entry.base):
+            kept = make_entry(entry.chunk_id, data)
         self._put(_Came(kept, entry.stored_bytes))
 
     def lacks(self, chunk_id: bytes) -> bool:

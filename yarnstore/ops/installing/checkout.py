@@ -1,7 +1,8 @@
 """`checkout`, `rollback`: install another version.
 
-Order: chunks, manifest and version ref (`fetch`), materialised files, view, reflog, `installed`, and the link
-in `models/`.  If the view already exists, only the last three change.
+Order: chunks, manifest (`fetch`), materialised files, version ref, view, reflog, `installed`, and the link
+in `models/`; the version ref comes before the files if packs have all chunks.  If the view already exists,
+only the last three change.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.fetching.eligibility import require_eligible
-from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version
+from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version, mark_complete
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
@@ -28,9 +29,10 @@ from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec
 from yarnstore.store import folders, fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.drafts import Drafts
+from yarnstore.store.drafts import Draft, Drafts
 from yarnstore.store.files import is_sound, materialise
 from yarnstore.store.layout import file_name
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
 from yarnstore.store.small_files import is_small, materialise_small
@@ -65,7 +67,7 @@ def install(
     """
     manifest, brought = _retained(session, found), TransferStats()
     if manifest is None:
-        manifest, brought = _make_ready(session, found, chunks)
+        manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
     return activate(
         session,
         manifest,
@@ -77,9 +79,16 @@ def install(
     )
 
 
-def _make_ready(session: Session, found: Found, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
-    """Bring a version into the store if needed, and complete its view.  Raises: as `checkout`."""
-    with Drafts(session.layout) as drafts:
+def _make_ready(
+    session: Session, found: Found, chunks: ChunkStore, *, packs_too: bool
+) -> tuple[Manifest, TransferStats]:
+    """Bring a version into the store if needed, and complete its view.
+
+    Downloads are written into its files alone, or with `packs_too` into packs as well.
+
+    Raises: as `checkout`.
+    """
+    with Drafts(session.layout, packs_too=packs_too) as drafts:
         found, manifest, brought = ensure_version(session, found, chunks, drafts=drafts)
         make_whole(session, manifest, found, chunks, drafts)
     return manifest, brought
@@ -118,7 +127,8 @@ def make_whole(
 
     Raises: IntegrityError, BackendError, StorageError.
     """
-    if is_whole(session, manifest):
+    drafted = drafts is not None and bool(drafts.held(manifest_chunks([manifest])[0]).any())
+    if not drafted and is_whole(session, manifest):
         return
     if has_view(session.layout, manifest.digest):
         session.note(f"{manifest.label}: its installed files were modified; restoring them")
@@ -135,7 +145,9 @@ def make_whole(
             offer = _offer_of(session, manifest, found)
             chunks.forget(bad)  # and look at the disk again, which is not what it was taken for
         fetched |= bad
-        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry), chunks)
+        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry), chunks, drafts)
+    if drafts is not None:
+        mark_complete(session, found.name, manifest, chunks)
     make_view(session.layout, manifest)
 
 
@@ -161,19 +173,28 @@ def _materialise_each(
                 continue
             # In its place until it is replaced: its sound chunks may be nowhere else.
             trash.keep_copy(session.layout.file(file), session.layout.trash)
-        draft = drafts.take(file) if drafts is not None else None
+        draft = drafts.find(file) if drafts is not None else None
         if draft is not None:
-            before = meter.done
-            # Its chunks were right when they came; where they are not now, the packs have them.
-            with contextlib.suppress(IntegrityError):
-                materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
-                continue
-            meter.add(before - meter.done)
-        if is_small(file):
+            _finish_draft(session, chunks, file, draft, meter)
+        elif is_small(file):
             small.append(file)
         else:
             materialise(session.layout, chunks, file, meter.add)
     materialise_small(session.layout, chunks, small, meter.add)
+
+
+def _finish_draft(
+    session: Session, chunks: ChunkStore, file: ManifestFile, draft: Draft, meter: Meter
+) -> None:
+    before = meter.done
+    try:
+        materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
+    except IntegrityError:
+        meter.add(before - meter.done)
+        if chunks.bad:
+            raise
+        draft.check()  # its chunks were right when they came; where they are not now, the store may have them
+        materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
 
 
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
@@ -207,7 +228,7 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
         goal = rollback_goal(session, model, version)
         name = VersionName(model, goal.variant, goal.version)
         found: Found = stored_as(session, name) or offered_as(session, name)
-        manifest, brought = _make_ready(session, found, chunks)
+        manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
         return activate(session, manifest, "rollback", started, brought.download_bytes)
 
 
@@ -223,4 +244,5 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
             ensure_view(session, manifest)
             return manifest
         found = require_eligible(session, of_installed(session, spec), installing=False)
-        return _make_ready(session, found, chunks)[0]
+        # It is not installed, so its files do not stay: packs are its place.
+        return _make_ready(session, found, chunks, packs_too=True)[0]

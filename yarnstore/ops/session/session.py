@@ -14,7 +14,7 @@ from yarnstore.ops.session.registries import KnownRegistries
 from yarnstore.ops.session.sources import RegistrySource as RegistrySource
 from yarnstore.progress import OnProgress
 from yarnstore.registry.host import Host
-from yarnstore.registry.policies import LoadPolicy
+from yarnstore.registry.policies import KeepCopy, LoadPolicy
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 
@@ -54,6 +54,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     accept_change: bool = False
     # Other stores, looked into before anything is downloaded, and never written.
     alternates: tuple[Path, ...] = ()
+    # Which versions keep packs beside their files.
+    keep_copy: KeepCopy = "imports"
 
     @classmethod
     def without_registries(cls, layout: StoreLayout, activity: Activity | None = None) -> Session:
@@ -76,6 +78,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             admit_version=self.admit_version,
             accept_change=self.accept_change,
             alternates=self.alternates,
+            keep_copy=self.keep_copy,
         )
 
     @property

@@ -42,6 +42,7 @@ from yarnstore.progress import plural
 from yarnstore.store import fsio, fsread, lock, trash
 from yarnstore.store.chunks import ChunkStore, load_indexes, recover_chunks
 from yarnstore.store.disk import disk_bytes
+from yarnstore.store.drafts import DRAFT
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.packs import PackWriter
@@ -407,7 +408,7 @@ def _leftovers(session: Session) -> list[Path]:
     for name in fsread.list_names(layout.tmp):
         stat = fsread.stat_or_none(layout.tmp / name)
         young = stat is not None and now - stat.st_mtime < PARTIAL_DAYS * 86400
-        if not (name.endswith(".download") and young) and _is_dead(layout.tmp / name):
+        if not (name.endswith((".download", DRAFT)) and young) and _is_dead(layout.tmp / name):
             found.append(layout.tmp / name)
     return found
 
