@@ -183,7 +183,9 @@ def _bring_from(
         session.layout.write_manifest(manifest)
         chunks.know(manifest)
         brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
-        if drafts is None or not drafts.held(manifest_chunks([manifest])[0]).any():
+        if drafts is not None and drafts.held(manifest_chunks([manifest])[0]).any():
+            session.layout.rely_on_files()  # before a file has its name: `gc` on a full disk must not need to
+        else:
             mark_complete(session, offer.name, manifest, chunks)
     remember_content(session, offer.source, offer.name, manifest)
     return manifest, brought
