@@ -43,6 +43,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Site:
     with site.store() as store:
         for model in site.models:
             for version in site.versions:
+                store.fetch(f"{model}@{version}")  # into packs
                 store.checkout(f"{model}@{version}")
                 store.path(model)
         store.pin(f"{MODEL}@1.0.0")

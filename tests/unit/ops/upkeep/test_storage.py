@@ -17,8 +17,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """1.1.0 is installed, 1.0.0 is behind it, 1.2.0 is pinned and only in packs."""
     made = make_site(tmp_path_factory.mktemp("made"))
     with made.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(f"{MODEL}@1.1.0")
+        for version in ("1.0.0", "1.1.0"):
+            store.fetch(f"{MODEL}@{version}")  # into packs
+            store.checkout(f"{MODEL}@{version}")
         store.fetch(f"{MODEL}@1.2.0")
         store.pin(f"{MODEL}@1.2.0")
     return made
