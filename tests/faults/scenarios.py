@@ -40,6 +40,9 @@ def _installed(*versions: str) -> Callable[[Site], None]:
 
 def _damaged(site: Site) -> None:
     """Two versions, with wrong bytes in a pack, in a file, in a ref and in the log's first line."""
+    with site.store() as store:
+        for version in ("1.0.0", "1.1.0"):
+            store.fetch(f"{MODEL}@{version}")  # a version that is fetched first has packs too
     _installed("1.0.0", "1.1.0")(site)
     pack = max((site.home / "packs").glob("*.pack"), key=lambda path: path.stat().st_size)
     entries = list(iter_entries(pack))

@@ -70,19 +70,24 @@ def test_gc_deletes_refs_before_what_they_name(tmp_path: Path) -> None:
     """A crash in between leaves something that nobody needs, and never a version that lacks its bytes."""
     require_strace()
     site = prepared_site(tmp_path, SCENARIOS["gc"])
+    before = set((site.home / "packs").iterdir()) | set((site.home / "manifests").iterdir())
     with site.store() as store:
         # One that shares no chunk with what stays, so that its pack goes whole.
         (tmp_path / "other.bin").write_bytes(random.Random(2).randbytes(100_000))
         store.import_model(tmp_path / "other.bin", "other@1.0.0")
+    others = (set((site.home / "packs").iterdir()) | set((site.home / "manifests").iterdir())) - before
     calls = points(trace(command(site.home, "gc", "--keep", "0"), tmp_path / "trace"), site.home)
     gone: dict[str, list[int]] = {}
     for n, call in enumerate(calls):
         if call.name.startswith(("rename", "unlink")):
             place = os.path.relpath(call.paths[0], site.home).split(os.sep)
             gone.setdefault("/".join(place[:2]) if place[0] == "refs" else place[0], []).append(n)
+            if site.home / call.paths[0] in others:
+                gone.setdefault(f"other's {place[0]}", []).append(n)
     for below in ("manifests", "packs"):
         assert max(gone["refs/versions"]) < min(gone[below]), below
-    assert max(gone["manifests"]) < min(gone["packs"])
+    # A manifest whose files are the place of another version's chunks stays until they have another.
+    assert max(gone["other's manifests"]) < min(gone["other's packs"])
 
 
 @pytest.mark.parametrize("command_", ["fetch", "checkout"])

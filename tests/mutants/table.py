@@ -86,8 +86,8 @@ MUTANTS = (
     ),
     Mutant(
         "fetch without preflight",
-        "        fsread.require_space(layout.root, most_bytes + files - there, layout.reserve)\n",
-        "        _ = most_bytes + files - there\n",
+        "        fsread.require_space(layout.root, pack_bytes + files - there, layout.reserve)\n",
+        "        _ = pack_bytes + files - there\n",
         ("tests/faults/test_failing_disk.py::test_a_download_that_does_not_fit_is_refused_before_it_begins",),
     ),
     Mutant(

@@ -1,6 +1,7 @@
-"""One local store: its files, locks, packs, refs and records.  Every byte written goes through `fsio`.
+"""One local store: its files, locks, packs, refs and records.  Every byte is written by `fsio` or `growing`.
 
-    layout, lock, fsio, fsread     places, locks, the only writer, reading
+    layout, lock, fsread           places, locks, reading
+    fsio, growing                  writing: whole files, and files that grow
     paths, access                  paths as users type them; who may write
     ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
     sampling                       a random share of all contents, for frequent checks

@@ -1,4 +1,4 @@
-"""The only code that writes files.
+"""The only code that writes files, with `store/growing` for files that grow in place.
 
 Owns the order of temporary file, fsync, rename and fsync of the folder; exclusive creation without following
 links; the check for free space; and the translation of operating-system errors.  Leaves what is written where
@@ -156,7 +156,7 @@ class NewFile:
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write at a place without changing `size_bytes`; threads may do so at once.  Raises: as `write`."""
         with self._lock, translating(self.path):
-            _pwrite_all(self._fd, data, offset)
+            pwrite_all(self._fd, data, offset)
             self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY_BYTES:
                 self._join_sync()
@@ -219,7 +219,7 @@ class NewFile:
         with contextlib.suppress(OSError):  # of what is thrown away
             self.leave()
         with contextlib.suppress(OSError, StorageError):
-            _unlink(self.path)
+            unlink(self.path)
 
     def keep(self) -> None:
         """Close, and leave what was written for the next run; nothing of it, if a sync failed."""
@@ -272,7 +272,8 @@ class KeptNewFile(NewFile):
             return fsread.written_ranges(self._fd)
 
 
-def _pwrite_all(fd: int, data: Buffer, offset: int) -> int:
+def pwrite_all(fd: int, data: Buffer, offset: int) -> int:
+    """Write all of the data at a place of a file.  Returns where it ends."""
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)
@@ -301,7 +302,8 @@ def _move(source: Path, target: Path) -> None:
     folders.forget_open(source, target)
 
 
-def _unlink(path: Path) -> None:
+def unlink(path: Path) -> None:
+    """Remove a file's name, without following links in its parents."""
     with folders.changing(path) as (fd, name):
         os.unlink(name, dir_fd=fd)
 
@@ -342,7 +344,7 @@ def _write_one(
     try:
         if not try_lock(fd, exclusive=True):
             return False
-        _pwrite_all(fd, data, 0)
+        pwrite_all(fd, data, 0)
         os.fchmod(fd, mode)
         os.fsync(fd)
         os.replace(temporary, name, src_dir_fd=tmp_fd, dst_dir_fd=folder_fd)
@@ -353,81 +355,6 @@ def _write_one(
     finally:
         os.close(fd)
     return True
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably, after removing an incomplete one; the caller keeps other processes out."""
-    with translating(path):
-        is_new = stat_or_none(path) is None
-        fd = open_file(path, os.O_RDWR | os.O_CREAT)
-        try:
-            end = os.fstat(fd).st_size
-            whole = end
-            while whole and os.pread(fd, 1, whole - 1) != b"\n":
-                whole -= 1
-            if whole != end:
-                os.ftruncate(fd, whole)
-            _pwrite_all(fd, line, whole)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    if is_new:
-        sync_dir(path.parent)
-
-
-def append_mark(path: Path, mark: bytes) -> int:
-    """Append without a sync, atomically, a line behind a torn one.  Returns the size of the file in bytes."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    with translating(path):
-        try:
-            fd = open_file(path, flags)
-        except FileNotFoundError:
-            ensure_dir(path.parent)
-            fd = open_file(path, flags)
-        try:
-            size = os.fstat(fd).st_size
-            if size and mark.endswith(b"\n") and os.pread(fd, 1, size - 1) != b"\n":
-                mark = b"\n" + mark
-            return size + os.write(fd, mark)
-        finally:
-            os.close(fd)
-
-
-class PartialFile:
-    """A download that outlives its process, under a name that the next run finds; `locked` is False if
-    another process is writing it."""
-
-    def __init__(self, path: Path) -> None:
-        ensure_dir(path.parent)
-        self.path = path
-        with translating(path):
-            self._fd = open_file(path, os.O_RDWR | os.O_CREAT)
-        self.locked = try_lock(self._fd, exclusive=True)
-        self.size_bytes = os.fstat(self._fd).st_size
-
-    def is_there(self) -> bool:
-        """Whether its name still leads to it: another process may have removed it, and begun again."""
-        found = stat_or_none(self.path)
-        return found is not None and os.path.samestat(found, os.fstat(self._fd))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    def write(self, data: Buffer) -> None:
-        with translating(self.path):
-            self.size_bytes = _pwrite_all(self._fd, data, self.size_bytes)
-
-    def truncate(self, size_bytes: int = 0) -> None:
-        with translating(self.path):
-            os.ftruncate(self._fd, size_bytes)
-            self.size_bytes = size_bytes
-
-    def remove(self) -> None:
-        with translating(self.path), contextlib.suppress(FileNotFoundError):
-            _unlink(self.path)
 
 
 # --- links, moves and removals ----------------------------------------------------------------
@@ -478,7 +405,7 @@ def remove(path: Path, *, sync: bool = True) -> bool:
     """Remove a file or link if it exists; returns whether it did."""
     with translating(path):
         try:
-            _unlink(path)
+            unlink(path)
         except FileNotFoundError:
             return False
     if sync:
@@ -504,7 +431,7 @@ def remove_tree(path: Path) -> None:
     with translating(path):
         if not fsread.is_folder(path):
             with contextlib.suppress(FileNotFoundError):
-                _unlink(path)
+                unlink(path)
             return
         set_writable(path, writable=True)
         import shutil  # late: it brings all formats of archives

@@ -18,7 +18,7 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, growing
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
 from yarnstore.store.opentree import OpenTree
@@ -83,7 +83,7 @@ def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> N
         return
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
         path, line = layout.hashed / digest.hex, _line(found)
-        if fsio.append_mark(path, line) > _LONG_BYTES:
+        if growing.append_mark(path, line) > _LONG_BYTES:
             lines = fsread.read_bytes(path, MIB).splitlines(keepends=True)
             last: dict[bytes, bytes] = {}
             for item in [*lines, line]:

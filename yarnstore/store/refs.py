@@ -30,7 +30,7 @@ from yarnstore.core.reflog import (
 )
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, PinRule, format_hold, parse_hold
-from yarnstore.store import fsio, fsread, lock
+from yarnstore.store import fsio, fsread, growing, lock
 from yarnstore.store.layout import StoreLayout
 
 _MENDS = "`ystore fsck --repair` repairs it"
@@ -321,7 +321,7 @@ class Refs:
         """Move `installed`, within `moving`: the reflog's line first, then the ref."""
         old = self.current(model) if new is not None else self._current_or_none(model)
         move = Move(time_ms, operation, old, new)
-        fsio.append_line(self.log_path(model), format_move(move))
+        growing.append_line(self.log_path(model), format_move(move))
         path = self._installed_path(model)
         if new is None:
             self._remove(path)

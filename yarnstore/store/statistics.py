@@ -12,7 +12,7 @@ import msgspec
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import YarnstoreError
-from yarnstore.store import fsio, fsread, lock
+from yarnstore.store import fsio, fsread, growing, lock
 from yarnstore.store.layout import StoreLayout
 
 # Beyond this size the rows of a day are made one; a file that is larger than what is read was not ours.
@@ -69,7 +69,7 @@ def add_statistics(layout: StoreLayout, rows: Iterable[StatisticsRow]) -> None:
     with contextlib.suppress(YarnstoreError):
         if fsread.is_folder(layout.logs) and layout.exists():
             with lock.hold_folder(layout.logs):
-                size = fsio.append_mark(layout.statistics, lines)
+                size = growing.append_mark(layout.statistics, lines)
                 if size == len(lines):  # a new file: its name is synced, rows are not
                     fsio.sync_dir(layout.logs)
                 elif size > LIMIT_BYTES:

@@ -14,7 +14,7 @@ from yarnstore.core.limits import REFLOG_LINE_LIMIT_BYTES
 from yarnstore.core.names import model_dirname, model_from_dirname
 from yarnstore.core.reflog import Move, format_move, parse_move
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, SelfCheckError
-from yarnstore.store import fsio, fsread, trash
+from yarnstore.store import fsio, fsread, growing, trash
 from yarnstore.store.layout import StoreLayout
 
 
@@ -28,7 +28,7 @@ def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
     path = layout.trials / model_dirname(model)
     fsio.ensure_dir(path.parent)
     fsio.write_atomic(path, format_move(move), tmp_dir=layout.tmp)
-    with fsio.PartialFile(path) as record:
+    with growing.PartialFile(path) as record:
         try:
             yield
         except SelfCheckError:
@@ -37,7 +37,7 @@ def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
         _remove(record)
 
 
-def _remove(record: fsio.PartialFile) -> None:
+def _remove(record: growing.PartialFile) -> None:
     if record.is_there():  # and not that of a process which tries another version by now
         record.remove()
 
@@ -54,7 +54,7 @@ def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
         records = []
         for name in fsread.list_names(layout.trials):
             path = layout.trials / name
-            record = held.enter_context(fsio.PartialFile(path))
+            record = held.enter_context(growing.PartialFile(path))
             if not record.locked:
                 continue
             if not record.size_bytes:  # its process has removed it meanwhile: this made it again

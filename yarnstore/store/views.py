@@ -15,7 +15,7 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import folders, fsio, fsread, hashed, trash
+from yarnstore.store import folders, fsio, fsread, growing, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
@@ -208,7 +208,7 @@ def note_use(layout: StoreLayout, manifest: Sha256) -> None:
     """
     mark = layout.uses / manifest.hex
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
-        fsio.append_mark(mark, b".")
+        growing.append_mark(mark, b".")
 
 
 def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_stores import other_process
 from yarnstore.core.sizes import DEFAULT_RESERVE
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
-from yarnstore.store import folders, fsio, fsread, kernel, lock
+from yarnstore.store import folders, fsio, fsread, growing, kernel, lock
 
 UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
@@ -54,9 +54,9 @@ def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
         lambda: fsio.NewFile(root / "tmp", ".x"),
         lambda: fsio.write_atomic(root / "file", b"y", tmp_dir=tmp_path),
         lambda: fsio.write_many([("a", b"y", 0o444)], root / "folder", tmp_dir=tmp_path, suffix=".x"),
-        lambda: fsio.append_line(root / "file", b"y\n"),
-        lambda: fsio.append_mark(root / "file", b"."),
-        lambda: fsio.PartialFile(root / "file"),
+        lambda: growing.append_line(root / "file", b"y\n"),
+        lambda: growing.append_mark(root / "file", b"."),
+        lambda: growing.PartialFile(root / "file"),
         lambda: fsio.hard_link(root / "file", root / "link"),
         lambda: fsio.swap_link(root / "link", "file", tmp_dir=tmp_path),
         lambda: fsio.rename(root / "file", tmp_path / "moved"),
@@ -166,9 +166,9 @@ def test_new_files_are_exclusive_and_never_through_a_link(
 def through_links(tmp: Path) -> list[Callable[[Path], object]]:
     """All that opens a file by a name that is known before."""
     return [
-        lambda path: fsio.append_line(path, b"line\n"),
-        lambda path: fsio.append_mark(path, b"."),
-        lambda path: fsio.PartialFile(path),
+        lambda path: growing.append_line(path, b"line\n"),
+        lambda path: growing.append_mark(path, b"."),
+        lambda path: growing.PartialFile(path),
         lambda path: lock.open_lock(path),
         lambda path: fsread.open_folder(path),
         lambda path: fsread.read_bytes(path, 100),
@@ -212,36 +212,36 @@ def test_ensure_dir_takes_no_link_for_a_folder(tmp_path: Path) -> None:
 def test_append_line_cuts_what_a_crash_left(tmp_path: Path, whole: bytes, torn: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(whole + torn)
-    fsio.append_line(log, b"new\n")
+    growing.append_line(log, b"new\n")
     assert log.read_bytes() == whole + b"new\n"
 
 
 def test_append_line_makes_the_file(tmp_path: Path) -> None:
-    fsio.append_line(tmp_path / "log", b"one\n")
-    fsio.append_line(tmp_path / "log", b"two\n")
+    growing.append_line(tmp_path / "log", b"one\n")
+    growing.append_line(tmp_path / "log", b"two\n")
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
 
 def test_append_mark_adds_a_byte_each_time(tmp_path: Path) -> None:
     for count in range(1, 4):
-        fsio.append_mark(tmp_path / "used", b".")
+        growing.append_mark(tmp_path / "used", b".")
         assert (tmp_path / "used").read_bytes() == b"." * count
-    fsio.append_mark(tmp_path / "new" / "used", b".")
+    growing.append_mark(tmp_path / "new" / "used", b".")
     assert (tmp_path / "new" / "used").read_bytes() == b"."
 
 
 def test_a_partial_file_goes_on_where_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "tmp" / "x.download"
-    with fsio.PartialFile(path) as part:
+    with growing.PartialFile(path) as part:
         assert part.locked
         part.write(b"one")
-    with fsio.PartialFile(path) as part:
+    with growing.PartialFile(path) as part:
         assert part.size_bytes == 3
         part.write(b"two")
-        with fsio.PartialFile(path) as second:
+        with growing.PartialFile(path) as second:
             assert not second.locked
     assert path.read_bytes() == b"onetwo"
-    with fsio.PartialFile(path) as part:
+    with growing.PartialFile(path) as part:
         part.truncate(2)
         part.write(b"x")
         assert path.read_bytes() == b"onx"
@@ -472,11 +472,11 @@ def test_a_file_that_was_killed_read_only_can_be_claimed(tmp_path: Path) -> None
 
 
 def test_a_partial_file_tells_when_its_name_leads_to_another(tmp_path: Path) -> None:
-    with fsio.PartialFile(tmp_path / "x.download") as one:
+    with growing.PartialFile(tmp_path / "x.download") as one:
         assert one.is_there()
         one.remove()
         assert not one.is_there()
-        with fsio.PartialFile(tmp_path / "x.download") as two:
+        with growing.PartialFile(tmp_path / "x.download") as two:
             assert two.locked
             assert two.is_there()
             assert not one.is_there()
@@ -488,15 +488,15 @@ def test_a_folder_kept_open_is_the_one_of_its_name(tmp_path: Path) -> None:
     path = root / "a" / "b" / "file"
     fsio.ensure_dir(path.parent)
     with folders.keeping_open():
-        fsio.append_mark(path, b"1")
+        growing.append_mark(path, b"1")
         fsio.rename(root / "a", root / "c")  # the folder on the way goes elsewhere
-        fsio.append_mark(path, b"22")
+        growing.append_mark(path, b"22")
         assert path.read_bytes() == b"22"
         shutil.rmtree(root / "a")  # by another process
-        fsio.append_mark(path, b"333")
+        growing.append_mark(path, b"333")
         assert path.read_bytes() == b"333"
         fsio.remove_tree(root / "a")
-        fsio.append_mark(path, b"4444")
+        growing.append_mark(path, b"4444")
     assert path.read_bytes() == b"4444"
     assert (root / "c" / "b" / "file").read_bytes() == b"1"
 
@@ -506,7 +506,7 @@ def test_no_more_than_some_folders_are_kept_open(tmp_path: Path) -> None:
     with folders.keeping_open():
         for number in range(100):
             fsio.ensure_dir(tmp_path / str(number))
-            fsio.append_mark(tmp_path / str(number) / "file", b".")
+            growing.append_mark(tmp_path / str(number) / "file", b".")
         here = [
             os.readlink(f"/proc/self/fd/{fd}")
             for fd in os.listdir("/proc/self/fd")

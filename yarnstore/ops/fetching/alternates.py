@@ -21,7 +21,7 @@ from yarnstore.core.pack import Entry
 from yarnstore.errors import StorageError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter, format_size
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsread, growing
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.layout import StoreLayout
@@ -82,7 +82,7 @@ def take_chunks(
     return taken
 
 
-def take_file(session: Session, expected: Sha256, part: fsio.PartialFile) -> bool:
+def take_file(session: Session, expected: Sha256, part: growing.PartialFile) -> bool:
     """Write the file with this SHA-256 into `part`, which is empty, if an alternate has it.
 
     Raises: StorageError of the store itself.

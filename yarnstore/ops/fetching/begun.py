@@ -17,7 +17,7 @@ from yarnstore.core.bytequeue import ByteQueue
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.ops.fetching.plan import PackRange, RemotePack
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, growing
 
 _SUFFIX = ".download"
 # An entry that is not whole after so long is written down, in case that the process is killed.
@@ -46,7 +46,7 @@ class KeptFile:
         """Keep the beginning of a file, part of which may be kept already."""
         with (
             contextlib.suppress(FormatError, NotFoundError, StorageError),
-            fsio.PartialFile(self._path) as part,
+            growing.PartialFile(self._path) as part,
         ):
             if part.locked and part.is_there() and part.size_bytes < len(came):
                 part.write(memoryview(came)[part.size_bytes :])

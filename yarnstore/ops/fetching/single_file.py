@@ -38,7 +38,7 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.session.stored import stored_as
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsread, growing
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
@@ -153,11 +153,11 @@ def _file_name(url: str, name: VersionName) -> str:
         return f"{model_dirname(name.model)}.bin"
 
 
-def _claim(session: Session, path: Path) -> fsio.PartialFile:
+def _claim(session: Session, path: Path) -> growing.PartialFile:
     """The partial download, when no other process is writing it."""
     deadline = time.monotonic() + session.layout.lock_timeout_s
     while True:
-        part = fsio.PartialFile(path)
+        part = growing.PartialFile(path)
         if part.locked and part.is_there():
             return part
         part.__exit__()
@@ -200,7 +200,7 @@ class _WantedFile:
         self,
         name: str,
         place: str,
-        part: fsio.PartialFile,
+        part: growing.PartialFile,
         expected: Sha256,
         size_bytes: int | None,
         meter: Meter,

@@ -33,8 +33,9 @@ KILLS = 5
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = make_site(tmp_path_factory.mktemp("made"))
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(f"{MODEL}@1.1.0")
+        for version in ("1.0.0", "1.1.0"):
+            store.fetch(f"{MODEL}@{version}")  # so that it has packs
+            store.checkout(f"{MODEL}@{version}")
         store.path(f"{MODEL}@1.0.0")
     return site
 

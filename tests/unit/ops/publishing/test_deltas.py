@@ -163,7 +163,7 @@ def test_repack_keeps_the_newest_whole_and_the_others_as_deltas(world: World) ->
 
 
 def test_a_circle_of_deltas_is_an_error_and_no_hang(world: World) -> None:
-    world.store.checkout(f"{MODEL}@1.0.0")
+    world.store.fetch(f"{MODEL}@1.0.0")
     world.store.fetch(f"{MODEL}@1.1.0")
     world.forget_files()
     table = world.table()
