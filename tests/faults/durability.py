@@ -9,7 +9,7 @@ the folders with unsynced names.  The rules:
 - an index is there only as long as its pack is;
 - nothing waits at the end.
 
-`tmp/` and `trash/` may lose anything; marks of use may be lost; `lock` is empty.
+`tmp/` and `trash/` may lose anything; marks of use, and figures of statistics, may be lost; `lock` is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.faults.tracing import Call
 
-_LOOSE = ("tmp", ".tmp", "trash", "lock", "logs/used", "logs/hashed")
+_LOOSE = ("tmp", ".tmp", "trash", "lock", "logs/used", "logs/hashed", "logs/statistics")
 _COMMITS = ("refs", "logs/installed", "registry.json")
 
 
@@ -90,7 +90,8 @@ class _Disk:
 
     def _named(self, path: str, *, new: bool = True) -> None:
         if new and self._ours(path):
-            self._folders.add(os.path.dirname(path))
+            if not self._place(path).endswith(".lock"):  # made again when it is needed
+                self._folders.add(os.path.dirname(path))
             self._there.add(path)
             pack = path.removesuffix(".idx") + ".pack"
             if self._place(path).endswith(".idx") and not self._loose(path) and pack not in self._there:

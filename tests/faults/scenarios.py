@@ -24,9 +24,14 @@ class Scenario:
     in_registry: bool = False
     # Whether a chunk that arrived before a fault must not be asked for again.
     downloads: bool = False
+    # Whether only the long campaigns run it.
+    deep: bool = False
 
     def command(self, site: Site) -> list[str]:
-        return command(site.home, *self.words(site))
+        words = self.words(site)
+        if words[0] == "auto-update":  # whose options follow its second word
+            return [*command(site.home, *words[:1])[:4], *words[1:], "--home", str(site.home)]
+        return command(site.home, *words)
 
 
 def _installed(*versions: str) -> Callable[[Site], None]:
@@ -38,12 +43,23 @@ def _installed(*versions: str) -> Callable[[Site], None]:
     return prepare
 
 
-def _damaged(site: Site) -> None:
-    """Two versions, with wrong bytes in a pack, in a file, in a ref and in the log's first line."""
+def _packed(site: Site) -> None:
+    """Two versions whose files repeat what packs have."""
     with site.store() as store:
         for version in ("1.0.0", "1.1.0"):
-            store.fetch(f"{MODEL}@{version}")  # a version that is fetched first has packs too
-    _installed("1.0.0", "1.1.0")(site)
+            store.fetch(f"{MODEL}@{version}")
+            store.checkout(f"{MODEL}@{version}")
+
+
+def _automatic(site: Site) -> None:
+    _installed("1.0.0")(site)
+    with site.store() as store:
+        store.set_auto_update(enabled=True, policy="minor")
+
+
+def _damaged(site: Site) -> None:
+    """Two versions, with wrong bytes in a pack, in a file, in a ref and in the log's first line."""
+    _packed(site)
     pack = max((site.home / "packs").glob("*.pack"), key=lambda path: path.stat().st_size)
     entries = list(iter_entries(pack))
     flip(pack, entries[0][0] + 1000)
@@ -93,6 +109,20 @@ SCENARIOS = {
             _installed("1.0.0", "1.1.0", "1.2.0"),
             lambda _: ["gc", "--keep", "0", "--thin"],
             lambda site: site.store().gc(keep=0, thin="*"),
+        ),
+        Scenario(
+            "slim",
+            _packed,
+            lambda _: ["gc", "--keep", "3"],
+            lambda site: site.store().gc(keep=3),
+            deep=True,
+        ),
+        Scenario(
+            "auto-update",
+            _automatic,
+            lambda _: ["auto-update", "run", "--now"],
+            lambda site: site.store().run_auto_update(now=True),
+            deep=True,
         ),
         Scenario(
             "import",

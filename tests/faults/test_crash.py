@@ -47,7 +47,13 @@ class Campaign:
         return self.before.copy(self.root / name, registry=self.scenario.in_registry)
 
 
-@pytest.fixture(scope="module", params=list(SCENARIOS))
+_ALL = [
+    pytest.param(name, marks=[pytest.mark.deep] if scenario.deep else [])
+    for name, scenario in SCENARIOS.items()
+]
+
+
+@pytest.fixture(scope="module", params=_ALL)
 def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     require_strace()
     scenario = SCENARIOS[request.param]
@@ -75,7 +81,9 @@ def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
 def _kill(campaign: Campaign, call: Call) -> None:
     site = campaign.fresh(f"kill-{call.name}-{call.number}")
     status = kill_at(campaign.scenario.command(site), call, site.home.parent / "trace")
-    assert status in (-9, 137), f"was not killed at {call}: {status}"
+    # A run may look into a folder less than the traced one, and end before its last call.
+    ended = status == 0 and call.name == "openat"
+    assert ended or status in (-9, 137), f"was not killed at {call}: {status}"
     _check_and_run_again(campaign, site, str(call))
     remove_tree(site.home.parent)
 

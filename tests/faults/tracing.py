@@ -19,7 +19,7 @@ MUTATING = (
     "openat", "write", "pwrite64", "ftruncate", "fchmod", "fsync", "fdatasync", "rename", "renameat",
     "renameat2", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "link", "linkat", "symlink", "symlinkat",
 )  # fmt: skip
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 
 def require_strace() -> None:
@@ -56,7 +56,7 @@ _RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)$")
 
 def trace(words: Sequence[str], log: Path, *, calls: Iterable[str] = MUTATING) -> list[Call]:
     """Run a command to its end and list its calls, in the order in which they began."""
-    done = _strace(words, log, calls, ["-y"])
+    done = strace(words, log, calls, ["-y"])
     assert done.returncode == 0, done.stderr
     return parse_trace(log.read_text(errors="replace"))
 
@@ -78,7 +78,9 @@ def parse_trace(text: str) -> list[Call]:
             continue
         pid, name = int(match[1]), match[2]
         number = counts[pid, name] = counts.get((pid, name), 0) + 1
-        text = _BY_DESCRIPTOR.sub(lambda pair: f'"{os.path.join(pair[1], pair[2])}"', match[3])
+        text = match[3]
+        if name not in ("write", "pwrite64"):  # whose text is data
+            text = _BY_DESCRIPTOR.sub(lambda pair: f'"{os.path.join(pair[1], pair[2])}"', text)
         found.append(Call(pid, name, number, text, int(match[4]) if match[4] != "?" else -1))
     return found
 
@@ -98,19 +100,20 @@ def points(found: Sequence[Call], *roots: Path, names: Iterable[str] = MUTATING)
 
 def kill_at(words: Sequence[str], call: Call, log: Path) -> int:
     """Run a command and kill it as it enters `call`; its exit status (-9 or 137 where it was)."""
-    return _strace(
+    return strace(
         words, log, [call.name], ["-e", f"inject={call.name}:signal=KILL:when={call.number}"]
     ).returncode
 
 
 def fail_at(words: Sequence[str], call: Call, error: str, log: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in which one call fails with `error` and is not made."""
-    return _strace(words, log, [call.name], ["-e", f"inject={call.name}:error={error}:when={call.number}"])
+    return strace(words, log, [call.name], ["-e", f"inject={call.name}:error={error}:when={call.number}"])
 
 
-def _strace(
+def strace(
     words: Sequence[str], log: Path, calls: Iterable[str], options: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
+    """Run a command under strace, with more of its options, and write the trace to `log`."""
     return subprocess.run(
         [
             "strace",

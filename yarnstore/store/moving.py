@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -83,17 +84,24 @@ class StoreCopy:
         )
         if not fsread.is_folder(self.target):
             raise taken
-        names = set(fsread.list_names(self.target))
-        if not names or self._is_unfinished():
+        if self._is_unfinished() or self._is_empty():
             return
         # It may have been killed after the last file, and before the folders were exchanged.
         ours = read_path(self.source / MOVED_TO) == self.target
         if (
             not ours
             or read_path(self.target / MOVED_FROM) is None
-            or set(self._names(self.target)) - set(self._names(self.source))
+            or self._kept_names(self.target) - self._kept_names(self.source)
         ):
             raise taken
+
+    def _is_empty(self) -> bool:
+        """Whether the folder is empty, but for what a run leaves that is killed as it begins."""
+        names = fsread.list_names(self.target)
+        if names != ["tmp"] or not fsread.is_folder(self.target / "tmp"):
+            return not names
+        begun = re.compile(r"[0-9a-f]{24}\.tmp")
+        return all(begun.fullmatch(name) for name in fsread.list_names(self.target / "tmp"))
 
     def _is_unfinished(self) -> bool:
         with contextlib.suppress(NotFoundError, StorageError, FormatError):
@@ -156,6 +164,10 @@ class StoreCopy:
             folders[:] = [
                 name for name in folders if os.path.normpath(os.path.join(within, name)) not in _LEFT_OUT
             ]
+
+    def _kept_names(self, root: Path) -> set[str]:
+        """Return the relative paths of what counts: not of files that were being written."""
+        return {name for name in self._names(root) if not name.startswith("tmp" + os.sep)}
 
     def _copy_all(self) -> bool:
         """Copy what was not copied yet as it is now; returns whether there was anything."""

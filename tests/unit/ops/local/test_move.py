@@ -94,6 +94,26 @@ def test_a_move_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
     assert_moved(site, target)
 
 
+def test_temporary_files_of_a_killed_move_are_not_in_the_way(site: Site, tmp_path: Path) -> None:
+    """Killed as it began, and between the last file and the exchange of the folders."""
+    begun, whole, users = tmp_path / "begun", tmp_path / "whole", tmp_path / "users"
+    for folder, name in ((begun, f"{'0a' * 12}.tmp"), (users, "notes.tmp")):
+        (folder / "tmp").mkdir(parents=True)
+        (folder / "tmp" / name).touch()
+    with site.store() as store:
+        with pytest.raises(ConflictError, match="already exists"):
+            store.move(users)
+        assert store.move(begun).moved
+    shutil.copytree(begun, whole, symlinks=True)
+    (begun / MOVED_TO).write_bytes(os.fsencode(whole))
+    (whole / MOVED_FROM).write_bytes(os.fsencode(begun))
+    (whole / "tmp" / f"{'0b' * 12}.tmp").touch()
+    with site.store() as store:
+        assert store.move(whole).moved
+    assert_moved(site, whole)
+    assert [path.name for path in (users / "tmp").iterdir()] == ["notes.tmp"]
+
+
 def test_what_is_in_the_way_is_refused(site: Site, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
