@@ -1,5 +1,5 @@
-"""How often each chunk is on the disk, and where.
+"""Duplicate copies of chunks on the disk.
 
-`second` says which versions keep a second copy, `slim` finds what files make redundant in packs and encodes
-older versions against the installed one.  Both delete nothing: that is `ops/upkeep/gc`.
+`second` decides which versions keep a second copy; `slim` finds pack entries that files make redundant, and
+encodes older versions against the installed one.  Neither deletes anything; `ops/upkeep/gc` does.
 """

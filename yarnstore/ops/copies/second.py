@@ -1,7 +1,7 @@
-"""Which versions keep a second copy: those that no registry can give back.
+"""Decides which versions keep a second copy: those that no registry can provide again.
 
-An installed version is backed by its files alone; a chunk of an import, or of a model whose registry was
-removed, stays in a pack too.  docs/decisions/0026-one-copy.md has the reasons.
+The chunks of an installed version are only in its files; those of an import, or of a model whose registry was
+removed, are in a pack as well.  docs/decisions/0026-one-copy.md has the reasons.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from yarnstore.store.seen import content_of
 
 
 def keep_copies(session: Session, policy: KeepCopy, manifests: Iterable[Manifest]) -> list[Manifest]:
-    """Return the manifests whose chunks must stay in packs, whatever files have them."""
+    """Return the manifests whose chunks must stay in packs, even if files have them."""
     if policy == "never":
         return []
     return [item for item in manifests if policy == "always" or not is_given_back(session, item)]
 
 
 def is_given_back(session: Session, manifest: Manifest) -> bool:
-    """Whether the registry that a version came from still lists it, as far as the cached answer says."""
+    """Whether the registry that a version came from still lists it, according to the cached index."""
     origin = read_origin(session.layout, manifest.model)
     if origin is None:
         return False
@@ -55,8 +55,8 @@ def is_given_back(session: Session, manifest: Manifest) -> bool:
 
 
 def copied_chunks(table: ChunkTable, manifests: Iterable[Manifest]) -> Ids:
-    """Return the chunks that must stay in packs for the sake of `manifests`: ascending, with the bases of
-    their deltas.
+    """Return the chunks of `manifests` that must stay in packs, with the bases of their deltas: ids,
+    ascending.
     """
     ids, _ = manifest_chunks(manifests)
     rows = table.find(ids)

@@ -1,9 +1,9 @@
 """Leave one copy of each chunk: what files of kept versions have goes from packs, and older versions become
 deltas against the installed one.
 
-A pack entry goes for the sake of a file only after the very range of the file was read and hashed.  Nothing
-is deleted here: `gc` marks again, under the exclusive lock, and deletes.  docs/design.md (one copy) has the
-order, and why nothing is lost in it.
+A pack entry is redundant only if its range of the file was read and hashed.  Nothing is deleted here: `gc`
+marks again, under the exclusive lock, and deletes.  docs/design.md (one copy) has the order, and why nothing
+is lost in it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _WINDOW = 12
 
 @dataclass(frozen=True)
 class Backing:
-    """Chunks that packs have and that were read from files and hashed: `ids` ascending, each in the file of
-    `paths` with the number `number`, which was as in `stats` before it was read.
+    """Chunks in packs that were also read from files and hashed.  `ids` are ascending; each is in the file
+    `paths[number]`, whose `stats` were taken before it was read.
     """
 
     ids: Ids = field(default_factory=lambda: NO_IDS)
@@ -49,19 +49,19 @@ class Backing:
     paths: tuple[Path, ...] = ()
     stats: tuple[os.stat_result, ...] = ()
     keep_copy: KeepCopy = "imports"
-    # Chunks that only files have, read and hashed in one that stays.
+    # Chunks that only files have, hashed in a file that stays.
     only_copies: Backing | None = None
 
     def redundant(
         self, session: Session, roots: Collection[Manifest], names: Collection[str] | None = None
     ) -> Ids:
-        """Return the chunks that need no pack, ascending: those in files that did not change, `names` of
-        `files/` alone if given, and which `roots` need no second copy of.
+        """Return the chunks that need no pack, ascending: those in unchanged files (of the `names` in
+        `files/`, if given) of which `roots` need no second copy.
         """
         backed = self.unchanged(names)
         if not len(backed):
             return backed
-        # A version that another process removed may be the only one that lists a chunk in a shared file.
+        # The only version that lists a chunk in a shared file may have been removed by another process.
         backed = backed[FileTable(session.layout, roots, within=names).find(backed) >= 0]
         copied = keep_copies(session, self.keep_copy, roots)
         if copied:
@@ -75,7 +75,7 @@ class Backing:
         return np.union1d(self.unchanged(names), also)
 
     def unchanged(self, names: Collection[str] | None) -> Ids:
-        """Return the chunks in files that are as they were when they were hashed, ascending."""
+        """Return the chunks in files that have not changed since they were hashed, ascending."""
         if not len(self.ids):
             return self.ids
         same = np.array([self._is_same(n, names) for n in range(len(self.paths))], bool)
@@ -96,7 +96,7 @@ class Backing:
 def verify_files(
     session: Session, keep_copy: KeepCopy, roots: Collection[Manifest], names: Collection[str]
 ) -> Backing:
-    """Read and hash those chunks in the files `names` that packs have too and need not keep.
+    """Read and hash the chunks in the files `names` that packs have as well and need not keep.
 
     Needs the shared lock.
     """
@@ -106,7 +106,7 @@ def verify_files(
 def claimed_by_files(
     session: Session, keep_copy: KeepCopy, roots: Collection[Manifest], names: Collection[str]
 ) -> Backing:
-    """Do as `verify_files`, but read nothing: for a forecast."""
+    """Return the same as `verify_files` without reading the files, for a forecast."""
     return _backing(session, keep_copy, roots, names, check=False)
 
 
@@ -143,7 +143,7 @@ def verify_claims(
 
 
 def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, *, check: bool) -> Backing:
-    """Return those rows of a table that are in their files, as `check` finds."""
+    """Return the rows of a table whose chunks `check` finds in their files."""
     places = table.ranges(rows)
     order = np.lexsort((places[:, 1], places[:, 0]))
     rows, places = rows[order], places[order]
@@ -174,8 +174,8 @@ def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, 
 
 @dataclass(frozen=True)
 class Lacking:
-    """Chunks that live versions need and that neither packs nor kept files have: `ids` (ascending) are in the
-    files `names`, which must stay until these are in packs, with the manifests that say so.
+    """Chunks that live versions need and that neither packs nor kept files have.  `ids` (ascending) are in
+    the files `names`, which must stay, with the manifests that list them, until the chunks are in packs.
 
     `deep` are chunks whose chains of deltas would become too long, or end in a file that goes.
     """
@@ -184,8 +184,8 @@ class Lacking:
     deep: Ids = field(default_factory=lambda: NO_IDS)
     names: frozenset[str] = frozenset()
     manifests: frozenset[str] = frozenset()
-    on_files: bool = False  # whether live chunks are in files alone
-    # Chunks of `ids`, and bases of deltas, that files which stay are said to have too: nobody looked.
+    on_files: bool = False  # whether live chunks are only in files
+    # Chunks of `ids`, and bases of deltas, that kept files have according to manifests; they were not read.
     claimed: Ids = field(default_factory=lambda: NO_IDS)
 
     def __bool__(self) -> bool:
@@ -200,10 +200,11 @@ def find_lacking(
     names: Collection[str],
     proven: Ids | None = None,
 ) -> Lacking:
-    """Return which live chunks are in none of `table` (packs) and the files `names` of `kept` manifests.
+    """Return the live chunks that are neither in `table` (packs) nor in the files `names` of `kept`
+    manifests.
 
-    A chunk that a file which goes has too counts as in a kept one only if it is `proven`: a manifest may lie,
-    and a file may be damaged.  None, for a forecast, believes all.
+    If a file that goes has a chunk too, a kept file counts as having it only if it is `proven`, since a
+    manifest may be wrong and a file damaged.  With None, for a forecast, all manifests are trusted.
     """
     rows = table.find(live)
     alone = rows >= 0
@@ -242,10 +243,11 @@ def find_lacking(
     absent = absent[in_any_file(absent)]
     chains = rows[by_pack]
     then = table.depths(held_then)[chains]
-    # Deltas against chunks of no live version, in files that go: these stay until the deltas are encoded.
+    # Deltas against chunks of no live version in files that go: the files stay until the deltas are encoded
+    # again.
     hanging = (then > DELTA_DEPTH_LIMIT) & (table.depths(in_any_file)[chains] <= DELTA_DEPTH_LIMIT)
     bases = table.bases[table.with_bases(chains[hanging])]
-    # What is encoded now may become a delta itself: one more in each chain that ends there.
+    # A chunk that is encoded now may become a delta, which makes each chain that ends there longer by one.
     long = then == DELTA_DEPTH_LIMIT if len(absent) else np.zeros(len(then), bool)
     deep = np.setdiff1d(live[by_pack][hanging | long], absent)
     holders = {path.name for path in everywhere.holders(np.unique(np.concatenate([absent, bases])))}
@@ -266,8 +268,8 @@ def find_lacking(
 def as_deltas(
     session: Session, chunks: ChunkStore, lacking: Lacking, roots: Collection[Manifest]
 ) -> Iterator[Entry]:
-    """Yield entries of chunks that have no other place than files that go: deltas against the installed
-    version where that pays, else whole.
+    """Yield entries of chunks that are only in files that go: as deltas against the installed version if that
+    saves space, else whole.
 
     A damaged chunk is left out, for `fsck` to repair.
     """
@@ -303,7 +305,7 @@ def as_deltas(
 
 
 def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids) -> dict[bytes, bytes]:
-    """Return the chunk of the installed version that each wanted chunk is encoded against, if any."""
+    """Return the chunk of the installed version to encode each wanted chunk against, if any."""
     refs = session.refs
     by_digest = {manifest.digest: manifest for manifest in roots}
     bases: dict[bytes, bytes] = {}
@@ -321,7 +323,7 @@ def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids)
 def copies_to_make(
     session: Session, chunks: ChunkStore, keep_copy: KeepCopy, roots: Collection[Manifest]
 ) -> Iterator[Entry]:
-    """Yield entries of the chunks that must have a copy in a pack, and have none."""
+    """Yield entries of the chunks that must be in a pack and are not."""
     copied = keep_copies(session, keep_copy, roots)
     if not copied:
         return

@@ -1,7 +1,8 @@
-"""The beginnings of interrupted downloads, kept so that the next request continues after them.
+"""Partial downloads, kept so that the next request continues them.
 
-They are kept in `tmp/*.download`, where another run finds them and `gc` deletes them after some days.  They
-are never trusted: the hash of the whole decides, and a beginning that leads to a wrong hash is deleted.
+They are stored in `tmp/*.download`, where another run finds them and `gc` deletes them after some days.  They
+are not trusted: the hash of the complete data decides, and a partial download that leads to a wrong hash is
+deleted.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from yarnstore.ops.fetching.plan import PackRange, RemotePack
 from yarnstore.store import fsio, fsread, growing
 
 _SUFFIX = ".download"
-# An entry that is not whole after so long is written down, in case that the process is killed.
+# An entry that is incomplete after this time is written to disk, in case the process is killed.
 _KEEP_EVERY_S = 0.2
-# The source of what an earlier run has kept.
+# The source of data that an earlier run kept.
 _EARLIER = ""
 
 _Name: TypeAlias = str
 
 
 class KeptFile:
-    """The kept beginning of one small file of a registry."""
+    """The partial download of one small file of a registry."""
 
     def __init__(self, tmp: Path, key: str, limit_bytes: int) -> None:
         self._path = tmp / (Sha256.of(f"file {key}".encode()).hex + _SUFFIX)
         self._limit_bytes = limit_bytes
 
     def read(self) -> bytes:
-        """Return the kept beginning; empty if there is nothing, or too much."""
+        """Return the partial download; empty if there is none, or if it is too large."""
         try:
             return fsread.read_bytes(self._path, self._limit_bytes)
         except (FormatError, NotFoundError, StorageError):
             return b""
 
     def keep(self, came: Buffer) -> None:
-        """Keep the beginning of a file, part of which may be kept already."""
+        """Store the first bytes of a file, some of which may be stored already."""
         with (
             contextlib.suppress(FormatError, NotFoundError, StorageError),
             growing.PartialFile(self._path) as part,
@@ -52,15 +53,15 @@ class KeptFile:
                 part.write(memoryview(came)[part.size_bytes :])
 
     def drop(self) -> None:
-        """Delete the kept beginning."""
+        """Delete the partial download."""
         with contextlib.suppress(FormatError, NotFoundError, StorageError):
             fsio.remove(self._path, sync=False)
 
 
 class Slices:
-    """Yields the bytes of each place, in order, from a response that begins at or before the first.
+    """Yields the bytes of each range, in order, from a response that begins at or before the first.
 
-    `begun` are earlier bytes of the first place; the response begins after them.
+    `begun` are earlier bytes of the first range; the response begins after them.
     """
 
     def __init__(self, body: Body, places: Sequence[PackRange], begun: Buffer = b"") -> None:
@@ -77,7 +78,7 @@ class Slices:
     def __iter__(self) -> Iterator[tuple[PackRange, Buffer]]:
         for block in self._body:
             if self._is_done():
-                continue  # reads to the end of the range, so that the connection can be used again
+                continue  # reads to the end of the range, so that the connection can be reused
             with self._lock:
                 self._queue.append(block)
             while (found := self._take()) is not None:
@@ -101,7 +102,7 @@ class Slices:
             return place, self._queue.take(place.stored)
 
     def unfinished(self) -> tuple[PackRange, bytes] | None:
-        """The place of which a part has come, and that part.  Any thread may ask."""
+        """Return the range that has arrived in part, and that part.  Thread-safe."""
         with self._lock:
             place = self._place
             if place is None or place.offset != self._at or not 0 < len(self._queue) < place.stored:
@@ -110,12 +111,12 @@ class Slices:
 
 
 class Begun:
-    """The entries of packs that have partly arrived, for one download; shared by its threads."""
+    """Partly downloaded entries of packs, for one download; shared by its threads."""
 
     def __init__(self, tmp: Path) -> None:
         self._tmp = tmp
         self._lock = threading.Lock()
-        # How much there is of each, and the mirrors that it came from.
+        # The number of bytes of each, and the mirrors that they came from.
         self._kept: dict[_Name, tuple[int, frozenset[str]]] = {}
         self._watched: dict[int, tuple[RemotePack, Slices, str]] = {}
         self._ended = threading.Event()
@@ -126,11 +127,11 @@ class Begun:
                 self._kept[name] = found.st_size, frozenset({_EARLIER})
 
     def size(self, pack: RemotePack, place: PackRange) -> int:
-        """How many bytes of an entry there are."""
+        """Return how many bytes of an entry have arrived."""
         return self._kept[name][0] if self._kept and (name := _name(pack, place)) in self._kept else 0
 
     def read(self, pack: RemotePack, place: PackRange) -> bytes:
-        """What there is of an entry."""
+        """Return the bytes of an entry that have arrived."""
         size = self.size(pack, place)
         data = KeptEntry(self._tmp, pack, place).read() if size else b""
         if size and not data:
@@ -138,7 +139,7 @@ class Begun:
         return data
 
     def drop(self, pack: RemotePack, place: PackRange) -> frozenset[str]:
-        """Forget what there is of an entry; the mirrors that it came from."""
+        """Delete the bytes of an entry, and return the mirrors that they came from."""
         with self._lock:
             _, sources = (
                 self._kept.pop(_name(pack, place), (0, frozenset())) if self._kept else (0, frozenset())
@@ -149,7 +150,7 @@ class Begun:
 
     @contextlib.contextmanager
     def watching(self, pack: RemotePack, slices: Slices, source: str) -> Iterator[None]:
-        """Keep what comes of an entry that is not whole after a moment, or when this ends."""
+        """While the context lasts, store an entry that stays incomplete for a while; also when it ends."""
         with self._lock:
             self._watched[id(slices)] = pack, slices, source
             if self._thread is None:
@@ -164,7 +165,7 @@ class Begun:
                 self._keep(pack, slices, source)
 
     def close(self) -> None:
-        """Keep what is still coming, for the next run."""
+        """Store incomplete entries for the next run."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -203,7 +204,7 @@ class Begun:
 
 
 class KeptEntry(KeptFile):
-    """The kept beginning of one entry of a pack."""
+    """The partial download of one entry of a pack."""
 
     def __init__(self, tmp: Path, pack: RemotePack, place: PackRange) -> None:
         super().__init__(tmp, "", place.stored - 1)

@@ -1,7 +1,7 @@
 """The check that a registry does not offer other content under a version than before.
 
-Owns the comparison with the store and with recorded versions, and the errors; the record itself is in
-`store/seen`.  Imported versions are compared while they are in the store, and never recorded.
+Compares with the store and with recorded versions; `store/seen` has the records.  Imported versions are
+compared while they are in the store, and never recorded.
 """
 
 from __future__ import annotations

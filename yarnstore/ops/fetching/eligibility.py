@@ -27,7 +27,7 @@ from yarnstore.registry.standing import standing
 
 
 def require_eligible(session: Session, spec: Spec, *, installing: bool, force: bool = False) -> Found:
-    """Return the version that `spec` means, if it may be fetched, or with `installing` be installed.
+    """Return the version that `spec` selects, if it may be fetched, or with `installing` be installed.
 
     A yanked version needs `force` and its exact number.  Installing refuses a version that does not fit the
     application, and without `force` one that needs more memory; fetching only warns.
@@ -47,8 +47,10 @@ def require_eligible(session: Session, spec: Spec, *, installing: bool, force: b
 
 
 def _as_of_now(session: Session, found: Offered) -> Offered:
-    """Return a version as its registry offers it now, since it may have been withdrawn in the meantime; as
-    before, if the registry cannot be reached or no longer has it."""
+    """Return a version as its registry offers it now, since it may have been yanked.
+
+    Unchanged if the registry cannot be reached or no longer has it.
+    """
     with contextlib.suppress(BackendError, FormatError):
         entry = session.registries.entry(found.source, found.name.model, fresh=True)
         build = find_build(entry, found.name.version, found.name.variant) if entry is not None else None
@@ -58,8 +60,10 @@ def _as_of_now(session: Session, found: Offered) -> Offered:
 
 
 def entry_and_build(session: Session, found: Found) -> tuple[ModelEntry, Build] | None:
-    """Return what a registry says about a version; for a stored one, what the cached registries say, if one
-    has it."""
+    """Return the registry entry and build of a version.
+
+    For a stored version, those of a cached registry, if one has it.
+    """
     if isinstance(found, Offered):
         return found.entry, found.build
     cached = cached_entry(session, found.name.model)

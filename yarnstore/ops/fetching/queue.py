@@ -70,7 +70,7 @@ def enqueue(session: Session, specs: Sequence[Spec]) -> list[QueuedFetch]:
         try:
             require_published(session, spec)
         except NotFoundError as error:
-            if error.fields["what"] != "model":  # which may be published before the queue runs
+            if error.fields["what"] != "model":  # it may be published before the queue runs
                 raise
     only = session.registries.only
     registry = session.registries.source(only).name if only is not None else ""
@@ -139,7 +139,7 @@ def _next(session: Session, tried: set[tuple[str, str]]) -> QueueItem | None:
 
 
 def _run_one(session: Session, item: QueueItem) -> QueueRun:
-    # Its own session: neither its registry nor what it learned is the others'.
+    # A session of its own, since its registry and what it learned must not affect the others.
     own = session.again(only=item.registry or session.registries.only)
     try:
         result = fetch(own, Spec.parse_stored(item.spec))
@@ -157,7 +157,7 @@ def _run_one(session: Session, item: QueueItem) -> QueueRun:
 
 
 def _settle(session: Session, item: QueueItem, after: QueueItem | None) -> None:
-    """Put `after` in the item's place, or nothing, if it has not been removed meanwhile."""
+    """Replace the item by `after`, or remove it if None, unless it was removed meanwhile."""
 
     def change(items: list[QueueItem]) -> tuple[list[QueueItem], None]:
         swapped = [after if other.key == item.key else other for other in items]

@@ -1,7 +1,7 @@
 """Versions of the plain schema: one file at a `download_url`, with a `checksum` and no manifest.
 
-The file is streamed from its sources until the hash of the whole is right, then chunked, and gets
-a manifest of its own.
+The file is downloaded from its sources until its hash is right, then cut into chunks, and gets a manifest
+made here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PUBLISHER = "the publisher must correct the registry"
 
 
 def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
-    """Download, hash and chunk the one file of a version, and set the version's ref.
+    """Download the one file of a version, hash it, cut it into chunks, and set the version's ref.
 
     Raises: BackendError, IntegrityError with both hashes, DiskFullError.
     """
@@ -66,7 +66,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
             f"{place}: size_bytes", "is 0, but the checksum is not that of an empty file", hint=_PUBLISHER
         )
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0), layout.reserve)
-    # By its content: an address may change between two runs, as signed ones do.
+    # Named by its content, since an address may change between two runs, as signed ones do.
     path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
     with _claim(session, path) as part:
         there = _here(session, name, expected, chunks)
@@ -104,9 +104,9 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
 
 
 def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, ...]:
-    """The download addresses that can be used; the others are noted.
+    """Return the usable download addresses; the others are reported in notes.
 
-    Raises: FormatError, which names the field, where none can.
+    Raises: FormatError naming the field, if none is usable.
     """
     named = [("download_url", entry.download_url or "")]
     named += [(f"mirrors[{n}]", url) for n, url in enumerate(entry.mirrors)]
@@ -121,7 +121,7 @@ def _addresses(session: Session, entry: VersionEntry, place: str) -> tuple[str, 
 
 
 def _address_fault(url: str) -> str | None:
-    """Why a download address cannot be used; None where it can be tried."""
+    """Return why a download address cannot be used; None if it can."""
     text = shown(url)[:120]
     if not url.strip():
         return "is empty"
@@ -146,15 +146,15 @@ def _address_fault(url: str) -> str | None:
 
 
 def _file_name(url: str, name: VersionName) -> str:
-    """The name that the file has in the version: the last part of the URL, if it can be one."""
+    """Return the file's name in the version: the last part of the URL, if that is a valid name."""
     try:
         return parse_file_path(unquote(urlsplit(url).path).rpartition("/")[2])
-    except (ValueError, FormatError):  # an address that is no URL is reported where it would be used
+    except (ValueError, FormatError):  # an invalid URL is reported when it would be used
         return f"{model_dirname(name.model)}.bin"
 
 
 def _claim(session: Session, path: Path) -> growing.PartialFile:
-    """The partial download, when no other process is writing it."""
+    """Return the partial download, once no other process writes it."""
     deadline = time.monotonic() + session.layout.lock_timeout_s
     while True:
         part = growing.PartialFile(path)
@@ -167,13 +167,13 @@ def _claim(session: Session, path: Path) -> growing.PartialFile:
 
 
 def _here(session: Session, name: VersionName, expected: Sha256, chunks: ChunkStore) -> Manifest | None:
-    """The version, where the store has it, as another process may have brought it meanwhile."""
+    """Return the version if the store has it, since another process may have stored it meanwhile."""
     stored = stored_as(session, name)
     if stored is None:
         return None
     with contextlib.suppress(NotFoundError, IntegrityError):
         manifest = stored.manifest
-        chunks.reload()  # another process brought it while this one waited
+        chunks.reload()  # another process stored it while this one waited
         missing = chunks.missing(manifest_chunks([manifest])[0])
         if [file.sha256 for file in manifest.files] == [expected] and not len(missing):
             return manifest
@@ -181,7 +181,7 @@ def _here(session: Session, name: VersionName, expected: Sha256, chunks: ChunkSt
 
 
 def _sources(session: Session, source: RegistrySource, urls: Sequence[str]) -> SourceSet:
-    """Where the file comes from.  That one did not give it is noted."""
+    """Return the sources of the file.  A source that fails is reported in a note."""
     name = _last_part(urls[0])
     return session.registries.links.for_file(
         source, urls, lambda url: session.note(f"{url} did not give {name}; trying the next mirror")
@@ -189,12 +189,12 @@ def _sources(session: Session, source: RegistrySource, urls: Sequence[str]) -> S
 
 
 def _last_part(url: str) -> str:
-    """The last part of a URL, without its query."""
+    """Return the last part of a URL's path, without the query."""
     return urlsplit(url).path.rpartition("/")[2] or url
 
 
 class _WantedFile:
-    """A file whose SHA-256 is known, as a `Wanted`; `part` may hold what came of it in an earlier run."""
+    """A file with a known SHA-256, as a `Wanted`; `part` may have bytes of an earlier run."""
 
     def __init__(
         self,
@@ -224,11 +224,14 @@ class _WantedFile:
     def next_range(self) -> tuple[int, int | None] | None:
         """See `Wanted`."""
         if not self._is_right and self._size_bytes is not None and self._part.size_bytes >= self._size_bytes:
-            self._verify()  # all of it came in an earlier run
+            self._verify()  # an earlier run downloaded all of it
         return None if self._is_right else (self._part.size_bytes, None)
 
     def receive(self, body: Body) -> Iterator[BadPart]:
-        """See `Wanted`.  Where ranges are ignored, what has come is skipped, and kept if this breaks off."""
+        """See `Wanted`.
+
+        If the server ignores ranges, bytes that exist are skipped, and kept if this is interrupted.
+        """
         blocks = iter(body)
         first = next(blocks, b"") if body.start == 0 else b""
         size, part = self._size_bytes, self._part
@@ -282,7 +285,7 @@ class _WantedFile:
         return had
 
     def _verify(self) -> Sha256:
-        """Hash the file, and drop it where it is wrong."""
+        """Hash the file, and delete it if the hash is wrong."""
         got = file_sha256(self._part.path)
         self._is_right = got == self._expected
         if not self._is_right:
@@ -290,7 +293,7 @@ class _WantedFile:
         return got
 
     def _is_page(self) -> bool:
-        """Whether what has come already is a web page, as the file may be."""
+        """Whether the downloaded bytes are a web page."""
         return self._part.size_bytes > 0 and looks_like_page(fsread.read_start(self._part.path, HEAD_BYTES))
 
     def _write(self, block: Buffer) -> None:
@@ -299,6 +302,6 @@ class _WantedFile:
         try:
             self._part.write(block)
         except StorageError:
-            self._part.truncate()  # gives the space back
+            self._part.truncate()  # frees the disk space
             raise
         self._meter.add(len(block))

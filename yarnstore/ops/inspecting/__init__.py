@@ -1,4 +1,4 @@
-"""Look inside versions: their tensors, how they are stored, and what changed between two.
+"""Inspect versions: their tensors, how they are stored, and what changed between two.
 
     spec or path ─▶ readers ─▶ inspect
     two of them  ─▶ readers ─▶ pairs ─▶ tensors, changed_bytes ─▶ diff ─▶ page, picture

@@ -37,7 +37,7 @@ def gaps(content: Content) -> Ranges:
 
 
 def count_changed_gaps(old: Content, new: Content) -> int:
-    """Return how many bytes outside of tensors one side has and the other has not, for the side with more.
+    """Return how many bytes outside of tensors are on one side only, for the side with more.
 
     Raises: IntegrityError, StorageError if they cannot be read.
     """
@@ -51,9 +51,9 @@ def count_changed_gaps(old: Content, new: Content) -> int:
 
 
 def count_changed_file(old: Content, new: Content) -> int:
-    """Return how many bytes of a file without tensors one side has and the other has not.
+    """Return how many bytes of a file without tensors are on one side only.
 
-    The side that has more counts.  Raises: IntegrityError, StorageError if they cannot be read.
+    Counts the side with more.  Raises: IntegrityError, StorageError if they cannot be read.
     """
     if old.sha256 == new.sha256:
         return 0
@@ -66,7 +66,7 @@ def count_changed_file(old: Content, new: Content) -> int:
 
 
 def count_changed(old: bytes, new: bytes) -> int:
-    """Return how many bytes one text has and the other has not, for the text that has more."""
+    """Return how many bytes are in one text only, for the text with more."""
     if old == new:
         return 0
     least = max(len(old), len(new))
@@ -77,7 +77,7 @@ def count_changed(old: bytes, new: bytes) -> int:
     least = min(least, max(len(old), len(new)) - prefix - suffix)
     if old.count(b"\n") + new.count(b"\n") <= _LINES_LIMIT:
         ours, theirs = Counter(old.splitlines(keepends=True)), Counter(new.splitlines(keepends=True))
-        # Lines that only changed places are no bytes of either side alone.
+        # Moved lines are on both sides.
         least = min(least, max(_weight(ours - theirs), _weight(theirs - ours)) or least)
     return least
 

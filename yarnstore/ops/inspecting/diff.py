@@ -1,7 +1,7 @@
 """`diff`: compare two versions, file by file and tensor by tensor.
 
-Owns the result and its sums.  Leaves reading to `readers`, finding counterparts to `pairs`, and counting to
-`tensors` and `changed_bytes`.
+Owns the result and its sums.  `readers` reads, `pairs` matches files and tensors, `tensors` and
+`changed_bytes` count.
 """
 
 from __future__ import annotations

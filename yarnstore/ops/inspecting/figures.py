@@ -1,4 +1,4 @@
-"""Figures about tensors as people read them: shares, counts, shapes, names."""
+"""Formats figures about tensors: shares, counts, shapes, names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAME_CHARS = 64
 
 
 def format_ratio(value: float | None) -> str:
-    """A share or a relative change to about two digits: `0.42 %`; from ten on as a factor, `25×`."""
+    """Format a share or a relative change with about two digits: `0.42 %`; from ten on as a factor, `25×`."""
     if value is None:
         return "–"
     if value >= 10:
@@ -19,7 +19,7 @@ def format_ratio(value: float | None) -> str:
     if percent < 0.001:
         return f"{percent:.0e} %"
     digits = 4 if percent < 0.01 else 3 if percent < 0.1 else 2 if percent < 1 else 1
-    # A share is 100 % only where it is whole.
+    # Only a complete share is shown as 100 %.
     return f"{min(percent, 99.9) if percent < 100 else percent:.{digits}f} %"
 
 
@@ -42,5 +42,5 @@ def format_shape(shape: tuple[int, ...]) -> str:
 
 
 def shorten(name: str, limit_chars: int = NAME_CHARS) -> str:
-    """The end of a long name, which tells tensors apart."""
+    """Return the end of a long name, which distinguishes tensors."""
     return name if len(name) <= limit_chars else f"…{name[1 - limit_chars :]}"

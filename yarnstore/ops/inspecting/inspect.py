@@ -1,7 +1,7 @@
-"""`inspect`: list the tensors of a model file, and how a store keeps it.
+"""`inspect`: list the tensors of a model file, and how its chunks are stored.
 
-Reads only headers of a path, and only the manifest and the indexes of packs of a version.  Leaves file
-formats to `core/layouts`.
+Of a path, reads only headers; of a version, only the manifest and the indexes of packs.  `core/layouts` has
+the file formats.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from yarnstore.store.files import has_file
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.source_files import opened
 
-# What a guess looks at of a file without a known format.
+# The sample size for a file of unknown format.
 _SAMPLE_BYTES = 96 * KIB
 _NAMES = {encoding.value: encoding.name.lower().replace("_", "-") for encoding in Encoding}
 _IN_FILE, _ABSENT = -1, -2
@@ -89,8 +89,8 @@ class FileInfo:
     path: str  #: The path within the version or folder.
     size_bytes: int  #: The size of the file, in bytes.
     sha256: str | None
-    format: str | None  #: The file format; None if it has no tensors or is not understood.
-    why: str | None  #: Why the format is not understood.
+    format: str | None  #: The file format; None if it has no tensors or cannot be parsed.
+    why: str | None  #: Why the file could not be parsed.
     looks: str | None  #: What a sample of the file looks like, if the format is unknown.
     parameters: int
     types: list[TypeInfo]  #: Its tensors by element type.
@@ -259,7 +259,7 @@ def _looks(content: Content) -> str | None:
     size = min(content.size_bytes, _SAMPLE_BYTES)
     if not size:
         return "empty"
-    # A multiple of 8, so that the phase of the elements can be told.
+    # A multiple of 8, so that the phase of the elements is known.
     sample = bytes(content.read((content.size_bytes - size) // 16 * 8, size))
     if _is_text(sample):
         return "text"
@@ -270,7 +270,7 @@ def _looks(content: Content) -> str | None:
 
 
 def _is_text(sample: bytes) -> bool:
-    # The sample may begin and end within a character.
+    # The sample may begin or end within a character.
     start = next((n for n, byte in enumerate(sample[:4]) if byte & 0xC0 != 0x80), 0)
     try:
         text, _ = codecs.utf_8_decode(sample[start:], "strict", False)

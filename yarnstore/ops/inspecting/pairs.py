@@ -1,7 +1,7 @@
-"""Find which file and which tensor of one version corresponds to which of the other.
+"""Match the files and the tensors of two versions.
 
-Files are matched by path, tensors by name; what is left is matched by content, which finds renamed tensors
-and tensors that moved to another shard.
+Files are matched by path, tensors by name, and the remaining ones by content, which finds renamed tensors and
+tensors that moved to another shard.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Placed(NamedTuple):
 class TensorPair(NamedTuple):
     """A tensor of the old side, of the new side, or of both.
 
-    `moved` is true if its bytes are the same under another name, or in a file that is not the counterpart of
-    the old one.
+    `moved` is true if its bytes are the same under another name, or in a file that does not match the old
+    one.
     """
 
     old: Placed | None
@@ -41,8 +41,8 @@ class TensorPair(NamedTuple):
 def pair_files(old: list[Content], new: list[Content]) -> list[FilePair]:
     """Pair each file once: those of the new side in order, then the removed ones.
 
-    Two single files are paired whatever their names are; others by path, by content, and finally the only two
-    left whose names end alike.
+    Two single files are paired regardless of their names; others by path, by content, and finally the only
+    two remaining ones with the same extension.
     """
     if len(old) == 1 and len(new) == 1:
         return [(old[0], new[0])]
@@ -109,7 +109,7 @@ def _same_name(gone: list[Placed], come: list[Placed]) -> list[tuple[Placed, Pla
 def _same_bytes(gone: list[Placed], come: list[Placed]) -> list[tuple[Placed, Placed]]:
     """Pair tensors of `come` with the same bytes under another name, and remove them from both lists.
 
-    Chunk ids decide if both are cut alike; a tensor that shares its chunks with others is hashed.
+    Compares chunk ids if both are cut alike; a tensor that shares chunks with others is hashed.
     """
     found = _match(gone, come, _chunk_key)
     sizes: dict[tuple[int, str], list[Placed]] = defaultdict(list)
@@ -138,7 +138,7 @@ def _size(place: Placed) -> tuple[int, str]:
 def _match(
     gone: list[Placed], come: list[Placed], key_of: Callable[[Placed], Hashable]
 ) -> list[tuple[Placed, Placed]]:
-    """Pair equal keys other than None, each place once and in order, and remove them from both lists."""
+    """Pair equal keys other than None, each tensor once and in order, and remove them from both lists."""
     by_key: dict[Hashable, deque[Placed]] = defaultdict(deque)
     for place in gone:
         by_key[key_of(place)].append(place)

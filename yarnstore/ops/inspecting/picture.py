@@ -1,8 +1,8 @@
 """The picture of a comparison: which parts of a model changed, as SVG text.
 
-Two drawings in one scale of colours: the model from its first byte to its last, and its layers side by side,
-with a row for each tensor that they have in common.  Parts that are too small to see are drawn together, so
-that the picture of 100 000 tensors is not larger than that of 5 000.
+Two drawings with one colour scale: the model from its first byte to its last, and its layers side by side,
+with a row for each tensor that they have in common.  Parts that are too small to see are merged, so that the
+picture of 100 000 tensors is not larger than that of 5 000.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _LABEL_CHARS = 39
 _ROW_HEIGHT = 24
 _CELL_WIDTH = 62
 _TEXT_WIDTH = 46
-# Lists of what is in no layer: how many side by side, and from how many rows on.
+# Tensors outside layers: the number of lists side by side, and of rows from which on there are several.
 _LISTS = 3
 _LIST_ROWS_MIN = 6
 _COLUMNS_LIMIT = 128
 _ROWS_LIMIT = 44
 _CELLS_LIMIT = 2000
-# The first number between dots is taken for the layer: `model.layers.3.`, `blk.3.`, `features.3.`
+# The first number between dots is the layer: `model.layers.3.`, `blk.3.`, `features.3.`
 _LAYER = re.compile(r"^(.*?)\.?\b(\d{1,5})\.(.+)$")
 _TITLE_CHARS = 64
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Which colour a change has.
+    """The colour of a change.
 
     `by_distance` says whether values are distances, or shares of bytes because most of what changed has a
     type without known values.  `edges` are the limits between the CLASSES classes, ascending.
@@ -144,7 +144,7 @@ def draw_strip(tensors: Sequence[TensorDiff], scale: Scale) -> str:
     for n, tensor in enumerate(present):
         waiting.append(tensor)
         size += tensor.size_bytes
-        # A wide neighbour is not drawn together with the narrow ones before it.
+        # A wide tensor is not merged with narrow ones before it.
         next_is_wide = n + 1 < len(present) and present[n + 1].size_bytes >= least
         if size >= least or (next_is_wide and 2 * size >= least) or n + 1 == len(present):
             x, width = at / total * _WIDTH, size / total * _WIDTH

@@ -1,8 +1,8 @@
 """Read the files of a version or of a folder in ranges, for `diff` and `inspect`.
 
-Each file has tensors, chunks and bytes, wherever it is.  For a version the manifest gives the chunks; a file
-outside of the store is cut and hashed here as `import` would do it, so that equal tensors are found before
-their numbers are read.
+Files of both kinds have tensors, chunks and bytes.  For a version the manifest has the chunks; a file outside
+of the store is cut and hashed here as `import` would do it, so that equal tensors are found without comparing
+their numbers.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import SourceFile, list_sources
 
 Subject: TypeAlias = Spec | Path
-# The chunks of a range, and how far into the first it begins: equal keys are equal bytes.
+# The chunks of a range, and its offset in the first of them: equal keys mean equal bytes.
 RangeKey: TypeAlias = tuple[int, int, bytes]
 
 _WINDOW = 4
-# Decoded chunks kept: the base of the delta that comes next, and the group of small tensors being read.
+# The number of cached decoded chunks: the base of the next delta, and the current group of small tensors.
 _CACHE_BYTES = 24 * MIB
 
 
@@ -65,7 +65,7 @@ class Chunks:
         return cls(ids, (np.cumsum(lengths) - lengths).tolist())
 
     def key(self, offset: int, length: int) -> RangeKey:
-        """Return what is known about the bytes of a range without reading them."""
+        """Return a key that identifies the bytes of a range, without reading them."""
         if not length or not self.starts:
             return 0, length, b""
         first = bisect_right(self.starts, offset) - 1
@@ -104,11 +104,11 @@ class Content:
         return b"".join(self.read(offset, length) for offset, length in ranges)
 
 
-# --- which things are meant -------------------------------------------------------------------
+# --- parsing the two sides -------------------------------------------------------------------
 
 
 def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
-    """Parse the spec or the path that a person typed.
+    """Parse the spec or the path that the user gave.
 
     It is a path if it begins with `.` or a root, or if it exists and contains no `@`; `@1.1.0` alone is that
     version of the model `beside`.

@@ -1,4 +1,4 @@
-"""The text that a stored version has for people."""
+"""Reads the README of a stored version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore
 
-# Longer ones are cut: the text is for a page.
+# Longer texts are truncated.
 LIMIT_BYTES = 256 * KIB
 _NAMES = ("readme.md", "readme", "readme.txt", "model_card.md")
 

@@ -1,6 +1,6 @@
-"""Compare pairs of tensors: pieces of both sides, in two threads, counted in order.
+"""Compare pairs of tensors piece by piece, in two threads; results are added in order.
 
-Parts that equal chunks prove to be equal are not read.  A piece is at most 1 MiB, so that memory does not
+Parts with equal chunks are not read.  A piece is at most 1 MiB, so that memory does not
 grow with the model.  Leaves the comparison of numbers to `core/compare`.
 """
 
@@ -22,14 +22,14 @@ from yarnstore.store.pipeline import ordered_map
 Status: TypeAlias = Literal["same", "changed", "added", "removed", "moved"]
 
 _THREADS = 2
-# Batches of pieces compared ahead of their being counted.
+# Batches of pieces that are compared ahead.
 _WINDOW = 6
 _BATCH_BYTES = 2 * MIB
-# As long as a chunk of a large tensor, and beginning where one does.
+# The length of a chunk of a large tensor; pieces begin at chunks.
 _PIECE_BYTES = MIB
-# Blocks become 32 floats each: smaller pieces keep those within the cache.
+# Each block becomes 32 floats; smaller pieces keep them in the CPU cache.
 _BLOCK_PIECE_BYTES = 256 * KIB
-# Elements compared by value at a time, where the types differ.  A multiple of every block.
+# Elements compared at once if the types differ.  A multiple of every block.
 _VALUE_PIECE = 1 << 18
 
 
@@ -176,7 +176,7 @@ def _shared_units(one: Tensor, other: Tensor, new: Content) -> int:
     if one.length == other.length:
         return units
     rows_alike = one.shape[1:] == other.shape[1:] and len(one.shape) == len(other.shape)
-    in_order = new.layout is not None and new.layout.format != "npy"  # which may be column by column
+    in_order = new.layout is not None and new.layout.format != "npy"  # it may be in Fortran order
     return min(one.length // one.dtype.block_bytes, units) if rows_alike and in_order else 0
 
 

@@ -1,7 +1,7 @@
 """Activation of a version whose view exists: it moves a ref and a link, and copies no data.
 
-Imports nothing that decodes, so that `ystore rollback` starts fast; downloading and materialising are done
-before, in `ops/installing/checkout`.
+Imports no decoders, so that `ystore rollback` starts fast; `ops/installing/checkout` downloads and
+materialises before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from yarnstore.store.state import write_state
 from yarnstore.store.trials import left_trials, trying
 from yarnstore.store.views import check_link_place, has_view, link_model, unlink_model, view_path
 
-# Makes a version's view whole, where it is not.
+# Completes a version's view if necessary.
 Ensure = Callable[[Session, Manifest], None]
 
-# What is tried out by the model's own `verify_command`; a rollback leads to what was.
+# Operations after which the model's `verify_command` runs; a rollback returns to a version that ran before.
 _CHECKED = ("checkout", "update")
 
 
@@ -73,7 +73,7 @@ def activate(
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
-    # What was installed here before was read, and told, then.
+    # A version that was installed before was checked for code then.
     tell = operation in _CHECKED and not refs.has_installed(manifest.model, manifest.digest)
     if tell or session.load_policy.restricts:
         session.admit_version(session, manifest, tell)
@@ -83,7 +83,7 @@ def activate(
         with refs.moving():
             check_link_place(layout, manifest.model)
             if not refs.has_version(name):
-                # Removed since this began; all of it is still here, since gc is kept out.
+                # Removed meanwhile; its data still exists, since gc is locked out.
                 refs.set_version(name, manifest.digest)
             old = refs.current(manifest.model)
             changed = old != new
@@ -117,8 +117,7 @@ def activate(
 
 
 def _note_pins(session: Session, old: Installed, new: VersionName) -> None:
-    """Report if a model leaves the version that it was pinned to, which is allowed for a version given by
-    name."""
+    """Report if a pinned version is replaced, which is allowed if the user named the new version."""
     pins = session.refs.pins(new.model)
     left = VersionName(new.model, old.variant, old.version)
     if left in pins and new not in pins:
@@ -145,7 +144,7 @@ def tell_state(session: Session, changed: Manifest | None = None) -> None:
     try:
         write_state(session.layout, changed=changed, auto_update=session.auto_update)
     except StorageError as error:
-        # What is installed is so all the same; the next change or `fsck --repair` writes it.
+        # The installation is valid nevertheless; the next change or `fsck --repair` writes the file.
         session.note(f"local-state.json could not be written: {error.message}")
 
 
@@ -159,7 +158,7 @@ def note_check(session: Session, *, checked: bool = True) -> None:
             last_check_ms = session.now_ms() if checked else 0
             write_state(session.layout, last_check_ms=last_check_ms, auto_update=session.auto_update)
     except ReadOnlyError:
-        pass  # a store that is only to be read says what it said before
+        pass  # a read-only store keeps its old content
     except (IntegrityError, StorageError) as error:
         session.note(f"local-state.json could not be written: {error.message}")
 
@@ -186,7 +185,7 @@ def _check(
             output=str(error.fields["output"]),
         ) from None
     except BaseException:
-        _revert(session, model, new, old, ensure)  # interrupted: nobody knows whether it works
+        _revert(session, model, new, old, ensure)  # interrupted: it is unknown whether the version works
         raise
 
 
@@ -197,7 +196,7 @@ def _revert(
     if old is not None and ensure is not None:
         try:
             ensure(session, session.layout.read_manifest(old.manifest))
-        except YarnstoreError as error:  # it is what was installed, all the same
+        except YarnstoreError as error:  # it was installed before nevertheless
             session.note(f"{model} {old.version}: {error.message}")
     with session.refs.moving():
         return _restore(session, model, new, old)
@@ -234,7 +233,7 @@ def settle_trials(session: Session) -> None:
                 now = f"{back.version} is installed again" if back else "it is no longer installed"
                 session.note(f"the self-check of {model} {move.new.version} was interrupted by a kill: {now}")
     except ReadOnlyError:
-        pass  # the next command of who may write does it
+        pass  # the next command with write permission does it
     except YarnstoreError as error:
         session.note(f"a version whose self-check was interrupted could not be rolled back: {error.message}")
 
@@ -267,7 +266,7 @@ def rollback_retained(session: Session, model: str, version: str | None = None) 
         goal = rollback_goal(session, model, version)
         name = VersionName(model, goal.variant, goal.version)
         if not session.refs.has_version(name) or not has_view(session.layout, goal.manifest):
-            return None  # of a removed version a view may be left, and nothing else
+            return None  # a removed version may have only a view left
         manifest = session.layout.read_manifest(goal.manifest)
         return activate(session, manifest, "rollback", started) if is_whole(session, manifest) else None
 

@@ -67,7 +67,7 @@ class AutoUpdateStatus:
     windows: tuple[str, ...]  #: The windows of models without a rule of their own, empty for any time.
     jitter_s: float  #: The longest random delay before a check, in seconds.
     timezone: str  #: The time zone of the windows.
-    last_check: str | None  #: When a run last asked the registries, ISO 8601 in UTC.
+    last_check: str | None  #: When a run last queried the registries, ISO 8601 in UTC.
     models: list[AutoUpdateModel]  #: The models with their rules.
     due: str | None = None  #: When the next run is due, before its random delay, ISO 8601 in UTC.
 
@@ -87,7 +87,7 @@ class AutoUpdateOutcome:
     kind: str | None = None  #: The type of the update: `major`, `minor`, `patch`, `prerelease` or `security`.
     download_bytes: int | None = None
     changelog: str | None = None
-    note: str | None = None  #: What else to know, such as why a newer version was skipped.
+    note: str | None = None  #: Notes, such as why a newer version was skipped.
     opens: str | None = None  #: When the next window opens, ISO 8601 in UTC.
     error: dict[str, object] | None = None
 
@@ -96,12 +96,12 @@ class AutoUpdateOutcome:
 class AutoUpdateRound:
     """The result of an auto-update run."""
 
-    checked: bool  #: Whether the registries were asked.
+    checked: bool  #: Whether the registries were queried.
     waited_s: float  #: The random delay before the check, in seconds.
     opens: str | None  #: When the next window opens, ISO 8601 in UTC.
     models: list[AutoUpdateOutcome] = field(default_factory=list)  #: The result for each model.
     freed_bytes: int = 0
-    running_in: str | None = None  #: Which process runs a round already; then this run did nothing.
+    running_in: str | None = None  #: The process that makes a run already; then this run did nothing.
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
         state = read_state(session.layout)
         last_check = state.get("last_check") if state else None
     except YarnstoreError:
-        pass  # reported by fsck
+        pass  # fsck reports it
     rows = []
     for model in models or sorted({*session.refs.installed_models(), *rules.models}):
         rule = rules.of(model)
@@ -165,7 +165,7 @@ def require_known(session: Session, models: tuple[str, ...]) -> None:
         sources = sources_for(session, model)
         try:
             for source in sources:
-                session.registries.refresh(source)  # a cached answer does not tell that it has no such model
+                session.registries.refresh(source)  # a cached index does not prove that it has no such model
             find_entry(session, model, sources, fresh=True)
         except (BackendError, IntegrityError) as error:
             session.note(f"cannot check whether {model} exists: {error.message}")
@@ -174,7 +174,7 @@ def require_known(session: Session, models: tuple[str, ...]) -> None:
 def _due(
     rules: AutoRules, rows: list[AutoUpdateModel], now: datetime, last_check: object, zone: tzinfo
 ) -> datetime | None:
-    """When a round has something to do: as a window opens, and each hour while one is open."""
+    """Return when the next run is due: when a window opens, and each hour while one is open."""
     try:
         last = datetime.fromisoformat(last_check) if isinstance(last_check, str) else None
     except ValueError:
@@ -202,7 +202,7 @@ def run_round(
             except LockTimeoutError as error:
                 return AutoUpdateRound(False, 0.0, None, running_in=error.who)
             except ReadOnlyError:
-                pass  # of a store that this user cannot write, a round reports alone
+                pass  # in a store that this user cannot write, a run only reports
         return _run_round(session, rules, looked_after, clockwork or Clockwork(), now_at_once=now_at_once)
 
 
@@ -263,7 +263,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="pinned")
     if found.wanted == found.installed and found.obstacle in ("application", "memory"):
         return replace(plain, status="held")
-    # By hand, or since it failed its self-check: then nobody wants it again every night.
+    # By the user, or after a failed self-check: then it is not installed again every night.
     refused = _rolled_back_from(session, found.model, found.installed)
     goal = _goal(rule.policy, found, refused)
     if goal is None and found.wanted == refused:
@@ -274,7 +274,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
     if closes is not None and _now(session) >= closes:
         return replace(plain, status="stopped")
     try:
-        # Also a download of nothing begins only above the reserve.
+        # A download begins only above the reserve, even if it has nothing to download.
         fsread.require_space(session.layout.root, found.download_bytes or 1, session.layout.reserve)
         with contextlib.ExitStack() as window:
             if closes is not None:
@@ -308,7 +308,7 @@ def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | Non
     if allows(policy, step, security=found.kind == "security"):
         return Range.parse(found.wanted)
     if policy == "patch" and step == "minor":
-        # There may be patches of the installed minor version beside it.
+        # There may also be patches of the installed minor version.
         above = found.installed if refused is None else refused
         return Range.parse(f"~{found.installed}, >{above}, <{found.wanted}")
     return None

@@ -1,6 +1,6 @@
-"""The comparison of an installed model with its registry: which version it should move to, and why.
+"""Compares an installed model with its registry: which version to install, and why.
 
-`registry/decide` decides; this module adds pins and the sentences that explain the decision.
+`registry/decide` decides; this module adds pins and the messages that explain the decision.
 """
 
 from __future__ import annotations

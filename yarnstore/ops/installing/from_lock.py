@@ -1,4 +1,4 @@
-"""`lock` and `fetch --locked`: exact versions now, and the very same ones later, elsewhere.
+"""`lock` and `fetch --locked`: record exact versions, and install the same ones on another machine.
 
 docs/format/lock-file.md governs the file.
 """
@@ -35,7 +35,7 @@ _HINT = "after checking the change, `ystore lock --update` locks the registry's 
 class LockedBuild:
     """One locked version."""
 
-    requested: str  #: The spec that was asked for.
+    requested: str  #: The requested spec.
     model: str
     variant: str
     version: str
@@ -50,13 +50,13 @@ class LockResult:
     """The content of a lock file."""
 
     path: str  #: The path of the lock file.
-    digest: str  #: A digest that is equal wherever the same builds are locked.
+    digest: str  #: A digest of the locked builds, equal on all machines.
     changed: bool  #: Whether the file was written.
     builds: list[LockedBuild]  #: The locked versions.
 
 
 def read_lock(path: Path) -> LockFile:
-    """Raises: NotFoundError, FormatError, IncompatibleError."""
+    """Read a lock file.  Raises: NotFoundError, FormatError, IncompatibleError."""
     try:
         return LockFile.parse(fsread.read_bytes(path, LOCK_LIMIT_BYTES))
     except NotFoundError:
@@ -64,12 +64,12 @@ def read_lock(path: Path) -> LockFile:
 
 
 def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bool = False) -> LockResult:
-    """Add requests to a lock file, each as the version that it means now.
+    """Add requests to a lock file, each with the version that it selects now.
 
-    A request takes the place of another for the same model and variant.  What is locked already stays as
-    it is, except with `update`: then the requests given are looked up again, or all where none is given.
+    A request replaces another for the same model and variant.  Locked versions are kept, except with
+    `update`: then the given requests are resolved again, or all if none is given.
 
-    Without requests and without `update` it is only read.
+    Without requests and without `update`, the file is only read.
 
     Raises: NotFoundError, BackendError; IncompatibleError for a yanked version; UsageError.
     """
@@ -116,8 +116,10 @@ def _described(build: Locked, previous: str | None) -> LockedBuild:
 
 
 def _resolved(session: Session, spec: Spec) -> Locked:
-    """Return the build of a request, by the registry alone: what is installed or preferred here has no say,
-    so that two machines lock the same."""
+    """Return the build of a request from the registry.
+
+    Installed versions and preferences of this machine are ignored, so that two machines lock the same.
+    """
     source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=True)
     build = resolve(entry, spec)
     check_eligible(session, entry, build, installing=False, force=False)
@@ -142,7 +144,7 @@ def _resolved(session: Session, spec: Spec) -> Locked:
 
 
 def _promised(build: Build) -> tuple[Sha256 | None, Sha256 | None]:
-    """The manifest and the checksum that a registry says a build has."""
+    """Return the manifest digest and the checksum of a build in its registry."""
     entry = build.entry
     return (
         Sha256.parse(entry.manifest) if entry.manifest else None,
@@ -151,10 +153,10 @@ def _promised(build: Build) -> tuple[Sha256 | None, Sha256 | None]:
 
 
 def fetch_locked(session: Session, path: Path) -> list[FetchResult]:
-    """Bring what a lock file names, and nothing else; all is looked up before anything is downloaded.
+    """Fetch exactly the versions of a lock file; all are looked up before anything is downloaded.
 
-    Raises: IntegrityError where a registry has something else under such a version; ConflictError where
-    the store has; NotFoundError, BackendError, as `fetch`.
+    Raises: IntegrityError if a registry has other content under such a version; ConflictError if the store
+    has; NotFoundError, BackendError, as `fetch`.
     """
     builds = {build.spec: build for build in read_lock(path).builds}
     with session.layout.shared(), ChunkStore(session.layout) as chunks:
@@ -163,9 +165,9 @@ def fetch_locked(session: Session, path: Path) -> list[FetchResult]:
 
 
 def checkout_locked(session: Session, path: Path, *, force: bool = False) -> list[CheckoutResult]:
-    """Install what a lock file names; all is looked up before anything is downloaded.
+    """Install the versions of a lock file; all are looked up before anything is downloaded.
 
-    Raises: UsageError where two builds of one model are locked; as `fetch_locked` and `checkout`.
+    Raises: UsageError if two builds of one model are locked; as `fetch_locked` and `checkout`.
     """
     builds = {build.spec: build for build in read_lock(path).builds}
     models = [build.model for build in builds.values()]
@@ -181,7 +183,7 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
 
 
 def _locked(session: Session, build: Locked, *, installing: bool = False, force: bool = True) -> Found:
-    """Return the source of a build, if it offers what is locked.  Warns of a yanked one."""
+    """Return the source of a build, if it offers the locked content.  Warns if it is yanked."""
     found = require_eligible(session, build.spec, installing=installing, force=force)
     if isinstance(found, Stored):
         stored, wanted = _stored(build, found.manifest), build.manifest or build.checksum
@@ -201,7 +203,7 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
 
 
 def _stored(build: Locked, manifest: Manifest) -> Sha256:
-    """What the store has of a version, by that by which it is locked: its manifest, else its checksum."""
+    """Return the stored version as it would be locked: by its manifest, else by its checksum."""
     return manifest.digest if build.manifest is not None else version_checksum(manifest)
 
 
@@ -226,7 +228,7 @@ def _fetch(session: Session, build: Locked, found: Found, chunks: ChunkStore) ->
 
 
 def _check(build: Locked, manifest: Manifest) -> None:
-    """Whether what is in the store now is what is locked.  Raises: IntegrityError."""
+    """Check that the stored version is the locked one.  Raises: IntegrityError."""
     if build.manifest is not None:
         _refuse_other(build, "manifest", build.manifest, manifest.digest, "")
     elif len(manifest.files) == 1:

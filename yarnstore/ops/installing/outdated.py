@@ -38,7 +38,7 @@ class Update:
     download_bytes: int | None  #: How many bytes `update` would download; None if unknown.
     changelog: str | None
     registry: str | None  #: The registry that has the model.
-    note: str | None  #: Why a newer version is not wanted, or what else to know.
+    note: str | None  #: Why a newer version is not wanted, or another note.
     #: The newest version that other options, another application or more memory would allow.
     newest: str | None = None
     compatible: bool = True  #: Whether `newest` fits the application.
@@ -120,7 +120,7 @@ def _update(session: Session, model: str, *, fresh: bool) -> Update:
 
 
 def _unknown(session: Session, model: str, current: Installed | None, error: YarnstoreError) -> Update:
-    """Return what is known about a model that could not be compared."""
+    """Return the result for a model that could not be compared."""
     here, hold = current.version if current else "", FREE
     with contextlib.suppress(IntegrityError, NotFoundError):
         hold = pin_rule_of(session, model, current) if current else session.refs.pin_rule(model)

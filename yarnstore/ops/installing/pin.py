@@ -1,7 +1,7 @@
-"""`pin`, `unpin`: what `update` does not replace, and what `gc` keeps.
+"""`pin`, `unpin`: versions that `update` does not replace and `gc` keeps.
 
-A pinned version has a ref, which `gc` starts from; a pinned range or variant is a line in `refs/holds`, which
-limits what `update` chooses from, and keeps nothing.
+A pinned version has a ref, from which `gc` starts; a pinned range or variant is a line in `refs/holds`, which
+limits the choice of `update`, and does not affect `gc`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PinResult:
     version: str | None  #: The pinned version; None for a range or a variant.
     variant: str | None  #: The pinned variant.
     pinned: bool  #: Whether it is pinned now.
-    changed: bool  #: False if it already was as asked.
+    changed: bool  #: False if nothing had to change.
     range: str | None = None  #: The pinned range.
     others: list[str] = field(default_factory=list)  #: Other pinned versions of the model, as specs.
 
@@ -54,7 +54,7 @@ def pin(session: Session, spec: Spec) -> PinResult:
     refs = session.refs
     if not session.layout.exists():
         raise not_in_store(session, spec)
-    with session.layout.shared(), refs.moving():  # no removal comes between the look and the pin
+    with session.layout.shared(), refs.moving():  # so that the version cannot be removed before it is pinned
         if isinstance(spec.selector, Alias):
             why = "an alias cannot be pinned, because it may change"
             raise SpecError(str(spec), why, message=f"{why}; pin a version, a range or a variant")

@@ -1,8 +1,8 @@
-"""The self-check of what was just installed: the application's own `verify_command`.
+"""The self-check after an installation: runs the application's `verify_command`.
 
-Runs without a shell, with the path in place of `{path}`, and is ended with all its children when its time
-is up.  It is done when it ends, whatever it leaves running; of what it prints only the end is kept.
-Taking back what it refuses is `ops/installing/activate`'s.
+Runs it without a shell, with the path in place of `{path}`; after the timeout it is killed with all its
+children.  The check is complete when the command exits, even if it leaves processes running; only the end of
+its output is kept. `ops/installing/activate` reverts an installation whose check failed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from yarnstore.ops.session.session import SelfCheck
 from yarnstore.progress import OnProgress, Progress, ignore
 from yarnstore.registry.policies import VerifyCommand
 
-# What is shown of what a failed command said: its last lines.
+# How many of the last lines of a failed command's output are shown.
 _SHOWN_CHARS = 600
 _SHOWN_LINES = 6
-# How long the last words of a command that failed may take to arrive: something it left may still speak.
+# How long to wait for the rest of a failed command's output, since processes that it left may still write.
 _DRAIN_S = 1.0
 _BLOCK_BYTES = 65536
-# How often it is told that the command still runs; an interrupt is heard of then.
+# The interval of progress reports while the command runs; an interrupt is noticed at these times.
 _TICK_S = 1.0
-# Replaced in one pass: a path that holds `{version}` stays as it is.
+# Replaced in one pass, so that a path that contains `{version}` is not changed.
 _PLACE = re.compile(r"\{(path|model|version)\}")
 
 
@@ -45,9 +45,9 @@ def self_checks(commands: Mapping[str, VerifyCommand]) -> dict[str, SelfCheck]:
 
 
 def run_check(command: VerifyCommand, model: str, version: str, path: str, tell: OnProgress = ignore) -> None:
-    """Run a model's command; `tell` hears of it while it runs, and may raise to end it.
+    """Run a model's command; `tell` is called while it runs, and may raise to end it.
 
-    Raises: SelfCheckError where it fails, or cannot be run, or takes too long.
+    Raises: SelfCheckError if it fails, cannot be run, or exceeds the timeout.
     """
     facts = {"path": path, "model": model, "version": version}
     words = [_PLACE.sub(lambda found: facts[found[1]], word) for word in command.words]
@@ -88,12 +88,12 @@ def _ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
 
 
 class _LastWords:
-    """Reads what a process prints, so that it never waits for us, and keeps the end of it."""
+    """Reads the output of a process, so that it never blocks, and keeps the end."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._end = b""
-        # A daemon: what the command left running may hold the pipe for as long as it likes.
+        # A daemon thread: processes that the command left running may keep the pipe open.
         self._thread = threading.Thread(target=self._read, name="yarnstore-self-check", daemon=True)
         self._thread.start()
 
@@ -102,18 +102,18 @@ class _LastWords:
         assert pipe is not None  # noqa: S101 - it was asked for
         with pipe:
             while block := pipe.read(_BLOCK_BYTES):
-                # Four bytes a character at most, and something to strip.
+                # At most four bytes per character, and some white space to strip.
                 self._end = (self._end + block)[-8 * _SHOWN_CHARS :]
 
     def text(self) -> str:
-        """Its last lines, once all has arrived or a moment has passed."""
+        """Return the last lines, once the output is complete or after a short wait."""
         self._thread.join(_DRAIN_S)
         text = self._end.decode(errors="replace").strip()[-_SHOWN_CHARS:]
         return "\n".join(text.splitlines()[-_SHOWN_LINES:])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a command that still runs, and what it started."""
+    """Kill a running command and the processes that it started."""
     with contextlib.suppress(OSError):
         if os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Files by which a system calls `ystore auto-update run`: systemd, cron, launchd, Task Scheduler.
+"""Timer files that run `ystore auto-update run`: systemd, cron, launchd, Task Scheduler.
 
-They are written and never switched on; the commands that do are told.  Each calls a round every hour, and at
-each time that a window opens: a round without an open window ends at once.
+They are only written; the commands that enable them are printed.  Each starts a run every hour, and whenever
+a window opens; a run without an open window ends at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TimerFiles:
 
 @dataclass(frozen=True)
 class _Start:
-    """A time to call at: on `days` (None: every day) at `minute` of `hour` (None: every hour)."""
+    """A time to start a run: on `days` (None: every day) at `minute` of `hour` (None: every hour)."""
 
     days: tuple[int, ...] | None
     hour: int | None
@@ -54,7 +54,7 @@ def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerF
         raise UsageError(f"a timer cannot contain the path {home}", hint="use a path without line breaks")
     made = _KINDS[kind](words, _starts(rules, datetime.now(UTC)), folder)
     for path, text in made.files.items():
-        # Task Scheduler reads UTF-16 alone.
+        # Task Scheduler reads only UTF-16.
         data = text.encode("utf-16" if kind == "schtasks" else "utf-8")
         fsio.ensure_dir(folder)
         fsio.write_atomic(Path(path), data, tmp_dir=folder)
@@ -62,10 +62,10 @@ def write_timer(kind: str, folder: Path, home: Path, rules: AutoRules) -> TimerF
 
 
 def _starts(rules: AutoRules, now: datetime) -> list[_Start]:
-    """Every hour, and when a window opens.
+    """Return the times to start a run: every hour, and when a window opens.
 
-    A system's timer uses the clock of the machine.  Where the windows use another, it is called each
-    hour at the minute at which a window opens, whichever hour that is here.
+    The system's timer uses the machine's time zone.  If the windows use another one, a run starts each hour
+    at the minute at which a window opens.
     """
     windows: list[Window] = list(rules.default.windows)
     for rule in rules.models.values():
@@ -77,7 +77,7 @@ def _starts(rules: AutoRules, now: datetime) -> list[_Start]:
         if rules.timezone:
             opening = find_opening([window], now, zone_of(rules))
             start = _Start(None, None, opening.opens.astimezone().minute if opening else 0)
-        if start not in found and start.minute:  # at the full hour it is called anyway
+        if start not in found and start.minute:  # a run starts at the full hour anyway
             found.append(start)
     return found
 
@@ -126,7 +126,7 @@ def _on_calendar(start: _Start) -> str:
 
 
 def _systemd_word(word: str) -> str:
-    """A word of ExecStart: `%` and `$` would be replaced (systemd.service, systemd.unit)."""
+    """Quote a word of ExecStart, in which systemd expands `%` and `$` (systemd.service, systemd.unit)."""
     if _is_plain(word):
         return word
     text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -141,11 +141,11 @@ def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Timer
     lines = []
     for start in starts:
         hour = "*" if start.hour is None else str(start.hour)
-        # Sunday is 0 there.
+        # cron's Sunday is 0.
         days = "*" if start.days is None else ",".join(str((day + 1) % 7) for day in start.days)
         lines.append(f"{start.minute} {hour} * * {days} {command}")
     path = folder / f"{_LABEL}.cron"
-    # Its own lines, of this store alone: they end in what no other line ends in.
+    # The lines of this store, recognised by their endings.
     mine = re.sub(r"([][.*^$\\])", r"\\\1", tail) + "$"
     others = f"crontab -l 2>/dev/null | grep -v -e {_shell_word(mine)}"
     return TimerFiles(
@@ -157,7 +157,7 @@ def _cron(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Timer
 
 
 def _is_plain(word: str) -> bool:
-    """Whether a word means itself wherever it stands."""
+    """Whether a word needs no quoting."""
     return bool(word) and all(char.isalnum() or char in "/._-+:@," for char in word)
 
 
@@ -195,7 +195,7 @@ def _launchd(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Ti
 def _schtasks(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> TimerFiles:
     triggers = "\n".join(map(_trigger, starts))
     arguments = escape(" ".join(f'"{word}"' if " " in word else word for word in words[1:]))
-    # The schema's own order of elements, which Task Scheduler insists on.
+    # Task Scheduler requires the schema's order of elements.
     text = f"""\
 <?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">

@@ -29,7 +29,7 @@ from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.views import view_path
 
-# Downloads share the line, and each has its own connections: more at once only wait for each other.
+# Downloads share the bandwidth, and each has its own connections: more at once would not be faster.
 DEFAULT_JOBS = 4
 
 
@@ -66,7 +66,7 @@ def update(
 
     `strict` is as in `plan_update`.
 
-    Raises: as `plan_update`; ConflictError where something else was installed meanwhile; as `checkout`.
+    Raises: as `plan_update`; ConflictError if another version was installed meanwhile; as `checkout`.
     """
     started = time.perf_counter()
     if not session.layout.exists():
@@ -81,7 +81,7 @@ def update(
 
 
 def read_requests(session: Session, words: Sequence[str]) -> list[str]:
-    """Return the specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
+    """Return the specs of the arguments of a command line: `m 1.1.0 other` is `m@1.1.0` and `other`.
 
     A word after a model is its version if it is a version, a range, or one of the model's aliases, and no
     model of that name is installed.
@@ -152,9 +152,9 @@ def update_many(
             raise
         except YarnstoreError as error:
             done = _failed(session, spec.model, error)
-            listed = error.fields.get("what") == "version"  # where the registry has none in the range
+            listed = error.fields.get("what") == "version"  # if the registry has none in the range
             if not strict and isinstance(error, NotFoundError) and done.version and not listed:
-                done = replace(done, status="unlisted", error=None)  # imported: there is nothing to ask
+                done = replace(done, status="unlisted", error=None)  # imported: there is no registry to query
         if on_result is not None:
             with session.activity.listening:
                 on_result(done)

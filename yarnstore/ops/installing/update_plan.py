@@ -1,7 +1,7 @@
-"""The plan of one update: which version a model moves to, what that costs, and doing it.
+"""The plan of one update: the version to install and its cost.
 
-`outdated`, `update --dry-run` and `update` share it.  Which version is wanted is `registry/decide`'s to say,
-with what `candidates` gives it; how a version is installed is `checkout`'s.
+`outdated`, `update --dry-run` and `update` share it.  `registry/decide` chooses the version, from what
+`candidates` collects; `checkout` installs it.
 """
 
 from __future__ import annotations
@@ -67,12 +67,11 @@ class UpdateResult:
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """What an update of one installed model does.  Made under the shared lock; `apply` acts within the same
-    hold.
+    """The update of one installed model.  Made under the shared lock, which is kept until `apply` returns.
 
-    `goal` is the version that the step leads to, also where it is not taken: only where `installs` is true
-    does `apply` install it.  `outcome` is the result as far as it is known without looking at what is to be
-    downloaded; `note_after` is the note once it is installed.
+    `goal` is the version that the step leads to; `apply` installs it only if `installs` is true.  `outcome`
+    is the result as far as it is known without planning the download; `note_after` is the note after the
+    installation.
     """
 
     session: Session
@@ -84,13 +83,13 @@ class UpdatePlan:
     note_after: str | None = None
 
     def download_bytes(self) -> int | None:
-        """How many bytes getting the goal would download; None where that cannot be planned."""
+        """How many bytes fetching the goal would download; None if that cannot be planned."""
         if isinstance(self.goal, Offered):
             return _planned_bytes(self.session, self.goal, self.chunks)
         return 0
 
     def forecast(self) -> UpdateResult:
-        """The result that `--dry-run` shows."""
+        """Return the result that `--dry-run` shows."""
         planned = self.outcome.status == "planned"
         return replace(
             self.outcome, download_bytes=self.download_bytes() if planned else 0, path=self._current_path()
@@ -99,7 +98,7 @@ class UpdatePlan:
     def apply(self, started: float) -> UpdateResult:
         """Install the goal; without one, make the link point to the installed version.
 
-        Raises: ConflictError where something else was installed meanwhile; as `checkout`.
+        Raises: ConflictError if another version was installed meanwhile; as `checkout`.
         """
         if self.goal is None or not self.installs:
             repair_link(self.session, self.outcome.model, ensure_view)
@@ -135,12 +134,12 @@ def plan_update(
 ) -> UpdatePlan:
     """Plan the update of an installed model to its newest version, or to the version that `spec` selects.
 
-    Without a selector it stays within the installed major unless the policy says otherwise, and with
-    `strict` it is an error if all that is newer does not fit here.  With one it goes to that version, also
-    to an older one and across a major.
+    Without a selector, the update stays within the installed major version unless the policy allows others,
+    and with `strict` it is an error if no newer version fits.  With a selector it goes to that version, also
+    to an older one and to another major version.
 
-    Raises: NotFoundError where it is not installed or no registry has it; IncompatibleError;
-    ConflictError where a pin keeps it from the version asked for; UsageError, BackendError.
+    Raises: NotFoundError if it is not installed or no registry has it; IncompatibleError; ConflictError if a
+    pin excludes the requested version; UsageError, BackendError.
     """
     if spec.selector is not None:
         return _plan_named(session, spec, policy, chunks)
@@ -158,7 +157,7 @@ def plan_update(
 
 
 def plan_newest(session: Session, found: Candidate, chunks: ChunkStore) -> UpdatePlan:
-    """The plan that follows from what was decided of a model."""
+    """Return the plan of a decision about a model."""
     decision, goal, wanted = found.decision, found.decision.goal, found.decision.wanted
     status: Literal["planned", "current", "pinned", "held"] = "current"
     if wanted is not None:
@@ -196,7 +195,7 @@ def plan_newest(session: Session, found: Candidate, chunks: ChunkStore) -> Updat
 
 
 def _plan_named(session: Session, spec: Spec, policy: Policy, chunks: ChunkStore) -> UpdatePlan:
-    """The plan of an update to the version that a spec selects."""
+    """Return the plan of an update to the version that a spec selects."""
     if policy.to is not None:
         raise UsageError(
             f"{spec} has a version, and --to a range", hint="give only one of them", model=spec.model
@@ -233,7 +232,7 @@ def _plan_named(session: Session, spec: Spec, policy: Policy, chunks: ChunkStore
 
 
 def describe_step(step_to: UpdateResult, installed: str) -> str:
-    """What a step brings, before it is taken: the changelog, or those of all versions that it crosses."""
+    """Report the changelogs of all versions that a step crosses, before it is installed."""
     step = f"{step_to.model} {installed} → {step_to.version}"
     if step_to.kind == "downgrade":
         return f"{step}, which is older"
@@ -248,7 +247,7 @@ def describe_step(step_to: UpdateResult, installed: str) -> str:
 
 
 def _planned_bytes(session: Session, offer: Offered, chunks: ChunkStore) -> int | None:
-    """What fetching would bring over the wire, planned from its manifest and indexes."""
+    """Return how many bytes fetching would download, planned from manifest and indexes."""
     entry, registry = offer.build.entry, offer.source.name
     if entry.manifest is None:
         return entry.size_bytes
@@ -264,7 +263,7 @@ def _planned_bytes(session: Session, offer: Offered, chunks: ChunkStore) -> int 
         plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, chunks.missing(ids))
     except (BackendError, IntegrityError):
         return None
-    if len(plan.unplaced):  # an index could not be read: nobody knows, this time
+    if len(plan.unplaced):  # an index could not be read, so the size is unknown
         return None
     planned = plan.stored_bytes
     write_plan(session.layout, registry, digest, basis, planned)

@@ -1,6 +1,5 @@
-"""Import, export and remove versions without a registry; take over older installations.
+"""Import, export and remove versions without a registry; import the installations of older tools.
 
 `import_export` has the three commands, `move` moves the store to another disk, `takeover` imports the list of
-an older tool.  Cutting files into
-chunks is left to `store/ingest`, installing to `ops/installing`.
+an older tool.  `store/ingest` cuts files into chunks, `ops/installing` installs.
 """

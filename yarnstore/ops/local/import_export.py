@@ -1,7 +1,7 @@
 """`import`, `export`, `remove`: the operations that need no registry.
 
-Owns copying local files into the store and a version out of it.  Leaves which files of a folder count to
-`core/ignore`, and deleting data to `ops/upkeep/gc`.
+Copies local files into the store, and a version out of it.  `core/ignore` decides which files of a folder are
+skipped; `ops/upkeep/gc` deletes data.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
     refs, layout = session.refs, session.layout
     if not layout.exists():
         raise not_in_store(session, spec)
-    # What is installed or pinned must not change between the check and the removal.
+    # Installations and pins must not change between the check and the removal.
     with layout.shared(), refs.moving():
         if whole_model:
             return _remove_model(session, spec.model)
@@ -256,9 +256,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
 
 
 def _remove_model(session: Session, model: str) -> RemoveResult:
-    """Remove a model within `Refs.moving`, so that no checkout happens between its link, its log and its
-    refs.
-    """
+    """Remove a model within `Refs.moving`, so that no checkout runs while its link, log and refs are removed."""
     refs, layout = session.refs, session.layout
     names = refs.versions(model)
     installed = model in refs.installed_models()

@@ -1,6 +1,6 @@
-"""`move`: the store to another disk; its old folder becomes a link to the new one.
+"""`move`: move the store to another disk; its old folder becomes a link to the new one.
 
-Owns what must not happen meanwhile; leaves copying and the order of renames to `store/moving`.
+Excludes other commands meanwhile; `store/moving` copies, and owns the order of renames.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from yarnstore.store.layout import StoreLayout
 from yarnstore.store.moving import MOVED_FROM, StoreCopy, old_folder, read_path, remove_old
 from yarnstore.store.views import view_in_use
 
-# Held by long work, and while settings and the queue are changed.
+# Locks of long-running work, of the settings and of the queue.
 _OTHER_LOCKS = ("jobs.lock", "queue.run.lock", "queue.lock", "config.lock")
 
 
@@ -38,8 +38,8 @@ class MoveResult:
 def move_store(session: Session, target: Path) -> MoveResult:
     """Copy the store to `target`, check every file by its hash, and make the store's folder a link to it.
 
-    The old folder is removed once that is done.  An interrupted move leaves the store where it was or is, and
-    the same call continues.
+    The old folder is removed once that is done.  After an interruption the store is complete at its old or
+    its new place, and the same call continues.
 
     Raises: NotFoundError, UsageError, ConflictError, ReadOnlyError, DiskFullError, LockTimeoutError,
     IntegrityError, StorageError.
@@ -61,7 +61,7 @@ def move_store(session: Session, target: Path) -> MoveResult:
         copy = StoreCopy(source, target, lambda _: None)
         copy.check_target()
         size = disk_bytes(source)
-        # What an earlier run copied needs no more space.
+        # Files that an earlier run copied need no further space.
         fsread.require_space(target, size - disk_bytes(target), layout.reserve)
         session.note(f"copying {format_size(size)} from {source} to {target}")
         copy.on_bytes = Meter(session.activity.report, "write", str(target), size).add
@@ -84,7 +84,7 @@ def _finish(session: Session, target: Path) -> MoveResult:
 
 
 def _check(layout: StoreLayout, source: Path) -> None:
-    """Refuse what could not be finished, or would take the store from under a program."""
+    """Refuse a move that cannot be completed, or that would remove the store while a program uses it."""
     root, parent = layout.root, layout.root.parent
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ReadOnlyError(

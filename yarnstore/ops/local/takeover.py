@@ -1,7 +1,7 @@
-"""`import --from-local-state`: import and install what an older tool installed.
+"""`import --from-local-state`: import and install the models of an older tool.
 
-Each file is hashed while it is imported.  A model with another checksum than the list says is refused without
-stopping the others; chunks of it that were stored are deleted by `gc`.  docs/migrating.md describes the list.
+Each file is hashed while it is imported.  A model whose checksum differs from the list is refused, and the
+others are imported; `gc` deletes its stored chunks.  docs/migrating.md describes the list.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`registry deprecate|yank|alias|set-current`: change the entries of published versions.
 
-Leaves the changes themselves to `registry/edit` and the files to `ops/publishing/tree`.
+`registry/edit` makes the changes; `ops/publishing/tree` writes the files.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class AmendResult:
     """The result of an edit of a registry: deprecate, yank, alias or set-current."""
 
     model: str
-    what: str  #: The edit in words, such as `deprecated`.
-    changed: bool  #: False if the registry already was as asked.
+    what: str  #: The edit as a word, such as `deprecated`.
+    changed: bool  #: False if nothing had to change.
     current_version: str | None  #: The version that `latest` means now.
-    notes: list[str]  #: Side effects worth knowing, such as an alias that now points at a withdrawn version.
+    notes: list[str]  #: Side effects, such as an alias of a version that is now yanked.
 
 
 def deprecate(
@@ -61,7 +61,7 @@ def yank(registry: Path, spec: Spec, *, undo: bool = False, now: datetime | None
 def set_alias(
     registry: Path, model: str, name: str, version: str | None, *, now: datetime | None = None
 ) -> AmendResult:
-    """Point an alias at a version, or with None remove the alias.  Raises: as `deprecate`."""
+    """Set an alias to a version, or with None remove the alias.  Raises: as `deprecate`."""
     spec = _bare(model)
     if version is None:
         return _amend(registry, spec, f"{name} removed", rules.remove_alias(name), now)
@@ -70,7 +70,7 @@ def set_alias(
 
 
 def set_current(registry: Path, model: str, version: str, *, now: datetime | None = None) -> AmendResult:
-    """Make a version what `latest` means.  Raises: as `deprecate`."""
+    """Make a version the current one, which `latest` selects.  Raises: as `deprecate`."""
     version = read_version(version)
     return _amend(registry, _bare(model), f"latest is {version}", rules.set_current(version), now)
 

@@ -23,7 +23,7 @@ from yarnstore.store.source_files import Opener, Sources, list_few, look_into, o
 _LFS: Final = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 _LFS_LIMIT_BYTES: Final = 1024
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html)[\s>]", re.IGNORECASE)
-# Where a web page may be meant, or be what a text begins with.
+# Files that may be web pages, or may begin like one.
 _TEXTS: Final = (
     ".html",
     ".htm",
@@ -48,16 +48,16 @@ class _Index(msgspec.Struct):
 
 
 class BrokenSearch:
-    """The search for what is wrong with the files of one version, which are added one by one."""
+    """The search for incomplete files of one version, which are added one by one."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
         self._faulty: set[str] = set()
         self._sizes: dict[str, int] = {}
-        self._needed: dict[str, tuple[int, str]] = {}  # bytes at least, and the file that names it
+        self._needed: dict[str, tuple[int, str]] = {}  # the least size in bytes, and the file that names it
 
     def add(self, path: str, source: Source) -> None:
-        """Look into one file.  Raises: what reading it raises."""
+        """Check one file.  Raises: the errors of reading it."""
         self._sizes[path] = source.size
         fault = _content_fault(source, path)
         if fault:
@@ -69,7 +69,7 @@ class BrokenSearch:
                 self._needed[name] = least_bytes, path
 
     def finish(self, on_progress: OnProgress = ignore) -> list[str]:
-        """Return what is wrong with the files that were added, each with its path, in words."""
+        """Return a message with the path for each problem of the added files."""
         sizes, needed = self._sizes, self._needed
         found = [*self._found, *_missing_shards(sizes)]
         left_over = set(_left_over(needed, sizes))
@@ -87,9 +87,9 @@ class BrokenSearch:
 
 
 def find_broken(files: Iterable[tuple[str, Opener]]) -> list[str]:
-    """Return what is wrong with the files of one version, each with its path, in words.
+    """Return a message with the path for each problem of the files of one version.
 
-    Raises: what opening and reading them raises.
+    Raises: the errors of opening and reading them.
     """
     search = BrokenSearch()
     look_into(files, search)
@@ -97,8 +97,8 @@ def find_broken(files: Iterable[tuple[str, Opener]]) -> list[str]:
 
 
 def search_sources(sources: Sources, on_progress: OnProgress) -> tuple[list[str], list[LoadedCode]]:
-    """Look into each file of a source once; return what is incomplete, in words, and what runs code when it
-    is loaded.
+    """Check each file of a source once; return messages about incomplete files, and parts that run code when
+    loaded.
 
     Raises: what opening and reading them raises.
     """
@@ -137,7 +137,7 @@ def _content_fault(source: Source, path: str) -> str:
     is_model = (
         head.startswith(b"GGUF")
         or (name.endswith(".safetensors") and head[8:10] == b'{"')
-        # ONNX has no magic: its first field is the format's version.
+        # ONNX has no magic number; its first field is the format's version.
         or (name.endswith(".onnx") and head[:1] == b"\x08" and 0 < (head[1:2] or b"\0")[0] < 64)
     )
     if is_model:
@@ -150,9 +150,7 @@ def _content_fault(source: Source, path: str) -> str:
 
 
 def _named_files(source: Source, path: str) -> dict[str, int]:
-    """Return the files that an index or an ONNX model names, by path, with the least size of each in
-    bytes.
-    """
+    """Return the least size in bytes of each file that an index or an ONNX model names, by path."""
     names: dict[str, int] = {}
     if path.lower().endswith(".onnx"):
         names = external_sizes(source)

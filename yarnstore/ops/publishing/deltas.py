@@ -1,7 +1,7 @@
-"""Delta packs: a version's chunks as differences from an earlier version's.
+"""Delta packs: a version's chunks as deltas against an earlier version's.
 
-A delta pack is only ever a shortcut: the full packs contain everything, and a chunk whose difference saves
-nothing is not in it.  Leaves which chunks belong together to `core/pairing`, and encoding to `core/codec`.
+A delta pack is optional: the full packs contain all chunks, and a chunk whose delta saves nothing is not in
+it.  `core/pairing` pairs chunks, `core/codec` encodes them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from yarnstore.store.places import ChunkTable
 
 _THREADS = 2
 _WINDOW = 12
-# A delta must be this much smaller than the chunk as its full pack has it, or reading the base and
-# undoing the difference costs more than the bytes saved.
+# A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
+# decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
 
 
@@ -38,7 +38,7 @@ class WrittenDeltas:
 
 
 def iter_deltas(reader: PackReader, pairs: Iterable[Pair], meter: Meter) -> Iterator[Entry]:
-    """Yield the entries, each decoded and compared, of those pairs whose difference saves bytes.
+    """Yield the entries of the pairs whose delta saves bytes, each decoded and compared.
 
     Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read.
     """

@@ -1,7 +1,7 @@
 """`registry lint`: find all problems of a registry, in a folder, at a URL or in one file.
 
-Owns reading it, and with `deep` whether its manifests and packs exist and agree (`lint_deep`).  Leaves the
-rules of its JSON to `registry/lint`; docs/registry.md governs them.
+Reads the registry, and with `deep` checks that its manifests and packs exist and agree (`lint_deep`).
+`registry/lint` has the rules of the JSON; docs/registry.md governs them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def lint(
 
 
 def _local(source: str) -> Path | None:
-    """Return the path that a text means, None for a URL."""
+    """Return the path in an argument; None for a URL."""
     return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source) else paths.source_path(source)
 
 
@@ -126,7 +126,7 @@ def _lint_document(data: bytes, name: str) -> Linted:
     if not is_model_document(data):
         return lint_registry(data, now=datetime.now(UTC))
     model = ""
-    with contextlib.suppress(InvalidNameError):  # then it has to say itself which one it is about
+    with contextlib.suppress(InvalidNameError):  # then it has to name its model itself
         model = model_from_dirname(name.removesuffix(".json"))
     return lint_model(data, model=model)
 
@@ -150,7 +150,7 @@ def _reach(
         return connect_file(source)
     bare = source.partition("?")[0]
     folder = bare.rpartition("/")[0] + "/"
-    # A query is part of no key below a folder, but of a whole address.
+    # A query belongs to the address of a file, but not to a key below a folder.
     key = bare[len(folder) :] if bare == source else source
     return connect_source(source_at(folder, sources, network), folder, network, check=check), key
 
@@ -221,7 +221,7 @@ def _in_file(item: Finding, model: str) -> Finding:
 
 
 def _own_files(backend: Backend, path: Path, linted: Linted) -> list[Finding]:
-    """Return where the models' own files differ from `registry.json`, which must say the same."""
+    """Return the differences between the models' own files and `registry.json`, which must be equal."""
     findings = []
     for model in RegistryFolder(path).models():
         data = _get(backend, model_key(model), REGISTRY_MODEL_LIMIT_BYTES)

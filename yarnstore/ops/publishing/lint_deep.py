@@ -1,7 +1,7 @@
 """`registry lint --deep`: check that the manifests and packs of a registry exist and agree.
 
-Compares manifests, indexes and lengths, which a URL serves as well as a folder; for a folder with `decode`,
-every byte.  Leaves the entries themselves to `registry/lint`.
+Compares manifests, indexes and lengths, in a folder or at a URL; with `decode`, every byte in a folder.
+`registry/lint` checks the entries.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class DeepLint:
         try:
             pack = PackId.parse(text)
         except FormatError:
-            return None  # the entries' own lint has said so
+            return None  # reported by registry/lint
         place = (folder, pack)
         if place not in self._indexes:
             self._indexes[place] = self._read_index(folder, pack, path)
@@ -268,7 +268,7 @@ class DeepLint:
                 return
             sound = {entry.chunk_id for entry in iter_sound(path, index, reader.decode)}
         except NotFoundError:
-            return  # has been said
+            return  # already reported
         wrong = len(index) - len(sound)
         if wrong > 0:
             self._add(key, f"has {wrong} chunks that do not decode to their digest")
@@ -341,7 +341,7 @@ def _sha256(text: str | None) -> Sha256 | None:
     try:
         return None if text is None else Sha256.parse(text)
     except FormatError:
-        return None  # the entries' own lint has said so
+        return None  # reported by registry/lint
 
 
 def _unpacked(frame: bytes) -> bytes | None:

@@ -1,9 +1,8 @@
-"""`publish`: make a file or a folder a version in a static registry.
+"""`publish`: publish a file or a folder as a version in a static registry.
 
 The order of writing is: packs with the new chunks, their indexes, the manifest, delta packs from earlier
-versions, the model's own file, and `registry.json` last, so that everything that it lists exists.  Leaves
-cutting to `store/ingest`, and the registry's files and lock to `tree`; docs/publishing.md describes the
-command.
+versions, the model's own file, and `registry.json` last, so that everything that it lists exists.
+`store/ingest` cuts files, `tree` has the registry's files and lock; docs/publishing.md describes the command.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _MANIFEST_LEVEL = 3
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """What a publisher says about a version; fields that are None or empty stay as they are."""
+    """A publisher's information about a version; fields that are None or empty are not changed."""
 
     changelog: str | None = None
     compatibility: tuple[str, ...] = ()
@@ -76,7 +75,7 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a publisher says about a model; fields that are None stay as they are."""
+    """A publisher's information about a model; fields that are None are not changed."""
 
     name: str | None = None
     description: str | None = None
@@ -84,12 +83,12 @@ class ModelInfo:
     category: str | None = None
 
 
-# The order in which people read an entry.
+# The order of keys in an entry.
 _KEYS = (
     *("checksum", "download_url", "size_bytes", "compatibility", "release_date", "changelog", "deprecated"),
     *("minimum_ram_gb", "recommended_ram_gb", "variant", "security", "manifest", "packs"),
 )
-# From how many earlier versions an update is a delta.
+# The number of earlier versions to write deltas from.
 DEFAULT_DELTAS = 3
 
 _NO_VERSION_INFO = VersionInfo()
@@ -109,7 +108,7 @@ class PublishResult:
     chunks_new: int  #: How many of them were not in the registry.
     new_bytes: int  #: How many bytes were written into full packs.
     deltas: dict[str, int]  #: The size of the deltas from each earlier version, in bytes.
-    changed: bool  #: False if the registry had all of it already.
+    changed: bool  #: False if nothing had to change.
     seconds: float
     published_before: bool = False  #: Whether the version was published already.
     updated: list[str] = field(default_factory=list)  #: The fields of a published version that changed.
@@ -249,7 +248,7 @@ def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) ->
 
 
 def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
-    """Raise UsageError for values that no client could use."""
+    """Raise UsageError for values that are invalid for clients."""
     for option, amount in (
         ("--min-ram", info.minimum_ram_gb),
         ("--recommended-ram", info.recommended_ram_gb),
@@ -335,7 +334,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _unpacks_to(path: Path, data: bytes) -> bool:
-    """Whether a frame decodes to these bytes, though another release of zstd may have made it."""
+    """Whether a frame, which another release of zstd may have made, decodes to these bytes."""
     try:
         packed = fsread.read_bytes(path, len(data) + 1024)
         return zstandard.ZstdDecompressor().decompress(packed, max_output_size=len(data)) == data
@@ -344,7 +343,7 @@ def _unpacks_to(path: Path, data: bytes) -> bool:
 
 
 def _packs(folder: RegistryFolder, ids: Ids, among: set[str] | None = None) -> list[str] | None:
-    """Return the packs that contain chunks; None if they (or those `among` them) lack some."""
+    """Return the packs that contain the chunks; None if all packs (or those of `among`) lack some."""
     indexes = load_indexes(folder.packs, rebuild=False).indexes
     table = ChunkTable([item for item in indexes if among is None or str(item.pack) in among])
     rows = table.find(ids)
@@ -364,7 +363,7 @@ def _full_packs(folder: RegistryFolder, ids: Ids) -> list[str]:
 
 
 def _said(info: VersionInfo) -> dict[str, Any]:
-    """Return what was said about a version, by its fields."""
+    """Return the given values about a version, by field."""
     said: dict[str, Any] = {
         "download_url": info.download_url,
         "compatibility": list(info.compatibility) or None,
@@ -400,7 +399,7 @@ def _entry(
 def _renewed_entry(
     folder: RegistryFolder, manifest: Manifest, ids: Ids, old: VersionEntry, info: VersionInfo
 ) -> dict[str, Any]:
-    """Return what to change in the entry of a published build: new values, and packs that were lost."""
+    """Return the changes to the entry of a published build: new values, and packs that were lost."""
     entry = {"variant": manifest.variant, "manifest": old.manifest, **_said(info)}
     if _packs(folder, ids, among={str(PackId.parse(text)) for text in old.packs}) is None:
         entry["packs"] = _full_packs(folder, ids)
@@ -416,7 +415,7 @@ def _list_version(
     *,
     split: bool,
 ) -> tuple[bool, list[str]]:
-    """Put the entry into the registry, which is read again under its lock.
+    """Add the entry to the registry, which is read again under its lock.
 
     Returns whether anything changed, and which fields of the model and of the build.
     """
@@ -445,7 +444,7 @@ def _list_version(
 
 
 def _fields(model: RawDoc, manifest: Manifest) -> dict[str, Any]:
-    """Return what was said about a build and its model, by field."""
+    """Return the given values about a build and its model, by field."""
     version = model.get("versions", {}).get(manifest.version, {})
     if str(version.get("variant") or DEFAULT_VARIANT) != manifest.variant:
         version = version.get("variants", {}).get(manifest.variant, {})

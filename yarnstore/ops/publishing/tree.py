@@ -1,8 +1,7 @@
-"""The registry folder of a publisher: its paths, its lock, and how its JSON is rewritten.
+"""The registry folder of a publisher: its paths, its lock, and rewriting its JSON.
 
 docs/registry.md governs what is written.  Each change goes through `edit`, which reads the JSON again under
-the lock, so that two publishers at once do not lose each other's change.  Leaves what changes to
-`registry/edit`.
+the lock, so that two publishers at once do not lose each other's change.  `registry/edit` makes the changes.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def timestamp(now: datetime) -> str:
 
 @dataclass(frozen=True)
 class RegistryFolder:
-    """A registry folder that is published to."""
+    """A registry folder to publish to."""
 
     root: Path
 
@@ -78,7 +77,7 @@ class RegistryFolder:
         raise UsageError(what, hint="--registry must name the registry's folder")
 
     def read(self) -> RawDoc | None:
-        """Return `registry.json` as it is, or None if it does not exist.  Raises: FormatError."""
+        """Return the raw `registry.json`, or None if it does not exist.  Raises: FormatError."""
         try:
             data = fsread.read_bytes(self.root / REGISTRY_FILE, REGISTRY_LIMIT_BYTES)
         except NotFoundError:
@@ -117,7 +116,7 @@ class RegistryFolder:
 
     @contextlib.contextmanager
     def editing(self) -> Iterator[None]:
-        """Lock the registry's JSON, for milliseconds."""
+        """Lock the registry's JSON, for milliseconds only."""
         fd = fsread.open_folder(self.root)
         try:
             wait_lock(fd)
@@ -128,18 +127,18 @@ class RegistryFolder:
             os.close(fd)
 
     def make(self) -> None:
-        """Create the registry's folder if necessary, readable by all whatever the umask."""
+        """Create the registry's folder if necessary, readable by all regardless of the umask."""
         if not self.root.exists():
             fsio.ensure_dir(self.root)
             fsio.set_folder_mode(self.root, _FOLDER_MODE)
 
     def _even_modes(self) -> None:
-        """Give each folder the mode of the registry's own, whatever the umask under which it was made."""
+        """Give each folder the mode of the registry's folder, regardless of the umask when it was made."""
         mode = stat.S_IMODE(self.root.stat().st_mode)
         for name in ("packs", "deltas", "manifests", "models"):
             found = fsread.stat_or_none(self.root / name)
             if found is not None and stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
-                with contextlib.suppress(StorageError):  # another user's, who evens it
+                with contextlib.suppress(StorageError):  # another user's folder
                     fsio.set_folder_mode(self.root / name, mode)
 
     def edit(self, model: str, change: Callable[[RawDoc], bool], *, now: str, split: bool = False) -> bool:

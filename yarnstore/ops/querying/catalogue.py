@@ -1,7 +1,7 @@
-"""`registry refresh`, `search`, `show`: list what registries offer.
+"""`registry refresh`, `search`, `show`: list the models of registries.
 
-Owns the results of these commands.  Leaves reading and caching registries to `ops/session/registries`;
-docs/registry.md governs their content.
+Owns the results of these commands.  `ops/session/registries` reads and caches registries; docs/registry.md
+governs their content.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from yarnstore.store.registry_cache import read_cached, read_health
 
 @dataclass(frozen=True)
 class MirrorInfo:
-    """One address of a registry, and how it last failed."""
+    """One address of a registry, and its last failure."""
 
     url: str  #: The address.
     fault: str | None = None  #: `lied` (served corrupt data), `stalled` or `unreachable`; None if it works.
@@ -50,8 +50,8 @@ class RegistryInfo:
     url: str  #: The address.
     models: int  #: How many models it lists.
     versions: int  #: How many versions it lists.
-    last_updated: str | None  #: When it was last changed, as it says, ISO 8601.
-    fetched_ms: int  #: When it was last asked, 0 if never.
+    last_updated: str | None  #: When it was last changed, by its own `last_updated`, ISO 8601.
+    fetched_ms: int  #: When it was last queried, 0 if never.
     error: str | None = None  #: Why it could not be read.
     split: bool = False  #: Whether each model has its own file; models and versions are then 0.
     mirrors: tuple[MirrorInfo, ...] = ()  #: Its addresses, its own first.
@@ -60,7 +60,7 @@ class RegistryInfo:
 def describe(
     session: Session, source: RegistrySource, *, refresh: bool, accept_rollback: bool = False
 ) -> RegistryInfo:
-    """Describe one registry: from a new answer with `refresh`, else from the cached one.
+    """Describe one registry: with `refresh` from a new answer, else from the cache.
 
     Raises: BackendError, FormatError with `refresh`.
     """
@@ -90,7 +90,7 @@ def describe(
 
 
 def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[RegistryInfo]:
-    """Ask each registry again and describe it; one that fails has its `error` and its cached content.
+    """Query each registry again and describe it; one that fails has its `error` and its cached content.
 
     Raises: BackendError, FormatError, UsageError if all fail.
     """
@@ -166,7 +166,7 @@ def _readable(session: Session, text: str) -> Iterator[tuple[RegistrySource, dic
 
 
 def _named(session: Session, source: RegistrySource, text: str) -> dict[str, ModelEntry]:
-    """Return the model of a split registry whose id is `text`: no file lists its models."""
+    """Return the model with the id `text` of a split registry, which has no list of its models."""
     session.note(f"{source.name} is split and has no list of models; search for a complete model id there")
     try:
         entry = session.registries.entry(source, parse_model_id(text.strip()), fresh=True)
@@ -203,7 +203,7 @@ def _offer(session: Session, source: RegistrySource, entry: ModelEntry) -> Offer
 
 @dataclass(frozen=True)
 class VersionDetails:
-    """What a registry says about one version, and whether it is stored here."""
+    """One version in a registry, and whether it is stored here."""
 
     model: str
     version: str

@@ -1,6 +1,6 @@
 """`compat`: list which versions of a model fit the application and this machine.
 
-Owns the table and its notes.  Leaves the rules to `registry/decide`; docs/registry.md governs them.
+Owns the table and its notes.  `registry/decide` has the rules; docs/registry.md governs them.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class CompatTable:
 
 
 def compatibility(session: Session, spec: Spec) -> CompatTable:
-    """Return the builds that a spec names, or all of a bare model, with what each needs.
+    """Return the builds that a spec selects, or all of a bare model, with their requirements.
 
-    They are compared with the application's version, if that is known, and with this machine's memory.
+    They are compared with the application's version, if known, and with this machine's memory.
 
     Raises: NotFoundError if the registry has none of them; BackendError.
     """
@@ -75,7 +75,7 @@ def compatibility(session: Session, spec: Spec) -> CompatTable:
         if spec.variant in (None, build.variant) and _chosen(spec.selector, build.version)
     ]
     if not rows:
-        resolve(entry, spec)  # which raises, and says what there is instead
+        resolve(entry, spec)  # which raises an error with the existing versions
     return CompatTable(
         model=spec.model,
         app_version=machine.app_version,

@@ -1,4 +1,4 @@
-"""`log`: list the published versions of a model and the changes of what is installed.
+"""`log`: list the published versions of a model and the changes of its installed version.
 
 Leaves the reflog to `store/refs`; docs/format/refs.md governs it.
 """
@@ -54,7 +54,7 @@ class HistoryMove:
     new: str | None  #: The version after.
     registry: str | None = None  #: The registry that lists the version after with the same content.
     variant: str | None = None  #: The variant after.
-    direction: Literal["forward", "back"] | None = None  #: Whether it went to a newer or an older version.
+    direction: Literal["forward", "back"] | None = None  #: Whether it was to a newer or an older version.
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`list`: list the installed models from the store only, without the network or the decoders.
 
-Leaves refs to `store/refs`, and what registries say about a version to `registry/decide`.
+`store/refs` reads refs; `registry/standing` has what registries say about a version.
 """
 
 from __future__ import annotations

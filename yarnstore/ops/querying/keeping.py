@@ -1,9 +1,9 @@
-"""Which versions `gc` keeps, and why; and which go although they would else be kept.
+"""Decides which versions `gc` keeps and why, and which a limit removes nevertheless.
 
 Always kept: the installed version, the target of a rollback, the version that was installed last, pinned
-versions, and versions that a live process has open.  Then those that the policy adds: the newest versions of
-each model and those used recently.  A limit for the size of the store, or for the time without use, takes
-from these.  Leaves deleting to `ops/upkeep/gc`.
+versions, and versions that a live process has open.  The policy adds the newest versions of each model and
+those used recently.  A limit for the size of the store, or for the time without use, removes versions from
+these.  `ops/upkeep/gc` deletes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 
 DEFAULT_KEEP = 3
-# In the place of a model's id, which it cannot be.
+# Used in place of a model id; it is not a valid one.
 ALL_MODELS = "*"
 
-# What the reasons for keeping a version mean, for people; and why others go.
+# The reasons for keeping and for deleting a version, as messages.
 REASONS = {
     "installed": "it is installed",
     "rollback": "`rollback` returns to it",
@@ -53,8 +53,9 @@ class GcPolicy:
     That is the `keep` newest versions of each model, versions that were stored or used within `keep_within_s`
     seconds, and for `path_grace_s` seconds views whose path was printed.
 
-    With `unused_s`, the newest versions go too if they were neither stored nor used within these seconds.
-    With `max_size_bytes`, more versions go, those used least recently first, until the store takes no more.
+    With `unused_s`, the newest versions are deleted too if they were neither stored nor used within these
+    seconds.  With `max_size_bytes`, further versions are deleted, the least recently used first, until the
+    store is no larger.
     """
 
     keep: int = DEFAULT_KEEP
@@ -84,8 +85,8 @@ class GcPolicy:
         unused_s: float | None = None,
         thin: str | None = None,
     ) -> Self:
-        """Return the policy of the settings, with the given values in place of theirs; `thin` is a model, or
-        all of them.
+        """Return the policy of the settings, overridden by the given values; `thin` is a model, or all of
+        them.
         """
         rollback: Rollback = "thin" if thin == ALL_MODELS else retention.rollback
         rollback_of = {} if thin == ALL_MODELS else dict(retention.rollback_of)
@@ -108,7 +109,7 @@ class GcPolicy:
 
 @dataclass(frozen=True)
 class Choice:
-    """The manifests that are kept, and why; and why others go that would else be kept."""
+    """The manifests to keep with their reasons, and the reasons why a limit removes others."""
 
     kept: dict[Sha256, str]
     gone: dict[Sha256, str] = field(default_factory=dict)
@@ -135,7 +136,7 @@ def choose(
     """Return the manifests to keep, each with the first reason.
 
     The `incoming` versions count as installed, and the versions that they replace as targets of a rollback.
-    `rubbish` goes in any case.
+    `rubbish` is deleted in any case.
     """
     refs, layout = session.refs, session.layout
     reasons: dict[Sha256, str] = {}
@@ -198,6 +199,6 @@ def choose(
 
 
 def spec_of(name: VersionName) -> str:
-    """Return the spec of a version, without the usual variant."""
+    """Return the spec of a version, without the default variant."""
     variant = "" if name.variant == DEFAULT_VARIANT else f":{name.variant}"
     return f"{name.model}{variant}@{name.version}"

@@ -1,6 +1,6 @@
 """`path`: find the files of a version, from the store only, without the network.
 
-Leaves making missing files to `ops/installing/checkout`; docs/operations.md says which paths are stable.
+`ops/installing/checkout` makes missing files; docs/operations.md describes which paths are stable.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | No
     try:
         manifest = session.layout.read_manifest(digest)
     except NotFoundError:
-        return None  # gc was faster
+        return None  # gc deleted it meanwhile
     found = path_of(session, manifest)
     try:
         whole = is_whole(session, manifest, verify=verify)

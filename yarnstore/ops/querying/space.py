@@ -1,7 +1,7 @@
-"""How the disk space of a store is divided between its versions, and what is left when some of them go.
+"""Computes the disk space of each version of a store, and the size of the store without some of them.
 
-Counts what `du` counts: blocks, and a file of several names once.  Leaves which versions go to
-`ops/upkeep/gc`.
+Counts like `du`: in blocks, and a file with several names once.  `ops/upkeep/gc` decides which versions are
+deleted.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from yarnstore.store.places import ChunkTable, manifest_chunks
 Form: TypeAlias = Literal["file", "deltas", "packed"]
 _Inode: TypeAlias = tuple[int, int]
 
-# A pack is rewritten when this share of it is garbage: below, the copying costs more than it frees.
+# A pack is rewritten if at least this share of it is garbage: below, the copying is not worth it.
 GARBAGE_SHARE = 0.25
 
-# Where files are that versions consist of; other folders are of one kind.
+# The folders of versions' data; each other folder is of one kind.
 _DATA = ("files", "views")
 _KINDS = {"tmp": "temporary", "trash": "trash", "registries": "registries"}
 
@@ -43,9 +43,9 @@ def sizes_after_gc(sizes: Ints, live: Ints) -> Ints:
 
 
 class Space:
-    """The disk space of a store.  All sizes are in bytes on the disk.
+    """The disk space of a store.  All sizes are in bytes, in whole blocks.
 
-    `kinds` are the sizes of what belongs to no version, by kind; `total_bytes` is what `du` says.
+    `kinds` has the sizes of data that belongs to no version, by kind; `total_bytes` is the result of `du`.
     """
 
     def __init__(self, session: Session, versions: Iterable[Manifest]) -> None:
@@ -60,7 +60,7 @@ class Space:
         self._users = np.zeros(len(table), np.int64)
         for rows in self._rows.values():
             self._users[rows] += 1
-        # Chunks of downloads that were begun: no version has them, and `gc` keeps them.
+        # Chunks of incomplete downloads: no version has them, and `gc` keeps them.
         self._begun = np.zeros(len(table), bool)
         for manifest in partial_manifests(session)[0]:
             self._begun[table.with_bases(self._chunks_of(manifest))] = True
@@ -73,7 +73,7 @@ class Space:
         self._unused_files_bytes = self.kinds["unused"]
         self.kinds["temporary"] += begun
         self.kinds["unused"] += packed - used - begun
-        self.kinds["records"] += self._packs_on_disk - packed  # their headers, and the rest of the last block
+        self.kinds["records"] += self._packs_on_disk - packed  # headers, and the rest of the last block
         owned = sum(self._sizes[inode] for inode in self._owners)
         self.kinds["shared"] += used + owned - sum(self.own_bytes(digest) for digest in self._manifests)
 
@@ -125,28 +125,28 @@ class Space:
         self._owners = {inode: owners for inode, owners in self._owners.items() if owners}
         self.kinds: Counter[str] = Counter()
         for inode, kinds in places.items():
-            if "" not in kinds:  # else it is a version's, or a pack
+            if "" not in kinds:  # otherwise it is a pack or data of a version
                 self.kinds[min(kinds)] += self._sizes[inode]
 
     # --- of one version ------------------------------------------------------------------------------
 
     def own_bytes(self, digest: Sha256) -> int:
-        """Return what only this version uses."""
+        """Return the size of the data that only this version uses."""
         return int(self._table.stored[self._alone(digest)].sum()) + self._files_bytes({digest}, only=True)
 
     def shared_bytes(self, digest: Sha256) -> int:
-        """Return what this version shares with others."""
+        """Return the size of the data that this version shares with others."""
         whole = int(self._table.stored[self._rows[digest]].sum()) + self._files_bytes({digest}, only=False)
         return whole - self.own_bytes(digest)
 
     def frees_bytes(self, digest: Sha256) -> int:
-        """Return what removing this version, and then `gc`, frees."""
+        """Return how much removing this version, and then `gc`, frees."""
         others = self._manifests.keys() - {digest}
         return self.after(self._manifests.keys()) - self.after(others)
 
     def form(self, digest: Sha256) -> Form:
-        """Return how a version is stored: as files that programs open, as deltas against other chunks, or
-        whole in packs.
+        """Return the form in which a version is stored: as files, as deltas against other chunks, or whole in
+        packs.
         """
         manifest = self._manifests[digest]
         if all(
@@ -163,7 +163,10 @@ class Space:
         return alone
 
     def _files_bytes(self, digests: Collection[Sha256], *, only: bool) -> int:
-        """Return the size of files that any of the versions has; with `only`, and no other version."""
+        """Return the size of files that any of the versions has.
+
+        With `only`, of those that no other version has.
+        """
         wanted = set(digests)
         return sum(
             self._sizes[inode]
@@ -174,10 +177,10 @@ class Space:
     # --- of several ----------------------------------------------------------------------------------
 
     def after(self, kept: Collection[Sha256]) -> int:
-        """Return about what the store takes after `gc`, when only these of its versions are kept.
+        """Estimate the size of the store after `gc` if only these versions are kept.
 
-        Leftovers in `tmp/` and `trash/` are counted, views that stay for their grace period are not.  Deltas
-        against chunks of other versions, which `gc` encodes again, count as without compression.
+        Includes leftovers in `tmp/` and `trash/`, but not views that are kept for their grace period.  Deltas
+        against chunks of other versions, which `gc` encodes again, are counted as uncompressed.
         """
         table, bases = self._table, self._bases
         live: NDArray[np.bool_] = self._begun.copy()
@@ -193,9 +196,9 @@ class Space:
     def too_many(
         self, limit_bytes: int, kept: Collection[Sha256], candidates: Sequence[Sha256]
     ) -> Sequence[Sha256]:
-        """Return the first of the `candidates` that must go so that the store is no larger than the limit.
+        """Return the first `candidates` that must be deleted so that the store is no larger than the limit.
 
-        All of them, if that is not enough.  `kept` are the versions that stay, candidates included.
+        All of them, if even that is not enough.  `kept` are the versions to keep, including the candidates.
         """
 
         def fits(count: int) -> bool:

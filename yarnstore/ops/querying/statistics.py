@@ -1,4 +1,4 @@
-"""`stats`: what deltas and dedupe saved, how each model is used, how long operations took, what failed."""
+"""`stats`: bytes saved by deltas and deduplication, use of models, durations and failures of operations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from yarnstore.store.views import last_use
 
 @dataclass(frozen=True)
 class OperationStatistics:
-    """What one kind of operation did."""
+    """Statistics of one kind of operation."""
 
     operation: str  #: `fetch`, `checkout`, `update`, `rollback`, `gc` or `fsck`.
-    count: int  #: How many were done or failed.
+    count: int  #: How many ended, including failed ones.
     failed: int  #: How many of them failed.
-    seconds: float  #: How long those that were done took together.
+    seconds: float  #: The total duration of those that succeeded, in seconds.
 
     @property
     def mean_seconds(self) -> float:
-        """How long one that was done took on average; 0 without any."""
+        """The mean duration of those that succeeded, in seconds; 0 without any."""
         done = self.count - self.failed
         return round(self.seconds / done, 3) if done else 0.0
 
@@ -32,8 +32,8 @@ class FailureStatistics:
 
     operation: str  #: The operation.
     error: str  #: The code of the error.
-    count: int  #: How often.
-    last_ms: int  #: When last, in milliseconds since 1970.
+    count: int  #: The number of failures.
+    last_ms: int  #: The time of the last one, in milliseconds since 1970.
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ModelStatistics:
     """The use and the cost of one model."""
 
     model: str
-    uses: int  #: How often `path` gave out a version that is stored, since it was stored.
-    last_used_ms: int  #: When it last did; 0 if never.
+    uses: int  #: How often `path` printed the path of a version that is stored now.
+    last_used_ms: int  #: When it last did, in milliseconds since 1970; 0 if never.
     updates: int  #: How many updates were installed.
     rollbacks: int  #: How often it was rolled back.
     failed: int  #: How many operations on it failed.
@@ -52,13 +52,13 @@ class ModelStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What operations on the store cost and saved."""
+    """Statistics of the operations on a store."""
 
-    since_ms: int | None  #: Operations since then are counted; None for all.
-    first_ms: int | None  #: When the first operation that is counted ended.
+    since_ms: int | None  #: The beginning of the period, in milliseconds since 1970; None for all operations.
+    first_ms: int | None  #: When the first operation of the period ended, in milliseconds since 1970.
     size_bytes: int  #: The size of the versions that were downloaded, as plain files.
-    download_bytes: int  #: How many bytes were downloaded, also by operations that failed.
-    reused_bytes: int  #: How much of `size_bytes` was in the store before.
+    download_bytes: int  #: How many bytes were downloaded, including those of failed operations.
+    reused_bytes: int  #: How many of `size_bytes` were in the store before.
     operations: list[OperationStatistics]  #: The operations, by name.
     failures: list[FailureStatistics]  #: The failures, the most frequent first.
     models: list[ModelStatistics]  #: The models, by name.
@@ -80,7 +80,7 @@ class Statistics:
 
 
 def statistics(session: Session, since_ms: int | None = None) -> Statistics:
-    """Return the statistics of the operations since a time.  Never fails for a damaged file."""
+    """Return the statistics of the operations since a time.  A damaged file is not an error."""
     rows = [row for row in read_statistics(session.layout) if since_ms is None or row.at_ms >= since_ms]
     return Statistics(
         since_ms=since_ms,

@@ -1,6 +1,6 @@
 """`status`: report what the store contains and how much disk space it uses.
 
-Leaves the sizes of single versions to `usage`.
+`usage` has the sizes of single versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class StoreStatus:
     """The content and the disk usage of the store."""
 
     root: str  #: The path of the store.
-    exists: bool  #: Whether there is a store at that path.
+    exists: bool  #: Whether a store exists at that path.
     models: int  #: How many models are stored.
     versions: int  #: How many versions are stored.
     installed: int  #: How many models are installed.
@@ -95,7 +95,7 @@ def status(session: Session) -> StoreStatus:
 def _notices(session: Session) -> tuple[str, ...]:
     found = []
     for model in session.refs.installed_models():
-        with contextlib.suppress(IntegrityError, NotFoundError):  # `fsck` is for those
+        with contextlib.suppress(IntegrityError, NotFoundError):  # `fsck` reports them
             current = session.refs.current(model)
             said = str(standing_here(session, model, current)) if current else ""
             if current and said:

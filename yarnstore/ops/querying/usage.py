@@ -1,6 +1,6 @@
 """`list --all`: list the stored versions and the disk space of each.
 
-Owns how space is divided between versions that share chunks and files.
+Divides the disk space between versions that share chunks and files.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _manifest(session: Session, name: VersionName) -> Manifest:
 
 
 def bytes_of(session: Session, versions: Iterable[Manifest]) -> dict[Sha256, tuple[int, int]]:
-    """Return how many bytes each version uses: alone, its manifest included, and together with others."""
+    """Return how many bytes each version uses alone, including its manifest, and shares with others."""
     manifests = {manifest.digest: manifest for manifest in versions}
     table = ChunkTable(load_indexes(session.layout.pack_folder, rebuild=False).indexes)
     entries = {digest: _entries(table, manifest) for digest, manifest in manifests.items()}

@@ -1,10 +1,10 @@
-"""One use of a store, and the lookup from a spec to a version.
+"""One use of a store, and the lookup of versions by their specs.
 
     settings ─▶ session (registries, activity) ─▶ lookup ─▶ Stored | Offered
 
-`session.Session` is made once for each call and never changes.  `registries` asks and caches registries,
-`model_files` those with one file per model, through `connections`, which opens backends late; `sources` has
-what is known without connecting.  `activity` has the progress, the end and the clock.  `lookup` turns a spec
-into a version, `stored` into one in the store, whose files it checks.  `mark` lists what the refs need,
-`loadcode` looks for code in files.
+`session.Session` is made once for each call and never changes.  `registries` queries and caches registries,
+`model_files` those with one file per model; both use `connections`, which opens backends when needed, while
+`sources` connects to nothing.  `activity` has progress, cancellation and the clock.  `lookup` resolves a spec
+to a version, `stored` to one in the store, whose files it checks.  `mark` lists the manifests that refs name,
+`loadcode` finds code in files.
 """

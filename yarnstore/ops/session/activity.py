@@ -1,4 +1,4 @@
-"""The activity of a session: its progress, what can stop it, and its clock."""
+"""The activity of a session: its progress, cancellation and clock."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from yarnstore.progress import OnProgress, Progress, ignore
 class Activity:
     """The progress, cancellation and clock of a session; shared by its threads.
 
-    `check` is called between the blocks of downloads, and raises to end them.  Listeners are called by one
-    thread at a time, while `listening` is held.
+    `check` is called between the blocks of downloads, and raises to stop them.  Listeners are called by one
+    thread at a time, under the lock `listening`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Activity:
         self._raise_if_ended()
         with self.listening:
             self._tell(event)
-        if event.phase == "download":  # also where no further block is asked for
+        if event.phase == "download":  # also if no further block is requested
             self.check()
 
     def note(self, text: str) -> None:

@@ -1,7 +1,6 @@
 """The connections of a session to its registries: addresses, rates and credentials.
 
-Owns the backends of one session and the records of their mirrors' health.  The order of the mirrors is
-decided in `backends/sources`.
+Owns the backends of one session and the records of failed mirrors.  `backends/sources` orders the mirrors.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registry_cache import MirrorHealth, read_health, write_health
 
-# `SourceSet` tries again, so that it can ask another source; below it one try is one try.
+# Only `SourceSet` retries, since it can use another source; below it there is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
-# More than any registry has; each costs a request where the ones before it fail.
+# More than any registry has; each costs a request if the ones before it fail.
 _MIRRORS_LIMIT = 16
-# A lie is shown for so long, whatever else the mirror said since.
+# How long corrupt data from a mirror is reported, even if later requests succeed.
 _LIE_SHOWN_MS = 30 * 86_400_000
-# A shorter wait between two tries is not told.
+# Shorter waits between two tries are not reported.
 _WAIT_TOLD_S = 3.0
 _POLL_S = 0.2
 
@@ -75,7 +74,7 @@ class Connections:
         self._adopted: list[Backend] = []
         self._put_last = put_last or RecentFailures()
         self._check = check
-        # By registry, when the last wait that was told ends: several connections wait at once.
+        # By registry, the end of the last reported wait, since several connections wait at once.
         self._waits: dict[str, float] = {}
 
     def backend(self, source: RegistrySource) -> SourceSet:
@@ -100,14 +99,14 @@ class Connections:
         return shown(source.url, folder=True)
 
     def add_mirrors(self, source: RegistrySource, urls: Iterable[str]) -> None:
-        """Add the mirrors that the registry itself names, for files that a hash covers.
+        """Add the mirrors that the registry's index names, for files with known hashes.
 
         Connects to nothing.
         """
         named = [
             Mirror(shown(url, folder=True), partial(self._connect, source, url))
             for url in map(tidy_address, islice(urls, _MIRRORS_LIMIT))
-            # A registry on the network may not make us read files of this machine.
+            # A registry on the network must not cause reads of local files.
             if origin_of(url) is not None or not (is_remote(url) or is_remote(source.url))
         ]
         self._named[source.name] = named
@@ -124,7 +123,7 @@ class Connections:
     def for_file(
         self, source: RegistrySource, urls: Iterable[str], on_pass: Callable[[str], None] | None = None
     ) -> SourceSet:
-        """Return the addresses of one file that a hash covers, which may be relative to the registry.
+        """Return the addresses of one file with a known hash, which may be relative to the registry.
 
         Addresses whose server failed come last.  `on_pass` is called for each that did not send the file.
 
@@ -143,11 +142,14 @@ class Connections:
 
     def _of_file(self, source: RegistrySource, url: str) -> list[Mirror]:
         if not urlsplit(url).scheme or (is_remote(url) and origin_of(url) == origin_of(source.url)):
-            return self.backend(source).of_file(url, shown(url))  # with the credentials, whose origin this is
+            return self.backend(source).of_file(url, shown(url))  # with credentials, since it is their origin
         return [Mirror(shown(url), partial(self._connect_file, source, url), trusted=True)]
 
     def _connect_file(self, source: RegistrySource, url: str) -> Backend:
-        """Return a backend for one file outside of the registry, no credentials.  Raises: BackendError."""
+        """Return a backend for one file outside of the registry, without credentials.
+
+        Raises: BackendError.
+        """
         if is_remote(url) and self._network.offline:
             return Offline(shown(url))
         if is_remote(source.url) and not is_remote(url):
@@ -194,7 +196,7 @@ class Connections:
         for backend in self._backends.values():
             backend.close()
         for name in {*self._backends, *self._faults}:
-            # That it is read-only, or full, was told where it mattered.
+            # A read-only or full disk has been reported if it mattered.
             with contextlib.suppress(StorageError):
                 self._keep_health(name)
         for other in self._adopted:
@@ -279,8 +281,7 @@ def _slowed(backend: Backend, network: Network) -> Backend:
 
 
 def exposed_secret(source: RegistrySource) -> str:
-    """Return which credentials others can read on the way to a registry, if they are sent over plain http;
-    empty if none are."""
+    """Return which credentials are sent to a registry unencrypted, over plain http; empty if none are."""
     origin = origin_of(source.url)
     if origin is None or not (source.token or source.login) or not is_exposed(*origin[:2]):
         return ""
@@ -291,8 +292,8 @@ def exposed_secret(source: RegistrySource) -> str:
 def source_at(url: str, sources: Iterable[RegistrySource], network: Network) -> RegistrySource:
     """Return an address as a source, with the credentials of the registry that is configured there.
 
-    Of several registries at one origin, the one that contains the address is used, else the first; without a
-    registry, the entry of the host in netrc.
+    If several registries have this origin, the one that contains the address is used, else the first; without
+    a registry, the entry of the host in netrc.
     """
     origin = origin_of(url)
     here = [source for source in sources if origin is not None and origin_of(source.url) == origin]

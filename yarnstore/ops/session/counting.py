@@ -1,6 +1,6 @@
 """Statistics of operations.
 
-Only the outermost operation becomes a row of the statistics, with the totals of the operations in it.
+Only the outermost operation is recorded, with the totals of the operations that it runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CURRENT: ContextVar[Count | None] = ContextVar("_CURRENT", default=None)
 
 @contextmanager
 def counted(session: Session, operation: str, model: str = "") -> Iterator[Count]:
-    """Count this context, in this thread, as one operation; if it is part of another, as part of that one."""
+    """Count this context, in this thread, as one operation, or as part of the operation that is running."""
     outer = _CURRENT.get()
     if outer is not None:
         yield outer
@@ -72,13 +72,13 @@ def counted(session: Session, operation: str, model: str = "") -> Iterator[Count
 
 
 def current() -> Count:
-    """Return the totals of the running operation; outside of one, totals that are discarded."""
+    """Return the totals of the running operation; without one, totals that are discarded."""
     return _CURRENT.get() or Count()
 
 
 @contextmanager
 def download(meter: Meter) -> Iterator[None]:
-    """Count the bytes of a download, also of one that is stopped."""
+    """Count the bytes of a download, even if it is stopped."""
     before = meter.done
     try:
         yield

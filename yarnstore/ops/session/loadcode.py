@@ -1,7 +1,7 @@
-"""Files that run code when they are loaded: found, reported, and refused if the user's policy says so.
+"""Finds files that run code when they are loaded, reports them, and refuses them if the user's policy does.
 
-`core/loadcode` decides what counts; docs/operations.md describes the policy.  Only the bytes count, not what
-a registry says about them.
+`core/loadcode` finds code; docs/operations.md describes the policy.  Only the files are examined, not the
+registry's statements about them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CodeSearch:
         self._paths: list[str] = []
 
     def add(self, path: str, source: Source) -> None:
-        """Look into one file.  Raises: what reading it raises."""
+        """Check one file.  Raises: the errors of reading it."""
         self._paths.append(path)
         self._found += find_code(source, path, self._budget)
         if is_config(path):
@@ -45,12 +45,12 @@ class CodeSearch:
             self._configs[path] = source.read(0, source.size) if small else None
 
     def finish(self) -> list[LoadedCode]:
-        """Return what runs code in the files that were added, pickles of plain data too."""
+        """Return the parts of the added files that run code, including pickles of plain data."""
         return self._found + find_named_code(self._configs, self._paths)
 
 
 def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
-    """Return what runs code in the files of one version, each with its path, including pickles of plain data.
+    """Return the parts of one version's files that run code, including pickles of plain data.
 
     Raises: the errors of opening and reading them.
     """
@@ -60,13 +60,16 @@ def find_in(files: Iterable[tuple[str, Opener]]) -> list[LoadedCode]:
 
 
 def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
-    """Return what runs code in the materialised files of a version.  Raises: StorageError, NotFoundError."""
+    """Return the parts of a version's materialised files that run code.
+
+    Raises: StorageError, NotFoundError.
+    """
     with OpenTree(session.layout.files) as folder:
         return find_in((file.path, partial(open_stored, folder, file_name(file))) for file in manifest.files)
 
 
 def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
-    """Report what runs code, one line for each file."""
+    """Report parts that run code, one line for each file."""
     told = [item for item in found if item.suspect]
     for item in told[:_SHOWN]:
         on_progress(Progress("note", "", text=f"warning: {item}"))
@@ -76,7 +79,7 @@ def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
 
 
 def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> None:
-    """Raise PolicyError if the policy does not allow it."""
+    """Raise PolicyError if the policy does not allow the code."""
     for kind, allowed in (("pickle", policy.allow_pickle), ("code", policy.allow_code)):
         refused = [item for item in found if item.kind == kind]
         if refused and not allowed:

@@ -1,8 +1,8 @@
-"""From a spec to one version: in the store, or offered by a registry.
+"""Resolves a spec to one version: in the store, or offered by a registry.
 
-Owns which version and variant a spec means among those that registries offer.  Leaves versions in the store
-to `session/stored`, asking registries to `session/registries`, and whether a version may be installed to
-`ops/fetching/eligibility`.
+Selects the version and variant among those that registries offer.  `session/stored` has the versions in the
+store, `session/registries` queries registries, and `ops/fetching/eligibility` decides whether a version may
+be installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import version_checksum
 
-# Imported where something is read: few commands find that in a registry.
+# Imported when a registry is searched, which few commands do.
 if TYPE_CHECKING:
     from yarnstore.registry.entries import ModelEntry, VersionEntry
     from yarnstore.registry.standing import Standing
@@ -63,9 +63,9 @@ Found: TypeAlias = Stored | Offered
 
 
 def lookup(session: Session, spec: Spec) -> Found:
-    """Find the version that a spec means: an exact one in the store if it exists, else in a registry.
+    """Find the version that a spec selects: an exact one in the store if it exists, else in a registry.
 
-    If a change is accepted, the version that the registry has now.
+    With an accepted change, the version that the registry has now.
 
     Raises: NotFoundError with the nearest names, BackendError.
     """
@@ -75,7 +75,7 @@ def lookup(session: Session, spec: Spec) -> Found:
 
 
 def of_installed(session: Session, spec: Spec) -> Spec:
-    """Return the spec of the installed version for a bare model; other specs as they are."""
+    """Return the spec of the installed version for a bare model; other specs unchanged."""
     current = session.refs.current(spec.model) if spec.selector is None else None
     if current is None or spec.variant not in (None, current.variant):
         return spec
@@ -93,9 +93,9 @@ def preferred_variants(session: Session, model: str) -> tuple[str, ...]:
 
 
 def find_offered(session: Session, spec: Spec, *, fresh: bool = False) -> Offered:
-    """Return the version that a spec means in the first registry that has the model.
+    """Return the version that a spec selects in the first registry that has the model.
 
-    An exact version that the cached registry has needs no network, unless `fresh`; in all other cases the
+    For an exact version in the cached index, the network is not used unless `fresh`; in all other cases the
     registry is queried.
 
     Raises: NotFoundError with the nearest names, BackendError.
@@ -130,7 +130,7 @@ def _offer(session: Session, model: str, choose: Callable[[ModelEntry], Build], 
 def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
     """Return the registries to search for a model, in their order.
 
-    With `--registry` only that one.  A model in the store stays with the registry that it came from.
+    With `--registry` only that one.  For a stored model only the registry that it came from.
 
     Raises: NoRegistryError, NotFoundError for a registry that is not configured.
     """
@@ -216,7 +216,7 @@ def find_entry(
 
 
 def _unsure(failure: BackendError, model: str, source: RegistrySource) -> BackendError:
-    """Return the error for a registry of higher priority that failed, and may have the model too."""
+    """Return the error for a failed registry of higher priority, which may have the model too."""
     return BackendError(
         failure.url,
         str(failure.fields["why"]),
@@ -234,7 +234,7 @@ def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
 
 
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
-    """Return what the cached registries say about the installed version."""
+    """Return the standing of the installed version in the cached registries."""
     from yarnstore.registry.standing import Standing
 
     found = cached_entry(session, model)
@@ -242,7 +242,7 @@ def standing_here(session: Session, model: str, current: Installed) -> Standing:
 
 
 def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
-    """Return what a registry says about the installed version."""
+    """Return the standing of the installed version in a registry."""
     from dataclasses import replace
 
     from yarnstore.registry.standing import standing
@@ -257,11 +257,11 @@ def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Stan
 def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> bool:
     """Whether a registry has other files under the installed version.
 
-    Files that are only split into other chunks, or named differently as in an import, count as the same.
+    Files that are only cut into other chunks, or named differently as in an import, count as equal.
     """
     if entry.manifest is not None and Sha256.parse(entry.manifest) == current.manifest:
         return False
-    with contextlib.suppress(NotFoundError, IntegrityError):  # `fsck` is for those
+    with contextlib.suppress(NotFoundError, IntegrityError):  # `fsck` reports them
         manifest = session.layout.read_manifest(current.manifest)
         if entry.files:
             theirs = sorted(str(Sha256.parse(file.sha256)) for file in entry.files)
@@ -273,9 +273,9 @@ def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> b
 
 
 def require_published(session: Session, spec: Spec) -> None:
-    """Query the registries if the cached indexes do not have what a spec names.
+    """Query the registries if the cached indexes do not have the version that a spec selects.
 
-    Raises: NotFoundError if they answer that they do not have it.
+    Raises: NotFoundError if they do not have it.
     """
     if find_stored(session, spec) is not None or not session.registries.sources:
         return
@@ -287,7 +287,7 @@ def require_published(session: Session, spec: Spec) -> None:
     sources = sources_for(session, spec.model)
     with contextlib.suppress(BackendError, IntegrityError):
         for source in sources:
-            # This raises where it cannot be reached: its cached answer is no proof.
+            # This raises if the registry cannot be reached: the cached index proves nothing.
             session.registries.refresh(source)
         resolve(find_entry(session, spec.model, sources, fresh=True)[1], spec)
 

@@ -1,6 +1,6 @@
 """The roots that `gc` starts from: every manifest that a ref in the store names.
 
-A ref that cannot be read is an error, never an empty one: git t5312, ollama#13885.
+An unreadable ref is an error and never treated as missing: git t5312, ollama#13885.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
 from yarnstore.store.refs import VersionName
 
-# A partial download younger than this is somebody's; resuming is worth more than its space.
+# A more recent partial download is kept, since it may be continued.
 PARTIAL_DAYS = 7
 
 
@@ -25,7 +25,7 @@ def required(digest: Sha256 | None, name: VersionName) -> Sha256:
 
 
 def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
-    """Return a manifest that is to be kept.  Raises: IntegrityError naming it."""
+    """Return a manifest to keep.  Raises: IntegrityError naming it."""
     try:
         return session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError) as error:

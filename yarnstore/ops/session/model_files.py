@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from yarnstore.backends import Backend
     from yarnstore.registry.entries import ModelEntry
 
-# A cached answer older than this is used all the same, and its age is told.
+# A cached index older than this is used with a note about its age.
 _DAY_MS = 86_400_000
 
 
 def model_key(model: str) -> str:
-    """The key of a model's own file in a registry."""
+    """Return the key of a model's own file in a registry."""
     return f"models/{model_dirname(model)}.json"
 
 
@@ -53,7 +53,7 @@ class ModelFiles(msgspec.Struct):
     layout: StoreLayout
     note: Callable[[str], None]
     now_ms: Callable[[], int]
-    # Set where it did not answer, and what it said before counts.
+    # Set if the registry did not answer and the cached entry is used.
     unreachable: bool = False
     _entries: dict[str, ModelEntry | None] = msgspec.field(default_factory=dict)
     _asked: set[str] = msgspec.field(default_factory=set)
@@ -115,7 +115,7 @@ class ModelFiles(msgspec.Struct):
         data = answer.data if answer is not None else cached.data if cached else b""
         entry = _parse_model(data, model=model, source=backend.url)
         etag = answer.etag if answer is not None else cached.etag if cached else ""
-        # That it is as it was is written down twice a day: each time would be a sync for each model.
+        # An unchanged answer is recorded only twice a day, since each record needs a sync.
         if (
             cached is None
             or (cached.data, cached.etag) != (data, etag)

@@ -1,8 +1,8 @@
-"""The indexes of the registries: queried once a session, cached, and refused if they are older than before.
+"""The indexes of the registries: queried once per session, cached, and refused if older than the last seen.
 
 Owns the cached indexes, and the comparison with the latest index seen; docs/registry.md and
-docs/decisions/0016 govern them.  Leaves the files of single models to `model_files`, connecting to
-`connections`, and which registry is used for a model to `stored`.
+docs/decisions/0016 govern them.  `model_files` reads the files of single models, `connections` connects, and
+`stored` decides which registry is used for a model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from yarnstore.ops.session.sources import Network, RecentFailures, RegistrySourc
 from yarnstore.progress import format_span
 from yarnstore.store.layout import StoreLayout
 
-# What connects and what reads registries is imported where that is done: a rollback does neither.
+# Modules that connect or parse registries are imported when needed: a rollback does neither.
 if TYPE_CHECKING:
     from yarnstore.backends import SourceSet
     from yarnstore.ops.session.connections import Connections
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from yarnstore.store.registry_cache import CachedRegistry
 
 _MINUTE_MS = 60_000
-# A cached answer older than this is used all the same, and its age is told.
+# A cached index older than this is used with a note about its age.
 _DAY_MS = 86_400_000
 
 
@@ -77,7 +77,7 @@ class KnownRegistries:
         self._unreachable: set[str] = set()
         self._damaged: set[str] = set()
         self._split: dict[str, ModelFiles] = {}
-        # The cached answers of registries that are split.
+        # The cached models of split registries.
         self._split_known: dict[str, CachedRegistry] = {}
 
     def anew(self, *, only: str | None) -> KnownRegistries:
@@ -93,7 +93,7 @@ class KnownRegistries:
 
     @property
     def links(self) -> Connections:
-        """Return the connections to them."""
+        """Return the connections to the registries."""
         with self._lock:
             if self._links is None:
                 from yarnstore.ops.session.connections import Connections
@@ -135,9 +135,9 @@ class KnownRegistries:
         raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
 
     def require_sources(self) -> tuple[RegistrySource, ...]:
-        """All registries, in their order, or the one that was asked for by name.
+        """Return all registries in their order, or only the requested one.
 
-        Raises: NoRegistryError where none is configured; NotFoundError.
+        Raises: NoRegistryError if none is configured; NotFoundError.
         """
         if self.only is not None:
             return (self.source(self.only),)
@@ -213,7 +213,7 @@ class KnownRegistries:
             write_cached(self._layout, kept)
             keep_newest(self._layout, source, doc, accept=accept_rollback, now_ms=self._activity.now_ms())
         except StorageError as error:
-            # It can be used all the same, also in a store that may only be read.
+            # The answer can be used nevertheless, also in a read-only store.
             self._activity.note(f"the index of {source.name} could not be cached: {error.message}")
         return doc
 
@@ -290,7 +290,7 @@ class KnownRegistries:
 
         known = self._known_split(source)
         if known is None or source.mirrors:
-            return None  # by registry.json alone is it seen that a mirror is behind
+            return None  # only registry.json shows that a mirror is outdated
         models = self._split_models(source)
         before = models.unreachable
         entry = models.entry(self.backend(source), model, fresh=not before)
@@ -304,7 +304,7 @@ class KnownRegistries:
             known = msgspec.structs.replace(known, fetched_ms=self._activity.now_ms())
             with self._knowing(source), contextlib.suppress(StorageError):
                 self._split_known[source.name] = known
-                write_cached(self._layout, known)  # so that its age is that of what it says
+                write_cached(self._layout, known)  # so that its age is that of its content
         return entry
 
     def _known_split(self, source: RegistrySource) -> CachedRegistry | None:
@@ -353,12 +353,12 @@ def known_time(layout: StoreLayout, source: RegistrySource, cached: CachedRegist
     try:
         newest = read_newest(layout, source.name)
     except FormatError:
-        newest = None  # reported by fsck
+        newest = None  # fsck reports it
     if newest is not None and newest.url == source.url:
         return newest.last_updated
     if cached is None:
         return ""
-    try:  # a store of an older release has the registry alone
+    try:  # a store of an older release has only the registry's name
         said = _parse_registry(cached.data, measured=True).last_updated or ""
     except FormatError:
         return ""
@@ -406,7 +406,7 @@ def keep_newest(
 
     if not is_believable(doc.last_updated, _time(now_ms)):
         return
-    # Read again under the lock: another process may have seen a newer one meanwhile.
+    # Read again under the lock, since another process may have seen a newer index meanwhile.
     with changing(layout, source.name):
         known = known_time(layout, source, None)
         if known != doc.last_updated and (accept or not is_older(doc.last_updated, known)):
@@ -419,7 +419,10 @@ def _time(ms: int) -> datetime:
 
 
 def _parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> RegistryDoc:
-    """Parse a registry; the cached one, which is compared with its SHA-256, was `measured` when it came."""
+    """Parse a registry.
+
+    A cached one, which is compared with its SHA-256, was `measured` when it was downloaded.
+    """
     from yarnstore.registry.schema import parse_registry
 
     return parse_registry(data, source=source, measured=measured)

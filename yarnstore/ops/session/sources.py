@@ -1,7 +1,7 @@
-"""What is known about registries and the network before anything is connected.
+"""The settings of registries and of the network, without connecting.
 
-Owns the records that are made from settings.  Addresses are shown by `backends/urls`.  Connecting is done in
-`ops/session/connections`, which commands without the network do not import.
+Owns the records made from settings.  `backends/urls` formats addresses.  `ops/session/connections` connects;
+commands that do not use the network do not import it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from yarnstore.backends.base import Timeouts
 
-# So long a mirror that failed stays behind the others.
+# How long a failed mirror is tried after the others.
 _PUT_LAST_S = 600.0
 
 
@@ -32,7 +32,7 @@ class RegistrySource(msgspec.Struct, frozen=True):
     mirrors: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Leave out the credentials, which must not get into a log."""
+        """Omit the credentials, which must not be logged."""
         from yarnstore.backends.urls import shown
 
         mirrors = tuple(map(shown, self.mirrors))
@@ -56,8 +56,8 @@ class Network(msgspec.Struct, frozen=True):
 class RecentFailures:
     """The addresses that failed recently, shared by the sessions of one process.
 
-    A command that fetches ten versions has a session for each, and should not wait ten times for a mirror
-    that stalls; a process that runs for weeks tries each again after a while.
+    A command that fetches ten versions has a session for each, and must not wait ten times for a stalled
+    mirror; a long-running process tries each again after a while.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,7 +93,7 @@ def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
 
     if origin_of(source.url) is None:
         return source
-    import netrc  # late: few registries want a login
+    import netrc  # late: few registries need a login
 
     try:
         host = urlsplit(source.url).hostname or ""

@@ -1,9 +1,9 @@
-"""Versions that are in the store, and what the cached registries say of them; no registry is asked.
+"""Versions in the store, and their entries in cached registries; no registry is queried.
 
-Owns whether the files of one are whole, which registries may answer for a model, and the errors for what does
-not exist here.  To look at a view costs one `lstat` a file where nothing changed; `ops/installing/checkout`
-makes one that does not fit again.  `path` and `rollback` need no more, so this imports nothing that decodes,
-or that chooses among the versions of a registry, which `lookup` does.
+Checks that the files of a version are complete, selects the registries for a model, and makes the errors for
+missing models and versions.  Checking an unchanged view takes one `lstat` per file; `ops/installing/checkout`
+repairs it.  `path` and `rollback` need only this module, so it imports neither decoders nor the choice among
+a registry's versions, which is in `lookup`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 def find_stored(session: Session, spec: Spec) -> Stored | None:
-    """Return the version of an exact spec if it is in the store, else None.
+    """Return the stored version of an exact spec, or None.
 
     Without a variant: the installed one, else the only one.  Without build metadata: also a version with
     build metadata, as in a registry.
@@ -49,7 +49,7 @@ def find_stored(session: Session, spec: Spec) -> Stored | None:
     if version not in (None, spec.selector.version):
         found = cached_entry(session, spec.model)
         if found is not None and spec.selector.version in found[1].versions:
-            return None  # a registry has the very version that is named
+            return None  # a registry has exactly the named version
     names = [name for name in names if name.version == version]
     if len(names) > 1:
         preferred = installed_variant(session, spec.model)
@@ -121,7 +121,7 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
         return view_files(layout, manifest) is not None
     unknown = unknown_files(layout, manifest)
     if unknown:
-        with hashed.locked(layout):  # it may be the store itself that is changing them
+        with hashed.locked(layout):  # the store may be changing them
             unknown = unknown_files(layout, manifest)
     if unknown is None:
         return False
@@ -134,7 +134,7 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
 
 
 def not_installed(session: Session, model: str) -> NotFoundError:
-    """Return the error for a model that is not installed, with the nearest names that are."""
+    """Return the error for a model that is not installed, with similar names of installed ones."""
     return NotFoundError(
         "installed model",
         model,

@@ -1,7 +1,7 @@
 """`doctor`: check this machine for problems and suggest fixes.
 
-Owns the checks of the machine; leaves problems inside the store to `ops/upkeep/fsck`.  Changes nothing but
-the cached registries, which it refreshes; writes a few probe files to the store's `tmp/` and removes them.
+Checks the machine; `ops/upkeep/fsck` checks the store.  Changes only the cached registries, which it
+refreshes; writes a few probe files to the store's `tmp/` and removes them.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ LIBRARIES = (
 
 _SETTING_FILES = ("config.toml", "managed.toml")
 _DAY_S = 86_400.0
-# Nothing of ours is older: a clock before it was never set.
+# Earlier than any release: an earlier clock was never set.
 _EARLIEST_S = 1_704_067_200.0  # 2024-01-01
-# What other machines' clocks may differ by without harm.
+# A harmless difference from other machines' clocks.
 _CLOCK_LEEWAY_S = 300.0
 _OLD_CACHE_S = 7 * _DAY_S
 _OLD_PARTIAL_S = 7 * _DAY_S
@@ -68,7 +68,7 @@ class Check:
     """One check of `doctor`."""
 
     name: str  #: The name of the check.
-    status: Status  #: `wrong` is a problem, `note` is worth knowing.
+    status: Status  #: `wrong` is a problem, `note` is a remark.
     what: str  #: What was found.
     mend: str = ""  #: The suggested fix, or empty.
 
@@ -234,7 +234,7 @@ def _take_back(root: Path) -> str:
 
 
 def _file_system(session: Session) -> Iterator[Check]:
-    """Check what the file system can do, by doing it in `tmp/`."""
+    """Check the features of the file system by using them in `tmp/`."""
     if not session.layout.exists():
         yield Check("file system", "ok", "checked once the store exists")
         return
@@ -264,7 +264,7 @@ def _file_system(session: Session) -> Iterator[Check]:
 
 
 def _locks(path: Path) -> bool:
-    """Check whether a lock that one descriptor has is refused to another."""
+    """Check whether a lock of one descriptor excludes another."""
     first = lock.open_lock(path)
     try:
         second = lock.open_lock(path)

@@ -1,4 +1,4 @@
-"""The results of `fsck`: problems to report, and the damage that a repair works from."""
+"""The results of `fsck`: problems to report, and the damage for `repair`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Problem:
 class FsckResult:
     """The result of checking the store."""
 
-    quick: bool  #: Whether contents were left unread.
+    quick: bool  #: Whether contents were not read.
     models: int  #: How many models were checked.
     versions: int  #: How many versions were checked.
     chunks: int  #: How many chunks were checked.
@@ -53,13 +53,13 @@ class FsckResult:
     problems: list[Problem]  #: The problems that were found.
     repaired: list[str] = field(default_factory=list)  #: What `--repair` did, one sentence each.
     remaining: list[Problem] = field(default_factory=list)  #: The problems that `--repair` could not fix.
-    sample: float | None = None  #: The share of the contents that `--sample` asked for; None for all.
+    sample: float | None = None  #: The share of the contents that `--sample` requested; None for all.
     stored_bytes: int = 0  #: How many bytes the packs and files have.
 
 
 @dataclass
 class Findings:
-    """What a check found, in the form that `ops/upkeep/repair` works from."""
+    """The findings of a check, as `ops/upkeep/repair` needs them."""
 
     problems: list[Problem] = field(default_factory=list)
     bad_refs: list[Path] = field(default_factory=list)
@@ -70,12 +70,12 @@ class Findings:
     bad_packs: list[PackId] = field(default_factory=list)
     bad_files: list[str] = field(default_factory=list)
     bad_views: list[Manifest] = field(default_factory=list)
-    surplus: list[Path] = field(default_factory=list)  # in views, and in no manifest
+    surplus: list[Path] = field(default_factory=list)  # in views, but in no manifest
     bad_links: list[str] = field(default_factory=list)
     bad_registries: list[str] = field(default_factory=list)
     bad_uses: list[Path] = field(default_factory=list)
     bad_records: list[Path] = field(default_factory=list)  # that begin again
-    bad_folders: list[Path] = field(default_factory=list)  # files in the places of folders
+    bad_folders: list[Path] = field(default_factory=list)  # files in place of folders
     bad_format: bool = False
     bad_state: bool = False
     manifests: dict[Sha256, Manifest] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """`fsck`: read everything in a store and report what is damaged.
 
-Owns the checks and changes nothing; leaves packs to `fsck_packs` and fixing to `repair`.
+Changes nothing; `fsck_packs` checks packs, `repair` repairs.
 
-Other commands may write meanwhile; only `gc` is kept out.  So a ref is read before what it refers to, and
-what a writer changes in several steps is checked again, while nothing is moved, before it is reported.
+Other commands may write meanwhile; only `gc` is locked out.  So a ref is read before the data that it refers
+to, and a fault that a writer's intermediate state could explain is checked again under `Refs.moving` before
+it is reported.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.verify import hash_chunks
 from yarnstore.store.views import has_view, surplus, view_files
 
-# How many names one problem shows.
+# How many names a problem lists.
 _SHOWN = 5
 
 
@@ -103,7 +104,7 @@ class _Checker(PackChecker):
     def run(self) -> None:
         self._check_folders()
         if self.found.bad_folders:
-            return  # what is in them cannot be checked
+            return  # their content cannot be checked
         self._check_format()
         refs = self._read_refs()
         self._check_manifests()
@@ -123,7 +124,7 @@ class _Checker(PackChecker):
         self._check_state()
 
     def _confirm(self, look: Callable[[Findings], None]) -> None:
-        """Report what `look` finds if it finds something again while nothing is moved."""
+        """Report the findings of `look` if they recur within `Refs.moving`."""
         first = Findings()
         look(first)
         if first.problems:
@@ -135,7 +136,7 @@ class _Checker(PackChecker):
         if fsread.is_folder(self._layout.logs / "installed"):
             with self._session.refs.moving():
                 yield
-        else:  # nothing was ever installed
+        else:  # nothing was installed yet
             yield
 
     def _check_folders(self) -> None:
@@ -178,7 +179,7 @@ class _Checker(PackChecker):
             self.found.manifests[digest] = manifest
 
     def _read_refs(self) -> list[_Ref]:
-        """Read all refs of versions, before the manifests: those that they name exist by now, and stay."""
+        """Read all refs of versions before the manifests, which exist by then and are not deleted."""
         refs = []
         for kind in ("versions", "pins", "partial"):
             root = self._layout.refs / kind
@@ -198,7 +199,7 @@ class _Checker(PackChecker):
         return _Ref(path, name, is_partial, digest)
 
     def _named(self, path: Path, root: Path) -> tuple[str, ...] | None:
-        """Return the model folder, variant and version in a ref's path; None if it is no such path."""
+        """Return the model folder, variant and version in a ref's path; None if it is not such a path."""
         parts = path.relative_to(root).parts
         try:
             if len(parts) == 3:
@@ -253,13 +254,11 @@ class _Checker(PackChecker):
             self._confirm(partial(self._look_at_installed, name))
 
     def _look_at_installed(self, name: str, found: Findings) -> None:
-        """Check the ref, the view, the link and the log of a model, which a move changes one after the
-        other.
-        """
+        """Check the ref, the view, the link and the log of a model, which a move changes one by one."""
         ref = self._read_ref(self._layout.refs / "installed" / name, (name,))
         if ref is not None:
             if ref.digest is not None and ref.digest not in self.found.manifests:
-                # Moved to a version that came after the manifests were read.
+                # Moved to a version that was stored after the manifests were read.
                 with contextlib.suppress(YarnstoreError):
                     self.found.manifests[ref.digest] = self._layout.read_manifest(ref.digest)
             manifest = self._check_ref(ref, found)
@@ -287,7 +286,7 @@ class _Checker(PackChecker):
         try:
             fault = self._foreign_move(model)
             if not fault:
-                # Beside a ref that is wrong, the log can be judged by itself alone.
+                # If the ref is damaged, the log is checked without it.
                 fault = refs.log_fault(model, beside_ref=path not in found.bad_refs)
         except YarnstoreError as error:
             fault = why(error)
@@ -343,14 +342,17 @@ class _Checker(PackChecker):
             if what:
                 self.found.bad_files.append(name)
                 self._add("file", path, what, tuple(sorted(users[name])))
-        if not self._layout.relies_on_files:  # packs must have all, for releases that know no other place
+        if not self._layout.relies_on_files:  # packs must have all chunks, for releases that read only packs
             del self._sound_ids[before:]
 
     def _file_fault(self, path: Path, digest: Sha256, lists: list[ManifestFile], *, read: bool) -> str:
-        """Return what is wrong with a file, and note its sound chunks: `lists` are how manifests cut it."""
+        """Return what is wrong with a file, and record its sound chunks.
+
+        `lists` are its chunk lists in manifests.
+        """
         found = fsread.stat_or_none(path)
         if found is None:
-            return ""  # moved aside by a writer that found it bad first
+            return ""  # moved aside by a writer that found the damage first
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
         good = all(file.size_bytes == found.st_size for file in lists)
@@ -379,7 +381,7 @@ class _Checker(PackChecker):
             self._add("view", path, "is not named like a view", to=found)
             return
         if manifest is None:
-            return  # of a manifest that is gone: gc removes it
+            return  # of a deleted manifest; gc removes it
         try:
             what = self._view_fault(path, manifest)
         except YarnstoreError as error:  # such as a link in place of a folder
@@ -402,7 +404,7 @@ class _Checker(PackChecker):
                 return f"lacks {file.path}, or has it with a different size"
             same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)
             if same:
-                continue  # the very file that was checked
+                continue  # the file that was checked
             if origin is None:
                 return f"has {file.path}, but files/{file_name(file)} is missing"
             if self._reads_copies() and file_sha256(view / file.path) != file.sha256:
@@ -444,7 +446,7 @@ class _Checker(PackChecker):
                 self._add("seen", path, why(error))
 
     def _check_records(self) -> None:
-        """Records that commands do without where they cannot be read: told, since they would stay so."""
+        """Report unreadable records, which commands ignore, since nothing else would repair them."""
         for folder in (self._layout.hashed, self._layout.origins):
             for name in fsread.list_names(folder):
                 path = folder / name
@@ -472,7 +474,7 @@ class _Checker(PackChecker):
 
     def _check_state(self) -> None:
         if fsread.stat_or_none(self._layout.logs / "installed") is None:
-            return  # nothing was ever installed
+            return  # nothing was installed yet
         with self._session.refs.moving():
             fault = state_fault(self._layout)
         if fault:
@@ -481,7 +483,7 @@ class _Checker(PackChecker):
 
 
 def _refs_below(root: Path, depth: int = 3) -> Iterator[Path]:
-    """What stands where refs of versions do, and what is no folder on the way there."""
+    """Return the entries in place of refs of versions, and files in place of their folders."""
     for name in fsread.list_names(root):
         path = root / name
         if depth > 1 and fsread.is_folder(path):

@@ -1,6 +1,6 @@
-"""`fsck` of the packs, and of chunks: each that a version needs must be sound in a pack or in a file.
+"""`fsck` of packs and chunks: each chunk that a version needs must be sound in a pack or in a file.
 
-Owns the base class of all checks; the other checks are in `fsck`.
+Has the base class of all checks; the other checks are in `fsck`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PackChecker:
         self._session = session
         self._layout = session.layout
         self._sample = sample
-        # Whose contents are read; None for all.
+        # The packs to read; None for all.
         self._only = Suspects() if quick or sample is not None else None
         self.found = Findings()
         self._bad_chunks: set[bytes] = set()
@@ -51,7 +51,7 @@ class PackChecker:
 
     def _check_indexes(self) -> dict[PackId, PackIndex | None]:
         folder = self._layout.pack_folder
-        indexes = folder.pack_ids(".idx")  # before the packs: an index comes after its pack
+        indexes = folder.pack_ids(".idx")  # before the packs, since an index is written after its pack
         packs: dict[PackId, PackIndex | None] = dict.fromkeys(folder.pack_ids(".pack"))
         for pack in list(packs):
             if not fsread.is_file(folder.pack(pack)):
@@ -117,14 +117,15 @@ class PackChecker:
     def _read_pack(
         self, pack: PackId, index: PackIndex | None, decode: Decode, on_bytes: Callable[[int], None]
     ) -> set[bytes]:
-        """Return the sound chunks of a pack, and report what is wrong with the others."""
+        """Return the sound chunks of a pack, and report the others."""
         path = self._layout.pack_folder.pack(pack)
         whole = hash_pack(path, on_bytes)
         entries = good_entries(path, index, decode)
         bad = {chunk for chunk, ok in entries.items() if not ok}
         good = {chunk for chunk, ok in entries.items() if ok}
         if whole == pack.raw and index is not None:
-            # The written bytes are intact: a delta that does not decode depends on a chunk damaged elsewhere.
+            # The pack's bytes are intact, so a delta that cannot be decoded depends on a chunk damaged
+            # elsewhere.
             bad -= {id_bytes(index.ids, int(n)) for n in np.flatnonzero(index.bases != b"")}
         if whole != pack.raw or bad:
             if pack not in self.found.bad_packs:
@@ -167,7 +168,7 @@ class PackChecker:
                 self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
 
     def _check_unindexed(self) -> None:
-        """Report a pack without an index if a version needs its chunks: then the index was lost.
+        """Report a pack without an index if a version needs its chunks, which means that the index was lost.
 
         Otherwise a killed writer left it, and the next writer uses it.
         """
@@ -184,5 +185,5 @@ class PackChecker:
 
 
 def why(error: YarnstoreError) -> str:
-    """Return the reason in an error, without the name of the thing."""
+    """Return the reason in an error, without its subject."""
     return str(error.fields.get("why") or error.message)

@@ -1,6 +1,6 @@
-"""What `gc` would free and what stays, item by item, for a person to look at before it is done.
+"""A forecast of `gc` for users: what it would free and what stays, item by item.
 
-The plan has a fingerprint; `gc` with it deletes what was shown, or nothing.
+The plan has a fingerprint; `gc` with that fingerprint deletes exactly what was shown, or nothing.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ ItemKind: TypeAlias = Literal["version", "download", "view", "data", "temporary"
 class GcItem:
     """One thing that `gc` frees or keeps."""
 
-    #: `version`; `download`: one that was begun; `view`: files of a version that was deleted; `data`: chunks
-    #: and files of no version; `temporary`: what commands left behind.
+    #: `version`; `download`: an incomplete one; `view`: files of a version that was deleted; `data`: chunks
+    #: and files of no version; `temporary`: leftovers of commands.
     kind: ItemKind
     what: str  #: Its name, such as a spec.
-    bytes: int  #: The disk space that it alone takes, in bytes.
+    bytes: int  #: The disk space that only it uses, in bytes.
     why: str  #: Why it is freed, or why it stays.
 
 
 @dataclass(frozen=True)
 class GcForecast:
-    """What `gc` would do."""
+    """The forecast of `gc`."""
 
-    fingerprint: str  #: A text that changes when the store does; `gc` takes it as `expected`.
+    fingerprint: str  #: A text that changes with the store; the argument `expected` of `gc`.
     freed_bytes: int  #: How many bytes would be freed, `repack` included.
-    items: list[GcItem]  #: What would be freed.
-    kept: list[GcItem]  #: What stays.
+    items: list[GcItem]  #: The items that would be freed.
+    kept: list[GcItem]  #: The items that stay.
 
 
 def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> GcForecast:
@@ -85,9 +85,7 @@ def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
 
 
 def _items(session: Session, versions: dict[VersionName, str], own: dict[Sha256, int]) -> list[GcItem]:
-    """Return the items of versions, given why each goes or stays; of two names of one content, one has the
-    bytes.
-    """
+    """Return the items of versions with reasons; if two names have the same content, one has the bytes."""
     found = []
     for name in session.refs.versions():
         if name in versions:

@@ -1,7 +1,7 @@
 """Rewrite packs beside running readers, for `gc`.
 
 New packs are written under the shared lock, and old ones deleted under the exclusive lock, after every live
-chunk was found elsewhere.  Leaves which packs are rewritten to `waste`.
+chunk was found elsewhere.  `waste` chooses the packs.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
 
-# Says which chunks need no pack, given all kept manifests: ascending.
+# Given all kept manifests, returns the chunks that need no pack, ascending.
 Redundant: TypeAlias = Callable[[Collection[Manifest]], Ids]
 
 _THREADS = 2
 _WINDOW = 12
-# Live bytes copied before the old packs go: what gc needs free for a while.
+# Live bytes copied before the old packs are deleted: the temporary disk space of gc.
 REWRITE_BATCH_BYTES = 512 * MIB
 
 
 def none_redundant(_: Collection[Manifest]) -> Ids:
-    """Return no chunk: packs keep all that is live."""
+    """Return no chunk: packs keep all live chunks."""
     return NO_IDS
 
 
@@ -150,7 +150,7 @@ def _live_entries(
 ) -> Iterator[tuple[PackId, list[Entry]]]:
     """Yield each of `packs` with the verified entries of its live chunks.
 
-    A pack with a chunk that is sound nowhere is skipped, for `fsck` to repair.
+    A pack with a chunk that has no sound copy is skipped, for `fsck` to repair.
     """
     rows = table.find(live)
     rows = table.with_bases(rows[rows >= 0])
@@ -179,7 +179,7 @@ def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
 
 
 def repack(session: Session, redundant: Redundant = none_redundant) -> None:
-    """Store the newest version of each model completely, and older ones as deltas against it."""
+    """Store the newest version of each model without deltas, and older ones as deltas against it."""
     layout = session.layout
     folder = layout.pack_folder
     with layout.shared():
@@ -193,8 +193,8 @@ def repack(session: Session, redundant: Redundant = none_redundant) -> None:
 
 
 def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) -> Iterator[Entry]:
-    """Yield every live chunk that packs have and are to have: complete if a newest version has it, else as a
-    delta if that is smaller.
+    """Yield every live chunk that packs have and must keep: whole if a newest version has it, else as a delta
+    if that is smaller.
     """
     newest: dict[tuple[str, str], Manifest] = {}
     for manifest in sorted(roots, key=lambda item: precedence(item.version)):
@@ -245,5 +245,5 @@ def drop_pack(session: Session, pack: PackId) -> None:
 
 
 def empty_trash(session: Session) -> None:
-    """Delete what is in the trash, except what `fsck` moved aside within a day."""
+    """Empty the trash, except files that `fsck` moved aside within the last day."""
     trash.empty(session.layout.trash, session.clock())

@@ -1,8 +1,8 @@
 """`fsck --repair`: repair what can be repaired, and delete nothing.
 
 Damaged files are moved to `trash/` (borg#3444).  Sound parts are kept: the good chunks of a bad pack go into
-a new one.  Lost data is made from other data in the store, or downloaded from the registry that published it.
-Leaves finding damage to `fsck`.
+a new one.  Lost data is restored from other data in the store, or downloaded from the registry that published
+it. `fsck` finds the damage.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def repair(session: Session) -> FsckResult:
         mender.run()
         done += mender.done
         remaining = check(session)
-        if remaining.bad_packs:  # with deltas that could be judged only once their bases were back
+        if remaining.bad_packs:  # with deltas that could be checked only after their bases were restored
             mender = _Repairer(session, remaining)
             mender.run()
             done += mender.done
@@ -81,7 +81,7 @@ def _make_folders(session: Session, places: list[Path]) -> list[str]:
     layout = session.layout
     done = []
     for place in places:
-        # The trash itself may be one of them.
+        # The trash may be one of them.
         aside = layout.root / f"{place.name}.{fsread.unique_name()[:8]}"
         fsio.rename(place, aside)
         fsio.ensure_dir(place)
@@ -91,7 +91,7 @@ def _make_folders(session: Session, places: list[Path]) -> list[str]:
     return done
 
 
-# What is kept in a file of its own.
+# Records in files of their own.
 _FILES: tuple[Kind, ...] = (
     "format",
     "ref",
@@ -119,7 +119,7 @@ class _Repairer:
         self._clear_places()
         if found.bad_format:
             self._keep(layout.root / "format")
-            # Whether chunks are in files alone is not known, and older releases must not look for them.
+            # Chunks may be only in files, where older releases would not find them.
             fsio.write_atomic(layout.root / "format", FILES_FORMAT, tmp_dir=layout.tmp)
             self.done.append("format: rewritten")
         for path in found.bad_uses:
@@ -138,7 +138,7 @@ class _Repairer:
             self._repair_manifest(digest)
         for path in found.bad_refs:
             self._repair_ref(path)
-        for path in found.bad_holds:  # what it held is not to be guessed
+        for path in found.bad_holds:  # its content cannot be restored
             self._aside(path)
             self.done.append(f"{path.relative_to(layout.root)}: moved to trash/; pin it again")
         for pack in found.bad_packs:
@@ -156,7 +156,7 @@ class _Repairer:
         self._repair_state()
 
     def _clear_places(self) -> None:
-        """Move aside anything but a file in the place of a file, since nothing can be written there."""
+        """Move aside everything in place of a file that is not a file, since it prevents writing."""
         for problem in self._found.problems:
             path = self._layout.root / problem.where
             if problem.kind in _FILES and fsread.stat_or_none(path) is not None and not fsread.is_file(path):
@@ -189,7 +189,7 @@ class _Repairer:
         trash.move_aside(path, self._layout.trash)
 
     def _keep(self, path: Path) -> None:
-        """Copy a file that is replaced in its place into the trash: its name must exist all the time."""
+        """Copy a file into the trash before it is replaced, since its name must always exist."""
         trash.keep_copy(path, self._layout.trash)
 
     def _repair_registry(self, name: str) -> None:
@@ -197,7 +197,7 @@ class _Repairer:
         with contextlib.suppress(YarnstoreError):
             newest = read_newest(self._layout, name)
         self._aside(self._layout.registries / name)
-        if newest is not None:  # a repair is no reason to believe an older registry
+        if newest is not None:  # a repair must not make an older registry acceptable
             write_newest(self._layout, name, newest)
         with contextlib.suppress(NotFoundError):
             try:
@@ -208,12 +208,12 @@ class _Repairer:
         self.done.append(f"registries/{name}: downloaded again")
 
     def _repair_log(self, model: str) -> None:
-        """Keep every line that can be read; if one is lost, the lines around it show what it did."""
+        """Keep every readable line; a lost move follows from the lines around it."""
         path = self._session.refs.log_path(model)
         data = b""
         if fsread.is_file(path):
             data = fsread.read_bytes(path, REFLOG_LIMIT_BYTES)
-        lines = data.split(b"\n")  # a last line without its end is lost, unless it can be read
+        lines = data.split(b"\n")  # an incomplete last line is lost, unless it can be parsed
         lines = lines if lines[-1] else lines[:-1]
         moves: list[Move] = []
         lost = False
@@ -263,7 +263,7 @@ class _Repairer:
             self.done.append(f"manifests/{path.name}: belonged to no version; moved to trash/")
 
     def _offers(self, digest: Sha256 | None = None) -> list[tuple[RegistrySource, VersionEntry]]:
-        """Return the registry entries whose manifest is `digest`, from every registry that can be read."""
+        """Return the entries whose manifest is `digest`, from every readable registry."""
         found = []
         for source in self._session.registries.sources:
             with contextlib.suppress(BackendError, FormatError):
@@ -276,7 +276,7 @@ class _Repairer:
         return found
 
     def _models_of(self, source: RegistrySource) -> set[str]:
-        """Return the models of a registry; of a split one, which lists none, those that are known here."""
+        """Return the models of a registry; of a split one, which has no list, those known here."""
         doc = self._session.registries.doc(source)
         if not doc.split:
             return set(doc.models)
@@ -351,7 +351,7 @@ class _Repairer:
         self.done.append(f"packs/{pack.hex}.idx: recreated from its pack")
 
     def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
-        """Return the chunks of manifests that no pack has now, nor an undamaged file where that counts."""
+        """Return the chunks of manifests that no pack has now, and in format 2 no undamaged file either."""
         ids, _ = manifest_chunks(manifests)
         with ChunkStore(self._layout, without=self._found.bad_files) as chunks:
             absent = chunks.missing(ids) if self._layout.relies_on_files else ids[~chunks.in_packs(ids)]
@@ -377,7 +377,7 @@ class _Repairer:
                 continue
             for source, entry in self._offers(digest):
                 try:
-                    with ChunkStore(self._layout) as chunks:  # as the disk is after each step of the repair
+                    with ChunkStore(self._layout) as chunks:  # reads the disk again after each step
                         brought = ensure_chunks(self._session, source, manifest, PackOffer.of(entry), chunks)
                 except (BackendError, IntegrityError) as error:
                     self._session.note(error.message)
@@ -410,7 +410,7 @@ class _Repairer:
                 continue
             self.done.append(f"views/{digest.hex}: recreated")
         for path in self._found.surplus:
-            if fsread.stat_or_none(path) is not None:  # it went with its view where that was made again
+            if fsread.stat_or_none(path) is not None:  # it was replaced with its view
                 set_aside(self._layout, path)
                 self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
 

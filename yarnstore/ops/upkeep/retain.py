@@ -1,4 +1,4 @@
-"""Retention: delete old versions after an update, as the settings say, or say which those would be."""
+"""Retention: delete old versions after an update according to the settings, or forecast which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yarnstore.progress import format_size
 from yarnstore.registry.policies import Retention
 from yarnstore.store.refs import VersionName
 
-# An update is done when its version is installed: it does not wait for other processes to free space.
+# An update does not wait for locks to free space, since its version is installed already.
 _PATIENCE_S = 2.0
 
 
@@ -29,7 +29,7 @@ class Retained(NamedTuple):
 def apply_retention(session: Session, retention: Retention) -> Retained:
     """Run `gc` by itself if a retention rule is set.
 
-    If that is not possible now, a note says so, and the next update does it.
+    If that is not possible now, it is reported, and the next update does it.
     """
     if not retention.is_set:
         return Retained()
@@ -52,7 +52,7 @@ def forecast_retention(
 ) -> tuple[str, ...]:
     """Return the versions that `apply_retention` would delete after an update to the `incoming` ones.
 
-    A note names them, or says why they are not known.
+    They are reported in a note, or why they are unknown.
     """
     if not retention.is_set or not incoming:
         return ()

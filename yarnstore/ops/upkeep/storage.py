@@ -1,6 +1,6 @@
-"""`du`: what fills the disk: each version alone, what versions share, and the rest.
+"""`du`: the disk space of single versions, of data shared by versions, and of everything else.
 
-Owns what is reported; leaves measuring to `ops/querying/space`.
+Owns the report; `ops/querying/space` measures.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class StorageModel:
     """One model on the disk."""
 
     model: str
-    own_bytes: int  #: The sum of what only one of its versions uses, in bytes.
+    own_bytes: int  #: The sum of the space that only one of its versions uses, in bytes.
     versions: list[StorageVersion]  #: The versions, the newest first.
 
 
@@ -63,21 +63,21 @@ class StorageOther:
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """The disk space of the store, by version and by kind, as `du` counts it: in blocks, a file of several
+    """The disk space of the store by version and kind, counted like `du`: in blocks, a file with several
     names once.
     """
 
-    total_bytes: int  #: The sum of everything below, in bytes; as `du -s` says of the store.
+    total_bytes: int  #: The sum of everything below, in bytes; the same as `du -s` of the store.
     models: list[StorageModel]  #: The models, the largest first.
-    other: list[StorageOther]  #: What belongs to no single version.
+    other: list[StorageOther]  #: Space that belongs to no single version.
     free_bytes: int  #: The free space on the disk.
     reserve_bytes: int  #: The space that must stay free.
 
 
 def storage(session: Session, policy: GcPolicy, model: str | None = None) -> StorageUsage:
-    """Add up the store; with `model`, list only the versions of that model.
+    """Measure the store; with `model`, list only the versions of that model.
 
-    Raises: IntegrityError where a ref or manifest is damaged; NotFoundError if the model is not stored.
+    Raises: IntegrityError if a ref or manifest is damaged; NotFoundError if the model is not stored.
     """
     refs, layout = session.refs, session.layout
     reasons = choose(session, policy).kept if layout.exists() else {}

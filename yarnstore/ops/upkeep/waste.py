@@ -1,8 +1,7 @@
 """Find packs that are mostly unused, and estimate their size after `gc`.
 
-Owns the rule by which packs are dropped and rewritten, and the forecast of a dry run, which goes through the
-steps of a run with indexes in place of packs.  Reads chunks only where their new size depends on their
-bytes; writes nothing.
+Owns the rule for deleting and rewriting packs, and the forecast of a dry run, which simulates the steps of a
+run on indexes.  Reads chunks only if their new size depends on their bytes; writes nothing.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.packs import PackSizer
 from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
 
-# Packs smaller than this are put together when there are several: many updates make many.
+# Several packs smaller than this are merged, since each update makes some.
 _SMALL_PACK_BYTES = 8 * MIB
 _SMALL_PACKS = 4
 
 
 @dataclass(frozen=True)
 class PackWaste:
-    """What to do with the packs of `table`.
+    """The plan for the packs of `table`.
 
-    `rows` are those of the live chunks.  `hanging` are live deltas against chunks that nothing else needs:
-    these chunks are kept until the deltas are encoded again.
+    `rows` are those of the live chunks.  `hanging` are live deltas against chunks that are otherwise
+    unneeded, which are kept until the deltas are encoded again.
     """
 
     table: ChunkTable
@@ -52,7 +51,7 @@ class PackWaste:
 
     @property
     def chunks_removed(self) -> int:
-        """How many chunks the packs lose that are deleted or rewritten."""
+        """How many chunks are deleted with deleted and rewritten packs."""
         going = {*self.dead, *self.rewrite}
         gone = np.array([pack in going for pack in self.table.packs], bool)
         dead = np.ones(len(self.table), bool)
@@ -61,9 +60,9 @@ class PackWaste:
 
 
 def find_waste(indexes: list[PackIndex], live: Ids, backed: Ids = NO_IDS) -> PackWaste:
-    """Find packs that are dead, and packs with too much dead data.
+    """Find packs without live data, and packs with too much dead data.
 
-    A chunk counts in one place only: one that is `backed` by a file counts there.
+    Each chunk is counted in one place: in a file if `backed`, else in one pack.
     """
     table = ChunkTable(without_chunks(indexes, backed))
     rows = table.find(live)
@@ -83,7 +82,7 @@ def find_waste(indexes: list[PackIndex], live: Ids, backed: Ids = NO_IDS) -> Pac
             not live_bytes[n]
             or _is_wasteful(indexes[n].pack_bytes, int(live_bytes[n]))
             or (n in small and len(small) >= _SMALL_PACKS)
-            # A delta of a chunk that a file has: such a one may be the base of its own base.
+            # A delta of a chunk that a file has, which may be the base of its own base.
             or (find_ids(backed, indexes[n].ids[indexes[n].bases != b""]) >= 0).any()
         ):
             waste.rewrite.append(pack)
@@ -100,7 +99,7 @@ def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
 
 @dataclass(frozen=True)
 class Files:
-    """What files back before and after slimming: names in `files/`, and the manifests that claim chunks."""
+    """Files before and after slimming: names in `files/`, and the manifests that list their chunks."""
 
     keep_copy: KeepCopy
     now: frozenset[str]
