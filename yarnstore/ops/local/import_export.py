@@ -256,7 +256,7 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
 
 
 def _remove_model(session: Session, model: str) -> RemoveResult:
-    """Remove a model within `Refs.moving`, so that no checkout runs while its link, log and refs are removed."""
+    """Remove a model within `Refs.moving`, so that no checkout runs while its link, log and refs go."""
     refs, layout = session.refs, session.layout
     names = refs.versions(model)
     installed = model in refs.installed_models()
