@@ -37,7 +37,7 @@ class KeptFile:
         self._limit_bytes = limit_bytes
 
     def read(self) -> bytes:
-        """Return the partial download; empty if there is none, or if it is too large."""
+        """Return the partial download; empty if it does not exist or is too large."""
         try:
             return fsread.read_bytes(self._path, self._limit_bytes)
         except (FormatError, NotFoundError, StorageError):
