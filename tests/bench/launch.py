@@ -29,6 +29,7 @@ def main() -> None:
         "seconds": seconds,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
+        "written_bytes": usage.ru_oublock * 512,  # to file systems on a disk; Linux counts when it is dirtied
     }
     with open(result, "w") as file:
         json.dump(cost, file)

@@ -22,7 +22,7 @@ class Needs:
 
     raw: tuple[str, ...]
     stored: tuple[str, ...]
-    written: Literal["raw", "stored", "both", "nothing"]
+    written: Literal["raw", "stored", "nothing"]
 
 
 NEEDS = {
@@ -47,10 +47,10 @@ NEEDS = {
     # Chunks read and verified; the file's own hash as it is written.
     "checkout": Needs(("planes decode", "blake3", "sha256"), ("read",), "raw"),
     "checkout delta": Needs(("read", "blake3", "delta decode", "blake3", "sha256"), ("read",), "raw"),
-    # All of both at once: each chunk is decoded once; the file is read back for its own hash.
-    "install": Needs(("planes decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "both"),
+    # All of both at once, and no pack: each chunk is decoded once; the file is read back for its own hash.
+    "install": Needs(("planes decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "raw"),
     "install delta": Needs(
-        ("read", "blake3", "delta decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "both"
+        ("read", "blake3", "delta decode", "blake3", "read", "sha256"), ("loopback", "blake3"), "raw"
     ),
     # Packs: their names, each chunk's name.  Files: read, and their own hashes.
     "fsck": Needs(("planes decode", "blake3", "read", "sha256"), ("read", "blake3"), "nothing"),
@@ -100,7 +100,7 @@ def limit_of(parts: tuple[Part, ...], rates: Rates, write_rate: float) -> Limit:
         written = sum(
             size
             for which, size in (("raw", part.raw_bytes), ("stored", part.stored_bytes))
-            if needs.written in (which, "both")
+            if needs.written == which
         )
         cpu_s += written / rates["write"].one
         disk_s += written / write_rate

@@ -41,6 +41,7 @@ class Timing:
     limit: Limit | None
     stored_bytes: int
     peak_bytes: int
+    written_bytes: int
     samples_s: list[float]
 
     @property
@@ -86,6 +87,7 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
             limit,
             sum(part.stored_bytes for part in first.parts),
             max(sample.run.peak_bytes for sample in found),
+            int(median(sample.run.written_bytes for sample in found)),
             [sample.run.seconds for sample in found],
         )
     return Measured(model.name, rates, write_rates, timings)

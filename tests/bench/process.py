@@ -31,6 +31,7 @@ class Run:
     seconds: float
     cpu_s: float
     peak_bytes: int
+    written_bytes: int
     sync_s: float
     stdout: str
 
