@@ -150,7 +150,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
         return found
 
     def readme(self, spec: str) -> Readme:
-        """The README of a version that is stored.  Raises: NotFoundError where it is not, or has none."""
+        """The README of a version that is stored.  Raises: NotFoundError if it is not, or has none."""
         from yarnstore.ops.inspecting.readme import readme
 
         with self._session() as session:

@@ -51,7 +51,7 @@ class Upkeep(StoreBase):
         the store takes no more disk space.  Neither deletes what is installed, pinned, open, or what
         `rollback` returns to.  With `thin`, a model or `*` for all, the version before the installed one
         keeps what changed, and not its files.  `expected` is the fingerprint of a plan of `plan_gc`.
-        Raises: IntegrityError, LockTimeoutError; ConflictError where the store changed since that plan;
+        Raises: IntegrityError, LockTimeoutError; ConflictError if the store changed since that plan;
         NotFoundError where `thin` is not installed.
         """
         from yarnstore.ops.querying.keeping import ALL_MODELS, GcPolicy
@@ -124,7 +124,7 @@ class Upkeep(StoreBase):
     def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]:
         """Change settings in `managed.toml`; None resets one.  All of them, or none.
 
-        Raises: NotFoundError, ConfigError; ConflictError where the environment or `config.toml` sets one.
+        Raises: NotFoundError, ConfigError; ConflictError if the environment or `config.toml` sets one.
         """
         from yarnstore.settings.editable import change_settings
 

@@ -84,7 +84,7 @@ def _entry_line(home: Path, name: str) -> str:
 def set_auto_update(home: Path, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     """Change `[auto_update]` in `managed.toml` by `change`, which gets the tables that hold it.
 
-    Raises: as `change`; ConflictError where `config.toml` has another value, which would win; ConfigError.
+    Raises: as `change`; ConflictError if `config.toml` has another value, which would win; ConfigError.
     """
 
     def changed(files: SettingFiles) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def change_settings(
 ) -> list[SettingInfo]:
     """Change settings in `managed.toml`; None removes one.  All are changed, or none is.
 
-    Raises: NotFoundError for an unknown name; ConfigError for a bad value; ConflictError where the
+    Raises: NotFoundError for an unknown name; ConfigError for a bad value; ConflictError if the
     environment or `config.toml` sets it.
     """
 

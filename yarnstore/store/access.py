@@ -1,4 +1,4 @@
-"""Who may write a store: whether this user can, before an operation begins, and which other users can.
+"""Permissions of a store: whether this user can write, and which other users can.
 
 docs/operations.md (several users) describes the rules.
 """
@@ -23,7 +23,7 @@ _pwd: Any = importlib.import_module("pwd") if os.name == "posix" else None
 
 
 def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> None:
-    """Check that this user may write all that a version of `model` and its installation need.
+    """Check that this user can write every folder and file that installing a version of `model` needs.
 
     Raises: ReadOnlyError, which names the first folder or file that cannot be written, and its owner.
     """
@@ -79,8 +79,8 @@ class Exposure(msgspec.Struct, frozen=True):
 def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure]:
     """Return which of the store's folders users other than this one, and root, can change.
 
-    A group is trusted if it is the user's own, or if the folder passes it on (set-group-ID): users share a
-    store on purpose that way.
+    A group is trusted if it is the user's own, or if the folder has the set-group-ID bit, with which users
+    share a store on purpose.
     """
     if _pwd is None:
         return
@@ -90,7 +90,7 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
         except OSError:
             continue
         if stat.S_ISLNK(found.st_mode):
-            continue  # refused where it is used; its mode says nothing
+            continue  # a link is refused when used; its mode is irrelevant
         place = "." if folder == layout.root else folder.relative_to(layout.root).as_posix()
         if found.st_uid not in (0, os.getuid()):
             yield Exposure(place, f"belongs to {user_name(found.st_uid)}", is_foreign=True)

@@ -1,8 +1,8 @@
 """Find the chunks of a store and read them.
 
 A chunk is an entry of a pack or a range of a materialised file; callers need not know which.  If the bytes at
-a place do not hash to the chunk's name, the chunk counts as absent there.  Leaves the bytes of packs and
-indexes to `core/pack` and `core/index`.
+a place do not hash to the chunk's name, the chunk counts as absent there.  `core/pack` and `core/index` have
+the formats.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CHECK_WINDOW = 16
 
 @dataclass(frozen=True)
 class FoundIndexes:
-    """The indexes of a folder of packs; `faults` are those that could not be used."""
+    """The indexes of a folder of packs; `faults` has the unusable ones."""
 
     indexes: list[PackIndex]
     faults: list[tuple[PackId, Exception]]
@@ -75,7 +75,7 @@ def load_indexes(folder: PackFolder, *, rebuild: bool) -> FoundIndexes:
             if rebuild:
                 with contextlib.suppress(NotFoundError, IntegrityError):
                     indexes.append(scan_pack(folder, pack))
-                    with contextlib.suppress(DiskFullError, ReadOnlyError):  # it serves this once
+                    with contextlib.suppress(DiskFullError, ReadOnlyError):  # used for this call only
                         write_index(folder, indexes[-1])
     return FoundIndexes(indexes, faults)
 
@@ -100,8 +100,7 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
 class PackReader:
     """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads.
 
-    `table` says which packs to read; without it, it is made from the folder's indexes when it is first
-    needed.
+    `table` selects the packs; without it, it is made from the folder's indexes when first needed.
     """
 
     def __init__(self, folder: PackFolder, table: ChunkTable | None = None) -> None:
@@ -126,7 +125,7 @@ class PackReader:
         return load_indexes(self.folder, rebuild=False).indexes
 
     def reload(self) -> None:
-        """Read the disk again when a chunk is needed next, since it may have changed."""
+        """Read the disk again when a chunk is next needed, since it may have changed."""
         with self._loading:
             self._table = None
             self._files.close()
@@ -199,32 +198,32 @@ class PackReader:
 class ChunkStore(PackReader):
     """The chunks of one store as one operation sees them.
 
-    It is opened once, under the shared lock, and passed from stage to stage.  Nothing is read until it is
-    needed: indexes for the first chunk that is looked for, and manifests, which say what materialised files
-    contain, for the first chunk that is read.  What the operation writes through `writing` is known without
-    reading.  What other processes write meanwhile is not, and need not be: under the shared lock nothing is
-    deleted.  `reload` reads the disk again; its callers say why.
+    It is opened once, under the shared lock, and passed from stage to stage.  Data is read when needed:
+    indexes for the first lookup of a chunk, and manifests, which list the chunks of materialised files, for
+    the first read.  Chunks that the operation writes through `writing` are known without reading.  Those that
+    other processes write meanwhile are not, which is safe, since under the shared lock nothing is deleted.
+    `reload` reads the disk again; its callers give the reason.
     """
 
     def __init__(self, layout: StoreLayout, *, rebuild: bool = True, without: Collection[str] = ()) -> None:
-        """Open a store; `without` are damaged files, by name, that no chunk counts as being in."""
+        """Open a store; `without` are names of damaged files to ignore."""
         super().__init__(layout.pack_folder)
         self._without = without
         self._layout = layout
-        self._rebuild = rebuild  # bad indexes are made again
+        self._rebuild = rebuild  # whether to rebuild bad indexes
         self._lock = threading.Lock()
         self._located: FileTable | None = None
         self._manifests: dict[Sha256, Manifest] = {}
-        self._wrong: set[bytes] = set()  # chunks that no file has, whatever manifests claim
-        self.bad: set[bytes] = set()  # chunks that have no sound place here
+        self._wrong: set[bytes] = set()  # chunks that no file has although manifests list them
+        self.bad: set[bytes] = set()  # chunks without any sound copy
 
     def _load(self) -> list[PackIndex]:
         return load_indexes(self.folder, rebuild=self._rebuild).indexes
 
     @property
     def files(self) -> FileTable:
-        """The chunks in materialised files, except in those that the operation makes: their chunks came
-        from known places.
+        """The chunks in materialised files, without files that the operation makes, whose chunks have other
+        known places.
         """
         located = self._located
         if located is None:
@@ -236,7 +235,7 @@ class ChunkStore(PackReader):
         return located
 
     def know(self, manifest: Manifest) -> None:
-        """Use a manifest of the store that the caller already parsed."""
+        """Add a manifest of the store that the caller has parsed already."""
         self._manifests[manifest.digest] = manifest
 
     @contextlib.contextmanager
@@ -254,24 +253,27 @@ class ChunkStore(PackReader):
                     self._table = ChunkTable(fresh, self._table) if fresh else self._table
 
     def reload(self) -> None:
-        """Do as `PackReader.reload`, and locate files again.  Known manifests stay: they never change."""
+        """Do the same as `PackReader.reload`, and locate files again.
+
+        Known manifests are kept, since they never change.
+        """
         super().reload()
         self._located = None
 
     def forget(self, chunk_ids: set[bytes]) -> None:
-        """Do as `PackReader.forget`."""
+        """Do the same as `PackReader.forget`."""
         super().forget(chunk_ids)
         self.bad -= chunk_ids
 
     def in_files(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted id whether a materialised file has it, as manifests claim."""
+        """Return for each wanted id whether a materialised file has it according to manifests."""
         held: NDArray[np.bool_] = self.files.find(wanted) >= 0
         if self._wrong:
             held &= find_ids(np.array(sorted(self._wrong), "S32"), wanted) < 0
         return held
 
     def in_packs(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted id whether packs alone have it, the bases of its delta included."""
+        """Return for each wanted id whether packs have it, with all bases of its delta."""
         return self._usable(wanted, self.table.depths())
 
     def _usable(self, wanted: Ids, depths: Ints) -> NDArray[np.bool_]:
@@ -290,7 +292,7 @@ class ChunkStore(PackReader):
         return absent[~self.in_files(absent)] if len(absent) else absent
 
     def check_files(self, wanted: Ids) -> None:
-        """Read those wanted chunks (distinct ids) that only files have: a damaged one counts as missing."""
+        """Read the wanted chunks (distinct ids) that only files have: damaged ones then count as missing."""
         only = wanted[~self.in_packs(wanted)]
         if len(only):
             only = only[self.in_files(only)]
@@ -306,10 +308,10 @@ class ChunkStore(PackReader):
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
         """Return the verified bytes of a chunk; `row` is its place in `table`, or -1.
 
-        A materialised file is read first: it needs no decoding.
+        A materialised file is preferred, since it needs no decoding.
 
-        Raises: IntegrityError if no place has it; it is then in `bad`, unless it is a delta against one that
-        is. StorageError if the disk or the system refuses, which says nothing about the chunk.
+        Raises: IntegrityError if no place has it; it is then in `bad`, unless it is a delta against a chunk
+        that is.  StorageError if reading fails, which does not make the chunk bad.
         """
         fault: Exception | None = None
         try:
@@ -347,7 +349,8 @@ class ChunkStore(PackReader):
     def _read_file(self, chunk_id: bytes) -> Buffer:
         """Return the verified bytes of a chunk from a materialised file.
 
-        Raises: NotFoundError if none claims it; IntegrityError if none has it, which is then known.
+        Raises: NotFoundError if no file should have it; IntegrityError if no file has it, which is then
+        recorded.
         """
         fault: IntegrityError | NotFoundError = NotFoundError("chunk", chunk_id.hex())
         claimed = False
@@ -368,8 +371,8 @@ class ChunkStore(PackReader):
 
 
 def recover_chunks(chunks: ChunkStore) -> None:
-    """Keep what killed processes had written of packs in a store, deltas too."""
+    """Keep the entries that killed processes wrote into packs of a store, including deltas."""
     folder = chunks.folder
     if any(name.endswith(UNFINISHED) for name in fsread.list_names(folder.tmp)):
         recover_packs(folder, chunks.decode)
-        chunks.reload()  # what was recovered may be another process's work, index included
+        chunks.reload()  # another process may have recovered them and written the index

@@ -1,4 +1,4 @@
-"""What a folder takes on the disk, as `du` counts it: in blocks, with folders, hard links counted once."""
+"""Disk usage, counted like `du`: in blocks, including folders, hard links counted once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _BLOCK_BYTES = 512  # the unit of `st_blocks`, whatever the file system's blocks
 
 
 class DiskEntry(NamedTuple):
-    """One name below a folder: `parts` of its path there (none for the folder itself), and what it takes."""
+    """The disk usage of one name below a folder; `parts` of its relative path, none for the folder itself."""
 
     parts: tuple[str, ...]
     inode: tuple[int, int]
     disk_bytes: int
     is_folder: bool
-    links: int  # how many names a file has, here and elsewhere; of a folder 1
+    links: int  # the number of hard links of a file; 1 for a folder
 
 
 def iter_disk(root: Path) -> Iterator[DiskEntry]:
-    """Yield a folder and everything below it, every name of a file; nothing if it does not exist.
+    """Yield a folder and everything below it, including every hard link of a file; nothing if it does not
+    exist.
 
-    What is removed meanwhile is left out.  No link is followed, except for `root`.
+    Files that are removed meanwhile are omitted.  No link is followed, except `root` itself.
 
     Raises: StorageError if a folder cannot be read.
     """
@@ -55,9 +56,9 @@ def _entry(path: Path, parts: tuple[str, ...], *, is_folder: bool) -> Iterator[D
 
 
 def disk_bytes(root: Path, *, freed: bool = False) -> int:
-    """Return what `du` says of a folder or file, in bytes; 0 if it does not exist.
+    """Return the disk usage of a folder or file in bytes, as `du` does; 0 if it does not exist.
 
-    With `freed`, what removing it frees: without files that have other names.
+    With `freed`, how much removing it frees: without files that have other hard links.
 
     Raises: as `iter_disk`.
     """

@@ -1,6 +1,7 @@
-"""Folders below the roots of stores: opened one by one without following a link, and worked in by descriptor.
+"""Folders below the roots of stores: opened one by one without following links, and used by descriptor.
 
-A user may link a store's root elsewhere; below it a link could lead what is deleted or read out of the store.
+A store's root may be a link.  Below it, a link could redirect reads and deletions to files outside of the
+store.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
-# A text costs much less than a `Path`, where one is made for each of many files.
+# A str costs much less than a `Path`, which matters for many files.
 AnyPath: TypeAlias = str | Path
 
-# The roots of the stores in use.  Below one every folder is opened without following a link, and
-# worked in by its descriptor; a root itself may be a link, and so may what leads to it.
+# The roots of the stores in use.  Below a root every folder is opened without following links, and used by
+# its descriptor; the root itself and its parents may be links.
 _roots: set[str] = set()
-# Those of them that this process must not change.
+# The roots that this process must not change.
 _only_read: set[str] = set()
 
 
 def add_root(root: Path) -> None:
-    """Follow no link below `root` from now on."""
+    """Do not follow links below `root` from now on."""
     _roots.add(os.fspath(root))
 
 
 def only_read(root: Path) -> None:
-    """Refuse every change below `root` in this process from now on, like a disk that is mounted read-only."""
+    """Refuse every change below `root` in this process from now on, like a read-only file system."""
     add_root(root)
     _only_read.add(os.fspath(root))
 
 
 def check_writable(path: AnyPath) -> None:
-    """Raises: ReadOnlyError for a path at or below a root of `only_read`."""
+    """Raise ReadOnlyError for a path at or below a root of `only_read`."""
     if _only_read and (os.fspath(path) in _only_read or root_of(path) in _only_read):
         raise ReadOnlyError(
             f"{path} cannot be written: this process only reads the store",
@@ -53,7 +54,7 @@ def check_writable(path: AnyPath) -> None:
 
 
 def is_root(path: Path) -> bool:
-    """Whether it is a root, which may be a link."""
+    """Whether a path is a root, which may be a link."""
     return os.fspath(path) in _roots
 
 
@@ -68,7 +69,7 @@ def root_of(path: AnyPath) -> str | None:
 
 
 class _Kept(threading.local):
-    """The folders that a thread keeps open, by their paths, those used last at the end; None outside of
+    """The folders that a thread keeps open, by path, the last used at the end; None outside of
     `keeping_open`.
     """
 
@@ -76,13 +77,13 @@ class _Kept(threading.local):
 
 
 _kept = _Kept()
-# More than any step works in at once: so none is closed while it is in use.
+# More than any step uses at once, so that no folder is closed while in use.
 _KEPT_FOLDERS = 8
 
 
 @contextlib.contextmanager
 def keeping_open() -> Iterator[None]:
-    """Let `folder_of` keep the folders of this thread's last calls open, for work on many files.
+    """Let `folder_of` keep the last folders of this thread open, for work on many files.
 
     For use under the store's lock.  Folders that this process moves or removes are opened again.
     """
@@ -99,7 +100,7 @@ def keeping_open() -> Iterator[None]:
 
 
 def forget_open(*paths: Path) -> None:
-    """Close what is kept open at these paths and below them, which lead elsewhere from now on."""
+    """Close kept folders at these paths and below them, since the paths now name other folders."""
     for path in map(os.fspath, paths if _kept.folders else ()):
         for folder in list(_kept.folders or ()):
             if folder == path or folder.startswith(path + os.sep):
@@ -145,17 +146,17 @@ class _FolderOf:
 
 
 def folder_of(path: AnyPath) -> _FolderOf:
-    """Give a descriptor of the folder that `path` is in, and its name there, for calls with `dir_fd`.
+    """Yield a descriptor of the folder of `path` and the name in it, for calls with `dir_fd`.
 
-    Gives None and the whole path if it is not below a root, or if no folder is between.
+    Yields None and the whole path if it is not below a root, or directly in it.
 
-    Raises: StorageError if a folder between is a link, `OSError` as `open`.
+    Raises: StorageError if a folder in between is a link, `OSError` as `open`.
     """
     return _FolderOf(path)
 
 
 def changing(path: AnyPath) -> _FolderOf:
-    """Give what `folder_of` does, for a call that changes its content.
+    """Yield the same as `folder_of`, for a call that changes the folder's content.
 
     Raises: as `folder_of`; ReadOnlyError as `check_writable`.
     """
@@ -166,7 +167,7 @@ def changing(path: AnyPath) -> _FolderOf:
 def _open_below(folder: str) -> int | None:
     """Open a folder below a root, and each folder on the way, without following links.
 
-    Returns None for a root, and for a folder that is below none.
+    Returns None for a root, and for a folder that is not below a root.
     """
     root = None if folder in _roots else root_of(folder)
     if root is None:
@@ -190,18 +191,18 @@ def _open_below(folder: str) -> int | None:
 
 
 def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
-    """Open a folder, not through a link: by its `place` if its parent is not open."""
+    """Open a folder without following a link; by its `place` if its parent is not open."""
     try:
         return os.open(place if dir_fd is None else name, FOLDER | NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             refuse_link(Path(place), dir_fd=dir_fd, name=name if dir_fd is not None else "")
-        error.filename = name  # an error speaks of the path that was asked for
+        error.filename = name  # the error must name the requested path
         raise
 
 
 def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
-    """Raise StorageError if `place`, which should be a store's folder, is a link."""
+    """Raise StorageError if `place`, the path of a store's folder, is a link."""
     found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(

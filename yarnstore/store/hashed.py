@@ -1,8 +1,8 @@
-"""Records of files that were hashed: their size, times and inode at that time.
+"""Records of hashed files: their size, times and inode when they were hashed.
 
 docs/format/hashed.md governs the records.  A file that differs from its record is hashed before it is used.
-The store's own links and removals change a file's ctime; they renew its record, under a lock, so that only a
-change by another program makes it necessary to hash again.  Small files have no records: they are hashed.
+The store's own links and removals change a file's ctime and update its record, under a lock, so that only a
+change by another program requires hashing again.  Small files have no records and are always hashed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
 from yarnstore.store.opentree import OpenTree
 
-# To hash a file of this size takes no longer than to read its record.
+# Hashing a file of this size takes no longer than reading its record.
 _SMALL_BYTES = 4 * KIB
-# A record that would grow beyond this is cut to the newest line of each of its newest inodes.
+# A larger record is reduced to the newest line of each of its newest inodes.
 _LONG_BYTES = 4096
 _INODES_KEPT = 16
 _BLOCK_BYTES = 4 * MIB
@@ -53,13 +53,13 @@ def has_record(size_bytes: int) -> bool:
 
 def small_hashes_to(folder: OpenTree, path: str, digest: Sha256) -> bool:
     """Whether a file in a folder, too small for a record, hashes to `digest` now.  Raises: StorageError."""
-    with contextlib.suppress(NotFoundError, FormatError):  # it was removed, or grew
+    with contextlib.suppress(NotFoundError, FormatError):  # it was removed or has grown
         return hashlib.sha256(folder.read_bytes(path, _SMALL_BYTES)).digest() == digest.raw
     return False
 
 
 def known_as_found(layout: StoreLayout, files: Iterable[tuple[Sha256, os.stat_result]]) -> list[bool]:
-    """Return for each file whether it hashed to the digest when it was as it is found now, by its record."""
+    """Return for each file whether its record has the digest for its present size, times and inode."""
     try:
         records = OpenTree(layout.hashed)
     except (NotFoundError, StorageError):
@@ -75,9 +75,9 @@ def _records(records: OpenTree, digest: Sha256) -> list[bytes]:
 
 
 def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> None:
-    """Record that a file, as it was found, hashes to `digest`; a small file has no record.
+    """Record that a file in its present state hashes to `digest`; a small file has no record.
 
-    Not synced: if the record is lost, the file is hashed again.  If it cannot be written, that is no error.
+    Not synced: if the record is lost, the file is hashed again.  A failed write is not an error.
     """
     if not has_record(found.st_size):
         return
@@ -97,7 +97,7 @@ def note_hashed(layout: StoreLayout, digest: Sha256, found: os.stat_result) -> N
 def hashes_to(
     layout: StoreLayout, path: Path, digest: Sha256, on_bytes: Callable[[int], None] | None = None
 ) -> bool:
-    """Whether a regular file hashes to `digest` now; if it does, this is recorded.
+    """Whether a regular file hashes to `digest` now; if so, it is recorded.
 
     Raises: StorageError.
     """
@@ -117,10 +117,10 @@ def hashes_to(
 
 @contextlib.contextmanager
 def locked(layout: StoreLayout) -> Iterator[None]:
-    """Keep out the store's own changes of files, which renew their records only afterwards."""
+    """Lock out the store's own changes of files, which update their records only afterwards."""
     try:
         fd = fsread.open_folder(layout.hashed)
-    except NotFoundError:  # nothing was recorded yet
+    except NotFoundError:  # no records yet
         yield
         return
     try:
@@ -132,7 +132,7 @@ def locked(layout: StoreLayout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
-    """Link, rename or remove names of materialised files, and keep their records valid.
+    """Keep the records of materialised files valid while their names are linked, renamed or removed.
 
     Raises: StorageError.
     """

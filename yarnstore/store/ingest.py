@@ -1,7 +1,7 @@
 """Cut files into chunks and write the chunks into packs, for `publish`, `import` and plain downloads.
 
-Owns which chunks are new and how each is encoded.  Leaves cutting to `core/chunking`, encoding to
-`core/codec`, and which files belong to a version to `store/source_files`.
+Finds out which chunks are new and chooses the encoding of each.  `core/chunking` cuts, `core/codec` encodes,
+and `store/source_files` selects the files of a version.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import FileSource, SourceFile, read_small
 
 _THREADS = 2
-# Batches of about 8 MiB encoded ahead of the writer.
+# Batches of about 8 MiB that are encoded ahead of the writer.
 _WINDOW = 4
 _SMALL_BYTES = 64 * 1024
-# Small files that are read before they are cut: code between system calls takes far longer.
+# The number of small files read before they are cut, since code between system calls slows them down.
 _AHEAD = 256
 
 
 class _Hashed(NamedTuple):
-    """A chunk that was read: its name and length, and its entry if it is new."""
+    """A chunk of a source: its name and length, and its entry if it is new."""
 
     chunk_id: bytes
     length: int
@@ -49,7 +49,8 @@ class _Hashed(NamedTuple):
 def ingest(
     sources: Sequence[SourceFile], known: PackReader, writer: PackWriter, meter: Meter
 ) -> list[ManifestFile]:
-    """Cut, name, encode and pack the chunks that are not `known`, or damaged; returns the manifest's files.
+    """Cut and hash files, pack the chunks that are not `known` or are damaged, and return the manifest's
+    files.
 
     Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """
@@ -63,7 +64,7 @@ def ingest(
 
 
 class _Layouts:
-    """The layouts of files that are read in order; an ONNX model has those of its data files."""
+    """The layouts of files in order; an ONNX model contains those of its data files."""
 
     def __init__(self, sources: Sequence[SourceFile]) -> None:
         self._sources = sources
@@ -116,7 +117,7 @@ class _Cutter:
         self.made: dict[str, ManifestFile] = {}
 
     def add(self, item: SourceFile, lane: ThreadPoolExecutor) -> None:
-        """Cut and pack one file; small ones are kept until there are many, or until `finish`."""
+        """Cut and pack one file; small files are collected until there are many, or until `finish`."""
         fd = fsread.open_source_fd(item.source)
         try:
             with fsread.translating(item.source):
@@ -141,7 +142,7 @@ class _Cutter:
             self.finish()
 
     def finish(self) -> None:
-        """Cut and pack the small files that are kept."""
+        """Cut and pack the collected small files."""
         pieces: list[Piece] = []
         cut = []
         for item, source in self._ahead:
@@ -155,7 +156,7 @@ class _Cutter:
         self._ahead.clear()
 
     def _cut_large(self, item: SourceFile, source: Source, fd: int, lane: ThreadPoolExecutor) -> int:
-        """Return how many bytes were read."""
+        """Cut and pack a large file; return how many bytes were read."""
         sha256 = hashlib.sha256()
         hashing: Future[None] | None = None
 
@@ -168,7 +169,7 @@ class _Cutter:
             block = parts[0] if len(parts) == 1 else b"".join(parts)
             if hashing is not None:
                 hashing.result()
-            if len(block) < _SMALL_BYTES:  # hashed in less time than another thread needs to start on it
+            if len(block) < _SMALL_BYTES:  # hashed faster than another thread could start
                 hashing = None
                 sha256.update(block)
             else:
@@ -192,7 +193,10 @@ class _Cutter:
         ]
 
     def _take(self, row: int, chunk_id: bytes, piece: Piece) -> _Hashed:
-        """Return a chunk, with its entry if it is new; a known chunk is read, since a place is no proof."""
+        """Return a chunk, with its entry if it is new.
+
+        A known chunk is read, since its copy may be damaged.
+        """
         if chunk_id in self._written:
             return _Hashed(chunk_id, len(piece.data), None)
         if row >= 0:
@@ -202,7 +206,7 @@ class _Cutter:
         return _Hashed(chunk_id, len(piece.data), make_entry(chunk_id, *piece), damaged=row >= 0)
 
     def _pack(self, hashed: list[_Hashed]) -> list[tuple[bytes, int]]:
-        """Write the new ones of some chunks; returns the name and length of each."""
+        """Write the new chunks; return the name and length of all."""
         for chunk in hashed:
             if chunk.entry is not None and chunk.chunk_id not in self._written:
                 if chunk.damaged:
@@ -215,7 +219,7 @@ class _Cutter:
     def _describe(
         self, item: SourceFile, layout: Layout | None, chunks: list[tuple[bytes, int]], sha256: Sha256
     ) -> int:
-        """Make the manifest's entry of a file; returns the size of the file in bytes."""
+        """Make the manifest's entry of a file; return the size of the file in bytes."""
         size = sum(length for _, length in chunks)
         extra: dict[str, Any] = {"layout": layout_to_json(layout)} if layout is not None else {}
         if item.executable:

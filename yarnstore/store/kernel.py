@@ -1,4 +1,4 @@
-"""What the kernel does with open files: locks, which a killed process does not leave behind, and reflinks."""
+"""Kernel features of open files: locks, which end with their process, and reflinks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from yarnstore.errors import StorageError
 
-# Windows has no fcntl; nothing is locked or reflinked there.
+# Windows has no fcntl; there are no locks and reflinks.
 _fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
-# Whether files can be locked here.
+# Whether this system has file locks.
 CAN_LOCK = _fcntl is not None
 
 _FICLONE = 0x40049409  # linux/fs.h
@@ -39,13 +39,13 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
 
 def wait_lock(fd: int, *, exclusive: bool = True) -> None:
-    """Wait for the lock, for sections that last milliseconds."""
+    """Wait for the lock, without a timeout; for locks that are held for milliseconds."""
     if _fcntl is not None:
         _fcntl.flock(fd, _fcntl.LOCK_EX if exclusive else _fcntl.LOCK_SH)
 
 
 def reflink(source: int, target: int) -> bool:
-    """Let an empty file share the blocks of another; returns whether the file system did."""
+    """Let an empty file share the blocks of another; return whether the file system supports it."""
     if _fcntl is None or os.uname().sysname != "Linux":
         return False
     try:
@@ -56,10 +56,10 @@ def reflink(source: int, target: int) -> bool:
 
 
 def exchange(one: str, other: str) -> bool:
-    """Exchange what two paths name, atomically; returns whether the system and the file system did."""
+    """Exchange two paths atomically; return whether the system and the file system support it."""
     if _fcntl is None or os.uname().sysname != "Linux":
         return False
-    import ctypes  # late: only a move of a store needs it
+    import ctypes  # late: only moving a store needs it
 
     try:
         call = ctypes.CDLL(None).renameat2

@@ -1,6 +1,6 @@
-"""The paths of everything in a store, and the version of its format.
+"""The paths in a store, and its format version.
 
-docs/format/store.md governs it.  Leaves the content of the files to the other modules of this package.
+docs/format/store.md governs it.  The other modules of this package own the content of the files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from yarnstore.errors import (
 from yarnstore.store import folders, fsio, fsread, lock
 
 STORE_FORMAT = b"yarnstore-store/1\n"
-# Of a store with chunks whose only place is a materialised file.
+# The format of a store with chunks that are only in a materialised file.
 FILES_FORMAT = b"yarnstore-store/2\n"
 STORE_FORMATS = (STORE_FORMAT, FILES_FORMAT)
 DEFAULT_LOCK_TIMEOUT_S = 60.0
@@ -41,8 +41,8 @@ _FOLDERS = (
 )
 
 
-# How the name of an executable file ends: a content that is published with the bit and without is two
-# files, since a file has one mode whatever links to it.
+# The suffix of an executable file: content published with and without the executable bit is two files, since
+# all hard links of a file have the same mode.
 EXECUTABLE = ".x"
 
 
@@ -52,7 +52,7 @@ def file_name(file: ManifestFile) -> str:
 
 
 class PackFolder(msgspec.Struct, frozen=True):
-    """A folder of packs with their indexes: a store's, or that of a registry which is published to."""
+    """A folder of packs with their indexes, of a store or of a published registry."""
 
     packs: Path
     tmp: Path
@@ -75,12 +75,12 @@ class PackFolder(msgspec.Struct, frozen=True):
 
 @lru_cache
 def _folder(root: Path, name: str) -> Path:
-    return root / name  # once: it is asked for some thirty times a file
+    return root / name  # computed once: it is used about thirty times per file
 
 
 @lru_cache(maxsize=16_384)
 def _file(files: Path, name: str) -> Path:
-    return files / name  # once: making a path takes longer than looking whether a file exists
+    return files / name  # computed once: making a path takes longer than checking a file
 
 
 def is_store(folder: Path) -> bool:
@@ -92,12 +92,12 @@ def is_store(folder: Path) -> bool:
 
 
 class StoreLayout(msgspec.Struct, frozen=True):
-    """The paths of one store, and its lock.  Nothing is created until something is written."""
+    """The paths of one store, and its lock.  Nothing is created before the first write."""
 
     root: Path
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
     on_wait: lock.OnWait | None = None
-    reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
+    reserve: Reserve = DEFAULT_RESERVE  # disk space that downloads leave free
 
     def __post_init__(self) -> None:
         folders.add_root(self.root)
@@ -216,20 +216,20 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def relies_on_files(self) -> bool:
-        """Whether chunks may have a materialised file as their only place: the store is in format 2."""
+        """Whether chunks may be only in a materialised file: the store has format 2."""
         try:
             return fsread.read_bytes(self.root / "format", 256) == FILES_FORMAT
         except (NotFoundError, StorageError, FormatError):
             return False
 
     def rely_on_files(self) -> None:
-        """Set format 2, before a chunk has a materialised file as its only place.  Raises: StorageError."""
+        """Set format 2, before a chunk is only in a materialised file.  Raises: StorageError."""
         if not self.relies_on_files:
             fsio.write_atomic(self.root / "format", FILES_FORMAT, tmp_dir=self.tmp)
 
     @contextlib.contextmanager
     def shared(self, *, damaged: bool = False) -> Iterator[None]:
-        """Keep `gc` out while something is read or written; `damaged` accepts a store without a valid format.
+        """Hold the shared lock, which locks out `gc`; `damaged` accepts a store without a valid format.
 
         Raises: LockTimeoutError.
         """
@@ -241,7 +241,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @contextlib.contextmanager
     def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
-        """Keep all other processes out; `damaged` accepts a store without a valid format.
+        """Hold the exclusive lock; `damaged` accepts a store without a valid format.
 
         Raises: LockTimeoutError.
         """
@@ -252,15 +252,15 @@ class StoreLayout(msgspec.Struct, frozen=True):
             yield
 
     def any_trial(self) -> bool:
-        """Whether `trials` has a record, of a living process or not; False if that cannot be known."""
+        """Whether `trials` has any record; False if that cannot be read."""
         with contextlib.suppress(YarnstoreError):
             return bool(fsread.list_names(self.trials))
         return False
 
     def _prepare(self, *, damaged: bool) -> None:
-        """Refuse a link in place of a folder before an operation begins that could not be finished."""
+        """Refuse a link in place of a folder before an operation begins that could not be completed."""
         for folder in self.folders():
-            if os.path.islink(folder):  # an outer one comes first, so none is passed through
+            if os.path.islink(folder):  # outer folders first, so that no link is followed
                 folders.refuse_link(folder)
         if not damaged:
             self.ensure()
@@ -277,7 +277,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         return Manifest.parse(data, expected=digest)
 
     def readable_manifests(self, known: Mapping[Sha256, Manifest]) -> Iterator[Manifest]:
-        """Yield the stored manifests, without those that cannot be read; `known` ones are not read again."""
+        """Yield the readable manifests; `known` ones are not read again."""
         for digest in self.manifest_ids():
             with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
                 yield known.get(digest) or self.read_manifest(digest)

@@ -1,4 +1,4 @@
-"""The store's one lock: readers and writers share it, `gc` holds it exclusively.  Locks of files in `tmp/`.
+"""The store's lock, which readers and writers share and `gc` holds exclusively; locks of files in `tmp/`.
 
 A kernel `flock` on a file that is never deleted: a killed process leaves no lock.  docs/format/store.md
 governs what each lock means.
@@ -19,7 +19,7 @@ from yarnstore.store.kernel import CAN_LOCK, try_lock, wait_lock
 
 _POLL_S = 0.02
 
-# Told once when waiting begins, with the process ids of the holders where they are known.
+# Called once when waiting begins, with the process ids of the holders if known.
 OnWait = Callable[[list[int]], None]
 
 
@@ -89,7 +89,7 @@ def _is_current(fd: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder of the store exclusively, for milliseconds; it is created if it is missing."""
+    """Lock a folder of the store exclusively, for milliseconds only; it is created if it is missing."""
     fsio.ensure_dir(folder)
     fd = fsread.open_folder(folder)
     try:
@@ -101,16 +101,16 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file that a killed process may have left; False if its writer is alive."""
-    if not CAN_LOCK:  # nothing to hold, and an open file could not be removed there
+    """Hold the lock of a file that a killed process may have left; yields False if its writer is alive."""
+    if not CAN_LOCK:  # without locks; an open file could not be removed there
         yield fsread.stat_or_none(path) is not None
         return
     try:
         try:
             fd = fsio.open_file(path, os.O_RDWR)
-        except PermissionError:  # killed when it had its last mode, but not its name
+        except PermissionError:  # its writer was killed after it became read-only
             fd = fsio.open_file(path, os.O_RDONLY)
-    except (OSError, FormatError, StorageError):  # what is no file is nobody's that was killed
+    except (OSError, FormatError, StorageError):  # only files are left by killed processes
         yield False
         return
     try:

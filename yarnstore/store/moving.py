@@ -1,8 +1,8 @@
 """Copying a store to another disk, and making its old folder a link to the new one.
 
 Owns the copy, its check by hash, and the order in which the folders are exchanged; docs/design.md (moving a
-store) says why a kill at any point loses nothing.  Leaves locks, and who may be in the way, to
-`ops/local/move`.
+store) explains why a kill at any point loses nothing.  `ops/local/move` takes locks and excludes other
+programs.
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ from yarnstore.store.hashed import note_hashed
 from yarnstore.store.kernel import exchange
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
 
-# In place of `format` while a copy is not complete: no release takes this for a store.
+# In place of `format` in an incomplete copy, which no release accepts as a store.
 _UNFINISHED = b"yarnstore-store/moving "
-# In the old folder: where the store is now.  In the new one: where the old folder is, until it is removed.
+# In the old folder: the path of the new store.  In the new one: the path of the old folder, until it is
+# removed.
 MOVED_TO, MOVED_FROM = "moved-to", "moved-from"
-# Made again when they are needed: locks, which this process holds, and records of inodes.
+# Not copied, since they are made again when needed: locks, which this process holds, and records of inodes.
 _LEFT_OUT = {
     *("lock", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock", "format", MOVED_TO, MOVED_FROM),
     os.path.join("logs", "hashed"),
 }
 _BY_CONTENT = ("files", "views", "packs", "manifests")
 _PATH_LIMIT_BYTES = 64 * 1024
-# How often what other programs change meanwhile is copied again.
+# How often files that other programs change meanwhile are copied again.
 _ROUNDS = 10
 
 
 def old_folder(root: Path) -> Path:
-    """Return where the old folder of a store is until it is removed."""
+    """Return the path of a store's old folder until it is removed."""
     return root.with_name(f"{root.name}.moved")
 
 
 def settle_move(root: Path) -> Path:
-    """Return where a store is, after a kill between the two renames of a move; makes the link if it can."""
+    """Return the path of a store after a kill between the two renames of a move.
+
+    Makes the link if possible.
+    """
     if os.path.lexists(root):
         return root
     target = read_path(old_folder(root) / MOVED_TO)
@@ -57,7 +61,7 @@ def settle_move(root: Path) -> Path:
 
 
 def read_path(note: Path) -> Path | None:
-    """Return the path in one of the notes; None without it."""
+    """Return the path in a note; None if it does not exist."""
     with contextlib.suppress(NotFoundError, StorageError, FormatError):
         return Path(os.fsdecode(fsread.read_bytes(note, _PATH_LIMIT_BYTES)))
     return None
@@ -65,7 +69,7 @@ def read_path(note: Path) -> Path | None:
 
 @dataclass
 class StoreCopy:
-    """The copy of the store at `source` (no link) to `target`, which may have a part of it already."""
+    """The copy of the store at `source` (not a link) to `target`, which may have a part of it already."""
 
     source: Path
     target: Path
@@ -86,7 +90,7 @@ class StoreCopy:
             raise taken
         if self._is_unfinished() or self._is_empty():
             return
-        # It may have been killed after the last file, and before the folders were exchanged.
+        # An earlier run may have been killed between the last file and the exchange of the folders.
         ours = read_path(self.source / MOVED_TO) == self.target
         if (
             not ours
@@ -112,9 +116,9 @@ class StoreCopy:
         return _UNFINISHED + os.fsencode(self.source) + b"\n"
 
     def run(self) -> None:
-        """Copy, check each file by its hash, and sync everything; then the copy is a store.
+        """Copy, check each file by its hash, sync everything, and make the copy a store.
 
-        Raises: IntegrityError for a file that is not on the new disk as it was written; StorageError.
+        Raises: IntegrityError if the new disk does not have the bytes that were written; StorageError.
         """
         tmp = self.target / "tmp"
         fsio.ensure_dir(self.target)
@@ -133,7 +137,7 @@ class StoreCopy:
         fsio.write_atomic(self.target / "format", data, tmp_dir=tmp)
 
     def switch(self, root: Path) -> Path:
-        """Make the store's folder a link to the copy; returns where the old folder is now."""
+        """Make the store's folder a link to the copy; return the new path of the old folder."""
         old = self.source
         if root.is_symlink():
             if not fsio.swap_link(root, str(self.target), tmp_dir=root.parent):
@@ -147,14 +151,14 @@ class StoreCopy:
             fsio.sync_dir(root.parent)
             return aside
         fsio.remove(aside)
-        fsio.rename(root, aside)  # from here on, `settle_move` finishes this
+        fsio.rename(root, aside)  # from here on, `settle_move` completes the move
         fsio.swap_link(root, str(self.target), tmp_dir=root.parent)
         return aside
 
     # --- copying -------------------------------------------------------------------------------------
 
     def _names(self, root: Path) -> Iterator[str]:
-        """Yield the relative paths of everything to copy, folders before what is in them."""
+        """Yield the relative paths of everything to copy, folders before their content."""
         for place, folders, names in os.walk(root):
             within = os.path.relpath(place, root)
             for name in sorted([*folders, *names]):
@@ -170,7 +174,7 @@ class StoreCopy:
         return {name for name in self._names(root) if not name.startswith("tmp" + os.sep)}
 
     def _copy_all(self) -> bool:
-        """Copy what was not copied yet as it is now; returns whether there was anything."""
+        """Copy files that the copy does not have in their present state; return whether there were any."""
         made: dict[tuple[int, int], str] = {}
         before, self._seen = self._seen, {}
         changed = False
@@ -195,7 +199,7 @@ class StoreCopy:
             fsio.remove_tree(path)
         if stat.S_ISDIR(found.st_mode):
             fsio.ensure_dir(path)
-            fsio.set_folder_mode(path, mode | 0o700)  # made read-only at the end
+            fsio.set_folder_mode(path, mode | 0o700)  # it becomes read-only at the end
         elif stat.S_ISLNK(found.st_mode):
             link = os.readlink(self.source / name)
             if fsread.read_link(path) != link:
@@ -217,7 +221,7 @@ class StoreCopy:
         source, path = self.source / name, self.target / name
         there = fsread.stat_or_none(path)
         if there is not None and there.st_size == found.st_size:
-            # Times mean nothing where contents name files.
+            # Times are irrelevant for files named by their content.
             timeless = name.partition(os.sep)[0] in _BY_CONTENT
             if timeless or there.st_mtime_ns == found.st_mtime_ns:
                 hashed = _hash(source, self.on_bytes)
@@ -242,16 +246,16 @@ class StoreCopy:
             )
 
     def _remove_surplus(self) -> None:
-        """Remove what an earlier run copied and the store no longer has."""
+        """Remove files that an earlier run copied and the store no longer has."""
         names = list(self._names(self.target))
-        for name in names:  # a folder with all that is in it
+        for name in names:  # a folder with its content
             if name not in self._seen and os.path.lexists(self.target / name):
                 fsio.remove_tree(self.target / name)
 
     def _note_hashes(self) -> None:
         layout = StoreLayout(self.target)
         for name in fsread.list_names(layout.files):
-            # Hashed a moment ago; that it is what its name says was known of the source.
+            # Hashed a moment ago; the source's record says that it matches its name.
             with contextlib.suppress(FormatError):
                 digest = Sha256.parse(name.removesuffix(EXECUTABLE))
                 found = fsread.stat_or_none(layout.files / name)
@@ -269,9 +273,9 @@ class StoreCopy:
 
 
 def remove_old(old: Path, target: Path) -> bool:
-    """Remove the old folder of a store that is at `target` now, its note last; returns whether it did.
+    """Remove the old folder of a store that is now at `target`, its note last; return whether it was removed.
 
-    A folder without such a note is another one, and is left.  Raises: StorageError.
+    A folder without such a note is unrelated, and is kept.  Raises: StorageError.
     """
     if not fsread.is_folder(old):
         return False
@@ -299,7 +303,7 @@ def _facts(found: os.stat_result) -> tuple[int, int, int]:
 
 
 def _hash(path: Path, on_bytes: Callable[[int], None] | None = None) -> bytes:
-    """Return the SHA-256 of a file, read from the disk where the system can forget what it has in memory."""
+    """Return the SHA-256 of a file, read from the disk if the system can drop its cached pages."""
     sha256 = hashlib.sha256()
     fd = fsread.open_read(path)
     with open(fd, "rb", buffering=0) as file, fsread.translating(path):

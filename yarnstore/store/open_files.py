@@ -1,6 +1,6 @@
-"""Files of a store that are read in ranges, by several threads, with few descriptors.
+"""Reads ranges of a store's files in several threads, with few descriptors.
 
-Leaves what the bytes are to its callers.
+Callers interpret the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from yarnstore.errors import FormatError
 from yarnstore.store import fsread
 
-# Files kept open: enough for the threads that read, far below what any system lets a process have.
+# Files kept open: enough for the reading threads, and far below any system's limit of descriptors.
 OPEN_FILES = 16
 
 
@@ -30,7 +30,7 @@ def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
 
 
 class OpenFiles:
-    """Descriptors of the files read last, few enough for any process; safe to share by threads."""
+    """Descriptors of the files read last; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def read(self, path: Path) -> Iterator[int]:
-        """Return a descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
+        """Yield a descriptor to read from while the context lasts.  Raises: NotFoundError, StorageError."""
         with self._lock:
             file = self._open.get(path)
             if file is None:
@@ -60,7 +60,7 @@ class OpenFiles:
             os.close(self._open.pop(path).fd)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all descriptors."""
         while self._open:
             os.close(self._open.popitem()[1].fd)
 

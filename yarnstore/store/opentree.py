@@ -11,17 +11,17 @@ from yarnstore.store import folders, fsread
 
 
 class OpenTree:
-    """A folder that is opened once for many reads, and the folder below it that was read last.
+    """A folder that is opened once for many reads, and the last subfolder that was read.
 
-    No link is followed, and errors are those of `stat_or_none` and `read_bytes`.
+    No link is followed; errors are those of `stat_or_none` and `read_bytes`.
     """
 
     def __init__(self, root: Path) -> None:
         """Open the folder.  Raises: NotFoundError, StorageError if it does not exist, or is a link."""
         self._root = root
         self._fds = [fsread.open_folder(root)] if folders.HAS_DIR_FD else []
-        self._folder: str | None = ""  # the open one, as it was asked for
-        self._names: list[str] = []  # of it and those that lead to it
+        self._folder: str | None = ""  # the path of the open subfolder
+        self._names: list[str] = []  # descriptors of it and its parents
 
     def __enter__(self) -> Self:
         return self

@@ -23,10 +23,10 @@ from yarnstore.errors import FormatError, IntegrityError, NotFoundError, Storage
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.layout import PackFolder
 
-# How a pack ends that is being written, in `tmp/`.
+# The suffix of an unfinished pack in `tmp/`.
 UNFINISHED = ".pack"
 _READ_BYTES = 4 * MIB
-# A payload that is copied behind its header, so that one call writes both.
+# A payload up to this size is copied behind its header, so that one call writes both.
 _SMALL_BYTES = 64 * KIB
 
 # Id, offset, stored and plain bytes, encoding, base.
@@ -36,9 +36,9 @@ _Row: TypeAlias = tuple[bytes, int, int, int, int, bytes]
 class PackWriter:
     """Writes entries into packs of about 64 MiB; used by one thread.
 
-    Every added entry is already verified.  A full pack is synced and published while the next one is written.
-    Leaving the context completes the current pack, also after an error or an interrupt, so that what arrived
-    is kept.
+    Every added entry is verified before.  A full pack is synced and published while the next one is written.
+    Leaving the context completes the current pack, also after an error or an interrupt, so that its entries
+    are kept.
     """
 
     def __init__(self, folder: PackFolder) -> None:
@@ -46,11 +46,11 @@ class PackWriter:
         self._file: fsio.NewFile | None = None
         self._hash = blake3()
         self._rows: list[_Row] = []
-        self._torn = False  # an entry is being written
+        self._torn = False  # whether an entry is being written
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="yarnstore-pack")
         self._publishing: Future[PackIndex] | None = None
         self.packs: list[PackId] = []
-        self.published: list[PackIndex] = []  # those of `packs` that have their names, index included
+        self.published: list[PackIndex] = []  # those of `packs` that are published with their index
         self.stored_bytes = 0
         self.chunks = 0
 
@@ -60,8 +60,8 @@ class PackWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._publisher:
             if self._torn and self._file is not None:
-                # What the file holds is not what was hashed.  Where the disk refused part of an entry
-                # it is of no use; after an interrupt, `recover_packs` keeps the entries before.
+                # The file differs from the hashed bytes.  After a failed write it is useless; after an
+                # interrupt, `recover_packs` keeps the complete entries.
                 if kind is not None and issubclass(kind, StorageError):
                     self._file.discard()
                 else:
@@ -95,7 +95,7 @@ class PackWriter:
         self.chunks += 1
 
     def _finish(self) -> None:
-        """Publish the current pack after the one before it."""
+        """Publish the current pack, after the previous one."""
         if self._file is None:
             return
         self._wait()
@@ -111,7 +111,7 @@ class PackWriter:
 
 
 class PackSizer:
-    """Computes what `PackWriter` would write, entry by entry, as indexes only, with invented pack names."""
+    """Computes the packs that `PackWriter` would write, as indexes only, with invented pack names."""
 
     def __init__(self) -> None:
         self._indexes: list[PackIndex] = []
@@ -130,7 +130,7 @@ class PackSizer:
         self._bytes += stored_bytes
 
     def finish(self) -> list[PackIndex]:
-        """Return all packs so far, including the current one, which is then full."""
+        """Return all packs so far, and close the current one."""
         if self._rows:
             name = PackId(blake3(b"".join(row[0] for row in self._rows)).digest())
             self._indexes.append(PackIndex.from_rows(name, self._bytes, self._rows))
@@ -154,7 +154,7 @@ def write_index(folder: PackFolder, index: PackIndex) -> None:
 def iter_entries(path: Path) -> Iterator[tuple[int, Entry]]:
     """Yield the entries of a pack file with their offsets, in order, not verified.
 
-    Raises: FormatError at the first incomplete one, StorageError.
+    Raises: FormatError at the first incomplete entry, StorageError.
     """
     stream = EntryStream()
     fd = fsread.open_read(path)
@@ -171,10 +171,10 @@ def iter_entries(path: Path) -> Iterator[tuple[int, Entry]]:
 
 
 def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode_entry) -> int:
-    """Keep what killed processes had written of packs.  Returns the chunks kept.
+    """Complete the unfinished packs of killed processes.  Returns the recovered chunks.
 
-    Every entry is decoded and hashed again, by `decode`, which has the bases of deltas; the first incomplete
-    entry ends it.
+    Every entry is decoded and hashed again, by `decode`, which has the bases of deltas; a pack ends before
+    its first incomplete entry.
     """
     kept = 0
     for name in fsread.list_names(folder.tmp):
@@ -191,26 +191,26 @@ def recover_packs(folder: PackFolder, decode: Callable[[Entry], object] = decode
             kept += writer.chunks
             fsio.remove(path)
     for pack in set(folder.pack_ids(".pack")).difference(folder.pack_ids(".idx")):
-        # Its writer was killed between the two, or is about to write the same index.
+        # The pack's writer was killed before it wrote the index, or is about to write the same index.
         with contextlib.suppress(NotFoundError, IntegrityError):
             kept += len(rebuild_index(folder, pack))
     return kept
 
 
 def rebuild_index(folder: PackFolder, pack: PackId) -> PackIndex:
-    """Make the index of a pack again.  Raises: as `scan_pack`, StorageError."""
+    """Rebuild the index of a pack.  Raises: as `scan_pack`, StorageError."""
     index = scan_pack(folder, pack)
     write_index(folder, index)
     return index
 
 
 def scan_pack(folder: PackFolder, pack: PackId) -> PackIndex:
-    """Read a whole pack and list the sound entries.
+    """Read a whole pack and return the rows of its sound entries.
 
-    Deltas are listed without a check, since their bases may be elsewhere: readers hash them.
+    Deltas are not checked, since their bases may be in other packs; readers hash them.
 
-    Raises: NotFoundError if the pack does not exist; IntegrityError if nothing in it can be read, since an
-    index without rows would mean that the pack is not needed; StorageError.
+    Raises: NotFoundError if the pack does not exist; IntegrityError if no entry can be read, since with an
+    empty index the pack would count as unneeded; StorageError.
     """
     path = folder.pack(pack)
     found = fsread.stat_or_none(path)

@@ -1,6 +1,6 @@
-"""Paths as users type them, checked before anything is opened.
+"""Checks paths that users give, before anything is opened.
 
-Leaves opening and reading to `store/fsread`.
+`store/fsread` opens and reads files.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from yarnstore.errors import NotFoundError, UsageError
 
-# `https://…`, and what `Path` makes of it; a drive has one letter.
-_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:/"  # compiled when it is first used
+# `https://…`, or `https:/…`, to which `Path` normalises it; a drive has one letter.
+_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:/"
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return the path from the root, without `.` and `..`.
+    """Return the absolute path, without `.` and `..`.
 
-    Raises: UsageError for an address, which would become a folder of that name, and for an empty path, which
-    would be the current folder; NotFoundError if the path begins in a current folder that was removed.
+    Raises: UsageError for a URL, which would become a folder of that name, and for an empty path, which would
+    be the current folder; NotFoundError if the current folder was removed.
     """
     refuse_empty(path)
     if ":/" in os.fspath(path) and re.match(_ADDRESS, os.fspath(path)):
@@ -36,15 +36,15 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def refuse_empty(path: str | os.PathLike[str]) -> None:
-    """Raise UsageError for an empty path, such as an unset variable of a script gives."""
+    """Raise UsageError for an empty path, such as that of an unset variable in a script."""
     if not os.fspath(path):
         raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path as it was typed can only be a folder's: it ends in a slash, in `.` or in `..`.
+    """Whether a path as given can only be a folder: it ends in a slash, in `.` or in `..`.
 
-    `Path` drops the slash, so this is decided before one is made.
+    Decided on the text, since `Path` removes the slash.
     """
     return os.path.basename(os.fspath(path)) in ("", ".", "..")
 
@@ -52,7 +52,7 @@ def names_folder(path: str | os.PathLike[str]) -> bool:
 def source_path(path: str | os.PathLike[str]) -> Path:
     """Return a path to read from.
 
-    Raises: UsageError if it is empty, or typed as a folder's although it is a file.
+    Raises: UsageError if it is empty, or if it is given as a folder although it is a file.
     """
     refuse_empty(path)
     if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
@@ -61,9 +61,9 @@ def source_path(path: str | os.PathLike[str]) -> Path:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file that a user named, from the root; of a link, the path of its target.
+    """Return the absolute path of a file that a user named; for a link, the path of its target.
 
-    Raises: as `absolute`; UsageError if it is typed as a folder's.
+    Raises: as `absolute`; UsageError if it is given as a folder.
     """
     found = follow(absolute(path))
     if names_folder(path) or found.is_dir():
@@ -75,5 +75,5 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 
 def follow(path: Path) -> Path:
-    """Return the path, or that of its target if it is a link: users may name links."""
+    """Return the path, or the path of its target if it is a link, since users may name links."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -16,8 +16,8 @@ MapFn = Callable[[T], R]
 def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, window: int) -> Iterator[R]:
     """Apply `function` in threads and yield the results in order, at most `window` ahead.
 
-    The only pipeline of the engine: the caller writes or hashes what is yielded, while the next items are
-    read, decoded and verified.  A single item needs no thread.
+    While the caller writes or hashes a result, the next items are read, decoded and verified.  A single item
+    is processed without a thread.
     """
     rest = iter(items)
     first = list(islice(rest, 2))

@@ -1,6 +1,6 @@
-"""Tables of where chunks are: in the entries of packs, and in ranges of materialised files.
+"""Tables of the places of chunks: entries of packs, and ranges of materialised files.
 
-Owns which of several places counts.  Leaves reading to `store/chunks`.
+Chooses among several places of a chunk.  `store/chunks` reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from yarnstore.errors import FormatError
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout, file_name
 
-# Says for each id whether a chunk has a place elsewhere.
+# Returns for each id whether the chunk has another place.
 Holds: TypeAlias = Callable[[Ids], NDArray[np.bool_]]
 
 
@@ -30,8 +30,8 @@ class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
     Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
-    several entries, the one with the fewest deltas below it counts, of equal ones the first; a delta whose
-    base is in no pack comes after those, and a circle of deltas last.
+    several entries, the one with the shortest chain of deltas is used, of equal ones the first; then a delta
+    whose base is in no pack, and a circle of deltas last.
     """
 
     packs: list[PackId]
@@ -44,7 +44,7 @@ class ChunkTable:
     encodings: NDArray[np.uint8]
 
     def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
-        """Join indexes; `before` is a table to which they are added, and whose rows count first."""
+        """Join indexes; they are added to the table `before`, whose rows have priority."""
         earlier = [before] if before is not None else []
         self.packs = [pack for table in earlier for pack in table.packs]
         numbers = [table.pack for table in earlier]
@@ -72,15 +72,15 @@ class ChunkTable:
         return len(self.ids)
 
     def find(self, wanted: Ids) -> Ints:
-        """Return the row of each wanted id, shape as `wanted`; -1 if it is not in the table."""
+        """Return the row of each wanted id, with the shape of `wanted`; -1 if it is not in the table."""
         return self._sorted.find(wanted)
 
     def row_of(self, wanted: bytes) -> int:
-        """Do as `find`, for one id."""
+        """Do the same as `find` for one id."""
         return self._sorted.find_one(wanted)
 
     def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
-        """Do as `find`, for a few ids."""
+        """Do the same as `find` for a few ids."""
         return [self._sorted.find_one(item) for item in wanted]
 
     def base_rows(self) -> Ints:
@@ -96,8 +96,8 @@ class ChunkTable:
     def depths(self, held: Holds | None = None) -> Ints:
         """Return how many deltas are between each row and a chunk without a base.
 
-        It is one more than the limit if the chain is longer, broken or a circle.  `held` says which ids have
-        a place elsewhere, where a chain ends.
+        It is one more than the limit if the chain is longer, broken or a circle.  `held` returns which ids
+        have another place, at which a chain ends.
         """
         bases = self.base_rows()
         whole = bases == -1
@@ -126,7 +126,7 @@ class ChunkTable:
 def _entry_depths(ids: Ids, bases: Ids, distinct: Ids) -> Ints:
     """Return for each entry how many deltas are between it and a chunk without a base.
 
-    It is the limit if a base is in no pack, and one more for a circle.
+    The limit if a base is in no pack, and one more for a circle.
     """
     chunk = find_ids(distinct, ids)
     base = find_ids(distinct, bases)
@@ -146,7 +146,7 @@ def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
 
 
 class FileRange(NamedTuple):
-    """A place in a materialised file."""
+    """A range of a materialised file."""
 
     path: Path
     offset: int
@@ -154,10 +154,9 @@ class FileRange(NamedTuple):
 
 
 class FileTable:
-    """Where chunks are in materialised files, as manifests claim.
+    """The places of chunks in materialised files, according to manifests.
 
-    `ids` (distinct, ascending) are the chunks.  A claim is no proof: a chunk exists once its bytes were read
-    and hashed.
+    `ids` (distinct, ascending) are the chunks.  The bytes may be damaged until they are read and hashed.
     """
 
     def __init__(
@@ -186,10 +185,10 @@ class FileTable:
             found = fsread.stat_or_none(path)
             if found is None or not stat.S_ISREG(found.st_mode):
                 continue
-            with contextlib.suppress(FormatError):  # a list that cannot be read claims nothing
+            with contextlib.suppress(FormatError):  # an unreadable list is ignored
                 file_ids, lengths = file.chunk_list()
                 ends = np.cumsum(lengths)
-                here = ends <= found.st_size  # a file that was cut short still has its beginning
+                here = ends <= found.st_size  # a truncated file still has its first chunks
                 n = np.full(len(file_ids), len(self.paths))
                 places.append(np.stack([n, ends - lengths, lengths], axis=1)[here])
                 ids.append(file_ids[here])
@@ -204,7 +203,7 @@ class FileTable:
         return self._sorted.find(wanted)
 
     def ranges(self, rows: Ints) -> NDArray[np.int64]:
-        """Return a place of each of these positions in `ids`: the number of its path, offset and length."""
+        """Return a place for each of these positions in `ids`: number of the path, offset and length."""
         return self._all_places[self._first[rows]]
 
     def holders(self, wanted: Ids) -> set[Path]:
@@ -219,7 +218,7 @@ class FileTable:
             return
         first = int(self._first[row])
         yield self._place(first)
-        # Only if the bytes there are wrong.
+        # Only if the bytes at the first place are wrong.
         for n in np.flatnonzero(self._all_ids == self.ids[row]).tolist():
             if n != first:
                 yield self._place(n)
@@ -251,7 +250,7 @@ def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
 
 
 def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
-    """Return the distinct chunks of manifests: ids ascending as `S32`, lengths as int64."""
+    """Return the distinct chunks of manifests: ids ascending as `S32`, lengths in bytes as int64."""
     ids: list[Ids] = []
     lengths: list[Ints] = []
     for manifest in manifests:

@@ -1,7 +1,7 @@
-"""Which registry each model of this store came from.
+"""Records of the registry that each model of this store came from.
 
-A stored model stays with its registry: another that lists the same id, by chance or with bad intent
-("dependency confusion"), changes nothing.  docs/format/store.md governs `logs/origins/`.
+A stored model is updated only from its registry: another registry with the same id, by chance or with bad
+intent ("dependency confusion"), is ignored.  docs/format/store.md governs `logs/origins/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _path(layout: StoreLayout, model: str) -> Path:
 
 
 def read_origin(layout: StoreLayout, model: str) -> str | None:
-    """Return the name of the registry that a model came from last; None if unknown."""
+    """Return the name of the registry that a model last came from; None if unknown."""
     try:
         return parse_origin(_path(layout, model))
     except (NotFoundError, FormatError):
@@ -29,9 +29,9 @@ def read_origin(layout: StoreLayout, model: str) -> str | None:
 
 
 def parse_origin(path: Path) -> str:
-    """The name of a registry that the record at `path` has.
+    """Return the name of the registry in the record at `path`.
 
-    Raises: NotFoundError, StorageError, FormatError where it is damaged.
+    Raises: NotFoundError, StorageError, FormatError if it is damaged.
     """
     try:
         return parse_registry_name(fsread.read_bytes(path, _LIMIT_BYTES).decode().removesuffix("\n"))
@@ -40,6 +40,6 @@ def parse_origin(path: Path) -> str:
 
 
 def write_origin(layout: StoreLayout, model: str, registry: str) -> None:
-    """Record where a model came from.  Raises: StorageError."""
+    """Record the registry that a model came from.  Raises: StorageError."""
     if read_origin(layout, model) != registry:
         fsio.write_atomic(_path(layout, model), f"{registry}\n".encode(), tmp_dir=layout.tmp)

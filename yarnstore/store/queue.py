@@ -1,4 +1,4 @@
-"""The queue of downloads: what to fetch later, in order.  It survives a crash of the process.
+"""The queue of downloads, in order; kept on disk.
 
 docs/format/store.md governs `queue.json`.  Each change is made under the lock of `queue.lock`, completely or
 not at all.
@@ -24,9 +24,9 @@ _FORMAT = 1
 
 
 class QueueItem(msgspec.Struct, frozen=True):
-    """A spec to fetch, from `registry` only if that is named.
+    """A spec to fetch, from `registry` if it is not empty.
 
-    `added_ms` is in milliseconds since 1970; `error` is why the last try failed, `tries` how many failed.
+    `added_ms` is in milliseconds since 1970; `error` is the reason of the last failure, `tries` their number.
     """
 
     spec: str
@@ -37,7 +37,7 @@ class QueueItem(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What distinguishes items."""
+        """The key that distinguishes items."""
         return self.spec, self.registry
 
 
@@ -47,7 +47,7 @@ class _Queue(msgspec.Struct, frozen=True):
 
 
 def read_queue(layout: StoreLayout) -> list[QueueItem]:
-    """Return what is queued, in order.  Raises: FormatError, IncompatibleError."""
+    """Return the queued items in order.  Raises: FormatError, IncompatibleError."""
     try:
         data = fsread.read_bytes(layout.root / QUEUE_FILE, MIB)
         found = msgspec.json.decode(data, type=_Queue)
@@ -65,7 +65,7 @@ def read_queue(layout: StoreLayout) -> list[QueueItem]:
 
 
 def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[list[QueueItem], T]]) -> T:
-    """Replace the queue by the result of `change`, under its lock; returns the other result of `change`.
+    """Replace the queue by the first result of `change`, under its lock; return the second one.
 
     Raises: LockTimeoutError, FormatError, StorageError.
     """
@@ -83,7 +83,7 @@ def change_queue(layout: StoreLayout, change: Callable[[list[QueueItem]], tuple[
 
 @contextlib.contextmanager
 def running(layout: StoreLayout) -> Iterator[None]:
-    """Be the only process that runs the queue.  Raises: LockTimeoutError, naming the process that does."""
+    """Hold the lock for running the queue.  Raises: LockTimeoutError, naming the process that runs it."""
     layout.ensure()
     with lock.acquire(
         layout.root / "queue.run.lock",

@@ -1,7 +1,7 @@
-"""Small JSON records in one form: absent, complete, or damaged.
+"""Small JSON records with a common way of reading: missing, complete, or damaged.
 
 A `CheckedRecord` contains the SHA-256 of itself, so that damage is noticed.  docs/format/store.md governs
-them; the content is left to their owners.
+them; their modules own the content.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from yarnstore.store import fsio, fsread
 
 
 class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record; its own fields come before the check."""
+    """A record; subclasses add fields before the check."""
 
-    check: str = ""  # SHA-256 of the record without it
+    check: str = ""  # SHA-256 of the record without this field
 
     def sealed(self) -> Self:
         """Return the record with its check."""
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Damage(NamedTuple):
-    """The name of a damaged record in its error, and the hint."""
+    """How to report a damaged record: its name in the error, and the hint."""
 
     what: str
     hint: str
@@ -41,8 +41,8 @@ class Damage(NamedTuple):
 def read(path: Path, kind: type[T], *, on_damage: Literal["absent"] | Damage) -> T | None:
     """Return the record at `path`, None if it does not exist; a `CheckedRecord` must pass its check.
 
-    A damaged record, and one that cannot be read, counts as absent where `on_damage` says so.
-    Raises: FormatError, StorageError otherwise.
+    With `on_damage` None, a damaged or unreadable record counts as missing. Raises: FormatError, StorageError
+    otherwise.
     """
     try:
         data = fsread.read_bytes(path, MIB)

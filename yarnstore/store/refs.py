@@ -1,8 +1,8 @@
 """Refs and reflogs on disk.
 
 docs/format/refs.md governs the bytes.  A ref, written last, is the only mark of completeness.  Moves of
-`installed` are made one at a time: they hold the lock of the reflog's folder for milliseconds.  Leaves the
-lines themselves to `core/reflog`, and pins of ranges to `registry/pins`.
+`installed` are serialised by the lock of the reflog's folder, held for milliseconds.  `core/reflog` has the
+lines, `registry/pins` the pins of ranges.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class VersionName(msgspec.Struct, frozen=True, order=True):
 
 
 def _iter_names(folder: Path, parse: Callable[[str], str]) -> Iterator[str]:
-    """Yield what `parse` makes of the names in a folder.
+    """Yield the names in a folder, parsed with `parse`.
 
-    Names that it refuses, such as a file manager's `.DS_Store`, are ignored.
+    Invalid names, such as a file manager's `.DS_Store`, are ignored.
     """
     for name in fsread.list_names(folder):
         with contextlib.suppress(InvalidNameError):
@@ -105,14 +105,13 @@ class Refs:
                     yield VersionName(model, variant, version)
 
     def version(self, name: VersionName) -> Sha256 | None:
-        """Return the manifest of a version that is stored completely."""
+        """Return the manifest of a completely stored version, or None."""
         return self._read(self._path("versions", name))
 
     def checked_version(self, name: VersionName) -> Manifest | None:
-        """Return the manifest of a version that is in the store; None where the ref or the manifest is not.
+        """Return the manifest of a stored version; None if the ref or the manifest does not exist.
 
-        Raises: FormatError where the ref leads to another version; IntegrityError where its manifest is
-        damaged.
+        Raises: FormatError if the ref names another version; IntegrityError if its manifest is damaged.
         """
         digest = self.version(name)
         if digest is None:
@@ -126,7 +125,7 @@ class Refs:
         return manifest
 
     def version_time_s(self, name: VersionName) -> float:
-        """Return when a version was stored, in seconds since 1970; 0 if it is not."""
+        """Return when a version was stored, in seconds since 1970; 0 if it is not stored."""
         found = fsread.stat_or_none(self._path("versions", name))
         return found.st_mtime if found else 0.0
 
@@ -191,7 +190,7 @@ class Refs:
         return list(_iter_names(self._layout.refs / "holds", model_from_dirname))
 
     def set_partial(self, name: VersionName, manifest: Sha256) -> None:
-        """Record that a version is being fetched, so that `gc` keeps what has arrived."""
+        """Record that a version is being fetched, so that `gc` keeps its chunks."""
         self._write(self._path("partial", name), manifest)
 
     def remove_partial(self, name: VersionName) -> bool:
@@ -226,7 +225,7 @@ class Refs:
         return self._layout.logs / "installed" / model_dirname(model)
 
     def installed(self, model: str) -> Sha256 | None:
-        """Return the manifest that is installed.  Raises: FormatError if the ref is damaged."""
+        """Return the installed manifest.  Raises: FormatError if the ref is damaged."""
         return self._read(self._installed_path(model))
 
     def installed_models(self) -> list[str]:
@@ -243,9 +242,9 @@ class Refs:
             return b""
 
     def log_fault(self, model: str, *, beside_ref: bool = True) -> str:
-        """Return what is wrong with a reflog, by itself and compared with its ref; empty if nothing is.
+        """Return what is wrong with a reflog, alone and compared with its ref; empty if it is sound.
 
-        Raises: FormatError if the ref itself is damaged.
+        Raises: FormatError if the ref is damaged.
         """
         moves, faults = self.read_log(model)
         if faults:
@@ -255,7 +254,7 @@ class Refs:
         current = self.installed(model)
         if current is not None and not made_moves(moves, current):
             return "does not say how the installed version was installed"
-        # The link goes before the ref is removed, and comes after it is set.
+        # The link is removed before the ref, and made after it.
         if current is None and self._is_linked(model) and not self._ends_removed(moves):
             return f"exists, but refs/installed/{model_dirname(model)} is missing"
         return ""
@@ -279,23 +278,23 @@ class Refs:
     def moves(self, model: str) -> list[Move]:
         """Return the moves of `installed` that took effect, oldest first.
 
-        Lines that cannot be read are left out; `fsck` reports them.
+        Unreadable lines are omitted; `fsck` reports them.
         """
         return made_moves(self.read_log(model)[0], self.installed(model))
 
     def last_move(self, model: str) -> Move | None:
-        """Return the last of `moves`, without parsing those before it."""
+        """Return the last of `moves` without parsing earlier ones."""
         return last_made(self._log_bytes(model), self.installed(model))
 
     def has_installed(self, model: str, manifest: Sha256) -> bool:
-        """Whether a version was installed here before, by the readable lines of the reflog."""
+        """Whether a version was installed here before, according to the readable lines of the reflog."""
         return str(manifest).encode("ascii") in self._log_bytes(model)
 
     def logged_models(self) -> list[str]:
         return list(_iter_names(self._layout.logs / "installed", model_from_dirname))
 
     def current(self, model: str) -> Installed | None:
-        """Return what is installed, with its names."""
+        """Return the installed version with its names."""
         digest = self.installed(model)
         if digest is None:
             return None
@@ -308,17 +307,17 @@ class Refs:
         return Installed(digest, manifest.variant, manifest.version)
 
     def stack(self, model: str) -> list[Installed]:
-        """Return the targets of rollbacks in order, and last what is installed."""
+        """Return the targets of rollbacks in order, and the installed version last."""
         return install_stack(self.moves(model))
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
-        """Lock the moves of `installed`, for milliseconds."""
+        """Lock the moves of `installed`, for milliseconds only."""
         with lock.hold_folder(self._layout.logs / "installed"):
             yield
 
     def move(self, model: str, new: Installed | None, operation: str, *, time_ms: int) -> Move:
-        """Move `installed`, within `moving`: the reflog's line first, then the ref."""
+        """Move `installed` within `moving`: first the reflog's line, then the ref."""
         old = self.current(model) if new is not None else self._current_or_none(model)
         move = Move(time_ms, operation, old, new)
         growing.append_line(self.log_path(model), format_move(move))

@@ -1,9 +1,9 @@
 """The cache of registries in a store: `registries/<name>/`, which docs/format/store.md governs.
 
-`registry.json` is the registry's answer, byte for byte; `fetched.json` beside it has its address, its ETag,
-its hash and its time.  The record has the hash before and after a change, so that a crash between the two
-files leaves both readable.  Beside them are the models of a split registry, plans, the newest state seen, and
-the failures of mirrors.  Leaves the meaning of the answers to `registry`.
+`registry.json` is the registry's answer, byte for byte; `fetched.json` has its address, its ETag, its hash
+and its time.  The record has the hash before and after a change, so that the cache is readable after a crash
+between writing the two files.  Further files have the models of a split registry, plans, the newest state
+seen, and the failures of mirrors.  The package `registry` parses the answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALL_BYTES = 64 * KIB
 
 
 class FetchRecord(CheckedRecord, frozen=True):
-    """When and from where a registry was fetched; times are milliseconds since 1970."""
+    """When a registry was fetched, and from which address; times are in milliseconds since 1970."""
 
     url: str
     fetched_ms: int
@@ -40,7 +40,7 @@ class FetchRecord(CheckedRecord, frozen=True):
 
 
 class CachedRegistry(msgspec.Struct, frozen=True):
-    """A registry as it was fetched.  `etag` is empty if it is not known for these bytes."""
+    """A registry as it was fetched.  `etag` is empty if it is unknown for these bytes."""
 
     name: str
     url: str
@@ -56,11 +56,11 @@ def read_record(layout: StoreLayout, name: str) -> FetchRecord | None:
 
 
 def check_absent(layout: StoreLayout, name: str) -> None:
-    """Check that a cache which cannot be used was never written, rather than lost.
+    """Check that a missing cache was never written, and is not damaged.
 
     Raises: FormatError if one of the two files is missing.
     """
-    # The file before its record, which is written first.
+    # The file is checked before its record, which is written first.
     there = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE) is not None
     record = read_record(layout, name)
     if record is not None and record.previous_sha256:
@@ -75,7 +75,7 @@ _REFRESH = "`ystore registry refresh` fetches it again"
 def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
     """Return the cached registry, or None if there is no cache.
 
-    Raises: IntegrityError (FormatError) if it is not what was fetched.
+    Raises: IntegrityError (FormatError) if it differs from what was fetched.
     """
     record = read_record(layout, name)
     if record is None:
@@ -86,7 +86,7 @@ def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
         return None
     got = Sha256.of(data).hex
     if got not in (record.sha256, record.previous_sha256):
-        if read_record(layout, name) != record:  # another process replaced both meanwhile
+        if read_record(layout, name) != record:  # another process replaced both files meanwhile
             return read_cached(layout, name)
         raise IntegrityError(
             f"registries/{name}/{REGISTRY_FILE}", expected=record.sha256, got=got, hint=_REFRESH
@@ -96,18 +96,18 @@ def read_cached(layout: StoreLayout, name: str) -> CachedRegistry | None:
 
 
 def is_small(layout: StoreLayout, name: str) -> bool:
-    """Whether a cached registry is as small as that of a split one."""
+    """Whether a cached registry is small enough to be a split one."""
     found = fsread.stat_or_none(layout.registry(name) / REGISTRY_FILE)
     return found is not None and found.st_size <= _SMALL_BYTES
 
 
 def changing(layout: StoreLayout, name: str) -> AbstractContextManager[None]:
-    """Lock the cache of one registry, for a change that depends on what is cached.  Raises: StorageError."""
+    """Lock the cache of one registry, for a change that depends on its content.  Raises: StorageError."""
     return lock.hold_folder(layout.registry(name))
 
 
 def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
-    """Store a registry's answer, under the lock of its folder: the record has both hashes of one change.
+    """Store a registry's answer under the lock of its folder; first a record with both hashes.
 
     Raises: StorageError.
     """
@@ -123,9 +123,7 @@ def write_cached(layout: StoreLayout, cached: CachedRegistry) -> None:
 
 
 def _hash_of(path: Path) -> str:
-    """Return the SHA-256 of the cached answer, read in blocks, since the new one is in memory; empty for
-    none.
-    """
+    """Return the SHA-256 of the cached answer, empty if it does not exist; read in blocks to save memory."""
     digest = hashlib.sha256()
     try:
         for block in fsread.iter_blocks(path):
@@ -141,12 +139,12 @@ def remove_cached(layout: StoreLayout, name: str) -> None:
 
 
 # --- the models of split registries
-# `models/<model>.fetched` is one line of JSON, which says where the rest came from and what it hashes to, and
-# then the bytes as the registry sent them.  One that cannot be read counts as absent.
+# `models/<model>.fetched` is one line of JSON with the address and the hash, and then the bytes as the
+# registry sent them.  An unreadable one counts as missing.
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """The first line; `sha256` is of what follows it, `fetched_ms` is 0 if an older release wrote it."""
+    """The first line; `sha256` is that of the rest, `fetched_ms` is 0 if an older release wrote it."""
 
     url: str
     etag: str
@@ -155,7 +153,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class CachedModel(msgspec.Struct, frozen=True):
-    """The bytes of a `models/<model>.json`, and the ETag that came with them.
+    """The bytes of a `models/<model>.json`, and their ETag.
 
     `fetched_ms` is when they were last known to be current, in milliseconds since 1970, or 0.
     """
@@ -186,7 +184,7 @@ def write_cached_model(layout: StoreLayout, registry: str, url: str, model: str,
 
 
 def remove_cached_model(layout: StoreLayout, registry: str, model: str) -> None:
-    """Remove a model that a registry no longer has."""
+    """Remove the cache of a model that a registry no longer has."""
     path = _model_path(layout, registry, model)
     if fsread.stat_or_none(path) is not None:
         fsio.remove(path)
@@ -196,30 +194,30 @@ def _model_path(layout: StoreLayout, registry: str, model: str) -> Path:
     return layout.registry(registry) / "models" / f"{model_dirname(model)}.fetched"
 
 
-# --- what versions would transfer, as planned last
-# `outdated` then requests no manifest and no index again.  A plan counts as long as the store holds the same
-# packs and files; one that cannot be read counts as absent.
+# --- planned downloads of versions
+# With them, `outdated` does not request manifests and indexes again.  A plan is valid as long as the store
+# has the same packs and files; an unreadable one counts as missing.
 
 PLANS_FILE = "plans.json"
-# A machine has few models; more are not worth keeping.
+# More than the models of a machine.
 _PLANS_LIMIT = 1000
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """A planned download; `given` is a hash of everything that the plan was made from."""
+    """A planned download; `given` is a hash of everything that the plan depends on."""
 
     given: str
     bytes: int
 
 
 def plan_basis(layout: StoreLayout, offered: Iterable[str]) -> str:
-    """Return what a plan is made from, as one digest: the content of the store, and the offered packs."""
+    """Return a digest of everything a plan depends on: the content of the store, and the offered packs."""
     held = (*fsread.list_names(layout.root / "packs"), "", *fsread.list_names(layout.files))
     return Sha256.of("\n".join((*held, "", *offered)).encode()).hex
 
 
 def read_plan(layout: StoreLayout, registry: str, manifest: Sha256, basis: str) -> int | None:
-    """Return the planned bytes of a version; None if there is no plan, or one with another basis."""
+    """Return the planned bytes of a version; None without a plan of this basis."""
     plan = _read_plans(layout, registry).get(manifest.hex)
     return plan.bytes if plan is not None and plan.given == basis else None
 
@@ -239,8 +237,8 @@ def _read_plans(layout: StoreLayout, registry: str) -> dict[str, _Plan]:
     return records.read(path, dict[str, _Plan], on_damage="absent") or {}
 
 
-# --- the newest state seen: what an older answer is recognised by
-# A file of its own, so that a cached answer that is lost or damaged does not take it along.
+# --- the newest state seen, to recognise an older answer
+# A separate file, so that it is kept if a cached answer is lost or damaged.
 
 NEWEST_FILE = "newest.json"
 _REFRESH_MARK = "`ystore registry refresh` creates it again"
@@ -255,7 +253,7 @@ class HighWaterMark(CheckedRecord, frozen=True):
 
 
 def read_newest(layout: StoreLayout, name: str) -> HighWaterMark | None:
-    """Return the newest state seen, None if unknown.  Raises: FormatError if the record is damaged."""
+    """Return the newest state seen; None if unknown.  Raises: FormatError if the record is damaged."""
     what = f"registries/{name}/{NEWEST_FILE}"
     return records.read(
         layout.registry(name) / NEWEST_FILE, HighWaterMark, on_damage=Damage(what, _REFRESH_MARK)
@@ -267,7 +265,7 @@ def write_newest(layout: StoreLayout, name: str, newest: HighWaterMark) -> None:
     records.write(layout.registry(name) / NEWEST_FILE, newest, tmp_dir=layout.tmp)
 
 
-# --- what was found wrong with mirrors: shown, and no decision depends on it
+# --- failures of mirrors, only for display
 
 HEALTH_FILE = "health.json"
 

@@ -1,7 +1,7 @@
-"""Read a random share of the packs and files, and name those that are not sound: `fsck --sample`.
+"""Reads a random share of the packs and files, and returns the damaged ones, for `fsck --sample`.
 
-A pack is read by its index and a file by the chunks of its manifest, so that a part of either can be checked
-by itself.  Leaves what is wrong with them to the checks of `fsck`, which read what is named here as a whole.
+A pack is read by its index and a file by the chunks of its manifest, so that parts can be checked separately.
+The checks of `fsck` then read the suspects completely.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.verify import Decode
 
-# What is read in one piece.
+# The size of a part that is read at once.
 _PART_BYTES = 4 * MIB
 _THREADS = 2
 _WINDOW = 8
@@ -37,16 +37,16 @@ Packs = Mapping[PackId, PackIndex | None]
 
 @dataclass
 class Suspects:
-    """The packs and files whose contents `fsck` reads."""
+    """The packs and files that `fsck` reads completely."""
 
     packs: set[PackId] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
-    checked_bytes: int = 0  # what was read to find them
+    checked_bytes: int = 0  # bytes read to find them
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a pack or file: `read` raises if it is not what it should be."""
+    """A part of a pack or file; `read` raises an error if it is damaged."""
 
     size_bytes: int
     read: Callable[[], object]
@@ -55,13 +55,13 @@ class _Part:
 
 
 def check_share(share: float) -> None:
-    """Raises: UsageError for a share that is not more than 0 and at most 1."""
+    """Raise UsageError unless the share is above 0 and at most 1."""
     if not 0 < share <= 1:
         raise UsageError(f"a sample of {share:g} is not more than 0 and at most 1", hint="0.05 is 5 %")
 
 
 def drawn(share: float) -> bool:
-    """Whether one of many things of no part is in the sample."""
+    """Whether an item that is checked as a whole is in the sample."""
     return bool(np.random.default_rng().random() < share)
 
 
@@ -73,9 +73,9 @@ def draw(
     decode: Decode,
     on_bytes: Callable[[int], None],
 ) -> Suspects:
-    """Read a random `share` of the bytes of all packs and files, and one part of 4 MiB at least.
+    """Read a random `share` of the bytes of all packs and files, at least one part of 4 MiB.
 
-    The suspects are what this found damaged, what a damaged delta was made against, and packs that have no
+    The suspects are damaged packs and files, those with the base of a damaged delta, and packs without an
     index.  Raises: StorageError.
     """
     parts = [*_pack_parts(layout, packs, decode), *_file_parts(layout, manifests)]
@@ -88,7 +88,7 @@ def draw(
         chosen.append(number)
         chosen_bytes += parts[number].size_bytes
     found = Suspects({pack for pack, index in packs.items() if index is None}, checked_bytes=chosen_bytes)
-    drawn = (parts[number] for number in sorted(chosen))  # as they are on the disk
+    drawn = (parts[number] for number in sorted(chosen))  # encoded sizes
     for part, good in ordered_map(_try, drawn, threads=_THREADS, window=_WINDOW):
         on_bytes(part.size_bytes)
         if good:
@@ -168,7 +168,7 @@ def _read_ranges(path: Path, rows: list[tuple[bytes, int, int]]) -> None:
 
 
 def _with_bases(pack: PackId, packs: Packs) -> set[PackId]:
-    """A pack, and the packs that its deltas are made against, directly or not."""
+    """Return a pack and the packs with the bases of its deltas, also indirect ones."""
     found = {pack}
     waiting = [pack]
     while waiting:

@@ -1,4 +1,4 @@
-"""The content that each version of a registry had when it was fetched, to notice a later change.
+"""Records of the content of each version of a registry when it was fetched, to notice later changes.
 
 docs/format/store.md governs `logs/seen/`: one record for each registry's address and model.  `remove` and
 `gc` keep it.
@@ -22,7 +22,7 @@ _HINT = "`ystore fsck --repair` moves it to trash/; its versions are recorded ag
 
 
 class Seen(CheckedRecord, frozen=True, kw_only=True):
-    """The contents of one model at one registry, by `<variant>/<version>`, the first seen first."""
+    """The contents of one model in one registry, by `<variant>/<version>`, the first seen first."""
 
     url: str
     model: str
@@ -30,9 +30,9 @@ class Seen(CheckedRecord, frozen=True, kw_only=True):
 
 
 def content_of(manifest: Manifest) -> Sha256:
-    """Return the content of a version, however it is chunked.
+    """Return an identifier of a version's content, independent of its chunks.
 
-    For one file it is its SHA-256, else a hash of all paths and hashes.
+    For one file its SHA-256, else a hash of all paths and hashes.
     """
     if len(manifest.files) == 1:
         return manifest.files[0].sha256
@@ -69,8 +69,8 @@ def remember(
 ) -> None:
     """Record the content of a version that came from the registry at `url`, replacing an earlier one.
 
-    A damaged record is moved to trash/; `note` is called for each version that is forgotten to make place.
-    Raises: StorageError.
+    A damaged record is moved to trash/; `note` is called for each version that is dropped because of the
+    limit. Raises: StorageError.
     """
     path = seen_path(layout, url, name.model)
     with lock.hold_folder(layout.seen):

@@ -1,7 +1,7 @@
-"""Materialised files of one small chunk, of which a version can have thousands: made many at once.
+"""Makes materialised files of one small chunk, of which a version can have thousands, in batches.
 
-A batch is read and hashed before it is written, since code between system calls takes several times as long.
-Leaves all other files to `store/files`.
+A batch is read and hashed before it is written, since code between system calls slows both down.
+`store/files` makes all other files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import UNFINISHED, OnBytes, check_whole, file_mode, read_chunk
 from yarnstore.store.layout import StoreLayout, file_name
 
-# What is in memory at once.
+# The size of a batch.
 _BATCH_BYTES = 4 * MIB
 _BATCH_FILES = 4096
 _SMALL_BYTES = 64 * KIB

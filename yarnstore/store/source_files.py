@@ -1,7 +1,7 @@
-"""Decide which files and empty folders of a source become a version, and which are left out.
+"""Lists the files and empty folders of a source that become a version, and those that are ignored.
 
-Owns which links are followed, which files are left out and why, and how a source is opened.  Leaves the
-patterns to `core/ignore`, broken file contents to `ops/publishing/broken`, and reading to `store/ingest`.
+Decides which links are followed and which files are ignored, and opens sources.  `core/ignore` has the
+patterns, `ops/publishing/broken` finds incomplete files, and `store/ingest` reads them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from yarnstore.store.folders import AnyPath
 from yarnstore.store.layout import is_store
 from yarnstore.store.opentree import OpenTree
 
-# How many are named in a sentence; the rest are counted.
+# How many names a message lists; the others are counted.
 _SHOWN = 5
-# Folders that are reached through links: links to folders of links would be without end.
+# The limit of folders reached through links, since links to folders of links could multiply without end.
 _LINKED_FOLDERS_LIMIT = 1000
-# Small files that are read before they are looked into: code between system calls takes far longer.
+# The number of small files read before they are examined, since code between system calls slows them down.
 _AHEAD = 256
-# A file that is read at once, whatever is looked at in it.
+# A file up to this size is read completely.
 _SMALL_BYTES = 64 * KIB
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A source file: its path within the version, and its place, links followed."""
+    """A source file: its path within the version, and its path on the disk with links resolved."""
 
     path: str
     source: AnyPath
@@ -52,7 +52,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of a source by their paths, its empty folders, and what was left out.
+    """The files of a source by their paths, its empty folders, and ignored paths.
 
     A path in `ignored` that ends in a slash is a whole folder.
     """
@@ -68,7 +68,7 @@ class Sources:
 
 
 class FileSource:
-    """An open file of `size` bytes, as the readers of formats need it."""
+    """An open file of `size` bytes, as a `Source` for readers of formats."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -87,7 +87,7 @@ def open_file(path: AnyPath) -> AbstractContextManager[Source]:
 
 
 def open_stored(folder: OpenTree, path: str) -> AbstractContextManager[Source]:
-    """Do as `open_file` for a file in a folder of a store, not through a link."""
+    """Do the same as `open_file` for a file in a store, without following a link."""
     return _Opened(folder.open_read(path), path)
 
 
@@ -114,7 +114,7 @@ class _Opened:
 
 
 def read_small(source: Source) -> Source:
-    """Return the source, in memory if it is small: one system call for all that is looked at."""
+    """Return the source, in memory if it is small, so that one system call reads it."""
     if source.size > _SMALL_BYTES:
         return source
     data = source.read(0, source.size)
@@ -122,20 +122,20 @@ def read_small(source: Source) -> Source:
 
 
 def opened(source: Source) -> Opener:
-    """Use a source that is open already."""
+    """Yield a source that is open already."""
     return lambda: contextlib.nullcontext(source)
 
 
 class Look(Protocol):
-    """Something that looks into each file of a version."""
+    """A check that reads each file of a version."""
 
     def add(self, path: str, source: Source) -> None: ...
 
 
 def look_into(files: Iterable[tuple[str, Opener]], *looks: Look) -> None:
-    """Open each file once, for all that look into it; small ones are looked into many at once.
+    """Open each file once for several checks; small files are read in batches.
 
-    Raises: what opening and reading them raises.
+    Raises: the errors of opening and reading them.
     """
     ahead: list[tuple[str, Source]] = []
 
@@ -154,20 +154,20 @@ def look_into(files: Iterable[tuple[str, Opener]], *looks: Look) -> None:
 
 
 def openers(sources: Sequence[SourceFile]) -> list[tuple[str, Opener]]:
-    """Return the path of each file, and how it is opened."""
+    """Return the path of each file, and a function that opens it."""
     return [(item.path, partial(open_file, item.source)) for item in sources]
 
 
 def list_sources(source: Path, *, registry: Path | None = None, all_files: bool = False) -> Sources:
     """Return the files and folders of a source that are published.
 
-    Unless `all_files` is given, temporary files and those that a `.ystoreignore` names are left out; always
-    left out are the `registry` that is published to and any store.  Links are followed to files and folders
-    inside of the folder, and to files of the Hugging Face cache that the folder is a snapshot of.
+    Temporary files and those that a `.ystoreignore` names are ignored unless `all_files` is given; the
+    `registry` that is published to and any store are always ignored.  Links are followed to files and folders
+    inside of the folder, and to files of the Hugging Face cache whose snapshot the folder is.
 
     Raises: NotFoundError; UsageError for an empty folder, a link that leads out of the folder or to a folder
-    that it is in, anything that is not a file, the registry or a store itself, a path that not every system
-    supports, and a `.ystoreignore` that cannot be read.
+    above it, a special file, the registry or a store itself, a path that not every system supports, and an
+    unreadable `.ystoreignore`.
     """
     if not source.exists():
         raise NotFoundError("file or folder", str(source))
@@ -191,7 +191,7 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
 
 @contextlib.contextmanager
 def _naming(source: Path) -> Iterator[None]:
-    """Raise UsageError that names the paths of a source that are refused."""
+    """Raise UsageError with the refused paths of a source."""
     try:
         yield
     except FormatError as error:
@@ -201,7 +201,7 @@ def _naming(source: Path) -> Iterator[None]:
 
 
 def _refuse_inside(real: Path, source: Path, registry: Path | None) -> None:
-    """Refuse to publish a registry, or a store, into itself, or its own packs."""
+    """Refuse to publish a registry or a store into itself, or its own packs."""
     if is_store(real):
         raise UsageError(
             f"{source} is a store", hint="give the folder of a model; `ystore path MODEL` prints it"
@@ -222,7 +222,7 @@ def _source_file(path: str, source: AnyPath, found: os.stat_result) -> SourceFil
 
 
 class _Walk:
-    """One pass over a folder, which collects everything to refuse, so that all of it is named at once."""
+    """One pass over a folder, which collects all refused paths, so that one error names them."""
 
     def __init__(self, root: Path, real: Path, registry: Path | None, *, all_files: bool) -> None:
         self._root = root
@@ -268,7 +268,7 @@ class _Walk:
         return self._found
 
     def _folder(self, prefix: str, folders: tuple[Path, ...]) -> None:
-        """Walk the last of `folders`, which are the folders that led to it, links followed."""
+        """Walk the last of `folders`; the others are its parents, with links resolved."""
         folder = folders[-1]
         names = fsread.list_names(folder)
         if not names and prefix:
@@ -292,7 +292,7 @@ class _Walk:
                 self._odd.append(path)
 
     def _enter(self, path: str, folders: tuple[Path, ...]) -> None:
-        parse_file_path(path)  # no deeper than a path can be
+        parse_file_path(path)  # the depth of a path is limited
         self._folder(path + "/", folders)
 
     def _is_kept_out(self, folder: str) -> bool:
@@ -335,7 +335,7 @@ class _Walk:
 
 
 def _cached_files(real: Path) -> list[Path]:
-    """Return where the files of `snapshots/<commit>/` are in a Hugging Face cache."""
+    """Return the folder with the files of `snapshots/<commit>/` in a Hugging Face cache."""
     return [
         above.parent.parent / "blobs" for above in (real, *real.parents) if above.parent.name == "snapshots"
     ]
@@ -351,11 +351,11 @@ def hash_source(item: SourceFile, meter: Meter) -> Sha256:
     return Sha256(digest.digest())
 
 
-# --- compared with what there is ---------------------------------------------------------------
+# --- comparison with an existing version ---------------------------------------------------------------
 
 
 def comparable(known: Manifest, sources: Sources) -> dict[str, ManifestFile]:
-    """Return the files of a version by their paths, except those that sources leave out now."""
+    """Return the files of a version by their paths, except those that are ignored in sources now."""
     ours = {item.path for item in sources.files}
     return {
         file.path: file
@@ -378,7 +378,7 @@ def find_differing(known: Manifest, sources: Sources, what: str, on_progress: On
 
 
 def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
-    """Return how sources differ from a version of the same content, in words; the version stays as it is."""
+    """Return messages about differences from a version of the same content, which is not changed."""
     ours = {item.path: item for item in sources.files}
     found = []
     for file in known.files:
@@ -393,25 +393,25 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
     return found
 
 
-# --- said --------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------
 
 
 def note_ignored(sources: Sources, on_progress: OnProgress) -> None:
-    """Report what is left out, if anything is."""
+    """Report ignored files, if any."""
     if sources.ignored:
         text = f"excluded: {list_few(sources.ignored)}   (--all-files includes temporary files)"
         on_progress(Progress("note", "", text=text))
 
 
 def note_changes(changes: Sequence[str], label: str, on_progress: OnProgress) -> None:
-    """Report what differs from a version that stays as it is."""
+    """Report differences from a version that is not changed."""
     if changes:
         text = f"{label} is unchanged in the registry, although {list_few(changes, '; ')}"
         on_progress(Progress("note", "", text=text))
 
 
 def list_few(items: Sequence[str], separator: str = ", ") -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names, and the number of others."""
     more = len(items) - _SHOWN
     shown = separator.join(items[:_SHOWN])
     return f"{shown}{separator}and {more} more" if more > 0 else shown

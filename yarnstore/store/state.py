@@ -1,8 +1,9 @@
-"""`local-state.json`: what is installed, since when, and when it was last used, for other programs.
+"""`local-state.json`: a list for other programs of installed versions, with the times of installation and
+last use.
 
 docs/format/store.md governs it.  The refs, the reflogs, the records of use and `config.toml` are
 authoritative; this file is made from them whenever they change, within `Refs.moving`.  Keys of other programs
-stay in it.
+are kept.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def format_iso(time_ms: int) -> str | None:
 
 
 def version_checksum(manifest: Manifest) -> Sha256:
-    """Return what the registry calls `checksum`: of the file if there is only one, of the manifest else."""
+    """Return the registry's `checksum`: of the file if there is only one, else of the manifest."""
     return manifest.files[0].sha256 if len(manifest.files) == 1 else manifest.digest
 
 
@@ -75,10 +76,10 @@ def write_state(
     auto_update: bool | None = None,
     anew: bool = False,
 ) -> bool:
-    """Bring the file up to date, within `Refs.moving`; returns whether it had to be written.
+    """Update the file, within `Refs.moving`; return whether it had to be written.
 
     `changed` is the model that was just installed; `last_check_ms` and `auto_update` replace the old values.
-    With `anew` every entry that can be made is made again.
+    With `anew`, all entries are made again if possible.
 
     Raises: StorageError.
     """
@@ -89,7 +90,7 @@ def write_state(
         before, damaged = {}, True
         with contextlib.suppress(StorageError):
             if fsread.is_file(state_path(layout)):
-                trash.keep_copy(state_path(layout), layout.trash)  # others have keys of theirs in it
+                trash.keep_copy(state_path(layout), layout.trash)  # it may have keys of other programs
     entries = before.get("installed_models", {})
     after = {
         "installed_models": {
@@ -107,7 +108,7 @@ def write_state(
         if document == before:
             return False
         if not before and not after["installed_models"] and not last_check_ms and not auto_update:
-            return False  # nothing to report yet
+            return False  # no installed model yet
     data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     fsio.write_atomic(state_path(layout), data, tmp_dir=layout.tmp)
     return True
@@ -118,11 +119,11 @@ def _entry(
 ) -> dict[str, Any] | None:
     """Return the entry of a model.
 
-    A model that did not move keeps its entry, with its last use unless another model `changed`.
+    A model that did not change keeps its entry, with a new last use unless another model `changed`.
     """
     of_another = changed is not None and changed.model != model and not anew
     if of_another and old is not None and _is_below(old.get("file_path"), layout.root):
-        return dict(old)  # so that a move takes a moment, however many are installed
+        return dict(old)  # so that a move is fast with any number of models
     refs = Refs(layout)
     try:
         digest = refs.installed(model)
@@ -138,7 +139,7 @@ def _entry(
             return {**old, **installed_entry(layout, model, digest)}
         return {**old, "last_used": format_iso(int(last_use(layout, digest)[1] * 1000))}
     except (IntegrityError, NotFoundError):
-        return dict(old) if old is not None else None  # the ref or its manifest is for fsck to repair
+        return dict(old) if old is not None else None  # fsck repairs the ref or its manifest
 
 
 def installed_entry(
@@ -146,7 +147,7 @@ def installed_entry(
 ) -> dict[str, Any]:
     """Make the entry of an installed model from the refs and the records of use.
 
-    Raises: NotFoundError, IntegrityError if they or the manifest cannot be read.
+    Raises: NotFoundError, IntegrityError if these or the manifest cannot be read.
     """
     manifest = manifest or layout.read_manifest(digest)
     moved = Refs(layout).last_move(model)
@@ -162,11 +163,11 @@ def installed_entry(
 
 
 def state_fault(layout: StoreLayout) -> str:
-    """Return how the file differs from the refs, within `Refs.moving`; empty if it does not, or does not
+    """Return how the file differs from the refs, within `Refs.moving`; empty if it is equal or does not
     exist.
 
-    A store of an earlier release has none; the next change writes it.  Models whose refs, logs or manifests
-    cannot be read are left out: that is a problem of theirs.
+    A store of an earlier release has no such file; the next change writes it.  Models with unreadable refs,
+    logs or manifests are ignored, since `fsck` reports these.
     """
     try:
         found = read_state(layout)
@@ -204,7 +205,7 @@ def _is_below(path: object, root: Path) -> bool:
 
 
 def _is_removed(refs: Refs, model: str) -> bool:
-    """Whether a model is not installed, and its log says so."""
+    """Whether a model was removed according to its log."""
     with contextlib.suppress(YarnstoreError):
         return refs.installed(model) is None and not refs.log_fault(model)
     return False
@@ -215,10 +216,10 @@ def _wrong_keys(
 ) -> list[str]:
     wrong = [key for key in wanted if key not in ("last_used", "file_path") and entry.get(key) != wanted[key]]
     paths = (
-        version_path(layout.model_link(manifest.model), manifest),  # a wrong link is reported as such
+        version_path(layout.model_link(manifest.model), manifest),  # a wrong link is reported separately
         version_path(layout.view(manifest.digest), manifest),
     )
-    # Of a store that was moved as a whole the paths are corrected with the next change.
+    # After a move of the whole store, the next change corrects the paths.
     ends = tuple(f"{os.sep}{path.relative_to(layout.root)}" for path in paths)
     if not str(entry.get("file_path")).endswith(ends):
         wrong.append("file_path")

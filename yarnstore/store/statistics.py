@@ -1,6 +1,6 @@
-"""What operations cost and saved: `logs/statistics`, a file of lines that never grows past a bound.
+"""The statistics of operations in `logs/statistics`, a file of lines with a limited size.
 
-docs/format/statistics.md governs it.  Statistics are worth no error: what cannot be written is left out.
+docs/format/statistics.md governs it.  If statistics cannot be written, that is not an error.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from yarnstore.errors import YarnstoreError
 from yarnstore.store import fsio, fsread, growing, lock
 from yarnstore.store.layout import StoreLayout
 
-# Beyond this size the rows of a day are made one; a file that is larger than what is read was not ours.
+# In a larger file the rows of a day are merged; a file that exceeds the limit of reading is not valid.
 LIMIT_BYTES = MIB // 2
 _READ_LIMIT_BYTES = 4 * LIMIT_BYTES
 _DAY_MS = 86_400_000
 
 
 class StatisticsRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One operation, or several of the same day that are alike; `at_ms` is when the last of them ended."""
+    """One operation, or several similar ones of the same day; `at_ms` is when the last of them ended."""
 
     at_ms: int
     operation: str
     model: str = ""
-    error: str = ""  # the code of the error; empty where it was done
+    error: str = ""  # the code of the error; empty after success
     count: int = 1
     took_ms: int = 0
-    size_bytes: int = 0  # of the versions that were downloaded, as plain files
+    size_bytes: int = 0  # the size of the downloaded versions as plain files
     downloaded_bytes: int = 0
-    reused_bytes: int = 0  # the part of `size_bytes` that was in the store before
+    reused_bytes: int = 0  # how many of `size_bytes` were in the store before
 
     def plus(self, other: StatisticsRow) -> StatisticsRow:
-        """Both in one."""
+        """Return the sum of two rows."""
         return msgspec.structs.replace(
             self,
             at_ms=max(self.at_ms, other.at_ms),
@@ -51,7 +51,7 @@ _DECODER = msgspec.json.Decoder(StatisticsRow)
 
 
 def read_statistics(layout: StoreLayout) -> list[StatisticsRow]:
-    """The rows, the oldest first; a line that cannot be read is left out."""
+    """Return the rows, the oldest first; unreadable lines are omitted."""
     try:
         data = fsread.read_bytes(layout.statistics, _READ_LIMIT_BYTES)
     except YarnstoreError:
@@ -64,26 +64,26 @@ def read_statistics(layout: StoreLayout) -> list[StatisticsRow]:
 
 
 def add_statistics(layout: StoreLayout, rows: Iterable[StatisticsRow]) -> None:
-    """Append rows, if a store exists and can be written."""
+    """Append rows, if the store exists and can be written."""
     lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     with contextlib.suppress(YarnstoreError):
         if fsread.is_folder(layout.logs) and layout.exists():
             with lock.hold_folder(layout.logs):
                 size = growing.append_mark(layout.statistics, lines)
-                if size == len(lines):  # a new file: its name is synced, rows are not
+                if size == len(lines):  # a new file: only its name is synced
                     fsio.sync_dir(layout.logs)
                 elif size > LIMIT_BYTES:
                     _compact(layout)
 
 
 def _compact(layout: StoreLayout) -> None:
-    """Replace the file by a smaller one with the same sums."""
+    """Replace the file by a smaller one with equal sums."""
     rows = read_statistics(layout)
     data = _encode(merged(rows))
     while len(data) > LIMIT_BYTES // 2 and len(rows) > 1:
         rows = merged(rows)
         older = rows[: len(rows) // 2 + 1]
-        # Without their models and days they are few.
+        # Rows without models and days are few.
         whole = [msgspec.structs.replace(row, model="", at_ms=older[-1].at_ms) for row in older]
         fewer = [*merged(whole), *rows[len(older) :]]
         if len(fewer) >= len(rows):
@@ -98,7 +98,7 @@ def _encode(rows: Iterable[StatisticsRow]) -> bytes:
 
 
 def merged(rows: Iterable[StatisticsRow]) -> list[StatisticsRow]:
-    """The rows with those made one that differ in time and sums alone, within a day."""
+    """Merge the rows of a day that differ only in time and sums."""
     found: dict[tuple[int, str, str, str], StatisticsRow] = {}
     for row in rows:
         key = (row.at_ms // _DAY_MS, row.operation, row.model, row.error)

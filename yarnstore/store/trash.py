@@ -1,4 +1,5 @@
-"""The store's trash: what `gc` deletes passes through it, and what a repair moves aside stays for a day.
+"""The store's trash: `gc` deletes by moving files into it, and damaged files that a repair moves aside stay
+for a day.
 
 docs/format/store.md governs it.
 """
@@ -10,25 +11,25 @@ from pathlib import Path
 
 from yarnstore.store import fsio, fsread
 
-# What a repair moved aside begins with this.
+# The prefix of files that a repair moved aside.
 _QUARANTINE = "bad-"
 _QUARANTINE_S = 24 * 3600
 
 
 def discard(path: Path, trash: Path) -> None:
-    """Rename something that is to be deleted into the trash, if it exists."""
+    """Move a path to delete into the trash, if it exists."""
     _take(path, trash, "")
 
 
 def move_aside(path: Path, trash: Path) -> None:
-    """Move something damaged into the trash, if it exists, where it stays for a day."""
+    """Move a damaged path into the trash, if it exists, for a day."""
     _take(path, trash, _QUARANTINE)
 
 
 def keep_copy(path: Path, trash: Path) -> None:
-    """Keep a damaged file, if it exists, in the trash for a day; it stays in its place until it is replaced.
+    """Link a damaged file, if it exists, into the trash for a day; its name stays until it is replaced.
 
-    Anything but a file cannot be replaced by a file, and is moved.
+    Anything but a file is moved, since a file cannot replace it.
     """
     if fsread.is_file(path):
         fsio.ensure_dir(trash)
@@ -39,7 +40,7 @@ def keep_copy(path: Path, trash: Path) -> None:
 
 def _take(path: Path, trash: Path, prefix: str) -> None:
     if fsread.stat_or_none(path) is not None:
-        fsio.set_writable(path, writable=True)  # a folder that is not writable cannot be moved
+        fsio.set_writable(path, writable=True)  # a read-only folder cannot be moved
         fsio.rename(path, _place(trash, path, prefix))
         fsio.sync_dir(path.parent)
 
@@ -49,16 +50,16 @@ def _place(trash: Path, path: Path, prefix: str) -> Path:
 
 
 def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
-    """Yield what may be deleted: everything in the trash that a repair did not move aside within a day."""
+    """Yield the paths to delete: everything in the trash that a repair did not move there within a day."""
     for name in fsread.list_names(trash):
         found = fsread.stat_or_none(trash / name)
-        # A rename and a link set ctime.
+        # Renames and links set the ctime.
         young = found is not None and now_s - found.st_ctime < _QUARANTINE_S
         if not (name.startswith(_QUARANTINE) and young):
             yield trash / name
 
 
 def empty(trash: Path, now_s: float) -> None:
-    """Delete what may be deleted."""
+    """Delete the paths of `iter_trash`."""
     for path in iter_trash(trash, now_s):
         fsio.remove_tree(path)

@@ -1,8 +1,8 @@
-"""Records of versions that a self-check is testing, so that a killed process leaves none untested.
+"""Records of running self-checks, so that a version is tested or reverted even if the process is killed.
 
-A record is one line of a reflog, the move that is tested, in `logs/trying/<model>`.  It is written before the
-move is made, and removed after the check; meanwhile its process holds its lock.  Beginning one, and finding
-those that killed processes left, are done within `Refs.moving`.  docs/format/store.md governs it.
+A record is one line of a reflog, the tested move, in `logs/trying/<model>`.  It is written before the move,
+and removed after the check; meanwhile its process holds its lock.  Records are made, and those of killed
+processes found, within `Refs.moving`.  docs/format/store.md governs it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from yarnstore.store.layout import StoreLayout
 def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
     """Keep a record of a move that is being tested.
 
-    If anything but the check ends this, the record stays, and the next command looks at what is installed
-    then.
+    If something other than the check ends the context, the record is kept, and the next command handles it.
     """
     path = layout.trials / model_dirname(model)
     fsio.ensure_dir(path.parent)
@@ -38,16 +37,16 @@ def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
 
 
 def _remove(record: growing.PartialFile) -> None:
-    if record.is_there():  # and not that of a process which tries another version by now
+    if record.is_there():  # and not one of another process
         record.remove()
 
 
 @contextlib.contextmanager
 def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
-    """Give the moves that killed processes left untested, with their models.
+    """Yield the moves that killed processes left untested, with their models.
 
-    Their records are removed if the context ends without an error.  A record that cannot be read goes into
-    the trash.
+    Their records are removed if the context ends without an error.  An unreadable record is moved to the
+    trash.
     """
     found: list[tuple[str, Move]] = []
     with contextlib.ExitStack() as held:
@@ -57,7 +56,7 @@ def left_trials(layout: StoreLayout) -> Iterator[list[tuple[str, Move]]]:
             record = held.enter_context(growing.PartialFile(path))
             if not record.locked:
                 continue
-            if not record.size_bytes:  # its process has removed it meanwhile: this made it again
+            if not record.size_bytes:  # its process removed it meanwhile, and locking made it again
                 record.remove()
                 continue
             try:

@@ -1,4 +1,4 @@
-"""Check one pack, its entries against their own headers and against its index; or one file and its chunks.
+"""Checks one pack, its entries against their headers and its index; or one file and its chunks.
 
 Shared by `ops/upkeep/fsck`, which reports damaged entries, and `ops/upkeep/repair`, which keeps the sound
 ones.
@@ -27,7 +27,7 @@ from yarnstore.store.open_files import pread_exact
 from yarnstore.store.packs import iter_entries
 from yarnstore.store.pipeline import ordered_map
 
-# Gives an entry's verified bytes, or raises IntegrityError or NotFoundError.
+# Returns an entry's verified bytes, or raises IntegrityError or NotFoundError.
 Decode: TypeAlias = Callable[[Entry], object]
 
 _THREADS = 2
@@ -35,7 +35,7 @@ _WINDOW = 16
 
 
 def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
-    """Return the BLAKE3 of a pack's file, which is its name if it is undamaged."""
+    """Return the BLAKE3 of a pack's file, which is the pack's name if it is undamaged."""
     digest = blake3()
     fd = fsread.open_read(path)
     try:
@@ -51,8 +51,8 @@ def hash_pack(path: Path, on_bytes: Callable[[int], None]) -> bytes:
 
 
 def hash_chunks(path: Path, lists: Sequence[ManifestFile]) -> tuple[Sha256, Ids]:
-    """Return the SHA-256 of a materialised file, and those chunks of `lists`, each a way to cut it, that are
-    right.  It is read once, unless there are several lists.
+    """Return the SHA-256 of a materialised file, and its sound chunks, given its chunk lists in manifests.
+    It is read once for one list.
 
     Raises: NotFoundError, StorageError.
     """
@@ -70,7 +70,7 @@ def hash_chunks(path: Path, lists: Sequence[ManifestFile]) -> tuple[Sha256, Ids]
                     sha256.update(block)
             sound.append(ids[right])
             if n == 0:
-                while block := file.read(4 * MIB):  # it may be longer than any list says
+                while block := file.read(4 * MIB):  # it may be longer than every list
                     sha256.update(block)
         if not lists:
             while block := file.read(4 * MIB):
@@ -81,7 +81,7 @@ def hash_chunks(path: Path, lists: Sequence[ManifestFile]) -> tuple[Sha256, Ids]
 def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[bytes, bool]:
     """Yield each chunk that a pack should contain, and whether it is in it and sound.
 
-    Reads the pack's own headers; after a header that cannot be read, its index.
+    Uses the entries' headers; after an unreadable header, the index.
     """
     sound = {entry.chunk_id: True for entry in iter_sound(path, index, decode)}
     listed = [] if index is None else [id_bytes(index.ids, n) for n in range(len(index))]
@@ -89,9 +89,7 @@ def good_entries(path: Path, index: PackIndex | None, decode: Decode) -> dict[by
 
 
 def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[Entry]:
-    """Yield the entries of a pack that decode to their names, each chunk once; `decode` has the bases of
-    deltas.
-    """
+    """Yield the sound entries of a pack, each chunk once; `decode` has the bases of deltas."""
     seen: set[bytes] = set()
 
     def sound_or_none(entry: Entry) -> Entry | None:
@@ -126,7 +124,7 @@ def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[
 
 
 def leads_right(path: Path, index: PackIndex) -> bool:
-    """Whether every row of an index leads to the entry that it names."""
+    """Whether every row of an index has the offset of the entry that it names."""
     fd = fsread.open_read(path)
     try:
         for n in range(len(index)):

@@ -1,7 +1,7 @@
 """Views, the links that applications open, and the records of use.
 
-A view is a folder of hardlinks to materialised files and appears by a rename, completely or not at all.  No
-chunk is read here, so that moving between views starts fast.  docs/format/store.md governs `views/`,
+A view is a folder of hard links to materialised files; it is created by a rename, completely or not at all.
+No chunk is read here, so that changing between views is fast.  docs/format/store.md governs `views/`,
 `models/` and `logs/used/`.
 """
 
@@ -39,8 +39,8 @@ def view_folders(manifest: Manifest) -> set[str]:
 def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFile, os.stat_result]] | None:
     """Return the `lstat` of each file of a view, without following a link.
 
-    Returns None if the view does not fit its manifest: it, a folder or a file is missing, of another kind, or
-    of another size.
+    Returns None if the view does not match its manifest: it, a folder or a file is missing, or has another
+    type or size.
     """
     files = []
     try:
@@ -58,8 +58,8 @@ def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFi
 
 
 def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile] | None:
-    """Return the files of a view that changed since they were hashed, and small ones that are not what the
-    manifest says; None if the view does not fit.
+    """Return the files of a view that changed since they were hashed, and small ones that differ from the
+    manifest; None if the view does not match.
     """
     files = view_files(layout, manifest)
     if files is None:
@@ -71,15 +71,15 @@ def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     try:
         with OpenTree(layout.view(manifest.digest)) as view:
             changed = [file for file in small if not hashed.small_hashes_to(view, file.path, file.sha256)]
-    except NotFoundError:  # it was moved aside just now
+    except NotFoundError:  # it was just moved aside
         return None
     return changed + unknown
 
 
 def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Make the folders of a view that fits its manifest read-only, if they are not.
+    """Make the folders of a matching view read-only, if they are not.
 
-    A crash came between, or an earlier version made the view.  If the store cannot be written, that is no
+    They are writable after a crash, or if an earlier release made the view.  A read-only store is not an
     error.
     """
     path = layout.view(manifest.digest)
@@ -92,7 +92,7 @@ def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
-    """Return what is in a view and in no manifest: the outermost paths, sorted."""
+    """Return the paths in a view that its manifest does not have: the outermost ones, sorted."""
     view = layout.view(manifest.digest)
     folders = {"", *view_folders(manifest)}
     listed = folders.union(file.path for file in manifest.files)
@@ -101,12 +101,13 @@ def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
 
 
 def make_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Link a manifest's files, all materialised, into its view; a view that does not fit is moved aside.
+    """Link a manifest's files, all materialised, into its view; an old view that does not match is moved
+    aside.
 
     Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
     with folders.keeping_open(), hashed.changing(layout, _recorded(layout, manifest)):
-        if unknown_files(layout, manifest) != []:  # else another process was faster
+        if unknown_files(layout, manifest) != []:  # else another process made it meanwhile
             _make_view(layout, manifest)
 
 
@@ -143,7 +144,7 @@ def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def set_aside(layout: StoreLayout, path: Path) -> None:
-    """Move one file or folder out of a view into the trash, where it stays for a day."""
+    """Move one file or folder of a view into the trash for a day."""
     with hashed.changing(layout, []):
         fsio.set_writable(path.parent, writable=True)
         trash.move_aside(path, layout.trash)
@@ -159,7 +160,7 @@ def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
 
 
 def check_link_place(layout: StoreLayout, model: str) -> None:
-    """Refuse to install or remove a model if something else has the place of its link.
+    """Refuse to install or remove a model if its link's path is something else.
 
     Raises: StorageError.
     """
@@ -179,32 +180,30 @@ def unlink_model(layout: StoreLayout, model: str) -> None:
 
 
 def version_path(folder: Path, manifest: Manifest) -> Path:
-    """Return what an application opens: the file if the version has only one, else the folder."""
+    """Return the path to open: the file if the version has only one, else the folder."""
     return folder / manifest.files[0].path if len(manifest.files) == 1 else folder
 
 
 def view_path(layout: StoreLayout, manifest: Manifest) -> Path:
-    """Return what an application opens of a version; it stays that version, whatever is installed later."""
+    """Return the path of a version, which stays the same when other versions are installed."""
     return version_path(layout.view(manifest.digest), manifest)
 
 
 def linked_path(layout: StoreLayout, manifest: Manifest) -> Path:
-    """Return the path of an installed version through `models/`, which leads to another as versions
-    change.
-    """
+    """Return the path of an installed model through `models/`, which changes with the installed version."""
     link = layout.model_link(manifest.model)
     if fsread.read_link(link) == os.path.join("..", "views", manifest.digest.hex):
         return version_path(link, manifest)
     return view_path(layout, manifest)
 
 
-# --- who uses what -----------------------------------------------------------------------------
+# --- use of versions -----------------------------------------------------------------------------
 
 
 def note_use(layout: StoreLayout, manifest: Sha256) -> None:
-    """Record that a version was used: one more byte, and the time of the file.
+    """Record the use of a version: the file's size counts uses, its mtime is the last.
 
-    No lock and no sync, so that it costs microseconds; a store that cannot be written can still be read.
+    No lock and no sync, so that it takes microseconds; in a read-only store it does nothing.
     """
     mark = layout.uses / manifest.hex
     with contextlib.suppress(StorageError, NotFoundError, FormatError):
@@ -227,7 +226,7 @@ def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
     found = fsread.stat_or_none(layout.view(manifest))
     if found is not None and os.path.samestat(found, os.fstat(fd)):
         return fd
-    os.close(fd)  # gc was faster
+    os.close(fd)  # gc deleted it meanwhile
     return None
 
 
@@ -247,8 +246,8 @@ def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float])
     """Move a view into the trash.
 
     Returns False if a process has it open, or used it since `mark`, its earlier `last_use`.  A process
-    records the use of a view before it waits for the view's lock: so either this sees the record, or that
-    process sees that the view is gone.
+    records the use of a view before it waits for the view's lock, so either this function sees the record, or
+    that process sees that the view no longer exists.
     """
     try:
         fd = fsread.open_folder(layout.view(manifest))

@@ -64,7 +64,7 @@ class Ready:
 def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[[Ready], None]) -> None:
     """Answer until SIGTERM, SIGINT or, if asked for, the parent's end.
 
-    Raises: UsageError, ConfigError, StorageError; LockTimeoutError where another service has the jobs;
+    Raises: UsageError, ConfigError, StorageError; LockTimeoutError if another service has the jobs;
     ConflictError if the store was removed or replaced meanwhile.
     """
     _check(options)

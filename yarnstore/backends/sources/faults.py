@@ -51,7 +51,7 @@ class SourceFaults:
     """
 
     def __init__(self, avoid: Collection[str] = ()) -> None:
-        # The source of the answer that is being read; empty where no answer was opened.
+        # The source of the answer that is being read; empty if no answer was opened.
         self.source = ""
         self.avoid = set(avoid)
         self.misplaced = False

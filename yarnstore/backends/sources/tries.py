@@ -65,7 +65,7 @@ class Tries:
         random: Callable[[], float] = _random.random,
     ) -> None:
         self.is_stopped = is_stopped
-        # The source of the answer that is being read; None where no answer was opened.
+        # The source of the answer that is being read; None if no answer was opened.
         self.source: str | None = None
         # The sources that the last request could have gone to.
         self.asked: tuple[str, ...] = ()

@@ -150,7 +150,7 @@ def plan_download(
     pack whose index is missing or malformed is no obstacle: it is read through; such a delta pack is
     passed over.
 
-    Raises: TransientError; IntegrityError where the packs do not hold all chunks, or are too many.
+    Raises: TransientError; IntegrityError if the packs do not hold all chunks, or are too many.
     """
     if not len(missing):
         return NOTHING
@@ -244,7 +244,7 @@ def _iter_indexes(
 
 
 def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = None) -> _Read:
-    """A pack's index and the mirror that it came from; None where nobody has one that can be read, but
+    """A pack's index and the mirror that it came from; None if nobody has one that can be read, but
     for a full pack's that may yet come.
 
     Raises: TransientError.

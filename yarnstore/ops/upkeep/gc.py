@@ -229,7 +229,7 @@ def gc(
 
     With `expected`, the fingerprint of a plan, only what that plan has is deleted.
 
-    Raises: ConflictError where the plan is another one by now; FormatError, IntegrityError naming the root or
+    Raises: ConflictError if the plan is another one by now; FormatError, IntegrityError naming the root or
     the pack that cannot be read, with nothing deleted; LockTimeoutError, StorageError.
     """
     if expected is None and not session.layout.root.exists():  # deleting makes no store
