@@ -41,7 +41,6 @@ class Draft:
     def __init__(self, file: ManifestFile, target: fsio.KeptNewFile) -> None:
         self.ids, self._lengths = file.chunk_list()
         self._offsets = np.cumsum(self._lengths) - self._lengths
-        self._order = np.argsort(self.ids, kind="stable")
         # By position in the file's list of chunks: what is in its place.
         self.placed = np.zeros(len(self.ids), bool)
         self.target = target
@@ -80,18 +79,55 @@ class Draft:
         for n, good in zip(numbers, sound, strict=True):
             self.placed[n] = good
 
-    def put(self, chunk_id: Ids, data: Buffer) -> bool | None:
-        """Write a chunk to each of its places in the file, and return whether it is in all of them now; None
-        if it has none.  `chunk_id` has shape (1,).  Raises: StorageError.
+    def put(self, n: int, data: Buffer) -> bool:
+        """Write the chunk at position `n` of the file's list, and return whether it is in its place now.
+
+        Raises: StorageError.
         """
-        first = int(np.searchsorted(self.ids, chunk_id, "left", self._order)[0])
-        last = int(np.searchsorted(self.ids, chunk_id, "right", self._order)[0])
-        numbers = self._order[first:last].tolist()
-        for n in numbers:
-            if len(data) == self._lengths[n] and not self.placed[n]:
-                self.target.write_at(int(self._offsets[n]), data)
-                self.placed[n] = True
-        return bool(self.placed[numbers].all()) if numbers else None
+        if not self.placed[n] and len(data) == self._lengths[n]:
+            self.target.write_at(int(self._offsets[n]), data)
+            self.placed[n] = True
+        return bool(self.placed[n])
+
+
+class _Table:
+    """Where the chunks of several drafts belong, by id."""
+
+    def __init__(self, drafts: list[Draft], elsewhere: Ids) -> None:
+        """`elsewhere` are chunks, ascending, of files that have no draft."""
+        self._drafts = drafts
+        ids = np.concatenate([NO_IDS, *(draft.ids for draft in drafts)])
+        order = np.argsort(ids, kind="stable")
+        self._ids: Ids = ids[order]
+        counts = [len(draft.ids) for draft in drafts]
+        self._draft = np.repeat(np.arange(len(drafts)), counts)[order]
+        self._position = np.concatenate([np.empty(0, np.int64), *(np.arange(count) for count in counts)])[
+            order
+        ]
+        self._needs_pack = find_ids(elsewhere, self._ids) >= 0
+
+    def places(self, chunk_id: bytes) -> tuple[list[tuple[Draft, int]], bool]:
+        """Return the drafts that have a chunk, each with the position in its list, and whether a file without
+        a draft has it too."""
+        wanted = np.array([chunk_id], "S32")
+        first = int(np.searchsorted(self._ids, wanted, "left")[0])
+        last = int(np.searchsorted(self._ids, wanted, "right")[0])
+        rows = range(first, last)
+        places = [(self._drafts[int(self._draft[row])], int(self._position[row])) for row in rows]
+        return places, bool(self._needs_pack[first:last].any())
+
+    def has(self, wanted: Ids) -> NDArray[np.bool_]:
+        """Return for each wanted chunk whether drafts have a place for it, and no other file has one."""
+        only_here: Ids = self._ids[~self._needs_pack]
+        found: NDArray[np.bool_] = find_ids(only_here, wanted) >= 0
+        return found
+
+    def lacks(self, wanted: Ids) -> NDArray[np.bool_]:
+        """Return for each wanted chunk whether one of its places is empty."""
+        placed = np.concatenate([np.empty(0, bool), *(draft.placed for draft in self._drafts)])
+        ids = np.concatenate([NO_IDS, *(draft.ids for draft in self._drafts)])
+        found: NDArray[np.bool_] = find_ids(np.sort(ids[~placed]), wanted) >= 0
+        return found
 
 
 class Drafts:
@@ -105,7 +141,7 @@ class Drafts:
         self._packs_too = packs_too
         # By name and list of chunks: another manifest may cut the same file elsewhere.
         self._drafts: dict[tuple[str, str], Draft] = {}
-        self._elsewhere = NO_IDS  # chunks of files that have no draft, ascending
+        self._table = _Table([], NO_IDS)
 
     def __enter__(self) -> Self:
         # What killed processes left of files is never gone on with, and as large as what is to come.
@@ -151,35 +187,29 @@ class Drafts:
                 draft = self._drafts[key] = Draft(file, target)
                 draft.resume(file.size_bytes)
         others = [file for file in missing if (file_name(file), file.chunks) not in self._drafts]
-        self._elsewhere = np.unique(np.concatenate([NO_IDS, *(file.chunk_list()[0] for file in others)]))
+        elsewhere = np.unique(np.concatenate([NO_IDS, *(file.chunk_list()[0] for file in others)]))
+        self._table = _Table(list(self._drafts.values()), elsewhere)
 
     def put(self, chunk_id: bytes, data: Buffer) -> bool:
         """Write a verified chunk to its places; threads may do so at once.
 
         Returns whether it needs no pack.  Raises: StorageError.
         """
-        wanted = np.array([chunk_id], "S32")
-        placed = {draft.put(wanted, data) for draft in list(self._drafts.values())}
-        return True in placed and False not in placed and not self.for_packs(wanted)[0]
+        places, needs_pack = self._table.places(chunk_id)
+        placed = [draft.put(n, data) for draft, n in places]
+        return bool(placed) and all(placed) and not needs_pack and not self._packs_too
 
     def for_packs(self, wanted: Ids) -> NDArray[np.bool_]:
         """Return for each wanted chunk whether packs need it: for a file that has no draft, or for all."""
-        if self._packs_too or not self._drafts:
+        if self._packs_too:
             return np.ones(len(wanted), bool)
-        drafted = np.unique(np.concatenate([draft.ids for draft in self._drafts.values()]))
-        needed: NDArray[np.bool_] = (find_ids(drafted, wanted) < 0) | (find_ids(self._elsewhere, wanted) >= 0)
-        return needed
+        return ~self._table.has(wanted)
 
     def held(self, wanted: Ids) -> NDArray[np.bool_]:
         """Return for each wanted chunk whether it is in its places, and needs no pack."""
-        if self._packs_too or not self._drafts:
+        if self._packs_too:
             return np.zeros(len(wanted), bool)
-        ids = np.concatenate([draft.ids for draft in self._drafts.values()])
-        placed = np.concatenate([draft.placed for draft in self._drafts.values()])
-        lacking = np.unique(np.concatenate([ids[~placed], self._elsewhere]))
-        held = np.setdiff1d(np.unique(ids), lacking)
-        found: NDArray[np.bool_] = find_ids(held, wanted) >= 0
-        return found
+        return self._table.has(wanted) & ~self._table.lacks(wanted)
 
     def find(self, file: ManifestFile) -> Draft | None:
         """Return the draft of a file, if it exists."""

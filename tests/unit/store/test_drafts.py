@@ -8,6 +8,7 @@ import itertools
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -324,3 +325,25 @@ def test_the_disk_fails_once_in_any_thread(
         if not failed:
             break  # it is not called as often as that
     assert 0 < n < 99
+
+
+def test_a_chunk_costs_the_same_in_a_large_file(layout: StoreLayout) -> None:
+    """A file of 50 GB has some 200 000 chunks: what is done for each must not depend on their number."""
+
+    def seconds_each(count: int) -> float:
+        data = bytes(1000)
+        chunks = [random.Random(n).randbytes(32) for n in range(count)]
+        listed = pack_chunk_list([(chunk, len(data)) for chunk in chunks])
+        file = ManifestFile("model.bin", count * len(data), Sha256.of(bytes([count % 251])), listed)
+        best = 1.0
+        with Drafts(layout) as drafts:
+            drafts.begin(Manifest.make("m", "1.0.0", "default", [file]))
+            assert drafts.find(file) is not None
+            for some in (chunks[:100], chunks[100:200], chunks[200:300]):
+                started = time.process_time()
+                for chunk in some:
+                    drafts.put(chunk, data)
+                best = min(best, time.process_time() - started)
+        return best
+
+    assert seconds_each(100_000) < 6 * seconds_each(1_000)
