@@ -1,6 +1,7 @@
 """What runs inside the user namespace of `test_full_disk`: stores on file systems that are too small.
 
     python full_disk_inside.py tmpfs REGISTRY MOUNTPOINT SIZE_KIB…
+    python full_disk_inside.py straight REGISTRY MOUNTPOINT SIZE_KIB…
     python full_disk_inside.py read-only HOME OUT
     python full_disk_inside.py hints SOURCE MOUNTPOINT
 
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.support.stores import MODEL, problems, tree_hashes, ystore
@@ -23,12 +25,21 @@ from yarnstore.cli.exitcodes import exit_code
 from yarnstore.errors import StorageError, YarnstoreError
 from yarnstore.store import fsread
 
-_STEPS = (
+Steps = Sequence[tuple[str, Callable[[Store], object]]]
+_STEPS: Steps = (
     ("fetch 1.0.0", lambda store: store.fetch(f"{MODEL}@1.0.0")),
     ("checkout 1.0.0", lambda store: store.checkout(f"{MODEL}@1.0.0")),
     ("checkout 1.1.0", lambda store: store.checkout(f"{MODEL}@1.1.0")),
     ("checkout 1.2.0", lambda store: store.checkout(f"{MODEL}@1.2.0")),
     ("rollback", lambda store: store.rollback_model(MODEL)),
+)
+# Installs alone, so that files are the only place of what they brought.
+_STRAIGHT: Steps = (
+    ("checkout 1.0.0", lambda store: store.checkout(f"{MODEL}@1.0.0")),
+    ("update", lambda store: store.update_model(MODEL)),
+    ("gc --thin", lambda store: store.gc(keep=2, thin="*", grace_s=0)),
+    ("rollback", lambda store: store.rollback_model(MODEL)),
+    ("gc", lambda store: store.gc(keep=2)),
 )
 _counts: Counter[str] = Counter()
 
@@ -38,17 +49,17 @@ def complain(**what: object) -> None:
     print(json.dumps(what, default=str))
 
 
-def full_disks(registry: Path, mountpoint: Path, sizes_kib: list[int]) -> None:
+def full_disks(steps: Steps, registry: Path, mountpoint: Path, sizes_kib: list[int]) -> None:
     for n, size in enumerate(sizes_kib):
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", mountpoint], check=True)
         try:
             # Every other time the space goes after it was counted, as when another process takes it.
-            _one_disk(registry, mountpoint, size, preflight=n % 2 == 0)
+            _one_disk(steps, registry, mountpoint, size, preflight=n % 2 == 0)
         finally:
             subprocess.run(["umount", mountpoint], check=True)
 
 
-def _one_disk(registry: Path, disk: Path, size: int, *, preflight: bool) -> None:
+def _one_disk(steps: Steps, registry: Path, disk: Path, size: int, *, preflight: bool) -> None:
     real = fsread.require_space
     if not preflight:
         fsread.require_space = lambda *_: None
@@ -60,11 +71,11 @@ def _one_disk(registry: Path, disk: Path, size: int, *, preflight: bool) -> None
         except StorageError:
             _counts["no room to begin"] += 1
             return
-        for name, step in _STEPS:
+        for name, step in steps:
             _try(store, name, step, size)
-        found = problems(home)
-        if found:
-            complain(size=size, fsck=found)
+            found = problems(home)
+            if found:
+                complain(size=size, step=name, fsck=found)
         fill(disk / "filler")
         if os.statvfs(disk).f_bavail:
             complain(size=size, what="the disk is not full")
@@ -86,7 +97,7 @@ def _try(store: Store, name: str, step: object, size: int, *, must: bool = False
         if must or exit_code(error) != 7:
             complain(size=size, step=name, error=error)
     except YarnstoreError as error:
-        if not (name == "rollback" and error.code == "not-found"):
+        if not (name in ("rollback", "update") and error.code == "not-found"):
             complain(size=size, step=name, error=repr(error))
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         complain(size=size, step=name, untyped=repr(error))
@@ -152,8 +163,9 @@ def hints(source: Path, disk: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "tmpfs":
-        full_disks(Path(sys.argv[2]), Path(sys.argv[3]), [int(size) for size in sys.argv[4:]])
+    steps = {"tmpfs": _STEPS, "straight": _STRAIGHT}.get(sys.argv[1])
+    if steps is not None:
+        full_disks(steps, Path(sys.argv[2]), Path(sys.argv[3]), [int(size) for size in sys.argv[4:]])
     else:
         inside = {"read-only": read_only, "hints": hints}[sys.argv[1]]
         inside(Path(sys.argv[2]), Path(sys.argv[3]))

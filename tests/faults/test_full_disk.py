@@ -17,6 +17,7 @@ _INSIDE = Path(__file__).with_name("full_disk_inside.py")
 
 
 def _inside(*arguments: str | Path) -> tuple[list[dict[str, object]], dict[str, int]]:
+    """Run `full_disk_inside` in a namespace; the faults that it found, and its counts."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -40,8 +41,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return make_site(tmp_path_factory.mktemp("disk"))
 
 
-def _check_disks(site: Site, tmp_path: Path, sizes_kib: list[int]) -> None:
-    faults, counts = _inside("tmpfs", site.registry, tmp_path, *map(str, sizes_kib))
+def _check_disks(site: Site, tmp_path: Path, sizes_kib: list[int], what: str = "tmpfs") -> None:
+    faults, counts = _inside(what, site.registry, tmp_path, *map(str, sizes_kib))
     assert faults == []
     assert counts["done"] > 0, "every disk was too small: the campaign is broken"
     assert counts["refused"] > 0, "no disk was too small: the campaign is broken"
@@ -54,6 +55,15 @@ def test_full_disks_of_some_sizes(site: Site, tmp_path: Path) -> None:
 @pytest.mark.deep
 def test_full_disks_of_two_hundred_sizes(site: Site, tmp_path: Path) -> None:
     _check_disks(site, tmp_path, [*range(4, 404, 20), *range(404, 6164, 32)])
+
+
+def test_full_disks_while_files_are_the_only_place(site: Site, tmp_path: Path) -> None:
+    _check_disks(site, tmp_path, [700, 1100, 1500, 1900, 2300, 2700], "straight")
+
+
+@pytest.mark.deep
+def test_full_disks_of_many_sizes_while_files_are_the_only_place(site: Site, tmp_path: Path) -> None:
+    _check_disks(site, tmp_path, list(range(100, 4900, 24)), "straight")
 
 
 def test_gc_is_a_hint_only_where_it_helps(tmp_path: Path) -> None:

@@ -8,37 +8,20 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Reply, ScriptedServer, Seen, files, static_server
+from tests.support.servers import Reply, ScriptedServer, Seen, files, static_server, throttled
 from tests.support.stores import MODEL, Site, assert_whole, command, make_site, quiet_env, refs_of, ystore
 from yarnstore import Store
 from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.store import fsread
 
-_PIECE = 16 * 1024
 # What one kill may cost: entries on the way on each of the four connections, sent and not written.
 _LOSS_PER_KILL = 4 * 300_000
-
-
-def _throttled(tree: dict[str, bytes], *, pause_s: float) -> Callable[[Seen], Reply]:
-    """A good server that sends packs and downloads slowly."""
-    good = files(tree)
-
-    def script(seen: Seen) -> Reply:
-        reply = good(seen)
-        body = reply.body
-        if not isinstance(body, bytes) or len(body) < _PIECE or "registry.json" in seen.path:
-            return reply
-        pieces = [body[at : at + _PIECE] for at in range(0, len(body), _PIECE)]
-        return replace(reply, body=pieces, pause_s=pause_s)
-
-    return script
 
 
 def _tree(registry: Path) -> dict[str, bytes]:
@@ -85,7 +68,7 @@ def _arrived(home: Path) -> int:
 def _campaign(site: Site, root: Path, seed: int, *, kills: int) -> None:
     pick = random.Random(seed)
     home = root / "home"
-    with ScriptedServer(_throttled(_tree(site.registry), pause_s=0.02)) as server:
+    with ScriptedServer(throttled(_tree(site.registry), pause_s=0.02)) as server:
         Store.open(home).add_registry("made", server.url)
         killed = 0
         kept = [0]
@@ -149,7 +132,7 @@ def _assert_plain(home: Path) -> None:
 def test_a_plain_download_goes_on_after_kills(tmp_path: Path) -> None:
     with ScriptedServer([]) as server:
         tree = {"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": _BODY}
-        server.rescript(_throttled(tree, pause_s=0.02))
+        server.rescript(throttled(tree, pause_s=0.02))
         home = tmp_path / "home"
         Store.open(home).add_registry("old", server.url)
         kept = [0]
@@ -168,7 +151,7 @@ def test_two_plain_downloads_at_once_are_one(tmp_path: Path) -> None:
     """Whoever waited for the other finds the version, and asks for nothing."""
     with ScriptedServer([]) as server:
         tree = {"registry.json": _plain_registry(f"{server.url}old.bin"), "old.bin": _BODY}
-        server.rescript(_throttled(tree, pause_s=0.01))
+        server.rescript(throttled(tree, pause_s=0.01))
         home = tmp_path / "home"
         Store.open(home).add_registry("old", server.url)
         with ThreadPoolExecutor(2) as pool:

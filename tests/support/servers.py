@@ -226,6 +226,25 @@ def files(tree: Mapping[str, bytes]) -> Callable[[Seen], Reply]:
 _LARGE = 100_000
 
 
+# How much of a body a slow server sends between two pauses.
+_PIECE_BYTES = 16 * 1024
+
+
+def throttled(tree: dict[str, bytes], *, pause_s: float) -> Callable[[Seen], Reply]:
+    """A good server that sends packs and downloads slowly."""
+    good = files(tree)
+
+    def script(seen: Seen) -> Reply:
+        reply = good(seen)
+        body = reply.body
+        if not isinstance(body, bytes) or len(body) < _PIECE_BYTES or "registry.json" in seen.path:
+            return reply
+        pieces = [body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES)]
+        return replace(reply, body=pieces, pause_s=pause_s)
+
+    return script
+
+
 def trickling(root: Path, hurry: threading.Event) -> Callable[[Seen], Reply]:
     """A script that serves a registry's folder; the last bytes of long answers come with `hurry`.
 

@@ -10,6 +10,7 @@ the reasons.
 from __future__ import annotations
 
 import contextlib
+import stat
 from typing import Self
 
 import numpy as np
@@ -180,7 +181,11 @@ class Drafts:
             if key in self._drafts or len(self._drafts) >= _OPEN_DRAFTS:
                 continue
             path = self._layout.tmp / f"{file_name(file)}{DRAFT}"
-            if resume_only and fsread.stat_or_none(path) is None:
+            there = fsread.stat_or_none(path)
+            if there is not None and not stat.S_ISREG(there.st_mode):
+                fsio.remove_tree(path)  # nothing that a run has left
+                there = None
+            if resume_only and there is None:
                 continue
             target = fsio.KeptNewFile(path)
             if target.locked:

@@ -120,11 +120,30 @@ def ensure_version(
             if _has_all(session, manifest, chunks, drafts):
                 return found, manifest, TransferStats()
             # Damaged or incomplete: a registry may have what it lacks.
-            offer = offered_as(session, name)
+            offer = offered_again(session, name)
         case Offered():
             offer = found
     with counted(session, "fetch", offer.name.model):
         return _bring_newest(session, offer, chunks, drafts)
+
+
+def offered_again(session: Session, name: VersionName) -> Offered:
+    """Return where to get the chunks that a stored version lacks.
+
+    Raises: IntegrityError if no registry lists it; BackendError.
+    """
+    with contextlib.suppress(NotFoundError):
+        return offered_as(session, name)
+    raise lost_version(name)
+
+
+def lost_version(name: VersionName) -> IntegrityError:
+    """The error for a version that lacks chunks which no registry has."""
+    return IntegrityError(
+        f"{name.model} {name.version}",
+        why="is corrupt in this store, and no registry has its chunks",
+        hint=f"`ystore remove {name.model}@{name.version}`, then fetch or import it again",
+    )
 
 
 def _bring_newest(

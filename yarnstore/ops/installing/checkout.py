@@ -7,7 +7,6 @@ only the last three change.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable
 from typing import Literal
@@ -15,9 +14,15 @@ from typing import Literal
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.errors import IntegrityError
 from yarnstore.ops.fetching.eligibility import require_eligible
-from yarnstore.ops.fetching.fetch import ensure_chunks, ensure_version, mark_complete
+from yarnstore.ops.fetching.fetch import (
+    ensure_chunks,
+    ensure_version,
+    lost_version,
+    mark_complete,
+    offered_again,
+)
 from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
@@ -200,16 +205,9 @@ def _finish_draft(
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
     """Where to get the chunks of a version that is damaged here.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: chunks are corrupt in this store; downloading them again")
-    offer = found if isinstance(found, Offered) else None
-    if offer is None:
-        with contextlib.suppress(NotFoundError):
-            offer = offered_as(session, found.name)
-    if offer is None or not offer.build.entry.manifest:
-        raise IntegrityError(
-            manifest.label,
-            why="is corrupt in this store, and no registry has its chunks",
-            hint=f"`ystore remove {manifest.model}@{manifest.version}`, then fetch or import it again",
-        )
+    offer = found if isinstance(found, Offered) else offered_again(session, found.name)
+    if not offer.build.entry.manifest:
+        raise lost_version(found.name)
     return offer
 
 

@@ -408,7 +408,8 @@ def _leftovers(session: Session) -> list[Path]:
     for name in fsread.list_names(layout.tmp):
         stat = fsread.stat_or_none(layout.tmp / name)
         young = stat is not None and now - stat.st_mtime < PARTIAL_DAYS * 86400
-        if not (name.endswith((".download", DRAFT)) and young) and _is_dead(layout.tmp / name):
+        begun = name.endswith((".download", DRAFT)) and fsread.is_file(layout.tmp / name)
+        if not (begun and young) and _is_dead(layout.tmp / name):
             found.append(layout.tmp / name)
     return found
 
