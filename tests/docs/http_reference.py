@@ -116,7 +116,7 @@ def _shape(schema: dict[str, Any], kinds: dict[str, type]) -> str:
 
 def _linked(kind: Any, results: set[str]) -> str:
     """A type in words, with links to this page or to that of results."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__name__ not in results:
         return f"[{kind.__name__}](#{kind.__name__.lower()})"
     text = describe(kind)
     for name in results:

@@ -49,6 +49,7 @@ COVERED_BY = {
     "session.model_files": "unit/ops/session/test_split.py",
     "session.registries": "faults/test_rolledback.py",
     "session.sources": "unit/settings/test_network.py",
+    "querying.standing": "unit/ops/installing/test_outdated.py",
     "upkeep.findings": "faults/test_corruption.py",
     "upkeep.fsck": "faults/test_corruption.py",
     "upkeep.fsck_packs": "faults/test_corruption.py",

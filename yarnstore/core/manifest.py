@@ -180,6 +180,11 @@ class Manifest(msgspec.Struct, frozen=True):
         return sum(f.size_bytes for f in self.files)
 
     @property
+    def checksum(self) -> Sha256:
+        """The registry's `checksum`: of the file if there is only one, else of the manifest."""
+        return self.files[0].sha256 if len(self.files) == 1 else self.digest
+
+    @property
     def label(self) -> str:
         """`model version (variant)`, for messages."""
         return f"{self.model} {self.version}"

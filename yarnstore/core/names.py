@@ -7,7 +7,6 @@ docs/format/names.md governs it.  Pure.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_VARIANT = "default"
 
 # Sets instead of patterns: every command checks names, and compiling a pattern takes longer than that.
-_ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
+_ALPHANUMERIC = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _IN_PART = _ALPHANUMERIC | frozenset("._-")
 # Device names on Windows, with or without an extension; spaces before the extension are ignored there.
 _DEVICES = frozenset(

@@ -7,7 +7,6 @@ moves.  docs/format/refs.md governs both.  Pure: time and digests are arguments.
 from __future__ import annotations
 
 import contextlib
-import string
 from collections.abc import Sequence
 
 import msgspec
@@ -22,7 +21,7 @@ _CHECK_DIGITS = 16
 _ZERO = "-"
 _TIME_DIGITS = 15
 _OPERATION_CHARS = 32
-_IN_OPERATION = frozenset(string.ascii_lowercase + "-")
+_IN_OPERATION = frozenset("abcdefghijklmnopqrstuvwxyz-")
 
 # Returned to the version installed before: requested by the user, or after a failed self-check.
 ROLLBACK = "rollback"

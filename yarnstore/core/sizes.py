@@ -9,8 +9,9 @@ import msgspec
 from yarnstore.core.limits import MIB
 from yarnstore.errors import InvalidNameError
 
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?)\s*([kmgtKMGT]?)(i?)[bB]?", re.ASCII)
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", re.ASCII)
+# Texts, which `re` compiles when they are first used: every command imports this, few read a size.
+_SIZE = r"([0-9]{1,18}(?:\.[0-9]{1,6})?)\s*([kmgtKMGT]?)(i?)[bB]?"
+_SHARE = r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _MOST_BYTES = 2**63 - 1
 
@@ -22,7 +23,7 @@ def parse_size(text: str) -> int:
 
     Raises: InvalidNameError.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip(), re.ASCII)
     if match is None or (match[3] and not match[2]):
         raise InvalidNameError("size", text, "is not a number with k, M, G or T, such as 50G")
     base = 1024 if match[3] else 1000
@@ -41,7 +42,7 @@ class Reserve(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Reserve:
         """Return the reserve of `5%` or `10G`.  Raises: InvalidNameError."""
-        match = _SHARE.fullmatch(text.strip())
+        match = re.fullmatch(_SHARE, text.strip(), re.ASCII)
         if match is None:
             try:
                 return cls(parse_size(text), 1.0)

@@ -55,7 +55,7 @@ _KEYED: Final[dict[str, Any]] = {
     ".variants": VersionEntry,
     ".aliases": str,
 }
-_PATH_STEP = re.compile(r"\.\w+|\[[^\]]*\]")
+_PATH_STEP = r"\.\w+|\[[^\]]*\]"
 
 
 def parse_registry(data: bytes, *, source: str = "", measured: bool = False) -> RegistryDoc:
@@ -176,7 +176,7 @@ def _name_keys(raw: object, path: str) -> str:
     named, kind = "$", None
     value: Any = raw
     try:
-        for step in _PATH_STEP.findall(path):
+        for step in re.findall(_PATH_STEP, path):
             if step == "[...]":
                 bad = next(key for key in value if not _converts(value[key], kind))
                 named, value = named + format_key(bad), value[bad]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.select import builds_of
+from yarnstore.core.record import Record
+
+if TYPE_CHECKING:
+    from yarnstore.registry.entries import ModelEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Record, frozen=True):
     """What the registry says about a stored version."""
 
     published: bool = False  #: Whether the registry lists the version.
@@ -34,6 +35,8 @@ def standing(model: ModelEntry, version: str, variant: str) -> Standing:
     """Return what a registry says about a stored version."""
     if version not in model.versions:
         return Standing()
+    from yarnstore.registry.select import builds_of
+
     builds = builds_of(model, version)
     entry = next((build for build in builds if build.variant == variant), builds[0]).entry
     return Standing(True, entry.deprecated, entry.deprecated_reason, entry.replaced_by, yanked=entry.yanked)

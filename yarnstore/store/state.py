@@ -46,11 +46,6 @@ def format_iso(time_ms: int) -> str | None:
         return None
 
 
-def version_checksum(manifest: Manifest) -> Sha256:
-    """Return the registry's `checksum`: of the file if there is only one, else of the manifest."""
-    return manifest.files[0].sha256 if len(manifest.files) == 1 else manifest.digest
-
-
 def parse_state(data: bytes, *, source: str = STATE_FILE) -> dict[str, Any]:
     """Return the object in the file, with an object in `installed_models`.  Raises: FormatError."""
     found = parse_json_object(data.removeprefix(b"\xef\xbb\xbf"), source)
@@ -157,7 +152,7 @@ def installed_entry(
         "installed_at": format_iso(moved.time_ms if moved else 0),
         "last_used": format_iso(int(last_use(layout, digest)[1] * 1000)),
         "file_path": str(linked_path(layout, manifest)),
-        "checksum": str(version_checksum(manifest)),
+        "checksum": str(manifest.checksum),
         "size_bytes": manifest.size_bytes,
     }
 

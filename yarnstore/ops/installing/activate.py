@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.record import Record
 from yarnstore.core.reflog import SELF_CHECK, Installed, Move
 from yarnstore.errors import (
     ConflictError,
@@ -38,8 +38,7 @@ Ensure = Callable[[Session, Manifest], None]
 _CHECKED = ("checkout", "update")
 
 
-@dataclass(frozen=True)
-class CheckoutResult:
+class CheckoutResult(Record, frozen=True):
     """The result of installing one version."""
 
     model: str

@@ -11,9 +11,10 @@ import msgspec
 
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import ConflictError
-from yarnstore.ops.session.lookup import find_entry, pin_rule_of, sources_for, standing_of
+from yarnstore.ops.querying.standing import standing_of
+from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.stored import not_installed
+from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import (
     DEFAULT_POLICY,
     Decision,

@@ -25,7 +25,6 @@ from yarnstore.registry.select import Build, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.state import version_checksum
 
 LOCK_FILE = "ystore.lock"
 _HINT = "after checking the change, `ystore lock --update` locks the registry's current content"
@@ -204,7 +203,7 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
 
 def _stored(build: Locked, manifest: Manifest) -> Sha256:
     """Return the stored version as it would be locked: by its manifest, else by its checksum."""
-    return manifest.digest if build.manifest is not None else version_checksum(manifest)
+    return manifest.digest if build.manifest is not None else manifest.checksum
 
 
 def _refuse_other(

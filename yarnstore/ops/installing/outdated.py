@@ -13,9 +13,8 @@ from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.installing.candidates import evaluate
 from yarnstore.ops.installing.update_plan import plan_newest
-from yarnstore.ops.session.lookup import pin_rule_of
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import not_installed
+from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import Change, incompatibility, newest_fitting
 from yarnstore.registry.pins import FREE
 from yarnstore.registry.standing import Standing

@@ -23,9 +23,9 @@ from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.installing.activate import repair_link
 from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain
 from yarnstore.ops.installing.checkout import ensure_view, install
-from yarnstore.ops.session.lookup import Found, Offered, pin_rule_of
+from yarnstore.ops.session.lookup import Found, Offered
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import not_installed
+from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import Change, Policy, changes_between, incompatibility
 from yarnstore.registry.select import require_match
 from yarnstore.registry.spec import Spec

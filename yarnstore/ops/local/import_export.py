@@ -42,7 +42,6 @@ from yarnstore.store.source_files import (
     note_ignored,
     unpublished_changes,
 )
-from yarnstore.store.state import version_checksum
 from yarnstore.store.views import check_link_place, unlink_model
 
 
@@ -107,11 +106,11 @@ def import_source(
             meter = Meter(session.activity.report, "read", str(spec), total)
             files = ingest(sources.files, chunks, writer, meter)
         manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
-        if expected is not None and version_checksum(manifest) != expected:
+        if expected is not None and manifest.checksum != expected:
             raise IntegrityError(
                 f"{name.model} {name.version}",
                 expected=str(expected),
-                got=str(version_checksum(manifest)),
+                got=str(manifest.checksum),
                 source=str(source),
                 hint=f"`ystore checkout {name.model}@{name.version}` downloads it again",
             )

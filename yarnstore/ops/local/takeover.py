@@ -17,9 +17,8 @@ from yarnstore.errors import FormatError, IntegrityError, NotFoundError, Yarnsto
 from yarnstore.ops.installing.activate import activate
 from yarnstore.ops.installing.checkout import make_whole
 from yarnstore.ops.local.import_export import import_source
-from yarnstore.ops.session.lookup import model_entry
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import Stored
+from yarnstore.ops.session.stored import Stored, model_entry
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread

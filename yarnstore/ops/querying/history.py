@@ -6,22 +6,23 @@ Leaves the reflog to `store/refs`; docs/format/refs.md governs it.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from yarnstore.core.digest import Sha256
+from yarnstore.core.record import Record
 from yarnstore.core.reflog import Installed, Move
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import FormatError, NotFoundError
-from yarnstore.ops.session.lookup import model_entry
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.registry.entries import ModelEntry
-from yarnstore.registry.select import builds_of, iter_builds, latest_version
+from yarnstore.ops.session.stored import model_entry
 from yarnstore.registry.versions import precedence, update_type
 
+# Imported where a registry lists the model: `log` needs them for nothing else.
+if TYPE_CHECKING:
+    from yarnstore.registry.entries import ModelEntry
 
-@dataclass(frozen=True)
-class HistoryVersion:
+
+class HistoryVersion(Record, frozen=True):
     """One published or stored version of a model."""
 
     version: str
@@ -42,8 +43,7 @@ class HistoryVersion:
     security: bool
 
 
-@dataclass(frozen=True)
-class HistoryMove:
+class HistoryMove(Record, frozen=True):
     """One change of the installed version."""
 
     time_ms: int  #: When it happened.
@@ -57,8 +57,7 @@ class HistoryMove:
     direction: Literal["forward", "back"] | None = None  #: Whether it was to a newer or an older version.
 
 
-@dataclass(frozen=True)
-class History:
+class History(Record, frozen=True):
     """The versions of a model and the changes of the installed version."""
 
     model: str
@@ -93,6 +92,8 @@ def history(session: Session, model: str) -> History:
     at = (current.variant, current.version) if current else None
     rows = []
     if found is not None:
+        from yarnstore.registry.select import iter_builds, latest_version
+
         latest = latest_version(found[1])
         builds = list(iter_builds(found[1]))
         versions = sorted({build.version for build in builds}, key=precedence)
@@ -160,6 +161,8 @@ def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installe
     """
     if found is None or installed is None or installed.version not in found[1].versions:
         return None
+    from yarnstore.registry.select import builds_of
+
     for build in builds_of(found[1], installed.version):
         manifest = build.entry.manifest
         same = manifest is None or Sha256.parse(manifest) == installed.manifest

@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from yarnstore.core.record import Record
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import pin_rule_of, standing_here
+from yarnstore.ops.querying.standing import standing_here
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import pin_rule_of
 from yarnstore.registry.standing import Standing
-from yarnstore.store.state import version_checksum
 from yarnstore.store.views import last_use, view_path
 
 
-@dataclass(frozen=True)
-class InstalledModel:
+class InstalledModel(Record, frozen=True):
     """One installed model."""
 
     model: str
@@ -71,7 +70,7 @@ def list_installed(session: Session, models: Collection[str] = ()) -> list[Insta
                 manifest=str(current.manifest),
                 pin=str(hold) or None,
                 standing=standing_here(session, model, current),
-                checksum=str(version_checksum(manifest)),
+                checksum=str(manifest.checksum),
             )
         )
     return rows

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import standing_here
+from yarnstore.ops.querying.standing import standing_here
 from yarnstore.ops.session.mark import partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.store import fsread

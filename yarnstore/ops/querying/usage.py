@@ -15,16 +15,15 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ints
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.lookup import pin_rule_of
 from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import pin_rule_of
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsread
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import file_name
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.refs import VersionName
-from yarnstore.store.state import version_checksum
 from yarnstore.store.views import last_use
 
 
@@ -80,7 +79,7 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
                 last_used_ms=int(used_s * 1000),
                 uses=uses,
                 manifest=str(manifest.digest),
-                checksum=str(version_checksum(manifest)),
+                checksum=str(manifest.checksum),
             )
         )
     rows.sort(key=lambda row: row.variant)

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
     BackendError,
@@ -32,16 +30,13 @@ from yarnstore.ops.session.stored import (
     known_sources_for,
     origin_of_model,
 )
-from yarnstore.registry.pins import PinRule
-from yarnstore.registry.select import Build, build_named, find_build, resolve
+from yarnstore.registry.select import Build, build_named, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.refs import VersionName
-from yarnstore.store.state import version_checksum
 
 # Imported when a registry is searched, which few commands do.
 if TYPE_CHECKING:
-    from yarnstore.registry.entries import ModelEntry, VersionEntry
-    from yarnstore.registry.standing import Standing
+    from yarnstore.registry.entries import ModelEntry
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -225,53 +220,6 @@ def _unsure(failure: BackendError, model: str, source: RegistrySource) -> Backen
     )
 
 
-def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
-    """Return the pins of an installed model.  Raises: FormatError if one is damaged."""
-    name = VersionName(model, current.variant, current.version)
-    if session.refs.pin(name) is not None:
-        return PinRule(version=current.version)
-    return session.refs.pin_rule(model)
-
-
-def standing_here(session: Session, model: str, current: Installed) -> Standing:
-    """Return the standing of the installed version in the cached registries."""
-    from yarnstore.registry.standing import Standing
-
-    found = cached_entry(session, model)
-    return standing_of(session, found[1], current) if found else Standing()
-
-
-def standing_of(session: Session, entry: ModelEntry, current: Installed) -> Standing:
-    """Return the standing of the installed version in a registry."""
-    from dataclasses import replace
-
-    from yarnstore.registry.standing import standing
-
-    told = standing(entry, current.version, current.variant)
-    if not told.published:
-        return told
-    build = find_build(entry, current.version, current.variant)
-    return replace(told, replaced=_is_replaced(session, build.entry, current)) if build else told
-
-
-def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> bool:
-    """Whether a registry has other files under the installed version.
-
-    Files that are only cut into other chunks, or named differently as in an import, count as equal.
-    """
-    if entry.manifest is not None and Sha256.parse(entry.manifest) == current.manifest:
-        return False
-    with contextlib.suppress(NotFoundError, IntegrityError):  # `fsck` reports them
-        manifest = session.layout.read_manifest(current.manifest)
-        if entry.files:
-            theirs = sorted(str(Sha256.parse(file.sha256)) for file in entry.files)
-            return theirs != sorted(str(file.sha256) for file in manifest.files)
-        if entry.checksum is not None:
-            return Sha256.parse(entry.checksum) != version_checksum(manifest)
-        return entry.manifest is not None
-    return False
-
-
 def require_published(session: Session, spec: Spec) -> None:
     """Query the registries if the cached indexes do not have the version that a spec selects.
 
@@ -290,14 +238,3 @@ def require_published(session: Session, spec: Spec) -> None:
             # This raises if the registry cannot be reached: the cached index proves nothing.
             session.registries.refresh(source)
         resolve(find_entry(session, spec.model, sources, fresh=True)[1], spec)
-
-
-def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
-    """Return the entry of a model in the cached registries, or None.  Uses no network for a registry that is
-    cached."""
-    for source in known_sources_for(session, model):
-        with contextlib.suppress(BackendError, FormatError):
-            entry = session.registries.entry(source, model)
-            if entry is not None:
-                return source, entry
-    return None

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
+from yarnstore.registry.pins import PinRule
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store import hashed
@@ -97,9 +99,9 @@ def origin_of_model(session: Session, model: str) -> str | None:
 
 def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
     """Do as `model_entry`, but only with registries that are cached; never uses the network."""
-    from yarnstore.store.registry_cache import read_record
-
     for source in known_sources_for(session, model):
+        from yarnstore.store.registry_cache import read_record
+
         with contextlib.suppress(BackendError, IntegrityError):
             if read_record(session.layout, source.name) is None:
                 continue
@@ -107,6 +109,25 @@ def cached_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEnt
             if entry is not None:
                 return source, entry
     return None
+
+
+def model_entry(session: Session, model: str) -> tuple[RegistrySource, ModelEntry] | None:
+    """Return the entry of a model in the cached registries, or None.  Uses no network for a registry that is
+    cached."""
+    for source in known_sources_for(session, model):
+        with contextlib.suppress(BackendError, FormatError):
+            entry = session.registries.entry(source, model)
+            if entry is not None:
+                return source, entry
+    return None
+
+
+def pin_rule_of(session: Session, model: str, current: Installed) -> PinRule:
+    """Return the pins of an installed model.  Raises: FormatError if one is damaged."""
+    name = VersionName(model, current.variant, current.version)
+    if session.refs.pin(name) is not None:
+        return PinRule(version=current.version)
+    return session.refs.pin_rule(model)
 
 
 def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bool:
