@@ -1,8 +1,8 @@
 """`AsyncStore`: the same API for asyncio, each call in a thread of its own.
 
-The engine works in threads, where hashing, decoding and file I/O release the interpreter; this
-only keeps the event loop free while they do.  The methods are made from those of `Store`; `aio.pyi` beside
-this file has their types, and is written by `make docs`.
+The engine works in threads, where hashing, decoding and file I/O release the GIL; this class keeps the event
+loop free meanwhile.  The methods are made from those of `Store`; `aio.pyi` beside this file has their types,
+and is written by `make docs`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ T = TypeVar("T")
 class AsyncStore:
     """A `Store` whose methods are awaited; see there for what each does and raises.
 
-    `progress` and `on_result` are called in the worker's thread, never in the event loop's:
-    `loop.call_soon_threadsafe` leads back.  Cancelling a task stops its call at the next event of progress
-    or, while it waits for a server, within a moment; a call that does neither runs to its end.  The
-    cancellation arrives once the thread has closed what it used of the store.
+    `progress` and `on_result` are called in the worker's thread, never in the event loop's: use
+    `loop.call_soon_threadsafe` there.  Cancelling a task stops its call at the next progress event or, while
+    it waits for a server, within about a second; a call that does neither runs to its end.  The task is
+    cancelled once the thread has closed the store's files.
     """
 
     def __init__(self, store: Store) -> None:
@@ -52,7 +52,7 @@ class AsyncStore:
         await self._run(self.store.close)
 
     async def _run(self, function: Callable[..., T], /, *args: Any, **values: Any) -> T:  # noqa: ANN401
-        """Call a method in a thread; where the task is cancelled, have it stop and wait until it has."""
+        """Call a method in a thread; if the task is cancelled, stop the call and wait for its end."""
         if self._closed and function != self.store.close:
             raise UsageError("this AsyncStore is closed", hint="open another one: AsyncStore.open()")
         cancel = Cancel(lambda: CancelledError("the task was cancelled"))
@@ -68,12 +68,12 @@ class AsyncStore:
             cancel.stop()
             await asyncio.wait([work])
             if not work.cancelled():
-                work.exception()  # nobody else asks for it
+                work.exception()  # nothing else retrieves it
             raise
 
 
 def _awaited(name: str, method: Callable[..., T]) -> Callable[..., Awaitable[T]]:
-    """A method that is awaited, with the parameters and the text of the one of `Store`."""
+    """Return an async method with the signature and docstring of the one of `Store`."""
 
     @functools.wraps(method)
     async def call(self: AsyncStore, *args: Any, **values: Any) -> T:  # noqa: ANN401
@@ -85,7 +85,7 @@ def _awaited(name: str, method: Callable[..., T]) -> Callable[..., Awaitable[T]]
 
 
 def _store_methods() -> dict[str, Callable[..., Any]]:
-    """The methods of `Store` that work on a store, by name, in the order of its parts."""
+    """Return the instance methods of `Store` by name, in the order of its parts."""
     found: dict[str, Callable[..., Any]] = {}
     for part in Store.__mro__:
         for name, item in vars(part).items():

@@ -1,4 +1,4 @@
-"""The Python API: `Store`, put together from parts by meaning."""
+"""The Python API: `Store`, composed of one part for each group of operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all parts of `Store` share: its settings, one use of it, and the queue of downloads.
+"""The common base of all parts of `Store`: settings, sessions, and the queue of downloads.
 
 Every method opens what it needs and closes it again; a `Store` may be shared by threads and kept as long as
 the process lives.
@@ -66,7 +66,7 @@ class StoreBase:
         self._leases: dict[str, int] = {}
         self._lock = threading.Lock()
         self._put_last = RecentFailures()
-        self._looked = False  # at who else may write the store
+        self._looked = False  # whether other users can write the store
 
     @classmethod
     def open(
@@ -83,7 +83,7 @@ class StoreBase:
         if not os.path.lexists(settings.home):
             from yarnstore.store.moving import settle_move
 
-            place = settle_move(settings.home)  # a killed move may have left it aside
+            place = settle_move(settings.home)  # a killed move may have left it at its old folder
             if os.path.lexists(place):
                 settings = load_settings(place)
         store = cls(settings, progress=progress)
@@ -183,7 +183,7 @@ class StoreBase:
             if layout.any_trial():
                 from yarnstore.ops.installing.activate import settle_trials
 
-                settle_trials(session)  # what a killed process tried out
+                settle_trials(session)  # reverts a version whose self-check was killed
             self._warn_of_others(session)
             yield session
         except DiskFullError as error:
@@ -202,7 +202,7 @@ class StoreBase:
         *,
         accept_change: bool = False,
     ) -> Iterator[Session]:
-        """A session whose operation is counted in the statistics."""
+        """Yield a session whose operation is counted in the statistics."""
         from yarnstore.ops.session.counting import counted
 
         with (

@@ -114,7 +114,7 @@ class Installing(StoreBase):
             if found is None:
                 from yarnstore.ops.installing.checkout import ensure_ready
 
-                with session.layout.shared():  # until it is noted as given out, gc is kept from it
+                with session.layout.shared():  # the lock is held until its use is recorded
                     found = path_of(session, ensure_ready(session, parsed))
         if found.lease is not None:
             with self._lock:
@@ -222,7 +222,7 @@ class Installing(StoreBase):
             return self._retain(session, done, done.results)
 
     def read_requests(self, *words: str) -> list[str]:
-        """Return the specs that the words of a command line mean: `m 1.1.0 other` is `m@1.1.0` and `other`.
+        """Return the specs of the arguments of a command line: `m 1.1.0 other` is `m@1.1.0` and `other`.
 
         A word after a model is its version if it is a version, a range or one of the model's aliases, and
         no model of that name is installed.  Raises: UsageError.

@@ -1,4 +1,4 @@
-"""The part of `Store` that configures registries, asks what they offer, and checks one."""
+"""The part of `Store` that configures, queries and checks registries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Registries(StoreBase):
-    """Configure registries, ask them, and check one."""
+    """Configure, query and check registries."""
 
     def add_registry(self, name: str, url: AnyPath) -> RegistryInfo:
         """Add a registry to `managed.toml` if it can be read.
@@ -86,7 +86,7 @@ class Registries(StoreBase):
             return search(session, text)
 
     def list_offered(self, text: str = "") -> list[VersionDetails]:
-        """Every version of the models that `search` finds.  Raises: as `search`."""
+        """Return every version of the models that `search` finds.  Raises: as `search`."""
         from yarnstore.ops.querying.catalogue import list_offered
 
         with self._session() as session:

@@ -1,4 +1,4 @@
-"""`Store`: the Python API, which the command line uses and nothing else."""
+"""`Store`: the Python API, on which the command line is built."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return status(session)
 
     def stats(self, *, since_s: float | None = None) -> Statistics:
-        """Return what operations cost and saved, of the last `since_s` seconds or of all time.
+        """Return the statistics of operations of the last `since_s` seconds or of all time.
 
-        They are counted in the store and sent nowhere; in a store that cannot be written, nothing is counted.
+        They are recorded in the store and sent nowhere; a read-only store records nothing.
         """
         from yarnstore.ops.querying.statistics import statistics
 
@@ -150,7 +150,10 @@ class Store(Installing, Registries, Publishing, Upkeep):
         return found
 
     def readme(self, spec: str) -> Readme:
-        """The README of a version that is stored.  Raises: NotFoundError if it is not, or has none."""
+        """Return the README of a stored version.
+
+        Raises: NotFoundError if it is not stored or has no README.
+        """
         from yarnstore.ops.inspecting.readme import readme
 
         with self._session() as session:

@@ -45,14 +45,14 @@ class Upkeep(StoreBase):
     ) -> GcResult:
         """Delete unneeded data; `repack` stores older versions as deltas against the newest.
 
-        A view that `path` returned stays for `grace_s` seconds after that, or after it was installed last;
-        None means the setting of `config.toml`.  With `unused_s`, versions go that were not stored or used
-        within so many seconds; with `max_size_bytes`, versions go, those used least recently first, until
-        the store takes no more disk space.  Neither deletes what is installed, pinned, open, or what
-        `rollback` returns to.  With `thin`, a model or `*` for all, the version before the installed one
-        keeps what changed, and not its files.  `expected` is the fingerprint of a plan of `plan_gc`.
-        Raises: IntegrityError, LockTimeoutError; ConflictError if the store changed since that plan;
-        NotFoundError where `thin` is not installed.
+        A view that `path` returned is kept for `grace_s` seconds after that, or after it was last installed;
+        None means the setting of `config.toml`.  With `unused_s`, versions that were not stored or used
+        within so many seconds are deleted; with `max_size_bytes`, versions are deleted, the least recently
+        used first, until the store takes no more disk space.  Neither deletes installed, pinned and open
+        versions, nor those that `rollback` returns to.  With `thin`, a model or `*` for all, the version
+        before the installed one is kept as deltas, without its files.  `expected` is the fingerprint of a
+        plan of `plan_gc`. Raises: IntegrityError, LockTimeoutError; ConflictError if the store changed since
+        that plan; NotFoundError where `thin` is not installed.
         """
         from yarnstore.ops.querying.keeping import ALL_MODELS, GcPolicy
         from yarnstore.ops.session.stored import not_installed
@@ -83,7 +83,8 @@ class Upkeep(StoreBase):
         repack: bool = False,
         progress: OnProgress | None = None,
     ) -> GcForecast:
-        """List what `gc` would free and what stays, item by item; `gc` with its fingerprint does just that.
+        """List what `gc` would free and keep, item by item; `gc` with the plan's fingerprint deletes exactly
+        that.
 
         Raises: IntegrityError, LockTimeoutError.
         """
@@ -102,7 +103,7 @@ class Upkeep(StoreBase):
             return forecast_gc(session, policy, repack=repack)
 
     def storage(self, model: str | None = None) -> StorageUsage:
-        """The disk space of each version, or of those of one model, of shared data and of the rest.
+        """Return the disk space of each version (of one model), of shared data, and of everything else.
 
         Raises: IntegrityError; NotFoundError if the model is not stored.
         """
@@ -116,13 +117,16 @@ class Upkeep(StoreBase):
     # --- settings ------------------------------------------------------------------------------------
 
     def list_settings(self) -> list[SettingInfo]:
-        """The settings that a program may change, with what sets each.  Raises: ConfigError."""
+        """Return the settings that programs may change, with the source of each value.
+
+        Raises: ConfigError.
+        """
         from yarnstore.settings.editable import list_settings
 
         return list_settings(self.home)
 
     def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]:
-        """Change settings in `managed.toml`; None resets one.  All of them, or none.
+        """Change settings in `managed.toml`, all or none; None resets one.
 
         Raises: NotFoundError, ConfigError; ConflictError if the environment or `config.toml` sets one.
         """
@@ -144,8 +148,8 @@ class Upkeep(StoreBase):
     ) -> FsckResult:
         """Check everything in the store; `repair` repairs it.
 
-        `sample` reads the contents of a random share alone, such as 0.05, another one each time; all else is
-        checked in full.  What is found damaged is read whole.
+        `sample` reads the contents of only a random share, such as 0.05, a different one each time;
+        everything else is checked completely.  Damaged packs and files are read completely.
 
         Raises: LockTimeoutError; UsageError for a sample beside `quick` or `repair`.
         """
@@ -169,7 +173,7 @@ class Upkeep(StoreBase):
 
     @classmethod
     def doctor(cls, path: AnyPath | None = None, *, progress: OnProgress | None = None) -> DoctorResult:
-        """As `examine`, also for a store that cannot be opened because its settings cannot be read."""
+        """Do the same as `examine`, also if the store cannot be opened since its settings are unreadable."""
         from yarnstore.ops.upkeep.doctor import diagnose
 
         fault: YarnstoreError | None = None

@@ -1,4 +1,4 @@
-"""`Client`: the methods of `Store`, done by a service."""
+"""`Client`: the methods of `Store`, executed by a service."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- questions -------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------
 
     def overview(self) -> Overview:
         """Whether all models are up to date and verified, and what to do if not."""
@@ -139,12 +139,12 @@ class Client:
         return self._connection.get(StorageUsage, "/storage")
 
     def list_installed_models(self, *models: str) -> list[InstalledModel]:
-        """As `Store.list_installed_models`; a name of no model is left out."""
+        """As `Store.list_installed_models`; unknown names are ignored."""
         found = self._connection.get(list[InstalledModel], "/models")
         return [item for item in found if not models or item.model in models]
 
     def get_model(self, model: str) -> ModelPage:
-        """What is installed of a model, what its registry says of that version, and its history."""
+        """Return the installed version of a model, its standing in the registry, and its history."""
         return self._connection.get(ModelPage, _model(model))
 
     def get_version_history(self, model: str) -> History:
@@ -172,7 +172,7 @@ class Client:
         return self._connection.get(VersionDetails, _offered(model), query)
 
     def inspect(self, what: str) -> InspectResult:
-        """As `Store.inspect`, of the spec of a version that is stored."""
+        """As `Store.inspect`, for the spec of a stored version."""
         model, query = _version(what)
         return self._connection.get(InspectResult, _offered(model, "contents"), query)
 
@@ -182,12 +182,12 @@ class Client:
         return self._connection.get(Readme, _offered(model, "readme"), query)
 
     def check_for_updates(self, *models: str, refresh: bool = True) -> list[Update]:
-        """As `Store.check_for_updates`; a name of no installed model is left out."""
+        """As `Store.check_for_updates`; names of models that are not installed are ignored."""
         found = self._connection.get(list[Update], "/updates", {"refresh": refresh})
         return [item for item in found if not models or item.model in models]
 
     def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON is any
-        """Call one of the seven commands by name; its answer as plain JSON values.
+        """Call one of the seven commands by name, and return its response as plain JSON values.
 
         docs/http-api.md lists the commands with their arguments and answers.
         """
@@ -276,7 +276,7 @@ class Client:
         return self._start("/fsck", {"quick": quick, "repair": repair, "sample": sample})
 
     def stats(self, *, since_s: float | None = None) -> Statistics:
-        """As `Store.stats`; of a part of a minute the whole minute."""
+        """As `Store.stats`; `since_s` is rounded up to whole minutes."""
         since = None if since_s is None else f"{min(999_999, math.ceil(since_s / 60))}m"
         return self._connection.ask(Statistics, "GET", "/stats", query={"since": since})
 
@@ -291,7 +291,7 @@ class Client:
         return JobHandle(self._connection, self._connection.get(Job, f"/jobs/{identity}"))
 
     def events(self) -> Iterator[Job | StoreChanged]:
-        """Each job as it is, then each change of a job or of the store, until the service ends.
+        """Yield each job, then each change of a job or of the store, until the service ends.
 
         Raises: TransientError if the connection is lost.
         """
@@ -331,7 +331,7 @@ class Client:
         return self._connection.get(list[RegistryInfo], "/registries")
 
     def add_registry(self, name: str, url: str) -> RegistryInfo:
-        """As `Store.add_registry`, of a registry on a web server."""
+        """As `Store.add_registry`, for a registry on a web server."""
         return self._connection.ask(RegistryInfo, "POST", "/registries", {"name": name, "url": url})
 
     def remove_registry(self, name: str) -> None:
@@ -343,7 +343,7 @@ class Client:
         return self._connection.ask(RegistryInfo, "POST", f"/registries/{name}/refresh")
 
     def make_login_link(self) -> LoginLink:
-        """A login address for one browser, as a path below `url`; it works once."""
+        """Create a login address for one browser, as a path below `url`; it works once."""
         return self._connection.ask(LoginLink, "POST", "/login-links")
 
     def _start(self, path: str, body: object) -> JobHandle[Any]:
@@ -351,14 +351,14 @@ class Client:
 
 
 def _version(text: str) -> tuple[str, dict[str, str | None]]:
-    """The model of a spec; its version and variant, as the service takes them.  Raises: SpecError."""
+    """Return the model of a spec, and its version and variant as query parameters.  Raises: SpecError."""
     spec = Spec.parse(text)
     version = None if spec.selector is None else str(spec.selector)
     return spec.model, {"version": version, "variant": spec.variant}
 
 
 def _pin(text: str) -> tuple[str, str | None]:
-    """The model of a spec, and the rest of it."""
+    """Return the model of a spec, and its rest."""
     model = Spec.parse_stored(text).model
     return model, text.strip()[len(model) :] or None
 

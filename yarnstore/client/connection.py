@@ -1,4 +1,4 @@
-"""Requests to one service.  Errors of httpx, and what the service refuses, become errors of this package."""
+"""Requests to one service.  Errors of httpx and problem documents become errors of this package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ API: Final = "/api/v1"
 # The service writes a line at least every 25 seconds.
 _SILENCE_S: Final = 60.0
 _KNOWN: Final = 64
-# The classes for what the service itself refuses, whose codes no other error has.
+# The classes for refusals of the service itself, whose codes no other error has.
 _REFUSED: Final[Mapping[int, type[YarnstoreError]]] = {
     400: UsageError,
     401: UsageError,
@@ -46,7 +46,7 @@ _REFUSED: Final[Mapping[int, type[YarnstoreError]]] = {
 
 @dataclass(frozen=True)
 class StoreChanged:
-    """What is installed, stored or configured changed, perhaps by another process."""
+    """Installed or stored versions or settings changed, perhaps by another process."""
 
 
 class Connection:
@@ -60,7 +60,7 @@ class Connection:
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=timeout_s,
                 verify=context,
-                trust_env=False,  # no proxy between processes of one machine, and no other login
+                trust_env=False,  # without the environment's proxies and logins
                 limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0),
             )
         except (OSError, UnicodeEncodeError) as error:
@@ -73,17 +73,17 @@ class Connection:
         self._http.close()
 
     def get(self, kind: type[T], path: str, query: Query | None = None) -> T:
-        """What a path below `/api/v1` answers; what has not changed since is not sent again."""
+        """Return the response of a path below `/api/v1`; an unchanged one is not sent again."""
         return self._read(kind, path, self._get(path, query))
 
     def ask(
         self, kind: type[T], method: str, path: str, body: object = None, query: Query | None = None
     ) -> T:
-        """What another request answers; `body` is sent as JSON."""
+        """Return the response to another request; `body` is sent as JSON."""
         return self._read(kind, path, self._send(method, path, body, query).content or b"null")
 
     def events(self, path: str) -> Iterator[Job | StoreChanged]:
-        """Server-sent events until the service ends the stream."""
+        """Yield server-sent events until the service ends the stream."""
         with (
             self._translating(path),
             self._http.stream("GET", self._address(path), timeout=_SILENCE_S) as stream,
@@ -162,7 +162,7 @@ class Connection:
             raise TransientError(self.url, f"the connection was lost: {error}") from error
 
     def _refusal(self, answer: httpx.Response) -> YarnstoreError:
-        """The error that a problem document describes."""
+        """Return the error that a problem document describes."""
         try:
             problem = json.loads(answer.content)
             code, detail, hint = problem["code"], problem["detail"], problem.get("hint", "")
@@ -186,13 +186,13 @@ class Connection:
 
 
 def restored(status: int, code: str, detail: str, hint: str, fields: Mapping[str, object]) -> YarnstoreError:
-    """The error of a problem document."""
+    """Return the error of a problem document."""
     kind = ReadOnlyError if code == "read-only-service" else _REFUSED.get(status, YarnstoreError)
     return kind.restore(code, detail, hint, fields)
 
 
 def _sent(query: Query | None) -> dict[str, str]:
-    """A query without what is not given, in the words of JSON."""
+    """Return query parameters without None, with booleans as in JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in (query or {}).items()

@@ -1,4 +1,4 @@
-"""One job of the service: how far it is, and what came of it."""
+"""One job of the service: its progress and its result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 
 class JobHandle(Generic[T]):
-    """Work that the service does; `job` is its state as it was last heard.
+    """A job of the service; `job` is its last known state.
 
     Iterating yields a state for each change, at most five a second, until the job has ended.  A paused job
     has not ended.
@@ -71,7 +71,7 @@ class JobHandle(Generic[T]):
                     yield event
                     if event.state in _ENDED:
                         return
-            # The service ended; where another one runs at the same address, the job is there.
+            # The service ended; another one at the same address has the job.
             self.refresh()
 
     def wait(self, progress: OnProgress | None = None) -> T:
@@ -120,7 +120,7 @@ class JobHandle(Generic[T]):
         return self._tell("cancel")
 
     def undo(self) -> JobHandle[CheckoutResult]:
-        """Take back what the job did, as another job.  Raises: ConflictError if nothing takes it back."""
+        """Undo the job by another job.  Raises: ConflictError if it cannot be undone."""
         undo = self.refresh().undo
         if undo is None:
             raise ConflictError(f"the job {self.job.kind} {self.job.subject} cannot be undone", job=self.id)

@@ -13,7 +13,7 @@ _PATIENCE_S = 15.0
 
 
 class Sidecar:
-    """A running service, and what it said when it was ready."""
+    """A running service, and its `--ready-json` output."""
 
     def __init__(self, command: Sequence[str]) -> None:
         words = [*command, "--ready-json", "--exit-with-parent", "--json"]
@@ -26,7 +26,7 @@ class Sidecar:
         self.ready = self._wait()
 
     def _wait(self) -> Mapping[str, Any]:
-        """What it prints when it is ready.  Raises: the error that it prints otherwise."""
+        """Return what it prints when it is ready.  Raises: the error that it prints otherwise."""
         if self._process.stdout is None:
             raise AssertionError
         line = self._process.stdout.readline()
@@ -44,7 +44,7 @@ class Sidecar:
         )
 
     def close(self) -> None:
-        """End it, and wait until it has ended."""
+        """Stop the service and wait for its end."""
         self._process.terminate()
         try:
             self._process.wait(_PATIENCE_S)

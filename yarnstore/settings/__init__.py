@@ -1,8 +1,8 @@
 """Settings of a store: `config.toml`, `managed.toml`, the environment, and their defaults.
 
     load, network, host    reading all settings; those of the network; those of the machine
-    files                  the two files, and which one wins
-    change                 what commands write into `managed.toml`
+    files                  the two files, and their precedence
+    change                 changes of `managed.toml` by commands
     editable               the settings that the dashboard lists and changes
 
 Rules for retention, auto-update and `[policy]` are in `registry/policies`.  docs/operations.md and

@@ -70,9 +70,9 @@ def remove_registry(home: Path, name: str) -> None:
 
 
 def _entry_line(home: Path, name: str) -> str:
-    """Return where `config.toml` names a registry, for messages."""
+    """Return the place in `config.toml` of a registry, for messages."""
 
-    def named(config: dict[str, Any]) -> bool:  # the last table may have no url so far
+    def named(config: dict[str, Any]) -> bool:  # the last table may be incomplete
         tables = config.get("registries")
         return isinstance(tables, list) and any(
             isinstance(item, dict) and item.get("name") == name for item in tables
@@ -82,9 +82,10 @@ def _entry_line(home: Path, name: str) -> str:
 
 
 def set_auto_update(home: Path, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """Change `[auto_update]` in `managed.toml` by `change`, which gets the tables that hold it.
+    """Change `[auto_update]` in `managed.toml` by `change`, which gets the tables of the file.
 
-    Raises: as `change`; ConflictError if `config.toml` has another value, which would win; ConfigError.
+    Raises: as `change`; ConflictError if `config.toml` has another value, which would override it;
+    ConfigError.
     """
 
     def changed(files: SettingFiles) -> dict[str, Any]:
@@ -132,9 +133,9 @@ def _value_at(config: object, keys: tuple[str, ...]) -> object:
 
 
 def normal_url(text: str) -> str:
-    """Return the address to store for one that was typed or pasted: paths become absolute.
+    """Return the address to store for one that the user gave: paths become absolute.
 
-    Raises: UsageError if it cannot be the address of a registry.
+    Raises: UsageError if it is not a valid address of a registry.
     """
     from yarnstore.backends.urls import check_address, is_url, tidy_address
 

@@ -1,8 +1,8 @@
-"""The settings that programs may list and change, each with its value, where that is from, and what it means.
+"""The settings that programs may list and change, each with its value, the value's source, and a description.
 
-Changed are those in `managed.toml`; what the environment or `config.toml` says wins, and is not changed.
-Not listed, and not to be changed by a program, is what runs commands or trusts others: `verify_command`,
-`[policy]`, `ca_bundle`.
+Changes are written into `managed.toml`; values of the environment or of `config.toml` override them, and are
+not changed. Settings that run commands or grant trust are not included: `verify_command`, `[policy]`,
+`ca_bundle`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class SettingInfo:
 
     name: str  #: The name of the setting, as in `config.toml`.
     value: SettingValue  #: The value, None if it is not set.
-    source: SettingSource  #: Where the value is from.
+    source: SettingSource  #: The source of the value.
     editable: bool  #: Whether it can be changed here.
-    where: str | None  #: What sets it, if it cannot be changed here: a variable, or a file and its line.
-    meaning: str  #: What it is for.
+    where: str | None  #: Where it is set, if it cannot be changed here: a variable, or a file and its line.
+    meaning: str  #: A description.
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ _KNOWN: Final[Mapping[str, _Known]] = {
 
 
 def list_settings(home: Path, environ: Mapping[str, str] = os.environ) -> list[SettingInfo]:
-    """All settings that may be changed.  Raises: ConfigError."""
+    """Return all settings that may be changed.  Raises: ConfigError."""
     files = read_files(home)
     return [_describe(name, files, environ) for name in _KNOWN]
 
@@ -127,7 +127,7 @@ def _plain(value: object) -> SettingValue:
 
 
 def _check(tables: dict[str, Any]) -> None:
-    """Raises: ConfigError for a value that would not be read."""
+    """Raise ConfigError for an invalid value."""
     parse_retention(tables)
     parse_reserve(tables)
     parse_network(tables, {})

@@ -1,8 +1,8 @@
-"""The two files of settings: `config.toml`, which people own, and `managed.toml`, which commands own.
+"""The two files of settings: `config.toml`, written by users, and `managed.toml`, written by commands.
 
-Owns how they are read, how they are merged (what `config.toml` says wins), and how `managed.toml` is
-replaced.  No command writes `config.toml`.  docs/format/settings.md governs both.  What their tables mean is
-left to `load`, `host`, `network` and `registry/policies`.
+Reads and merges them (`config.toml` has priority), and replaces `managed.toml`.  No command writes
+`config.toml`.  docs/format/settings.md governs both.  `load`, `host`, `network` and `registry/policies`
+interpret their tables.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HINTS: Final = {
     "managed.toml": "correct or delete it; without it, registries that commands added are not known",
 }
 
-# The settings beside the registries and `auto_update` that programs write.
+# The settings that programs write, besides registries and `auto_update`.
 MANAGED_SETTINGS: Final = (
     *("app_version", "keep", "keep_within", "path_grace", "reserve", "limit_rate", "connections", "offline"),
     *("notifications",),
@@ -35,12 +35,12 @@ MANAGED_SETTINGS: Final = (
 
 
 def config_path(home: Path) -> Path:
-    """The file that people write."""
+    """Return the path of the file that users write."""
     return home / "config.toml"
 
 
 def managed_path(home: Path) -> Path:
-    """The file that commands write."""
+    """Return the path of the file that commands write."""
     return home / "managed.toml"
 
 
@@ -60,9 +60,9 @@ class SettingFiles(msgspec.Struct, frozen=True):
 
     @property
     def registries(self) -> list[tuple[Path, dict[str, Any]]]:
-        """The tables of the registries, each with its file: those of `config.toml` first.
+        """Return the tables of the registries, each with its file: those of `config.toml` first.
 
-        Of two with one name, that of `config.toml`.  Raises: ConfigError.
+        Of two with the same name, only that of `config.toml`.  Raises: ConfigError.
         """
         own = registry_tables(self.config, config_path(self.home))
         names = {item["name"].casefold() for item in own}
@@ -74,7 +74,7 @@ class SettingFiles(msgspec.Struct, frozen=True):
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two tables; `over` wins, key by key."""
+    """Merge two tables key by key; `over` has priority."""
     return {
         **base,
         **{
@@ -88,7 +88,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_files(home: Path) -> SettingFiles:
     """Read both files; one that does not exist is empty.  Raises: ConfigError, StorageError."""
-    # People own config.toml, and may keep it elsewhere behind a link.
+    # Users may keep config.toml elsewhere and link to it.
     files = SettingFiles(home, _read(follow(config_path(home))), _read(managed_path(home)))
     try:
         parse_auto_update(files.managed)
@@ -100,7 +100,7 @@ def read_files(home: Path) -> SettingFiles:
 
 def _read(path: Path) -> dict[str, Any]:
     text = read_text(path)
-    if not text:  # most often there is no such file, and then no need to import what reads it
+    if not text:  # the file is usually missing, and then the parser need not be imported
         return {}
     import tomllib
 
@@ -158,9 +158,9 @@ def change_managed(home: Path, change: Callable[[SettingFiles], dict[str, Any]])
 
 
 def line_of(home: Path, word: str, says: Callable[[dict[str, Any]], bool]) -> str:
-    """Return where `config.toml` says something: the path, and the line if it can be found.
+    """Return the place of a setting in `config.toml`: the path, and the line if it can be found.
 
-    That is the first line with `word` up to which the file is TOML of which `says` is true.
+    The line is the first with `word` such that the file up to it is TOML for which `says` is true.
     """
     path = config_path(home)
     lines = read_text(path).split("\n")

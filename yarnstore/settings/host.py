@@ -1,7 +1,7 @@
-"""What a version must fit here, from the settings and from the machine itself.
+"""The machine and application that versions must fit, from the settings and the system.
 
 `app_version`   the application's version, YSTORE_APP_VERSION before `config.toml`
-`variants`      which builds are preferred, the first most; `config.toml` alone
+`variants`      preferred builds in order; only in `config.toml`
 YSTORE_RAM_GB   the memory to assume, in a container or to try another machine
 """
 
@@ -21,7 +21,7 @@ RAM_GB: Final = "YSTORE_RAM_GB"
 
 
 def read_machine(config: Mapping[str, Any], environ: Mapping[str, str]) -> Host:
-    """Return what versions must fit, from the settings and the machine.  Raises: ConfigError."""
+    """Return the machine and application that versions must fit.  Raises: ConfigError."""
     return Host(_app_version(config, environ), _ram_gb(environ), _variants(config))
 
 
@@ -58,7 +58,10 @@ def _ram_gb(environ: Mapping[str, str]) -> float | None:
 
 
 def measured_ram_gb() -> float | None:
-    """The machine's memory in 10^9 bytes, so that 8 GB of memory is not less; None if unknown."""
+    """Return the machine's memory in GB (10^9 bytes), so that a machine with 8 GiB has at least 8.
+
+    None if unknown.
+    """
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

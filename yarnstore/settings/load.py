@@ -3,7 +3,7 @@
 YSTORE_HOME            where the store is
 YSTORE_LOCK_TIMEOUT    seconds to wait for the store's lock
 YSTORE_CONNECTIONS     connections of one download
-YSTORE_APP_VERSION     the application's version, for what is compatible with it
+YSTORE_APP_VERSION     the application's version, to select compatible versions
 YSTORE_RAM_GB          the memory to assume, instead of the machine's own
 YSTORE_OFFLINE, YSTORE_LIMIT_RATE, YSTORE_STALL_TIMEOUT, YSTORE_CA_BUNDLE, NETRC
                        see `settings/network`
@@ -53,16 +53,16 @@ class Settings(msgspec.Struct, frozen=True):
     connections: int = DEFAULT_CONNECTIONS
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
     network: Network = msgspec.field(default_factory=Network)
-    # The one registry to look in, where one is asked for by name.
+    # The only registry to use, if one is requested by name.
     registry: str | None = None
     machine: Host = msgspec.field(default_factory=Host)
     auto_update: AutoRules = msgspec.field(default_factory=AutoRules)
     verify: Mapping[str, VerifyCommand] = msgspec.field(default_factory=dict)
     retention: Retention = msgspec.field(default_factory=Retention)
     load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
-    reserve: Reserve = DEFAULT_RESERVE  # of the disk; downloads leave it free
-    alternates: tuple[Path, ...] = ()  # stores that are looked into before anything is downloaded
-    notifications: bool = True  # whether the service shows what it did by itself on the desktop
+    reserve: Reserve = DEFAULT_RESERVE  # disk space that downloads leave free
+    alternates: tuple[Path, ...] = ()  # stores whose chunks are used instead of downloads
+    notifications: bool = True  # whether the service shows desktop notifications
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -85,14 +85,14 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def runtime_folder() -> Path:
-    """The platform's folder for what a user's programs need while they run; made where it does not exist."""
+    """Return the platform's folder for runtime files of a user; it is created if it does not exist."""
     import platformdirs
 
     return platformdirs.user_runtime_path("yarnstore", appauthor=False, ensure_exists=True)
 
 
 def expand_path(text: str) -> Path:
-    """An absolute path, with `~` and `~user` replaced by the home folders that they mean."""
+    """Return an absolute path, with `~` and `~user` replaced by home folders."""
     try:
         return paths.absolute(Path(text).expanduser())
     except RuntimeError:
@@ -151,12 +151,12 @@ def _alternates(config: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def token_variable(name: str) -> str:
-    """The environment variable that holds a registry's bearer token."""
+    """Return the name of the environment variable with a registry's bearer token."""
     return "YSTORE_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def read_connections(config: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """How many connections one download uses.  Raises: ConfigError."""
+    """Return the number of connections of one download.  Raises: ConfigError."""
     return int(
         _number(config, "connections", environ, "YSTORE_CONNECTIONS", DEFAULT_CONNECTIONS, _MAX_CONNECTIONS)
     )

@@ -1,10 +1,10 @@
-"""What `config.toml` and the environment say of the network.  Both are given; `settings` reads them.
+"""The network settings of `config.toml` and the environment, which callers read.
 
-YSTORE_OFFLINE         1: do without the network
-YSTORE_LIMIT_RATE      at most so many bytes per second, such as 5M, over everything
+YSTORE_OFFLINE         1: do not use the network
+YSTORE_LIMIT_RATE      the limit of all downloads in bytes per second, such as 5M
 YSTORE_STALL_TIMEOUT   seconds without a byte until a server counts as stalled
-YSTORE_CA_BUNDLE       a PEM file of certificates to trust beside the usual ones
-NETRC                  where user names and passwords are, else ~/.netrc
+YSTORE_CA_BUNDLE       a PEM file of certificates to trust in addition to the usual ones
+NETRC                  the file with user names and passwords, else ~/.netrc
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STALL_LIMIT_S = 3600.0
 
 
 def parse_network(config: Mapping[str, Any], environ: Mapping[str, str]) -> Network:
-    """The settings that hold for all requests.  Raises: ConfigError."""
+    """Return the settings for all requests.  Raises: ConfigError."""
     bundle = environ.get("YSTORE_CA_BUNDLE") or config.get("ca_bundle")
     if bundle is not None and not isinstance(bundle, str):
         raise ConfigError(f"ca_bundle is {bundle!r}, not the path of a file")
@@ -49,7 +49,7 @@ def _parse_offline(config: Mapping[str, Any], environ: Mapping[str, str]) -> boo
 
 
 def parse_flag(config: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
-    """A setting that is true or false.  Raises: ConfigError."""
+    """Return a setting that is true or false.  Raises: ConfigError."""
     found = config.get(key, default)
     if not isinstance(found, bool):
         raise ConfigError(f"{key} is {found!r}, not true or false")
@@ -83,14 +83,14 @@ def _parse_timeouts(config: Mapping[str, Any], environ: Mapping[str, str]) -> Ti
         raise ConfigError(f"{where} is {value!r}, not a number of seconds up to {_STALL_LIMIT_S:g}")
     if stall_s == usual.stall_s:
         return usual
-    # A server that drips is given up after twice the time that one is which says nothing.
+    # A very slow server is given up after twice the time of a silent one.
     return msgspec.structs.replace(
         usual, connect_s=min(usual.connect_s, stall_s), stall_s=stall_s, window_s=2 * stall_s
     )
 
 
 def parse_mirrors(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The `mirrors` of one `[[registries]]` table.  Raises: ConfigError."""
+    """Return the `mirrors` of one `[[registries]]` table.  Raises: ConfigError."""
     found = item.get("mirrors", [])
     if not isinstance(found, list) or not all(isinstance(url, str) and url for url in found):
         raise ConfigError(f"{where}: mirrors is not a list of addresses")

@@ -1,10 +1,9 @@
 """Files that are written while their chunks arrive.
 
-A verified chunk is written into its place at once; where the file is to be the chunk's only place, it is
-written nowhere else.  An interrupted draft stays under a name that the next run finds.  No byte of it is
-trusted: what an earlier run wrote is hashed chunk by chunk before it counts, and `store/files` reads all of
-the file back and hashes it before it gets its name.  docs/decisions/0017-files-from-arriving-chunks.md has
-the reasons.
+A verified chunk is written into the files that contain it at once, and into a pack only if a pack is needed
+as well.  An interrupted draft is kept under a name that the next run finds.  Its bytes are not trusted:
+chunks of an earlier run are hashed before they are used, and `store/files` reads and hashes the whole file
+before it gets its name.  docs/decisions/0017-files-from-arriving-chunks.md has the reasons.
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
 
-# How a draft ends, in `tmp/`, behind the name that the file is to have in `files/`.
+# The suffix of a draft in `tmp/`, after the file's future name in `files/`.
 DRAFT = ".draft"
-# Smaller files are made from packs in no time.
+# Smaller files are made from packs quickly.
 _WORTH_BYTES = CHUNK_MIN_BYTES
-# Files held open at once: the largest of a version, far below what any system lets a process have.
+# Files open at once, the largest of a version; far below any system's limit of descriptors.
 _OPEN_DRAFTS = 32
 
 
 class Draft:
-    """One file that is being written; `put` is safe to share by threads."""
+    """One file that is being written; `put` is thread-safe."""
 
     def __init__(self, file: ManifestFile, target: fsio.KeptNewFile) -> None:
         self.ids, self._lengths = file.chunk_list()
         self._offsets = np.cumsum(self._lengths) - self._lengths
-        # By position in the file's list of chunks: what is in its place.
+        # For each position in the file's chunk list: whether the chunk is written.
         self.placed = np.zeros(len(self.ids), bool)
         self.target = target
 
     @property
     def placed_bytes(self) -> int:
-        """How many bytes of the file are in their place."""
+        """How many bytes of the file are written."""
         return int(self._lengths[self.placed].sum())
 
     def resume(self, size_bytes: int) -> None:
-        """Find what an earlier run has written; each chunk is hashed.  Raises: StorageError."""
+        """Find the chunks that an earlier run wrote, by hashing each.  Raises: StorageError."""
         ranges = self.target.limit(size_bytes)
         if not ranges:
             return
@@ -62,7 +61,7 @@ class Draft:
         self._check(written)
 
     def check(self) -> None:
-        """Hash what is in its place again.  Raises: StorageError."""
+        """Hash the written chunks again.  Raises: StorageError."""
         self._check(self.placed.copy())
 
     def _check(self, written: NDArray[np.bool_]) -> None:
@@ -81,7 +80,7 @@ class Draft:
             self.placed[n] = good
 
     def put(self, n: int, data: Buffer) -> bool:
-        """Write the chunk at position `n` of the file's list, and return whether it is in its place now.
+        """Write the chunk at position `n` of the file's chunk list, and return whether it is written now.
 
         Raises: StorageError.
         """
@@ -92,10 +91,10 @@ class Draft:
 
 
 class _Table:
-    """Where the chunks of several drafts belong, by id."""
+    """The places of chunks in several drafts, by id."""
 
     def __init__(self, drafts: list[Draft], elsewhere: Ids) -> None:
-        """`elsewhere` are chunks, ascending, of files that have no draft."""
+        """`elsewhere` are the chunks (ascending) of files without a draft."""
         self._drafts = drafts
         ids = np.concatenate([NO_IDS, *(draft.ids for draft in drafts)])
         order = np.argsort(ids, kind="stable")
@@ -108,8 +107,10 @@ class _Table:
         self._needs_pack = find_ids(elsewhere, self._ids) >= 0
 
     def places(self, chunk_id: bytes) -> tuple[list[tuple[Draft, int]], bool]:
-        """Return the drafts that have a chunk, each with the position in its list, and whether a file without
-        a draft has it too."""
+        """Return the drafts that contain a chunk, each with the position in its chunk list.
+
+        Also returns whether a file without a draft contains it.
+        """
         wanted = np.array([chunk_id], "S32")
         first = int(np.searchsorted(self._ids, wanted, "left")[0])
         last = int(np.searchsorted(self._ids, wanted, "right")[0])
@@ -118,13 +119,13 @@ class _Table:
         return places, bool(self._needs_pack[first:last].any())
 
     def has(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted chunk whether drafts have a place for it, and no other file has one."""
+        """Return for each wanted chunk whether drafts contain it, and no other file does."""
         only_here: Ids = self._ids[~self._needs_pack]
         found: NDArray[np.bool_] = find_ids(only_here, wanted) >= 0
         return found
 
     def lacks(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted chunk whether one of its places is empty."""
+        """Return for each wanted chunk whether it is not written to one of its places."""
         placed = np.concatenate([np.empty(0, bool), *(draft.placed for draft in self._drafts)])
         ids = np.concatenate([NO_IDS, *(draft.ids for draft in self._drafts)])
         found: NDArray[np.bool_] = find_ids(np.sort(ids[~placed]), wanted) >= 0
@@ -132,20 +133,20 @@ class _Table:
 
 
 class Drafts:
-    """The drafts of one version.  Leaving the context keeps those that are not finished, for the next run.
+    """The drafts of one version.  Leaving the context keeps unfinished drafts for the next run.
 
-    With `packs_too`, every chunk that arrives is for a pack as well; drafts are then not kept.
+    With `packs_too`, every chunk is written into a pack as well; drafts are then not kept.
     """
 
     def __init__(self, layout: StoreLayout, *, packs_too: bool = False) -> None:
         self._layout = layout
         self._packs_too = packs_too
-        # By name and list of chunks: another manifest may cut the same file elsewhere.
+        # By name and chunk list, since another manifest may cut the same file differently.
         self._drafts: dict[tuple[str, str], Draft] = {}
         self._table = _Table([], NO_IDS)
 
     def __enter__(self) -> Self:
-        # What killed processes left of files is never gone on with, and as large as what is to come.
+        # Other unfinished files of killed processes are not continued, and may be as large as the new ones.
         with contextlib.suppress(StorageError):
             remove_dead_files(self._layout)
         return self
@@ -163,14 +164,14 @@ class Drafts:
 
     @property
     def placed_bytes(self) -> int:
-        """How many bytes of the drafts are in their place, and need no more disk space."""
+        """How many bytes of the drafts are written, and need no more disk space."""
         return sum(draft.placed_bytes for draft in self._drafts.values())
 
     def begin(self, manifest: Manifest, *, resume_only: bool = False) -> None:
         """Begin the largest of the version's files that are not materialised; with `resume_only`, only those
         that an earlier run began.  Raises: StorageError.
 
-        Drafts of another manifest, which the version had a moment ago, are closed.
+        Drafts of a previous manifest of the version are closed.
         """
         missing = missing_files(self._layout, manifest)
         worth = [file for file in missing if file.size_bytes >= _WORTH_BYTES]
@@ -196,7 +197,7 @@ class Drafts:
         self._table = _Table(list(self._drafts.values()), elsewhere)
 
     def put(self, chunk_id: bytes, data: Buffer) -> bool:
-        """Write a verified chunk to its places; threads may do so at once.
+        """Write a verified chunk to its places; thread-safe.
 
         Returns whether it needs no pack.  Raises: StorageError.
         """
@@ -205,13 +206,13 @@ class Drafts:
         return bool(placed) and all(placed) and not needs_pack and not self._packs_too
 
     def for_packs(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted chunk whether packs need it: for a file that has no draft, or for all."""
+        """Return for each wanted chunk whether packs need it: for a file without a draft, or for all."""
         if self._packs_too:
             return np.ones(len(wanted), bool)
         return ~self._table.has(wanted)
 
     def held(self, wanted: Ids) -> NDArray[np.bool_]:
-        """Return for each wanted chunk whether it is in its places, and needs no pack."""
+        """Return for each wanted chunk whether it is written to all of its places and needs no pack."""
         if self._packs_too:
             return np.zeros(len(wanted), bool)
         return self._table.has(wanted) & ~self._table.lacks(wanted)
@@ -222,7 +223,7 @@ class Drafts:
 
 
 def remove_dead_files(layout: StoreLayout) -> None:
-    """Remove what killed processes left of files that they were writing.  Raises: StorageError."""
+    """Remove unfinished files of killed processes.  Raises: StorageError."""
     for name in fsread.list_names(layout.tmp):
         if name.endswith(UNFINISHED):
             with lock.claimed(layout.tmp / name) as dead:

@@ -1,7 +1,7 @@
 """Materialised files: made from chunks, hashed with SHA-256 meanwhile, and read-only afterwards.
 
-docs/format/store.md governs `files/`.  Leaves finding chunks to `store/chunks`, and the folders that link to
-these files to `store/views`.
+docs/format/store.md governs `files/`.  `store/chunks` finds chunks; `store/views` makes the folders that link
+to these files.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
 
-# Told how many bytes of the file were written since it was last told.
+# Called with the number of bytes written since the last call.
 OnBytes = Callable[[int], None]
 
-# How a file ends that is being made, in `tmp/`.
+# The suffix of an unfinished file in `tmp/`.
 UNFINISHED = ".file"
 
 READ_THREADS = 2
-# Chunks decoded ahead of the writer: bounds memory to some 16 MiB.
+# Chunks decoded ahead of the writer; limits memory to about 16 MiB.
 READ_WINDOW = 16
 
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
-    """Whether the materialised file exists, with the size that it was hashed at."""
+    """Whether the materialised file exists, with the size of its record."""
     return _fits(file, layout.file(file))
 
 
@@ -69,13 +69,13 @@ def read_chunk(chunks: ChunkStore, file: ManifestFile, chunk_id: bytes, row: int
     """Return a chunk of a file.  Raises: as `ChunkStore.read`, and IntegrityError for another length."""
     data = chunks.read(chunk_id, row)
     if len(data) != length:
-        # At its offset it would leave a gap, or lie on its neighbour, and not be what is hashed here.
+        # It would leave a gap or overlap the next chunk, and differ from the bytes that are hashed here.
         raise IntegrityError(file.path, why="has a chunk of a different length than its manifest says")
     return data
 
 
 def check_whole(file: ManifestFile, got: Sha256) -> None:
-    """Raise IntegrityError if a file hashes to another digest than its manifest says."""
+    """Raise IntegrityError if a file has another SHA-256 than in its manifest."""
     if got != file.sha256:
         raise IntegrityError(file.path, expected=str(file.sha256), got=str(got))
 
@@ -87,9 +87,9 @@ def write_content(
     on_bytes: OnBytes,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write a file's bytes, and hash them meanwhile.
+    """Write a file and hash it meanwhile.
 
-    If `placed`, of shape (chunks of the file,), is true for a chunk, the target has it already: it is read
+    `placed`, of shape (chunks of the file,), is true for chunks that the target has already, which are read
     back.
 
     Raises: IntegrityError if a chunk is damaged (all such chunks are then in `chunks.bad`), or if the whole
@@ -113,7 +113,8 @@ def write_content(
             return error
 
     fault: IntegrityError | None = None
-    # The results are named by nothing: so an error ends their threads before target and packs are closed.
+    # The generator is not bound to a name, so that an error ends its threads before target and packs are
+    # closed.
     for n, data in enumerate(ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)):
         if isinstance(data, IntegrityError):
             fault = fault or data
@@ -135,8 +136,8 @@ def materialise(
     target: fsio.NewFile | None = None,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Make a file in `files/`, from chunks only or from a `target` that has those `placed` (`write_content`);
-    after an error the target is the caller's.
+    """Make a file in `files/`, from chunks or from a `target` that has those `placed` (`write_content`);
+    after an error the caller owns the target.
 
     Raises: IntegrityError, StorageError.
     """

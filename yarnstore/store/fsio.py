@@ -1,8 +1,8 @@
 """The only code that writes files, with `store/growing` for files that grow in place.
 
-Owns the order of temporary file, fsync, rename and fsync of the folder; exclusive creation without following
-links; the check for free space; and the translation of operating-system errors.  Leaves what is written where
-to `store/layout`.  docs/design.md (order) says what the order promises.
+Owns the order of temporary file, fsync, rename and fsync of the folder, and exclusive creation without
+following links.  `store/layout` has the paths, `store/fsread` translates errors.  docs/design.md (order)
+describes what the order guarantees.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
 EXECUTABLE_MODE = 0o555
 
-# A file being written is synced in the background whenever this much is new, so that the disk
-# works while the processor does and the last sync has little left to do.
+# A file is synced in the background after each so many new bytes, so that the disk works in parallel and the
+# last sync is short.
 _SYNC_EVERY_BYTES = 32 * MIB
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | folders.NOFOLLOW
 
-# How often a folder is made again that others, finding it empty, remove between two of our calls.
+# How often a folder is made again that other processes remove between two calls, because it is empty.
 _TRIES = 20
 
 
@@ -44,7 +44,7 @@ _TRIES = 20
 def ensure_dir(path: Path) -> None:
     """Create a folder and its parents, each synced.  Raises: StorageError, also for a link in the way."""
     for _ in range(_TRIES):
-        with contextlib.suppress(NotFoundError):  # a parent was tidied away meanwhile
+        with contextlib.suppress(NotFoundError):  # another process removed a parent meanwhile
             return _ensure_dir(path)
     return _ensure_dir(path)
 
@@ -81,7 +81,7 @@ def set_folder_mode(path: Path, mode: int) -> None:
 
 def sync_dir(path: Path) -> None:
     """Make the renames, links and removals in a folder durable."""
-    if os.name == "nt":  # folders cannot be opened there, and need not be
+    if os.name == "nt":  # folders cannot be opened on Windows, and need no sync
         return
     with translating(path):
         fd = fsread.open_folder(path, follow=True)
@@ -108,14 +108,14 @@ def open_file(path: Path, flags: int) -> int:
 class NewFile:
     """A file that is written under a temporary name, and gets its name by `publish`.
 
-    It holds a `flock` while it is open, so that others can distinguish it from one whose writer was killed.
+    It holds a `flock` while it is open, which distinguishes it from the file of a killed writer.
     """
 
     def __init__(self, tmp_dir: Path, suffix: str) -> None:
         while True:
             self.path = tmp_dir / f"{fsread.unique_name()}{suffix}"
             self._fd = self._create(tmp_dir)
-            # Whoever tidies up may have taken the file for a dead one just before the lock.
+            # Another process may have removed the file just before the lock, as that of a killed writer.
             if try_lock(self._fd, exclusive=True) and stat_or_none(self.path) is not None:
                 break
             os.close(self._fd)
@@ -123,8 +123,10 @@ class NewFile:
 
     def _begin(self) -> None:
         self.size_bytes = 0
-        self._done = False  # renamed, or left: nothing of it is to be removed
-        self._lock = threading.Lock()  # none writes to a number that is closed, and perhaps another's
+        self._done = False  # renamed or left, so not to be removed
+        self._lock = (
+            threading.Lock()
+        )  # no thread must write to a closed descriptor, whose number may be reused
         self._unsynced = 0
         self._syncer: threading.Thread | None = None
         self._sync_error: OSError | None = None
@@ -148,20 +150,20 @@ class NewFile:
         return self._fd
 
     def write(self, *parts: Buffer) -> None:
-        """Append.  Raises: StorageError; the file can then only be discarded."""
+        """Append bytes.  Raises: StorageError; the file can then only be discarded."""
         for part in parts:
             self.write_at(self.size_bytes, part)
             self.size_bytes += len(part)
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        """Write at a place without changing `size_bytes`; threads may do so at once.  Raises: as `write`."""
+        """Write at an offset without changing `size_bytes`; thread-safe.  Raises: as `write`."""
         with self._lock, translating(self.path):
             pwrite_all(self._fd, data, offset)
             self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY_BYTES:
                 self._join_sync()
                 self._unsynced = 0
-                # By its number: after an interrupt the file may be closed before the thread runs.
+                # By number, since after an interrupt the file may be closed before the thread runs.
                 self._syncer = threading.Thread(
                     target=self._sync_in_background, args=(self._fd,), daemon=True
                 )
@@ -171,7 +173,7 @@ class NewFile:
         try:
             getattr(os, "fdatasync", os.fsync)(fd)
         except OSError as error:
-            # Never tried again: the kernel may have dropped the pages that failed (fsyncgate).
+            # Never repeated, since the kernel may have dropped the failed pages (fsyncgate).
             self._sync_error = error
 
     def _join_sync(self) -> None:
@@ -188,7 +190,7 @@ class NewFile:
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.
 
-        The lock lasts until the temporary name is gone, so that no other process takes it for a dead one.
+        The lock is held until the temporary name is removed, so that no other process removes it.
         """
         with translating(self.path):
             self._join_sync()
@@ -198,7 +200,7 @@ class NewFile:
             except OSError as error:
                 self._sync_error = error
                 raise
-            if os.name == "nt":  # an open file cannot be renamed there
+            if os.name == "nt":  # an open file cannot be renamed on Windows
                 self._close()
             _replace(self.path, path)
             self._close()
@@ -210,37 +212,37 @@ class NewFile:
         with self._lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:
-                os.close(fd)  # also where that fails the number is free, and never to be closed again
+                os.close(fd)  # after a failure, too, the descriptor is closed, and must not be closed again
 
     def discard(self) -> None:
         """Close, and remove the temporary name if it was not published."""
         if self._done:
             return
-        with contextlib.suppress(OSError):  # of what is thrown away
+        with contextlib.suppress(OSError):  # the file is discarded anyway
             self.leave()
         with contextlib.suppress(OSError, StorageError):
             unlink(self.path)
 
     def keep(self) -> None:
-        """Close, and leave what was written for the next run; nothing of it, if a sync failed."""
+        """Close, and keep the file for the next run, unless a sync failed."""
         with contextlib.suppress(OSError):
             if self._syncer is not None and self._syncer.is_alive():
                 self._syncer.join()
-        if self._sync_error is not None:  # what is read now may not be on the disk
+        if self._sync_error is not None:  # cached pages may differ from the disk
             self.discard()
         else:
             self.leave()
 
     def leave(self) -> None:
-        """Close, and leave what was written under its temporary name, as a killed process does."""
+        """Close, and leave the file under its temporary name, as a killed process does."""
         self._done = True
-        if self._syncer is not None and self._syncer.is_alive():  # or else an interrupt came first
+        if self._syncer is not None and self._syncer.is_alive():  # otherwise an interrupt came first
             self._syncer.join()
         self._close()
 
 
 class KeptNewFile(NewFile):
-    """A new file under a known temporary name, with what an earlier run has left there.
+    """A new file under a known temporary name, with the bytes of an earlier run.
 
     `locked` is False if another process is writing it; it is then closed.
     """
@@ -262,7 +264,7 @@ class KeptNewFile(NewFile):
             self.leave()
 
     def limit(self, size_bytes: int) -> list[tuple[int, int]]:
-        """Cut the file to a size, and return the ranges in it that were written: begin and end.
+        """Truncate the file to a size, and return its written ranges as (begin, end).
 
         Raises: StorageError.
         """
@@ -273,7 +275,7 @@ class KeptNewFile(NewFile):
 
 
 def pwrite_all(fd: int, data: Buffer, offset: int) -> int:
-    """Write all of the data at a place of a file.  Returns where it ends."""
+    """Write all data at an offset of a file.  Returns the end offset."""
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)
@@ -282,7 +284,7 @@ def pwrite_all(fd: int, data: Buffer, offset: int) -> int:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename; if another process has removed the target's empty folder meanwhile, into a new one."""
+    """Rename; if another process removed the target's empty folder meanwhile, make it again."""
     for _ in range(_TRIES):
         try:
             _move(source, target)
@@ -309,9 +311,9 @@ def unlink(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
-    """Replace a small file by `data`: completely or not at all, and durably."""
+    """Replace a small file by `data`, atomically and durably."""
     with NewFile(tmp_dir, ".tmp") as file:
-        if not mode & 0o077 and hasattr(os, "fchmod"):  # a secret is nobody's else from the first byte
+        if not mode & 0o077 and hasattr(os, "fchmod"):  # a secret must not be readable at any time
             os.fchmod(file.fileno(), mode)
         file.write(data)
         ensure_dir(path.parent)
@@ -319,9 +321,9 @@ def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MO
 
 
 def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_dir: Path, suffix: str) -> None:
-    """Write small files, each with its name and mode, as `NewFile` does into a folder that the caller syncs.
+    """Write small files, each with its name and mode, like `NewFile`, into a folder that the caller syncs.
 
-    The loop does little else, since code between system calls takes several times as long.
+    The loop does little else, since code between system calls makes them several times slower.
     """
     ensure_dir(tmp_dir)
     ensure_dir(folder)
@@ -332,7 +334,7 @@ def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_di
             with translating(folder), contextlib.suppress(FileNotFoundError):
                 if CAN_LOCK and _write_one(temporary, tmp_fd, f"{place}{name}", fd, data, mode):
                     continue
-            with NewFile(tmp_dir, suffix) as file:  # another process took that one for a dead one
+            with NewFile(tmp_dir, suffix) as file:  # another process removed it as that of a killed writer
                 file.write(data)
                 file.publish(folder / name, mode=mode, sync_folder=False)
 
@@ -361,7 +363,7 @@ def _write_one(
 
 
 def hard_link(source: AnyPath, link: AnyPath) -> bool:
-    """Link, or copy if links are not supported; returns whether it was linked."""
+    """Link, or copy if links are not supported; return whether it was linked."""
     with translating(link):
         try:
             with folders.folder_of(source) as (source_fd, old), folders.changing(link) as (link_fd, new):
@@ -376,7 +378,7 @@ def hard_link(source: AnyPath, link: AnyPath) -> bool:
 
 
 def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
-    """Point a symlink at `target` by a rename; returns False if the file system has no symlinks."""
+    """Set a symlink to `target` by a rename; return False if the file system has no symlinks."""
     ensure_dir(link.parent)
     ensure_dir(tmp_dir)
     temporary = tmp_dir / f"{fsread.unique_name()}.link"
@@ -402,14 +404,14 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path, *, sync: bool = True) -> bool:
-    """Remove a file or link if it exists; returns whether it did."""
+    """Remove a file or link; return whether it existed."""
     with translating(path):
         try:
             unlink(path)
         except FileNotFoundError:
             return False
     if sync:
-        with contextlib.suppress(NotFoundError):  # another process has tidied the empty folder away
+        with contextlib.suppress(NotFoundError):  # another process removed the empty folder
             sync_dir(path.parent)
     return True
 
@@ -434,7 +436,7 @@ def remove_tree(path: Path) -> None:
                 unlink(path)
             return
         set_writable(path, writable=True)
-        import shutil  # late: it brings all formats of archives
+        import shutil  # late: it imports all archive formats
 
         with folders.changing(path) as (fd, name):
             shutil.rmtree(name, dir_fd=fd)
@@ -442,9 +444,10 @@ def remove_tree(path: Path) -> None:
 
 
 def set_writable(path: Path, *, writable: bool) -> None:
-    """Give the owner the right to write to a folder and the folders in it, or remove it from everybody.
+    """Make a folder and the folders in it writable by the owner, or by nobody.
 
-    Not synced, since it only protects.  Follows no link.  A folder that a group shares stays as it is.
+    Not synced, since it only protects from accidents.  Follows no link.  A folder shared by a group is not
+    changed.
     """
     folders.check_writable(path)
     if not hasattr(os, "fwalk") or not fsread.is_folder(path):
@@ -462,7 +465,7 @@ def set_writable(path: Path, *, writable: bool) -> None:
 
 
 def copy_file(source: Path, target: Path, *, mode: int = FILE_MODE) -> str:
-    """Copy to a new file beside `target`, sync, rename; returns `reflink` or `copy`, as it was done."""
+    """Copy to a new file beside `target`, sync, rename; return `reflink` or `copy`."""
     with NewFile(target.parent, ".part") as new, translating(source):
         fd = fsread.open_read(source)
         try:

@@ -1,7 +1,7 @@
-"""Reading the file system: small files, folders, free space, and the meaning of its errors.
+"""Reading the file system: files, folders, free space, and translating its errors.
 
-Owns the translation of operating-system errors, and how folders and files below a store's root are opened: no
-link is followed there, and only regular files are opened.  Leaves writing to `store/fsio`.
+Translates operating-system errors, and opens folders and files below a store's root without following links;
+only regular files are opened.  `store/fsio` writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from yarnstore.store import folders
 
 _SHARED = stat.S_ISGID | stat.S_IWGRP
 
-# A named pipe must not be waited for; regular files ignore this.
+# Opening a named pipe must not wait; regular files ignore the flag.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 _MOVE = "move it away"
@@ -77,7 +77,7 @@ class _Translating:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            # A call on a descriptor names no file, or the descriptor; one beside a folder's, a bare name.
+            # The error of a call on a descriptor has no path or the descriptor; with `dir_fd`, a bare name.
             named = isinstance(error.filename, str) and os.path.isabs(error.filename)
             raise translate(error, error.filename if named else self._path) from error
 
@@ -88,7 +88,8 @@ def translating(path: str | os.PathLike[str]) -> _Translating:
 
 
 def open_folder(path: Path, *, follow: bool = False) -> int:
-    """Return a descriptor of a folder, not through a link; with `follow`, through one that is below no root.
+    """Return a descriptor of a folder without following a link; with `follow`, links outside of roots are
+    followed.
 
     Raises: NotFoundError, StorageError.
     """
@@ -115,7 +116,7 @@ def require_regular(path: folders.AnyPath, opener: Callable[[], int]) -> int:
     try:
         fd = opener()
     except OSError as error:
-        # ENXIO: a pipe that nobody reads, a socket, a missing device.
+        # ENXIO: a pipe without a reader, a socket, a missing device.
         if error.errno not in (errno.ENXIO, errno.EISDIR, errno.ELOOP):
             raise
         raise _no_file(path, error.errno) from error
@@ -127,8 +128,8 @@ def require_regular(path: folders.AnyPath, opener: Callable[[], int]) -> int:
 
 
 def written_ranges(fd: int) -> list[tuple[int, int]]:
-    """Return the ranges of a file that are not holes, in order: begin and end; where the system does not
-    say so, the whole file.
+    """Return the ranges of a file that are not holes, in order, as (begin, end); the whole file if the system
+    does not report holes.
     """
     size = os.fstat(fd).st_size
     found: list[tuple[int, int]] = []
@@ -141,15 +142,13 @@ def written_ranges(fd: int) -> list[tuple[int, int]]:
             end = os.lseek(fd, begin, os.SEEK_HOLE)
             found.append((begin, end))
     except OSError as error:
-        if error.errno != errno.ENXIO:  # there is only a hole up to the end
+        if error.errno != errno.ENXIO:  # only a hole up to the end
             return [(0, size)]
     return found
 
 
 def _no_file(path: folders.AnyPath, number: int) -> FormatError | StorageError:
-    """Return the error for anything but a file in the place of one, by the number of the error of opening
-    it.
-    """
+    """Return the error for a path that is not a regular file, by the errno of opening it."""
     if number == errno.ENXIO:
         return FormatError(str(path), "is not a regular file", hint=_MOVE)
     why = "is a folder, not a file" if number == errno.EISDIR else "is a link, which is not followed"
@@ -162,7 +161,7 @@ def open_nofollow(name: str, folder: int | None) -> int:
 
 
 def lstat(path: Path) -> os.stat_result:
-    """Return what `os.lstat` does; below a root, not through a link.
+    """Return the result of `os.lstat`; below a root, without following a link.
 
     Raises: StorageError, `OSError` as `lstat`.
     """
@@ -188,7 +187,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 def read_open(fd: int, path: folders.AnyPath, limit_bytes: int) -> bytes:
     """Return the content of an open file.  Raises: FormatError if it is larger than the limit."""
-    # As large as the file, since memory for the limit takes longer to get than most files to read.
+    # As large as the file, since allocating the limit takes longer than reading most files.
     data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
     while len(data) <= limit_bytes and (more := os.read(fd, min(limit_bytes + 1 - len(data), MIB))):
         data += more
@@ -198,7 +197,7 @@ def read_open(fd: int, path: folders.AnyPath, limit_bytes: int) -> bytes:
 
 
 def iter_blocks(path: Path) -> Iterator[bytes]:
-    """Yield the blocks of a file that may be long, not through a symlink.
+    """Yield the blocks of a large file, without following a symlink.
 
     Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
     """
@@ -240,7 +239,7 @@ def open_source(path: folders.AnyPath) -> BinaryIO:
 
 
 def open_source_fd(path: folders.AnyPath) -> int:
-    """Do as `open_source`, and return a descriptor."""
+    """Do the same as `open_source`, and return a descriptor."""
     with translating(path):
         return require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN))
 
@@ -292,13 +291,13 @@ def read_link(link: Path) -> str | None:
 
 
 def sum_sizes(paths: Sequence[Path]) -> int:
-    """Return the bytes of those files that exist."""
+    """Return the total size in bytes of those files that exist."""
     found = [stat_or_none(path) for path in paths]
     return sum(item.st_size for item in found if item is not None)
 
 
 def tree_bytes(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder that have no other name."""
+    """Return the size in bytes of a file, or of all files below a folder that have no other hard link."""
     found = stat_or_none(path)
     if found is None:
         return 0
@@ -308,7 +307,7 @@ def tree_bytes(path: Path) -> int:
 
 
 def free_bytes(path: Path, reserve: Reserve = DEFAULT_RESERVE) -> tuple[int, int]:
-    """Return the free bytes at `path`, which need not exist, and how many of them are kept in reserve."""
+    """Return the free bytes at `path`, which need not exist, and how many of them are reserved."""
     import shutil  # late: it brings all formats of archives
 
     with translating(path):
@@ -320,7 +319,7 @@ def free_bytes(path: Path, reserve: Reserve = DEFAULT_RESERVE) -> tuple[int, int
 
 
 def require_space(path: Path, needed_bytes: int, kept_free: Reserve = DEFAULT_RESERVE) -> None:
-    """Raise DiskFullError unless `needed_bytes` fit beside the reserve."""
+    """Raise DiskFullError unless `needed_bytes` are free in addition to the reserve."""
     if needed_bytes <= 0:
         return
     free, reserve = free_bytes(path, kept_free)
@@ -337,5 +336,8 @@ def require_space(path: Path, needed_bytes: int, kept_free: Reserve = DEFAULT_RE
 
 
 def sealed_mode(mode: int) -> int:
-    """Return the mode without the right to write, unless a group, which could not remove it, shares it."""
+    """Return the mode without write permission, except for a folder that a group shares.
+
+    The group must be able to remove it.
+    """
     return mode if mode & _SHARED == _SHARED else mode & ~0o222

@@ -14,7 +14,7 @@ from yarnstore.store.kernel import try_lock
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably, after removing an incomplete one; the caller keeps other processes out."""
+    """Append one line durably, after removing an incomplete one; the caller holds a lock."""
     with translating(path):
         is_new = stat_or_none(path) is None
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
@@ -34,7 +34,10 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def append_mark(path: Path, mark: bytes) -> int:
-    """Append without a sync, atomically, a line behind a torn one.  Returns the size of the file in bytes."""
+    """Append a line atomically, without a sync, also after an incomplete one.
+
+    Returns the file's size in bytes.
+    """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     with translating(path):
         try:
@@ -52,8 +55,10 @@ def append_mark(path: Path, mark: bytes) -> int:
 
 
 class PartialFile:
-    """A download that outlives its process, under a name that the next run finds; `locked` is False if
-    another process is writing it."""
+    """A download that is kept for the next run, under a known name.
+
+    `locked` is False if another process is writing it.
+    """
 
     def __init__(self, path: Path) -> None:
         ensure_dir(path.parent)
@@ -64,7 +69,7 @@ class PartialFile:
         self.size_bytes = os.fstat(self._fd).st_size
 
     def is_there(self) -> bool:
-        """Whether its name still leads to it: another process may have removed it, and begun again."""
+        """Whether its path still names this file.  Another process may have removed it and begun again."""
         found = stat_or_none(self.path)
         return found is not None and os.path.samestat(found, os.fstat(self._fd))
 

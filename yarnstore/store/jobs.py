@@ -1,4 +1,4 @@
-"""The jobs of the service: what is to be done, runs, or has ended.  Survives whatever happens to the process.
+"""The jobs of the service, queued, running and ended, kept on disk.
 
 docs/format/store.md governs `jobs.json`.  One process at a time keeps it, under the lock of `jobs.lock`.
 """
@@ -19,7 +19,7 @@ from yarnstore.store.layout import StoreLayout
 
 JOBS_FILE = "jobs.json"
 _FORMAT = 1
-# What is written is kept well below what is read.
+# Well below the limit of reading.
 READ_LIMIT_BYTES = 8 * MIB
 WRITE_LIMIT_BYTES = 4 * MIB
 
@@ -46,7 +46,7 @@ class _Jobs(msgspec.Struct, frozen=True):
 
 
 def read_jobs(layout: StoreLayout) -> list[StoredJob]:
-    """The jobs in the order in which they were requested.  Raises: FormatError, IncompatibleError."""
+    """Return the jobs in the order in which they were requested.  Raises: FormatError, IncompatibleError."""
     path = layout.root / JOBS_FILE
     try:
         found = msgspec.json.decode(fsread.read_bytes(path, READ_LIMIT_BYTES), type=_Jobs)
@@ -63,7 +63,10 @@ def read_jobs(layout: StoreLayout) -> list[StoredJob]:
 
 
 def write_jobs(layout: StoreLayout, jobs: list[StoredJob]) -> None:
-    """Replace the file; of too many jobs the oldest that have ended are left out.  Raises: StorageError."""
+    """Replace the file; if there are too many jobs, the oldest ended ones are dropped.
+
+    Raises: StorageError.
+    """
     layout.ensure()
     data = msgspec.json.encode(_Jobs(jobs))
     while len(data) > WRITE_LIMIT_BYTES:
@@ -97,11 +100,11 @@ class JobsKeeper:
         self._taken = os.stat(self._path)  # open until `release`, so that no other file gets its inode
 
     def release(self) -> None:
-        """Let another process keep the jobs."""
+        """Release the lock."""
         self._held.close()
 
     def has_store(self) -> bool:
-        """Whether the store at the path is the one whose lock was taken, if any was."""
+        """Whether the store at the path is the one whose lock was taken, if one was."""
         if self._replaced or self._taken is None:
             return not self._replaced
         found = fsread.stat_or_none(self._path)
@@ -115,7 +118,7 @@ class JobsKeeper:
         return self._replaced
 
     def check(self) -> None:
-        """Raise ConflictError if the store was removed, whether or not another is at its path."""
+        """Raise ConflictError if the store was removed, even if another one is at its path."""
         if self.is_replaced() or not self.has_store():
             raise ConflictError(
                 f"the store was removed or replaced while this service ran: {self._layout.root}",

@@ -225,7 +225,7 @@ def _entry(row: VersionDetails, *, installed: bool) -> PublishedVersion:
 
 
 def _facts(row: VersionDetails) -> dict[str, Any]:
-    """What a registry says of a version, under the established names."""
+    """Return a registry's information about a version, under the established names."""
     return {name: getattr(row, name) for name in _FACTS}
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: each listener gets the newest state of each job, and learns of changes of the store."""
+"""Server-sent events: each listener gets the newest state of each job, and changes of the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yarnstore.web.records import Job
 # Proxies close connections that say nothing for a minute.
 _KEEP_ALIVE_S = 25.0
 _LOOK_S = 2.0
-# A download has hundreds of steps a second; people see a few.
+# A download has hundreds of progress events a second; a few are enough.
 _DELIVER_S = 0.1
 
 

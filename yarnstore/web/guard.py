@@ -1,8 +1,8 @@
 """The guard of the service, which checks every request first.
 
-It refuses: a Host that is not one of ours, which a foreign page could have by DNS rebinding (CVE-2024-28224);
-a foreign Origin; a request without the token or a session, except for `/health` and the login page
-(CVE-2025-63389); bodies and rates above the limits; in read-only mode, all changes.
+It refuses: a Host that is not the service's own, which a foreign page could have by DNS rebinding
+(CVE-2024-28224); a foreign Origin; a request without the token or a session, except for `/health` and the
+login page (CVE-2025-63389); bodies and rates above the limits; in read-only mode, all changes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ BODY_LIMIT_BYTES = MIB
 HEADER_LIMIT_BYTES = 32 * 1024
 RATE_PER_S = 100.0
 BURST = 400.0
-# Wrong tokens; 256 bits are not guessed at any rate, but a log of failures should stay readable.
+# Wrong tokens; 256 bits cannot be guessed at any rate; the limit keeps a log of failures readable.
 _WRONG_PER_S = 1.0
 _WRONG_BURST = 20.0
 
 LOGIN = "/login"
 HEALTH = "/health"
-# A POST to these changes nothing; a comparison runs on what is stored.
+# A POST to these changes nothing; a comparison reads stored versions.
 READING = tuple(
     f"/api/v1/{name}"
     for name in (
@@ -86,8 +86,8 @@ class Bucket:
 class Guard:
     """An ASGI application around another; `public` are the paths that need no token.
 
-    `hosts` are the values of `Host` that are ours; `scheme` is that of our origins, or https for those in
-    `proxied`, which a proxy may serve with TLS; a POST to the paths in `reading` changes nothing.
+    `hosts` are the accepted values of `Host`; `scheme` is that of the service's origins, or https for those
+    in `proxied`, which a proxy may serve with TLS; a POST to the paths in `reading` changes nothing.
     """
 
     app: App
@@ -139,7 +139,7 @@ class Guard:
         if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
             return problems.problem(413, "body-too-large", "the body is larger than 1 MiB"), []
         fault = self._stranger(names, method, path)
-        # A page elsewhere that asks for our pictures does not use up what our own pages may ask.
+        # Requests of foreign pages, such as for pictures, do not count towards the limit of our own pages.
         if not (self.rate if fault is None else self.strangers).take():
             return problems.problem(429, "too-many-requests", "too many requests"), [(b"retry-after", b"1")]
         if fault is not None and path not in self.public:
@@ -150,7 +150,7 @@ class Guard:
         return None, []
 
     def _own_origin(self, names: dict[bytes, list[bytes]]) -> bool:
-        """Whether the request comes from no other origin, as far as the browser says."""
+        """Whether the request has no foreign origin, by the browser's headers."""
         if b"origin" not in names:
             return True
         origin = _only(names, b"origin")
@@ -169,7 +169,7 @@ class Guard:
         cookies = "; ".join(value.decode("latin-1") for value in names.get(b"cookie", []))
         session = self.access.session_in(cookies) if cookies else ""
         if session and self.access.is_session(session):
-            # Cookies are sent by what the browser has open at other ports of this host, too.
+            # Browsers also send cookies with requests from pages at other ports of this host.
             site = _only(names, b"sec-fetch-site")
             navigates = method in _SAFE and _only(names, b"sec-fetch-mode") == "navigate"
             if site not in (None, "same-origin", "none") and not navigates:
@@ -201,9 +201,9 @@ def _only(names: dict[bytes, list[bytes]], name: bytes) -> str | None:
 
 
 def _as_get(scope: Scope) -> Scope:
-    """The GET whose headers answer a HEAD; a stream of events, which has no end, keeps its 405.
+    """Return the GET whose headers answer a HEAD; a stream of events, which is endless, is answered with 405.
 
-    A login link is for the browser that opens it, not for a program that looks at links first.
+    Neither does a HEAD use up a login link, since programs check links before a browser opens them.
     """
     if scope["path"].endswith("/events"):
         return scope

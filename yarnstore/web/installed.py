@@ -22,7 +22,7 @@ from yarnstore.core.names import model_dirname
 from yarnstore.results import InstalledModel
 from yarnstore.settings import config_path, managed_path
 
-# Two changes so close together may leave one time stamp.
+# Two changes within this time may have the same time stamp.
 _RACY_NS = 50_000_000
 
 Mark: TypeAlias = tuple[int, int, int]  # when it was changed, its size, its inode
@@ -33,7 +33,7 @@ class _Row(msgspec.Struct, frozen=True):
     data: bytes
     ref: Mark
     used: Mark | None
-    uses: str  # where its uses are counted
+    uses: str  # the file that counts its uses
 
 
 class InstalledModels:
@@ -66,7 +66,7 @@ class InstalledModels:
                 if refs.get(name) == row.ref and _mark(row.uses) == row.used
             }
             if len(kept) < len(refs):
-                # By name if they are few: for all, the store reads each folder once.
+                # Single models if few changed; for all, the store reads each folder once.
                 few = len(refs) - len(kept) <= len(refs) // 4
                 missing = [name.replace("~", "/") for name in refs if name not in kept] if few else []
                 uses = store.home / "logs" / "used"
@@ -80,7 +80,7 @@ class InstalledModels:
                         used=marks.get(digest),
                         uses=str(uses / digest),
                     )
-            # What changed just now is read again for the next request.
+            # Models that changed just now are read again for the next request.
             self._rows = {
                 name: row
                 for name, row in kept.items()

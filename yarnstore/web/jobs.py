@@ -46,7 +46,7 @@ _KEPT = 200
 _COMPARISONS = 10
 _KEPT_SCHEDULED = 10
 _NOTES = 50
-# What has not ended stays in the file whatever its size, and the file has to be read again.
+# Jobs that have not ended are always in the file, which must stay readable.
 _WAITING_BYTES = MIB
 _JOB_BYTES = 400
 _STOP_S = 15.0
@@ -64,7 +64,7 @@ class _Entry:
     arguments: Arguments
     cancel: Cancel | None = None
     thread: threading.Thread | None = None
-    wanted: JobState | None = None  # what to be once it has stopped
+    wanted: JobState | None = None  # its state once it has stopped
     ended: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -140,7 +140,7 @@ class Jobs:
                 entry.thread.join(max(0.0, give_up_s - time.monotonic()))
         self.keeper.release()
 
-    # --- what is asked of it -------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------
 
     def add(self, kind: JobKind, arguments: Mapping[str, Any]) -> Job:
         """Request a job; it starts as soon as possible.
@@ -178,19 +178,19 @@ class Jobs:
             return self._entry(identity).job
 
     def done(self, kind: JobKind) -> list[Job]:
-        """The jobs of a kind that were done, the last one first."""
+        """Return the successful jobs of a kind, the last one first."""
         with self._lock:
             found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
         return sorted(found, key=lambda job: job.finished_ms or 0, reverse=True)
 
     def last_ended(self, kind: JobKind) -> Job | None:
-        """The job of a kind that ended last, in whatever way."""
+        """Return the job of a kind that ended last, successful or not."""
         with self._lock:
             ended = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state in ENDED]
         return max(ended, key=lambda job: job.finished_ms or 0, default=None)
 
     def pending(self, kind: JobKind) -> bool:
-        """Whether a job of a kind waits, runs or is paused."""
+        """Whether a job of a kind is queued, running or paused."""
         states = ("queued", "running", "paused")
         with self._lock:
             return any(e.job.kind == kind and e.job.state in states for e in self._entries.values())
@@ -241,7 +241,7 @@ class Jobs:
             entry.ended.append(call)
             self._tell_waiting(entry)
 
-    # --- how it is done ------------------------------------------------------------------------
+    # --- running jobs ------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -283,7 +283,7 @@ class Jobs:
         try:
             write_jobs(self._layout, kept)
         except StorageError as error:
-            # A full disk: the work goes on; after a kill it is as if it had not been requested.
+            # A full disk: the job continues, but a kill would lose its request.
             print(f"jobs are not saved: {error.message}", file=sys.stderr)
 
     def _check_waiting(self, added: _Entry) -> None:
@@ -300,7 +300,7 @@ class Jobs:
         ended = [key for key, entry in self._entries.items() if entry.job.state in ENDED]
         compared = [key for key in ended if self._entries[key].job.kind in _VOLATILE]
         drop = [*ended[:-_KEPT], *compared[:-_COMPARISONS]]
-        for kind in KINDS:  # of what comes again and again, without anybody's request
+        for kind in KINDS:  # of scheduled jobs, which recur
             repeated = [
                 key
                 for key, entry in self._entries.items()
@@ -411,7 +411,7 @@ class Jobs:
 
 
 def _size(entry: _Entry) -> int:
-    """Return about how many bytes of the file an unfinished job needs."""
+    """Estimate how many bytes of the file an unfinished job needs."""
     return len(msgspec.json.encode([entry.arguments, entry.job.notes])) + _JOB_BYTES
 
 

@@ -20,7 +20,7 @@ from yarnstore.errors import ConfigError, YarnstoreError
 from yarnstore.results import InstalledModel
 from yarnstore.web.service import Service
 
-# What no mark shows, such as free disk space, is at most so old.
+# The largest age of values that no mark covers, such as free disk space.
 KEPT_S = 60.0
 
 
@@ -67,7 +67,7 @@ class Metrics:
         return generate_latest(registry)
 
     def _cached(self, part: str, read: Callable[[], Iterable[Metric]]) -> list[Metric]:
-        """Return a part as it was read last, unless the store has changed since."""
+        """Return the cached part, unless the store has changed."""
         mark, now_s = self._service.contents_mark(), self._clock()
         kept = self._kept.get(part)
         if kept is not None and kept[0] == mark and now_s - kept[1] < KEPT_S:

@@ -1,7 +1,7 @@
-"""Notifications on the desktop of this machine, by the program that its system has for them.
+"""Desktop notifications, with the system's program for them.
 
 The text is an argument or the input of that program, and never a part of a command that a shell or a script
-reads.  Where no such program or no desktop exists, nothing happens; a failure never matters.
+reads.  Without such a program or a desktop nothing happens; failures are ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ $note = [NAMES.ToastNotification]::new($toast)
 
 
 def notify(title: str, text: str) -> bool:
-    """Show a notification, if that is possible; whether a program took it.  Takes ten seconds at most.
+    """Show a notification if possible; return whether a program accepted it.  Takes at most ten seconds.
 
     `title` is one line.
     """
@@ -56,10 +56,10 @@ def notify(title: str, text: str) -> bool:
 
 
 def command_for(platform: str, title: str, text: str) -> tuple[list[str], str]:
-    """The words of the program, and what it reads; without a desktop that program fails."""
+    """Return the program's arguments and its input; without a desktop that program fails."""
     if platform == "darwin":
         return ["osascript", *_MACOS, title, text], ""
     if platform == "win32":
         return ["powershell", "-NoProfile", "-NonInteractive", "-Command", _WINDOWS], f"{title}\n{text}"
-    # A server may read the text as markup; the title never is.
+    # A notification server may interpret the text as markup, but not the title.
     return ["notify-send", "--app-name=ystore", "--", title, html.escape(text, quote=False)], ""

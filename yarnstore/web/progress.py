@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from yarnstore.progress import Progress
 
-# The rate is that of the last seconds, so that it follows the line and does not flicker.
+# The rate is an average of the last seconds, so that it is current but steady.
 _WINDOW_S = 6.0
 
 

@@ -1,4 +1,4 @@
-"""Answers as JSON, with all that the results have."""
+"""JSON responses, including properties of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yarnstore.core.jsonable import jsonable
 
 
 class JsonResponse(Response[Any]):
-    """Results with their properties, as the commands print them; bytes are JSON already."""
+    """Results with their properties, as the commands print them; bytes are sent as JSON unchanged."""
 
     def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:  # noqa: ANN401, ARG002
         """See Litestar."""

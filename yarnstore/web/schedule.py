@@ -9,7 +9,7 @@ from yarnstore.web.records import AutoUpdatePage, NextRound
 
 
 def auto_update_page(found: AutoUpdateStatus, now: datetime | None = None) -> AutoUpdatePage:
-    """The settings with the next round that they lead to."""
+    """Return the auto-update settings and the next run."""
     return AutoUpdatePage(found, _next_round(found, now or datetime.now(UTC)))
 
 

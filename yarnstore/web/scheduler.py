@@ -1,7 +1,7 @@
-"""What a running service does by itself: rounds of auto-update, retention, sampled checks, notifications.
+"""Scheduled work of a running service: auto-update, retention, sampled checks, notifications.
 
-Each is a job, which the dashboard shows.  A thread sleeps until the next one is due, and looks again every
-few minutes: the clock may be set, the machine may sleep, and settings change.
+Each is a job, which the dashboard shows.  A thread sleeps until the next one is due, at most a few minutes,
+since the clock may be set, the machine may be suspended, and settings change.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from yarnstore.web.jobs import Jobs
 from yarnstore.web.notify import notify
 from yarnstore.web.records import Job, JobKind
 
-# The longest sleep; after it the clock and the settings are looked at again.
+# The longest sleep, after which the clock and the settings are read again.
 LOOK_S = 300.0
 _DAY_S = 86_400.0
-# After a round that could not check anything.
+# The delay after a run that could not check anything.
 AGAIN_S = 3600.0
 RETENTION_S = _DAY_S
 CHECK_S = 7 * _DAY_S
 SAMPLE = 0.05
-# Work that can wait does not begin while the service does.
+# The delay of less urgent work after the start of the service.
 SETTLED_S = 900.0
 
 
 class Scheduler:
-    """The work of one service by the clock.  `look` does what is due; the thread only calls it.
+    """The schedule of one service.  `look` starts the work that is due; the thread only calls it.
 
     `clock` is in seconds since 1970; `draw` is random, 0 to below 1.
     """
@@ -56,7 +56,7 @@ class Scheduler:
         self._draw = draw
         self._tell = tell
         self._started_s = clock()
-        self._round_s: float | None = None  # when the round begins whose window is open
+        self._round_s: float | None = None  # when the run in the open window begins
         self._wake = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -64,16 +64,16 @@ class Scheduler:
     # --- the thread ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look, in a thread of its own."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Look again now, since settings changed."""
+        """Check again now, since settings changed."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Look no more; what runs are jobs, which are stopped as all are."""
+        """Stop the thread; running jobs are stopped separately."""
         self._ending = True
         self._wake.set()
         if self._thread is not None:
@@ -84,7 +84,7 @@ class Scheduler:
             self._wake.clear()
             try:
                 sleep_s = self.look()
-            except YarnstoreError as error:  # such as settings that cannot be read now
+            except YarnstoreError as error:  # such as unreadable settings
                 print(f"the schedule waits: {error.message}", file=sys.stderr)
                 sleep_s = LOOK_S
             except Exception:  # noqa: BLE001 - a defect: the service goes on
@@ -92,10 +92,10 @@ class Scheduler:
                 sleep_s = LOOK_S
             self._wake.wait(sleep_s)
 
-    # --- what is due ---------------------------------------------------------------------------
+    # --- due work ---------------------------------------------------------------------------
 
     def look(self) -> float:
-        """Start what is due; returns after how many seconds to look again.
+        """Start the work that is due; return the seconds until the next check.
 
         Raises: ConfigError; ConflictError if the store was removed or replaced.
         """
@@ -139,7 +139,7 @@ class Scheduler:
         return self._regularly("gc", RETENTION_S, {}, now_s)
 
     def _regularly(self, kind: JobKind, every_s: float, given: dict[str, Any], now_s: float) -> float | None:
-        """Add a job whenever none of its kind was done for so long; returns when that is."""
+        """Add a job if the last successful one of its kind is too old; return when the next is due."""
         if self._jobs.pending(kind):
             return None
         last = self._jobs.last_ended(kind)
@@ -155,7 +155,10 @@ class Scheduler:
         self._jobs.when_ended(job.id, lambda: self._ended(job.id, before))
 
     def _ended(self, identity: str, before: Job | None) -> None:
-        """Tell what a job did.  It holds the lock of the jobs: so in a thread, as programs may be slow."""
+        """Notify the user of a job's result.
+
+        Called under the lock of the jobs, so a thread runs the program, which may be slow.
+        """
         threading.Thread(target=self._tell_of, args=(identity, before), daemon=True).start()
         self._wake.set()
 
@@ -170,7 +173,10 @@ class Scheduler:
 
 
 def _ended_s(job: Job, now_s: float) -> float:
-    """When a job ended, in seconds since 1970; 0 for a time to come, since the clock was put back."""
+    """Return when a job ended, in seconds since 1970.
+
+    0 for a time in the future, since the clock was set back.
+    """
     ended_s = (job.finished_ms or 0) / 1000
     return ended_s if ended_s <= now_s else 0.0
 
@@ -180,7 +186,7 @@ def _seconds(when: str | None) -> float | None:
 
 
 def news_of(job: Job, before: Job | None) -> str:
-    """What a person wants to know of a job that nobody requested, and does not know from the one `before`."""
+    """Return the notification about a scheduled job, unless the one `before` gave the same news."""
     if job.state == "failed" and job.error is not None:
         told = before is not None and before.error is not None and before.error.detail == job.error.detail
         return "" if told else f"{job.subject}: {job.error.detail}"
@@ -194,7 +200,7 @@ def news_of(job: Job, before: Job | None) -> str:
 
 
 def _outcomes(job: Job | None) -> list[tuple[str, str, str]]:
-    """Of a round, what happened to models: the model, the outcome, and the version."""
+    """Return the outcomes of a run: the model, the outcome, and the version."""
     if job is None or job.kind != "auto-update":
         return []
     rows = _rows(job, "models")

@@ -37,14 +37,14 @@ _TOKEN_FILE_LIMIT_BYTES = 4096
 
 @dataclass(frozen=True)
 class Options:
-    """How the service is reached.  `port` 0 lets the system choose."""
+    """How to reach the service.  With `port` 0 the system chooses."""
 
     host: str = "127.0.0.1"
     port: int = 0
     allow_hosts: tuple[str, ...] = ()
     token_file: str | None = None
     read_only: bool = False
-    parent: int | None = None  # the process whose end is ours too
+    parent: int | None = None  # the service ends with this process
     open_browser: bool = False
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -62,7 +62,7 @@ class Ready:
 
 
 def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[[Ready], None]) -> None:
-    """Answer until SIGTERM, SIGINT or, if asked for, the parent's end.
+    """Serve until SIGTERM, SIGINT or, if requested, the end of the parent process.
 
     Raises: UsageError, ConfigError, StorageError; LockTimeoutError if another service has the jobs;
     ConflictError if the store was removed or replaced meanwhile.
@@ -111,7 +111,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 page = LoginPage(runtime_folder() if options.read_only else service.home / "tmp")
                 stack.callback(page.remove)
                 link = f"{url}login?token={access.new_login()}"
-                # A browser in the terminal returns when its user leaves it.
+                # A text browser returns when its user leaves it.
                 threading.Thread(target=page.open, args=(link,), daemon=True).start()
             server.run(sockets=[listener])
         if service.jobs.keeper.is_replaced():
@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
         self._ending: asyncio.Event | None = None
 
     async def main_loop(self) -> None:
-        """Wait for the end; uvicorn's own looks ten times a second."""
+        """Wait for the end without polling; uvicorn's own loop polls ten times a second."""
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         await self.on_tick(0)
@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
         self._service.end()
 
     def end(self) -> None:
-        """Begin to end, from any thread or a signal."""
+        """Begin to stop, from any thread or a signal handler."""
         self.should_exit = True
         if self._loop is not None and self._ending is not None:
             self._loop.call_soon_threadsafe(self._ending.set)
@@ -152,7 +152,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _ending_quietly(server: _Server) -> Iterator[None]:
-    """Let a signal end the server also before it handles them itself, and as an exit without error."""
+    """Let a signal stop the server even before it handles signals itself, with exit code 0."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: server.end()) for number in numbers]
     try:
@@ -243,7 +243,7 @@ def _read_token(name: str) -> str:
 
 
 def _follow(parent: int, end: Callable[[], None]) -> None:
-    """Call `end` once the process `parent` is not our parent any more."""
+    """Call `end` once the process `parent` is no longer the parent of this one."""
     try:
         watched = os.pidfd_open(parent)  # Linux
     except (AttributeError, OSError):

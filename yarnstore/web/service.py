@@ -1,4 +1,4 @@
-"""One running service: the store, its jobs, and who may ask."""
+"""One running service: the store, its jobs, and its credentials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _THREADS = 64
 
 
 class Service:
-    """What the routes work with.  `open_store` opens the store as the command line asked for it."""
+    """The context of the routes.  `open_store` opens the store with the options of the command line."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Service:
         self.ending = Cancel(lambda: CancelledError("the service is ending"))  # of each request
         self.plans = GcPlans()
         self.installed = InstalledModels()
-        self.secure = secure  # whether it speaks TLS
+        self.secure = secure  # whether it uses TLS
         self.events = Events(self.fingerprint)
         layout = StoreLayout(self._store.home, self._store.settings.lock_timeout_s)
         self.jobs = Jobs(layout, lambda: self.store, self.events.publish, read_only=read_only)
@@ -68,7 +68,7 @@ class Service:
 
     @property
     def store(self) -> Store:
-        """The store, with the settings that `config.toml` has now.
+        """The store, with the present settings.
 
         Raises: ConfigError; ConflictError if another store has its path now, and the service ends.
         """
@@ -77,17 +77,17 @@ class Service:
         with self._lock:
             mark = self._config_mark()
             if mark != self._config:
-                self._store.settings = self._opened().settings  # what `path` gave out stays leased
+                self._store.settings = self._opened().settings  # paths that `path` returned stay leased
                 self._config = mark
             return self._store
 
     @property
     def last_store(self) -> Store:
-        """The store, with the last settings that could be read."""
+        """The store, with the last readable settings."""
         return self._store
 
     def _opened(self) -> Store:
-        """The store; of a service that only reads, without the network, since it cannot keep answers."""
+        """Open the store; for a read-only service offline, since it cannot cache answers."""
         found = self._open_store()
         if self.read_only:
             found.set_network(offline=True)
@@ -97,20 +97,20 @@ class Service:
         return " ".join(_mark(path) for path in (config_path(self.home), managed_path(self.home)))
 
     def fingerprint(self) -> str:
-        """A text that changes when what is installed, stored or configured does."""
+        """A text that changes with installed and stored versions and settings."""
         names = ("local-state.json", "refs/installed", "refs/pins", "refs/holds", "registries", "manifests")
         return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
 
     def contents_mark(self) -> str:
-        """A text that changes when the fingerprint, the packs, the files or the statistics do."""
+        """A text that changes with the fingerprint, the packs, the files or the statistics."""
         names = ("packs", "files", "logs/statistics")
         return " ".join([self.fingerprint(), *(_mark(self.home / name) for name in names)])
 
-    # --- answers that several calls make -------------------------------------------------------
+    # --- results of several calls -------------------------------------------------------
 
     @property
     def impatient(self) -> Store:
-        """The store, which waits a moment and no longer for a lock: a person waits for the answer."""
+        """The store with a short lock timeout, since a user waits for the response."""
         settings = self.store.settings
         wait_s = min(settings.lock_timeout_s, _IMPATIENT_S)
         return Store(msgspec.structs.replace(settings, lock_timeout_s=wait_s), progress=ignore)
@@ -120,11 +120,11 @@ class Service:
         return self.store.path(spec)
 
     def updates(self, *, refresh: bool) -> list[Update]:
-        """The installed models beside what their registries have; from the cache without `refresh`."""
+        """Return the available updates of installed models; from the cache without `refresh`."""
         return self.store.check_for_updates(refresh=refresh and not self.read_only)
 
     def overview(self) -> Overview:
-        """The state of everything."""
+        """Return the overview."""
         store = self.store
         status = store.status()
         found = self.updates(refresh=False) if status.installed and store.settings.registries else []
@@ -153,11 +153,11 @@ class Service:
         )
 
     async def start(self) -> None:
-        """Begin to work, in the running event loop."""
+        """Start in the running event loop."""
         self.events.attach()
         loop = asyncio.get_running_loop()
-        # The usual number follows the processors; on a small machine, a few requests that wait for a registry
-        # would keep all others waiting.
+        # The default depends on the processors; on a small machine, a few requests that wait for a registry
+        # would block all others.
         loop.set_default_executor(ThreadPoolExecutor(_THREADS, "request"))
         loop.run_in_executor(None, self._warm_up)
         if not self.read_only:
@@ -169,13 +169,13 @@ class Service:
             self.installed.rows(self.store)
 
     def end(self) -> None:
-        """Begin to end, in the event loop: what waits for a server stops waiting."""
+        """Begin to stop, in the event loop: requests that wait for a registry are cancelled."""
         self.ending.stop()
         self.events.close()
         self.jobs.interrupt()
 
     async def stop(self) -> None:
-        """Stop the jobs that run; they are kept."""
+        """Stop running jobs, which the next service continues."""
         self.end()
         self.scheduler.stop()
         self.jobs.close()
@@ -193,7 +193,7 @@ def _answer(installed: int, problems: list[str], updates: int) -> tuple[Answer, 
 
 
 def _problems_of(checks: list[Job]) -> list[str]:
-    """What the last check of the store found and did not repair; a sample or a quick check says less."""
+    """Return the unrepaired problems of the last check; a sample or a quick check finds fewer."""
     for checked in checks:
         result = checked.result or {}
         found = result.get("remaining" if result.get("repaired") else "problems")
@@ -207,7 +207,7 @@ def _problems_of(checks: list[Job]) -> list[str]:
 
 
 def _mark(path: Path) -> str:
-    """A text that changes when a file is replaced or written, or a name in a folder is."""
+    """Return a text that changes when a file, or a name in a folder, is written or replaced."""
     try:
         found = os.stat(path)
     except OSError:
@@ -216,6 +216,6 @@ def _mark(path: Path) -> str:
 
 
 def say(event: Progress) -> None:
-    """Print what the engine notes outside of jobs on stderr."""
+    """Print notes of the engine outside of jobs on stderr."""
     if event.phase == "note":
         print(event.text, file=sys.stderr)

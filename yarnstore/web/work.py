@@ -1,4 +1,4 @@
-"""What each kind of job does: one call of `Store`, and how it is taken back."""
+"""The kinds of jobs: each calls one method of `Store`, and has a request that undoes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a job, as JSON, and what takes it back."""
+    """The result of a job as JSON, and the request that undoes it."""
 
     result: dict[str, object]
     undo: Undo | None = None
@@ -29,10 +29,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of job: `run` does it, `subject` says what it works on, `models` names what it changes.
+    """A kind of job: `run` does it, `subject` describes it, `models` returns the models that it changes.
 
-    Jobs that change the same model run in order; None in `models` excludes every other job.  One that is
-    `repeatable` goes on by itself after the service was killed: done twice, it changes nothing more.
+    Jobs that change the same model run in order; None in `models` excludes every other job.  A `repeatable`
+    one is continued after the service was killed, since doing it twice changes nothing more.
     """
 
     run: Callable[[Store, Arguments, OnProgress], Done]
@@ -42,12 +42,12 @@ class Kind:
 
 
 def path_of(model: str, *rest: str) -> str:
-    """The path of a model's resource."""
+    """Return the path of a model's resource."""
     return "/".join([API, "models", model_dirname(model), *rest])
 
 
 def spec_of(arguments: Arguments) -> str:
-    """The spec that a model, a variant and a version make."""
+    """Return the spec of a model, a variant and a version."""
     variant = f":{arguments['variant']}" if arguments.get("variant") else ""
     version = f"@{arguments['version']}" if arguments.get("version") else ""
     return f"{arguments['model']}{variant}{version}"

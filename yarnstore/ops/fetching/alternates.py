@@ -1,8 +1,8 @@
-"""Alternates: other stores on this machine that are looked into before anything is downloaded.
+"""Alternates: other stores on this machine whose chunks are used instead of downloads.
 
-They are read without a lock and never written, so that they may be on a read-only disk and in use by others.
-No byte of them is used without its hash, and a fault in one is no error: what it lacks is downloaded.
-`doctor` reports alternates that cannot be read.
+They are read without a lock and never written, so they may be on a read-only disk and in use. All bytes are
+hashed before use; chunks that are missing or damaged there are downloaded. `doctor` reports unreadable
+alternates.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def take_chunks(
     lengths: Ints,
     drafts: Drafts | None,
 ) -> int:
-    """Copy those chunks (distinct ids, ascending, with their lengths) into the store that alternates have;
-    with `drafts`, into the version's files, and into packs only where these need it.
+    """Copy chunks (distinct ids, ascending, with their lengths) that alternates have into the store; with
+    `drafts`, into the version's files, and into packs only if needed.
 
-    Returns their length in bytes.  Raises: DiskFullError before anything is written, StorageError of the
-    store itself.
+    Returns their length in bytes.  Raises: DiskFullError before anything is written; StorageError of this
+    store.
     """
     taken = 0
     for layout in _layouts(session):
@@ -85,7 +85,7 @@ def take_chunks(
 def take_file(session: Session, expected: Sha256, part: growing.PartialFile) -> bool:
     """Write the file with this SHA-256 into `part`, which is empty, if an alternate has it.
 
-    Raises: StorageError of the store itself.
+    Raises: StorageError of this store.
     """
     for layout in _layouts(session) if not part.size_bytes else ():
         with ChunkStore(layout, rebuild=False) as other:
@@ -102,7 +102,7 @@ def take_file(session: Session, expected: Sha256, part: growing.PartialFile) -> 
                     sha256.update(came[1])
                     part.write(came[1])
             except StorageError:
-                part.truncate()  # gives the space back
+                part.truncate()  # frees the disk space
                 raise
             if Sha256(sha256.digest()) == expected:
                 session.note(f"{file.path}: {format_size(part.size_bytes)} copied from {layout.root}")
@@ -121,7 +121,7 @@ def _layouts(session: Session) -> Iterator[StoreLayout]:
 
 
 def _has(other: ChunkStore, wanted: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which chunks an alternate claims to have; none if it cannot be read."""
+    """Return which chunks an alternate has according to its indexes; none if it cannot be read."""
     try:
         return (other.table.find(wanted) >= 0) | (find_ids(other.files.ids, wanted) >= 0)
     except (YarnstoreError, OSError):
@@ -140,7 +140,7 @@ def _read(other: ChunkStore, chunk_id: bytes) -> tuple[Entry, Buffer] | None:
     with contextlib.suppress(YarnstoreError, OSError):
         row = other.row_of(chunk_id)
         if row >= 0 and not other.table.bases[row]:
-            entry = other.read_entry(row)  # as it is, which saves encoding it again
+            entry = other.read_entry(row)  # unchanged, which saves encoding it again
             if entry.chunk_id == chunk_id and not entry.base:
                 return entry, decode_entry(entry)
     with contextlib.suppress(YarnstoreError, OSError):

@@ -1,8 +1,8 @@
 """`fetch`: download the missing chunks of a version into the store.
 
-Order: the manifest, a ref that marks the version as being fetched, chunks verified into packs, then the
-version's ref, which alone marks the version as complete.  If it is interrupted, data that arrived is kept,
-and the same command continues from there.
+Order: the manifest, a ref that marks the version as being fetched, verified chunks into packs, then the
+version's ref, the only mark of completeness.  After an interruption, downloaded data is kept, and the same
+command continues.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class FetchResult:
 
 
 def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
-    """Bring the version that `spec` means into the store, complete and verified; `force` accepts a yanked
-    one.
+    """Download the version that `spec` selects into the store and verify it; `force` accepts a yanked one.
 
     Raises: NotFoundError, BackendError, IntegrityError, IncompatibleError, DiskFullError, LockTimeoutError.
     """
@@ -87,7 +86,7 @@ def fetch(session: Session, spec: Spec, *, force: bool = False) -> FetchResult:
 
 
 def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> FetchResult:
-    """The result of bringing a version into the store."""
+    """Return the result of storing a version."""
     ids, _ = manifest_chunks([manifest])
     return FetchResult(
         model=manifest.model,
@@ -107,19 +106,19 @@ def fetch_result(manifest: Manifest, brought: TransferStats, seconds: float) -> 
 def ensure_version(
     session: Session, found: Found, chunks: ChunkStore, *, drafts: Drafts | None = None
 ) -> tuple[Found, Manifest, TransferStats]:
-    """Bring a version into the store, within the shared lock.  `chunks` is the operation's view of the store.
+    """Store a version completely, within the shared lock.  `chunks` is the operation's `ChunkStore`.
 
-    With `drafts`, the files are begun there as their chunks arrive; if chunks are only there afterwards, the
-    caller finishes the files and calls `mark_complete`.
+    With `drafts`, arriving chunks are written into the version's files; if some are only there afterwards,
+    the caller completes the files and calls `mark_complete`.
 
-    Returns where it is from in the end: a registry's answer that is out of date is asked for again.
+    Returns the version as it was stored, since an outdated registry entry is queried again.
     """
     recover_chunks(chunks)
     match found:
         case Stored(name, manifest):
             if _has_all(session, manifest, chunks, drafts):
                 return found, manifest, TransferStats()
-            # Damaged or incomplete: a registry may have what it lacks.
+            # Damaged or incomplete: a registry may have the missing chunks.
             offer = offered_again(session, name)
         case Offered():
             offer = found
@@ -149,18 +148,18 @@ def lost_version(name: VersionName) -> IntegrityError:
 def _bring_newest(
     session: Session, offer: Offered, chunks: ChunkStore, drafts: Drafts | None
 ) -> tuple[Found, Manifest, TransferStats]:
-    """Bring a version into the store; if that fails, try again with its current entry in the registry."""
+    """Store a version; if that fails, try again with its current entry in the registry."""
     try:
         return offer, *_bring(session, offer, chunks, drafts)
     except TransientError:
         raise
     except (BackendError, IntegrityError):
-        # What a registry said earlier of an exact version can be out of date: its packs move.
+        # The cached entry of an exact version can be outdated, since packs are replaced.
         newer = _newer_offer(session, offer)
         if newer is None:
             raise
         session.note(f"{offer.name.model} {offer.name.version}: the registry has changed; trying again")
-        chunks.reload()  # nobody knows whether the registry or the store was wrong
+        chunks.reload()  # it is unknown whether the registry or the store was wrong
         return newer, *_bring(session, newer, chunks, drafts)
 
 
@@ -203,7 +202,7 @@ def _bring_from(
         chunks.know(manifest)
         brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
         if drafts is not None and drafts.held(manifest_chunks([manifest])[0]).any():
-            session.layout.rely_on_files()  # before a file has its name: `gc` on a full disk must not need to
+            session.layout.rely_on_files()  # before files have names: `gc` must not write it on a full disk
         else:
             mark_complete(session, offer.name, manifest, chunks)
     remember_content(session, offer.source, offer.name, manifest)
@@ -226,7 +225,7 @@ def _has_all(session: Session, manifest: Manifest, chunks: ChunkStore, drafts: D
     """Whether all chunks of a version are in the store."""
     chunks.know(manifest)
     ids, _ = manifest_chunks([manifest])
-    if drafts is None:  # else they are read to make the version's files
+    if drafts is None:  # otherwise they are read when the version's files are made
         chunks.check_files(ids)
     if len(chunks.missing(ids)):
         return False
@@ -265,14 +264,14 @@ def manifest_of(session: Session, offer: Offered) -> Manifest:
 
 
 def read_remote_manifest(session: Session, source: RegistrySource, digest: Sha256) -> Manifest:
-    """A manifest from a registry: compressed where it offers that, else plain.
+    """Return a manifest of a registry, downloaded compressed if available, else plain.
 
     Raises: BackendError, IntegrityError, IncompatibleError.
     """
     backend = session.registries.backend(source)
     key = f"manifests/{digest.hex}.json"
     tmp = session.layout.tmp
-    # Compressed it is only a shortcut, and what servers say of a file that is not there differs.
+    # The compressed file is optional, and servers answer differently for missing files.
     with contextlib.suppress(BackendError, IntegrityError):
         return backend.get_checked(
             f"{key}.zst",
@@ -326,7 +325,7 @@ def ensure_chunks(
     chunks: ChunkStore,
     drafts: Drafts | None = None,
 ) -> TransferStats:
-    """Download the chunks of a manifest that are nowhere in the store; with `drafts`, into its files.
+    """Download the chunks of a manifest that the store does not have; with `drafts`, into its files.
 
     Raises: DiskFullError before anything is written; BackendError, IntegrityError.
     """
@@ -374,7 +373,7 @@ def ensure_chunks(
             break
         failed |= failing
         session.note(f"{manifest.label}: a delta cannot be used; downloading full packs instead")
-        chunks.reload()  # its base may be what is wrong, and may be gone or replaced by now
+        chunks.reload()  # its base may be damaged, removed or replaced
     absent = find_absent()
     if len(absent):
         raise IntegrityError(
@@ -395,7 +394,7 @@ def plan_for(
     *,
     without: Collection[RemotePack] = (),
 ) -> DownloadPlan:
-    """The cheapest way to the missing chunks.  Uses the network only where some are missing."""
+    """Return the cheapest plan for the missing chunks.  Uses the network only if chunks are missing."""
     if not len(missing):
         return NOTHING
     backend = session.registries.backend(source)

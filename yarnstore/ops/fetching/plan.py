@@ -1,4 +1,4 @@
-"""Plans of downloads: which bytes of a registry's packs provide the missing chunks most cheaply.
+"""Plans of downloads: the smallest byte ranges of a registry's packs with the missing chunks.
 
 A chunk can be read whole from a full pack, or as a delta against a chunk in the store; the smaller one is
 used.  Only indexes are downloaded here.
@@ -26,11 +26,11 @@ from yarnstore.errors import BackendError, FormatError, IntegrityError, Transien
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store.chunks import ChunkStore
 
-# Wanted entries closer than this come in one request: reading the gap is cheaper than asking again.
+# Wanted entries closer than this are in one request: reading the gap is cheaper than another request.
 _GAP_BYTES = 64 * KIB
-# One request brings at most about this much, so that several connections share a pack.
+# The approximate limit of one request, so that several connections share a pack.
 _RUN_BYTES = 16 * MIB
-# The folders of a registry that packs are in.
+# The folders of a registry with packs.
 PACKS = "packs"
 DELTAS = "deltas"
 _UNKNOWN = np.iinfo(np.int64).max
@@ -38,14 +38,14 @@ _UNKNOWN = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class PackOffer:
-    """Where a version's chunks are, by its registry: full packs, and delta packs by base version."""
+    """The packs of a version in its registry: full packs, and delta packs by base version."""
 
     packs: tuple[PackId, ...]
     deltas: tuple[tuple[PackId, str], ...] = ()
 
     @classmethod
     def of(cls, entry: VersionEntry) -> PackOffer:
-        """What a registry entry offers."""
+        """Return the packs of a registry entry."""
         packs = tuple(PackId.parse(pack) for pack in entry.packs)
         return cls(packs, tuple((PackId.parse(delta.pack), delta.base) for delta in entry.deltas))
 
@@ -63,26 +63,28 @@ class PackRange(NamedTuple):
 
 
 class RemotePack(NamedTuple):
-    """A pack and the folder of the registry that it is in."""
+    """A pack and its folder in the registry."""
 
     folder: str
     pack: PackId
 
     @property
     def key(self) -> str:
-        """Where it is in the registry."""
+        """The pack's key in the registry."""
         return f"{self.folder}/{self.pack.hex}.pack"
 
     @property
     def index_key(self) -> str:
-        """Where its index is in the registry."""
+        """The key of its index in the registry."""
         return f"{self.folder}/{self.pack.hex}.idx"
 
 
 @dataclass(frozen=True)
 class Run:
-    """Entries of one pack, ascending, that are requested at once: columns of equal length. Without entries:
-    the whole pack, because its index could not be read."""
+    """Entries of one pack, ascending, that are requested at once, as columns of equal length.
+
+    Without entries it is the whole pack, because its index could not be read.
+    """
 
     pack: RemotePack
     offsets: Ints
@@ -90,19 +92,19 @@ class Run:
     ids: Ids
 
     def places(self) -> list[PackRange]:
-        """The entries one by one."""
+        """Return the entries one by one."""
         ids = (id_bytes(self.ids, n) for n in range(len(self.ids)))
         return [PackRange(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
 
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What to request.
+    """The requests of a download.
 
-    `stored_bytes` is the size of the wanted entries, `delta_chunks` how many of them are deltas, and
-    `delta_from` the version that most of these deltas are against.  `index_sources` are the mirrors that sent
-    the packs' indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read: their
-    size is not in `stored_bytes`.
+    `stored_bytes` is the size of the wanted entries, `delta_chunks` the number of deltas among them, and
+    `delta_from` the base version of most deltas.  `index_sources` are the mirrors that sent the packs'
+    indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read; `stored_bytes` does
+    not include their size.
     """
 
     runs: list[Run]
@@ -116,8 +118,11 @@ class DownloadPlan:
     def most_bytes(
         self, ids: Ids, lengths: Ints, only: Callable[[Ids], NDArray[np.bool_]] | None = None
     ) -> int:
-        """What the wanted entries weigh at the most: those `unplaced` no more than their chunks, given all
-        chunks' `ids` (ascending) and `lengths`; with `only`, without the chunks for which it is false."""
+        """Return the largest possible size of the wanted entries in bytes.
+
+        `ids` (ascending) and `lengths` are those of all chunks: an `unplaced` one counts with its length, and
+        chunks for which `only` is false are omitted.
+        """
         stored, unplaced = self.stored_bytes, self.unplaced
         if only is not None:
             stored = sum(int(run.stored[only(run.ids)].sum()) for run in self.runs)
@@ -128,9 +133,9 @@ class DownloadPlan:
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
 
 
-# Where the beginning of a file is kept, by its key and the bytes it may have.
+# Returns the partial download of a file, by its key and its largest size in bytes.
 KeptAt: TypeAlias = Callable[[str, int], Kept]
-# An index and the mirror that it came from.
+# An index and the mirror that sent it.
 _Read: TypeAlias = tuple[PackIndex, str] | None
 
 
@@ -146,11 +151,10 @@ def plan_download(
 ) -> DownloadPlan:
     """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
-    `without` are packs that have failed; `kept` is where the beginnings of indexes are kept.  A full
-    pack whose index is missing or malformed is no obstacle: it is read through; such a delta pack is
-    passed over.
+    `without` are packs that have failed; `kept` has partial downloads of indexes.  A full pack whose index is
+    missing or malformed is read completely; such a delta pack is not used.
 
-    Raises: TransientError; IntegrityError if the packs do not hold all chunks, or are too many.
+    Raises: TransientError; IntegrityError if the packs do not contain all chunks, or are too many.
     """
     if not len(missing):
         return NOTHING
@@ -178,7 +182,7 @@ def plan_download(
             unread.append(pack)
     absent = best.absent()
     if len(absent) and not unread:
-        # A mirror's index may be well formed and leave something out: ask the others.
+        # A mirror's index may be valid and incomplete, so the others are queried.
         _offer_of_others(backend, best, full, index_sources)
         absent = best.absent()
     if len(absent) and not unread:
@@ -211,7 +215,7 @@ def plan_download(
 def _iter_indexes(
     backend: SourceSet, packs: Sequence[RemotePack], connections: int, kept: KeptAt | None
 ) -> Iterator[tuple[RemotePack, _Read]]:
-    """Each pack with its index, in order; no more than `connections` indexes are held at a time."""
+    """Yield each pack with its index, in order; at most `connections` indexes are in memory at a time."""
     jobs: queue.SimpleQueue[tuple[RemotePack, Future[_Read]] | None] = queue.SimpleQueue()
 
     def work() -> None:
@@ -224,7 +228,7 @@ def _iter_indexes(
 
     threads = min(max(1, connections), len(packs))
     for _ in range(threads):
-        # Daemons, unlike a pool's threads: an interrupt does not wait for a server that stalls.
+        # Daemon threads, unlike those of a pool, so that an interrupt does not wait for a stalled server.
         threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
     running: deque[tuple[RemotePack, Future[_Read]]] = deque()
     try:
@@ -244,8 +248,8 @@ def _iter_indexes(
 
 
 def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = None) -> _Read:
-    """A pack's index and the mirror that it came from; None if nobody has one that can be read, but
-    for a full pack's that may yet come.
+    """Return a pack's index and the mirror that sent it; None if no source has a readable one, unless a full
+    pack's may be available later.
 
     Raises: TransientError.
     """
@@ -291,7 +295,7 @@ def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
 
 
 class _Best:
-    """The cheapest entry so far for each missing chunk (ids ascending)."""
+    """The smallest entry so far for each missing chunk (ids ascending)."""
 
     def __init__(self, missing: Ids) -> None:
         self._ids = missing
@@ -302,7 +306,7 @@ class _Best:
         self._packs: list[RemotePack] = []
 
     def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
-        # Sought among the missing, not the other way round: thousands of packs are small.
+        # The pack's ids are looked up among the missing ones, since thousands of packs can be small.
         at = self._sorted.find(index.ids)
         rows = np.flatnonzero((at >= 0) & usable)
         rows = rows[index.stored[rows] < self._stored[at[rows]]]
@@ -316,7 +320,7 @@ class _Best:
         return found
 
     def runs(self) -> list[Run]:
-        """The entries chosen, pack by pack, cut where a gap is wide or a request would grow long."""
+        """Return the chosen entries, pack by pack, split at large gaps and at the limit of a request."""
         order = np.lexsort((self._offset, self._source))
         order = order[self._source[order] >= 0]
         if not len(order):

@@ -1,8 +1,7 @@
 """Download the chunks of a plan: the queue of requests, threads, decoding and writing.
 
-Leaves the choice of what to download to `ops/fetching/plan`, and tries, sources and who is to blame to
-`backends/sources`.  Decodes and hashes every chunk before it leaves this module; a server without ranges
-is read pack by pack.
+`ops/fetching/plan` chooses what to download; `backends/sources` owns tries, sources and their faults. Every
+chunk is decoded and hashed here; from a server without ranges, whole packs are read.
 """
 
 from __future__ import annotations
@@ -40,9 +39,11 @@ _HINT = "nothing was changed; the publisher must fix the registry"
 
 @dataclass(frozen=True)
 class TransferStats:
-    """How much came over the wire for a version, in bytes and in chunks; `deltas` of these came as
-    differences, most of them from the version `delta_from`.  Beside these, `alternate_bytes` of chunks came
-    from alternates."""
+    """The downloaded bytes and chunks of a version.
+
+    `deltas` of the chunks were deltas, most of them against the version `delta_from`.  In addition,
+    `alternate_bytes` of chunks were copied from alternates.
+    """
 
     download_bytes: int = 0
     chunks: int = 0
@@ -61,13 +62,13 @@ def download(
     begun: Begun,
     drafts: Drafts | None = None,
 ) -> tuple[int, set[RemotePack]]:
-    """Bring the planned chunks and write them; the bases of deltas are read from `chunks`.
+    """Download the planned chunks and write them; the bases of deltas are read from `chunks`.
 
-    What came of an entry before an answer broke off is kept in `begun`.  With `drafts`, what arrives is
-    put into the version's files, and into packs only where these need it.
+    Parts of entries from interrupted responses are kept in `begun`.  With `drafts`, chunks are written into
+    the version's files, and into packs only if needed.
 
-    Returns how many chunks came, and the delta packs that were missing or bad: what they were to bring has
-    not come.  What was written before an error or an interrupt stays.
+    Returns the number of downloaded chunks, and the delta packs that were missing or bad, whose chunks are
+    still missing.  Chunks written before an error or an interrupt are kept.
 
     Raises: BackendError, IntegrityError, StorageError.
     """
@@ -87,14 +88,14 @@ def download(
 
 @dataclass(frozen=True)
 class _Came:
-    """A verified entry as it will be stored, if it is for a pack, and its size on the wire."""
+    """A verified entry to store, if it is for a pack, and its downloaded size."""
 
     entry: Entry | None
     wire_bytes: int
 
 
 class _Transfer:
-    """Workers that fetch runs, and the queue of verified entries that they fill."""
+    """Workers that download runs, and the queue of verified entries that they fill."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class _Transfer:
         self._came: set[bytes] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        # Set once it is known whether the server answers ranges: the others wait for the first.
+        # Set once it is known whether the server supports ranges; the other workers wait for that.
         self.probed = threading.Event()
         self.ranges = True
         self._out: queue.Queue[_Came | BaseException | None] = queue.Queue(_QUEUE_ENTRIES)
@@ -140,7 +141,7 @@ class _Transfer:
             thread.start()
 
     def entries(self) -> Iterator[_Came]:
-        """Verified entries as they come.  Raises: the first worker's error."""
+        """Yield verified entries as they arrive.  Raises: the first worker's error."""
         running = len(self._threads)
         while running:
             item = self._out.get()
@@ -154,7 +155,7 @@ class _Transfer:
     def stop(self) -> None:
         self._stopped.set()
         self.probed.set()
-        deadline = 30  # a second and a half: an interrupt must not wait for a server that stalls
+        deadline = 30  # with a timeout, since an interrupt must not wait for a stalled server
         while deadline and any(thread.is_alive() for thread in self._threads):
             with contextlib.suppress(queue.Empty):
                 self._out.get(timeout=0.05)
@@ -172,7 +173,7 @@ class _Transfer:
                     self._fetch_or_pass(run)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._put(error)
-            self._stopped.set()  # before the others begin: what one could not get is not asked for again
+            self._stopped.set()  # before the others begin, so that unavailable packs are not requested again
         finally:
             self.probed.set()
             self._put(None)
@@ -181,7 +182,7 @@ class _Transfer:
         try:
             self._fetch(run)
         except (BackendError, IntegrityError):
-            # A delta pack is only a shortcut: what it does not bring, full packs do.
+            # A delta pack is optional: full packs have its chunks too.
             if run.pack.folder != DELTAS:
                 raise
             self.failed.add(run.pack)
@@ -197,7 +198,7 @@ class _Transfer:
             return self._pending.popleft() if self._pending else None
 
     def with_rest(self, pack: RemotePack, places: list[PackRange]) -> list[PackRange]:
-        """These places and all that are pending of the same pack, which one answer will bring."""
+        """Return these entries and all pending ones of the same pack, which one response contains."""
         with self._lock:
             same = [other for other in self._pending if other.pack == pack]
             self._pending = deque(other for other in self._pending if other.pack != pack)
@@ -219,11 +220,11 @@ class _Transfer:
         self._put(_Came(kept, entry.stored_bytes))
 
     def lacks(self, chunk_id: bytes) -> bool:
-        """Whether a chunk has not come yet."""
+        """Whether a chunk has not arrived yet."""
         return chunk_id not in self._came
 
     def wants(self, chunk_id: bytes) -> bool:
-        """Whether a chunk is wanted and has not come yet."""
+        """Whether a chunk is wanted and has not arrived yet."""
         return self.lacks(chunk_id) and find_ids(self._wanted, np.array([chunk_id], "S32"))[0] >= 0
 
     def _too_deep(self, base: bytes) -> bool:
@@ -257,18 +258,18 @@ class _PackRanges:
         self._transfer = transfer
         self._pack = pack
         self._todo = dict.fromkeys(places)
-        # What the next answer is to bring, and what there is of the first of it.
+        # The entries of the next response, and the bytes of the first that have arrived already.
         self._asked: list[PackRange] = []
         self._begun = b""
 
     @property
     def came_bytes(self) -> int:
-        """See `Wanted`; below zero, as it counts what is missing."""
+        """See `Wanted`; negative, since it counts missing bytes."""
         begun = self._transfer.begun
         return sum(begun.size(self._pack, place) - place.stored for place in self._todo)
 
     def next_range(self) -> tuple[int, int | None] | None:
-        """See `Wanted`.  An entry that has begun is the first of a request, which asks for its rest."""
+        """See `Wanted`.  A partly downloaded entry is the first of a request, for the rest of it."""
         begun = self._transfer.begun
         self._todo = dict.fromkeys(
             sorted(place for place in self._todo if self._transfer.lacks(place.chunk_id))
@@ -289,7 +290,7 @@ class _PackRanges:
         """See `Wanted`."""
         transfer, pack = self._transfer, self._pack
         if body.ignores_ranges:
-            # Take all that is wanted of this pack.
+            # Take all wanted entries of this pack.
             transfer.ranges = False
             self._asked, self._begun = transfer.with_rest(pack, list(self._todo)), b""
             self._todo = dict.fromkeys(self._asked)
@@ -316,11 +317,11 @@ class _PackRanges:
             yield BadPart(IntegrityError(pack.key, why=why, hint=_HINT), first.chunk_id, misplaced=True)
 
     def restart(self) -> bool:
-        """See `Wanted`: a pack that is too short is not the one that the index is of."""
+        """See `Wanted`: a pack that is too short does not belong to its index."""
         return False
 
     def _take(self, place: PackRange, data: Buffer) -> BadPart | None:
-        """Verify an entry and hand it on, or say what is wrong with it."""
+        """Verify an entry and pass it on, or return what is wrong with it."""
         try:
             entry = _entry_at(place, data)
         except IntegrityError as error:
@@ -333,7 +334,7 @@ class _PackRanges:
 
 
 class _WholePack:
-    """All entries of a pack without an index that can be used, as a `Wanted`."""
+    """All entries of a pack without a usable index, as a `Wanted`."""
 
     def __init__(self, transfer: _Transfer, pack: RemotePack) -> None:
         self.came_bytes = 0
@@ -384,7 +385,7 @@ class _WholePack:
 
 
 def _damaged(pack: RemotePack, fault: IntegrityError) -> IntegrityError:
-    """The error for a pack that no source has right."""
+    """Return the error for a pack that is damaged at all sources."""
     return IntegrityError(
         pack.key,
         expected=str(fault.fields.get("expected", "")),

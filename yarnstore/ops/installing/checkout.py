@@ -45,7 +45,7 @@ from yarnstore.store.views import has_view, make_view
 
 
 def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutResult:
-    """Install the version that `spec` means: fetch it if needed, materialise it, verify it, move the ref.
+    """Install the version that `spec` selects: fetch it if needed, materialise it, verify it, move the ref.
 
     `force` accepts a yanked version, and one that needs more memory than this machine has.
 
@@ -87,9 +87,9 @@ def install(
 def _make_ready(
     session: Session, found: Found, chunks: ChunkStore, *, packs_too: bool
 ) -> tuple[Manifest, TransferStats]:
-    """Bring a version into the store if needed, and complete its view.
+    """Store a version if needed, and complete its view.
 
-    Downloads are written into its files alone, or with `packs_too` into packs as well.
+    Downloads are written only into its files, or with `packs_too` into packs as well.
 
     Raises: as `checkout`.
     """
@@ -125,10 +125,10 @@ def ensure_view(session: Session, manifest: Manifest) -> None:
 def make_whole(
     session: Session, manifest: Manifest, found: Found, chunks: ChunkStore, drafts: Drafts | None = None
 ) -> None:
-    """Materialise a version whose chunks are in the store, and link its view; nothing where that is whole.
+    """Materialise a version whose chunks are in the store, and link its view, unless that is complete.
 
-    `found` is where it came from, `drafts` are the files that were begun as its chunks arrived.  Chunks that
-    turn out to be damaged are fetched again, each once.
+    `found` is the version as it was stored, `drafts` are files into which its chunks were downloaded.
+    Damaged chunks are fetched again, each once.
 
     Raises: IntegrityError, BackendError, StorageError.
     """
@@ -146,9 +146,9 @@ def make_whole(
             bad = set(chunks.bad)
             if not bad - fetched:
                 raise
-            # Nothing is given up before it is known where it can be had.
+            # A damaged file is replaced only after a source for it was found.
             offer = _offer_of(session, manifest, found)
-            chunks.forget(bad)  # and look at the disk again, which is not what it was taken for
+            chunks.forget(bad)  # and read the disk again, since it differs from memory
         fetched |= bad
         ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry), chunks, drafts)
     if drafts is not None:
@@ -162,7 +162,7 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
     meter = Meter(session.activity.report, "write", manifest.label, total)
     with folders.keeping_open():
         _materialise_each(session, chunks, files, drafts, meter)
-    fsio.sync_dir(session.layout.files)  # once, behind all: the view comes after this
+    fsio.sync_dir(session.layout.files)  # once for all files, before the view
 
 
 def _materialise_each(
@@ -171,12 +171,12 @@ def _materialise_each(
     there = set(fsread.list_names(session.layout.files))
     small: list[ManifestFile] = []
     for file in files:
-        # One that another version has left is hashed again before this one links it.
+        # A file of another version is hashed again before this one links it.
         if file_name(file) in there:
             if is_sound(session.layout, file):
                 meter.add(file.size_bytes)
                 continue
-            # In its place until it is replaced: its sound chunks may be nowhere else.
+            # Kept until it is replaced, since its sound chunks may be nowhere else.
             trash.keep_copy(session.layout.file(file), session.layout.trash)
         draft = drafts.find(file) if drafts is not None else None
         if draft is not None:
@@ -198,12 +198,12 @@ def _finish_draft(
         meter.add(before - meter.done)
         if chunks.bad:
             raise
-        draft.check()  # its chunks were right when they came; where they are not now, the store may have them
+        draft.check()  # its chunks were right on arrival; if they are damaged now, the store may have copies
         materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
 
 
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
-    """Where to get the chunks of a version that is damaged here.  Raises: IntegrityError, BackendError."""
+    """Return a registry's offer of a version that is damaged here.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: chunks are corrupt in this store; downloading them again")
     offer = found if isinstance(found, Offered) else offered_again(session, found.name)
     if not offer.build.entry.manifest:
@@ -231,7 +231,7 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
 
 
 def ensure_ready(session: Session, spec: Spec) -> Manifest:
-    """Complete the version that `spec` means, including its view, without installing it.
+    """Complete the version that `spec` selects, including its view, without installing it.
 
     A bare model means the installed version.  Raises: as `checkout`.
     """
@@ -242,5 +242,5 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
             ensure_view(session, manifest)
             return manifest
         found = require_eligible(session, of_installed(session, spec), installing=False)
-        # It is not installed, so its files do not stay: packs are its place.
+        # It is not installed, so its files are temporary, and packs keep its chunks.
         return _make_ready(session, found, chunks, packs_too=True)[0]

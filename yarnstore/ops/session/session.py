@@ -1,4 +1,4 @@
-"""The context of every operation, which none of them changes: one store, its registries, the settings."""
+"""The immutable context of an operation: one store, its registries, the settings."""
 
 from __future__ import annotations
 
@@ -20,41 +20,45 @@ from yarnstore.store.refs import Refs
 
 DEFAULT_CONNECTIONS = 4
 
-# Told the model, the version and the path of what was just installed, and a callback for progress; raises
-# to have it taken back.
+# Called with the model, version and path of a new installation and a progress callback; raises an error to
+# revert it.
 SelfCheck = Callable[[str, str, str, OnProgress], None]
 
-# Given a session, a version whose files are there, and whether to warn: raises where `[policy]` refuses it.
+# Called with a session, a version whose files exist, and whether to warn; raises an error if `[policy]`
+# refuses it.
 AdmitVersion = Callable[["Session", Manifest, bool], None]
 
 
 def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa: ARG001
-    """Raise ConfigError if there is a policy, since this does not check it."""
+    """Raise ConfigError if a policy is set, since this function does not check it."""
     if session.load_policy.restricts:
         raise ConfigError("a policy is set, but nothing inspects versions")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One use of a store.  Its fields never change; `registries` collects what is learned, and `activity` has
-    the state of what runs.  Threads share both.  `close` closes the connections."""
+    """One use of a store.
+
+    Its fields never change; `registries` caches the indexes of registries, and `activity` has the state of
+    the running operation.  Threads share both.  `close` closes the connections.
+    """
 
     layout: StoreLayout
     activity: Activity
     registries: KnownRegistries
     connections: int = DEFAULT_CONNECTIONS
-    # Of the models that are tried out once they are installed.
+    # By model, the self-checks to run after an installation.
     self_checks: Mapping[str, SelfCheck] = msgspec.field(default_factory=dict)
-    # What `local-state.json` is to say of it; None leaves what it says.
+    # The value for `local-state.json`; None keeps the old one.
     auto_update: bool | None = None
     host: Host = msgspec.field(default_factory=Host)
     load_policy: LoadPolicy = msgspec.field(default_factory=LoadPolicy)
-    # `ops/session/loadcode` does it, which a rollback need not import.
+    # `ops/session/loadcode` checks it, which a rollback need not import.
     admit_version: AdmitVersion = _unlooked
-    # Takes a version from its registry although it had another content before.
+    # Whether to accept a version whose content in its registry has changed.
     accept_change: bool = False
-    # Other stores, looked into before anything is downloaded, and never written.
+    # Other stores whose chunks are used instead of downloads; never written.
     alternates: tuple[Path, ...] = ()
-    # Which versions keep packs beside their files.
+    # Which versions keep packs in addition to their files.
     keep_copy: KeepCopy = "imports"
 
     @classmethod

@@ -1,12 +1,12 @@
 """`gc`: delete data that no installed, pinned or recent version needs.
 
-Always kept: the installed version, the target of a rollback, the version that was installed last, pinned
-versions, versions that a live process has open, and recent partial downloads.  Then the newest versions of
-each model.  Views whose path was printed stay longer than their versions (`gc_views`).
+Always kept are the installed version, the target of a rollback, the version that was installed last, pinned
+versions, versions that a live process has open, and recent partial downloads; then the newest versions of
+each model.  Views whose path was printed are kept longer than their versions (`gc_views`).
 
-There are two steps under the exclusive lock, both short: mark, and delete what is completely unused; then,
-after packs with too much garbage were rewritten beside running readers (`repack`), mark again and delete
-those. If a root cannot be read, nothing is deleted (git t5312, ollama#13885).
+Two short steps run under the exclusive lock: mark, and delete completely unused data; then, after packs with
+too much garbage were rewritten concurrently with readers (`repack`), mark again and delete those packs.  If a
+root cannot be read, nothing is deleted (git t5312, ollama#13885).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class GcResult:
-    """The result of deleting unneeded data, or with `--dry-run` what it would be."""
+    """The result of deleting unneeded data, or the forecast of `--dry-run`."""
 
     dry_run: bool  #: Whether nothing was deleted.
     freed_bytes: int  #: How many bytes were freed, or would be.
@@ -70,20 +70,20 @@ class GcResult:
     low_on_space: bool = False  #: Whether the disk has less free space than the reserve.
     removed: dict[str, str] = field(default_factory=dict)  #: Why each version was deleted, by spec.
     stays: dict[str, str] = field(default_factory=dict)  #: Why each version was kept, by spec.
-    #: With a limit for the size: the disk space of the store afterwards, in bytes, as `du -s` says.
+    #: With a limit for the size: the disk space of the store afterwards in bytes, as `du -s` counts it.
     disk_bytes: int | None = None
 
 
 @dataclass
 class GcPlan:
-    """What to delete.  Made under the exclusive lock; `apply` must be called before it is released."""
+    """The data to delete.  Made under the exclusive lock; `apply` must be called before it is released."""
 
     session: Session
     policy: GcPolicy
     live: dict[Sha256, Manifest]
     views: ViewPlan
     choice: Choice
-    # Whose files stay: all kept versions, or fewer, where the others are in packs.
+    # The versions whose files are kept: all kept versions, or fewer if the others are in packs.
     with_files: list[Manifest] = field(default_factory=list)
     backed: Ids = field(default_factory=lambda: NO_IDS)  # chunks that packs need not keep
     lacking: Lacking = field(default_factory=Lacking)
@@ -123,7 +123,7 @@ class GcPlan:
 
     @property
     def own_files(self) -> set[str]:
-        """The names in `files/` that kept versions and views need, whatever chunks are where."""
+        """The names in `files/` of kept versions and views, regardless of where chunks are."""
         return self._version_files | self.views.files
 
     @property
@@ -132,12 +132,12 @@ class GcPlan:
 
     @property
     def frees_files(self) -> bool:
-        """Whether views or files go, once their chunks are elsewhere."""
+        """Whether views or files are deleted once their chunks are elsewhere."""
         there = fsread.list_names(self.session.layout.files)
         return bool(self.views.dead) or not self.own_files.issuperset(there)
 
     def unneeded(self) -> list[Path]:
-        """Files and manifests that neither a kept version nor a kept view has."""
+        """Return files and manifests that neither a kept version nor a kept view has."""
         layout, files = self.session.layout, self.needed_files | self.views.files
         going = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
         return going + self._manifests_beside(self._kept_names())
@@ -147,7 +147,7 @@ class GcPlan:
         return [folder / name for name in fsread.list_names(folder) if name.removesuffix(".json") not in keep]
 
     def _unneeded_records(self) -> list[Path]:
-        """Records of uses and hashes that belong to neither a kept version nor a kept view."""
+        """Return records of uses and hashes that belong to neither a kept version nor a kept view."""
         layout, keep = self.session.layout, self._kept_names()
         hashes = {name.removesuffix(EXECUTABLE) for name in self.needed_files | self.views.files}
         return [
@@ -164,7 +164,7 @@ class GcPlan:
 
     @property
     def fingerprint(self) -> str:
-        """A text that is equal for plans that delete the same of the same store."""
+        """A text that is equal for plans that delete the same data of the same store."""
         facts = (
             [manifest.digest.hex for manifest in self.roots],
             [str(name) for name in (*self.versions, *self.stale_partials)],
@@ -177,7 +177,7 @@ class GcPlan:
         return Sha256.of(msgspec.json.encode([sorted(names) for names in facts])).hex
 
     def forecast_freed_bytes(self, *, repack: bool) -> int:
-        """Return how many bytes a run would free, also with `repack`."""
+        """Return how many bytes a run would free, with or without `repack`."""
         layout, policy = self.session.layout, self.policy
         thin = [
             item for item in self.live.values() if policy.keeps_files(item, self.choice.kept[item.digest])
@@ -188,23 +188,23 @@ class GcPlan:
         kept = (*self.roots, *views.manifests)
         files = Files(policy.keep_copy, frozenset(self.needed_files), frozenset(then), kept)
         packs = forecast_freed_bytes(self.session, self.roots, files, repack=repack)
-        freed = self._manifests_beside(self._own_names)  # those that only say what is where go in the end
+        freed = self._manifests_beside(self._own_names)  # manifests that only locate chunks are deleted last
         freed += [layout.files / name for name in fsread.list_names(layout.files) if name not in then]
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
         rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
         return max(0, packs + fsread.sum_sizes(freed) + rest)
 
     def apply(self) -> None:
-        """Delete what is completely unused: refs first, packs last."""
+        """Delete completely unused data: refs first, packs last."""
         refs, layout = self.session.refs, self.session.layout
         if len(self.backed) or self.lacking.on_files or self.lacking:
-            fsio.sync_dir(layout.files)  # a killed install may have left names that are not synced
+            fsio.sync_dir(layout.files)  # a killed install may have left unsynced names
             layout.rely_on_files()
         for name in self.versions:
             refs.remove_version(name)
         for name in self.stale_partials:
             refs.remove_partial(name)
-        # The views that go have links to files that stay.
+        # Deleted views have links to kept files.
         with changing(layout, [layout.files / name for name in fsread.list_names(layout.files)]):
             self.views.discard()
             for path in [*self.unneeded(), *self._unneeded_records()]:
@@ -224,15 +224,15 @@ def gc(
     repack_too: bool = False,
     expected: str | None = None,
 ) -> GcResult:
-    """Delete data that nothing kept needs; with `repack_too`, store older versions as deltas against the
+    """Delete data that no kept version needs; with `repack_too`, store older versions as deltas against the
     newest.
 
-    With `expected`, the fingerprint of a plan, only what that plan has is deleted.
+    With `expected`, the fingerprint of a plan, exactly the data of that plan is deleted.
 
-    Raises: ConflictError if the plan is another one by now; FormatError, IntegrityError naming the root or
+    Raises: ConflictError if the plan has changed; FormatError, IntegrityError naming the root or
     the pack that cannot be read, with nothing deleted; LockTimeoutError, StorageError.
     """
-    if expected is None and not session.layout.root.exists():  # deleting makes no store
+    if expected is None and not session.layout.root.exists():  # a missing store is not created
         return GcResult(
             dry_run=dry_run,
             freed_bytes=0,
@@ -244,7 +244,7 @@ def gc(
         )
     before = _stored_bytes(session)
     with session.layout.exclusive():
-        # Where there is no space to recover what killed processes left, it is freed with the rest.
+        # Without disk space to recover packs of killed processes, these are deleted too.
         with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
             recover_chunks(chunks)
         plan = plan_gc(session, policy)
@@ -298,7 +298,7 @@ def _by_spec(reasons: dict[VersionName, str]) -> dict[str, str]:
 
 
 def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], *, dry_run: bool) -> None:
-    """Say which versions go and which stay, and why, before anything is deleted."""
+    """Report which versions are deleted and kept, with reasons, before anything is deleted."""
     if not removed:
         return
     verbs = ("would delete", "would keep") if dry_run else ("deleting", "keeping")
@@ -312,13 +312,13 @@ def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], 
 def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, GcPlan]:
     """Leave one copy of each chunk.
 
-    Returns the chunks that files have too, and the plan that was applied last.
+    Returns the chunks that files have as well, and the plan that was applied last.
 
-    First the chunks of versions that keep their files go from packs; then those of the other versions are
-    encoded against these, and their files go.
+    First, chunks of versions that keep their files are removed from packs; then those of the other versions
+    are encoded against these, and their files are deleted.
     """
     layout = session.layout
-    policy = replace(policy, max_size_bytes=None)  # the first plan has done that
+    policy = replace(policy, max_size_bytes=None)  # the first plan did that
     backing = Backing()
     try:
         with layout.shared():
@@ -363,10 +363,11 @@ def _stored_bytes(session: Session) -> int:
 def plan_gc(
     session: Session, policy: GcPolicy, backing: Backing | None = None, *, thin: bool = False
 ) -> GcPlan:
-    """Mark from the roots, and list everything that they do not reach.  Needs the exclusive lock.
+    """Mark from the roots, and plan the deletion of everything that they do not reach.  Needs the exclusive
+    lock.
 
-    `backing` are chunks that packs need not keep for the sake of files; with `thin`, only those versions keep
-    their files that the policy says.
+    `backing` are chunks that packs need not keep, since files have them; with `thin`, only the versions that
+    the policy selects keep their files.
     """
     refs, layout = session.refs, session.layout
     leftovers = _leftovers(session)
@@ -401,7 +402,7 @@ def plan_gc(
 
 
 def _leftovers(session: Session) -> list[Path]:
-    """Return what killed processes left in `tmp/`."""
+    """Return the leftovers of killed processes in `tmp/`."""
     layout = session.layout
     now = session.clock()
     found = []

@@ -1,4 +1,4 @@
-"""What the registries offer, and what is in a version."""
+"""Routes of the registries' models, and of the content of versions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def diff(service: NamedDependency[Service], data: JSONBody[requests.DiffRequest]
 
 
 def _stored(service: NamedDependency[Service], model: str, version: str | None, variant: str | None) -> str:
-    """The spec of a version that is stored, the installed one where none is given.  Raises: NotFoundError."""
+    """Return the spec of a stored version, by default the installed one.  Raises: NotFoundError."""
     name = model_in(model)
     wanted = exact_spec_in(model, version, variant) if version else spec_in(model, None, variant)
     for row in service.store.list_versions(name):

@@ -108,7 +108,7 @@ async def _change(
 
 
 async def _ended(service: NamedDependency[Service], job: Job) -> Job:
-    """A job once it neither runs nor waits for its turn."""
+    """Return a job once it is neither running nor queued."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
     def tell() -> None:

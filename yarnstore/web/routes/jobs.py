@@ -1,4 +1,4 @@
-"""Jobs, and the events that tell how they go."""
+"""Routes of jobs and of their events."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def job_events(service: NamedDependency[Service], identity: Identity) -> S
 
 
 def _stream(events: AsyncIterator[bytes]) -> Stream:
-    """Events that a proxy passes on as they come; nginx would collect them."""
+    """Return a stream that proxies do not buffer, as nginx would."""
     return Stream(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 

@@ -1,4 +1,4 @@
-"""What is installed and stored, and the jobs that change it."""
+"""Routes of installed and stored models, and of the jobs that change them."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def remove_version(
 
 
 def _pinned(model: str, spec: str | None) -> str:
-    """What to pin: `1.0.0` and `^1.1` are of the model, `:cpu-int4` is a variant."""
+    """Return the spec to pin: `1.0.0` and `^1.1` select versions of the model, `:cpu-int4` a variant."""
     name = model_in(model)
     if not spec:
         return name

@@ -1,4 +1,4 @@
-"""Names in paths: a model id has `~` for `/`, as its folder in the store has."""
+"""Names in paths: `~` stands for the `/` of a model id, as in the store."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ Variant = Annotated[str | None, QueryParameter(max_length=100, description="The 
 
 
 def model_in(segment: str) -> str:
-    """The model id of a path segment.  Raises: InvalidNameError."""
+    """Return the model id of a path segment.  Raises: InvalidNameError."""
     return model_from_dirname(segment)
 
 
 def spec_in(model: str, version: str | None = None, variant: str | None = None) -> str:
-    """The spec of a path's model and a query's version and variant.  Raises: InvalidNameError, SpecError."""
+    """Return the spec of a path's model and a query's version and variant.
+
+    Raises: InvalidNameError, SpecError.
+    """
     named = f":{parse_variant(variant)}" if variant else ""
     selected = f"@{version}" if version else ""
     return str(Spec.parse(f"{model_in(model)}{named}{selected}"))
 
 
 def exact_spec_in(model: str, version: str, variant: str | None = None) -> str:
-    """As `spec_in`, of an exact version.  Raises: InvalidNameError."""
+    """Return the same as `spec_in` for an exact version.  Raises: InvalidNameError."""
     return spec_in(model, read_version(version), variant)

@@ -1,4 +1,4 @@
-"""What is not the API: health, the login, the dashboard's files."""
+"""Routes outside of the API: health, the login, the dashboard's files."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
 }
-# A login link that was opened from another page: SameSite=Strict keeps the cookie from a redirect, not from
-# what this page asks for next.
+# For a login link opened from another page: with SameSite=Strict the cookie is not sent after a redirect, but
+# with later requests of this page.
 _NEXT = (
     b'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>ystore</title>'
 )

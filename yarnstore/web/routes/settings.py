@@ -1,4 +1,4 @@
-"""Settings, auto-update, registries."""
+"""Routes of settings, auto-update and registries."""
 
 from __future__ import annotations
 

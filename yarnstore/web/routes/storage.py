@@ -1,4 +1,4 @@
-"""What fills the disk, what may be deleted, and whether all is sound."""
+"""Routes of disk usage, deletion, checks and statistics."""
 
 from __future__ import annotations
 
