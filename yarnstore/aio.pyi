@@ -78,10 +78,11 @@ class AsyncStore:
         *,
         force: bool = False,
         accept_change: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> CheckoutResult: ...
     async def rollback_model(
-        self, model: str, version: str | None = None, *, progress: OnProgress | None = None
+        self, model: str, version: str | None = None, *, wait: bool = True, progress: OnProgress | None = None
     ) -> CheckoutResult: ...
     async def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str: ...
     async def compatibility(self, model: str, *, progress: OnProgress | None = None) -> CompatTable: ...
@@ -99,6 +100,7 @@ class AsyncStore:
         force: bool = False,
         accept_change: bool = False,
         dry_run: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> UpdateResult: ...
     async def update_models(
@@ -111,6 +113,7 @@ class AsyncStore:
         dry_run: bool = False,
         jobs: int | None = None,
         on_result: Callable[[UpdateResult], None] | None = None,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> UpdateSummary: ...
     async def read_requests(self, *words: str) -> list[str]: ...
@@ -134,6 +137,7 @@ class AsyncStore:
         *,
         force: bool = False,
         accept_change: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> list[CheckoutResult]: ...
     async def add_registry(self, name: str, url: AnyPath) -> RegistryInfo: ...
@@ -168,6 +172,7 @@ class AsyncStore:
         expected: str | None = None,
         progress: OnProgress | None = None,
     ) -> GcResult: ...
+    async def slim(self, *models: str, progress: OnProgress | None = None) -> int: ...
     async def plan_gc(
         self,
         *,
@@ -204,7 +209,7 @@ class AsyncStore:
         jitter: str | None = None,
     ) -> AutoUpdateStatus: ...
     async def run_auto_update(
-        self, *, now: bool = False, delay: bool = True, progress: OnProgress | None = None
+        self, *, now: bool = False, delay: bool = True, wait: bool = True, progress: OnProgress | None = None
     ) -> AutoUpdateRound: ...
     async def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles: ...
     async def set_app_version(self, version: str) -> None: ...

@@ -61,6 +61,8 @@ MAY_IMPORT = {
         *(*STORE, "yarnstore.cli.commands.rollback_", "yarnstore.core.record"),
         *(*names("yarnstore.ops.installing", "activate"), "yarnstore.ops.session.counting"),
         *names("yarnstore.store", "state statistics trials"),
+        # Whether there is disk space to free.
+        *("signal", "yarnstore.cli.after", *names("yarnstore.ops.upkeep", "retain")),
     },
 }
 

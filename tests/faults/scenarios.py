@@ -38,7 +38,7 @@ def _installed(*versions: str) -> Callable[[Site], None]:
     def prepare(site: Site) -> None:
         with site.store() as store:
             for version in versions:
-                store.checkout(f"{MODEL}@{version}")
+                store.checkout(f"{MODEL}@{version}", wait=False)
 
     return prepare
 

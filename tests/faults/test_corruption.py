@@ -44,7 +44,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Site:
         for model in site.models:
             for version in site.versions:
                 store.fetch(f"{model}@{version}")  # into packs
-                store.checkout(f"{model}@{version}")
+                store.checkout(f"{model}@{version}", wait=False)
                 store.path(model)
         store.pin(f"{MODEL}@1.0.0")
     return site

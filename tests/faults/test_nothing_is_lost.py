@@ -116,7 +116,7 @@ def test_what_a_repair_replaces_is_kept_also_after_gc(kind: str, tmp_path: Path)
     """A day, to be looked at; nobody waits that long here."""
     site = make_site(tmp_path, versions=("1.0.0",))
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
         store.pin(f"{MODEL}@^1")
         path = max(site.home.glob(_DAMAGED[kind]), key=lambda item: item.stat().st_size)
         damaged = damage(path)

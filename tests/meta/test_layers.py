@@ -101,6 +101,8 @@ EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
 # What everyday commands do without, and the modules below them that import it only where it is needed.
 LATE_PARTS = {
+    f"{PACKAGE}.cli.after": ("signal",),  # a rollback that leaves nothing to free needs it not
+    f"{PACKAGE}.ops.upkeep.retain": (f"{PACKAGE}.ops.querying.keeping", f"{PACKAGE}.ops.upkeep.gc"),
     f"{PACKAGE}.ops.session.model_files": (f"{PACKAGE}.registry.schema",),
     f"{PACKAGE}.ops.session.registries": (
         f"{PACKAGE}.ops.session.connections",

@@ -158,7 +158,8 @@ MUTANTS = (
     ),
     Mutant(
         "gc without its second mark",
-        "        while needed := _packs_needed(indexes, ids, doomed):\n            doomed -= needed\n",
+        "        while needed := _packs_needed(indexes, ids, doomed, beside):\n"
+        "            doomed -= needed\n",
         "",
         (f"{_LOST}::test_gc_drops_no_chunk_that_a_version_needs_which_comes_meanwhile",),
     ),

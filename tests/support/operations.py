@@ -16,8 +16,8 @@ def site_in_use(root: Path) -> Site:
     site = make_site(root)
     make_version(site.root / "import", "9.0.0", model="imported")
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(VERSION)
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
+        store.checkout(VERSION, wait=False)
         store.path(MODEL)
         store.pin(f"{MODEL}@1.0.0")
     return site

@@ -27,7 +27,7 @@ from yarnstore.store.access import exposures, top_folders
 from yarnstore.store.layout import StoreLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from yarnstore.core.manifest import Manifest
     from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
@@ -210,6 +210,15 @@ class StoreBase:
             counted(session, operation, model),
         ):
             yield session
+
+    def _slim(self, models: Collection[str], progress: OnProgress | None) -> int:
+        """Free what installs of these models made unneeded; return how many bytes."""
+        if not models:
+            return 0
+        from yarnstore.ops.upkeep.retain import slim_after
+
+        with self._session(progress) as session:
+            return slim_after(session, self.settings.retention, models)
 
     def _warn_of_others(self, session: Session) -> None:
         """Warn once if other users can write the store."""

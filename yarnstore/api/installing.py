@@ -32,7 +32,11 @@ class Installing(StoreBase):
     """Fetch, install, update, go back.
 
     After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; if it is
-    not set, nothing is deleted.  A dry run says what would be deleted.
+    not set, no version is deleted.  A dry run says what would be deleted.
+
+    After every install, the disk space is freed that older versions of the model no longer need: they become
+    deltas against the installed version, and what is on the disk twice goes.  A call returns after that; with
+    `wait=False` it returns once the version is installed, and `slim` or the next `gc` does the rest.
     """
 
     def fetch(
@@ -63,24 +67,35 @@ class Installing(StoreBase):
         *,
         force: bool = False,
         accept_change: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> CheckoutResult:
         """Install a compatible version; download it if it is not stored.
 
         `force` also installs a version that needs more memory than this machine has; `accept_change` is as
-        in `fetch`.
+        in `fetch`.  Without `wait`, disk space is not freed afterwards.
         Raises: as `fetch`.
         """
         from yarnstore.ops.installing.checkout import checkout
 
         parsed = Spec.parse(spec)
         with self._counted("checkout", parsed.model, progress, accept_change=accept_change) as session:
-            return checkout(session, parsed, force=force)
+            done = checkout(session, parsed, force=force)
+        self._slim([done.model] if wait and done.changed else (), progress)
+        return done
 
     def rollback_model(
-        self, model: str, version: str | None = None, *, progress: OnProgress | None = None
+        self,
+        model: str,
+        version: str | None = None,
+        *,
+        wait: bool = True,
+        progress: OnProgress | None = None,
     ) -> CheckoutResult:
-        """Install the version that was installed before, or `version`.  Raises: NotFoundError."""
+        """Install the version that was installed before, or `version`; `wait` is as in `checkout`.
+
+        Raises: NotFoundError.
+        """
         from yarnstore.core.names import read_version
         from yarnstore.ops.installing.activate import rollback_retained
 
@@ -92,7 +107,8 @@ class Installing(StoreBase):
                 from yarnstore.ops.installing.checkout import rollback
 
                 done = rollback(session, name, wanted)
-            return done
+        self._slim([name] if wait and done.changed else (), progress)
+        return done
 
     def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
         """Return the path to open: the file if the version has only one, else its folder.
@@ -175,13 +191,14 @@ class Installing(StoreBase):
         force: bool = False,
         accept_change: bool = False,
         dry_run: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> UpdateResult:
         """Download and install the newest compatible version of an installed model.
 
         Stays within the installed major unless `major`; `to` is a range to stay in.  `model` may be a spec:
         `m@1.1.0`, `m@^1.1` and `m@stable` go to that version, newer or older and across a major, and
-        `m:cpu-int4` changes the variant.  `accept_change` is as in `fetch`.
+        `m:cpu-int4` changes the variant.  `accept_change` is as in `fetch`, `wait` as in `checkout`.
 
         Raises: IncompatibleError if no newer version is compatible; ConflictError if a pin excludes the
         requested version; as `fetch`.
@@ -191,7 +208,9 @@ class Installing(StoreBase):
         policy = _policy(major=major, to=to, force=force)
         with self._session(progress, accept_change=accept_change) as session:
             done = update(session, Spec.parse(model), policy, dry_run=dry_run)
-            return self._retain(session, done, (done,))
+            done = self._retain(session, done, (done,), wait=wait)
+        self._slim_updated((done,), wait=wait, progress=progress)
+        return done
 
     def update_models(
         self,
@@ -203,11 +222,13 @@ class Installing(StoreBase):
         dry_run: bool = False,
         jobs: int | None = None,
         on_result: Callable[[UpdateResult], None] | None = None,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> UpdateSummary:
         """Update the named models, or all that are installed, `jobs` at the same time; each may be a spec.
 
-        A model that fails does not stop the others: its result says so, and its old version stays.
+        A model that fails does not stop the others: its result says so, and its old version stays.  `wait` is
+        as in `checkout`.
 
         Raises: SpecError, NoRegistryError; UsageError if a model is given with two versions.
         """
@@ -219,7 +240,9 @@ class Installing(StoreBase):
             done = update_many(
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )
-            return self._retain(session, done, done.results)
+            done = self._retain(session, done, done.results, wait=wait)
+        self._slim_updated(done.results, wait=wait, progress=progress)
+        return done
 
     def read_requests(self, *words: str) -> list[str]:
         """Return the specs of the arguments of a command line: `m 1.1.0 other` is `m@1.1.0` and `other`.
@@ -232,7 +255,14 @@ class Installing(StoreBase):
         with self._session() as session:
             return read_requests(session, words)
 
-    def _retain(self, session: Session, result: UpdateResultT, done: Sequence[UpdateResult]) -> UpdateResultT:
+    def _slim_updated(self, done: Sequence[UpdateResult], *, wait: bool, progress: OnProgress | None) -> None:
+        # Retention is a run of `gc`, which has done it.
+        if wait and not self.settings.retention.is_set:
+            self._slim([each.model for each in done if each.status == "updated"], progress)
+
+    def _retain(
+        self, session: Session, result: UpdateResultT, done: Sequence[UpdateResult], *, wait: bool
+    ) -> UpdateResultT:
         """Return `result` with what the retention of `config.toml` deleted after the updates in `done`, or
         would delete after those that are planned."""
         retention = self.settings.retention
@@ -249,7 +279,7 @@ class Installing(StoreBase):
             return replace(result, deleted_versions=forecast_retention(session, retention, planned))
         if not any(each.status == "updated" for each in done):
             return result
-        deleted, freed_bytes = apply_retention(session, retention)
+        deleted, freed_bytes = apply_retention(session, retention, wait=wait)
         return replace(result, deleted_versions=deleted, freed_bytes=freed_bytes)
 
     # --- lock files ----------------------------------------------------------------------------------
@@ -292,16 +322,19 @@ class Installing(StoreBase):
         *,
         force: bool = False,
         accept_change: bool = False,
+        wait: bool = True,
         progress: OnProgress | None = None,
     ) -> list[CheckoutResult]:
-        """Install the versions of a lock file; `accept_change` is as in `fetch`.
+        """Install the versions of a lock file; `accept_change` is as in `fetch`, `wait` as in `checkout`.
 
         Raises: UsageError if it has two builds of one model; as `fetch_locked` and `checkout`.
         """
         from yarnstore.ops.installing.from_lock import checkout_locked
 
         with self._session(progress, accept_change=accept_change) as session:
-            return checkout_locked(session, paths.file_path(file), force=force)
+            done = checkout_locked(session, paths.file_path(file), force=force)
+        self._slim([each.model for each in done if each.changed] if wait else (), progress)
+        return done
 
 
 def _policy(*, major: bool, to: str | None, force: bool) -> Policy:

@@ -72,6 +72,17 @@ class Upkeep(StoreBase):
                 raise not_installed(session, str(thin))
             return gc(session, policy, dry_run=dry_run, repack_too=repack, expected=expected)
 
+    def slim(self, *models: str, progress: OnProgress | None = None) -> int:
+        """Free the disk space that older versions of models, or of all that are installed, no longer need.
+
+        Older versions become deltas against the installed one, and what is on the disk twice goes; no version
+        is deleted.  Installs do this at their end, unless `wait=False`; `gc` does it too.  What is not
+        possible now is left to the next `gc`, and a note says so.  Returns how many bytes were freed.
+        """
+        with self._session() as session:
+            chosen = tuple(map(bare_model, models)) or tuple(session.refs.installed_models())
+        return self._slim(chosen, progress)
+
     def plan_gc(
         self,
         *,
@@ -241,12 +252,18 @@ class Upkeep(StoreBase):
         return self.auto_update_status(*models)
 
     def run_auto_update(
-        self, *, now: bool = False, delay: bool = True, progress: OnProgress | None = None
+        self,
+        *,
+        now: bool = False,
+        delay: bool = True,
+        wait: bool = True,
+        progress: OnProgress | None = None,
     ) -> AutoUpdateRound:
         """Run one round of auto-update if a window is open, or with `now` in any case.
 
         It begins after the random delay of the settings, or without `delay` at once.  While another process
-        runs a round, it does nothing; `running_in` of the result names that process.
+        runs a round, it does nothing; `running_in` of the result names that process.  `wait` is as in
+        `checkout`.
 
         Raises: ConfigError, NoRegistryError; errors of single models are in their outcomes.
         """
@@ -258,11 +275,12 @@ class Upkeep(StoreBase):
         with self._session(progress) as session:
             clockwork = None if delay else Clockwork(draw=lambda: 0.0)
             done = run_round(session, self.settings.auto_update, now_at_once=now, clockwork=clockwork)
-            if any(item.status == "updated" for item in done.models):
-                done = replace(
-                    done, freed_bytes=apply_retention(session, self.settings.retention).freed_bytes
-                )
-            return done
+            updated = [item.model for item in done.models if item.status == "updated"]
+            if updated:
+                retained = apply_retention(session, self.settings.retention, wait=wait)
+                done = replace(done, freed_bytes=retained.freed_bytes)
+        self._slim(updated if wait and not self.settings.retention.is_set else (), progress)
+        return done
 
     def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
         """Write the files of a timer that calls `run_auto_update`, without enabling it.

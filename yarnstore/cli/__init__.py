@@ -2,6 +2,7 @@
 
     group, command, exitcodes          groups of commands, common options, exit codes
     output, display, terminal, streams    where output goes, texts for people, what a terminal can show
+    after                              what commands do after they installed something
     commands/                          one module for each command, imported when it runs
     completion, manual                 shell completion and man pages, made from the commands
 

@@ -68,6 +68,7 @@ class Output:
         if self.json:
             self.document(value)
         else:
+            self.settle()
             click.echo(text)
 
     def done(
@@ -117,6 +118,7 @@ class Output:
         from yarnstore.core.jsonable import jsonable
 
         data = msgspec.json.format(msgspec.json.encode(jsonable(value)), indent=2)
+        self.settle()
         click.echo(escape_json(data.decode()))
 
     def rows(

@@ -118,11 +118,15 @@ class PackReader:
             with self._loading:
                 table = self._table
                 if table is None:
-                    table = self._table = ChunkTable(self._load())
+                    table = self._table = ChunkTable(self._load(), beside=self._beside)
         return table
 
     def _load(self) -> list[PackIndex]:
         return load_indexes(self.folder, rebuild=False).indexes
+
+    def _beside(self, wanted: Ids) -> Ints:
+        """See `places.Beside`: packs that belong to no store have nothing beside them."""
+        return np.full(len(wanted), DELTA_DEPTH_LIMIT)
 
     def reload(self) -> None:
         """Read the disk again when a chunk is next needed, since it may have changed."""
@@ -220,6 +224,9 @@ class ChunkStore(PackReader):
     def _load(self) -> list[PackIndex]:
         return load_indexes(self.folder, rebuild=self._rebuild).indexes
 
+    def _beside(self, wanted: Ids) -> Ints:
+        return np.where(self.in_files(wanted), 0, DELTA_DEPTH_LIMIT)
+
     @property
     def files(self) -> FileTable:
         """The chunks in materialised files, without files that the operation makes, whose chunks have other
@@ -250,7 +257,8 @@ class ChunkStore(PackReader):
                 if self._table is not None:
                     known = set(self._table.packs)
                     fresh = [index for index in writer.published if index.pack not in known]
-                    self._table = ChunkTable(fresh, self._table) if fresh else self._table
+                    if fresh:
+                        self._table = ChunkTable(fresh, self._table, beside=self._beside)
 
     def reload(self) -> None:
         """Do the same as `PackReader.reload`, and locate files again.

@@ -24,14 +24,17 @@ from yarnstore.store.layout import StoreLayout, file_name
 
 # Returns for each id whether the chunk has another place.
 Holds: TypeAlias = Callable[[Ids], NDArray[np.bool_]]
+# Says for each id how many deltas count as below a chunk that is in a file: above the limit if it is in none.
+Beside: TypeAlias = Callable[[Ids], Ints]
 
 
 class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
     Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
-    several entries, the one with the shortest chain of deltas is used, of equal ones the first; then a delta
-    whose base is in no pack, and a circle of deltas last.
+    several entries, the one with the fewest deltas below it counts, of equal ones the first.  A base may be
+    in a file, as `beside` says; a delta whose base is nowhere comes last, as a circle of deltas does.
+    Without `beside`, a base that is in no pack counts as in a file that may go.
     """
 
     packs: list[PackId]
@@ -43,8 +46,17 @@ class ChunkTable:
     plain: Ints
     encodings: NDArray[np.uint8]
 
-    def __init__(self, indexes: Sequence[PackIndex], before: ChunkTable | None = None) -> None:
-        """Join indexes; they are added to the table `before`, whose rows have priority."""
+    def __init__(
+        self,
+        indexes: Sequence[PackIndex],
+        before: ChunkTable | None = None,
+        *,
+        beside: Beside | None = None,
+    ) -> None:
+        """Join indexes; `before` is a table to which they are added, and whose rows count first.
+
+        `beside` is only called if a chunk has several entries, deltas among them.
+        """
         earlier = [before] if before is not None else []
         self.packs = [pack for table in earlier for pack in table.packs]
         numbers = [table.pack for table in earlier]
@@ -57,7 +69,7 @@ class ChunkTable:
         whole_first = np.argsort(bases != b"", kind="stable")
         self.ids, first = sorted_unique(ids[whole_first])
         if len(self.ids) != len(ids) and (bases != b"").any():
-            whole_first = np.argsort(_entry_depths(ids, bases, self.ids), kind="stable")
+            whole_first = np.argsort(_entry_depths(ids, bases, self.ids, beside), kind="stable")
             self.ids, first = sorted_unique(ids[whole_first])
         self._sorted = SortedIds(self.ids)
         first = whole_first[first]
@@ -123,16 +135,20 @@ class ChunkTable:
         return np.flatnonzero(needed)
 
 
-def _entry_depths(ids: Ids, bases: Ids, distinct: Ids) -> Ints:
-    """Return for each entry how many deltas are between it and a chunk without a base.
+def _entry_depths(ids: Ids, bases: Ids, distinct: Ids, beside: Beside | None) -> Ints:
+    """Return for each entry how many deltas are between it and a chunk without a base or in a file.
 
-    The limit if a base is in no pack, and one more for a circle.
+    It is one more than the limit for a circle, and for a base that is nowhere.
     """
     chunk = find_ids(distinct, ids)
     base = find_ids(distinct, bases)
+    whole = bases == b""
     depths = np.full(len(ids), DELTA_DEPTH_LIMIT + 1)
-    depths[base < 0] = DELTA_DEPTH_LIMIT
-    depths[bases == b""] = 0
+    if beside is None:
+        depths[base < 0] = DELTA_DEPTH_LIMIT
+    else:
+        depths[~whole] = np.minimum(beside(bases[~whole]), DELTA_DEPTH_LIMIT) + 1
+    depths[whole] = 0
     best = np.full(len(distinct), DELTA_DEPTH_LIMIT + 1)
     for _ in range(DELTA_DEPTH_LIMIT):
         np.minimum.at(best, chunk, depths)
@@ -226,6 +242,26 @@ class FileTable:
     def _place(self, n: int) -> FileRange:
         number, offset, length = self._all_places[n].tolist()
         return FileRange(self.paths[number], offset, length)
+
+
+def beside_packs(layout: StoreLayout, staying: Collection[str] | None = None) -> Beside:
+    """Return what says where bases are beside packs: in files, as manifests claim.
+
+    A chunk in a file of `staying` (names; None means all) counts as without a delta, one in another file as
+    with almost as many as are allowed.
+    """
+
+    def depths(wanted: Ids) -> Ints:
+        manifests = list(layout.readable_manifests({}))
+        found = np.full(len(wanted), DELTA_DEPTH_LIMIT)
+        found[FileTable(layout, manifests).find(wanted) >= 0] = (
+            0 if staying is None else DELTA_DEPTH_LIMIT - 1
+        )
+        if staying is not None:
+            found[FileTable(layout, manifests, within=staying).find(wanted) >= 0] = 0
+        return found
+
+    return depths
 
 
 def without_chunks(indexes: Iterable[PackIndex], chunk_ids: Ids) -> list[PackIndex]:

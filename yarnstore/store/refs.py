@@ -310,6 +310,13 @@ class Refs:
         """Return the targets of rollbacks in order, and the installed version last."""
         return install_stack(self.moves(model))
 
+    def behind(self, model: str) -> list[Installed]:
+        """Return what a rollback leads to, and what the last move replaced, as far as they are known."""
+        stack, moves = self.stack(model), self.moves(model)
+        found = [stack[-2]] if len(stack) > 1 else []
+        last = moves[-1] if moves else None
+        return found + ([last.old] if last and last.old and last.new else [])
+
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
         """Lock the moves of `installed`, for milliseconds only."""

@@ -36,7 +36,7 @@ from yarnstore.web import problems
 from yarnstore.web.memory import return_unused
 from yarnstore.web.progress import Gauge
 from yarnstore.web.records import Job, JobKind, JobState, ProblemDetails, Undo
-from yarnstore.web.work import KINDS, Arguments, Done
+from yarnstore.web.work import KINDS, Arguments, Done, follow_up
 
 ENDED: Final = ("done", "failed", "cancelled")
 # How many jobs run at once; each download has several connections of its own.
@@ -92,6 +92,8 @@ class Jobs:
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._closing = False
+        # Jobs that have ended, while their threads free disk space.
+        self._after: list[_Entry] = []
         self.keeper = JobsKeeper(layout)
 
     # --- the life of the service ---------------------------------------------------------------
@@ -122,7 +124,7 @@ class Jobs:
         """Request that running jobs stop, and start no others; return the running jobs."""
         with self._lock:
             self._closing = True
-            running = [entry for entry in self._entries.values() if entry.thread is not None]
+            running = self._running()
             for entry in running:
                 entry.wanted = entry.wanted or "interrupted"
                 if entry.cancel is not None:
@@ -312,11 +314,14 @@ class Jobs:
         for key in set(drop):
             del self._entries[key]
 
+    def _running(self) -> list[_Entry]:
+        return [entry for entry in [*self._entries.values(), *self._after] if entry.thread is not None]
+
     def _dispatch(self) -> None:
         """Start each job for which no older job on the same model is queued or running."""
         if self._closing:
             return
-        running = [entry for entry in self._entries.values() if entry.thread is not None]
+        running = self._running()
         taken = [entry.lanes for entry in running]
         free = _AT_ONCE - len(running)
         for entry in self._entries.values():
@@ -371,10 +376,17 @@ class Jobs:
         except BaseException:  # noqa: BLE001 - a defect: the job says so, and the service goes on
             traceback.print_exc()
             error = problems.internal()
+        after = replace(entry)  # jobs on the same models wait for it
         with self._lock:
+            self._after.append(after)
             self._finish(entry, done, error, stopped=stopped)
             self._dispatch()
-            idle = not any(other.thread for other in self._entries.values())
+        if done is not None:
+            follow_up(done)
+        with self._lock:
+            self._after.remove(after)
+            self._dispatch()
+            idle = not self._running()
         if idle:
             return_unused()
 

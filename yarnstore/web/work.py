@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.core.names import model_dirname
+from yarnstore.errors import YarnstoreError
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.spec import Spec
 from yarnstore.results import CheckoutResult, UpdateResult
@@ -21,10 +25,11 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a job as JSON, and the request that undoes it."""
+    """The result of a job as JSON, the request that undoes it, and what runs once the result was published."""
 
     result: dict[str, object]
     undo: Undo | None = None
+    after: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,21 @@ def _fetch(store: Store, given: Arguments, progress: OnProgress) -> Done:
 
 
 def _checkout(store: Store, given: Arguments, progress: OnProgress) -> Done:
-    found = store.checkout(spec_of(given), force=given.get("force", False), progress=progress)
-    return Done(jsonable(found), _undo(found))
+    found = store.checkout(spec_of(given), force=given.get("force", False), wait=False, progress=progress)
+    return Done(jsonable(found), _undo(found), _slim(store, [found.model] if found.changed else []))
 
 
 def _rollback(store: Store, given: Arguments, progress: OnProgress) -> Done:
-    found = store.rollback_model(given["model"], given.get("version"), progress=progress)
-    return Done(jsonable(found), _undo(found))
+    found = store.rollback_model(given["model"], given.get("version"), wait=False, progress=progress)
+    return Done(jsonable(found), _undo(found), _slim(store, [found.model] if found.changed else []))
+
+
+def _slim(store: Store, models: Sequence[str]) -> Callable[[], object] | None:
+    """Return what frees the disk space that older versions no longer need, as `ystore update` does."""
+    if not models:
+        return None
+    # With rules of retention, what they deleted of other models counts as well.
+    return partial(store.slim, *(() if store.settings.retention.is_set else models))
 
 
 def _undo(found: CheckoutResult | UpdateResult) -> Undo | None:
@@ -75,19 +88,36 @@ def _undo(found: CheckoutResult | UpdateResult) -> Undo | None:
     return Undo("POST", path_of(found.model, "rollback"), body)
 
 
+def follow_up(done: Done) -> None:
+    """Do what comes after a result.  A fault is told on stderr alone: the next `gc` does the rest."""
+    try:
+        if done.after is not None:
+            done.after()
+    except YarnstoreError as fault:
+        print(f"disk space was not freed: {fault.message}", file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - a defect: the service goes on
+        traceback.print_exc()
+
+
 def _update(store: Store, given: Arguments, progress: OnProgress) -> Done:
     found = store.update_model(
         given["model"],
         to=given.get("to"),
         major=given.get("major", False),
         force=given.get("force", False),
+        wait=False,
         progress=progress,
     )
-    return Done(jsonable(found), _undo(found) if found.status == "updated" else None)
+    updated = found.status == "updated"
+    return Done(
+        jsonable(found), _undo(found) if updated else None, _slim(store, [found.model] if updated else [])
+    )
 
 
 def _update_all(store: Store, given: Arguments, progress: OnProgress) -> Done:
-    return Done(jsonable(store.update_models(*given.get("models", ()), progress=progress)))
+    found = store.update_models(*given.get("models", ()), wait=False, progress=progress)
+    updated = [item.model for item in found.results if item.status == "updated"]
+    return Done(jsonable(found), after=_slim(store, updated))
 
 
 def _diff(store: Store, given: Arguments, progress: OnProgress) -> Done:
@@ -126,10 +156,11 @@ def _checked(given: Arguments) -> str:
 
 
 def _auto_update(store: Store, _: Arguments, progress: OnProgress) -> Done:
-    found = store.run_auto_update(delay=False, progress=progress)
+    found = store.run_auto_update(delay=False, wait=False, progress=progress)
     if found.running_in is not None:
         progress(Progress("note", "", text=f"{found.running_in} runs a round already; nothing was done"))
-    return Done(jsonable(found))
+    updated = [item.model for item in found.models if item.status == "updated"]
+    return Done(jsonable(found), after=_slim(store, updated))
 
 
 def _one_model(given: Arguments) -> frozenset[str] | None:

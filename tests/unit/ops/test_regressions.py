@@ -170,7 +170,7 @@ def test_chains_are_counted_by_packs_alone(tmp_path: Path) -> None:
     world.connect()
     for n in range(11):
         world.store.fetch(f"{MODEL_OF_WORLD}@1.{n}.0")  # into packs
-        world.store.checkout(f"{MODEL_OF_WORLD}@1.{n}.0")
+        world.store.checkout(f"{MODEL_OF_WORLD}@1.{n}.0", wait=False)
     world.forget_files()
     shutil.rmtree(world.registry)
     assert int(np.max(world.table().depths())) <= 8

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yarnstore.cli.after import free_space, wait_option
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.display import arrow, clean, format_iso_age, format_iso_time, one_line, size
 from yarnstore.cli.group import Group
@@ -87,20 +88,23 @@ def _status(run: Invocation, models: tuple[str, ...]) -> None:
 
 @command("run", example="ystore auto-update run\nystore auto-update run --now")
 @click.option("--now", is_flag=True, help="Run even if no window is open, and without waiting.")
-def _run(run: Invocation, now: bool) -> None:
+@wait_option
+def _run(run: Invocation, now: bool, no_wait: bool) -> None:
     """Check for updates now, if a window is open; timers run this.
 
     Does nothing while another process runs a round, such as `ystore serve`.  Exits with 1 if a model could
     not be updated; its installed version stays.
     """
     with run.store() as store:
-        done = store.run_auto_update(now=now)
-    rows = [
-        (item.model, item.status, item.installed, item.version, item.kind, item.download_bytes, _note(item))
-        for item in done.models
-        if item.status == "failed" or not run.output.quiet
-    ]
-    run.output.report(done, lambda: _round_text(done), rows)
+        done = store.run_auto_update(now=now, wait=False)
+        rows = [
+            (one.model, one.status, one.installed, one.version, one.kind, one.download_bytes, _note(one))
+            for one in done.models
+            if one.status == "failed" or not run.output.quiet
+        ]
+        run.output.report(done, lambda: _round_text(done), rows)
+        updated = [item.model for item in done.models if item.status == "updated"]
+        free_space(run, store, updated, no_wait=no_wait)
     if any(item.status == "failed" for item in done.models):
         raise click.exceptions.Exit(_FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from yarnstore.cli.after import free_space, wait_option
 from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.display import checkout_text
 from yarnstore.cli.fit import accept_change_option, app_version_option, force_option
@@ -16,6 +17,7 @@ from yarnstore.cli.locked import locked_options
 @force_option
 @accept_change_option
 @locked_options
+@wait_option
 @click.argument("spec", required=False)
 def cli(
     run: Invocation,
@@ -25,6 +27,7 @@ def cli(
     accept_change: bool,
     locked: bool,
     lock_file: str,
+    no_wait: bool,
 ) -> None:
     """Install a version, downloading and verifying it if needed.
 
@@ -38,12 +41,12 @@ def cli(
         if app_version is not None:
             store.set_app_version(app_version)
         if spec is not None:
-            results = [store.checkout(spec, force=force, accept_change=accept_change)]
+            results = [store.checkout(spec, force=force, accept_change=accept_change, wait=False)]
         else:
-            results = store.checkout_locked(lock_file, force=force, accept_change=accept_change)
-    if run.output.json:
-        run.output.document(results if locked else results[0])
-        return
-    people = run.output.for_people and not run.output.quiet
-    for done in results:
-        run.output.line(done, checkout_text(done) if people else done.path)
+            results = store.checkout_locked(lock_file, force=force, accept_change=accept_change, wait=False)
+        if run.output.json:
+            run.output.document(results if locked else results[0])
+        people = run.output.for_people and not run.output.quiet
+        for done in results if not run.output.json else ():
+            run.output.line(done, checkout_text(done) if people else done.path)
+        free_space(run, store, [done.model for done in results if done.changed], no_wait=no_wait)

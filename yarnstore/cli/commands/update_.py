@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yarnstore.cli.after import free_space, wait_option
 from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.display import clean, indented, part, size, up_to_date
 from yarnstore.cli.exitcodes import exit_code_of
@@ -15,6 +16,8 @@ from yarnstore.errors import UsageError
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from yarnstore.results import UpdateResult, UpdateSummary
 
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Install even if it needs more memory than this machine has.")
 @accept_change_option
 @app_version_option
+@wait_option
 @click.argument("words", nargs=-1, metavar="[MODEL [VERSION]|SPEC]...")
 def cli(
     run: Invocation,
@@ -49,6 +53,7 @@ def cli(
     force: bool,
     accept_change: bool,
     app_version: str | None,
+    no_wait: bool,
 ) -> None:
     """Install the newest compatible version of installed models.
 
@@ -72,9 +77,16 @@ def cli(
         specs = store.read_requests(*words)
         if len(specs) == 1:
             one = store.update_model(
-                specs[0], major=major, to=to, force=force, accept_change=accept_change, dry_run=dry_run
+                specs[0],
+                major=major,
+                to=to,
+                force=force,
+                accept_change=accept_change,
+                dry_run=dry_run,
+                wait=False,
             )
             _tell(run, one, dry_run=dry_run)
+            free_space(run, store, _updated([one]), no_wait=no_wait)
             return
         if asks:
             planned = store.update_models(
@@ -93,10 +105,23 @@ def cli(
             accept_change=accept_change,
             dry_run=dry_run,
             on_result=(lambda done: _tell(run, done, dry_run=dry_run)) if at_once else None,
+            wait=False,
         )
+        _tell_all(run, found, at_once=at_once, dry_run=dry_run)
+        free_space(run, store, _updated(found.results), no_wait=no_wait)
+    _fail(found)
+
+
+def _updated(results: Iterable[UpdateResult]) -> list[str]:
+    return [done.model for done in results if done.status == "updated"]
+
+
+def _tell_all(run: Invocation, found: UpdateSummary, *, at_once: bool, dry_run: bool) -> None:
+    """Print the results; those of single models are printed already if that was done at once."""
     if run.output.json:
         run.output.document(found)
     elif at_once:
+        run.output.settle()
         click.echo(_summary(found))
     else:
         for done in found.results:
@@ -105,7 +130,6 @@ def cli(
         for result in found.results:
             if result.error is not None:
                 run.output.complain(f"{result.model}: {result.note}")
-    _fail(found)
 
 
 def _fail(found: UpdateSummary) -> None:

@@ -191,6 +191,11 @@ class Lacking:
     def __bool__(self) -> bool:
         return bool(len(self.ids) or len(self.deep))
 
+    def bytes_of(self, roots: Collection[Manifest]) -> int:
+        """Return the size of the chunks to encode, as far as `roots` list them."""
+        ids, lengths = manifest_chunks(roots)
+        return int(lengths[find_ids(np.union1d(self.ids, self.deep), ids) >= 0].sum())
+
 
 def find_lacking(
     layout: StoreLayout,
@@ -268,13 +273,14 @@ def find_lacking(
 def as_deltas(
     session: Session, chunks: ChunkStore, lacking: Lacking, roots: Collection[Manifest]
 ) -> Iterator[Entry]:
-    """Yield entries of chunks that are only in files that go: as deltas against the installed version if that
-    saves space, else whole.
+    """Yield entries of chunks that are only in files that go, or that have too long a chain of deltas: as
+    deltas against the installed version if that saves space, else whole.
 
     A damaged chunk is left out, for `fsck` to repair.
     """
     elements = chunk_elements(roots)
-    bases = _installed_bases(session, roots, lacking.ids)
+    ids = np.union1d(lacking.ids, lacking.deep)
+    bases = _installed_bases(session, roots, ids)
     depths = chunks.table.depths(chunks.in_files)
 
     def encode(chunk_id: bytes) -> Entry | None:
@@ -293,15 +299,10 @@ def as_deltas(
         except IntegrityError:
             return None
 
-    wanted = [id_bytes(lacking.ids, n) for n in range(len(lacking.ids))]
+    wanted = [id_bytes(ids, n) for n in range(len(ids))]
     for entry in ordered_map(encode, wanted, threads=_THREADS, window=_WINDOW):
         if entry is not None:
             yield entry
-    for n in range(len(lacking.deep)):
-        chunk_id = id_bytes(lacking.deep, n)
-        with contextlib.suppress(IntegrityError):
-            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
-            yield make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
 
 
 def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids) -> dict[bytes, bytes]:

@@ -66,9 +66,16 @@ class GcPolicy:
     keep_copy: KeepCopy = "imports"
     rollback: Rollback = "instant"
     rollback_of: Mapping[str, Rollback] = field(default_factory=dict)
+    only: frozenset[str] | None = None  # the models whose packs and files are looked at; None for all
+
+    def covers(self, manifest: Manifest) -> bool:
+        """Whether what a version has twice is looked for."""
+        return self.only is None or manifest.model in self.only
 
     def keeps_files(self, manifest: Manifest, reason: str) -> bool:
         """Whether a version that is kept for a reason keeps its files, and not only its chunks."""
+        if not self.covers(manifest):
+            return True
         if reason == "rollback":
             return self.rollback_of.get(manifest.model, self.rollback) == "instant"
         return reason in ("installed", "in use")
@@ -84,9 +91,10 @@ class GcPolicy:
         max_size_bytes: int | None = None,
         unused_s: float | None = None,
         thin: str | None = None,
+        only: Collection[str] | None = None,
     ) -> Self:
         """Return the policy of the settings, overridden by the given values; `thin` is a model, or all of
-        them.
+        them, and `only` are the models that are slimmed.
         """
         rollback: Rollback = "thin" if thin == ALL_MODELS else retention.rollback
         rollback_of = {} if thin == ALL_MODELS else dict(retention.rollback_of)
@@ -104,6 +112,7 @@ class GcPolicy:
             keep_copy=retention.keep_copy,
             rollback=rollback,
             rollback_of=rollback_of,
+            only=None if only is None else frozenset(only),
         )
 
 
@@ -158,13 +167,8 @@ def choose(
                 hint="nothing was deleted; `ystore fsck --repair` repairs it",
             )
         here = {digest for _, digest in by_model[model]}
-        stack, moves = refs.stack(model), refs.moves(model)
-        if any(name.model == model for name in incoming):
-            behind = stack[-1:]
-        else:
-            behind = [stack[-2]] if len(stack) > 1 else []
-            behind += [moves[-1].old] if moves and moves[-1].old and moves[-1].new else []
-        for installed in behind:
+        coming_here = any(name.model == model for name in incoming)
+        for installed in refs.stack(model)[-1:] if coming_here else refs.behind(model):
             if installed.manifest in here:
                 reasons.setdefault(installed.manifest, "rollback")
     for name in refs.pins():

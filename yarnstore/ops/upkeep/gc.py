@@ -12,6 +12,7 @@ root cannot be read, nothing is deleted (git t5312, ollama#13885).
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import KeptView, ViewPlan, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash, encode_anew, repack, rewrite_packs
 from yarnstore.ops.upkeep.waste import Files, find_waste, forecast_freed_bytes
-from yarnstore.progress import plural
+from yarnstore.progress import Meter, plural
 from yarnstore.store import fsio, fsread, lock, trash
 from yarnstore.store.chunks import ChunkStore, load_indexes, recover_chunks
 from yarnstore.store.disk import disk_bytes
@@ -46,7 +47,7 @@ from yarnstore.store.drafts import DRAFT
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.packs import PackWriter
-from yarnstore.store.places import manifest_chunks
+from yarnstore.store.places import beside_packs, manifest_chunks
 from yarnstore.store.refs import VersionName
 
 # How many versions are named before they are deleted.
@@ -120,6 +121,12 @@ class GcPlan:
     def needed_files(self) -> set[str]:
         """The names in `files/` that kept versions need, also for chunks that are nowhere else."""
         return self._version_files | self.lacking.names
+
+    @property
+    def covered_files(self) -> set[str]:
+        """Those of `needed_files` that models have which the policy covers."""
+        covered = filter(self.policy.covers, (*self.roots, *self.views.manifests))
+        return self.needed_files & {file_name(file) for manifest in covered for file in manifest.files}
 
     @property
     def own_files(self) -> set[str]:
@@ -222,10 +229,11 @@ def gc(
     *,
     dry_run: bool = False,
     repack_too: bool = False,
+    slim_too: bool = True,
     expected: str | None = None,
 ) -> GcResult:
     """Delete data that no kept version needs; with `repack_too`, store older versions as deltas against the
-    newest.
+    newest.  Without `slim_too`, what is on the disk twice stays for the next run.
 
     With `expected`, the fingerprint of a plan, exactly the data of that plan is deleted.
 
@@ -261,16 +269,9 @@ def gc(
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
     else:
-        backing, after = _slim(session, policy, plan)
-        redundant = partial(backing.redundant, session)
-        if after.reencode:
-            encode_anew(session, after.reencode)
-            with session.layout.exclusive():
-                after = plan_gc(session, policy, backing, thin=True)
-                after.apply()
-        rewrite_packs(session, after.rewrite_packs, redundant)
+        backing = _leave_one_copy(session, policy, plan) if slim_too else Backing()
         if repack_too:
-            repack(session, redundant)
+            repack(session, partial(backing.redundant, session))
         freed = max(0, before - _stored_bytes(session))
     disk = None
     if policy.max_size_bytes is not None:
@@ -293,6 +294,19 @@ def gc(
     )
 
 
+def slim(session: Session, policy: GcPolicy) -> int:
+    """Leave one copy of each chunk of the models that a policy covers, as `gc` does; delete no version.
+
+    Returns how many bytes were freed.  Raises: as `gc`.
+    """
+    policy = replace(policy, keep=sys.maxsize, max_size_bytes=None, unused_s=None)
+    before = _stored_bytes(session)
+    with session.layout.shared():
+        plan = plan_gc(session, policy)
+    _leave_one_copy(session, policy, plan)
+    return max(0, before - _stored_bytes(session))
+
+
 def _by_spec(reasons: dict[VersionName, str]) -> dict[str, str]:
     return {spec_of(name): why for name, why in reasons.items()}
 
@@ -309,6 +323,18 @@ def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], 
             session.note(f"{verb} {plural(len(versions) - _MANY, 'more version')}")
 
 
+def _leave_one_copy(session: Session, policy: GcPolicy, plan: GcPlan) -> Backing:
+    """Leave one copy of each chunk; return the chunks that files have, which packs need not have too."""
+    backing, after = _slim(session, policy, plan)
+    if after.reencode:
+        encode_anew(session, after.reencode)
+        with session.layout.exclusive():
+            after = plan_gc(session, policy, backing, thin=True)
+            after.apply()
+    rewrite_packs(session, after.rewrite_packs, partial(backing.redundant, session))
+    return backing
+
+
 def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, GcPlan]:
     """Leave one copy of each chunk.
 
@@ -323,10 +349,11 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     try:
         with layout.shared():
             roots = current_roots(session)
+            covered = list(filter(policy.covers, roots))
             with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-                for entry in copies_to_make(session, chunks, policy.keep_copy, roots):
+                for entry in copies_to_make(session, chunks, policy.keep_copy, covered):
                     writer.add(entry)
-            backing = verify_files(session, policy.keep_copy, roots, plan.needed_files)
+            backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
         if len(backing.ids):
             with layout.exclusive():
                 plan = plan_gc(session, policy, backing)
@@ -341,9 +368,12 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
                 thin = plan_gc(session, policy, backing, thin=True)
             if thin.lacking:
                 fsread.require_space(layout.root, len(thin.lacking.ids) * MIB)
+                plain_bytes = thin.lacking.bytes_of(thin.roots)
+                meter = Meter(session.activity.report, "write", "older versions", plain_bytes)
                 with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
                     for entry in as_deltas(session, chunks, thin.lacking, thin.roots):
                         writer.add(entry)
+                        meter.add(entry.plain_bytes)
         if thin.frees_files or len(backing.ids):
             with layout.exclusive():
                 plan = plan_gc(session, policy, backing, thin=True)
@@ -449,9 +479,11 @@ def _plan_packs(session: Session, plan: GcPlan, backing: Backing) -> None:
     ids, _ = manifest_chunks(plan.roots)
     names = plan.own_files
     plan.backed = backing.redundant(session, plan.roots, names)
-    waste = find_waste(indexes, ids, plan.backed)
+    waste = find_waste(indexes, ids, plan.backed, beside_packs(session.layout, names))
     kept = [*plan.roots, *plan.views.manifests]
     plan.lacking = find_lacking(session.layout, waste.table, ids, kept, names, backing.proven(names))
+    if plan.policy.only is not None:
+        waste = waste.due_to(plan.backed, indexes)
     plan.dead_packs, plan.rewrite_packs, plan.reencode = waste.dead, waste.rewrite, waste.reencode
     plan.chunks_removed = waste.chunks_removed
     names = {pack.hex for pack in indexed}

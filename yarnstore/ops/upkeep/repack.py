@@ -16,7 +16,7 @@ from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes
 from yarnstore.core.layouts import BYTES
-from yarnstore.core.limits import MIB
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import chunk_elements, iter_pairs
@@ -28,7 +28,7 @@ from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, PackReader, load_indexes
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
+from yarnstore.store.places import Beside, ChunkTable, beside_packs, manifest_chunks, without_chunks
 
 # Given all kept manifests, returns the chunks that need no pack, ascending.
 Redundant: TypeAlias = Callable[[Collection[Manifest]], Ids]
@@ -68,7 +68,8 @@ def rewrite_packs(session: Session, packs: list[PackId], redundant: Redundant = 
             roots = current_roots(session)
             backed = redundant(roots)
             ids, _ = manifest_chunks(roots)
-            table = ChunkTable(without_chunks(load_indexes(folder, rebuild=False).indexes, backed))
+            indexes = without_chunks(load_indexes(folder, rebuild=False).indexes, backed)
+            table = ChunkTable(indexes, beside=beside_packs(layout))
             try:
                 fsread.require_space(layout.root, fsread.sum_sizes([folder.pack(pack) for pack in batch]))
                 with PackWriter(folder) as writer:
@@ -95,7 +96,8 @@ def drop_packs(session: Session, doomed: set[PackId], redundant: Redundant = non
         ids = ids[find_ids(backed, ids) < 0]
         indexes = without_chunks(load_indexes(session.layout.pack_folder, rebuild=False).indexes, backed)
         doomed = doomed & {index.pack for index in indexes}
-        while needed := _packs_needed(indexes, ids, doomed):
+        beside = beside_packs(session.layout)
+        while needed := _packs_needed(indexes, ids, doomed, beside):
             doomed -= needed
         if doomed and len(backed):
             fsio.sync_dir(session.layout.files)
@@ -105,13 +107,14 @@ def drop_packs(session: Session, doomed: set[PackId], redundant: Redundant = non
         empty_trash(session)
 
 
-def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId]) -> set[PackId]:
+def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId], beside: Beside) -> set[PackId]:
     """Return the doomed packs without which live chunks, or bases of their deltas, would be lost."""
-    here = ChunkTable([index for index in indexes if index.pack not in doomed])
+    here = ChunkTable([index for index in indexes if index.pack not in doomed], beside=beside)
     rows = here.find(live)
     needed = here.with_bases(rows[rows >= 0])
     hanging = needed[here.base_rows()[needed] == -2]
-    lost = np.concatenate([live[rows < 0], here.bases[hanging]])
+    nowhere = hanging[beside(here.bases[hanging]) >= DELTA_DEPTH_LIMIT]  # another pack may have these whole
+    lost = np.concatenate([live[rows < 0], here.bases[hanging], here.ids[nowhere]])
     return {index.pack for index in indexes if (find_ids(index.ids, lost) >= 0).any()} & doomed
 
 

@@ -1,4 +1,10 @@
-"""Retention: delete old versions after an update according to the settings, or forecast which."""
+"""What follows an install: retention deletes old versions, and disk space is freed.
+
+Retention does as the settings say, or says which versions those would be.  Freeing deletes no version: files
+and packs that are on the disk twice go, and older versions become deltas against the installed one, as `gc`
+does it.  Nobody waits for it: if another process uses the store, it is put off to the next `gc`.  Imports
+that only where something is to be done, since a rollback has little time.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +13,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from yarnstore.errors import YarnstoreError
-from yarnstore.ops.querying.keeping import GcPolicy, versions_to_delete
+from yarnstore.errors import CancelledError, YarnstoreError
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import gc
 from yarnstore.progress import format_size
 from yarnstore.registry.policies import Retention
 from yarnstore.store.refs import VersionName
+from yarnstore.store.views import has_view
 
-# An update does not wait for locks to free space, since its version is installed already.
+# An install does not wait for locks to free space, since its version is installed already.
 _PATIENCE_S = 2.0
 
 
@@ -26,18 +31,18 @@ class Retained(NamedTuple):
     freed_bytes: int = 0
 
 
-def apply_retention(session: Session, retention: Retention) -> Retained:
-    """Run `gc` by itself if a retention rule is set.
+def apply_retention(session: Session, retention: Retention, *, wait: bool = True) -> Retained:
+    """Run `gc` by itself if a retention rule is set; without `wait`, it only deletes, and encodes nothing.
 
     If that is not possible now, it is reported, and the next update does it.
     """
     if not retention.is_set:
         return Retained()
-    layout = session.layout
-    patience_s = min(layout.lock_timeout_s, _PATIENCE_S)
-    impatient = msgspec.structs.replace(layout, lock_timeout_s=patience_s, on_wait=None)
+    from yarnstore.ops.querying.keeping import GcPolicy
+    from yarnstore.ops.upkeep.gc import gc
+
     try:
-        done = gc(msgspec.structs.replace(session, layout=impatient), GcPolicy.of(retention))
+        done = gc(_impatient(session), GcPolicy.of(retention), slim_too=wait)
     except YarnstoreError as error:
         session.note(f"older versions were not deleted: {error.message}")
         return Retained()
@@ -56,6 +61,8 @@ def forecast_retention(
     """
     if not retention.is_set or not incoming:
         return ()
+    from yarnstore.ops.querying.keeping import GcPolicy, versions_to_delete
+
     try:
         with session.layout.shared():
             versions = versions_to_delete(session, GcPolicy.of(retention), incoming)
@@ -65,3 +72,45 @@ def forecast_retention(
     if versions:
         session.note(f"would then delete {', '.join(versions)} because of keep and keep_within")
     return tuple(versions)
+
+
+def _impatient(session: Session) -> Session:
+    """Return the session with a lock that is given up soon, and without a word."""
+    layout = session.layout
+    timeout_s = min(layout.lock_timeout_s, _PATIENCE_S)
+    return msgspec.structs.replace(
+        session, layout=msgspec.structs.replace(layout, lock_timeout_s=timeout_s, on_wait=None)
+    )
+
+
+def slim_after(session: Session, retention: Retention, models: Collection[str]) -> int:
+    """Free what the last moves of models made unneeded, if it is not held back; return how many bytes.
+
+    A note says what is left for the next `gc`, and why.
+    """
+    try:
+        if not session.layout.exists() or not any(_has_unneeded(session, retention, each) for each in models):
+            return 0
+        from yarnstore.ops.querying.keeping import GcPolicy
+        from yarnstore.ops.upkeep.gc import slim
+
+        return slim(_impatient(session), GcPolicy.of(retention, only=models))
+    except CancelledError:
+        return 0  # who asked for it does not need to hear of it
+    except YarnstoreError as error:
+        session.note(f"the next `ystore gc` frees what older versions no longer need: {error.message}")
+        return 0
+
+
+def _has_unneeded(session: Session, retention: Retention, model: str) -> bool:
+    """Whether a model may have something on the disk that goes; where this is wrong, `gc` finds it."""
+    refs = session.refs
+    keeps = {refs.installed(model)}
+    if retention.rollback_of.get(model, retention.rollback) == "instant":
+        keeps.update(installed.manifest for installed in refs.behind(model))
+    digests = {refs.version(name) for name in refs.versions(model)}
+    if any(has_view(session.layout, digest) for digest in digests - keeps if digest is not None):
+        return True
+    last = refs.last_move(model)
+    # What is installed from the store brings no packs, and those of other versions stay as they were.
+    return (last is None or last.operation != "rollback") and bool(session.layout.pack_folder.pack_ids())

@@ -7,7 +7,7 @@ run on indexes.  Reads chunks only if their new size depends on their bytes; wri
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, encoded_anew, repac
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.packs import PackSizer
-from yarnstore.store.places import ChunkTable, manifest_chunks, without_chunks
+from yarnstore.store.places import Beside, ChunkTable, manifest_chunks, without_chunks
 
 # Several packs smaller than this are merged, since each update makes some.
 _SMALL_PACK_BYTES = 8 * MIB
@@ -49,6 +49,14 @@ class PackWaste:
         """The chunks to encode again."""
         return [id_bytes(self.table.ids, int(row)) for row in self.hanging]
 
+    def due_to(self, backed: Ids, indexes: Iterable[PackIndex]) -> PackWaste:
+        """Return the same, but with nothing to copy except of packs that have some of these chunks
+        (ascending).
+        """
+        near = {index.pack for index in indexes if (find_ids(backed, index.ids) >= 0).any()}
+        rewrite = [pack for pack in self.rewrite if pack in near]
+        return replace(self, hanging=self.hanging[:0], rewrite=rewrite)
+
     @property
     def chunks_removed(self) -> int:
         """How many chunks are deleted with deleted and rewritten packs."""
@@ -59,12 +67,15 @@ class PackWaste:
         return int((dead & gone[self.table.pack]).sum()) if len(self.table) else 0
 
 
-def find_waste(indexes: list[PackIndex], live: Ids, backed: Ids = NO_IDS) -> PackWaste:
+def find_waste(
+    indexes: list[PackIndex], live: Ids, backed: Ids = NO_IDS, beside: Beside | None = None
+) -> PackWaste:
     """Find packs without live data, and packs with too much dead data.
 
-    Each chunk is counted in one place: in a file if `backed`, else in one pack.
+    Each chunk is counted in one place: in a file if `backed`, else in one pack.  `beside` says which bases of
+    deltas files have.
     """
-    table = ChunkTable(without_chunks(indexes, backed))
+    table = ChunkTable(without_chunks(indexes, backed), beside=beside)
     rows = table.find(live)
     rows = rows[rows >= 0]
     needed = table.with_bases(rows)

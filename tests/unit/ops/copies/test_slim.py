@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
         bits = tune(bits, n + 2)
     world.connect()
     for version in VERSIONS:
-        world.store.checkout(f"{MODEL}@{version}")
+        world.store.checkout(f"{MODEL}@{version}", wait=False)
     return world
 
 

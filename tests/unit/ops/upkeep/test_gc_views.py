@@ -43,7 +43,7 @@ def site(tmp_path: Path) -> Site:
         store.checkout(f"{MODEL}@1.0.0")
         store.path(MODEL)
         for version in ("1.1.0", "1.2.0"):
-            store.checkout(f"{MODEL}@{version}")
+            store.checkout(f"{MODEL}@{version}", wait=False)
     return site
 
 
@@ -106,10 +106,10 @@ def test_only_what_path_gave_out_has_a_grace_period(tmp_path: Path, installed: s
     site = make_site(tmp_path)
     with site.store() as store:
         store.checkout(f"{MODEL}@{installed}")
-        store.update_model(MODEL)
+        store.update_model(MODEL, wait=False)
         store.fetch(f"{MODEL}@1.0.0")
-        store.checkout(f"{MODEL}@1.1.0")
-        store.checkout(f"{MODEL}@1.2.0")
+        store.checkout(f"{MODEL}@1.1.0", wait=False)
+        store.checkout(f"{MODEL}@1.2.0", wait=False)
         views = set(os.listdir(site.home / "views"))
         done = store.gc(keep=0)
     assert done.kept_views == []

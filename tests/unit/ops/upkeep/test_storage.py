@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     with made.store() as store:
         for version in ("1.0.0", "1.1.0"):
             store.fetch(f"{MODEL}@{version}")  # into packs
-            store.checkout(f"{MODEL}@{version}")
+            store.checkout(f"{MODEL}@{version}", wait=False)
         store.fetch(f"{MODEL}@1.2.0")
         store.pin(f"{MODEL}@1.2.0")
     return made

@@ -1,0 +1,67 @@
+"""What commands do after they installed something and printed it: free disk space."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation
+
+if TYPE_CHECKING:
+    from yarnstore.api import Store
+
+wait_option = click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Leave freeing disk space after the install to the next gc, or to `ystore serve`.",
+)
+
+
+def free_space(run: Invocation, store: Store, models: Sequence[str], *, no_wait: bool) -> None:
+    """Free what the older versions of models that changed no longer need, after the result was printed.
+
+    Whatever happens here, the command ends as the install did: an interrupt loses nothing.
+    """
+    if no_wait or not models:
+        return
+    from yarnstore.errors import YarnstoreError
+
+    try:
+        with _terminated_as_interrupted():
+            sys.stdout.flush()  # whoever reads the result need not wait
+            # With rules of retention, what they deleted of other models counts as well.
+            store.slim(*(() if store.settings.retention.is_set else models))
+    except KeyboardInterrupt:
+        _say(run, "interrupted after the install; the next `ystore gc` frees the rest of the disk space")
+    except YarnstoreError as error:
+        _say(run, f"the next `ystore gc` frees disk space: {error.message}")
+
+
+def _say(run: Invocation, text: str) -> None:
+    if not run.output.json:
+        run.output.say(text)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    import signal
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
