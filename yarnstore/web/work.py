@@ -25,7 +25,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a job as JSON, the request that undoes it, and what runs once the result was published."""
+    """The result of a job as JSON, the request that undoes it, and what is done after the result."""
 
     result: dict[str, object]
     undo: Undo | None = None
