@@ -76,6 +76,7 @@ def test_killed_at_calls_and_run_again(campaign: Campaign) -> None:
 @pytest.mark.deep
 def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
     in_parallel(lambda call: _kill(campaign, call), campaign.points)
+    print(f"{campaign.scenario.name}: killed at {len(campaign.points)} calls")
 
 
 def _kill(campaign: Campaign, call: Call) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,6 +292,41 @@ def _install_at_once(site: Site, specs: tuple[str, ...], *, kill_s: float | None
             store.gc(keep=3)
         assert_whole(site.home, site)
         assert not list((site.home / "tmp").glob("*.file"))
+
+
+def test_a_slower_process_leaves_no_draft_of_a_file_that_another_made(site: Site, tmp_path: Path) -> None:
+    serve, go_on, asked = files(tree_of(site.registry)), threading.Event(), threading.Event()
+
+    def answer(seen: Seen) -> Reply:
+        """The first pack stops in the middle."""
+        reply = serve(seen)
+        if not seen.path.endswith(".pack") or asked.is_set() or not isinstance(reply.body, bytes):
+            return reply
+        asked.set()
+        middle = len(reply.body) * 3 // 4
+        return replace(reply, body=[reply.body[:middle], reply.body[middle:]], pause_s=600, hurry=go_on)
+
+    with ScriptedServer(answer) as server, ThreadPoolExecutor(1) as pool:
+        with Store.open(site.home) as store:
+            store.add_registry("made", server.url)
+        slow = pool.submit(lambda: Store.open(site.home).checkout(SPEC))
+        assert asked.wait(300)
+        deadline = time.monotonic() + 300
+        while not list((site.home / "tmp").glob("*.draft")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with Store.open(site.home) as store:
+            store.checkout(SPEC)
+        go_on.set()
+        slow.result()
+    assert not list((site.home / "tmp").iterdir())
+    assert_whole(site.home, site)
+    # As a kill leaves it that comes then: it is of no use to anybody.
+    place = max((site.home / "files").iterdir(), key=lambda path: path.stat().st_size)
+    (site.home / "tmp" / f"{place.name}.draft").write_bytes(place.read_bytes())
+    with Store.open(site.home) as store:
+        store.gc()
+    assert not list((site.home / "tmp").iterdir())
 
 
 _PAIRS = [(SPEC, SPEC), (SPEC, f"{MODEL}@1.1.0")]

@@ -22,7 +22,7 @@ from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store import fsio, fsread, lock
-from yarnstore.store.files import READ_THREADS, READ_WINDOW, UNFINISHED, missing_files
+from yarnstore.store.files import READ_THREADS, READ_WINDOW, UNFINISHED, has_file, missing_files
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
@@ -43,6 +43,7 @@ class Draft:
         self._offsets = np.cumsum(self._lengths) - self._lengths
         # For each position in the file's chunk list: whether the chunk is written.
         self.placed = np.zeros(len(self.ids), bool)
+        self.file = file
         self.target = target
 
     @property
@@ -157,7 +158,8 @@ class Drafts:
                 stack.callback(self._close, draft)
 
     def _close(self, draft: Draft) -> None:
-        if self._packs_too or not draft.placed.any():
+        # Another process may have made the file meanwhile.
+        if self._packs_too or not draft.placed.any() or has_file(self._layout, draft.file):
             draft.target.discard()
         else:
             draft.target.keep()

@@ -434,12 +434,13 @@ def plan_gc(
 def _leftovers(session: Session) -> list[Path]:
     """Return the leftovers of killed processes in `tmp/`."""
     layout = session.layout
-    now = session.clock()
+    now, files = session.clock(), set(fsread.list_names(layout.files))
     found = []
     for name in fsread.list_names(layout.tmp):
         stat = fsread.stat_or_none(layout.tmp / name)
         young = stat is not None and now - stat.st_mtime < PARTIAL_DAYS * 86400
-        begun = name.endswith((".download", DRAFT)) and fsread.is_file(layout.tmp / name)
+        made = name.endswith(DRAFT) and name.removesuffix(DRAFT) in files
+        begun = name.endswith((".download", DRAFT)) and not made and fsread.is_file(layout.tmp / name)
         if not (begun and young) and _is_dead(layout.tmp / name):
             found.append(layout.tmp / name)
     return found

@@ -1,0 +1,126 @@
+"""`gc` beside everything else: two at once, and beside fetches, installs and programs with open views.
+
+A run is one `gc`.  Each process does its work again and again, so that every pair of moments meets some time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.fine_tunes import tune, weights
+from tests.support.stores import Site, assert_whole, copy_tree, quiet_env
+from yarnstore import Store
+
+MODEL = "tuned"
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+
+_LOOP = """
+import hashlib, json, random, sys
+from pathlib import Path
+import msgspec
+from yarnstore import Store
+from yarnstore.errors import YarnstoreError
+home, what, seed, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+right = json.loads(sys.argv[5])
+pick = random.Random(seed)
+store = Store.open(home)
+store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=300.0)
+bad = []
+
+def read(path):
+    return {
+        str(item.relative_to(path)): hashlib.sha256(item.read_bytes()).hexdigest()
+        for item in Path(path).rglob("*") if item.is_file()
+    }
+
+for n in range(rounds):
+    version = pick.choice(list(right))
+    spec = "tuned@" + version
+    try:
+        if what == "gc":
+            store.gc(keep=pick.choice([0, 1, 3]), grace_s=0, repack=pick.random() < 0.1)
+        elif what == "thin":
+            store.gc(keep=pick.choice([1, 3]), grace_s=0, thin=pick.choice([None, "*"]))
+        elif what == "fetch":
+            store.fetch(spec)
+        elif what == "checkout":
+            store.checkout(spec)
+        elif what == "reader":
+            # The view stays as long as the store is open, whatever is installed and deleted meanwhile.
+            path = store.path(spec)
+            for _ in range(3):
+                if read(path) != right[version]:
+                    bad.append((what, spec, "other bytes"))
+            store.close()
+        elif what == "fsck":
+            bad += [
+                (item.kind, item.where, item.what) for item in store.fsck().problems
+                if item.kind not in ("link", "state")
+            ]
+    except YarnstoreError as error:
+        bad.append((what, spec, repr(error)))
+    except FileNotFoundError as error:
+        bad.append((what, spec, repr(error)))
+print(json.dumps(bad))
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    root = tmp_path_factory.mktemp("made")
+    site = Site(root, root / "registry", root / "home", (MODEL,), VERSIONS)
+    bits, fixed = weights(1, 60_000), weights(2, 40_000)
+    for n, version in enumerate(VERSIONS):
+        folder = site.source(version, MODEL)
+        folder.mkdir(parents=True)
+        (folder / "tuned.bin").write_bytes(bits.tobytes())
+        (folder / "fixed.bin").write_bytes(fixed.tobytes())
+        (folder / "config.json").write_text(f'{{"version": "{version}"}}\n')
+        Store.publish(folder, f"{MODEL}@{version}", registry=site.registry, deltas=1)
+        bits = tune(bits, n + 3)
+    with Store.open(site.home) as store:
+        store.add_registry("made", site.registry)
+        store.checkout(f"{MODEL}@1.0.0")
+    return site
+
+
+def _together(site: Site, kinds: Sequence[str], rounds: int) -> None:
+    right = json.dumps({version: site.contents(version, MODEL) for version in VERSIONS})
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _LOOP, str(site.home), kind, str(seed), str(rounds), right],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", **quiet_env()},
+        )
+        for seed, kind in enumerate(kinds)
+    ]
+    bad = []
+    for kind, process in zip(kinds, processes, strict=True):
+        out, err = process.communicate(timeout=7200)
+        assert process.returncode == 0, (kind, err[-3000:])
+        bad += json.loads(out)
+    assert bad == []
+    assert_whole(site.home, site)
+
+
+_KINDS = ("gc", "thin", "fetch", "checkout", "reader", "reader")
+
+
+def test_gc_beside_everything(made: Site, tmp_path: Path) -> None:
+    copy_tree(made.home, tmp_path / "home")
+    _together(replace(made, home=tmp_path / "home"), _KINDS, 4)
+
+
+@pytest.mark.deep
+def test_a_thousand_gcs_beside_everything(made: Site, tmp_path: Path) -> None:
+    copy_tree(made.home, tmp_path / "home")
+    _together(replace(made, home=tmp_path / "home"), (*_KINDS, "fsck"), 500)
