@@ -27,12 +27,12 @@ from yarnstore.ops.querying.history import History
 from yarnstore.ops.querying.inventory import InstalledModel
 from yarnstore.ops.querying.statistics import Statistics
 from yarnstore.ops.querying.status import StoreStatus
+from yarnstore.ops.querying.storage import StorageUsage
 from yarnstore.ops.querying.usage import StoredVersion
 from yarnstore.ops.upkeep.doctor import DoctorResult
 from yarnstore.ops.upkeep.findings import FsckResult
 from yarnstore.ops.upkeep.gc import GcResult
 from yarnstore.ops.upkeep.gc_items import GcForecast
-from yarnstore.ops.upkeep.storage import StorageUsage
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.settings.editable import SettingInfo, SettingValue
 

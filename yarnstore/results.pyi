@@ -52,6 +52,10 @@ from yarnstore.ops.querying.statistics import ModelStatistics as ModelStatistics
 from yarnstore.ops.querying.statistics import OperationStatistics as OperationStatistics
 from yarnstore.ops.querying.statistics import Statistics as Statistics
 from yarnstore.ops.querying.status import StoreStatus as StoreStatus
+from yarnstore.ops.querying.storage import StorageModel as StorageModel
+from yarnstore.ops.querying.storage import StorageOther as StorageOther
+from yarnstore.ops.querying.storage import StorageUsage as StorageUsage
+from yarnstore.ops.querying.storage import StorageVersion as StorageVersion
 from yarnstore.ops.querying.usage import StoredVersion as StoredVersion
 from yarnstore.ops.upkeep.doctor import Check as Check
 from yarnstore.ops.upkeep.doctor import DoctorResult as DoctorResult
@@ -61,10 +65,6 @@ from yarnstore.ops.upkeep.gc import GcResult as GcResult
 from yarnstore.ops.upkeep.gc_items import GcForecast as GcForecast
 from yarnstore.ops.upkeep.gc_items import GcItem as GcItem
 from yarnstore.ops.upkeep.gc_views import KeptView as KeptView
-from yarnstore.ops.upkeep.storage import StorageModel as StorageModel
-from yarnstore.ops.upkeep.storage import StorageOther as StorageOther
-from yarnstore.ops.upkeep.storage import StorageUsage as StorageUsage
-from yarnstore.ops.upkeep.storage import StorageVersion as StorageVersion
 from yarnstore.progress import OnProgress as OnProgress
 from yarnstore.progress import Progress as Progress
 from yarnstore.registry.decide import Change as Change

@@ -27,7 +27,7 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.ops.fetching.plan import PackOffer, plan_download
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import plan_gc
+from yarnstore.ops.upkeep.gc_plan import plan_gc
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.places import manifest_chunks

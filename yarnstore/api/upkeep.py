@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
     from yarnstore.ops.installing.timers import TimerFiles
     from yarnstore.ops.local.takeover import TakeoverResult
+    from yarnstore.ops.querying.storage import StorageUsage
     from yarnstore.ops.upkeep.doctor import DoctorResult
     from yarnstore.ops.upkeep.findings import FsckResult
     from yarnstore.ops.upkeep.gc import GcResult
     from yarnstore.ops.upkeep.gc_items import GcForecast
-    from yarnstore.ops.upkeep.storage import StorageUsage
     from yarnstore.settings.editable import SettingInfo, SettingValue
 
 
@@ -119,7 +119,7 @@ class Upkeep(StoreBase):
         Raises: IntegrityError; NotFoundError if the model is not stored.
         """
         from yarnstore.ops.querying.keeping import GcPolicy
-        from yarnstore.ops.upkeep.storage import storage
+        from yarnstore.ops.querying.storage import storage
 
         with self._session() as session:
             policy = GcPolicy.of(self.settings.retention)

@@ -85,13 +85,17 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
     if found is None:
         raise NotFoundError("pack", pack.hex)
     path = folder.index(pack)
-    try:
-        data = fsread.read_bytes(path, INDEX_LIMIT_BYTES)
-    except StorageError:
-        if fsread.stat_or_none(path) is None or fsread.is_file(path):
-            raise
-        raise IntegrityError(f"index of pack {pack.hex}", why="is not a regular file") from None
-    index = parse_index(data, pack=pack)
+
+    def read() -> PackIndex:
+        try:
+            data = fsread.read_bytes(path, INDEX_LIMIT_BYTES)
+        except StorageError:
+            if fsread.stat_or_none(path) is None or fsread.is_file(path):
+                raise
+            raise IntegrityError(f"index of pack {pack.hex}", why="is not a regular file") from None
+        return parse_index(data, pack=pack)
+
+    index = folder.memory.recall(path, read) if folder.memory else read()
     if index.pack_bytes != found.st_size:
         raise IntegrityError(f"pack {pack.hex}", why="has a different size than its index says")
     return index

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,6 +29,9 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.store import folders, fsio, fsread, lock
+
+if TYPE_CHECKING:
+    from yarnstore.store.memory import Memory
 
 STORE_FORMAT = b"yarnstore-store/1\n"
 # The format of a store with chunks that are only in a materialised file.
@@ -56,6 +60,7 @@ class PackFolder(msgspec.Struct, frozen=True):
 
     packs: Path
     tmp: Path
+    memory: Memory | None = None  # of an operation that reads the indexes several times
 
     def pack(self, pack: PackId) -> Path:
         return self.packs / f"{pack.hex}.pack"
@@ -98,13 +103,14 @@ class StoreLayout(msgspec.Struct, frozen=True):
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S
     on_wait: lock.OnWait | None = None
     reserve: Reserve = DEFAULT_RESERVE  # disk space that downloads leave free
+    memory: Memory | None = None  # of an operation that reads the manifests several times
 
     def __post_init__(self) -> None:
         folders.add_root(self.root)
 
     @property
     def pack_folder(self) -> PackFolder:
-        return PackFolder(self.root / "packs", self.tmp)
+        return PackFolder(self.root / "packs", self.tmp, self.memory)
 
     @property
     def tmp(self) -> Path:
@@ -273,8 +279,12 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     def read_manifest(self, digest: Sha256) -> Manifest:
         """Return a stored manifest.  Raises: NotFoundError, IntegrityError (FormatError) if it is damaged."""
-        data = fsread.read_bytes(self.manifest(digest), MANIFEST_LIMIT_BYTES)
-        return Manifest.parse(data, expected=digest)
+        path = self.manifest(digest)
+
+        def read() -> Manifest:
+            return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
+
+        return self.memory.recall(path, read) if self.memory else read()
 
     def readable_manifests(self, known: Mapping[Sha256, Manifest]) -> Iterator[Manifest]:
         """Yield the readable manifests; `known` ones are not read again."""

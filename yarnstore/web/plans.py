@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from yarnstore import Store
 from yarnstore.errors import ConflictError, NotFoundError
 from yarnstore.web.records import GcPlanned
@@ -28,15 +30,8 @@ class GcPlans:
 
     def make(self, store: Store, wanted: GcRequest) -> GcPlanned:
         """Make a plan and keep it.  Raises: as `Store.plan_gc`."""
-        given = {
-            "keep": wanted.keep,
-            "keep_within_s": wanted.keep_within_s,
-            "grace_s": wanted.grace_s,
-            "max_size_bytes": wanted.max_size_bytes,
-            "unused_s": wanted.unused_s,
-            "repack": wanted.repack,
-        }
-        found = store.plan_gc(**given)  # type: ignore[arg-type]
+        given = msgspec.structs.asdict(wanted)
+        found = store.plan_gc(**given)
         identity, expires = secrets.token_hex(8), self.clock() + _KEPT_S
         with self._lock:
             self._plans[identity] = (expires, {**given, "expected": found.fingerprint})

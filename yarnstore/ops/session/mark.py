@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
+
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
+from yarnstore.store.memory import Memory
 from yarnstore.store.refs import VersionName
 
 # A more recent partial download is kept, since it may be continued.
 PARTIAL_DAYS = 7
+
+
+def remembering(session: Session) -> Session:
+    """Return a session that parses each manifest and index once, however often they are marked from."""
+    layout = msgspec.structs.replace(session.layout, memory=Memory())
+    return msgspec.structs.replace(session, layout=layout)
 
 
 def required(digest: Sha256 | None, name: VersionName) -> Sha256:

@@ -1,10 +1,10 @@
 """Maintenance of a store: `gc`, `fsck`, `doctor`.
 
-    gc:    session/mark ─▶ gc (plan) ─▶ waste, gc_views ─▶ repack ─▶ trash
+    gc:    session/mark ─▶ gc_plan ─▶ waste, gc_views ─▶ repack ─▶ trash
     fsck:  fsck, fsck_packs ─▶ findings ─▶ repair (with --repair)
 
-`gc` deletes data that no kept version needs, `retain` does so after installs, and `gc_items` and `storage`
-describe what would be deleted and what uses the disk.  `fsck` only reports; `repair` moves damaged files
+`gc` deletes data that no kept version needs, `retain` does so after installs, and `gc_items` describes what
+would be deleted.  `fsck` only reports; `repair` moves damaged files
 aside and makes them again, and deletes nothing.  `doctor` checks the machine.  `ops/querying/keeping` chooses
 the versions to keep, `ops/session/mark` lists all roots; docs/format/store.md governs the order of deleting.
 """

@@ -13,9 +13,9 @@ from yarnstore.core.digest import Sha256
 from yarnstore.errors import DiskFullError
 from yarnstore.ops.querying.keeping import GcPolicy, spec_of
 from yarnstore.ops.querying.usage import bytes_of
-from yarnstore.ops.session.mark import required
+from yarnstore.ops.session.mark import remembering, required
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc import GcPlan, plan_gc
+from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
 from yarnstore.store import fsread, trash
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.refs import VersionName
@@ -47,6 +47,7 @@ class GcForecast:
 
 def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> GcForecast:
     """Plan `gc`, and delete nothing.  Raises: as `gc`."""
+    session = remembering(session)
     layout, refs = session.layout, session.refs
     with layout.exclusive():
         with contextlib.suppress(DiskFullError), ChunkStore(layout) as chunks:

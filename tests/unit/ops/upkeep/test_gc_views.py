@@ -13,7 +13,8 @@ from tests.support.stores import MODEL, Site, assert_whole, make_site, tree_hash
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.ops.querying.keeping import GcPolicy
-from yarnstore.ops.upkeep.gc import gc, plan_gc
+from yarnstore.ops.upkeep.gc import gc
+from yarnstore.ops.upkeep.gc_plan import plan_gc
 
 
 def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""What one operation has parsed of files that do not change while they are the same files.
+
+`gc` marks again under each of its locks.  It looks at every manifest and index each time, and parses each
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from yarnstore.store import fsread
+
+Parsed = TypeVar("Parsed")
+
+
+class Memory:
+    """The parsed contents of files, each with the inode, size and time of the file that was read."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+
+    def recall(self, path: Path, read: Callable[[], Parsed]) -> Parsed:
+        """Return what `read` made of a file; it is called again if the file is another one by now.
+
+        Raises: as `read`.
+        """
+        found = fsread.stat_or_none(path)  # before it is read: one that is replaced meanwhile is read again
+        if found is None:
+            return read()
+        mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+        known = self._known.get(path)
+        if known is None or known[0] != mark:
+            self._known[path] = known = (mark, read())
+        parsed: Parsed = known[1]
+        return parsed
