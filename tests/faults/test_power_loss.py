@@ -66,7 +66,7 @@ SCENARIOS = {
         lambda _: None, ("checkout", f"{MODEL}@1.0.0"), lambda store: store.checkout(f"{MODEL}@1.0.0")
     ),
     "update": Scenario(
-        _install("1.0.0"), ("update", MODEL), lambda store: store.update_model(MODEL)
+        _install("1.0.0", "1.1.0"), ("update", MODEL), lambda store: store.update_model(MODEL)
     ),
     "gc": Scenario(_fetch_and_install, ("gc", "--keep", "3"), lambda store: store.gc(keep=3)),
     "thin": Scenario(
