@@ -1,6 +1,7 @@
 """`gc` beside everything else: two at once, and beside fetches, installs and programs with open views.
 
-A run is one `gc`.  Each process does its work again and again, so that every pair of moments meets some time.
+A run is one `gc`.  The other processes do their work again and again until the last `gc` has ended, so that
+every pair of moments meets some time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import msgspec
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 home, what, seed, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-right = json.loads(sys.argv[5])
+right, end = json.loads(sys.argv[5]), Path(sys.argv[6])
 pick = random.Random(seed)
 store = Store.open(home)
 store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=300.0)
@@ -40,7 +41,9 @@ def read(path):
         for item in Path(path).rglob("*") if item.is_file()
     }
 
-for n in range(rounds):
+done = 0
+while done < rounds if what in ("gc", "thin") else not end.exists():
+    done += 1
     version = pick.choice(list(right))
     spec = "tuned@" + version
     try:
@@ -68,7 +71,7 @@ for n in range(rounds):
         bad.append((what, spec, repr(error)))
     except FileNotFoundError as error:
         bad.append((what, spec, repr(error)))
-print(json.dumps(bad))
+print(json.dumps([done, bad]))
 """
 
 
@@ -93,9 +96,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 def _together(site: Site, kinds: Sequence[str], rounds: int) -> None:
     right = json.dumps({version: site.contents(version, MODEL) for version in VERSIONS})
+    end = site.home.with_name("end")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _LOOP, str(site.home), kind, str(seed), str(rounds), right],
+            [sys.executable, "-c", _LOOP, str(site.home), kind, str(seed), str(rounds), right, str(end)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,11 +107,17 @@ def _together(site: Site, kinds: Sequence[str], rounds: int) -> None:
         )
         for seed, kind in enumerate(kinds)
     ]
-    bad = []
-    for kind, process in zip(kinds, processes, strict=True):
+    bad, counts = [], []
+    # The gcs come first.
+    for n, (kind, process) in enumerate(zip(kinds, processes, strict=True)):
+        if n == kinds.index("thin") + 1:
+            end.touch()
         out, err = process.communicate(timeout=7200)
         assert process.returncode == 0, (kind, err[-3000:])
-        bad += json.loads(out)
+        done, found = json.loads(out)
+        counts.append(f"{done} {kind}")
+        bad += found
+    print(", ".join(counts))
     assert bad == []
     assert_whole(site.home, site)
 
