@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.stores import MODEL, Site, command, flip, make_site, make_version
+from tests.support.stores import MODEL, Site, command, flip, install_packed, make_site, make_version
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.store.packs import iter_entries
@@ -46,9 +46,7 @@ def _installed(*versions: str) -> Callable[[Site], None]:
 def _packed(site: Site) -> None:
     """Two versions whose files repeat what packs have."""
     with site.store() as store:
-        for version in ("1.0.0", "1.1.0"):
-            store.fetch(f"{MODEL}@{version}")
-            store.checkout(f"{MODEL}@{version}")
+        install_packed(store, "1.0.0", "1.1.0")
 
 
 def _automatic(site: Site) -> None:

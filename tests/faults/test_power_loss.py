@@ -49,7 +49,7 @@ def _install(*versions: str) -> Callable[[Store], None]:
 def _fetch_and_install(store: Store) -> None:
     for version in VERSIONS[:2]:
         store.fetch(f"{MODEL}@{version}")
-        store.checkout(f"{MODEL}@{version}")
+        store.checkout(f"{MODEL}@{version}", wait=False)  # what is on the disk twice is left to gc
 
 
 def _thin(store: Store) -> None:

@@ -7,6 +7,7 @@ reports readable but unusual documents.  Pure.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection
 from typing import Final, TypeAlias, TypeVar
 
@@ -180,3 +181,19 @@ class _Checker:
             _keep(self._paths, paths)
         for index, file in enumerate(files):
             self._check(where, f".files[{index}].sha256", Sha256.parse, file.sha256)
+
+
+# --- numbers of a document that `json` reads
+
+
+def refuse_constant(word: str) -> float:
+    """Refuse NaN and Infinity, which `json` would accept.  Raises: ValueError."""
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def finite_number(digits: str) -> float:
+    """Return a number with a fraction or an exponent.  Raises: ValueError if no float is that large."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -21,6 +20,7 @@ from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYT
 from yarnstore.core.names import DEFAULT_VARIANT, parse_model_id, parse_variant, parse_version
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import ConflictError, FormatError, NotFoundError, UsageError
+from yarnstore.registry.check import finite_number, refuse_constant
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.memory import check_untyped
 from yarnstore.registry.schema import check_raw_model
@@ -70,7 +70,7 @@ def _decode(data: bytes, what: str, limit_bytes: int) -> RawDoc:
     try:
         text = data.decode("utf-8-sig")
         raw = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+            text, object_pairs_hook=_unique, parse_constant=refuse_constant, parse_float=finite_number
         )
     except RecursionError:
         raise FormatError(what, "is nested too deeply") from None
@@ -264,17 +264,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> RawDoc:
         twice = next(key for key in unique if keys.count(key) > 1)
         raise ValueError(f"the key {twice[:80]!r} occurs twice in one object")
     return unique
-
-
-def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {digits[:40]} is too large")
-    return number
 
 
 # --- status of published versions: deprecated, yanked, aliases, the current one

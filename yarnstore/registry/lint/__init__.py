@@ -8,7 +8,6 @@ are readable but wrong or unusual.  `entries` has the types, `check` the rules f
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +18,14 @@ from msgspec.structs import fields
 
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
 from yarnstore.errors import FormatError
-from yarnstore.registry.check import find_faults, find_twins, format_key, format_where
+from yarnstore.registry.check import (
+    find_faults,
+    find_twins,
+    finite_number,
+    format_key,
+    format_where,
+    refuse_constant,
+)
 from yarnstore.registry.entries import ModelEntry, RegistryDoc
 from yarnstore.registry.lint.rules import model_findings, time_fault, url_fault
 from yarnstore.registry.memory import check_untyped
@@ -167,8 +173,8 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
         raw = json.loads(
             data.decode("utf-8-sig"),
             object_pairs_hook=object_of,
-            parse_constant=_no_number,
-            parse_float=_finite,
+            parse_constant=refuse_constant,
+            parse_float=finite_number,
         )
     except RecursionError:
         return None, [Finding("error", _ROOT, "is nested too deeply")]
@@ -183,17 +189,6 @@ def _decode(data: bytes, limit_bytes: int) -> tuple[dict[str, Any] | None, list[
         for key in twice[id(value)]
     ]
     return raw, found
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {digits[:40]} is too large")
-    return number
 
 
 def _walk(value: object, path: str, wanted: Mapping[int, object]) -> Iterator[tuple[str, object]]:

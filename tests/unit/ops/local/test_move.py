@@ -16,6 +16,7 @@ from tests.support.stores import (
     assert_whole,
     command,
     flip,
+    install_packed,
     make_site,
     problems,
     refs_of,
@@ -34,9 +35,7 @@ KILLS = 5
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = make_site(tmp_path_factory.mktemp("made"))
     with site.store() as store:
-        for version in ("1.0.0", "1.1.0"):
-            store.fetch(f"{MODEL}@{version}")  # so that it has packs
-            store.checkout(f"{MODEL}@{version}")
+        install_packed(store, "1.0.0", "1.1.0")
         store.path(f"{MODEL}@1.0.0")
     return site
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site, install_packed, make_site
 from yarnstore.errors import NotFoundError
 
 
@@ -17,9 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """1.1.0 is installed, 1.0.0 is behind it, 1.2.0 is pinned and only in packs."""
     made = make_site(tmp_path_factory.mktemp("made"))
     with made.store() as store:
-        for version in ("1.0.0", "1.1.0"):
-            store.fetch(f"{MODEL}@{version}")  # into packs
-            store.checkout(f"{MODEL}@{version}", wait=False)
+        install_packed(store, "1.0.0", "1.1.0")
         store.fetch(f"{MODEL}@1.2.0")
         store.pin(f"{MODEL}@1.2.0")
     return made
