@@ -30,8 +30,10 @@ from yarnstore.ops.installing.update import UpdateSummary as UpdateSummary
 from yarnstore.ops.installing.update_plan import UpdateResult as UpdateResult
 from yarnstore.ops.local.import_export import ExportResult as ExportResult
 from yarnstore.ops.local.import_export import ImportResult as ImportResult
-from yarnstore.ops.local.import_export import RemoveResult as RemoveResult
 from yarnstore.ops.local.move import MoveResult as MoveResult
+from yarnstore.ops.local.removal import RemovedVersion as RemovedVersion
+from yarnstore.ops.local.removal import RemoveResult as RemoveResult
+from yarnstore.ops.local.removal import RestoreResult as RestoreResult
 from yarnstore.ops.local.takeover import TakenModel as TakenModel
 from yarnstore.ops.local.takeover import TakeoverResult as TakeoverResult
 from yarnstore.ops.publishing.amend import AmendResult as AmendResult

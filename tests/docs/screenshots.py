@@ -20,8 +20,12 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "dashboard"
 WIDTHS = {"wide": (1280, 800), "narrow": (390, 844)}
 SCHEMES = {"light": False, "dark": True}
 _AUTO_UPDATE = {"enabled": True, "policy": "security", "windows": ["Sat,Sun 02:00-05:00"], "jitter": "30m"}
-# Storage is last: what there is to free is what the removal of a model leaves.
-ORDER = [*(name for name in PAGES if name not in ("jobs", "storage")), "jobs", "storage"]
+_RULE = {"enabled": True, "policy": "minor", "models": [OTHER], "windows": ["Mon-Fri 22:00-04:00"]}
+_MIRRORS = {"mirrors": ["https://mirror.example.org/models/"]}
+# Jobs come late, since they change what is installed; the statistics count them.  Storage is last: what there
+# is to free is what the removal of a model leaves.
+_LATE = ("jobs", "statistics", "storage")
+ORDER = [*(name for name in PAGES if name not in _LATE), *_LATE]
 
 
 def main() -> None:
@@ -37,6 +41,10 @@ def main() -> None:
             gallery.serve(url)
             with serving(gallery.home) as service:
                 service.request("PUT", "/auto-update", json=_AUTO_UPDATE)
+                service.request("PUT", "/auto-update", json=_RULE)
+                service.request("PUT", "/registries/yarn/mirrors", json=_MIRRORS)
+                for model in (MODEL, OTHER):
+                    service.get(f"/models/{model}/path")
                 _take(service)
 
 

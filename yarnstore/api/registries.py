@@ -13,6 +13,8 @@ from yarnstore.settings import load_settings
 from yarnstore.store.layout import StoreLayout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yarnstore.ops.publishing.lint import LintResult
     from yarnstore.ops.querying.catalogue import Offer, RegistryInfo, VersionDetails
 
@@ -65,6 +67,30 @@ class Registries(StoreBase):
                 return refresh_all(session, session.registries.require_sources())
             source = session.registries.source(name)
             return [describe(session, source, refresh=True, accept_rollback=accept_rollback)]
+
+    def set_mirrors(self, name: str, mirrors: Sequence[AnyPath]) -> RegistryInfo:
+        """Replace the mirrors of a registry in `managed.toml`; none removes them.
+
+        A mirror is another address of the same registry, a URL or a path, trusted as much as the registry's
+        own.  It is not asked now.
+
+        Raises: NotFoundError; UsageError for an address that cannot be one, or more than 16; ConflictError if
+        the registry is set in `config.toml`.
+        """
+        from yarnstore.ops.querying.catalogue import describe
+        from yarnstore.settings.change import set_mirrors
+        from yarnstore.store.registry_cache import read_health, write_health
+
+        set_mirrors(self.home, name, [os.fspath(url) for url in mirrors])
+        self.settings = load_settings(self.home)
+        with self._session() as session:
+            source = session.registries.source(name)
+            known = session.registries.links.addresses(source)
+            failed = read_health(session.layout, name)
+            left = [item for item in failed if item.url in known]
+            if len(left) < len(failed):
+                write_health(session.layout, name, left)
+            return describe(session, source, refresh=False)
 
     def remove_registry(self, name: str) -> None:
         """Remove a registry from `managed.toml`; models that came from it stay.

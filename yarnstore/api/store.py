@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from yarnstore.ops.inspecting.diff import DiffResult
     from yarnstore.ops.inspecting.inspect import InspectResult
     from yarnstore.ops.inspecting.readme import Readme
-    from yarnstore.ops.local.import_export import ExportResult, ImportResult, RemoveResult
+    from yarnstore.ops.local.import_export import ExportResult, ImportResult
     from yarnstore.ops.local.move import MoveResult
+    from yarnstore.ops.local.removal import RemoveResult, RestoreResult
     from yarnstore.ops.querying.history import History
     from yarnstore.ops.querying.inventory import InstalledModel
     from yarnstore.ops.querying.statistics import Statistics
@@ -123,10 +124,23 @@ class Store(Installing, Registries, Publishing, Upkeep):
 
         Raises: NotFoundError, ConflictError.
         """
-        from yarnstore.ops.local.import_export import remove
+        from yarnstore.ops.local.removal import remove
 
         with self._session() as session:
             return remove(session, Spec.parse(spec), whole_model=whole_model)
+
+    def restore(self, removed: RemoveResult, *, progress: OnProgress | None = None) -> RestoreResult:
+        """Take back what `remove` did: its versions are stored again, one of them installed, some pinned.
+
+        Until `gc` this downloads nothing; after it, what `gc` has deleted.
+
+        Raises: NotFoundError if the data is gone and no registry has the version; ConflictError if a version
+        was stored again with other content; as `checkout`.
+        """
+        from yarnstore.ops.local.removal import restore
+
+        with self._session(progress) as session:
+            return restore(session, removed)
 
     # --- what is inside ------------------------------------------------------------------------------
 

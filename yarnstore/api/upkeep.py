@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath, StoreBase, bare_model
 from yarnstore.core.names import parse_model_id
-from yarnstore.errors import ConfigError, UsageError, YarnstoreError
+from yarnstore.errors import ConfigError, NotFoundError, UsageError, YarnstoreError
 from yarnstore.progress import OnProgress
 from yarnstore.settings import Settings, default_home, load_settings
 from yarnstore.store import paths
@@ -250,6 +250,23 @@ class Upkeep(StoreBase):
         with self._session() as session:
             note_check(session, checked=False)
         return self.auto_update_status(*models)
+
+    def reset_auto_update(self, *models: str) -> AutoUpdateStatus:
+        """Remove the rules of single models from `managed.toml`; they then follow the rule of all models.
+
+        Raises: InvalidNameError; NotFoundError for a model without a rule of its own; ConflictError where
+        `config.toml` sets the rule; ConfigError.
+        """
+        from yarnstore.registry.policies import reset_auto_update
+        from yarnstore.settings.change import set_auto_update
+
+        home = self.settings.home
+        for model in map(parse_model_id, models):
+            if model not in load_settings(home).auto_update.models:
+                raise NotFoundError("auto-update rule", model, hint="it follows the settings of all models")
+        set_auto_update(home, partial(reset_auto_update, models=models))
+        self.settings = load_settings(home)
+        return self.auto_update_status()
 
     def run_auto_update(
         self,

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 from yarnstore.client.connection import Connection, Query, StoreChanged
@@ -30,6 +31,7 @@ from yarnstore.results import (
     Readme,
     RegistryInfo,
     RemoveResult,
+    RestoreResult,
     SettingInfo,
     Statistics,
     StorageUsage,
@@ -244,6 +246,11 @@ class Client:
         path = _model(model, "versions", str(version))
         return self._connection.ask(RemoveResult, "DELETE", path, query={"variant": variant})
 
+    def restore(self, removed: RemoveResult) -> JobHandle[RestoreResult]:
+        """As `Store.restore`, as a job."""
+        given = {"removed": [asdict(item) for item in removed.removed], "pin": removed.pin}
+        return self._start(_model(removed.model, "restore"), given)
+
     def diff(self, old: str, new: str) -> JobHandle[DiffResult]:
         """As `Store.diff` of two specs, as a job."""
         return self._start("/diff", {"old": old, "new": new})
@@ -326,6 +333,12 @@ class Client:
         }  # fmt: skip
         return self._connection.ask(AutoUpdatePage, "PUT", "/auto-update", given).status
 
+    def reset_auto_update(self, *models: str) -> AutoUpdateStatus:
+        """As `Store.reset_auto_update`, model by model."""
+        for model in models:
+            self._connection.ask(AutoUpdatePage, "DELETE", f"/auto-update/models/{model_dirname(model)}")
+        return self.get_auto_update().status
+
     def list_registries(self) -> list[RegistryInfo]:
         """As `Store.list_registries`."""
         return self._connection.get(list[RegistryInfo], "/registries")
@@ -333,6 +346,11 @@ class Client:
     def add_registry(self, name: str, url: str) -> RegistryInfo:
         """As `Store.add_registry`, for a registry on a web server."""
         return self._connection.ask(RegistryInfo, "POST", "/registries", {"name": name, "url": url})
+
+    def set_mirrors(self, name: str, mirrors: Sequence[str]) -> RegistryInfo:
+        """As `Store.set_mirrors`, of mirrors on web servers."""
+        given = {"mirrors": list(mirrors)}
+        return self._connection.ask(RegistryInfo, "PUT", f"/registries/{name}/mirrors", given)
 
     def remove_registry(self, name: str) -> None:
         """As `Store.remove_registry`."""

@@ -17,6 +17,7 @@ from yarnstore.results import (
     FetchResult,
     FsckResult,
     GcResult,
+    RestoreResult,
     UpdateResult,
     UpdateSummary,
 )
@@ -34,6 +35,7 @@ RESULTS: Final[dict[str, Any]] = {
     "gc": GcResult,
     "fsck": FsckResult,
     "auto-update": AutoUpdateRound,
+    "restore": RestoreResult,
 }
 _ENDED: Final = ("done", "failed", "cancelled", "interrupted")
 _PHASES: Final[tuple[Phase, ...]] = get_args(Phase)

@@ -328,6 +328,23 @@ def change_auto_update(
     return changed
 
 
+def reset_auto_update(config: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """The tables without the rules of some models, which then follow the rule of all.
+
+    Raises: ConfigError, InvalidNameError.
+    """
+    import copy
+
+    parse_auto_update(config)
+    changed = copy.deepcopy(dict(config))
+    tables = changed.get("auto_update", {}).get("models", {})
+    for model in models:
+        tables.pop(parse_model_id(model), None)
+    if not tables:
+        changed.get("auto_update", {}).pop("models", None)
+    return changed
+
+
 def parse_load_policy(config: Mapping[str, Any]) -> LoadPolicy:
     """Read `[policy]`.
 

@@ -5,12 +5,13 @@ A change that `config.toml` would override is refused, with the line there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from yarnstore.core.names import parse_registry_name
-from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.errors import ConflictError, NotFoundError, UsageError
+from yarnstore.ops.session.sources import MIRRORS_LIMIT
 from yarnstore.registry.policies import parse_auto_update
 from yarnstore.settings.files import (
     SettingFiles,
@@ -53,20 +54,52 @@ def remove_registry(home: Path, name: str) -> None:
     """
 
     def remove(files: SettingFiles) -> dict[str, Any]:
-        place = next((path for path, item in files.registries if item["name"] == name), None)
-        if place is None:
-            raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
-        if place == config_path(home):
-            raise ConflictError(
-                f"registry {name!r} is set in {_entry_line(home, name)}, which no command changes",
-                hint="delete its [[registries]] entry there with an editor",
-                path=str(place),
-            )
+        place = _managed_place(files, name, "delete its [[registries]] entry there with an editor")
         left = [item for item in registry_tables(files.managed, place) if item["name"] != name]
         rest = {key: value for key, value in files.managed.items() if key != "registries"}
         return {**rest, "registries": left} if left else rest
 
     change_managed(home, remove)
+
+
+def set_mirrors(home: Path, name: str, mirrors: Sequence[str]) -> None:
+    """Replace the mirrors of a registry in `managed.toml`.
+
+    Raises: NotFoundError, UsageError, ConfigError; ConflictError for a registry in `config.toml`.
+    """
+
+    def change(files: SettingFiles) -> dict[str, Any]:
+        place = _managed_place(files, name, "change its mirrors there with an editor")
+        tables = registry_tables(files.managed, place)
+        return {**files.managed, "registries": [_with_mirrors(t, name, mirrors) for t in tables]}
+
+    change_managed(home, change)
+
+
+def _with_mirrors(table: dict[str, Any], name: str, mirrors: Sequence[str]) -> dict[str, Any]:
+    if table["name"] != name:
+        return table
+    rest = {key: value for key, value in table.items() if key != "mirrors"}
+    wanted = [
+        url for url in dict.fromkeys(map(normal_url, mirrors)) if url.rstrip("/") != table["url"].rstrip("/")
+    ]
+    if len(wanted) > MIRRORS_LIMIT:
+        raise UsageError(f"{len(wanted)} mirrors are too many: at most {MIRRORS_LIMIT} are used")
+    return {**rest, "mirrors": wanted} if wanted else rest
+
+
+def _managed_place(files: SettingFiles, name: str, hint: str) -> Path:
+    """Return the file of a registry that commands may change.  Raises: NotFoundError, ConflictError."""
+    place = next((path for path, item in files.registries if item["name"] == name), None)
+    if place is None:
+        raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
+    if place == config_path(files.home):
+        raise ConflictError(
+            f"registry {name!r} is set in {_entry_line(files.home, name)}, which no command changes",
+            hint=hint,
+            path=str(place),
+        )
+    return place
 
 
 def _entry_line(home: Path, name: str) -> str:

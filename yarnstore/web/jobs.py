@@ -95,6 +95,7 @@ class Jobs:
         # Jobs that have ended, while their threads free disk space.
         self._after: list[_Entry] = []
         self.keeper = JobsKeeper(layout)
+        self.on_scheduled: Callable[[Job], object] = lambda _: None  # called when a scheduled job has ended
 
     # --- the life of the service ---------------------------------------------------------------
 
@@ -185,10 +186,11 @@ class Jobs:
             found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
         return sorted(found, key=lambda job: job.finished_ms or 0, reverse=True)
 
-    def last_ended(self, kind: JobKind) -> Job | None:
-        """Return the job of a kind that ended last, successful or not."""
+    def last_ended(self, kind: JobKind, *, without: str = "") -> Job | None:
+        """Return the job of a kind that ended last, successful or not; `without` is the id of one to skip."""
         with self._lock:
             ended = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state in ENDED]
+        ended = [job for job in ended if job.id != without]
         return max(ended, key=lambda job: job.finished_ms or 0, default=None)
 
     def pending(self, kind: JobKind) -> bool:
@@ -413,6 +415,8 @@ class Jobs:
             error=error,
         )
         self._tell_waiting(entry)
+        if entry.job.scheduled and state in ENDED:
+            self.on_scheduled(entry.job)
 
     def _tell_waiting(self, entry: _Entry) -> None:
         if entry.thread is not None or (entry.job.state == "queued" and not self._closing):

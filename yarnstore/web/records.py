@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from yarnstore.results import AutoUpdateStatus, GcItem, History, InstalledModel, StoreStatus, VersionDetails
 
 JobKind: TypeAlias = Literal[
-    "fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck", "auto-update"
+    "fetch", "checkout", "update", "update-all", "rollback", "diff", "gc", "fsck", "auto-update", "restore"
 ]
 Answer: TypeAlias = Literal["current", "updates", "problems", "empty"]
 JobState: TypeAlias = Literal["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]

@@ -109,6 +109,33 @@ class RegistryRequest(RequestBody):
     url: Annotated[str, Meta(min_length=1, max_length=2000)]  #: The address, `https://` or `http://`.
 
 
+Address = Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class MirrorsRequest(RequestBody):
+    """The mirrors of a registry."""
+
+    mirrors: list[Address]  #: The addresses, `https://` or `http://`, in the order in which they are asked.
+
+
+class RemovedBody(RequestBody):
+    """One version that was removed, as `RemoveResult` names it."""
+
+    version: Text  #: The version.
+    variant: Text  #: The variant.
+    #: The SHA-256 of its manifest, as `sha256:` and 64 hexadecimal digits.
+    manifest: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", max_length=71)]
+    installed: bool = False  #: Whether it was installed.
+    pinned: bool = False  #: Whether it was pinned.
+
+
+class RestoreRequest(RequestBody):
+    """What was removed: `removed` and `pin` of a RemoveResult."""
+
+    removed: Annotated[list[RemovedBody], Meta(min_length=1, max_length=1000)]  #: The removed versions.
+    pin: Text | None = None  #: The range or variant that the model was pinned to.
+
+
 class ModelArguments(RequestBody):
     """One model, or all models."""
 

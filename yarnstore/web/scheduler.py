@@ -60,6 +60,7 @@ class Scheduler:
         self._wake = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
+        jobs.on_scheduled = self._ended
 
     # --- the thread ----------------------------------------------------------------------------
 
@@ -150,26 +151,25 @@ class Scheduler:
         return None
 
     def _add(self, kind: JobKind, given: dict[str, Any]) -> None:
-        before = self._jobs.last_ended(kind)
-        job = self._jobs.add(kind, {**given, "scheduled": True})
-        self._jobs.when_ended(job.id, lambda: self._ended(job.id, before))
+        self._jobs.add(kind, {**given, "scheduled": True})
 
-    def _ended(self, identity: str, before: Job | None) -> None:
-        """Notify the user of a job's result.
+    def _ended(self, job: Job) -> None:
+        """Notify the user of the result of a scheduled job, also of one that an earlier service began.
 
         Called under the lock of the jobs, so a thread runs the program, which may be slow.
         """
-        threading.Thread(target=self._tell_of, args=(identity, before), daemon=True).start()
+        before = self._jobs.last_ended(job.kind, without=job.id)
+        threading.Thread(target=self._tell_of, args=(job, before), daemon=True).start()
         self._wake.set()
 
-    def _tell_of(self, identity: str, before: Job | None) -> None:
+    def _tell_of(self, job: Job, before: Job | None) -> None:
         try:
             if self._store().settings.notifications:
-                text = news_of(self._jobs.get(identity), before)
+                text = news_of(job, before)
                 if text:
                     self._tell("ystore", text)
         except YarnstoreError:
-            pass  # the job was removed from the list, or settings cannot be read
+            pass  # settings cannot be read
 
 
 def _ended_s(job: Job, now_s: float) -> float:

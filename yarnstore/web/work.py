@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import YarnstoreError
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.spec import Spec
-from yarnstore.results import CheckoutResult, UpdateResult
+from yarnstore.results import CheckoutResult, RemovedVersion, RemoveResult, UpdateResult
 from yarnstore.web.records import JobKind, Undo
 
 API = "/api/v1"
@@ -148,6 +150,15 @@ def _fsck(store: Store, given: Arguments, progress: OnProgress) -> Done:
     return Done(jsonable(found))
 
 
+def _restore(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    removed = msgspec.convert(given["removed"], tuple[RemovedVersion, ...])
+    names = [item.version for item in removed]
+    found = RemoveResult(
+        given["model"], names, any(item.installed for item in removed), removed, given.get("pin")
+    )
+    return Done(jsonable(store.restore(found, progress=progress)))
+
+
 def _checked(given: Arguments) -> str:
     sample = given.get("sample")
     if sample is not None:
@@ -188,6 +199,12 @@ KINDS: Mapping[JobKind, Kind] = {
         repeatable=True,
     ),
     "rollback": Kind(_rollback, _version_of, _one_model),
+    "restore": Kind(
+        _restore,
+        lambda given: " ".join([given["model"], *(item["version"] for item in given["removed"])]),
+        _one_model,
+        repeatable=True,
+    ),
     "diff": Kind(_diff, lambda given: f"{given['old']} → {given['new']}", lambda _: frozenset({"diff"})),
     "gc": Kind(_gc, lambda _: "the store", lambda _: None),
     "fsck": Kind(

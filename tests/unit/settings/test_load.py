@@ -5,15 +5,29 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from yarnstore.errors import ConfigError, ConflictError, InvalidNameError, NotFoundError, StorageError
-from yarnstore.registry.policies import change_auto_update
+from yarnstore.errors import (
+    ConfigError,
+    ConflictError,
+    InvalidNameError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
+from yarnstore.registry.policies import change_auto_update, reset_auto_update
 from yarnstore.settings import config_path, default_home, load_settings, managed_path, token_variable
-from yarnstore.settings.change import add_registry, normal_url, remove_registry, set_auto_update
+from yarnstore.settings.change import (
+    add_registry,
+    normal_url,
+    remove_registry,
+    set_auto_update,
+    set_mirrors,
+)
 
 
 def write_config(home: Path, text: str) -> Path:
@@ -299,3 +313,43 @@ def test_a_token_is_for_one_registry(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match=r"YSTORE_TOKEN_A_B would be sent to both a-b and a\.b"):
         load_settings(tmp_path, {"YSTORE_TOKEN_A_B": "t"})
+
+
+def test_mirrors_are_changed_by_a_command(tmp_path: Path) -> None:
+    home = write_config(tmp_path, COMMENTED)
+    add_registry(home, "b", "https://b.test/")
+    add_registry(home, "c", "https://c.test/")
+    set_mirrors(
+        home, "b", ["https://one.test/x", "https://two.test/", "https://one.test/x", "https://b.test/"]
+    )
+
+    def mirrors() -> dict[str, tuple[str, ...]]:
+        return {source.name: source.mirrors for source in load_settings(home, {}).registries}
+
+    assert mirrors() == {"a": (), "b": ("https://one.test/x", "https://two.test/"), "c": ()}
+    kept = managed_path(home).read_bytes()
+    with pytest.raises(ConflictError, match=r"config\.toml, line 5, which no command changes"):
+        set_mirrors(home, "a", ["https://one.test/"])
+    with pytest.raises(NotFoundError):
+        set_mirrors(home, "d", [])
+    with pytest.raises(UsageError, match="17 mirrors are too many"):
+        set_mirrors(home, "b", [f"https://{n}.test/" for n in range(17)])
+    with pytest.raises(UsageError):
+        set_mirrors(home, "b", ["https://x/?a=1"])
+    assert managed_path(home).read_bytes() == kept
+    set_mirrors(home, "b", [])
+    assert mirrors()["b"] == ()
+    assert "mirrors" not in managed_path(home).read_text()
+
+
+def test_the_rule_of_one_model_is_removed(tmp_path: Path) -> None:
+    home = write_config(tmp_path, '[auto_update.models.fixed]\npolicy = "patch"\n')
+    set_auto_update(home, auto_update(True, policy="minor"))
+    set_auto_update(home, auto_update(False, "m", "n"))
+    set_auto_update(home, partial(reset_auto_update, models=["m"]))
+    rules = load_settings(home, {}).auto_update
+    assert (rules.of("m").enabled, rules.of("n").enabled, set(rules.models)) == (True, False, {"n", "fixed"})
+    with pytest.raises(ConflictError, match="line 1"):
+        set_auto_update(home, partial(reset_auto_update, models=["fixed"]))
+    set_auto_update(home, partial(reset_auto_update, models=["n"]))
+    assert "models" not in managed_path(home).read_text()

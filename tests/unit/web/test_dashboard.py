@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.browsers import (
 )
 from tests.support.gallery import MODEL, OTHER, THIRD
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree, flip, remove_tree
+from tests.support.stores import copy_tree, flip
 from tests.unit.web.conftest import Shown
 from yarnstore import Store
 
@@ -30,28 +31,25 @@ if TYPE_CHECKING:
 pytestmark = [needs_web, needs_browser]
 
 
-@pytest.fixture
-def home(gallery: Shown, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the gallery's store, whose downloads are slow."""
-    copy_tree(gallery.home, tmp_path / "home")
-    gallery.slow.touch()
-    yield tmp_path / "home"
-    remove_tree(tmp_path / "home")
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Running]:
-    """A service of this test's own."""
-    with serving(home) as running:
+@contextlib.contextmanager
+def served_copy(gallery: Shown, folder: Path) -> Iterator[Running]:
+    """A service over a copy of the gallery's store."""
+    copy_tree(gallery.home, folder / "home")
+    with serving(folder / "home") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def shared(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service for tests that take back what they change, or change what no other looks at."""
-    folder = tmp_path_factory.mktemp("shared")
-    copy_tree(gallery.home, folder / "home")
-    with serving(folder / "home") as running:
+    with served_copy(gallery, tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def freed(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service for tests that delete data."""
+    with served_copy(gallery, tmp_path_factory.mktemp("freed")) as running:
         yield running
 
 
@@ -62,6 +60,13 @@ def page(browser: Browser, shared: Running, gallery: Shown) -> Iterator[Page]:
     opened = open_page(browser, shared)
     yield opened
     opened.context.close()
+
+
+@pytest.fixture
+def slow_page(page: Page, gallery: Shown) -> Page:
+    """The same, whose downloads are slow."""
+    gallery.slow.touch()
+    return page
 
 
 def installed(service: Running, model: str = MODEL) -> str | None:
@@ -83,8 +88,10 @@ def hurry(service: Running, gallery: Shown) -> None:
 
 
 def test_a_person_logs_in_updates_and_takes_it_back(
-    browser: Browser, service: Running, gallery: Shown
+    browser: Browser, shared: Running, gallery: Shown
 ) -> None:
+    service = shared
+    gallery.slow.touch()
     page = slowed(browser.new_page())
     page.goto(service.url)
     page.wait_for_url(f"{service.url}login")
@@ -119,22 +126,22 @@ def test_a_person_logs_in_updates_and_takes_it_back(
 
 
 def test_an_update_is_paused_cancelled_and_tried_again(
-    browser: Browser, service: Running, gallery: Shown
+    slow_page: Page, shared: Running, gallery: Shown
 ) -> None:
-    page = open_page(browser, service)
-    card = page.locator(f"article[data-model='{MODEL}']")
-    card.get_by_role("button", name=f"Update {MODEL} 1.2.0").click()
+    page, service = slow_page, shared
+    card = page.locator(f"article[data-model='{OTHER}']")
+    card.get_by_role("button", name=f"Update {OTHER} 3.1.0").click()
     card.get_by_role("button", name="Pause").click()
     card.get_by_role("button", name="Resume").click()
     card.get_by_role("button", name="Cancel").click()
     said(page, "was cancelled. What was downloaded is kept.")
-    service.until(lambda: installed(service) == "1.0.0")
+    service.until(lambda: installed(service, OTHER) == "3.0.1")
     gallery.slow.unlink()
     visit(page, "jobs")
-    page.get_by_role("button", name="Try again").click()
-    said(page, f"{MODEL} 1.0.0 → 1.2.0 is installed")
-    expect(page.locator("article.job[data-state=done]")).to_be_visible()
-    service.until(lambda: installed(service) == "1.2.0")
+    page.get_by_role("button", name=f"Try again: update {OTHER}").click()
+    said(page, f"{OTHER} 3.0.1 → 3.1.0 is installed")
+    expect(page.locator("article.job[data-state=done]", has_text=OTHER)).to_be_visible()
+    service.done(service.post(f"/models/{OTHER}/rollback", json={}))
 
 
 def test_the_history_shows_what_a_rollback_changes_before_it_is_done(page: Page, shared: Running) -> None:
@@ -203,7 +210,8 @@ def test_a_window_and_a_setting_are_changed(page: Page, shared: Running) -> None
     expect(page.locator("#windows")).to_have_value("whenever")
 
 
-def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, service: Running) -> None:
+def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, freed: Running) -> None:
+    service = freed
     page = visit(open_page(browser, service), "installed")
     dialog = page.locator("dialog")
 
@@ -216,7 +224,7 @@ def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, s
 
     remove()
     page.get_by_role("button", name="Undo").click()
-    said(page, f"{THIRD} 1.0.0 is installed")
+    said(page, f"{THIRD} 1.0.0 is in the store again")
     service.until(lambda: installed(service, THIRD) == "1.0.0")
     expect(page.locator(f"article[data-model='{THIRD}']")).to_be_visible()
     remove()
@@ -234,7 +242,10 @@ def test_a_model_is_removed_brought_back_and_its_space_freed(browser: Browser, s
     assert {installed(service), installed(service, OTHER)} == {"1.0.0", "3.0.1"}
 
 
-def test_a_plan_that_the_store_outran_is_refused(browser: Browser, service: Running) -> None:
+def test_a_plan_that_the_store_outran_is_refused(browser: Browser, freed: Running, gallery: Shown) -> None:
+    service = freed
+    gallery.slow.unlink(missing_ok=True)
+    service.done(service.post(f"/models/{THIRD.replace('/', '~')}/checkout", json={"version": "1.0.0"}))
     page = visit(open_page(browser, service), "storage")
     service.request("DELETE", f"/models/{THIRD.replace('/', '~')}")
     page.click("#gc-make")
@@ -263,17 +274,25 @@ def test_the_registry_is_searched_and_a_model_installed_from_it(page: Page, shar
     shared.until(lambda: installed(shared, "florence-vision") == "1.0.0")
 
 
-def test_a_damaged_store_is_repaired_where_no_page_can_be_shown(
-    browser: Browser, service: Running, home: Path
-) -> None:
-    page = open_page(browser, service)
-    for manifest in (home / "manifests").rglob("*"):
-        if manifest.is_file():
-            flip(manifest, 0)
-    page.reload()
-    page.click("text=Check and repair")
-    expect(page.locator("main[data-page=jobs]")).to_be_visible()
-    (job,) = [item for item in service.get("/jobs").json() if item["kind"] == "fsck"]
-    assert service.wait_for(job["id"], "done", "failed")["state"] == "done"
-    page.evaluate("location.hash = '#/updates'")
-    expect(page.locator("#answer")).to_be_visible()
+def test_a_damaged_store_is_repaired(browser: Browser, gallery: Shown, tmp_path: Path) -> None:
+    """From the first page, which says what is wrong, and from a page that cannot be shown."""
+    gallery.slow.unlink(missing_ok=True)
+    with served_copy(gallery, tmp_path) as service:
+        page = open_page(browser, service)
+        for manifest in (tmp_path / "home" / "manifests").rglob("*"):
+            if manifest.is_file():
+                flip(manifest, 0)
+        page.evaluate("location.hash = '#/storage'")
+        expect(page.locator("h1")).to_have_text("This page cannot be shown")
+        expect(page.get_by_role("button", name="Check and repair")).to_be_visible()
+        visit(page, "updates")
+        expect(page.locator("#answer")).to_have_text("Something needs attention")
+        expect(page.locator(".problems")).to_contain_text("cannot be read")
+        page.click("#repair")
+        expect(page.locator("main[data-page=jobs]")).to_be_visible()
+        (job,) = [item for item in service.get("/jobs").json() if item["kind"] == "fsck"]
+        assert service.wait_for(job["id"], "done", "failed")["state"] == "done"
+        page.evaluate("location.hash = '#/updates'")
+        expect(page.locator("#answer")).to_be_visible()
+        expect(page.locator("#answer")).not_to_have_text("Something needs attention")
+        page.context.close()

@@ -13,7 +13,7 @@ from tests.support.browsers import expect, needs_browser, open_page, visit
 from tests.support.gallery import MODEL, OTHER
 from tests.support.giant_registry import entry_of
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree, remove_tree
+from tests.support.stores import copy_tree
 from tests.unit.web.conftest import Shown
 from yarnstore import Store
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 pytestmark = [needs_web, needs_browser]
 
 
-@pytest.fixture
-def service(gallery: Shown, tmp_path: Path) -> Iterator[Running]:
+@pytest.fixture(scope="module")
+def service(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service over a copy of the gallery's store, whose downloads are quick."""
     gallery.slow.unlink(missing_ok=True)
-    copy_tree(gallery.home, tmp_path / "home")
-    with serving(tmp_path / "home") as running:
+    home = tmp_path_factory.mktemp("forms") / "home"
+    copy_tree(gallery.home, home)
+    with serving(home) as running:
         yield running
-    remove_tree(tmp_path / "home")
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def test_the_statistics_show_savings_use_and_failures(page: Page, service: Runni
     page.wait_for_url("**/#/statistics?since=7d")
     expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "page")
     expect(page.locator("h1")).to_contain_text("of downloads saved")
+    service.done(service.post(f"/models/{OTHER}/rollback", json={}))
 
 
 def test_space_is_freed_by_size_and_by_age(page: Page, service: Running) -> None:
@@ -100,6 +101,14 @@ def test_one_model_gets_a_rule_of_its_own(page: Page, service: Running) -> None:
     page.select_option("#rule-model", MODEL)
     expect(page.locator("#rule-windows")).to_have_value("")
     expect(page.locator("#rule-policy")).to_have_value("off")
+    remove = page.get_by_role("button", name=f"Remove the rule of {OTHER}")
+    remove.click()
+    expect(page.locator("#own-rules")).to_have_count(0)
+    page.locator("#said").get_by_role("button", name="Undo").click()
+    expect(page.locator("#own-rules")).to_contain_text("patch")
+    remove.click()
+    expect(page.locator("#own-rules")).to_have_count(0)
+    service.until(lambda: not any(r["own"] for r in service.get("/auto-update").json()["status"]["models"]))
 
 
 def test_the_last_automatic_check_says_what_it_did(page: Page, service: Running) -> None:
@@ -108,6 +117,7 @@ def test_the_last_automatic_check_says_what_it_did(page: Page, service: Running)
     service.request("PUT", "/auto-update", json={"enabled": True, "policy": "notify", "jitter": "0s"})
     service.until(lambda: [job for job in service.get("/jobs").json() if job["kind"] == "auto-update"])
     expect(page.locator("#last-round")).to_contain_text("3 models with an update to install")
+    service.request("PUT", "/auto-update", json={"enabled": False})
 
 
 def test_more_results_are_shown_when_asked_for(browser: Browser, tmp_path: Path) -> None:

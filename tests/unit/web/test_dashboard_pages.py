@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.browsers import PAGES, axe_source, drawn, expect, faults, needs_browser, open_page, visit
+from tests.support.gallery import MODEL, THIRD
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import copy_tree
 from tests.unit.web.conftest import Shown
@@ -20,13 +22,36 @@ if TYPE_CHECKING:
 pytestmark = [needs_web, needs_browser]
 _LIMIT_BYTES = 150_000
 _FIRST_PAINT_MS = 300.0
-# The names of what the Tab key stops at, in its order.
-_CONTROLS = """() =>
-  [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
-    .filter((each) => each.tabIndex >= 0 && each.checkVisibility() && !each.disabled)
+# What the Tab key stops at, in its order; then the names of these.
+_STOPS = """[...document.querySelectorAll(
+      "a[href], button, input, select, textarea, summary, [tabindex='0']")]
+    .filter((each) => each.tabIndex >= 0 && each.checkVisibility() && !each.disabled)"""
+_CONTROLS = f"""() => {_STOPS}
     .map((each) => each.getAttribute("aria-label") || each.labels?.[0]?.textContent || each.textContent)
-    .map((text) => text.trim())
-"""
+    .map((text) => text.trim())"""
+_FOCUSED = "(document.activeElement.getAttribute('aria-label') || document.activeElement.textContent).trim()"
+# Each of them that is above the one before it, or left of it, unless a column begins.
+_BACKWARD = f"""() => {{
+  const all = {_STOPS}.filter((each) => !each.closest(".skip"));
+  const places = all.map((each) => each.getBoundingClientRect());
+  return all.filter((_, index) => {{
+    const [before, here] = [places[index - 1], places[index]];
+    if (!before || here.left >= before.right - 1) return false;
+    return here.bottom <= before.top + 1 || (here.top < before.bottom - 4 && here.right <= before.left + 1);
+  }}).map((each) => each.outerHTML.slice(0, 120));
+}}"""
+# The dialogs: the page, and how the name of the button begins that opens it.
+_DIALOGS = (
+    ("updates", "Keys"),
+    ("updates", f"Update to 2.0.0, a major version of {THIRD}"),
+    ("installed", f"Roll back {MODEL}"),
+    ("installed", f"Remove {MODEL}"),
+    ("history", "Install 1.2.0"),
+    ("history", "Remove 1.1.0"),
+    ("storage", "Free"),
+    ("settings", "Mirrors of"),
+    ("settings", "Remove the registry"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +67,16 @@ def axe() -> str:
     return axe_source()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide-light", "narrow-dark"])
+# Of each width and each theme one by default; the other pairs have the same rules and the same colours.
+_VIEWS = [
+    pytest.param(1280, False, id="wide-light"),
+    pytest.param(390, True, id="narrow-dark"),
+    pytest.param(1280, True, id="wide-dark", marks=pytest.mark.deep),
+    pytest.param(390, False, id="narrow-light", marks=pytest.mark.deep),
+]
+
+
+@pytest.mark.parametrize(("width", "dark"), _VIEWS)
 def test_axe_finds_no_fault_on_any_page(
     browser: Browser, service: Running, axe: str, width: int, dark: bool
 ) -> None:
@@ -54,13 +88,37 @@ def test_axe_finds_no_fault_on_any_page(
     visit(page, "storage").click("#gc-make")
     expect(page.locator(".plan")).to_be_visible()
     found["plan"] = faults(page, axe)
-    page.click("#keys")
-    expect(page.locator("dialog")).to_be_visible()
-    found["keys"] = faults(page, axe)
     page.goto(f"{service.url}login?token=used")
     expect(page.locator("#fault")).to_contain_text("was used before")
     found["login"] = faults(page, axe)
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(("width", "dark"), _VIEWS)
+def test_dialogs_have_no_fault_and_give_the_focus_back(
+    browser: Browser, service: Running, axe: str, width: int, dark: bool
+) -> None:
+    page = open_page(browser, service, width=width, dark=dark)
+    dialog, found = page.locator("dialog"), {}
+    visited = ""
+    for place, opener in _DIALOGS:
+        if place != visited:
+            visit(page, place)
+            visited = place
+        if opener == "Free":
+            page.fill("#gc-keep", "0")
+            page.click("#gc-make")
+        button = page.get_by_role("button", name=re.compile(f"^{opener}"))
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(dialog).to_be_visible()
+        assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)"), opener
+        if lines := faults(page, axe):
+            found[opener] = lines
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(button).to_be_focused()
+    assert found == {}
 
 
 def test_the_other_colours_have_their_contrast(browser: Browser, service: Running, axe: str) -> None:
@@ -94,6 +152,20 @@ def test_every_control_has_a_name_and_the_order_of_the_page(browser: Browser, se
         assert not page.evaluate(
             'document.querySelector(\'[tabindex]:not([tabindex="0"], [tabindex="-1"])\')'
         ), name
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_key_follows_the_order_of_reading(browser: Browser, service: Running, width: int) -> None:
+    page = open_page(browser, service, width=width)
+    found = {name: visit(page, name).evaluate(_BACKWARD) for name in PAGES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    names = visit(page, "updates").evaluate(_CONTROLS)
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in names:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(_FOCUSED))
+    assert reached == names
 
 
 def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> None:

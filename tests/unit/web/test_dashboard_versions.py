@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browsers import drawn, expect, needs_browser, open_page, visit
+from tests.support.browsers import expect, needs_browser, open_page, visit
 from tests.support.gallery import MODEL
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree, remove_tree
+from tests.support.stores import copy_tree
 from tests.unit.web.conftest import Shown
 from yarnstore import Store
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 pytestmark = [needs_web, needs_browser]
 
 
-@pytest.fixture
-def home(gallery: Shown, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the gallery's store, whose downloads are quick."""
+@pytest.fixture(scope="module")
+def home(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the gallery's store; the tests take back what they change."""
+    home = tmp_path_factory.mktemp("versions") / "home"
+    copy_tree(gallery.home, home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def service(gallery: Shown, home: Path) -> Iterator[Running]:
     gallery.slow.unlink(missing_ok=True)
-    copy_tree(gallery.home, tmp_path / "home")
-    yield tmp_path / "home"
-    remove_tree(tmp_path / "home")
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Running]:
     with serving(home) as running:
         yield running
 
@@ -54,7 +54,7 @@ def test_one_version_is_removed_and_brought_back(page: Page, service: Running) -
     expect(page.get_by_role("button", name="Remove 1.0.0")).to_have_count(0)  # it is installed
     page.get_by_role("button", name="Remove 1.1.0").click()
     expect(dialog).to_contain_text("Only this version")
-    expect(dialog).to_contain_text("undo needs no download")
+    expect(dialog).to_contain_text("without a download")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     assert stored(service) == {"1.0.0", "1.1.0"}
@@ -84,20 +84,22 @@ def test_a_version_that_is_not_installed_is_pinned(page: Page, service: Running)
     expect(row.get_by_role("button", name="Remove 1.1.0")).to_be_visible()
 
 
-def test_an_imported_model_is_one_of_this_machine(
-    browser: Browser, gallery: Shown, home: Path, tmp_path: Path
-) -> None:
-    weights = tmp_path / "own.bin"
+def test_an_imported_model_is_one_of_this_machine(page: Page, service: Running, home: Path) -> None:
+    weights = home.parent / "own.bin"
     weights.write_bytes(b"weights" * 1000)
     with Store.open(home) as store:
         store.import_model(weights, "own-model@1.0.0")
         store.checkout("own-model@1.0.0")
-    with serving(home) as service:
-        page = drawn(open_page(browser, service))
-        row = page.locator("li.row", has_text="own-model")
-        expect(row).to_contain_text("Only on this machine: no registry lists this model.")
-        visit(page, "installed")
-        expect(page.get_by_role("button", name="Remove own-model")).to_be_visible()
-        expect(page.get_by_role("button", name="Roll back own-model")).to_have_count(0)
-        expect(page.get_by_role("button", name=f"Roll back {MODEL}")).to_be_visible()
-        page.context.close()
+    row = page.locator("li.row", has_text="own-model")
+    expect(row).to_contain_text("Only on this machine: no registry lists this model.")
+    visit(page, "installed")
+    expect(page.get_by_role("button", name="Roll back own-model")).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Roll back {MODEL}")).to_be_visible()
+    page.get_by_role("button", name="Remove own-model").click()
+    dialog = page.locator("dialog")
+    expect(dialog).to_contain_text("No registry has all of these versions")
+    dialog.get_by_role("button", name="Remove own-model").click()
+    expect(page.locator("article[data-model='own-model']")).to_have_count(0)
+    page.locator("#said").get_by_role("button", name="Undo").click()
+    expect(page.locator("article[data-model='own-model']")).to_be_visible()
+    assert "own-model" in [row["model"] for row in service.get("/models").json()]

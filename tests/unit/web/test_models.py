@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import MODEL, Site, remove_tree
+from tests.support.stores import MODEL, Site, flip, remove_tree
 from yarnstore import Store
 from yarnstore.core.jsonable import jsonable
 
@@ -91,6 +91,70 @@ def test_a_removed_version_comes_back(own: Running) -> None:
     assert back["download_bytes"] == 0, "its data was still there"
     assert own.request("DELETE", f"/models/{MODEL}").json()["uninstalled"] is True
     assert own.get("/overview").json()["answer"] == "empty"
+
+
+def test_a_removal_is_undone_by_what_it_answered(own: Running) -> None:
+    own.request("PUT", f"/models/{MODEL}/pin", json={"spec": "^1.0"})
+    gone = own.request("DELETE", f"/models/{MODEL}").json()
+    body = {"removed": gone["removed"], "pin": gone["pin"]}
+    assert (gone["pin"], sorted(row["version"] for row in gone["removed"])) == ("@^1.0", ["1.0.0", "1.1.0"])
+    done = own.done(own.post(f"/models/{MODEL}/restore", json=body))
+    assert (sorted(done["versions"]), done["installed"]) == (["1.0.0", "1.1.0"], "1.0.0")
+    (back,) = own.get("/models").json()
+    assert back["pin"] == "@^1.0"
+    assert own.request("DELETE", f"/models/{MODEL}/pin").status_code == 200
+    row = gone["removed"][0]
+    for wrong in ({**row, "version": "^1"}, {**row, "manifest": "x"}, {**row, "more": 1}):
+        assert own.post(f"/models/{MODEL}/restore", json={"removed": [wrong]}).status_code == 400, wrong
+    other = own.post("/models/other/restore", json={"removed": [row]})
+    assert own.finished(other)["error"]["code"] == "usage", "it is the manifest of another model"
+
+
+def test_mirrors_are_changed(own: Running) -> None:
+    own.post("/registries", json={"name": "web", "url": "http://127.0.0.1:1/"})  # refused: nothing answers
+    path = "/registries/made/mirrors"
+    url = "https://mirror.example.org/"
+    changed = own.request("PUT", path, json={"mirrors": [url]}).json()
+    assert [(row["url"], row["configured"]) for row in changed["mirrors"]][1:] == [(url, True)]
+    assert own.get("/registries").json()[0]["mirrors"] == changed["mirrors"]
+    assert len(own.request("PUT", path, json={"mirrors": []}).json()["mirrors"]) == 1
+    for wrong in ("/etc", "file:///etc", "x"):
+        refused = own.request("PUT", path, json={"mirrors": [wrong]})
+        assert (refused.status_code, refused.json()["code"]) == (400, "usage"), wrong
+    assert own.request("PUT", "/registries/none/mirrors", json={"mirrors": []}).status_code == 404
+
+
+def test_the_rule_of_one_model_is_removed(own: Running) -> None:
+    own.request("PUT", "/auto-update", json={"enabled": True, "models": [MODEL], "policy": "patch"})
+    (rule,) = own.get("/auto-update").json()["status"]["models"]
+    assert (rule["own"], rule["enabled"]) == (True, True)
+    page = own.request("DELETE", f"/auto-update/models/{MODEL}").json()
+    (rule,) = page["status"]["models"]
+    assert (rule["own"], rule["enabled"]) == (False, False)
+    again = own.request("DELETE", f"/auto-update/models/{MODEL}")
+    assert (again.status_code, again.json()["code"]) == (404, "not-found")
+
+
+def test_the_status_of_a_damaged_store_is_what_can_be_read(home: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(home, tmp_path / "damaged", symlinks=True))
+    with Store.open(copy) as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.fetch(f"{MODEL}@1.1.0")
+        before = store.status()
+    refs = copy / "refs" / "versions" / MODEL / "default"
+    (refs / "1.1.0").write_text("nothing of a ref")
+    for manifest in (path for path in (copy / "manifests").rglob("*") if path.is_file()):
+        if "1.0.0" in manifest.read_text():
+            flip(manifest, 0)
+    with serving(copy) as service:
+        found = service.get("/status")
+        assert found.status_code == 200
+        status = found.json()
+        assert (status["versions"], status["installed"], status["damaged"]) == (2, 1, 3)
+        assert (status["stored_bytes"], status["unused_bytes"]) == (before.stored_bytes, 0)
+        overview = service.get("/overview").json()
+        assert overview["answer"] == "problems"
+        assert overview["problems"][0] == "3 refs cannot be read: `ystore fsck --repair` repairs the store"
 
 
 def test_registries_of_this_machine_are_not_added(own: Running) -> None:

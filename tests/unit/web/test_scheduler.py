@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -164,6 +165,28 @@ def test_notifications_are_off_by_a_setting(bench: Bench, wanted: bool) -> None:
     if wanted:
         wait_until(lambda: bool(bench.told))
     assert bench.told == ([f"{MODEL} has an update: 1.2.0"] if wanted else [])
+
+
+def test_a_round_that_an_earlier_service_began_is_told_when_it_goes_on(home: Path) -> None:
+    """Also one that was paused, and resumed."""
+    with Store.open(home) as store:
+        store.set_auto_update(MODEL, enabled=True, policy="minor", jitter="0")
+    job = {
+        "id": "a" * 16,
+        "kind": "auto-update",
+        "state": "paused",
+        "created_ms": 1,
+        "arguments": {"models": [MODEL], "scheduled": True},
+    }
+    (home / "jobs.json").write_text(json.dumps({"jobs": [job], "format": 1}))
+    bench = Bench(home)
+    bench.jobs.open()
+    assert bench.told == []
+    bench.jobs.resume("a" * 16)
+    wait_until(lambda: bool(bench.told))
+    assert bench.told == [f"{MODEL} was updated to 1.2.0"]
+    bench.jobs.close()
+    bench.store.close()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -56,6 +56,7 @@ class AutoUpdateModel:
     is_open: bool  #: Whether a window is open now.
     opens: str | None  #: When the next window opens, ISO 8601 in UTC; None if it is open or never opens.
     closes: str | None  #: When the open window closes, ISO 8601 in UTC.
+    own: bool = False  #: Whether it has a rule of its own, and does not follow the one of all models.
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
                 is_open=is_open,
                 opens=_iso(opening.opens) if opening and rule.enabled and not is_open else None,
                 closes=_iso(opening.closes) if opening and is_open else None,
+                own=model in rules.models,
             )
         )
     default = rules.default

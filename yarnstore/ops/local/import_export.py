@@ -1,4 +1,4 @@
-"""`import`, `export`, `remove`: the operations that need no registry.
+"""`import`, `export`: the operations that need no registry.
 
 Copies local files into the store, and a version out of it.  `core/ignore` decides which files of a folder are
 skipped; `ops/upkeep/gc` deletes data.
@@ -18,15 +18,12 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, UsageError
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
-from yarnstore.ops.installing.activate import tell_state
 from yarnstore.ops.publishing.broken import note_broken, search_sources
 from yarnstore.ops.session.loadcode import note_code, refuse_code
 from yarnstore.ops.session.lookup import of_installed
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import not_in_store
 from yarnstore.progress import Meter
-from yarnstore.registry.spec import Exact, Spec, exact_version
-from yarnstore.registry.versions import meant_versions
+from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.store import fsio, fsread
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, recover_chunks
@@ -42,7 +39,6 @@ from yarnstore.store.source_files import (
     note_ignored,
     unpublished_changes,
 )
-from yarnstore.store.views import check_link_place, unlink_model
 
 
 @dataclass(frozen=True)
@@ -201,76 +197,3 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         for folder in manifest.empty_folders:
             fsio.ensure_dir(target / folder)
     return ExportResult(manifest.model, manifest.version, str(target), total, how)
-
-
-@dataclass(frozen=True)
-class RemoveResult:
-    """The versions that were removed; `ystore gc` then reclaims their disk space."""
-
-    model: str
-    versions: list[str]  #: The removed versions.
-    uninstalled: bool  #: Whether the installed version was among them.
-
-
-def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> RemoveResult:
-    """Remove a version, or with `whole_model` all versions of a model and its installation.
-
-    Raises: NotFoundError; ConflictError for a version that is installed or pinned; UsageError for a version
-    without build metadata if several have some.
-    """
-    refs, layout = session.refs, session.layout
-    if not layout.exists():
-        raise not_in_store(session, spec)
-    # Installations and pins must not change between the check and the removal.
-    with layout.shared(), refs.moving():
-        if whole_model:
-            return _remove_model(session, spec.model)
-        if not isinstance(spec.selector, Exact):
-            raise UsageError(
-                f"the version of {spec.model} to remove is missing",
-                hint=f"give {spec.model}@VERSION, or --all for all its versions",
-            )
-        names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
-        versions = meant_versions(spec.selector.version, {name.version for name in names})
-        if not versions:
-            raise not_in_store(session, spec)
-        if len(versions) > 1:
-            raise UsageError(
-                f"{spec} is ambiguous: the store has {', '.join(versions)}",
-                hint=f"give one, as in `ystore remove {spec.model}@{versions[0]}`",
-            )
-        names = [name for name in names if name.version == versions[0]]
-        current = refs.current(spec.model)
-        for name in names:
-            if current and (current.variant, current.version) == (name.variant, name.version):
-                raise ConflictError(
-                    f"{name.model} {name.version} is installed",
-                    hint=f"install another version first, or `ystore remove --all {spec.model}`",
-                )
-            if refs.pin(name) is not None:
-                raise ConflictError(f"{name.model} {name.version} is pinned", hint=f"ystore unpin {name}")
-        for name in names:
-            refs.remove_version(name)
-    return RemoveResult(spec.model, [name.version for name in names], uninstalled=False)
-
-
-def _remove_model(session: Session, model: str) -> RemoveResult:
-    """Remove a model within `Refs.moving`, so that no checkout runs while its link, log and refs go."""
-    refs, layout = session.refs, session.layout
-    names = refs.versions(model)
-    installed = model in refs.installed_models()
-    if not names and not installed:
-        raise not_in_store(session, Spec(model))
-    check_link_place(layout, model)
-    unlink_model(layout, model)
-    if installed:
-        refs.move(model, None, "remove", time_ms=session.now_ms())
-        tell_state(session)
-    for name in refs.pins(model):
-        refs.remove_pin(name)
-    refs.remove_hold(model)
-    for name in names:
-        refs.remove_version(name)
-    for name in refs.partials(model):
-        refs.remove_partial(name)
-    return RemoveResult(model, [name.version for name in names], uninstalled=installed)

@@ -40,6 +40,7 @@ class MirrorInfo:
     why: str | None = None  #: The reason, in words.
     at_ms: int = 0  #: When it last failed.
     count: int = 0  #: In how many runs it failed.
+    configured: bool = False  #: Whether the settings name it as a mirror; else it is named by the registry.
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,11 @@ def refresh_all(session: Session, sources: Sequence[RegistrySource]) -> list[Reg
 
 def _mirrors(session: Session, source: RegistrySource) -> tuple[MirrorInfo, ...]:
     """Return the registry's addresses, its own first, each with its last failure."""
+    own = {shown(url, folder=True) for url in source.mirrors}
     found = {url: MirrorInfo(url) for url in session.registries.links.addresses(source)}
     for item in read_health(session.layout, source.name):
         found[item.url] = MirrorInfo(item.url, item.kind, item.why, item.at_ms, item.count)
-    return tuple(found.values())
+    return tuple(replace(info, configured=url in own) for url, info in found.items())
 
 
 @dataclass(frozen=True)

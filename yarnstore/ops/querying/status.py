@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.querying.standing import standing_here
-from yarnstore.ops.session.mark import partial_manifests, required
+from yarnstore.ops.session.mark import partial_manifests
 from yarnstore.ops.session.session import Session
+from yarnstore.progress import plural
 from yarnstore.store import fsread
 from yarnstore.store.chunks import load_indexes
-from yarnstore.store.layout import file_name
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.places import ChunkTable, manifest_chunks
 
 
@@ -40,6 +45,8 @@ class StoreStatus:
     notices: tuple[str, ...] = ()  #: Notices about installed models, such as a withdrawn version.
     unused_bytes: int = 0  #: How many bytes of packs and files no version needs; `gc` deletes them.
     unused_pack_bytes: int = 0  #: The part of `unused_bytes` that is in packs.
+    #: How many refs cannot be read, or name a manifest that cannot be read; `unused_bytes` is then 0.
+    damaged: int = 0
 
     @property
     def dedupe_ratio(self) -> float:
@@ -54,20 +61,24 @@ class StoreStatus:
 
 
 def status(session: Session) -> StoreStatus:
-    """Return the content and the sizes of the store.  Raises: StorageError."""
+    """Return the content and the sizes of the store, of a damaged one as far as it can be read.
+
+    Raises: StorageError.
+    """
     refs, layout = session.refs, session.layout
     versions = refs.versions()
-    manifests = [layout.read_manifest(required(refs.version(name), name)) for name in versions]
-    kept = [*manifests, *partial_manifests(session)[0]]
-    kept += [layout.read_manifest(d) for model in refs.installed_models() if (d := refs.installed(model))]
+    manifests, damaged = _read(layout, [partial(refs.version, name) for name in versions])
+    installed, unknown = _read(layout, [partial(refs.installed, model) for model in refs.installed_models()])
+    damaged += unknown
+    kept = [*manifests, *partial_manifests(session)[0], *installed]
     indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
     table = ChunkTable(indexes)
     rows = table.find(manifest_chunks(manifests)[0])
     live = table.find(manifest_chunks(kept)[0])
-    stored = sum(index.pack_bytes for index in indexes)
+    pack_bytes = sum(index.pack_bytes for index in indexes)
     used = table.with_bases(live[live >= 0])
     headers = PACK_HEADER_BYTES * len(set(table.pack[used].tolist()))
-    unused = stored - headers - int(table.stored[used].sum())
+    unused = 0 if damaged else pack_bytes - headers - int(table.stored[used].sum())
     files = {name: fsread.sum_sizes([layout.files / name]) for name in fsread.list_names(layout.files)}
     needed = {file_name(file) for manifest in kept for file in manifest.files}
     free, reserve = fsread.free_bytes(layout.root, layout.reserve)
@@ -82,14 +93,34 @@ def status(session: Session) -> StoreStatus:
         chunks=sum(len(index) for index in indexes),
         raw_bytes=sum(manifest.size_bytes for manifest in manifests),
         unique_bytes=int(table.plain[rows[rows >= 0]].sum()),
-        stored_bytes=stored,
+        stored_bytes=pack_bytes,
         file_bytes=sum(files.values()),
         free_bytes=free,
         reserve_bytes=reserve,
-        notices=_notices(session),
-        unused_bytes=unused + sum(size for name, size in files.items() if name not in needed),
+        notices=(*_damage(damaged), *_notices(session)),
+        unused_bytes=0 if damaged else unused + sum(files[name] for name in files if name not in needed),
         unused_pack_bytes=unused,
+        damaged=damaged,
     )
+
+
+def _read(layout: StoreLayout, refs: list[Callable[[], Sha256 | None]]) -> tuple[list[Manifest], int]:
+    """Return the manifests that refs name, and how many of the refs or manifests cannot be read."""
+    found, damaged = [], 0
+    for ref in refs:
+        try:
+            digest = ref()
+            if digest is not None:  # else it was removed a moment ago
+                found.append(layout.read_manifest(digest))
+        except (IntegrityError, NotFoundError):
+            damaged += 1
+    return found, damaged
+
+
+def _damage(damaged: int) -> tuple[str, ...]:
+    if not damaged:
+        return ()
+    return (f"{plural(damaged, 'ref')} cannot be read: `ystore fsck --repair` repairs the store",)
 
 
 def _notices(session: Session) -> tuple[str, ...]:

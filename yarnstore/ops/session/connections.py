@@ -29,6 +29,7 @@ from yarnstore.backends.urls import is_remote, origin_of, shown, tidy_address
 from yarnstore.backends.wrappers import OneFile, shared_limit
 from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
 from yarnstore.ops.session.sources import (
+    MIRRORS_LIMIT,
     Network,
     RecentFailures,
     RegistrySource,
@@ -40,8 +41,6 @@ from yarnstore.store.registry_cache import MirrorHealth, read_health, write_heal
 
 # Only `SourceSet` retries, since it can use another source; below it there is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
-# More than any registry has; each costs a request if the ones before it fail.
-_MIRRORS_LIMIT = 16
 # How long corrupt data from a mirror is reported, even if later requests succeed.
 _LIE_SHOWN_MS = 30 * 86_400_000
 # Shorter waits between two tries are not reported.
@@ -82,7 +81,7 @@ class Connections:
         if source.name not in self._backends:
             mirrors = [
                 Mirror(shown(url, folder=True), partial(self._connect, source, url), True)
-                for url in (source.url, *source.mirrors[:_MIRRORS_LIMIT])
+                for url in (source.url, *source.mirrors[:MIRRORS_LIMIT])
             ]
             mirrors += self._named.get(source.name, [])
             self._backends[source.name] = SourceSet(
@@ -105,7 +104,7 @@ class Connections:
         """
         named = [
             Mirror(shown(url, folder=True), partial(self._connect, source, url))
-            for url in map(tidy_address, islice(urls, _MIRRORS_LIMIT))
+            for url in map(tidy_address, islice(urls, MIRRORS_LIMIT))
             # A registry on the network must not cause reads of local files.
             if origin_of(url) is not None or not (is_remote(url) or is_remote(source.url))
         ]
@@ -129,7 +128,7 @@ class Connections:
 
         Raises: UsageError, ConfigError.
         """
-        mirrors = [mirror for url in islice(urls, _MIRRORS_LIMIT) for mirror in self._of_file(source, url)]
+        mirrors = [mirror for url in islice(urls, MIRRORS_LIMIT) for mirror in self._of_file(source, url)]
         failed = {origin for url in self._put_last.urls() if (origin := origin_of(url)) is not None}
         return SourceSet(
             mirrors,

@@ -14,6 +14,8 @@ import msgspec
 
 from yarnstore.backends.base import Timeouts
 
+# More than any registry has; each costs a request if the ones before it fail.
+MIRRORS_LIMIT = 16
 # How long a failed mirror is tried after the others.
 _PUT_LAST_S = 600.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
@@ -152,6 +153,19 @@ def remove_version(
     return service.store.remove(exact_spec_in(model, version, variant))
 
 
+@post("/models/{model:str}/restore", sync_to_thread=True, status_code=202, summary="Undo a removal")
+def restore(
+    service: NamedDependency[Service], model: Segment, data: JSONBody[requests.RestoreRequest]
+) -> Job:
+    """Store removed versions again, as `removed` and `pin` of the removal say; downloads what gc deleted."""
+    removed = [msgspec.to_builtins(item) for item in data.removed]
+    for item in data.removed:
+        exact_spec_in(model, item.version, item.variant)
+    if data.pin is not None:
+        Spec.parse_stored(f"{model_in(model)}{data.pin}")
+    return service.jobs.add("restore", {"model": model_in(model), "removed": removed, "pin": data.pin})
+
+
 def _pinned(model: str, spec: str | None) -> str:
     """Return the spec to pin: `1.0.0` and `^1.1` select versions of the model, `:cpu-int4` a variant."""
     name = model_in(model)
@@ -176,7 +190,7 @@ router = Router(
     "/",
     route_handlers=[
         overview, status, list_models, get_model, get_history, get_path, list_updates, update_all,
-        fetch, checkout, update, rollback, pin, unpin, remove_model, remove_version,
+        fetch, checkout, update, rollback, pin, unpin, remove_model, remove_version, restore,
     ],
     tags=["models"],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from yarnstore.errors import UsageError
 from yarnstore.results import RegistryInfo, SettingInfo
 from yarnstore.web import requests
 from yarnstore.web.records import AutoUpdatePage
+from yarnstore.web.routes.names import Segment, model_in
 from yarnstore.web.schedule import auto_update_page
 from yarnstore.web.service import Service
 
@@ -54,6 +55,19 @@ def set_auto_update(
     return auto_update_page(service.store.auto_update_status())
 
 
+@delete(
+    "/auto-update/models/{model:str}",
+    sync_to_thread=True,
+    status_code=200,
+    summary="Remove the auto-update rule of a model",
+)
+def reset_auto_update(service: NamedDependency[Service], model: Segment) -> AutoUpdatePage:
+    """Remove the rule of one model, which then follows the settings of all models."""
+    service.store.reset_auto_update(model_in(model))
+    service.scheduler.wake()
+    return auto_update_page(service.store.auto_update_status())
+
+
 @get("/registries", sync_to_thread=True, summary="List registries")
 def list_registries(service: NamedDependency[Service]) -> list[RegistryInfo]:
     """The configured registries with their mirrors, in order of priority."""
@@ -63,12 +77,18 @@ def list_registries(service: NamedDependency[Service]) -> list[RegistryInfo]:
 @post("/registries", sync_to_thread=True, summary="Add a registry")
 def add_registry(service: NamedDependency[Service], data: JSONBody[requests.RegistryRequest]) -> RegistryInfo:
     """Add a registry on a web server, if it can be reached."""
-    if not data.url.startswith(("https://", "http://")):
-        raise UsageError(
-            "a registry added here needs an https:// or http:// address",
-            hint="`ystore registry add` adds a folder on this machine",
-        )
+    _require_web_address(data.url, "`ystore registry add` adds a folder on this machine")
     return service.store.add_registry(data.name, data.url)
+
+
+@put("/registries/{name:str}/mirrors", sync_to_thread=True, summary="Change the mirrors of a registry")
+def set_mirrors(
+    service: NamedDependency[Service], name: RegistryName, data: JSONBody[requests.MirrorsRequest]
+) -> RegistryInfo:
+    """Replace the mirrors that were added to a registry; those that it names itself stay."""
+    for url in data.mirrors:
+        _require_web_address(url, "a mirror in a folder is set in `config.toml`")
+    return service.store.set_mirrors(parse_registry_name(name), data.mirrors)
 
 
 @delete("/registries/{name:str}", sync_to_thread=True, summary="Remove a registry")
@@ -83,11 +103,16 @@ def refresh_registry(service: NamedDependency[Service], name: RegistryName) -> R
     return service.store.refresh_registries(parse_registry_name(name))[0]
 
 
+def _require_web_address(url: str, hint: str) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise UsageError("a registry or a mirror added here needs an https:// or http:// address", hint=hint)
+
+
 router = Router(
     "/",
     route_handlers=[
         get_settings, change_settings, get_auto_update, set_auto_update,
-        list_registries, add_registry, remove_registry, refresh_registry,
+        reset_auto_update, list_registries, add_registry, set_mirrors, remove_registry, refresh_registry,
     ],
     tags=["settings"],
 )  # fmt: skip

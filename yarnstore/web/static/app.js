@@ -1,6 +1,6 @@
 // The frame of the dashboard: which page is shown, keys, theme, what happens in the background.
-import { get, listen, post } from "./api.js";
-import { ask, button, change, h, say, sayFault, setReadOnly } from "./dom.js";
+import { get, listen } from "./api.js";
+import { ask, button, h, say, sayFault, setReadOnly } from "./dom.js";
 import * as jobs from "./jobs.js";
 
 const PAGES = {
@@ -34,10 +34,6 @@ function where() {
 
 // Codes of a damaged store; the page with the checks may be one of those that cannot be shown.
 const DAMAGE = ["integrity", "bad-format"];
-const repair = change(async () => {
-  jobs.started(await post("/fsck", { repair: true }));
-  location.hash = "#/jobs";
-});
 
 const keyOf = (element) => element?.id || element?.dataset?.key || "";
 
@@ -58,7 +54,7 @@ async function made(at) {
       h("p.lead", null, error.message),
       error.hint ? h("p.hint", null, error.hint) : null,
       h("div.buttons", null,
-        DAMAGE.includes(error.code) ? button("Check and repair", repair, {}, "primary") : null,
+        DAMAGE.includes(error.code) ? button("Check and repair", jobs.repair, {}, "primary") : null,
         button("Try again", () => draw({ moved: true }))),
     ] };
   }
@@ -105,7 +101,8 @@ async function draw({ moved = false, asked = moved } = {}) {
       if (folded.has(each.dataset.key)) each.open = folded.get(each.dataset.key);
     }
     scrollTo(0, top);
-    if (focused) [...main.querySelectorAll("[id], [data-key]")].find((each) => keyOf(each) === focused)?.focus({ preventScroll: true });
+    // What had the focus may be gone, such as the button of a removed model.
+    if (focused) ([...main.querySelectorAll("[id], [data-key]")].find((each) => keyOf(each) === focused) ?? main).focus({ preventScroll: true });
   }
   jobs.activity(bar, pageTitle);
   page.ready?.();

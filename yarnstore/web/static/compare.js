@@ -152,8 +152,8 @@ function legend() {
 
 function files(diff) {
   return h("section", { "aria-labelledby": "diff-files" }, h("h2", { id: "diff-files" }, "Files"),
-    h("ul.items", null, diff.files.map((file) => h("li", null,
+    h("ul.items", null, [...diff.files].sort((a, b) => (a.status === "same") - (b.status === "same")).map((file) => h("li", null,
       h("span.item-what", null, h("code", null, file.path), " ", badge(file.status, file.status === "same" ? "quiet" : file.status === "removed" ? "security" : "minor")),
-      h("strong.number", null, file.status === "same" ? "–" : bytes(file.bytes_changed)),
-      h("span.hint", null, file.status === "same" ? bytes(file.size_bytes) : `changed, of ${bytes(file.size_bytes)}`)))));
+      file.status === "changed" ? h("span.number", null, h("strong", null, bytes(file.bytes_changed)), ` of ${bytes(file.size_bytes)}`)
+        : h("span.number", null, bytes(file.size_bytes))))));
 }

@@ -68,6 +68,9 @@ export function bytes(count) {
 export const count = (value) => new Intl.NumberFormat("en").format(value).replaceAll(",", "\u202f");
 export const many = (value, one, more = `${one}s`) => `${count(value)} ${value === 1 ? one : more}`;
 
+/** A sentence with the commands in it as code. */
+export const coded = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
+
 export function share(part) {
   if (part === 0) return "0 %";
   if (part < 0.01) return "under 1 %";

@@ -1,7 +1,7 @@
 // What is installed, and what can be done with it.
 import { call, get, link, modelPath, post } from "./api.js";
 import { act, agree, ask, badge, button, bytes, change, facts, h, many, say, when } from "./dom.js";
-import { modelJobs, started } from "./jobs.js";
+import { modelJobs, restore, started } from "./jobs.js";
 
 export async function page() {
   const [models, storage] = await Promise.all([get("/models"), get("/storage")]);
@@ -101,18 +101,14 @@ function lost(history, target) {
 async function remove(item) {
   const history = await get(modelPath(item.model, "/history"));
   const stored = history.versions.filter((row) => row.in_store);
-  const again = history.versions.find((row) => row.version === item.version)?.published;
   const yes = await agree(`Remove ${item.model}?`, [
     h("p", null, `${many(stored.length, "version")} will be removed:`),
     h("ul", null, stored.map((row) => h("li", null, row.version, row.installed ? " (installed)" : "", ` · ${bytes(row.size_bytes)}`))),
-    h("p", null, again
-      ? "The disk space is freed on the page Storage. Until then, undo needs no download."
-      : "No registry has this version: this cannot be undone."),
+    h("p", null, "The disk space is freed on the page Storage. Until then you can undo this, without a download."),
+    stored.every((row) => row.published) ? null : h("p.hint", null, "No registry has all of these versions: once the disk space is freed, they are gone."),
   ], `Remove ${item.model}`);
   if (!yes) return;
-  await call("DELETE", modelPath(item.model));
-  say(`${item.model} is removed.`, { undo: again ? change(async () => {
-    started(await post(modelPath(item.model, "/checkout"), { version: item.version, variant: item.variant }));
-  }) : null });
+  const gone = await call("DELETE", modelPath(item.model));
+  say(`${item.model} is removed.`, { undo: restore(item.model, gone) });
   dispatchEvent(new Event("ystore:refresh"));
 }

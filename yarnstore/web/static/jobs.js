@@ -1,13 +1,13 @@
 // Jobs: their state, and the views that follow it.
-import { call, get, link, post } from "./api.js";
-import { badge, button, bytes, change, changing, duration, h, when } from "./dom.js";
+import { call, get, link, modelPath, post } from "./api.js";
+import { badge, button, bytes, change, changing, duration, h, many, when } from "./dom.js";
 
 const jobs = new Map();
 const followers = new Set();
 
 const VERBS = {
   fetch: "Download", checkout: "Install", update: "Update", "update-all": "Update", "auto-update": "Automatic updates",
-  rollback: "Roll back", diff: "Compare", gc: "Free disk space", fsck: "Check",
+  rollback: "Roll back", restore: "Bring back", diff: "Compare", gc: "Free disk space", fsck: "Check",
 };
 const PHASES = {
   read: "Reading", delta: "Downloading changes", download: "Downloading", write: "Writing", check: "Checking",
@@ -84,6 +84,17 @@ export function ended(job) {
   });
 }
 
+/** Check and repair the store, and show how that goes. */
+export const repair = change(async () => {
+  started(await post("/fsck", { repair: true }));
+  location.hash = "#/jobs";
+});
+
+/** Take back a removal, by what it answered. */
+export const restore = (model, { removed, pin }) => change(async () => {
+  started(await post(modelPath(model, "/restore"), { removed, pin }));
+});
+
 export function undo(job) {
   if (!job.undo) return null;
   return change(async () => started(await call(job.undo.method, job.undo.path, job.undo.body ?? undefined)));
@@ -96,14 +107,28 @@ export function sentence(job) {
   if (job.state === "paused") return `${titleOf(job)} is paused.`;
   switch (job.kind) {
     case "gc": return `Freed ${bytes(result.freed_bytes ?? 0)}.`;
-    case "fsck": return result.problems?.length
-      ? `The check found ${result.problems.length} problems.` : "The check found no problem.";
+    case "fsck": {
+      const left = (result.repaired?.length ? result.remaining : result.problems) ?? [];
+      if (left.length) return `The check found ${many(left.length, "problem")}.`;
+      return result.repaired?.length ? "Everything is repaired." : "The check found no problem.";
+    }
+    case "fetch": return `${result.model ?? job.subject} ${result.version ?? ""} is in the store.`;
+    case "restore": return `${result.model ?? job.subject} ${(result.versions ?? []).join(", ")} is in the store again.`;
+    case "update-all": case "auto-update": return `${titleOf(job)}: ${outcomes(result)}.`;
     case "update": case "checkout": case "rollback":
       return result.version
         ? `${result.model} ${result.previous && result.previous !== result.version ? `${result.previous} → ` : ""}${result.version} is installed.`
         : `${titleOf(job)}: done.`;
     default: return `${titleOf(job)}: done.`;
   }
+}
+
+/** What a round or an update of several models did. */
+export function outcomes(result) {
+  const rows = result.results ?? result.models ?? [];
+  return [["updated", "updated"], ["available", "with an update to install"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]]
+    .map(([status, words]) => [rows.filter((row) => row.status === status).length, words]).filter(([number]) => number)
+    .map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") || "nothing to do";
 }
 
 /** One job: what it does, how far it is, and what can be done with it. */
@@ -131,7 +156,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     if (known) bar.value = part(job);
     else if (job.state === "running") bar.removeAttribute("value");
     else bar.value = 0;
-    text.replaceChildren(...(job.state === "done" ? [when(job.finished_ms), took(job)] : [line(job)]));
+    text.replaceChildren(...(job.state === "done" ? [job.kind === "diff" ? "" : `${sentence(job)} `, h("span.quiet-text", null, when(job.finished_ms), took(job))] : [line(job)]));
     if (drawn === job.state) return;
     drawn = job.state;
     const kind = { failed: "security", done: "good", paused: "quiet", interrupted: "major" }[job.state] ?? "quiet";

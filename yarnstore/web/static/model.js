@@ -3,7 +3,7 @@ import { call, get, link, modelPath, offerPath, post } from "./api.js";
 import { agree, badge, button, bytes, change, facts, h, many, parameters, say, stepBadge, when } from "./dom.js";
 import { comparison } from "./compare.js";
 import { rollBack } from "./installed.js";
-import { modelJobs, started } from "./jobs.js";
+import { modelJobs, restore, started } from "./jobs.js";
 import { memory } from "./updates.js";
 
 export async function page(model, state) {
@@ -79,7 +79,7 @@ function version(model, history, row, aliases) {
         ? h("a.button", { href: link("models", model, { old: history.installed, new: row.version }), "aria-label": `Compare ${history.installed} with ${label}` }, "Compare") : null,
       row.in_store || row.installed ? null
         : button("Download only", change(async () => started(await post(modelPath(model, "/fetch"), { version: row.version, variant: row.variant }))),
-          { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }, "quiet"),
+          { "aria-label": `Download only: ${label}`, "data-key": `get-${label}` }),
       row.in_store ? pinButton(model, row, label) : null,
       row.in_store && !row.installed && !row.pinned
         ? h("span.apart", null, button("Remove", change(() => removeVersion(model, row, label)), { "aria-label": `Remove ${label}`, "data-key": `remove-${label}` }, "danger")) : null));
@@ -104,15 +104,12 @@ async function removeVersion(model, row, label) {
   const size = usage.models.find((each) => each.model === model)?.versions.find((each) => each.version === version && each.variant === variant);
   const yes = await agree(`Remove ${model} ${label}?`, [
     size ? facts(["Only this version", bytes(size.own_bytes)], ["Shared with others, stays", bytes(size.shared_bytes)], ["Last used", when(size.last_used_ms)]) : null,
-    h("p", null, row.published
-      ? "The disk space is freed on the page Storage. Until then, undo needs no download."
-      : "No registry has this version: this cannot be undone."),
+    h("p", null, "The disk space is freed on the page Storage. Until then you can undo this, without a download."),
+    row.published ? null : h("p.hint", null, "No registry has this version: once the disk space is freed, it is gone."),
   ], `Remove ${label}`);
   if (!yes) return;
-  await call("DELETE", modelPath(model, `/versions/${encodeURIComponent(version)}`, { variant }));
-  say(`${model} ${label} is removed.`, { undo: row.published ? change(async () => {
-    started(await post(modelPath(model, "/fetch"), { version, variant }));
-  }) : null });
+  const gone = await call("DELETE", modelPath(model, `/versions/${encodeURIComponent(version)}`, { variant }));
+  say(`${model} ${label} is removed.`, { undo: restore(model, gone) });
   again();
 }
 

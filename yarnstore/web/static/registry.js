@@ -85,7 +85,7 @@ function offer(item) {
     item.name && item.name !== item.model ? h("span.quiet-text", null, item.name) : null,
     h("span.offer-text", null, item.description ?? ""),
     h("span.offer-facts", null,
-      h("span", null, `${item.latest ?? "–"} · ${bytes(item.size_bytes)} · ${many(item.versions, "version")}`),
+      h("span.whole", null, `${item.latest ?? "–"} · ${bytes(item.size_bytes)} · ${many(item.versions, "version")}`),
       item.installed ? badge(`${item.installed} installed`, "good") : null,
       item.tags.slice(0, 4).map((tag) => badge(tag, "quiet")))));
 }

@@ -1,6 +1,7 @@
 // Auto-update and its windows, registries and their mirrors, network and retention.
-import { call, get, post } from "./api.js";
-import { agree, badge, button, change, facts, h, many, say, when } from "./dom.js";
+import { call, get, modelPath, post } from "./api.js";
+import { agree, ask, badge, button, change, coded, facts, h, many, say, when } from "./dom.js";
+import { outcomes } from "./jobs.js";
 
 const POLICIES = [
   ["notify", "Notify", "Updates are reported; you install them."],
@@ -31,7 +32,7 @@ function updating({ status, next_round: next }, round) {
   const windows = h("textarea", { id: "windows", rows: "3", spellcheck: "false", "aria-describedby": "windows-hint", value: status.windows.join("\n") });
   const jitter = h("input", { id: "jitter", value: short(status.jitter_s), "aria-describedby": "jitter-hint" });
   const choice = () => document.querySelector("input[name=policy]:checked")?.value;
-  const own = status.models.filter((rule) => rule.enabled !== status.enabled || rule.policy !== status.policy || rule.windows.join() !== status.windows.join());
+  const own = status.models.filter((rule) => rule.own);
   const save = change(async (event) => {
     event.preventDefault();
     const page = await call("PUT", "/auto-update", {
@@ -49,27 +50,34 @@ function updating({ status, next_round: next }, round) {
         h("p.choice", null, h("input", { type: "radio", name: "policy", id: `policy-${value}`, value, checked: status.policy === value }),
           h("label", { for: `policy-${value}` }, h("strong", null, name), ` ${meaning}`)))),
       h("div.field", null, h("label", { for: "windows" }, "Maintenance windows"), windows,
-        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone || "of this machine"}.`)),
+        h("p.hint", { id: "windows-hint" }, `One per line, such as Sat,Sun 02:00-05:00. Empty: at any time. Time zone: ${status.timezone || "that of this machine"}.`)),
       h("div.field", null, h("label", { for: "jitter" }, "Longest random delay"), jitter,
         h("p.hint", { id: "jitter-hint" }, "Such as 30m, so that many machines do not check at the same time.")),
       h("div.buttons", null, h("button.primary", { type: "submit", id: "save-auto" }, "Save auto-update"))),
-    own.length ? [h("h3", null, "Models with rules of their own"), h("ul.items", null, own.map((rule) => h("li", null,
-      h("span.item-what", null, rule.model), h("strong", null, rule.enabled ? rule.policy : "off"),
-      h("span.hint", null, rule.windows.join("; ") || "at any time"))))] : null,
+    own.length ? [h("h3", null, "Models with rules of their own"), h("ul.items", { id: "own-rules" }, own.map(ownRule))] : null,
     rules(status.models),
-    h("p.hint", { id: "last-round" }, lastRound(round), " The registries were last asked: ", when(status.last_check), "."));
+    h("p.hint", { id: "last-round" }, lastRound(round), " Last check for updates: ", when(status.last_check), "."));
 }
 
-const OUTCOMES = [["updated", "updated"], ["available", "with an update to install"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]];
+function ownRule(rule) {
+  return h("li", null, h("span.item-what", null, rule.model), h("strong", null, rule.enabled ? rule.policy : "off"),
+    h("span.hint", null, rule.windows.join("; ") || "at any time"),
+    h("div.buttons", null, button("Remove the rule", change(async () => {
+      const { model, enabled, policy, windows } = rule;
+      await call("DELETE", `/auto-update${modelPath(model)}`);
+      say(`${model} follows the settings above.`, { undo: change(async () => {
+        await call("PUT", "/auto-update", { models: [model], enabled, policy, windows });
+        again();
+      }) });
+      again();
+    }), { "aria-label": `Remove the rule of ${rule.model}`, "data-key": `rule-${rule.model}` }, "quiet")));
+}
 
 /** What the last automatic check of this service did. */
 function lastRound(job) {
   if (!job) return "This service has run no automatic check yet.";
   if (job.state !== "done") return ["The last automatic check ", when(job.finished_ms), ` did not finish: ${job.error?.detail ?? job.state}.`];
-  const rows = job.result?.models ?? [];
-  const told = OUTCOMES.map(([status, words]) => [rows.filter((row) => row.status === status).length, words]).filter(([number]) => number);
-  return ["The last automatic check was ", when(job.finished_ms), ": ",
-    told.length ? told.map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") : "nothing to do", "."];
+  return ["The last automatic check was ", when(job.finished_ms), ": ", outcomes(job.result ?? {}), "."];
 }
 
 // The model whose rule the form shows: it outlives a new drawing.
@@ -154,18 +162,38 @@ function source(info) {
         say(`${info.name} was checked.`);
         again();
       }), { "aria-label": `Check now: ${info.name}`, "data-key": `ask-${info.name}` }),
+      button("Mirrors", change(() => editMirrors(info)), { "aria-label": `Mirrors of ${info.name}`, "aria-haspopup": "dialog", "data-key": `mirrors-${info.name}` }),
       h("span.apart", null, button("Remove", change(async () => {
         const yes = await agree(`Remove the registry ${info.name}?`, [
           h("p", null, `${info.url} is no longer checked for updates.`), h("p", null, "Installed models from this registry stay. You can undo this."),
         ], "Remove the registry");
         if (!yes) return;
         await call("DELETE", `/registries/${encodeURIComponent(info.name)}`);
+        const mirrors = info.mirrors.filter((mirror) => mirror.configured).map((mirror) => mirror.url);
         say(`${info.name} is removed.`, { undo: /^https?:/.test(info.url) ? change(async () => {
           await post("/registries", { name: info.name, url: info.url });
+          if (mirrors.length) await call("PUT", `/registries/${encodeURIComponent(info.name)}/mirrors`, { mirrors });
           again();
         }) : null });
         again();
       }), { "aria-label": `Remove the registry ${info.name}`, "data-key": `drop-${info.name}` }, "danger"))));
+}
+
+/** Change the addresses that are asked after the registry's own. */
+async function editMirrors(info) {
+  const before = info.mirrors.filter((mirror) => mirror.configured).map((mirror) => mirror.url);
+  const area = h("textarea", { id: "mirrors", rows: "4", spellcheck: "false", "aria-describedby": "mirrors-hint", value: before.join("\n") });
+  const answer = await ask(`Mirrors of ${info.name}`, [
+    h("div.field", null, h("label", { for: "mirrors" }, "Addresses, one per line"), area,
+      h("p.hint", { id: "mirrors-hint" }, "Other addresses of the same registry, https:// or http://, in the order in which they are asked. They are trusted as much as its own address.")),
+  ], [["Cancel", ""], ["Save the mirrors", "yes", "primary"]]);
+  if (answer !== "yes") return;
+  const save = async (mirrors) => {
+    await call("PUT", `/registries/${encodeURIComponent(info.name)}/mirrors`, { mirrors });
+    again();
+  };
+  await save(lines(area));
+  say(`The mirrors of ${info.name} are saved.`, { undo: change(() => save(before)) });
 }
 
 // --- the rest ------------------------------------------------------------------------------------
@@ -183,11 +211,12 @@ function setting(info) {
     say(`${title}: saved.`);
     again();
   };
-  const source = info.source === "default" ? "default" : info.source === "managed.toml" ? "set here" : `set by ${info.where ?? info.source}`;
+  const source = info.source === "default" ? "" : info.source === "managed.toml" ? " Set here." : ` Set by ${info.where ?? info.source}.`;
+  const hint = h("p.hint", { id: `${id}-hint` }, coded(info.meaning), source);
   const described = { "aria-describedby": `${id}-hint`, disabled: !info.editable };
   if (typeof info.value === "boolean") {
     const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, onchange: change(() => save(box.checked)), ...described });
-    return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
+    return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), hint);
   }
   const field = h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
   const read = () => {
@@ -199,6 +228,6 @@ function setting(info) {
     h("label", { for: id }, title),
     h("div.inline", null, field, info.editable ? h("button", { type: "submit", "aria-label": `Save: ${title}` }, "Save") : null,
       info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
-    h("p.hint", { id: `${id}-hint` }, `${info.meaning} (${source})`));
+    hint);
 }
 

@@ -17,7 +17,7 @@ export async function page(name, state) {
     h("nav.tabs", { "aria-label": "Time" }, SPANS.map(([value, text]) =>
       h("a", { href: link("statistics", "", { since: value }), "aria-current": value === since ? "page" : null }, text))),
     counted ? saved(found) : null,
-    table("Operations", ["Operation", "Count", "Failed", "Time of one"], found.operations.map((row) =>
+    table("Operations", ["Operation", "Count", "Failed", "Average time"], found.operations.map((row) =>
       [nameOf(row.operation), count(row.count), count(row.failed), row.count > row.failed ? spell(row.mean_seconds) : "–"])),
     table("Failures", ["Operation", "Count", "Error", "Last"], found.failures.map((row) =>
       [nameOf(row.operation), count(row.count), h("code", null, row.error), when(row.last_ms)])),
@@ -27,7 +27,7 @@ export async function page(name, state) {
   ] };
 }
 
-const spell = (seconds) => (seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds));
+const spell = (seconds) => (seconds < 0.1 ? "under 0.1 s" : seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds));
 
 function saved(found) {
   const part = found.size_bytes ? Math.min(1, found.download_bytes / found.size_bytes) : 0;
@@ -35,14 +35,15 @@ function saved(found) {
     found.size_bytes ? h("div.amount", null,
       h("p", null, h("strong", null, bytes(found.download_bytes)), ` downloaded for ${bytes(found.size_bytes)} of models: ${share(part)}`),
       h("div.meter", { "aria-hidden": "true" }, h("span", { style: { width: `${Math.max(1, 100 * part)}%` } }))) : null,
-    facts(["Already stored", bytes(found.dedupe_bytes)], ["Saved by deltas and compression", bytes(found.delta_bytes)], ["Downloaded", bytes(found.download_bytes)]));
+    facts(["Already stored", bytes(found.dedupe_bytes)], ["Saved by deltas and compression", bytes(found.delta_bytes)]));
 }
 
 function table(title, names, rows) {
   if (!rows.length) return null;
   const id = `${title.toLowerCase().replaceAll(" ", "-")}-title`;
   return h("section", { "aria-labelledby": id }, h("h2", { id }, title),
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": `${title}, table` }, h("table.numbers", null,
-      h("thead", null, h("tr", null, names.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", null, rows.map(([first, ...cells]) => h("tr", null, h("th", { scope: "row" }, first), cells.map((cell) => h("td", null, cell))))))));
+    h("div.scroll", { tabindex: "0", role: "region", "aria-label": `${title}, table` }, h("table.numbers.stacked", null,
+      h("thead", null, h("tr", null, names.map((text, index) => h(`th${index ? ".number" : ""}`, { scope: "col" }, text)))),
+      h("tbody", null, rows.map(([first, ...cells]) => h("tr", null, h("th", { scope: "row" }, first),
+        cells.map((cell, index) => h("td.number", { "data-label": names[index + 1] }, cell))))))));
 }

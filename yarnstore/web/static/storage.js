@@ -9,6 +9,10 @@ const KINDS = {
   registries: "Cached registries", records: "Manifests, refs, logs and indexes",
 };
 const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
+const WHY = {
+  installed: "installed", rollback: "roll back returns to it", pinned: "pinned", "in use": "open in a program", recent: "recently used",
+  newest: "among the newest",
+};
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };
 
 // What was asked for last: it outlives a new drawing of the page.
@@ -64,13 +68,13 @@ function table(usage) {
     h("td.number", { "data-label": "Own" }, bytes(row.own_bytes)),
     h("td.number", { "data-label": "Shared" }, bytes(row.shared_bytes)),
     h("td", { "data-label": "Last used" }, when(row.last_used_ms)),
-    h("td", { "data-label": "Stays because" }, row.reason_kept ?? "may go"))));
+    h("td", { "data-label": "Why it stays" }, WHY[row.reason_kept] ?? row.reason_kept ?? "can be freed"))));
   const others = usage.other.filter((other) => other.bytes).map((other) => h("tr", null,
-    h("th", { scope: "row" }, KINDS[other.kind] ?? other.kind), h("td"), h("td.number", { "data-label": "Size" }, bytes(other.bytes)), h("td"), h("td"), h("td")));
+    h("th", { scope: "row" }, KINDS[other.kind] ?? other.kind), h("td"), h("td.number", { "data-label": "Own" }, bytes(other.bytes)), h("td"), h("td"), h("td")));
   if (!rows.length && !others.length) return null;
   return h("details", { "data-key": "numbers", open: true }, h("summary", null, "By version"),
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Disk space by version" }, h("table.numbers", null,
-      h("thead", null, h("tr", null, ["Model", "Version", "Own", "Shared", "Last used", "Stays because"].map((text, index) =>
+    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Disk space by version" }, h("table.numbers.stacked", null,
+      h("thead", null, h("tr", null, ["Model", "Version", "Own", "Shared", "Last used", "Why it stays"].map((text, index) =>
         h(`th${[2, 3].includes(index) ? ".number" : ""}`, { scope: "col" }, text)))),
       h("tbody", null, rows, others))));
 }
@@ -99,8 +103,8 @@ function freeing() {
     });
     showPlan();
   }) },
-  h("div.field.natural", null, h("label", { for: "gc-keep" }, "Newest versions of each model to keep"), keep),
-  h("div.field.natural", null, h("label", { for: "gc-unused" }, "Not used for so many days"), days),
+  h("div.field.natural", null, h("label", { for: "gc-keep" }, "Versions to keep of each model"), keep),
+  h("div.field.natural", null, h("label", { for: "gc-unused" }, "Days without use"), days),
   h("div.field.natural", null, h("label", { for: "gc-size" }, "Largest size of the store"), most),
   h("button", { type: "submit", id: "gc-make" }, "Show what can be freed"));
   const running = active().filter((job) => job.kind === "gc").map((job) => jobView(job, { heading: "h3" }));

@@ -1,7 +1,7 @@
 // The first page: is everything current and verified, and if not, what to do.
 import { get, link, modelPath, offerPath, post } from "./api.js";
-import { agree, badge, button, bytes, change, facts, h, many, say, stepBadge, when } from "./dom.js";
-import { modelJobs, started } from "./jobs.js";
+import { agree, badge, button, bytes, change, coded, facts, h, many, say, stepBadge, when } from "./dom.js";
+import { modelJobs, repair, started } from "./jobs.js";
 
 const available = (item) => item.wanted !== item.installed || item.wanted_variant;
 const isLocal = (item) => !item.registry && !item.error && !item.latest;
@@ -19,7 +19,7 @@ export async function page() {
     answer(overview, waiting),
     waiting.length ? h("section.stack", { "aria-label": "Updates" }, waiting.map((item) => card(item, details.get(item.model)))) : null,
     others.length ? h("section", null,
-      h("h2", null, waiting.length ? "The others" : "Installed"),
+      h("h2", null, waiting.length ? "Other models" : "Installed"),
       h("ul.rows", null, others.map(row))) : null,
   ] };
 }
@@ -45,11 +45,13 @@ function answer(overview, waiting) {
       overview.answer === "empty" ? [h("a", { href: link("registry") }, "Choose one from the registries"), "."] : [
         urgent ? `${many(urgent, "update")} ${urgent === 1 ? "fixes" : "fix"} a security problem. ` : "",
         `${many(overview.store.installed, "model")} installed`,
-        overview.last_check_ms ? [", registries asked ", when(overview.last_check_ms)] : "",
-        overview.last_fsck_ms ? [", checked ", when(overview.last_fsck_ms)] : "", ".",
+        overview.last_check_ms ? [", registries checked ", when(overview.last_check_ms)] : "",
+        overview.last_fsck_ms ? [", store checked ", when(overview.last_fsck_ms)] : "", ".",
       ]),
-    overview.problems.length ? h("ul.problems", null, overview.problems.map((text) => h("li", null, text))) : null,
-    h("div.buttons", null, all, overview.answer === "empty" ? null : check));
+    overview.problems.length ? h("ul.problems", null, overview.problems.map((text) => h("li", null, coded(text)))) : null,
+    h("div.buttons", null,
+      overview.store.damaged ? button("Check and repair", repair, { id: "repair" }, "primary") : null,
+      all, overview.answer === "empty" ? null : check));
 }
 
 function download(item) {
