@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "dashboard"
 WIDTHS = {"wide": (1280, 800), "narrow": (390, 844)}
 SCHEMES = {"light": False, "dark": True}
 _AUTO_UPDATE = {"enabled": True, "policy": "security", "windows": ["Sat,Sun 02:00-05:00"], "jitter": "30m"}
-_RULE = {"enabled": True, "policy": "minor", "models": [OTHER], "windows": ["Mon-Fri 22:00-04:00"]}
+_RULE = {"enabled": True, "policy": "minor", "models": [OTHER], "windows": ["Sun 03:00-04:00"]}
 _MIRRORS = {"mirrors": ["https://mirror.example.org/models/"]}
 # Jobs come late, since they change what is installed; the statistics count them.  Storage is last: what there
 # is to free is what the removal of a model leaves.

@@ -85,7 +85,7 @@ def test_a_path_is_copied_or_shown(page: Page, service: Running) -> None:
     page.get_by_role("button", name=f"Copy path of {MODEL}").click()
     said(page, "The path is copied.")
     assert page.evaluate("navigator.clipboard.readText()") == path
-    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
     page.get_by_role("button", name=f"Copy path of {MODEL}").click()
     expect(page.locator("dialog code")).to_have_text(path)
 
@@ -131,9 +131,7 @@ def test_mirrors_are_edited(page: Page, service: Running) -> None:
     page.fill("#mirrors", f"{one}\n\n{two}\n")
     dialog.get_by_role("button", name="Save the mirrors").click()
     said(page, "The mirrors of yarn are saved.")
-    expect(page.locator(".mirrors code")).to_have_text(
-        [service.get("/registries").json()[0]["url"], one, two]
-    )
+    expect(page.locator(".mirrors code")).to_have_text([one, two])
     assert mirrors() == [one, two]
     button.click()
     expect(page.locator("#mirrors")).to_have_value(f"{one}\n{two}")

@@ -156,7 +156,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     if (known) bar.value = part(job);
     else if (job.state === "running") bar.removeAttribute("value");
     else bar.value = 0;
-    text.replaceChildren(...(job.state === "done" ? [job.kind === "diff" ? "" : `${sentence(job)} `, h("span.quiet-text", null, when(job.finished_ms), took(job))] : [line(job)]));
+    text.replaceChildren(...(job.state === "done" ? [job.kind === "diff" ? "" : `${sentence(job).replace(/\.$/, "")} · `, when(job.finished_ms), took(job)] : [line(job)]));
     if (drawn === job.state) return;
     drawn = job.state;
     const kind = { failed: "security", done: "good", paused: "quiet", interrupted: "major" }[job.state] ?? "quiet";

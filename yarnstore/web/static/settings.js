@@ -148,13 +148,14 @@ function sources(registries) {
 }
 
 function source(info) {
+  const others = info.mirrors.filter((mirror) => mirror.url !== info.url || mirror.fault);
   return h("li", null,
     h("div.card-head", null, h("h3", null, info.name), info.error ? badge("problem", "security") : badge("works", "good")),
     facts(["Address", h("code", null, info.url)], info.split ? null : ["Models", `${many(info.models, "model")}, ${many(info.versions, "version")}`],
       ["Last checked", when(info.fetched_ms)], ["Last changed", when(info.last_updated, "not stated")]),
     info.error ? h("p.fault", null, info.error) : null,
-    info.mirrors.length > 1 || info.mirrors.some((mirror) => mirror.fault) ? h("ul.mirrors", null, info.mirrors.map((mirror) => h("li", null,
-      h("code", null, mirror.url), " ", badge(mirror.fault ? FAULTS[mirror.fault] ?? mirror.fault : "works", mirror.fault ? "security" : "good"),
+    others.length ? h("ul.mirrors", null, others.map((mirror) => h("li", null,
+      mirror.url === info.url ? "" : mirror.configured ? "Mirror " : "Mirror, named by the registry ", h("code", null, mirror.url), " ", badge(mirror.fault ? FAULTS[mirror.fault] ?? mirror.fault : "works", mirror.fault ? "security" : "good"),
       mirror.fault ? h("span.hint", null, `${mirror.why ?? ""} · `, when(mirror.at_ms), ` · ${many(mirror.count, "time")}`) : null))) : null,
     h("div.buttons", null,
       button("Check now", change(async () => {
