@@ -92,6 +92,8 @@ def test_an_imported_model_is_one_of_this_machine(page: Page, service: Running, 
         store.checkout("own-model@1.0.0")
     row = page.locator("li.row", has_text="own-model")
     expect(row).to_contain_text("Only on this machine: no registry lists this model.")
+    page.get_by_role("link", name="own-model").click()
+    expect(page.locator(".timeline li")).to_contain_text("7.0 kB · in the store")
     visit(page, "installed")
     expect(page.get_by_role("button", name="Roll back own-model")).to_have_count(0)
     expect(page.get_by_role("button", name=f"Roll back {MODEL}")).to_be_visible()

@@ -12,10 +12,11 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.record import Record
 from yarnstore.core.reflog import Installed, Move
 from yarnstore.core.suggestions import close_names
-from yarnstore.errors import FormatError, NotFoundError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.session.stored import model_entry
 from yarnstore.registry.versions import precedence, update_type
+from yarnstore.store.refs import VersionName
 
 # Imported where a registry lists the model: `log` needs them for nothing else.
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def history(session: Session, model: str) -> History:
             )
     listed = {(row.variant, row.version) for row in rows}
     for variant, version in stored - listed:
-        rows.append(_unpublished(variant, version, (variant, version) == at, (variant, version) in pins))
+        name = VersionName(model, variant, version)
+        rows.append(_unpublished(session, name, (variant, version) == at, (variant, version) in pins))
     rows.sort(key=lambda row: row.variant)
     rows.sort(key=lambda row: precedence(row.version), reverse=True)
     return History(
@@ -171,17 +173,20 @@ def _origin(found: tuple[RegistrySource, ModelEntry] | None, installed: Installe
     return None
 
 
-def _unpublished(variant: str, version: str, installed: bool, pinned: bool) -> HistoryVersion:
+def _unpublished(session: Session, name: VersionName, installed: bool, pinned: bool) -> HistoryVersion:
+    manifest = None
+    with contextlib.suppress(IntegrityError):
+        manifest = session.refs.checked_version(name)
     return HistoryVersion(
-        version,
-        variant,
+        name.version,
+        name.variant,
         installed,
         in_store=True,
         pinned=pinned,
         published=False,
         latest=False,
         release_date=None,
-        size_bytes=None,
+        size_bytes=manifest.size_bytes if manifest else None,
         type=None,
         changelog=None,
         deprecated=False,

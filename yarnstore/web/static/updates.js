@@ -34,9 +34,11 @@ function answer(overview, waiting) {
   const all = waiting.length > 1 && button(`Update all (${bytes(total)})`, change(async () => {
     started(await post("/updates", { models: [] }));
   }), { id: "update-all" }, "primary");
+  // What is wrong with a version that has an update is in the card of that update.
+  const problems = overview.problems.filter((text) => !waiting.some((item) => overview.store.notices.includes(text) && text.startsWith(`${item.model} `)));
   const urgent = waiting.filter(isSecurity).length;
-  const kind = overview.answer === "problems" || urgent ? "attention" : waiting.length ? "news" : "well";
-  const sentence = overview.answer === "empty" ? "No model is installed" : overview.answer === "problems"
+  const kind = problems.length || urgent ? "attention" : waiting.length ? "news" : "well";
+  const sentence = overview.answer === "empty" ? "No model is installed" : problems.length
     ? "Something needs attention" : waiting.length ? `${many(waiting.length, "model has", "models have")} an update`
       : "Everything is up to date";
   return h(`section.answer.${kind}`, { "aria-labelledby": "answer" },
@@ -48,7 +50,7 @@ function answer(overview, waiting) {
         overview.last_check_ms ? [", registries checked ", when(overview.last_check_ms)] : "",
         overview.last_fsck_ms ? [", store checked ", when(overview.last_fsck_ms)] : "", ".",
       ]),
-    overview.problems.length ? h("ul.problems", null, overview.problems.map((text) => h("li", null, coded(text)))) : null,
+    problems.length ? h("ul.problems", null, problems.map((text) => h("li", null, coded(text)))) : null,
     h("div.buttons", null,
       overview.store.damaged ? button("Check and repair", repair, { id: "repair" }, "primary") : null,
       all, overview.answer === "empty" ? null : check));
