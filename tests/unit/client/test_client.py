@@ -111,6 +111,7 @@ def test_parameters_are_those_of_the_store() -> None:
         *(("checkout", requests.VersionRequest), ("set_auto_update", requests.AutoUpdateRequest)),
         *(("update_models", requests.UpdateAllRequest), ("rollback_model", requests.RollbackRequest)),
         *(("add_registry", requests.RegistryRequest), ("diff", requests.DiffRequest)),
+        ("set_mirrors", requests.MirrorsRequest),
     ],
 )
 def test_each_field_of_a_body_is_a_parameter(method: str, body: type[requests.RequestBody]) -> None:
@@ -151,7 +152,9 @@ def test_each_kind_of_work_has_its_type(client: Client) -> None:
     assert client.update_models(OTHER).wait().failed == 0
     assert client.pin(f"{OTHER}@1.1.0").pinned
     assert client.unpin(f"{OTHER}@1.1.0").model == OTHER
-    assert client.remove(f"{OTHER}@1.0.0").model == OTHER
+    removed = client.remove(f"{OTHER}@1.0.0")
+    assert client.restore(removed).wait().versions == ["1.0.0"]
+    assert client.remove(f"{OTHER}@1.0.0") == removed
     plan = client.plan_gc(grace_s=0)
     assert client.gc(plan).wait().freed_bytes >= 0
     with pytest.raises(NotFoundError, match="no plan"):
@@ -165,6 +168,11 @@ def test_settings_and_commands(client: Client) -> None:
     assert client.change_settings({"keep": None}) == client.list_settings()
     assert client.set_auto_update(enabled=True, policy="patch").enabled
     assert client.get_auto_update().status.policy == "patch"
+    client.set_auto_update(OTHER, enabled=False)
+    assert not any(rule.own for rule in client.reset_auto_update(OTHER).models)
+    mirrors = client.set_mirrors("made", ["https://mirror.example.org/"]).mirrors
+    assert [mirror.url for mirror in mirrors if mirror.configured] == ["https://mirror.example.org/"]
+    assert client.set_mirrors("made", []) == client.list_registries()[0]
     (entry, *_) = client.command("list_installed_models")
     assert "file_path" in entry
     assert client.make_login_link().path.startswith("/login?token=")
