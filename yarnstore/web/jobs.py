@@ -92,8 +92,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._closing = False
-        # Jobs that have ended, while their threads free disk space.
-        self._after: list[_Entry] = []
+        self._after: list[_Entry] = []  # jobs that have ended, while their threads free disk space
         self.keeper = JobsKeeper(layout)
         self.on_scheduled: Callable[[Job], object] = lambda _: None  # called when a scheduled job has ended
 
@@ -189,8 +188,8 @@ class Jobs:
     def last_ended(self, kind: JobKind, *, without: str = "") -> Job | None:
         """Return the job of a kind that ended last, successful or not; `without` is the id of one to skip."""
         with self._lock:
-            ended = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state in ENDED]
-        ended = [job for job in ended if job.id != without]
+            found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.id != without]
+        ended = (job for job in found if job.state in ENDED)
         return max(ended, key=lambda job: job.finished_ms or 0, default=None)
 
     def pending(self, kind: JobKind) -> bool:
@@ -262,8 +261,7 @@ class Jobs:
             if entry.job.state not in states:
                 raise _not_now(entry.job, wanted)
             if entry.thread is None:
-                ended = self._now_ms() if wanted in ENDED else None
-                self._set(entry, state=wanted, finished_ms=ended)
+                self._set(entry, state=wanted, finished_ms=self._now_ms() if wanted in ENDED else None)
                 self._tell_waiting(entry)
                 self._dispatch()
             else:
@@ -421,9 +419,8 @@ class Jobs:
     def _tell_waiting(self, entry: _Entry) -> None:
         if entry.thread is not None or (entry.job.state == "queued" and not self._closing):
             return
-        waiting, entry.ended = entry.ended, []
-        for call in waiting:
-            call()
+        while entry.ended:
+            entry.ended.pop(0)()
 
 
 def _size(entry: _Entry) -> int:
