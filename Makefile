@@ -9,7 +9,7 @@ DEMO_DIR ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-# Stamps: newer than pyproject.toml means installed.
+# Stamps: newer than pyproject.toml and the C kernels means installed.
 PACKAGE := $(VENV)/.package
 DEV := $(VENV)/.dev
 
@@ -55,7 +55,7 @@ clean: ## remove .venv, caches and builds
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A usable .venv is kept, whoever made it; anything else is made anew.
-$(PACKAGE): pyproject.toml
+$(PACKAGE): pyproject.toml hatch_build.py $(wildcard native/*)
 	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  command -v "$(PYTHON)" >/dev/null || { \
 	    echo "error: no $(PYTHON) here; Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }; \

@@ -15,7 +15,7 @@ from tests.bench.report import Report, machine
 from tests.bench.workload import made_model, minilm
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
-_SECTIONS = ("operations", "peers", "wire", "sizes", "startup", "scale", "bounds")
+_SECTIONS = ("operations", "peers", "wire", "sizes", "startup", "scale", "kernels", "bounds")
 
 
 def main() -> None:
@@ -59,6 +59,8 @@ def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
         tables.startup_table(report, work)
     if "scale" in args.only:
         tables.scale_table(report, work)
+    if "kernels" in args.only:
+        tables.kernels_table(report)
     if "bounds" in args.only:
         tables.bounds_table(report, work)
 

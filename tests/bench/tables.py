@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench import bounds, operations, peers, scale, startup, wire
+from tests.bench import bounds, kernels, operations, peers, scale, startup, wire
 from tests.bench.limits import NEEDS, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
@@ -315,6 +315,23 @@ def bounds_table(report: Report, work: Path) -> None:
     report.over += [bound.name for bound in found if bound.took_s > bound.most_s]
     notes = ("The fastest of three; a run that exceeds a bound ends with an error.",)
     report.add(Table("bounds", "Bounds", ("what", "time", "at most"), rows, notes), found)
+
+
+def kernels_table(report: Report) -> None:
+    found = kernels.measure()
+    rows = [
+        (
+            speed.name,
+            *(f"{speed.rates[name] / 1e9:.2f}" if name in speed.rates else "–" for name in ("numpy", "c")),
+            f"{speed.ratio:.2f}",
+            f"{speed.goal:g}" if speed.goal else "–",
+        )
+        for speed in found
+    ]
+    notes = ("GB/s of CPU time of one thread on 1 MiB of bf16; whole, with zstd, unless it says transform.",)
+    columns = ("task", "numpy", "C", "ratio", "goal")
+    bars = tuple(Bar(speed.name, speed.ratio, f"{speed.ratio:.2f}", ours=True) for speed in found)
+    report.add(Table("kernels", "Kernels", columns, rows, notes, bars, "times numpy's speed", 2.5), found)
 
 
 def memory_table(report: Report, model: Model, work: Path) -> None:

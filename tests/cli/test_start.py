@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -97,3 +98,10 @@ def test_a_command_imports_only_what_it_uses(installed: Ystore, command: str) ->
 def test_the_import_check_sees_an_import(installed: Ystore) -> None:
     found = modules("registry", "refresh")
     assert {"random", "yarnstore.backends.connect", "yarnstore.registry.schema"} <= found
+
+
+def test_the_version_in_detail() -> None:
+    command = [sys.executable, "-m", "yarnstore"]
+    for options in (("--version", "-v"), ("--verbose", "--version")):
+        ran = subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_S)
+        assert re.fullmatch(r"ystore, version \S+\nkernels: (c|numpy)\nthreads: \d+\n", ran.stdout), ran

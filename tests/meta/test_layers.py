@@ -17,7 +17,7 @@ from tests.meta.source import MODULES, PACKAGE, Module, module_id, within
 LAYERS = (
     ("_version",),
     ("errors",),
-    ("progress",),
+    ("machine", "progress"),
     ("core",),
     ("registry",),
     ("backends",),
@@ -87,7 +87,7 @@ ENVIRONMENT += ("os.path.expanduser", "os.path.expandvars", "pathlib.Path.home",
 BORDERS = {
     "httpx": (f"{PACKAGE}.backends", f"{PACKAGE}.client"),
     "click": (f"{PACKAGE}.cli",),
-    **dict.fromkeys(ENVIRONMENT, (f"{PACKAGE}.settings", f"{PACKAGE}.cli")),
+    **dict.fromkeys(ENVIRONMENT, (f"{PACKAGE}.settings", f"{PACKAGE}.cli", f"{PACKAGE}.machine")),
 }
 
 # Heavy to import, and not needed by every command; or extras, which may be absent.

@@ -28,6 +28,12 @@ _SYNCED = "tests/faults/test_crash.py::test_everything_is_synced_before_it_count
 
 MUTANTS = (
     Mutant(
+        "numpy's order forgets the greatest key",
+        "            edge[-1] = tile.size\n",
+        "",
+        ("tests/property/test_kernels.py::test_the_greatest_key_has_a_run",),
+    ),
+    Mutant(
         "folder of a new reflog not synced",
         "            os.fsync(fd)\n        finally:\n            os.close(fd)\n    if is_new:\n",
         "            os.fsync(fd)\n        finally:\n            os.close(fd)\n    if False:\n",

@@ -59,6 +59,11 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
         from yarnstore._version import __version__
 
         click.echo(f"ystore, version {__version__}")
+        if invocation(context).output.verbose:
+            from yarnstore import machine
+            from yarnstore.core.encodings.kernels import kernels
+
+            click.echo(f"kernels: {kernels.NAME}\nthreads: {machine.count_threads()}")
         context.exit()
 
 
@@ -69,11 +74,10 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 )
 @click.option(
     "--version",
-    is_flag=True,
-    is_eager=True,
+    is_flag=True,  # not eager, so that -v may follow it
     expose_value=False,
     callback=_show_version,
-    help="Show the version and exit.",
+    help="Show the version and exit; with -v, also the kernels and threads in use.",
 )
 @common_options
 def cli() -> None:

@@ -216,7 +216,7 @@ _OPTIONS = (
         help="Print only results: paths, names in lists, and what a dry run would do.",
     ),
     CommonOption(
-        ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set(_set_verbose),
+        ["-v", "--verbose"], is_flag=True, is_eager=True, expose_value=False, callback=_set(_set_verbose),
         help="Print more details.",
     ),
 )  # fmt: skip

@@ -8,5 +8,6 @@
     loadcode, pickles                  finding code that runs when a file is loaded
     bytequeue, streams, jsoncost, jsonable    bounded reading; cost of a JSON document; results as JSON
 
-No module here uses files, sockets, the clock or the environment.  docs/format/ governs the formats.
+No module here uses files, sockets, the clock or the environment; `encodings/kernels` asks `machine`, which
+does.  docs/format/ governs the formats.
 """

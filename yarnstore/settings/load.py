@@ -1,4 +1,5 @@
-"""Settings: the environment, `config.toml` and `managed.toml`.  Nothing below this package reads them.
+"""Settings: the environment, `config.toml` and `managed.toml`.  Below this package
+only `machine` reads the environment.
 
 YSTORE_HOME            where the store is
 YSTORE_LOCK_TIMEOUT    seconds to wait for the store's lock

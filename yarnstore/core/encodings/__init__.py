@@ -12,8 +12,9 @@ from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, e
 from yarnstore.core.encodings.delta import ELEMENTS, decode_numbers, encode_numbers
 from yarnstore.core.encodings.guess import Guess, guess_encoding
 from yarnstore.core.encodings.planes import decode_planes, encode_planes
-from yarnstore.core.encodings.streams import Buffer, fault
+from yarnstore.core.encodings.streams import fault
 from yarnstore.core.encodings.text import decode_delta_zstd, encode_delta_zstd
+from yarnstore.core.encodings.transforms import Buffer
 
 __all__ = [
     "BLOCKS",

@@ -19,35 +19,15 @@ bytes after the last block.
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from yarnstore.core.encodings.planes import FORMAT, join_planes, split_planes
-from yarnstore.core.encodings.streams import (
-    Buffer,
-    Bytes,
-    check_plain_length,
-    fault,
-    pack_streams,
-    scratch,
-    unpack_streams,
-    unzigzag,
-    zigzag,
-)
+from yarnstore.core.encodings.kernels import kernels
+from yarnstore.core.encodings.planes import FORMAT
+from yarnstore.core.encodings.streams import check_plain_length, fault, pack_streams, unpack_streams
+from yarnstore.core.encodings.transforms import BlockLayout, Buffer
 
 BLOCK_CODE: Final = 255
 _HEADER: Final = struct.Struct("<BBHBB")
-
-
-class BlockLayout(NamedTuple):
-    """A quantised block; its `scales` 16-bit scales begin at byte `scale_offset`."""
-
-    block_bytes: int
-    scale_offset: int
-    scales: int
-
 
 # Sizes and places from ggml-common.h.
 BLOCKS: Final = {
@@ -71,20 +51,13 @@ def encode_blocks(data: Buffer, base: Buffer, layout: BlockLayout) -> bytes | No
     count = min(len(data), len(base)) // layout.block_bytes
     if not count:
         return None
-    new_scales, new_quants = _parts(data, count, layout)
-    old_scales, old_quants = _parts(base, count, layout)
-    difference = (new_scales - old_scales).ravel()
-    zigzag(difference)
-    quants = new_quants - old_quants
-    end = count * layout.block_bytes
-    rest = np.frombuffer(data, np.uint8, len(data) - end, end)
-    streams = [*split_planes(difference), quants.ravel(), rest]
+    streams = [*kernels.blocks_split(data, base, layout), memoryview(data)[count * layout.block_bytes :]]
     header = _HEADER.pack(FORMAT, BLOCK_CODE, *layout)
     payload = b"".join([header, *pack_streams([(stream, ()) for stream in streams])])
     return payload if len(payload) < len(data) else None
 
 
-def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> bytes:
+def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> Buffer:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     check_plain_length(plain_length)
     if len(payload) < _HEADER.size:
@@ -99,26 +72,5 @@ def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> bytes
     count = min(plain_length, len(base)) // width
     quant_bytes = width - 2 * layout.scales
     lengths = [count * layout.scales] * 2 + [count * quant_bytes, plain_length - count * width]
-    low, high, quants, rest = unpack_streams(payload[_HEADER.size :], lengths)
-    difference = scratch.take("a", count * layout.scales, "u2")
-    join_planes([low, high], difference)
-    unzigzag(difference)
-    scales, old_quants = _parts(base, count, layout)
-    scales += difference.reshape(scales.shape)
-    new_quants = old_quants + quants.reshape(count, quant_bytes)
-    out = np.empty((count, width), np.uint8)
-    before, after = layout.scale_offset, layout.scale_offset + 2 * layout.scales
-    out[:, before:after] = scales.view(np.uint8)
-    out[:, :before] = new_quants[:, :before]
-    out[:, after:] = new_quants[:, before:]
-    return b"".join((out.data, rest.data)) if count else rest.tobytes()
-
-
-def _parts(buffer: Buffer, count: int, layout: BlockLayout) -> tuple[NDArray[Any], Bytes]:
-    """Scales (count, scales) as uint16 and all other bytes (count, …), both copies or read-only."""
-    width = layout.block_bytes
-    rows = np.frombuffer(buffer, np.uint8, count * width).reshape(count, width)
-    before, after = layout.scale_offset, layout.scale_offset + 2 * layout.scales
-    scales = np.ascontiguousarray(rows[:, before:after]).view("<u2").copy()
-    quants = rows[:, after:] if not before else np.delete(rows, np.s_[before:after], axis=1)
-    return scales, quants
+    streams = unpack_streams(payload[_HEADER.size :], lengths)
+    return kernels.blocks_join(streams, base, plain_length, layout)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
+from yarnstore.core.encodings.kernels import kernels
 from yarnstore.core.encodings.planes import WIDTHS, encode_planes
-from yarnstore.core.encodings.streams import Buffer, Bytes, entropy_bits, scratch
+from yarnstore.core.encodings.streams import codecs, entropy_bits
+from yarnstore.core.encodings.transforms import Buffer
 
 _WINDOWS: Final = 3
 _WINDOW_BYTES: Final = 8192  # a multiple of 8, so that a residue means the same in every window
@@ -40,9 +40,9 @@ def guess_encoding(data: Buffer) -> Guess:
     if len(data) // 8 <= _FEW_ROWS:
         plain, width, phase = bytes(data), 0, 0
     else:
-        sample = _sample(data)
-        plain, (width, phase) = sample.tobytes(), _shape(sample)
-    zstd_bytes = len(scratch.fast.compress(plain))
+        plain = _sample(data)
+        width, phase = _shape(plain)
+    zstd_bytes = len(codecs.fast.compress(plain))
     planes = encode_planes(plain, width, phase) if width else None
     planes_bytes = len(planes) if planes else len(plain)
     if min(zstd_bytes, planes_bytes) > len(plain) * _PAYS:
@@ -50,23 +50,23 @@ def guess_encoding(data: Buffer) -> Guess:
     return Guess("planes", width, phase) if planes_bytes < zstd_bytes else Guess("zstd")
 
 
-def _sample(data: Buffer) -> Bytes:
-    view = np.frombuffer(data, np.uint8)
-    if view.size <= _WINDOWS * _WINDOW_BYTES:
-        return view
-    stride = (view.size - _WINDOW_BYTES) // (_WINDOWS - 1) // 8 * 8
-    return np.concatenate([view[i * stride : i * stride + _WINDOW_BYTES] for i in range(_WINDOWS)])
+def _sample(data: Buffer) -> bytes:
+    view = memoryview(data)
+    if len(view) <= _WINDOWS * _WINDOW_BYTES:
+        return bytes(view)
+    stride = (len(view) - _WINDOW_BYTES) // (_WINDOWS - 1) // 8 * 8
+    return b"".join(view[i * stride : i * stride + _WINDOW_BYTES] for i in range(_WINDOWS))
 
 
-def _shape(sample: Bytes) -> tuple[int, int]:
+def _shape(sample: bytes) -> tuple[int, int]:
     """The width whose byte positions differ most from one another, 0 if none does, and its phase."""
-    lanes = sample[: sample.size // 8 * 8].reshape(-1, 8)
+    rows = len(sample) // 8
     best_width = best_phase = 0
-    best_bits = entropy_bits(lanes.ravel())
+    best_bits = _bits_of(sample[: rows * 8], 0, 1)
     for width in WIDTHS:
         # The same number of bytes for each histogram: otherwise small samples would favour wide elements.
-        merged = lanes[: len(lanes) * width // 8].reshape(-1, width)
-        bits = [entropy_bits(np.ascontiguousarray(merged[:, i])) for i in range(width)]
+        merged = sample[: rows * width // 8 * 8]
+        bits = [_bits_of(merged, i, width) for i in range(width)]
         if sum(bits) / width < best_bits - _WIDER_BITS and max(bits) > _NOISE_BITS:
             best_bits = sum(bits) / width
             # The byte of sign and exponent has the least entropy, unless others are constant, and is the
@@ -74,3 +74,7 @@ def _shape(sample: Bytes) -> tuple[int, int]:
             least = min((bit for bit in bits if bit > 0.01), default=0.0)
             best_width, best_phase = width, (bits.index(least) + 1) % width
     return best_width, best_phase
+
+
+def _bits_of(sample: bytes, start: int, step: int) -> float:
+    return entropy_bits(kernels.byte_counts(sample, start, step))

@@ -1,8 +1,7 @@
 """Byte streams inside a payload: each stored raw, as a zstd frame, or sparse.
 
-Owns the stream table that all numeric payloads share, the tuned zstd objects and the scratch buffers, one set
-per thread.  `planes`, `delta` and `blocks` define what the streams mean. Governed by
-docs/format/encodings.md.
+Owns the stream table that all numeric payloads share, and the tuned zstd objects, one set per thread.
+`planes`, `delta` and `blocks` define what the streams mean.  Governed by docs/format/encodings.md.
 
     stream table   one u32 (little-endian) per stream: bits 31..30 kind, bits 29..0 stored bytes;
                    then the stored streams in the same order, and nothing after them
@@ -22,17 +21,15 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from math import log2
+from typing import Final
 
-import numpy as np
 import zstandard
-from numpy.typing import NDArray
 
 from yarnstore.core import limits
+from yarnstore.core.encodings.kernels import kernels
+from yarnstore.core.encodings.transforms import Buffer
 from yarnstore.errors import FormatError
-
-Bytes = NDArray[np.uint8]
-Buffer = bytes | bytearray | memoryview
 
 RAW: Final = 0
 ZSTD: Final = 1
@@ -50,8 +47,8 @@ _INCOMPRESSIBLE_BITS: Final = 7.93
 _BLOCK_MIN_BYTES: Final = 2048
 
 
-class Scratch(threading.local):
-    """Per-thread zstd objects and named buffers, reused to avoid page faults for each chunk."""
+class _Codecs(threading.local):
+    """Per-thread zstd objects."""
 
     def __init__(self) -> None:
         # "Huffman only": matches shorter than 7 bytes are never sought in byte planes.
@@ -66,21 +63,21 @@ class Scratch(threading.local):
         self.compressor = zstandard.ZstdCompressor(compression_params=params)
         self.fast = zstandard.ZstdCompressor(level=1)
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_LIMIT_BYTES)
-        self._buffers: dict[str, Bytes] = {}
-        # glibc raises its mmap and trim thresholds to the largest block ever freed; without this,
-        # numpy's and zstd's own results are mapped, faulted in and unmapped for every chunk.
-        np.empty(2 * limits.CHUNK_LIMIT_BYTES, np.uint8)
-
-    def take(self, name: str, count: int, dtype: str = "u1") -> NDArray[Any]:
-        """Return an uninitialised array of `count` items, valid until the next `take` of the same `name`."""
-        size = count * int(dtype[1])
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(max(size, limits.CHUNK_MAX_BYTES), np.uint8)
-        return buffer[:size].view(f"<{dtype}")
+        # glibc raises its mmap and trim thresholds to the largest block ever freed; without this, the
+        # results of the kernels and of zstd are mapped, faulted in and unmapped for every chunk.
+        bytes(2 * limits.CHUNK_LIMIT_BYTES)
 
 
-scratch = Scratch()
+class _Information(dict[int, float]):
+    """n · log2(n) by n, since a logarithm takes longer than a look-up."""
+
+    def __missing__(self, count: int) -> float:
+        value = self[count] = count * log2(count) if count else 0.0
+        return value
+
+
+codecs = _Codecs()
+_information = _Information()
 
 
 def fault(why: str) -> FormatError:
@@ -94,18 +91,18 @@ def check_plain_length(plain_length: int) -> None:
         raise fault(f"declares {plain_length} bytes; {limits.CHUNK_LIMIT_BYTES} is the limit")
 
 
-def pack_streams(streams: Sequence[tuple[Bytes, Sequence[int]]], *, sparse: bool = True) -> list[Buffer]:
+def pack_streams(streams: Sequence[tuple[Buffer, Sequence[int]]], *, sparse: bool = True) -> list[Buffer]:
     """The stream table and the stored streams, as parts for one `join`.
 
     Each stream has a list of ascending positions where its statistics change; a zstd frame starts a
-    new block there, hence a new Huffman table.  Parts may alias the arrays given.
+    new block there, hence a new Huffman table.  Parts may alias the buffers given.
     """
     stored = [_store(plain, cuts, sparse) for plain, cuts in streams]
     table = [kind << _LENGTH_BITS | sum(map(len, parts)) for kind, parts in stored]
     return [struct.pack(f"<{len(table)}I", *table), *(part for _, parts in stored for part in parts)]
 
 
-def unpack_streams(payload: memoryview, plain_lengths: Sequence[int]) -> list[Bytes]:
+def unpack_streams(payload: memoryview, plain_lengths: Sequence[int]) -> list[Buffer]:
     """The plain streams; `payload` starts at the stream table and ends with the last stream.
 
     Raises: FormatError.
@@ -146,58 +143,37 @@ def read_frame(frame: memoryview, plain_length: int, decompressor: zstandard.Zst
     return content
 
 
-def zigzag(differences: NDArray[Any]) -> None:
-    """Wrapped differences 0 −1 1 −2 … (unsigned arrays) to 0 1 2 3 …, in place."""
-    width = differences.itemsize
-    sign = scratch.take("wide", differences.size, f"u{width}")
-    np.right_shift(differences.view(f"<i{width}"), 8 * width - 1, out=sign.view(f"<i{width}"))
-    np.left_shift(differences, 1, out=differences)
-    np.bitwise_xor(differences, sign, out=differences)
+def entropy_bits(counts: Sequence[int]) -> float:
+    """Order-0 entropy in bits per byte of bytes that occur so often; 0 if there are none."""
+    total = sum(counts)
+    return log2(total) - sum(map(_information.__getitem__, counts)) / total if total else 0.0
 
 
-def unzigzag(values: NDArray[Any]) -> None:
-    """The inverse of `zigzag`, in place."""
-    sign = scratch.take("wide", values.size, f"u{values.itemsize}")
-    np.bitwise_and(values, 1, out=sign)
-    np.negative(sign, out=sign)
-    np.right_shift(values, 1, out=values)
-    np.bitwise_xor(values, sign, out=values)
-
-
-def entropy_bits(sample: Bytes) -> float:
-    """Order-0 entropy in bits per byte; 0 for an empty sample."""
-    if not sample.size:
-        return 0.0
-    counts = np.bincount(sample)
-    counts = counts[counts > 0]
-    return float(np.log2(sample.size) - (counts * np.log2(counts)).sum() / sample.size)
-
-
-def _store(plain: Bytes, cuts: Sequence[int], sparse: bool) -> tuple[int, list[Buffer]]:
-    if plain.size < 16:
-        return RAW, [plain.data]
-    if sparse and int(np.count_nonzero(plain)) * _SPARSE_SHARE < plain.size:
-        mask = plain != 0
-        values = plain[np.flatnonzero(mask)]
-        parts = pack_streams([(np.packbits(mask), _scale(cuts, 8)), (values, ())], sparse=False)
+def _store(plain: Buffer, cuts: Sequence[int], sparse: bool) -> tuple[int, list[Buffer]]:
+    size = len(plain)
+    if size < 16:
+        return RAW, [plain]
+    if sparse and kernels.count_nonzero(plain, size // _SPARSE_SHARE + 1) * _SPARSE_SHARE < size:
+        mask, values = kernels.sparse_split(plain)
+        parts = pack_streams([(mask, _scale(cuts, 8)), (values, ())], sparse=False)
         kind = SPARSE
     else:
-        if plain.size >= 4 * _SAMPLE_BYTES:
-            step = plain.size // _SAMPLE_BYTES
-            if not cuts and entropy_bits(plain[:: step | 1]) > _INCOMPRESSIBLE_BITS:
-                return RAW, [plain.data]
+        if size >= 4 * _SAMPLE_BYTES and not cuts:
+            sample = kernels.byte_counts(plain, 0, size // _SAMPLE_BYTES | 1)
+            if entropy_bits(sample) > _INCOMPRESSIBLE_BITS:
+                return RAW, [plain]
         parts = _compress(plain, cuts)
         kind = ZSTD
-    return (kind, parts) if sum(map(len, parts)) < plain.size else (RAW, [plain.data])
+    return (kind, parts) if sum(map(len, parts)) < size else (RAW, [plain])
 
 
-def _load(kind: int, stored: memoryview, plain_length: int) -> Bytes:
+def _load(kind: int, stored: memoryview, plain_length: int) -> Buffer:
     if kind == RAW:
         if len(stored) != plain_length:
             raise fault(f"has a raw stream of {len(stored)} bytes instead of {plain_length}")
-        return np.frombuffer(stored, np.uint8)
+        return stored
     if kind == ZSTD:
-        return np.frombuffer(read_frame(stored, plain_length, scratch.decompressor), np.uint8)
+        return read_frame(stored, plain_length, codecs.decompressor)
     if kind != SPARSE:
         raise fault(f"has a stream of unknown kind {kind}")
     if len(stored) < 8:
@@ -209,25 +185,23 @@ def _load(kind: int, stored: memoryview, plain_length: int) -> Bytes:
     if split + (second & _LENGTH_MASK) != len(stored):
         raise fault("has a sparse stream whose parts do not add up to its length")
     mask = _load(first >> _LENGTH_BITS, stored[8:split], (plain_length + 7) // 8)
-    positions = np.flatnonzero(np.unpackbits(mask, count=plain_length).view(np.bool_))
-    plain = np.zeros(plain_length, np.uint8)
-    plain[positions] = _load(second >> _LENGTH_BITS, stored[split:], positions.size)
-    return plain
+    values = _load(second >> _LENGTH_BITS, stored[split:], kernels.mask_count(mask, plain_length))
+    return kernels.sparse_join(mask, values, plain_length)
 
 
 def _scale(cuts: Sequence[int], by: int) -> list[int]:
     return [cut // by for cut in cuts]
 
 
-def _compress(plain: Bytes, cuts: Sequence[int]) -> list[Buffer]:
+def _compress(plain: Buffer, cuts: Sequence[int]) -> list[Buffer]:
     if not cuts:
-        return [scratch.compressor.compress(plain.data)]
-    writer = scratch.compressor.compressobj(size=plain.size)
-    view = plain.data
+        return [codecs.compressor.compress(plain)]
+    view = memoryview(plain)
+    writer = codecs.compressor.compressobj(size=len(view))
     parts: list[Buffer] = []
     start = 0
     for cut in cuts:
-        if cut - start >= _BLOCK_MIN_BYTES and plain.size - cut >= _BLOCK_MIN_BYTES:
+        if cut - start >= _BLOCK_MIN_BYTES and len(view) - cut >= _BLOCK_MIN_BYTES:
             parts += writer.compress(view[start:cut]), writer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
             start = cut
     parts += writer.compress(view[start:]), writer.flush()

@@ -14,7 +14,8 @@ import zstandard
 
 from yarnstore.core import limits
 from yarnstore.core.encodings.planes import FORMAT
-from yarnstore.core.encodings.streams import Buffer, check_plain_length, fault, read_frame
+from yarnstore.core.encodings.streams import check_plain_length, fault, read_frame
+from yarnstore.core.encodings.transforms import Buffer
 
 
 def encode_delta_zstd(data: Buffer, base: Buffer, level: int = 3) -> bytes | None:

@@ -19,8 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from yarnstore import machine
 from yarnstore._version import __version__
 from yarnstore.backends.urls import shown
+from yarnstore.core.encodings.kernels import kernels
 from yarnstore.errors import (
     ConfigError,
     FormatError,
@@ -139,7 +141,8 @@ def _versions() -> Check:
         except metadata.PackageNotFoundError:
             missing.append(name)
     text = (
-        f"yarnstore {__version__}, Python {platform.python_version()} on {sys.platform}; {', '.join(found)}"
+        f"yarnstore {__version__}, Python {platform.python_version()} on {sys.platform}; {', '.join(found)}; "
+        f"kernels: {kernels.NAME}, threads: {machine.count_threads()}"
     )
     if missing:
         return Check(
