@@ -46,7 +46,7 @@ def _count_processors() -> int:
 
 
 def cgroup_quotas(root: str = "/") -> Iterator[int]:
-    """How many processors each limit of this process's cgroups gives, rounded up; none if there are none.
+    """How many processors each limit of this process's cgroups gives, rounded up; nothing without a limit.
 
     `root` is the folder that has `proc` and `sys`.
     """

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.test_encodings import NAMES, bodies, successors
+from tests.property.chunks import NAMES, bodies, successors
 from tests.support.kernels import ALL, c_kernels, encodings_with
 from yarnstore.core.encodings import (
     BLOCKS,

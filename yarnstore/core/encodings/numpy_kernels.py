@@ -48,6 +48,7 @@ _scratch = _Scratch()
 
 
 def planes_split(data: Buffer, width: int, phase: int) -> Sequence[Buffer]:
+    """The byte planes of the elements, rotated left by one bit."""
     count = max(0, len(data) - phase) // width
     elements = np.frombuffer(data, f"<u{width}", count, phase if count else 0)
     turned = _scratch.take("a", count, f"u{width}")
@@ -59,6 +60,7 @@ def planes_split(data: Buffer, width: int, phase: int) -> Sequence[Buffer]:
 
 
 def planes_join(streams: Sequence[Buffer], plain_length: int, width: int, phase: int) -> Buffer:
+    """The chunk of these planes and of the bytes before and after them."""
     *planes, rest = map(_array, streams)
     count = max(0, plain_length - phase) // width
     turned = _scratch.take("a", count, f"u{width}")
@@ -79,6 +81,7 @@ def planes_join(streams: Sequence[Buffer], plain_length: int, width: int, phase:
 
 
 def key_counts(base: Buffer, element: Element, count: int, step: int) -> list[int]:
+    """How often each exponent occurs in a sample."""
     # The sample alone: a copy of all keys would take as long as sorting them.
     old = np.frombuffer(base, f"<u{element.width}", count)[::step]
     return _counts(_exponents(old, element))
@@ -87,6 +90,7 @@ def key_counts(base: Buffer, element: Element, count: int, step: int) -> list[in
 def delta_split(
     data: Buffer, base: Buffer, element: Element, keys: tuple[int, int]
 ) -> tuple[Sequence[Buffer], list[int]]:
+    """The streams of the difference, and where the elements of each key end."""
     width = element.width
     count = min(len(data), len(base)) // width
     old = np.frombuffer(base, f"<u{width}", count)
@@ -108,6 +112,7 @@ def delta_split(
 def delta_join(
     streams: Sequence[Buffer], base: Buffer, plain_length: int, element: Element, keys: tuple[int, int]
 ) -> Buffer:
+    """The chunk of these streams."""
     *planes, rest = map(_array, streams)
     width = element.width
     count = min(plain_length, len(base)) // width
@@ -176,6 +181,7 @@ class _KeyOrder:
 
 
 def blocks_split(data: Buffer, base: Buffer, layout: BlockLayout) -> Sequence[Buffer]:
+    """Two planes of the difference of the scales, and the difference of all other bytes."""
     count = min(len(data), len(base)) // layout.block_bytes
     new_scales, new_quants = _parts(data, count, layout)
     old_scales, old_quants = _parts(base, count, layout)
@@ -186,6 +192,7 @@ def blocks_split(data: Buffer, base: Buffer, layout: BlockLayout) -> Sequence[Bu
 
 
 def blocks_join(streams: Sequence[Buffer], base: Buffer, plain_length: int, layout: BlockLayout) -> Buffer:
+    """The chunk of these streams."""
     low, high, quants, rest = map(_array, streams)
     width = layout.block_bytes
     count = min(plain_length, len(base)) // width
@@ -220,24 +227,29 @@ def _parts(buffer: Buffer, count: int, layout: BlockLayout) -> tuple[NDArray[Any
 
 
 def count_nonzero(data: Buffer, enough: int) -> int:  # noqa: ARG001 - counting all is as fast
+    """How many bytes are not zero."""
     return int(np.count_nonzero(_array(data)))
 
 
 def byte_counts(data: Buffer, start: int, step: int) -> list[int]:
+    """How often each byte occurs at `start`, `start` + `step` …."""
     return _counts(_array(data)[start::step])
 
 
 def sparse_split(data: Buffer) -> tuple[Buffer, Buffer]:
+    """The bit mask of the bytes that are not zero, and these bytes."""
     plain = _array(data)
     mask = plain != 0
     return np.packbits(mask).data, plain[np.flatnonzero(mask)].data
 
 
 def mask_count(mask: Buffer, length: int) -> int:
+    """How many of the first `length` bits are set."""
     return int(np.count_nonzero(_bits(mask, length)))
 
 
 def sparse_join(mask: Buffer, values: Buffer, length: int) -> Buffer:
+    """The inverse of `sparse_split`."""
     plain = np.zeros(length, np.uint8)
     plain[np.flatnonzero(_bits(mask, length))] = _array(values)
     return plain.data

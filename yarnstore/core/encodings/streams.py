@@ -144,7 +144,7 @@ def read_frame(frame: memoryview, plain_length: int, decompressor: zstandard.Zst
 
 
 def entropy_bits(counts: Sequence[int]) -> float:
-    """Order-0 entropy in bits per byte of bytes that occur so often; 0 if there are none."""
+    """Order-0 entropy in bits per byte of bytes with these counts; 0 without any byte."""
     total = sum(counts)
     return log2(total) - sum(map(_information.__getitem__, counts)) / total if total else 0.0
 
