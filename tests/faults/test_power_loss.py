@@ -232,6 +232,30 @@ def test_a_power_failure_loses_nothing_in_every_state(name: str, published: Site
     print(f"{name}: {count} states")
 
 
+# What links by path alone is the test, which makes states.
+_REFUSE_LINKS = """import errno, os
+real = os.link
+def refuse(*names, src_dir_fd=..., **more):
+    if src_dir_fd is ...:
+        return real(*names, **more)
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+os.link = refuse
+"""
+
+
+@pytest.mark.parametrize("name", ["install", "update", "thin", "rollback"])
+def test_a_power_failure_loses_nothing_without_hard_links(
+    name: str, published: Site, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", os.link)  # restored afterwards
+    exec(_REFUSE_LINKS, {})
+    script = f"{_REFUSE_LINKS}\nfrom yarnstore.cli import main\nmain()"
+    made = campaign(name, published, place, (sys.executable, "-c", script))
+    assert not any(call.name in ("link", "linkat") for call in made.calls)
+    for call, state, ended in made.some_states(random.Random(name), QUICK_STATES):
+        made.check(call, state, ended=ended)
+
+
 _WITHOUT = {
     "files": "import os, stat; real = os.fsync\n"
     "os.fsync = lambda fd: real(fd) if stat.S_ISDIR(os.fstat(fd).st_mode) else None",

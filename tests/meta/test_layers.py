@@ -49,7 +49,7 @@ IMPURE = (
 )
 PURE_PATHS = ("pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath")
 
-WRITERS = (f"{PACKAGE}.store.fsio", f"{PACKAGE}.store.growing")
+WRITERS = tuple(f"{PACKAGE}.store.{name}" for name in ("fsio", "growing", "batches"))
 WRITING_OS = {
     *("write", "pwrite", "writev", "pwritev", "rename", "renames", "replace", "unlink", "remove"),
     *("rmdir", "removedirs", "link", "symlink", "mkdir", "makedirs", "mkfifo", "mknod", "fsync"),

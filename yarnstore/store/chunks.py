@@ -38,11 +38,12 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.store import fsread
+from yarnstore.store.held import find
 from yarnstore.store.layout import PackFolder, StoreLayout
 from yarnstore.store.open_files import OpenFiles, pread_exact
 from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import ChunkTable, FileTable, select_rows
+from yarnstore.store.places import ChunkTable, FileRange, FileTable, select_rows
 
 _CHECK_THREADS = 2
 _CHECK_WINDOW = 16
@@ -318,7 +319,12 @@ class ChunkStore(PackReader):
             pass
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:
-        """Return the verified bytes of a chunk; `row` is its place in `table`, or -1.
+        """Do as `locate`, and return only the bytes."""
+        return self.locate(chunk_id, row, depth=depth)[0]
+
+    def locate(self, chunk_id: bytes, row: int, *, depth: int = 0) -> tuple[Buffer, FileRange | None]:
+        """Return the verified bytes of a chunk, and the range of a file that has them, unless a pack has;
+        `row` is its place in `table`, or -1.
 
         A materialised file is preferred, since it needs no decoding.
 
@@ -334,7 +340,7 @@ class ChunkStore(PackReader):
             fault = error
         if row >= 0:
             try:
-                return self.read_row(row, depth=depth)
+                return self.read_row(row, depth=depth), None
             except (IntegrityError, NotFoundError) as error:
                 fault = error
         base = id_bytes(self.table.bases, row) if row >= 0 and self.table.bases[row] else b""
@@ -354,24 +360,34 @@ class ChunkStore(PackReader):
             return True
         return False
 
+    @contextlib.contextmanager
+    def opened(self, place: FileRange) -> Iterator[int]:
+        """Return a descriptor of the file that a range is in.  Raises: NotFoundError, StorageError."""
+        with self._files.read(place.path) as fd:
+            yield fd
+
     def _read_range(self, chunk_id: bytes, path: Path, offset: int, length: int) -> Buffer:
         with self._files.read(path) as fd:
             return verified(chunk_id, pread_exact(fd, path, offset, length))
 
-    def _read_file(self, chunk_id: bytes) -> Buffer:
-        """Return the verified bytes of a chunk from a materialised file.
+    def _read_file(self, chunk_id: bytes) -> tuple[Buffer, FileRange]:
+        """Return the verified bytes of a chunk from a materialised file, and where they were.
 
         Raises: NotFoundError if no file should have it; IntegrityError if no file has it, which is then
         recorded.
         """
         fault: IntegrityError | NotFoundError = NotFoundError("chunk", chunk_id.hex())
         claimed = False
-        for path, offset, length in self.files.places(chunk_id):
+        for place in self.files.places(chunk_id):
+            claimed = True
             try:
-                return self._read_range(chunk_id, path, offset, length)
+                try:
+                    return self._read_range(chunk_id, *place[1:]), place
+                except NotFoundError:  # a view took it, or gave it back
+                    place = place._replace(path=find(self._layout, place.name).path)
+                    return self._read_range(chunk_id, *place[1:]), place
             except (IntegrityError, NotFoundError) as error:
                 fault = error
-                claimed = True
         if claimed:
             with self._lock:
                 self._wrong.add(chunk_id)

@@ -18,6 +18,7 @@ class DiskEntry(NamedTuple):
     parts: tuple[str, ...]
     inode: tuple[int, int]
     disk_bytes: int
+    size_bytes: int  # without the rest of the last block, holes included
     is_folder: bool
     links: int  # the number of hard links of a file; 1 for a folder
 
@@ -52,7 +53,14 @@ def _entry(path: Path, parts: tuple[str, ...], *, is_folder: bool) -> Iterator[D
     blocks = getattr(found, "st_blocks", None)  # Windows has none
     size = found.st_size if blocks is None else blocks * _BLOCK_BYTES
     links = 1 if is_folder else found.st_nlink
-    yield DiskEntry(parts, (found.st_dev, found.st_ino), size, is_folder, links)
+    yield DiskEntry(
+        parts=parts,
+        inode=(found.st_dev, found.st_ino),
+        disk_bytes=size,
+        size_bytes=found.st_size,
+        is_folder=is_folder,
+        links=links,
+    )
 
 
 def disk_bytes(root: Path, *, freed: bool = False) -> int:
@@ -63,6 +71,17 @@ def disk_bytes(root: Path, *, freed: bool = False) -> int:
     Raises: as `iter_disk`.
     """
     sizes = {entry.inode: entry.disk_bytes for entry in iter_disk(root) if not freed or entry.links == 1}
+    return sum(sizes.values())
+
+
+def content_bytes(*roots: Path) -> int:
+    """Return the sizes of all files below folders, a file of several names once, in bytes.
+
+    Raises: as `iter_disk`.
+    """
+    sizes = {
+        entry.inode: entry.size_bytes for root in roots for entry in iter_disk(root) if not entry.is_folder
+    }
     return sum(sizes.values())
 
 

@@ -11,7 +11,6 @@ import hashlib
 import stat
 from collections.abc import Callable
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,15 @@ from numpy.typing import NDArray
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.errors import IntegrityError
+from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import has_record, hashes_to, note_hashed
+from yarnstore.store.held import Place, find, names
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import FileRange
 
 # Called with the number of bytes written since the last call.
 OnBytes = Callable[[int], None]
@@ -40,24 +41,31 @@ READ_WINDOW = 16
 
 def has_file(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file exists, with the size of its record."""
-    return _fits(file, layout.file(file))
+    return _fits(file, find(layout, file_name(file)))
 
 
-def _fits(file: ManifestFile, path: Path) -> bool:
-    found = fsread.stat_or_none(path)
+def _fits(file: ManifestFile, place: Place) -> bool:
+    found = place.found
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
 
 def is_sound(layout: StoreLayout, file: ManifestFile) -> bool:
     """Whether the materialised file exists and hashes to its name now."""
-    path = layout.file(file)
-    return _fits(file, path) and hashes_to(layout, path, file.sha256)
+    place = find(layout, file_name(file))
+    while _fits(file, place):
+        if hashes_to(layout, place.path, file.sha256):
+            return True
+        before, place = place, find(layout, file_name(file))
+        if before.path == place.path:  # else a view took it, or gave it back, meanwhile
+            break
+    return False
 
 
 def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:
     """Return the files of a manifest that are not materialised, each name once."""
-    wanted = {file_name(file): file for file in manifest.files if not has_file(layout, file)}
-    return list(wanted.values())
+    there = names(layout)
+    wanted = {file_name(file): file for file in manifest.files}
+    return [file for name, file in wanted.items() if name not in there or not has_file(layout, file)]
 
 
 def file_mode(file: ManifestFile) -> int:
@@ -65,13 +73,18 @@ def file_mode(file: ManifestFile) -> int:
     return fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
 
 
-def read_chunk(chunks: ChunkStore, file: ManifestFile, chunk_id: bytes, row: int, length: int) -> Buffer:
-    """Return a chunk of a file.  Raises: as `ChunkStore.read`, and IntegrityError for another length."""
-    data = chunks.read(chunk_id, row)
+def read_chunk(
+    chunks: ChunkStore, file: ManifestFile, chunk_id: bytes, row: int, length: int
+) -> tuple[Buffer, FileRange | None]:
+    """Return a chunk of a file, and where another file has it.
+
+    Raises: as `ChunkStore.locate`, and IntegrityError for another length.
+    """
+    data, place = chunks.locate(chunk_id, row)
     if len(data) != length:
         # It would leave a gap or overlap the next chunk, and differ from the bytes that are hashed here.
         raise IntegrityError(file.path, why="has a chunk of a different length than its manifest says")
-    return data
+    return data, place
 
 
 def check_whole(file: ManifestFile, got: Sha256) -> None:
@@ -102,10 +115,10 @@ def write_content(
     rows: list[int] | None = chunks.table.find(ids).tolist() if len(ids) > 1 else None
     sha256 = hashlib.sha256()
 
-    def read(n: int) -> Buffer | IntegrityError:
+    def read(n: int) -> tuple[Buffer, FileRange | None] | IntegrityError:
         try:
             if there is not None and there[n]:
-                return pread_exact(target.fileno(), target.path, offsets[n], lengths[n])
+                return pread_exact(target.fileno(), target.path, offsets[n], lengths[n]), None
             chunk_id = id_bytes(ids, n)
             row = chunks.row_of(chunk_id) if rows is None else rows[n]
             return read_chunk(chunks, file, chunk_id, row, lengths[n])
@@ -115,17 +128,32 @@ def write_content(
     fault: IntegrityError | None = None
     # The generator is not bound to a name, so that an error ends its threads before target and packs are
     # closed.
-    for n, data in enumerate(ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)):
-        if isinstance(data, IntegrityError):
-            fault = fault or data
+    for n, found in enumerate(ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)):
+        if isinstance(found, IntegrityError):
+            fault = fault or found
         elif fault is None:
+            data, place = found
             sha256.update(data)
             if there is None or not there[n]:
-                target.write_at(offsets[n], data)
+                _write(chunks, target, offsets[n], data, place)
             on_bytes(len(data))
     if fault is not None:
         raise fault
     check_whole(file, Sha256(sha256.digest()))
+
+
+def _write(
+    chunks: ChunkStore, target: fsio.NewFile, offset: int, data: Buffer, place: FileRange | None
+) -> None:
+    """Write a chunk that was read from `place`, and share its blocks with that file if possible."""
+    if place is None:
+        target.write_at(offset, data)
+        return
+    try:
+        with chunks.opened(place) as fd:
+            target.write_shared(offset, data, fd, place.offset)
+    except NotFoundError:  # it moved meanwhile
+        target.write_at(offset, data)
 
 
 def materialise(

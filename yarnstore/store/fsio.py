@@ -1,4 +1,5 @@
-"""The only code that writes files, with `store/growing` for files that grow in place.
+"""The only code that writes files, with `store/growing` for files that grow in place, and
+`store/batches` for many small ones.
 
 Owns the order of temporary file, fsync, rename and fsync of the folder, and exclusive creation without
 following links.  `store/layout` has the paths, `store/fsread` translates errors.  docs/design.md (order)
@@ -12,7 +13,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ from yarnstore.errors import NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import folders, fsread
 from yarnstore.store.folders import AnyPath
 from yarnstore.store.fsread import stat_or_none, translating
-from yarnstore.store.kernel import CAN_LOCK, reflink, try_lock
+from yarnstore.store.kernel import reflink, reflink_range, try_lock
 
 FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
@@ -32,7 +32,9 @@ EXECUTABLE_MODE = 0o555
 # last sync is short.
 _SYNC_EVERY_BYTES = 32 * MIB
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | folders.NOFOLLOW
+# File systems that share blocks have blocks of this size or a divisor of it; it pays for some of them.
+_BLOCK_BYTES = 4096
+_SHARED_BYTES = 16 * _BLOCK_BYTES
 
 # How often a folder is made again that other processes remove between two calls, because it is empty.
 _TRIES = 20
@@ -123,6 +125,7 @@ class NewFile:
 
     def _begin(self) -> None:
         self.size_bytes = 0
+        self._shares = True  # blocks with other files, until the file system refuses it
         self._done = False  # renamed or left, so not to be removed
         self._lock = (
             threading.Lock()
@@ -168,6 +171,24 @@ class NewFile:
                     target=self._sync_in_background, args=(self._fd,), daemon=True
                 )
                 self._syncer.start()
+
+    def write_shared(self, offset: int, data: Buffer, source: int, begin: int) -> None:
+        """Write data that another file (a descriptor) has at `begin` too, and share its blocks where the file
+        system can: those that are whole in both.  Raises: as `write`.
+        """
+        head = -offset % _BLOCK_BYTES
+        length = (len(data) - head) // _BLOCK_BYTES * _BLOCK_BYTES
+        if self._shares and length >= _SHARED_BYTES and (offset - begin) % _BLOCK_BYTES == 0:
+            with self._lock:
+                self._shares = reflink_range(source, begin + head, self._fd, offset + head, length)
+        else:
+            length = 0
+        if not self._shares or not length:
+            head, length = len(data), 0
+        view = memoryview(data)
+        for at, part in ((offset, view[:head]), (offset + head + length, view[head + length :])):
+            if part:
+                self.write_at(at, part)
 
     def _sync_in_background(self, fd: int) -> None:
         try:
@@ -299,9 +320,21 @@ def _replace(source: Path, target: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     with folders.changing(source) as (source_fd, old), folders.changing(target) as (target_fd, new):
-        beside = {} if source_fd == target_fd else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
-        os.replace(old, new, **beside)
+        by_path = source_fd is None and target_fd is None
+        beside = {} if by_path else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
+        try:
+            os.replace(old, new, **beside)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not fsread.is_file(source):
+                raise
+            _copy_across(source, target)
     folders.forget_open(source, target)
+
+
+def _copy_across(source: Path, target: Path) -> None:
+    """Do as a rename between disks: the target appears completely, and then the source goes."""
+    copy_file(source, target, mode=stat.S_IMODE(fsread.lstat(source).st_mode))
+    unlink(source)
 
 
 def unlink(path: Path) -> None:
@@ -320,50 +353,21 @@ def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MO
         file.publish(path, mode=mode)
 
 
-def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_dir: Path, suffix: str) -> None:
-    """Write small files, each with its name and mode, like `NewFile`, into a folder that the caller syncs.
-
-    The loop does little else, since code between system calls makes them several times slower.
-    """
-    ensure_dir(tmp_dir)
-    ensure_dir(folder)
-    with folders.changing(tmp_dir / "_") as (tmp_fd, old), folders.changing(folder / "_") as (fd, new):
-        before, place = old.removesuffix("_"), new.removesuffix("_")
-        for name, data, mode in files:
-            temporary = f"{before}{fsread.unique_name()}{suffix}"
-            with translating(folder), contextlib.suppress(FileNotFoundError):
-                if CAN_LOCK and _write_one(temporary, tmp_fd, f"{place}{name}", fd, data, mode):
-                    continue
-            with NewFile(tmp_dir, suffix) as file:  # another process removed it as that of a killed writer
-                file.write(data)
-                file.publish(folder / name, mode=mode, sync_folder=False)
-
-
-def _write_one(
-    temporary: str, tmp_fd: int | None, name: str, folder_fd: int | None, data: Buffer, mode: int
-) -> bool:
-    fd = os.open(temporary, _NEW, FILE_MODE, dir_fd=tmp_fd)
-    try:
-        if not try_lock(fd, exclusive=True):
-            return False
-        pwrite_all(fd, data, 0)
-        os.fchmod(fd, mode)
-        os.fsync(fd)
-        os.replace(temporary, name, src_dir_fd=tmp_fd, dst_dir_fd=folder_fd)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=tmp_fd)
-        raise
-    finally:
-        os.close(fd)
-    return True
-
-
 # --- links, moves and removals ----------------------------------------------------------------
 
 
 def hard_link(source: AnyPath, link: AnyPath) -> bool:
     """Link, or copy if links are not supported; return whether it was linked."""
+    if try_link(source, link):
+        return True
+    with translating(source):
+        executable = os.stat(source).st_mode & stat.S_IXUSR
+    copy_file(Path(source), Path(link), mode=EXECUTABLE_MODE if executable else READ_ONLY_MODE)
+    return False
+
+
+def try_link(source: AnyPath, link: AnyPath) -> bool:
+    """Link if that is supported; return whether it was linked."""
     with translating(link):
         try:
             with folders.folder_of(source) as (source_fd, old), folders.changing(link) as (link_fd, new):
@@ -371,8 +375,6 @@ def hard_link(source: AnyPath, link: AnyPath) -> bool:
         except FileExistsError:
             raise
         except (OSError, NotImplementedError):
-            executable = os.stat(source).st_mode & stat.S_IXUSR
-            copy_file(Path(source), Path(link), mode=EXECUTABLE_MODE if executable else READ_ONLY_MODE)
             return False
         return True
 
@@ -414,6 +416,14 @@ def remove(path: Path, *, sync: bool = True) -> bool:
         with contextlib.suppress(NotFoundError):  # another process removed the empty folder
             sync_dir(path.parent)
     return True
+
+
+def remove_across(path: Path, folder: Path) -> bool:
+    """Remove a file that is on another disk than a folder; returns whether it was one."""
+    found, there = stat_or_none(path), stat_or_none(folder)
+    if found is None or there is None or found.st_dev == there.st_dev or not stat.S_ISREG(found.st_mode):
+        return False
+    return remove(path)
 
 
 def remove_empty_dirs(path: Path, *, stop: Path) -> None:

@@ -46,6 +46,13 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> Sh
         return Sha256(sha256.digest())
 
 
+def digest_of(name: str) -> Sha256 | None:
+    """Return what a file of this name in `files/` hashes to; None for another name."""
+    with contextlib.suppress(FormatError):
+        return Sha256.parse(name.removesuffix(EXECUTABLE))
+    return None
+
+
 def has_record(size_bytes: int) -> bool:
     """Whether a file of this size has a record."""
     return size_bytes > _SMALL_BYTES
@@ -110,7 +117,7 @@ def hashes_to(
     except NotFoundError:
         return False
     after = fsread.stat_or_none(path)
-    if after is not None and _is_same(before, after):
+    if after is not None and is_same(before, after):
         note_hashed(layout, digest, after)
     return True
 
@@ -140,10 +147,10 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
     with locked(layout):
         there = []
         for path in files:
-            with contextlib.suppress(FormatError):
-                found = fsread.stat_or_none(path)
-                if found is not None and has_record(found.st_size):
-                    there.append((path, Sha256.parse(path.name.removesuffix(EXECUTABLE)), found))
+            digest = digest_of(path.name)
+            found = fsread.stat_or_none(path) if digest is not None else None
+            if digest is not None and found is not None and has_record(found.st_size):
+                there.append((path, digest, found))
         known = known_as_found(layout, [(digest, found) for _, digest, found in there])
         before = list(compress(there, known))
         try:
@@ -151,11 +158,11 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
         finally:
             for path, digest, found in before:
                 now = fsread.stat_or_none(path)
-                if now is not None and now.st_ctime_ns != found.st_ctime_ns and _is_same(found, now):
+                if now is not None and now.st_ctime_ns != found.st_ctime_ns and is_same(found, now):
                     note_hashed(layout, digest, now)
 
 
-def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+def is_same(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether only a file's links and mode can have changed."""
     return (one.st_size, one.st_mtime_ns, one.st_ino) == (other.st_size, other.st_mtime_ns, other.st_ino)
 

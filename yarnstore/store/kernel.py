@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import struct
 from typing import Any
 
 from yarnstore.errors import StorageError
@@ -16,6 +17,7 @@ _fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 CAN_LOCK = _fcntl is not None
 
 _FICLONE = 0x40049409  # linux/fs.h
+_FICLONERANGE = 0x4020940D
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -50,6 +52,19 @@ def reflink(source: int, target: int) -> bool:
         return False
     try:
         _fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def reflink_range(source: int, begin: int, target: int, offset: int, length: int) -> bool:
+    """Let a range of a file, of whole blocks, share the blocks of another; returns whether the file system
+    did.  `begin` and `length` are those of the source, `offset` is the place in the target, all in bytes.
+    """
+    if _fcntl is None or os.uname().sysname != "Linux":
+        return False
+    try:
+        _fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, begin, length, offset))
     except OSError:
         return False
     return True

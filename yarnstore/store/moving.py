@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread
-from yarnstore.store.hashed import note_hashed
+from yarnstore.store import fsio, fsread, held
+from yarnstore.store.hashed import digest_of, note_hashed
 from yarnstore.store.kernel import exchange
-from yarnstore.store.layout import EXECUTABLE, StoreLayout
+from yarnstore.store.layout import StoreLayout
 
 # In place of `format` in an incomplete copy, which no release accepts as a store.
 _UNFINISHED = b"yarnstore-store/moving "
@@ -254,13 +253,12 @@ class StoreCopy:
 
     def _note_hashes(self) -> None:
         layout = StoreLayout(self.target)
-        for name in fsread.list_names(layout.files):
+        for name in held.names(layout):
             # Hashed a moment ago; the source's record says that it matches its name.
-            with contextlib.suppress(FormatError):
-                digest = Sha256.parse(name.removesuffix(EXECUTABLE))
-                found = fsread.stat_or_none(layout.files / name)
-                if found is not None and self._hashes.get(os.path.join("files", name)) == digest.raw:
-                    note_hashed(layout, digest, found)
+            digest, (path, found) = digest_of(name), held.find(layout, name)
+            hashed = self._hashes.get(os.path.relpath(path, self.target))
+            if digest is not None and found is not None and hashed == digest.raw:
+                note_hashed(layout, digest, found)
 
     def _sync(self) -> None:
         """Give the folders their modes, and make all names durable, inner folders first."""

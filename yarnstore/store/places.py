@@ -19,7 +19,7 @@ from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, sort
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
-from yarnstore.store import fsread
+from yarnstore.store import held
 from yarnstore.store.layout import StoreLayout, file_name
 
 # Returns for each id whether the chunk has another place.
@@ -162,8 +162,9 @@ def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
 
 
 class FileRange(NamedTuple):
-    """A range of a materialised file."""
+    """A range of a materialised file, which has `name` in `files/`."""
 
+    name: str
     path: Path
     offset: int
     length: int
@@ -187,18 +188,19 @@ class FileTable:
         `without` some.
         """
         self.paths: list[Path] = []
-        seen: set[tuple[Path, str]] = set()
+        self.names: list[str] = []  # of the same files, in `files/`
+        seen: set[tuple[str, str]] = set()
         ids: list[Ids] = []
         places: list[NDArray[np.int64]] = []
-        there = set(fsread.list_names(layout.files)).difference(without)
+        there = held.names(layout).difference(without)
         if within is not None:
             there &= set(within)
         for file in (file for manifest in (manifests if there else ()) for file in manifest.files):
-            path = layout.file(file)
-            if file_name(file) not in there or (path, file.chunks) in seen:
+            name = file_name(file)
+            if name not in there or (name, file.chunks) in seen:
                 continue
-            seen.add((path, file.chunks))
-            found = fsread.stat_or_none(path)
+            seen.add((name, file.chunks))
+            path, found = held.find(layout, name)
             if found is None or not stat.S_ISREG(found.st_mode):
                 continue
             with contextlib.suppress(FormatError):  # an unreadable list is ignored
@@ -209,6 +211,7 @@ class FileTable:
                 places.append(np.stack([n, ends - lengths, lengths], axis=1)[here])
                 ids.append(file_ids[here])
                 self.paths.append(path)
+                self.names.append(name)
         self._all_ids = _concatenate(ids, "S32")
         self._all_places = np.concatenate([np.empty((0, 3), np.int64), *places])
         self.ids, self._first = sorted_unique(self._all_ids)
@@ -222,10 +225,10 @@ class FileTable:
         """Return a place for each of these positions in `ids`: number of the path, offset and length."""
         return self._all_places[self._first[rows]]
 
-    def holders(self, wanted: Ids) -> set[Path]:
-        """Return all files that have one of the wanted ids (ascending)."""
+    def holders(self, wanted: Ids) -> set[str]:
+        """Return the names of all files that have one of the wanted ids (ascending)."""
         numbers = self._all_places[find_ids(wanted, self._all_ids) >= 0, 0]
-        return {self.paths[n] for n in np.unique(numbers).tolist()}
+        return {self.names[n] for n in np.unique(numbers).tolist()}
 
     def places(self, chunk_id: bytes) -> Iterator[FileRange]:
         """Yield the places of one chunk."""
@@ -241,7 +244,7 @@ class FileTable:
 
     def _place(self, n: int) -> FileRange:
         number, offset, length = self._all_places[n].tolist()
-        return FileRange(self.paths[number], offset, length)
+        return FileRange(self.names[number], self.paths[number], offset, length)
 
 
 def beside_packs(layout: StoreLayout, staying: Collection[str] | None = None) -> Beside:

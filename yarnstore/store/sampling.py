@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from yarnstore.core.codec import verified
-from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ints, PackIndex, find_ids, id_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import parse_entry
 from yarnstore.errors import IntegrityError, NotFoundError, UsageError
-from yarnstore.store import fsread
-from yarnstore.store.hashed import file_sha256
-from yarnstore.store.layout import EXECUTABLE, StoreLayout, file_name
+from yarnstore.store import fsread, held
+from yarnstore.store.hashed import digest_of, file_sha256
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.verify import Decode
@@ -141,12 +141,11 @@ def _read_rows(path: Path, index: PackIndex, rows: Ints, decode: Decode) -> None
 
 def _file_parts(layout: StoreLayout, manifests: Iterable[Manifest]) -> Iterator[_Part]:
     listed = {file_name(file): file for manifest in manifests for file in manifest.files}
-    for name in fsread.list_names(layout.files):
-        path = layout.files / name
-        size = fsread.sum_sizes([path])
+    for name, size in held.sizes(layout, sorted(held.names(layout))).items():
+        path = held.find(layout, name).path
         file = listed.get(name)
         if file is None or size != file.size_bytes:
-            yield _Part(size, partial(_read_file, path), file=name)
+            yield _Part(size, partial(_read_file, path, name), file=name)
             continue
         ids, lengths = file.chunk_list()
         offsets = np.cumsum(lengths) - lengths
@@ -155,8 +154,8 @@ def _file_parts(layout: StoreLayout, manifests: Iterable[Manifest]) -> Iterator[
             yield _Part(part_bytes, partial(_read_ranges, path, rows), file=name)
 
 
-def _read_file(path: Path) -> None:
-    if file_sha256(path) != Sha256.parse(path.name.removesuffix(EXECUTABLE)):
+def _read_file(path: Path, name: str) -> None:
+    if file_sha256(path) != digest_of(name):
         raise IntegrityError(str(path), why="is corrupt")
 
 

@@ -14,7 +14,7 @@ from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import ManifestFile
 from yarnstore.errors import IntegrityError
-from yarnstore.store import fsio
+from yarnstore.store.batches import write_many
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import UNFINISHED, OnBytes, check_whole, file_mode, read_chunk
 from yarnstore.store.layout import StoreLayout, file_name
@@ -40,7 +40,7 @@ def materialise_small(
     """
     for batch in _batches(files):
         contents = _read(chunks, batch)
-        fsio.write_many(
+        write_many(
             [(file_name(file), data, file_mode(file)) for file, data in zip(batch, contents, strict=True)],
             layout.files,
             tmp_dir=layout.tmp,
@@ -69,7 +69,7 @@ def _read(chunks: ChunkStore, files: list[ManifestFile]) -> list[Buffer]:
     fault: IntegrityError | None = None
     for file, chunk_id, row in zip(files, ids.tolist(), chunks.table.find(ids).tolist(), strict=True):
         try:
-            data = read_chunk(chunks, file, chunk_id.ljust(32, b"\0"), row, file.size_bytes)
+            data, _ = read_chunk(chunks, file, chunk_id.ljust(32, b"\0"), row, file.size_bytes)
             check_whole(file, Sha256.of(data))
         except IntegrityError as error:
             fault = fault or error

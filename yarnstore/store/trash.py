@@ -17,7 +17,7 @@ _QUARANTINE_S = 24 * 3600
 
 
 def discard(path: Path, trash: Path) -> None:
-    """Move a path to delete into the trash, if it exists."""
+    """Move a path to delete into the trash, if it exists; a file on another disk is removed."""
     _take(path, trash, "")
 
 
@@ -41,7 +41,8 @@ def keep_copy(path: Path, trash: Path) -> None:
 def _take(path: Path, trash: Path, prefix: str) -> None:
     if fsread.stat_or_none(path) is not None:
         fsio.set_writable(path, writable=True)  # a read-only folder cannot be moved
-        fsio.rename(path, _place(trash, path, prefix))
+        if prefix or not fsio.remove_across(path, trash):
+            fsio.rename(path, _place(trash, path, prefix))
         fsio.sync_dir(path.parent)
 
 

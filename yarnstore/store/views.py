@@ -1,8 +1,8 @@
 """Views, the links that applications open, and the records of use.
 
 A view is a folder of hard links to materialised files; it is created by a rename, completely or not at all.
-No chunk is read here, so that changing between views is fast.  docs/format/store.md governs `views/`,
-`models/` and `logs/used/`.
+Without hard links, a view has the only copy of its files (`store/held`).  No chunk is read here, so that
+changing between views is fast.  docs/format/store.md governs `views/`, `models/` and `logs/used/`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import folders, fsio, fsread, growing, hashed, trash
+from yarnstore.store import folders, fsio, fsread, growing, hashed, held, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
@@ -122,25 +123,36 @@ def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
-    view = layout.view(manifest.digest)
-    temporary = layout.tmp / f"{fsread.unique_name()}.view"
+    view, temporary = layout.view(manifest.digest), held.unfinished(layout, manifest.digest)
     folders = [temporary / folder for folder in ("", *sorted(view_folders(manifest)))]
     try:
+        held.release(layout, manifest.digest)  # also from what a killed process left
+        fsio.remove_tree(temporary)
         for folder in folders:
             fsio.ensure_dir(folder)
-        for file in manifest.files:
-            link = f"{temporary}/{file.path}"
-            linked = fsio.hard_link(f"{layout.files}/{file_name(file)}", link)
-            if not linked and not hashed.hashes_to(layout, Path(link), file.sha256):
-                raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
+        files = manifest.files
+        links = [fsio.try_link(held.find(layout, file_name(f)).path, f"{temporary}/{f.path}") for f in files]
+        unlinked = [file for file, linked in zip(files, links, strict=True) if not linked]
+        for file in held.take(layout, manifest, unlinked):
+            _copy(layout, manifest, file, temporary / file.path)
         for folder in folders:
             fsio.sync_dir(folder)
         fsio.ensure_dir(view.parent)
         trash.move_aside(view, layout.trash)
         fsio.rename(temporary, view)
+        if unlinked:
+            held.hold(layout, manifest)
         fsio.set_writable(view, writable=False)
     finally:
-        fsio.remove_tree(temporary)
+        if fsread.is_folder(temporary):  # it has no name yet
+            held.release(layout, manifest.digest)
+            fsio.remove_tree(temporary)
+
+
+def _copy(layout: StoreLayout, manifest: Manifest, file: ManifestFile, target: Path) -> None:
+    linked = fsio.hard_link(held.find(layout, file_name(file)).path, target)
+    if not linked and not hashed.hashes_to(layout, target, file.sha256):
+        raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
 
 
 def set_aside(layout: StoreLayout, path: Path) -> None:
@@ -242,8 +254,11 @@ def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
         os.close(fd)
 
 
-def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float]) -> bool:
-    """Move a view into the trash.
+def discard_view(
+    layout: StoreLayout, manifest: Sha256, mark: tuple[int, float], keep: Collection[str] = ()
+) -> bool:
+    """Move a view into the trash, without the files of which it has the only copy and whose names are in
+    `keep`.  Must be called within `hashed.changing`.
 
     Returns False if a process has it open, or used it since `mark`, its earlier `last_use`.  A process
     records the use of a view before it waits for the view's lock, so either this function sees the record, or
@@ -256,7 +271,15 @@ def discard_view(layout: StoreLayout, manifest: Sha256, mark: tuple[int, float])
     try:
         if not try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
             return False
-        trash.discard(layout.view(manifest), layout.trash)
+        going = layout.view(manifest)
+        if held.holds(layout, manifest, keep):
+            going = held.unfinished(layout, manifest)  # so that it is complete, or does not exist
+            fsio.remove_tree(going)
+            fsio.set_writable(layout.view(manifest), writable=True)
+            fsio.rename(layout.view(manifest), going)
+            fsio.sync_dir(layout.views)
+        held.release(layout, manifest, keep)
+        trash.discard(going, layout.trash)
         return True
     finally:
         os.close(fd)

@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_stores import other_process
 from yarnstore.core.sizes import DEFAULT_RESERVE
 from yarnstore.errors import DiskFullError, FormatError, NotFoundError, ReadOnlyError, StorageError
-from yarnstore.store import folders, fsio, fsread, growing, kernel, lock
+from yarnstore.store import batches, folders, fsio, fsread, growing, kernel, lock
 
 UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
@@ -53,7 +53,7 @@ def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
         lambda: fsio.set_folder_mode(root / "folder", 0o700),
         lambda: fsio.NewFile(root / "tmp", ".x"),
         lambda: fsio.write_atomic(root / "file", b"y", tmp_dir=tmp_path),
-        lambda: fsio.write_many([("a", b"y", 0o444)], root / "folder", tmp_dir=tmp_path, suffix=".x"),
+        lambda: batches.write_many([("a", b"y", 0o444)], root / "folder", tmp_dir=tmp_path, suffix=".x"),
         lambda: growing.append_line(root / "file", b"y\n"),
         lambda: growing.append_mark(root / "file", b"."),
         lambda: growing.PartialFile(root / "file"),
@@ -415,11 +415,11 @@ def test_a_small_file_that_was_taken_for_a_dead_one_is_written_again(
             remove_once()
 
     if taken == "before":
-        monkeypatch.setattr(fsio, "try_lock", lock_late)
+        monkeypatch.setattr(batches, "try_lock", lock_late)
     else:
         monkeypatch.setattr(os, "fsync", sync_late)
     files = [("a", b"one", 0o444), ("b", b"two", 0o555)]
-    fsio.write_many(files, tmp_path / "files", tmp_dir=tmp, suffix=".x")
+    batches.write_many(files, tmp_path / "files", tmp_dir=tmp, suffix=".x")
     assert found
     for name, data, mode in files:
         assert (tmp_path / "files" / name).read_bytes() == data
@@ -437,7 +437,7 @@ def test_of_small_files_that_cannot_be_written_nothing_is_left(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StorageError):
-        fsio.write_many([("a", b"one", 0o444)], tmp_path / "files", tmp_dir=tmp_path / "tmp", suffix=".x")
+        batches.write_many([("a", b"one", 0o444)], tmp_path / "files", tmp_dir=tmp_path / "tmp", suffix=".x")
     assert list((tmp_path / "files").iterdir()) == list((tmp_path / "tmp").iterdir()) == []
 
 

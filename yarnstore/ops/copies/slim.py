@@ -30,7 +30,7 @@ from yarnstore.progress import Meter
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, load_indexes
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
 
@@ -47,6 +47,7 @@ class Backing:
     ids: Ids = field(default_factory=lambda: NO_IDS)
     number: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     paths: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()  # of these files, in `files/`
     stats: tuple[os.stat_result, ...] = ()
     keep_copy: KeepCopy = "imports"
     # Chunks that only files have, hashed in a file that stays.
@@ -83,7 +84,7 @@ class Backing:
         return unchanged
 
     def _is_same(self, n: int, names: Collection[str] | None) -> bool:
-        if names is not None and self.paths[n].name not in names:
+        if names is not None and self.names[n] not in names:
             return False
         now, then = fsread.stat_or_none(self.paths[n]), self.stats[n]
         return now is not None and (now.st_size, now.st_mtime_ns, now.st_ino) == (
@@ -163,11 +164,12 @@ def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, 
     rows, number = rows[sound], places[sound, 0]
     ascending = np.argsort(rows)
     used, place = np.unique(number[ascending], return_inverse=True)
-    found = [(table.paths[n], stat) for n in used.tolist() if (stat := stats[n]) is not None]
+    found = [(n, stat) for n in used.tolist() if (stat := stats[n]) is not None]
     return Backing(
         table.ids[rows[ascending]],
         place.astype(np.int64),
-        tuple(path for path, _ in found),
+        tuple(table.paths[n] for n, _ in found),
+        tuple(table.names[n] for n, _ in found),
         tuple(stat for _, stat in found),
     )
 
@@ -255,7 +257,7 @@ def find_lacking(
     # A chunk that is encoded now may become a delta, which makes each chain that ends there longer by one.
     long = then == DELTA_DEPTH_LIMIT if len(absent) else np.zeros(len(then), bool)
     deep = np.setdiff1d(live[by_pack][hanging | long], absent)
-    holders = {path.name for path in everywhere.holders(np.unique(np.concatenate([absent, bases])))}
+    holders = everywhere.holders(np.unique(np.concatenate([absent, bases])))
     return Lacking(
         ids=absent,
         deep=deep,
@@ -263,7 +265,7 @@ def find_lacking(
         manifests=frozenset(
             manifest.digest.hex
             for manifest in layout.readable_manifests({})
-            if not holders.isdisjoint(layout.file(file).name for file in manifest.files)
+            if not holders.isdisjoint(file_name(file) for file in manifest.files)
         ),
         on_files=on_files,
         claimed=claimed,

@@ -32,7 +32,7 @@ from yarnstore.ops.session.stored import Stored, is_whole, stored_as
 from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec
-from yarnstore.store import folders, fsio, fsread, trash
+from yarnstore.store import folders, fsio, held, trash
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Draft, Drafts
 from yarnstore.store.files import is_sound, materialise
@@ -168,7 +168,7 @@ def _materialise_all(session: Session, chunks: ChunkStore, manifest: Manifest, d
 def _materialise_each(
     session: Session, chunks: ChunkStore, files: Iterable[ManifestFile], drafts: Drafts | None, meter: Meter
 ) -> None:
-    there = set(fsread.list_names(session.layout.files))
+    there = held.names(session.layout)
     small: list[ManifestFile] = []
     for file in files:
         # A file of another version is hashed again before this one links it.
@@ -177,7 +177,7 @@ def _materialise_each(
                 meter.add(file.size_bytes)
                 continue
             # Kept until it is replaced, since its sound chunks may be nowhere else.
-            trash.keep_copy(session.layout.file(file), session.layout.trash)
+            trash.keep_copy(held.find(session.layout, file_name(file)).path, session.layout.trash)
         draft = drafts.find(file) if drafts is not None else None
         if draft is not None:
             _finish_draft(session, chunks, file, draft, meter)

@@ -24,12 +24,13 @@ from yarnstore.ops.session.lookup import of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec, exact_version
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, held
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
+from yarnstore.store.layout import file_name
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
@@ -186,8 +187,9 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
             path = target if single else target / file.path
             fsio.ensure_dir(path.parent)
             mode = 0o755 if file.executable else fsio.FILE_MODE
-            if has_file(layout, file) and file_sha256(layout.file(file)) == file.sha256:
-                how = fsio.copy_file(layout.file(file), path, mode=mode)
+            stored = held.find(layout, file_name(file)).path
+            if has_file(layout, file) and file_sha256(stored) == file.sha256:
+                how = fsio.copy_file(stored, path, mode=mode)
                 meter.add(file.size_bytes)
             else:
                 how = "decoded"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.ops.session.mark import live_manifest, partial_manifests
 from yarnstore.ops.session.session import Session
+from yarnstore.store import fsread, held
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.disk import iter_disk
 from yarnstore.store.layout import file_name
@@ -105,14 +106,16 @@ class Space:
         self._names: set[tuple[str, ...]] = set()
         self._packs_on_disk = 0
         places: dict[_Inode, set[str]] = defaultdict(set)
-        for parts, inode, size, is_folder, _ in iter_disk(session.layout.root):
+        held_by = self._held_inodes(session, users)
+        for entry in iter_disk(session.layout.root):
+            parts, inode, size = entry.parts, entry.inode, entry.disk_bytes
             self._sizes[inode] = size
             top = parts[0] if parts else ""
-            if is_folder:
+            if entry.is_folder:
                 kind = "records"
             elif top in _DATA and len(parts) > 1:
-                owners = (users if top == "files" else by_view).get(parts[1], set())
-                self._owners[inode] |= owners
+                owners = (users if top == "files" else by_view).get(parts[1].removesuffix(held.HELD), set())
+                owners = self._owners[inode] = self._owners[inode] | owners | held_by.get(inode, set())
                 self._names.add(parts)
                 kind = "" if owners else "unused"
             elif top == "packs" and parts[-1].endswith(".pack"):
@@ -127,6 +130,19 @@ class Space:
         for inode, kinds in places.items():
             if "" not in kinds:  # otherwise it is a pack or data of a version
                 self.kinds[min(kinds)] += self._sizes[inode]
+
+    def _held_inodes(self, session: Session, users: Mapping[str, set[Sha256]]) -> dict[_Inode, set[Sha256]]:
+        """Return the versions that have no view, and whose files other views hold: by these files."""
+        found: dict[_Inode, set[Sha256]] = {}
+        for name in held.recorded(session.layout):
+            there = held.find(session.layout, name).found
+            if there is not None:
+                found[there.st_dev, there.st_ino] = {
+                    digest
+                    for digest in users.get(name, ())
+                    if not fsread.is_folder(session.layout.view(digest))
+                }
+        return found
 
     # --- of one version ------------------------------------------------------------------------------
 
@@ -151,6 +167,7 @@ class Space:
         manifest = self._manifests[digest]
         if all(
             ("files", file_name(file)) in self._names
+            or ("files", f"{file_name(file)}{held.HELD}") in self._names
             or ("views", digest.hex, *file.path.split("/")) in self._names
             for file in manifest.files
         ):

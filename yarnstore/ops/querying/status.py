@@ -18,7 +18,7 @@ from yarnstore.ops.querying.standing import standing_here
 from yarnstore.ops.session.mark import partial_manifests
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import plural
-from yarnstore.store import fsread
+from yarnstore.store import fsread, held
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.places import ChunkTable, manifest_chunks
@@ -79,7 +79,7 @@ def status(session: Session) -> StoreStatus:
     used = table.with_bases(live[live >= 0])
     headers = PACK_HEADER_BYTES * len(set(table.pack[used].tolist()))
     unused = 0 if damaged else pack_bytes - headers - int(table.stored[used].sum())
-    files = {name: fsread.sum_sizes([layout.files / name]) for name in fsread.list_names(layout.files)}
+    files = held.sizes(layout, held.names(layout))
     needed = {file_name(file) for manifest in kept for file in manifest.files}
     free, reserve = fsread.free_bytes(layout.root, layout.reserve)
     return StoreStatus(

@@ -19,7 +19,7 @@ from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import pin_rule_of
 from yarnstore.registry.versions import precedence
-from yarnstore.store import fsread
+from yarnstore.store import fsread, held
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import file_name
 from yarnstore.store.places import ChunkTable, manifest_chunks
@@ -106,12 +106,8 @@ def bytes_of(session: Session, versions: Iterable[Manifest]) -> dict[Sha256, tup
     users = np.zeros(len(table), np.int64)
     for rows in entries.values():
         users[rows] += 1
-    sizes = {
-        file_name(file): fsread.sum_sizes([session.layout.file(file)])
-        for manifest in manifests.values()
-        for file in manifest.files
-    }
     files = {digest: set(map(file_name, item.files)) for digest, item in manifests.items()}
+    sizes = held.sizes(session.layout, set().union(*files.values()))
     sharers = Counter(file for named in files.values() for file in named)
     found = {}
     for digest, rows in entries.items():

@@ -12,13 +12,14 @@ from functools import partial
 from yarnstore.core.layouts.model import Source
 from yarnstore.core.limits import MIB
 from yarnstore.core.loadcode import LoadedCode, find_code, find_named_code, is_config
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.pickles import Budget
 from yarnstore.errors import PolicyError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.policies import LoadPolicy
-from yarnstore.store.layout import file_name
+from yarnstore.store import held
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
 from yarnstore.store.source_files import Opener, list_few, look_into, open_stored
 
@@ -64,8 +65,18 @@ def find_in_version(session: Session, manifest: Manifest) -> list[LoadedCode]:
 
     Raises: StorageError, NotFoundError.
     """
-    with OpenTree(session.layout.files) as folder:
-        return find_in((file.path, partial(open_stored, folder, file_name(file))) for file in manifest.files)
+    layout = session.layout
+    with OpenTree(layout.root) as folder:
+        return find_in(
+            (file.path, partial(open_stored, folder, _place(layout, folder, file))) for file in manifest.files
+        )
+
+
+def _place(layout: StoreLayout, store: OpenTree, file: ManifestFile) -> str:
+    """Return where a materialised file is, relative to the store's folder, which is open."""
+    if store.stat_or_none(path := f"{layout.files.name}/{file_name(file)}") is not None:
+        return path
+    return held.find(layout, file_name(file)).path.relative_to(layout.root).as_posix()
 
 
 def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:

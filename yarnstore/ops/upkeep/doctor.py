@@ -245,7 +245,8 @@ def _file_system(session: Session) -> Iterator[Check]:
     try:
         fsio.ensure_dir(folder)
         fsio.write_atomic(folder / "a", b"a", tmp_dir=folder)
-        linked = fsio.hard_link(folder / "a", folder / "b")
+        linked = fsio.hard_link(folder / "a", folder / "b") and _on_one_disk(session)
+        shared = fsio.copy_file(folder / "a", folder / "d") == "reflink"
         symlinked = fsio.swap_link(folder / "c", "a", tmp_dir=folder)
         locked = _locks(folder / "lock")
     finally:
@@ -256,14 +257,25 @@ def _file_system(session: Session) -> Iterator[Check]:
     else:
         yield Check("locks", "ok", "the file system supports locks")
     if linked:
-        yield Check("hard links", "ok", "supported: versions share files")
+        blocks = ", and blocks where only ranges are the same" if shared else ""
+        yield Check("hard links", "ok", f"supported: versions share files{blocks}")
+    elif shared:
+        yield Check("hard links", "ok", "not supported, but reflinks are: versions share blocks")
     else:
-        mend = "a file system with hard links stores each installed version only once"
-        yield Check("hard links", "note", "not supported: versions are copied", mend)
+        mend = "on a file system with hard links, versions share the files that are the same in both"
+        what = "nor are reflinks: each installed version has files of its own"
+        yield Check("hard links", "note", f"not supported, {what}", mend)
     if symlinked:
         yield Check("symlinks", "ok", "models/ links to installed versions")
     else:
         yield Check("symlinks", "note", "not supported: models/ stays empty", "use `ystore path MODEL`")
+
+
+def _on_one_disk(session: Session) -> bool:
+    """Whether views and their files are on one disk: no link crosses disks."""
+    layout = session.layout
+    found = [fsread.stat_or_none(folder) for folder in (layout.files, layout.views)]
+    return len({item.st_dev for item in found if item is not None}) <= 1
 
 
 def _locks(path: Path) -> bool:

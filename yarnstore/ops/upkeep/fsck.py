@@ -30,8 +30,8 @@ from yarnstore.ops.upkeep.findings import Findings, FsckResult
 from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
 from yarnstore.progress import Meter
 from yarnstore.registry.schema import parse_registry
-from yarnstore.store import fsread
-from yarnstore.store.hashed import file_sha256
+from yarnstore.store import fsread, held
+from yarnstore.store.hashed import digest_of, file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMATS, file_name
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.provenance import parse_origin
@@ -317,40 +317,35 @@ class _Checker(PackChecker):
             for file in manifest.files:
                 wanted[file_name(file)].append(file)
                 users[file_name(file)] |= self.found.users.get(digest, set())
-        sizes = {
-            name: fsread.sum_sizes([self._layout.files / name])
-            for name in fsread.list_names(self._layout.files)
-        }
+        sizes = held.sizes(self._layout, sorted(held.names(self._layout)))
         self.found.stored_bytes += sum(sizes.values())
         read = {name for name in sizes if self._only is None or name in self._only.files}
         total = sum(sizes[name] for name in read)
         meter = Meter(self._session.activity.report, "check", "files", total)
         before = len(self._sound_ids)
         for name, size_bytes in sizes.items():
-            path = self._layout.files / name
-            try:
-                digest = Sha256.parse(name.removesuffix(EXECUTABLE))
-            except FormatError:
-                self._add("file", path, "is not named like a checked-out file")
+            named = digest_of(name)
+            if named is None:
+                self._add("file", self._layout.files / name, "is not named like a checked-out file")
                 continue
             lists = list({file.chunks: file for file in wanted[name]}.values())
-            look = partial(self._file_fault, path, digest, lists, read=name in read)
+            look = partial(self._file_fault, name, named, lists, read=name in read)
             what = look() and look()
             if name in read:
                 meter.add(size_bytes)
                 self.found.checked_bytes += size_bytes
             if what:
                 self.found.bad_files.append(name)
-                self._add("file", path, what, tuple(sorted(users[name])))
+                self._add("file", held.find(self._layout, name).path, what, tuple(sorted(users[name])))
         if not self._layout.relies_on_files:  # packs must have all chunks, for releases that read only packs
             del self._sound_ids[before:]
 
-    def _file_fault(self, path: Path, digest: Sha256, lists: list[ManifestFile], *, read: bool) -> str:
+    def _file_fault(self, name: str, digest: Sha256, lists: list[ManifestFile], *, read: bool) -> str:
         """Return what is wrong with a file, and record its sound chunks.
 
         `lists` are its chunk lists in manifests.
         """
-        found = fsread.stat_or_none(path)
+        path, found = held.find(self._layout, name)
         if found is None:
             return ""  # moved aside by a writer that found the damage first
         if not stat.S_ISREG(found.st_mode):
@@ -364,8 +359,10 @@ class _Checker(PackChecker):
                 self._sound_ids.append(sound)
                 good = good and actual == digest
         except NotFoundError:
-            return ""
-        if good and path.name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
+            if held.find(self._layout, name).path == path:
+                return ""
+            return self._file_fault(name, digest, lists, read=read)  # a view has it by now
+        if good and name.endswith(EXECUTABLE) and not found.st_mode & stat.S_IXUSR:
             return "is not executable"
         return "" if good else "is corrupt"
 
@@ -399,7 +396,7 @@ class _Checker(PackChecker):
     def _view_fault(self, view: Path, manifest: Manifest) -> str:
         for file in manifest.files:
             there = fsread.stat_or_none(view / file.path)
-            origin = fsread.stat_or_none(self._layout.file(file))
+            origin = held.find(self._layout, file_name(file)).found
             if there is None or not stat.S_ISREG(there.st_mode) or there.st_size != file.size_bytes:
                 return f"lacks {file.path}, or has it with a different size"
             same = origin is not None and (there.st_ino, there.st_dev) == (origin.st_ino, origin.st_dev)

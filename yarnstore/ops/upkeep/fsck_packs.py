@@ -17,7 +17,7 @@ from yarnstore.errors import YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
-from yarnstore.store import fsread
+from yarnstore.store import fsread, held
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.sampling import Suspects, draw
@@ -102,8 +102,7 @@ class PackChecker:
                 self.found.checked_bytes += sizes[pack]
 
     def _read_sample(self, packs: dict[PackId, PackIndex | None], share: float, chunks: ChunkStore) -> None:
-        folder = self._layout.files
-        files = fsread.sum_sizes([folder / name for name in fsread.list_names(folder)])
+        files = sum(held.sizes(self._layout, held.names(self._layout)).values())
         wanted = int((self.found.stored_bytes + files) * share)
         meter = Meter(self._session.activity.report, "check", "sample", wanted)
         manifests = self.found.manifests.values()

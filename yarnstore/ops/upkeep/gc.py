@@ -23,12 +23,12 @@ from yarnstore.ops.querying.keeping import GcPolicy, spec_of
 from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
-from yarnstore.ops.upkeep.gc_views import KeptView
+from yarnstore.ops.upkeep.gc_views import KeptView, hold_copies
 from yarnstore.ops.upkeep.repack import encode_anew, repack, rewrite_packs
 from yarnstore.progress import Meter, plural
-from yarnstore.store import fsread
+from yarnstore.store import fsread, held
 from yarnstore.store.chunks import ChunkStore, recover_chunks
-from yarnstore.store.disk import disk_bytes
+from yarnstore.store.disk import content_bytes, disk_bytes
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
@@ -90,6 +90,7 @@ def gc(
         # Without disk space to recover packs of killed processes, these are deleted too.
         with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
             recover_chunks(chunks)
+        held.reindex(session.layout)
         plan = plan_gc(session, policy)
         if expected is not None and plan.fingerprint != expected:
             raise ConflictError(
@@ -168,6 +169,7 @@ def _leave_one_copy(session: Session, policy: GcPolicy, plan: GcPlan) -> Backing
             after = plan_gc(session, policy, backing, thin=True)
             after.apply()
     rewrite_packs(session, after.rewrite_packs, partial(backing.redundant, session))
+    hold_copies(session, [*after.with_files, *after.views.manifests])
     return backing
 
 
@@ -192,6 +194,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
             backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
         if len(backing.ids):
             with layout.exclusive():
+                held.reindex(layout)
                 plan = plan_gc(session, policy, backing)
                 plan.apply()
             rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
@@ -212,6 +215,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
                         meter.add(entry.plain_bytes)
         if thin.frees_files or len(backing.ids):
             with layout.exclusive():
+                held.reindex(layout)
                 plan = plan_gc(session, policy, backing, thin=True)
                 plan.apply()
     except (DiskFullError, LockTimeoutError) as error:
@@ -221,6 +225,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
 
 def _stored_bytes(session: Session) -> int:
     layout = session.layout
-    folders = (layout.pack_folder.packs, layout.files, layout.manifests)
+    folders = (layout.pack_folder.packs, layout.manifests)
     files = sum(fsread.sum_sizes([folder / name for name in fsread.list_names(folder)]) for folder in folders)
+    files += content_bytes(layout.files, layout.views)
     return files + fsread.tree_bytes(layout.tmp) + fsread.tree_bytes(layout.trash)

@@ -16,7 +16,7 @@ from yarnstore.ops.querying.usage import bytes_of
 from yarnstore.ops.session.mark import remembering, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
-from yarnstore.store import fsread, trash
+from yarnstore.store import fsread, held, trash
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.refs import VersionName
 
@@ -52,6 +52,7 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
     with layout.exclusive():
         with contextlib.suppress(DiskFullError), ChunkStore(layout) as chunks:
             recover_chunks(chunks)
+        held.reindex(layout)
         plan = plan_gc(session, policy)
     with layout.shared():
         freed = plan.forecast_freed_bytes(repack=repack)

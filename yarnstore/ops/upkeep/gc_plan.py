@@ -20,10 +20,10 @@ from yarnstore.ops.copies.slim import Backing, Lacking, find_lacking
 from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, choose
 from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc_views import ViewPlan, plan_views
+from yarnstore.ops.upkeep.gc_views import ViewPlan, copied_bytes, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash
 from yarnstore.ops.upkeep.waste import Files, find_waste, forecast_freed_bytes
-from yarnstore.store import fsio, fsread, lock, trash
+from yarnstore.store import fsio, fsread, held, lock, trash
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.drafts import DRAFT
 from yarnstore.store.hashed import changing
@@ -97,13 +97,13 @@ class GcPlan:
     @property
     def frees_files(self) -> bool:
         """Whether views or files are deleted once their chunks are elsewhere."""
-        there = fsread.list_names(self.session.layout.files)
-        return bool(self.views.dead) or not self.own_files.issuperset(there)
+        return bool(self.views.dead) or not self.own_files.issuperset(held.names(self.session.layout))
 
     def unneeded(self) -> list[Path]:
         """Return files and manifests that neither a kept version nor a kept view has."""
         layout, files = self.session.layout, self.needed_files | self.views.files
-        going = [layout.files / name for name in fsread.list_names(layout.files) if name not in files]
+        there = fsread.list_names(layout.files)
+        going = [layout.files / name for name in there if name.removesuffix(held.HELD) not in files]
         return going + self._manifests_beside(self._kept_names())
 
     def _manifests_beside(self, keep: set[str]) -> list[Path]:
@@ -153,9 +153,10 @@ class GcPlan:
         files = Files(policy.keep_copy, frozenset(self.needed_files), frozenset(then), kept)
         packs = forecast_freed_bytes(self.session, self.roots, files, repack=repack)
         freed = self._manifests_beside(self._own_names)  # manifests that only locate chunks are deleted last
-        freed += [layout.files / name for name in fsread.list_names(layout.files) if name not in then]
+        freed += [held.find(layout, name).path for name in held.names(layout) - then]
         rubbish = trash.iter_trash(self.session.layout.trash, self.session.clock())
-        rest = sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
+        rest = copied_bytes(layout, [*thin, *views.manifests])
+        rest += sum(map(fsread.tree_bytes, [*self.leftovers, *rubbish]))
         return max(0, packs + fsread.sum_sizes(freed) + rest)
 
     def apply(self) -> None:
@@ -170,7 +171,7 @@ class GcPlan:
             refs.remove_partial(name)
         # Deleted views have links to kept files.
         with changing(layout, [layout.files / name for name in fsread.list_names(layout.files)]):
-            self.views.discard()
+            self.views.discard(self.needed_files | self.views.files)
             for path in [*self.unneeded(), *self._unneeded_records()]:
                 trash.discard(path, layout.trash)
             for pack in self.dead_packs:
@@ -224,7 +225,7 @@ def plan_gc(
 def _leftovers(session: Session) -> list[Path]:
     """Return the leftovers of killed processes in `tmp/`."""
     layout = session.layout
-    now, files = session.clock(), set(fsread.list_names(layout.files))
+    now, files = session.clock(), held.names(layout)
     found = []
     for name in fsread.list_names(layout.tmp):
         stat = fsread.stat_or_none(layout.tmp / name)

@@ -9,15 +9,15 @@ docs/decisions/0002-gc-frees-at-once.md has the reasons.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
-from yarnstore.store import fsread, trash
-from yarnstore.store.layout import file_name
+from yarnstore.store import fsread, hashed, held, trash
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.views import discard_view, last_use, view_in_use
 
 
@@ -65,14 +65,15 @@ class ViewPlan:
         """The names in `files/` that the remaining views need."""
         return {file_name(file) for manifest in self.manifests for file in manifest.files}
 
-    def discard(self) -> None:
-        """Move the deleted views into the trash; a view that was requested meanwhile stays.
+    def discard(self, keep: Collection[str]) -> None:
+        """Move the deleted views into the trash, but no only copy of a file whose name is in `keep`; a view
+        that was requested meanwhile stays.
 
         The exclusive lock does not prevent that: `path` takes no lock if the view exists.
         """
         layout = self.session.layout
         for view in self.dead:
-            if not discard_view(layout, view.digest, view.mark):
+            if not discard_view(layout, view.digest, view.mark, keep):
                 self.kept.append(view)
         self.dead = []
         for name in self.unknown:
@@ -87,7 +88,7 @@ class ViewPlan:
         found = []
         for view in self.kept:
             own = {file_name(file) for file in view.manifest.files} if view.manifest else set()
-            size = fsread.sum_sizes([layout.files / name for name in sorted(own - counted)])
+            size = sum(held.sizes(layout, own - counted).values())
             counted |= own
             manifest = view.manifest
             names = (manifest.model, manifest.variant, manifest.version) if manifest else ("", "", "")
@@ -134,3 +135,25 @@ def _last_needed_s(session: Session, view: _View, now: float) -> float:
             if move.old is not None and move.old.manifest == view.digest and move.new != move.old:
                 when = max(when, move.time_ms / 1000)
     return min(when, now)
+
+
+def copied_bytes(layout: StoreLayout, kept: Iterable[Manifest]) -> int:
+    """Return the size of the files in `files/` of which the views of `kept` manifests have copies."""
+    found = {file_name(file): file.size_bytes for manifest in kept for file in held.copied(layout, manifest)}
+    return sum(found.values())
+
+
+def hold_copies(session: Session, kept: Iterable[Manifest]) -> None:
+    """Leave the copies in views as the only ones: where the file system has no hard links, earlier releases
+    and a view that was deleted left another in `files/`.  Each is read and hashed before.
+
+    Raises: LockTimeoutError, StorageError.
+    """
+    layout = session.layout
+    with layout.shared():
+        for manifest in kept:
+            view, copied = layout.view(manifest.digest), held.copied(layout, manifest)
+            sound = [hashed.hashes_to(layout, view / file.path, file.sha256) for file in copied]
+            if any(sound):
+                with hashed.changing(layout, []):
+                    held.hold(layout, manifest)

@@ -31,7 +31,7 @@ from yarnstore.ops.upkeep.fsck import check, result_of
 from yarnstore.progress import plural
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
-from yarnstore.store import fsio, fsread, trash
+from yarnstore.store import fsio, fsread, hashed, held, trash
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import FILES_FORMAT, file_name
@@ -117,6 +117,7 @@ class _Repairer:
         """Repair everything, in an order in which each part can rely on the parts before it."""
         layout, found = self._layout, self._found
         self._clear_places()
+        self._find_held()
         if found.bad_format:
             self._keep(layout.root / "format")
             # Chunks may be only in files, where older releases would not find them.
@@ -148,12 +149,29 @@ class _Repairer:
                 self._repair_index(pack)
         self._take_chunks()
         for name in found.bad_files:  # after their sound chunks were taken
-            self._aside(layout.files / name)
+            self._drop_file(name)
+        self._find_held()  # another view may have a sound copy
         self._fetch_chunks()
         self._repair_views()
         for model in found.bad_links:
             self._fix_link(model)
         self._repair_state()
+
+    def _find_held(self) -> None:
+        """Record which files only views have, where that is not known; what is not sound is not believed."""
+        layout = self._layout
+        with hashed.changing(layout, []):
+            names = held.reindex(
+                layout, is_sound=lambda path, file: hashed.hashes_to(layout, path, file.sha256)
+            )
+        self.done += [f"files/{name}: found in a view" for name in names]
+
+    def _drop_file(self, name: str) -> None:
+        path = held.find(self._layout, name).path
+        if path.parent == self._layout.files:
+            self._aside(path)
+        else:
+            set_aside(self._layout, path)
 
     def _clear_places(self) -> None:
         """Move aside everything in place of a file that is not a file, since it prevents writing."""
