@@ -47,7 +47,7 @@ def test_gc_reads_each_manifest_and_index_once(tmp_path: Path) -> None:
         for n in range(4):
             (tmp_path / "m.bin").write_bytes(bytes([n]) + body)
             store.import_model(tmp_path / "m.bin", f"m@1.0.{n}")
-            store.checkout(f"m@1.0.{n}")
+            store.checkout(f"m@1.0.{n}", wait=False)
         _opened = Counter()
         try:
             assert store.gc(keep=2).versions == ["m@1.0.0", "m@1.0.1"]

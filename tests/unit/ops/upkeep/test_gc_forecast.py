@@ -36,7 +36,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(6):
             (root / "w.bin").write_bytes(np.random.default_rng(n).bytes(300_000))
             store.import_model(root / "w.bin", f"small@1.{n}.0")
-        store.checkout("tuned@1.2.0")
+        store.checkout("tuned@1.2.0", wait=False)
     return root / "home"
 
 
@@ -50,7 +50,7 @@ def test_a_dry_run_announces_what_the_run_frees(
     copy_tree(filled, home)
     with Store.open(home) as store:
         if repacked:  # then what is kept may hang on what goes
-            store.checkout("tuned@1.0.0")
+            store.checkout("tuned@1.0.0", wait=False)
             store.gc(keep=9, repack=True)
         before = used_bytes(home)
         told = store.gc(keep=keep, repack=repack, dry_run=True)

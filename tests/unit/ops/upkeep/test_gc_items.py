@@ -16,8 +16,8 @@ def site(tmp_path: Path) -> Site:
     made = make_site(tmp_path)
     with made.store() as store:
         store.fetch(f"{MODEL}@1.0.0")
-        store.checkout(f"{MODEL}@1.1.0")
-        store.checkout(f"{MODEL}@1.2.0")
+        store.checkout(f"{MODEL}@1.1.0", wait=False)
+        store.checkout(f"{MODEL}@1.2.0", wait=False)
     return made
 
 
