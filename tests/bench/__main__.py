@@ -37,7 +37,7 @@ def main() -> None:
         report.write(args.out)
         print(f"\nwritten: {args.out / 'benchmarks.md'}")
     if report.over:
-        sys.exit(f"slower than its bound: {', '.join(report.over)}")
+        sys.exit(f"over its bound: {', '.join(report.over)}")
 
 
 def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:

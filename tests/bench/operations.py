@@ -139,7 +139,7 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
                 came[version] = fetched["download_bytes"]
                 timed(
                     f"checkout {version}",
-                    *("checkout", spec),
+                    *("checkout", spec, "--no-wait"),
                     parts=part(f"checkout{delta}", raw[version], came[version]),
                 )
             kept, home = home, Path(folder) / "straight"
@@ -147,14 +147,14 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
             for version, delta in ((old, ""), (new, " delta")):
                 timed(
                     straight(version),
-                    *("checkout", f"{model.name}@{version}"),
+                    *("checkout", f"{model.name}@{version}", "--no-wait"),
                     parts=part(f"install{delta}", raw[version], came[version]),
                 )
             shutil.rmtree(home)
             home = kept
         for _ in range(_ROLLBACKS):
             timed("rollback", "rollback", model.name, parts=lambda _: [])
-            ystore(home, "checkout", f"{model.name}@{new}", work=work)
+            ystore(home, "checkout", f"{model.name}@{new}", "--no-wait", work=work)
         checks = [Part("fsck", raw[old], came[old]), Part("fsck delta", raw[new], came[new])]
         timed("fsck", "fsck", parts=lambda _: checks)
         ystore(home, "rollback", model.name, work=work)

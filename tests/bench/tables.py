@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench import bounds, kernels, operations, peers, scale, startup, wire
+from tests.bench import bounds, kernels, operations, peers, scale, space, startup, wire
 from tests.bench.limits import NEEDS, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
@@ -234,30 +234,34 @@ def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, fl
 
 
 def sizes_table(report: Report, model: Model, work: Path) -> None:
-    found = wire.at_rest(model, work)
-    sizes = {
-        f"{found.versions} versions, as they are": found.raw_bytes,
-        "registry: packs": found.packs_bytes,
-        "registry: deltas": found.deltas_bytes,
-        "registry: everything": found.registry_bytes,
-        **{f"store: {name}": size for name, size in found.store_bytes.items()},
-    }
-    one = found.raw_bytes // found.versions
-    rows = [
-        (name, megabytes(size), percent(size, found.raw_bytes), f"{size / one:.3f}")
-        for name, size in sizes.items()
-    ]
-    bars = tuple(
-        Bar(name, size / 1e6, megabytes(size), ours=not name.endswith("are")) for name, size in sizes.items()
-    )
+    found = space.at_rest(model, work)
+    one = found.one_bytes
+    rows: list[tuple[str, ...]] = []
+    bars = []
+
+    def add(name: str, size: int, goal: str, *took_s: float) -> None:
+        rows.append((name, megabytes(size), f"{size / one:.2f}", goal, *map(seconds, took_s or (None, None))))
+        bars.append(Bar(name, size / one, f"{size / one:.2f}", ours=not name.endswith("are")))
+
+    add(f"{found.versions} versions, as they are", found.raw_bytes, "–")
+    add("registry: packs", found.packs_bytes, "–")
+    add("registry: deltas", found.deltas_bytes, "–")
+    for policy, steps in found.steps.items():
+        for n, (step, goal) in enumerate(zip(steps, space.GOALS[policy], strict=False)):
+            what = f"update to {step.version}" if n else f"install of {step.version}"
+            add(f"{policy}: {what}", step.disk_bytes, f"{goal:.2f}", step.result_s, step.process_s)
+            if step.disk_bytes > goal * one:
+                report.over.append(f"disk space of {policy} after the {what}")
     notes = (
-        "A store contains packs and the files of every version that was installed, so that a rollback needs "
-        "no download.",
-        "Goal: packs after `gc --repack` at most 0.86 of one version.",
+        "Disk space of a store after each command, in blocks as `du` counts them, a file of several names "
+        "once; `gc` was not run.",
+        "`instant` and `thin` are the values of `rollback`: whether the version before keeps its files.",
+        "`result` is the time that the command reports; `process` includes start-up and what it does after "
+        "its result: encoding older versions as deltas against the installed one.",
     )
-    columns = ("what", "MB", "share of all", "of one version")
-    table = Table("sizes", f"Disk space of all versions of {model.name}", columns, rows, notes, bars, "MB")
-    report.add(table, found)
+    columns = ("what", "MB", "of one version", "goal", "result", "process")
+    title = f"Disk space of all versions of {model.name}"
+    report.add(Table("sizes", title, columns, rows, notes, tuple(bars), "× one version"), found)
 
 
 def startup_table(report: Report, work: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bytes on the wire for an update, as a share of the model file; and sizes at rest."""
+"""Bytes on the wire for an update, as a share of the model file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tests.bench.peers import DeltaTiming, Peer, PeerTiming, delta_timings, measure_peer, tree_bytes
+from tests.bench.peers import DeltaTiming, Peer, PeerTiming, delta_timings, measure_peer
 from tests.bench.process import ystore
 from tests.bench.serve import serve
 from tests.bench.workload import Model
@@ -105,40 +105,3 @@ def _alone(path: Path, folder: Path) -> Path:
     folder.mkdir()
     shutil.copyfile(path, folder / path.name)
     return folder
-
-
-@dataclass(frozen=True)
-class AtRest:
-    """Bytes of a registry with all versions of a model, and of a store that installed them in turn."""
-
-    versions: int
-    raw_bytes: int
-    packs_bytes: int
-    deltas_bytes: int
-    registry_bytes: int
-    store_bytes: dict[str, int]  # after each step: its packs, and the materialised files
-
-
-def at_rest(model: Model, work: Path) -> AtRest:
-    """Raises: BenchError."""
-    with tempfile.TemporaryDirectory(dir=work, prefix="rest-") as folder:
-        home, registry = Path(folder) / "home", Path(folder) / "registry"
-        for version, source in model.versions.items():
-            ystore(home, "publish", source, f"{model.name}@{version}", "--registry", registry, work=work)
-        store = {}
-        with serve(registry, work) as server:
-            ystore(home, "registry", "add", "bench", server.url, work=work)
-            for version in model.versions:
-                ystore(home, "checkout", f"{model.name}@{version}", work=work)
-        store["packs, all installed in turn"] = tree_bytes(home / "packs")
-        ystore(home, "gc", "--repack", work=work)
-        store["packs after gc --repack"] = tree_bytes(home / "packs")
-        store["materialised files"] = tree_bytes(home / "files")
-        return AtRest(
-            len(model.versions),
-            sum(map(model.raw_bytes, model.versions)),
-            tree_bytes(registry / "packs"),
-            tree_bytes(registry / "deltas") if (registry / "deltas").is_dir() else 0,
-            tree_bytes(registry),
-            store,
-        )

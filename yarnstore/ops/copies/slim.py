@@ -31,6 +31,7 @@ from yarnstore.registry.policies import KeepCopy
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
 
@@ -321,6 +322,26 @@ def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids)
         for pair in iter_pairs(manifest, installed):
             bases.setdefault(pair.chunk.chunk_id, pair.base_id)
     return bases
+
+
+def lack_copies(session: Session, keep_copy: KeepCopy, roots: Collection[Manifest]) -> list[Manifest]:
+    """Return the manifests that must have a copy in packs, and of which chunks are in files alone."""
+    copied = keep_copies(session, keep_copy, roots)
+    if not copied:
+        return []
+    with ChunkStore(session.layout) as chunks:
+        return [item for item in copied if not chunks.in_packs(manifest_chunks([item])[0]).all()]
+
+
+def write_copies(session: Session, keep_copy: KeepCopy, roots: Collection[Manifest]) -> None:
+    """Write the copies that are missing into packs, within the shared lock.  Raises: DiskFullError."""
+    lacking = lack_copies(session, keep_copy, roots)
+    if not lacking:
+        return
+    layout = session.layout
+    with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+        for entry in copies_to_make(session, chunks, keep_copy, lacking):
+            writer.add(entry)
 
 
 def copies_to_make(

@@ -31,8 +31,10 @@ from yarnstore.errors import (
     OfflineError,
     YarnstoreError,
 )
+from yarnstore.ops.copies.slim import lack_copies
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.connections import exposed_secret
+from yarnstore.ops.session.mark import live_manifest, required
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.fsck import fsck
 from yarnstore.progress import format_size, format_span, plural
@@ -106,6 +108,7 @@ def diagnose(
         _clock,
         _registries,
         _leavings,
+        _copies,
         _contents,
     ]
     for examine in examinations:
@@ -439,6 +442,22 @@ def _queue(session: Session) -> Check:
             "queue", "note", what, "`ystore queue run` tries again, `ystore queue remove` removes it"
         )
     return Check("queue", "ok", f"{plural(len(items), 'download')} queued")
+
+
+def _copies(session: Session) -> Iterator[Check]:
+    """Report versions of which damage could not be repaired: no registry has them, and they are here once."""
+    if not session.layout.exists():
+        return
+    refs = session.refs
+    digests = {required(refs.version(name), name) for name in refs.versions()}
+    stored = [live_manifest(session, digest, "referenced by a ref") for digest in sorted(digests)]
+    found = lack_copies(session, session.keep_copy, stored)
+    if found:
+        shown = ", ".join(f"{item.model}@{item.version}" for item in found[:6]) + (
+            " …" if len(found) > 6 else ""
+        )
+        what = f"no registry has {shown}, and the store has one copy of it"
+        yield Check("second copies", "note", what, "`ystore gc` writes a second copy")
 
 
 def _contents(session: Session) -> Iterator[Check]:

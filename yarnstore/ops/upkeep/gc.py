@@ -18,7 +18,14 @@ from functools import partial
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError
-from yarnstore.ops.copies.slim import Backing, as_deltas, copies_to_make, verify_claims, verify_files
+from yarnstore.ops.copies.slim import (
+    Backing,
+    as_deltas,
+    lack_copies,
+    verify_claims,
+    verify_files,
+    write_copies,
+)
 from yarnstore.ops.querying.keeping import GcPolicy, spec_of
 from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
@@ -85,6 +92,8 @@ def gc(
             kept={},
         )
     session = remembering(session)
+    if not dry_run:
+        expected = _copy_first(session, policy, expected)
     before = _stored_bytes(session)
     with session.layout.exclusive():
         # Without disk space to recover packs of killed processes, these are deleted too.
@@ -128,6 +137,24 @@ def gc(
         stays=stays,
         disk_bytes=disk,
     )
+
+
+def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str | None:
+    """Write second copies of kept versions that no registry offers any more, before anything is deleted.
+
+    Returns the fingerprint of the same plan with these copies; `expected` if nothing is written.
+    """
+    with session.layout.shared():
+        if not lack_copies(session, policy.keep_copy, current_roots(session)):
+            return expected
+        plan = plan_gc(session, policy)
+        if expected not in (None, plan.fingerprint):
+            return expected  # which is refused
+        try:
+            write_copies(session, policy.keep_copy, list(plan.live.values()))
+        except DiskFullError as error:
+            session.note(f"second copies are written after other data was deleted: {error.message}")
+        return expected and plan_gc(session, policy).fingerprint
 
 
 def slim(session: Session, policy: GcPolicy) -> int:
@@ -187,10 +214,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     try:
         with layout.shared():
             roots = current_roots(session)
-            covered = list(filter(policy.covers, roots))
-            with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-                for entry in copies_to_make(session, chunks, policy.keep_copy, covered):
-                    writer.add(entry)
+            write_copies(session, policy.keep_copy, list(filter(policy.covers, roots)))
             backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
         if len(backing.ids):
             with layout.exclusive():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +17,7 @@ from tests.support.small_stores import fill, manifest_of, noise
 from tests.support.stores import copy_tree, flip
 from yarnstore import Store
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.errors import ConflictError, IntegrityError, LockTimeoutError, NotFoundError
 from yarnstore.ops.copies.slim import verify_files
 from yarnstore.registry.policies import Retention
 from yarnstore.store.layout import StoreLayout, file_name
@@ -152,6 +155,70 @@ def test_what_a_registry_dropped_gets_a_second_copy(world: World) -> None:
     assert share(world.store.home) > 2.6
     flip(max((world.store.home / "files").iterdir()), 5000)
     assert world.store.fsck(repair=True).remaining == []
+    sound(world)
+
+
+@pytest.fixture
+def drop(world: World) -> Iterator[Callable[[str], None]]:
+    """Removes a version from the registry, and lets the store know."""
+    path = world.registry / "registry.json"
+    before = path.read_bytes()
+
+    def remove(version: str) -> None:
+        registry = json.loads(before)
+        del registry["models"][MODEL]["versions"][version]
+        path.write_text(json.dumps(registry))
+        world.store.refresh_registries()
+
+    yield remove
+    path.write_bytes(before)  # other tests use it
+
+
+def test_doctor_names_what_a_refresh_made_the_only_copy(world: World, drop: Callable[[str], None]) -> None:
+    world.store.gc()
+    assert "second copies" not in {check.name for check in world.store.examine().checks}
+    drop("1.1.0")
+    (found,) = (check for check in world.store.examine().checks if check.name == "second copies")
+    assert (found.status, found.what) == (
+        "note",
+        f"no registry has {MODEL}@1.1.0, and the store has one copy of it",
+    )
+    world.store.gc()
+    assert "second copies" not in {check.name for check in world.store.examine().checks}
+    sound(world)
+
+
+def test_the_second_copy_is_written_before_anything_is_deleted(
+    world: World, drop: Callable[[str], None]
+) -> None:
+    """Also with a plan that was made before, and where the lock for deleting cannot be had."""
+    store = world.store
+    store.gc()
+    drop("1.1.0")
+    (store.home / "files" / ("a" * 64)).write_bytes(b"of no version")
+    plan = store.plan_gc()
+    store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=0.1)
+    reader = os.open(store.home / "lock", os.O_RDWR)
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    with pytest.raises(LockTimeoutError):
+        store.gc(expected=plan.fingerprint)
+    os.close(reader)
+    assert (store.home / "files" / ("a" * 64)).exists()
+    assert "second copies" not in {check.name for check in store.examine().checks}
+    with pytest.raises(ConflictError):  # the copy changed the plan
+        store.gc(expected=plan.fingerprint)
+    store.gc(expected=store.plan_gc().fingerprint)
+    assert not (store.home / "files" / ("a" * 64)).exists()
+    sound(world)
+
+
+def test_a_plan_is_carried_out_although_it_begins_with_a_copy(
+    world: World, drop: Callable[[str], None]
+) -> None:
+    world.store.gc()
+    drop("1.1.0")
+    world.store.gc(expected=world.store.plan_gc().fingerprint)
+    assert "second copies" not in {check.name for check in world.store.examine().checks}
     sound(world)
 
 
