@@ -126,7 +126,7 @@ def test_a_file_is_repaired_from_a_delta(site: Site) -> None:
     install(site, f"{MODEL}@1.0.0")
     with site.store() as store:
         store.fetch(f"{MODEL}@1.1.0")
-    install(site, f"{MODEL}@1.1.0")
+        store.checkout(f"{MODEL}@1.1.0", wait=False)  # so that the deltas are still there
     assert packs(site)
     without_registry(site)
     flip(file_of(site, f"{MODEL}@1.1.0", "tuned.bin"), 1000)

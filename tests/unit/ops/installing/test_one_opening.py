@@ -1,4 +1,7 @@
-"""An operation opens the chunk store once: each index is read once, and each manifest parsed once."""
+"""An operation opens the chunk store once: each index is read once, and each manifest parsed once.
+
+Without the work at an install's end, which opens it again, since it deletes under another lock.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def site(tmp_path: Path) -> Site:
 
 def test_a_version_that_is_new_here(site: Site, counting: Callable[[], Any]) -> None:
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
         with counting() as counts:
             store.fetch(f"{MODEL}@1.1.0")
         assert counts.most == (1, 1, 1)
@@ -85,27 +88,27 @@ def test_a_version_that_is_new_here(site: Site, counting: Callable[[], Any]) -> 
 
 def test_a_checkout_that_fetches(site: Site, counting: Callable[[], Any]) -> None:
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
         with counting() as counts:
-            store.checkout(f"{MODEL}@1.1.0")
+            store.checkout(f"{MODEL}@1.1.0", wait=False)
         assert counts.most == (1, 1, 1)
 
 
 def test_a_checkout_of_what_is_in_the_store(site: Site, counting: Callable[[], Any]) -> None:
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
         store.fetch(f"{MODEL}@1.1.0")
         with counting() as counts:
-            store.checkout(f"{MODEL}@1.1.0")
+            store.checkout(f"{MODEL}@1.1.0", wait=False)
         assert counts.most == (1, 1, 1)
 
 
 @pytest.mark.parametrize("spec", [MODEL, f"{MODEL}@1.1.0"])
 def test_an_update(site: Site, counting: Callable[[], Any], spec: str) -> None:
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
         with counting() as counts:
-            done = store.update_model(spec)
+            done = store.update_model(spec, wait=False)
         assert (done.status, done.previous) == ("updated", "1.0.0")
         assert counts.most == (1, 1, 1)
 
@@ -130,8 +133,8 @@ def test_taking_over_a_model(tmp_path: Path, counting: Callable[[], Any]) -> Non
 
 def test_a_move_to_what_was_installed_before_opens_nothing(site: Site, counting: Callable[[], Any]) -> None:
     with site.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.checkout(f"{MODEL}@1.1.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
+        store.checkout(f"{MODEL}@1.1.0", wait=False)
         for move in (lambda: store.rollback_model(MODEL), lambda: store.checkout(f"{MODEL}@1.1.0")):
             with counting() as counts:
                 move()

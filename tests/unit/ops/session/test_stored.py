@@ -326,4 +326,4 @@ def test_a_file_more_costs_one_opening(tmp_path: Path) -> None:
 
 def test_to_install_a_file_more_costs_few_openings(tmp_path: Path) -> None:
     """The file, to write and to look for code."""
-    assert openings_of_a_file(tmp_path, 'store.checkout(f"{model}@1.0.0")', installed=False) == 2
+    assert openings_of_a_file(tmp_path, 'store.checkout(f"{model}@1.0.0", wait=False)', installed=False) == 2
