@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Ystore
 from yarnstore.cli import COMMANDS
+from yarnstore.cli.display import size
 
 
 def test_registry_add_tells_what_it_has(ystore: Ystore, published: Path) -> None:
@@ -265,13 +266,25 @@ def test_fsck(installed: Ystore, tmp_home: Path) -> None:
 def test_status(installed: Ystore, tmp_home: Path) -> None:
     shown = installed("status", people=True).out
     assert shown.startswith(f"{tmp_home}\n  1 model, 1 version; 1 installed, 0 pinned\n")
-    assert re.search(r"\n  saved \S+ k?M?B by deduplication, \S+ k?M?B by compression\n", shown)
+    files = sum(path.stat().st_size for path in (tmp_home / "files").iterdir())
+    packs = sum(path.stat().st_size for path in (tmp_home / "packs").glob("*.pack"))
+    assert f"of models stored as {size(files + packs)}\n" in shown  # one version saves nothing
+    assert f"  {size(files)} of checked-out files, {size(packs)} in 1 pack (" in shown
     assert " free (" in shown
     facts = installed("status").facts
     assert 0 < int(facts["stored_bytes"]) < int(facts["raw_bytes"])
     doc = installed("status", "--json").json
     promised = {"versions", "chunks", "raw_bytes", "stored_bytes", "dedupe_ratio", "compression_ratio"}
     assert promised | {"free_bytes"} <= set(doc)
+
+
+def test_status_says_what_chunks_and_deltas_save(ready: Ystore) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        assert ready("fetch", f"phi-3-mini@{version}").code == 0
+    shown = ready("status", people=True).out
+    assert re.search(r" of models stored as \S+ MB: saved \S+ .?B by deduplication, \S+ .?B by deltas", shown)
+    doc = ready("status", "--json").json
+    assert doc["raw_bytes"] >= doc["unique_bytes"] > doc["stored_bytes"]
 
 
 def test_du(installed: Ystore) -> None:

@@ -29,19 +29,22 @@ from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback
 from yarnstore.ops.session.lookup import Found, Offered, of_installed, offered_as
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import Stored, is_whole, stored_as
-from yarnstore.progress import Meter
+from yarnstore.progress import Meter, format_size, format_span
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.spec import Spec
 from yarnstore.store import folders, fsio, held, trash
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Draft, Drafts
-from yarnstore.store.files import is_sound, materialise
+from yarnstore.store.files import is_sound, materialise, missing_files
 from yarnstore.store.layout import file_name
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
 from yarnstore.store.small_files import is_small, materialise_small
 from yarnstore.store.views import has_view, make_view
+
+# How fast the files of a stored version are made on a common machine: only for a forecast of the time.
+_DECODES_BYTES_PER_S = 100_000_000
 
 
 def checkout(session: Session, spec: Spec, *, force: bool = False) -> CheckoutResult:
@@ -225,9 +228,20 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
             return done
         goal = rollback_goal(session, model, version)
         name = VersionName(model, goal.variant, goal.version)
-        found: Found = stored_as(session, name) or offered_as(session, name)
+        stored = stored_as(session, name)
+        if stored is not None:
+            _tell_work(session, stored.manifest)
+        found: Found = stored or offered_as(session, name)
         manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
         return activate(session, manifest, "rollback", started, brought.download_bytes)
+
+
+def _tell_work(session: Session, manifest: Manifest) -> None:
+    """Report, before it begins, that a version's files must be made from its chunks, and about how long."""
+    size = sum(file.size_bytes for file in missing_files(session.layout, manifest))
+    if size:
+        about = f", about {format_span(size / _DECODES_BYTES_PER_S)}" if size > _DECODES_BYTES_PER_S else ""
+        session.note(f"{manifest.label}: {format_size(size)} to decode and write first{about}")
 
 
 def ensure_ready(session: Session, spec: Spec) -> Manifest:

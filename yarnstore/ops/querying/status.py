@@ -55,9 +55,14 @@ class StoreStatus:
 
     @property
     def compression_ratio(self) -> float:
-        """`unique_bytes` divided by the size of their packs; 1 for an empty store."""
-        used = self.stored_bytes - self.unused_pack_bytes
+        """`unique_bytes` divided by `used_bytes`; 1 for an empty store."""
+        used = self.used_bytes
         return self.unique_bytes / used if self.unique_bytes and used > 0 else 1.0
+
+    @property
+    def used_bytes(self) -> int:
+        """The size of the packs and materialised files, without what no version needs."""
+        return self.stored_bytes + self.file_bytes - self.unused_bytes
 
 
 def status(session: Session) -> StoreStatus:
@@ -73,7 +78,7 @@ def status(session: Session) -> StoreStatus:
     kept = [*manifests, *partial_manifests(session)[0], *installed]
     indexes = load_indexes(layout.pack_folder, rebuild=False).indexes
     table = ChunkTable(indexes)
-    rows = table.find(manifest_chunks(manifests)[0])
+    _, lengths = manifest_chunks(manifests)
     live = table.find(manifest_chunks(kept)[0])
     pack_bytes = sum(index.pack_bytes for index in indexes)
     used = table.with_bases(live[live >= 0])
@@ -92,7 +97,7 @@ def status(session: Session) -> StoreStatus:
         packs=len(indexes),
         chunks=sum(len(index) for index in indexes),
         raw_bytes=sum(manifest.size_bytes for manifest in manifests),
-        unique_bytes=int(table.plain[rows[rows >= 0]].sum()),
+        unique_bytes=int(lengths.sum()),
         stored_bytes=pack_bytes,
         file_bytes=sum(files.values()),
         free_bytes=free,

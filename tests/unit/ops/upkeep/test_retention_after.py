@@ -157,6 +157,22 @@ def test_a_rollback_frees_the_version_that_nothing_returns_to(world: World) -> N
     sound(world)
 
 
+def test_a_thin_rollback_says_before_it_starts_what_it_must_decode(world: World) -> None:
+    store = with_settings(world.store, rollback="thin")
+    store.checkout(f"{MODEL}@1.0.0")
+    store.checkout(f"{MODEL}@1.1.0")
+    told: list[str] = []
+    store.rollback_model(MODEL, progress=lambda event: told.append(f"{event.phase}: {event.text}"))
+    assert told[0] == f"note: {MODEL} 1.0.0: 8.4 MB to decode and write first"
+    assert "write: " in told
+    world.check("1.0.0")
+    told.clear()
+    with_settings(store, rollback="instant")
+    store.checkout(f"{MODEL}@1.1.0")
+    store.rollback_model(MODEL, progress=lambda event: told.append(event.text))
+    assert told == []
+
+
 def test_only_the_model_that_changed_is_looked_at(left: World) -> None:
     """An update must not read what other models have: those may be large, and of an older layout."""
     store = left.store
