@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import struct
 from typing import Any
 
 from yarnstore.errors import StorageError
@@ -63,6 +62,8 @@ def reflink_range(source: int, begin: int, target: int, offset: int, length: int
     """
     if _fcntl is None or os.uname().sysname != "Linux":
         return False
+    import struct  # late: few commands copy a range
+
     try:
         _fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, begin, length, offset))
     except OSError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import folders, fsio, fsread, growing, hashed, held, trash
+from yarnstore.store import folders, fsio, fsread, growing, hashed, trash
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
@@ -123,17 +123,19 @@ def replace_view(layout: StoreLayout, manifest: Manifest) -> None:
 
 
 def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
-    view, temporary = layout.view(manifest.digest), held.unfinished(layout, manifest.digest)
+    from yarnstore.store.held import find, hold, release, take, unfinished
+
+    view, temporary = layout.view(manifest.digest), unfinished(layout, manifest.digest)
     folders = [temporary / folder for folder in ("", *sorted(view_folders(manifest)))]
     try:
-        held.release(layout, manifest.digest)  # also from what a killed process left
+        release(layout, manifest.digest)  # also from what a killed process left
         fsio.remove_tree(temporary)
         for folder in folders:
             fsio.ensure_dir(folder)
         files = manifest.files
-        links = [fsio.try_link(held.find(layout, file_name(f)).path, f"{temporary}/{f.path}") for f in files]
+        links = [fsio.try_link(find(layout, file_name(f)).path, f"{temporary}/{f.path}") for f in files]
         unlinked = [file for file, linked in zip(files, links, strict=True) if not linked]
-        for file in held.take(layout, manifest, unlinked):
+        for file in take(layout, manifest, unlinked):
             _copy(layout, manifest, file, temporary / file.path)
         for folder in folders:
             fsio.sync_dir(folder)
@@ -141,16 +143,18 @@ def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
         trash.move_aside(view, layout.trash)
         fsio.rename(temporary, view)
         if unlinked:
-            held.hold(layout, manifest)
+            hold(layout, manifest)
         fsio.set_writable(view, writable=False)
     finally:
         if fsread.is_folder(temporary):  # it has no name yet
-            held.release(layout, manifest.digest)
+            release(layout, manifest.digest)
             fsio.remove_tree(temporary)
 
 
 def _copy(layout: StoreLayout, manifest: Manifest, file: ManifestFile, target: Path) -> None:
-    linked = fsio.hard_link(held.find(layout, file_name(file)).path, target)
+    from yarnstore.store.held import find
+
+    linked = fsio.hard_link(find(layout, file_name(file)).path, target)
     if not linked and not hashed.hashes_to(layout, target, file.sha256):
         raise IntegrityError(f"{manifest.label}: {file.path}", why="changed while it was copied")
 
@@ -264,6 +268,8 @@ def discard_view(
     records the use of a view before it waits for the view's lock, so either this function sees the record, or
     that process sees that the view no longer exists.
     """
+    from yarnstore.store.held import holds, release, unfinished
+
     try:
         fd = fsread.open_folder(layout.view(manifest))
     except NotFoundError:
@@ -272,13 +278,13 @@ def discard_view(
         if not try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
             return False
         going = layout.view(manifest)
-        if held.holds(layout, manifest, keep):
-            going = held.unfinished(layout, manifest)  # so that it is complete, or does not exist
+        if holds(layout, manifest, keep):
+            going = unfinished(layout, manifest)  # so that it is complete, or does not exist
             fsio.remove_tree(going)
             fsio.set_writable(layout.view(manifest), writable=True)
             fsio.rename(layout.view(manifest), going)
             fsio.sync_dir(layout.views)
-        held.release(layout, manifest, keep)
+        release(layout, manifest, keep)
         trash.discard(going, layout.trash)
         return True
     finally:
