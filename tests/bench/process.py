@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 LAUNCH = Path(__file__).with_name("launch.py")
+# What a benchmark may be run with.
+_CHOICES = ("YSTORE_KERNELS", "YSTORE_THREADS")
 # More than an operation on 1 GB fills the page cache with.
 _BACKED_BYTES = 3 << 30
 
@@ -60,7 +62,8 @@ def run(
     with tempfile.TemporaryDirectory(dir=work, prefix="run-") as folder:
         result, stdout, stderr = (Path(folder) / name for name in ("result", "stdout", "stderr"))
         clean = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": folder}
-        clean |= {"TMPDIR": folder, **(env or {})}
+        chosen = {name: os.environ[name] for name in _CHOICES if name in os.environ}
+        clean |= {"TMPDIR": folder, **chosen, **(env or {})}
         os.sync()
         if writes:
             back_memory()

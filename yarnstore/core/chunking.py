@@ -34,7 +34,7 @@ ReadNext: TypeAlias = Callable[[int], bytes]
 # cut are searched again.
 _WINDOW_BYTES = 8 * MIB
 # Chunks are yielded in batches of about this size: one lookup and one task for each batch.
-_BATCH_BYTES = 8 * MIB
+_BATCH_BYTES = 2 * MIB
 
 
 # Positions at which a file of unknown format is sampled to see whether it holds numbers.

@@ -45,7 +45,6 @@ from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pa
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileRange, FileTable, select_rows
 
-_CHECK_THREADS = 2
 _CHECK_WINDOW = 16
 
 
@@ -315,7 +314,7 @@ class ChunkStore(PackReader):
             with contextlib.suppress(IntegrityError):
                 self._read_file(chunk_id)
 
-        for _ in ordered_map(check, range(len(only)), threads=_CHECK_THREADS, window=_CHECK_WINDOW):
+        for _ in ordered_map(check, range(len(only)), window=_CHECK_WINDOW):
             pass
 
     def read(self, chunk_id: bytes, row: int, *, depth: int = 0) -> Buffer:

@@ -22,7 +22,7 @@ from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store import fsio, fsread, lock
-from yarnstore.store.files import READ_THREADS, READ_WINDOW, UNFINISHED, has_file, missing_files
+from yarnstore.store.files import READ_WINDOW, UNFINISHED, has_file, missing_files
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
@@ -76,7 +76,7 @@ class Draft:
 
         numbers = np.flatnonzero(written).tolist()
         self.placed[:] = False
-        sound = ordered_map(is_sound, numbers, threads=READ_THREADS, window=READ_WINDOW)
+        sound = ordered_map(is_sound, numbers, window=READ_WINDOW)
         for n, good in zip(numbers, sound, strict=True):
             self.placed[n] = good
 

@@ -34,7 +34,6 @@ OnBytes = Callable[[int], None]
 # The suffix of an unfinished file in `tmp/`.
 UNFINISHED = ".file"
 
-READ_THREADS = 2
 # Chunks decoded ahead of the writer; limits memory to about 16 MiB.
 READ_WINDOW = 16
 
@@ -128,7 +127,7 @@ def write_content(
     fault: IntegrityError | None = None
     # The generator is not bound to a name, so that an error ends its threads before target and packs are
     # closed.
-    for n, found in enumerate(ordered_map(read, range(len(ids)), threads=READ_THREADS, window=READ_WINDOW)):
+    for n, found in enumerate(ordered_map(read, range(len(ids)), window=READ_WINDOW)):
         if isinstance(found, IntegrityError):
             fault = fault or found
         elif fault is None:

@@ -29,9 +29,8 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import FileSource, SourceFile, read_small
 
-_THREADS = 2
-# Batches of about 8 MiB that are encoded ahead of the writer.
-_WINDOW = 4
+# Batches of about 2 MiB that are encoded ahead of the writer.
+_WINDOW = 16
 _SMALL_BYTES = 64 * 1024
 # The number of small files read before they are cut, since code between system calls slows them down.
 _AHEAD = 256
@@ -179,7 +178,7 @@ class _Cutter:
         layout = self._layouts.read(item, source)
         batches = iter_chunk_batches(read_next, plan_segments(source, layout))
         chunks: list[tuple[bytes, int]] = []
-        for batch in ordered_map(self._hash_and_encode, batches, threads=_THREADS, window=_WINDOW):
+        for batch in ordered_map(self._hash_and_encode, batches, window=_WINDOW):
             chunks += self._pack(batch)
         if hashing is not None:
             hashing.result()

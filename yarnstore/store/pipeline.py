@@ -8,16 +8,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
+from yarnstore import machine
+
 T = TypeVar("T")
 R = TypeVar("R")
 MapFn = Callable[[T], R]
 
 
-def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, window: int) -> Iterator[R]:
+def ordered_map(
+    function: MapFn[T, R], items: Iterable[T], *, window: int, threads: int | None = None
+) -> Iterator[R]:
     """Apply `function` in threads and yield the results in order, at most `window` ahead.
 
     While the caller writes or hashes a result, the next items are read, decoded and verified.  A single item
     is processed without a thread.
+
+    Without `threads`, there are as many as `machine` counts, and never more than `window`.  The window limits
+    the memory, whatever the number of threads: choose it by the bytes of an item.
     """
     rest = iter(items)
     first = list(islice(rest, 2))
@@ -25,7 +32,7 @@ def ordered_map(function: MapFn[T, R], items: Iterable[T], *, threads: int, wind
         yield from map(function, first)
         return
     pending: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="yarnstore")
+    pool = ThreadPoolExecutor(min(threads or machine.count_threads(), window), thread_name_prefix="yarnstore")
     try:
         for item in chain(first, rest):
             pending.append(pool.submit(function, item))

@@ -29,7 +29,6 @@ from yarnstore.store.verify import Decode
 
 # The size of a part that is read at once.
 _PART_BYTES = 4 * MIB
-_THREADS = 2
 _WINDOW = 8
 
 Packs = Mapping[PackId, PackIndex | None]
@@ -89,7 +88,7 @@ def draw(
         chosen_bytes += parts[number].size_bytes
     found = Suspects({pack for pack, index in packs.items() if index is None}, checked_bytes=chosen_bytes)
     drawn = (parts[number] for number in sorted(chosen))  # encoded sizes
-    for part, good in ordered_map(_try, drawn, threads=_THREADS, window=_WINDOW):
+    for part, good in ordered_map(_try, drawn, window=_WINDOW):
         on_bytes(part.size_bytes)
         if good:
             continue

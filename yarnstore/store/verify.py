@@ -30,7 +30,6 @@ from yarnstore.store.pipeline import ordered_map
 # Returns an entry's verified bytes, or raises IntegrityError or NotFoundError.
 Decode: TypeAlias = Callable[[Entry], object]
 
-_THREADS = 2
 _WINDOW = 16
 
 
@@ -104,7 +103,7 @@ def iter_sound(path: Path, index: PackIndex | None, decode: Decode) -> Iterator[
             for _, entry in iter_entries(path):
                 yield entry
 
-    for entry in ordered_map(sound_or_none, readable(), threads=_THREADS, window=_WINDOW):
+    for entry in ordered_map(sound_or_none, readable(), window=_WINDOW):
         if entry is not None and entry.chunk_id not in seen:
             seen.add(entry.chunk_id)
             yield entry

@@ -294,6 +294,23 @@ def test_a_link_in_a_views_place_is_not_held(layout: StoreLayout, tmp_path: Path
         view_in_use(layout, digest)
 
 
+@pytest.mark.parametrize(("asked", "window", "threads"), [("3", 8, 3), ("16", 5, 5), ("1", 4, 1)])
+def test_ordered_map_uses_the_threads_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, asked: str, window: int, threads: int
+) -> None:
+    monkeypatch.setenv("YSTORE_THREADS", asked)
+    together = threading.Barrier(threads)
+
+    def meet(n: int) -> int:
+        together.wait(60)  # ends when so many threads are at work
+        return n
+
+    assert list(ordered_map(meet, range(3 * threads), window=window)) == list(range(3 * threads))
+    names = set()
+    list(ordered_map(lambda _: names.add(threading.current_thread().name), range(50), window=window))
+    assert len(names) <= threads
+
+
 def test_ordered_map_keeps_order_and_stays_within_its_window() -> None:
     taken = 0
 

@@ -35,8 +35,7 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
 
-_THREADS = 2
-_WINDOW = 12
+_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, 
         )
 
     sound = np.zeros(len(rows), bool)
-    for n, good in enumerate(ordered_map(is_sound, range(len(rows)), threads=_THREADS, window=_WINDOW)):
+    for n, good in enumerate(ordered_map(is_sound, range(len(rows)), window=_WINDOW)):
         sound[n] = good and stats[int(places[n, 0])] is not None
         meter.add(int(places[n, 2]))
     rows, number = rows[sound], places[sound, 0]
@@ -303,7 +302,7 @@ def as_deltas(
             return None
 
     wanted = [id_bytes(ids, n) for n in range(len(ids))]
-    for entry in ordered_map(encode, wanted, threads=_THREADS, window=_WINDOW):
+    for entry in ordered_map(encode, wanted, window=_WINDOW):
         if entry is not None:
             yield entry
 

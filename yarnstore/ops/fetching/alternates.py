@@ -27,7 +27,6 @@ from yarnstore.store.drafts import Drafts
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.pipeline import ordered_map
 
-_THREADS = 2
 # Chunks read ahead of the writer.
 _WINDOW = 16
 
@@ -130,7 +129,7 @@ def _has(other: ChunkStore, wanted: Ids) -> np.ndarray[tuple[int], np.dtype[np.b
 
 def _read_all(other: ChunkStore, wanted: Ids) -> Iterator[tuple[Entry, Buffer]]:
     names = (id_bytes(wanted, n) for n in range(len(wanted)))
-    for came in ordered_map(lambda name: _read(other, name), names, threads=_THREADS, window=_WINDOW):
+    for came in ordered_map(lambda name: _read(other, name), names, window=_WINDOW):
         if came is not None:
             yield came
 

@@ -46,7 +46,7 @@ Subject: TypeAlias = Spec | Path
 # The chunks of a range, and its offset in the first of them: equal keys mean equal bytes.
 RangeKey: TypeAlias = tuple[int, int, bytes]
 
-_WINDOW = 4
+_WINDOW = 16
 # The number of cached decoded chunks: the base of the next delta, and the current group of small tensors.
 _CACHE_BYTES = 24 * MIB
 

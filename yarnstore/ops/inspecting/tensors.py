@@ -21,7 +21,6 @@ from yarnstore.store.pipeline import ordered_map
 
 Status: TypeAlias = Literal["same", "changed", "added", "removed", "moved"]
 
-_THREADS = 2
 # Batches of pieces that are compared ahead.
 _WINDOW = 6
 _BATCH_BYTES = 2 * MIB
@@ -106,7 +105,7 @@ class TensorWork:
     def run(self, meter: Meter) -> list[TensorDiff]:
         """Return the difference of each pair, in order.  Raises: IntegrityError, StorageError."""
         tallies = {n: Tally() for n in self._differing}
-        for counted in ordered_map(self._count, self._batches(), threads=_THREADS, window=_WINDOW):
+        for counted in ordered_map(self._count, self._batches(), window=_WINDOW):
             for piece, tally in counted:
                 tallies[piece.pair].add(tally)
                 meter.add(piece.size_bytes)

@@ -21,8 +21,7 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable
 
-_THREADS = 2
-_WINDOW = 12
+_WINDOW = 16
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
@@ -53,7 +52,7 @@ def iter_deltas(reader: PackReader, pairs: Iterable[Pair], meter: Meter) -> Iter
         pays = entry is not None and entry.stored_bytes <= _PAYS_SHARE * int(reader.table.stored[row])
         return chunk.length, entry if pays else None
 
-    for length, entry in ordered_map(encode, pairs, threads=_THREADS, window=_WINDOW):
+    for length, entry in ordered_map(encode, pairs, window=_WINDOW):
         meter.add(length)
         if entry is not None:
             yield entry

@@ -46,8 +46,7 @@ from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import opened
 from yarnstore.store.verify import hash_pack, iter_sound
 
-_THREADS: Final = 2
-_WINDOW: Final = 8
+_WINDOW: Final = 16
 
 
 @dataclass
@@ -282,7 +281,7 @@ class DeepLint:
             sha256 = hashlib.sha256()
             try:
                 rows = _rows(reader, ids)
-                for data in ordered_map(reader.read_row, rows, threads=_THREADS, window=_WINDOW):
+                for data in ordered_map(reader.read_row, rows, window=_WINDOW):
                     sha256.update(data)
                     found.append(len(data))
                     meter.add(len(data))

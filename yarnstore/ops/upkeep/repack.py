@@ -33,8 +33,7 @@ from yarnstore.store.places import Beside, ChunkTable, beside_packs, manifest_ch
 # Given all kept manifests, returns the chunks that need no pack, ascending.
 Redundant: TypeAlias = Callable[[Collection[Manifest]], Ids]
 
-_THREADS = 2
-_WINDOW = 12
+_WINDOW = 16
 # Live bytes copied before the old packs are deleted: the temporary disk space of gc.
 REWRITE_BATCH_BYTES = 512 * MIB
 
@@ -129,7 +128,7 @@ def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifes
             return None
         return make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
 
-    for entry in ordered_map(encode, chunk_ids, threads=_THREADS, window=_WINDOW):
+    for entry in ordered_map(encode, chunk_ids, window=_WINDOW):
         if entry is not None:
             yield entry
 
@@ -235,7 +234,7 @@ def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) ->
 
     first = [chunk_id for chunk_id in elements if chunk_id in whole]
     rest = [chunk_id for chunk_id in elements if chunk_id not in whole]
-    for entry in ordered_map(encode, [*first, *rest], threads=_THREADS, window=_WINDOW):
+    for entry in ordered_map(encode, [*first, *rest], window=_WINDOW):
         if entry is not None:
             yield entry
 
