@@ -55,7 +55,7 @@ clean: ## remove .venv, caches and builds
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A usable .venv is kept, whoever made it; anything else is made anew.
-$(PACKAGE): pyproject.toml hatch_build.py $(wildcard native/*)
+$(PACKAGE): pyproject.toml $(wildcard yarnstore/native/*)
 	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  command -v "$(PYTHON)" >/dev/null || { \
 	    echo "error: no $(PYTHON) here; Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }; \

@@ -29,7 +29,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = project / "yarnstore" / "core" / "encodings"
     for old in folder.glob("_kernels*.so"):
         old.unlink()
-    sources = sorted(map(str, (project / "native").glob("*.c")))
+    sources = sorted(map(str, (project / "yarnstore" / "native").glob("*.c")))
     headers = f"-I{sysconfig.get_path('include')}"
     target = str(folder / "_kernels.abi3.so")
     subprocess.run([compiler, *OPTIONS, headers, *sources, "-o", target], check=True)

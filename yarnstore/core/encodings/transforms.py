@@ -1,8 +1,8 @@
 """What kernels are: the transforms between the bytes of a chunk and the streams of its encoding.
 
-Owns: their types.  There are two, with the same bytes: C in `native/`, and numpy in `numpy_kernels`, which
-is the reference.  The callers check every length that a payload claims; a kernel is given streams of exactly
-the lengths that follow.
+Owns: their types.  There are two, with the same bytes: C in `yarnstore/native/`, and numpy in
+`numpy_kernels`, which is the reference.  The callers check every length that a payload claims; a kernel is
+given streams of exactly the lengths that follow.
 """
 
 from __future__ import annotations

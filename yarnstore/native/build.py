@@ -72,7 +72,7 @@ def build(root: Path, work: Path) -> Path:
 
     extension = Extension(
         NAME,
-        [str(root / "native" / name) for name in SOURCES],
+        [str(root / "yarnstore" / "native" / name) for name in SOURCES],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
         py_limited_api=STABLE,
     )
