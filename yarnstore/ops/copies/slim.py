@@ -35,7 +35,8 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
 
-_WINDOW = 16
+# Chunks encoded ahead of the writer: each has its base, and a thread of numpy has 14 MB of its own.
+_WINDOW = 12
 
 
 @dataclass(frozen=True)

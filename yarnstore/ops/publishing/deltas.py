@@ -21,7 +21,8 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable
 
-_WINDOW = 16
+# Chunks encoded ahead of the writer: each has its base, and a thread of numpy has 14 MB of its own.
+_WINDOW = 12
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9

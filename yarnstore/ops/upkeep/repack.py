@@ -33,7 +33,8 @@ from yarnstore.store.places import Beside, ChunkTable, beside_packs, manifest_ch
 # Given all kept manifests, returns the chunks that need no pack, ascending.
 Redundant: TypeAlias = Callable[[Collection[Manifest]], Ids]
 
-_WINDOW = 16
+# Chunks encoded ahead of the writer: each has its base, and a thread of numpy has 14 MB of its own.
+_WINDOW = 12
 # Live bytes copied before the old packs are deleted: the temporary disk space of gc.
 REWRITE_BATCH_BYTES = 512 * MIB
 
