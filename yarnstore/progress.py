@@ -1,4 +1,4 @@
-"""What a long operation reports while it runs, and how it is stopped."""
+"""Progress events of long operations, and their cancellation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress(msgspec.Struct, frozen=True):
     """One step of a running operation, as `--progress json` prints it."""
 
     phase: Phase  #: `note` is a message; the others count bytes.
-    subject: str  #: What is being worked on.
+    subject: str  #: The subject of the work.
     bytes_done: int = 0  #: How many bytes are done.
     bytes_total: int = 0  #: How many bytes there are in this phase.
     text: str = ""  #: The message of a note.
@@ -28,9 +28,9 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 class Cancel:
-    """A request to stop what runs: once it is made, `check` and each event of progress raise `why()`.
+    """A request to stop an operation: once it is made, `check` and each progress event raise `why()`.
 
-    What runs asks `check` also while it has no progress to report.
+    Operations also call `check` while they have no progress to report.
     """
 
     def __init__(self, why: Callable[[], Exception]) -> None:
@@ -56,12 +56,12 @@ class Cancel:
         return checked
 
 
-# What can stop the call that runs in this context; `AsyncStore` sets it in the thread of each call.
+# The cancellation of the call in this context; `AsyncStore` sets it in the thread of each call.
 CANCEL: ContextVar[Cancel | None] = ContextVar("CANCEL", default=None)
 
 
 def ignore(_: Progress) -> None:
-    """Report to nobody."""
+    """Discard the event."""
 
 
 class Meter:
@@ -82,7 +82,7 @@ class Meter:
 
 
 def format_size(count: int) -> str:
-    """Bytes as people read them, in powers of 1000: `12.4 MB`."""
+    """Format bytes in powers of 1000: `12.4 MB`."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:
@@ -92,7 +92,7 @@ def format_size(count: int) -> str:
 
 
 def format_part(part: int, whole: int) -> str:
-    """A part of a whole in one unit: `3 MB of 2 500 MB`; the part alone where it is no smaller.
+    """Format a part of a whole in one unit: `3 MB of 2 500 MB`; only the part if it is not smaller.
 
     A download may be larger than the file: small files are stored with headers.
     """
@@ -103,7 +103,7 @@ def format_part(part: int, whole: int) -> str:
 
 
 def format_sizes(*counts: int) -> list[str]:
-    """Bytes in one unit, the largest in which each can be told from 0: `2 500 kB`, `12.4 kB`, `0 kB`."""
+    """Format bytes in one unit, the largest in which none is shown as 0: `2 500 kB`, `12.4 kB`, `0 kB`."""
     largest, least = max(counts), min((count for count in counts if count), default=0)
     power = 0
     while power < len(_UNITS) - 1 and (least >= 1000 ** (power + 1) or largest >= 1000 ** (power + 2)):
@@ -117,17 +117,17 @@ def format_sizes(*counts: int) -> list[str]:
 
 
 def format_count(count: int) -> str:
-    """A number in groups of three digits: `9 314`."""
+    """Format a number in groups of three digits: `9 314`."""
     return f"{count:,}".replace(",", " ")
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
-    """A number and its noun: `1 chunk`, `2 chunks`."""
+    """Format a number and its noun: `1 chunk`, `2 chunks`."""
     return f"{format_count(count)} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def format_span(seconds: float) -> str:
-    """A length of time in its largest whole unit: `3 days`, `1 hour`, `40 seconds`."""
+    """Format a duration in its largest whole unit: `3 days`, `1 hour`, `40 seconds`."""
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
             return plural(int(seconds // size), unit)

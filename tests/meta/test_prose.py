@@ -36,6 +36,17 @@ AVOIDED = {
     r"look(s|ed|ing)? after": "manage, check",
     r"hang(s|ing)? on a (chunk|base)": "depends on",
     r"the (network|registry) is not to be used": "--offline is set",
+    r"(go|goes|went|gone|going) on with": "continue",
+    r"(give|gives|gave|given) out": "print, return",
+    r"(what|as) there is( of| instead)": "name it: the existing versions, the bytes that arrived",
+    r"for the sake of": "because, since",
+    r"(takes?|took|taken) (it|them|one|this) for": "treat as, accept as",
+    r"(hear|hears|heard) of": "is notified of, is called",
+    r"without a word": "silently, without a message",
+    r"weigh(s|ed)?": "has a size of",
+    r"in no time": "fast",
+    r"look(s|ed|ing)? into": "read, check, search",
+    r"tidied|tidies": "removed",
 }
 PATTERN = re.compile(rf"\b({'|'.join(AVOIDED)})\b", re.IGNORECASE)
 
@@ -115,6 +126,11 @@ def test_a_page_is_plain(page: Path) -> None:
         "if it is there",
         "asked anew",
         "models that are looked after",
+        "goes on with the download",
+        "a path that was given out",
+        "for the sake of a file",
+        "what there is of an entry",
+        "looks into other stores",
     ],
 )
 def test_the_check_sees_a_phrase(line: str) -> None:

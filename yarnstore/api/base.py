@@ -212,7 +212,7 @@ class StoreBase:
             yield session
 
     def _slim(self, models: Collection[str], progress: OnProgress | None) -> int:
-        """Free what installs of these models made unneeded; return how many bytes."""
+        """Free the disk space that installs of these models made unneeded; return how many bytes."""
         if not models:
             return 0
         from yarnstore.ops.upkeep.retain import slim_after

@@ -34,9 +34,9 @@ class Installing(StoreBase):
     After an update the retention of `config.toml` (`keep`, `keep_within`) is applied, as `gc` does; if it is
     not set, no version is deleted.  A dry run says what would be deleted.
 
-    After every install, the disk space is freed that older versions of the model no longer need: they become
-    deltas against the installed version, and what is on the disk twice goes.  A call returns after that; with
-    `wait=False` it returns once the version is installed, and `slim` or the next `gc` does the rest.
+    After every install, disk space of the model's older versions is freed: they become deltas against the
+    installed version, and second copies are deleted.  A call returns after that; with `wait=False` it returns
+    once the version is installed, and `slim` or the next `gc` does the rest.
     """
 
     def fetch(

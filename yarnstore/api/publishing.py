@@ -103,7 +103,7 @@ class Publishing:
 
     @staticmethod
     def set_alias(model: str, name: str, version: str | None, *, registry: AnyPath) -> AmendResult:
-        """Point an alias at a version; None removes the alias.  Raises: as `deprecate`."""
+        """Set an alias to a version; None removes the alias.  Raises: as `deprecate`."""
         from yarnstore.ops.publishing.amend import set_alias
 
         return set_alias(_registry(registry), model, name, version)

@@ -75,9 +75,9 @@ class Upkeep(StoreBase):
     def slim(self, *models: str, progress: OnProgress | None = None) -> int:
         """Free the disk space that older versions of models, or of all that are installed, no longer need.
 
-        Older versions become deltas against the installed one, and what is on the disk twice goes; no version
+        Older versions become deltas against the installed one, and second copies are deleted; no version
         is deleted.  Installs do this at their end, unless `wait=False`; `gc` does it too.  What is not
-        possible now is left to the next `gc`, and a note says so.  Returns how many bytes were freed.
+        possible now is left to the next `gc`, which a note reports.  Returns how many bytes were freed.
         """
         with self._session() as session:
             chosen = tuple(map(bare_model, models)) or tuple(session.refs.installed_models())

@@ -115,7 +115,7 @@ class HttpBackend:
         self._transport = Transport(ssl_context=ssl_context, trust_env=trust_env)
         self._client = httpx.Client(
             transport=self._transport,
-            trust_env=False,  # its proxies are the transport's; it would add nothing but a way in
+            trust_env=False,  # the transport has the proxies; httpx's own would bypass the checks
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             headers={"User-Agent": "yarnstore", "Accept": "*/*", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(
@@ -210,7 +210,7 @@ class HttpBackend:
                 return answer
             _drain(answer)
             target = _redirect_target(url, answer)
-            # Once elsewhere, never again: who we were sent to may send us back with anything.
+            # After a redirect to another origin, credentials are not sent again, even if it redirects back.
             own = own and origin_of(target) == origin_of(url)
             url = target
         raise BackendError(asked, f"redirects more than {REDIRECTS_LIMIT} times", status=answer.status)
@@ -270,7 +270,7 @@ class HttpBackend:
             head.append(block)
             begun = b"".join(head)
             if begun.strip()[:1] not in (b"", b"<") or len(begun) >= HEAD_BYTES:
-                break  # most often the first block tells
+                break  # usually the first block shows it
         if looks_like_page(b"".join(head)[:HEAD_BYTES], content_type):
             raise page_error(answer.url, key, answer.status)
         return itertools.chain(head, blocks), want

@@ -23,18 +23,18 @@ from yarnstore.backends.targets import is_refused_address
 from yarnstore.backends.urls import shown
 from yarnstore.errors import BackendError, ConfigError, TransientError
 
-# As many as the engine may have threads: none waits for a connection that another reads from.
+# As many as the engine may have threads, so that none waits for another's connection.
 CONNECTIONS_LIMIT: Final = 64
 # Shorter than common servers keep a connection, so that the race to reuse one they close is rare.
 KEEPALIVE_S: Final = 15.0
 
-# A silent server is left so soon after the caller wants to stop.
+# The delay after which a request to a silent server is stopped.
 _POLL_S: Final = 0.2
-# What one read of a socket may bring.  httpcore asks for 64 KiB, and pays a poll, a copy in h11 and
-# some fifty calls for each.
+# The size of one read of a socket.  httpcore requests 64 KiB, with a poll, a copy in h11 and some fifty calls
+# for each.
 READ_BYTES: Final = 1 << 20
-# Who takes longer than this over what one read brought (for a rate limit, say) gets what httpcore asks
-# for: no server should wait for minutes until it can send more.
+# A caller that takes longer than this for the data of one read, such as under a rate limit, gets httpcore's
+# smaller reads, so that no server waits for minutes until it can send more.
 _BUSY_S: Final = 0.1
 
 _SocketOptions = Iterable[Any]
@@ -87,7 +87,7 @@ class Patience:
         self.heard_bytes, self.ended = 0, False
 
     def heard(self, size_bytes: int) -> None:
-        """Note what one read brought; 0 bytes are the end of the connection."""
+        """Note the size of one read; 0 bytes are the end of the connection."""
         self.heard_bytes += size_bytes
         self.ended = not size_bytes
 
@@ -155,7 +155,7 @@ class _Stream(httpcore.NetworkStream):
             try:
                 data = self._inner.read(max_bytes, bound_s)
             except httpcore.ReadTimeout:
-                # Perhaps cut short by the end of a window, which may have brought enough: ask again.
+                # Perhaps ended by the end of a window that received enough: read again.
                 if left_s is not None:
                     left_s -= bound_s
                     if left_s <= 0:
@@ -257,7 +257,7 @@ class Transport(httpx.BaseTransport):
         )
         stream = reply.extensions.get("network_stream")
         if isinstance(stream, _Stream) and not stream.heard:
-            # It lay in the buffer, behind the end of the answer before it.
+            # It was in the buffer, after the end of the previous response.
             reply.close()
             raise httpcore.RemoteProtocolError("sent a response before the request")
         return httpx.Response(

@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         sys.exit(complete(cli, instruction))
     code = run(sys.argv[1:] if arguments is None else arguments)
-    gc.freeze()  # the process ends: to search all that it made for cycles takes longer than most commands
+    gc.freeze()  # the process ends, and a final garbage collection would take longer than most commands
     sys.exit(code)
 
 
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output went away: nothing more to say, and nobody to say it to.
+        # The reader of the output ended, so nothing more is printed.
         from yarnstore.cli.exitcodes import BROKEN_PIPE
 
         discard(sys.stdout)

@@ -1,4 +1,4 @@
-"""What commands do after they installed something and printed it: free disk space."""
+"""Frees disk space after a command installed a version and printed the result."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ wait_option = click.option(
 
 
 def free_space(run: Invocation, store: Store, models: Sequence[str], *, no_wait: bool) -> None:
-    """Free what the older versions of models that changed no longer need, after the result was printed.
+    """Free the disk space that older versions of the changed models no longer need.
 
-    Whatever happens here, the command ends as the install did: an interrupt loses nothing.
+    An error or an interrupt here does not change the exit code of the command, and loses nothing.
     """
     if no_wait or not models:
         return
@@ -34,8 +34,8 @@ def free_space(run: Invocation, store: Store, models: Sequence[str], *, no_wait:
 
     try:
         with _terminated_as_interrupted():
-            sys.stdout.flush()  # whoever reads the result need not wait
-            # With rules of retention, what they deleted of other models counts as well.
+            sys.stdout.flush()  # so that readers of the result need not wait
+            # Retention rules may have deleted versions of other models as well.
             store.slim(*(() if store.settings.retention.is_set else models))
     except KeyboardInterrupt:
         _say(run, "interrupted after the install; the next `ystore gc` frees the rest of the disk space")
@@ -50,7 +50,7 @@ def _say(run: Invocation, text: str) -> None:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C meanwhile."""
+    """Handle SIGTERM like Ctrl-C meanwhile."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yarnstore.api import Store
 
 VARIABLE = "_YSTORE_COMPLETE"
-# More are no help to anybody who reads them.
+# A longer list is not useful.
 _MOST = 500
 
 

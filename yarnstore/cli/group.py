@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import click
 
-# What people type who know other tools, or the older ones, by the command that it means here.
+# Command names of other and older tools, and the commands here.
 _WORDS = {
     "remove": "rm del delete erase uninstall forget drop",
     "list": "ls ll installed ps version-list list-installed",

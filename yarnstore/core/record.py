@@ -1,7 +1,7 @@
 """Records: immutable results, made faster than dataclasses and used like them.  Pure.
 
-To define a frozen dataclass takes 1 to 2 ms, since it compiles its methods; a struct takes a fraction of
-that.  So what everyday commands return is a `Record` (docs/decisions/0027-results-as-structs.md).
+Defining a frozen dataclass takes 1 to 2 ms, since it compiles its methods; a struct takes a fraction of that.
+So everyday commands return `Record`s (docs/decisions/0027-results-as-structs.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Fields:
-    """The fields of a record as `dataclasses` wants them, made when they are first used."""
+    """The fields of a record as `dataclasses` needs them, made when first used."""
 
     def __get__(self, _: object, kind: type[Record]) -> dict[str, Field[Any]]:
         return _fields_of(kind)

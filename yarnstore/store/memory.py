@@ -1,7 +1,6 @@
-"""What one operation has parsed of files that do not change while they are the same files.
+"""A cache of parsed files for one operation, valid as long as a file has the same inode, size and time.
 
-`gc` marks again under each of its locks.  It looks at every manifest and index each time, and parses each
-once.
+`gc` marks again under each of its locks.  It needs every manifest and index each time, and parses each once.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ class Memory:
         self._known: dict[Path, tuple[tuple[int, int, int], Any]] = {}
 
     def recall(self, path: Path, read: Callable[[], Parsed]) -> Parsed:
-        """Return what `read` made of a file; it is called again if the file is another one by now.
+        """Return the cached result of `read` for a file; `read` is called again if the file has changed.
 
         Raises: as `read`.
         """
-        found = fsread.stat_or_none(path)  # before it is read: one that is replaced meanwhile is read again
+        found = fsread.stat_or_none(
+            path
+        )  # before reading, so that a file that is replaced meanwhile is read again
         if found is None:
             return read()
         mark = (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -248,7 +248,7 @@ class FileTable:
 
 
 def beside_packs(layout: StoreLayout, staying: Collection[str] | None = None) -> Beside:
-    """Return what says where bases are beside packs: in files, as manifests claim.
+    """Return the function that finds bases outside of packs: in files, according to manifests.
 
     A chunk in a file of `staying` (names; None means all) counts as without a delta, one in another file as
     with almost as many as are allowed.

@@ -1,5 +1,7 @@
-"""How a process that runs for weeks keeps its memory small between jobs.  Of use with glibc, and harmless
-elsewhere."""
+"""Keeps the memory of a long-running process small between jobs.
+
+Effective with glibc, and harmless elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ _LARGE_BYTES = 1 << 20
 
 
 def keep_small() -> None:
-    """Let threads share two arenas, and each block above 1 MiB be returned as soon as it is free.
+    """Let threads share two arenas, and return blocks above 1 MiB as soon as they are free.
 
-    Otherwise glibc makes arenas for up to eight threads per processor, each with gaps of its own, and raises
-    the limit with each larger block, up to 32 MiB.  To be called before there are threads.
+    Otherwise glibc makes up to eight arenas per processor, each with its own gaps, and raises the limit with
+    each larger block, up to 32 MiB.  Call before threads are started.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
@@ -25,7 +27,7 @@ def keep_small() -> None:
 
 
 def return_unused() -> None:
-    """Return all memory to the system that is free now."""
+    """Return all free memory to the system."""
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)

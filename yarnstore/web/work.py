@@ -27,7 +27,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a job as JSON, the request that undoes it, and what is done after the result."""
+    """The result of a job as JSON, the request that undoes it, and the work after the result."""
 
     result: dict[str, object]
     undo: Undo | None = None
@@ -79,7 +79,7 @@ def _slim(store: Store, models: Sequence[str]) -> Callable[[], object] | None:
     """Return what frees the disk space that older versions no longer need, as `ystore update` does."""
     if not models:
         return None
-    # With rules of retention, what they deleted of other models counts as well.
+    # Retention rules may have deleted versions of other models as well.
     return partial(store.slim, *(() if store.settings.retention.is_set else models))
 
 
@@ -91,7 +91,7 @@ def _undo(found: CheckoutResult | UpdateResult) -> Undo | None:
 
 
 def follow_up(done: Done) -> None:
-    """Do what comes after a result.  A fault is told on stderr alone: the next `gc` does the rest."""
+    """Do the work after a result.  An error is only printed on stderr: the next `gc` does the rest."""
     try:
         if done.after is not None:
             done.after()

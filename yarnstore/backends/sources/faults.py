@@ -19,9 +19,9 @@ from yarnstore.errors import (
 )
 from yarnstore.progress import plural
 
-# A source gets so many tries at one thing before the next is asked (ollama#8105 never stopped).
+# The tries of a source for one part before the next source is used (ollama#8105 never stopped).
 TRIES_PER_SOURCE: Final = 2
-# The source of what an earlier run has kept.
+# The source of data that an earlier run kept.
 EARLIER: Final = ""
 UNSATISFIABLE: Final = 416
 
@@ -112,7 +112,7 @@ def combined_error(failures: Sequence[BackendError]) -> BackendError:
             status=first.status,
         )
     telling = [error for error in failures if not isinstance(error, MissingKeyError)]
-    # That a range lies outside of the file is about the question, and no other try helps.
+    # A range outside of the file is a wrong request, and another try does not help.
     final = [error for error in telling if error.status == UNSATISFIABLE]
     main = next((error for error in (*final, *telling) if _is_telling(error)), telling[0])
     others = "; ".join(f"{error.url}: {reason_of(error)}" for error in failures if error is not main)

@@ -34,10 +34,10 @@ from yarnstore.errors import BackendError, CancelledError, IntegrityError, Trans
 T = TypeVar("T")
 
 
-# So often a wait asks whether it is stopped, in seconds.
+# The interval in seconds at which a wait checks whether it is stopped.
 _STOP_POLL_S: Final = 0.05
 
-# Told once for each mirror that did not give something which another is now asked for.
+# Called once for each mirror that failed to send a file that another is now requested to send.
 OnPass = Callable[[str], None]
 # (the failure, seconds until the next try)
 OnWait = Callable[[TransientError, float], None]

@@ -24,7 +24,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
 
     Waits are drawn from [0, min(cap_s, base_s · 2ⁿ)), so that clients that failed together do not
-    return together.  A server's Retry-After is a lower bound, believed up to `retry_after_cap_s`.
+    return together.  A server's Retry-After is a lower bound, of at most `retry_after_cap_s`.
     """
 
     attempts: int = 5

@@ -79,8 +79,8 @@ def cli(
     Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
     Files of other versions are kept if `ystore path` printed their path within the last day.
 
-    Before versions are deleted, stderr says which go, which stay, and why; with -n too.  A limit by
-    --max-size counts as `ystore du` does.
+    Before versions are deleted, stderr lists which are deleted and kept, with reasons; with -n too.
+    A limit by --max-size counts as `ystore du` does.
     """
     with run.store() as store:
         done = store.gc(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def cli(run: Invocation, model: str, moves: bool) -> None:
     """Show published versions and the history of installed versions.
 
-    Piped, one published version a line; with --moves, one change of the installed version a line.
+    When piped, prints one published version per line; with --moves, one change of the installed version.
     """
     with run.store() as store:
         found = store.get_version_history(model)

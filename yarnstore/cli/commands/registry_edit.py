@@ -115,7 +115,7 @@ def yank(run: Invocation, spec: str, registry: str, undo: bool) -> None:
 @_registry
 @click.option("--remove", is_flag=True, help="Remove the alias.")
 def alias(run: Invocation, model: str, name: str, version: str | None, registry: str, remove: bool) -> None:
-    """Point an alias such as `stable` at a version."""
+    """Set an alias such as `stable` to a version."""
     if remove == (version is not None):
         raise click.UsageError("give a version, or --remove to remove the alias")
     with run.store() as store:
@@ -128,7 +128,7 @@ def alias(run: Invocation, model: str, name: str, version: str | None, registry:
 @click.argument("version")
 @_registry
 def set_current(run: Invocation, model: str, version: str, registry: str) -> None:
-    """Make a version the current one, which `latest` means."""
+    """Make a version the current one, which `latest` selects."""
     with run.store() as store:
         done = store.set_current(model, version, registry=registry)
     _tell(run, model, done)

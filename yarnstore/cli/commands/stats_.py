@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     help="Count operations within this time only (m, h, d, w).",
 )
 def cli(run: Invocation, since: float | None) -> None:
-    """Show savings, use of models, times and failures.
+    """Show bytes saved, use of models, durations and failures.
 
-    The numbers are kept in the store and sent nowhere.
+    The statistics are kept in the store and sent nowhere.
     """
     with run.store() as store:
         found = store.stats(since_s=since)

@@ -51,7 +51,7 @@ class _Codecs(threading.local):
     """Per-thread zstd objects."""
 
     def __init__(self) -> None:
-        # "Huffman only": matches shorter than 7 bytes are never sought in byte planes.
+        # "Huffman only": byte planes have no useful matches shorter than 7 bytes.
         params = zstandard.ZstdCompressionParameters(
             strategy=zstandard.STRATEGY_FAST,
             window_log=17,

@@ -180,7 +180,7 @@ class Lacking:
     """Chunks that live versions need and that neither packs nor kept files have.  `ids` (ascending) are in
     the files `names`, which must stay, with the manifests that list them, until the chunks are in packs.
 
-    `deep` are chunks whose chains of deltas would become too long, or end in a file that goes.
+    `deep` are chunks whose chains of deltas would become too long, or end in a file that is deleted.
     """
 
     ids: Ids = field(default_factory=lambda: NO_IDS)

@@ -66,10 +66,10 @@ class GcPolicy:
     keep_copy: KeepCopy = "imports"
     rollback: Rollback = "instant"
     rollback_of: Mapping[str, Rollback] = field(default_factory=dict)
-    only: frozenset[str] | None = None  # the models whose packs and files are looked at; None for all
+    only: frozenset[str] | None = None  # the models whose packs and files are considered; None for all
 
     def covers(self, manifest: Manifest) -> bool:
-        """Whether what a version has twice is looked for."""
+        """Whether second copies of a version are removed."""
         return self.only is None or manifest.model in self.only
 
     def keeps_files(self, manifest: Manifest, reason: str) -> bool:

@@ -1,6 +1,7 @@
-"""The standing of an installed version in a registry, and whether that has other files under this version.
+"""The standing of an installed version in a registry, and whether the registry has other files under its
+number.
 
-Leaves the registry's marks to `registry/standing`, and reading its entries to `session/stored`.
+`registry/standing` has the marks of a registry, `session/stored` reads its entries.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import cached_entry
 from yarnstore.registry.standing import Standing, standing
 
-# Imported where a registry lists the model: `list` needs them for nothing else.
+# Imported only if a registry lists the model, since `list` needs them for nothing else.
 if TYPE_CHECKING:
     from yarnstore.registry.entries import ModelEntry, VersionEntry
 

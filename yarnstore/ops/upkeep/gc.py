@@ -74,7 +74,7 @@ def gc(
     expected: str | None = None,
 ) -> GcResult:
     """Delete data that no kept version needs; with `repack_too`, store older versions as deltas against the
-    newest.  Without `slim_too`, what is on the disk twice stays for the next run.
+    newest.  Without `slim_too`, second copies are left to the next run.
 
     With `expected`, the fingerprint of a plan, exactly the data of that plan is deleted.
 
@@ -158,7 +158,7 @@ def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str
 
 
 def slim(session: Session, policy: GcPolicy) -> int:
-    """Leave one copy of each chunk of the models that a policy covers, as `gc` does; delete no version.
+    """Leave one copy of each chunk of the models that a policy covers, like `gc`; delete no version.
 
     Returns how many bytes were freed.  Raises: as `gc`.
     """
@@ -188,7 +188,7 @@ def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], 
 
 
 def _leave_one_copy(session: Session, policy: GcPolicy, plan: GcPlan) -> Backing:
-    """Leave one copy of each chunk; return the chunks that files have, which packs need not have too."""
+    """Leave one copy of each chunk; return the chunks that packs need not have, since files have them."""
     backing, after = _slim(session, policy, plan)
     if after.reencode:
         encode_anew(session, after.reencode)

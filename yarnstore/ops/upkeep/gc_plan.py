@@ -1,8 +1,8 @@
-"""The plan of `gc`: what is kept, what goes, and what can go once its chunks are elsewhere.
+"""The plan of `gc`: the data to keep, to delete, and to delete once its chunks are elsewhere.
 
 It is made under a lock and applied under the exclusive lock; after each step of `gc` that writes packs, it is
-made again (docs/design.md, one copy).  Which versions are kept: `ops/querying/keeping`; which packs go:
-`waste`; which views stay: `gc_views`.
+made again (docs/design.md, one copy).  `ops/querying/keeping` chooses the versions to keep, `waste` the packs
+to delete, and `gc_views` the views to keep.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class GcPlan:
 
     @property
     def covered_files(self) -> set[str]:
-        """Those of `needed_files` that models have which the policy covers."""
+        """Those of `needed_files` that belong to models which the policy covers."""
         covered = filter(self.policy.covers, (*self.roots, *self.views.manifests))
         return self.needed_files & {file_name(file) for manifest in covered for file in manifest.files}
 

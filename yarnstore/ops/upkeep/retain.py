@@ -1,9 +1,9 @@
-"""What follows an install: retention deletes old versions, and disk space is freed.
+"""Runs after an install: retention deletes old versions, and disk space is freed.
 
-Retention does as the settings say, or says which versions those would be.  Freeing deletes no version: files
-and packs that are on the disk twice go, and older versions become deltas against the installed one, as `gc`
-does it.  Nobody waits for it: if another process uses the store, it is put off to the next `gc`.  Imports
-that only where something is to be done, since a rollback has little time.
+Retention follows the settings, or forecasts which versions it would delete.  Freeing deletes no version:
+second copies of files and packs are deleted, and older versions become deltas against the installed one, as
+in `gc`.  If another process uses the store, that is left to the next `gc`.  `gc` is imported only if there is
+something to do, since a rollback must be fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Retained(NamedTuple):
 
 
 def apply_retention(session: Session, retention: Retention, *, wait: bool = True) -> Retained:
-    """Run `gc` by itself if a retention rule is set; without `wait`, it only deletes, and encodes nothing.
+    """Run `gc` if a retention rule is set; without `wait`, it only deletes, and encodes nothing.
 
     If that is not possible now, it is reported, and the next update does it.
     """
@@ -75,7 +75,7 @@ def forecast_retention(
 
 
 def _impatient(session: Session) -> Session:
-    """Return the session with a lock that is given up soon, and without a word."""
+    """Return the session with a short lock timeout, and without messages about waiting."""
     layout = session.layout
     timeout_s = min(layout.lock_timeout_s, _PATIENCE_S)
     return msgspec.structs.replace(
@@ -84,9 +84,9 @@ def _impatient(session: Session) -> Session:
 
 
 def slim_after(session: Session, retention: Retention, models: Collection[str]) -> int:
-    """Free what the last moves of models made unneeded, if it is not held back; return how many bytes.
+    """Free the disk space that the last moves of models made unneeded; return how many bytes.
 
-    A note says what is left for the next `gc`, and why.
+    If that is not possible now, a note gives the reason, and the next `gc` does it.
     """
     try:
         if not session.layout.exists() or not any(_has_unneeded(session, retention, each) for each in models):
@@ -96,14 +96,14 @@ def slim_after(session: Session, retention: Retention, models: Collection[str]) 
 
         return slim(_impatient(session), GcPolicy.of(retention, only=models))
     except CancelledError:
-        return 0  # who asked for it does not need to hear of it
+        return 0  # the user who cancelled needs no message
     except YarnstoreError as error:
         session.note(f"the next `ystore gc` frees what older versions no longer need: {error.message}")
         return 0
 
 
 def _has_unneeded(session: Session, retention: Retention, model: str) -> bool:
-    """Whether a model may have something on the disk that goes; where this is wrong, `gc` finds it."""
+    """Whether a model may have unneeded data on the disk; if the answer is wrong, the next `gc` finds it."""
     refs = session.refs
     keeps = {refs.installed(model)}
     if retention.rollback_of.get(model, retention.rollback) == "instant":
@@ -112,5 +112,5 @@ def _has_unneeded(session: Session, retention: Retention, model: str) -> bool:
     if any(has_view(session.layout, digest) for digest in digests - keeps if digest is not None):
         return True
     last = refs.last_move(model)
-    # What is installed from the store brings no packs, and those of other versions stay as they were.
+    # Installing a stored version adds no packs, and does not change those of other versions.
     return (last is None or last.operation != "rollback") and bool(session.layout.pack_folder.pack_ids())

@@ -43,7 +43,7 @@ def fsck(service: NamedDependency[Service], data: JSONBody[requests.FsckRequest]
     return service.jobs.add("fsck", _wanted(data))
 
 
-@get("/stats", sync_to_thread=True, summary="Show savings, use of models, times and failures")
+@get("/stats", sync_to_thread=True, summary="Show bytes saved, use of models, durations and failures")
 def get_stats(
     service: NamedDependency[Service],
     since: Annotated[
