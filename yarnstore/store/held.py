@@ -17,7 +17,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import PATH_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import parse_file_path
-from yarnstore.errors import FormatError, NotFoundError, StorageError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, hashed
 from yarnstore.store.batches import write_many
 from yarnstore.store.layout import StoreLayout, file_name
@@ -263,5 +263,5 @@ def reindex(
 
 def _of_views(layout: StoreLayout) -> Iterator[Manifest]:
     for name in fsread.list_names(layout.views):
-        with contextlib.suppress(FormatError, NotFoundError, StorageError):
+        with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
             yield layout.read_manifest(Sha256.parse(name))
