@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from yarnstore import Store
-from yarnstore.errors import ConfigError, YarnstoreError
+from yarnstore.errors import ConfigError, IntegrityError, YarnstoreError
 from yarnstore.results import InstalledModel
 from yarnstore.web.service import Service
 
@@ -118,6 +118,8 @@ def _operations(store: Store) -> Iterator[Metric]:
 
 def _sizes(store: Store) -> Iterator[Metric]:
     status = store.status()
+    if status.damaged:
+        raise IntegrityError("the store", why="has refs or manifests that cannot be read")
     sizes = GaugeMetricFamily("ystore_store_bytes", "Size of the store by part", labels=("part",))
     sizes.add_metric(("packs",), status.stored_bytes)
     sizes.add_metric(("files",), status.file_bytes)

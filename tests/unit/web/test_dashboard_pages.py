@@ -14,6 +14,7 @@ from tests.support.gallery import MODEL, THIRD
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import copy_tree
 from tests.unit.web.conftest import Shown
+from yarnstore import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -57,6 +58,8 @@ _DIALOGS = (
 def service(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("pages") / "home"
     copy_tree(gallery.home, home)
+    with Store.open(home) as store:
+        store.fetch(f"{MODEL}@1.2.0")  # something that gc may delete
     with serving(home) as running:
         yield running
 

@@ -135,7 +135,10 @@ def test_a_move_to_what_was_installed_before_opens_nothing(site: Site, counting:
     with site.store() as store:
         store.checkout(f"{MODEL}@1.0.0", wait=False)
         store.checkout(f"{MODEL}@1.1.0", wait=False)
-        for move in (lambda: store.rollback_model(MODEL), lambda: store.checkout(f"{MODEL}@1.1.0")):
+        for move in (
+            lambda: store.rollback_model(MODEL),
+            lambda: store.checkout(f"{MODEL}@1.1.0", wait=False),
+        ):
             with counting() as counts:
                 move()
             assert counts.most[:2] == (0, 0)

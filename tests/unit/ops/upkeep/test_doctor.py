@@ -115,18 +115,22 @@ def _registry(site: Site) -> None:
     config.write_text('[[registries]]\nname = "made"\nurl = "/nowhere/registry"\n')
 
 
+# Without a registry that has the version, its files are the only copy.
+ONE_COPY = {"second copies": "note"}
+
+
 @pytest.mark.parametrize(
     ("hurt", "expected"),
     [
-        (_bad_config, {"config": "wrong", "registries": "note"}),
-        (_bad_registry_name, {"config": "wrong", "registries": "note"}),
-        (_bad_managed, {"config": "wrong", "registries": "note"}),
+        (_bad_config, {"config": "wrong", "registries": "note", **ONE_COPY}),
+        (_bad_registry_name, {"config": "wrong", "registries": "note", **ONE_COPY}),
+        (_bad_managed, {"config": "wrong", "registries": "note", **ONE_COPY}),
         (_bad_timezone, {"auto-update": "wrong"}),
         (_bad_queue, {"queue": "wrong"}),
         (_clock, {"clock": "wrong"}),
         (_damage, {"contents": "wrong"}),
         (_state, {"contents": "wrong"}),
-        (_registry, {"registry made": "wrong"}),
+        (_registry, {"registry made": "wrong", **ONE_COPY}),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
