@@ -170,7 +170,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         *("jobs.json", "jobs.lock"),
         *("logs/origins/<model>", "logs/seen/<digest>", "logs/hashed/<digest>"),
         "logs/statistics",
-        "files/<digest>.x",
+        *("files/<digest>.x", "files/<digest>.view", "files/<digest>.x.view"),
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),
         "registries/<registry>/models/<model>.fetched",
         "tmp/<any>",

@@ -8,6 +8,7 @@ it. `fsck` finds the damage.
 from __future__ import annotations
 
 import contextlib
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_from_dirname
 from yarnstore.core.pack import Entry
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
@@ -161,10 +162,15 @@ class _Repairer:
         """Record which files only views have, where that is not known; what is not sound is not believed."""
         layout = self._layout
         with hashed.changing(layout, []):
-            names = held.reindex(
-                layout, is_sound=lambda path, file: hashed.hashes_to(layout, path, file.sha256)
-            )
+            names = held.reindex(layout, is_sound=self._is_sound)
         self.done += [f"files/{name}: found in a view" for name in names]
+
+    def _is_sound(self, path: Path, file: ManifestFile) -> bool:
+        """Whether a view's file has the content and the mode that the manifest says."""
+        found = fsread.stat_or_none(path)
+        if found is None or (file.executable and not found.st_mode & stat.S_IXUSR):
+            return False
+        return hashed.hashes_to(self._layout, path, file.sha256)
 
     def _drop_file(self, name: str) -> None:
         path = held.find(self._layout, name).path
