@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fine_tunes import tune, weights
+from tests.support.fine_tunes import MODEL, publish_tuned
 from tests.support.stores import Site, assert_whole, copy_tree, quiet_env
 from yarnstore import Store
 
-MODEL = "tuned"
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 
 _LOOP = """
@@ -79,15 +78,7 @@ print(json.dumps([done, bad]))
 def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
     root = tmp_path_factory.mktemp("made")
     site = Site(root, root / "registry", root / "home", (MODEL,), VERSIONS)
-    bits, fixed = weights(1, 60_000), weights(2, 40_000)
-    for n, version in enumerate(VERSIONS):
-        folder = site.source(version, MODEL)
-        folder.mkdir(parents=True)
-        (folder / "tuned.bin").write_bytes(bits.tobytes())
-        (folder / "fixed.bin").write_bytes(fixed.tobytes())
-        (folder / "config.json").write_text(f'{{"version": "{version}"}}\n')
-        Store.publish(folder, f"{MODEL}@{version}", registry=site.registry, deltas=1)
-        bits = tune(bits, n + 3)
+    publish_tuned(site, 60_000, 40_000)
     with Store.open(site.home) as store:
         store.add_registry("made", site.registry)
         store.checkout(f"{MODEL}@1.0.0")

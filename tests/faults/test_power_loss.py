@@ -18,12 +18,11 @@ import pytest
 
 from tests.faults.powerloss import Disk, State, end_states, put, record, replay, some_states, states, tree
 from tests.faults.tracing import Call, require_strace
-from tests.support.fine_tunes import tune, weights
+from tests.support.fine_tunes import MODEL, publish_tuned
 from tests.support.stores import Site, command, remove_tree, tree_hashes, versions_in
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 
-MODEL = "tuned"
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 _WEIGHTS = 60_000
 QUICK_STATES = 6
@@ -84,15 +83,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Three versions, of which a file changes a little, one not, and one wholly."""
     root = tmp_path_factory.mktemp("published")
     site = Site(root, root / "registry", root / "home", (MODEL,), VERSIONS)
-    bits, fixed = weights(1, _WEIGHTS), weights(2, _WEIGHTS // 2)
-    for n, version in enumerate(VERSIONS):
-        folder = site.source(version, MODEL)
-        folder.mkdir(parents=True)
-        (folder / "tuned.bin").write_bytes(bits.tobytes())
-        (folder / "fixed.bin").write_bytes(fixed.tobytes())
-        (folder / "config.json").write_text(f'{{"version": "{version}"}}\n')
-        Store.publish(folder, f"{MODEL}@{version}", registry=site.registry, deltas=1)
-        bits = tune(bits, n + 3)
+    publish_tuned(site, _WEIGHTS, _WEIGHTS // 2)
     return site
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.stores import Site
 from yarnstore import Store
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import StoreLayout
@@ -58,3 +59,17 @@ class World:
 
     def table(self) -> ChunkTable:
         return ChunkTable(load_indexes(StoreLayout(self.store.home).pack_folder, rebuild=False).indexes)
+
+
+def publish_tuned(site: Site, tuned: int, fixed: int) -> None:
+    """Publish the versions of a site: of `tuned` weights that change a little, `fixed` that do not, and a
+    small file that is wholly another."""
+    bits, same = weights(1, tuned), weights(2, fixed)
+    for n, version in enumerate(site.versions):
+        folder = site.source(version, MODEL)
+        folder.mkdir(parents=True)
+        (folder / "tuned.bin").write_bytes(bits.tobytes())
+        (folder / "fixed.bin").write_bytes(same.tobytes())
+        (folder / "config.json").write_text(f'{{"version": "{version}"}}\n')
+        Store.publish(folder, f"{MODEL}@{version}", registry=site.registry, deltas=1)
+        bits = tune(bits, n + 3)

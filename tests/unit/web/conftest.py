@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browsers import browsing
+from tests.support.browsers import browsing, open_page
 from tests.support.gallery import make_gallery
 from tests.support.servers import nginx_server
 from tests.support.services import Running, serving
-from tests.support.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site, copy_tree, make_site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 # While the file `slow` exists, a download takes a minute.
 _SLOW = "location /deltas/ {{ set $rate 0; if (-f {file}) {{ set $rate 2k; }} limit_rate $rate; }}"
@@ -76,3 +76,20 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     with nginx_server(made.registry, root / "nginx", extra=_SLOW.format(file=slow)) as nginx:
         made.serve(nginx.url)
         yield Shown(made.home, slow)
+
+
+@pytest.fixture(scope="module")
+def gallery_home(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A module's own copy of the gallery's store, whose downloads are quick."""
+    gallery.slow.unlink(missing_ok=True)
+    home = tmp_path_factory.mktemp("gallery") / "home"
+    copy_tree(gallery.home, home)
+    return home
+
+
+@pytest.fixture
+def page(browser: Browser, service: Running) -> Iterator[Page]:
+    """A page of the module's service."""
+    opened = open_page(browser, service)
+    yield opened
+    opened.context.close()

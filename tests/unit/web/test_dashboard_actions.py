@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browsers import expect, needs_browser, open_page, visit
+from tests.support.browsers import expect, needs_browser, visit
 from tests.support.gallery import MODEL, OTHER, THIRD
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree
-from tests.unit.web.conftest import Shown
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = [needs_web, needs_browser]
 
 
 @pytest.fixture(scope="module")
-def service(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service over a copy of the gallery's store, whose downloads are quick."""
-    gallery.slow.unlink(missing_ok=True)
-    home = tmp_path_factory.mktemp("actions") / "home"
-    copy_tree(gallery.home, home)
-    with serving(home) as running:
+def service(gallery_home: Path) -> Iterator[Running]:
+    with serving(gallery_home) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser: Browser, service: Running) -> Iterator[Page]:
-    opened = open_page(browser, service)
-    yield opened
-    opened.context.close()
 
 
 def versions(service: Running) -> dict[str, str]:

@@ -13,8 +13,6 @@ from tests.support.browsers import expect, needs_browser, open_page, visit
 from tests.support.gallery import MODEL, OTHER
 from tests.support.giant_registry import entry_of
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree
-from tests.unit.web.conftest import Shown
 from yarnstore import Store
 
 if TYPE_CHECKING:
@@ -24,20 +22,9 @@ pytestmark = [needs_web, needs_browser]
 
 
 @pytest.fixture(scope="module")
-def service(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service over a copy of the gallery's store, whose downloads are quick."""
-    gallery.slow.unlink(missing_ok=True)
-    home = tmp_path_factory.mktemp("forms") / "home"
-    copy_tree(gallery.home, home)
-    with serving(home) as running:
+def service(gallery_home: Path) -> Iterator[Running]:
+    with serving(gallery_home) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser: Browser, service: Running) -> Iterator[Page]:
-    opened = open_page(browser, service)
-    yield opened
-    opened.context.close()
 
 
 def test_the_statistics_show_savings_use_and_failures(page: Page, service: Running) -> None:

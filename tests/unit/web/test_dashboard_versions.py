@@ -8,39 +8,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browsers import expect, needs_browser, open_page, visit
+from tests.support.browsers import expect, needs_browser, visit
 from tests.support.gallery import MODEL
 from tests.support.services import Running, needs_web, serving
-from tests.support.stores import copy_tree
-from tests.unit.web.conftest import Shown
 from yarnstore import Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = [needs_web, needs_browser]
 
 
 @pytest.fixture(scope="module")
-def home(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(gallery_home: Path) -> Path:
     """A copy of the gallery's store; the tests take back what they change."""
-    home = tmp_path_factory.mktemp("versions") / "home"
-    copy_tree(gallery.home, home)
-    return home
+    return gallery_home
 
 
 @pytest.fixture(scope="module")
-def service(gallery: Shown, home: Path) -> Iterator[Running]:
-    gallery.slow.unlink(missing_ok=True)
+def service(home: Path) -> Iterator[Running]:
     with serving(home) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser: Browser, service: Running) -> Iterator[Page]:
-    opened = open_page(browser, service)
-    yield opened
-    opened.context.close()
 
 
 def stored(service: Running) -> set[str]:
