@@ -36,6 +36,7 @@ _NAMES = {
     "yarnstore.ops.local.takeover": ("TakenModel", "TakeoverResult"),
     "yarnstore.ops.publishing.amend": ("AmendResult",),
     "yarnstore.ops.publishing.lint": ("LintResult",),
+    "yarnstore.ops.publishing.optimize": ("OptimizeResult", "RegistryDelta"),
     "yarnstore.ops.publishing.publish": ("PublishResult",),
     "yarnstore.ops.querying.catalogue": ("MirrorInfo", "Offer", "RegistryInfo", "VersionDetails"),
     "yarnstore.ops.querying.compat": ("CompatRow", "CompatTable"),

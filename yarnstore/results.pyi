@@ -38,6 +38,8 @@ from yarnstore.ops.local.takeover import TakenModel as TakenModel
 from yarnstore.ops.local.takeover import TakeoverResult as TakeoverResult
 from yarnstore.ops.publishing.amend import AmendResult as AmendResult
 from yarnstore.ops.publishing.lint import LintResult as LintResult
+from yarnstore.ops.publishing.optimize import OptimizeResult as OptimizeResult
+from yarnstore.ops.publishing.optimize import RegistryDelta as RegistryDelta
 from yarnstore.ops.publishing.publish import PublishResult as PublishResult
 from yarnstore.ops.querying.catalogue import MirrorInfo as MirrorInfo
 from yarnstore.ops.querying.catalogue import Offer as Offer

@@ -113,6 +113,8 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
         def publish_parts(answer: dict[str, Any]) -> list[Part]:
             size = raw[answer["version"]]
             deltas = [Part("publish delta", size, stored) for stored in answer["deltas"].values()]
+            if answer["back_bytes"]:
+                deltas.append(Part("publish delta", size, answer["back_bytes"]))
             return [Part("publish", size, answer["new_bytes"]), *deltas]
 
         def publish(version: str) -> tuple[str | Path, ...]:

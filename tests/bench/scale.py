@@ -24,7 +24,8 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.ops.fetching.plan import PackOffer, plan_download
+from yarnstore.ops.fetching.plan import plan_download
+from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import plan_gc

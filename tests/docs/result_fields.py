@@ -76,6 +76,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore registry refresh": [("", list[results.RegistryInfo])],
     "ystore registry remove": [("", {"name": "the name of the registry", "removed": "always true"})],
     "ystore registry set-current": _EDIT,
+    "ystore registry optimize": [("", results.OptimizeResult)],
     "ystore registry yank": _EDIT,
     "ystore status": [("", results.StoreStatus)],
     "ystore move": [("", results.MoveResult)],

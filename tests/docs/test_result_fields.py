@@ -64,6 +64,7 @@ registry alias phi-3-mini stable 1.0.0 --registry registry
 registry deprecate phi-3-mini@1.0.0 --registry registry
 registry yank phi-3-mini@1.0.0 --registry registry
 registry set-current phi-3-mini 1.1.0 --registry registry
+registry optimize registry
 registry refresh
 list
 auto-update enable

@@ -23,7 +23,8 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.limits import MIB, PACK_LIMIT_BYTES, VERSION_LIMIT_PACKS
 from yarnstore.core.pack import PACK_HEADER
 from yarnstore.errors import BackendError, IntegrityError
-from yarnstore.ops.fetching.plan import PackOffer, plan_download
+from yarnstore.ops.fetching.plan import plan_download
+from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
 

@@ -14,7 +14,9 @@ ENGINE = f"{PACKAGE}.ops."
 # Modules of the engine without a test file of their name, and the file whose tests go through them.
 # Such a module is one step of an operation, and is tested by what the operation leaves on disk or prints.
 COVERED_BY = {
+    "fetching.answers": "faults/test_http_faults.py",
     "fetching.begun": "faults/test_broken_lines.py",
+    "fetching.cheapest": "unit/ops/fetching/test_ways.py",
     "fetching.eligibility": "unit/ops/installing/test_update.py",
     "fetching.queue": "cli/test_queue_and_offline.py",
     "fetching.transfer": "faults/test_http_faults.py",
@@ -31,7 +33,9 @@ COVERED_BY = {
     "local.import_export": "unit/ops/publishing/test_sources.py",
     "publishing.amend": "cli/test_publisher_cli.py",
     "publishing.lint": "cli/test_publisher_cli.py",
+    "publishing.new_deltas": "unit/ops/publishing/test_optimize.py",
     "publishing.publish": "unit/ops/publishing/test_republish.py",
+    "publishing.skips": "unit/ops/publishing/test_optimize.py",
     "publishing.tree": "unit/ops/publishing/test_registry_folder.py",
     "querying.catalogue": "cli/test_cli_commands.py",
     "querying.compat": "cli/test_update_cli.py",

@@ -128,9 +128,9 @@ MUTANTS = (
     ),
     Mutant(
         "delta from a registry taken without a hash",
-        "        data = decode_entry(entry, base)\n        with self._lock:\n",
+        "        data = decode_entry(entry, base)\n        self.hand_on(",
         f"        data = decode_entry(entry) if base is None else __import__({_CODEC!r}, fromlist=['']"
-        ").decode_payload(entry, base)\n        with self._lock:\n",
+        ").decode_payload(entry, base)\n        self.hand_on(",
         (f"{_FALSE}::test_a_delta_that_makes_another_chunk_is_replaced_by_full_packs",),
     ),
     Mutant(

@@ -13,6 +13,7 @@ from yarnstore.store import paths
 
 if TYPE_CHECKING:
     from yarnstore.ops.publishing.amend import AmendResult
+    from yarnstore.ops.publishing.optimize import OptimizeResult
     from yarnstore.ops.publishing.publish import PublishResult
 
 
@@ -70,6 +71,34 @@ class Publishing:
             split=split,
             all_files=all_files,
             force=force,
+            on_progress=progress or ignore,
+        )
+
+    @staticmethod
+    def optimize_registry(
+        registry: AnyPath,
+        *,
+        models: tuple[str, ...] = (),
+        versions: str | None = None,
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
+    ) -> OptimizeResult:
+        """Add deltas to the newest version of each model from versions in use, where they save downloads, and
+        drop those that no version needs.
+
+        In use are the versions in the range `versions`; without one, the 12 newest before the newest.
+        `models` are those to optimize, all by default.  Each change is reported, with its bytes, before
+        anything is written.
+
+        Raises: SpecError, NotFoundError, UsageError, FormatError, IntegrityError, StorageError.
+        """
+        from yarnstore.ops.publishing.optimize import optimize
+
+        return optimize(
+            _registry(registry),
+            models=models,
+            versions=versions,
+            dry_run=dry_run,
             on_progress=progress or ignore,
         )
 

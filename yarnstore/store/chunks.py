@@ -245,6 +245,11 @@ class ChunkStore(PackReader):
                     located = self._located = FileTable(self._layout, manifests, without=self._without)
         return located
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pack and no file has any chunk."""
+        return not len(self.table) and not len(self.files.ids)
+
     def know(self, manifest: Manifest) -> None:
         """Add a manifest of the store that the caller has parsed already."""
         self._manifests[manifest.digest] = manifest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.display import clean
+from yarnstore.cli.display import clean, size
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
@@ -134,6 +134,53 @@ def set_current(run: Invocation, model: str, version: str, registry: str) -> Non
     _tell(run, model, done)
 
 
+@command(
+    "optimize",
+    example="ystore registry optimize ./registry --dry-run\n"
+    'ystore registry optimize ./registry --model phi-3-mini --versions ">=1.2.0"',
+)
+@click.argument("registry", metavar="DIR", type=click.Path(file_okay=False))
+@click.option(
+    "--versions", metavar="RANGE", help="Versions in use.  [default: the 12 before the newest of each model]"
+)
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL", help="Change only this model; may be repeated."
+)
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Print what would be added and dropped, and change nothing."
+)
+def optimize(
+    run: Invocation, registry: str, versions: str | None, models: tuple[str, ...], dry_run: bool
+) -> None:
+    """Add deltas that make updates from versions in use smaller, and drop deltas that no update needs.
+
+    A delta from a version in use to the newest version is added where it takes at most 85 % of the smallest
+    download without it.  The deltas that publish writes stay.  Changes are printed with their bytes before
+    anything is written.
+    """
+    with run.store() as store:
+        done = store.optimize_registry(
+            registry, models=models, versions=versions, dry_run=dry_run, progress=store.progress
+        )
+    rows = [
+        (
+            item.model,
+            item.variant,
+            item.base,
+            item.version,
+            item.action,
+            size(item.size_bytes) if run.output.for_people else str(item.size_bytes),
+        )
+        for item in done.deltas
+    ]
+    run.output.rows(
+        done,
+        ("MODEL", "VARIANT", "FROM", "TO", "ACTION", "SIZE"),
+        rows,
+        "the registry has no deltas, and needs none",
+    )
+
+
 def _tell(run: Invocation, what: str, done: AmendResult) -> None:
     if not run.output.json:
         for note in done.notes:
@@ -143,4 +190,4 @@ def _tell(run: Invocation, what: str, done: AmendResult) -> None:
     run.output.done(done, lambda: clean(f"{what}: {done.what}{same}"), row)
 
 
-PUBLISHERS = (lint, deprecate, yank, alias, set_current)
+PUBLISHERS = (lint, optimize, deprecate, yank, alias, set_current)

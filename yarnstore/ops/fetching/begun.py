@@ -17,7 +17,7 @@ from yarnstore.backends import Body
 from yarnstore.core.bytequeue import ByteQueue
 from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.errors import FormatError, NotFoundError, StorageError
-from yarnstore.ops.fetching.plan import PackRange, RemotePack
+from yarnstore.ops.fetching.ways import PackRange, RemotePack
 from yarnstore.store import fsio, fsread, growing
 
 _SUFFIX = ".download"

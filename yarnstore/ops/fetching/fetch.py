@@ -13,7 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from yarnstore.backends.urls import shown
 from yarnstore.core.codec import decode_zstd
@@ -35,9 +37,10 @@ from yarnstore.ops.fetching.alternates import find_manifest, take_chunks
 from yarnstore.ops.fetching.begun import Begun, KeptFile
 from yarnstore.ops.fetching.changed import refuse_changed, remember_content
 from yarnstore.ops.fetching.eligibility import require_eligible
-from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, PackOffer, RemotePack, plan_download
+from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, plan_download
 from yarnstore.ops.fetching.single_file import fetch_plain
 from yarnstore.ops.fetching.transfer import TransferStats, download
+from yarnstore.ops.fetching.ways import PackOffer, RemotePack, find_way
 from yarnstore.ops.session import counting
 from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.lookup import Found, Offered, offered_as
@@ -54,6 +57,9 @@ from yarnstore.store.places import manifest_chunks
 from yarnstore.store.provenance import write_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
+
+# After so many downloads in which a delta could not be used, only full packs are.
+_DELTA_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,9 @@ def _bring_from(
         refuse_changed(session, offer.source, offer.name, content_of(manifest), manifest.digest)
         session.layout.write_manifest(manifest)
         chunks.know(manifest)
-        brought = ensure_chunks(session, offer.source, manifest, PackOffer.of(entry), chunks, drafts)
+        brought = ensure_chunks(
+            session, offer.source, manifest, PackOffer.of(entry, offer.entry), chunks, drafts
+        )
         if drafts is not None and drafts.held(manifest_chunks([manifest])[0]).any():
             session.layout.rely_on_files()  # before files have names: `gc` must not write it on a full disk
         else:
@@ -347,6 +355,7 @@ def ensure_chunks(
     failed: set[RemotePack] = set()
     brought = TransferStats(alternate_bytes=copied)
     announced = False
+    rounds = 0
     absent = find_absent()
     absent_bytes = int(lengths[find_ids(ids, absent)].sum())
     counting.current().reused_bytes += manifest.size_bytes - absent_bytes
@@ -354,18 +363,22 @@ def ensure_chunks(
         missing = find_absent()
         if announced and not len(missing):
             return brought
+        if rounds == _DELTA_ROUNDS:  # or a registry whose deltas are all wrong would cost more than its packs
+            offer = PackOffer(offer.packs)
+        rounds += 1
         plan = plan_for(session, source, offer, chunks, missing, without=failed)
-        most_bytes = pack_bytes = plan.most_bytes(ids, lengths)
         there = 0
+        for_packs = _all
         if drafts is not None:
-            if plan.runs:
+            if not plan.is_empty:
                 drafts.begin(manifest)
-            pack_bytes = plan.most_bytes(ids, lengths, drafts.for_packs)
+            for_packs = drafts.for_packs
             there = drafts.placed_bytes
+        pack_bytes = plan.disk_bytes(ids, lengths, for_packs)
         fsread.require_space(layout.root, pack_bytes + files - there, layout.reserve)
         if not announced:
-            _announce(session, manifest, plan, most_bytes)
-        if not plan.runs:
+            _announce(session, manifest, plan, plan.most_bytes(ids, lengths))
+        if plan.is_empty:
             return brought
         announced = True
         failing, brought = _download(session, source, manifest, plan, chunks, brought, drafts)
@@ -385,6 +398,10 @@ def ensure_chunks(
     return brought
 
 
+def _all(wanted: Ids) -> NDArray[np.bool_]:
+    return np.ones(len(wanted), bool)
+
+
 def plan_for(
     session: Session,
     source: RegistrySource,
@@ -399,7 +416,18 @@ def plan_for(
         return NOTHING
     backend = session.registries.backend(source)
     kept = partial(KeptFile, session.layout.tmp)
-    return plan_download(backend, offer, chunks, missing, session.connections, without=without, kept=kept)
+    way = find_way(offer, _complete(session), chunks, without=without)
+    return plan_download(backend, offer, chunks, missing, session.connections, way=way, kept=kept)
+
+
+def _complete(session: Session) -> set[Sha256]:
+    """Return the manifests of the versions that the store has."""
+    found: set[Sha256] = set()
+    for name in session.refs.versions():
+        with contextlib.suppress(FormatError):  # a damaged ref, which `fsck` reports
+            digest = session.refs.version(name)
+            found |= {digest} if digest is not None else set()
+    return found
 
 
 def _download(
@@ -434,7 +462,7 @@ def _mark_begun(session: Session, manifest: Manifest) -> None:
 
 def _announce(session: Session, manifest: Manifest, plan: DownloadPlan, most_bytes: int) -> None:
     what = f"{manifest.label} ({manifest.variant})" if manifest.variant != DEFAULT_VARIANT else manifest.label
-    if plan.runs:
+    if not plan.is_empty:
         how = f" (delta from {plan.delta_from})" if plan.delta_from else ""
         most = "up to " if len(plan.unplaced) else ""
         session.note(f"{what}: {most}{format_part(most_bytes, manifest.size_bytes)} to download{how}")

@@ -1,7 +1,7 @@
 """Plans of downloads: the smallest byte ranges of a registry's packs with the missing chunks.
 
-A chunk can be read whole from a full pack, or as a delta against a chunk in the store; the smaller one is
-used.  Only indexes are downloaded here.
+A chunk can be read whole from a full pack, as a delta against a chunk in the store, or as a delta against a
+chunk that other deltas bring; what is smallest is used.  Only indexes are downloaded here.
 """
 
 from __future__ import annotations
@@ -9,125 +9,63 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.backends import SourceSet
 from yarnstore.backends.sources import Kept
-from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, parse_index
-from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, MIB, VERSION_LIMIT_PACKS
+from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
+from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, VERSION_LIMIT_PACKS
 from yarnstore.errors import BackendError, FormatError, IntegrityError, TransientError
-from yarnstore.registry.entries import VersionEntry
+from yarnstore.ops.fetching.cheapest import Best, Chains, Relay
+from yarnstore.ops.fetching.ways import PACKS, DeltaPack, PackOffer, RemotePack, Run, Way
 from yarnstore.store.chunks import ChunkStore
-
-# Wanted entries closer than this are in one request: reading the gap is cheaper than another request.
-_GAP_BYTES = 64 * KIB
-# The approximate limit of one request, so that several connections share a pack.
-_RUN_BYTES = 16 * MIB
-# The folders of a registry with packs.
-PACKS = "packs"
-DELTAS = "deltas"
-_UNKNOWN = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True)
-class PackOffer:
-    """The packs of a version in its registry: full packs, and delta packs by base version."""
-
-    packs: tuple[PackId, ...]
-    deltas: tuple[tuple[PackId, str], ...] = ()
-
-    @classmethod
-    def of(cls, entry: VersionEntry) -> PackOffer:
-        """Return the packs of a registry entry."""
-        packs = tuple(PackId.parse(pack) for pack in entry.packs)
-        return cls(packs, tuple((PackId.parse(delta.pack), delta.base) for delta in entry.deltas))
-
-
-class PackRange(NamedTuple):
-    """A wanted chunk in a remote pack."""
-
-    offset: int
-    stored: int
-    chunk_id: bytes
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.stored
-
-
-class RemotePack(NamedTuple):
-    """A pack and its folder in the registry."""
-
-    folder: str
-    pack: PackId
-
-    @property
-    def key(self) -> str:
-        """The pack's key in the registry."""
-        return f"{self.folder}/{self.pack.hex}.pack"
-
-    @property
-    def index_key(self) -> str:
-        """The key of its index in the registry."""
-        return f"{self.folder}/{self.pack.hex}.idx"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Entries of one pack, ascending, that are requested at once, as columns of equal length.
-
-    Without entries it is the whole pack, because its index could not be read.
-    """
-
-    pack: RemotePack
-    offsets: Ints
-    stored: Ints
-    ids: Ids
-
-    def places(self) -> list[PackRange]:
-        """Return the entries one by one."""
-        ids = (id_bytes(self.ids, n) for n in range(len(self.ids)))
-        return [PackRange(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
 
 
 @dataclass(frozen=True)
 class DownloadPlan:
     """The requests of a download.
 
-    `stored_bytes` is the size of the wanted entries, `delta_chunks` the number of deltas among them, and
-    `delta_from` the base version of most deltas.  `index_sources` are the mirrors that sent the packs'
-    indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read; `stored_bytes` does
-    not include their size.
+    `runs` bring wanted chunks directly, `relays` bring them over several deltas.  `stored_bytes` is the size
+    of all these entries, `delta_chunks` how many wanted chunks come as deltas, and `delta_from` the version
+    in the store that most of them are built on.  `index_sources` are the mirrors that sent the packs'
+    indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read: their size is not in
+    `stored_bytes`.
     """
 
     runs: list[Run]
     wanted: Ids
+    relays: list[Relay] = field(default_factory=list)
     stored_bytes: int = 0
     delta_chunks: int = 0
     delta_from: str | None = None
     index_sources: Mapping[RemotePack, str] = field(default_factory=dict)
     unplaced: Ids = field(default_factory=lambda: np.empty(0, "S32"))
 
-    def most_bytes(
-        self, ids: Ids, lengths: Ints, only: Callable[[Ids], NDArray[np.bool_]] | None = None
-    ) -> int:
-        """Return the largest possible size of the wanted entries in bytes.
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to request."""
+        return not self.runs and not self.relays
 
-        `ids` (ascending) and `lengths` are those of all chunks: an `unplaced` one counts with its length, and
-        chunks for which `only` is false are omitted.
+    def most_bytes(self, ids: Ids, lengths: Ints) -> int:
+        """What is downloaded at the most: of those `unplaced` no more than their chunks, given all chunks'
+        `ids` (ascending) and `lengths`."""
+        return self.stored_bytes + int(lengths[find_ids(ids, self.unplaced)].sum())
+
+    def disk_bytes(self, ids: Ids, lengths: Ints, for_packs: Callable[[Ids], NDArray[np.bool_]]) -> int:
+        """What packs in the store need at the most for the chunks of which `for_packs` is true.
+
+        A chunk that came over several deltas is stored whole, since the store lacks what the last one is
+        against.
         """
-        stored, unplaced = self.stored_bytes, self.unplaced
-        if only is not None:
-            stored = sum(int(run.stored[only(run.ids)].sum()) for run in self.runs)
-            unplaced = unplaced[only(unplaced)]
-        return stored + int(lengths[find_ids(ids, unplaced)].sum())
+        whole = [self.unplaced, *(relay.wanted for relay in self.relays)]
+        stored = sum(int(run.stored[for_packs(run.ids)].sum()) for run in self.runs)
+        return stored + sum(int(lengths[find_ids(ids, some[for_packs(some)])].sum()) for some in whole)
 
 
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
@@ -146,13 +84,14 @@ def plan_download(
     missing: Ids,
     connections: int,
     *,
-    without: Collection[RemotePack] = (),
+    way: Way = (),
     kept: KeptAt | None = None,
 ) -> DownloadPlan:
     """Find the missing chunks (distinct ids, ascending) in the packs that a version names.
 
-    `without` are packs that have failed; `kept` has partial downloads of indexes.  A full pack whose index is
-    missing or malformed is read completely; such a delta pack is not used.
+    `way` are the delta packs to read; `kept` is where the beginnings of indexes are kept.  A full
+    pack whose index is missing or malformed is no obstacle: it is read through; such a delta pack is
+    passed over.
 
     Raises: TransientError; IntegrityError if the packs do not contain all chunks, or are too many.
     """
@@ -166,25 +105,33 @@ def plan_download(
             hint="the publisher must publish it again",
         )
     full = [RemotePack(PACKS, pack) for pack in offer.packs]
-    bases = {RemotePack(DELTAS, pack): base for pack, base in offer.deltas}
-    deltas = [pack for pack in bases if pack not in without]
-    best = _Best(missing)
+    deltas = {delta.pack: delta for step in way for delta in step}
+    step_of = {delta.pack: n for n, step in enumerate(way) for delta in step}
+    best = Best(missing)
+    chains = Chains(best, chunks)
     unread: list[RemotePack] = []
     index_sources: dict[RemotePack, str] = {}
-    for pack, read in _iter_indexes(backend, [*full, *deltas], connections, kept):
+    steps_back = 0
+    wanted = [(pack, INDEX_LIMIT_BYTES) for pack in full]
+    wanted += [(pack, _delta_index_limit(delta)) for pack, delta in deltas.items()]
+    for pack, read in _iter_indexes(backend, wanted, connections, kept):
+        while steps_back < step_of.get(pack, 0):
+            chains.step()
+            steps_back += 1
         if read is not None:
             index, index_sources[pack] = read
-            whole = pack.folder == PACKS
-            best.offer(
-                pack, index, np.ones(len(index), bool) if whole else _available_bases(chunks, index.bases)
-            )
+            if pack.folder == PACKS:
+                best.offer(pack, index, np.ones(len(index), bool))
+            else:
+                chains.offer(pack, index)
         elif pack.folder == PACKS:
             unread.append(pack)
-    absent = best.absent()
-    if len(absent) and not unread:
+    if len(best.absent()) and not unread:
         # A mirror's index may be valid and incomplete, so the others are queried.
         _offer_of_others(backend, best, full, index_sources)
-        absent = best.absent()
+    relays = chains.relays(connections)
+    absent = best.absent()
+    absent = absent[~np.isin(absent, np.concatenate([absent[:0], *(relay.wanted for relay in relays)]))]
     if len(absent) and not unread:
         names = [id_bytes(absent, n).hex()[:12] for n in range(min(3, len(absent)))]
         raise IntegrityError(
@@ -195,16 +142,21 @@ def plan_download(
     runs = best.runs()
     chunks_from: dict[str, int] = {}
     for run in runs:
-        if run.pack in bases:
-            base = bases[run.pack]
+        if run.pack in deltas:
+            base = deltas[run.pack].version
             chunks_from[base] = chunks_from.get(base, 0) + len(run.ids)
+    for relay in relays:
+        starts = [deltas[run.pack].version for run in relay.stages[0] if run.pack in deltas]
+        for base in starts[:1]:
+            chunks_from[base] = chunks_from.get(base, 0) + len(relay.wanted)
     if len(absent):
         nothing = np.empty(0, np.int64)
         runs += [Run(pack, nothing, nothing, absent[:0]) for pack in unread]
     return DownloadPlan(
         runs=runs,
         wanted=missing,
-        stored_bytes=sum(int(run.stored.sum()) for run in runs),
+        relays=relays,
+        stored_bytes=sum(int(run.stored.sum()) for run in runs) + sum(relay.stored_bytes for relay in relays),
         delta_chunks=sum(chunks_from.values()),
         delta_from=max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
         index_sources=index_sources,
@@ -212,17 +164,23 @@ def plan_download(
     )
 
 
+def _delta_index_limit(delta: DeltaPack) -> int:
+    """Return how large the index of a delta pack can be: it has less of each entry than the pack."""
+    return min(INDEX_LIMIT_BYTES, 2 * delta.size_bytes + 4 * KIB)
+
+
 def _iter_indexes(
-    backend: SourceSet, packs: Sequence[RemotePack], connections: int, kept: KeptAt | None
+    backend: SourceSet, packs: Sequence[tuple[RemotePack, int]], connections: int, kept: KeptAt | None
 ) -> Iterator[tuple[RemotePack, _Read]]:
-    """Yield each pack with its index, in order; at most `connections` indexes are in memory at a time."""
-    jobs: queue.SimpleQueue[tuple[RemotePack, Future[_Read]] | None] = queue.SimpleQueue()
+    """Each pack with its index, of so many bytes at most, in order; no more than `connections` are held at a
+    time."""
+    jobs: queue.SimpleQueue[tuple[RemotePack, int, Future[_Read]] | None] = queue.SimpleQueue()
 
     def work() -> None:
         while (job := jobs.get()) is not None:
-            pack, future = job
+            pack, limit_bytes, future = job
             try:
-                future.set_result(_read_index(backend, pack, kept=kept))
+                future.set_result(_read_index(backend, pack, limit_bytes, kept=kept))
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 future.set_exception(error)
 
@@ -232,13 +190,13 @@ def _iter_indexes(
         threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
     running: deque[tuple[RemotePack, Future[_Read]]] = deque()
     try:
-        for pack in packs:
+        for pack, limit_bytes in packs:
             if len(running) >= threads:
                 first, index = running.popleft()
                 yield first, index.result()
-            job = pack, Future[_Read]()
-            running.append(job)
-            jobs.put(job)
+            future = Future[_Read]()
+            running.append((pack, future))
+            jobs.put((pack, limit_bytes, future))
         while running:
             first, index = running.popleft()
             yield first, index.result()
@@ -247,7 +205,9 @@ def _iter_indexes(
             jobs.put(None)
 
 
-def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = None) -> _Read:
+def _read_index(
+    backend: SourceSet, pack: RemotePack, limit_bytes: int, *, kept: KeptAt | None = None
+) -> _Read:
     """Return a pack's index and the mirror that sent it; None if no source has a readable one, unless a full
     pack's may be available later.
 
@@ -258,8 +218,8 @@ def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = N
         return backend.get_checked(
             key,
             lambda data: parse_index(data, pack=pack.pack),
-            limit_bytes=INDEX_LIMIT_BYTES,
-            kept=kept(key, INDEX_LIMIT_BYTES) if kept is not None else None,
+            limit_bytes=limit_bytes,
+            kept=kept(key, limit_bytes) if kept is not None else None,
         )
     except (BackendError, FormatError) as error:
         if pack.folder == PACKS and isinstance(error, TransientError):
@@ -268,7 +228,7 @@ def _read_index(backend: SourceSet, pack: RemotePack, *, kept: KeptAt | None = N
 
 
 def _offer_of_others(
-    backend: SourceSet, best: _Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
+    backend: SourceSet, best: Best, packs: list[RemotePack], index_sources: dict[RemotePack, str]
 ) -> None:
     for pack in packs:
 
@@ -284,56 +244,3 @@ def _offer_of_others(
             limit_bytes=INDEX_LIMIT_BYTES,
             source=index_sources[pack],
         )
-
-
-def _available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
-    """Return which of these bases are in the store."""
-    distinct = np.unique(bases[bases != b""])
-    absent = np.sort(chunks.missing(distinct))
-    held: NDArray[np.bool_] = np.logical_and(bases != b"", find_ids(absent, bases) < 0)
-    return held
-
-
-class _Best:
-    """The smallest entry so far for each missing chunk (ids ascending)."""
-
-    def __init__(self, missing: Ids) -> None:
-        self._ids = missing
-        self._sorted = SortedIds(missing)
-        self._stored = np.full(len(missing), _UNKNOWN, np.int64)
-        self._offset = np.zeros(len(missing), np.int64)
-        self._source = np.full(len(missing), -1, np.int64)
-        self._packs: list[RemotePack] = []
-
-    def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
-        # The pack's ids are looked up among the missing ones, since thousands of packs can be small.
-        at = self._sorted.find(index.ids)
-        rows = np.flatnonzero((at >= 0) & usable)
-        rows = rows[index.stored[rows] < self._stored[at[rows]]]
-        self._stored[at[rows]] = index.stored[rows]
-        self._offset[at[rows]] = index.offsets[rows]
-        self._source[at[rows]] = len(self._packs)
-        self._packs.append(pack)
-
-    def absent(self) -> Ids:
-        found: Ids = self._ids[self._source < 0]
-        return found
-
-    def runs(self) -> list[Run]:
-        """Return the chosen entries, pack by pack, split at large gaps and at the limit of a request."""
-        order = np.lexsort((self._offset, self._source))
-        order = order[self._source[order] >= 0]
-        if not len(order):
-            return []
-        source, offset, stored = self._source[order], self._offset[order], self._stored[order]
-        ends = offset + stored
-        apart = np.ones(len(order), bool)
-        apart[1:] = (source[1:] != source[:-1]) | (offset[1:] - ends[:-1] > _GAP_BYTES)
-        stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(order)), 0))]
-        part = (ends - stretch_start) // _RUN_BYTES
-        apart[1:] |= part[1:] != part[:-1]
-        starts = np.flatnonzero(apart)
-        return [
-            Run(self._packs[int(source[a])], offset[a:b], stored[a:b], self._ids[order[a:b]])
-            for a, b in zip(starts, [*starts[1:], len(order)], strict=True)
-        ]

@@ -13,19 +13,27 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
-from yarnstore.backends import Body, SourceSet
-from yarnstore.backends.sources import BadPart
+from yarnstore.backends import SourceSet
 from yarnstore.core.codec import decode_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
-from yarnstore.core.limits import DELTA_DEPTH_LIMIT, PACK_LIMIT_BYTES
-from yarnstore.core.pack import Entry, EntryStream, parse_entry
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.pack import Entry
 from yarnstore.errors import BackendError, IntegrityError
-from yarnstore.ops.fetching.begun import Begun, Slices
-from yarnstore.ops.fetching.plan import DELTAS, DownloadPlan, PackRange, RemotePack, Run
+from yarnstore.ops.fetching.answers import (
+    IgnoresRangesError,
+    PackRanges,
+    Receiver,
+    Spool,
+    WholePack,
+    entry_at,
+)
+from yarnstore.ops.fetching.begun import Begun
+from yarnstore.ops.fetching.cheapest import Relay
+from yarnstore.ops.fetching.plan import DownloadPlan
+from yarnstore.ops.fetching.ways import DELTAS, PackRange, RemotePack, Run
 from yarnstore.progress import Meter
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
@@ -33,8 +41,6 @@ from yarnstore.store.packs import PackWriter
 
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
-_ENTRY = "pack entry"
-_HINT = "nothing was changed; the publisher must fix the registry"
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,11 @@ def download(
     Raises: BackendError, IntegrityError, StorageError.
     """
     transfer = _Transfer(backend, plan, chunks, begun, drafts)
-    transfer.start(min(max(1, connections), len(plan.runs)))
+    transfer.start(min(max(1, connections), len(plan.runs) + len(plan.relays)))
     count = 0
     try:
         for came in transfer.entries():
-            count += 1
+            count += came.is_wanted
             if came.entry is not None:
                 writer.add(came.entry)
             meter.add(came.wire_bytes)
@@ -88,10 +94,14 @@ def download(
 
 @dataclass(frozen=True)
 class _Came:
-    """A verified entry to store, if it is for a pack, and its downloaded size."""
+    """A verified entry as it will be stored, if it is for a pack, and its size on the wire.
+
+    One that is only the base of others is not `is_wanted`.
+    """
 
     entry: Entry | None
     wire_bytes: int
+    is_wanted: bool = True
 
 
 class _Transfer:
@@ -112,7 +122,8 @@ class _Transfer:
         self._chunks = chunks
         self._depths = chunks.table.depths()
         self.failed: set[RemotePack] = set()
-        self._pending = deque(plan.runs)
+        self._pending: deque[Run | Relay] = deque([*plan.relays, *plan.runs])
+        self._spool = Spool(backend, chunks.folder.tmp, lambda: self.is_stopped)
         self._wanted = plan.wanted
         self._index_sources = plan.index_sources
         self._came: set[bytes] = set()
@@ -161,6 +172,7 @@ class _Transfer:
                 self._out.get(timeout=0.05)
             deadline -= 1
         self.begun.close()
+        self._spool.close()
 
     # --- in the workers ------------------------------------------------------------------------
 
@@ -168,9 +180,11 @@ class _Transfer:
         try:
             if not first:
                 self.probed.wait()
-            while not self._stopped.is_set() and (run := self._take()) is not None:
-                if run.pack not in self.failed:
-                    self._fetch_or_pass(run)
+            while not self._stopped.is_set() and (todo := self._take()) is not None:
+                if isinstance(todo, Run):
+                    self._fetch_or_pass(todo, self)
+                else:
+                    self._fetch_relay(todo)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._put(error)
             self._stopped.set()  # before the others begin, so that unavailable packs are not requested again
@@ -178,14 +192,31 @@ class _Transfer:
             self.probed.set()
             self._put(None)
 
-    def _fetch_or_pass(self, run: Run) -> None:
+    def _fetch_or_pass(self, run: Run, receiver: Receiver) -> bool:
+        """Fetch a run; a delta pack is only a shortcut: what it does not bring, others do.
+
+        Returns whether it came.  Raises: BackendError, IntegrityError for a full pack.
+        """
+        if run.pack in self.failed:
+            return False
         try:
-            self._fetch(run)
+            self._fetch(run, receiver)
         except (BackendError, IntegrityError):
-            # A delta pack is optional: full packs have its chunks too.
             if run.pack.folder != DELTAS:
                 raise
             self.failed.add(run.pack)
+            return False
+        return True
+
+    def _fetch_relay(self, relay: Relay) -> None:
+        """Fetch chunks over several deltas, stage by stage."""
+        bases: dict[bytes, Buffer] = {}
+        for n, runs in enumerate(relay.stages):
+            stage = _Stage(self, bases, is_last=n == len(relay.stages) - 1)
+            for run in runs:
+                if self.is_stopped or not self._fetch_or_pass(run, stage):
+                    return
+            bases = stage.came
 
     def _put(self, item: _Came | BaseException | None) -> None:
         while not self._stopped.is_set():
@@ -193,31 +224,43 @@ class _Transfer:
                 self._out.put(item, timeout=0.1)
                 return
 
-    def _take(self) -> Run | None:
+    def _take(self) -> Run | Relay | None:
         with self._lock:
             return self._pending.popleft() if self._pending else None
 
     def with_rest(self, pack: RemotePack, places: list[PackRange]) -> list[PackRange]:
         """Return these entries and all pending ones of the same pack, which one response contains."""
         with self._lock:
-            same = [other for other in self._pending if other.pack == pack]
-            self._pending = deque(other for other in self._pending if other.pack != pack)
+            same = [other for other in self._pending if isinstance(other, Run) and other.pack == pack]
+            self._pending = deque(
+                other for other in self._pending if not (isinstance(other, Run) and other.pack == pack)
+            )
         return sorted([*places, *(place for other in same for place in other.places())])
 
     def emit(self, entry: Entry) -> None:
         """Verify an entry and hand it on.  Raises: IntegrityError."""
-        base = self._chunks.read_base(entry.base, depth=0) if entry.base else None
+        base = self.read_base(entry.base) if entry.base else None
         data = decode_entry(entry, base)
+        self.hand_on(entry, data, too_deep=self._too_deep(entry.base))
+
+    def read_base(self, chunk_id: bytes) -> Buffer:
+        """Return the verified bytes of a chunk of the store.  Raises: IntegrityError."""
+        return self._chunks.read_base(chunk_id, depth=0)
+
+    def hand_on(self, entry: Entry, data: Buffer, *, too_deep: bool, is_wanted: bool = True) -> None:
+        """Hand on an entry with its verified bytes: into files, else into a pack, where it is stored whole
+        if its base is `too_deep`.  One that is not wanted is only counted."""
         with self._lock:
-            if entry.chunk_id in self._came:
-                return
-            self._came.add(entry.chunk_id)
+            if is_wanted and entry.chunk_id in self._came:
+                is_wanted = False
+            elif is_wanted:
+                self._came.add(entry.chunk_id)
         kept: Entry | None = entry
-        if self._drafts is not None and self._drafts.put(entry.chunk_id, data):
+        if not is_wanted or (self._drafts is not None and self._drafts.put(entry.chunk_id, data)):
             kept = None
-        elif self._too_deep(entry.base):
+        elif too_deep:
             kept = make_entry(entry.chunk_id, data)
-        self._put(_Came(kept, entry.stored_bytes))
+        self._put(_Came(kept, entry.stored_bytes, is_wanted))
 
     def lacks(self, chunk_id: bytes) -> bool:
         """Whether a chunk has not arrived yet."""
@@ -225,182 +268,73 @@ class _Transfer:
 
     def wants(self, chunk_id: bytes) -> bool:
         """Whether a chunk is wanted and has not arrived yet."""
-        return self.lacks(chunk_id) and find_ids(self._wanted, np.array([chunk_id], "S32"))[0] >= 0
+        return self.lacks(chunk_id) and self.is_wanted(chunk_id)
+
+    def is_wanted(self, chunk_id: bytes) -> bool:
+        """Whether a chunk is one of those that are to be stored."""
+        return bool(find_ids(self._wanted, np.array([chunk_id], "S32"))[0] >= 0)
 
     def _too_deep(self, base: bytes) -> bool:
         row = self._chunks.row_of(base) if base else -1
         return row >= 0 and int(self._depths[row]) >= DELTA_DEPTH_LIMIT
 
-    def _fetch(self, run: Run) -> None:
+    def _fetch(self, run: Run, receiver: Receiver) -> None:
         pack = run.pack
         if not len(run.ids):
-            self._backend.stream(pack.key, _WholePack(self, pack), is_stopped=self._stopped.is_set)
+            self._backend.stream(pack.key, WholePack(self, pack), is_stopped=self._stopped.is_set)
             return
+        if receiver is not self:
+            with contextlib.suppress(IgnoresRangesError):
+                if self.ranges:
+                    self._stream(pack, run.places(), receiver)
+                    return
+            self.ranges = False
+            self.probed.set()
+            self._take_spooled(pack, run, receiver)
+            return
+        self._stream(pack, run.places() if self.ranges else self.with_rest(pack, run.places()), receiver)
 
-        def whole() -> _WholePack:
+    def _stream(self, pack: RemotePack, places: list[PackRange], receiver: Receiver) -> None:
+        def whole() -> WholePack:
             self.with_rest(pack, [])
-            return _WholePack(self, pack)
+            return WholePack(self, pack)
 
-        places = run.places() if self.ranges else self.with_rest(pack, run.places())
         self._backend.stream(
             pack.key,
-            _PackRanges(self, pack, places),
-            without_index=whole,
+            PackRanges(self, pack, places, receiver),
+            without_index=whole if receiver is self else None,
             index_source=self._index_sources.get(pack, ""),
             is_stopped=self._stopped.is_set,
         )
 
+    def _take_spooled(self, pack: RemotePack, run: Run, receiver: Receiver) -> None:
+        """Do as `_stream` with a server that sends whole packs only: each pack comes once."""
+        for place in run.places():
+            if receiver.lacks(place.chunk_id):
+                receiver.emit(entry_at(place, self._spool.read(pack, place)))
 
-class _PackRanges:
-    """The entries of a pack that its index names, as a `Wanted`."""
 
-    def __init__(self, transfer: _Transfer, pack: RemotePack, places: list[PackRange]) -> None:
+class _Stage:
+    """One stage of a relay: its chunks, verified, are what the deltas of the next one are against."""
+
+    def __init__(self, transfer: _Transfer, bases: dict[bytes, Buffer], *, is_last: bool) -> None:
         self._transfer = transfer
-        self._pack = pack
-        self._todo = dict.fromkeys(places)
-        # The entries of the next response, and the bytes of the first that have arrived already.
-        self._asked: list[PackRange] = []
-        self._begun = b""
+        self._bases = bases
+        self._is_last = is_last
+        self.came: dict[bytes, Buffer] = {}
 
-    @property
-    def came_bytes(self) -> int:
-        """See `Wanted`; negative, since it counts missing bytes."""
-        begun = self._transfer.begun
-        return sum(begun.size(self._pack, place) - place.stored for place in self._todo)
+    def lacks(self, chunk_id: bytes) -> bool:
+        """See `Receiver`."""
+        return chunk_id not in self.came
 
-    def next_range(self) -> tuple[int, int | None] | None:
-        """See `Wanted`.  A partly downloaded entry is the first of a request, for the rest of it."""
-        begun = self._transfer.begun
-        self._todo = dict.fromkeys(
-            sorted(place for place in self._todo if self._transfer.lacks(place.chunk_id))
-        )
-        self._asked, self._begun = list(self._todo), b""
-        if not self._asked:
-            return None
-        if not self._transfer.ranges:
-            return 0, None
-        later = (n for n in range(1, len(self._asked)) if begun.size(self._pack, self._asked[n]))
-        self._asked = self._asked[: next(later, None)]
-        first = self._asked[0]
-        self._begun = begun.read(self._pack, first)
-        start = first.offset + len(self._begun)
-        return start, self._asked[-1].end - start
-
-    def receive(self, body: Body) -> Iterator[BadPart]:
-        """See `Wanted`."""
-        transfer, pack = self._transfer, self._pack
-        if body.ignores_ranges:
-            # Take all wanted entries of this pack.
-            transfer.ranges = False
-            self._asked, self._begun = transfer.with_rest(pack, list(self._todo)), b""
-            self._todo = dict.fromkeys(self._asked)
-        transfer.probed.set()
-        slices = Slices(body, self._asked, self._begun)
-        came = False
-        with transfer.begun.watching(pack, slices, body.source):
-            for place, data in slices:
-                came = True
-                bad = self._take(place, data)
-                sources = transfer.begun.drop(pack, place)
-                if bad is None:
-                    del self._todo[place]
-                else:
-                    yield msgspec.structs.replace(bad, sources=sources)
-                if transfer.is_stopped:
-                    return
-        if not came:
-            first = self._asked[0]
-            transfer.begun.drop(pack, first)
-            why = "is shorter than its index says"
-            if not transfer.has_mirrors:
-                raise BackendError(f"{transfer.url}/{pack.key}", why, status=200)
-            yield BadPart(IntegrityError(pack.key, why=why, hint=_HINT), first.chunk_id, misplaced=True)
-
-    def restart(self) -> bool:
-        """See `Wanted`: a pack that is too short does not belong to its index."""
-        return False
-
-    def _take(self, place: PackRange, data: Buffer) -> BadPart | None:
-        """Verify an entry and pass it on, or return what is wrong with it."""
-        try:
-            entry = _entry_at(place, data)
-        except IntegrityError as error:
-            return BadPart(_damaged(self._pack, error), place.chunk_id, misplaced=True)
-        try:
-            self._transfer.emit(entry)
-        except IntegrityError as error:
-            return BadPart(_damaged(self._pack, error), place.chunk_id)
-        return None
-
-
-class _WholePack:
-    """All entries of a pack without a usable index, as a `Wanted`."""
-
-    def __init__(self, transfer: _Transfer, pack: RemotePack) -> None:
-        self.came_bytes = 0
-        self._transfer = transfer
-        self._pack = pack
-        self._is_whole = False
-        self._stream = EntryStream()
-        self._sources: set[str] = set()
-
-    def next_range(self) -> tuple[int, int | None] | None:
-        """See `Wanted`."""
-        return None if self._is_whole else (self.came_bytes, None)
-
-    def receive(self, body: Body) -> Iterator[BadPart]:
-        """See `Wanted`."""
-        transfer = self._transfer
-        transfer.probed.set()
-        if body.start < self.came_bytes:  # ranges are ignored
-            self.restart()
-        self._sources.add(body.source)
-        try:
-            for block in body:
-                self.came_bytes += len(block)
-                if self.came_bytes > PACK_LIMIT_BYTES:
-                    raise BackendError(
-                        f"{transfer.url}/{self._pack.key}",
-                        f"is larger than the {PACK_LIMIT_BYTES} bytes allowed for a pack",
-                    )
-                if transfer.is_stopped:
-                    return
-                for _, entry in self._stream.feed(block):
-                    if transfer.wants(entry.chunk_id):
-                        transfer.emit(entry)
-            self._stream.finish()
-        except IntegrityError as error:
-            sources = frozenset(self._sources)
-            self.restart()
-            yield BadPart(_damaged(self._pack, error), sources=sources)
-        else:
-            self._is_whole = True
-
-    def restart(self) -> bool:
-        """See `Wanted`."""
-        had = self.came_bytes > 0
-        self._stream, self.came_bytes = EntryStream(), 0
-        self._sources.clear()
-        return had
-
-
-def _damaged(pack: RemotePack, fault: IntegrityError) -> IntegrityError:
-    """Return the error for a pack that is damaged at all sources."""
-    return IntegrityError(
-        pack.key,
-        expected=str(fault.fields.get("expected", "")),
-        got=str(fault.fields.get("got", "")),
-        why=f"is corrupt: {fault.fields.get('what', 'chunk')} {fault.fields.get('why', '')}".rstrip(),
-        hint=_HINT,
-    )
-
-
-def _entry_at(place: PackRange, data: Buffer) -> Entry:
-    entry = parse_entry(data)
-    if entry.chunk_id != place.chunk_id:
-        raise IntegrityError(
-            _ENTRY,
-            expected=f"blake3:{place.chunk_id.hex()}",
-            got=f"blake3:{entry.chunk_id.hex()}",
-        )
-    return entry
+    def emit(self, entry: Entry) -> None:
+        """See `Receiver`."""
+        transfer, base = self._transfer, None
+        if entry.base:
+            base = self._bases.get(entry.base)
+            if base is None:
+                base = transfer.read_base(entry.base)
+        data = decode_entry(entry, base)
+        self.came[entry.chunk_id] = b"" if self._is_last else data
+        is_wanted = transfer.is_wanted(entry.chunk_id)
+        transfer.hand_on(entry, data, too_deep=bool(entry.base), is_wanted=is_wanted)

@@ -23,8 +23,8 @@ from yarnstore.ops.fetching.fetch import (
     mark_complete,
     offered_again,
 )
-from yarnstore.ops.fetching.plan import PackOffer
 from yarnstore.ops.fetching.transfer import TransferStats
+from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.installing.activate import CheckoutResult, activate, rollback_goal, rollback_retained
 from yarnstore.ops.session.lookup import Found, Offered, of_installed, offered_as
 from yarnstore.ops.session.session import Session
@@ -153,7 +153,8 @@ def make_whole(
             offer = _offer_of(session, manifest, found)
             chunks.forget(bad)  # and read the disk again, since it differs from memory
         fetched |= bad
-        ensure_chunks(session, offer.source, manifest, PackOffer.of(offer.build.entry), chunks, drafts)
+        packs = PackOffer.of(offer.build.entry, offer.entry)
+        ensure_chunks(session, offer.source, manifest, packs, chunks, drafts)
     if drafts is not None:
         mark_complete(session, found.name, manifest, chunks)
     make_view(session.layout, manifest)

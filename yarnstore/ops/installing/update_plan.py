@@ -19,7 +19,7 @@ from yarnstore.ops.fetching.eligibility import (
     require_eligible,
 )
 from yarnstore.ops.fetching.fetch import manifest_of, plan_for
-from yarnstore.ops.fetching.plan import PackOffer
+from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.installing.activate import repair_link
 from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain
 from yarnstore.ops.installing.checkout import ensure_view, install
@@ -252,15 +252,15 @@ def _planned_bytes(session: Session, offer: Offered, chunks: ChunkStore) -> int 
     if entry.manifest is None:
         return entry.size_bytes
     digest = Sha256.parse(entry.manifest)
-    offered = (*entry.packs, *(f"{delta.base} {delta.pack}" for delta in entry.deltas))
-    basis = plan_basis(session.layout, offered)
+    packs = PackOffer.of(entry, offer.entry)
+    basis = plan_basis(session.layout, packs.listed())
     known = read_plan(session.layout, registry, digest, basis)
     if known is not None:
         return known
     try:
         manifest = manifest_of(session, offer)
         ids, _ = manifest_chunks([manifest])
-        plan = plan_for(session, offer.source, PackOffer.of(entry), chunks, chunks.missing(ids))
+        plan = plan_for(session, offer.source, packs, chunks, chunks.missing(ids))
     except (BackendError, IntegrityError):
         return None
     if len(plan.unplaced):  # an index could not be read, so the size is unknown

@@ -1,4 +1,4 @@
-"""Delta packs: a version's chunks as deltas against an earlier version's.
+"""Delta packs: a version's chunks as deltas against another version's.
 
 A delta pack is optional: the full packs contain all chunks, and a chunk whose delta saves nothing is not in
 it.  `core/pairing` pairs chunks, `core/codec` encodes them.
@@ -6,11 +6,12 @@ it.  `core/pairing` pairs chunks, `core/codec` encodes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from yarnstore.core.codec import make_delta_entry
-from yarnstore.core.digest import PackId
+from yarnstore.core.digest import Buffer, PackId
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, iter_pairs
@@ -21,54 +22,116 @@ from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable
 
-# Chunks encoded ahead of the writer: each has its base, and a thread of numpy has 14 MB of its own.
 _WINDOW = 12
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
+# How many pairs of chunks tell how large a delta would be.
+_SAMPLED = 8
 
 
 @dataclass(frozen=True)
 class WrittenDeltas:
-    """The delta packs from one version, with the bytes of each."""
+    """The delta packs from one version to another, with the bytes of each."""
 
+    base: Manifest
     packs: list[tuple[PackId, int]]
-    chunks: int
-    stored_bytes: int
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return them as the entry of the version that they lead to lists them."""
+        base = {"base": self.base.version, "base_manifest": str(self.base.digest)}
+        return [{**base, "pack": str(pack), "size_bytes": size} for pack, size in self.packs]
 
 
-def iter_deltas(reader: PackReader, pairs: Iterable[Pair], meter: Meter) -> Iterator[Entry]:
-    """Yield the entries of the pairs whose delta saves bytes, each decoded and compared.
+class _Task(NamedTuple):
+    """Two chunks that are read once: the newer one as a delta, the older one as a delta, or both."""
 
-    Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read.
-    """
+    forward: Pair | None
+    back: Pair | None
 
-    def encode(pair: Pair) -> tuple[int, Entry | None]:
-        chunk = pair.chunk
-        row, base_row = reader.row_of(chunk.chunk_id), reader.row_of(pair.base_id)
-        if row < 0 or base_row < 0:
-            return chunk.length, None
-        data, base = reader.read_row(row), reader.read_row(base_row)
-        entry = make_delta_entry(chunk.chunk_id, data, pair.base_id, base, chunk.element)
-        pays = entry is not None and entry.stored_bytes <= _PAYS_SHARE * int(reader.table.stored[row])
-        return chunk.length, entry if pays else None
+    @property
+    def length(self) -> int:
+        return self.forward.chunk.length if self.forward is not None else 0
 
-    for length, entry in ordered_map(encode, pairs, window=_WINDOW):
-        meter.add(length)
-        if entry is not None:
-            yield entry
+
+def reading(folder: PackFolder) -> PackReader:
+    """Return a reader of the full packs that exist now."""
+    return PackReader(folder, ChunkTable(load_indexes(folder, rebuild=False).indexes))
 
 
 def write_deltas(
-    folder: PackFolder, deltas: PackFolder, new: Manifest, base: Manifest, meter: Meter
-) -> WrittenDeltas:
-    """Write the delta packs that lead from `base` to `new`, both in the packs of `folder`.
+    reader: PackReader, deltas: PackFolder, new: Manifest, base: Manifest, meter: Meter, *, back: bool = False
+) -> tuple[WrittenDeltas, WrittenDeltas | None]:
+    """Write the delta packs that lead from `base` to `new`, both in the packs of `reader`; with `back`, also
+    those from `new` to `base`.
 
-    Raises: IntegrityError, StorageError.
+    Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read; StorageError.
     """
-    table = ChunkTable(load_indexes(folder, rebuild=False).indexes)
-    with PackReader(folder, table) as reader, PackWriter(deltas) as writer:
-        for entry in iter_deltas(reader, iter_pairs(new, base), meter):
-            writer.add(entry)
-    sizes = [(pack, deltas.pack(pack).stat().st_size) for pack in writer.packs]
-    return WrittenDeltas(sizes, writer.chunks, writer.stored_bytes)
+    with PackWriter(deltas) as ahead, PackWriter(deltas) as behind:
+
+        def encode(task: _Task) -> tuple[int, Entry | None, Entry | None]:
+            forward, other = task
+            known: dict[bytes, Buffer] = {}
+            return task.length, _encode(reader, forward, known), _encode(reader, other, known)
+
+        tasks = _iter_tasks(new, base, back=back)
+        for length, entry, other in ordered_map(encode, tasks, window=_WINDOW):
+            meter.add(length)
+            if entry is not None:
+                ahead.add(entry)
+            if other is not None:
+                behind.add(other)
+    return _written(deltas, base, ahead), _written(deltas, new, behind) if back else None
+
+
+def estimate_deltas(reader: PackReader, new: Manifest, base: Manifest) -> int:
+    """Return about how many bytes the delta packs from `base` to `new` would have, from a sample.
+
+    Raises: as `write_deltas`.
+    """
+    pairs = list(iter_pairs(new, base))
+    step = max(1, len(pairs) // _SAMPLED)
+    sample = pairs[step // 2 :: step]
+
+    def stored(pair: Pair) -> int:
+        entry = _encode(reader, pair, {})
+        if entry is not None:
+            return entry.stored_bytes
+        row = reader.row_of(pair.chunk.chunk_id)
+        return int(reader.table.stored[row]) if row >= 0 else pair.chunk.length
+
+    sizes = sum(ordered_map(stored, sample, window=_WINDOW))
+    plain = sum(pair.chunk.length for pair in sample)
+    return sizes * sum(pair.chunk.length for pair in pairs) // plain if plain else 0
+
+
+def _iter_tasks(new: Manifest, base: Manifest, *, back: bool) -> Iterator[_Task]:
+    backward = {(pair.base_id, pair.chunk.chunk_id): pair for pair in iter_pairs(base, new)} if back else {}
+    for pair in iter_pairs(new, base):
+        yield _Task(pair, backward.pop((pair.chunk.chunk_id, pair.base_id), None))
+    for pair in backward.values():
+        yield _Task(None, pair)
+
+
+def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -> Entry | None:
+    """Return the entry of a pair, decoded and compared, if the difference saves bytes; chunks that are read
+    are `known` from then on.
+
+    Raises: IntegrityError, NotFoundError.
+    """
+    if pair is None:
+        return None
+    chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
+    row, base_row = reader.row_of(chunk_id), reader.row_of(base_id)
+    if row < 0 or base_row < 0:
+        return None
+    for name, at in ((chunk_id, row), (base_id, base_row)):
+        if name not in known:
+            known[name] = reader.read_row(at)
+    entry = make_delta_entry(chunk_id, known[chunk_id], base_id, known[base_id], element)
+    pays = entry is not None and entry.stored_bytes <= _PAYS_SHARE * int(reader.table.stored[row])
+    return entry if pays else None
+
+
+def _written(deltas: PackFolder, base: Manifest, writer: PackWriter) -> WrittenDeltas:
+    return WrittenDeltas(base, [(pack, deltas.pack(pack).stat().st_size) for pack in writer.packs])

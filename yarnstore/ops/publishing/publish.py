@@ -24,7 +24,6 @@ from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.core.pairing import iter_pairs
 from yarnstore.errors import (
     ConflictError,
     FormatError,
@@ -33,10 +32,12 @@ from yarnstore.errors import (
     UsageError,
 )
 from yarnstore.ops.publishing.broken import note_broken, refuse_broken, search_sources
-from yarnstore.ops.publishing.deltas import write_deltas
+from yarnstore.ops.publishing.new_deltas import NewDeltas, write_new_deltas
+from yarnstore.ops.publishing.skips import IN_USE
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
 from yarnstore.ops.session.loadcode import note_code
 from yarnstore.progress import Meter, OnProgress, ignore
+from yarnstore.registry.deltas import DeltaChange, change_deltas
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.lint.rules import url_fault
@@ -118,6 +119,7 @@ class PublishResult:
     kept: list[str] = field(default_factory=list)
     #: Parts that run code when a file is loaded, and pickles of plain data.
     code: list[LoadedCode] = field(default_factory=list)
+    back_bytes: int = 0  #: The size of the delta from this version back to the previous one, in bytes.
 
 
 def publish(
@@ -178,16 +180,16 @@ def publish(
     _write_manifest(folder, manifest)
     ids, _ = manifest_chunks([manifest])
     moment = now or datetime.now(UTC)
-    leading: list[dict[str, Any]] = []
     if published is not None and old is not None:
         entry = _renewed_entry(folder, manifest, ids, old, version_info)
-        leading = [msgspec.to_builtins(delta) for delta in old.deltas]
+        written = NewDeltas([msgspec.to_builtins(delta) for delta in old.deltas])
     else:
-        leading = _write_deltas(folder, manifest, deltas, on_progress)
+        earlier = _earlier_versions(folder, manifest, max(deltas, IN_USE) if deltas else 0)
+        written = write_new_deltas(folder, manifest, earlier, deltas, on_progress)
         entry = _entry(folder, manifest, ids, version_info, None if old else moment)
-        if leading:
-            entry["deltas"] = leading
-    changed, updated = _list_version(folder, manifest, entry, model_info, moment, split=split)
+        if written.leading:
+            entry["deltas"] = written.leading
+    changed, updated = _list_version(folder, manifest, entry, written, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     return PublishResult(
         model=manifest.model,
@@ -198,7 +200,7 @@ def publish(
         chunks_total=len(ids),
         chunks_new=writer.chunks,
         new_bytes=writer.stored_bytes,
-        deltas=_bytes_by_base(leading),
+        deltas=_bytes_by_base(written.leading),
         changed=changed,
         seconds=round(time.perf_counter() - started, 3),
         published_before=published is not None,
@@ -206,6 +208,7 @@ def publish(
         ignored=sources.ignored,
         kept=kept,
         code=code,
+        back_bytes=written.back_bytes,
     )
 
 
@@ -216,34 +219,18 @@ def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
     return total
 
 
-def _write_deltas(
-    folder: RegistryFolder, manifest: Manifest, count: int, on_progress: OnProgress
-) -> list[dict[str, Any]]:
-    """Write delta packs from the newest earlier versions of the same variant; returns them as the entry
-    lists them.
-    """
-    found: list[dict[str, Any]] = []
-    for base in _earlier_versions(folder, manifest, count):
-        pairs = sum(pair.chunk.length for pair in iter_pairs(manifest, base))
-        meter = Meter(on_progress, "delta", f"{base.version} → {manifest.version}", pairs)
-        written = write_deltas(folder.packs, folder.deltas, manifest, base, meter)
-        found += [
-            {"base": base.version, "base_manifest": str(base.digest), "pack": str(pack), "size_bytes": size}
-            for pack, size in written.packs
-        ]
-    return found
-
-
 def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) -> list[Manifest]:
     entry = folder.entry(manifest.model)
-    if entry is None:
+    if entry is None or not count:
         return []
     earlier = [v for v in entry.versions if precedence(v) < precedence(manifest.version)]
     found: list[Manifest] = []
     for version in sort_versions(earlier, newest_first=True):
         base = _published(folder, manifest.model, version, manifest.variant)
-        if base is not None and len(found) < count:
+        if base is not None:
             found.append(base)
+        if len(found) == count:
+            break
     return found
 
 
@@ -410,6 +397,7 @@ def _list_version(
     folder: RegistryFolder,
     manifest: Manifest,
     entry: dict[str, Any],
+    written: NewDeltas,
     info: ModelInfo,
     now: datetime,
     *,
@@ -436,6 +424,9 @@ def _list_version(
             tags=info.tags or None,
             category=info.category,
         )
+        if written.previous is not None and written.back:
+            change = {written.previous: DeltaChange(add=written.back)}
+            changed |= change_deltas(raw, model, change, now=timestamp(now))
         old, new = (_fields(found, manifest) for found in (before, raw_models(raw)[model]))
         updated[:] = [key for key in new if new[key] != old.get(key)]
         return changed

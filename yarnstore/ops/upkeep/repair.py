@@ -25,7 +25,7 @@ from yarnstore.core.pack import Entry
 from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.fetching.fetch import ensure_chunks, read_remote_manifest
-from yarnstore.ops.fetching.plan import PackOffer
+from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.findings import Findings, FsckResult, Kind
 from yarnstore.ops.upkeep.fsck import check, result_of

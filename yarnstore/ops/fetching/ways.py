@@ -1,0 +1,163 @@
+"""Ways through the registry: what it offers of a version, and which delta packs lead to it from the store.
+
+A delta pack leads from one version of the model to another.  A version that no delta leads to directly from
+one in the store may be reached over others.  Only the packs along the cheapest way are read; `cheapest` then
+decides chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.index import Ids, Ints, id_bytes
+from yarnstore.core.limits import VERSION_LIMIT_PACKS
+from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.select import iter_builds
+from yarnstore.registry.ways import Edge, cheapest_ways, way_from
+from yarnstore.store.chunks import ChunkStore
+
+# The folders of a registry with packs.
+PACKS = "packs"
+DELTAS = "deltas"
+# Delta packs of one model that are looked through; a registry with more of them is not searched for ways.
+_WAYS_LIMIT = 50_000
+
+
+class RemotePack(NamedTuple):
+    """A pack and its folder in the registry."""
+
+    folder: str
+    pack: PackId
+
+    @property
+    def key(self) -> str:
+        """The pack's key in the registry."""
+        return f"{self.folder}/{self.pack.hex}.pack"
+
+    @property
+    def index_key(self) -> str:
+        """The key of its index in the registry."""
+        return f"{self.folder}/{self.pack.hex}.idx"
+
+
+class PackRange(NamedTuple):
+    """A wanted chunk in a remote pack."""
+
+    offset: int
+    stored: int
+    chunk_id: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.stored
+
+
+@dataclass(frozen=True)
+class Run:
+    """Entries of one pack, ascending, that are requested at once, as columns of equal length.
+
+    Without entries it is the whole pack, because its index could not be read.
+    """
+
+    pack: RemotePack
+    offsets: Ints
+    stored: Ints
+    ids: Ids
+
+    def places(self) -> list[PackRange]:
+        """Return the entries one by one."""
+        ids = (id_bytes(self.ids, n) for n in range(len(self.ids)))
+        return [PackRange(*row) for row in zip(self.offsets.tolist(), self.stored.tolist(), ids, strict=True)]
+
+
+class DeltaPack(NamedTuple):
+    """A delta pack of a registry: it leads from the manifest `base` of `version` to the manifest `to`."""
+
+    pack: RemotePack
+    base: Sha256
+    version: str
+    to: Sha256
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PackOffer:
+    """Where a version's chunks are, by its registry: full packs, and `deltas` into it.
+
+    `ways` are the delta packs of all versions of its model, these included; `size_bytes` is the size of the
+    version's files, 0 if the registry does not give it.
+    """
+
+    packs: tuple[PackId, ...]
+    deltas: tuple[DeltaPack, ...] = ()
+    ways: tuple[DeltaPack, ...] = ()
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, entry: VersionEntry, model: ModelEntry | None = None) -> PackOffer:
+        """What a registry entry offers; `model` is the entry of its model."""
+        packs = tuple(PackId.parse(pack) for pack in entry.packs)
+        deltas = tuple(_deltas_into(entry))
+        ways: list[DeltaPack] = []
+        if model is not None:
+            for build in iter_builds(model):
+                ways += _deltas_into(build.entry)
+                if len(ways) > _WAYS_LIMIT:
+                    ways.clear()
+                    break
+        return cls(packs, deltas, tuple(ways) or deltas, entry.size_bytes or 0)
+
+    def listed(self) -> Iterator[str]:
+        """All that a plan can be made from, as text."""
+        yield from (str(pack) for pack in self.packs)
+        yield from (f"{delta.base} {delta.to} {delta.pack.pack}" for delta in self.ways)
+
+
+def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
+    if entry.manifest is not None and entry.deltas:
+        to = Sha256.parse(entry.manifest)
+        for delta in entry.deltas:
+            pack = RemotePack(DELTAS, PackId.parse(delta.pack))
+            yield DeltaPack(pack, Sha256.parse(delta.base_manifest), delta.base, to, delta.size_bytes)
+
+
+# Delta packs by step, back from the wanted version: those that lead into it, those that lead into their
+# bases, and so on.
+Way: TypeAlias = Sequence[Sequence[DeltaPack]]
+
+
+def find_way(
+    offer: PackOffer,
+    complete: Collection[Sha256],
+    chunks: ChunkStore,
+    *,
+    without: Collection[RemotePack] = (),
+) -> Way:
+    """Return the delta packs to read for a version; `complete` are the manifests of versions in the
+    store, `without` are packs that have failed.
+
+    These are the deltas from versions in the store, directly or over others.  If no version of the store is
+    in the registry, they are all that lead into the version directly: its chunks may be known by another
+    name.
+    """
+    deltas = [delta for delta in offer.deltas if delta.pack not in without]
+    if not deltas or chunks.is_empty:
+        return []
+    to = deltas[0].to
+    failed = {(delta.base, delta.to) for delta in offer.ways if delta.pack in without}
+    edges: dict[Edge, list[DeltaPack]] = {}
+    for delta in offer.ways:
+        if (delta.base, delta.to) not in failed:
+            edges.setdefault((delta.base, delta.to), []).append(delta)
+    sizes = {edge: sum(delta.size_bytes for delta in packs) for edge, packs in edges.items()}
+    ways = cheapest_ways(sizes, to, offer.size_bytes)
+    known = [digest for digest in complete if digest in ways and digest != to]
+    start = min(known, key=lambda digest: (ways[digest].cost, digest.hex), default=None)
+    steps = [edges[edge] for edge in reversed(way_from(ways, start, to))] if start is not None else []
+    if not steps or sum(map(len, steps)) + len(offer.packs) > VERSION_LIMIT_PACKS:
+        return [deltas]
+    first = [delta for delta in deltas if delta.base in complete or delta in steps[0]]
+    return [first, *steps[1:]]
