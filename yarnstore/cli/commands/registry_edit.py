@@ -152,7 +152,7 @@ def set_current(run: Invocation, model: str, version: str, registry: str) -> Non
 def optimize(
     run: Invocation, registry: str, versions: str | None, models: tuple[str, ...], dry_run: bool
 ) -> None:
-    """Add deltas for updates from versions in use; drop unneeded ones.
+    """Add deltas for versions in use; drop unneeded ones.
 
     A delta from a version in use to the newest version is added where it takes at most 85 % of the smallest
     download without it.  The deltas that publish writes stay.  Changes are printed with their bytes before
