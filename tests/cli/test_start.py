@@ -24,10 +24,9 @@ VERSION = {
     *names("yarnstore", "_version errors cli"),
     *names("yarnstore.cli", "command display group output streams terminal"),
 }
-# `pathlib` brings `urllib.parse`, and that brings `ipaddress`, in Python 3.11 and 3.12.
 STORE = {
     *VERSION,
-    *("contextvars", "fcntl", "fnmatch", "ipaddress", "ntpath", "pathlib", "pwd", "urllib", "urllib.parse"),
+    *("contextvars", "fcntl", "pwd"),
     *names("yarnstore", "progress"),
     *names("yarnstore.api", "base installing publishing registries store upkeep"),
     *names("yarnstore.backends", "base urls"),
@@ -37,8 +36,10 @@ STORE = {
     *names("yarnstore.ops.session", "activity registries session sources stored"),
     *names("yarnstore.registry", "host pins policies ranges spec versions"),
     *names("yarnstore.settings", "files host load network"),
-    *names("yarnstore.store", "access folders fsio fsread growing hashed kernel layout lock opentree paths"),
-    *names("yarnstore.store", "provenance refs trash views"),
+    *names(
+        "yarnstore.store", "access filepath folders fsio fsread growing hashed kernel layout lock opentree"
+    ),
+    *names("yarnstore.store", "paths provenance refs trash views"),
 }
 # What reads the cached index of a registry that lists the model.
 REGISTRY = {

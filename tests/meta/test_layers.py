@@ -94,7 +94,7 @@ BORDERS = {
 HEAVY = (
     *("numpy", "httpx", "rich", "zstandard", "pyfastcdc", "tomli_w", "msgspec", "platformdirs", "semver"),
     *("binascii", "copy", "ctypes", "dataclasses", "difflib", "grp", "heapq", "netrc", "shutil", "tomllib"),
-    "unicodedata",
+    *("ipaddress", "pathlib", "unicodedata", "urllib"),
 )
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.

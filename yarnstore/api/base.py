@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import msgspec
@@ -24,9 +23,11 @@ from yarnstore.progress import CANCEL, OnProgress, Progress, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, load_settings
 from yarnstore.store.access import exposures, top_folders
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Collection, Mapping
 
     from yarnstore.core.manifest import Manifest
@@ -124,9 +125,11 @@ class StoreBase:
         )
 
     @property
-    def home(self) -> Path:
+    def home(self) -> pathlib.Path:
         """The folder of the store."""
-        return self.settings.home
+        import pathlib  # late: it takes longer than a command
+
+        return pathlib.Path(self.settings.home)
 
     def close(self) -> None:
         """Release the versions that `path` returned: `gc` may delete them after their grace period."""

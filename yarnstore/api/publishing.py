@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath
 from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.store import paths
+from yarnstore.store.filepath import Path
 
 if TYPE_CHECKING:
     from yarnstore.ops.publishing.amend import AmendResult

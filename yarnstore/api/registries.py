@@ -32,14 +32,14 @@ class Registries(StoreBase):
 
         source = RegistrySource(name, normal_url(os.fspath(url)))
         before = self.settings
-        add_registry(self.home, source.name, source.url)
+        add_registry(self.settings.home, source.name, source.url)
         try:
-            self.settings = load_settings(self.home)
+            self.settings = load_settings(self.settings.home)
             with self._session() as session:
                 return describe(session, session.registries.source(name), refresh=True)
         except BaseException:
             if all(other.name != name for other in before.registries):
-                remove_registry(self.home, name)
+                remove_registry(self.settings.home, name)
             self.settings = before
             raise
 
@@ -81,8 +81,8 @@ class Registries(StoreBase):
         from yarnstore.settings.change import set_mirrors
         from yarnstore.store.registry_cache import read_health, write_health
 
-        set_mirrors(self.home, name, [os.fspath(url) for url in mirrors])
-        self.settings = load_settings(self.home)
+        set_mirrors(self.settings.home, name, [os.fspath(url) for url in mirrors])
+        self.settings = load_settings(self.settings.home)
         with self._session() as session:
             source = session.registries.source(name)
             known = session.registries.links.addresses(source)
@@ -100,9 +100,9 @@ class Registries(StoreBase):
         from yarnstore.settings.change import remove_registry
         from yarnstore.store.registry_cache import remove_cached
 
-        remove_registry(self.home, name)
-        remove_cached(StoreLayout(self.home), name)
-        self.settings = load_settings(self.home)
+        remove_registry(self.settings.home, name)
+        remove_cached(StoreLayout(self.settings.home), name)
+        self.settings = load_settings(self.settings.home)
 
     def search(self, text: str = "") -> list[Offer]:
         """Search the models of the registries.  Raises: NotFoundError if no registry is configured."""

@@ -134,7 +134,7 @@ class Upkeep(StoreBase):
         """
         from yarnstore.settings.editable import list_settings
 
-        return list_settings(self.home)
+        return list_settings(self.settings.home)
 
     def change_settings(self, changes: Mapping[str, SettingValue]) -> list[SettingInfo]:
         """Change settings in `managed.toml`, all or none; None resets one.
@@ -143,8 +143,8 @@ class Upkeep(StoreBase):
         """
         from yarnstore.settings.editable import change_settings
 
-        found = change_settings(self.home, changes)
-        self.settings = load_settings(self.home)
+        found = change_settings(self.settings.home, changes)
+        self.settings = load_settings(self.settings.home)
         return found
 
     # --- checks --------------------------------------------------------------------------------------

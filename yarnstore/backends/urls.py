@@ -7,16 +7,16 @@ proxy uses it.  Pure, except for checks whether a path exists.  Where a request 
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import string
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from yarnstore.errors import UsageError
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     import httpx
 
 # Scheme, host and port (RFC 6454): what must be equal for credentials to be sent along.
@@ -74,16 +74,24 @@ def is_url(text: str) -> bool:
     return re.match(_URL, text) is not None
 
 
+def _split(text: str) -> SplitResult:
+    from urllib.parse import urlsplit  # late: it takes longer to import than `ystore path` takes
+
+    return urlsplit(text)
+
+
 def plain_address(text: str) -> str:
     """Return one spelling of an address: the path of a file:// URL, and a web address with its host in lower
     case and without the usual port; without slashes at the end."""
     try:
-        parts = urlsplit(text)
+        parts = _split(text)
         port = parts.port
     except ValueError:
         return text.rstrip("/")
     scheme = parts.scheme.lower()
     if scheme == "file" and parts.netloc.lower() in ("", "localhost"):
+        from urllib.parse import unquote
+
         text = unquote(parts.path)
     elif scheme in PORTS and parts.hostname:
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -147,7 +155,7 @@ def shown(address: str | httpx.URL, *, folder: bool = False) -> str:
     bare = _without_secrets(text)
     if not folder or origin_of(text) is None:
         return bare
-    parts = urlsplit(bare)
+    parts = _split(bare)
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path.rstrip('/')}/"
 
 
@@ -163,7 +171,7 @@ def _is_web(text: str) -> bool:
 def _without_secrets(text: str) -> str:
     address = re.split(r"[?#]", text, maxsplit=1)[0]
     try:
-        parts = urlsplit(address)
+        parts = _split(address)
         _ = parts.port
     except ValueError:
         # No address; of a password that holds /, ? or #, only the last @ says where it ends.
@@ -176,9 +184,11 @@ def _without_secrets(text: str) -> str:
 def origin_of(address: str | httpx.URL) -> Origin | None:
     """Return scheme, host and port, also a default port; None for text that is not a web address."""
     try:
-        parts = urlsplit(address) if isinstance(address, str) else address
-        scheme, port = parts.scheme.lower(), parts.port
-        host = (parts.hostname or "") if isinstance(parts, SplitResult) else parts.host
+        if isinstance(address, str):
+            parts = _split(address)
+            scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        else:
+            scheme, host, port = address.scheme.lower(), address.host, address.port
     except ValueError:
         return None
     return (scheme, host.rstrip("."), port or PORTS[scheme]) if scheme in PORTS else None
@@ -191,6 +201,8 @@ def is_remote(address: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine itself."""
+    import ipaddress
+
     bare = host.strip("[]").rstrip(".").lower()
     try:
         return ipaddress.ip_address(bare).is_loopback

@@ -6,7 +6,6 @@ A change that `config.toml` would override is refused, with the line there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from yarnstore.core.names import parse_registry_name
@@ -22,6 +21,7 @@ from yarnstore.settings.files import (
     registry_tables,
 )
 from yarnstore.settings.load import expand_path
+from yarnstore.store.filepath import Path
 
 
 def add_registry(home: Path, name: str, url: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from yarnstore.errors import ConfigError, ConflictError, NotFoundError
@@ -25,6 +24,7 @@ from yarnstore.settings.files import (
 from yarnstore.settings.host import APP_VERSION, read_machine
 from yarnstore.settings.load import read_connections
 from yarnstore.settings.network import parse_flag, parse_network
+from yarnstore.store.filepath import Path
 
 SettingValue: TypeAlias = str | int | float | bool | None
 SettingSource: TypeAlias = Literal["environment", "config.toml", "managed.toml", "default"]

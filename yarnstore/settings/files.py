@@ -8,7 +8,6 @@ interpret their tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ from yarnstore.core.names import parse_registry_name
 from yarnstore.errors import ConfigError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.registry.policies import parse_auto_update
 from yarnstore.store import folders, fsio, fsread, lock
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 from yarnstore.store.paths import follow
 

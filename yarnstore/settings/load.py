@@ -13,10 +13,11 @@ YSTORE_TOKEN_<NAME>    the bearer token of registry NAME (upper case, other char
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,6 +42,7 @@ from yarnstore.settings.files import read_files
 from yarnstore.settings.host import read_machine
 from yarnstore.settings.network import parse_flag, parse_mirrors, parse_network
 from yarnstore.store import paths
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 
 _MAX_CONNECTIONS = 64
@@ -71,35 +73,43 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     home = environ.get("YSTORE_HOME")
     if home:
         return expand_path(home)
-    import platformdirs
+    found = _usual_data_folder(environ)
+    if found is None:
+        import platformdirs  # late: it takes longer to import than most commands take
 
-    try:
-        found = Path(platformdirs.user_data_dir("yarnstore", appauthor=False))
-    except RuntimeError:
-        found = Path("~")
-    if not found.is_absolute():
+        with contextlib.suppress(RuntimeError):
+            found = platformdirs.user_data_dir("yarnstore", appauthor=False)
+    if found is None or not os.path.isabs(found):
         raise ConfigError(
             "no home folder for the store: HOME is not set, and this user is not in passwd",
             hint="set YSTORE_HOME, or use --home DIR",
         )
-    return found
+    return Path(found)
+
+
+def _usual_data_folder(environ: Mapping[str, str]) -> str | None:
+    """Return what `platformdirs` returns on Linux if the environment has the folders; else None."""
+    if sys.platform != "linux" or "ANDROID_ROOT" in environ:
+        return None
+    data, home = environ.get("XDG_DATA_HOME", ""), environ.get("HOME", "")
+    if os.path.isabs(data):
+        return os.path.join(data, "yarnstore")
+    return os.path.join(home, ".local/share/yarnstore") if os.path.isabs(home) else None
 
 
 def runtime_folder() -> Path:
     """Return the platform's folder for runtime files of a user; it is created if it does not exist."""
     import platformdirs
 
-    return platformdirs.user_runtime_path("yarnstore", appauthor=False, ensure_exists=True)
+    return Path(platformdirs.user_runtime_dir("yarnstore", appauthor=False, ensure_exists=True))
 
 
 def expand_path(text: str) -> Path:
     """Return an absolute path, with `~` and `~user` replaced by home folders."""
-    try:
-        return paths.absolute(Path(text).expanduser())
-    except RuntimeError:
-        raise ConfigError(
-            f"{text}: the home folder of that user is unknown", hint="give the path without ~"
-        ) from None
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise ConfigError(f"{text}: the home folder of that user is unknown", hint="give the path without ~")
+    return paths.absolute(found)
 
 
 def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -146,7 +156,7 @@ def _alternates(config: Mapping[str, Any]) -> tuple[Path, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise ConfigError('alternates is not a list of paths, as in ["/srv/models"]')
     for item in value:
-        if not (item.startswith("~") or Path(item).is_absolute()):
+        if not (item.startswith("~") or os.path.isabs(item)):
             raise ConfigError(f"alternates: {item} is not an absolute path", hint="begin it with /")
     return tuple(map(expand_path, value))
 

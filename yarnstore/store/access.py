@@ -9,7 +9,6 @@ import importlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import ReadOnlyError
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 
 _pwd: Any = importlib.import_module("pwd") if os.name == "posix" else None

@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from yarnstore.core.digest import Buffer
 from yarnstore.store import folders, fsio, fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.fsread import translating
 from yarnstore.store.kernel import CAN_LOCK, try_lock
 

@@ -11,7 +11,6 @@ import contextlib
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -38,6 +37,7 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.held import find
 from yarnstore.store.layout import PackFolder, StoreLayout
 from yarnstore.store.open_files import OpenFiles, pread_exact

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from yarnstore.store.filepath import Path
 from yarnstore.store.fsread import translate, translating
 
 _BLOCK_BYTES = 512  # the unit of `st_blocks`, whatever the file system's blocks are

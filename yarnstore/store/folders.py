@@ -12,18 +12,18 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 from yarnstore.errors import ReadOnlyError, StorageError
+from yarnstore.store.filepath import Path
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
 
-# A str costs much less than a `Path`, which matters for many files.
-AnyPath: TypeAlias = str | Path
+# A str costs less than a `Path`, which matters for many files.
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 # The roots of the stores in use.  Below a root every folder is opened without following links, and used by
 # its descriptor; the root itself and its parents may be links.
@@ -178,7 +178,7 @@ def _open_below(folder: str) -> int | None:
         for name in folder[len(root) + 1 :].split(os.sep):
             place = f"{place}{os.sep}{name}"
             if not HAS_DIR_FD:
-                refuse_link(Path(place))
+                refuse_link(place)
                 continue
             outer, fd = fd, open_subfolder(place, name, fd)
             if outer is not None:
@@ -190,24 +190,24 @@ def _open_below(folder: str) -> int | None:
     return fd
 
 
-def open_subfolder(place: str | os.PathLike[str], name: str, dir_fd: int | None) -> int:
+def open_subfolder(place: AnyPath, name: str, dir_fd: int | None) -> int:
     """Open a folder without following a link; by its `place` if its parent is not open."""
     try:
         return os.open(place if dir_fd is None else name, FOLDER | NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            refuse_link(Path(place), dir_fd=dir_fd, name=name if dir_fd is not None else "")
+            refuse_link(place, dir_fd=dir_fd, name=name if dir_fd is not None else "")
         error.filename = name  # the error must name the requested path
         raise
 
 
-def refuse_link(place: Path, *, dir_fd: int | None = None, name: str = "") -> None:
+def refuse_link(place: AnyPath, *, dir_fd: int | None = None, name: str = "") -> None:
     """Raise StorageError if `place`, the path of a store's folder, is a link."""
     found = os.stat(name or place, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(
-            f"{place} is a link; the folders of a store must not be links",
+            f"{os.fspath(place)} is a link; the folders of a store must not be links",
             hint="replace it by a folder; to use another disk, move the whole store there and set "
             "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
-            path=str(place),
+            path=os.fspath(place),
         )

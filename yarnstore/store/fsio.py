@@ -13,13 +13,13 @@ import errno
 import os
 import stat
 import threading
-from pathlib import Path
 from typing import Self
 
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
 from yarnstore.errors import NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import folders, fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.folders import AnyPath
 from yarnstore.store.fsread import stat_or_none, translating
 from yarnstore.store.kernel import reflink, reflink_range, try_lock

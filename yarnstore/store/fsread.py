@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 from yarnstore.core.limits import MIB
@@ -24,6 +23,7 @@ from yarnstore.errors import (
 )
 from yarnstore.progress import format_sizes
 from yarnstore.store import folders
+from yarnstore.store.filepath import Path
 
 _SHARED = stat.S_ISGID | stat.S_IWGRP
 
@@ -56,7 +56,7 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
     if error.errno == errno.ENOENT:
         return NotFoundError("file", shown)
     hint = ""
-    if error.errno == errno.ENOTDIR and folders.root_of(Path(shown)) is not None:
+    if error.errno == errno.ENOTDIR and folders.root_of(shown) is not None:
         hint = "`ystore fsck --repair` moves the file aside and makes the folder again"
     return StorageError(f"{shown}: {why}", hint=hint, path=shown)
 

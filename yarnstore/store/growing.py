@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Self
 
 from yarnstore.core.digest import Buffer
+from yarnstore.store.filepath import Path
 from yarnstore.store.fsio import ensure_dir, open_file, pwrite_all, sync_dir, unlink
 from yarnstore.store.fsread import stat_or_none, translating
 from yarnstore.store.kernel import try_lock

@@ -13,12 +13,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, growing
+from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
 from yarnstore.store.opentree import OpenTree

@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from yarnstore.core.digest import Sha256
@@ -20,6 +19,7 @@ from yarnstore.core.names import parse_file_path
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, hashed
 from yarnstore.store.batches import write_many
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout, file_name
 
 # How a record in `files/` ends, behind the name of the file.

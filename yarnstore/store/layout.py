@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +28,7 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.store import folders, fsio, fsread, lock
+from yarnstore.store.filepath import Path
 
 if TYPE_CHECKING:
     from yarnstore.store.memory import Memory

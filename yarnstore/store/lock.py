@@ -11,10 +11,10 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from yarnstore.errors import FormatError, LockTimeoutError, ReadOnlyError, StorageError
 from yarnstore.store import fsio, fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import CAN_LOCK, try_lock, wait_lock
 
 _POLL_S = 0.02
@@ -27,7 +27,8 @@ def holders(path: Path) -> list[int]:
     """Return the processes that hold a lock on `path`, if the system lists them (Linux does)."""
     try:
         found = os.stat(path)
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        with open("/proc/locks", encoding="ascii") as file:
+            lines = file.read().splitlines()
     except OSError:
         return []
     inode = f":{found.st_ino}"

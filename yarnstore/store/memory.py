@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 
 Parsed = TypeVar("Parsed")
 

@@ -14,11 +14,11 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, held
+from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, note_hashed
 from yarnstore.store.kernel import exchange
 from yarnstore.store.layout import StoreLayout

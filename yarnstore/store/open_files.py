@@ -11,10 +11,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarnstore.errors import FormatError
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 
 # Files kept open: enough for the reading threads, and far below any system's limit of descriptors.
 OPEN_FILES = 16

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import Self
 
 from yarnstore.store import folders, fsread
+from yarnstore.store.filepath import Path
 
 
 class OpenTree:
@@ -42,7 +42,7 @@ class OpenTree:
             os.close(self._fds.pop())
         self._names = names[:same]
         for name in names[same:]:
-            place = self._root.joinpath(*self._names, name)
+            place = "/".join((os.fspath(self._root), *self._names, name))
             self._fds.append(folders.open_subfolder(place, name, self._fds[-1]))
             self._names.append(name)
         self._folder = folder

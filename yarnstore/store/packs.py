@@ -9,7 +9,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Self, TypeAlias
 
 from blake3 import blake3
@@ -21,6 +20,7 @@ from yarnstore.core.limits import KIB, MIB, PACK_TARGET_BYTES
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, EntryStream, encode_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, lock
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import PackFolder
 
 # The suffix of an unfinished pack in `tmp/`.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from yarnstore.errors import NotFoundError, UsageError
+from yarnstore.store.filepath import Path
 
 # `https://…`, or `https:/…`, to which `Path` normalises it; a drive has one letter.
 _ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:/"

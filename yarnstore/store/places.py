@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
 from yarnstore.store import held
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout, file_name
 
 # Returns for each id whether the chunk has another place.

@@ -6,11 +6,10 @@ intent ("dependency confusion"), is ignored.  docs/format/store.md governs `logs
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from yarnstore.core.names import model_dirname, parse_registry_name
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError
 from yarnstore.store import fsio, fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 
 _LIMIT_BYTES = 1024

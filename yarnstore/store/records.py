@@ -6,7 +6,6 @@ them; their modules own the content.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, NamedTuple, Self, TypeVar
 
 import msgspec
@@ -15,6 +14,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread
+from yarnstore.store.filepath import Path
 
 
 class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):

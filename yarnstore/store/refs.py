@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -31,6 +30,7 @@ from yarnstore.core.reflog import (
 from yarnstore.errors import ConflictError, FormatError, InvalidNameError, NotFoundError
 from yarnstore.registry.pins import FREE, HOLD_LIMIT_BYTES, PinRule, format_hold, parse_hold
 from yarnstore.store import fsio, fsread, growing, lock
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 
 _MENDS = "`ystore fsck --repair` repairs it"

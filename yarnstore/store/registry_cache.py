@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import msgspec
 
@@ -21,6 +20,7 @@ from yarnstore.core.limits import KIB, MIB, REGISTRY_LIMIT_BYTES, REGISTRY_MODEL
 from yarnstore.core.names import model_dirname
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, lock, records
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.records import CheckedRecord, Damage
 

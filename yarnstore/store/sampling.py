@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import parse_entry
 from yarnstore.errors import IntegrityError, NotFoundError, UsageError
 from yarnstore.store import fsread, held
+from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, file_sha256
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact

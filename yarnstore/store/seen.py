@@ -7,12 +7,12 @@ docs/format/store.md governs `logs/seen/`: one record for each registry's addres
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
 from yarnstore.store import lock, records, trash
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.records import CheckedRecord, Damage
 from yarnstore.store.refs import VersionName

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from yarnstore.core.digest import Sha256
@@ -26,6 +25,7 @@ from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
 from yarnstore.progress import Meter, OnProgress, Progress, format_size
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.folders import AnyPath
 from yarnstore.store.layout import is_store
 from yarnstore.store.opentree import OpenTree

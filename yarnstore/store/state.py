@@ -12,7 +12,6 @@ import contextlib
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError, YarnstoreError
 from yarnstore.store import fsio, fsread, trash
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 from yarnstore.store.views import last_use, linked_path, version_path

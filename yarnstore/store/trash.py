@@ -7,9 +7,9 @@ docs/format/store.md governs it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from yarnstore.store import fsio, fsread
+from yarnstore.store.filepath import Path
 
 # The prefix of files that a repair moved aside.
 _QUARANTINE = "bad-"

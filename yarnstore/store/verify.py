@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +22,7 @@ from yarnstore.core.manifest import ManifestFile
 from yarnstore.core.pack import Entry, parse_entry
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.store import fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.packs import iter_entries
 from yarnstore.store.pipeline import ordered_map

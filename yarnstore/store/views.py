@@ -11,12 +11,12 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import folders, fsio, fsread, growing, hashed, trash
+from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +20,7 @@ from yarnstore.core.jsonable import jsonable
 from yarnstore.core.names import model_dirname
 from yarnstore.results import InstalledModel
 from yarnstore.settings import config_path, managed_path
+from yarnstore.store.filepath import Path
 
 # Two changes within this time may have the same time stamp.
 _RACY_NS = 50_000_000
@@ -55,8 +55,8 @@ class InstalledModels:
     def _find(self, store: Store) -> list[_Row]:
         with self._lock:
             now_ns = time.time_ns()
-            around = list(_around(store.home))
-            refs = _marks_in(store.home / "refs" / "installed")
+            around = list(_around(store.settings.home))
+            refs = _marks_in(store.settings.home / "refs" / "installed")
             if around != self._around or any(_is_racy(mark, now_ns) for mark in around):
                 self._rows = {}
             self._around = around
@@ -69,7 +69,7 @@ class InstalledModels:
                 # Single models if few changed; for all, the store reads each folder once.
                 few = len(refs) - len(kept) <= len(refs) // 4
                 missing = [name.replace("~", "/") for name in refs if name not in kept] if few else []
-                uses = store.home / "logs" / "used"
+                uses = store.settings.home / "logs" / "used"
                 marks = _marks_in(uses)  # before they are read
                 for found in store.list_installed_models(*missing):
                     name, digest = model_dirname(found.model), Sha256.parse(found.manifest).hex

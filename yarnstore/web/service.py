@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 
@@ -19,6 +18,7 @@ from yarnstore.progress import Cancel, Progress, format_size, ignore
 from yarnstore.results import Update
 from yarnstore.settings import config_path, managed_path
 from yarnstore.store import folders
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.access import Access
 from yarnstore.web.events import Events
@@ -49,7 +49,7 @@ class Service:
         self.read_only = read_only
         self._store = self._opened()
         if read_only:
-            folders.only_read(self._store.home)
+            folders.only_read(self._store.settings.home)
         self._config = self._config_mark()
         self.access = access
         self.ending = Cancel(lambda: CancelledError("the service is ending"))  # of each request
@@ -57,14 +57,14 @@ class Service:
         self.installed = InstalledModels()
         self.secure = secure  # whether it uses TLS
         self.events = Events(self.fingerprint)
-        layout = StoreLayout(self._store.home, self._store.settings.lock_timeout_s)
+        layout = StoreLayout(self._store.settings.home, self._store.settings.lock_timeout_s)
         self.jobs = Jobs(layout, lambda: self.store, self.events.publish, read_only=read_only)
         self.scheduler = Scheduler(lambda: self.store, self.jobs)
 
     @property
     def home(self) -> Path:
         """The folder of the store."""
-        return self._store.home
+        return self._store.settings.home
 
     @property
     def store(self) -> Store:
@@ -132,7 +132,7 @@ class Service:
         registries = store.list_registries()
         problems = [*status.notices, *_problems_of(checks)]
         if not status.exists and not self.read_only:  # it existed when this service started
-            problems.append(f"The folder of the store was removed: {store.home}")
+            problems.append(f"The folder of the store was removed: {store.settings.home}")
         if status.free_bytes < status.reserve_bytes:
             problems.append(f"The disk is nearly full: {format_size(status.free_bytes)} are free.")
         problems += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
 from yarnstore.errors import (
@@ -41,6 +43,19 @@ def test_home_is_the_variable_else_the_users_own(tmp_path: Path) -> None:
     assert default_home({"YSTORE_HOME": "here"}) == Path.cwd() / "here"
     assert default_home({"YSTORE_HOME": ""}).name == "yarnstore"
     assert default_home({"YSTORE_HOME": "~/models"}) == Path.home() / "models"
+
+
+@pytest.mark.parametrize("data", [None, "", "/srv/data", "relative/data"])
+@pytest.mark.parametrize("home", [None, "", "/home/u", "u"])
+def test_the_users_own_home_is_that_of_platformdirs(
+    monkeypatch: pytest.MonkeyPatch, data: str | None, home: str | None
+) -> None:
+    for name, value in (("XDG_DATA_HOME", data), ("HOME", home)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    expected = platformdirs.user_data_path("yarnstore", appauthor=False)
+    assert default_home(dict(os.environ) | {"YSTORE_HOME": ""}) == expected
 
 
 def test_defaults_where_there_is_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from yarnstore.progress import Meter
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, load_indexes
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map

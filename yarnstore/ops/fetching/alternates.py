@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -115,7 +116,7 @@ def _layouts(session: Session) -> Iterator[StoreLayout]:
     for root in session.alternates:
         with contextlib.suppress(YarnstoreError, OSError):
             layout = StoreLayout(root)
-            if layout.exists() and not root.samefile(session.layout.root):
+            if layout.exists() and not os.path.samefile(root, session.layout.root):
                 yield layout
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -21,6 +20,7 @@ from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.ops.fetching.begun import Begun, Slices
 from yarnstore.ops.fetching.ways import PackRange, RemotePack
 from yarnstore.store import fsio
+from yarnstore.store.filepath import Path
 from yarnstore.store.files import UNFINISHED
 from yarnstore.store.open_files import pread_exact
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from yarnstore.backends import Body
@@ -19,6 +18,7 @@ from yarnstore.core.digest import Buffer, Sha256
 from yarnstore.errors import FormatError, NotFoundError, StorageError
 from yarnstore.ops.fetching.ways import PackRange, RemotePack
 from yarnstore.store import fsio, fsread, growing
+from yarnstore.store.filepath import Path
 
 _SUFFIX = ".download"
 # An entry that is incomplete after this time is written to disk, in case the process is killed.

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from yarnstore.backends import Body, SourceSet
@@ -40,6 +39,7 @@ from yarnstore.progress import Meter
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.store import fsread, growing
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
 from yarnstore.store.places import manifest_chunks

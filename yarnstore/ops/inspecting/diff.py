@@ -11,7 +11,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarnstore.core.manifest import Manifest
 from yarnstore.ops.inspecting.changed_bytes import count_changed_file, count_changed_gaps
@@ -29,6 +28,7 @@ from yarnstore.ops.inspecting.readers import (
 from yarnstore.ops.inspecting.tensors import Status, TensorDiff, TensorWork
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
+from yarnstore.store.filepath import Path
 
 
 @dataclass(frozen=True)

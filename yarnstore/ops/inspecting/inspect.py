@@ -12,7 +12,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +37,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.files import has_file
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.source_files import opened

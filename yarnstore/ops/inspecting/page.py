@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from yarnstore._version import __version__
 from yarnstore.ops.inspecting.diff import DiffResult, FileDiff, StatusCounts
@@ -25,6 +24,7 @@ from yarnstore.ops.inspecting.picture import CLASSES, Scale, draw_block, draw_st
 from yarnstore.ops.inspecting.tensors import TensorDiff
 from yarnstore.progress import format_count, format_size
 from yarnstore.store import fsio
+from yarnstore.store.filepath import Path
 
 _TENSOR_ROWS = 400
 _FILE_ROWS = 200

@@ -14,7 +14,6 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -36,6 +35,7 @@ from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread, paths
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.folders import AnyPath
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
@@ -25,6 +24,7 @@ from yarnstore.registry.select import Build, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 
 LOCK_FILE = "ystore.lock"
 _HINT = "after checking the change, `ystore lock --update` locks the registry's current content"

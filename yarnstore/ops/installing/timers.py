@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from yarnstore.errors import UsageError
@@ -20,6 +19,7 @@ from yarnstore.ops.session.clock import zone_of
 from yarnstore.registry.policies import AutoRules
 from yarnstore.registry.windows import DAYS, Window, find_opening
 from yarnstore.store import fsio
+from yarnstore.store.filepath import Path
 
 _LABEL = "yarnstore-auto-update"
 _LAUNCHD_LABEL = "yarnstore.auto-update"

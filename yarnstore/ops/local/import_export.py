@@ -10,7 +10,6 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
@@ -27,6 +26,7 @@ from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.store import fsio, fsread, held
 from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, recover_chunks
+from yarnstore.store.filepath import Path
 from yarnstore.store.files import has_file, write_content
 from yarnstore.store.hashed import file_sha256
 from yarnstore.store.ingest import ingest
@@ -175,9 +175,9 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
             )
         if single and (destination.is_dir() or as_folder):
             target = destination / Path(manifest.files[0].path).name
-        elif not single and destination.is_dir() and any(destination.iterdir()):
+        elif not single and destination.is_dir() and os.listdir(destination):
             target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        if target.exists() and not (target.is_dir() and not os.listdir(target)):
             raise ConflictError(f"{target} exists", hint="give another path, or remove it")
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)

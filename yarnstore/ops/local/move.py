@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import ConflictError, FormatError, NotFoundError, ReadOnlyError, UsageError
@@ -16,6 +15,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter, format_size
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.disk import disk_bytes, iter_disk
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.moving import MOVED_FROM, StoreCopy, old_folder, read_path, remove_old
 from yarnstore.store.views import view_in_use

@@ -6,9 +6,9 @@ others are imported; `gc` deletes its stored chunks.  docs/migrating.md describe
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from yarnstore.core.digest import Sha256
@@ -23,6 +23,7 @@ from yarnstore.registry.select import iter_builds
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import STATE_LIMIT_BYTES, parse_state
 
@@ -91,7 +92,7 @@ def _take(session: Session, folder: Path, model: str, entry: dict[str, Any]) -> 
     size = entry.get("size_bytes")
     place = _find(folder, named, size)
     if place is None:
-        above = "" if Path(named).is_absolute() else f"; nor does {named} in a folder above it"
+        above = "" if os.path.isabs(named) else f"; nor does {named} in a folder above it"
         raise NotFoundError(
             "file", str(folder / named), hint=f"it is listed for {model}, but does not exist{above}"
         )

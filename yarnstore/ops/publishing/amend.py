@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from yarnstore.core.names import read_version
 from yarnstore.errors import NotFoundError, SpecError
@@ -16,6 +15,7 @@ from yarnstore.registry import edit as rules
 from yarnstore.registry.edit import Amended, Edit, RawDoc
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store import fsio
+from yarnstore.store.filepath import Path
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from yarnstore.backends import Backend, connect_file, is_remote
@@ -29,6 +28,7 @@ from yarnstore.progress import OnProgress, ignore
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.lint import Finding, Linted, is_model_document, lint_model, lint_registry
 from yarnstore.store import fsread, paths
+from yarnstore.store.filepath import Path
 from yarnstore.store.registry_cache import REGISTRY_FILE
 
 

@@ -11,7 +11,6 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -40,6 +39,7 @@ from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.lint import Finding, Severity
 from yarnstore.registry.select import Build, builds_of
 from yarnstore.store.chunks import PackReader, load_indexes
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, manifest_chunks

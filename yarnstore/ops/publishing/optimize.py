@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from yarnstore.core.digest import PackId, Sha256
@@ -29,6 +28,7 @@ from yarnstore.registry.versions import is_prerelease
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader
+from yarnstore.store.filepath import Path
 
 # Deltas from so many versions before are kept, for clients that cannot go over several.
 _DIRECT = 3

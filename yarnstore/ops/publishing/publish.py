@@ -12,7 +12,6 @@ import math
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,6 +45,7 @@ from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
+from yarnstore.store.filepath import Path
 from yarnstore.store.ingest import ingest
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.places import ChunkTable, manifest_chunks

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
@@ -31,6 +30,7 @@ from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.registry.timestamps import next_timestamp
 from yarnstore.store import fsio, fsread
+from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import PackFolder, is_store
 from yarnstore.store.registry_cache import REGISTRY_FILE

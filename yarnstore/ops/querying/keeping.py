@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 from yarnstore.core.digest import Sha256
@@ -25,6 +24,7 @@ from yarnstore.progress import format_size, format_span
 from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, KeepCopy, Retention, Rollback
 from yarnstore.registry.versions import precedence
 from yarnstore.store.disk import disk_bytes
+from yarnstore.store.filepath import Path
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import last_use, view_in_use
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -15,6 +14,7 @@ from yarnstore.ops.session.sources import RegistrySource as RegistrySource
 from yarnstore.progress import OnProgress
 from yarnstore.registry.host import Host
 from yarnstore.registry.policies import KeepCopy, LoadPolicy
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs
 

@@ -6,9 +6,9 @@ commands that do not use the network do not import it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -89,17 +89,17 @@ def with_login(source: RegistrySource, path: str | None) -> RegistrySource:
 
     A token has priority, the `default` entry is not used, and a file that cannot be read counts as empty.
     """
-    if source.token or not path:
+    if source.token or not path or not os.path.exists(path):
         return source
     from yarnstore.backends.urls import origin_of
 
-    if origin_of(source.url) is None:
+    origin = origin_of(source.url)
+    if origin is None:
         return source
     import netrc  # late: few registries need a login
 
     try:
-        host = urlsplit(source.url).hostname or ""
-        found = netrc.netrc(path).hosts.get(host)
+        found = netrc.netrc(path).hosts.get(origin[1])
     except (OSError, ValueError, netrc.NetrcParseError):
         return source
     if found is None or not found[2]:

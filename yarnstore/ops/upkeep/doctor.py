@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from yarnstore import machine
@@ -42,6 +41,7 @@ from yarnstore.registry.policies import AutoRules
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.access import exposures
 from yarnstore.store.chunks import load_indexes
+from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.moving import MOVED_FROM, read_path

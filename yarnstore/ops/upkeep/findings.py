@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.manifest import Manifest
+from yarnstore.store.filepath import Path
 
 Kind = Literal[
     "format",

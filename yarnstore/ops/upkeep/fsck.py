@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB, REF_LIMIT_BYTES
@@ -31,6 +30,7 @@ from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
 from yarnstore.progress import Meter
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread, held
+from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, file_sha256
 from yarnstore.store.layout import EXECUTABLE, STORE_FORMATS, file_name
 from yarnstore.store.places import manifest_chunks

@@ -6,7 +6,6 @@ Has the base class of all checks; the other checks are in `fsck`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread, held
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.sampling import Suspects, draw
 from yarnstore.store.verify import Decode, good_entries, hash_pack, leads_right
@@ -41,7 +41,7 @@ class PackChecker:
     def _add(
         self, kind: Kind, path: Path | str, what: str, hurts: tuple[str, ...] = (), to: Findings | None = None
     ) -> None:
-        where = str(path.relative_to(self._layout.root)) if isinstance(path, Path) else path
+        where = path if isinstance(path, str) else str(path.relative_to(self._layout.root))
         (to or self.found).problems.append(Problem(kind, where, what, hurts))
 
     def _hurt(self, digest: Sha256) -> tuple[str, ...]:

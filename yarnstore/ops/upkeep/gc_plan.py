@@ -8,7 +8,6 @@ to delete, and `gc_views` the views to keep.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -26,6 +25,7 @@ from yarnstore.ops.upkeep.waste import Files, find_waste, forecast_freed_bytes
 from yarnstore.store import fsio, fsread, held, lock, trash
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.drafts import DRAFT
+from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
 from yarnstore.store.places import beside_packs, manifest_chunks

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
@@ -34,6 +33,7 @@ from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.store import fsio, fsread, hashed, held, trash
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path
 from yarnstore.store.files import has_file, materialise
 from yarnstore.store.layout import FILES_FORMAT, file_name
 from yarnstore.store.packs import PackWriter, rebuild_index
