@@ -43,7 +43,7 @@ docs: $(DEV) ## write docs/cli.md, errors.md, results.md and the stubs of aio an
 screenshots: $(DEV) ## write docs/dashboard/*.png: each page of the dashboard; needs chromium
 	@$(PY) -m tests.docs.screenshots
 
-bench: $(DEV) ## measure each operation against its limit and the installed competitors
+bench: $(DEV) ## measure each operation against its limit and other tools; ARGS="--against YSTORE" beside another release
 	@$(PY) -m tests.bench $(ARGS)
 
 deep: $(DEV) ## the long campaigns: hours, not minutes

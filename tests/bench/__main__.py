@@ -15,13 +15,13 @@ from tests.bench.report import Report, machine
 from tests.bench.workload import made_model, minilm
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
+_PATHS = ("--against", "--out", "--peer-python", "--work")
 _SECTIONS = ("operations", "peers", "wire", "ways", "sizes", "startup", "scale", "kernels", "bounds")
 
 
 def main() -> None:
     args = _arguments()
-    arguments = shlex.join(sys.argv[1:])
-    report = Report("make bench" + (f' ARGS="{arguments}"' if arguments else ""), machine(), args.repeats)
+    report = Report(_command(sys.argv[1:]), machine(), args.out)
     print(report.machine)
     # A terminated run tidies up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -29,15 +29,26 @@ def main() -> None:
     try:
         if args.memory_gb:
             tables.memory_table(report, made_model(work, args.memory_gb, ("1.0.0",)), work)
+        elif args.against:
+            for model in filter(None, (minilm(), made_model(work, args.size_gb))):
+                tables.against_table(report, model, args.against, work, args.repeats)
         else:
             _measure(args, report, work)
     finally:
         shutil.rmtree(work)
     if args.out:
-        report.write(args.out)
         print(f"\nwritten: {args.out / 'benchmarks.md'}")
     if report.over:
         sys.exit(f"over its bound: {', '.join(report.over)}")
+
+
+def _command(arguments: list[str]) -> str:
+    """The command as the page shows it: a path is that of one machine, so its name stands for it."""
+    shown = [
+        before.removeprefix("--").upper() if before in _PATHS else word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+    ]
+    return "make bench" + (f' ARGS="{shlex.join(shown)}"' if shown else "")
 
 
 def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
@@ -79,14 +90,17 @@ def _arguments() -> argparse.Namespace:
         metavar="SECTION",
         help=", ".join(_SECTIONS),
     )
+    parser.add_argument("--against", type=Path, help="only a comparison with another release's `ystore`")
     parser.add_argument("--work", type=Path, help="folder on the disk to be measured (the temporary folder)")
-    parser.add_argument("--out", type=Path, help="folder to write to (docs/ of a full run, else nothing)")
+    parser.add_argument(
+        "--out", type=Path, help="folder whose page and plots are updated (docs/ in a full run, else none)"
+    )
     parser.add_argument("--memory-gb", type=float, help="only the peak memory, on a made model of that size")
     parser.add_argument(
         "--peer-python", default=sys.executable, help="an interpreter with hf_xet and zipnn (this one)"
     )
     args = parser.parse_args()
-    if args.out is None and args.only == _SECTIONS and not args.memory_gb:
+    if args.out is None and args.only == _SECTIONS and not args.memory_gb and not args.against:
         args.out = _DOCS
     return args
 

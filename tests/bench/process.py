@@ -98,9 +98,9 @@ def back_memory() -> None:
     mmap.mmap(-1, max(mmap.PAGESIZE, min(_BACKED_BYTES, free_bytes // 2)), flags=flags).close()
 
 
-def ystore(home: Path, *args: str | Path, work: Path) -> Run:
-    """Run `ystore --json` on the store at `home`.  Raises: BenchError."""
-    return run(ystore_path(), "--home", home, "--json", *args, work=work)
+def ystore(home: Path, *args: str | Path, work: Path, command: str | Path | None = None) -> Run:
+    """Run `ystore --json`, or `command`, that of another release, on the store at `home`.  Raises: BenchError."""
+    return run(command or ystore_path(), "--home", home, "--json", *args, work=work)
 
 
 def ystore_path() -> str:

@@ -1,14 +1,22 @@
-"""The report of a run: tables on the terminal, docs/benchmarks.md with a plot for each, and JSON."""
+"""The report of a run: tables on the terminal, docs/benchmarks.md with a plot for each, and JSON.
+
+The page is made from `benchmarks.json`, which keeps each table with the run that measured it.  So a run of
+some sections replaces those and leaves the others, and one that fails keeps what it has measured.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from tests.bench.limits import cores
 from tests.bench.plot import Bar, draw
@@ -16,12 +24,11 @@ from tests.bench.plot import Bar, draw
 _INTRO = """\
 # Benchmarks
 
-Measured, not estimated: `{command}` wrote this page, its plots and `benchmarks.json` in one run.
-
-{machine}
+Measured, not estimated: `make bench` wrote this page, its plots and `benchmarks.json`.
+Below each table is the run that measured it.
 
 Every figure of `ystore` is that of a whole process, including the start of the interpreter.
-Times are medians (of {repeats}, unless a table says otherwise); peak memory is the highest of all runs.
+Times are medians of 3 rounds, unless a table says otherwise; peak memory is the highest of all runs.
 Sizes are in MB of 10⁶ bytes.
 Files that are read were written just before, so they come from the page cache.
 """
@@ -43,44 +50,58 @@ class Table:
 
 @dataclass
 class Report:
-    """All tables of a run, and what they were made of."""
+    """All tables of a run, and what they were made of; each is written into `out` as it is added."""
 
     command: str
     machine: str
-    repeats: int
-    tables: list[Table] = field(default_factory=list)
-    data: dict[str, object] = field(default_factory=dict)
+    out: Path | None = None
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # by key, as benchmarks.json has them
     over: list[str] = field(default_factory=list)  # what took longer than its bound
 
     def add(self, table: Table, data: object) -> None:
-        """Keep a table with its figures, and print it."""
-        self.tables.append(table)
-        self.data[table.key] = data
+        """Keep a table with its figures, print it and write it."""
+        run = {"command": self.command, "machine": self.machine}
+        self.tables[table.key] = {**_plain(table), "data": data, "run": run}
         print("\n".join(("", table.title, "", *_aligned(table), "", *table.notes)), flush=True)
+        self.write()
 
-    def write(self, out: Path) -> None:
-        """Write benchmarks.md, benchmarks.json and benchmarks/*.svg into `out`."""
-        plots = out / "benchmarks"
-        plots.mkdir(parents=True, exist_ok=True)
-        for old in plots.glob("*.svg"):
-            old.unlink()
-        intro = _INTRO.format(command=self.command, machine=self.machine, repeats=self.repeats)
-        parts = [intro]
-        for table in self.tables:
-            parts += [f"## {table.title}\n", "\n".join(_markdown(table)), ""]
-            if table.notes:
-                parts += ["\n".join(table.notes), ""]
-            if table.bars:
-                plot = plots / f"{table.key}.svg"
-                plot.write_text(draw(table.title, table.bars, table.unit, table.mark), "utf-8")
-                parts += [f"![{table.title}](benchmarks/{plot.name})", ""]
-        (out / "benchmarks.md").write_text("\n".join(parts).rstrip() + "\n", "utf-8")
-        document = {"command": self.command, "machine": self.machine, "tables": self.data}
-        (out / "benchmarks.json").write_text(json.dumps(document, indent=1, default=_plain) + "\n", "utf-8")
+    def write(self) -> None:
+        """Update the page in `out`."""
+        if self.out:
+            _write(self.out, _kept(self.out) | self.tables)
+
+
+def _kept(out: Path) -> dict[str, Any]:
+    path = out / "benchmarks.json"
+    return json.loads(path.read_bytes())["tables"] if path.exists() else {}
+
+
+def _write(out: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Write benchmarks.json, then benchmarks.md and benchmarks/*.svg from what it holds."""
+    plots = out / "benchmarks"
+    plots.mkdir(parents=True, exist_ok=True)
+    document = json.dumps({"tables": tables}, indent=1, default=_plain) + "\n"
+    (out / "benchmarks.json").write_text(document, "utf-8")
+    for old in plots.glob("*.svg"):
+        old.unlink()
+    parts = [_INTRO]
+    for key, kept in json.loads(document)["tables"].items():
+        run = kept.pop("run")
+        del kept["data"]
+        table = msgspec.convert(kept, Table)
+        parts += [f"## {table.title}\n", "\n".join(_markdown(table)), ""]
+        if table.notes:
+            parts += ["\n".join(table.notes), ""]
+        parts += [f"`{run['command']}`, {run['machine']}", ""]
+        if table.bars:
+            plot = plots / f"{key}.svg"
+            plot.write_text(draw(table.title, table.bars, table.unit, table.mark), "utf-8")
+            parts += [f"![{table.title}](benchmarks/{plot.name})", ""]
+    (out / "benchmarks.md").write_text("\n".join(parts).rstrip() + "\n", "utf-8")
 
 
 def machine() -> str:
-    """The machine and the day, as one line."""
+    """The machine, the day and the commit, as one line."""
     cpu = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -89,12 +110,23 @@ def machine() -> str:
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     load = os.getloadavg()[0]
     return (
-        f"{cpu}, {cores()} cores, {platform.system()}, Python {platform.python_version()}, {day}; "
-        f"load average before: {load:.1f}."
+        f"{cpu}, {cores()} cores, {platform.system()}, Python {platform.python_version()}, {day}, "
+        f"commit {_commit()}; load average before: {load:.1f}."
     )
 
 
-def _plain(value: object) -> object:
+def _commit() -> str:
+    git = ("git", "describe", "--always", "--dirty", "--abbrev=7")
+    try:
+        return (
+            subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+            or "–"
+        )
+    except OSError:
+        return "–"
+
+
+def _plain(value: object) -> Any:
     if isinstance(value, Path):
         return "/".join(value.parts[-3:])  # model, version and file, of whatever machine
     return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)  # type: ignore[call-overload]

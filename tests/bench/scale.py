@@ -20,6 +20,8 @@ import numpy as np
 
 from tests.bench.process import run
 from yarnstore.backends.memory import MemoryBackend
+from yarnstore.backends.sources.mirrors import Mirror
+from yarnstore.backends.sources.sourceset import SourceSet
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB
@@ -95,7 +97,8 @@ def plan(count: int, folder: Path) -> dict[str, float]:
     ids = os.urandom(32 * count)
     data = _manifest("1.0.0", ids).data
     indexes = list(_indexes(ids))
-    backend = MemoryBackend({f"packs/{index.pack.hex}.idx": encode_index(index) for index in indexes})
+    files = MemoryBackend({f"packs/{index.pack.hex}.idx": encode_index(index) for index in indexes})
+    backend = SourceSet([Mirror(files.url, lambda: files)])
     packs = [index.pack for index in indexes]
     layout = StoreLayout(folder / "home")
     layout.ensure()

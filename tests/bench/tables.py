@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench import bounds, kernels, operations, peers, scale, space, startup, wire
+from tests.bench import against, bounds, kernels, operations, peers, scale, space, startup, wire
 from tests.bench.limits import NEEDS, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
@@ -336,6 +336,31 @@ def kernels_table(report: Report) -> None:
     columns = ("task", "numpy", "C", "ratio", "goal")
     bars = tuple(Bar(speed.name, speed.ratio, f"{speed.ratio:.2f}", ours=True) for speed in found)
     report.add(Table("kernels", "Kernels", columns, rows, notes, bars, "times numpy's speed", 2.5), found)
+
+
+def against_table(report: Report, model: Model, other: Path, work: Path, repeats: int) -> None:
+    runs = against.measure(model, other, work, repeats)
+    rows: list[tuple[str, ...]] = []
+    bars = []
+    for operation, of in runs.items():
+        cells = []
+        for field in ("seconds", "cpu_s"):
+            before, now = (against.middle(of[which], field) for which in ("before", "now"))
+            cells += [seconds(before), seconds(now), f"{now / before:.2f}"]
+        rows.append((operation, *cells))
+        bars.append(Bar(operation, float(cells[-1]), cells[-1], ours=True))
+    notes = (
+        "Processes with all they do after their result, in turn, each release in a registry and a store of "
+        "its own.",
+        f"`before` is the release that the command names; versions come over loopback HTTP from "
+        f"{server_name()}.",
+    )
+    columns = ("operation", "before", "now", "ratio", "CPU before", "CPU now", "ratio of CPU")
+    title = f"This release beside an earlier one, on {model.name}"
+    table = Table(
+        f"against-{model.name}", title, columns, rows, notes, tuple(bars), "× the CPU time before", 1.0
+    )
+    report.add(table, runs)
 
 
 def memory_table(report: Report, model: Model, work: Path) -> None:
