@@ -99,7 +99,7 @@ def back_memory() -> None:
 
 
 def ystore(home: Path, *args: str | Path, work: Path, command: str | Path | None = None) -> Run:
-    """Run `ystore --json`, or `command`, that of another release, on the store at `home`.  Raises: BenchError."""
+    """Run `ystore --json`, or `command` of another release, on the store at `home`.  Raises: BenchError."""
     return run(command or ystore_path(), "--home", home, "--json", *args, work=work)
 
 
