@@ -11,6 +11,9 @@ import importlib
 
 _NAMES = {
     "yarnstore.core.loadcode": ("LoadedCode",),
+    "yarnstore.ops.exchange.adopt": ("AdoptResult", "CopiedFile", "ReplacedFile", "SimilarFile"),
+    "yarnstore.ops.exchange.identify": ("IdentifiedFile",),
+    "yarnstore.ops.exchange.knowledge": ("KnownFile",),
     "yarnstore.ops.fetching.fetch": ("FetchResult",),
     "yarnstore.ops.fetching.queue": ("QueuedFetch", "QueueRun"),
     "yarnstore.ops.inspecting.diff": ("DiffResult", "DiffSide", "DiffTotals", "FileDiff", "StatusCounts"),

@@ -1,6 +1,12 @@
 # Made from results.py by `make docs`; a test checks that it is current.
 
 from yarnstore.core.loadcode import LoadedCode as LoadedCode
+from yarnstore.ops.exchange.adopt import AdoptResult as AdoptResult
+from yarnstore.ops.exchange.adopt import CopiedFile as CopiedFile
+from yarnstore.ops.exchange.adopt import ReplacedFile as ReplacedFile
+from yarnstore.ops.exchange.adopt import SimilarFile as SimilarFile
+from yarnstore.ops.exchange.identify import IdentifiedFile as IdentifiedFile
+from yarnstore.ops.exchange.knowledge import KnownFile as KnownFile
 from yarnstore.ops.fetching.fetch import FetchResult as FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch as QueuedFetch
 from yarnstore.ops.fetching.queue import QueueRun as QueueRun

@@ -50,7 +50,8 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore pin": [("", results.PinResult)],
     "ystore unpin": [("", results.PinResult)],
     "ystore import": [
-        ("a SOURCE", results.ImportResult),
+        ("a path", results.ImportResult),
+        ("a model in another tool", list[results.ImportResult]),
         ("`--from-local-state`", results.TakeoverResult),
     ],
     "ystore export": [("", results.ExportResult)],
@@ -63,10 +64,12 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore outdated": [("", list[results.Update])],
     "ystore compat": [("", results.CompatTable)],
     "ystore path": [("", {"spec": "the SPEC as it was given", "path": "the path to open"})],
+    "ystore run": [],  # only what the command prints
     "ystore search": [("", list[results.Offer])],
     "ystore show": [("", results.VersionDetails)],
     "ystore diff": [("", results.DiffResult)],
     "ystore inspect": [("", results.InspectResult)],
+    "ystore identify": [("", results.IdentifiedFile)],
     "ystore publish": [("", results.PublishResult)],
     "ystore registry add": [("", results.RegistryInfo)],
     "ystore registry alias": _EDIT,
@@ -79,6 +82,10 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore registry optimize": [("", results.OptimizeResult)],
     "ystore registry yank": _EDIT,
     "ystore status": [("", results.StoreStatus)],
+    "ystore adopt": [
+        ("folders", results.AdoptResult),
+        ("`--undo`", list[results.ReplacedFile]),
+    ],
     "ystore move": [("", results.MoveResult)],
     "ystore du": [("", results.StorageUsage)],
     "ystore stats": [("", results.Statistics)],

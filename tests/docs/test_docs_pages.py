@@ -57,7 +57,8 @@ def test_commands_that_pages_show_can_be_parsed(page: Path) -> None:
             assert command is not None, f"{page.name}: ystore {' '.join(words)}"
             if not isinstance(command, click.Group):
                 known = {name for option in command.params for name in option.opts}
-                given = {word.partition("=")[0] for word in names if word.startswith("-") and len(word) > 1}
+                own = names[: names.index("--")] if "--" in names else names
+                given = {word.partition("=")[0] for word in own if word.startswith("-") and len(word) > 1}
                 assert given <= known | {"-h", "--help"}, f"{page.name}: ystore {' '.join(words)}"
                 if len(names) > len(given):
                     command.make_context(command.name, [w for w in names if w not in ("-h", "--help")])

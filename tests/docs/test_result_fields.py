@@ -58,6 +58,11 @@ queue remove whisper
 import one mine@0.1.0
 import --from-local-state state/local-state.json
 export phi-3-mini@1.0.0 copy
+export phi-3-mini@1.0.0 oci:layout
+import oci:layout phi
+identify copy/model.bin
+adopt copy
+adopt --undo
 remove mine@0.1.0
 move elsewhere
 registry alias phi-3-mini stable 1.0.0 --registry registry

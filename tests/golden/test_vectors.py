@@ -169,7 +169,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         *("queue.json", "queue.lock", "queue.run.lock"),
         *("jobs.json", "jobs.lock"),
         *("logs/origins/<model>", "logs/seen/<digest>", "logs/hashed/<digest>"),
-        "logs/statistics",
+        *("logs/statistics", "logs/adopted"),
         *("files/<digest>.x", "files/<digest>.view", "files/<digest>.x.view"),
         *("registries/<registry>/health.json", "registries/<registry>/plans.json"),
         "registries/<registry>/models/<model>.fetched",

@@ -119,7 +119,7 @@ LATE_PARTS = {
     f"{PACKAGE}.ops.session.stored": (f"{PACKAGE}.store.registry_cache",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
     f"{PACKAGE}.registry.standing": (f"{PACKAGE}.registry.select",),
-    f"{PACKAGE}.store.kernel": ("struct",),
+    f"{PACKAGE}.store.kernel": ("struct", "signal"),
     f"{PACKAGE}.store.views": (f"{PACKAGE}.store.held",),  # views that exist are read without it
     f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.urls",),

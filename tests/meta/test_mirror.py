@@ -14,6 +14,13 @@ ENGINE = f"{PACKAGE}.ops."
 # Modules of the engine without a test file of their name, and the file whose tests go through them.
 # Such a module is one step of an operation, and is tested by what the operation leaves on disk or prints.
 COVERED_BY = {
+    "exchange.address": "unit/ops/exchange/test_hf_cache.py",
+    "exchange.copies": "unit/ops/exchange/test_adopt.py",
+    "exchange.elsewhere": "unit/ops/exchange/test_hf_cache.py",
+    "exchange.exporting": "unit/ops/exchange/test_ollama.py",
+    "exchange.identify": "unit/ops/exchange/test_adopt.py",
+    "exchange.importing": "unit/ops/exchange/test_hf_cache.py",
+    "exchange.knowledge": "unit/ops/exchange/test_adopt.py",
     "fetching.answers": "faults/test_http_faults.py",
     "fetching.begun": "faults/test_broken_lines.py",
     "fetching.cheapest": "unit/ops/fetching/test_ways.py",

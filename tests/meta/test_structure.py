@@ -18,6 +18,7 @@ LEVELS = (
     ("copies", "fetching", "publishing", "querying"),
     ("installing", "inspecting", "upkeep"),
     ("local",),
+    ("exchange",),
 )
 RANKS = {name: rank for rank, names in enumerate(LEVELS) for name in names}
 FOLDER_LIMIT = 12  # modules in one folder of the engine: what a reader can hold in mind

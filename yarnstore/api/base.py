@@ -138,6 +138,15 @@ class StoreBase:
                 os.close(lease)
             self._leases.clear()
 
+    def keep_after_exec(self) -> None:
+        """Keep the versions that `path` returned from `gc` also while another program replaces this process.
+
+        For use right before `os.exec*`: child processes that are started later inherit the locks, too.
+        """
+        with self._lock:
+            for lease in self._leases.values():
+                os.set_inheritable(lease, True)
+
     def __enter__(self) -> Self:
         return self
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Literal
 
 from yarnstore.api.base import AnyPath, bare_model
 from yarnstore.api.installing import Installing
@@ -14,6 +15,8 @@ from yarnstore.registry.spec import Spec
 from yarnstore.store import paths
 
 if TYPE_CHECKING:
+    from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
+    from yarnstore.ops.exchange.identify import IdentifiedFile
     from yarnstore.ops.inspecting.diff import DiffResult
     from yarnstore.ops.inspecting.inspect import InspectResult
     from yarnstore.ops.inspecting.readme import Readme
@@ -96,16 +99,103 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session(progress) as session:
             return import_source(session, paths.source_path(source), Spec.parse(spec), all_files=all_files)
 
-    def export(self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None) -> ExportResult:
-        """Write a plain copy of a version; a `destination` that ends in a slash is a folder.
+    def import_from(
+        self, source: str, spec: str | None = None, *, progress: OnProgress | None = None
+    ) -> list[ImportResult]:
+        """Import versions from another tool of this machine; nothing is downloaded.
+
+        `source` is `hf://ORG/NAME[@REVISION]`, `ollama://[NAMESPACE/]MODEL[:TAG]`,
+        `lmstudio://PUBLISHER/MODEL[/FILE]` or `oci:FOLDER[:TAG]`, or the folder of a model in the Hugging
+        Face cache.  Each revision or tag becomes a version 0.0.N+<7 hex digits of its digest>, unless `spec`
+        names a version; what is stored with the same content is not imported again.
+
+        Raises: NotFoundError, ConflictError, UsageError, IntegrityError.
+        """
+        from yarnstore.ops.exchange.importing import import_from, resolve_source
+        from yarnstore.settings.tools import tool_folders
+
+        wanted = Spec.parse(spec) if spec is not None else None
+        address, folders = resolve_source(source, tool_folders())
+        with self._session(progress) as session:
+            return import_from(session, address, folders, wanted)
+
+    def export(
+        self,
+        spec: str,
+        destination: AnyPath,
+        *,
+        hardlink: bool = False,
+        progress: OnProgress | None = None,
+    ) -> ExportResult:
+        """Write a version to a path, or to another tool by an address such as `hf://ORG/NAME`.
+
+        A path that ends in a slash is a folder.  With `hardlink`, the files are links to the store's own
+        where the file system allows it: they are read-only, and take no disk space.
 
         Raises: ConflictError if the destination exists, UsageError for a destination in the store.
         """
+        from yarnstore.ops.exchange.address import parse_address
         from yarnstore.ops.local.import_export import export
 
+        address = parse_address(os.fspath(destination))
         with self._session(progress) as session:
+            if address is not None:
+                from yarnstore.ops.exchange.exporting import export_to
+                from yarnstore.settings.tools import tool_folders
+
+                return export_to(session, Spec.parse(spec), address, tool_folders(), hardlink=hardlink)
             as_folder = paths.names_folder(destination)
-            return export(session, Spec.parse(spec), paths.absolute(destination), as_folder=as_folder)
+            place = paths.absolute(destination)
+            return export(session, Spec.parse(spec), place, as_folder=as_folder, hardlink=hardlink)
+
+    def identify(self, path: AnyPath, *, progress: OnProgress | None = None) -> IdentifiedFile:
+        """Return which model a file is: by its content where that is known, else by its headers.
+
+        It is looked up in the store, the cached registries and the caches of other tools.
+
+        Raises: NotFoundError, UsageError, StorageError.
+        """
+        from yarnstore.ops.exchange.identify import identify
+        from yarnstore.settings.tools import tool_folders
+
+        with self._session(progress) as session:
+            return identify(session, paths.source_path(path), tool_folders())
+
+    def adopt(
+        self,
+        *folders: AnyPath,
+        apply: bool = False,
+        hardlink: bool = False,
+        least_bytes: int = 16 * 1024,
+        progress: OnProgress | None = None,
+    ) -> AdoptResult:
+        """Find the model files in folders, which of them are copies, and what one store would need.
+
+        With `apply`, copies become reflinks, or with `hardlink` hard links, which are read-only.  A copy is
+        replaced only after it and the file that stays were hashed, if both belong to this user, and if no
+        program has them open for writing; the result gives the reason for each that is not.  Files smaller
+        than `least_bytes` are left out.
+
+        Raises: NotFoundError, UsageError, StorageError.
+        """
+        from yarnstore.ops.exchange.adopt import adopt
+        from yarnstore.settings.tools import tool_folders
+
+        places = [paths.absolute(folder) for folder in folders]
+        with self._session(progress) as session:
+            how: Literal["reflink", "hardlink"] = "hardlink" if hardlink else "reflink"
+            replace = how if apply else None
+            return adopt(session, places, tool_folders(), replace=replace, least_bytes=least_bytes)
+
+    def undo_adopt(self, *, progress: OnProgress | None = None) -> list[ReplacedFile]:
+        """Make the files that `adopt` replaced files of their own again, with their mode and time.
+
+        Those that changed since are left as they are.  Raises: StorageError.
+        """
+        from yarnstore.ops.exchange.adopt import undo_adopt
+
+        with self._session(progress) as session:
+            return undo_adopt(session)
 
     def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult:
         """Move the store into another folder, which may be on another disk; its old folder becomes a link.

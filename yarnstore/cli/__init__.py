@@ -30,9 +30,12 @@ SECTIONS = {
         "fetch", "checkout", "update", "rollback", "queue", "lock", "pin", "unpin",
         "import", "export", "remove",
     ),
-    "Inspect": ("list", "log", "outdated", "compat", "path", "search", "show", "diff", "inspect"),
+    "Inspect": (
+        "list", "log", "outdated", "compat", "path", "run", "search", "show", "diff", "inspect",
+        "identify",
+    ),
     "Publish": ("publish", "registry"),
-    "Maintain": ("status", "du", "stats", "gc", "move", "fsck", "doctor"),
+    "Maintain": ("status", "du", "stats", "gc", "adopt", "move", "fsck", "doctor"),
     "Automate": ("auto-update", "serve", "completion", "help"),
 }  # fmt: skip
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

@@ -7,7 +7,7 @@ kept; a newer major format is refused.  Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -127,8 +127,13 @@ class Manifest(msgspec.Struct, frozen=True):
         variant: str,
         files: Iterable[ManifestFile],
         empty_folders: Iterable[str] = (),
+        *,
+        more: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Make a manifest, with its files sorted by path.  Raises: FormatError, InvalidNameError."""
+        """Make a manifest, with its files sorted by path; `more` are optional fields.
+
+        Raises: FormatError, InvalidNameError.
+        """
         folders = sorted(empty_folders)
         value = {
             "format": MANIFEST_FORMAT,
@@ -137,6 +142,7 @@ class Manifest(msgspec.Struct, frozen=True):
             "variant": variant,
             "files": [f.as_json() for f in sorted(files, key=lambda f: f.path)],
             **({"empty_folders": folders} if folders else {}),
+            **(more or {}),
         }
         return cls.parse(encode_canonical(value, _WHAT))
 

@@ -3,6 +3,7 @@
     load, network, host    reading all settings; those of the network; those of the machine
     files                  the two files, and their precedence
     change                 changes of `managed.toml` by commands
+    tools                  where other tools keep their models
     editable               the settings that the dashboard lists and changes
 
 Rules for retention, auto-update and `[policy]` are in `registry/policies`.  docs/operations.md and

@@ -74,8 +74,8 @@ def _ensure_dir(path: Path) -> None:
             sync_dir(folder.parent)
 
 
-def set_folder_mode(path: Path, mode: int) -> None:
-    """Give a folder of this user another mode."""
+def set_mode(path: Path, mode: int) -> None:
+    """Give a file or folder of this user another mode."""
     folders.check_writable(path)
     with translating(path):
         os.chmod(path, mode)
@@ -204,9 +204,9 @@ class NewFile:
         if self._sync_error is not None:
             raise self._sync_error
 
-    def set_times(self, found: os.stat_result) -> None:
+    def set_times(self, atime_ns: int, mtime_ns: int) -> None:
         """Give the file the times of another, before `publish`."""
-        os.utime(self._fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.utime(self._fd, ns=(atime_ns, mtime_ns))
 
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.

@@ -45,6 +45,25 @@ def wait_lock(fd: int, *, exclusive: bool = True) -> None:
         _fcntl.flock(fd, _fcntl.LOCK_EX if exclusive else _fcntl.LOCK_SH)
 
 
+def is_being_written(fd: int) -> bool | None:
+    """Whether any process has this file open for writing; None if the system cannot say it.
+
+    `fd` is open for reading only, by the file's owner.
+    """
+    if _fcntl is None or not hasattr(_fcntl, "F_SETLEASE"):
+        return None
+    import signal  # late: few commands replace files
+
+    try:
+        # A writer that opens it meanwhile would cause SIGIO, which ends a process; SIGURG is ignored.
+        _fcntl.fcntl(fd, _fcntl.F_SETSIG, signal.SIGURG)
+        _fcntl.fcntl(fd, _fcntl.F_SETLEASE, _fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    _fcntl.fcntl(fd, _fcntl.F_SETLEASE, _fcntl.F_UNLCK)
+    return False
+
+
 def reflink(source: int, target: int) -> bool:
     """Let an empty file share the blocks of another; return whether the file system supports it."""
     if _fcntl is None or os.uname().sysname != "Linux":

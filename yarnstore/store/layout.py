@@ -165,6 +165,10 @@ class StoreLayout(msgspec.Struct, frozen=True):
         return self.logs / "statistics"
 
     @property
+    def adopted(self) -> Path:
+        return self.logs / "adopted"
+
+    @property
     def origins(self) -> Path:
         return self.logs / "origins"
 

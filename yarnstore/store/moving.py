@@ -198,7 +198,7 @@ class StoreCopy:
             fsio.remove_tree(path)
         if stat.S_ISDIR(found.st_mode):
             fsio.ensure_dir(path)
-            fsio.set_folder_mode(path, mode | 0o700)  # it becomes read-only at the end
+            fsio.set_mode(path, mode | 0o700)  # it becomes read-only at the end
         elif stat.S_ISLNK(found.st_mode):
             link = os.readlink(self.source / name)
             if fsread.read_link(path) != link:
@@ -233,7 +233,7 @@ class StoreCopy:
                 sha256.update(block)
                 new.write(block)
                 self.on_bytes(len(block))
-            new.set_times(found)
+            new.set_times(found.st_atime_ns, found.st_mtime_ns)
             new.publish(path, mode=stat.S_IMODE(found.st_mode), sync_folder=False)
         self.written_bytes += found.st_size
         self._hashes[name] = sha256.digest()
@@ -265,7 +265,7 @@ class StoreCopy:
         folders = [name for name, found in self._seen.items() if stat.S_ISDIR(found.st_mode)]
         for name in reversed(folders):
             fsio.sync_dir(self.target / name)
-            fsio.set_folder_mode(self.target / name, stat.S_IMODE(self._seen[name].st_mode))
+            fsio.set_mode(self.target / name, stat.S_IMODE(self._seen[name].st_mode))
         fsio.sync_dir(self.target)
         fsio.sync_dir(self.target.parent)
 

@@ -50,7 +50,7 @@ def test_a_process_that_only_reads_changes_nothing(tmp_path: Path) -> None:
     before = tree(root)
     changes: list[Callable[[], object]] = [
         lambda: fsio.ensure_dir(root / "new" / "folder"),
-        lambda: fsio.set_folder_mode(root / "folder", 0o700),
+        lambda: fsio.set_mode(root / "folder", 0o700),
         lambda: fsio.NewFile(root / "tmp", ".x"),
         lambda: fsio.write_atomic(root / "file", b"y", tmp_dir=tmp_path),
         lambda: batches.write_many([("a", b"y", 0o444)], root / "folder", tmp_dir=tmp_path, suffix=".x"),

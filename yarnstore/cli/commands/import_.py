@@ -19,6 +19,7 @@ _FAILED, _DAMAGED = 1, 4
 @command(
     "import",
     example="ystore import ./my-model my-model@0.1.0\n"
+    "ystore import hf://microsoft/phi-3-mini\n"
     "ystore import --from-local-state ~/.app/models/local-state.json",
 )
 @click.argument("source", type=click.Path(), required=False)
@@ -36,6 +37,17 @@ _FAILED, _DAMAGED = 1, 4
 def cli(run: Invocation, source: str | None, spec: str | None, state: str | None, all_files: bool) -> None:
     """Import a model from local files, without a registry.
 
+    SOURCE is a file or folder, which becomes the version SPEC, or a model in another tool of this machine:
+
+    \b
+    hf://ORG/NAME[@REVISION]                the Hugging Face cache
+    ollama://[NAMESPACE/]MODEL[:TAG]        Ollama
+    lmstudio://PUBLISHER/MODEL[/FILE]       LM Studio
+    oci:FOLDER[:TAG]                        an OCI image layout of ModelPack or Docker
+
+    Each revision or tag there becomes a version 0.0.N+<7 digits of its digest>; SPEC gives another name, or
+    the version of a single one.  Nothing is downloaded, and the other tool keeps its files.
+
     With --from-local-state, import and install every model that the file lists; one failure does not stop
     the others.  Exits with 4 if a checksum does not match, with 1 if an import failed for another reason.
     """
@@ -43,8 +55,10 @@ def cli(run: Invocation, source: str | None, spec: str | None, state: str | None
         if source is not None:
             raise click.UsageError("--from-local-state cannot be combined with SOURCE and SPEC")
         _take_over(run, state)
-    elif source is None or spec is None:
+    elif source is None:
         raise click.UsageError("give SOURCE and SPEC, or --from-local-state FILE")
+    elif spec is None or source.startswith("oci:") or "://" in source:
+        _import_from(run, source, spec)
     else:
         _import(run, source, spec, all_files=all_files)
 
@@ -68,6 +82,21 @@ def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None
         ),
         (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest),
     )
+
+
+def _import_from(run: Invocation, source: str, spec: str | None) -> None:
+    with run.store() as store:
+        done = store.import_from(source, spec)
+    rows = [
+        (i.model, i.version, i.variant, "present" if i.present else "imported", i.size_bytes, i.stored_bytes)
+        for i in done
+    ]
+    run.output.report(done, lambda: "\n".join(map(_found, done)), rows)
+
+
+def _found(done: ImportResult) -> str:
+    label = f"{done.model} {done.version}"
+    return f"{label}: stored already" if done.present else f"{label}: {_imported(done)}"
 
 
 def _take_over(run: Invocation, state: str) -> None:

@@ -163,6 +163,25 @@ def parse_gguf(source: Source) -> Layout:
     return make_layout(NAME, tensors, head.size)
 
 
+def read_texts(source: Source, keys: frozenset[str]) -> dict[str, str]:
+    """Return those metadata values of a GGUF file that are texts, of the given keys.  Raises: FormatError."""
+    head = _Head(source)
+    magic, version, _, count = head.unpack(struct.Struct("<IIQQ"))
+    if magic != _U32.unpack(MAGIC)[0] or version not in (2, 3) or count > GGUF_LIMIT_KEYS:
+        raise FormatError(NAME, "does not begin as GGUF")
+    found: dict[str, str] = {}
+    for _ in range(count):
+        key = head.string(65535).decode("utf-8", "replace")
+        (kind,) = head.unpack(_U32)
+        if key in keys and kind == _STRING:
+            found[key] = head.string(HEADER_LIMIT_BYTES).decode("utf-8", "replace")
+        else:
+            head.skip_value(kind)
+        if len(found) == len(keys):
+            break
+    return found
+
+
 def _read_metadata(head: _Head, count: int) -> int:
     """Skip the metadata; return the alignment that it sets, in bytes."""
     if count > GGUF_LIMIT_KEYS:

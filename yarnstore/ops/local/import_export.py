@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.manifest import Manifest
+from yarnstore.core.imported import ImportedFrom, as_field
+from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, UsageError
 from yarnstore.ops.fetching.eligibility import require_eligible
@@ -28,12 +31,13 @@ from yarnstore.store.access import require_writable
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.filepath import Path
 from yarnstore.store.files import has_file, write_content
-from yarnstore.store.hashed import file_sha256
+from yarnstore.store.hashed import changing, file_sha256
 from yarnstore.store.ingest import ingest
-from yarnstore.store.layout import file_name
+from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import (
+    Sources,
     comparable,
     list_sources,
     note_changes,
@@ -61,6 +65,21 @@ class ImportResult:
     kept: list[str] = field(default_factory=list)
     #: Files that look incomplete, with the reason; they are imported anyway.
     broken: list[str] = field(default_factory=list)
+    source: str = ""  #: What was imported: a path, or an address in another tool.
+    revision: str | None = None  #: The commit or digest that it has in the other tool.
+    present: bool = False  #: Whether the same content was stored already, so that nothing was done.
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files to import, and what is known about them."""
+
+    sources: Sources
+    place: str  #: Where they are, for errors.
+    imported_from: ImportedFrom | None = None
+    hashes: Mapping[str, Sha256] = field(
+        default_factory=dict
+    )  #: By path: what the other tool's names promise.
 
 
 def import_source(
@@ -80,37 +99,51 @@ def import_source(
     Raises: SpecError, UsageError; ConflictError if that version is stored with other content; IntegrityError
     if the checksum differs; PolicyError.
     """
-    started = time.perf_counter()
     version = exact_version(spec, "import")
     sources = list_sources(source, all_files=all_files)
     note_ignored(sources, session.activity.report)
+    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, version)
+    return import_files(session, name, Listing(sources, str(source)), expected=expected, chunks=chunks)
+
+
+def import_files(
+    session: Session,
+    name: VersionName,
+    listing: Listing,
+    *,
+    expected: Sha256 | None = None,
+    chunks: ChunkStore | None = None,
+) -> ImportResult:
+    """Copy listed files into the store as a version.  Raises: as `import_source`."""
+    started = time.perf_counter()
+    sources = listing.sources
+    label = str(name).replace(f":{DEFAULT_VARIANT}@", "@")
     broken, code = search_sources(sources, session.activity.report)
-    refuse_code(code, session.load_policy, str(spec))
+    refuse_code(code, session.load_policy, label)
     note_code(code, session.activity.report)
     note_broken(broken, session.activity.report)
     total = sources.size_bytes
     layout, refs = session.layout, session.refs
-    name = VersionName(spec.model, spec.variant or DEFAULT_VARIANT, version)
     with contextlib.ExitStack() as stack:
         if chunks is None:
             stack.enter_context(layout.shared())
             chunks = stack.enter_context(ChunkStore(layout))
-        refs.check_case(spec.model)
-        require_writable(layout, spec.model, installing=False)
+        refs.check_case(name.model)
+        require_writable(layout, name.model, installing=False)
         recover_chunks(chunks)
         fsread.require_space(layout.root, total, layout.reserve)
         with chunks.writing() as writer:
-            meter = Meter(session.activity.report, "read", str(spec), total)
+            meter = Meter(session.activity.report, "read", label, total)
             files = ingest(sources.files, chunks, writer, meter)
-        manifest = Manifest.make(name.model, name.version, name.variant, files, sources.empty_folders)
-        if expected is not None and manifest.checksum != expected:
-            raise IntegrityError(
-                f"{name.model} {name.version}",
-                expected=str(expected),
-                got=str(manifest.checksum),
-                source=str(source),
-                hint=f"`ystore checkout {name.model}@{name.version}` downloads it again",
-            )
+        manifest = Manifest.make(
+            name.model,
+            name.version,
+            name.variant,
+            files,
+            sources.empty_folders,
+            more=as_field(listing.imported_from),
+        )
+        _check_hashes(manifest, listing, expected)
         there = refs.version(name)
         kept: list[str] = []
         if there is not None and there != manifest.digest:
@@ -125,21 +158,55 @@ def import_source(
             note_changes(kept, manifest.label, session.activity.report)
         layout.write_manifest(manifest)
         refs.set_version(name, manifest.digest)
-    ids, _ = manifest_chunks([manifest])
-    return ImportResult(
-        model=name.model,
-        version=name.version,
-        variant=name.variant,
-        manifest=str(manifest.digest),
-        size_bytes=manifest.size_bytes,
-        chunks_total=len(ids),
+    return replace(
+        described(manifest, listing),
         chunks_new=writer.chunks,
         stored_bytes=writer.stored_bytes,
         seconds=round(time.perf_counter() - started, 3),
-        ignored=sources.ignored,
         kept=kept,
         broken=broken,
     )
+
+
+def described(manifest: Manifest, listing: Listing) -> ImportResult:
+    """Return the result for a version that is stored with this content."""
+    origin = listing.imported_from
+    return ImportResult(
+        model=manifest.model,
+        version=manifest.version,
+        variant=manifest.variant,
+        manifest=str(manifest.digest),
+        size_bytes=manifest.size_bytes,
+        chunks_total=len(manifest_chunks([manifest])[0]),
+        chunks_new=0,
+        stored_bytes=0,
+        seconds=0.0,
+        ignored=listing.sources.ignored,
+        source=listing.place,
+        revision=origin.revision if origin is not None and origin.revision else None,
+    )
+
+
+def _check_hashes(manifest: Manifest, listing: Listing, expected: Sha256 | None) -> None:
+    """Compare what was read with what the user or the other tool promises.  Raises: IntegrityError."""
+    if expected is not None and manifest.checksum != expected:
+        raise IntegrityError(
+            manifest.label,
+            expected=str(expected),
+            got=str(manifest.checksum),
+            source=listing.place,
+            hint=f"`ystore checkout {manifest.model}@{manifest.version}` downloads it again",
+        )
+    for file in manifest.files:
+        promised = listing.hashes.get(file.path, file.sha256)
+        if file.sha256 != promised:
+            raise IntegrityError(
+                f"{manifest.label}: {file.path}",
+                expected=str(promised),
+                got=str(file.sha256),
+                source=listing.place,
+                hint="the other tool's copy is damaged: download it again there",
+            )
 
 
 @dataclass(frozen=True)
@@ -150,14 +217,23 @@ class ExportResult:
     version: str
     path: str  #: The path of the copy.
     size_bytes: int
-    how: str  #: `reflink` (shares disk blocks with the store), `copy`, or `decoded` (made from chunks).
+    #: `reflink` (shares disk blocks with the store), `hardlink` (is the store's file), `copy`, `decoded`
+    #: (made from chunks), or `present` (all files existed); if files differ, the costliest.
+    how: str
 
 
-def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool = False) -> ExportResult:
+def export(
+    session: Session,
+    spec: Spec,
+    destination: Path,
+    *,
+    as_folder: bool = False,
+    hardlink: bool = False,
+) -> ExportResult:
     """Copy a version out of the store: as a file if it has only one, else as a folder.
 
     `destination` must not exist, or must be a folder, in which the copy gets its own name; with `as_folder`,
-    a `destination` that does not exist becomes such a folder.
+    a `destination` that does not exist becomes such a folder.  `hardlink` is as in `put_file`.
 
     Raises: ConflictError if a file is in the way; UsageError for a path in the store; as `fetch`.
     """
@@ -182,20 +258,53 @@ def export(session: Session, spec: Spec, destination: Path, *, as_folder: bool =
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)
         meter = Meter(session.activity.report, "write", manifest.label, total)
-        how = "copy"
-        for file in manifest.files:
-            path = target if single else target / file.path
-            fsio.ensure_dir(path.parent)
-            mode = 0o755 if file.executable else fsio.FILE_MODE
-            stored = held.find(layout, file_name(file)).path
-            if has_file(layout, file) and file_sha256(stored) == file.sha256:
-                how = fsio.copy_file(stored, path, mode=mode)
-                meter.add(file.size_bytes)
-            else:
-                how = "decoded"
-                with fsio.NewFile(path.parent, ".part") as new:
-                    write_content(chunks, file, new, meter.add)
-                    new.publish(path, mode=mode)
+        ways = [
+            put_file(layout, chunks, file, target if single else target / file.path, meter, hardlink=hardlink)
+            for file in manifest.files
+        ]
         for folder in manifest.empty_folders:
             fsio.ensure_dir(target / folder)
-    return ExportResult(manifest.model, manifest.version, str(target), total, how)
+    return ExportResult(manifest.model, manifest.version, str(target), total, sum_up(ways))
+
+
+# The ways in which a file is written, the one that is reported first.
+WAYS: Final = ("decoded", "copy", "reflink", "hardlink", "present")
+
+
+def sum_up(ways: Collection[str]) -> str:
+    """Return the one word for how the files of a version were written."""
+    return next((way for way in WAYS if way in ways), "copy")
+
+
+def put_file(
+    layout: StoreLayout,
+    chunks: ChunkStore,
+    file: ManifestFile,
+    path: Path,
+    meter: Meter,
+    *,
+    hardlink: bool = False,
+) -> str:
+    """Write a file of a version to a path outside of the store; return how, one of `WAYS`.
+
+    With `hardlink` it is linked to the store's own file, which is read-only, if there is one on that disk.
+    Raises: StorageError, IntegrityError.
+    """
+    fsio.ensure_dir(path.parent)
+    mode = 0o755 if file.executable else fsio.FILE_MODE
+    stored = held.find(layout, file_name(file)).path
+    if has_file(layout, file) and file_sha256(stored) == file.sha256:
+        how = "hardlink" if hardlink and _link(layout, stored, path) else ""
+        how = how or fsio.copy_file(stored, path, mode=mode)
+        meter.add(file.size_bytes)
+        return how
+    with fsio.NewFile(path.parent, ".part") as new:
+        write_content(chunks, file, new, meter.add)
+        new.publish(path, mode=mode)
+    return "decoded"
+
+
+def _link(layout: StoreLayout, stored: Path, path: Path) -> bool:
+    with changing(layout, [stored]):
+        fsio.remove(path)
+        return fsio.try_link(stored, path)

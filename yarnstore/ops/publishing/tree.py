@@ -130,7 +130,7 @@ class RegistryFolder:
         """Create the registry's folder if necessary, readable by all regardless of the umask."""
         if not self.root.exists():
             fsio.ensure_dir(self.root)
-            fsio.set_folder_mode(self.root, _FOLDER_MODE)
+            fsio.set_mode(self.root, _FOLDER_MODE)
 
     def _even_modes(self) -> None:
         """Give each folder the mode of the registry's folder, regardless of the umask when it was made."""
@@ -139,7 +139,7 @@ class RegistryFolder:
             found = fsread.stat_or_none(self.root / name)
             if found is not None and stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
                 with contextlib.suppress(StorageError):  # another user's folder
-                    fsio.set_folder_mode(self.root / name, mode)
+                    fsio.set_mode(self.root / name, mode)
 
     def edit(self, model: str, change: Callable[[RawDoc], bool], *, now: str, split: bool = False) -> bool:
         """Change one model by `change`, which gets a raw registry with that model and returns whether it

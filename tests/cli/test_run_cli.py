@@ -1,0 +1,74 @@
+"""`ystore run`: a command gets the path of a version, which stays while the command runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import YSTORE, Ystore
+from yarnstore import Store
+
+PATIENCE_S = 120.0
+
+REPORT = """
+import os, sys
+print(os.environ["YSTORE_MODEL_PATH"], *sys.argv[1:], sep="\\n")
+print(os.getppid())
+sys.exit(7)
+"""
+WAIT = "import sys; print('ready', flush=True); sys.stdin.readline()"
+
+
+def start(home: Path, *words: str) -> subprocess.Popen[str]:
+    """`ystore run`, connected by pipes."""
+    return subprocess.Popen(
+        [*YSTORE, "run", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "YSTORE_HOME": str(home)},
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no exec")
+def test_a_command_gets_the_path_and_gives_its_exit_code(installed: Ystore, tmp_home: Path) -> None:
+    path = installed("path", "phi-3-mini").out.strip()
+    words = ("phi-3-mini", "--", sys.executable, "-c", REPORT, "--model={path}", "{other}", "--json")
+    with start(tmp_home, *words) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    # It is the process that was started, not a child of it.
+    assert out.splitlines() == [path, f"--model={path}", "{other}", "--json", str(os.getpid())]
+    assert (process.returncode, err) == (7, "")
+
+
+def test_gc_keeps_the_version_while_the_command_runs(installed: Ystore, tmp_home: Path) -> None:
+    with start(tmp_home, "phi-3-mini@1.0.0", "--", sys.executable, "-c", WAIT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with Store.open(tmp_home) as store:
+            store.remove("phi-3-mini", whole_model=True)
+            store.gc(keep=0, grace_s=0)
+            views = list((tmp_home / "views").iterdir())
+            assert len(views) == 1
+            process.communicate("\n", timeout=PATIENCE_S)
+            store.gc(keep=0, grace_s=0)
+            assert not views[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["phi-3-mini", "--", "no-such-program"], 3, 'no command "no-such-program"'),
+        (["no-such-model", "--", sys.executable], 3, 'no installed model "no-such-model"'),
+        (["phi-3-mini"], 2, "Missing argument"),
+    ],
+)
+def test_what_cannot_be_started(installed: Ystore, words: list[str], code: int, says: str) -> None:
+    told = installed("run", *words)
+    assert (told.code, told.out) == (code, "")
+    assert says in told.err

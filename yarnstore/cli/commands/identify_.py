@@ -1,0 +1,54 @@
+"""`ystore identify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from yarnstore.cli.command import Invocation, command
+from yarnstore.cli.display import clean, size
+
+if TYPE_CHECKING:
+    from yarnstore.results import IdentifiedFile, KnownFile
+
+_PLACES = {"store": "in the store", "registry": "in a registry", "hf": "in the Hugging Face cache",
+           "ollama": "in Ollama"}  # fmt: skip
+
+
+@command("identify", example="ystore identify ~/Downloads/model-q4.gguf")
+@click.argument("file", type=click.Path(dir_okay=False))
+def cli(run: Invocation, file: str) -> None:
+    """Say which model a file is.
+
+    The file is hashed, and looked up in the store, the cached registries, and the caches of other tools.  If
+    it is not known there, its headers say its format, name and parameters.
+    """
+    with run.store() as store:
+        found = store.identify(file)
+    rows = [(item.where, item.model, item.version, item.path, item.registry) for item in found.known]
+    run.output.report(found, lambda: _text(found), rows)
+
+
+def _text(found: IdentifiedFile) -> str:
+    lines = [f"{clean(found.path)}: {describe(found)}", f"  {found.sha256}"]
+    lines += [f"  {_place(item)}" for item in found.known]
+    if not found.known:
+        lines.append("  its content is not known here")
+    return "\n".join(lines)
+
+
+def _place(item: KnownFile) -> str:
+    where = f"in the registry {item.registry}" if item.registry else _PLACES[item.where]
+    path = f": {item.path}" if item.path else ""
+    return clean(f"{item.model} {item.version}{path}, {where}")
+
+
+def describe(found: IdentifiedFile) -> str:
+    """Return the size, the format and the parameters of a file, and the name in its headers."""
+    from yarnstore.ops.inspecting.figures import format_parameters
+
+    facts = [size(found.size_bytes), found.format or "unknown format"]
+    facts += [f"{format_parameters(found.parameters)} parameters"] if found.parameters else []
+    facts += [f"“{clean(found.title)}”"] if found.title else []
+    return ", ".join(facts)

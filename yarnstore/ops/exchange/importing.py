@@ -1,0 +1,108 @@
+"""`import` of an address: versions of another tool as versions `0.0.N+<7 hex digits of the revision>`.
+
+N rises with each new version of a model, in the order in which the tool got them.  A version whose revision
+is stored with the same content is not imported again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import UsageError
+from yarnstore.ops.exchange import hf_cache, lm_studio, oci_layout, ollama
+from yarnstore.ops.exchange.address import Address, ToolFolders, parse_address
+from yarnstore.ops.exchange.elsewhere import Found
+from yarnstore.ops.local.import_export import ImportResult, described, import_files
+from yarnstore.ops.session.session import Session
+from yarnstore.registry.spec import Spec, exact_version
+from yarnstore.store.filepath import Path
+from yarnstore.store.paths import absolute
+from yarnstore.store.refs import VersionName
+from yarnstore.store.source_files import find_differing
+
+_NUMBERED = r"0\.0\.(\d{1,9})(?:\+.*)?"
+_SHORT_CHARS: Final = 7
+
+_READERS: Final[Mapping[str, Callable[[Path, Address], list[Found]]]] = {
+    "hf": hf_cache.read,
+    "lmstudio": lm_studio.read,
+    "oci": oci_layout.read,
+    "ollama": ollama.read,
+}
+
+
+def import_from(
+    session: Session, address: Address, folders: ToolFolders, spec: Spec | None = None
+) -> list[ImportResult]:
+    """Import what an address names: all its revisions, or one if the address or `spec` names one.
+
+    `spec` gives another model id, variant or version.  Raises: NotFoundError, UsageError, IntegrityError,
+    ConflictError, PolicyError.
+    """
+    found = _READERS[address.kind](folders.of(address.kind), address)
+    if spec is not None and spec.selector is not None and len(found) != 1:
+        raise UsageError(
+            f"{address} has {len(found)} revisions, which cannot all be {spec}",
+            hint=f"give one, as in {address}@{found[-1].revision}, or leave the version out",
+        )
+    return [_import(session, each, spec, f"{address}") for each in found]
+
+
+def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFolders]:
+    """Return the address that a user gave, or that of a tool's own folder of a model, and where to look.
+
+    Raises: UsageError for any other path.
+    """
+    address = parse_address(source)
+    if address is not None:
+        return address, folders
+    path = absolute(source)
+    if oci_layout.is_layout(path):
+        return Address("oci", str(path)), folders
+    name = hf_cache.name_of(path)
+    if name is None:
+        raise UsageError(
+            f"{source} is not a folder that another tool keeps a model in",
+            hint="give the version that it is, as in `ystore import PATH MODEL@1.0.0`",
+        )
+    return Address("hf", name), msgspec.structs.replace(folders, hf=path.parent)
+
+
+def _import(session: Session, found: Found, spec: Spec | None, source: str) -> ImportResult:
+    model = spec.model if spec is not None else found.model
+    variant = (spec.variant if spec is not None else None) or found.variant or DEFAULT_VARIANT
+    listing = replace(found.listing, place=source)
+    if spec is not None and spec.selector is not None:
+        return import_files(session, VersionName(model, variant, exact_version(spec, "import")), listing)
+    build = f"+{found.revision[:_SHORT_CHARS]}" if found.revision else ""
+    there = _stored(session, found, model, variant, build)
+    if there is not None:
+        return replace(described(there, listing), present=True)
+    version = f"0.0.{_last_number(session, model) + 1}{build}"
+    return import_files(session, VersionName(model, variant, version), listing)
+
+
+def _stored(session: Session, found: Found, model: str, variant: str, build: str) -> Manifest | None:
+    """Return the version of a revision that is stored with the same content.
+
+    A revision may have more files than it had before, since tools download single files of it.
+    """
+    for name in session.refs.versions(model):
+        if name.variant == variant and name.version.endswith(build) and re.fullmatch(_NUMBERED, name.version):
+            manifest = session.refs.checked_version(name)
+            report = session.activity.report
+            if manifest and not find_differing(manifest, found.listing.sources, manifest.label, report):
+                return manifest
+    return None
+
+
+def _last_number(session: Session, model: str) -> int:
+    found = (re.fullmatch(_NUMBERED, name.version) for name in session.refs.versions(model))
+    return max((int(match[1]) for match in found if match), default=0)
