@@ -8,7 +8,8 @@ Only `app`, `serve`, `protocol` and `routes/` import the extra `web`.
     guard, access, problems        refusing requests, tokens and sessions, errors as problem documents
     requests, records              the bodies that the API reads, and the types that it returns
     commands                       the seven commands that applications know by name
-    jobs, work, progress, events   jobs, what each kind does, how far it is, and telling browsers
+    joblist, entries               the list of jobs, and one job, as the service and as its file have them
+    jobs, work, progress, events   running jobs, what each kind does, how far it is, and telling browsers
     plans, schedule                plans of `gc`; the next check of auto-update
     static/                        the dashboard
 

@@ -93,6 +93,8 @@ def test_it_sleeps_until_what_is_next_and_looks_again_in_between(bench: Bench) -
     assert bench.look() == LOOK_S
     bench.look(SETTLED_S)
     assert bench.kinds() == ["fsck", "fsck"]
+    bench.look(LOOK_S)
+    assert bench.kinds() == ["fsck", "fsck"], "the check before it, of the future, is not the last one"
 
 
 def test_old_versions_go_each_day_where_a_rule_is_set(bench: Bench) -> None:
