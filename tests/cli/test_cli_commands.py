@@ -28,6 +28,19 @@ def test_registry_list_refresh_remove(ready: Ystore, published: Path) -> None:
     )
 
 
+def test_mirrors_are_shown_replaced_and_removed(ready: Ystore, published: Path, tmp_path: Path) -> None:
+    one, two = "https://one.example.org/", str(tmp_path / "mirror")
+    assert ready("registry", "mirrors", "yarn", people=True).out == "yarn has no mirrors\n"
+    assert ready("registry", "mirrors", "yarn", one, two).table == [[one, "config", ""], [two, "config", ""]]
+    assert ready("registry", "mirrors", "yarn", "-q").out == f"{one}\n{two}\n"
+    header, row, _ = ready("registry", "mirrors", "yarn", people=True).out.splitlines()
+    assert (header.split(), row.split()) == (["URL", "SET", "BY"], [one, "config"])
+    assert ready("registry", "mirrors", "yarn", "--none", one).code == 2
+    assert ready("registry", "mirrors", "none-such").code == 3
+    info = ready("registry", "mirrors", "yarn", "--none", "--json").json
+    assert [mirror["url"] for mirror in info["mirrors"]] == [str(published)]
+
+
 def test_search(ready: Ystore) -> None:
     header, row = ready("search", "language", people=True).out.splitlines()
     assert header.split() == [
@@ -225,6 +238,18 @@ def test_import_export_remove_need_no_registry(ystore: Ystore, made_models: Path
     assert gone == "mine 0.1.0: removed; `ystore gc` reclaims the disk space\n"
     freed = ystore("gc", people=True).out
     assert re.match(r"freed [\d.]+ MB: \d+ chunks\nkept: nothing", freed)
+
+
+def test_a_removal_is_undone_until_gc(installed: Ystore) -> None:
+    installed("fetch", "phi-3-mini@1.1.0")
+    assert installed("remove", "--all", "phi-3-mini").code == 0
+    back = installed("remove", "--undo", "phi-3-mini", people=True).out
+    assert back == "phi-3-mini 1.0.0, 1.1.0: in the store again; 1.0.0 is installed\n"
+    assert installed("remove", "phi-3-mini@1.1.0").code == 0
+    again = installed("remove", "--undo", "phi-3-mini@1.1.0", "--json").json
+    assert again == {"model": "phi-3-mini", "versions": ["1.1.0"], "installed": "1.0.0"}
+    none = installed("remove", "--undo", "phi-3-mini")
+    assert (none.code, "ystore fetch phi-3-mini" in none.err) == (3, True)
 
 
 def test_gc_says_what_it_would_free_and_frees_that(installed: Ystore) -> None:

@@ -55,7 +55,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
         ("`--from-local-state`", results.TakeoverResult),
     ],
     "ystore export": [("", results.ExportResult)],
-    "ystore remove": [("", results.RemoveResult)],
+    "ystore remove": [("", results.RemoveResult), ("`--undo`", results.RestoreResult)],
     "ystore list": [
         ("", list[results.InstalledModel]),
         ("`--all`", list[results.StoredVersion]),
@@ -79,6 +79,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore registry refresh": [("", list[results.RegistryInfo])],
     "ystore registry remove": [("", {"name": "the name of the registry", "removed": "always true"})],
     "ystore registry set-current": _EDIT,
+    "ystore registry mirrors": [("", results.RegistryInfo)],
     "ystore registry optimize": [("", results.OptimizeResult)],
     "ystore registry yank": _EDIT,
     "ystore status": [("", results.StoreStatus)],
@@ -95,6 +96,7 @@ OUTPUT: dict[str, list[tuple[str, Shape]]] = {
     "ystore auto-update disable": _RULES,
     "ystore auto-update enable": _RULES,
     "ystore auto-update install-timer": [("", results.TimerFiles)],
+    "ystore auto-update reset": _RULES,
     "ystore auto-update run": [("", results.AutoUpdateRound)],
     "ystore auto-update status": _RULES,
     "ystore serve": [

@@ -219,17 +219,21 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session() as session:
             return remove(session, Spec.parse(spec), whole_model=whole_model)
 
-    def restore(self, removed: RemoveResult, *, progress: OnProgress | None = None) -> RestoreResult:
-        """Take back what `remove` did: its versions are stored again, one of them installed, some pinned.
+    def restore(self, removed: RemoveResult | str, *, progress: OnProgress | None = None) -> RestoreResult:
+        """Undo `remove`: its versions are stored again, one of them installed, some pinned.
 
+        `removed` is the result of `remove`; or a spec, of a version or of all removed versions of a model:
+        then no version is pinned, and `gc` must not have deleted their data.
         Until `gc` this downloads nothing; after it, what `gc` has deleted.
 
         Raises: NotFoundError if the data is gone and no registry has the version; ConflictError if a version
         was stored again with other content; as `checkout`.
         """
-        from yarnstore.ops.local.removal import restore
+        from yarnstore.ops.local.removal import removed_versions, restore
 
         with self._session(progress) as session:
+            if isinstance(removed, str):
+                removed = removed_versions(session, Spec.parse(removed))
             return restore(session, removed)
 
     # --- what is inside ------------------------------------------------------------------------------

@@ -77,6 +77,18 @@ def _disable(run: Invocation, models: tuple[str, ...]) -> None:
     _show(run, found)
 
 
+@command("reset", example="ystore auto-update reset phi-3-mini")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+def _reset(run: Invocation, models: tuple[str, ...]) -> None:
+    """Remove the rules of single models.
+
+    These models then follow the rule of all models.
+    """
+    with run.store() as store:
+        found = store.reset_auto_update(*models)
+    _show(run, found)
+
+
 @command("status", example="ystore auto-update status")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 def _status(run: Invocation, models: tuple[str, ...]) -> None:
@@ -245,5 +257,5 @@ def _timer_text(made: TimerFiles) -> str:
     return "\n".join(lines)
 
 
-for _command in (_enable, _disable, _status, _run, _install_timer):
+for _command in (_enable, _disable, _reset, _status, _run, _install_timer):
     cli.add_command(_command)

@@ -11,10 +11,11 @@ from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.commands.registry_edit import PUBLISHERS
 from yarnstore.cli.display import clean, format_age, format_iso_age
 from yarnstore.cli.group import Group
+from yarnstore.errors import NotFoundError
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
-    from yarnstore.results import RegistryInfo
+    from yarnstore.results import MirrorInfo, RegistryInfo
 
 _FAILED = 5
 
@@ -66,6 +67,35 @@ def _list(run: Invocation) -> None:
     run.output.rows(
         found, header, rows, "no registry is configured   (add one: ystore registry add NAME URL)"
     )
+
+
+@command(
+    "mirrors",
+    example="ystore registry mirrors yarn\n"
+    "ystore registry mirrors yarn https://mirror.example.org/ /mnt/models\n"
+    "ystore registry mirrors yarn --none",
+)
+@click.argument("name")
+@click.argument("urls", nargs=-1, metavar="[URL]...")
+@click.option("--none", "clear", is_flag=True, help="Remove the configured mirrors.")
+def _mirrors(run: Invocation, name: str, urls: tuple[str, ...], clear: bool) -> None:
+    """Show or replace the mirrors of a registry.
+
+    The given URLs replace those that were configured.  A mirror is another address of the same registry,
+    used in the given order when its own address fails.
+    """
+    if clear and urls:
+        raise click.UsageError("--none cannot be combined with a URL")
+    with run.store() as store:
+        if clear or urls:
+            info = store.set_mirrors(name, urls)
+        else:
+            info = next((item for item in store.list_registries() if item.name == name), None)
+            if info is None:
+                raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
+    others = [mirror for mirror in info.mirrors if mirror.url != info.url]
+    rows = [(mirror.url, "config" if mirror.configured else "registry", _health(mirror)) for mirror in others]
+    run.output.rows(info, ("URL", "SET BY", ""), rows, f"{info.name} has no mirrors")
 
 
 @command("refresh", example="ystore registry refresh\nystore registry refresh yarn --accept-rollback")
@@ -121,12 +151,15 @@ def _remarks(info: RegistryInfo) -> str:
     said = [clean(info.error)] if info.error else []
     if len(info.mirrors) > 1:
         said.append(plural(len(info.mirrors) - 1, "mirror"))
-    said += [
-        f"{clean(mirror.url)} {_FAULTS.get(mirror.fault, clean(mirror.fault))} {format_age(mirror.at_ms)}"
-        for mirror in info.mirrors
-        if mirror.fault
-    ]
+    said += [f"{clean(mirror.url)} {_health(mirror)}" for mirror in info.mirrors if mirror.fault]
     return "; ".join(said)
+
+
+def _health(mirror: MirrorInfo) -> str:
+    """What failed at an address, and when; empty if nothing did."""
+    if not mirror.fault:
+        return ""
+    return f"{_FAULTS.get(mirror.fault, clean(mirror.fault))} {format_age(mirror.at_ms)}"
 
 
 def _text(info: RegistryInfo) -> str:
@@ -136,5 +169,5 @@ def _text(info: RegistryInfo) -> str:
     return f"{info.name}: {plural(info.models, 'model')}, {plural(info.versions, 'version')}{updated}"
 
 
-for _command in (_add, _list, _refresh, _remove, *PUBLISHERS):
+for _command in (_add, _list, _mirrors, _refresh, _remove, *PUBLISHERS):
     cli.add_command(_command)

@@ -25,6 +25,7 @@ from yarnstore.registry.pins import FREE
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_versions
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import check_link_place, unlink_model
 
@@ -137,6 +138,48 @@ def _pin_of(session: Session, model: str) -> str | None:
     with contextlib.suppress(FormatError):
         return str(session.refs.pin_rule(model)) or None
     return None
+
+
+def removed_versions(session: Session, spec: Spec) -> RemoveResult:
+    """Describe the removed versions that are still in the store, as their removal did, but without pins.
+
+    A spec without a version means all removed versions of the model; the one that was installed when the
+    model was removed is `installed`.
+
+    Raises: NotFoundError if `gc` has deleted them, or none was removed; ConflictError for a version that was
+    stored with two contents; UsageError for a range or alias.
+    """
+    layout, refs, model = session.layout, session.refs, spec.model
+    if not isinstance(spec.selector, Exact | None):
+        raise UsageError(
+            f"{spec} is not a version", hint=f"give {model}@VERSION, or {model} for all versions"
+        )
+    last = refs.last_move(model)
+    was = last.old.manifest if last and last.old and last.new is None else None
+    stored = {*refs.versions(model), *refs.partials(model)}
+    found: dict[VersionName, Manifest] = {}
+    with layout.shared(), ChunkStore(layout) as chunks:
+        for manifest in layout.readable_manifests({}):
+            name = VersionName(manifest.model, manifest.variant, manifest.version)
+            if name.model != model or name in stored or spec.variant not in (None, name.variant):
+                continue
+            if spec.selector and not meant_versions(spec.selector.version, {name.version}):
+                continue
+            if len(chunks.missing(manifest_chunks([manifest])[0])):
+                continue  # an interrupted download
+            if name in found and was not in (found[name].digest, manifest.digest):
+                raise ConflictError(f"{name} was stored with several contents, which are all removed")
+            if name not in found or manifest.digest == was:
+                found[name] = manifest
+    if not found:
+        raise NotFoundError(
+            "removed version", str(spec), hint=f"`gc` deletes removed versions; try `ystore fetch {spec}`"
+        )
+    rows = [
+        RemovedVersion(name.version, name.variant, str(manifest.digest), manifest.digest == was)
+        for name, manifest in sorted(found.items())
+    ]
+    return RemoveResult(model, [row.version for row in rows], any(row.installed for row in rows), tuple(rows))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.stores import MODEL, Site, flip, make_site, refs_of
 from yarnstore import Store
-from yarnstore.errors import ConflictError, NotFoundError
+from yarnstore.errors import ConflictError, NotFoundError, UsageError
 
 OWN = "own-model"
 
@@ -87,3 +87,25 @@ def test_damage_since_then_is_found(store: Store) -> None:
         flip(path, 0)
     assert store.restore(removed).installed == "1.0.0"
     assert [problem for problem in store.fsck().problems if MODEL in str(problem.hurts)] == []
+
+
+def test_a_spec_names_what_was_removed(store: Store) -> None:
+    store.remove(f"{MODEL}@1.1.0")
+    for wrong, error in ((f"{MODEL}@1.0.0", NotFoundError), (f"{MODEL}@^1.0", UsageError)):
+        with pytest.raises(error):
+            store.restore(wrong)
+    store.remove(MODEL, whole_model=True)
+    restored = store.restore(f"{MODEL}@1.1.0")
+    assert (restored.versions, restored.installed) == (["1.1.0"], None)
+    restored = store.restore(MODEL)
+    assert (restored.versions, restored.installed) == (["1.0.0"], "1.0.0")
+    assert store.fsck().problems == []
+
+
+def test_what_was_never_whole_was_not_removed(store: Store) -> None:
+    """A manifest without its data, as an interrupted download leaves it."""
+    store.remove(MODEL, whole_model=True)
+    for file in [*(store.home / "packs").iterdir(), *(store.home / "files").iterdir()]:
+        file.unlink()
+    with pytest.raises(NotFoundError, match="removed version"):
+        store.restore(MODEL)
