@@ -1,4 +1,4 @@
-"""Models, the catalogue, settings and the seven commands through the API."""
+"""Models, the catalogue and settings through the API."""
 
 from __future__ import annotations
 
@@ -177,12 +177,6 @@ def test_the_overview_has_one_answer(own: Running) -> None:
     assert after["last_check_ms"] is not None
 
 
-VERSION_FIELDS = {
-    *("model_id", "variant", "checksum", "download_url", "size_bytes", "compatibility", "release_date"),
-    *("changelog", "deprecated", "minimum_ram_gb", "recommended_ram_gb"),
-}
-
-
 def test_a_store_that_was_removed_under_its_service_is_a_problem(made_site: Site, tmp_path: Path) -> None:
     from yarnstore.web.access import Access
     from yarnstore.web.service import Service
@@ -194,51 +188,3 @@ def test_a_store_that_was_removed_under_its_service_is_a_problem(made_site: Site
     remove_tree(home)
     found = service.overview()
     assert (found.answer, found.problems) == ("problems", [f"The folder of the store was removed: {home}"])
-
-
-def test_the_seven_commands_have_the_fields_that_are_known(own: Running) -> None:
-    def command(name: str, **arguments: object) -> object:
-        answer = own.post(f"/commands/{name}", json=arguments)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    (update,) = command("check_model_updates")  # type: ignore[misc]
-    assert update.keys() >= {*VERSION_FIELDS, "current_version", "latest_version", "update_type"}
-    assert (update["current_version"], update["latest_version"]) == ("1.0.0", "1.2.0")
-    versions = command("get_model_version_history", model_id=MODEL)
-    assert [row["version"] for row in versions] == ["1.2.0", "1.1.0", "1.0.0"]  # type: ignore[attr-defined]
-    assert all(row.keys() >= {*VERSION_FIELDS, "version"} for row in versions)  # type: ignore[attr-defined]
-    (installed,) = command("list_installed_models")  # type: ignore[misc]
-    assert installed.keys() >= {
-        *(
-            "model_id",
-            "version",
-            "installed_at",
-            "last_used",
-            "file_path",
-            "checksum",
-            "size_bytes",
-            "variant",
-        )
-    }
-    registry = command("get_model_registry")
-    (model,) = registry["models"].values()  # type: ignore[index]
-    assert model["current_version"] == "1.2.0"
-    assert [row["version"] for row in model["versions"]] == ["1.2.0", "1.1.0", "1.0.0"]
-    changed = command("update_model", model_id=MODEL)
-    assert (changed["version"], changed["previous_version"]) == ("1.2.0", "1.0.0")  # type: ignore[index]
-    assert Path(changed["file_path"]).exists()  # type: ignore[index]
-    back = command("rollback_model", model_id=MODEL, version="1.0.0")
-    assert (back["version"], back["changed"]) == ("1.0.0", True)  # type: ignore[index]
-    rules = command("enable_auto_updates", model_id=MODEL, policy="patch")
-    assert [(rule["enabled"], rule["policy"]) for rule in rules["models"]] == [(True, "patch")]  # type: ignore[index]
-    assert command("check_model_updates", model_id=MODEL)
-
-
-@pytest.mark.parametrize("name", ["update_model", "rollback_model"])
-def test_a_command_that_fails_answers_with_the_problem(own: Running, name: str) -> None:
-    failed = own.post(f"/commands/{name}", json={"model_id": "none-such"})
-    assert (failed.status_code, failed.json()["code"]) == (404, "not-found")
-    assert failed.headers["content-type"] == "application/problem+json"
-    early = own.post(f"/commands/{name}", json={"model_id": "none-such", "wait": False})
-    assert (early.status_code, early.json()["state"]) == (202, "running")
