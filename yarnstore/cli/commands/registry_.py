@@ -88,11 +88,10 @@ def _mirrors(run: Invocation, name: str, urls: tuple[str, ...], clear: bool) -> 
         raise click.UsageError("--none cannot be combined with a URL")
     with run.store() as store:
         if clear or urls:
-            info = store.set_mirrors(name, urls)
-        else:
-            info = next((item for item in store.list_registries() if item.name == name), None)
-            if info is None:
-                raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
+            store.set_mirrors(name, urls)
+        info = next((item for item in store.list_registries() if item.name == name), None)
+    if info is None:
+        raise NotFoundError("registry", name, hint="`ystore registry list` lists the registries")
     others = [mirror for mirror in info.mirrors if mirror.url != info.url]
     rows = [(mirror.url, "config" if mirror.configured else "registry", _health(mirror)) for mirror in others]
     run.output.rows(info, ("URL", "SET BY", ""), rows, f"{info.name} has no mirrors")
