@@ -28,7 +28,7 @@ _KILLED = "the service was killed while this job ran; downloaded data is kept"
 
 
 @dataclass
-class Entry:
+class JobEntry:
     """One job with its thread."""
 
     job: Job
@@ -59,12 +59,12 @@ def model_of(given: Arguments) -> str | None:
     return Spec.parse(model).model if isinstance(model, str) else None
 
 
-def waiting_bytes(entry: Entry) -> int:
+def waiting_bytes(entry: JobEntry) -> int:
     """Estimate how many bytes of the file an unfinished job needs."""
     return len(msgspec.json.encode([entry.arguments, entry.job.notes])) + _JOB_BYTES
 
 
-def stored(entry: Entry) -> StoredJob:
+def stored(entry: JobEntry) -> StoredJob:
     """Return a job as the file has it."""
     job = entry.job
     return StoredJob(
@@ -82,7 +82,7 @@ def stored(entry: Entry) -> StoredJob:
     )
 
 
-def restored(stored: StoredJob) -> Entry | None:
+def restored(stored: StoredJob) -> JobEntry | None:
     """Return a job of an earlier service; None if this release does not know its kind or state."""
     try:
         kind = msgspec.convert(stored.kind, JobKind)
@@ -115,4 +115,4 @@ def restored(stored: StoredJob) -> Entry | None:
         undo=undo,
         scheduled=bool(stored.arguments.get("scheduled")),
     )
-    return Entry(job, stored.arguments)
+    return JobEntry(job, stored.arguments)

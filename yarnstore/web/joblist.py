@@ -16,7 +16,7 @@ from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, NotFoundError, StorageError
 from yarnstore.store.jobs import JobsKeeper, read_jobs, write_jobs
 from yarnstore.store.layout import StoreLayout
-from yarnstore.web.entries import ENDED, VOLATILE, Entry, brief, restored, stored, waiting_bytes
+from yarnstore.web.entries import ENDED, VOLATILE, JobEntry, brief, restored, stored, waiting_bytes
 from yarnstore.web.records import Job, JobKind
 from yarnstore.web.work import KINDS
 
@@ -44,7 +44,7 @@ class JobList:
         self._read_only = read_only
         self._clock = clock
         self._lock = threading.RLock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, JobEntry] = {}
         self.keeper = JobsKeeper(layout)
 
     # --- questions ---------------------------------------------------------------------------------
@@ -92,13 +92,13 @@ class JobList:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _entry(self, identity: str) -> Entry:
+    def _entry(self, identity: str) -> JobEntry:
         entry = self._entries.get(identity)
         if entry is None:
             raise NotFoundError("job", identity[:80], hint="GET /api/v1/jobs lists them")
         return entry
 
-    def _set(self, entry: Entry, **changes: Any) -> None:  # noqa: ANN401 - the fields of Job
+    def _set(self, entry: JobEntry, **changes: Any) -> None:  # noqa: ANN401 - the fields of Job
         entry.job = replace(entry.job, **changes)
         self._changed(entry.job.id)
 
@@ -116,7 +116,7 @@ class JobList:
             # A full disk: the job continues, but a kill would lose its request.
             print(f"jobs are not saved: {error.message}", file=sys.stderr)
 
-    def _check_waiting(self, added: Entry) -> None:
+    def _check_waiting(self, added: JobEntry) -> None:
         """Raise ConflictError if one more job would be too many."""
         waiting = [e for e in self._entries.values() if not e.has_ended and e is not added]
         if sum(map(waiting_bytes, [added, *waiting])) > _WAITING_BYTES:

@@ -18,7 +18,7 @@ from yarnstore.errors import CancelledError, ConflictError, LockTimeoutError, Ya
 from yarnstore.progress import CANCEL, Cancel, OnProgress, Progress
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web import problems
-from yarnstore.web.entries import ENDED, NOTES, Entry, brief, model_of
+from yarnstore.web.entries import ENDED, NOTES, JobEntry, brief, model_of
 from yarnstore.web.joblist import JobList
 from yarnstore.web.memory import return_unused
 from yarnstore.web.progress import Gauge
@@ -46,7 +46,7 @@ class Jobs(JobList):
         super().__init__(layout, publish, read_only=read_only, clock=clock)
         self._store = store
         self._closing = False
-        self._after: list[Entry] = []  # jobs that have ended, while their threads free disk space
+        self._after: list[JobEntry] = []  # jobs that have ended, while their threads free disk space
         self.on_scheduled: Callable[[Job], object] = lambda _: None  # called when a scheduled job has ended
 
     # --- the life of the service ---------------------------------------------------------------
@@ -69,7 +69,7 @@ class Jobs(JobList):
             self._read()
             self._dispatch()
 
-    def interrupt(self) -> list[Entry]:
+    def interrupt(self) -> list[JobEntry]:
         """Request that running jobs stop, and start no others; return the running jobs."""
         with self._lock:
             self._closing = True
@@ -110,7 +110,7 @@ class Jobs(JobList):
             scheduled=bool(given.get("scheduled")),
         )
         with self._lock:
-            entry = Entry(job, given)
+            entry = JobEntry(job, given)
             self._check_waiting(entry)
             self._entries[job.id] = entry
             self._forget_old()
@@ -176,7 +176,7 @@ class Jobs(JobList):
                     entry.cancel.stop()
             return entry.job
 
-    def _running(self) -> list[Entry]:
+    def _running(self) -> list[JobEntry]:
         return [entry for entry in [*self._entries.values(), *self._after] if entry.thread is not None]
 
     def _dispatch(self) -> None:
@@ -195,7 +195,7 @@ class Jobs(JobList):
                 self._start(entry)
             taken.append(lanes)
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: JobEntry) -> None:
         gauge = Gauge(time.monotonic)
         entry.cancel, entry.wanted = Cancel(lambda: CancelledError("stopped")), None
 
@@ -206,7 +206,7 @@ class Jobs(JobList):
         self._set(entry, state="running", started_ms=self._now_ms(), finished_ms=None, error=None)
         entry.thread.start()
 
-    def _progress(self, entry: Entry, gauge: Gauge, event: Progress) -> None:
+    def _progress(self, entry: JobEntry, gauge: Gauge, event: Progress) -> None:
         with self._lock:
             if event.phase == "note":
                 notes = (*entry.job.notes, event.text)[-NOTES:]
@@ -223,7 +223,7 @@ class Jobs(JobList):
                 )
             self._publish(brief(entry.job))
 
-    def _run(self, entry: Entry, cancel: Cancel, tell: OnProgress) -> None:
+    def _run(self, entry: JobEntry, cancel: Cancel, tell: OnProgress) -> None:
         done: Done | None = None
         error: ProblemDetails | None = None
         stopped = False
@@ -253,7 +253,7 @@ class Jobs(JobList):
             return_unused()
 
     def _finish(
-        self, entry: Entry, done: Done | None, error: ProblemDetails | None, *, stopped: bool
+        self, entry: JobEntry, done: Done | None, error: ProblemDetails | None, *, stopped: bool
     ) -> None:
         wanted, entry.wanted, entry.thread, entry.cancel = entry.wanted, None, None, None
         state: JobState = "done" if done is not None else "failed"
@@ -278,7 +278,7 @@ class Jobs(JobList):
         if entry.job.scheduled and state in ENDED:
             self.on_scheduled(entry.job)
 
-    def _tell_waiting(self, entry: Entry) -> None:
+    def _tell_waiting(self, entry: JobEntry) -> None:
         if entry.thread is not None or (entry.job.state == "queued" and not self._closing):
             return
         while entry.ended:
