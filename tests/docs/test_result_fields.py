@@ -26,6 +26,7 @@ publish other whisper@1.0.0 --registry registry --changelog First
 registry add made registry
 registry list
 registry refresh
+registry mirrors made
 registry lint registry
 search
 show phi-3-mini
@@ -64,6 +65,8 @@ identify copy/model.bin
 adopt copy
 adopt --undo
 remove mine@0.1.0
+remove --undo mine@0.1.0
+remove mine@0.1.0
 move elsewhere
 registry alias phi-3-mini stable 1.0.0 --registry registry
 registry deprecate phi-3-mini@1.0.0 --registry registry
@@ -76,6 +79,8 @@ auto-update enable
 auto-update status
 auto-update run --now
 auto-update disable
+auto-update disable phi-3-mini
+auto-update reset phi-3-mini
 auto-update install-timer --kind cron --dir timers
 status
 du
