@@ -8,6 +8,7 @@ from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
 from yarnstore.ops.exchange.identify import IdentifiedFile
 from yarnstore.ops.fetching.fetch import FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+from yarnstore.ops.inspecting.contents import StoredFile, VersionFiles
 from yarnstore.ops.inspecting.diff import DiffResult
 from yarnstore.ops.inspecting.inspect import InspectResult
 from yarnstore.ops.inspecting.readme import Readme
@@ -83,6 +84,8 @@ class AsyncStore:
     ) -> DiffResult: ...
     async def readme(self, spec: str) -> Readme: ...
     async def inspect(self, what: str) -> InspectResult: ...
+    async def list_files(self, spec: str, *, commit: str = "", online: bool = False) -> VersionFiles: ...
+    async def open_file(self, spec: str, path: str) -> StoredFile: ...
     async def fetch(
         self,
         spec: str,

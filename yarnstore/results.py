@@ -16,6 +16,7 @@ _NAMES = {
     "yarnstore.ops.exchange.knowledge": ("KnownFile",),
     "yarnstore.ops.fetching.fetch": ("FetchResult",),
     "yarnstore.ops.fetching.queue": ("QueuedFetch", "QueueRun"),
+    "yarnstore.ops.inspecting.contents": ("StoredFile", "VersionFile", "VersionFiles"),
     "yarnstore.ops.inspecting.diff": ("DiffResult", "DiffSide", "DiffTotals", "FileDiff", "StatusCounts"),
     "yarnstore.ops.inspecting.inspect": ("FileInfo", "InspectResult", "StoredAs", "TensorInfo", "TypeInfo"),
     "yarnstore.ops.inspecting.readme": ("Readme",),

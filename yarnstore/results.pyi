@@ -10,6 +10,9 @@ from yarnstore.ops.exchange.knowledge import KnownFile as KnownFile
 from yarnstore.ops.fetching.fetch import FetchResult as FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch as QueuedFetch
 from yarnstore.ops.fetching.queue import QueueRun as QueueRun
+from yarnstore.ops.inspecting.contents import StoredFile as StoredFile
+from yarnstore.ops.inspecting.contents import VersionFile as VersionFile
+from yarnstore.ops.inspecting.contents import VersionFiles as VersionFiles
 from yarnstore.ops.inspecting.diff import DiffResult as DiffResult
 from yarnstore.ops.inspecting.diff import DiffSide as DiffSide
 from yarnstore.ops.inspecting.diff import DiffTotals as DiffTotals

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from yarnstore.api.base import AnyPath, bare_model
-from yarnstore.api.installing import Installing
 from yarnstore.api.publishing import Publishing
+from yarnstore.api.reading import Reading
 from yarnstore.api.registries import Registries
 from yarnstore.api.upkeep import Upkeep
 from yarnstore.progress import OnProgress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.querying.usage import StoredVersion
 
 
-class Store(Installing, Registries, Publishing, Upkeep):
+class Store(Reading, Registries, Publishing, Upkeep):
     """One store of models on this machine.
 
         store = Store.open()

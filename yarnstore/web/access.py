@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import secrets
 import threading
@@ -62,6 +63,17 @@ class Access:
         """Whether an `Authorization` header has the token."""
         scheme, _, token = header.partition(" ")
         return scheme.lower() == "bearer" and _same(self.token, token.strip())
+
+    def is_basic(self, header: str) -> bool:
+        """Whether an `Authorization` header has the token as a password, as registries' clients send it."""
+        scheme, _, encoded = header.partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        try:
+            text = base64.b64decode(encoded.strip(), validate=True).decode()
+        except ValueError:
+            return False
+        return _same(self.token, text.partition(":")[2])
 
     def is_session(self, session: str) -> bool:
         """Whether a browser is logged in."""

@@ -20,6 +20,7 @@ from yarnstore.errors import YarnstoreError
 from yarnstore.progress import CANCEL
 from yarnstore.web import problems
 from yarnstore.web.document import complete
+from yarnstore.web.faces.front import Face, Front
 from yarnstore.web.guard import Guard, TooLargeError
 from yarnstore.web.metrics import Metrics
 from yarnstore.web.records import ProblemDetails
@@ -91,16 +92,19 @@ def guarded(
     *,
     scheme: str = "http",
     proxied: Sequence[str] = (),
+    faces: Sequence[Face] = (),
 ) -> Guard:
     """Return the application behind its guard; `hosts` are the accepted values of `Host`, see `Guard`."""
+    front = Front(app, faces)
     return Guard(
-        app,
+        front,
         service.access,
         frozenset(host.lower() for host in hosts),
         scheme=scheme,
         proxied=frozenset(host.lower() for host in proxied),
         public=pages.public_paths(),
         read_only=service.read_only,
+        is_face=lambda path: front.face_of(path) is not None,
     )
 
 

@@ -36,6 +36,10 @@ BURST = 400.0
 _WRONG_PER_S = 1.0
 _WRONG_BURST = 20.0
 
+# Clients of faces ask for many files, each with two requests.
+_FACES_PER_S = 1000.0
+_FACES_BURST = 4000.0
+
 LOGIN = "/login"
 HEALTH = "/health"
 # A POST to these changes nothing; a comparison reads stored versions.
@@ -47,6 +51,7 @@ READING = tuple(
     )
 )  # fmt: skip
 _SAFE = ("GET", "HEAD")
+_PROXIES = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -88,6 +93,10 @@ class Guard:
 
     `hosts` are the accepted values of `Host`; `scheme` is that of the service's origins, or https for those
     in `proxied`, which a proxy may serve with TLS; a POST to the paths in `reading` changes nothing.
+
+    `is_face` tells the paths of faces, which decide themselves what a client without the token may read;
+    `ystore_client` in the scope says what it is: `trusted` has the token, `local` is a program of this
+    machine, `stranger` anybody else.
     """
 
     app: App
@@ -97,10 +106,12 @@ class Guard:
     proxied: frozenset[str] = frozenset()
     public: frozenset[str] = frozenset({LOGIN, HEALTH})
     read_only: bool = False
+    is_face: Callable[[str], bool] = lambda _: False
     reading: frozenset[str] = frozenset({LOGIN, *READING})
     rate: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
     strangers: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
     wrong: Bucket = field(default_factory=lambda: Bucket(_WRONG_PER_S, _WRONG_BURST))
+    faces: Bucket = field(default_factory=lambda: Bucket(_FACES_PER_S, _FACES_BURST))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -114,7 +125,7 @@ class Guard:
         if fault is not None:
             await _answer(send, fault, extra, body=scope["method"] != "HEAD")
             return
-        if scope["method"] == "HEAD":
+        if scope["method"] == "HEAD" and "ystore_client" not in scope:
             scope, send = _as_get(scope), _without_body(send)
         receiver = _Limited(receive)
         sender = _Sender(send, scope, receiver)
@@ -138,16 +149,32 @@ class Guard:
         length = _only(names, b"content-length")
         if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
             return problems.problem(413, "body-too-large", "the body is larger than 1 MiB"), []
+        if self.is_face(path):
+            if not self.faces.take():
+                return _too_many()
+            scope["ystore_client"] = self._client(scope, names, host)
+            return None, []
         fault = self._stranger(names, method, path)
         # Requests of foreign pages, such as for pictures, do not count towards the limit of our own pages.
         if not (self.rate if fault is None else self.strangers).take():
-            return problems.problem(429, "too-many-requests", "too many requests"), [(b"retry-after", b"1")]
+            return _too_many()
         if fault is not None and path not in self.public:
             return fault
         if self.read_only and method not in _SAFE and path not in self.reading:
             detail = "this service is read-only: it was started with --read-only"
             return problems.problem(403, "read-only-service", detail), []
         return None, []
+
+    def _client(self, scope: Scope, names: dict[bytes, list[bytes]], host: str) -> str:
+        """Return what the client of a face is; another `Authorization` than ours is that of no token."""
+        given = _only(names, b"authorization")
+        if given is not None and (self.access.is_bearer(given) or self.access.is_basic(given)):
+            return "trusted"
+        # A proxy on this machine passes on requests of others.
+        proxied = any(name in names for name in _PROXIES)
+        site = _only(names, b"sec-fetch-site")
+        local = _is_loopback((scope.get("client") or ("",))[0]) and _is_loopback(_host_name(host))
+        return "local" if local and not proxied and site in (None, "none", "same-origin") else "stranger"
 
     def _own_origin(self, names: dict[bytes, list[bytes]]) -> bool:
         """Whether the request has no foreign origin, by the browser's headers."""
@@ -192,6 +219,20 @@ class Guard:
         return problems.problem(401, "unauthorized", detail, hint=hint), [
             (b"www-authenticate", b'Bearer realm="ystore"')
         ]
+
+
+def _too_many() -> tuple[ProblemDetails, Headers]:
+    return problems.problem(429, "too-many-requests", "too many requests"), [(b"retry-after", b"1")]
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a `Host` header, without the port and the brackets of IPv6."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    return name.lower() == "localhost" or name == "::1" or name.startswith(("127.", "::ffff:127."))
 
 
 def _only(names: dict[bytes, list[bytes]], name: bytes) -> str | None:

@@ -25,6 +25,9 @@ from yarnstore.store import folders, fsio, fsread, paths
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
+from yarnstore.web.faces.front import Face
+from yarnstore.web.faces.hub import Hub
+from yarnstore.web.faces.library import Library
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
 from yarnstore.web.memory import keep_small
 from yarnstore.web.protocol import TimedProtocol
@@ -49,6 +52,8 @@ class Options:
     tls_certificate: str | None = None
     tls_key: str | None = None
     plain_http: bool = False
+    hub: bool = False
+    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,12 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
         service = Service(open_store, access, read_only=options.read_only, secure=secure)
         service.jobs.open()
         app = guarded(
-            make_app(service), service, _hosts(options, port), scheme=scheme, proxied=options.allow_hosts
+            make_app(service),
+            service,
+            _hosts(options, port),
+            scheme=scheme,
+            proxied=options.allow_hosts,
+            faces=_faces(service, options),
         )
         url = f"{scheme}://{_in_url(options.host)}:{port}/"
         server = _Server(
@@ -162,7 +172,18 @@ def _ending_quietly(server: _Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _faces(service: Service, options: Options) -> list[Face]:
+    library = Library(service, fill=options.fill)
+    return [Hub(library)] if options.hub else []
+
+
 def _check(options: Options) -> None:
+    if options.fill and options.read_only:
+        raise UsageError(
+            "--fill downloads into the store, which --read-only refuses", hint="give one of them"
+        )
+    if options.fill and not options.hub:
+        raise UsageError("--fill needs a face that downloads", hint="add --hub")
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
     if options.tls_certificate is not None and options.tls_key is not None:

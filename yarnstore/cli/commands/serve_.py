@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     help="Read the API's token from FILE; if it does not exist, write a new one there.",
 )
 @click.option("--read-only", is_flag=True, help="Refuse requests that change anything.")
+@click.option("--hub", is_flag=True, help="Also serve the API of the Hugging Face Hub, for HF_ENDPOINT.")
+@click.option(
+    "--fill",
+    is_flag=True,
+    help="Download versions into the store that clients of --hub ask for and registries have.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open the dashboard in the browser.")
 @click.option(
     "--ready-json",
@@ -64,6 +70,8 @@ def cli(
     allow_hosts: tuple[str, ...],
     token_file: str | None,
     read_only: bool,
+    hub: bool,
+    fill: bool,
     open_browser: bool,
     ready_json: bool,
     exit_with_parent: bool,
@@ -97,6 +105,8 @@ def cli(
         tls_certificate=tls_cert,
         tls_key=tls_key,
         plain_http=plain_http,
+        hub=hub,
+        fill=fill,
     )
 
     def on_ready(ready: Ready) -> None:

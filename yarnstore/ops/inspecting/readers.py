@@ -181,10 +181,11 @@ class CachedChunks(ChunkStore):
 
 def stored_contents(manifest: Manifest, store: ChunkStore) -> list[Content]:
     """Return the files of a version, readable as long as `store` is open.  Raises: FormatError."""
-    return [_stored(file, store) for file in manifest.files]
+    return [stored_content(file, store) for file in manifest.files]
 
 
-def _stored(file: ManifestFile, store: ChunkStore) -> Content:
+def stored_content(file: ManifestFile, store: ChunkStore) -> Content:
+    """Return one file of a version, readable as long as `store` is open.  Raises: FormatError."""
     chunks = Chunks.of(file)
     rows = store.table.find(chunks.ids)
 

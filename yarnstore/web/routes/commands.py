@@ -12,7 +12,8 @@ from litestar.params import JSONBody
 
 from yarnstore.results import AutoUpdateStatus, CheckoutResult, UpdateResult
 from yarnstore.web import commands, problems, requests
-from yarnstore.web.records import Job, JobKind
+from yarnstore.web.ended import ended
+from yarnstore.web.records import JobKind
 from yarnstore.web.responses import JsonResponse
 from yarnstore.web.service import Service
 
@@ -98,25 +99,13 @@ async def _change(
     job = await asyncio.to_thread(service.jobs.add, kind, given)
     if not wait:
         return JsonResponse(job, status_code=202)
-    ended = await _ended(service, job)
-    if ended.error is not None:
-        return JsonResponse(ended.error, status_code=ended.error.status, media_type=problems.MEDIA_TYPE)
-    if ended.state != "done" or ended.result is None:
-        fault = problems.problem(409, "job-stopped", f"the job was {ended.state}", job=ended.id)
+    last = await ended(service, job)
+    if last.error is not None:
+        return JsonResponse(last.error, status_code=last.error.status, media_type=problems.MEDIA_TYPE)
+    if last.state != "done" or last.result is None:
+        fault = problems.problem(409, "job-stopped", f"the job was {last.state}", job=last.id)
         return JsonResponse(fault, status_code=409, media_type=problems.MEDIA_TYPE)
-    return JsonResponse(commands.changed(msgspec.convert(ended.result, result, strict=False)))
-
-
-async def _ended(service: NamedDependency[Service], job: Job) -> Job:
-    """Return a job once it is neither running nor queued."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-    def tell() -> None:
-        loop.call_soon_threadsafe(ended.set)
-
-    service.jobs.when_ended(job.id, tell)
-    await ended.wait()
-    return service.jobs.get(job.id)
+    return JsonResponse(commands.changed(msgspec.convert(last.result, result, strict=False)))
 
 
 router = Router(

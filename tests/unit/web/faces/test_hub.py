@@ -1,0 +1,216 @@
+"""The Hub's API of `ystore serve --hub`, through huggingface_hub and by its bytes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.services import Running, needs_web, serving
+from tests.support.stores import MODEL, Site, make_site
+from yarnstore.cli import run
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    hub = pytest.importorskip("huggingface_hub", reason="needs pip install huggingface_hub")
+    from huggingface_hub import errors
+
+pytestmark = [needs_web, pytest.mark.filterwarnings("ignore")]
+HOST = "models.example.org"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """1.0.0 installed, 1.1.0 stored, 1.2.0 only in the registry; and an imported model."""
+    found = make_site(tmp_path_factory.mktemp("hub"))
+    with found.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.fetch(f"{MODEL}@1.1.0")
+        store.import_model(found.source("1.2.0"), "acme/own@0.1.0+a")
+    return found
+
+
+@pytest.fixture(scope="module")
+def service(site: Site) -> Iterator[Running]:
+    with serving(site.home, "--hub", "--allow-host", HOST) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def local(service: Running) -> Iterator[httpx.Client]:
+    """A program of this machine without a token."""
+    with httpx.Client(base_url=service.url) as client:
+        yield client
+
+
+def options(service: Running, cache: Path, **more: Any) -> dict[str, Any]:
+    return {"endpoint": service.url.rstrip("/"), "cache_dir": cache, "token": False, **more}
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    root = Path(folder)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def commit(site: Site, version: str) -> str:
+    with site.store() as store:
+        return store.list_files(f"{MODEL}@{version}").manifest.removeprefix("sha256:")[:40]
+
+
+def test_a_snapshot_has_the_bytes_and_works_offline(service: Running, site: Site, tmp_path: Path) -> None:
+    found = hub.snapshot_download(MODEL, **options(service, tmp_path))
+    assert contents(found) == contents(str(site.source("1.0.0")))
+    assert Path(found).name == commit(site, "1.0.0")
+    blobs = {path.name for path in Path(found).parents[1].joinpath("blobs").iterdir()}
+    assert blobs == set(site.contents("1.0.0").values())
+    again = hub.snapshot_download(MODEL, cache_dir=tmp_path, local_files_only=True)
+    assert again == found
+
+
+@pytest.mark.parametrize("name", [MODEL, f"library/{MODEL}"])
+@pytest.mark.parametrize("by_commit", [False, True])
+def test_a_file_of_a_version(
+    service: Running, site: Site, tmp_path: Path, name: str, by_commit: bool
+) -> None:
+    revision = commit(site, "1.1.0") if by_commit else "1.1.0"
+    path = hub.hf_hub_download(name, "adapter/delta.bin", revision=revision, **options(service, tmp_path))
+    assert Path(path).read_bytes() == (site.source("1.1.0") / "adapter" / "delta.bin").read_bytes()
+
+
+def test_what_the_hub_says_of_a_model(service: Running, site: Site) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    info = api.model_info(MODEL, files_metadata=True)
+    assert info.sha == commit(site, "1.0.0")
+    assert {file.rfilename: file.lfs.sha256 for file in info.siblings} == site.contents("1.0.0")
+    rows = {row.path: type(row).__name__ for row in api.list_repo_tree(MODEL)}
+    assert rows == {"adapter": "RepoFolder", "config.json": "RepoFile", "model.bin": "RepoFile"}
+    assert [row.path for row in api.list_repo_tree(MODEL, "adapter")] == ["adapter/delta.bin"]
+    assert [row.path for row in api.get_paths_info(MODEL, ["config.json", "no"])] == ["config.json"]
+    refs = api.list_repo_refs(MODEL)
+    assert {ref.name: ref.target_commit for ref in refs.tags} == {
+        version: commit(site, version) for version in ("1.0.0", "1.1.0")
+    }
+    assert [model.id for model in api.list_models()] == [MODEL]
+    assert api.file_exists(MODEL, "config.json")
+    assert not api.file_exists(MODEL, "no.json")
+
+
+def test_errors_are_those_of_the_hub(service: Running, tmp_path: Path) -> None:
+    given = options(service, tmp_path)
+    with pytest.raises(errors.RepositoryNotFoundError):
+        hub.hf_hub_download("nobody/nothing", "config.json", **given)
+    with pytest.raises(errors.RevisionNotFoundError):
+        hub.hf_hub_download(MODEL, "config.json", revision="1.2.0", **given)
+    with pytest.raises(errors.EntryNotFoundError):
+        hub.hf_hub_download(MODEL, "no.json", **given)
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    with pytest.raises(errors.RepositoryNotFoundError):
+        api.model_info("nobody/nothing")
+    with pytest.raises(errors.RevisionNotFoundError):
+        api.model_info(MODEL, revision="1.2.0")
+    assert not api.repo_exists("nobody/nothing")
+
+
+def test_an_imported_model_needs_the_token(service: Running, site: Site, tmp_path: Path) -> None:
+    given = options(service, tmp_path)
+    with pytest.raises(errors.RepositoryNotFoundError):
+        hub.snapshot_download("acme/own", **given)
+    with pytest.raises(errors.RepositoryNotFoundError):  # the user's token of the real Hub
+        hub.snapshot_download("acme/own", **{**given, "token": "hf_of_the_real_hub"})
+    found = hub.snapshot_download(
+        "acme/own", revision="0.1.0+a", **{**given, "token": service.ready["token"]}
+    )
+    assert contents(found) == contents(str(site.source("1.2.0")))
+
+
+def test_ranges(local: httpx.Client, site: Site) -> None:
+    path = f"/{MODEL}/resolve/main/model.bin"
+    data = (site.source("1.0.0") / "model.bin").read_bytes()
+    whole = local.get(path)
+    assert (whole.content, whole.headers["accept-ranges"]) == (data, "bytes")
+    tag = whole.headers["etag"]
+    for asked, start, end in (("5-9", 5, 10), ("699000-", 699_000, 700_000), ("-12", 699_988, 700_000)):
+        part = local.get(path, headers={"Range": f"bytes={asked}", "If-Range": tag})
+        assert (part.status_code, part.content) == (206, data[start:end])
+        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/700000"
+    beyond = local.get(path, headers={"Range": "bytes=700000-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */700000")
+    other = local.get(path, headers={"Range": "bytes=5-9", "If-Range": '"other"'})
+    assert (other.status_code, len(other.content)) == (200, 700_000)
+    assert local.get(path, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_head_has_the_headers_of_the_file(local: httpx.Client, site: Site) -> None:
+    head = local.head(f"/{MODEL}/resolve/1.1.0/model.bin")
+    assert head.headers["etag"] == f'"{site.contents("1.1.0")["model.bin"]}"'
+    assert head.headers["x-repo-commit"] == commit(site, "1.1.0")
+    assert (head.headers["content-length"], head.content) == ("700000", b"")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Host": HOST},
+        {"X-Forwarded-For": "192.0.2.7"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": HOST, "Authorization": "Bearer hf_of_the_real_hub"},
+    ],
+)
+def test_others_need_the_token(local: httpx.Client, service: Running, header: dict[str, str]) -> None:
+    path = f"/{MODEL}/resolve/main/config.json"
+    assert local.get(path, headers=header).status_code == 401
+    trusted = {**header, "Authorization": f"Bearer {service.ready['token']}"}
+    assert local.get(path, headers=trusted).status_code == 200
+
+
+def test_nothing_else_is_open_without_a_token(local: httpx.Client) -> None:
+    assert local.get("/api/v1/models").status_code == 401
+    assert local.get("/static/resolve/x/y").status_code == 401
+    assert local.put(f"/{MODEL}/resolve/main/config.json").status_code == 405
+    assert local.get("/api/datasets/x").status_code == 404
+    assert local.get(f"/{MODEL}/resolve/main/..%2f..%2fformat").status_code == 404
+
+
+def test_a_miss_is_filled_and_nothing_is_installed(site: Site, tmp_path: Path) -> None:
+    own = site.copy(tmp_path)
+    with serving(own.home, "--hub", "--fill") as service:
+        given = options(service, tmp_path / "cache")
+        head = httpx.head(f"{service.url}{MODEL}/resolve/1.2.0/model.bin")
+        assert head.headers["etag"] == f'"{own.contents("1.2.0")["model.bin"]}"'
+        with own.store() as store:
+            assert {row.version for row in store.list_versions(MODEL)} == {"1.0.0", "1.1.0"}
+        found = hub.snapshot_download(MODEL, revision="1.2.0", **given)
+        assert contents(found) == contents(str(own.source("1.2.0")))
+        with own.store() as store:
+            assert {row.version for row in store.list_versions(MODEL)} == {"1.0.0", "1.1.0", "1.2.0"}
+            assert [row.version for row in store.list_installed_models()] == ["1.0.0"]
+        with pytest.raises(errors.RepositoryNotFoundError):
+            hub.hf_hub_download("nobody/nothing", "config.json", **given)
+
+
+def test_a_read_only_service_serves_and_does_not_fill(site: Site, tmp_path: Path) -> None:
+    with serving(site.home, "--hub", "--read-only") as service:
+        found = hub.snapshot_download(MODEL, **options(service, tmp_path))
+        assert contents(found) == contents(str(site.source("1.0.0")))
+    assert run(["serve", "--home", str(site.home), "--hub", "--fill", "--read-only"]) == 2
+    assert run(["serve", "--home", str(site.home), "--fill"]) == 2
+
+
+def test_without_hub_its_paths_are_closed(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as service:
+        assert httpx.get(f"{service.url}{MODEL}/resolve/main/x").status_code == 401
+        assert service.client.get(f"/{MODEL}/resolve/main/x").status_code == 404
+
+
+def test_a_registry_with_credentials_is_not_public(site: Site) -> None:
+    secret = {**os.environ, "YSTORE_TOKEN_MADE": "secret"}
+    with serving(site.home, "--hub", "--read-only", env=secret) as service:
+        path = f"{service.url}{MODEL}/resolve/main/config.json"
+        assert httpx.get(path).status_code == 401
+        given = {"Authorization": f"Bearer {service.ready['token']}"}
+        assert httpx.get(path, headers=given).status_code == 200

@@ -1,0 +1,213 @@
+"""The API of the Hugging Face Hub, as far as its clients need it to download models.
+
+`HF_ENDPOINT` leads huggingface_hub and the libraries on it, such as transformers, diffusers and
+sentence-transformers, and llama.cpp's `-hf` here.  A revision is `main`, a version, an alias, a commit, or
+`VARIANT@VERSION`; the ETag of a file is its SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import YarnstoreError
+from yarnstore.results import VersionFile, VersionFiles
+from yarnstore.web import problems
+from yarnstore.web.faces.front import Asked, Reply
+from yarnstore.web.faces.library import FillingError, Library, NotServedError, commit_of
+
+# First parts of paths that belong to the service.
+_OWN = ("api", "static", "login", "health", "metrics", "v2")
+_API = re.compile(r"/api/(?:models|datasets|spaces|whoami-v2|resolve-cache|agent-harnesses)(?:/.*)?")
+_FILE = re.compile(r"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/([^/]+)/(.+)")
+_MODEL = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)")
+_PART = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/([^/]+)(?:/(.+))?")
+_REFS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/refs")
+_CODES = {"model": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound"}
+_TOKEN = "send the service's token as the token of the Hub (HF_TOKEN)"  # noqa: S105 - says which
+_JSON = "application/json; charset=utf-8"
+
+
+class Hub:
+    """The face of `ystore serve --hub`."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def owns(self, path: str) -> bool:
+        """See `Face`."""
+        if _API.fullmatch(path):
+            return True
+        return _FILE.fullmatch(path) is not None and path.split("/")[1] not in _OWN
+
+    def stranger(self) -> Reply:
+        """See `Face`."""
+        return _error(401, "", f"this machine is served only with a token: {_TOKEN}")
+
+    async def answer(self, asked: Asked) -> Reply:
+        """See `Face`."""
+        try:
+            if asked.method not in ("GET", "HEAD", "POST"):
+                return _error(405, "", "this service is read-only for clients of the Hub")
+            return await self._answer(asked)
+        except NotServedError as error:
+            if error.what == "model" and not asked.trusted:
+                return _error(401, _CODES["model"], f"{error.message}; {_TOKEN}")
+            return _error(404, _CODES[error.what], error.message)
+        except FillingError as error:
+            return _later(_error(503, "", str(error)))
+        except YarnstoreError as error:
+            return _error(problems.status_of(error), "", error.message)
+
+    async def _answer(self, asked: Asked) -> Reply:
+        path = asked.path
+        if (match := _FILE.fullmatch(path)) and not path.startswith("/api/"):
+            return await self._file(asked, match[1], match[2], match[3])
+        if match := _REFS.fullmatch(path):
+            return await self._refs(asked, match[1])
+        if match := _PART.fullmatch(path):
+            model, what, revision, rest = match.groups()
+            found = await self._library.find(model, revision, trusted=asked.trusted)
+            if what == "revision":
+                return _json(_info(model, found, blobs=_is_set(asked, "blobs")))
+            if what == "paths-info":
+                return _json(_chosen(found, _paths(asked)))
+            return _json(_tree(found, rest or "", deep=_is_set(asked, "recursive")))
+        if path.rstrip("/") == "/api/models":
+            listed = await self._library.models(trusted=asked.trusted)
+            wanted = asked.query.get("search", "").lower()
+            return _json([_info(f.model, f, blobs=False) for f in listed if wanted in f.model.lower()])
+        if match := _MODEL.fullmatch(path):
+            found = await self._library.find(match[1], "main", trusted=asked.trusted)
+            return _json(_info(match[1], found, blobs=_is_set(asked, "blobs")))
+        return _error(404, "RepoNotFound", "this service has models only")
+
+    async def _file(self, asked: Asked, model: str, revision: str, path: str) -> Reply:
+        found = await self._library.find(model, revision, trusted=asked.trusted)
+        commit = {"X-Repo-Commit": commit_of(found)}
+        file = next((file for file in found.files if file.path == path), None)
+        if file is None:
+            reply = _error(404, "EntryNotFound", f"{found.model} {found.version} has no file {path[:200]!r}")
+            return Reply(reply.status, {**reply.headers, **commit}, reply.body)
+        tag = f'"{file.sha256}"'
+        headers = {
+            **commit,
+            "ETag": tag,
+            "X-Linked-Etag": tag,
+            "X-Linked-Size": str(file.size_bytes),
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": f'attachment; filename="{path.rpartition("/")[2]}"',
+        }
+        opened = None if asked.method == "HEAD" else await self._library.open(found, path)
+        return Reply(headers=headers, file=opened, size_bytes=file.size_bytes)
+
+    async def _refs(self, asked: Asked, model: str) -> Reply:
+        current = await self._library.find(model, "main", trusted=asked.trusted)
+        tags = [
+            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": digest.removeprefix("sha256:")[:40]}
+            for name, digest in await self._tags(current)
+        ]
+        branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": commit_of(current)}
+        return _json({"branches": [branch], "tags": tags, "converts": []})
+
+    async def _tags(self, current: VersionFiles) -> list[tuple[str, str]]:
+        """Return the stored versions as names of revisions, with their manifests."""
+        usual = (current.variant, DEFAULT_VARIANT)
+        return [
+            (row.version if row.variant in usual else f"{row.variant}@{row.version}", row.manifest)
+            for row in await self._library.versions(current.model)
+        ]
+
+
+def _is_set(asked: Asked, name: str) -> bool:
+    """Whether a parameter of the query is true."""
+    return asked.query.get(name, "").lower() in ("true", "1")
+
+
+def _info(model: str, found: VersionFiles, *, blobs: bool) -> dict[str, object]:
+    return {
+        "_id": commit_of(found)[:24],
+        "id": model,
+        "modelId": model,
+        "sha": commit_of(found),
+        "private": False,
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [],
+        "siblings": [
+            {"rfilename": file.path, **(_blob(file, "blobId") if blobs else {})} for file in found.files
+        ],
+        "usedStorage": sum(file.size_bytes for file in found.files),
+    }
+
+
+def _blob(file: VersionFile, name: str) -> dict[str, object]:
+    lfs = {"oid": file.sha256, "sha256": file.sha256, "size": file.size_bytes, "pointerSize": 134}
+    return {name: file.sha256[:40], "size": file.size_bytes, "lfs": lfs}
+
+
+def _entry(file: VersionFile) -> dict[str, object]:
+    return {"type": "file", "path": file.path, **_blob(file, "oid")}
+
+
+def _folders(files: Iterable[VersionFile]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
+    for file in files:
+        folder = file.path.rpartition("/")[0]
+        while folder and folder not in found:
+            found[folder] = {"type": "directory", "path": folder, "size": 0, "oid": "0" * 40}
+            folder = folder.rpartition("/")[0]
+    return found
+
+
+def _tree(found: VersionFiles, folder: str, *, deep: bool) -> list[dict[str, object]]:
+    """Return the entries below a folder.  Raises: NotServedError if it does not exist."""
+    start = f"{folder.strip('/')}/" if folder.strip("/") else ""
+    entries = {file.path: _entry(file) for file in found.files} | _folders(found.files)
+    rows = [
+        entries[path]
+        for path in sorted(entries)
+        if path.startswith(start) and (deep or "/" not in path[len(start) :])
+    ]
+    if start and not rows:
+        raise NotServedError("file", f"{found.model} {found.version} has no folder {folder[:200]!r}")
+    return rows
+
+
+def _paths(asked: Asked) -> list[str]:
+    """Return the paths in the body of a request, which is a form or JSON."""
+    if asked.headers.get("content-type", "").startswith("application/json"):
+        try:
+            return msgspec.json.decode(asked.body, type=_Paths).paths
+        except msgspec.DecodeError:
+            return []
+    return [value for name, value in parse_qsl(asked.body.decode("utf-8", "replace")) if name == "paths"]
+
+
+class _Paths(msgspec.Struct):
+    paths: list[str]
+
+
+def _chosen(found: VersionFiles, paths: list[str]) -> list[dict[str, object]]:
+    entries = {file.path: _entry(file) for file in found.files} | _folders(found.files)
+    return [entries[path] for path in (text.strip("/") for text in paths) if path in entries]
+
+
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(status, {"Content-Type": _JSON, **(headers or {})}, msgspec.json.encode(value))
+
+
+def _error(status: int, code: str, message: str) -> Reply:
+    headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+    return _json({"error": message or HTTPStatus(status).phrase}, status, headers)
+
+
+def _later(reply: Reply) -> Reply:
+    return Reply(reply.status, {**reply.headers, "Retry-After": "5"}, reply.body)

@@ -1,0 +1,159 @@
+"""What the faces serve: which versions a client may see, and downloading those that are not stored.
+
+A client without the token sees models of public registries only: those that this machine reads without
+credentials.  Imported models, and those of a registry that needs a token or a password, need the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from urllib.parse import urlsplit
+
+from yarnstore.errors import NotFoundError, YarnstoreError
+from yarnstore.results import StoredFile, StoredVersion, VersionFiles
+from yarnstore.web import problems
+from yarnstore.web.ended import ended
+from yarnstore.web.records import Job
+from yarnstore.web.service import Service
+
+COMMIT_DIGITS = 40
+# The namespace of models whose ids have no `/`, for clients that need one.
+_LIBRARY = "library/"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Clients give up a response without a byte after 10 seconds or more, and try again.
+_FILL_WAIT_S = 8.0
+
+
+class NotServedError(Exception):
+    """Nothing that this client may see: `what` is `model`, `revision` or `file`."""
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
+        self.message = message
+
+
+class FillingError(Exception):
+    """The version is being downloaded into the store; the client should come again."""
+
+
+def commit_of(files: VersionFiles) -> str:
+    """Return the commit of a version: the first 40 digits of its manifest's SHA-256."""
+    return files.manifest.removeprefix("sha256:")[:COMMIT_DIGITS]
+
+
+class Library:
+    """The models of a service, for its faces.  `fill` downloads versions of registries into the store."""
+
+    def __init__(self, service: Service, *, fill: bool) -> None:
+        self._service = service
+        self._fill = fill
+        self._jobs: dict[str, Job] = {}
+
+    async def find(self, model: str, revision: str, *, trusted: bool) -> VersionFiles:
+        """Return the files of a revision: `main` or an empty one is the installed version, else a commit, a
+        version, an alias, or `VARIANT@VERSION`.
+
+        Raises: NotServedError; YarnstoreError, such as for a registry that does not answer.
+        """
+        return await asyncio.to_thread(self._find, model, revision, trusted)
+
+    def _find(self, model: str, revision: str, trusted: bool) -> VersionFiles:
+        names = [model]
+        if model.startswith(_LIBRARY):
+            names.append(model.removeprefix(_LIBRARY))
+        for name in names:
+            try:
+                found = self._listed(name, revision)
+            except NotServedError as error:
+                if error.what == "revision" and (trusted or self._is_public_model(name)):
+                    raise
+                continue
+            if trusted or self._is_public(found.registry):
+                return found
+        # Whether a model exists is not said to strangers either.
+        without = "" if trusted else " that can be read without the token of this service"
+        raise NotServedError("model", f"no model {model[:120]!r}{without}")
+
+    def _listed(self, model: str, revision: str) -> VersionFiles:
+        try:
+            store = self._service.store
+            if _COMMIT.fullmatch(revision):
+                return store.list_files(model, commit=revision, online=self._fill)
+            variant, at, version = revision.rpartition("@")
+            selected = f"@{version}" if version not in ("", "main") else ""
+            return store.list_files(f"{model}{':' if at else ''}{variant}{selected}", online=self._fill)
+        except NotFoundError as error:
+            whole = error.fields.get("what") in ("model", "registry", "installed model")
+            raise NotServedError("model" if whole else "revision", error.message) from None
+        except YarnstoreError as error:
+            if problems.status_of(error) == 400:  # not a name of a model or a version
+                raise NotServedError("revision" if _is_model(model) else "model", error.message) from None
+            raise
+
+    def _is_public(self, registry: str | None) -> bool:
+        """Whether a registry is read without credentials."""
+        sources = self._service.store.settings.registries
+        return any(
+            source.name == registry
+            and source.token is None
+            and source.login is None
+            and urlsplit(source.url).username is None
+            for source in sources
+        )
+
+    def _is_public_model(self, model: str) -> bool:
+        try:
+            found = self._service.store.list_files(model, online=self._fill)
+        except YarnstoreError:
+            return False
+        return self._is_public(found.registry)
+
+    async def versions(self, model: str) -> list[StoredVersion]:
+        """Return the stored versions of a model that `find` has found, the newest first."""
+        return await asyncio.to_thread(lambda: self._service.store.list_versions(model))
+
+    async def models(self, *, trusted: bool) -> list[VersionFiles]:
+        """Return the files of each stored model's current version."""
+
+        def read() -> list[VersionFiles]:
+            names = sorted({item.model for item in self._service.store.list_versions()})
+            found = [self._service.store.list_files(name) for name in names]
+            return [files for files in found if trusted or self._is_public(files.registry)]
+
+        return await asyncio.to_thread(read)
+
+    async def open(self, files: VersionFiles, path: str) -> StoredFile:
+        """Open a file of a version, which is downloaded if it is not stored.
+
+        Raises: FillingError if that takes longer; YarnstoreError.
+        """
+        spec = f"{files.model}:{files.variant}@{files.version}"
+        if not files.stored:
+            await self._fetch(files, spec)
+        return await asyncio.to_thread(self._service.store.open_file, spec, path)
+
+    async def _fetch(self, files: VersionFiles, spec: str) -> None:
+        jobs = self._service.jobs
+        job = self._jobs.get(spec)
+        try:
+            job = jobs.get(job.id) if job is not None else None
+        except NotFoundError:
+            job = None
+        if job is None or job.state not in ("queued", "running"):
+            given = {"model": files.model, "variant": files.variant, "version": files.version}
+            job = self._jobs[spec] = await asyncio.to_thread(jobs.add, "fetch", given)
+        try:
+            job = await asyncio.wait_for(ended(self._service, job), _FILL_WAIT_S)
+        except TimeoutError:
+            raise FillingError(f"{files.model} {files.version} is being downloaded") from None
+        if job.state != "done":
+            why = job.error.detail if job.error is not None else f"the download was {job.state}"
+            raise FillingError(why)
+
+
+def _is_model(text: str) -> bool:
+    """Whether a text can be the id of a model."""
+    parts = text.split("/")
+    return len(parts) <= 2 and all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", part) for part in parts)
