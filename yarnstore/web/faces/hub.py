@@ -74,17 +74,17 @@ class Hub:
             model, what, revision, rest = match.groups()
             found = await self._library.find(model, revision, trusted=asked.trusted)
             if what == "revision":
-                return _json(_info(model, found, blobs=_is_set(asked, "blobs")))
+                return _json(_info(model, found, details=_is_set(asked, "blobs")))
             if what == "paths-info":
                 return _json(_chosen(found, _paths(asked)))
             return _json(_tree(found, rest or "", deep=_is_set(asked, "recursive")))
         if path.rstrip("/") == "/api/models":
             listed = await self._library.models(trusted=asked.trusted)
             wanted = asked.query.get("search", "").lower()
-            return _json([_info(f.model, f, blobs=False) for f in listed if wanted in f.model.lower()])
+            return _json([_info(f.model, f, details=False) for f in listed if wanted in f.model.lower()])
         if match := _MODEL.fullmatch(path):
             found = await self._library.find(match[1], "main", trusted=asked.trusted)
-            return _json(_info(match[1], found, blobs=_is_set(asked, "blobs")))
+            return _json(_info(match[1], found, details=_is_set(asked, "blobs")))
         return _error(404, "RepoNotFound", "this service has models only")
 
     async def _file(self, asked: Asked, model: str, revision: str, path: str) -> Reply:
@@ -129,7 +129,7 @@ def _is_set(asked: Asked, name: str) -> bool:
     return asked.query.get(name, "").lower() in ("true", "1")
 
 
-def _info(model: str, found: VersionFiles, *, blobs: bool) -> dict[str, object]:
+def _info(model: str, found: VersionFiles, *, details: bool) -> dict[str, object]:
     return {
         "_id": commit_of(found)[:24],
         "id": model,
@@ -142,19 +142,19 @@ def _info(model: str, found: VersionFiles, *, blobs: bool) -> dict[str, object]:
         "likes": 0,
         "tags": [],
         "siblings": [
-            {"rfilename": file.path, **(_blob(file, "blobId") if blobs else {})} for file in found.files
+            {"rfilename": file.path, **(_content(file, "blobId") if details else {})} for file in found.files
         ],
         "usedStorage": sum(file.size_bytes for file in found.files),
     }
 
 
-def _blob(file: VersionFile, name: str) -> dict[str, object]:
+def _content(file: VersionFile, name: str) -> dict[str, object]:
     lfs = {"oid": file.sha256, "sha256": file.sha256, "size": file.size_bytes, "pointerSize": 134}
     return {name: file.sha256[:40], "size": file.size_bytes, "lfs": lfs}
 
 
 def _entry(file: VersionFile) -> dict[str, object]:
-    return {"type": "file", "path": file.path, **_blob(file, "oid")}
+    return {"type": "file", "path": file.path, **_content(file, "oid")}
 
 
 def _folders(files: Iterable[VersionFile]) -> dict[str, dict[str, object]]:

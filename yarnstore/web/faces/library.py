@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from urllib.parse import urlsplit
 
+from yarnstore.backends.urls import shown
 from yarnstore.errors import NotFoundError, YarnstoreError
 from yarnstore.results import StoredFile, StoredVersion, VersionFiles
 from yarnstore.web import problems
@@ -99,7 +99,7 @@ class Library:
             source.name == registry
             and source.token is None
             and source.login is None
-            and urlsplit(source.url).username is None
+            and shown(source.url) == source.url  # nothing in the address is secret
             for source in sources
         )
 
