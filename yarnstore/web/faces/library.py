@@ -81,9 +81,10 @@ class Library:
             store = self._service.store
             if _COMMIT.fullmatch(revision):
                 return store.list_files(model, commit=revision, online=self._fill)
-            variant, at, version = revision.rpartition("@")
+            first, at, second = revision.partition("@")
+            variant, version = (f":{first}", second) if at else ("", first)
             selected = f"@{version}" if version not in ("", "main") else ""
-            return store.list_files(f"{model}{':' if at else ''}{variant}{selected}", online=self._fill)
+            return store.list_files(f"{model}{variant}{selected}", online=self._fill)
         except NotFoundError as error:
             whole = error.fields.get("what") in ("model", "registry", "installed model")
             raise NotServedError("model" if whole else "revision", error.message) from None
