@@ -21,7 +21,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 @dataclass(frozen=True)
-class Asked:
+class FaceRequest:
     """One request.  `trusted` is whether it has the token of the service."""
 
     method: str
@@ -52,7 +52,7 @@ class Face(Protocol):
     def owns(self, path: str) -> bool:
         """Whether a path belongs to this API."""
 
-    def answer(self, asked: Asked) -> Awaitable[Reply]:
+    def answer(self, asked: FaceRequest) -> Awaitable[Reply]:
         """Answer a request; errors are replies too."""
 
     def stranger(self) -> Reply:
@@ -76,7 +76,7 @@ class Front:
         if face is None:
             await self._app(scope, receive, send)
             return
-        asked = Asked(
+        asked = FaceRequest(
             method=scope["method"],
             path=scope["path"],
             query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
@@ -102,7 +102,7 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def wanted_range(asked: Asked, tag: str, size_bytes: int) -> tuple[int, int] | None:
+def wanted_range(asked: FaceRequest, tag: str, size_bytes: int) -> tuple[int, int] | None:
     """Return the range `(start, length)` that a request wants; None for the whole, (-1, 0) for one outside.
 
     Several ranges, and a range of another content, are answered with the whole.
@@ -123,7 +123,7 @@ def wanted_range(asked: Asked, tag: str, size_bytes: int) -> tuple[int, int] | N
     return (start, end - start + 1) if end >= start else None
 
 
-async def _send(asked: Asked, reply: Reply, receive: Receive, send: Send) -> None:
+async def _send(asked: FaceRequest, reply: Reply, receive: Receive, send: Send) -> None:
     status, headers = reply.status, {name.lower(): _safe(value) for name, value in reply.headers.items()}
     length = start = 0
     if reply.size_bytes is None:
@@ -152,7 +152,7 @@ async def _send(asked: Asked, reply: Reply, receive: Receive, send: Send) -> Non
     await _send_file(reply.file, (start, length), receive, send)
 
 
-def _known_tags(asked: Asked) -> list[str]:
+def _known_tags(asked: FaceRequest) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in asked.headers.get("if-none-match", "").split(",")]
 
 

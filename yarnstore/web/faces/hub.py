@@ -18,7 +18,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import VersionFile, VersionFiles
 from yarnstore.web import problems
-from yarnstore.web.faces.front import Asked, Reply
+from yarnstore.web.faces.front import FaceRequest, Reply
 from yarnstore.web.faces.library import FillingError, Library, NotServedError, commit_of
 
 # First parts of paths that belong to the service.
@@ -49,7 +49,7 @@ class Hub:
         """See `Face`."""
         return _error(401, "", f"this machine is served only with a token: {_TOKEN}")
 
-    async def answer(self, asked: Asked) -> Reply:
+    async def answer(self, asked: FaceRequest) -> Reply:
         """See `Face`."""
         try:
             if asked.method not in ("GET", "HEAD", "POST"):
@@ -64,7 +64,7 @@ class Hub:
         except YarnstoreError as error:
             return _error(problems.status_of(error), "", error.message)
 
-    async def _answer(self, asked: Asked) -> Reply:
+    async def _answer(self, asked: FaceRequest) -> Reply:
         path = asked.path
         if (match := _FILE.fullmatch(path)) and not path.startswith("/api/"):
             return await self._file(asked, match[1], match[2], match[3])
@@ -87,7 +87,7 @@ class Hub:
             return _json(_info(match[1], found, details=_is_set(asked, "blobs")))
         return _error(404, "RepoNotFound", "this service has models only")
 
-    async def _file(self, asked: Asked, model: str, revision: str, path: str) -> Reply:
+    async def _file(self, asked: FaceRequest, model: str, revision: str, path: str) -> Reply:
         found = await self._library.find(model, revision, trusted=asked.trusted)
         commit = {"X-Repo-Commit": commit_of(found)}
         file = next((file for file in found.files if file.path == path), None)
@@ -106,7 +106,7 @@ class Hub:
         opened = None if asked.method == "HEAD" else await self._library.open(found, path)
         return Reply(headers=headers, file=opened, size_bytes=file.size_bytes)
 
-    async def _refs(self, asked: Asked, model: str) -> Reply:
+    async def _refs(self, asked: FaceRequest, model: str) -> Reply:
         current = await self._library.find(model, "main", trusted=asked.trusted)
         tags = [
             {"name": name, "ref": f"refs/tags/{name}", "targetCommit": digest.removeprefix("sha256:")[:40]}
@@ -124,7 +124,7 @@ class Hub:
         ]
 
 
-def _is_set(asked: Asked, name: str) -> bool:
+def _is_set(asked: FaceRequest, name: str) -> bool:
     """Whether a parameter of the query is true."""
     return asked.query.get(name, "").lower() in ("true", "1")
 
@@ -181,7 +181,7 @@ def _tree(found: VersionFiles, folder: str, *, deep: bool) -> list[dict[str, obj
     return rows
 
 
-def _paths(asked: Asked) -> list[str]:
+def _paths(asked: FaceRequest) -> list[str]:
     """Return the paths in the body of a request, which is a form or JSON."""
     if asked.headers.get("content-type", "").startswith("application/json"):
         try:
