@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from yarnstore.api.base import AnyPath, bare_model
+from yarnstore.api.installing import Installing
 from yarnstore.api.publishing import Publishing
-from yarnstore.api.reading import Reading
 from yarnstore.api.registries import Registries
 from yarnstore.api.upkeep import Upkeep
 from yarnstore.progress import OnProgress
@@ -17,6 +17,7 @@ from yarnstore.store import paths
 if TYPE_CHECKING:
     from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
     from yarnstore.ops.exchange.identify import IdentifiedFile
+    from yarnstore.ops.inspecting.contents import StoredFile, VersionFiles
     from yarnstore.ops.inspecting.diff import DiffResult
     from yarnstore.ops.inspecting.inspect import InspectResult
     from yarnstore.ops.inspecting.readme import Readme
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from yarnstore.ops.querying.usage import StoredVersion
 
 
-class Store(Reading, Registries, Publishing, Upkeep):
+class Store(Installing, Registries, Publishing, Upkeep):
     """One store of models on this machine.
 
         store = Store.open()
@@ -235,6 +236,42 @@ class Store(Reading, Registries, Publishing, Upkeep):
             if isinstance(removed, str):
                 removed = removed_versions(session, Spec.parse(removed))
             return restore(session, removed)
+
+    # --- files without installing ---------------------------------------------------------------------
+
+    def list_files(self, spec: str, *, commit: str = "", online: bool = False) -> VersionFiles:
+        """Return the files of a version.
+
+        A bare model is its installed version, else its newest stored one.  `commit` selects the version by
+        the first hex digits of its manifest's SHA-256.  With `online`, also versions of registries are
+        found, without downloading them; otherwise the network is not used.
+
+        Raises: SpecError, NotFoundError, BackendError, IntegrityError.
+        """
+        from yarnstore.ops.inspecting.contents import list_files
+
+        with self._session() as session:
+            return list_files(session, Spec.parse(spec), commit=commit, online=online)
+
+    def open_file(self, spec: str, path: str) -> StoredFile:
+        """Open a file of a version for reading; `path` is its path within the version.
+
+        Every chunk is hashed before its bytes are returned.  The version need not be installed; if it is not
+        stored, it is downloaded.  The versions of `spec` are as in `list_files`.
+
+        Raises: SpecError, NotFoundError, PolicyError; as `fetch` if something has to be downloaded.
+        """
+        from yarnstore.ops.inspecting.contents import open_file
+
+        parsed = Spec.parse(spec)
+        if self.settings.load_policy.restricts:
+            from yarnstore.ops.inspecting.contents import list_files
+
+            with self._session() as session:
+                chosen = list_files(session, parsed, online=True)
+            self.path(f"{chosen.model}:{chosen.variant}@{chosen.version}")  # raises if the policy refuses it
+        with self._session() as session:
+            return open_file(session, parsed, path)
 
     # --- what is inside ------------------------------------------------------------------------------
 
