@@ -29,6 +29,7 @@ LAYERS = (
     ("",),  # yarnstore/__init__, the public names
     ("web",),
     ("client",),  # it shares the records of web
+    ("plugins",),  # of other libraries
     ("cli",),  # above web, since `ystore serve` starts it
     ("__main__",),
 )
@@ -99,6 +100,8 @@ HEAVY = (
 EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
+# pytest loads it in each run, needed or not.
+LATE += (f"{PACKAGE}.plugins.pytest_fixture",)
 # What everyday commands do without, and the modules below them that import it only where it is needed.
 LATE_PARTS = {
     f"{PACKAGE}.cli.after": ("signal",),  # a rollback that leaves nothing to free needs it not

@@ -1,0 +1,132 @@
+"""A file system of fsspec over a store, read-only: `ystore://MODEL[:VARIANT]@VERSION/FILE`.
+
+    import fsspec
+    with fsspec.open("ystore://phi-3-mini@1.1.0/config.json") as file: ...
+
+A version that is not stored is downloaded when a file of it is opened.  Without `@VERSION` it is the
+installed one.  Every chunk is hashed before its bytes are returned.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from yarnstore import Store
+from yarnstore.errors import NotFoundError
+from yarnstore.results import VersionFiles
+
+_BUFFER_BYTES = 1 << 20
+
+
+class YstoreFileSystem(AbstractFileSystem):
+    """The versions of a store as folders of files; `home` is the store, else the usual one."""
+
+    protocol = "ystore"
+    root_marker = ""
+
+    def __init__(self, home: str | None = None, **options: Any) -> None:  # noqa: ANN401 - those of fsspec
+        super().__init__(**options)
+        self._store = Store.open(home)
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401
+        """See fsspec; the root has the stored versions."""
+        path = self._strip_protocol(path)
+        if not path:
+            rows = [_folder(name) for name in self._versions()]
+        else:
+            spec, inner = self._split(path)
+            rows = _rows(self._listed(spec), spec, inner)
+        return rows if detail else [row["name"] for row in rows]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 - those of fsspec
+        """See fsspec; a file has its `sha256`."""
+        path = self._strip_protocol(path)
+        if not path:
+            return _folder("")
+        spec, inner = self._split(path)
+        found = self._listed(spec)
+        if not inner:
+            return _folder(spec)
+        for file in found.files:
+            if file.path == inner:
+                return _file(spec, file.path, file.size_bytes, file.sha256)
+            if file.path.startswith(f"{inner}/"):
+                return _folder(f"{spec}/{inner}")
+        raise _missing(path)
+
+    def checksum(self, path: str) -> int:
+        """See fsspec: from the SHA-256 of the file."""
+        return int(self.info(path).get("sha256", "0"), 16)
+
+    def ukey(self, path: str) -> str:
+        """See fsspec: the SHA-256 of the file."""
+        return str(self.info(path).get("sha256", ""))
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedReader:  # noqa: ANN401
+        if mode != "rb":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        spec, inner = self._split(self._strip_protocol(path))
+        try:
+            return io.BufferedReader(self._store.open_file(spec, inner), _BUFFER_BYTES)
+        except NotFoundError as error:
+            raise _missing(path) from error
+
+    def _listed(self, spec: str) -> VersionFiles:
+        try:
+            return self._store.list_files(spec, online=True)
+        except NotFoundError as error:
+            raise _missing(spec) from error
+
+    def _versions(self) -> list[str]:
+        return [
+            f"{row.model}{'' if row.variant == 'default' else f':{row.variant}'}@{row.version}"
+            for row in self._store.list_versions()
+        ]
+
+    def _split(self, path: str) -> tuple[str, str]:
+        """Return the spec and the path within the version; the model may have a `/` before its `@`."""
+        name, at, rest = path.partition("@")
+        if at:
+            version, _, inner = rest.partition("/")
+            return f"{name}@{version}", inner
+        first, _, inner = path.partition("/")
+        second, _, deeper = inner.partition("/")
+        models = {item.model for item in self._store.list_versions()}
+        if second and first not in models:
+            return f"{first}/{second}", deeper
+        return first, inner
+
+
+def _rows(found: VersionFiles, spec: str, inner: str) -> list[dict[str, Any]]:
+    """Return the entries of a folder of a version, or the one of a file."""
+    start = f"{inner}/" if inner else ""
+    rows: dict[str, dict[str, Any]] = {}
+    for file in found.files:
+        if file.path == inner:
+            return [_file(spec, file.path, file.size_bytes, file.sha256)]
+        if file.path.startswith(start):
+            name, below, _ = file.path[len(start) :].partition("/")
+            whole = f"{start}{name}"
+            rows[whole] = (
+                _folder(f"{spec}/{whole}") if below else _file(spec, whole, file.size_bytes, file.sha256)
+            )
+    if inner and not rows:
+        raise _missing(f"{spec}/{inner}")
+    return [rows[name] for name in sorted(rows)]
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"name": name, "size": 0, "type": "directory"}
+
+
+def _file(spec: str, path: str, size_bytes: int, sha256: str) -> dict[str, Any]:
+    return {"name": f"{spec}/{path}", "size": size_bytes, "type": "file", "sha256": sha256}
+
+
+def _missing(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
