@@ -32,6 +32,7 @@ class Publishing:
         recommended_ram_gb: float | None = None,
         security: bool = False,
         download_url: str | None = None,
+        requires: tuple[str, ...] = (),
         name: str | None = None,
         description: str | None = None,
         tags: tuple[str, ...] = (),
@@ -46,7 +47,9 @@ class Publishing:
 
         `deltas` is the number of earlier versions from which delta packs are written; `split` keeps each
         model in a file of its own from now on; `all_files` includes temporary files of other programs and
-        files that a `.ystoreignore` names.  Publishing the same content again changes only the given fields.
+        files that a `.ystoreignore` names.  `requires` are specs of other models, such as the base of an
+        adapter, which must be installed before it.  Publishing the same content again changes only the given
+        fields.
 
         Raises: ConflictError for different content under a published version, or other build metadata;
         FormatError for truncated files, Git LFS pointers, web pages and missing shards unless `force`;
@@ -65,6 +68,7 @@ class Publishing:
                 recommended_ram_gb=recommended_ram_gb,
                 security=security,
                 download_url=download_url,
+                requires=requires,
             ),
             model_info=ModelInfo(name, description, tags, category),
             deltas=DEFAULT_DELTAS if deltas is None else deltas,

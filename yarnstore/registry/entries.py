@@ -66,6 +66,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     replaced_by: str | None = None
     minimum_ram_gb: Gigabytes | None = None
     recommended_ram_gb: Gigabytes | None = None
+    requires: tuple[str, ...] = ()
     variants: dict[str, VersionEntry] = field(default_factory=lambda: _NO_VARIANTS)
 
 

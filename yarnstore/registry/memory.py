@@ -17,7 +17,7 @@ from yarnstore.core.limits import (
 from yarnstore.errors import FormatError
 
 # `VersionEntry` is the largest struct that is the value of a key, `DeltaEntry` the largest in an array.
-_KEYED_BYTES: Final = 192
+_KEYED_BYTES: Final = 200
 _LISTED_BYTES: Final = 48
 _HINT: Final = "its publisher can keep each model in a file of its own: `ystore publish --split`"
 

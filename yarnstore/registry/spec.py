@@ -97,6 +97,17 @@ class Spec(msgspec.Struct, frozen=True):
             bare = cls.parse(name)
             return cls(bare.model, bare.variant, Range.parse_stored(chosen))
 
+    def admits(self, variant: str, version: str) -> bool:
+        """Whether a version of the model is one that this spec can mean; an alias can mean any version."""
+        if self.variant not in (None, variant):
+            return False
+        match self.selector:
+            case Exact(wanted):
+                return wanted in (version, version.partition("+")[0])
+            case Range() as wanted:
+                return wanted.matches(version, include_prereleases=True)
+        return True
+
     def __str__(self) -> str:
         variant = "" if self.variant is None else f":{self.variant}"
         selector = "" if self.selector is None else f"@{self.selector}"

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 )
 @click.option("--min-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory required.")
 @click.option("--recommended-ram", type=click.FloatRange(min=0), metavar="GB", help="Memory recommended.")
+@click.option(
+    "--requires",
+    multiple=True,
+    metavar="SPEC",
+    help="Model that it needs, such as base@^1.0.",
+)
 @click.option("--variant", metavar="NAME", help="Variant, such as cpu-int4; can also be given in SPEC.")
 @click.option("--security", is_flag=True, help="Mark this version as a security update.")
 @click.option("--name", metavar="TEXT", help="Name of the model.")
@@ -74,6 +80,7 @@ def cli(
     compatibility: tuple[str, ...],
     min_ram: float | None,
     recommended_ram: float | None,
+    requires: tuple[str, ...],
     variant: str | None,
     security: bool,
     name: str | None,
@@ -106,6 +113,7 @@ def cli(
             compatibility=compatibility,
             minimum_ram_gb=min_ram,
             recommended_ram_gb=recommended_ram,
+            requires=requires,
             security=security,
             download_url=download_url,
             name=name,

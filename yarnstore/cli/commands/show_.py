@@ -47,6 +47,7 @@ def _text(item: VersionDetails) -> str:
         "size": size(item.size_bytes),
         "published": format_iso_age(item.release_date),
         "application": ", ".join(item.compatibility),
+        "requires": ", ".join(item.requires),
         "memory": ram,
         "category": item.category,
         "tags": ", ".join(item.tags),

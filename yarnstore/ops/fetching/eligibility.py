@@ -11,7 +11,7 @@ import contextlib
 from yarnstore.errors import BackendError, FormatError, IncompatibleError
 from yarnstore.ops.session.lookup import Found, Offered, lookup
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import Stored, cached_entry
+from yarnstore.ops.session.stored import Stored, cached_entry, parse_requirements, require_installed
 from yarnstore.registry.decide import (
     Incompatibility,
     fitting_variant,
@@ -87,6 +87,8 @@ def check_eligible(
             version=build.version,
             reason="yanked",
         )
+    if installing:
+        require_installed(session, label, parse_requirements(build.entry.requires))
     if said.yanked or said.deprecated:
         session.note(f"warning: {label}: {said}")
     found = incompatibility(build, session.host)

@@ -23,7 +23,14 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.session.session import SelfCheck, Session
-from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
+from yarnstore.ops.session.stored import (
+    dependents,
+    find_stored,
+    is_whole,
+    not_installed,
+    require_installed,
+    requirements,
+)
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
@@ -68,7 +75,8 @@ def activate(
     `ensure` makes the view of the previous version again, if a self-check fails.  `began_at` is the installed
     version that an update was planned from; the update replaces only that version.
 
-    Raises: ConflictError if another version than `began_at` is installed by now; PolicyError.
+    Raises: ConflictError if another version than `began_at` is installed by now; PolicyError;
+    IncompatibleError if a model that it requires is not installed.
     """
     refs, layout = session.refs, session.layout
     new = Installed(manifest.digest, manifest.variant, manifest.version)
@@ -78,6 +86,7 @@ def activate(
         session.admit_version(session, manifest, tell)
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
+    require_installed(session, manifest.label, requirements(manifest))
     with contextlib.ExitStack() as trial:
         with refs.moving():
             check_link_place(layout, manifest.model)
@@ -98,6 +107,7 @@ def activate(
             tell_state(session, manifest)
         if changed and old is not None:
             _note_pins(session, old, name)
+            _note_dependents(session, manifest)
         path = str(view_path(layout, manifest))
         if check is not None:
             _check(session, check, manifest.model, new, old, path, ensure)
@@ -113,6 +123,13 @@ def activate(
         changed=changed,
         previous_variant=old.variant if old else None,
     )
+
+
+def _note_dependents(session: Session, manifest: Manifest) -> None:
+    """Warn of installed models that need another version of this one; they are updated after it."""
+    for label, spec in dependents(session, manifest.model):
+        if not spec.admits(manifest.variant, manifest.version):
+            session.note(f"warning: {label} needs {spec}; {manifest.version} is installed now")
 
 
 def _note_pins(session: Session, old: Installed, new: VersionName) -> None:

@@ -20,7 +20,7 @@ from yarnstore.ops.installing.checkout import ensure_view, make_whole
 from yarnstore.ops.installing.pin import pin
 from yarnstore.ops.session.lookup import Found, offered_as
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import Stored, not_in_store
+from yarnstore.ops.session.stored import Stored, dependents, not_in_store
 from yarnstore.registry.pins import FREE
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_versions
@@ -104,6 +104,9 @@ def _remove_model(session: Session, model: str) -> RemoveResult:
     installed = model in refs.installed_models()
     if not names and not installed:
         raise not_in_store(session, Spec(model))
+    needed_by = [label for label, _ in dependents(session, model)]
+    if needed_by:
+        raise ConflictError(f"{', '.join(needed_by)} needs {model}", hint="remove it first")
     check_link_place(layout, model)
     removed, pin = _described(session, names), _pin_of(session, model)
     unlink_model(layout, model)

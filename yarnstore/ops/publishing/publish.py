@@ -72,6 +72,7 @@ class VersionInfo:
     recommended_ram_gb: float | None = None
     security: bool = False
     download_url: str | None = None
+    requires: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class ModelInfo:
 # The order of keys in an entry.
 _KEYS = (
     *("checksum", "download_url", "size_bytes", "compatibility", "release_date", "changelog", "deprecated"),
-    *("minimum_ram_gb", "recommended_ram_gb", "variant", "security", "manifest", "packs"),
+    *("minimum_ram_gb", "recommended_ram_gb", "requires", "variant", "security", "manifest"),
+    "packs",
 )
 # The number of earlier versions to write deltas from.
 DEFAULT_DELTAS = 3
@@ -152,6 +154,8 @@ def publish(
     version, variant = exact_version(spec, "publish"), spec.variant or DEFAULT_VARIANT
     for text in version_info.compatibility:
         Range.parse(text)
+    for text in version_info.requires:
+        _check_requirement(spec, text)
     _check_said(registry, version_info, model_info)
     folder = RegistryFolder(registry)
     folder.refuse_other_kinds()
@@ -164,6 +168,7 @@ def publish(
     published = _published(folder, spec.model, version, variant)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
+        _refuse_other_requirements(published, version_info)
     broken, code = search_sources(sources, on_progress if published is None else ignore)
     if published is None:
         note_broken(broken, on_progress) if force else refuse_broken(broken)
@@ -174,7 +179,10 @@ def publish(
     meter = Meter(on_progress, "read", str(spec), sources.size_bytes)
     with PackReader(folder.packs, ChunkTable(indexes)) as known, PackWriter(folder.packs) as writer:
         files = ingest(sources.files, known, writer, meter)
-    manifest = published or Manifest.make(spec.model, version, variant, files, sources.empty_folders)
+    more = {"requires": list(version_info.requires)} if version_info.requires else {}
+    manifest = published or Manifest.make(
+        spec.model, version, variant, files, sources.empty_folders, more=more
+    )
     kept = unpublished_changes(published, sources) if published else []
     note_changes(kept, manifest.label, on_progress)
     _write_manifest(folder, manifest)
@@ -260,6 +268,21 @@ def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
                 f"{option} is {word[:80]!r}",
                 hint="give one line of text; without the option, the value is unchanged",
             )
+
+
+def _check_requirement(spec: Spec, text: str) -> None:
+    """Refuse a requirement that is not a spec, or names the model itself.  Raises: SpecError, UsageError."""
+    if Spec.parse(text).model == spec.model:
+        raise UsageError(f"--requires {text} names the model itself", hint="give another model")
+
+
+def _refuse_other_requirements(published: Manifest, info: VersionInfo) -> None:
+    """Raise ConflictError for other requirements than the published version has."""
+    if info.requires and list(info.requires) != published.extra.get("requires", []):
+        raise ConflictError(
+            f"{published.label} is already published with other requirements",
+            hint="a published version never changes; publish this as a new version",
+        )
 
 
 def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:
@@ -358,6 +381,7 @@ def _said(info: VersionInfo) -> dict[str, Any]:
         "minimum_ram_gb": info.minimum_ram_gb,
         "recommended_ram_gb": info.recommended_ram_gb,
         "security": info.security or None,
+        "requires": list(info.requires) or None,
     }
     return {key: value for key, value in said.items() if value is not None}
 

@@ -236,6 +236,7 @@ class VersionDetails:
     in_store: bool
     installed: str | None  #: The version of the model that is installed here.
     category: str | None = None
+    requires: tuple[str, ...] = ()  #: The models that it needs, as specs.
 
 
 def show(session: Session, spec: Spec) -> VersionDetails:
@@ -298,4 +299,5 @@ def _details(session: Session, source: RegistrySource, model: ModelEntry, build:
         in_store=session.refs.version(name) is not None,
         installed=current.version if current else None,
         category=model.category,
+        requires=entry.requires,
     )

@@ -16,10 +16,11 @@ from typing import Self
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.errors import IntegrityError
+from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.querying.space import Space
 from yarnstore.ops.session.mark import required
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import requirements
 from yarnstore.progress import format_size, format_span
 from yarnstore.registry.policies import DEFAULT_PATH_GRACE_S, KeepCopy, Retention, Rollback
 from yarnstore.registry.versions import precedence
@@ -38,6 +39,7 @@ REASONS = {
     "rollback": "`rollback` returns to it",
     "pinned": "it is pinned",
     "in use": "a program has it open",
+    "required": "a version that is kept requires it",
     "recent": "it was stored or used recently",
     "newest": "it is among the newest versions of its model",
 }
@@ -192,6 +194,7 @@ def choose(
                 gone[digest] = f"it was not used for {format_span(policy.unused_s)}"
             else:
                 reasons.setdefault(digest, "newest")
+    _keep_required(session, by_model, reasons)
     if policy.max_size_bytes is not None:
         candidates = [digest for digest, why in reasons.items() if why in _DISPENSABLE]
         candidates.sort(key=lambda digest: last[digest])
@@ -200,6 +203,28 @@ def choose(
             del reasons[digest]
             gone[digest] = f"it was used least recently; the limit is {format_size(policy.max_size_bytes)}"
     return Choice(reasons, {digest: why for digest, why in gone.items() if digest not in reasons})
+
+
+def _keep_required(
+    session: Session,
+    by_model: Mapping[str, list[tuple[VersionName, Sha256]]],
+    reasons: dict[Sha256, str],
+) -> None:
+    """Keep what each kept version requires: the newest stored version that fits, unless one is kept."""
+    waiting = list(reasons)
+    while waiting:
+        try:
+            needed = requirements(session.layout.read_manifest(waiting.pop()))
+        except (NotFoundError, IntegrityError):
+            continue
+        for spec in needed:
+            fitting = [
+                each for each in by_model.get(spec.model, ()) if spec.admits(each[0].variant, each[0].version)
+            ]
+            if fitting and not any(digest in reasons for _, digest in fitting):
+                digest = max(fitting, key=lambda each: precedence(each[0].version))[1]
+                reasons[digest] = "required"
+                waiting.append(digest)
 
 
 def spec_of(name: VersionName) -> str:

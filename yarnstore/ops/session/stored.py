@@ -9,6 +9,7 @@ a registry's versions, which is in `lookup`.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,14 @@ import msgspec
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
-from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
+from yarnstore.errors import (
+    BackendError,
+    FormatError,
+    IncompatibleError,
+    IntegrityError,
+    NotFoundError,
+    SpecError,
+)
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
 from yarnstore.registry.pins import PinRule
@@ -152,6 +160,48 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
         return False
     seal_view(layout, manifest)
     return True
+
+
+def requirements(manifest: Manifest) -> list[Spec]:
+    """Return the versions of other models that a version needs, such as the base of an adapter."""
+    listed = manifest.extra.get("requires", [])
+    return parse_requirements(listed) if isinstance(listed, list) else []
+
+
+def parse_requirements(texts: Iterable[object]) -> list[Spec]:
+    """Return those texts that are specs."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(SpecError):
+            found.append(Spec.parse_stored(str(text)))
+    return found
+
+
+def require_installed(session: Session, label: str, needed: Iterable[Spec]) -> None:
+    """Refuse a version whose requirements are not installed.  Raises: IncompatibleError."""
+    for spec in needed:
+        current = session.refs.current(spec.model)
+        if current is None or not spec.admits(current.variant, current.version):
+            has = f"{current.version} is installed" if current is not None else "it is not installed"
+            raise IncompatibleError(
+                f"{label} needs {spec}; {has}",
+                hint=f"`ystore checkout {spec}` first",
+                reason="requires",
+                needs=str(spec),
+                has=current.version if current is not None else None,
+            )
+
+
+def dependents(session: Session, model: str) -> list[tuple[str, Spec]]:
+    """Return the installed versions that need a model, as labels, and what they need."""
+    found = []
+    for other in session.refs.installed_models():
+        with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
+            current = session.refs.installed(other)
+            if other != model and current is not None:
+                manifest = session.layout.read_manifest(current)
+                found += [(manifest.label, spec) for spec in requirements(manifest) if spec.model == model]
+    return found
 
 
 def not_installed(session: Session, model: str) -> NotFoundError:

@@ -189,6 +189,11 @@ def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
             Range.parse(text)
         except SpecError as error:
             yield "error", f"{here}.compatibility[{index}]", f"is not a range: {error.fields['why']}"
+    for index, text in enumerate(entry.requires):
+        try:
+            Spec.parse(text)
+        except SpecError as error:
+            yield "error", f"{here}.requires[{index}]", f"is not a spec: {error.fields['why']}"
     if entry.download_url is not None and (why := url_fault(entry.download_url, relative=True)):
         yield "error", f"{here}.download_url", why
     for index, url in enumerate(entry.mirrors):

@@ -118,7 +118,7 @@ async function install(model, history, row) {
   const yes = await agree(`Install ${model} ${row.version}?`, [
     h("p.changelog", null, row.changelog ?? "No changelog."),
     h("p", null, row.in_store ? "It is in the store: nothing is downloaded." : `Up to ${bytes(row.size_bytes)} are downloaded; what the store already has is not.`),
-    details ? facts(["Licence", details.license ?? "not stated"], ["Application", details.compatibility.join(", ") || "any version"], ["Memory", memory(details)]) : null,
+    details ? facts(["Licence", details.license ?? "not stated"], ["Application", details.compatibility.join(", ") || "any version"], ["Needs", details.requires.join(", ") || "no other model"], ["Memory", memory(details)]) : null,
     history.installed ? h("p.hint", null, `${history.installed} stays in the store, so you can roll back.`) : null,
   ], `Install ${row.version}`, "primary");
   if (yes) started(await post(modelPath(model, "/checkout"), { version: row.version, variant: row.variant }));
@@ -140,7 +140,7 @@ async function about(model, installed, details) {
     details ? facts(
       ["Latest version", details.version], ["Size", bytes(details.size_bytes)],
       contents?.parameters ? ["Parameters", parameters(contents.parameters)] : null,
-      ["Licence", details.license ?? "not stated"], ["Application", details.compatibility.join(", ") || "any version"],
+      ["Licence", details.license ?? "not stated"], ["Application", details.compatibility.join(", ") || "any version"], ["Needs", details.requires.join(", ") || "no other model"],
       ["Memory", memory(details)], ["Published", when(details.release_date, "not stated")],
       ["Registry", details.registry], details.variants.length > 1 ? ["Variants", details.variants.join(", ")] : null,
       details.homepage ? ["Home page", details.homepage] : null,

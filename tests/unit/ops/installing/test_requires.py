@@ -1,0 +1,101 @@
+"""Versions that need other models: an adapter and its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yarnstore import Store
+from yarnstore.errors import ConflictError, IncompatibleError, SpecError, UsageError
+from yarnstore.progress import Progress
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """A base, and an adapter for each of its majors."""
+    root = tmp_path / "registry"
+    for spec, requires in (
+        ("base@1.0.0", ()),
+        ("base@2.0.0", ()),
+        ("adapter@1.0.0", ("base@^1.0",)),
+        ("adapter@2.0.0", ("base@^2.0",)),
+    ):
+        source = tmp_path / f"{spec}.bin"
+        source.write_bytes(spec.encode() * 2000)
+        Store.publish(source, spec, registry=root, requires=requires)
+    return root
+
+
+@pytest.fixture
+def store(registry: Path, tmp_path: Path) -> Store:
+    store = Store.open(tmp_path / "home")
+    store.add_registry("made", registry)
+    return store
+
+
+def test_a_version_is_installed_after_what_it_needs(store: Store) -> None:
+    with pytest.raises(
+        IncompatibleError, match=r"adapter 1\.0\.0 needs base@\^1\.0; it is not installed"
+    ) as told:
+        store.checkout("adapter@1.0.0")
+    assert told.value.hint == "`ystore checkout base@^1.0` first"
+    assert store.list_versions() == []  # nothing was downloaded
+    store.fetch("adapter@1.0.0")  # … unless only that was wanted
+    store.checkout("base@2.0.0")
+    with pytest.raises(IncompatibleError, match=r"2\.0\.0 is installed"):
+        store.checkout("adapter@1.0.0")
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.0.0")
+
+
+def test_both_are_updated_and_rolled_back_base_first(store: Store) -> None:
+    notes: list[str] = []
+
+    def hear(event: Progress) -> None:
+        notes.append(event.text)
+
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.0.0")
+    with pytest.raises(IncompatibleError, match=r"base@\^2\.0"):
+        store.update_model("adapter", major=True)
+    store.update_model("base", major=True, progress=hear)
+    warning = "warning: adapter 1.0.0 needs base@^1.0; 2.0.0 is installed now"
+    assert warning in notes
+    # A version of the base that fits the adapter stays.
+    assert store.gc(keep=0, grace_s=0).versions == []
+    assert store.update_model("adapter", major=True).version == "2.0.0"
+    with pytest.raises(IncompatibleError, match=r"adapter 1\.0\.0 needs base@\^1\.0"):
+        store.rollback_model("adapter")
+    store.rollback_model("base")
+    assert store.rollback_model("adapter").version == "1.0.0"
+
+
+def test_gc_keeps_what_a_kept_version_requires(store: Store) -> None:
+    for spec in ("base@1.0.0", "base@2.0.0", "adapter@1.0.0"):
+        store.fetch(spec)
+    store.pin("adapter@1.0.0")
+    assert store.gc(keep=0, grace_s=0).versions == ["base@2.0.0"]
+    kept = {(row.model, row.version) for row in store.list_versions()}
+    assert kept == {("base", "1.0.0"), ("adapter", "1.0.0")}
+
+
+def test_a_base_in_use_is_not_removed(store: Store) -> None:
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.0.0")
+    with pytest.raises(ConflictError, match=r"adapter 1\.0\.0 needs base"):
+        store.remove("base", whole_model=True)
+    store.remove("adapter", whole_model=True)
+    store.remove("base", whole_model=True)
+
+
+def test_what_publishers_say(store: Store, registry: Path, tmp_path: Path) -> None:
+    assert store.show("adapter@1.0.0").requires == ("base@^1.0",)
+    source = tmp_path / "adapter@1.0.0.bin"
+    assert not Store.publish(source, "adapter@1.0.0", registry=registry, requires=("base@^1.0",)).changed
+    with pytest.raises(ConflictError, match="other requirements"):
+        Store.publish(source, "adapter@1.0.0", registry=registry, requires=("base@^3",))
+    with pytest.raises(SpecError):
+        Store.publish(source, "x@1.0.0", registry=registry, requires=("base@@",))
+    with pytest.raises(UsageError, match="names the model itself"):
+        Store.publish(source, "x@1.0.0", registry=registry, requires=("x@^1",))
