@@ -36,17 +36,9 @@ def outcome(root: Path, site: Site, *options: str) -> str:
     (root / "test_models.py").write_text(TESTS)
     loaded = [entry.value for entry in entry_points(group="pytest11")]
     own = [] if PLUGIN in loaded else ["-p", PLUGIN]  # installed before the plugin was added
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-rA",
-        "-p",
-        "no:cacheprovider",
-        *own,
-        "--ystore-home",
-        site.home,
-    ]
+    # With a space before the folder, pytest would look for its root there.
+    own += ["-p", "no:cacheprovider", f"--ystore-home={site.home}"]
+    command = [sys.executable, "-m", "pytest", "-rA", *own]
     done = subprocess.run([*command, *options], cwd=root, capture_output=True, text=True, timeout=120)
     return done.stdout + done.stderr
 
