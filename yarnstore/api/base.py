@@ -28,10 +28,13 @@ from yarnstore.store.layout import StoreLayout
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from yarnstore.core.manifest import Manifest
     from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
+    from yarnstore.ops.installing.activate import CheckoutResult
+    from yarnstore.ops.installing.auto_update import AutoUpdateOutcome
+    from yarnstore.ops.installing.update_plan import UpdateResult
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -223,14 +226,22 @@ class StoreBase:
         ):
             yield session
 
-    def _slim(self, models: Collection[str], progress: OnProgress | None) -> int:
-        """Free the disk space that installs of these models made unneeded; return how many bytes."""
-        if not models:
-            return 0
-        from yarnstore.ops.upkeep.retain import slim_after
+    def slim_after(
+        self, *results: CheckoutResult | UpdateResult | AutoUpdateOutcome, progress: OnProgress | None = None
+    ) -> int:
+        """Free the disk space that installs with `wait=False` left to `slim`, given their results.
 
+        Does nothing if they left none, such as a rollback to a version whose files exist.  Returns how many
+        bytes were freed.
+        """
+        installed = {each.model: each.leaves_copies for each in results if each.changed}
+        if not installed:
+            return 0
+        from yarnstore.ops.upkeep.retain import models_to_slim, slim_models
+
+        retention = self.settings.retention
         with self._session(progress) as session:
-            return slim_after(session, self.settings.retention, models)
+            return slim_models(session, retention, models_to_slim(session, retention, installed))
 
     def _warn_of_others(self, session: Session) -> None:
         """Warn once if other users can write the store."""

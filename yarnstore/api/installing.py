@@ -81,7 +81,8 @@ class Installing(StoreBase):
         parsed = Spec.parse(spec)
         with self._counted("checkout", parsed.model, progress, accept_change=accept_change) as session:
             done = checkout(session, parsed, force=force)
-        self._slim([done.model] if wait and done.changed else (), progress)
+        if wait:
+            self.slim_after(done, progress=progress)
         return done
 
     def rollback_model(
@@ -107,7 +108,8 @@ class Installing(StoreBase):
                 from yarnstore.ops.installing.checkout import rollback
 
                 done = rollback(session, name, wanted)
-        self._slim([name] if wait and done.changed else (), progress)
+        if wait:
+            self.slim_after(done, progress=progress)
         return done
 
     def path(self, spec: str, *, verify: bool = True, progress: OnProgress | None = None) -> str:
@@ -209,7 +211,8 @@ class Installing(StoreBase):
         with self._session(progress, accept_change=accept_change) as session:
             done = update(session, Spec.parse(model), policy, dry_run=dry_run)
             done = self._retain(session, done, (done,), wait=wait)
-        self._slim_updated((done,), wait=wait, progress=progress)
+        if wait and not self.settings.retention.is_set:  # retention is a run of `gc`, which has done it
+            self.slim_after(done, progress=progress)
         return done
 
     def update_models(
@@ -241,7 +244,8 @@ class Installing(StoreBase):
                 session, wanted, policy, dry_run=dry_run, jobs=jobs or DEFAULT_JOBS, on_result=on_result
             )
             done = self._retain(session, done, done.results, wait=wait)
-        self._slim_updated(done.results, wait=wait, progress=progress)
+        if wait and not self.settings.retention.is_set:
+            self.slim_after(*done.results, progress=progress)
         return done
 
     def read_requests(self, *words: str) -> list[str]:
@@ -254,11 +258,6 @@ class Installing(StoreBase):
 
         with self._session() as session:
             return read_requests(session, words)
-
-    def _slim_updated(self, done: Sequence[UpdateResult], *, wait: bool, progress: OnProgress | None) -> None:
-        # Retention is a run of `gc`, which has done it.
-        if wait and not self.settings.retention.is_set:
-            self._slim([each.model for each in done if each.status == "updated"], progress)
 
     def _retain(
         self, session: Session, result: UpdateResultT, done: Sequence[UpdateResult], *, wait: bool
@@ -277,7 +276,7 @@ class Installing(StoreBase):
                    for each in done if each.status == "planned"]  # fmt: skip
         if planned:
             return replace(result, deleted_versions=forecast_retention(session, retention, planned))
-        if not any(each.status == "updated" for each in done):
+        if not any(each.changed for each in done):
             return result
         deleted, freed_bytes = apply_retention(session, retention, wait=wait)
         return replace(result, deleted_versions=deleted, freed_bytes=freed_bytes)
@@ -333,7 +332,8 @@ class Installing(StoreBase):
 
         with self._session(progress, accept_change=accept_change) as session:
             done = checkout_locked(session, paths.file_path(file), force=force)
-        self._slim([each.model for each in done if each.changed] if wait else (), progress)
+        if wait:
+            self.slim_after(*done, progress=progress)
         return done
 
 

@@ -79,9 +79,11 @@ class Upkeep(StoreBase):
         is deleted.  Installs do this at their end, unless `wait=False`; `gc` does it too.  What is not
         possible now is left to the next `gc`, which a note reports.  Returns how many bytes were freed.
         """
-        with self._session() as session:
-            chosen = tuple(map(bare_model, models)) or tuple(session.refs.installed_models())
-        return self._slim(chosen, progress)
+        from yarnstore.ops.upkeep.retain import slim_models
+
+        chosen = tuple(map(bare_model, models))
+        with self._session(progress) as session:
+            return slim_models(session, self.settings.retention, chosen or session.refs.installed_models())
 
     def plan_gc(
         self,
@@ -292,11 +294,11 @@ class Upkeep(StoreBase):
         with self._session(progress) as session:
             clockwork = None if delay else Clockwork(draw=lambda: 0.0)
             done = run_round(session, self.settings.auto_update, now_at_once=now, clockwork=clockwork)
-            updated = [item.model for item in done.models if item.status == "updated"]
-            if updated:
+            if any(item.changed for item in done.models):
                 retained = apply_retention(session, self.settings.retention, wait=wait)
                 done = replace(done, freed_bytes=retained.freed_bytes)
-        self._slim(updated if wait and not self.settings.retention.is_set else (), progress)
+        if wait and not self.settings.retention.is_set:
+            self.slim_after(*done.models, progress=progress)
         return done
 
     def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -15,6 +15,9 @@ from yarnstore.cli.command import Invocation
 
 if TYPE_CHECKING:
     from yarnstore.api import Store
+    from yarnstore.results import AutoUpdateOutcome, CheckoutResult, UpdateResult
+
+    InstallResult: TypeAlias = CheckoutResult | UpdateResult | AutoUpdateOutcome
 
 wait_option = click.option(
     "--no-wait",
@@ -23,20 +26,19 @@ wait_option = click.option(
 )
 
 
-def free_space(run: Invocation, store: Store, models: Sequence[str], *, no_wait: bool) -> None:
-    """Free the disk space that older versions of the changed models no longer need.
+def free_space(run: Invocation, store: Store, results: Sequence[InstallResult], *, no_wait: bool) -> None:
+    """Free the disk space that installs made unneeded.
 
     An error or an interrupt here does not change the exit code of the command, and loses nothing.
     """
-    if no_wait or not models:
+    if no_wait or not any(each.changed for each in results):
         return
     from yarnstore.errors import YarnstoreError
 
     try:
         with _terminated_as_interrupted():
             sys.stdout.flush()  # so that readers of the result need not wait
-            # Retention rules may have deleted versions of other models as well.
-            store.slim(*(() if store.settings.retention.is_set else models))
+            store.slim_after(*results)
     except KeyboardInterrupt:
         _say(run, "interrupted after the install; the next `ystore gc` frees the rest of the disk space")
     except YarnstoreError as error:

@@ -96,9 +96,9 @@ class Refs:
         fsio.remove_empty_dirs(path.parent, stop=self._layout.refs)
         return removed
 
-    def _iter(self, kind: str) -> Iterator[VersionName]:
+    def _iter(self, kind: str, only: str | None = None) -> Iterator[VersionName]:
         root = self._layout.refs / kind
-        for model in _iter_names(root, model_from_dirname):
+        for model in _iter_names(root, model_from_dirname) if only is None else (only,):
             folder = root / model_dirname(model)
             for variant in _iter_names(folder, parse_variant):
                 for version in _iter_names(folder / variant, parse_version):
@@ -145,7 +145,7 @@ class Refs:
         return self._remove(self._path("versions", name))
 
     def versions(self, model: str | None = None) -> list[VersionName]:
-        return [name for name in self._iter("versions") if model in (None, name.model)]
+        return list(self._iter("versions", model))
 
     def pin(self, name: VersionName) -> Sha256 | None:
         return self._read(self._path("pins", name))
@@ -157,7 +157,7 @@ class Refs:
         return self._remove(self._path("pins", name))
 
     def pins(self, model: str | None = None) -> list[VersionName]:
-        return [name for name in self._iter("pins") if model in (None, name.model)]
+        return list(self._iter("pins", model))
 
     def _hold_path(self, model: str) -> Path:
         return self._layout.refs / "holds" / model_dirname(model)
@@ -197,7 +197,7 @@ class Refs:
         return self._remove(self._path("partial", name))
 
     def partials(self, model: str | None = None) -> list[VersionName]:
-        return [name for name in self._iter("partial") if model in (None, name.model)]
+        return list(self._iter("partial", model))
 
     def partial(self, name: VersionName) -> tuple[Sha256 | None, float]:
         """Return the manifest of a version being fetched, and when that began, in seconds since 1970."""

@@ -137,13 +137,12 @@ def check_model_updates(store: Store, model_id: str | None, *, refresh: bool) ->
 
 def changed(result: CheckoutResult | UpdateResult) -> ModelChanged:
     """Return the result of an update or a rollback."""
-    moved = result.changed if isinstance(result, CheckoutResult) else result.status == "updated"
     return ModelChanged(
         model_id=result.model,
         version=result.version,
         variant=result.variant,
         previous_version=result.previous,
-        changed=moved,
+        changed=result.changed,
         file_path=result.path,
         size_bytes=result.size_bytes,
     )

@@ -17,7 +17,13 @@ from yarnstore.core.names import model_dirname
 from yarnstore.errors import YarnstoreError
 from yarnstore.progress import OnProgress, Progress
 from yarnstore.registry.spec import Spec
-from yarnstore.results import CheckoutResult, RemovedVersion, RemoveResult, UpdateResult
+from yarnstore.results import (
+    AutoUpdateOutcome,
+    CheckoutResult,
+    RemovedVersion,
+    RemoveResult,
+    UpdateResult,
+)
 from yarnstore.web.records import JobKind, Undo
 
 API = "/api/v1"
@@ -67,20 +73,19 @@ def _fetch(store: Store, given: Arguments, progress: OnProgress) -> Done:
 
 def _checkout(store: Store, given: Arguments, progress: OnProgress) -> Done:
     found = store.checkout(spec_of(given), force=given.get("force", False), wait=False, progress=progress)
-    return Done(jsonable(found), _undo(found), _slim(store, [found.model] if found.changed else []))
+    return Done(jsonable(found), _undo(found), _slim(store, [found]))
 
 
 def _rollback(store: Store, given: Arguments, progress: OnProgress) -> Done:
     found = store.rollback_model(given["model"], given.get("version"), wait=False, progress=progress)
-    return Done(jsonable(found), _undo(found), _slim(store, [found.model] if found.changed else []))
+    return Done(jsonable(found), _undo(found), _slim(store, [found]))
 
 
-def _slim(store: Store, models: Sequence[str]) -> Callable[[], object] | None:
-    """Return what frees the disk space that older versions no longer need, as `ystore update` does."""
-    if not models:
-        return None
-    # Retention rules may have deleted versions of other models as well.
-    return partial(store.slim, *(() if store.settings.retention.is_set else models))
+def _slim(
+    store: Store, results: Sequence[CheckoutResult | UpdateResult | AutoUpdateOutcome]
+) -> Callable[[], object] | None:
+    """Return what frees the disk space that installs made unneeded, as `ystore update` does at its end."""
+    return partial(store.slim_after, *results) if any(each.changed for each in results) else None
 
 
 def _undo(found: CheckoutResult | UpdateResult) -> Undo | None:
@@ -110,16 +115,12 @@ def _update(store: Store, given: Arguments, progress: OnProgress) -> Done:
         wait=False,
         progress=progress,
     )
-    updated = found.status == "updated"
-    return Done(
-        jsonable(found), _undo(found) if updated else None, _slim(store, [found.model] if updated else [])
-    )
+    return Done(jsonable(found), _undo(found) if found.changed else None, _slim(store, [found]))
 
 
 def _update_all(store: Store, given: Arguments, progress: OnProgress) -> Done:
     found = store.update_models(*given.get("models", ()), wait=False, progress=progress)
-    updated = [item.model for item in found.results if item.status == "updated"]
-    return Done(jsonable(found), after=_slim(store, updated))
+    return Done(jsonable(found), after=_slim(store, found.results))
 
 
 def _diff(store: Store, given: Arguments, progress: OnProgress) -> Done:
@@ -170,8 +171,7 @@ def _auto_update(store: Store, _: Arguments, progress: OnProgress) -> Done:
     found = store.run_auto_update(delay=False, wait=False, progress=progress)
     if found.running_in is not None:
         progress(Progress("note", "", text=f"{found.running_in} runs a round already; nothing was done"))
-    updated = [item.model for item in found.models if item.status == "updated"]
-    return Done(jsonable(found), after=_slim(store, updated))
+    return Done(jsonable(found), after=_slim(store, found.models))
 
 
 def _one_model(given: Arguments) -> frozenset[str] | None:

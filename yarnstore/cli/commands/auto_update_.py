@@ -115,8 +115,7 @@ def _run(run: Invocation, now: bool, no_wait: bool) -> None:
             if one.status == "failed" or not run.output.quiet
         ]
         run.output.report(done, lambda: _round_text(done), rows)
-        updated = [item.model for item in done.models if item.status == "updated"]
-        free_space(run, store, updated, no_wait=no_wait)
+        free_space(run, store, done.models, no_wait=no_wait)
     if any(item.status == "failed" for item in done.models):
         raise click.exceptions.Exit(_FAILED)
 

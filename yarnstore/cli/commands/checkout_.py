@@ -49,4 +49,4 @@ def cli(
         people = run.output.for_people and not run.output.quiet
         for done in results if not run.output.json else ():
             run.output.line(done, checkout_text(done) if people else done.path)
-        free_space(run, store, [done.model for done in results if done.changed], no_wait=no_wait)
+        free_space(run, store, results, no_wait=no_wait)

@@ -31,7 +31,7 @@ def cli(run: Invocation, model: str, version: str | None, no_wait: bool) -> None
             lambda: f"{step_text(done)}   in {done.seconds * 1000:.0f} ms, {got}{_way_on(done)}",
             (done.model, done.previous, done.version, done.path),
         )
-        free_space(run, store, [done.model] if done.changed else [], no_wait=no_wait)
+        free_space(run, store, [done], no_wait=no_wait)
 
 
 def _way_on(done: CheckoutResult) -> str:

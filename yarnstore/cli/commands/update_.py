@@ -16,8 +16,6 @@ from yarnstore.errors import UsageError
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from yarnstore.results import UpdateResult, UpdateSummary
 
 
@@ -86,7 +84,7 @@ def cli(
                 wait=False,
             )
             _tell(run, one, dry_run=dry_run)
-            free_space(run, store, _updated([one]), no_wait=no_wait)
+            free_space(run, store, [one], no_wait=no_wait)
             return
         if asks:
             planned = store.update_models(
@@ -108,12 +106,8 @@ def cli(
             wait=False,
         )
         _tell_all(run, found, at_once=at_once, dry_run=dry_run)
-        free_space(run, store, _updated(found.results), no_wait=no_wait)
+        free_space(run, store, found.results, no_wait=no_wait)
     _fail(found)
-
-
-def _updated(results: Iterable[UpdateResult]) -> list[str]:
-    return [done.model for done in results if done.status == "updated"]
 
 
 def _tell_all(run: Invocation, found: UpdateSummary, *, at_once: bool, dry_run: bool) -> None:

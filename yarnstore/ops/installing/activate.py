@@ -58,6 +58,7 @@ class CheckoutResult(Record, frozen=True):
     seconds: float
     changed: bool  #: False if this version was installed already.
     previous_variant: str | None = None  #: The variant of the previous version.
+    leaves_copies: bool = False  #: Whether packs still have chunks that its files have, which `slim` deletes.
 
 
 def activate(

@@ -91,6 +91,12 @@ class AutoUpdateOutcome:
     note: str | None = None  #: Notes, such as why a newer version was skipped.
     opens: str | None = None  #: When the next window opens, ISO 8601 in UTC.
     error: dict[str, object] | None = None
+    leaves_copies: bool = False  #: Whether packs still have chunks that its files have, which `slim` deletes.
+
+    @property
+    def changed(self) -> bool:
+        """Whether a version was installed."""
+        return self.status == "updated"
 
 
 @dataclass(frozen=True)
@@ -288,8 +294,14 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="stopped", note="the window closed; downloaded data is kept")
     except YarnstoreError as error:
         return replace(plain, status="failed", error=error.as_dict())
-    if done.status == "updated":
-        return replace(plain, status="updated", version=done.version, download_bytes=done.download_bytes)
+    if done.changed:
+        return replace(
+            plain,
+            status="updated",
+            version=done.version,
+            download_bytes=done.download_bytes,
+            leaves_copies=done.leaves_copies,
+        )
     return replace(plain, status="available")
 
 

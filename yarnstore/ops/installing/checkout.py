@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError
+from yarnstore.ops.copies.second import keep_copies
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import (
     ensure_chunks,
@@ -73,10 +76,11 @@ def install(
 
     `began_at` is as in `activate`.  Raises: as `checkout`; ConflictError.
     """
-    manifest, brought = _retained(session, found), TransferStats()
+    manifest, brought, copies = _retained(session, found), TransferStats(), False
     if manifest is None:
         manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
-    return activate(
+        copies = _leaves_copies(session, manifest, chunks)
+    done = activate(
         session,
         manifest,
         operation,
@@ -85,6 +89,14 @@ def install(
         ensure=ensure_view,
         began_at=began_at,
     )
+    return msgspec.structs.replace(done, leaves_copies=copies)
+
+
+def _leaves_copies(session: Session, manifest: Manifest, chunks: ChunkStore) -> bool:
+    """Whether packs have chunks of a version whose files were made just now, and need not keep them."""
+    ids, _ = manifest_chunks([manifest])
+    in_packs = bool((chunks.table.find(ids) >= 0).any())
+    return in_packs and not keep_copies(session, session.keep_copy, [manifest])
 
 
 def _make_ready(
@@ -234,7 +246,8 @@ def rollback(session: Session, model: str, version: str | None = None) -> Checko
             _tell_work(session, stored.manifest)
         found: Found = stored or offered_as(session, name)
         manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
-        return activate(session, manifest, "rollback", started, brought.download_bytes)
+        done = activate(session, manifest, "rollback", started, brought.download_bytes)
+        return msgspec.structs.replace(done, leaves_copies=_leaves_copies(session, manifest, chunks))
 
 
 def _tell_work(session: Session, manifest: Manifest) -> None:

@@ -63,6 +63,12 @@ class UpdateResult:
     #: The versions that the retention rules deleted afterwards, or with `--dry-run` would delete; for several
     #: models see the summary.
     deleted_versions: tuple[str, ...] = ()
+    leaves_copies: bool = False  #: Whether packs still have chunks that its files have, which `slim` deletes.
+
+    @property
+    def changed(self) -> bool:
+        """Whether a version was installed."""
+        return self.status == "updated"
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class UpdatePlan:
             variant=done.variant,
             size_bytes=done.size_bytes,
             note=self.note_after,
+            leaves_copies=done.leaves_copies,
         )
 
     def _current_path(self) -> str:

@@ -8,7 +8,7 @@ something to do, since a rollback must be fast.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -83,34 +83,43 @@ def _impatient(session: Session) -> Session:
     )
 
 
-def slim_after(session: Session, retention: Retention, models: Collection[str]) -> int:
-    """Free the disk space that the last moves of models made unneeded; return how many bytes.
+def models_to_slim(session: Session, retention: Retention, installed: Mapping[str, bool]) -> Iterator[str]:
+    """Yield the models that may have data on the disk which nothing needs since they were installed.
 
-    If that is not possible now, a note gives the reason, and the next `gc` does it.
+    That are chunks in packs that files have too, which `installed` says by model, and files of versions that
+    are no longer kept as files.  A move between two versions whose files exist leaves neither.
     """
-    try:
-        if not session.layout.exists() or not any(_has_unneeded(session, retention, each) for each in models):
-            return 0
-        from yarnstore.ops.querying.keeping import GcPolicy
-        from yarnstore.ops.upkeep.gc import slim
-
-        return slim(_impatient(session), GcPolicy.of(retention, only=models))
-    except CancelledError:
-        return 0  # the user who cancelled needs no message
-    except YarnstoreError as error:
-        session.note(f"the next `ystore gc` frees what older versions no longer need: {error.message}")
-        return 0
+    found = [
+        model for model, copies in installed.items() if copies or _has_spare_view(session, retention, model)
+    ]
+    # Retention rules may have deleted versions of other models as well.
+    yield from session.refs.installed_models() if found and retention.is_set else found
 
 
-def _has_unneeded(session: Session, retention: Retention, model: str) -> bool:
-    """Whether a model may have unneeded data on the disk; if the answer is wrong, the next `gc` finds it."""
+def _has_spare_view(session: Session, retention: Retention, model: str) -> bool:
+    """Whether a version has a view although its files are no longer kept."""
     refs = session.refs
     keeps = {refs.installed(model)}
     if retention.rollback_of.get(model, retention.rollback) == "instant":
         keeps.update(installed.manifest for installed in refs.behind(model))
     digests = {refs.version(name) for name in refs.versions(model)}
-    if any(has_view(session.layout, digest) for digest in digests - keeps if digest is not None):
-        return True
-    last = refs.last_move(model)
-    # Installing a stored version adds no packs, and does not change those of other versions.
-    return (last is None or last.operation != "rollback") and bool(session.layout.pack_folder.pack_ids())
+    return any(has_view(session.layout, digest) for digest in digests - keeps if digest is not None)
+
+
+def slim_models(session: Session, retention: Retention, models: Iterable[str]) -> int:
+    """Free the disk space that models no longer need; return how many bytes.
+
+    If that is not possible now, a note gives the reason, and the next `gc` does it.
+    """
+    try:
+        if not session.layout.exists() or not (only := tuple(models)):
+            return 0
+        from yarnstore.ops.querying.keeping import GcPolicy
+        from yarnstore.ops.upkeep.gc import slim
+
+        return slim(_impatient(session), GcPolicy.of(retention, only=only))
+    except CancelledError:
+        return 0  # the user who cancelled needs no message
+    except YarnstoreError as error:
+        session.note(f"the next `ystore gc` frees what older versions no longer need: {error.message}")
+        return 0

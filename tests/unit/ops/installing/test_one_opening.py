@@ -1,6 +1,7 @@
 """An operation opens the chunk store once: each index is read once, and each manifest parsed once.
 
-Without the work at an install's end, which opens it again, since it deletes under another lock.
+The work at an install's end opens it again, since it deletes under another lock, but only if there is
+something to delete.
 """
 
 from __future__ import annotations
@@ -142,6 +143,50 @@ def test_a_move_to_what_was_installed_before_opens_nothing(site: Site, counting:
             with counting() as counts:
                 move()
             assert counts.most[:2] == (0, 0)
+
+
+def test_a_move_between_installed_versions_looks_for_nothing_to_free(
+    site: Site, counting: Callable[[], Any]
+) -> None:
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.1.0")
+        store.fetch(f"{MODEL}@1.2.0")  # into packs
+        for version in ("1.0.0", "1.1.0"):
+            with counting() as counts:
+                done = store.checkout(f"{MODEL}@{version}")
+            assert (done.changed, done.leaves_copies) == (True, False)
+            assert counts.most[:2] == (0, 0)
+
+
+def test_a_download_into_files_leaves_nothing_to_free(site: Site, counting: Callable[[], Any]) -> None:
+    (site.root / "large.bin").write_bytes(noise(1, 3_000_000))
+    Store.publish(site.root / "large.bin", "large@1.0.0", registry=site.registry)
+    with site.store() as store:
+        store.fetch(f"{MODEL}@1.2.0")  # packs of another model
+        with counting() as counts:
+            done = store.checkout("large@1.0.0")
+        assert (done.changed, done.leaves_copies, counts.openings) == (True, False, 1)
+
+
+def test_what_was_fetched_before_is_freed_in_packs_once_it_is_installed(site: Site) -> None:
+    with site.store() as store:
+        store.fetch(f"{MODEL}@1.0.0")
+        done = store.checkout(f"{MODEL}@1.0.0", wait=False)
+        assert done.leaves_copies
+        packs = site.home / "packs"
+        assert list(packs.iterdir())
+        assert store.slim_after(done) > 0
+        assert list(packs.iterdir()) == []
+
+
+def test_the_second_copy_of_an_import_is_nothing_to_free(tmp_path: Path, counting: Callable[[], Any]) -> None:
+    (tmp_path / "m.bin").write_bytes(noise(1, 50_000))
+    with Store.open(tmp_path / "home") as store:
+        store.import_model(tmp_path / "m.bin", "m@1.0.0")
+        with counting() as counts:
+            done = store.checkout("m@1.0.0")
+        assert (done.changed, done.leaves_copies, counts.openings) == (True, False, 1)
 
 
 def test_what_was_written_is_known_without_reading(tmp_path: Path) -> None:
