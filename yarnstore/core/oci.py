@@ -5,13 +5,13 @@ Their sources: the OCI image specification, the CNCF's ModelPack, and the tools'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
-from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -108,15 +108,17 @@ def layer_type(path: str) -> str:
     return MODELPACK_DOC if name.endswith(_DOCUMENTS) else MODELPACK_WEIGHT
 
 
-def make_modelpack(manifest: Manifest) -> tuple[bytes, bytes]:
-    """Return the ModelPack manifest of a version, and its configuration: the same bytes each time."""
+def make_modelpack(
+    model: str, version: str, contents: Sequence[tuple[str, Sha256, int]]
+) -> tuple[bytes, bytes]:
+    """Return the ModelPack manifest of a version, and its configuration: the same bytes each time.
+
+    `contents` are the path, the SHA-256 and the size in bytes of each file, by path.
+    """
     config = msgspec.json.encode(
         {
-            "descriptor": {"name": manifest.model, "version": manifest.version},
-            "modelfs": {
-                "type": "layers",
-                "diffIds": [f"sha256:{file.sha256.hex}" for file in manifest.files],
-            },
+            "descriptor": {"name": model, "version": version},
+            "modelfs": {"type": "layers", "diffIds": [f"sha256:{sha256.hex}" for _, sha256, _ in contents]},
             "config": {},
         }
     )
@@ -126,8 +128,8 @@ def make_modelpack(manifest: Manifest) -> tuple[bytes, bytes]:
         "artifactType": MODELPACK_MANIFEST,
         "config": descriptor(MODELPACK_CONFIG, Sha256.of(config), len(config)),
         "layers": [
-            descriptor(layer_type(file.path), file.sha256, file.size_bytes, {FILE_PATH: file.path})
-            for file in manifest.files
+            descriptor(layer_type(path), sha256, size_bytes, {FILE_PATH: path})
+            for path, sha256, size_bytes in contents
         ],
     }
     return msgspec.json.encode(image), config

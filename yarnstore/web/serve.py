@@ -28,6 +28,7 @@ from yarnstore.web.browser import LoginPage
 from yarnstore.web.faces.front import Face
 from yarnstore.web.faces.hub import Hub
 from yarnstore.web.faces.library import Library
+from yarnstore.web.faces.oci import Oci
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
 from yarnstore.web.memory import keep_small
 from yarnstore.web.protocol import TimedProtocol
@@ -53,6 +54,7 @@ class Options:
     tls_key: str | None = None
     plain_http: bool = False
     hub: bool = False
+    oci: bool = False
     fill: bool = False
 
 
@@ -174,7 +176,7 @@ def _ending_quietly(server: _Server) -> Iterator[None]:
 
 def _faces(service: Service, options: Options) -> list[Face]:
     library = Library(service, fill=options.fill)
-    return [Hub(library)] if options.hub else []
+    return [*([Hub(library)] if options.hub else []), *([Oci(library)] if options.oci else [])]
 
 
 def _check(options: Options) -> None:
@@ -182,8 +184,8 @@ def _check(options: Options) -> None:
         raise UsageError(
             "--fill downloads into the store, which --read-only refuses", hint="give one of them"
         )
-    if options.fill and not options.hub:
-        raise UsageError("--fill needs a face that downloads", hint="add --hub")
+    if options.fill and not (options.hub or options.oci):
+        raise UsageError("--fill is for clients of --hub and --oci", hint="add one of them")
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
     if options.tls_certificate is not None and options.tls_key is not None:

@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 @click.option("--read-only", is_flag=True, help="Refuse requests that change anything.")
 @click.option("--hub", is_flag=True, help="Also serve the API of the Hugging Face Hub, for HF_ENDPOINT.")
 @click.option(
+    "--oci", is_flag=True, help="Also serve models as an OCI registry, for `ollama pull`, skopeo and others."
+)
+@click.option(
     "--fill",
     is_flag=True,
-    help="Download versions into the store that clients of --hub ask for and registries have.",
+    help="Download versions into the store that clients of --hub and --oci ask for and registries have.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the dashboard in the browser.")
 @click.option(
@@ -71,6 +74,7 @@ def cli(
     token_file: str | None,
     read_only: bool,
     hub: bool,
+    oci: bool,
     fill: bool,
     open_browser: bool,
     ready_json: bool,
@@ -106,6 +110,7 @@ def cli(
         tls_key=tls_key,
         plain_http=plain_http,
         hub=hub,
+        oci=oci,
         fill=fill,
     )
 

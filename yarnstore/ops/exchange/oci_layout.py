@@ -159,7 +159,9 @@ def write(target: Target, _: Path, address: Address) -> Path:
     if not is_layout(folder) and fsread.list_names(folder):
         raise UsageError(f"{folder} is not an OCI image layout, and not empty", hint="give another folder")
     tag = address.revision or manifest.version.replace("+", "_")
-    data, config = _imported(manifest) or make_modelpack(manifest)
+    contents = [(file.path, file.sha256, file.size_bytes) for file in manifest.files]
+    made = make_modelpack(manifest.model, manifest.version, contents)
+    data, config = _imported(manifest) or made
     for file in manifest.files:
         target.put(file, _content(folder, file.sha256))
     for each in (config, data):

@@ -1,0 +1,152 @@
+"""OCI's distribution API of `ystore serve --oci`, through skopeo and by its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.services import Running, needs_web, serving
+from tests.support.stores import MODEL, Site, make_site
+from yarnstore.cli import run
+
+pytestmark = needs_web
+MODELPACK = "application/vnd.cncf.model.manifest.v1+json"
+OLLAMA = {"User-Agent": "ollama/0.5.1 (amd64 linux) Go/go1.22"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """1.0.0 installed, 1.1.0 stored; an imported model, and one of a registry that Ollama can read."""
+    root = tmp_path_factory.mktemp("oci")
+    found = make_site(root)
+    gguf = root / "gguf"
+    gguf.mkdir()
+    (gguf / "tiny.gguf").write_bytes(b"GGUF" + bytes(range(256)) * 2000)
+    (gguf / "template.txt").write_text("{{ .Prompt }}")
+    (gguf / "README.md").write_text("# Tiny\n")
+    with found.store() as store:
+        store.publish(gguf, "tiny@1.0.0+cpu", registry=found.registry)
+        store.checkout(f"{MODEL}@1.0.0")
+        store.fetch(f"{MODEL}@1.1.0")
+        store.fetch("tiny@1.0.0+cpu")
+        store.import_model(found.source("1.2.0"), "acme/own@0.1.0")
+    return found
+
+
+@pytest.fixture(scope="module")
+def service(site: Site) -> Iterator[Running]:
+    with serving(site.home, "--oci", "--fill") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def local(service: Running) -> Iterator[httpx.Client]:
+    """A program of this machine without a token."""
+    with httpx.Client(base_url=service.url) as client:
+        yield client
+
+
+def test_a_version_is_a_modelpack_image(local: httpx.Client, site: Site) -> None:
+    answer = local.get(f"/v2/library/{MODEL}/manifests/1.1.0")
+    manifest = answer.json()
+    assert manifest["artifactType"] == MODELPACK
+    assert answer.headers["docker-content-digest"] == f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+    layers = {layer["annotations"]["org.cncf.model.filepath"]: layer for layer in manifest["layers"]}
+    assert {path: layer["digest"][7:] for path, layer in layers.items()} == site.contents("1.1.0")
+    for path, layer in layers.items():
+        data = (site.source("1.1.0") / path).read_bytes()
+        where = f"/v2/library/{MODEL}/blobs/{layer['digest']}"
+        assert local.get(where).content == data
+        part = local.get(where, headers={"Range": "bytes=3-8"})
+        assert (part.status_code, part.content) == (206, data[3:9])
+        head = local.head(where)
+        assert (head.headers["content-length"], layer["size"]) == (str(len(data)), len(data))
+    config = local.get(f"/v2/library/{MODEL}/blobs/{manifest['config']['digest']}").json()
+    assert config["descriptor"] == {"name": MODEL, "version": "1.1.0"}
+
+
+def test_it_is_the_image_that_export_writes(local: httpx.Client, site: Site, tmp_path: Path) -> None:
+    assert run(["export", f"{MODEL}@1.0.0", f"oci:{tmp_path / 'layout'}", "--home", str(site.home)]) == 0
+    (entry,) = json.loads((tmp_path / "layout" / "index.json").read_text())["manifests"]
+    digest = local.head(f"/v2/{MODEL}/manifests/latest").headers["docker-content-digest"]
+    assert digest == entry["digest"]
+    # A new service has not been asked for the tag before.
+    with serving(site.home, "--oci", "--read-only") as fresh:
+        assert httpx.get(f"{fresh.url}v2/{MODEL}/manifests/{digest}").status_code == 200
+        layer = f"sha256:{site.contents('1.1.0')['config.json']}"
+        assert httpx.get(f"{fresh.url}v2/{MODEL}/blobs/{layer}").json()["version"] == "1.1.0"
+
+
+def test_ollama_gets_the_image_that_it_reads(local: httpx.Client) -> None:
+    manifest = local.get("/v2/library/tiny/manifests/1.0.0_cpu", headers=OLLAMA).json()
+    assert manifest["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+    kinds = [layer["mediaType"].rpartition(".")[2] for layer in manifest["layers"]]
+    assert kinds == ["model", "template"]
+    model = manifest["layers"][0]
+    data = local.get(f"/v2/library/tiny/blobs/{model['digest']}", headers=OLLAMA).content
+    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == model["digest"]
+    assert data.startswith(b"GGUF")
+    config = local.get(f"/v2/library/tiny/blobs/{manifest['config']['digest']}").json()
+    assert config["model_format"] == "gguf"
+
+
+def test_lists(local: httpx.Client, service: Running) -> None:
+    assert local.get("/v2/").status_code == 200
+    assert local.get("/v2/_catalog").json() == {"repositories": [MODEL, "tiny"]}
+    every = service.client.get("/v2/_catalog").json()["repositories"]
+    assert every == ["acme/own", MODEL, "tiny"]
+    assert local.get("/v2/tiny/tags/list").json() == {"name": "tiny", "tags": ["1.0.0_cpu"]}
+    assert local.get(f"/v2/{MODEL}/tags/list?n=1").json()["tags"] == ["1.0.0"]
+    assert local.get(f"/v2/{MODEL}/referrers/sha256:{'0' * 64}").json()["manifests"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        (f"/v2/{MODEL}/manifests/9.9.9", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/{MODEL}/manifests/sha256:{'0' * 64}", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/{MODEL}/blobs/sha256:{'0' * 64}", 404, "BLOB_UNKNOWN"),
+        ("/v2/nobody/manifests/latest", 401, "UNAUTHORIZED"),
+        ("/v2/acme/own/manifests/0.1.0", 401, "UNAUTHORIZED"),
+    ],
+)
+def test_errors(local: httpx.Client, path: str, status: int, code: str) -> None:
+    answer = local.get(path)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+def test_the_token_is_a_password_too(local: httpx.Client, service: Running) -> None:
+    own = local.get("/v2/acme/own/manifests/0.1.0", auth=("anyone", service.ready["token"]))
+    assert own.status_code == 200
+    assert local.get("/v2/acme/own/manifests/0.1.0", auth=("anyone", "wrong")).status_code == 401
+    assert service.client.get("/v2/nobody/manifests/latest").status_code == 404
+    assert local.put(f"/v2/{MODEL}/manifests/1.0.0").status_code == 405
+
+
+def test_a_miss_is_filled(local: httpx.Client, site: Site) -> None:
+    manifest = local.get(f"/v2/{MODEL}/manifests/1.2.0").json()
+    for layer in manifest["layers"]:
+        path = layer["annotations"]["org.cncf.model.filepath"]
+        data = local.get(f"/v2/{MODEL}/blobs/{layer['digest']}", timeout=30).content
+        assert data == (site.source("1.2.0") / path).read_bytes()
+
+
+def test_skopeo_copies_an_image(service: Running, site: Site, tmp_path: Path) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed (Debian: apt install skopeo)")
+    source = f"docker://{service.url.removeprefix('http://')}library/{MODEL}:1.1.0"
+    target = f"oci:{tmp_path / 'layout'}:copied"
+    policy = ["--insecure-policy", "copy", "--src-tls-verify=false"]
+    done = subprocess.run([skopeo, *policy, source, target], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    contents = {path.name for path in (tmp_path / "layout" / "blobs" / "sha256").iterdir()}
+    assert set(site.contents("1.1.0").values()) <= contents

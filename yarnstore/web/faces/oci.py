@@ -1,0 +1,222 @@
+"""The distribution API of OCI registries, `/v2/`, for clients that pull models as artifacts.
+
+A version is a ModelPack artifact: one raw layer for each file, whose digest is the SHA-256 of the file.
+Ollama gets a version with a GGUF model as Ollama writes it.  A tag is a version, whose `+` is a `_`, with
+`VARIANT__` before it for other variants; `latest` is the installed version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
+
+from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.errors import YarnstoreError
+from yarnstore.results import StoredVersion, VersionFile, VersionFiles
+from yarnstore.web import problems
+from yarnstore.web.faces.front import FaceRequest, Reply
+from yarnstore.web.faces.library import FillingError, Library, NotServedError
+from yarnstore.web.faces.shapes import Image, modelpack, ollama
+
+_PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/([^/]+)")
+_TAGS = re.compile(r"/v2/(.+)/tags/list")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+_CHALLENGE = 'Basic realm="ystore"'
+_KNOWN_LIMIT = 4096
+_TOKEN = "log in with any user name and the service's token as password"  # noqa: S105 - says which
+_CODES = {"model": "NAME_UNKNOWN", "revision": "MANIFEST_UNKNOWN", "file": "BLOB_UNKNOWN"}
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a digest names: some bytes, or a file of a version."""
+
+    data: bytes = b""
+    files: VersionFiles | None = None
+    file: VersionFile | None = None
+
+
+class Oci:
+    """The face of `ystore serve --oci`."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._named: OrderedDict[tuple[bool, str, str], _Named] = OrderedDict()
+
+    def owns(self, path: str) -> bool:
+        """See `Face`."""
+        return path == "/v2" or path.startswith("/v2/")
+
+    def stranger(self) -> Reply:
+        """See `Face`."""
+        return _refused(f"this machine is served only with a token: {_TOKEN}")
+
+    async def answer(self, asked: FaceRequest) -> Reply:
+        """See `Face`."""
+        try:
+            if asked.method not in ("GET", "HEAD"):
+                return _error(405, "UNSUPPORTED", "this registry is read-only")
+            return await self._answer(asked)
+        except NotServedError as error:
+            if error.what == "model" and not asked.trusted:
+                return _refused(f"{error.message}; {_TOKEN}")
+            return _error(404, _CODES[error.what], error.message)
+        except FillingError as error:
+            return _error(503, "TOOMANYREQUESTS", str(error), {"Retry-After": "5"})
+        except YarnstoreError as error:
+            return _error(problems.status_of(error), "UNKNOWN", error.message)
+
+    async def _answer(self, asked: FaceRequest) -> Reply:
+        if asked.path in ("/v2", "/v2/"):
+            return _json({})
+        if asked.path == "/v2/_catalog":
+            listed = await self._library.models(trusted=asked.trusted)
+            return _json({"repositories": _page([found.model.lower() for found in listed], asked)})
+        if match := _TAGS.fullmatch(asked.path):
+            found = await self._current(asked, match[1])
+            tags = [tag_of(row, found) for row in await self._library.versions(found.model)]
+            return _json({"name": match[1], "tags": _page(sorted(tags), asked)})
+        match = _PATH.fullmatch(asked.path)
+        if match is None:
+            raise NotServedError("file", "this path is not part of the distribution API")
+        name, what, reference = match.groups()
+        if what == "referrers":
+            await self._current(asked, name)
+            return _json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": []}, media_type=_INDEX)
+        if what == "manifests":
+            image = await self._image(asked, name, reference)
+            return _bytes_reply(image.manifest, image.media_type)
+        return await self._content(asked, name, reference)
+
+    async def _current(self, asked: FaceRequest, name: str) -> VersionFiles:
+        return await self._library.find(name, "main", trusted=asked.trusted)
+
+    async def _image(self, asked: FaceRequest, name: str, reference: str) -> Image:
+        """Return the image of a tag or of the digest of a manifest."""
+        if not _DIGEST.fullmatch(reference):
+            found = await self._library.find(name, revision_of(reference), trusted=asked.trusted)
+            image = _shaped(asked, found)
+            self._remember(asked, name, image)
+            return image
+        for image in await self._images(asked, name):
+            if image.digest == reference:
+                return image
+        raise NotServedError("revision", f"{name} has no manifest {reference}")
+
+    async def _images(self, asked: FaceRequest, name: str) -> list[Image]:
+        """Return all images of the stored versions, and of the one that `latest` is."""
+        current = await self._current(asked, name)
+        rows = await self._library.versions(current.model)
+        found = [current]
+        for row in rows:
+            revision = f"{row.variant}@{row.version}"
+            found.append(await self._library.find(current.model, revision, trusted=asked.trusted))
+        images = [shape for files in found for shape in (modelpack(files), ollama(files)) if shape]
+        for image in images:
+            self._remember(asked, name, image)
+        return images
+
+    def _remember(self, asked: FaceRequest, name: str, image: Image) -> None:
+        """Keep what the digests of an image name, since its blobs are asked for next."""
+        known = {f"sha256:{file.sha256}": _Named(files=image.files, file=file) for file in image.layers}
+        known[digest_of(image.config)] = _Named(image.config)
+        for digest, named in known.items():
+            self._named[(asked.trusted, name, digest)] = named
+            self._named.move_to_end((asked.trusted, name, digest))
+        while len(self._named) > _KNOWN_LIMIT:
+            self._named.popitem(last=False)
+
+    async def _content(self, asked: FaceRequest, name: str, digest: str) -> Reply:
+        key = (asked.trusted, name, digest)
+        if key not in self._named:
+            await self._images(asked, name)
+        named = self._named.get(key)
+        if named is None:
+            raise NotServedError("file", f"{name} has no blob {digest[:80]}")
+        if named.files is None or named.file is None:
+            return _bytes_reply(named.data, "application/octet-stream")
+        files = named.files
+        if not files.stored:  # it may be by now
+            files = await self._library.find(
+                files.model, f"{files.variant}@{files.version}", trusted=asked.trusted
+            )
+        opened = None if asked.method == "HEAD" else await self._library.open(files, named.file.path)
+        headers = _headers(digest, "application/octet-stream")
+        return Reply(headers=headers, file=opened, size_bytes=named.file.size_bytes)
+
+
+def tag_of(row: StoredVersion, current: VersionFiles) -> str:
+    """Return the tag of a version: `+`, which no tag may have, is `_`, which no version has."""
+    tag = row.version.replace("+", "_")
+    return tag if row.variant in (current.variant, DEFAULT_VARIANT) else f"{row.variant}__{tag}"
+
+
+def revision_of(tag: str) -> str:
+    """Return the revision of a tag; `latest` is the installed version."""
+    if tag == "latest":
+        return "main"
+    variant, mark, version = tag.rpartition("__")
+    named = version.replace("_", "+") if version[:1].isdigit() else version
+    return f"{variant}@{named}" if mark else named
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest of some bytes, as OCI writes it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _shaped(asked: FaceRequest, found: VersionFiles) -> Image:
+    """Return the shape that a client can read: Ollama reads only its own."""
+    accepted = asked.headers.get("accept", "")
+    own = asked.headers.get("user-agent", "").startswith("ollama/") or (
+        _DOCKER in accepted and _OCI not in accepted
+    )
+    return (ollama(found) if own else None) or modelpack(found)
+
+
+def _page(names: list[str], asked: FaceRequest) -> list[str]:
+    """Return the names that `n` and `last` of a request choose."""
+    last, count = asked.query.get("last", ""), asked.query.get("n", "")
+    rest = [name for name in names if name > last]
+    return list(islice(rest, int(count))) if count.isdecimal() and len(count) < 9 else rest
+
+
+def _headers(digest: str, media_type: str) -> dict[str, str]:
+    return {
+        "Docker-Distribution-API-Version": "registry/2.0",
+        "Docker-Content-Digest": digest,
+        "ETag": f'"{digest}"',
+        "Content-Type": media_type,
+    }
+
+
+def _bytes_reply(data: bytes, media_type: str) -> Reply:
+    return Reply(headers=_headers(digest_of(data), media_type), body=data)
+
+
+def _json(
+    value: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    media_type: str = "application/json",
+) -> Reply:
+    own = {"Docker-Distribution-API-Version": "registry/2.0", "Content-Type": media_type}
+    return Reply(status, {**own, **(headers or {})}, msgspec.json.encode(value))
+
+
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Reply:
+    return _json({"errors": [{"code": code, "message": message, "detail": None}]}, status, headers)
+
+
+def _refused(message: str) -> Reply:
+    return _error(401, "UNAUTHORIZED", message, {"WWW-Authenticate": _CHALLENGE})

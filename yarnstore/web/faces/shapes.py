@@ -1,0 +1,91 @@
+"""The images of a version: ModelPack's, and the one that Ollama reads.
+
+A layer is one file as it is, so its digest is the SHA-256 of the file.  The bytes of a manifest depend only
+on the version; `core/oci` has the formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from yarnstore.core.digest import Sha256
+from yarnstore.core.oci import (
+    DOCKER_MANIFEST,
+    OCI_MANIFEST,
+    OLLAMA_CONFIG,
+    OLLAMA_LAYER,
+    descriptor,
+    make_modelpack,
+)
+from yarnstore.results import VersionFile, VersionFiles
+
+# Ollama's layers in the order of its manifests; those after the adapter are named by the files' names.
+_ORDER = ("model", "projector", "adapter", "license", "template", "system", "params", "messages")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a version; `layers` are its files in the order of the manifest."""
+
+    files: VersionFiles
+    manifest: bytes
+    media_type: str
+    config: bytes
+    layers: Sequence[VersionFile]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest."""
+        return str(Sha256.of(self.manifest))
+
+
+def modelpack(found: VersionFiles) -> Image:
+    """Return a version as ModelPack describes it: the image that `ystore export` writes."""
+    contents = [(file.path, Sha256.parse(file.sha256), file.size_bytes) for file in found.files]
+    manifest, config = make_modelpack(found.model, found.version, contents)
+    return Image(found, manifest, OCI_MANIFEST, config, found.files)
+
+
+def ollama(found: VersionFiles) -> Image | None:
+    """Return a version as Ollama describes it; None unless it has exactly one GGUF model."""
+    layers = [(kind, file) for file in found.files if (kind := _kind(file.path))]
+    if sum(kind == "model" for kind, _ in layers) != 1:
+        return None
+    layers.sort(key=lambda item: _ORDER.index(item[0]))
+    config = msgspec.json.encode(
+        {
+            "model_format": "gguf",
+            "model_family": "",
+            "model_families": None,
+            "model_type": "",
+            "file_type": "",
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{file.sha256}" for _, file in layers]},
+        }
+    )
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": descriptor(OLLAMA_CONFIG, Sha256.of(config), len(config)),
+        "layers": [
+            descriptor(OLLAMA_LAYER + kind, Sha256.parse(file.sha256), file.size_bytes)
+            for kind, file in layers
+        ],
+    }
+    encoded = msgspec.json.encode(manifest)
+    return Image(found, encoded, DOCKER_MANIFEST, config, [file for _, file in layers])
+
+
+def _kind(path: str) -> str | None:
+    """Return which of Ollama's layers a file is; None for a file that Ollama has no use for."""
+    stem, _, suffix = path.rpartition("/")[2].lower().rpartition(".")
+    if suffix == "gguf":
+        return (
+            "projector" if "mmproj" in stem else "adapter" if "lora" in stem or stem == "adapter" else "model"
+        )
+    kind = stem or suffix  # `license` has no suffix
+    return kind if kind in _ORDER[3:] else None
