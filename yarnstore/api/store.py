@@ -198,6 +198,23 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session(progress) as session:
             return undo_adopt(session)
 
+    def check_export(
+        self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
+    ) -> ExportResult:
+        """Compare what `export` wrote with the version that `spec` means now; nothing is written.
+
+        `how` of the result is `present`, or `behind` if files are missing or differ.
+
+        Raises: NotFoundError if the version is not stored.
+        """
+        from yarnstore.ops.exchange.address import parse_address
+        from yarnstore.ops.exchange.exporting import check_export
+        from yarnstore.settings.tools import tool_folders
+
+        place = parse_address(os.fspath(destination)) or paths.absolute(destination)
+        with self._session(progress) as session:
+            return check_export(session, Spec.parse(spec), place, tool_folders())
+
     def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult:
         """Move the store into another folder, which may be on another disk; its old folder becomes a link.
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yarnstore.cli.command import Invocation, command
-from yarnstore.cli.display import size
+from yarnstore.cli.display import clean, size
+from yarnstore.progress import plural
+
+if TYPE_CHECKING:
+    from yarnstore.results import ExportResult
+
+_BEHIND, _SHOWN = 1, 20
 
 _WAYS = {
     "reflink": "sharing disk blocks",
@@ -24,9 +32,10 @@ _WAYS = {
 @click.option(
     "--hardlink", is_flag=True, help="Link to the store's read-only files where possible, instead of copying."
 )
+@click.option("--check", is_flag=True, help="Only compare an export with SPEC; exits with 1 if it differs.")
 @click.argument("spec")
 @click.argument("destination", type=click.Path())
-def cli(run: Invocation, spec: str, destination: str, hardlink: bool) -> None:
+def cli(run: Invocation, spec: str, destination: str, hardlink: bool, check: bool) -> None:
     """Copy a version out of the store.
 
     DESTINATION is a path, or the name of a model in another tool of this machine:
@@ -41,6 +50,9 @@ def cli(run: Invocation, spec: str, destination: str, hardlink: bool) -> None:
 
     On file systems with reflinks the copy shares disk blocks with the store.
     """
+    if check:
+        _compare(run, spec, destination)
+        return
     with run.store() as store:
         done = store.export(spec, destination, hardlink=hardlink)
     how = _WAYS[done.how]
@@ -49,3 +61,22 @@ def cli(run: Invocation, spec: str, destination: str, hardlink: bool) -> None:
         lambda: f"{done.model} {done.version}: exported {size(done.size_bytes)} to {done.path} ({how})",
         (done.model, done.version, done.size_bytes, done.how, done.path),
     )
+
+
+def _compare(run: Invocation, spec: str, destination: str) -> None:
+    with run.store() as store:
+        found = store.check_export(spec, destination)
+    run.output.facts(found, lambda: _compared(found), answer=bool(found.behind))
+    if found.behind:
+        raise click.exceptions.Exit(_BEHIND)
+
+
+def _compared(found: ExportResult) -> str:
+    label = f"{found.model} {found.version}: {clean(found.path)}"
+    if not found.behind:
+        return f"{label} is up to date"
+    lines = [f"{label} is behind: {plural(len(found.behind), 'file')} to write"]
+    lines += [f"  {clean(path)}" for path in found.behind[:_SHOWN]]
+    if len(found.behind) > _SHOWN:
+        lines.append(f"  and {len(found.behind) - _SHOWN} more")
+    return "\n".join(lines)

@@ -63,12 +63,15 @@ class ReadFile(NamedTuple):
 
 
 def find_files(folders: Sequence[Path], *, least_bytes: int = LEAST_BYTES) -> list[ModelFile]:
-    """Return the model files below folders.  Links are not followed, and stores are left out.
+    """Return the model files below folders, and other files of the same sizes.
+
+    Links are not followed, and stores are left out.
 
     Raises: NotFoundError, UsageError for a store.
     """
     names: dict[tuple[int, int], list[Path]] = defaultdict(list)
     stats: dict[tuple[int, int], os.stat_result] = {}
+    models: set[tuple[int, int]] = set()
     for folder in folders:
         if not folder.exists():
             raise NotFoundError("folder", str(folder))
@@ -76,10 +79,15 @@ def find_files(folders: Sequence[Path], *, least_bytes: int = LEAST_BYTES) -> li
             raise UsageError(f"{folder} is a store", hint="`ystore gc` frees what it has twice")
         for path, found in _walk(Path(os.path.realpath(folder))):
             key = (found.st_dev, found.st_ino)
-            if found.st_size >= least_bytes and path not in names[key] and _is_model(path):
+            if found.st_size >= least_bytes and path not in names[key]:
                 names[key].append(path)
                 stats[key] = found
-    return [ModelFile(tuple(sorted(paths)), stats[key]) for key, paths in names.items() if paths]
+                if _is_model(path):
+                    models.add(key)
+    # The caches of tools name contents by hashes: a file of the same size may be a copy of a model.
+    sizes = {stats[key].st_size for key in models}
+    chosen = [key for key, found in stats.items() if key in models or found.st_size in sizes]
+    return [ModelFile(tuple(sorted(names[key])), stats[key]) for key in chosen]
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

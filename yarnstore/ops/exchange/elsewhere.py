@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,11 +29,23 @@ class Found(NamedTuple):
 
 
 class Target:
-    """A version that is being written to another tool."""
+    """A version that is being written to another tool, or only compared with the files that exist.
+
+    With `check` nothing is written; `behind` then has the paths that are missing or differ.
+    """
 
     def __init__(
-        self, layout: StoreLayout, chunks: ChunkStore, manifest: Manifest, meter: Meter, *, hardlink: bool
+        self,
+        layout: StoreLayout,
+        chunks: ChunkStore,
+        manifest: Manifest,
+        meter: Meter,
+        *,
+        hardlink: bool = False,
+        check: bool = False,
     ) -> None:
+        self.behind: list[str] = []
+        self._check = check
         self.manifest = manifest
         self._layout = layout
         self._chunks = chunks
@@ -52,11 +65,19 @@ class Target:
         Raises: ConflictError if something else is in the way; without `replace`, a file of other content is.
         """
         found = fsread.stat_or_none(path)
-        if found is not None and not fsread.is_file(path):
+        if found is not None and not fsread.is_file(path) and not self._check:
             raise ConflictError(f"{path} exists and is not a file", hint="move it away")
-        if found is not None and found.st_size == file.size_bytes and file_sha256(path) == file.sha256:
+        if (
+            fsread.is_file(path)
+            and found
+            and found.st_size == file.size_bytes
+            and (file_sha256(path) == file.sha256)
+        ):
             self._meter.add(file.size_bytes)
             self._ways.add("present")
+            return
+        if self._check:
+            self.behind.append(str(path))
             return
         if found is not None and not replace:
             raise ConflictError(
@@ -67,9 +88,25 @@ class Target:
 
     def put_bytes(self, data: Buffer, path: Path) -> None:
         """Write a small file that no version has, such as a manifest of the other tool."""
-        if not fsread.is_file(path) or file_sha256(path) != Sha256.of(data):
+        if fsread.is_file(path) and file_sha256(path) == Sha256.of(data):
+            return
+        if self._check:
+            self.behind.append(str(path))
+        else:
             fsio.ensure_dir(path.parent)
             fsio.write_atomic(path, data, tmp_dir=path.parent)
+
+    def link(self, content: Path, path: Path) -> None:
+        """Link a path to a file that was written; without symlinks, the path becomes the file."""
+        target = os.path.relpath(content, path.parent)
+        if fsread.read_link(path) == target:
+            return
+        if self._check:
+            self.behind.append(str(path))
+            return
+        fsio.ensure_dir(path.parent)
+        if not fsio.swap_link(path, target, tmp_dir=path.parent):
+            fsio.rename(content, path)
 
     def read(self, file: ManifestFile) -> Iterator[Buffer]:
         """Yield the content of a file.  Raises: IntegrityError."""

@@ -11,8 +11,9 @@ from yarnstore.ops.exchange.elsewhere import Target
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.local.import_export import ExportResult
-from yarnstore.ops.session.lookup import of_installed
+from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
+from yarnstore.ops.session.stored import Stored, not_in_store
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread
@@ -25,6 +26,38 @@ _WRITERS: Final[Mapping[str, Callable[[Target, Path, Address], Path]]] = {
     "oci": oci_layout.write,
     "ollama": ollama.write,
 }
+
+
+def check_export(
+    session: Session, spec: Spec, destination: Address | Path, folders: ToolFolders
+) -> ExportResult:
+    """Compare an export with the version that `spec` means now; nothing is written or downloaded.
+
+    Raises: NotFoundError if the version is not stored.
+    """
+    layout = session.layout
+    with layout.shared(), ChunkStore(layout) as chunks:
+        found = lookup(session, of_installed(session, spec))
+        if not isinstance(found, Stored):
+            raise not_in_store(session, spec)
+        manifest = found.manifest
+        meter = Meter(session.activity.report, "check", manifest.label, manifest.size_bytes)
+        target = Target(layout, chunks, manifest, meter, check=True)
+        if isinstance(destination, Address):
+            path = _WRITERS[destination.kind](target, folders.of(destination.kind), destination)
+        else:
+            path = destination
+            single = len(manifest.files) == 1 and not path.is_dir()
+            for file in manifest.files:
+                target.put(file, path if single else path / file.path)
+    return ExportResult(
+        model=manifest.model,
+        version=manifest.version,
+        path=str(path),
+        size_bytes=manifest.size_bytes,
+        how="behind" if target.behind else "present",
+        behind=target.behind,
+    )
 
 
 def export_to(

@@ -8,7 +8,6 @@ Where the system has no symlinks, snapshots have the files themselves.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Final
 
 from yarnstore.core.digest import Sha256
@@ -19,7 +18,7 @@ from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.ops.exchange.address import Address
 from yarnstore.ops.exchange.elsewhere import Found, Target
 from yarnstore.ops.local.import_export import Listing
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsread
 from yarnstore.store.filepath import Path
 from yarnstore.store.source_files import list_sources
 
@@ -112,9 +111,9 @@ def write(target: Target, cache: Path, address: Address) -> Path:
     for file in manifest.files:
         name = _git_hash(target, file) if file.path in git else file.sha256.hex
         target.put(file, folder / _CONTENTS / name)
-        _link(folder / _CONTENTS / name, snapshot / file.path)
+        target.link(folder / _CONTENTS / name, snapshot / file.path)
     target.flush()
-    fsio.write_atomic(folder / "refs" / (address.revision or "main"), commit.encode(), tmp_dir=folder)
+    target.put_bytes(commit.encode(), folder / "refs" / (address.revision or "main"))
     return snapshot
 
 
@@ -131,10 +130,3 @@ def _git_hash(target: Target, file: ManifestFile) -> str:
     for block in target.read(file):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _link(content: Path, path: Path) -> None:
-    """Link a path of a snapshot to its content; without symlinks, the path is the file."""
-    fsio.ensure_dir(path.parent)
-    if not fsio.swap_link(path, os.path.relpath(content, path.parent), tmp_dir=path.parent):
-        fsio.rename(content, path)

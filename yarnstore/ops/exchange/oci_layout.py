@@ -34,7 +34,7 @@ from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, Usage
 from yarnstore.ops.exchange.address import Address
 from yarnstore.ops.exchange.elsewhere import Found, Target
 from yarnstore.ops.local.import_export import Listing
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsread
 from yarnstore.store.filepath import Path
 from yarnstore.store.paths import absolute
 from yarnstore.store.source_files import SourceFile, Sources
@@ -168,7 +168,7 @@ def write(target: Target, _: Path, address: Address) -> Path:
         target.put_bytes(each, _content(folder, Sha256.of(each)))
     target.flush()
     target.put_bytes(_VERSION, folder / _MARK)
-    _tag(folder, tag, data)
+    _tag(target, folder, tag, data)
     return folder
 
 
@@ -186,7 +186,7 @@ def _imported(manifest: Manifest) -> tuple[bytes, bytes] | None:
     return None
 
 
-def _tag(folder: Path, tag: str, data: bytes) -> None:
+def _tag(target: Target, folder: Path, tag: str, data: bytes) -> None:
     """Let a tag of the index name a manifest; other tags stay."""
     index: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
     if fsread.is_file(folder / _INDEX):
@@ -195,9 +195,11 @@ def _tag(folder: Path, tag: str, data: bytes) -> None:
     kind = read_image(data, "manifest").kind
     if kind:
         entry["artifactType"] = kind
-    others = [item for item in index.get("manifests", []) if _tag_of(item) != tag]
-    index["manifests"] = [*others, entry]
-    fsio.write_atomic(folder / _INDEX, msgspec.json.encode(index), tmp_dir=folder)
+    listed = index.get("manifests", [])
+    if [item for item in listed if _tag_of(item) == tag] == [entry]:
+        return
+    index["manifests"] = [*(item for item in listed if _tag_of(item) != tag), entry]
+    target.put_bytes(msgspec.json.encode(index), folder / _INDEX)
 
 
 def _tag_of(entry: object) -> object:

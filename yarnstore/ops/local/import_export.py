@@ -218,8 +218,11 @@ class ExportResult:
     path: str  #: The path of the copy.
     size_bytes: int
     #: `reflink` (shares disk blocks with the store), `hardlink` (is the store's file), `copy`, `decoded`
-    #: (made from chunks), or `present` (all files existed); if files differ, the costliest.
+    #: (made from chunks), or `present` (all files existed); if files differ, the costliest.  Of a check,
+    #: `present` or `behind`.
     how: str
+    #: Of a check: the paths that are missing or differ.
+    behind: list[str] = field(default_factory=list)
 
 
 def export(

@@ -167,3 +167,12 @@ def test_a_store_is_not_searched(store: Store, disk: Path) -> None:
         store.adopt(store.home)
     store.checkout("zero@1.0.0")
     assert all(str(store.home) not in path for item in store.adopt(disk.parent).copies for path in item.paths)
+
+
+def test_a_copy_without_a_name_or_headers_is_found(store: Store, tmp_path: Path) -> None:
+    data = random.Random(99).randbytes(SIZE)
+    put(tmp_path / "a/model.bin", data, 1)
+    put(tmp_path / "hub/blobs/0123abcd", data, 2)  # as in the caches of tools
+    put(tmp_path / "hub/blobs/4567abcd", data[1:], 3)
+    (copied,) = store.adopt(tmp_path / "a", tmp_path / "hub").copies
+    assert {Path(path).name for path in copied.paths} == {"model.bin", "0123abcd"}

@@ -123,3 +123,20 @@ def test_without_links_a_snapshot_has_the_files(store: Store, cache: Path, tmp_p
     (snapshot / "config.json").write_bytes(b"{}")
     done = store.import_from("hf://org/plain")
     assert Path(store.export(f"org/plain@{done[0].version}", tmp_path / "out").path).read_bytes() == b"{}"
+
+
+def test_an_export_that_fell_behind(store: Store, cache: Path, tmp_path: Path) -> None:
+    store.import_from(f"hf://{NAME}")
+    store.checkout(f"{NAME}@0.0.1+bbbbbbb")
+    store.export(NAME, "hf://me/copy")
+    store.export(NAME, tmp_path / "plain")
+    for place in ("hf://me/copy", tmp_path / "plain"):
+        found = store.check_export(NAME, place)
+        assert (found.how, found.behind) == ("present", [])
+    store.checkout(f"{NAME}@0.0.2+aaaaaaa")
+    behind = {Path(path).name for path in store.check_export(NAME, "hf://me/copy").behind}
+    assert {"config.json", "model.safetensors", "main"} <= behind
+    assert store.check_export(NAME, tmp_path / "plain").how == "behind"
+    assert not (cache / "models--me--copy/snapshots" / NEW).exists()  # nothing was written
+    with pytest.raises(NotFoundError):
+        store.check_export("other@1.0.0", tmp_path / "plain")

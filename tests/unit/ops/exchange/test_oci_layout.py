@@ -59,7 +59,7 @@ def test_several_tags_share_a_layout(store: Store, tmp_path: Path) -> None:
     for tag in ("a", "b", "a"):
         store.export("me/tiny@1.0.0+cpu", f"oci:{layout}:{tag}")
     entries = json.loads((layout / "index.json").read_bytes())["manifests"]
-    assert [each["annotations"]["org.opencontainers.image.ref.name"] for each in entries] == ["b", "a"]
+    assert [each["annotations"]["org.opencontainers.image.ref.name"] for each in entries] == ["a", "b"]
     with pytest.raises(NotFoundError, match='no tag "c"'):
         store.import_from(f"oci:{layout}:c")
     with pytest.raises(UsageError, match="not an OCI image layout"):
