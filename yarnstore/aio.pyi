@@ -61,6 +61,9 @@ class AsyncStore:
     async def import_from(
         self, source: str, spec: str | None = None, *, progress: OnProgress | None = None
     ) -> list[ImportResult]: ...
+    async def import_url(
+        self, url: str, spec: str, *, sha256: str, progress: OnProgress | None = None
+    ) -> ImportResult: ...
     async def export(
         self, spec: str, destination: AnyPath, *, hardlink: bool = False, progress: OnProgress | None = None
     ) -> ExportResult: ...

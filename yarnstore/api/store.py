@@ -120,6 +120,22 @@ class Store(Installing, Registries, Publishing, Upkeep):
         with self._session(progress) as session:
             return import_from(session, address, folders, wanted)
 
+    def import_url(
+        self, url: str, spec: str, *, sha256: str, progress: OnProgress | None = None
+    ) -> ImportResult:
+        """Download one file from the web, and import it as a version if it has this SHA-256.
+
+        An interrupted download continues when it is repeated.
+
+        Raises: UsageError, FormatError for a malformed `sha256`, BackendError; IntegrityError for another
+        content; ConflictError if the version is stored with other content.
+        """
+        from yarnstore.core.digest import Sha256
+        from yarnstore.ops.local.download import import_url
+
+        with self._session(progress) as session:
+            return import_url(session, url, Spec.parse(spec), Sha256.parse(sha256))
+
     def export(
         self,
         spec: str,

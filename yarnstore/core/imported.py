@@ -19,7 +19,7 @@ FIELD: Final = "imported_from"
 class ImportedFrom(msgspec.Struct, frozen=True, omit_defaults=True):
     """The tool that had a version, and what cannot be derived from its files."""
 
-    kind: str  # `hf`, `ollama`, `lmstudio`, `oci` or `url`
+    kind: str  # `hf`, `ollama`, `lmstudio` or `oci`
     name: str  # of the model there
     revision: str = ""  # 40 or 64 hex digits
     git: tuple[str, ...] = ()  # in the Hugging Face cache: the paths whose content has the name of git

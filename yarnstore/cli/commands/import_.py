@@ -31,10 +31,18 @@ _FAILED, _DAMAGED = 1, 4
     metavar="FILE",
     help="Import every model listed in an older tool's local-state.json, with checksums verified.",
 )
+@click.option("--sha256", metavar="HEX", help="The SHA-256 that a file from the web must have.")
 @click.option(
     "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
 )
-def cli(run: Invocation, source: str | None, spec: str | None, state: str | None, all_files: bool) -> None:
+def cli(
+    run: Invocation,
+    source: str | None,
+    spec: str | None,
+    state: str | None,
+    sha256: str | None,
+    all_files: bool,
+) -> None:
     """Import a model from local files, without a registry.
 
     SOURCE is a file or folder, which becomes the version SPEC, or a model in another tool of this machine:
@@ -44,9 +52,10 @@ def cli(run: Invocation, source: str | None, spec: str | None, state: str | None
     ollama://[NAMESPACE/]MODEL[:TAG]        Ollama
     lmstudio://PUBLISHER/MODEL[/FILE]       LM Studio
     oci:FOLDER[:TAG]                        an OCI image layout of ModelPack or Docker
+    https://HOST/FILE with --sha256         one file from the web
 
     Each revision or tag there becomes a version 0.0.N+<7 digits of its digest>; SPEC gives another name, or
-    the version of a single one.  Nothing is downloaded, and the other tool keeps its files.
+    the version of a single one.  Only a file from the web is downloaded; other tools keep their files.
 
     With --from-local-state, import and install every model that the file lists; one failure does not stop
     the others.  Exits with 4 if a checksum does not match, with 1 if an import failed for another reason.
@@ -57,6 +66,8 @@ def cli(run: Invocation, source: str | None, spec: str | None, state: str | None
         _take_over(run, state)
     elif source is None:
         raise click.UsageError("give SOURCE and SPEC, or --from-local-state FILE")
+    elif sha256 is not None:
+        _import_url(run, source, spec, sha256)
     elif spec is None or source.startswith("oci:") or "://" in source:
         _import_from(run, source, spec)
     else:
@@ -82,6 +93,15 @@ def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None
         ),
         (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest),
     )
+
+
+def _import_url(run: Invocation, url: str, spec: str | None, sha256: str) -> None:
+    if spec is None:
+        raise click.UsageError("give the version that it is, as in URL MODEL@1.0.0")
+    with run.store() as store:
+        done = store.import_url(url, spec, sha256=sha256)
+    row = (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest)
+    run.output.done(done, lambda: _found(done), row)
 
 
 def _import_from(run: Invocation, source: str, spec: str | None) -> None:
