@@ -64,7 +64,7 @@ MAY_IMPORT = {
         *(*names("yarnstore.ops.installing", "activate"), "yarnstore.ops.session.counting"),
         *names("yarnstore.store", "state statistics trials"),
         # Whether there is disk space to free.
-        *("signal", "yarnstore.cli.after", *names("yarnstore.ops.upkeep", "retain")),
+        *("yarnstore.cli.after", *names("yarnstore.ops.upkeep", "retain")),
     },
 }
 

@@ -243,6 +243,19 @@ class StoreBase:
         with self._session(progress) as session:
             return slim_models(session, retention, models_to_slim(session, retention, installed))
 
+    def models_to_slim(self, *results: CheckoutResult | UpdateResult | AutoUpdateOutcome) -> list[str]:
+        """Return the models for which `slim_after` has something to do, found without reading packs.
+
+        Raises: IntegrityError if a ref is damaged.
+        """
+        installed = {each.model: each.leaves_copies for each in results if each.changed}
+        if not installed:
+            return []
+        from yarnstore.ops.upkeep.retain import models_to_slim
+
+        with self._session() as session:
+            return list(models_to_slim(session, self.settings.retention, installed))
+
     def _warn_of_others(self, session: Session) -> None:
         """Warn once if other users can write the store."""
         if not self._looked:

@@ -36,9 +36,11 @@ def free_space(run: Invocation, store: Store, results: Sequence[InstallResult], 
     from yarnstore.errors import YarnstoreError
 
     try:
-        with _terminated_as_interrupted():
-            sys.stdout.flush()  # so that readers of the result need not wait
-            store.slim_after(*results)
+        sys.stdout.flush()  # so that readers of the result need not wait
+        models = store.models_to_slim(*results)
+        if models:
+            with _terminated_as_interrupted():
+                store.slim(*models)
     except KeyboardInterrupt:
         _say(run, "interrupted after the install; the next `ystore gc` frees the rest of the disk space")
     except YarnstoreError as error:
