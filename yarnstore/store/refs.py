@@ -312,7 +312,8 @@ class Refs:
 
     def behind(self, model: str) -> list[Installed]:
         """Return what a rollback leads to, and what the last move replaced, as far as they are known."""
-        stack, moves = self.stack(model), self.moves(model)
+        moves = self.moves(model)
+        stack = install_stack(moves)
         found = [stack[-2]] if len(stack) > 1 else []
         last = moves[-1] if moves else None
         return found + ([last.old] if last and last.old and last.new else [])
