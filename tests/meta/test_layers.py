@@ -97,7 +97,7 @@ HEAVY = (
     *("binascii", "copy", "ctypes", "dataclasses", "difflib", "grp", "heapq", "netrc", "shutil", "tomllib"),
     *("ipaddress", "pathlib", "unicodedata", "urllib"),
 )
-EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf")
+EXTRAS = ("litestar", "uvicorn", "prometheus_client", "obstore", "tuf", "truststore")
 # Who may import our own modules late, so that `ystore log` starts fast; `connect` brings in httpx.
 LATE = (*(f"{PACKAGE}.api", f"{PACKAGE}.cli", f"{PACKAGE}.backends.connect"),)
 # pytest loads it in each run, needed or not.

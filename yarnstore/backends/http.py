@@ -50,6 +50,7 @@ from yarnstore.backends.replies import (
 from yarnstore.backends.targets import UserinfoError, join_key, parse_url
 from yarnstore.backends.translate import FOREIGN, https_hint, translating
 from yarnstore.backends.transport import Patience, Transport
+from yarnstore.backends.trust import usual_trust
 from yarnstore.backends.urls import origin_of, shown
 from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
 
@@ -306,7 +307,7 @@ class HttpBackend:
 def trusting(ca_bundle: str) -> ssl.SSLContext:
     """Return a context that trusts the certificates in a file in addition to the usual ones.  Raises:
     ConfigError."""
-    context = httpx.create_ssl_context()
+    context = usual_trust()
     try:
         context.load_verify_locations(cafile=ca_bundle)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError

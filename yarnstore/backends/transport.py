@@ -20,6 +20,7 @@ import httpx
 
 from yarnstore.backends.proxies import HINT, environment_proxies, parse_proxy, proxy_for, shown_proxy
 from yarnstore.backends.targets import is_refused_address
+from yarnstore.backends.trust import usual_trust
 from yarnstore.backends.urls import shown
 from yarnstore.errors import BackendError, ConfigError, TransientError
 
@@ -294,7 +295,7 @@ class Transport(httpx.BaseTransport):
     def _make_pool(self, proxy: str, *, tls: bool) -> httpcore.ConnectionPool:
         context = self._ssl_context
         if context is None and (tls or proxy.startswith("https:")):
-            context = httpx.create_ssl_context(trust_env=self._trust_env)
+            context = usual_trust(trust_env=self._trust_env)
         if not proxy:
             return httpcore.ConnectionPool(
                 ssl_context=context,
