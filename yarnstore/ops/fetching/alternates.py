@@ -40,6 +40,20 @@ def find_manifest(session: Session, digest: Sha256) -> Manifest | None:
     return None
 
 
+def absent_from(session: Session, wanted: Ids) -> Ids:
+    """Return the wanted chunks (distinct ids, ascending) that no alternate has according to its indexes."""
+    for layout in _layouts(session):
+        if len(wanted):
+            with ChunkStore(layout, rebuild=False) as other:
+                wanted = wanted[~_has(other, wanted)]
+    return wanted
+
+
+def has_file(session: Session, expected: Sha256) -> bool:
+    """Whether an alternate's manifest lists the file with this SHA-256."""
+    return any(_find_file(layout, expected) is not None for layout in _layouts(session))
+
+
 def take_chunks(
     session: Session,
     manifest: Manifest,

@@ -12,6 +12,7 @@ from typing import Literal
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, UsageError
+from yarnstore.ops.fetching.alternates import absent_from, has_file
 from yarnstore.ops.fetching.eligibility import (
     check_eligible,
     entry_and_build,
@@ -254,24 +255,31 @@ def describe_step(step_to: UpdateResult, installed: str) -> str:
 
 
 def _planned_bytes(session: Session, offer: Offered, chunks: ChunkStore) -> int | None:
-    """Return how many bytes fetching would download, planned from manifest and indexes."""
+    """Return how many bytes fetching would download, planned from manifest and indexes.
+
+    What alternates have is not downloaded.
+    """
     entry, registry = offer.build.entry, offer.source.name
     if entry.manifest is None:
-        return entry.size_bytes
+        near = entry.checksum is not None and has_file(session, Sha256.parse(entry.checksum))
+        return 0 if near else entry.size_bytes
     digest = Sha256.parse(entry.manifest)
     packs = PackOffer.of(entry, offer.entry)
     basis = plan_basis(session.layout, packs.listed())
-    known = read_plan(session.layout, registry, digest, basis)
+    # The content of alternates is no part of the basis.
+    known = None if session.alternates else read_plan(session.layout, registry, digest, basis)
     if known is not None:
         return known
     try:
         manifest = manifest_of(session, offer)
         ids, _ = manifest_chunks([manifest])
-        plan = plan_for(session, offer.source, packs, chunks, chunks.missing(ids))
+        missing = absent_from(session, chunks.missing(ids))
+        plan = plan_for(session, offer.source, packs, chunks, missing)
     except (BackendError, IntegrityError):
         return None
     if len(plan.unplaced):  # an index could not be read, so the size is unknown
         return None
     planned = plan.stored_bytes
-    write_plan(session.layout, registry, digest, basis, planned)
+    if not session.alternates:
+        write_plan(session.layout, registry, digest, basis, planned)
     return planned
