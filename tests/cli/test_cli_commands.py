@@ -315,6 +315,7 @@ def test_status_says_what_chunks_and_deltas_save(ready: Ystore) -> None:
 def test_du(installed: Ystore) -> None:
     shown = installed("du", people=True).out
     assert re.search(r"^phi-3-mini@1\.0\.0 +default +file ", shown, re.MULTILINE)
+    assert "gc --thin" not in shown  # nothing is kept for a rollback
     assert re.search(r"^[\d.]+ .?B in total, .* kept in reserve\)$", shown, re.MULTILINE)
     doc = installed("du", "phi-3-mini", "--json").json
     (row,) = doc["models"][0]["versions"]

@@ -39,6 +39,9 @@ def cli(run: Invocation, model: str | None) -> None:
     run.output.rows(found, _HEADER, _rows(found, people=people), "no version is stored")
     if people:
         other = [] if model else [f"{size(item.bytes)} {_OTHER[item.kind]}" for item in found.other]
+        thin = sum(row.thin_frees_bytes for item in found.models for row in item.versions)
+        if thin:
+            other.append(f"about {size(thin)} less if rollback targets are deltas   (ystore gc --thin)")
         total = f"{size(found.total_bytes)} in total, {size(found.free_bytes)} free"
         reserve = f" ({size(found.reserve_bytes)} kept in reserve)"
         run.output.text("\n".join([*other, total + reserve]))

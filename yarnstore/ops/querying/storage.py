@@ -5,13 +5,16 @@ Owns the report; `ops/querying/space` measures.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError
 from yarnstore.ops.querying.keeping import GcPolicy, choose
 from yarnstore.ops.querying.space import Form, Space
+from yarnstore.ops.querying.thin import thin_frees
 from yarnstore.ops.querying.usage import list_stored
 from yarnstore.ops.session.session import Session
 from yarnstore.store import fsread
@@ -39,6 +42,8 @@ class StorageVersion:
     #: other chunks; `packed`: in packs, without deltas.
     form: Form = "packed"
     frees_bytes: int = 0  #: How many bytes removing it, and then `gc`, would free.
+    #: About how many bytes `gc --thin` would free, which keeps a rollback target as deltas, not as files.
+    thin_frees_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
     if model is not None and not rows:
         raise NotFoundError("model", model, hint="`ystore list --all` lists what is stored")
     space = Space.of_store(session)
+    thin = thin_frees(session, space, list(_rollback_targets(session, space, kept)))
     by_model: dict[str, list[StorageVersion]] = {}
     for row in rows:
         digest = Sha256.parse(row.manifest)
@@ -102,6 +108,7 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
                 reason_kept=kept.get(VersionName(row.model, row.variant, row.version)),
                 form=space.form(digest),
                 frees_bytes=space.frees_bytes(digest),
+                thin_frees_bytes=thin.get(digest, 0),
             )
         )
     models = [
@@ -115,3 +122,14 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
         free_bytes=free,
         reserve_bytes=reserve,
     )
+
+
+def _rollback_targets(
+    session: Session, space: Space, kept: Mapping[VersionName, str | None]
+) -> Iterator[tuple[Manifest, Manifest]]:
+    """Yield each version that is kept with its files for a rollback, and the installed one."""
+    refs, layout = session.refs, session.layout
+    for name, why in kept.items():
+        digest, current = refs.version(name), refs.installed(name.model)
+        if why == "rollback" and digest and current and space.form(digest) == "file":
+            yield layout.read_manifest(digest), layout.read_manifest(current)
