@@ -7,7 +7,7 @@ moves.  docs/format/refs.md governs both.  Pure: time and digests are arguments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from blake3 import blake3
@@ -144,6 +144,31 @@ def made_moves(moves: Sequence[Move], current: Sha256 | None) -> list[Move]:
             current = move.old.manifest if move.old else None
     made.reverse()
     return made
+
+
+def readable_moves(data: bytes, is_right: Callable[[Move], bool]) -> list[Move]:
+    """Return the readable lines of a damaged reflog that are right; a lost move follows from the lines around
+    it.
+    """
+    lines = data.split(b"\n")  # an incomplete last line is lost, unless it can be parsed
+    moves: list[Move] = []
+    lost = False
+    for line in lines if lines[-1] else lines[:-1]:
+        try:
+            move = parse_move(line)
+        except FormatError:
+            lost = True
+            continue
+        if not is_right(move):
+            lost = True
+            continue
+        before = moves[-1].new if moves else None
+        if lost and before != move.old:
+            time_ms = moves[-1].time_ms if moves else move.time_ms
+            moves.append(Move(time_ms, "repair", before, move.old))
+        lost = False
+        moves.append(move)
+    return moves
 
 
 def last_made(data: bytes, current: Sha256 | None) -> Move | None:

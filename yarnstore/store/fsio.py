@@ -419,11 +419,19 @@ def remove(path: Path, *, sync: bool = True) -> bool:
 
 
 def remove_across(path: Path, folder: Path) -> bool:
-    """Remove a file that is on another disk than a folder; returns whether it was one."""
+    """Remove a file or folder that is on another disk than `folder`; return whether it was.
+
+    It loses its name first, so that nobody finds a folder in part.
+    """
     found, there = stat_or_none(path), stat_or_none(folder)
-    if found is None or there is None or found.st_dev == there.st_dev or not stat.S_ISREG(found.st_mode):
+    if found is None or there is None or found.st_dev == there.st_dev:
         return False
-    return remove(path)
+    if not stat.S_ISDIR(found.st_mode):
+        return remove(path)
+    going = path.with_name(f"{fsread.unique_name()}.gone")
+    rename(path, going)
+    remove_tree(going)
+    return True
 
 
 def remove_empty_dirs(path: Path, *, stop: Path) -> None:

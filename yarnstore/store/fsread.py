@@ -56,6 +56,8 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
     if error.errno == errno.ENOENT:
         return NotFoundError("file", shown)
     hint = ""
+    if error.errno == errno.EXDEV:
+        hint = "views/, trash/ and tmp/ of a store must be on one disk; files/ may be on another"
     if error.errno == errno.ENOTDIR and folders.root_of(shown) is not None:
         hint = "`ystore fsck --repair` moves the file aside and makes the folder again"
     return StorageError(f"{shown}: {why}", hint=hint, path=shown)

@@ -17,13 +17,22 @@ _QUARANTINE_S = 24 * 3600
 
 
 def discard(path: Path, trash: Path) -> None:
-    """Move a path to delete into the trash, if it exists; a file on another disk is removed."""
+    """Move a path to delete into the trash, if it exists; what is on another disk is removed."""
     _take(path, trash, "")
 
 
 def move_aside(path: Path, trash: Path) -> None:
     """Move a damaged path into the trash, if it exists, for a day."""
     _take(path, trash, _QUARANTINE)
+
+
+def replace_by_folder(place: Path, root: Path, trash: Path) -> None:
+    """Make a folder and move the file in its place into the trash, which may be that folder, for a day."""
+    aside = root / f"{place.name}.{fsread.unique_name()[:8]}"
+    fsio.rename(place, aside)
+    fsio.ensure_dir(place)
+    fsio.ensure_dir(trash)
+    move_aside(aside, trash)
 
 
 def keep_copy(path: Path, trash: Path) -> None:

@@ -254,6 +254,12 @@ def _file_system(session: Session) -> Iterator[Check]:
         locked = _locks(folder / "lock")
     finally:
         fsio.remove_tree(folder)
+    apart = _apart(session)
+    if apart:
+        what = f"{apart}/ is on another disk than tmp/, so no view can be moved between them"
+        yield Check(
+            "disks", "wrong", what, "keep views/, trash/ and tmp/ on one disk; files/ may be on another"
+        )
     if not locked:
         mend = "put the store on a local disk (YSTORE_HOME): two commands at once could damage it here"
         yield Check("locks", "wrong", "this file system does not support locks", mend)
@@ -272,6 +278,17 @@ def _file_system(session: Session) -> Iterator[Check]:
         yield Check("symlinks", "ok", "models/ links to installed versions")
     else:
         yield Check("symlinks", "note", "not supported: models/ stays empty", "use `ystore path MODEL`")
+
+
+def _apart(session: Session) -> str:
+    """Return which folder of views is on another disk than `tmp/`; empty if none is."""
+    layout = session.layout
+    here = fsread.stat_or_none(layout.tmp)
+    for folder in (layout.views, layout.trash):
+        found = fsread.stat_or_none(folder)
+        if here is not None and found is not None and found.st_dev != here.st_dev:
+            return folder.name
+    return ""
 
 
 def _on_one_disk(session: Session) -> bool:

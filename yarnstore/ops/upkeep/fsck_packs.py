@@ -12,7 +12,8 @@ import numpy as np
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
 from yarnstore.core.limits import INDEX_LIMIT_BYTES
-from yarnstore.errors import YarnstoreError
+from yarnstore.core.pack import Entry
+from yarnstore.errors import IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
@@ -186,3 +187,17 @@ class PackChecker:
 def why(error: YarnstoreError) -> str:
     """Return the reason in an error, without its subject."""
     return str(error.fields.get("why") or error.message)
+
+
+def decode_if_possible(chunks: ChunkStore, entry: Entry) -> None:
+    """Decode like `chunks.decode`; a delta whose base does not exist cannot be checked, and is accepted."""
+    try:
+        chunks.decode(entry)
+    except (IntegrityError, NotFoundError):
+        if not entry.base:
+            raise
+        try:
+            chunks.read_base(entry.base, depth=1)
+        except (IntegrityError, NotFoundError):
+            return
+        raise

@@ -10,25 +10,34 @@ from __future__ import annotations
 import contextlib
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import PackId, Sha256
-from yarnstore.core.index import id_bytes, parse_index
+from yarnstore.core.index import NO_IDS, Ids, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_from_dirname
-from yarnstore.core.pack import Entry
-from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, parse_move
-from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.core.reflog import Installed, Move, format_move, format_ref, made_moves, readable_moves
+from yarnstore.errors import (
+    BackendError,
+    DiskFullError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    YarnstoreError,
+)
 from yarnstore.ops.fetching.fetch import ensure_chunks, read_remote_manifest
 from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.upkeep.findings import Findings, FsckResult, Kind
 from yarnstore.ops.upkeep.fsck import check, result_of
-from yarnstore.progress import plural
+from yarnstore.ops.upkeep.fsck_packs import decode_if_possible
+from yarnstore.progress import format_size, plural
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.store import fsio, fsread, hashed, held, trash
@@ -62,34 +71,41 @@ def repair(session: Session) -> FsckResult:
             found.problems[:0] = problems
         if not found.problems:
             return result_of(found, seconds=time.perf_counter() - started)
-        mender = _Repairer(session, found)
-        mender.run()
-        done += mender.done
+        done += _mend(session, found)
         remaining = check(session)
         if remaining.bad_packs:  # with deltas that could be checked only after their bases were restored
-            mender = _Repairer(session, remaining)
-            mender.run()
-            done += mender.done
+            done += _mend(session, remaining)
             remaining = check(session)
     result = result_of(found, seconds=time.perf_counter() - started)
     return replace(result, repaired=done, remaining=remaining.problems)
 
 
-def _make_folders(session: Session, places: list[Path]) -> list[str]:
-    """Move files in the places of the store's folders to the trash and make the folders; returns what was
-    done.
+def _mend(session: Session, found: Findings) -> list[str]:
+    """Repair what was found; returns what was done.
+
+    Raises: DiskFullError that says how much a repair needs; nothing is lost then, and the next run goes on.
     """
+    size = sum(held.sizes(session.layout, found.bad_files).values())
+    mender = _Repairer(session, found)
+    try:
+        mender.run()
+    except DiskFullError as error:
+        if not size:
+            raise
+        needs = f"a repair writes {format_size(size)} of damaged files anew, and keeps these for a day"
+        raise DiskFullError(f"{error.message}; {needs}", hint=error.hint, **error.fields) from error
+    return mender.done
+
+
+def _make_folders(session: Session, places: list[Path]) -> list[str]:
+    """Make folders in whose places files are, which go to the trash; returns what was done."""
     layout = session.layout
-    done = []
     for place in places:
-        # The trash may be one of them.
-        aside = layout.root / f"{place.name}.{fsread.unique_name()[:8]}"
-        fsio.rename(place, aside)
-        fsio.ensure_dir(place)
-        fsio.ensure_dir(layout.trash)
-        trash.move_aside(aside, layout.trash)
-        done.append(f"{place.relative_to(layout.root)}: made again; what was in its place is in trash/")
-    return done
+        trash.replace_by_folder(place, layout.root, layout.trash)
+    return [
+        f"{place.relative_to(layout.root)}: made again; what was in its place is in trash/"
+        for place in places
+    ]
 
 
 # Records in files of their own.
@@ -113,6 +129,7 @@ class _Repairer:
         self._layout = session.layout
         self._found = found
         self.done: list[str] = []
+        self._replaced: set[str] = set()  # damaged files that stay until a new one has their names
 
     def run(self) -> None:
         """Repair everything, in an order in which each part can rely on the parts before it."""
@@ -148,10 +165,8 @@ class _Repairer:
         for pack in found.bad_indexes:
             if pack not in found.bad_packs:
                 self._repair_index(pack)
-        self._take_chunks()
-        for name in found.bad_files:  # after their sound chunks were taken
-            self._drop_file(name)
-        self._find_held()  # another view may have a sound copy
+        self._replaced = self._replaceable()
+        self._drop_files(set(found.bad_files) - self._replaced)
         self._fetch_chunks()
         self._repair_views()
         for model in found.bad_links:
@@ -172,12 +187,31 @@ class _Repairer:
             return False
         return hashed.hashes_to(self._layout, path, file.sha256)
 
-    def _drop_file(self, name: str) -> None:
-        path = held.find(self._layout, name).path
-        if path.parent == self._layout.files:
-            self._aside(path)
-        else:
-            set_aside(self._layout, path)
+    def _replaceable(self) -> set[str]:
+        """Return the names of the damaged files that are replaced by new ones, made from their sound chunks:
+        those that views link to, in a store where files may be the only place of chunks.
+        """
+        found, layout = self._found, self._layout
+        if not layout.relies_on_files:
+            return set()
+        linked = {
+            file_name(file)
+            for digest, manifest in found.manifests.items()
+            if found.users.get(digest) and fsread.is_folder(layout.view(digest))
+            for file in manifest.files
+        }
+        return {name for name in linked.intersection(found.bad_files) if fsread.is_file(layout.files / name)}
+
+    def _drop_files(self, names: Collection[str]) -> None:
+        """Move damaged files to the trash, after their sound chunks were taken."""
+        self._take_chunks()
+        for name in names:
+            path = held.find(self._layout, name).path
+            if path.parent == self._layout.files:
+                self._aside(path)
+            else:
+                set_aside(self._layout, path)
+        self._find_held()  # another view may have a sound copy
 
     def _clear_places(self) -> None:
         """Move aside everything in place of a file that is not a file, since it prevents writing."""
@@ -237,26 +271,12 @@ class _Repairer:
         data = b""
         if fsread.is_file(path):
             data = fsread.read_bytes(path, REFLOG_LIMIT_BYTES)
-        lines = data.split(b"\n")  # an incomplete last line is lost, unless it can be parsed
-        lines = lines if lines[-1] else lines[:-1]
-        moves: list[Move] = []
-        lost = False
-        for line in lines:
-            try:
-                move = parse_move(line)
-            except FormatError:
-                lost = True
-                continue
+
+        def is_ours(move: Move) -> bool:
             manifest = self._found.manifests.get(move.new.manifest) if move.new else None
-            if manifest is not None and manifest.model != model:
-                lost = True
-                continue
-            before = moves[-1].new if moves else None
-            if lost and before != move.old:
-                time_ms = moves[-1].time_ms if moves else move.time_ms
-                moves.append(Move(time_ms, "repair", before, move.old))
-            lost = False
-            moves.append(move)
+            return manifest is None or manifest.model == model
+
+        moves = readable_moves(data, is_ours)
         current = None
         with contextlib.suppress(FormatError):
             current = self._session.refs.installed(model)
@@ -359,7 +379,7 @@ class _Repairer:
                 index = None
                 with contextlib.suppress(YarnstoreError):
                     index = parse_index(fsread.read_bytes(folder.index(pack), INDEX_LIMIT_BYTES), pack=pack)
-                for entry in iter_sound(path, index, partial(_decode_if_possible, chunks)):
+                for entry in iter_sound(path, index, partial(decode_if_possible, chunks)):
                     writer.add(entry)
         if pack not in writer.packs:
             fsio.remove(folder.index(pack))
@@ -375,11 +395,26 @@ class _Repairer:
         self.done.append(f"packs/{pack.hex}.idx: recreated from its pack")
 
     def _lacking(self, manifests: Iterable[Manifest]) -> list[bytes]:
-        """Return the chunks of manifests that no pack has now, and in format 2 no undamaged file either."""
+        """Return the chunks of manifests that no pack has now, and in format 2 no file that stays either."""
         ids, _ = manifest_chunks(manifests)
-        with ChunkStore(self._layout, without=self._found.bad_files) as chunks:
-            absent = chunks.missing(ids) if self._layout.relies_on_files else ids[~chunks.in_packs(ids)]
+        going = set(self._found.bad_files) - self._replaced
+        with ChunkStore(self._layout, without=going) as chunks:
+            if self._layout.relies_on_files:
+                chunks.check_files(self._doubtful(ids))
+                absent = chunks.missing(ids)
+            else:
+                absent = ids[~chunks.in_packs(ids)]
         return [id_bytes(absent, n) for n in range(len(absent))]
+
+    def _doubtful(self, ids: Ids) -> Ids:
+        """Return those of the ids that damaged files have, which stay until they are replaced."""
+        some = [
+            file.chunk_list()[0]
+            for manifest in self._found.manifests.values()
+            for file in manifest.files
+            if file_name(file) in self._replaced
+        ]
+        return ids[find_ids(np.unique(np.concatenate([NO_IDS, *some])), ids) >= 0]
 
     def _used(self) -> dict[Sha256, Manifest]:
         found = self._found
@@ -423,12 +458,7 @@ class _Repairer:
             if not (broken or touched):
                 continue
             try:
-                with ChunkStore(self._layout) as chunks:
-                    for file in manifest.files:
-                        if not has_file(self._layout, file):
-                            materialise(self._layout, chunks, file, lambda _: None)
-                fsio.sync_dir(self._layout.files)
-                replace_view(self._layout, manifest)
+                self._make_view(manifest)
             except IntegrityError as error:
                 self._session.note(f"{manifest.label}: {error.message}")
                 continue
@@ -438,16 +468,32 @@ class _Repairer:
                 set_aside(self._layout, path)
                 self.done.append(f"{path.relative_to(self._layout.root)}: moved to trash/")
 
+    def _make_view(self, manifest: Manifest) -> None:
+        """Make the files of a manifest that are missing or damaged, and its view.
 
-def _decode_if_possible(chunks: ChunkStore, entry: Entry) -> None:
-    """Decode like `chunks.decode`; a delta whose base does not exist cannot be checked, and is accepted."""
-    try:
-        chunks.decode(entry)
-    except (IntegrityError, NotFoundError):
-        if not entry.base:
-            raise
+        A damaged file is replaced by a rename, so that it is a place of its sound chunks until then, and a
+        copy stays in the trash.
+        """
         try:
-            chunks.read_base(entry.base, depth=1)
-        except (IntegrityError, NotFoundError):
-            return
-        raise
+            self._make_files(manifest)
+        except IntegrityError:
+            damaged = {file_name(file) for file in manifest.files} & self._replaced
+            if not damaged:
+                raise
+            self._replaced -= damaged
+            self._drop_files(damaged)  # another view may have a sound copy
+            self._make_files(manifest)
+        replace_view(self._layout, manifest)
+
+    def _make_files(self, manifest: Manifest) -> None:
+        layout = self._layout
+        with ChunkStore(layout) as chunks:
+            for file in manifest.files:
+                name = file_name(file)
+                if name in self._replaced:
+                    self._keep(layout.file(file))
+                elif has_file(layout, file):
+                    continue
+                materialise(layout, chunks, file, lambda _: None)
+                self._replaced.discard(name)
+        fsio.sync_dir(layout.files)
