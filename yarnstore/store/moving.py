@@ -19,9 +19,9 @@ from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
 from yarnstore.store import fsio, fsread, held
 from yarnstore.store.filepath import Path
-from yarnstore.store.hashed import digest_of, note_hashed
+from yarnstore.store.hashed import digest_of, has_record, note_hashed
 from yarnstore.store.kernel import exchange
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import FILES_FORMAT, StoreLayout
 
 # In place of `format` in an incomplete copy, which no release accepts as a store.
 _UNFINISHED = b"yarnstore-store/moving "
@@ -76,6 +76,7 @@ class StoreCopy:
     written_bytes: int = 0
     _hashes: dict[str, bytes] = field(default_factory=dict)
     _seen: dict[str, os.stat_result] = field(default_factory=dict)
+    _held: set[str] = field(default_factory=set)  # records in the copy of files that its views hold
 
     def check_target(self) -> None:
         """Refuse a folder with other content.  Raises: ConflictError, StorageError."""
@@ -91,10 +92,11 @@ class StoreCopy:
             return
         # An earlier run may have been killed between the last file and the exchange of the folders.
         ours = read_path(self.source / MOVED_TO) == self.target
+        more = self._kept_names(self.target) - self._kept_names(self.source)
         if (
             not ours
             or read_path(self.target / MOVED_FROM) is None
-            or self._kept_names(self.target) - self._kept_names(self.source)
+            or any(not name.endswith(held.HELD) for name in more)
         ):
             raise taken
 
@@ -132,7 +134,7 @@ class StoreCopy:
         self._sync()
         fsio.write_atomic(self.target / MOVED_FROM, os.fsencode(self.source), tmp_dir=tmp)
         fsio.write_atomic(self.source / MOVED_TO, os.fsencode(self.target), tmp_dir=self.source / "tmp")
-        data = fsread.read_bytes(self.source / "format", 256)
+        data = FILES_FORMAT if self._held else fsread.read_bytes(self.source / "format", 256)
         fsio.write_atomic(self.target / "format", data, tmp_dir=tmp)
 
     def switch(self, root: Path) -> Path:
@@ -164,8 +166,10 @@ class StoreCopy:
                 path = os.path.normpath(os.path.join(within, name))
                 if path not in _LEFT_OUT:
                     yield path
-            folders[:] = [
-                name for name in folders if os.path.normpath(os.path.join(within, name)) not in _LEFT_OUT
+            folders[:] = [  # `files` before `views`, which link to them
+                name
+                for name in sorted(folders)
+                if os.path.normpath(os.path.join(within, name)) not in _LEFT_OUT
             ]
 
     def _kept_names(self, root: Path) -> set[str]:
@@ -207,6 +211,9 @@ class StoreCopy:
             first = made.setdefault((found.st_dev, found.st_ino), name)
             if first != name and self._link(self.target / first, path, there):
                 return
+            if self._hold(first, name, found.st_size):
+                made[found.st_dev, found.st_ino] = name
+                return
             self._copy_file(name, found)
 
     def _link(self, first: Path, path: Path, there: os.stat_result | None) -> bool:
@@ -214,7 +221,24 @@ class StoreCopy:
             if os.path.samestat(fsread.lstat(first), there):
                 return True
             fsio.remove(path)
-        return fsio.hard_link(first, path)
+        return fsio.try_link(first, path)
+
+    def _hold(self, first: str, name: str, size_bytes: int) -> bool:
+        """Move a file to the view that cannot be linked to it, so that it is not on the new disk twice.
+
+        Returns whether it was moved.
+        """
+        folder = first.partition(os.sep)[0]
+        top, _, place = name.partition(os.sep)
+        if (folder, top) != ("files", "views") or not has_record(size_bytes):
+            return False
+        fsio.rename(self.target / first, self.target / name)
+        record = f"{first}{held.HELD}"
+        fsio.write_atomic(self.target / record, f"{place}\n".encode(), tmp_dir=self.target / "tmp")
+        self._held.add(record)
+        if first in self._hashes:
+            self._hashes[name] = self._hashes[first]
+        return True
 
     def _copy_file(self, name: str, found: os.stat_result) -> None:
         source, path = self.source / name, self.target / name
@@ -248,7 +272,7 @@ class StoreCopy:
         """Remove files that an earlier run copied and the store no longer has."""
         names = list(self._names(self.target))
         for name in names:  # a folder with its content
-            if name not in self._seen and os.path.lexists(self.target / name):
+            if name not in self._seen and name not in self._held and os.path.lexists(self.target / name):
                 fsio.remove_tree(self.target / name)
 
     def _note_hashes(self) -> None:
