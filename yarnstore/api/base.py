@@ -6,6 +6,7 @@ the process lives.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import msgspec
 
-from yarnstore.errors import DiskFullError, NotFoundError
+from yarnstore.errors import DiskFullError, NotFoundError, StorageError
 from yarnstore.ops.session.activity import Activity
 from yarnstore.ops.session.registries import KnownRegistries
 from yarnstore.ops.session.session import SelfCheck, Session
 from yarnstore.ops.session.sources import RecentFailures
-from yarnstore.progress import CANCEL, OnProgress, Progress, ignore
+from yarnstore.progress import CANCEL, OnProgress, Progress, format_size, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, load_settings
 from yarnstore.store.access import exposures, top_folders
@@ -51,6 +52,22 @@ def _admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
     from yarnstore.ops.session.loadcode import admit_version
 
     admit_version(session, manifest, tell)
+
+
+def _hint_to_free(layout: StoreLayout) -> str:
+    """Say how to free disk space of the store; what an incomplete download has takes some of it."""
+    from yarnstore.ops.upkeep.incomplete import incomplete_bytes
+
+    hint = "`ystore gc --dry-run` shows what can be deleted"
+    incomplete = 0
+    with contextlib.suppress(StorageError):
+        incomplete = incomplete_bytes(layout)
+    if not incomplete:
+        return hint
+    return (
+        f"{hint}; {format_size(incomplete)} of incomplete downloads are continued by the same command, "
+        "and `ystore gc` deletes them if the disk has less free space than its reserve"
+    )
 
 
 def _self_checks(settings: Settings) -> Mapping[str, SelfCheck]:
@@ -203,7 +220,7 @@ class StoreBase:
             yield session
         except DiskFullError as error:
             if Path(str(error.fields.get("path", ""))).is_relative_to(self.settings.home):
-                error.hint = "`ystore gc --dry-run` shows what can be deleted"
+                error.hint = _hint_to_free(layout)
             raise
         finally:
             session.close()

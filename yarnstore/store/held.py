@@ -126,9 +126,10 @@ def _remove_records(layout: StoreLayout, wanted: Iterable[str]) -> None:
 
 
 def copied(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:
-    """Return the files of a view that `files/` has once more, under no other name; each content once.
+    """Return the files of a view that `files/` has once more; each content once.
 
-    Small ones, which take no more of the disk than a record, are left out.
+    Two processes that made a file at the same time leave this, and a file system without hard links.  Small
+    ones, which take no more of the disk than a record, are left out.
     """
     view = layout.view(manifest.digest)
     found = {}
@@ -138,7 +139,7 @@ def copied(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]:
         first, second = fsread.stat_or_none(layout.file(file)), fsread.stat_or_none(view / file.path)
         if first is None or second is None or os.path.samestat(first, second):
             continue
-        if first.st_nlink == 1 and stat.S_ISREG(first.st_mode) and _fits(second, file):
+        if _fits(first, file) and _fits(second, file):
             found[file_name(file)] = file
     return list(found.values())
 
@@ -147,15 +148,18 @@ def _fits(found: os.stat_result, file: ManifestFile) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
 
 
-def hold(layout: StoreLayout, manifest: Manifest) -> None:
-    """Leave the copies in a view, which was synced, as the only ones, where they are known by their hash.
+def hold(layout: StoreLayout, manifest: Manifest, sound: Collection[str]) -> None:
+    """Leave copies in a view, which was synced, as the only ones: of the files `sound`, by their names in
+    `files/`, which the caller has just hashed there, and which are as they were then.
 
-    The records are durable before `files/` loses anything.  Must be called within `hashed.changing`.
+    An older record of a hash is not enough, since the copy may be damaged since.  The new records are durable
+    before `files/` loses anything.  Must be called within `hashed.changing`.
 
     Raises: StorageError.
     """
     view = layout.view(manifest.digest)
-    files = copied(layout, manifest)
+    files = [file for file in copied(layout, manifest) if file_name(file) in sound]
+    files = [file for file in files if fsread.lstat(layout.file(file)).st_nlink == 1]
     found = [(file.sha256, fsread.lstat(view / file.path)) for file in files]
     known = hashed.known_as_found(layout, found)
     files = [file for file, is_known in zip(files, known, strict=True) if is_known]
@@ -165,6 +169,29 @@ def hold(layout: StoreLayout, manifest: Manifest) -> None:
         for file in files:
             fsio.remove(layout.file(file), sync=False)
         fsio.sync_dir(layout.files)
+
+
+def link_anew(layout: StoreLayout, manifest: Manifest, file: ManifestFile) -> bool | None:
+    """Replace a view's copy of a file by a link to the one in `files/`, if that is sound now.
+
+    Returns whether it is; None if the file system has no hard links.  Raises: StorageError.
+    """
+    source = layout.file(file)
+    link = layout.tmp / f"{fsread.unique_name()}.link"
+    fsio.ensure_dir(layout.tmp)
+    if not fsio.try_link(source, link):
+        return None
+    try:
+        if not hashed.hashes_to(layout, link, file.sha256):
+            return False
+        with hashed.changing(layout, [source]):
+            place = layout.view(manifest.digest) / file.path
+            fsio.set_writable(place.parent, writable=True)
+            fsio.rename(link, place)
+            fsio.set_writable(place.parent, writable=False)
+        return True
+    finally:
+        fsio.remove(link, sync=False)
 
 
 def take(layout: StoreLayout, manifest: Manifest, files: Iterable[ManifestFile]) -> list[ManifestFile]:

@@ -135,15 +135,16 @@ def _make_view(layout: StoreLayout, manifest: Manifest) -> None:
         files = manifest.files
         links = [fsio.try_link(find(layout, file_name(f)).path, f"{temporary}/{f.path}") for f in files]
         unlinked = [file for file, linked in zip(files, links, strict=True) if not linked]
-        for file in take(layout, manifest, unlinked):
+        copies = take(layout, manifest, unlinked)
+        for file in copies:
             _copy(layout, manifest, file, temporary / file.path)
         for folder in folders:
             fsio.sync_dir(folder)
         fsio.ensure_dir(view.parent)
         trash.move_aside(view, layout.trash)
         fsio.rename(temporary, view)
-        if unlinked:
-            hold(layout, manifest)
+        if copies:
+            hold(layout, manifest, {file_name(file) for file in copies})
         fsio.set_writable(view, writable=False)
     finally:
         if fsread.is_folder(temporary):  # it has no name yet

@@ -109,6 +109,9 @@ def _text(done: GcResult, limit: int | None = None) -> str:
     first = f"{verb} {size(done.freed_bytes)}" + (f": {', '.join(what)}" if what else "")
     kept = ", ".join(f"{_REASONS.get(why, why)} {count}" for why, count in done.kept.items())
     lines = [first, f"kept: {kept or 'nothing, the store is empty'}", *map(_view_text, done.kept_views)]
+    if done.incomplete_bytes:
+        incomplete = f"{size(done.incomplete_bytes)} of incomplete downloads"
+        lines.append(f"kept: {incomplete}, which the next fetch or checkout continues")
     if limit is not None and done.disk_bytes is not None:
         lines.append(_limit_text(done.disk_bytes, limit, dry_run=done.dry_run))
     if done.low_on_space and done.grace_bytes:

@@ -25,7 +25,7 @@ from yarnstore.core.pairing import chunk_elements, iter_pairs
 from yarnstore.errors import IntegrityError
 from yarnstore.ops.copies.second import copied_chunks, keep_copies
 from yarnstore.ops.session.session import Session
-from yarnstore.progress import Meter
+from yarnstore.progress import Meter, format_size
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, load_indexes
@@ -37,6 +37,8 @@ from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
 
 # Chunks encoded ahead of the writer: each has its base, and a thread of numpy has 14 MB of its own.
 _WINDOW = 12
+# Reading less takes no time that needs a reason.
+_MUCH_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,11 @@ def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, 
     order = np.lexsort((places[:, 1], places[:, 0]))
     rows, places = rows[order], places[order]
     stats = [fsread.stat_or_none(path) for path in table.paths]
-    meter = Meter(session.activity.report, "check", "installed files", int(places[:, 2].sum()))
+    total = int(places[:, 2].sum())
+    if total >= _MUCH_BYTES:
+        what = f"{format_size(total)} of files, since only what was read there goes from packs"
+        session.note(f"reading {what}; once" if check else f"a run would first read {what}; once")
+    meter = Meter(session.activity.report, "check", "installed files", total)
 
     def is_sound(n: int) -> bool:
         number, offset, length = places[n].tolist()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -31,6 +32,7 @@ from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
 from yarnstore.ops.upkeep.gc_views import KeptView, hold_copies
+from yarnstore.ops.upkeep.incomplete import drop_incomplete, incomplete_bytes, is_short
 from yarnstore.ops.upkeep.repack import encode_anew, repack, rewrite_packs
 from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread, held
@@ -62,6 +64,8 @@ class GcResult:
     stays: dict[str, str] = field(default_factory=dict)  #: Why each version was kept, by spec.
     #: With a limit for the size: the disk space of the store afterwards in bytes, as `du -s` counts it.
     disk_bytes: int | None = None
+    #: The disk space of incomplete downloads that stay, in bytes.
+    incomplete_bytes: int = 0
 
 
 def gc(
@@ -95,11 +99,10 @@ def gc(
     if not dry_run:
         expected = _copy_first(session, policy, expected)
     before = _stored_bytes(session)
-    with session.layout.exclusive():
+    with _alone(session):
         # Without disk space to recover packs of killed processes, these are deleted too.
         with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
             recover_chunks(chunks)
-        held.reindex(session.layout)
         plan = plan_gc(session, policy)
         if expected is not None and plan.fingerprint != expected:
             raise ConflictError(
@@ -113,11 +116,15 @@ def gc(
     if dry_run:
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
+            if is_short(session.layout, freed):
+                freed += incomplete_bytes(session.layout, without=plan.leftovers)
     else:
         backing = _leave_one_copy(session, policy, plan) if slim_too else Backing()
         if repack_too:
             repack(session, partial(backing.redundant, session))
         freed = max(0, before - _stored_bytes(session))
+        if expected is None:
+            freed += _make_space(session, policy)
     disk = None
     if policy.max_size_bytes is not None:
         disk = disk_bytes(session.layout.root) - (freed if dry_run else 0)
@@ -136,7 +143,30 @@ def gc(
         removed=removed,
         stays=stays,
         disk_bytes=disk,
+        incomplete_bytes=incomplete_bytes(session.layout),
     )
+
+
+@contextlib.contextmanager
+def _alone(session: Session) -> Iterator[None]:
+    """Hold the exclusive lock, with files back in their places that a killed process was moving: a plan
+    deletes what is left in `tmp/`.
+    """
+    with session.layout.exclusive():
+        held.reindex(session.layout)
+        yield
+
+
+def _make_space(session: Session, policy: GcPolicy) -> int:
+    """Delete incomplete downloads if the disk is still too full; return how many bytes were freed."""
+    layout = session.layout
+    if not is_short(layout) or not (incomplete_bytes(layout) or session.refs.partials()):
+        return 0
+    before = disk_bytes(layout.root)
+    with _alone(session):
+        drop_incomplete(session)
+        plan_gc(session, replace(policy, max_size_bytes=None)).apply()
+    return max(0, before - disk_bytes(layout.root))
 
 
 def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str | None:
@@ -189,14 +219,18 @@ def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], 
 
 def _leave_one_copy(session: Session, policy: GcPolicy, plan: GcPlan) -> Backing:
     """Leave one copy of each chunk; return the chunks that packs need not have, since files have them."""
+    policy = replace(policy, max_size_bytes=None)  # the plan did that, and announced it
     backing, after = _slim(session, policy, plan)
     if after.reencode:
         encode_anew(session, after.reencode)
-        with session.layout.exclusive():
+        with _alone(session):
             after = plan_gc(session, policy, backing, thin=True)
             after.apply()
     rewrite_packs(session, after.rewrite_packs, partial(backing.redundant, session))
-    hold_copies(session, [*after.with_files, *after.views.manifests])
+    try:
+        hold_copies(session, filter(policy.covers, [*after.with_files, *after.views.manifests]))
+    except DiskFullError as error:
+        session.note(f"second copies of files are kept: {error.message}")
     return backing
 
 
@@ -209,7 +243,6 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     are encoded against these, and their files are deleted.
     """
     layout = session.layout
-    policy = replace(policy, max_size_bytes=None)  # the first plan did that
     backing = Backing()
     try:
         with layout.shared():
@@ -217,8 +250,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
             write_copies(session, policy.keep_copy, list(filter(policy.covers, roots)))
             backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
         if len(backing.ids):
-            with layout.exclusive():
-                held.reindex(layout)
+            with _alone(session):
                 plan = plan_gc(session, policy, backing)
                 plan.apply()
             rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
@@ -238,8 +270,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
                         writer.add(entry)
                         meter.add(entry.plain_bytes)
         if thin.frees_files or len(backing.ids):
-            with layout.exclusive():
-                held.reindex(layout)
+            with _alone(session):
                 plan = plan_gc(session, policy, backing, thin=True)
                 plan.apply()
     except (DiskFullError, LockTimeoutError) as error:

@@ -16,6 +16,7 @@ from yarnstore.ops.querying.usage import bytes_of
 from yarnstore.ops.session.mark import remembering, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
+from yarnstore.ops.upkeep.incomplete import incomplete_bytes
 from yarnstore.store import fsread, held, trash
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.refs import VersionName
@@ -63,6 +64,10 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
         items = [*_items(session, plan.removed, own), *_rest(session, plan)]
         listed = sum(item.bytes for item in items)
         kept = [*_items(session, plan.stays, own), *_kept_views(plan)]
+        incomplete = incomplete_bytes(layout, without=plan.leftovers)
+        if incomplete:
+            why = "the next fetch or checkout continues them"
+            kept.append(GcItem("download", "incomplete downloads", incomplete, why))
         if freed > listed:
             why = "no version needs them, or they are second copies"
             items.append(GcItem("data", "chunks and files", freed - listed, why))

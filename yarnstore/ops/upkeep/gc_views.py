@@ -144,8 +144,11 @@ def copied_bytes(layout: StoreLayout, kept: Iterable[Manifest]) -> int:
 
 
 def hold_copies(session: Session, kept: Iterable[Manifest]) -> None:
-    """Leave the copies in views as the only ones: where the file system has no hard links, earlier releases
-    and a view that was deleted left another in `files/`.  Each is read and hashed before.
+    """Leave one copy of files that a view and `files/` have each: a link to the one in `files/`, or, where
+    the file system has no hard links, the one in the view.  What stays is read and hashed before.
+
+    Two processes that made a file at the same time leave such copies; without hard links, earlier releases
+    and a view that was deleted.
 
     Raises: LockTimeoutError, StorageError.
     """
@@ -153,7 +156,12 @@ def hold_copies(session: Session, kept: Iterable[Manifest]) -> None:
     with layout.shared():
         for manifest in kept:
             view, copied = layout.view(manifest.digest), held.copied(layout, manifest)
-            sound = [hashed.hashes_to(layout, view / file.path, file.sha256) for file in copied]
-            if any(sound):
+            sound = {
+                file_name(file)
+                for file in copied
+                if held.link_anew(layout, manifest, file) is None
+                and hashed.hashes_to(layout, view / file.path, file.sha256)
+            }
+            if sound:
                 with hashed.changing(layout, []):
-                    held.hold(layout, manifest)
+                    held.hold(layout, manifest, sound)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.stores import MODEL, Site, assert_whole, make_site, tree_hashes, ystore
+from tests.support.stores import MODEL, Site, assert_whole, flip, make_site, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.upkeep.gc import gc
 from yarnstore.ops.upkeep.gc_plan import plan_gc
+from yarnstore.store.disk import disk_bytes
 
 
 def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> None:
@@ -208,3 +210,56 @@ def test_retention_after_an_update_keeps_it(tmp_path: Path) -> None:
         store.update_model(MODEL)
         assert [item.version for item in store.list_versions(MODEL)] == ["1.2.0", "1.1.0"]
     assert tree_hashes(path) == site.contents("1.0.0")
+
+
+# --- made twice at the same time -----------------------------------------------------------------
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> tuple[Site, Path, Path]:
+    """Two processes made a file at the same time: a view has one, `files/` and another view the other."""
+    site = make_site(tmp_path, versions=("1.0.0",))
+    folder = site.root / "sources" / "other"
+    folder.mkdir()
+    shutil.copy(site.source("1.0.0") / "model.bin", folder)
+    Store.publish(folder, "other@1.0.0", registry=site.registry)
+    with site.store() as store:
+        store.refresh_registries()
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout("other@1.0.0")
+    shared = view_of(site) / "model.bin"
+    there = next(path for path in (site.home / "files").iterdir() if path.samefile(shared))
+    os.chmod(shared.parent, 0o755)
+    shutil.copy(there, shared.with_name("second"))
+    os.replace(shared.with_name("second"), shared)
+    os.chmod(shared.parent, 0o555)
+    assert not there.samefile(shared)
+    return site, shared, there
+
+
+def test_a_file_that_two_processes_made_at_once_is_left_once(twice: tuple[Site, Path, Path]) -> None:
+    site, shared, there = twice
+    before = disk_bytes(site.home)
+    with site.store() as store:
+        told = store.gc(dry_run=True).freed_bytes
+        assert store.gc().freed_bytes == told > 600_000
+    assert there.samefile(shared)
+    assert before - disk_bytes(site.home) == pytest.approx(told, rel=0.05)
+    assert_whole(site.home, site)
+    with site.store() as store:
+        assert store.gc().freed_bytes == 0
+
+
+@pytest.mark.parametrize("damaged", ["view", "files"])
+def test_a_damaged_one_of_two_copies_is_never_the_one_that_stays(
+    damaged: str, twice: tuple[Site, Path, Path]
+) -> None:
+    site, shared, there = twice
+    data = shared.read_bytes()
+    flip(shared if damaged == "view" else there, 5000)
+    with site.store() as store:
+        store.gc()
+        assert data in (shared.read_bytes(), there.read_bytes())
+        store.remove_registry("made")
+        assert store.fsck(repair=True).remaining == []
+    assert shared.read_bytes() == data
