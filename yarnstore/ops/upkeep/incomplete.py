@@ -7,13 +7,13 @@ than its reserve after everything else was deleted.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import format_size
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.drafts import DRAFT
+from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
 
 # How the names of incomplete downloads in `tmp/` end: of files, and of entries of packs and small files.
