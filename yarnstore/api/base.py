@@ -56,7 +56,7 @@ def _admit_version(session: Session, manifest: Manifest, tell: bool) -> None:
 
 def _hint_to_free(layout: StoreLayout) -> str:
     """Say how to free disk space of the store; what an incomplete download has takes some of it."""
-    from yarnstore.ops.upkeep.incomplete import incomplete_bytes
+    from yarnstore.store.drafts import incomplete_bytes
 
     hint = "`ystore gc --dry-run` shows what can be deleted"
     incomplete = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
+from collections.abc import Collection, Iterator
 from typing import Self
 
 import numpy as np
@@ -22,6 +23,8 @@ from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store import fsio, fsread, lock
+from yarnstore.store.disk import disk_bytes
+from yarnstore.store.filepath import Path
 from yarnstore.store.files import READ_WINDOW, UNFINISHED, has_file, missing_files
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
@@ -29,6 +32,8 @@ from yarnstore.store.pipeline import ordered_map
 
 # The suffix of a draft in `tmp/`, after the file's future name in `files/`.
 DRAFT = ".draft"
+# The suffixes of incomplete downloads in `tmp/`: of files, and of entries of packs and small files.
+INCOMPLETE = (".download", DRAFT)
 # Smaller files are made from packs quickly.
 _WORTH_BYTES = CHUNK_MIN_BYTES
 # Files open at once, the largest of a version; far below any system's limit of descriptors.
@@ -231,3 +236,28 @@ def remove_dead_files(layout: StoreLayout) -> None:
             with lock.claimed(layout.tmp / name) as dead:
                 if dead:
                     fsio.remove(layout.tmp / name, sync=False)
+
+
+def _incomplete(layout: StoreLayout) -> Iterator[Path]:
+    for name in fsread.list_names(layout.tmp):
+        if name.endswith(INCOMPLETE) and fsread.is_file(layout.tmp / name):
+            yield layout.tmp / name
+
+
+def incomplete_bytes(layout: StoreLayout, *, without: Collection[Path] = ()) -> int:
+    """Return the disk space of incomplete downloads in bytes, also of those that are running."""
+    return sum(disk_bytes(path, freed=True) for path in _incomplete(layout) if path not in without)
+
+
+def remove_incomplete(layout: StoreLayout) -> int:
+    """Remove incomplete downloads that no process continues now; return how many bytes.
+
+    Needs the exclusive lock.  Raises: StorageError.
+    """
+    freed = 0
+    for path in _incomplete(layout):
+        size = disk_bytes(path, freed=True)
+        with lock.claimed(path) as dead:
+            if dead and fsio.remove(path, sync=False):
+                freed += size
+    return freed

@@ -32,12 +32,12 @@ from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
 from yarnstore.ops.upkeep.gc_views import KeptView, hold_copies
-from yarnstore.ops.upkeep.incomplete import drop_incomplete, incomplete_bytes, is_short
 from yarnstore.ops.upkeep.repack import encode_anew, repack, rewrite_packs
-from yarnstore.progress import Meter, plural
+from yarnstore.progress import Meter, format_size, plural
 from yarnstore.store import fsread, held
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.disk import content_bytes, disk_bytes
+from yarnstore.store.drafts import incomplete_bytes, remove_incomplete
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
@@ -116,7 +116,7 @@ def gc(
     if dry_run:
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
-            if is_short(session.layout, freed):
+            if _is_short(session, freed):
                 freed += incomplete_bytes(session.layout, without=plan.leftovers)
     else:
         backing = _leave_one_copy(session, policy, plan) if slim_too else Backing()
@@ -160,13 +160,24 @@ def _alone(session: Session) -> Iterator[None]:
 def _make_space(session: Session, policy: GcPolicy) -> int:
     """Delete incomplete downloads if the disk is still too full; return how many bytes were freed."""
     layout = session.layout
-    if not is_short(layout) or not (incomplete_bytes(layout) or session.refs.partials()):
+    if not _is_short(session) or not (incomplete_bytes(layout) or session.refs.partials()):
         return 0
     before = disk_bytes(layout.root)
     with _alone(session):
-        drop_incomplete(session)
+        freed = remove_incomplete(layout)
+        for name in session.refs.partials():  # the plan then deletes what they brought into packs
+            session.refs.remove_partial(name)
         plan_gc(session, replace(policy, max_size_bytes=None)).apply()
+    if freed:
+        what = f"deleted {format_size(freed)} of incomplete downloads"
+        session.note(f"{what}: the disk has less free space than its reserve")
     return max(0, before - disk_bytes(layout.root))
+
+
+def _is_short(session: Session, freed_bytes: int = 0) -> bool:
+    """Whether the disk has no more free space than its reserve, also once `freed_bytes` are freed."""
+    free, reserve = fsread.free_bytes(session.layout.root, session.layout.reserve)
+    return free + freed_bytes <= reserve
 
 
 def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str | None:

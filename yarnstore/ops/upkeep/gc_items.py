@@ -16,9 +16,9 @@ from yarnstore.ops.querying.usage import bytes_of
 from yarnstore.ops.session.mark import remembering, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
-from yarnstore.ops.upkeep.incomplete import incomplete_bytes
 from yarnstore.store import fsread, held, trash
 from yarnstore.store.chunks import ChunkStore, recover_chunks
+from yarnstore.store.drafts import incomplete_bytes
 from yarnstore.store.refs import VersionName
 
 ItemKind: TypeAlias = Literal["version", "download", "view", "data", "temporary"]

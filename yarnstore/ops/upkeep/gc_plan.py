@@ -20,12 +20,11 @@ from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, 
 from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import ViewPlan, copied_bytes, plan_views
-from yarnstore.ops.upkeep.incomplete import SUFFIXES
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash
 from yarnstore.ops.upkeep.waste import Files, find_waste, forecast_freed_bytes
 from yarnstore.store import fsio, fsread, held, lock, trash
 from yarnstore.store.chunks import load_indexes
-from yarnstore.store.drafts import DRAFT
+from yarnstore.store.drafts import DRAFT, INCOMPLETE
 from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import changing
 from yarnstore.store.layout import EXECUTABLE, file_name
@@ -232,7 +231,7 @@ def _leftovers(session: Session) -> list[Path]:
         stat = fsread.stat_or_none(layout.tmp / name)
         young = stat is not None and now - stat.st_mtime < PARTIAL_DAYS * 86400
         made = name.endswith(DRAFT) and name.removesuffix(DRAFT) in files
-        begun = name.endswith(SUFFIXES) and not made and fsread.is_file(layout.tmp / name)
+        begun = name.endswith(INCOMPLETE) and not made and fsread.is_file(layout.tmp / name)
         if not (begun and young) and _is_dead(layout.tmp / name):
             found.append(layout.tmp / name)
     return found
