@@ -10,13 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import operations, tables, ways
+from tests.bench import operations, tables, updates, ways
 from tests.bench.report import Report, machine
 from tests.bench.workload import made_model, minilm
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 _PATHS = ("--against", "--out", "--peer-python", "--work")
-_SECTIONS = ("operations", "peers", "wire", "ways", "sizes", "startup", "scale", "kernels", "bounds")
+_SECTIONS = (
+    *("operations", "peers", "wire", "ways", "updates", "sizes", "startup", "scale", "kernels"),
+    "bounds",
+)
 
 
 def main() -> None:
@@ -66,6 +69,8 @@ def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
         tables.wire_tables(report, work, args.peer_python)
     if "ways" in args.only:
         ways.ways_table(report, work)
+    if "updates" in args.only:
+        updates.updates_table(report, work)
     if "sizes" in args.only and real:
         tables.sizes_table(report, real, work)
     if "startup" in args.only:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeAlias
 
@@ -42,16 +42,16 @@ _SAMPLES = 8
 _SAMPLE_BYTES = 32 * KIB
 
 
-def plan_segments(source: Source, layout: Layout | None) -> list[Segment]:
+def plan_segments(source: Source, layout: Layout | None, cuts: Sequence[int] = ()) -> list[Segment]:
     """Return the segments to cut a file into.
 
-    A file with a layout is cut at its tensors.  A file without one that consists of numbers is cut every 1
+    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  A file without one that consists of numbers is cut every 1
     MiB, so that chunk i of a fine-tune is compared with chunk i of its base.  Other bytes are cut by their
     content.
     """
     guess = None if layout is not None else guess_numbers(source)
     if guess is None:
-        return cut_segments(layout, source.size)
+        return cut_segments(layout, source.size, cuts)
     element, phase = guess
     ends = list(range(CHUNK_MAX_BYTES - (8 - phase if phase else 0), source.size, CHUNK_MAX_BYTES))
     starts = [0, *ends]

@@ -1,7 +1,7 @@
 """Pairing: the choice of a chunk of an older version to encode a chunk against.
 
-By tensor name first, then by position; docs/format/encodings.md explains why a bad pairing costs bytes but
-not correctness.  Pure.
+By runs of equal or similar numbers if the caller has found them (`store/matching`), else by tensor name, then
+by position; docs/format/encodings.md explains why a bad pairing costs bytes but not correctness.  Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,10 @@ from yarnstore.core.index import id_bytes
 from yarnstore.core.layouts import BYTES, ElementType, Layout, Tensor, layout_from_json
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError
+
+
+# Files of a base version that are placed at a time: shards name each other's tensors.
+_PLACED_FILES = 4
 
 
 class PlacedChunk(NamedTuple):
@@ -33,6 +38,21 @@ class Pair(NamedTuple):
 
     chunk: PlacedChunk
     base_id: bytes
+
+
+class Run(NamedTuple):
+    """`length` bytes from `start` of the file `path` whose numbers correspond to those from `base_start` of
+    the base version's file `base_path`."""
+
+    path: str
+    start: int
+    length: int
+    base_path: str
+    base_start: int
+
+    def turned(self) -> Run:
+        """The same run, seen from the base version."""
+        return Run(self.base_path, self.base_start, self.length, self.path, self.start)
 
 
 @dataclass(frozen=True)
@@ -103,29 +123,111 @@ def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
     return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
 
-def iter_pairs(new: Manifest, base: Manifest) -> Iterator[Pair]:
+def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Run] = ()) -> Iterator[Pair]:
     """Yield each chunk of `new` that is not in `base`, once, with its base chunk.
 
-    Files are paired by path, the remaining ones in order.  Within a pair of files, a chunk that begins in a
-    tensor is paired with the chunk at the same offset within the tensor of that name and type; any other with
-    the chunk at its own offset, plus the shift of the last chunk that both files have.
+    A chunk that begins in one of `runs` is paired with the chunk that begins at the corresponding place, and
+    with none if no chunk begins there.  Any other chunk that begins in a tensor is paired with the chunk at
+    the same offset within the tensor of that name and type, in the corresponding file if it is there.  The
+    remaining ones are paired within corresponding files, with the chunk at their own offset, plus the shift
+    of the last chunk that both files have.  Files correspond by path, the remaining ones by kind and size.
     """
     seen = {
         id_bytes(ids, n) for file in base.files for ids in [file.chunk_list()[0]] for n in range(len(ids))
     }
-    for file, other in _pair_files(new, base):
-        ours, theirs = place_chunks(file), place_chunks(other)
+    known = _Base(base)
+    found_runs = _Runs(runs)
+    others = {file.path: other for file, other in _pair_files(new, base)}
+    for file in new.files:
+        ours = place_chunks(file)
+        theirs = known.placed(others[file.path].path) if file.path in others else None
         shift = 0
         for chunk in ours.chunks:
-            known = theirs.ids.get(chunk.chunk_id)
-            if known is not None:
-                shift = known - chunk.offset
+            same = theirs.ids.get(chunk.chunk_id) if theirs is not None else None
+            if same is not None:
+                shift = same - chunk.offset
             if chunk.chunk_id in seen:
                 continue
             seen.add(chunk.chunk_id)
-            found = theirs.chunk_at(_counterpart(chunk, ours, theirs, shift))
+            run = found_runs.at(file.path, chunk.offset)
+            if run is not None:
+                found = known.chunk_from(run.base_path, run.base_start + chunk.offset - run.start)
+            else:
+                found = known.counterpart(chunk, ours, theirs, shift)
             if found is not None:
                 yield Pair(chunk, found.chunk_id)
+
+
+class _Runs:
+    """Runs by the place of a byte in the newer version."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._by_path: dict[str, list[Run]] = {}
+        for run in sorted(runs):
+            self._by_path.setdefault(run.path, []).append(run)
+
+    def at(self, path: str, offset: int) -> Run | None:
+        runs = self._by_path.get(path, [])
+        n = bisect_right(runs, offset, key=lambda run: run.start) - 1
+        return runs[n] if n >= 0 and offset < runs[n].start + runs[n].length else None
+
+
+class _Base:
+    """The files of the base version, placed when they are needed."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._files = {file.path: file for file in manifest.files}
+        self.placed = lru_cache(_PLACED_FILES)(lambda path: place_chunks(self._files[path]))
+
+    def chunk_from(self, path: str, offset: int) -> PlacedChunk | None:
+        """The chunk that begins at an offset."""
+        found = self.placed(path).chunk_at(offset)
+        return found if found is not None and found.offset == offset else None
+
+    def counterpart(
+        self, chunk: PlacedChunk, ours: PlacedFile, theirs: PlacedFile | None, shift: int
+    ) -> PlacedChunk | None:
+        tensor = ours.tensor_at(chunk.offset)
+        if tensor is not None:
+            other = theirs.tensors.get(tensor.name) if theirs is not None else None
+            if other is not None and other.dtype is not tensor.dtype:
+                other = None
+            if other is None and (place := self._by_name.get((tensor.name, tensor.dtype.name))) is not None:
+                theirs, other = self.placed(place[0]), place[1]
+            if other is not None and theirs is not None:
+                return theirs.chunk_at(other.offset + chunk.offset - tensor.offset)
+        return theirs.chunk_at(chunk.offset + shift) if theirs is not None else None
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], tuple[str, Tensor]]:
+        """The file and the place of each tensor, the first of those with one name and type."""
+        found: dict[tuple[str, str], tuple[str, Tensor]] = {}
+        for file in self._files.values():
+            layout = file_layout(file)
+            for tensor in layout.tensors if layout is not None else ():
+                found.setdefault((tensor.name, tensor.dtype.name), (file.path, tensor))
+        return found
+
+
+def inherited_cuts(runs: Iterable[Run], base: Manifest) -> dict[str, list[int]]:
+    """Return by path where to cut the files that `runs` are found in, so that their chunks begin where the
+    base version's do: offsets in each file, ascending.
+    """
+    files = {file.path: file for file in base.files}
+    starts: dict[str, list[int]] = {}
+    cuts: dict[str, set[int]] = {}
+    for run in runs:
+        if run.base_path not in starts:
+            _, lengths = files[run.base_path].chunk_list()
+            starts[run.base_path] = (np.cumsum(lengths) - lengths).tolist()
+        there = starts[run.base_path]
+        within = slice(
+            bisect_left(there, run.base_start), bisect_left(there, run.base_start + run.length)
+        )
+        found = cuts.setdefault(run.path, set())
+        found.add(run.start)
+        found.update(at - run.base_start + run.start for at in there[within])
+    return {path: sorted(found) for path, found in cuts.items()}
 
 
 def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, ManifestFile]]:
@@ -162,12 +264,3 @@ class _BySize:
 
 def _kind(file: ManifestFile) -> str:
     return file.path.rpartition(".")[2]
-
-
-def _counterpart(chunk: PlacedChunk, ours: PlacedFile, theirs: PlacedFile, shift: int) -> int:
-    tensor = ours.tensor_at(chunk.offset)
-    if tensor is not None:
-        other = theirs.tensors.get(tensor.name)
-        if other is not None and other.dtype is tensor.dtype:
-            return other.offset + chunk.offset - tensor.offset
-    return chunk.offset + shift

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -18,7 +18,15 @@ from blake3 import blake3
 from yarnstore.core.chunking import Piece, cut_in_memory, iter_chunk_batches, plan_segments
 from yarnstore.core.codec import make_entry
 from yarnstore.core.digest import Sha256
-from yarnstore.core.layouts import BytesSource, Layout, Source, external_layouts, layout_to_json, read_layout
+from yarnstore.core.layouts import (
+    BytesSource,
+    Layout,
+    Segment,
+    Source,
+    external_layouts,
+    layout_to_json,
+    read_layout,
+)
 from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.pack import Entry
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
@@ -46,14 +54,20 @@ class _Hashed(NamedTuple):
 
 
 def ingest(
-    sources: Sequence[SourceFile], known: PackReader, writer: PackWriter, meter: Meter
+    sources: Sequence[SourceFile],
+    known: PackReader,
+    writer: PackWriter,
+    meter: Meter,
+    cuts: Mapping[str, Sequence[int]] | None = None,
 ) -> list[ManifestFile]:
     """Cut and hash files, pack the chunks that are not `known` or are damaged, and return the manifest's
     files.
 
+    `cuts` are offsets, by path, at which large tensors are cut too (`matching.find_cuts`).
+
     Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """
-    layouts = _Layouts(sources)
+    layouts = _Layouts(sources, cuts or {})
     cutter = _Cutter(layouts, known, writer, meter)
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
         for item in layouts.in_order():
@@ -63,15 +77,20 @@ def ingest(
 
 
 class _Layouts:
-    """The layouts of files in order; an ONNX model contains those of its data files."""
+    """The layouts of files in order, and where they are cut; an ONNX model contains those of its data files."""
 
-    def __init__(self, sources: Sequence[SourceFile]) -> None:
+    def __init__(self, sources: Sequence[SourceFile], cuts: Mapping[str, Sequence[int]]) -> None:
         self._sources = sources
+        self._cuts = cuts
         self._external: dict[str, Layout] = {}
 
     def in_order(self) -> list[SourceFile]:
         """Return ONNX models before all files that may be their data."""
         return sorted(self._sources, key=lambda item: not item.path.endswith(".onnx"))
+
+    def segments(self, item: SourceFile, source: Source, layout: Layout | None) -> list[Segment]:
+        """Return the segments to cut a file into."""
+        return plan_segments(source, layout, self._cuts.get(item.path, ()))
 
     def read(self, item: SourceFile, source: Source) -> Layout | None:
         """Return the layout of an open file, if it has one."""
@@ -93,7 +112,7 @@ class _Layouts:
 
 def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
     """Return the layouts of the files that have one, by path.  Raises: StorageError."""
-    layouts = _Layouts(sources)
+    layouts = _Layouts(sources, {})
     found: dict[str, Layout] = {}
     for item in layouts.in_order():
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
@@ -176,7 +195,7 @@ class _Cutter:
             return block
 
         layout = self._layouts.read(item, source)
-        batches = iter_chunk_batches(read_next, plan_segments(source, layout))
+        batches = iter_chunk_batches(read_next, self._layouts.segments(item, source, layout))
         chunks: list[tuple[bytes, int]] = []
         for batch in ordered_map(self._hash_and_encode, batches, window=_WINDOW):
             chunks += self._pack(batch)

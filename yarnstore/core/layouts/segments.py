@@ -9,12 +9,18 @@ more ends before the next tensor whose name's checksum is a multiple of four.  T
 over names: adding or removing a tensor changes its own group and rarely the next.  A group below 4 KiB is cut
 with the bytes around it.
 
+A version whose numbers correspond to those of an earlier one at other offsets is cut where that one is: the
+caller gives such cuts of large tensors, and each piece between them is cut every 1 MiB.
+
 All other ranges are `bytes`, which the caller cuts with FastCDC.  Readers follow the manifest and not this
 plan, so it can change without a change of format; docs/format/chunking.md.  Pure.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -40,13 +46,16 @@ class Segment(NamedTuple):
     dtype: ElementType
 
 
-def cut_segments(layout: Layout | None, size_bytes: int) -> list[Segment]:
+def cut_segments(layout: Layout | None, size_bytes: int, cuts: Sequence[int] = ()) -> list[Segment]:
     """Return segments that cover a file of `size_bytes` exactly, in order; without a layout, one segment of
     bytes.
 
+    `cuts` are offsets, ascending, at which large tensors are cut too; those within an element or outside of a
+    large tensor are ignored.
+
     Raises: FormatError if the layout exceeds the file.
     """
-    cutter = _Cutter()
+    cutter = _Cutter(cuts)
     for tensor in layout.tensors if layout is not None else ():
         if tensor.length >= SMALL_TENSOR_BYTES:
             cutter.add_large(tensor)
@@ -56,7 +65,8 @@ def cut_segments(layout: Layout | None, size_bytes: int) -> list[Segment]:
 
 
 class _Cutter:
-    def __init__(self) -> None:
+    def __init__(self, cuts: Sequence[int]) -> None:
+        self.cuts = cuts
         self.segments: list[Segment] = []
         self.done = 0  # everything before it is in a segment
         self.dtype = BYTES  # of the open group, from `start` to `end`; none where these are equal
@@ -88,10 +98,11 @@ class _Cutter:
             self.segments.append(Segment(offset, length, BYTES))
             return
         step = SEGMENT_BYTES // dtype.block_bytes * dtype.block_bytes
-        while end - offset > step:
-            self.segments.append(Segment(offset, step, dtype))
-            offset += step
-        self.segments.append(Segment(offset, end - offset, dtype))
+        inner = self.cuts[bisect_right(self.cuts, offset) : bisect_left(self.cuts, end)]
+        whole = [cut for cut in inner if (cut - offset) % dtype.block_bytes == 0]
+        for start, stop in pairwise([offset, *whole, end]):
+            for at in range(start, stop, step):
+                self.segments.append(Segment(at, min(step, stop - at), dtype))
 
     def close_group(self) -> None:
         if self.end - self.start >= GROUP_MIN_BYTES and self.dtype is not BYTES:

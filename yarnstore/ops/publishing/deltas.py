@@ -1,7 +1,7 @@
 """Delta packs: a version's chunks as deltas against another version's.
 
 A delta pack is optional: the full packs contain all chunks, and a chunk whose delta saves nothing is not in
-it.  `core/pairing` pairs chunks, `core/codec` encodes them.
+it.  `store/matching` finds corresponding numbers, `core/pairing` pairs chunks, `core/codec` encodes them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from yarnstore.core.codec import make_delta_entry
 from yarnstore.core.digest import Buffer, PackId
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import Pair, iter_pairs
-from yarnstore.progress import Meter
+from yarnstore.core.pairing import Pair, Run, iter_pairs
+from yarnstore.progress import Meter, OnProgress
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
+from yarnstore.store.matching import StoredContent, find_runs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable
@@ -60,7 +61,13 @@ def reading(folder: PackFolder) -> PackReader:
 
 
 def write_deltas(
-    reader: PackReader, deltas: PackFolder, new: Manifest, base: Manifest, meter: Meter, *, back: bool = False
+    reader: PackReader,
+    deltas: PackFolder,
+    new: Manifest,
+    base: Manifest,
+    on_progress: OnProgress,
+    *,
+    back: bool = False,
 ) -> tuple[WrittenDeltas, WrittenDeltas | None]:
     """Write the delta packs that lead from `base` to `new`, both in the packs of `reader`; with `back`, also
     those from `new` to `base`.
@@ -74,7 +81,9 @@ def write_deltas(
             known: dict[bytes, Buffer] = {}
             return task.length, _encode(reader, forward, known), _encode(reader, other, known)
 
-        tasks = _iter_tasks(new, base, back=back)
+        runs = _find_runs(reader, new, base)
+        tasks = list(_iter_tasks(new, base, runs, back=back))
+        meter = Meter(on_progress, "delta", f"{base.version} → {new.version}", sum(t.length for t in tasks))
         for length, entry, other in ordered_map(encode, tasks, window=_WINDOW):
             meter.add(length)
             if entry is not None:
@@ -89,7 +98,7 @@ def estimate_deltas(reader: PackReader, new: Manifest, base: Manifest) -> int:
 
     Raises: as `write_deltas`.
     """
-    pairs = list(iter_pairs(new, base))
+    pairs = list(iter_pairs(new, base, _find_runs(reader, new, base)))
     step = max(1, len(pairs) // _SAMPLED)
     sample = pairs[step // 2 :: step]
 
@@ -105,9 +114,15 @@ def estimate_deltas(reader: PackReader, new: Manifest, base: Manifest) -> int:
     return sizes * sum(pair.chunk.length for pair in pairs) // plain if plain else 0
 
 
-def _iter_tasks(new: Manifest, base: Manifest, *, back: bool) -> Iterator[_Task]:
-    backward = {(pair.base_id, pair.chunk.chunk_id): pair for pair in iter_pairs(base, new)} if back else {}
-    for pair in iter_pairs(new, base):
+def _find_runs(reader: PackReader, new: Manifest, base: Manifest) -> list[Run]:
+    return find_runs(StoredContent(new, reader), StoredContent(base, reader))
+
+
+def _iter_tasks(new: Manifest, base: Manifest, runs: list[Run], *, back: bool) -> Iterator[_Task]:
+    turned = [run.turned() for run in runs]
+    pairs = iter_pairs(base, new, turned) if back else ()
+    backward = {(pair.base_id, pair.chunk.chunk_id): pair for pair in pairs}
+    for pair in iter_pairs(new, base, runs):
         yield _Task(pair, backward.pop((pair.chunk.chunk_id, pair.base_id), None))
     for pair in backward.values():
         yield _Task(None, pair)

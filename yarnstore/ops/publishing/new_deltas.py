@@ -8,11 +8,10 @@ from typing import Any
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import iter_pairs
 from yarnstore.ops.publishing.deltas import reading, write_deltas
 from yarnstore.ops.publishing.skips import find_skips
 from yarnstore.ops.publishing.tree import RegistryFolder
-from yarnstore.progress import Meter, OnProgress
+from yarnstore.progress import OnProgress
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.ways import Edge
 
@@ -52,9 +51,7 @@ def write_new_deltas(
     with reading(folder.packs) as reader:
 
         def write(base: Manifest, *, and_back: bool = False) -> None:
-            pairs = sum(pair.chunk.length for pair in iter_pairs(manifest, base))
-            meter = Meter(on_progress, "delta", f"{base.version} → {manifest.version}", pairs)
-            ahead, behind = write_deltas(reader, folder.deltas, manifest, base, meter, back=and_back)
+            ahead, behind = write_deltas(reader, folder.deltas, manifest, base, on_progress, back=and_back)
             leading.extend(ahead.listed())
             back.extend(behind.listed() if behind is not None else ())
 

@@ -14,12 +14,11 @@ from typing import Any, Literal
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import iter_pairs
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.ops.publishing.deltas import reading, write_deltas
 from yarnstore.ops.publishing.skips import IN_USE, find_skips
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
-from yarnstore.progress import Meter, OnProgress, Progress, format_size, ignore
+from yarnstore.progress import OnProgress, Progress, format_size, ignore
 from yarnstore.registry.deltas import DeltaChange, change_deltas
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.ranges import Range, range_holds
@@ -226,9 +225,7 @@ class _Work:
 
     def _write(self, edge: Edge) -> list[dict[str, Any]]:
         base, new = self._manifest(edge[0]), self._manifest(edge[1])
-        pairs = sum(pair.chunk.length for pair in iter_pairs(new, base))
-        meter = Meter(self._tell, "delta", f"{base.version} → {new.version}", pairs)
-        return write_deltas(self._reader, self._folder.deltas, new, base, meter)[0].listed()
+        return write_deltas(self._reader, self._folder.deltas, new, base, self._tell)[0].listed()
 
     def _delete(self, packs: set[str]) -> None:
         """Delete delta packs that no version of the registry lists, under the registry's lock."""

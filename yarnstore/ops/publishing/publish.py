@@ -47,6 +47,7 @@ from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
 from yarnstore.store.ingest import ingest
+from yarnstore.store.matching import find_cuts
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import (
@@ -176,9 +177,12 @@ def publish(
     folder.make()
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes
+    earlier = _earlier_versions(folder, spec.model, version, variant, max(deltas, IN_USE))
     meter = Meter(on_progress, "read", str(spec), sources.size_bytes)
     with PackReader(folder.packs, ChunkTable(indexes)) as known, PackWriter(folder.packs) as writer:
-        files = ingest(sources.files, known, writer, meter)
+        like = published or next(iter(earlier), None)
+        cuts = find_cuts(sources.files, like, known) if like is not None else {}
+        files = ingest(sources.files, known, writer, meter, cuts)
     more = {"requires": list(version_info.requires)} if version_info.requires else {}
     manifest = published or Manifest.make(
         spec.model, version, variant, files, sources.empty_folders, more=more
@@ -192,8 +196,7 @@ def publish(
         entry = _renewed_entry(folder, manifest, ids, old, version_info)
         written = NewDeltas([msgspec.to_builtins(delta) for delta in old.deltas])
     else:
-        earlier = _earlier_versions(folder, manifest, max(deltas, IN_USE) if deltas else 0)
-        written = write_new_deltas(folder, manifest, earlier, deltas, on_progress)
+        written = write_new_deltas(folder, manifest, earlier if deltas else [], deltas, on_progress)
         entry = _entry(folder, manifest, ids, version_info, None if old else moment)
         if written.leading:
             entry["deltas"] = written.leading
@@ -227,14 +230,16 @@ def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
     return total
 
 
-def _earlier_versions(folder: RegistryFolder, manifest: Manifest, count: int) -> list[Manifest]:
-    entry = folder.entry(manifest.model)
-    if entry is None or not count:
+def _earlier_versions(
+    folder: RegistryFolder, model: str, version: str, variant: str, count: int
+) -> list[Manifest]:
+    entry = folder.entry(model)
+    if entry is None:
         return []
-    earlier = [v for v in entry.versions if precedence(v) < precedence(manifest.version)]
+    earlier = [v for v in entry.versions if precedence(v) < precedence(version)]
     found: list[Manifest] = []
-    for version in sort_versions(earlier, newest_first=True):
-        base = _published(folder, manifest.model, version, manifest.variant)
+    for older in sort_versions(earlier, newest_first=True):
+        base = _published(folder, model, older, variant)
         if base is not None:
             found.append(base)
         if len(found) == count:

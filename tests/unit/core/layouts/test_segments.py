@@ -43,6 +43,20 @@ def test_a_tensor_is_cut_every_mebibyte_on_an_element() -> None:
     ]
 
 
+def test_a_tensor_is_also_cut_where_the_caller_says() -> None:
+    layout, size = lay((2 * MIB, "bf16"), (18 * 70000, "q4_0"), 7)
+    second = 100 + 2 * MIB
+    cuts = [50, 100, 100 + 512, 101 + 768 * KIB, second, second + 18 * 10, second + 18 * 11 + 1, size - 3]
+    segments = cut_segments(layout, size, cuts)
+    check_segments(segments, size)
+    assert [segment.offset for segment in segments] == [
+        *(0, 100, 100 + 512, 100 + 512 + MIB),
+        *(second, second + 180, second + 180 + MIB // 18 * 18),
+        size - 7,
+    ]
+    assert cut_segments(layout, size, [100 + MIB]) == cut_segments(layout, size)
+
+
 def test_small_tensors_share_a_segment_where_they_are_in_step() -> None:
     layout, size = lay(
         (8 * KIB, "f32"), (4 * KIB, "f32"), 64, (2 * KIB, "f32"), (8 * KIB, "bf16"), 1, (8 * KIB, "bf16")

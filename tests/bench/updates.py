@@ -1,0 +1,152 @@
+"""What an update downloads, by what changed: beside zstd --patch-from, xdelta3, and the XOR of the files in byte
+planes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from tests.bench.plot import Bar
+from tests.bench.report import Report, Table, percent
+from tests.support.reshaped import (
+    Files,
+    Weights,
+    fine_tuned,
+    fused,
+    made,
+    one_file,
+    renamed,
+    sharded,
+    with_layer,
+    with_rows,
+)
+from yarnstore import Store
+
+_LAYERS, _WIDTH, _VOCABULARY = 8, 448, 6000
+_MODEL = "updated"
+_PEERS = {
+    "zstd -19 --patch-from": ("zstd", "-q", "-f", "-19", "--long=27", "--patch-from={old}", "{new}", "-o", "{delta}"),
+    "xdelta3 -9": ("xdelta3", "-f", "-9", "-e", "-s", "{old}", "{new}", "{delta}"),
+}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One change: what an update downloads, the files' bytes, the goal, and what peers make of it."""
+
+    name: str
+    download_bytes: int
+    file_bytes: int
+    goal_share: float
+    peers: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class _Case:
+    name: str
+    goal_share: float
+    old: Callable[[], Files]
+    new: Callable[[], Files]
+
+
+def _cases() -> Iterator[_Case]:
+    base = made(layers=_LAYERS, width=_WIDTH, vocabulary=_VOCABULARY)
+    tuned = fine_tuned(base)
+
+    def case(name: str, goal: float, new: Weights) -> _Case:
+        return _Case(name, goal, lambda: one_file(base), lambda: one_file(new))
+
+    yield case("fine-tuned, same names", 0.155, tuned)
+    yield case("all names and their order changed, fine-tuned", 0.155, renamed(tuned))
+    yield _Case("3 shards → 2 shards, fine-tuned", 0.155, lambda: sharded(base, 3), lambda: sharded(tuned, 2))
+    layer = with_layer(tuned, _LAYERS // 2)
+    fresh = 1 - sum(a.nbytes for a in base.values()) / sum(a.nbytes for a in layer.values())
+    # The new layer is downloaded whole, at 0.8 of its size.
+    yield case("layer inserted, fine-tuned", 0.155 * (1 - fresh) + 0.8 * fresh, layer)
+    yield case("9 rows in front of the embedding, fine-tuned", 0.155, with_rows(tuned, 9))
+    yield case("queries, keys and values fused, same", 0.001, fused(base))
+    yield case("queries, keys and values fused, fine-tuned", 0.155, fused(tuned))
+
+
+def measure(work: Path) -> list[Update]:
+    """Publish and update each case."""
+    found = []
+    for case in _cases():
+        folder = work / "updates"
+        folder.mkdir()
+        old, new = case.old(), case.new()
+        registry = folder / "registry"
+        for version, files in (("1.0.0", old), ("1.1.0", new)):
+            source = folder / version
+            source.mkdir()
+            for name, content in files.items():
+                (source / name).write_bytes(content)
+            Store.publish(source, f"{_MODEL}@{version}", registry=registry)
+        with Store.open(folder / "home") as store:
+            store.add_registry("here", registry)
+            store.checkout(f"{_MODEL}@1.0.0")
+            came = store.checkout(f"{_MODEL}@1.1.0").download_bytes
+            for name, content in new.items():
+                assert (store.path(_MODEL) / name).read_bytes() == content
+        size = sum(map(len, new.values()))
+        found.append(Update(case.name, came, size, case.goal_share, _peers(folder, old, new)))
+        shutil.rmtree(folder)
+    return found
+
+
+def _peers(folder: Path, old: Files, new: Files) -> dict[str, int | None]:
+    """What other delta coders make of all files, one after the other; None for one that is not installed."""
+    places = {name: folder / f"{name}.bin" for name in ("old", "new", "delta")}
+    before, after = (b"".join(files[path] for path in sorted(files)) for files in (old, new))
+    places["old"].write_bytes(before)
+    places["new"].write_bytes(after)
+    sizes: dict[str, int | None] = {}
+    for tool, command in _PEERS.items():
+        sizes[tool] = None
+        if shutil.which(command[0]) is not None:
+            subprocess.run([word.format(**places) for word in command], check=True)
+            sizes[tool] = places["delta"].stat().st_size
+    sizes["XOR planes"] = _xor_planes(before, after)
+    return sizes
+
+
+def _xor_planes(old: bytes, new: bytes) -> int:
+    """The size of the XOR of two files of 16-bit numbers, as byte planes in zstd, with what is longer."""
+    count = min(len(old), len(new)) // 2 * 2
+    words = np.frombuffer(old[:count], "<u2") ^ np.frombuffer(new[:count], "<u2")
+    planes = words.view(np.uint8).reshape(-1, 2).T
+    coder = zstandard.ZstdCompressor(level=3)
+    return sum(len(coder.compress(part)) for part in (*(p.tobytes() for p in planes), new[count:]))
+
+
+def updates_table(report: Report, work: Path) -> None:
+    """Add the table of what updates download."""
+    found = measure(work)
+    peers = list(found[0].peers)
+    rows = [
+        (
+            update.name,
+            percent(update.download_bytes, update.file_bytes),
+            f"{100 * update.goal_share:.1f} %",
+            *(percent(update.peers[tool], update.file_bytes) for tool in peers),
+        )
+        for update in found
+    ]
+    bars = tuple(
+        Bar(update.name, 100 * update.download_bytes / update.file_bytes, row[1], ours=True)
+        for update, row in zip(found, rows, strict=True)
+    )
+    notes = (
+        f"Made bf16 models of {_LAYERS} layers of width {_WIDTH}, {found[0].file_bytes / 1e6:.0f} MB "
+        "(`tests/support/reshaped.py`); a fine-tune moves each weight by 0.4 % of the usual size.",
+        "`download_bytes` of `checkout`, as a share of the version's files; each installed file was compared.",
+        "Peers get all files of a version one after the other. Goal: at most the share in that column.",
+    )
+    columns = ("what changed", "ystore", "goal", *peers)
+    report.add(Table("updates", "Updates, by what changed", columns, rows, notes, bars, "%"), found)

@@ -1,0 +1,129 @@
+"""Made models whose next version holds its weights elsewhere: renamed, resharded, fused, with layers or rows
+that were put in between."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights: TypeAlias = dict[str, NDArray[Any]]
+Files: TypeAlias = dict[str, bytes]
+
+_CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "int8": "I8"}
+EMBEDDING = "embed.weight"
+_PARTS = ("q", "k", "v")
+
+
+def bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Round to the nearest bf16, as bits."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def values(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The values of bf16 bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def made(*, layers: int, width: int, vocabulary: int, seed: int = 0) -> Weights:
+    """A transformer's weights in bf16: an embedding, and in each layer attention, two matrices and a norm."""
+    random = np.random.default_rng(seed)
+
+    def matrix(rows: int, columns: int) -> NDArray[np.uint16]:
+        return bf16(random.normal(0, 0.02, (rows, columns)))
+
+    weights: Weights = {EMBEDDING: matrix(vocabulary, width)}
+    for n in range(layers):
+        for part in (*_PARTS, "o"):
+            weights[f"layers.{n}.{part}.weight"] = matrix(width, width)
+        weights[f"layers.{n}.up.weight"] = matrix(3 * width, width)
+        weights[f"layers.{n}.down.weight"] = matrix(width, 3 * width)
+        weights[f"layers.{n}.norm.weight"] = bf16(random.normal(1, 0.01, width))
+    return weights
+
+
+def fine_tuned(weights: Weights, seed: int = 1) -> Weights:
+    """All weights moved by 0.4 % of their usual size, as a full fine-tune does."""
+    random = np.random.default_rng(seed)
+    return {
+        name: bf16(values(bits) + random.normal(0, 0.004 * values(bits).std(), bits.shape))
+        for name, bits in weights.items()
+    }
+
+
+def renamed(weights: Weights, seed: int = 2) -> Weights:
+    """Other names in another order."""
+    order = np.random.default_rng(seed).permutation(len(weights)).tolist()
+    names = list(weights)
+    return {f"block_{n:03}": weights[names[old]] for n, old in enumerate(order)}
+
+
+def with_layer(weights: Weights, at: int, seed: int = 3) -> Weights:
+    """A new layer before layer `at`; the later ones are renumbered."""
+    width = weights[EMBEDDING].shape[1]
+    fresh = made(layers=1, width=width, vocabulary=1, seed=seed)
+    found: Weights = {}
+    for name, bits in weights.items():
+        kind, _, rest = name.partition(".")
+        number, _, part = rest.partition(".")
+        moved = kind == "layers" and int(number) >= at
+        found[f"layers.{int(number) + 1}.{part}" if moved else name] = bits
+    found |= {name.replace("layers.0.", f"layers.{at}."): bits for name, bits in fresh.items() if "0" in name}
+    return found
+
+
+def with_rows(weights: Weights, rows: int, seed: int = 4) -> Weights:
+    """New rows in front of the embedding."""
+    old = weights[EMBEDDING]
+    fresh = bf16(np.random.default_rng(seed).normal(0, 0.02, (rows, old.shape[1])))
+    return {**weights, EMBEDDING: np.concatenate([fresh, old])}
+
+
+def fused(weights: Weights) -> Weights:
+    """Queries, keys and values of a layer in one tensor."""
+    found = {name: bits for name, bits in weights.items() if name.split(".")[-2] not in _PARTS}
+    for name in weights:
+        if name.endswith(".q.weight"):
+            parts = [weights[name.replace(".q.", f".{part}.")] for part in _PARTS]
+            found[name.replace(".q.", ".qkv.")] = np.concatenate(parts)
+    return found
+
+
+def transposed(weights: Weights) -> Weights:
+    """Each matrix with rows and columns exchanged."""
+    return {name: np.ascontiguousarray(bits.T) for name, bits in weights.items()}
+
+
+def safetensors(weights: Weights) -> bytes:
+    """A safetensors file, with the tensors in their order."""
+    header: dict[str, Any] = {}
+    at = 0
+    for name, array in weights.items():
+        span = [at, at + array.nbytes]
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": array.shape, "data_offsets": span}
+        at += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *(array.tobytes() for array in weights.values())])
+
+
+def one_file(weights: Weights) -> Files:
+    return {"model.safetensors": safetensors(weights)}
+
+
+def sharded(weights: Weights, count: int) -> Files:
+    """The weights in `count` files of about one size, as large models come, with an index."""
+    total = sum(array.nbytes for array in weights.values())
+    shards: list[Weights] = [{} for _ in range(count)]
+    done = 0
+    for name, array in weights.items():
+        shards[min(count - 1, done * count // total)][name] = array
+        done += array.nbytes
+    names = [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
+    place = {name: path for path, shard in zip(names, shards, strict=True) for name in shard}
+    files = {path: safetensors(shard) for path, shard in zip(names, shards, strict=True)}
+    return {**files, "model.safetensors.index.json": json.dumps({"weight_map": place}).encode()}

@@ -1,0 +1,123 @@
+"""Numbers of an earlier version are found by content, and the deltas between the versions are small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.reshaped import (
+    EMBEDDING,
+    Files,
+    fine_tuned,
+    fused,
+    made,
+    one_file,
+    renamed,
+    sharded,
+    values,
+    with_layer,
+    with_rows,
+)
+from yarnstore import Store
+from yarnstore.results import PublishResult
+
+OLD = made(layers=3, width=320, vocabulary=3000)
+TUNED = fine_tuned(OLD)
+SIZE = sum(bits.nbytes for bits in OLD.values())
+
+
+def publish(root: Path, version: str, files: Files) -> PublishResult:
+    source = root / version
+    source.mkdir()
+    for name, content in files.items():
+        (source / name).write_bytes(content)
+    return Store.publish(source, f"m@{version}", registry=root / "registry")
+
+
+def delta_share(root: Path, old: Files, new: Files) -> float:
+    """The bytes that an update downloads, as a share of the new files; what it installs is compared."""
+    publish(root, "1.0.0", old)
+    publish(root, "1.1.0", new)
+    with Store.open(root / "home") as store:
+        store.add_registry("here", root / "registry")
+        store.checkout("m@1.0.0")
+        came = store.checkout("m@1.1.0").download_bytes
+        assert {name: (store.path("m") / name).read_bytes() for name in new} == new
+    return came / sum(map(len, new.values()))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """The share of an update with the same names, which the others are measured by."""
+    return delta_share(tmp_path_factory.mktemp("plain"), one_file(OLD), one_file(TUNED))
+
+
+FRESH_LAYER = 0.8 * 10 * 320 * 320 * 2 / SIZE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "more"),
+    [
+        (lambda: one_file(OLD), lambda: one_file(renamed(TUNED)), 0.01),
+        (lambda: sharded(OLD, 3), lambda: sharded(TUNED, 2), 0.01),
+        (lambda: one_file(OLD), lambda: sharded(TUNED, 3), 0.01),
+        (lambda: one_file(OLD), lambda: one_file(with_layer(TUNED, 1)), FRESH_LAYER),
+        (lambda: one_file(OLD), lambda: one_file(with_rows(TUNED, 9)), 0.01),
+        (lambda: one_file(OLD), lambda: one_file(fused(TUNED)), 0.01),
+        (lambda: one_file(OLD), lambda: one_file(renamed(fused(with_rows(TUNED, 9)))), 0.01),
+    ],
+    ids=["renamed", "resharded", "split-into-shards", "layer-inserted", "rows-in-front", "fused", "all"],
+)
+def test_an_update_is_about_as_small_as_with_the_same_names(
+    old: Callable[[], Files], new: Callable[[], Files], more: float, plain: float, tmp_path: Path
+) -> None:
+    assert delta_share(tmp_path, old(), new()) < plain + more
+
+
+def test_the_same_numbers_in_other_tensors_are_not_downloaded_again(tmp_path: Path) -> None:
+    share = delta_share(tmp_path, one_file(OLD), one_file(renamed(fused(with_rows(OLD, 1)))))
+    assert share < 0.005
+
+
+def test_a_version_that_was_cut_like_an_older_one_stays_so(tmp_path: Path) -> None:
+    old, grown = one_file(OLD), one_file(with_rows(OLD, 9))
+    publish(tmp_path, "1.0.0", old)
+    publish(tmp_path, "1.1.0", grown)
+    again = publish(tmp_path, "1.2.0", {**grown, "notes.txt": b"the same weights"})
+    assert again.chunks_new == 1
+    packs = sorted((tmp_path / "registry" / "packs").iterdir())
+    assert not Store.publish(tmp_path / "1.1.0", "m@1.1.0", registry=tmp_path / "registry").changed
+    assert sorted((tmp_path / "registry" / "packs").iterdir()) == packs
+
+
+def test_lost_packs_are_written_again_as_they_were_cut(tmp_path: Path) -> None:
+    publish(tmp_path, "1.0.0", one_file(OLD))
+    publish(tmp_path, "1.1.0", one_file(with_rows(TUNED, 9)))
+    for path in (tmp_path / "registry" / "packs").iterdir():
+        path.unlink()
+    publish(tmp_path, "0.9.0", {"notes.txt": b"so that packs exist"})
+    assert Store.publish(tmp_path / "1.1.0", "m@1.1.0", registry=tmp_path / "registry").changed
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("here", tmp_path / "registry")
+        store.checkout("m@1.1.0")
+        assert (store.path("m") / "model.safetensors").read_bytes() == one_file(with_rows(TUNED, 9))[
+            "model.safetensors"
+        ]
+
+
+def test_unrelated_weights_have_no_deltas(tmp_path: Path) -> None:
+    publish(tmp_path, "1.0.0", one_file(OLD))
+    other = made(layers=3, width=320, vocabulary=3000, seed=99)
+    assert sum(publish(tmp_path, "1.1.0", one_file(renamed(other))).deltas.values()) < SIZE // 100
+
+
+def test_rows_of_one_sign_are_not_confused(tmp_path: Path) -> None:
+    """A tensor of ones has no sketch: it stays with its name."""
+    ones = dict(OLD)
+    ones[EMBEDDING] = OLD[EMBEDDING] & 0x7FFF
+    assert (values(ones[EMBEDDING]) >= 0).all()
+    tuned = dict(TUNED)
+    tuned[EMBEDDING] = fine_tuned({EMBEDDING: ones[EMBEDDING]})[EMBEDDING] & 0x7FFF
+    assert delta_share(tmp_path, one_file(ones), one_file(tuned)) < 0.3

@@ -1,0 +1,332 @@
+"""Find where the numbers of a version are in an earlier one, by content: tensors with another name, in another
+order or file, with rows in front of them, several in one.
+
+Only large tensors are compared, by the sketches of `core/sketch`, of which each takes one chunk of a tensor.
+All rows are compared only for tensors that no whole tensor of the earlier version is like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import numpy as np
+from blake3 import blake3
+
+from yarnstore.core.layouts import BYTES, Layout, Source, Tensor
+from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
+from yarnstore.core.limits import KIB, MIB
+from yarnstore.core.manifest import Manifest
+from yarnstore.core.pairing import PlacedChunk, PlacedFile, Run, inherited_cuts, place_chunks
+from yarnstore.core.sketch import (
+    Floats,
+    Words,
+    are_alike,
+    head_bytes,
+    head_sketch,
+    match_rows,
+    most_alike,
+    row_head_bytes,
+    row_runs,
+    row_words,
+)
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.store.chunks import PackReader
+from yarnstore.store.ingest import read_layouts
+from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.source_files import SourceFile, open_file
+
+# Tensors or chunks that are read ahead.
+_WINDOW = 12
+# Rows of either version that are compared: 32 bytes each, and their votes 64.
+_ROWS_LIMIT = 1 << 20
+_BLOCK_BYTES = 1 * MIB
+# Of longer rows, only the start is read.
+_LONG_ROW_BYTES = 64 * KIB
+
+
+class Numbers(NamedTuple):
+    """A large tensor, and the path of its file."""
+
+    path: str
+    tensor: Tensor
+
+    @property
+    def kind(self) -> tuple[str, tuple[int, ...]]:
+        """Type and shape: only tensors in which these are equal are compared as wholes."""
+        return self.tensor.dtype.name, self.tensor.shape
+
+    @property
+    def row_bytes(self) -> int:
+        """The length of a row; 0 if the tensor is not made of several rows of whole elements."""
+        tensor = self.tensor
+        if len(tensor.shape) < 2 or tensor.shape[0] < 2 or tensor.length % tensor.shape[0]:
+            return 0
+        size = tensor.length // tensor.shape[0]
+        return size if size % tensor.dtype.block_bytes == 0 else 0
+
+
+class Content(ABC):
+    """The large tensors of a version, and the bytes of its files."""
+
+    tensors: list[Numbers]
+
+    @abstractmethod
+    def opened(self, path: str) -> AbstractContextManager[Source]:
+        """Open a file.  Raises: NotFoundError, IntegrityError, StorageError, also for reading in it."""
+
+    @abstractmethod
+    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
+        """Whether a chunk is at an offset in a file.  Raises: as `opened`."""
+
+
+class SourceContent(Content):
+    """A version that is being published, with its layouts by path."""
+
+    def __init__(self, sources: Sequence[SourceFile], layouts: dict[str, Layout]) -> None:
+        self._sources = {item.path: item for item in sources}
+        self.tensors = [item for path, layout in layouts.items() for item in _large(path, layout.tensors)]
+
+    def opened(self, path: str) -> AbstractContextManager[Source]:
+        return open_file(self._sources[path].source)
+
+    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
+        with self.opened(path) as source:
+            return blake3(source.read(offset, chunk.length)).digest() == chunk.chunk_id
+
+
+class StoredContent(Content):
+    """A version whose chunks are in packs."""
+
+    def __init__(self, manifest: Manifest, reader: PackReader) -> None:
+        self._reader = reader
+        self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
+        self.tensors = [
+            item for path, file in self._files.items() for item in _large(path, file.tensor_list)
+        ]
+
+    def opened(self, path: str) -> AbstractContextManager[Source]:
+        return contextlib.nullcontext(_Chunks(self._reader, self._files[path]))
+
+    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
+        found = self.chunk_at(path, offset)
+        return found is not None and found.chunk_id == chunk.chunk_id
+
+    def chunk_at(self, path: str, offset: int) -> PlacedChunk | None:
+        """Return the chunk that begins at an offset."""
+        found = self._files[path].chunk_at(offset)
+        return found if found is not None and found.offset == offset else None
+
+
+class _Chunks:
+    """A file as a source, made from its chunks; the last one is kept."""
+
+    def __init__(self, reader: PackReader, file: PlacedFile) -> None:
+        self._reader = reader
+        self._file = file
+        self._last = b""
+        self._data = memoryview(b"")
+        last = file.chunks[-1]
+        self.size = last.offset + last.length
+
+    def read(self, offset: int, length: int) -> bytes:
+        parts = []
+        end = min(offset + length, self.size)
+        while offset < end and (chunk := self._file.chunk_at(offset)) is not None:
+            if chunk.chunk_id != self._last:
+                row = self._reader.row_of(chunk.chunk_id)
+                if row < 0:
+                    raise NotFoundError("chunk", chunk.chunk_id.hex())
+                self._last, self._data = chunk.chunk_id, memoryview(self._reader.read_row(row))
+            parts.append(self._data[offset - chunk.offset : end - chunk.offset])
+            offset += len(parts[-1])
+        return b"".join(parts)
+
+
+def _large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
+    for tensor in tensors:
+        if tensor.length >= SMALL_TENSOR_BYTES and tensor.dtype is not BYTES:
+            yield Numbers(path, tensor)
+
+
+def find_cuts(sources: Sequence[SourceFile], base: Manifest, reader: PackReader) -> dict[str, list[int]]:
+    """Return by path where to cut large tensors, so that their chunks begin where those of a published
+    version do whose numbers they have, equal or similar.
+
+    Raises: NotFoundError, StorageError.
+    """
+    theirs = StoredContent(base, reader)
+    if not theirs.tensors:
+        return {}
+    large = [item for item in sources if item.size_bytes >= SMALL_TENSOR_BYTES or item.path.endswith(".onnx")]
+    return inherited_cuts(find_runs(SourceContent(large, read_layouts(large)), theirs), base)
+
+
+def find_runs(ours: Content, theirs: StoredContent) -> list[Run]:
+    """Return runs of numbers that both versions have, equal or similar, whatever their tensors are named.
+
+    A tensor is compared with the one of its name first.  What cannot be read is not found.
+
+    Raises: StorageError.
+    """
+    names = _Names(theirs.tensors)
+
+    def check(item: Numbers) -> Run | None:
+        other = names.find(item)
+        return _run(item, other) if other is not None and _is_version_of(ours, theirs, item, other) else None
+
+    runs: list[Run] = []
+    left: list[Numbers] = []
+    for item, run in zip(ours.tensors, ordered_map(check, ours.tensors, window=_WINDOW), strict=True):
+        if run is not None:
+            runs.append(run)
+        else:
+            left.append(item)
+    whole = _match_wholes(ours, theirs, left)
+    runs += whole.values()
+    left = [item for item in left if (item.path, item.tensor.offset) not in whole]
+    return sorted(runs + list(_match_rows(ours, theirs, left)))
+
+
+class _Names:
+    """Tensors by file and name, or by name alone, of one type."""
+
+    def __init__(self, tensors: list[Numbers]) -> None:
+        self._placed = {(item.path, item.tensor.name): item for item in tensors}
+        self._named: dict[str, Numbers] = {}
+        for item in tensors:
+            self._named.setdefault(item.tensor.name, item)
+
+    def find(self, item: Numbers) -> Numbers | None:
+        name = item.tensor.name
+        other = self._placed.get((item.path, name)) or self._named.get(name)
+        return other if other is not None and other.tensor.dtype is item.tensor.dtype else None
+
+
+def _run(item: Numbers, other: Numbers) -> Run:
+    length = min(item.tensor.length, other.tensor.length)
+    return Run(item.path, item.tensor.offset, length, other.path, other.tensor.offset)
+
+
+def _is_version_of(ours: Content, theirs: StoredContent, item: Numbers, other: Numbers) -> bool:
+    """Whether a tensor begins like the one of its name; of another length, also whether it goes on like it.
+
+    A tensor without a sketch counts as a version of the other.
+    """
+    chunk = theirs.chunk_at(other.path, other.tensor.offset)
+    length = min(item.tensor.length, other.tensor.length)
+    size = min(head_bytes(item.tensor.dtype), length)
+    places = [] if item.tensor.length == other.tensor.length else [length - size]
+    with contextlib.suppress(IntegrityError, NotFoundError):
+        if chunk is None or not ours.has_chunk(chunk, item.path, item.tensor.offset):
+            places.append(0)
+        for at in places:
+            one, two = (_sketch(content, numbers, at) for content, numbers in ((ours, item), (theirs, other)))
+            if one is not None and two is not None and not are_alike(one, two):
+                return False
+    return True
+
+
+def _sketch(content: Content, item: Numbers, at: int = 0) -> Floats | None:
+    """Return the sketch of the numbers at a byte of a tensor.  Raises: as `Content.opened`."""
+    dtype = item.tensor.dtype
+    with content.opened(item.path) as source:
+        return head_sketch(source.read(item.tensor.offset + at, head_bytes(dtype)), dtype)
+
+
+def _match_wholes(
+    ours: Content, theirs: StoredContent, left: list[Numbers]
+) -> dict[tuple[str, int], Run]:
+    """Return the runs of tensors that are like one of the same type and shape, by file and offset."""
+    kinds = {item.kind for item in left}
+    there: dict[object, list[tuple[Numbers, Floats]]] = {}
+    for other, sketch in _sketches(theirs, [item for item in theirs.tensors if item.kind in kinds]):
+        there.setdefault(other.kind, []).append((other, sketch))
+    here: dict[object, list[tuple[Numbers, Floats]]] = {}
+    for item, sketch in _sketches(ours, [item for item in left if item.kind in there]):
+        here.setdefault(item.kind, []).append((item, sketch))
+    found = {}
+    for kind, items in here.items():
+        others = there[kind]
+        best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in others])
+        for (item, _), n in zip(items, best, strict=True):
+            if n >= 0:
+                found[item.path, item.tensor.offset] = _run(item, others[n][0])
+    return found
+
+
+def _sketches(content: Content, items: list[Numbers]) -> Iterator[tuple[Numbers, Floats]]:
+    def make(item: Numbers) -> Floats | None:
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            return _sketch(content, item)
+        return None
+
+    for item, sketch in zip(items, ordered_map(make, items, window=_WINDOW), strict=True):
+        if sketch is not None:
+            yield item, sketch
+
+
+def _match_rows(ours: Content, theirs: StoredContent, left: list[Numbers]) -> Iterator[Run]:
+    """Yield the runs of rows of tensors that are in tensors with rows of the same type and length."""
+    groups: dict[tuple[str, int], list[Numbers]] = {}
+    for item in left:
+        if item.row_bytes and row_head_bytes(item.row_bytes, item.tensor.dtype):
+            groups.setdefault((item.tensor.dtype.name, item.row_bytes), []).append(item)
+    for (dtype, row_bytes), items in groups.items():
+        others = [o for o in theirs.tensors if o.row_bytes == row_bytes and o.tensor.dtype.name == dtype]
+        others = _first_rows(others)
+        if not others:
+            continue
+        there = np.concatenate(list(_all_words(theirs, others)))
+        owners = np.repeat(np.arange(len(others)), [item.tensor.shape[0] for item in others])
+        begins = np.cumsum([0, *(item.tensor.shape[0] for item in others)])
+        least = -(-SMALL_TENSOR_BYTES // row_bytes)
+        items = _first_rows(items)
+        for item, words in zip(items, _all_words(ours, items), strict=True):
+            for start, stop, base in row_runs(match_rows(words, there), owners, least):
+                n = int(owners[base])
+                yield Run(
+                    item.path,
+                    item.tensor.offset + start * row_bytes,
+                    (stop - start) * row_bytes,
+                    others[n].path,
+                    others[n].tensor.offset + (base - int(begins[n])) * row_bytes,
+                )
+
+
+def _first_rows(items: list[Numbers]) -> list[Numbers]:
+    """Return the first tensors, as far as their rows are few enough to be compared."""
+    rows = np.cumsum([item.tensor.shape[0] for item in items])
+    return items[: int(np.searchsorted(rows, _ROWS_LIMIT, side="right"))]
+
+
+def _all_words(content: Content, items: list[Numbers]) -> Iterator[Words]:
+    """Yield the words of each tensor's rows; those that cannot be read are 0."""
+
+    def make(item: Numbers) -> Words:
+        rows = item.tensor.shape[0]
+        try:
+            with content.opened(item.path) as source:
+                return _read_words(source.read, item)
+        except (IntegrityError, NotFoundError):
+            return np.zeros((rows, 8), np.uint32)
+
+    return ordered_map(make, items, window=_WINDOW)
+
+
+def _read_words(read: Callable[[int, int], bytes], item: Numbers) -> Words:
+    tensor, row_bytes = item.tensor, item.row_bytes
+    head = row_head_bytes(row_bytes, tensor.dtype)
+    step = 1 if row_bytes > _LONG_ROW_BYTES else _BLOCK_BYTES // row_bytes
+    found = []
+    for first in range(0, tensor.shape[0], step):
+        count = min(step, tensor.shape[0] - first)
+        wanted = head if step == 1 else count * row_bytes
+        data = read(tensor.offset + first * row_bytes, wanted)
+        if len(data) < wanted:
+            raise IntegrityError(item.path, why="was truncated while it was read")
+        found.append(row_words(np.frombuffer(data, np.uint8).reshape(count, -1)[:, :head], tensor.dtype))
+    return np.concatenate(found)
