@@ -1,5 +1,4 @@
-"""What an update downloads, by what changed: beside zstd --patch-from, xdelta3, and the XOR of the files in byte
-planes."""
+"""What an update downloads, by what changed: beside zstd --patch-from, xdelta3, and XOR in byte planes."""
 
 from __future__ import annotations
 
@@ -17,12 +16,19 @@ from tests.bench.report import Report, Table, percent
 from tests.support.reshaped import (
     Files,
     Weights,
+    as_type,
+    averaged,
     fine_tuned,
     fused,
+    gguf_q8_0,
+    int8_per_channel,
     made,
     one_file,
+    pruned,
     renamed,
     sharded,
+    stepped,
+    transposed,
     with_layer,
     with_rows,
 )
@@ -31,7 +37,17 @@ from yarnstore import Store
 _LAYERS, _WIDTH, _VOCABULARY = 8, 448, 6000
 _MODEL = "updated"
 _PEERS = {
-    "zstd -19 --patch-from": ("zstd", "-q", "-f", "-19", "--long=27", "--patch-from={old}", "{new}", "-o", "{delta}"),
+    "zstd -19 --patch-from": (
+        "zstd",
+        "-q",
+        "-f",
+        "-19",
+        "--long=27",
+        "--patch-from={old}",
+        "{new}",
+        "-o",
+        "{delta}",
+    ),
     "xdelta3 -9": ("xdelta3", "-f", "-9", "-e", "-s", "{old}", "{new}", "{delta}"),
 }
 
@@ -72,6 +88,23 @@ def _cases() -> Iterator[_Case]:
     yield case("9 rows in front of the embedding, fine-tuned", 0.155, with_rows(tuned, 9))
     yield case("queries, keys and values fused, same", 0.001, fused(base))
     yield case("queries, keys and values fused, fine-tuned", 0.155, fused(tuned))
+    half, wide = as_type(base, "<f2"), as_type(base, "<f4")
+    yield case("same weights, bf16 → f16", 0.01, half)
+    yield case("same weights, bf16 → f32", 0.01, wide)
+    yield _Case("same weights, f32 → bf16", 0.01, lambda: one_file(wide), lambda: one_file(base))
+    wide_tuned = as_type(tuned, "<f4")
+    yield _Case(
+        "f32 of 16-bit values, fine-tuned", 0.08, lambda: one_file(wide), lambda: one_file(wide_tuned)
+    )
+    eights = [{"model.gguf": gguf_q8_0(weights)} for weights in (base, tuned)]
+    yield _Case("Q8_0, fine-tuned", 0.084, lambda: eights[0], lambda: eights[1])
+    channels = [one_file(int8_per_channel(weights)) for weights in (base, tuned)]
+    yield _Case("int8 per channel, fine-tuned", 0.082, lambda: channels[0], lambda: channels[1])
+    yield case("averaged checkpoints", 0.035, averaged(base))
+    yield case("10 % of weights moved by one step", 0.04, stepped(base))
+    yield case("pruned to 2:4", 0.06, pruned(base))
+    yield case("transposed, same", 0.005, transposed(base))
+    yield case("transposed, fine-tuned", 0.155, transposed(tuned))
 
 
 def measure(work: Path) -> list[Update]:
@@ -92,8 +125,9 @@ def measure(work: Path) -> list[Update]:
             store.add_registry("here", registry)
             store.checkout(f"{_MODEL}@1.0.0")
             came = store.checkout(f"{_MODEL}@1.1.0").download_bytes
+            path = Path(store.path(_MODEL))
             for name, content in new.items():
-                assert (store.path(_MODEL) / name).read_bytes() == content
+                assert (path if path.is_file() else path / name).read_bytes() == content
         size = sum(map(len, new.values()))
         found.append(Update(case.name, came, size, case.goal_share, _peers(folder, old, new)))
         shutil.rmtree(folder)
@@ -145,8 +179,8 @@ def updates_table(report: Report, work: Path) -> None:
     notes = (
         f"Made bf16 models of {_LAYERS} layers of width {_WIDTH}, {found[0].file_bytes / 1e6:.0f} MB "
         "(`tests/support/reshaped.py`); a fine-tune moves each weight by 0.4 % of the usual size.",
-        "`download_bytes` of `checkout`, as a share of the version's files; each installed file was compared.",
-        "Peers get all files of a version one after the other. Goal: at most the share in that column.",
+        "`download_bytes` of `checkout`, as a share of the version's files; installed files were compared.",
+        "Peers get all files of a version one after the other. Goal: at most that share.",
     )
     columns = ("what changed", "ystore", "goal", *peers)
     report.add(Table("updates", "Updates, by what changed", columns, rows, notes, bars, "%"), found)

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.samples import gguf_file
+
 Weights: TypeAlias = dict[str, NDArray[Any]]
 Files: TypeAlias = dict[str, bytes]
 
@@ -127,3 +129,71 @@ def sharded(weights: Weights, count: int) -> Files:
     place = {name: path for path, shard in zip(names, shards, strict=True) for name in shard}
     files = {path: safetensors(shard) for path, shard in zip(names, shards, strict=True)}
     return {**files, "model.safetensors.index.json": json.dumps({"weight_map": place}).encode()}
+
+
+def as_type(weights: Weights, name: str) -> Weights:
+    """The same values as `<f2` or `<f4`."""
+    return {key: values(bits).astype(name) for key, bits in weights.items()}
+
+
+def stepped(weights: Weights, seed: int = 5) -> Weights:
+    """A tenth of all weights moved to the next number, up or down."""
+    random = np.random.default_rng(seed)
+
+    def step(bits: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        moved = (random.random(bits.shape) < 0.1) * random.choice([-1, 1], bits.shape)
+        return bits + moved.astype(np.uint16)
+
+    return {name: step(bits) for name, bits in weights.items()}
+
+
+def averaged(weights: Weights, seed: int = 6) -> Weights:
+    """An average of checkpoints: all weights moved by 0.05 % of their usual size."""
+    random = np.random.default_rng(seed)
+    return {
+        name: bf16(values(bits) + random.normal(0, 0.0005 * values(bits).std(), bits.shape))
+        for name, bits in weights.items()
+    }
+
+
+def pruned(weights: Weights) -> Weights:
+    """The two smallest of four neighbours in each matrix set to 0."""
+    found: Weights = {}
+    for name, bits in weights.items():
+        found[name] = bits
+        if bits.ndim == 2 and name != EMBEDDING:
+            fours = bits.reshape(-1, 4).copy()
+            smallest = np.argsort(fours & 0x7FFF, axis=1)[:, :2]
+            np.put_along_axis(fours, smallest, 0, axis=1)
+            found[name] = fours.reshape(bits.shape)
+    return found
+
+
+def int8_per_channel(weights: Weights) -> Weights:
+    """Each row as int8, with its scale in a tensor of its own."""
+    found: Weights = {}
+    for name, bits in weights.items():
+        rows = values(bits).reshape(len(bits), -1)
+        scales = np.maximum(np.abs(rows).max(axis=1), 1e-8) / 127
+        found[name] = np.rint(rows / scales[:, None]).astype(np.int8).reshape(bits.shape)
+        found[f"{name}.scale"] = scales.astype(np.float32)
+    return found
+
+
+def gguf_q8_0(weights: Weights) -> bytes:
+    """A GGUF file in which the matrices are Q8_0: 32 numbers of 8 bits and their scale as f16."""
+    tensors: list[tuple[str, list[int], int, int]] = []
+    parts: list[bytes] = []
+    at = 0
+    for name, bits in weights.items():
+        if bits.ndim != 2:
+            continue
+        rows = values(bits).reshape(-1, 32)
+        scales = (np.abs(rows).max(axis=1) / 127).astype("<f2")
+        blocks = np.empty((len(rows), 34), np.uint8)
+        blocks[:, :2] = scales.view(np.uint8).reshape(-1, 2)
+        blocks[:, 2:] = np.rint(rows / scales.astype(np.float32)[:, None]).astype(np.int8).view(np.uint8)
+        tensors.append((name, [bits.shape[1], bits.shape[0]], 8, at))
+        parts.append(blocks.tobytes() + bytes(-blocks.nbytes % 32))
+        at += len(parts[-1])
+    return gguf_file(tensors, 0) + b"".join(parts)

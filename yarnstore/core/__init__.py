@@ -2,6 +2,7 @@
 
     names, digest, limits              checked names and digests; every limit
     chunking, layouts, pairing         cut points of a file; tensors in a file; bases of deltas
+    sketch                             bits by which versions of the same numbers are found
     codec, encodings, compare          encoding and decoding chunks; comparing tensors by value
     pack, index, manifest, canonical   the formats on disk and in registries
     reflog, ignore, suggestions        refs as text; files that are not published; similar names

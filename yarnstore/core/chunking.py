@@ -45,9 +45,9 @@ _SAMPLE_BYTES = 32 * KIB
 def plan_segments(source: Source, layout: Layout | None, cuts: Sequence[int] = ()) -> list[Segment]:
     """Return the segments to cut a file into.
 
-    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  A file without one that consists of numbers is cut every 1
-    MiB, so that chunk i of a fine-tune is compared with chunk i of its base.  Other bytes are cut by their
-    content.
+    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  A file
+    without one that consists of numbers is cut every 1 MiB, so that chunk i of a fine-tune is compared with
+    chunk i of its base.  Other bytes are cut by their content.
     """
     guess = None if layout is not None else guess_numbers(source)
     if guess is None:

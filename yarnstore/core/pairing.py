@@ -19,7 +19,6 @@ from yarnstore.core.layouts import BYTES, ElementType, Layout, Tensor, layout_fr
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError
 
-
 # Files of a base version that are placed at a time: shards name each other's tensors.
 _PLACED_FILES = 4
 
@@ -221,9 +220,7 @@ def inherited_cuts(runs: Iterable[Run], base: Manifest) -> dict[str, list[int]]:
             _, lengths = files[run.base_path].chunk_list()
             starts[run.base_path] = (np.cumsum(lengths) - lengths).tolist()
         there = starts[run.base_path]
-        within = slice(
-            bisect_left(there, run.base_start), bisect_left(there, run.base_start + run.length)
-        )
+        within = slice(bisect_left(there, run.base_start), bisect_left(there, run.base_start + run.length))
         found = cuts.setdefault(run.path, set())
         found.add(run.start)
         found.update(at - run.base_start + run.start for at in there[within])

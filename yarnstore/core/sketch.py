@@ -93,7 +93,7 @@ def row_words(rows: NDArray[np.uint8], element: ElementType) -> Words:
     `rows` has one row of bytes for each row of the tensor, of the length that `row_head_bytes` returns.
     """
     packed = np.packbits(_signs(rows, element), axis=1)
-    count = packed.shape[1] * 8 // _WORD_BITS
+    count = len(packed[0]) * 8 // _WORD_BITS if len(packed) else 0
     bits = _BITS_OF_BYTE[packed].reshape(len(packed), count, -1).sum(2, dtype=np.uint8)
     words = np.zeros((len(packed), _ROW_WORDS), np.uint32)
     words[:, :count] = np.ascontiguousarray(packed).view(np.uint32)
@@ -115,7 +115,7 @@ def match_rows(ours: Words, theirs: Words) -> Ints:
         equal = (words[at] == ours[:, n]) & (ours[:, n] != 0)
         votes[equal, n] = rows[at[equal]]
     support = np.zeros(votes.shape, np.int8)
-    for n in range(votes.shape[1]):
+    for n in range(_ROW_WORDS):
         support += votes == votes[:, n : n + 1]
     support[votes < 0] = 0
     found: Ints = votes[np.arange(len(votes)), support.argmax(1)]
@@ -166,5 +166,4 @@ def _extended(runs: list[RowRun], rows: int, owners: Ints) -> Iterator[RowRun]:
 
 
 def _signs(data: NDArray[np.uint8], element: ElementType) -> NDArray[np.uint8]:
-    signs: NDArray[np.uint8] = data[..., element.width - 1 :: element.width] >> 7
-    return signs
+    return np.right_shift(data[..., element.width - 1 :: element.width], 7, dtype=np.uint8)

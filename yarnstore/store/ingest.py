@@ -77,7 +77,7 @@ def ingest(
 
 
 class _Layouts:
-    """The layouts of files in order, and where they are cut; an ONNX model contains those of its data files."""
+    """The layouts of files in order, and their cuts; an ONNX model contains the layouts of its data files."""
 
     def __init__(self, sources: Sequence[SourceFile], cuts: Mapping[str, Sequence[int]]) -> None:
         self._sources = sources

@@ -1,5 +1,5 @@
-"""Find where the numbers of a version are in an earlier one, by content: tensors with another name, in another
-order or file, with rows in front of them, several in one.
+"""Find where the numbers of a version are in an earlier one, by content: tensors with another name, in
+another order or file, with rows in front of them, several in one.
 
 Only large tensors are compared, by the sketches of `core/sketch`, of which each takes one chunk of a tensor.
 All rows are compared only for tensors that no whole tensor of the earlier version is like.
@@ -74,6 +74,18 @@ class Content(ABC):
 
     tensors: list[Numbers]
 
+    def __init__(self) -> None:
+        self._sketches: dict[tuple[str, int], Floats | None] = {}
+
+    def sketch(self, item: Numbers, at: int = 0) -> Floats | None:
+        """Return the sketch of the numbers at a byte of a tensor, made once.  Raises: as `opened`."""
+        place = item.path, item.tensor.offset + at
+        if place not in self._sketches:
+            dtype = item.tensor.dtype
+            with self.opened(item.path) as source:
+                self._sketches[place] = head_sketch(source.read(place[1], head_bytes(dtype)), dtype)
+        return self._sketches[place]
+
     @abstractmethod
     def opened(self, path: str) -> AbstractContextManager[Source]:
         """Open a file.  Raises: NotFoundError, IntegrityError, StorageError, also for reading in it."""
@@ -87,6 +99,7 @@ class SourceContent(Content):
     """A version that is being published, with its layouts by path."""
 
     def __init__(self, sources: Sequence[SourceFile], layouts: dict[str, Layout]) -> None:
+        super().__init__()
         self._sources = {item.path: item for item in sources}
         self.tensors = [item for path, layout in layouts.items() for item in _large(path, layout.tensors)]
 
@@ -102,11 +115,10 @@ class StoredContent(Content):
     """A version whose chunks are in packs."""
 
     def __init__(self, manifest: Manifest, reader: PackReader) -> None:
+        super().__init__()
         self._reader = reader
         self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
-        self.tensors = [
-            item for path, file in self._files.items() for item in _large(path, file.tensor_list)
-        ]
+        self.tensors = [item for path, file in self._files.items() for item in _large(path, file.tensor_list)]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
         return contextlib.nullcontext(_Chunks(self._reader, self._files[path]))
@@ -219,27 +231,18 @@ def _is_version_of(ours: Content, theirs: StoredContent, item: Numbers, other: N
     chunk = theirs.chunk_at(other.path, other.tensor.offset)
     length = min(item.tensor.length, other.tensor.length)
     size = min(head_bytes(item.tensor.dtype), length)
-    places = [] if item.tensor.length == other.tensor.length else [length - size]
+    places = [] if item.tensor.shape == other.tensor.shape else [length - size]
     with contextlib.suppress(IntegrityError, NotFoundError):
         if chunk is None or not ours.has_chunk(chunk, item.path, item.tensor.offset):
             places.append(0)
         for at in places:
-            one, two = (_sketch(content, numbers, at) for content, numbers in ((ours, item), (theirs, other)))
+            one, two = ours.sketch(item, at), theirs.sketch(other, at)
             if one is not None and two is not None and not are_alike(one, two):
                 return False
     return True
 
 
-def _sketch(content: Content, item: Numbers, at: int = 0) -> Floats | None:
-    """Return the sketch of the numbers at a byte of a tensor.  Raises: as `Content.opened`."""
-    dtype = item.tensor.dtype
-    with content.opened(item.path) as source:
-        return head_sketch(source.read(item.tensor.offset + at, head_bytes(dtype)), dtype)
-
-
-def _match_wholes(
-    ours: Content, theirs: StoredContent, left: list[Numbers]
-) -> dict[tuple[str, int], Run]:
+def _match_wholes(ours: Content, theirs: StoredContent, left: list[Numbers]) -> dict[tuple[str, int], Run]:
     """Return the runs of tensors that are like one of the same type and shape, by file and offset."""
     kinds = {item.kind for item in left}
     there: dict[object, list[tuple[Numbers, Floats]]] = {}
@@ -261,7 +264,7 @@ def _match_wholes(
 def _sketches(content: Content, items: list[Numbers]) -> Iterator[tuple[Numbers, Floats]]:
     def make(item: Numbers) -> Floats | None:
         with contextlib.suppress(IntegrityError, NotFoundError):
-            return _sketch(content, item)
+            return content.sketch(item)
         return None
 
     for item, sketch in zip(items, ordered_map(make, items, window=_WINDOW), strict=True):

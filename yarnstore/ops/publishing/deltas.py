@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from yarnstore.core.codec import make_delta_entry
-from yarnstore.core.digest import Buffer, PackId
+from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, Run, iter_pairs
@@ -55,13 +55,32 @@ class _Task(NamedTuple):
         return self.forward.chunk.length if self.forward is not None else 0
 
 
-def reading(folder: PackFolder) -> PackReader:
+class DeltaReader(PackReader):
+    """Reads full packs, and finds which numbers of two versions correspond, once for each pair."""
+
+    def __init__(self, folder: PackFolder, table: ChunkTable) -> None:
+        super().__init__(folder, table)
+        self._runs: dict[tuple[Sha256, Sha256], list[Run]] = {}
+        self._newer: tuple[Sha256, StoredContent] | None = None
+
+    def find_runs(self, new: Manifest, base: Manifest) -> list[Run]:
+        """Return the runs of two versions.  Raises: StorageError."""
+        pair = new.digest, base.digest
+        if pair not in self._runs:
+            # Several bases of one version follow one another.
+            if self._newer is None or self._newer[0] != new.digest:
+                self._newer = new.digest, StoredContent(new, self)
+            self._runs[pair] = find_runs(self._newer[1], StoredContent(base, self))
+        return self._runs[pair]
+
+
+def reading(folder: PackFolder) -> DeltaReader:
     """Return a reader of the full packs that exist now."""
-    return PackReader(folder, ChunkTable(load_indexes(folder, rebuild=False).indexes))
+    return DeltaReader(folder, ChunkTable(load_indexes(folder, rebuild=False).indexes))
 
 
 def write_deltas(
-    reader: PackReader,
+    reader: DeltaReader,
     deltas: PackFolder,
     new: Manifest,
     base: Manifest,
@@ -81,7 +100,7 @@ def write_deltas(
             known: dict[bytes, Buffer] = {}
             return task.length, _encode(reader, forward, known), _encode(reader, other, known)
 
-        runs = _find_runs(reader, new, base)
+        runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
         meter = Meter(on_progress, "delta", f"{base.version} → {new.version}", sum(t.length for t in tasks))
         for length, entry, other in ordered_map(encode, tasks, window=_WINDOW):
@@ -93,12 +112,12 @@ def write_deltas(
     return _written(deltas, base, ahead), _written(deltas, new, behind) if back else None
 
 
-def estimate_deltas(reader: PackReader, new: Manifest, base: Manifest) -> int:
+def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     """Return about how many bytes the delta packs from `base` to `new` would have, from a sample.
 
     Raises: as `write_deltas`.
     """
-    pairs = list(iter_pairs(new, base, _find_runs(reader, new, base)))
+    pairs = list(iter_pairs(new, base, reader.find_runs(new, base)))
     step = max(1, len(pairs) // _SAMPLED)
     sample = pairs[step // 2 :: step]
 
@@ -112,10 +131,6 @@ def estimate_deltas(reader: PackReader, new: Manifest, base: Manifest) -> int:
     sizes = sum(ordered_map(stored, sample, window=_WINDOW))
     plain = sum(pair.chunk.length for pair in sample)
     return sizes * sum(pair.chunk.length for pair in pairs) // plain if plain else 0
-
-
-def _find_runs(reader: PackReader, new: Manifest, base: Manifest) -> list[Run]:
-    return find_runs(StoredContent(new, reader), StoredContent(base, reader))
 
 
 def _iter_tasks(new: Manifest, base: Manifest, runs: list[Run], *, back: bool) -> Iterator[_Task]:

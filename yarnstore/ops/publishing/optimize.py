@@ -15,7 +15,7 @@ from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError, UsageError
-from yarnstore.ops.publishing.deltas import reading, write_deltas
+from yarnstore.ops.publishing.deltas import DeltaReader, reading, write_deltas
 from yarnstore.ops.publishing.skips import IN_USE, find_skips
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
 from yarnstore.progress import OnProgress, Progress, format_size, ignore
@@ -26,7 +26,6 @@ from yarnstore.registry.select import Build, iter_builds
 from yarnstore.registry.versions import is_prerelease
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
 from yarnstore.store import fsio, fsread
-from yarnstore.store.chunks import PackReader
 from yarnstore.store.filepath import Path
 
 # Deltas from so many versions before are kept, for clients that cannot go over several.
@@ -167,7 +166,7 @@ class _Work:
     """What is done for one variant of a model."""
 
     def __init__(
-        self, folder: RegistryFolder, reader: PackReader, line: _Line, on_progress: OnProgress
+        self, folder: RegistryFolder, reader: DeltaReader, line: _Line, on_progress: OnProgress
     ) -> None:
         self._folder = folder
         self._reader = reader

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from yarnstore.core.index import find_ids
 from yarnstore.core.manifest import Manifest
-from yarnstore.ops.publishing.deltas import estimate_deltas
+from yarnstore.ops.publishing.deltas import DeltaReader, estimate_deltas
 from yarnstore.registry.ways import Edge, cheapest_ways
-from yarnstore.store.chunks import PackReader
 from yarnstore.store.places import manifest_chunks
 
 # The versions that count as in use if nobody says which are: so many of the newest before the newest.
@@ -31,7 +30,7 @@ class Skip(NamedTuple):
 
 
 def find_skips(
-    reader: PackReader,
+    reader: DeltaReader,
     new: Manifest,
     bases: Iterable[Manifest],
     sizes: dict[Edge, int],
@@ -62,7 +61,7 @@ def find_skips(
     return found
 
 
-def _full_bytes(reader: PackReader, new: Manifest, base: Manifest) -> int:
+def _full_bytes(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     """Return what full packs take for the chunks of a version that another one does not have."""
     ids, _ = manifest_chunks([new])
     known, _ = manifest_chunks([base])
