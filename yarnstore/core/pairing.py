@@ -127,7 +127,7 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Run] = ()) -> Itera
 
     A chunk that begins in one of `runs` is paired with the chunk that begins at the corresponding place, and
     with none if no chunk begins there.  Any other chunk that begins in a tensor is paired with the chunk at
-    the same offset within the tensor of that name and type, in the corresponding file if it is there.  The
+    the same offset within the tensor of that name and type, in the corresponding file if that has one.  The
     remaining ones are paired within corresponding files, with the chunk at their own offset, plus the shift
     of the last chunk that both files have.  Files correspond by path, the remaining ones by kind and size.
     """
