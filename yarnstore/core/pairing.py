@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     base_id: bytes
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """`length` bytes from `start` of the file `path` whose numbers correspond to those from `base_start` of
     the base version's file `base_path`."""
 
@@ -49,9 +49,9 @@ class Run(NamedTuple):
     base_path: str
     base_start: int
 
-    def turned(self) -> Run:
+    def turned(self) -> Stretch:
         """The same run, seen from the base version."""
-        return Run(self.base_path, self.base_start, self.length, self.path, self.start)
+        return Stretch(self.base_path, self.base_start, self.length, self.path, self.start)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
     return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
 
-def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Run] = ()) -> Iterator[Pair]:
+def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> Iterator[Pair]:
     """Yield each chunk of `new` that is not in `base`, once, with its base chunk.
 
     A chunk that begins in one of `runs` is paired with the chunk that begins at the corresponding place, and
@@ -160,12 +160,12 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Run] = ()) -> Itera
 class _Runs:
     """Runs by the place of a byte in the newer version."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
-        self._by_path: dict[str, list[Run]] = {}
+    def __init__(self, runs: Iterable[Stretch]) -> None:
+        self._by_path: dict[str, list[Stretch]] = {}
         for run in sorted(runs):
             self._by_path.setdefault(run.path, []).append(run)
 
-    def at(self, path: str, offset: int) -> Run | None:
+    def at(self, path: str, offset: int) -> Stretch | None:
         runs = self._by_path.get(path, [])
         n = bisect_right(runs, offset, key=lambda run: run.start) - 1
         return runs[n] if n >= 0 and offset < runs[n].start + runs[n].length else None
@@ -208,7 +208,7 @@ class _Base:
         return found
 
 
-def inherited_cuts(runs: Iterable[Run], base: Manifest) -> dict[str, list[int]]:
+def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[int]]:
     """Return by path where to cut the files that `runs` are found in, so that their chunks begin where the
     base version's do: offsets in each file, ascending.
     """

@@ -20,7 +20,7 @@ from yarnstore.core.layouts import BYTES, Layout, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import PlacedChunk, PlacedFile, Run, inherited_cuts, place_chunks
+from yarnstore.core.pairing import PlacedChunk, PlacedFile, Stretch, inherited_cuts, place_chunks
 from yarnstore.core.sketch import (
     Floats,
     Words,
@@ -69,7 +69,7 @@ class Numbers(NamedTuple):
         return size if size % tensor.dtype.block_bytes == 0 else 0
 
 
-class Content(ABC):
+class AnyContent(ABC):
     """The large tensors of a version, and the bytes of its files."""
 
     tensors: list[Numbers]
@@ -95,7 +95,7 @@ class Content(ABC):
         """Whether a chunk is at an offset in a file.  Raises: as `opened`."""
 
 
-class SourceContent(Content):
+class SourceContent(AnyContent):
     """A version that is being published, with its layouts by path."""
 
     def __init__(self, sources: Sequence[SourceFile], layouts: dict[str, Layout]) -> None:
@@ -111,7 +111,7 @@ class SourceContent(Content):
             return blake3(source.read(offset, chunk.length)).digest() == chunk.chunk_id
 
 
-class StoredContent(Content):
+class StoredContent(AnyContent):
     """A version whose chunks are in packs."""
 
     def __init__(self, manifest: Manifest, reader: PackReader) -> None:
@@ -177,7 +177,7 @@ def find_cuts(sources: Sequence[SourceFile], base: Manifest, reader: PackReader)
     return inherited_cuts(find_runs(SourceContent(large, read_layouts(large)), theirs), base)
 
 
-def find_runs(ours: Content, theirs: StoredContent) -> list[Run]:
+def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
     """Return runs of numbers that both versions have, equal or similar, whatever their tensors are named.
 
     A tensor is compared with the one of its name first.  What cannot be read is not found.
@@ -186,11 +186,11 @@ def find_runs(ours: Content, theirs: StoredContent) -> list[Run]:
     """
     names = _Names(theirs.tensors)
 
-    def check(item: Numbers) -> Run | None:
+    def check(item: Numbers) -> Stretch | None:
         other = names.find(item)
         return _run(item, other) if other is not None and _is_version_of(ours, theirs, item, other) else None
 
-    runs: list[Run] = []
+    runs: list[Stretch] = []
     left: list[Numbers] = []
     for item, run in zip(ours.tensors, ordered_map(check, ours.tensors, window=_WINDOW), strict=True):
         if run is not None:
@@ -218,12 +218,12 @@ class _Names:
         return other if other is not None and other.tensor.dtype is item.tensor.dtype else None
 
 
-def _run(item: Numbers, other: Numbers) -> Run:
+def _run(item: Numbers, other: Numbers) -> Stretch:
     length = min(item.tensor.length, other.tensor.length)
-    return Run(item.path, item.tensor.offset, length, other.path, other.tensor.offset)
+    return Stretch(item.path, item.tensor.offset, length, other.path, other.tensor.offset)
 
 
-def _is_version_of(ours: Content, theirs: StoredContent, item: Numbers, other: Numbers) -> bool:
+def _is_version_of(ours: AnyContent, theirs: StoredContent, item: Numbers, other: Numbers) -> bool:
     """Whether a tensor begins like the one of its name; of another length, also whether it goes on like it.
 
     A tensor without a sketch counts as a version of the other.
@@ -242,7 +242,9 @@ def _is_version_of(ours: Content, theirs: StoredContent, item: Numbers, other: N
     return True
 
 
-def _match_wholes(ours: Content, theirs: StoredContent, left: list[Numbers]) -> dict[tuple[str, int], Run]:
+def _match_wholes(
+    ours: AnyContent, theirs: StoredContent, left: list[Numbers]
+) -> dict[tuple[str, int], Stretch]:
     """Return the runs of tensors that are like one of the same type and shape, by file and offset."""
     kinds = {item.kind for item in left}
     there: dict[object, list[tuple[Numbers, Floats]]] = {}
@@ -261,7 +263,7 @@ def _match_wholes(ours: Content, theirs: StoredContent, left: list[Numbers]) -> 
     return found
 
 
-def _sketches(content: Content, items: list[Numbers]) -> Iterator[tuple[Numbers, Floats]]:
+def _sketches(content: AnyContent, items: list[Numbers]) -> Iterator[tuple[Numbers, Floats]]:
     def make(item: Numbers) -> Floats | None:
         with contextlib.suppress(IntegrityError, NotFoundError):
             return content.sketch(item)
@@ -272,7 +274,7 @@ def _sketches(content: Content, items: list[Numbers]) -> Iterator[tuple[Numbers,
             yield item, sketch
 
 
-def _match_rows(ours: Content, theirs: StoredContent, left: list[Numbers]) -> Iterator[Run]:
+def _match_rows(ours: AnyContent, theirs: StoredContent, left: list[Numbers]) -> Iterator[Stretch]:
     """Yield the runs of rows of tensors that are in tensors with rows of the same type and length."""
     groups: dict[tuple[str, int], list[Numbers]] = {}
     for item in left:
@@ -291,7 +293,7 @@ def _match_rows(ours: Content, theirs: StoredContent, left: list[Numbers]) -> It
         for item, words in zip(items, _all_words(ours, items), strict=True):
             for start, stop, base in row_runs(match_rows(words, there), owners, least):
                 n = int(owners[base])
-                yield Run(
+                yield Stretch(
                     item.path,
                     item.tensor.offset + start * row_bytes,
                     (stop - start) * row_bytes,
@@ -306,7 +308,7 @@ def _first_rows(items: list[Numbers]) -> list[Numbers]:
     return items[: int(np.searchsorted(rows, _ROWS_LIMIT, side="right"))]
 
 
-def _all_words(content: Content, items: list[Numbers]) -> Iterator[Words]:
+def _all_words(content: AnyContent, items: list[Numbers]) -> Iterator[Words]:
     """Yield the words of each tensor's rows; those that cannot be read are 0."""
 
     def make(item: Numbers) -> Words:

@@ -7,7 +7,7 @@ import time
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
-from yarnstore.core.pairing import Run, _pair_files, inherited_cuts, iter_pairs
+from yarnstore.core.pairing import Stretch, _pair_files, inherited_cuts, iter_pairs
 
 KINDS = ("bin", "gguf", "json")
 
@@ -69,7 +69,7 @@ def one_version(**files: tuple[list[tuple[str, int]], list[tuple[str, int, int]]
     return Manifest("m", "1.0.0", "default", tuple(made), digest=Sha256.of(b""), data=b"")
 
 
-def named(new: Manifest, base: Manifest, runs: list[Run] | None = None) -> list[str]:
+def named(new: Manifest, base: Manifest, runs: list[Stretch] | None = None) -> list[str]:
     pairs = iter_pairs(new, base, runs or [])
     return [
         f"{pair.chunk.chunk_id.decode().rstrip('.')} {pair.base_id.decode().rstrip('.')}" for pair in pairs
@@ -92,14 +92,14 @@ def test_a_tensor_that_moved_to_another_file_meets_its_earlier_self() -> None:
 def test_a_run_is_paired_where_chunks_begin_and_before_names() -> None:
     base = one_version(old=([("a", 10), ("b", 10), ("c", 10)], [("t", 0, 30)]))
     new = one_version(new=([("A", 5), ("B", 10), ("C", 10), ("D", 5)], [("t", 0, 30)]))
-    runs = [Run("new", 5, 25, "old", 10)]
+    runs = [Stretch("new", 5, 25, "old", 10)]
     assert named(new, base, runs) == ["A a", "B b", "C c"]
     assert named(base, new, [run.turned() for run in runs]) == ["a A", "b B", "c C"]
 
 
 def test_cuts_are_those_of_the_base_moved_by_the_run() -> None:
     base = one_version(old=([("a", 10), ("b", 10), ("c", 10)], [("t", 0, 30)]))
-    assert inherited_cuts([Run("new", 5, 25, "old", 0)], base) == {"new": [5, 15, 25]}
-    assert inherited_cuts([Run("new", 5, 10, "old", 15), Run("new", 40, 10, "old", 0)], base) == {
+    assert inherited_cuts([Stretch("new", 5, 25, "old", 0)], base) == {"new": [5, 15, 25]}
+    assert inherited_cuts([Stretch("new", 5, 10, "old", 15), Stretch("new", 40, 10, "old", 0)], base) == {
         "new": [5, 10, 40]
     }

@@ -14,7 +14,7 @@ from yarnstore.core.codec import make_delta_entry
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import Pair, Run, iter_pairs
+from yarnstore.core.pairing import Pair, Stretch, iter_pairs
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
@@ -60,10 +60,10 @@ class DeltaReader(PackReader):
 
     def __init__(self, folder: PackFolder, table: ChunkTable) -> None:
         super().__init__(folder, table)
-        self._runs: dict[tuple[Sha256, Sha256], list[Run]] = {}
+        self._runs: dict[tuple[Sha256, Sha256], list[Stretch]] = {}
         self._newer: tuple[Sha256, StoredContent] | None = None
 
-    def find_runs(self, new: Manifest, base: Manifest) -> list[Run]:
+    def find_runs(self, new: Manifest, base: Manifest) -> list[Stretch]:
         """Return the runs of two versions.  Raises: StorageError."""
         pair = new.digest, base.digest
         if pair not in self._runs:
@@ -133,7 +133,7 @@ def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     return sizes * sum(pair.chunk.length for pair in pairs) // plain if plain else 0
 
 
-def _iter_tasks(new: Manifest, base: Manifest, runs: list[Run], *, back: bool) -> Iterator[_Task]:
+def _iter_tasks(new: Manifest, base: Manifest, runs: list[Stretch], *, back: bool) -> Iterator[_Task]:
     turned = [run.turned() for run in runs]
     pairs = iter_pairs(base, new, turned) if back else ()
     backward = {(pair.base_id, pair.chunk.chunk_id): pair for pair in pairs}
