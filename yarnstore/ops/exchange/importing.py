@@ -50,7 +50,7 @@ def import_from(
     if spec is not None and spec.selector is not None and len(found) != 1:
         raise UsageError(
             f"{address} has {len(found)} revisions, which cannot all be {spec}",
-            hint=f"give one, as in {address}@{found[-1].revision}, or leave the version out",
+            hint="name one of them in the address, or leave the version out",
         )
     return [_import(session, each, spec, f"{address}") for each in found]
 
