@@ -46,6 +46,14 @@ class Reply:
     size_bytes: int | None = None
 
 
+def later(wait_s: int | None) -> tuple[int, dict[str, str]]:
+    """Return the status and headers for a version that is being downloaded, or could not be.
+
+    Clients wait as long as a 429 says, and repeat the request; few do after a 503.
+    """
+    return (502, {}) if wait_s is None else (429, {"Retry-After": str(wait_s)})
+
+
 class Face(Protocol):
     """One API of another tool."""
 

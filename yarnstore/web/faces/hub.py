@@ -18,7 +18,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import VersionFile, VersionFiles
 from yarnstore.web import problems
-from yarnstore.web.faces.front import FaceRequest, Reply
+from yarnstore.web.faces.front import FaceRequest, Reply, later
 from yarnstore.web.faces.library import FillingError, Library, NotServedError, commit_of
 
 # First parts of paths that belong to the service.
@@ -60,7 +60,9 @@ class Hub:
                 return _error(401, _CODES["model"], f"{error.message}; {_TOKEN}")
             return _error(404, _CODES[error.what], error.message)
         except FillingError as error:
-            return _later(_error(503, "", str(error)))
+            status, headers = later(error.wait_s)
+            reply = _error(status, "", str(error))
+            return Reply(status, {**reply.headers, **headers}, reply.body)
         except YarnstoreError as error:
             return _error(problems.status_of(error), "", error.message)
 
@@ -207,7 +209,3 @@ def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = 
 def _error(status: int, code: str, message: str) -> Reply:
     headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
     return _json({"error": message or HTTPStatus(status).phrase}, status, headers)
-
-
-def _later(reply: Reply) -> Reply:
-    return Reply(reply.status, {**reply.headers, "Retry-After": "5"}, reply.body)

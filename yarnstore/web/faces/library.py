@@ -23,6 +23,9 @@ _LIBRARY = "library/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Clients give up a response without a byte after 10 seconds or more, and try again.
 _FILL_WAIT_S = 8.0
+# When a client should come again, in seconds: if it is not known how long the download takes, and at most.
+_WAIT_S = 30
+_LONGEST_WAIT_S = 600
 
 
 class NotServedError(Exception):
@@ -35,7 +38,14 @@ class NotServedError(Exception):
 
 
 class FillingError(Exception):
-    """The version is being downloaded into the store; the client should come again."""
+    """The version is being downloaded into the store; the client should come again after `wait_s` seconds.
+
+    With None the download failed.
+    """
+
+    def __init__(self, message: str, wait_s: int | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 def commit_of(files: VersionFiles) -> str:
@@ -148,7 +158,9 @@ class Library:
         try:
             job = await asyncio.wait_for(ended(self._service, job), _FILL_WAIT_S)
         except TimeoutError:
-            raise FillingError(f"{files.model} {files.version} is being downloaded") from None
+            left_s = jobs.get(job.id).seconds_left
+            wait_s = _WAIT_S if left_s is None else min(max(int(left_s) + 1, 2), _LONGEST_WAIT_S)
+            raise FillingError(f"{files.model} {files.version} is being downloaded", wait_s) from None
         if job.state != "done":
             why = job.error.detail if job.error is not None else f"the download was {job.state}"
             raise FillingError(why)

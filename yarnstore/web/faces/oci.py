@@ -20,7 +20,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import StoredVersion, VersionFile, VersionFiles
 from yarnstore.web import problems
-from yarnstore.web.faces.front import FaceRequest, Reply
+from yarnstore.web.faces.front import FaceRequest, Reply, later
 from yarnstore.web.faces.library import FillingError, Library, NotServedError
 from yarnstore.web.faces.shapes import Image, modelpack, ollama
 
@@ -71,7 +71,10 @@ class Oci:
                 return _refused(f"{error.message}; {_TOKEN}")
             return _error(404, _CODES[error.what], error.message)
         except FillingError as error:
-            return _error(503, "TOOMANYREQUESTS", str(error), {"Retry-After": "5"})
+            status, headers = later(error.wait_s)
+            return _error(
+                status, "UNKNOWN" if error.wait_s is None else "TOOMANYREQUESTS", str(error), headers
+            )
         except YarnstoreError as error:
             return _error(problems.status_of(error), "UNKNOWN", error.message)
 

@@ -193,6 +193,27 @@ def test_a_miss_is_filled_and_nothing_is_installed(site: Site, tmp_path: Path) -
             hub.hf_hub_download("nobody/nothing", "config.json", **given)
 
 
+def test_a_long_download_goes_on_and_says_when_to_come_again(tmp_path: Path) -> None:
+    own = make_site(tmp_path, versions=("1.2.0",))
+    with serving(own.home, "--hub", "--fill", "--limit-rate", "10k") as service:
+        path = f"{service.url}{MODEL}/resolve/1.2.0/model.bin"
+        answer = httpx.get(path, timeout=60)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 2
+        (job,) = service.get("/jobs").json()
+        assert (job["kind"], job["model"], job["state"]) == ("fetch", MODEL, "running")
+
+
+def test_a_failed_download_is_an_error(tmp_path: Path) -> None:
+    own = make_site(tmp_path, versions=("1.2.0",))
+    for pack in (own.registry / "packs").glob("*.pack"):
+        pack.unlink()
+    with serving(own.home, "--hub", "--fill") as service:
+        answer = httpx.get(f"{service.url}{MODEL}/resolve/1.2.0/model.bin", timeout=60)
+        assert answer.status_code == 502
+        assert answer.json()["error"]
+
+
 def test_a_read_only_service_serves_and_does_not_fill(site: Site, tmp_path: Path) -> None:
     with serving(site.home, "--hub", "--read-only") as service:
         found = hub.snapshot_download(MODEL, **options(service, tmp_path))
