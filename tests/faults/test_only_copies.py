@@ -13,6 +13,7 @@ from tests.support.stores import Site, copy_tree, flip, problems, tree_hashes, v
 from yarnstore import Store
 from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.packs import iter_entries
 
 MODEL, OTHER, MINE = "tuned", "other", "mine"
 _COUNT = 120_000
@@ -198,3 +199,16 @@ def test_a_model_whose_only_copy_is_gone_is_named_and_no_other_suffers(how: str,
         with site.store() as store:
             store.add_registry("made", site.registry)
     repaired(site)
+
+
+def test_a_repair_copies_the_sound_part_of_a_file_into_no_pack(site: Site) -> None:
+    """It would need the disk space of the file twice."""
+    install(site, f"{MODEL}@1.0.0")
+    place = file_of(site, f"{MODEL}@1.0.0", "fixed0.bin")
+    before = [entry.chunk_id for pack in packs(site) for _, entry in iter_entries(pack)]
+    flip(place, place.stat().st_size // 2)
+    damaged = place.read_bytes()
+    repaired(site)
+    after = [entry.chunk_id for pack in packs(site) for _, entry in iter_entries(pack)]
+    assert len(after) == len(before) + 1
+    assert damaged in [path.read_bytes() for path in (site.home / "trash").rglob("bad-*") if path.is_file()]

@@ -73,6 +73,21 @@ def test_what_an_alternate_has_is_not_downloaded(
     assert everything(alternate) == before
 
 
+def test_a_forecast_leaves_out_what_an_alternate_has(user: Site, alternate: Path) -> None:
+    with user.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        told = store.update_model(MODEL, to="1.1.0", dry_run=True)
+        assert (told.version, told.download_bytes) == ("1.1.0", 0)
+        more = store.update_model(MODEL, dry_run=True)
+        assert more.version == "1.2.0"
+        assert (more.download_bytes or 0) > 300_000
+    remove_tree(alternate)
+    with user.store() as store:  # nothing of the forecasts before is remembered
+        told = store.update_model(MODEL, to="1.1.0", dry_run=True)
+        assert told.download_bytes is not None
+        assert told.download_bytes > 300_000
+
+
 def test_what_is_damaged_there_is_downloaded(user: Site, alternate: Path) -> None:
     for path in [*(alternate / "packs").glob("*.pack"), *(alternate / "files").iterdir()]:
         for offset in range(20_000, path.stat().st_size, 20_000):
