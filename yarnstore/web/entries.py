@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from yarnstore.core.jsonable import jsonable
+from yarnstore.errors import YarnstoreError
 from yarnstore.progress import Cancel
 from yarnstore.registry.spec import Spec
 from yarnstore.store.jobs import StoredJob
@@ -83,15 +84,18 @@ def stored(entry: JobEntry) -> StoredJob:
 
 
 def restored(stored: StoredJob) -> JobEntry | None:
-    """Return a job of an earlier service; None if this release does not know its kind or state."""
+    """Return a job of an earlier service; None if this release cannot read it or does not know its kind."""
     try:
-        kind = msgspec.convert(stored.kind, JobKind)
-        state = msgspec.convert(stored.state, JobState)
-        error = msgspec.convert(stored.error, ProblemDetails | None)
-        undo = msgspec.convert(stored.undo, Undo | None)
-        subject = KINDS[kind].subject(stored.arguments)
-    except (msgspec.ValidationError, KeyError):
-        return None
+        return _restored(stored)
+    except (YarnstoreError, msgspec.ValidationError, LookupError, TypeError, ValueError, AttributeError):
+        return None  # the values of `arguments` are any JSON
+
+
+def _restored(stored: StoredJob) -> JobEntry:
+    kind = msgspec.convert(stored.kind, JobKind)
+    state = msgspec.convert(stored.state, JobState)
+    error = msgspec.convert(stored.error, ProblemDetails | None)
+    undo = msgspec.convert(stored.undo, Undo | None)
     notes = stored.notes
     if state in ("running", "interrupted"):
         goes_on = KINDS[kind].repeatable
@@ -104,7 +108,7 @@ def restored(stored: StoredJob) -> JobEntry | None:
         id=stored.id,
         kind=kind,
         model=model_of(stored.arguments),
-        subject=subject,
+        subject=KINDS[kind].subject(stored.arguments),
         state=state,
         created_ms=stored.created_ms,
         started_ms=stored.started_ms,
@@ -115,4 +119,6 @@ def restored(stored: StoredJob) -> JobEntry | None:
         undo=undo,
         scheduled=bool(stored.arguments.get("scheduled")),
     )
-    return JobEntry(job, stored.arguments)
+    entry = JobEntry(job, stored.arguments)
+    _ = entry.lanes  # which reads the arguments too
+    return entry

@@ -280,6 +280,30 @@ def test_jobs_that_cannot_be_read_are_told_and_kept(
     assert (home / "jobs.json").read_text() == text
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"arguments": {"model": 5}},
+        {"arguments": {"model": "../x"}},
+        {"kind": "update-all", "arguments": {"models": 5}},
+        {"kind": "auto-update", "arguments": {"models": [3]}},
+        {"kind": "fsck", "arguments": {"sample": "x"}},
+        {"kind": "restore", "arguments": {"model": MODEL, "removed": [3]}},
+        {"state": "x"},
+        {"undo": {"x": 1}},
+    ],
+    ids=str,
+)
+def test_a_job_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, strange: dict[str, Any]) -> None:
+    job = {"id": "a" * 16, "kind": "update", "state": "paused", "created_ms": 1, "arguments": {"model": MODEL}}
+    (tmp_path / "home").mkdir()
+    rows = [{**job, "id": "b" * 16, **strange}, job]
+    (tmp_path / "home" / "jobs.json").write_text(json.dumps({"jobs": rows, "format": 1}))
+    jobs = from_file(tmp_path / "home")
+    assert [found.id for found in jobs.all()] == ["a" * 16]
+    jobs.close()
+
+
 def test_two_services_do_not_keep_the_jobs_of_one_store(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
