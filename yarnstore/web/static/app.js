@@ -26,10 +26,19 @@ main.addEventListener("input", (event) => { event.target.dataset.edited = ""; })
 
 // --- which page ----------------------------------------------------------------------------------
 
+/** The name in an address, which a person may have typed. */
+function decoded(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 function where() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [page, name = ""] = path.split("/");
-  return { page: PAGES[page] ? page : "updates", name: decodeURIComponent(name), state: new URLSearchParams(query) };
+  return { page: PAGES[page] ? page : "updates", name: decoded(name), state: new URLSearchParams(query) };
 }
 
 // Codes of a damaged store; the page with the checks may be one of those that cannot be shown.
