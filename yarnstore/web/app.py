@@ -21,7 +21,7 @@ from yarnstore.progress import CANCEL
 from yarnstore.web import problems
 from yarnstore.web.document import complete
 from yarnstore.web.faces.front import Face, Front
-from yarnstore.web.guard import Guard, TooLargeError
+from yarnstore.web.guard import CutShortError, Guard, TooLargeError
 from yarnstore.web.metrics import Metrics
 from yarnstore.web.records import ProblemDetails
 from yarnstore.web.responses import JsonResponse
@@ -119,6 +119,8 @@ def _problem(error: Exception) -> ProblemDetails:
         return problems.describe(error)
     if isinstance(error, TooLargeError):
         return problems.problem(413, "body-too-large", "the body is larger than 1 MiB")
+    if isinstance(error, CutShortError):
+        return problems.problem(400, "bad-request", "the connection was closed before the whole body arrived")
     if isinstance(error, RecursionError):
         return problems.problem(400, "bad-request", "the JSON is nested too deeply")
     if isinstance(error, ValidationException):

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, TypeAlias
 
 import msgspec
@@ -127,7 +128,7 @@ class Guard:
             return
         if scope["method"] == "HEAD" and "ystore_client" not in scope:
             scope, send = _as_get(scope), _without_body(send)
-        receiver = _Limited(receive)
+        receiver = _Limited(receive, scope)
         sender = _Sender(send, scope, receiver)
         await self.app(scope, receiver, sender)
 
@@ -265,12 +266,17 @@ class TooLargeError(Exception):
     """A body without a length, or longer than its header said, is above the limit."""
 
 
+class CutShortError(Exception):
+    """The connection was closed before the whole body arrived."""
+
+
 class _Limited:
     """`receive` with a limit on the body."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, scope: Scope) -> None:
         self._receive = receive
         self._left = BODY_LIMIT_BYTES
+        self._is_whole = scope["method"] in _SAFE
 
     async def __call__(self) -> Message:
         message = await self._receive()
@@ -278,6 +284,9 @@ class _Limited:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 raise TooLargeError
+            self._is_whole = self._is_whole or not message.get("more_body", False)
+        elif not self._is_whole:
+            raise CutShortError
         return message
 
 
@@ -301,7 +310,7 @@ class _Sender:
         if message["type"] == "http.response.start":
             headers: Headers = list(message.get("headers", []))
             names = {name.lower(): value for name, value in headers}
-            headers += [pair for pair in _HEADERS if pair[0] not in names]
+            headers += [pair for pair in [_date(), *_HEADERS] if pair[0] not in names]
             if b"cache-control" not in names:
                 headers.append((b"cache-control", b"no-cache" if self._may_tag else b"no-store"))
             start = {**message, "headers": headers}
@@ -331,6 +340,10 @@ class _Sender:
         await self._send({"type": "http.response.body", "body": body})
 
 
+def _date() -> tuple[bytes, bytes]:
+    return b"date", formatdate(usegmt=True).encode()
+
+
 async def _answer(
     send: Send, fault: ProblemDetails, extra: Iterable[tuple[bytes, bytes]], *, body: bool
 ) -> None:
@@ -339,6 +352,7 @@ async def _answer(
         (b"content-type", problems.MEDIA_TYPE.encode()),
         (b"content-length", str(len(data)).encode()),
         (b"cache-control", b"no-store"),
+        _date(),
         *_HEADERS,
         *extra,
     ]

@@ -100,6 +100,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                date_header=False,  # uvicorn's is as old as its last tick; see `_Server.main_loop` and `Guard`
                 proxy_headers=False,
                 ws="none",
                 http=TimedProtocol,

@@ -313,6 +313,31 @@ def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:
         assert "server" not in headers
 
 
+def test_the_date_of_an_answer_is_that_of_the_answer(service: Running) -> None:
+    def dates(path: str) -> list[str]:
+        found: list[str] = service.client.get(path).headers.get_list("date")
+        return found
+
+    for path in ("/health", f"{API}/nothing"):
+        assert len(dates(path)) == 1
+    before = dates("/health")
+    service.until(lambda: dates("/health") != before)
+
+
+def test_a_body_that_is_cut_short_is_no_defect_of_the_service(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(home) as service:
+        port = service.client.base_url.port or 0
+        with socket.create_connection(("127.0.0.1", port)) as line:
+            head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 9\r\nExpect: 100-continue"
+            line.sendall(f"{head}\r\n\r\n".encode())
+            assert b"100 Continue" in line.recv(100)  # the body is awaited
+        assert service.client.get("/health").status_code == 200
+        service.stop()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_service_that_only_reads_changes_nothing(home: Path, routes: list[tuple[str, str]]) -> None:
     """Not even what it could remember of a registry that the store has not read yet."""
 

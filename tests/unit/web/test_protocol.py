@@ -10,11 +10,12 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the extra: pip install 'yarnstore[web]'")
 
 PATIENCE_S = 30.0
+BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
 
 
 async def _app(_: Any, receive: Any, send: Any) -> None:
     await receive()
-    await asyncio.sleep(1.0)  # longer than the head of a request may take
+    await asyncio.sleep(1.0)  # longer than a request may take to arrive
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
@@ -27,7 +28,7 @@ async def _talk(said: bytes, *, then: bytes = b"") -> bytes:
     from yarnstore.web.protocol import TimedProtocol
 
     class Hasty(TimedProtocol):
-        head_s = 0.2
+        request_s = 0.2
 
     config = uvicorn.Config(_app, log_config=None, access_log=False, ws="none", timeout_keep_alive=60)
     config.load()
@@ -46,7 +47,7 @@ async def _talk(said: bytes, *, then: bytes = b"") -> bytes:
     return found
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: "])
+@pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", BODY])
 def test_a_connection_without_a_request_is_closed(said: bytes) -> None:
     assert asyncio.run(_talk(said)) == b""
 
