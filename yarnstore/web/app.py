@@ -118,7 +118,7 @@ def _problem(error: Exception) -> ProblemDetails:
     if isinstance(error, YarnstoreError):
         return problems.describe(error)
     if isinstance(error, TooLargeError):
-        return problems.problem(413, "body-too-large", "the body is larger than 1 MiB")
+        return problems.too_large()
     if isinstance(error, CutShortError):
         return problems.problem(400, "bad-request", "the connection was closed before the whole body arrived")
     if isinstance(error, RecursionError):

@@ -130,7 +130,12 @@ class Guard:
             scope, send = _as_get(scope), _without_body(send)
         receiver = _Limited(receive, scope)
         sender = _Sender(send, scope, receiver)
-        await self.app(scope, receiver, sender)
+        try:
+            await self.app(scope, receiver, sender)
+        except CutShortError:
+            return  # nobody waits for the answer
+        except TooLargeError:
+            await _answer(send, problems.too_large(), [], body=True)
 
     def _refusal(self, scope: Scope) -> tuple[ProblemDetails | None, Headers]:
         """Return why a request is refused, with headers of the response; None if it is accepted."""
@@ -149,7 +154,7 @@ class Guard:
             return problems.problem(403, "bad-origin", detail), []
         length = _only(names, b"content-length")
         if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
-            return problems.problem(413, "body-too-large", "the body is larger than 1 MiB"), []
+            return problems.too_large(), []
         if self.is_face(path):
             if not self.faces.take():
                 return _too_many()

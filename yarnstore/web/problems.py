@@ -61,6 +61,11 @@ def problem(status: int, code: str, detail: str, *, hint: str = "", **fields: ob
     )
 
 
+def too_large() -> ProblemDetails:
+    """Return the problem of a body above the limit."""
+    return problem(413, "body-too-large", "the body is larger than 1 MiB")
+
+
 def internal() -> ProblemDetails:
     """Return the problem for a defect of the service, without details."""
     return problem(

@@ -100,7 +100,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                date_header=False,  # uvicorn's is as old as its last tick; see `_Server.main_loop` and `Guard`
+                date_header=False,  # the guard adds it: uvicorn's is as old as its last tick
                 proxy_headers=False,
                 ws="none",
                 http=TimedProtocol,

@@ -275,6 +275,32 @@ def test_strangers_do_not_use_up_what_our_own_pages_may_ask() -> None:
     assert status_of(guard, host, bearer) == 200
 
 
+def test_a_body_that_is_too_large_or_cut_short_ends_applications_without_handlers_too() -> None:
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await ok(scope, receive, send)
+
+    def statuses(*bodies: bytes) -> list[int]:
+        parts = [{"type": "http.request", "body": body, "more_body": True} for body in bodies]
+        messages = [*parts, {"type": "http.disconnect"}]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"127.0.0.1:1"), (b"authorization", f"Bearer {TOKEN}".encode())]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+        asyncio.run(Guard(reads, Access(TOKEN), frozenset({"127.0.0.1:1"}))(scope, receive, send))
+        return [message["status"] for message in sent if "status" in message]
+
+    assert statuses(b"x" * 600_000, b"x" * 600_000) == [413]
+    assert statuses(b"{") == []
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
@@ -330,7 +356,9 @@ def test_a_body_that_is_cut_short_is_no_defect_of_the_service(
     with serving(home) as service:
         port = service.client.base_url.port or 0
         with socket.create_connection(("127.0.0.1", port)) as line:
-            head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 9\r\nExpect: 100-continue"
+            head = (
+                f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 9\r\nExpect: 100-continue"
+            )
             line.sendall(f"{head}\r\n\r\n".encode())
             assert b"100 Continue" in line.recv(100)  # the body is awaited
         assert service.client.get("/health").status_code == 200

@@ -295,7 +295,8 @@ def test_jobs_that_cannot_be_read_are_told_and_kept(
     ids=str,
 )
 def test_a_job_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, strange: dict[str, Any]) -> None:
-    job = {"id": "a" * 16, "kind": "update", "state": "paused", "created_ms": 1, "arguments": {"model": MODEL}}
+    job: dict[str, Any] = {"id": "a" * 16, "kind": "update", "state": "paused", "created_ms": 1}
+    job["arguments"] = {"model": MODEL}
     (tmp_path / "home").mkdir()
     rows = [{**job, "id": "b" * 16, **strange}, job]
     (tmp_path / "home" / "jobs.json").write_text(json.dumps({"jobs": rows, "format": 1}))
