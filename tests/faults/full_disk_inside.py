@@ -4,6 +4,7 @@
     python full_disk_inside.py straight REGISTRY MOUNTPOINT SIZE_KIB…
     python full_disk_inside.py read-only HOME OUT
     python full_disk_inside.py hints SOURCE MOUNTPOINT
+    python full_disk_inside.py disks HOME SPEC
 
 Prints one JSON line for each thing that was not as it should be, and a last line with the counts.
 """
@@ -162,11 +163,36 @@ def hints(source: Path, disk: Path) -> None:
         shutil.rmtree(disk / "registry", ignore_errors=True)
 
 
+def other_disks(home: Path, spec: Path) -> None:
+    """With `trash/` on a disk of its own, gc works; with `views/` there, an install says what is wrong."""
+    for folder in ("trash", "views"):
+        (home / folder).mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", home / folder], check=True)
+        if folder == "trash":
+            done = ystore(home, "gc", "--thin", "--grace", "0", "--json")
+            if done.returncode or json.loads(done.stdout)["freed_bytes"] < 300_000 or problems(home):
+                complain(what="gc", code=done.returncode, out=done.stdout, stderr=done.stderr)
+            left = [str(path) for place in ("trash", "views") for path in (home / place).iterdir()]
+            if len(left) != 1:  # the view of the installed version
+                complain(what="left behind", left=left)
+        else:
+            done = ystore(home, "checkout", str(spec))
+            if done.returncode != 7 or "must be on one disk" not in done.stderr:
+                complain(what="checkout", code=done.returncode, stderr=done.stderr)
+        report = ystore(home, "doctor").stdout
+        if f"{folder}/ is on another disk" not in report:
+            complain(what="doctor", report=report)
+        subprocess.run(["umount", home / folder], check=True)
+        _counts["runs"] += 1
+    if problems(home):
+        complain(what="fsck", problems=problems(home))
+
+
 if __name__ == "__main__":
     steps = {"tmpfs": _STEPS, "straight": _STRAIGHT}.get(sys.argv[1])
     if steps is not None:
         full_disks(steps, Path(sys.argv[2]), Path(sys.argv[3]), [int(size) for size in sys.argv[4:]])
     else:
-        inside = {"read-only": read_only, "hints": hints}[sys.argv[1]]
+        inside = {"read-only": read_only, "hints": hints, "disks": other_disks}[sys.argv[1]]
         inside(Path(sys.argv[2]), Path(sys.argv[3]))
     print(json.dumps(_counts))

@@ -83,3 +83,13 @@ def test_a_read_only_store_can_be_read(site: Site, tmp_path: Path) -> None:
     faults, counts = _inside("read-only", here.home, tmp_path / "out")
     assert faults == []
     assert counts["runs"] > 10
+
+
+def test_folders_of_a_store_may_be_on_other_disks_or_an_error_says_so(site: Site, tmp_path: Path) -> None:
+    here = site.copy(tmp_path / "copy")
+    with here.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.1.0")
+    faults, counts = _inside("disks", here.home, f"{MODEL}@1.2.0")
+    assert faults == []
+    assert counts["runs"] == 2
