@@ -24,13 +24,13 @@ from tests.bench.plot import Bar, draw
 _INTRO = """\
 # Benchmarks
 
-Measured, not estimated: `make bench` wrote this page, its plots and `benchmarks.json`.
+All figures are measured: `make bench` wrote this page, its plots and `benchmarks.json`.
 Below each table is the run that measured it.
 
-Every figure of `ystore` is that of a whole process, including the start of the interpreter.
+Figures of `ystore` are those of a whole process, including the start of the interpreter.
 Times are medians of 3 rounds, unless a table says otherwise; peak memory is the highest of all runs.
 Sizes are in MB of 10⁶ bytes.
-Files that are read were written just before, so they come from the page cache.
+Files are read soon after they were written, so they come from the page cache.
 """
 
 

@@ -26,12 +26,12 @@ def primitives_table(report: Report, measured: Measured) -> None:
     ]
     rows.append(("synced writing", middle_rate(measured.write_rates), "–"))
     notes = (
-        "GB/s of plain bytes, 1 MiB at a time; one thread by its CPU time, two by the clock.",
-        "`write` writes into the page cache; `loopback` counts the CPU time of both ends.",
+        "GB/s of plain bytes, 1 MiB at a time; CPU time for one thread, elapsed time for two.",
+        "`write` writes into the page cache; `loopback` includes the CPU time of sender and receiver.",
         "Synced writing was measured before each round: median (lowest to highest).",
     )
     bars = tuple(Bar(name, rate.one / 1e9, f"{rate.one / 1e9:.2f}") for name, rate in measured.rates.items())
-    title = f"What this machine does, on {measured.model}"
+    title = f"Speed of this machine, on {measured.model}"
     key = f"primitives-{measured.model}"
     columns = ("primitive", "one thread", "two threads")
     report.add(Table(key, title, columns, rows, notes, bars, "GB/s, one thread"), measured.rates)
@@ -60,20 +60,20 @@ def operations_table(report: Report, measured: Measured) -> None:
         if timing.over is not None:
             bars.append(Bar(timing.operation, timing.over, times(timing.over), ours=True))
     needs = (
-        f"- `{name}`: {', '.join(need.raw)} on each raw byte; {', '.join(need.stored)} on each stored byte; "
-        f"{need.written} written"
+        f"- `{name}`: {', '.join(need.raw)} for each raw byte; {', '.join(need.stored)} for each stored "
+        f"byte; writes {need.written}"
         for name, need in NEEDS.items()
     )
     notes = (
-        "`inside` is the time that the command reports, without start-up; CPU time is that of the process on "
-        "all cores; `written` is in MB, everything that goes to the disk.",
+        "`inside` is the time that the command reports, without start-up; `CPU time` is that of the process "
+        "on all cores; `written` is all data written to the disk, in MB.",
         f"Versions are fetched over loopback HTTP from {server_name()}.",
-        f"Goals: at most {_GOAL_OVER} × the limit, {_GOAL_PEAK}; rollback {_ROLLBACK_GOALS}.",
-        "Before each operation the memory that it will fill is touched, since the first touch of a page can "
-        "be slow on a virtual machine.",
-        f"The limit is the CPU time of these primitives and of writing divided by {cores()} cores, or the "
-        "bytes written at the synced rate, whichever is longer; it excludes start-up and everything between "
-        "the primitives:",
+        f"Goals: at most {_GOAL_OVER} × the limit and {_GOAL_PEAK}; rollback {_ROLLBACK_GOALS}.",
+        "Before each operation, as much memory as it will use is touched, since the first access to a page "
+        "can be slow on a virtual machine.",
+        f"The limit is the CPU time of the following primitives and of writing, divided by {cores()} cores, "
+        "or the time to write the bytes at the synced rate, whichever is longer; it includes neither "
+        "start-up nor the work between the primitives:",
         "",
         *needs,
     )
@@ -143,17 +143,17 @@ def peers_table(
     bars += [Bar(f"{t.tool}, restore", t.restore_on_disk_s, seconds(t.restore_on_disk_s)) for t in found]
     notes = (
         f"`store`: add {new} to a repository that has {old} (`ystore publish`); `restore`: write the files "
-        f"of {new} from there (`ystore checkout` of a fetched version).",
-        "With full packs `ystore` does the same work as the peers, which store new chunks only.  The delta "
-        "is additional work that none of them does; it saves bytes on the wire.",
-        "`on disk` includes the sync that some tools leave to the system; the ratios compare these times "
-        "with `ystore` with full packs.",
-        "`added` is the growth of the repository, and for `ystore` what `fetch` downloads, as a share of all "
+        f"of {new} from this repository (`ystore checkout` of a fetched version).",
+        "With full packs, `ystore` does the same work as the other tools, which store only new chunks.  "
+        "A delta is additional work that no other tool does; it makes the download smaller.",
+        "`on disk` includes the sync that some tools leave to the system; `× ours` compares these times with "
+        "those of `ystore` with full packs.",
+        "`added` is the growth of the repository, for `ystore` the download of `fetch`, as a share of all "
         "files of the version.",
         "restic always encrypts; `ystore` and Xet also hash every file with SHA-256.",
     )
     columns = ("tool", "store", "on disk", "× ours", "restore", "on disk", "× ours", "added", "peak memory")
-    title = f"Peers at the same work, on {model.name}"
+    title = f"Other tools at the same work, on {model.name}"
     table = Table(f"peers-{model.name}", title, columns, rows, notes, tuple(bars), "seconds, on disk")
     report.add(table, found)
 
@@ -194,16 +194,15 @@ def _wire_table(report: Report, found: list[PairTiming]) -> None:
         if (size := first.bytes_of(tool)) is not None and tool != wire.ALL_SENT
     )
     notes = (
-        "Bytes for the new version on a machine that has the old one, as a share of the new model file.",
-        "`ystore`: `download_bytes` of `fetch`; `all that was sent` adds registry, manifest and indexes.",
-        "Peers: the growth of the repository.  Delta tools: the size of the delta, which is of use for that "
-        "pair of versions only.",
+        "Bytes that a machine with the old version needs for the new one, as a share of the new model file.",
+        "`ystore`: `download_bytes` of `fetch`; `all that was sent` also includes registry, manifest and "
+        "indexes.",
+        "Other tools: the growth of the repository.  Delta tools: the size of the delta, which works only "
+        "for this pair of versions.",
         f"The plot shows {first.pair.name}.",
     )
     columns = ("tool", *(each.pair.name for each in found))
-    report.add(
-        Table("wire", "What an update costs on the wire", columns, rows, notes, bars, "% of the file"), found
-    )
+    report.add(Table("wire", "Download of an update", columns, rows, notes, bars, "% of the file"), found)
 
 
 def _tools(found: list[PairTiming]) -> list[str]:
@@ -227,7 +226,7 @@ def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, fl
     )
     notes = (
         f"{found.pair.name}, {megabytes(file_bytes)} MB; one run each.",
-        "ZipNN is timed in memory, without start-up; all others as processes.",
+        "ZipNN is timed in memory, without start-up; all others are timed as processes.",
     )
     columns = ("tool", "MB", "share", "make", "apply")
     report.add(Table("deltas", "Deltas and whole files", columns, rows, notes, bars, "MB"), lines)
@@ -241,9 +240,9 @@ def sizes_table(report: Report, model: Model, work: Path) -> None:
 
     def add(name: str, size: int, goal: str, *took_s: float) -> None:
         rows.append((name, megabytes(size), f"{size / one:.2f}", goal, *map(seconds, took_s or (None, None))))
-        bars.append(Bar(name, size / one, f"{size / one:.2f}", ours=not name.endswith("are")))
+        bars.append(Bar(name, size / one, f"{size / one:.2f}", ours=not name.endswith("plain files")))
 
-    add(f"{found.versions} versions, as they are", found.raw_bytes, "–")
+    add(f"{found.versions} versions as plain files", found.raw_bytes, "–")
     add("registry: packs", found.packs_bytes, "–")
     add("registry: deltas", found.deltas_bytes, "–")
     for policy, steps in found.steps.items():
@@ -253,11 +252,12 @@ def sizes_table(report: Report, model: Model, work: Path) -> None:
             if step.disk_bytes > goal * one:
                 report.over.append(f"disk space of {policy} after the {what}")
     notes = (
-        "Disk space of a store after each command, in blocks as `du` counts them, a file of several names "
-        "once; `gc` was not run.",
-        "`instant` and `thin` are the values of `rollback`: whether the version before keeps its files.",
-        "`result` is the time that the command reports; `process` includes start-up and what it does after "
-        "its result: encoding older versions as deltas against the installed one.",
+        "Disk space of a store after each command, in blocks as `du` counts them, with hard-linked files "
+        "counted once; `gc` was not run.",
+        "`instant` and `thin` are values of the setting `rollback`: with `instant`, the previous version "
+        "keeps its files.",
+        "`result` is the time that the command reports; `process` includes start-up and the work after the "
+        "result: encoding older versions as deltas against the installed one.",
     )
     columns = ("what", "MB", "of one version", "goal", "result", "process")
     title = f"Disk space of all versions of {model.name}"
@@ -282,8 +282,8 @@ def startup_table(report: Report, work: Path) -> None:
         Bar(name, 1000 * took, f"{1000 * took:.0f} ms", ours=True) for name, (took, _) in over.items()
     )
     notes = (
-        "Medians of 15 runs, taken in turn.",
-        "The reference of `--version` is `import click`, of the others the longer list of imports.",
+        "Medians of 15 runs; the commands take turns.",
+        "The reference for `--version` is `import click`, for the others the longer list of imports.",
         "Commands that use the network also import httpx, which imports its own command line: "
         "[decision 0020](decisions/0020-httpx-as-it-comes.md).",
     )
@@ -305,7 +305,7 @@ def scale_table(report: Report, work: Path) -> None:
         bars.append(Bar(title, total, seconds(total), ours=True))
         data[which] = parts
     notes = (
-        f"{scale.CHUNKS:,} chunks of random ids in packs of 256; peak memory includes making them.",
+        f"{scale.CHUNKS:,} chunks with random ids, in packs of 256; peak memory includes creating them.",
         f"Goal: at most {scale.TARGET_S:g} s.",
     )
     columns = ("what", "time", "peak memory")
@@ -317,7 +317,7 @@ def bounds_table(report: Report, work: Path) -> None:
     found = list(bounds.measure(work))
     rows = [(bound.name, seconds(bound.took_s), seconds(bound.most_s)) for bound in found]
     report.over += [bound.name for bound in found if bound.took_s > bound.most_s]
-    notes = ("The fastest of three; a run that exceeds a bound ends with an error.",)
+    notes = ("The fastest of three runs; the benchmark fails if a time exceeds its bound.",)
     report.add(Table("bounds", "Bounds", ("what", "time", "at most"), rows, notes), found)
 
 
@@ -332,7 +332,7 @@ def kernels_table(report: Report) -> None:
         )
         for speed in found
     ]
-    notes = ("GB/s of CPU time of one thread on 1 MiB of bf16; whole, with zstd, unless it says transform.",)
+    notes = ("GB/s of CPU time of one thread for 1 MiB of bf16; rows without `transform` include zstd.",)
     columns = ("task", "numpy", "C", "ratio", "goal")
     bars = tuple(Bar(speed.name, speed.ratio, f"{speed.ratio:.2f}", ours=True) for speed in found)
     report.add(Table("kernels", "Kernels", columns, rows, notes, bars, "times numpy's speed", 2.5), found)
@@ -367,6 +367,6 @@ def memory_table(report: Report, model: Model, work: Path) -> None:
     peaks = operations.peak_memory(model, work)
     rows = [(name, mebibytes(size)) for name, size in peaks.items()]
     bars = tuple(Bar(name, size / (1 << 20), mebibytes(size), ours=True) for name, size in peaks.items())
-    notes = (f"Once; goal: at most {_GOAL_PEAK}.",)
+    notes = (f"One run; goal: at most {_GOAL_PEAK}.",)
     title = f"Peak memory on {model.name}"
     report.add(Table("memory", title, ("operation", "peak"), rows, notes, bars, "MiB", 300), peaks)

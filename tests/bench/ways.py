@@ -88,10 +88,10 @@ def ways_table(report: Report, work: Path) -> None:
         for way, row in zip(found, rows, strict=True)
     )
     notes = (
-        f"A made bf16 model of {_VERSIONS} versions, each 8 training steps after the one before; "
-        "`download_bytes` of `checkout`, as a share of the version's files.",
+        f"A generated bf16 model with {_VERSIONS} versions, each 8 training steps after the previous one; "
+        "`download` is the `download_bytes` of `checkout`, as a share of the version's files.",
         "Goal: at most the share in the last column.",
     )
     columns = ("step", "download", "goal")
-    table = Table("ways", "Several versions behind, and back", columns, rows, notes, bars, "%")
+    table = Table("ways", "Updates over several versions, and back", columns, rows, notes, bars, "%")
     report.add(table, found)
