@@ -28,12 +28,26 @@ def missing_paths(text: str, root: Path = REPO) -> list[str]:
     return [path for path in CODE_PATH.findall(text) if not (root / path).exists()]
 
 
+def missing_names(text: str, root: Path = REPO) -> list[str]:
+    """The names in parentheses after a path, as "`x.py` (`NAME`)", that its file does not have."""
+    found = re.findall(r"`([^` ]+/[^` ]+)` \(`(\w+)`", text)
+    return [f"{path}: {name}" for path, name in found if name not in (root / path).read_text("utf-8")]
+
+
 def test_ten_changes_lead_to_files_that_exist() -> None:
     changes = rows(section(PAGE, "Where a change goes"))
     assert len(changes) >= 10
-    for change, files in changes:
+    for change, files, _ in changes:
         assert CODE_PATH.findall(files), change
         assert missing_paths(files) == [], change
+        assert missing_names(files) == [], change
+
+
+def test_each_change_has_a_page() -> None:
+    for change, _, page in rows(section(PAGE, "Where a change goes")):
+        linked = re.findall(r"\]\(([^)#]+)", page)
+        assert linked, change
+        assert [name for name in linked if not (PAGE.parent / name).is_file()] == [], change
 
 
 def test_every_path_on_the_page_exists() -> None:
@@ -46,9 +60,12 @@ def test_no_package_is_left_out() -> None:
     text = PAGE.read_text(encoding="utf-8")
     packages = [path.parent for path in (REPO / "yarnstore").glob("*/__init__.py")]
     packages += [path.parent for path in (REPO / "yarnstore" / "ops").glob("*/__init__.py")]
+    packages.append(REPO / "yarnstore" / "native")
     assert len(packages) > 10
     for package in packages:
         assert f"`{package.relative_to(REPO)}/`" in text, package.name
+    for path in (REPO / "yarnstore").glob("[!_]*.py"):
+        assert f"`{path.relative_to(REPO)}`" in text, path.name
 
 
 def test_each_stage_of_the_way_has_its_code() -> None:
@@ -75,3 +92,10 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_check_sees_a_missing_path(tmp_path: Path) -> None:
     assert missing_paths("see `yarnstore/no_such.py`", tmp_path) == ["yarnstore/no_such.py"]
+
+
+def test_the_check_sees_a_missing_name(tmp_path: Path) -> None:
+    (tmp_path / "yarnstore").mkdir()
+    (tmp_path / "yarnstore" / "a.py").write_text("CHOICE = 1\n")
+    text = "`yarnstore/a.py` (`CHOICE`), `yarnstore/a.py` (`OTHER`, of several)"
+    assert missing_names(text, tmp_path) == ["yarnstore/a.py: OTHER"]
