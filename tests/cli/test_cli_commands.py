@@ -192,7 +192,7 @@ def test_log(installed: Ystore) -> None:
     assert lines[0].startswith("  1.1.0  in the store · published just now · minor · 3.")
     assert lines[0].endswith(" · Better dialogue …")
     assert lines[1].startswith("* 1.0.0  installed just now (rolled back from 1.1.0) · published just now")
-    assert lines[2:4] == ["", "  what happened here"]
+    assert lines[2:4] == ["", "  changes on this machine"]
     assert [line.split()[1] for line in lines[4:]] == ["rollback", "update", "checkout"]
     assert "         Fixes repetition" in installed("log", "-v", "phi-3-mini", people=True).out.splitlines()
     rows = installed("log", "phi-3-mini").table

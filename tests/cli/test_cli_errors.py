@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,7 +77,7 @@ def one_version(**fields: object) -> dict[str, Any]:
         ("rollback phi-3-mini", 3, "not-found", 'no installed model "phi-3-mini"', "ystore checkout"),
         ("path phi-3-mini", 3, "not-found", 'no installed model "phi-3-mini"', "ystore checkout"),
         ("log phi-3-mni", 3, "not-found", "Did you mean phi-3-mini?", "ystore search"),
-        ("remove phi-3-mini", 2, "usage", "the version of phi-3-mini to remove is missing", "--all"),
+        ("remove phi-3-mini", 2, "usage", "phi-3-mini does not name one version to remove", "--all"),
         ("registry remove yran", 3, "not-found", 'no registry "yran"', "ystore registry list"),
         ("registry add yarn /elsewhere", 1, "conflict", "already exists", "registry remove yarn"),
         ("import /nowhere a@1.0.0", 3, "not-found", "/nowhere", ""),
@@ -170,7 +171,17 @@ def test_a_store_of_a_newer_format_is_incompatible(ystore: Ystore, tmp_home: Pat
     (tmp_home / "format").write_text("yarnstore-store/3\n")
     told = ystore("import", made_models / "phi-3-mini" / "1.0.0", "a@1.0.0")
     assert told.code == 6
-    assert "newer yarnstore" in told.err
+    assert "update yarnstore" in told.err
+
+
+def test_commands_in_a_hint_act_on_the_same_store(ystore: Ystore, tmp_path: Path, made_models: Path) -> None:
+    home = tmp_path / "a store"
+    assert ystore("import", made_models / "phi-3-mini" / "1.0.0", "a@1.0.0", "--home", home).code == 0
+    told = ystore("path", "a", "--home", home, "--json")
+    hint = told.json["error"]["hint"]
+    assert f"`ystore --home '{home}' checkout a@1.0.0` installs it" in hint
+    assert ystore(*shlex.split(hint.split("`")[1])[1:]).code == 0
+    assert "--home" not in ystore("path", "a", "--json").json["error"]["hint"]
 
 
 def test_a_home_that_cannot_be_made_is_a_storage_error(

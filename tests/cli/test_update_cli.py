@@ -69,7 +69,7 @@ def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: py
     refused = ystore("checkout", "a@2.0.0", "--app-version", "2.5.0", people=True)
     assert refused.code == 6
     assert refused.err == (
-        "error: a 2.0.0 needs the application >=3.0.0; yours is 2.5.0\n"
+        "error: a 2.0.0 needs application version >=3.0.0; yours is 2.5.0\n"
         "  newest that fits: 1.1.0       ystore checkout a@1.1.0\n"
     )
     monkeypatch.setenv("YSTORE_APP_VERSION", "1.5.0")
@@ -88,7 +88,7 @@ def test_the_gate_of_the_application(site: Path, ystore: Ystore, monkeypatch: py
     row = ystore("outdated", "a", "--exit-code")
     assert row.code == 0
     assert row.table[0][2:5] == ["1.0.0", "2.0.0", "major"]
-    assert row.table[0][6] == "2.0.0 needs the application >=3.0.0; yours is 1.5.0"
+    assert row.table[0][6] == "2.0.0 needs application version >=3.0.0; yours is 1.5.0"
     assert ystore("outdated", "a", "--exit-code", "--app-version", "2.0.0").code == 10
     assert ystore("fetch", "a@2.0.0").code == 0
     assert ystore("checkout", "a@2.0.0", "--app-version", "one").code == 2
@@ -164,7 +164,7 @@ def test_compat(site: Path, ystore: Ystore) -> None:
     assert shown.code == 0
     assert [" ".join(line.split()) for line in shown.out.splitlines()] == [
         "VERSION VARIANT FITS APPLICATION MEMORY NOTE",
-        "2.0.0 (latest) default no >=2.0.0, <3 4 GB needs the application >=2.0.0; yours is 1.5.0",
+        "2.0.0 (latest) default no >=2.0.0, <3 4 GB needs application version >=2.0.0; yours is 1.5.0",
         "1.1.0 default yes any –",
         "1.0.0 default yes any –",
     ]

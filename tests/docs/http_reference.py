@@ -17,7 +17,7 @@ from tests.docs.result_fields import comments_of, describe, fields_of, result_ty
 PAGE = REPO / "docs" / "http-api.md"
 START = "\n## Routes\n"
 _MADE = """
-This part of the page is made from the application by `make docs`.
+This part of the page is generated from the application by `make docs`.
 All paths are below `/api/v1` unless they say otherwise; a body is JSON.
 A `{model}` in a path is the id of the model with `~` for `/`: `org~name`.
 """

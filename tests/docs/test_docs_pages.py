@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.cli_reference import DOCS, PAGES, commands
 from tests.docs.pages import PAGES as EVERY_PAGE
-from tests.docs.pages import REPO, shown_commands
+from tests.docs.pages import REPO, command_fault, shown_commands
 from yarnstore.cli import cli
 
 
@@ -49,21 +49,7 @@ def ystore_commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
 def test_commands_that_pages_show_can_be_parsed(page: Path) -> None:
     for words in ystore_commands(page):
-        group: click.Group = cli
-        names = list(words)
-        while names and not names[0].startswith("-"):
-            context = click.Context(group)
-            command = group.get_command(context, names.pop(0))
-            assert command is not None, f"{page.name}: ystore {' '.join(words)}"
-            if not isinstance(command, click.Group):
-                known = {name for option in command.params for name in option.opts}
-                own = names[: names.index("--")] if "--" in names else names
-                given = {word.partition("=")[0] for word in own if word.startswith("-") and len(word) > 1}
-                assert given <= known | {"-h", "--help"}, f"{page.name}: ystore {' '.join(words)}"
-                if len(names) > len(given):
-                    command.make_context(command.name, [w for w in names if w not in ("-h", "--help")])
-                break
-            group = command
+        assert command_fault(words) == "", f"{page.name}: ystore {' '.join(words)}"
 
 
 def test_the_command_check_sees_what_is_wrong(tmp_path: Path) -> None:

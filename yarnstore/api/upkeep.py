@@ -167,7 +167,7 @@ class Upkeep(StoreBase):
         Raises: LockTimeoutError; UsageError for a sample beside `quick` or `repair`.
         """
         if sample is not None and repair:
-            raise UsageError("a repair reads everything, and takes no sample")
+            raise UsageError("a repair reads all contents, and cannot be limited to a sample")
         with self._counted("fsck", progress=progress) as session:
             if repair:
                 from yarnstore.ops.upkeep.repair import repair as mend
@@ -265,7 +265,7 @@ class Upkeep(StoreBase):
         home = self.settings.home
         for model in map(parse_model_id, models):
             if model not in load_settings(home).auto_update.models:
-                raise NotFoundError("auto-update rule", model, hint="it follows the settings of all models")
+                raise NotFoundError("auto-update rule", model, hint="it follows the settings for all models")
         set_auto_update(home, partial(reset_auto_update, models=models))
         self.settings = load_settings(home)
         return self.auto_update_status()

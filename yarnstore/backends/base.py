@@ -155,7 +155,7 @@ def oversize_error(url: str, limit_bytes: int) -> BackendError:
     return BackendError(
         url,
         f"is larger than the limit of {limit_bytes} bytes",
-        hint="is this the address of a registry?",
+        hint="check that this is the address of a registry",
     )
 
 

@@ -54,7 +54,9 @@ class LocalBackend:
         try:
             self.url = os.path.abspath(text)
         except FileNotFoundError:
-            raise UsageError(f"{text!r}: the current folder was removed", hint="change to another") from None
+            raise UsageError(
+                f"{text!r}: the current folder was removed", hint="change to another one"
+            ) from None
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
         """See `Backend.get`.  The ETag is of the content, so a file is read to learn it has not changed."""

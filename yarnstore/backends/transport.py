@@ -308,7 +308,7 @@ class Transport(httpx.BaseTransport):
         except httpx.InvalidURL:
             raise ConfigError("the proxy in the environment is not a URL", hint=HINT) from None
         if via.scheme not in ("http", "https") or not via.host:
-            raise ConfigError(f"cannot use the proxy {shown(via)}", hint="http and https proxies work")
+            raise ConfigError(f"cannot use the proxy {shown(via)}", hint="use an http:// or https:// proxy")
         return httpcore.HTTPProxy(
             proxy_url=httpcore.URL(scheme=via.raw_scheme, host=via.raw_host, port=via.port, target=b"/"),
             proxy_auth=(via.username, via.password) if via.userinfo else None,

@@ -84,7 +84,7 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 )
 @common_options
 def cli() -> None:
-    """Git for AI model files: updates are deltas, rollbacks move a ref, every byte is verified."""
+    """Git for AI model files: updates are deltas, rollbacks download nothing, every byte is verified."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -160,9 +160,17 @@ def _command(arguments: list[str]) -> str:
 def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments: list[str]) -> int:
     from yarnstore.cli.exitcodes import USAGE, exit_code
 
-    output = invocation(context).output if context is not None else Output()
+    run = invocation(context) if context is not None else None
+    output = run.output if run is not None else Output()
     output.json = output.json or "--json" in arguments
     if isinstance(error, errors.UsageError) and not error.hint:
         error.hint = f"`{_command(arguments)} --help` shows the usage"
+    elif run is not None and run.home is not None:
+        # Typed as it stands, a command in a hint must act on the same store.
+        import re
+        import shlex
+
+        command = f"ystore --home {shlex.quote(run.home)} "
+        error.hint = re.sub(r"(?<![\w/.-])ystore (?=[a-z])", lambda _: command, error.hint)
     output.error(error)
     return USAGE if isinstance(error, errors.UsageError) else exit_code(error)

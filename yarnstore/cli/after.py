@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 wait_option = click.option(
     "--no-wait",
     is_flag=True,
-    help="Leave freeing disk space after the install to the next gc, or to `ystore serve`.",
+    help="Exit right after the install; the next gc, or `ystore serve`, frees disk space.",
 )
 
 

@@ -71,7 +71,7 @@ class Client:
         """
         if not url.startswith(("http://", "https://")):
             raise UsageError(
-                f"{url!r} is not the address of a service", hint="such as http://127.0.0.1:8571/"
+                f"{url!r} is not the address of a service", hint="give one such as http://127.0.0.1:8571/"
             )
         ca = os.fspath(tls_ca) if tls_ca is not None else None
         self._connection = Connection(url, token, timeout_s=timeout_s, tls_ca=ca)

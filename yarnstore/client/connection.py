@@ -149,7 +149,7 @@ class Connection:
     @contextmanager
     def _translating(self, path: str) -> Iterator[None]:
         if self._http.is_closed:
-            raise UsageError("this Client is closed", hint="make another one")
+            raise UsageError("this Client is closed", hint="create another one")
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:

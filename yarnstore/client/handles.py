@@ -99,7 +99,11 @@ class JobHandle(Generic[T]):
             error = job.error
             raise restored(error.status, error.code, error.detail, error.hint, error.fields)
         if job.state != "done" or job.result is None:
-            why = "the service ended while it ran" if job.state == "interrupted" else f"it is {job.state}"
+            why = (
+                "the service ended while it ran"
+                if job.state == "interrupted"
+                else f"its state is {job.state}"
+            )
             raise CancelledError(
                 f"the job {job.kind} {job.subject} has no result: {why}",
                 hint="resume() continues it",

@@ -130,7 +130,7 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     pack, or claims an entry larger than its chunk allows.
     """
     if not _HEADER.size + DIGEST_BYTES <= len(data) <= INDEX_LIMIT_BYTES:
-        raise FormatError(_WHAT, f"is {len(data)} bytes long")
+        raise FormatError(_WHAT, f"has an impossible length of {len(data)} bytes")
     magic, version, flags, count, pack_raw, pack_bytes, reserved = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise FormatError(_WHAT, "does not begin with the magic bytes of an index")

@@ -56,7 +56,7 @@ def _check_part(what: str, part: str, whole: str) -> None:
         raise InvalidNameError(
             what,
             whole,
-            "may contain only letters, digits, '.', '_' and '-', and starts with a letter or digit",
+            "may contain only letters, digits, '.', '_' and '-', and must begin with a letter or digit",
         )
     if part.endswith("."):
         raise InvalidNameError(what, whole, "ends in a dot")

@@ -252,7 +252,7 @@ def _key(line: bytes) -> int:
     Raises: BudgetError if loaders may read it differently.
     """
     if not (line.isdigit() and len(line) < 20):
-        raise BudgetError("numbers its memo in an unknown way")
+        raise BudgetError("has memo numbers in an unknown form")
     return int(line)
 
 

@@ -71,9 +71,9 @@ class Incompatibility:
 
     @property
     def reason(self) -> str:
-        """The reason without the version: `needs the application >=2.0.0; yours is 1.5.0`."""
+        """The reason without the version: `needs application version >=2.0.0; yours is 1.5.0`."""
         if self.what == "application":
-            return f"needs the application {self.needs}; yours is {self.has}"
+            return f"needs application version {self.needs}; yours is {self.has}"
         return f"needs {self.needs} of memory; this machine has {self.has}"
 
 

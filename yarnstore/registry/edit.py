@@ -326,7 +326,7 @@ def deprecate(
             raw["current_version"] = by
             return [f"current_version is now {by}", *_aliased(model, version, "deprecated")]
         current = (
-            [f"{version} is still the current version; change it with `ystore registry set-current`"]
+            [f"{version} is still the current version; `ystore registry set-current` changes it"]
             if latest_version(model) == version
             else []
         )
@@ -385,7 +385,7 @@ def unyank(named: str, variant: str | None = None) -> Edit:
 def set_alias(name: str, named: str) -> Edit:
     """Set an alias such as `stable` to a version.  Raises: UsageError if it is not a valid alias."""
     if name == LATEST:
-        hint = "change that version: ystore registry set-current MODEL VERSION"
+        hint = "change the current version: `ystore registry set-current MODEL VERSION --registry DIR`"
         raise UsageError("the alias latest cannot be set: it always means the current version", hint=hint)
     if not is_alias(name):
         raise UsageError(
@@ -429,7 +429,8 @@ def set_current(named: str) -> Edit:
             verb = "deprecate" if fate == "deprecated" else "yank"
             raise UsageError(
                 f"{version} is {fate}, and cannot be the current version",
-                hint=f"ystore registry {verb} {model.model_id}@{version} --undo",
+                hint="undo that first: "
+                f"`ystore registry {verb} {model.model_id}@{version} --undo --registry DIR`",
             )
         raw["current_version"] = version
         return []

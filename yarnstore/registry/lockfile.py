@@ -98,7 +98,7 @@ class LockFile:
             raise FormatError(_WHAT, f"has an unknown key {unknown[0][:40]!r}")
         builds = [_parse_build(item, n) for n, item in enumerate(items)]
         if len({build.requested for build in builds}) < len(builds):
-            raise FormatError(_WHAT, "has the same request twice", hint="recreate it: `ystore lock --update`")
+            raise FormatError(_WHAT, "has the same request twice")
         return cls.of(builds)
 
 

@@ -19,7 +19,7 @@ from yarnstore.errors import FormatError
 # `VersionEntry` is the largest struct that is the value of a key, `DeltaEntry` the largest in an array.
 _KEYED_BYTES: Final = 200
 _LISTED_BYTES: Final = 48
-_HINT: Final = "its publisher can keep each model in a file of its own: `ystore publish --split`"
+_HINT: Final = "its publisher can store each model's entry in its own file: `--split` of `ystore publish`"
 
 
 def check_memory(data: bytes, what: str, *, source: str = "") -> None:

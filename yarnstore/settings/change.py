@@ -84,7 +84,7 @@ def _with_mirrors(table: dict[str, Any], name: str, mirrors: Sequence[str]) -> d
         url for url in dict.fromkeys(map(normal_url, mirrors)) if url.rstrip("/") != table["url"].rstrip("/")
     ]
     if len(wanted) > MIRRORS_LIMIT:
-        raise UsageError(f"{len(wanted)} mirrors are too many: at most {MIRRORS_LIMIT} are used")
+        raise UsageError(f"{len(wanted)} mirrors are too many; at most {MIRRORS_LIMIT} are allowed")
     return {**rest, "mirrors": wanted} if wanted else rest
 
 

@@ -207,7 +207,7 @@ def refuse_link(place: AnyPath, *, dir_fd: int | None = None, name: str = "") ->
     if stat.S_ISLNK(found.st_mode):
         raise StorageError(
             f"{os.fspath(place)} is a link; the folders of a store must not be links",
-            hint="replace it by a folder; to use another disk, move the whole store there and set "
+            hint="replace it with a folder; to use another disk, move the whole store there and set "
             "YSTORE_HOME, or mount the disk at this folder (mount --bind)",
             path=os.fspath(place),
         )

@@ -30,7 +30,7 @@ _SHARED = stat.S_ISGID | stat.S_IWGRP
 # Opening a named pipe must not wait; regular files ignore the flag.
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
-_MOVE = "move it away"
+_MOVE = "move it elsewhere, then run this again"
 _FREE_SPACE = "free some space on that disk"
 
 

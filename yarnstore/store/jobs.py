@@ -57,7 +57,7 @@ def read_jobs(layout: StoreLayout) -> list[StoredJob]:
     if found.format > _FORMAT:
         raise IncompatibleError(
             f"{JOBS_FILE} has format {found.format}; this release reads {_FORMAT}",
-            hint="a newer yarnstore reads it",
+            hint="update yarnstore to read it",
         )
     return found.jobs
 

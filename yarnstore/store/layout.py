@@ -210,7 +210,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 2:
             raise IncompatibleError(
                 f"the store at {self.root} is in format {major}; this release uses formats up to 2",
-                hint="use a newer yarnstore, or another YSTORE_HOME",
+                hint="update yarnstore to read it, or use another store (YSTORE_HOME)",
             )
         raise FormatError(
             f"{path}",

@@ -128,7 +128,10 @@ class StoreCopy:
             if not self._copy_all():
                 break
         else:
-            raise ConflictError("the store changes all the time", hint="stop the programs that write into it")
+            raise ConflictError(
+                "other programs keep changing the store",
+                hint="the store was not moved; stop these programs, then run this again",
+            )
         self._remove_surplus()
         self._note_hashes()
         self._sync()

@@ -35,7 +35,9 @@ def parse_origin(path: Path) -> str:
     try:
         return parse_registry_name(fsread.read_bytes(path, _LIMIT_BYTES).decode().removesuffix("\n"))
     except (InvalidNameError, UnicodeDecodeError):
-        raise FormatError(str(path), "does not name a registry", hint="move it away") from None
+        raise FormatError(
+            str(path), "does not name a registry", hint="move it elsewhere, then run this again"
+        ) from None
 
 
 def write_origin(layout: StoreLayout, model: str, registry: str) -> None:

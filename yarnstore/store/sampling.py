@@ -56,7 +56,7 @@ class _Part:
 def check_share(share: float) -> None:
     """Raise UsageError unless the share is above 0 and at most 1."""
     if not 0 < share <= 1:
-        raise UsageError(f"a sample of {share:g} is not more than 0 and at most 1", hint="0.05 is 5 %")
+        raise UsageError(f"the sample is {share:g}, not more than 0 and at most 1", hint="0.05 is 5 %")
 
 
 def drawn(share: float) -> bool:

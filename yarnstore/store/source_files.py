@@ -182,8 +182,10 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
         with _naming(source):
             found = walk.run()
     if not found.files:
-        left = f" but {list_few(found.ignored)}, which {_is(found.ignored)} left out" if found.ignored else ""
-        raise UsageError(f"{source} holds no files{left}", hint="give a model file, or a folder of files")
+        left = (
+            f" except {list_few(found.ignored)}, which {_is(found.ignored)} excluded" if found.ignored else ""
+        )
+        raise UsageError(f"{source} contains no files{left}", hint="give a model file, or a folder of files")
     with _naming(source):
         check_file_paths([*(item.path for item in found.files), *found.empty_folders])
     return found
@@ -232,7 +234,8 @@ class _Walk:
         found = fsread.stat_or_none(real / IGNORE_FILE)
         if found is not None and not stat.S_ISREG(found.st_mode):
             raise UsageError(
-                f"{root / IGNORE_FILE} is not a regular file", hint="replace it by a text file, or remove it"
+                f"{root / IGNORE_FILE} is not a regular file",
+                hint="replace it with a text file, or remove it",
             )
         try:
             if found is not None:
@@ -254,7 +257,7 @@ class _Walk:
         if self._links:
             raise UsageError(
                 f"{self._root} has links that are not followed: {list_few(self._links, '; ')}",
-                hint="replace them by files, or remove them; only links within the folder are followed",
+                hint="replace them with files, or remove them; only links within the folder are followed",
                 links=self._links[:100],
             )
         if self._odd:
@@ -389,7 +392,7 @@ def unpublished_changes(known: Manifest, sources: Sources) -> list[str]:
             found.append(f"{file.path} is {'now' if item.executable else 'no longer'} executable")
     before, after = set(known.empty_folders), set(sources.empty_folders)
     found += [f"the empty folder {path} is new" for path in sorted(after - before)]
-    found += [f"the empty folder {path} is gone" for path in sorted(before - after)]
+    found += [f"the empty folder {path} was removed" for path in sorted(before - after)]
     return found
 
 

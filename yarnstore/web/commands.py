@@ -109,7 +109,7 @@ class RegistryModel:
 class RegistryContents:
     """What the registries offer."""
 
-    last_updated: str | None  #: When one was last changed, as it says, ISO 8601.
+    last_updated: str | None  #: The latest `last_updated` of the registries, ISO 8601.
     models: dict[str, RegistryModel]  #: The models by id.
 
 

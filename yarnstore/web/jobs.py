@@ -62,7 +62,7 @@ class Jobs(JobList):
             self.keeper.take()
         except LockTimeoutError as error:
             error.hint = (
-                "another `ystore serve` runs on this store: use that one, or start this with --read-only"
+                "another `ystore serve` uses this store: use that one, or start this one with --read-only"
             )
             raise
         with self._lock:

@@ -60,7 +60,7 @@ class Job:
     result: dict[str, object] | None = None  #: The result; its type follows from `kind`.
     error: ProblemDetails | None = None  #: Why it failed.
     undo: Undo | None = None  #: The request that undoes it, if there is one.
-    scheduled: bool = False  #: Whether the service began it by itself, by its schedule.
+    scheduled: bool = False  #: Whether the service's schedule started it.
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Overview:
     sentence: str  #: The summary in one sentence, for people.
     updates: int  #: How many models have an update.
     problems: list[str]  #: What needs attention, one sentence each.
-    last_check_ms: int | None  #: When the registries were last asked.
+    last_check_ms: int | None  #: When the registries were last checked.
     last_fsck_ms: int | None  #: When the store was last checked by this service.
     jobs_running: int  #: How many jobs are queued or running.
     store: StoreStatus  #: The content and the disk usage of the store.

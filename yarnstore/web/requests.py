@@ -115,11 +115,11 @@ Address = Annotated[str, Meta(min_length=1, max_length=2000)]
 class MirrorsRequest(RequestBody):
     """The mirrors of a registry."""
 
-    mirrors: list[Address]  #: The addresses, `https://` or `http://`, in the order in which they are asked.
+    mirrors: list[Address]  #: The addresses, `https://` or `http://`, in the order in which they are tried.
 
 
 class RemovedBody(RequestBody):
-    """One version that was removed, as `RemoveResult` names it."""
+    """One removed version, as in `removed` of a RemoveResult."""
 
     version: Text  #: The version.
     variant: Text  #: The variant.

@@ -86,7 +86,7 @@ class Scheduler:
             try:
                 sleep_s = self.look()
             except YarnstoreError as error:  # such as unreadable settings
-                print(f"the schedule waits: {error.message}", file=sys.stderr)
+                print(f"scheduled checks are paused: {error.message}", file=sys.stderr)
                 sleep_s = LOOK_S
             except Exception:  # noqa: BLE001 - a defect: the service goes on
                 traceback.print_exc()

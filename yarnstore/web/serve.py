@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import signal
 import socket
 import ssl
@@ -199,7 +200,9 @@ def _check(options: Options) -> None:
             ) from None
     for name in options.allow_hosts:
         if "*" in name or "/" in name or not name.strip():
-            raise UsageError(f"--allow-host {name!r} is not a host name", hint="such as models.example.org")
+            raise UsageError(
+                f"--allow-host {name!r} is not a host name", hint="give one such as models.example.org"
+            )
     if options.host not in LOOPBACK and options.tls_certificate is None and not options.plain_http:
         raise UsageError(
             f"--host {options.host} reaches other machines, and sends the token in plain text",
@@ -253,7 +256,7 @@ def _read_token(name: str) -> str:
         return token
     found = os.stat(path)
     if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
-        raise ConflictError(f"{path} can be read by other users", hint=f"chmod 600 {path}")
+        raise ConflictError(f"{path} can be read by other users", hint=f"chmod 600 {shlex.quote(str(path))}")
     try:
         token = fsread.read_bytes(path, _TOKEN_FILE_LIMIT_BYTES).decode("ascii").strip()
     except UnicodeDecodeError:
@@ -261,7 +264,7 @@ def _read_token(name: str) -> str:
     if len(token) < _TOKEN_CHARS or not token.isprintable() or " " in token:
         raise UsageError(
             f"{path} has no token: a line of at least {_TOKEN_CHARS} letters and digits",
-            hint="delete it, and a new one is written",
+            hint="delete the file, and `ystore serve` writes a new token into it",
         )
     return token
 

@@ -170,7 +170,9 @@ def _checked(given: Arguments) -> str:
 def _auto_update(store: Store, _: Arguments, progress: OnProgress) -> Done:
     found = store.run_auto_update(delay=False, wait=False, progress=progress)
     if found.running_in is not None:
-        progress(Progress("note", "", text=f"{found.running_in} runs a round already; nothing was done"))
+        progress(
+            Progress("note", "", text=f"{found.running_in} is already checking for updates; nothing was done")
+        )
     return Done(jsonable(found), after=_slim(store, found.models))
 
 

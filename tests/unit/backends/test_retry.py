@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yarnstore.backends import Body, Fetched, MemoryBackend, Retrying, RetryPolicy
-from yarnstore.errors import BackendError, CancelledError, MissingKeyError, TransientError
+from yarnstore.errors import BackendError, CancelledError, MissingKeyError, TransientError, TransientReason
 
 POLICY = RetryPolicy(attempts=4, base_s=1.0, cap_s=3.0, retry_after_cap_s=10.0)
 
@@ -72,6 +72,14 @@ def test_the_last_error_says_how_often() -> None:
     assert backend.calls == 4
     assert told == [7.0, 7.0, 7.0]
     assert (caught.value.status, caught.value.hint, caught.value.retry_after_s) == (503, "h", 7.0)
+
+
+@pytest.mark.parametrize(("reason", "hint"), [("busy", "try again later"), ("broken", "the same command")])
+def test_the_last_error_says_what_to_do_next(reason: TransientReason, hint: str) -> None:
+    error = TransientError("http://r/x", "reset", reason=reason)
+    with pytest.raises(TransientError) as caught:
+        get(Retrying(Failing(error), RetryPolicy(attempts=1), sleep=pytest.fail))
+    assert hint in caught.value.hint
 
 
 def test_one_attempt_is_the_error_itself() -> None:

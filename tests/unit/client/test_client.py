@@ -202,7 +202,7 @@ def test_a_job_is_cancelled_and_goes_on(client: Client) -> None:
     job = client.job("a" * 16)
     assert job.job.state == "paused"
     assert job.cancel().state == "cancelled"
-    with pytest.raises(CancelledError, match="it is cancelled") as cancelled:
+    with pytest.raises(CancelledError, match="its state is cancelled") as cancelled:
         job.wait()
     assert cancelled.value.fields["job"] == job.id
     assert job.resume().state in ("queued", "running")

@@ -218,7 +218,7 @@ def test_what_does_not_fit_says_what_is_needed_and_what_there_is() -> None:
     model = make_model("1.0.0 1.1.0[ram-gpu:16;ram-cpu:4;gpu] 2.0.0*[app:>=2.0.0]")
     machine = Host("1.5.0", 8.0, ("gpu",))
     (gated,) = builds_of(model, "2.0.0")
-    assert str(incompatibility(gated, machine)) == "2.0.0 needs the application >=2.0.0; yours is 1.5.0"
+    assert str(incompatibility(gated, machine)) == "2.0.0 needs application version >=2.0.0; yours is 1.5.0"
     cpu, gpu = builds_of(model, "1.1.0")
     assert incompatibility(cpu, machine) is None
     assert str(incompatibility(gpu, machine)) == "1.1.0 needs 16 GB of memory; this machine has 8 GB"
@@ -235,7 +235,7 @@ def test_what_does_not_fit_says_what_is_needed_and_what_there_is() -> None:
 def test_a_range_that_nobody_can_read_holds_for_no_application() -> None:
     (build,) = builds_of(make_model("1.0.0[app:!?]"), "1.0.0")
     assert incompatibility(build, Host()) is None
-    assert str(incompatibility(build, Host("1.0.0"))) == "1.0.0 needs the application !?; yours is 1.0.0"
+    assert str(incompatibility(build, Host("1.0.0"))) == "1.0.0 needs application version !?; yours is 1.0.0"
 
 
 def test_less_memory_than_recommended_is_a_warning() -> None:

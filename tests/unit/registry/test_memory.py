@@ -152,13 +152,13 @@ def test_commands_refuse_it_and_advise_to_split(tmp_path: Path) -> None:
     added = ran("registry", "add", "here", tmp_path / "registry")
     assert added.returncode == 4
     assert "of memory to read" in added.stderr
-    assert "publish --split" in added.stderr
+    assert "`--split` of `ystore publish`" in added.stderr
     linted = ran("registry", "lint", tmp_path / "registry")
     assert linted.returncode == 4
-    assert "publish --split" in linted.stdout
+    assert "`--split` of `ystore publish`" in linted.stdout
     published = ran("publish", tmp_path / "f", "n@1.0.0", "--registry", tmp_path / "registry")
     assert published.returncode == 4
-    assert "publish --split" in published.stderr
+    assert "`--split` of `ystore publish`" in published.stderr
 
 
 def test_bytes_that_were_measured_before_are_not_measured_again() -> None:

@@ -103,7 +103,7 @@ def test_the_last_automatic_check_says_what_it_did(page: Page, service: Running)
     expect(page.locator("#last-round")).to_contain_text("This service has run no automatic check yet.")
     service.request("PUT", "/auto-update", json={"enabled": True, "policy": "notify", "jitter": "0s"})
     service.until(lambda: [job for job in service.get("/jobs").json() if job["kind"] == "auto-update"])
-    expect(page.locator("#last-round")).to_contain_text("3 models with an update to install")
+    expect(page.locator("#last-round")).to_contain_text("3 models with an update available")
     service.request("PUT", "/auto-update", json={"enabled": False})
 
 

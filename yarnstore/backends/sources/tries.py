@@ -15,6 +15,8 @@ import msgspec
 
 from yarnstore.errors import BackendError, TransientError
 
+_CHECK: Final = "check the address and the network, then run the same command again"
+
 # Seconds slept.  May be `threading.Event().wait`: what it returns, if true, means "stopped", so
 # setting the event cuts a wait short.  `time.sleep` is cut short by Ctrl-C in the main thread only.
 Sleep = Callable[[float], object]
@@ -124,6 +126,8 @@ class Tries:
     def error(self, source: str) -> TransientError:
         """Return the last error of a source, with the number of tries."""
         error, tries = self._errors[source], self._failed[source]
+        again = "try again later" if error.reason == "busy" else _CHECK
+        error.hint = error.hint or again
         return error if tries == 1 else _exhausted(error, tries)
 
 

@@ -104,8 +104,8 @@ def _status(run: Invocation, models: tuple[str, ...]) -> None:
 def _run(run: Invocation, now: bool, no_wait: bool) -> None:
     """Check for updates now, if a window is open; timers run this.
 
-    Does nothing while another process runs a round, such as `ystore serve`.  Exits with 1 if a model could
-    not be updated; its installed version stays.
+    Does nothing while another process, such as `ystore serve`, is checking for updates.  Exits with 1 if a
+    model could not be updated; its installed version stays.
     """
     with run.store() as store:
         done = store.run_auto_update(now=now, wait=False)
@@ -213,7 +213,7 @@ def _note(item: AutoUpdateOutcome) -> str:
 
 def _round_text(done: AutoUpdateRound) -> str:
     if done.running_in:
-        return f"{done.running_in} runs a round already; nothing was done"
+        return f"{done.running_in} is already checking for updates; nothing was done"
     if not done.models:
         return "no model is checked automatically   (ystore auto-update enable)"
     lines = [_outcome_text(item) for item in done.models]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _OTHER = {
     "shared": "shared by several versions",
-    "unused": "of no version   (ystore gc)",
+    "unused": "used by no version   (ystore gc)",
     "temporary": "unfinished downloads and temporary files",
     "trash": "deleted files that stay for a day",
     "registries": "cached registries",

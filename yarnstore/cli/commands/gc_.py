@@ -58,8 +58,8 @@ _LAST_S = 253_000_000_000
     is_flag=False,
     flag_value="*",
     metavar="MODEL",
-    help="Keep what changed of the version before, not its files: of this model, or of all "
-    '(as `rollback = "thin"` does each time).',
+    help="Keep the previous version of MODEL, or of all models, only as deltas, without its files "
+    '(`rollback = "thin"` in config.toml always does this).',
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
@@ -79,8 +79,8 @@ def cli(
     Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
     Files of other versions are kept if `ystore path` printed their path within the last day.
 
-    Before versions are deleted, stderr lists which are deleted and kept, with reasons; with -n too.
-    A limit by --max-size counts as `ystore du` does.
+    Before versions are deleted, and with -n, stderr lists the versions to delete and to keep, with reasons.
+    --max-size counts disk space as `ystore du` does.
     """
     with run.store() as store:
         done = store.gc(
@@ -125,8 +125,8 @@ def _limit_text(disk_bytes: int, limit: int, *, dry_run: bool) -> str:
     if disk_bytes <= limit:
         return f"{takes}; the limit is {size(limit)}"
     return (
-        f"{takes}, more than {size(limit)}: the versions that are left are installed, pinned, open, or "
-        "what `rollback` returns to; printed paths stay for their grace period"
+        f"{takes}, more than {size(limit)}: the remaining versions are installed, pinned, open, or what "
+        "`rollback` returns to; files whose path was printed stay for their grace period"
     )
 
 

@@ -134,7 +134,7 @@ def _text(done: TakeoverResult) -> str:
     if not done.models:
         return f"{clean(done.source)} lists no model"
     taken = len(done.models) - done.failed
-    left = f", {done.failed} not" if done.failed else ""
+    left = f", {done.failed} failed" if done.failed else ""
     return "\n".join([*lines, f"{plural(taken, 'model')} imported{left}"])
 
 

@@ -42,7 +42,7 @@ def _text(found: History, *, verbose: bool) -> str:
         if verbose and row.changelog and "\n" in row.changelog.strip():
             lines.append(f"{' ' * (width + 4)}{indented(row.changelog, ' ' * (width + 4))}")
     if found.moves:
-        lines += ["", "  what happened here", *reversed(_moves(found))]
+        lines += ["", "  changes on this machine", *reversed(_moves(found))]
     return "\n".join(lines)
 
 

@@ -154,8 +154,8 @@ def optimize(
 ) -> None:
     """Add deltas for versions in use; drop unneeded ones.
 
-    A delta from a version in use to the newest version is added where it takes at most 85 % of the smallest
-    download without it.  The deltas that publish writes stay.  Changes are printed with their bytes before
+    A delta from a version in use to the newest version is added if it is at most 85 % of the smallest
+    download without it.  Deltas that publish writes are kept.  Changes are printed with their sizes before
     anything is written.
     """
     with run.store() as store:

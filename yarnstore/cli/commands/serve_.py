@@ -118,7 +118,7 @@ def cli(
         if ready_json or run.output.json:
             print(json.dumps(asdict(ready)), flush=True)
         else:
-            print(f"ystore serves {run.home or 'the store'} at {ready.url}")
+            print(f"serving {run.home or 'the store'} at {ready.url}")
             print(f"  log in:  {ready.login_url}", flush=True)
 
     serve(run.open_store, options, on_ready)

@@ -27,11 +27,8 @@ _LONG = ("description", "changelog")  # what may have several lines
 
 
 def _text(item: VersionDetails) -> str:
-    ram = ", ".join(
-        f"{word} {amount:g} GB"
-        for word, amount in (("at least", item.minimum_ram_gb), ("better", item.recommended_ram_gb))
-        if amount is not None
-    )
+    ram = [] if item.minimum_ram_gb is None else [f"at least {item.minimum_ram_gb:g} GB"]
+    ram += [] if item.recommended_ram_gb is None else [f"{item.recommended_ram_gb:g} GB recommended"]
     stored = "in the store" if item.in_store else "not downloaded"
     state = "installed" if item.installed == item.version else stored
     withdrawn = "withdrawn" if item.yanked else ""
@@ -48,7 +45,7 @@ def _text(item: VersionDetails) -> str:
         "published": format_iso_age(item.release_date),
         "application": ", ".join(item.compatibility),
         "requires": ", ".join(item.requires),
-        "memory": ram,
+        "memory": ", ".join(ram),
         "category": item.category,
         "tags": ", ".join(item.tags),
         "license": item.license,

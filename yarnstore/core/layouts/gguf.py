@@ -117,7 +117,7 @@ class _Head:
         elif kind == _ARRAY:
             self.skip_array(depth)
         else:
-            raise FormatError(NAME, f"has a metadata value of type {kind}")
+            raise FormatError(NAME, f"has a metadata value of the unknown type {kind}")
 
     def skip_array(self, depth: int) -> None:
         kind, count = self.unpack(_ARRAY_HEAD)
@@ -145,7 +145,7 @@ def parse_gguf(source: Source) -> Layout:
         raise FormatError(NAME, "does not begin with GGUF")
     # Version 1 has 32-bit counts and was never published; in big-endian files the 3 is in the last byte.
     if version not in (2, 3):
-        raise FormatError(NAME, f"has version {version:#x}")
+        raise FormatError(NAME, f"has the unknown version {version:#x}")
     tensor_count, value_count = head.unpack(struct.Struct("<QQ"))
     if tensor_count > LAYOUT_LIMIT_TENSORS:
         raise FormatError(NAME, f"has {tensor_count} tensors; at most {LAYOUT_LIMIT_TENSORS} are read")
@@ -215,7 +215,7 @@ def _read_tensor_info(head: _Head) -> tuple[str, ElementType, tuple[int, ...], i
     kind, offset = head.unpack(_TENSOR_TAIL)
     dtype = _TYPES.get(kind)
     if dtype is None:
-        raise FormatError(NAME, f"has a tensor of type {kind}")
+        raise FormatError(NAME, f"has a tensor of the unknown type {kind}")
     # A block never spans two rows.
     if (extents[0] if extents else 1) % dtype.block_elements:
         raise FormatError(NAME, f"has a tensor whose rows are not whole blocks of {dtype.name}")

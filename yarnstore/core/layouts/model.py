@@ -117,7 +117,8 @@ def make_layout(name: str, tensors: Iterable[Tensor], size_bytes: int) -> Layout
             raise FormatError(name, f"has two tensors named {title[:80]!r}")
         names.add(title)
         if length != dtype.bytes_for(count_elements(shape, name)):
-            raise FormatError(name, f"has {length} bytes for a tensor of another size")
+            why = f"has {length} bytes for the tensor {title[:80]!r}, which its shape contradicts"
+            raise FormatError(name, why)
         if offset < 0 or offset + length > size_bytes:
             why = f"has the tensor {title[:80]!r} outside of the file"
             raise FormatError(name, why, is_cut=offset >= 0)

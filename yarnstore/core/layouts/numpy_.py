@@ -45,7 +45,7 @@ def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tenso
     """Return the array of the `.npy` file in `length` bytes at `offset`.  Raises: FormatError."""
     head = window.take(offset, 12)
     if head[:6] != MAGIC or head[6] not in (1, 2, 3) or head[7] != 0:
-        raise FormatError(NAME, "does not begin with the magic bytes of one")
+        raise FormatError(NAME, "does not begin with its magic bytes")
     at, header_bytes = (10, head[8:10]) if head[6] == 1 else (12, head[8:12])
     text_bytes = int.from_bytes(header_bytes, "little")
     if text_bytes > NPY_HEADER_LIMIT_BYTES:
@@ -55,20 +55,20 @@ def read_array(window: ReadWindow, offset: int, length: int, name: str) -> Tenso
     text = window.take(offset + at, text_bytes).decode("latin-1")
     descr, order, shape = _DESCR.search(text), _ORDER.search(text), _SHAPE.search(text)
     if descr is None or order is None or shape is None:
-        raise FormatError(NAME, "has a header of another form")
+        raise FormatError(NAME, "has a header without descr, fortran_order or shape")
     # The rest without the three fields shows that there are no others.
     left = text
     for field in (descr, order, shape):
         left = left.replace(field.group(), "#", 1)
     if not _FORM.fullmatch(left):
-        raise FormatError(NAME, "has a header of another form")
+        raise FormatError(NAME, "has a header with unknown fields")
     dtype = _DTYPES.get(descr.group(1))
     if dtype is None:
-        raise FormatError(NAME, f"has elements of type {descr.group(1)!r}")
+        raise FormatError(NAME, f"has elements of the unknown type {descr.group(1)!r}")
     extents = _parse_shape(shape.group(1))
     data_bytes = dtype.bytes_for(count_elements(extents, NAME))
     if at + text_bytes + data_bytes > length:
-        raise FormatError(NAME, "ends within its array")
+        raise FormatError(NAME, "ends before the end of its data")
     return Tensor(name, dtype, extents, offset + at + text_bytes, data_bytes)
 
 
@@ -82,6 +82,6 @@ def _parse_shape(text: str) -> tuple[int, ...]:
     for part in parts:
         digits = part.removesuffix("L")  # Python 2 writes long integers with an L
         if not digits.isdecimal() or len(digits) > 19:
-            raise FormatError(NAME, "has a shape that is not numbers")
+            raise FormatError(NAME, "has a shape with something other than numbers")
         extents.append(int(digits))
     return tuple(extents)

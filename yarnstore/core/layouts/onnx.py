@@ -88,14 +88,14 @@ class _Walk:
             elif wire in (_FIXED32, _FIXED64):
                 value = 4 if wire == _FIXED32 else 8
             else:
-                raise FormatError(NAME, f"has a field of wire type {wire}")
+                raise FormatError(NAME, f"has a field of the unknown wire type {wire}")
             at += used
             begin = at
             if wire != _VARINT:
                 at += value
             if at > end or not number:
                 is_cut = bool(number) and at > self.window.size
-                raise FormatError(NAME, "has a field that does not fit", is_cut=is_cut)
+                raise FormatError(NAME, "has a field that is longer than its message", is_cut=is_cut)
             yield _Field(number, wire, value, begin, at)
 
     def text(self, field: _Field) -> str:
@@ -111,13 +111,13 @@ class _Walk:
         functions: list[_Field] = []
         for field in self.fields(0, self.window.size):
             if field.number > _MODEL_FIELD_LIMIT or (field.number == _MODEL_IR_VERSION and field.wire):
-                raise FormatError(NAME, "is not a model")
+                raise FormatError(NAME, "is not an ONNX model")
             if field.number == _MODEL_GRAPH and field.wire == _BYTES:
                 graphs.append(field)
             elif field.number == _MODEL_FUNCTIONS and field.wire == _BYTES:
                 functions.append(field)
         if len(graphs) != 1:
-            raise FormatError(NAME, f"has {len(graphs)} graphs")
+            raise FormatError(NAME, f"has {len(graphs)} graphs instead of one")
         self.graph(graphs[0], "", 0)
         for index, function in enumerate(functions):
             self.nodes(

@@ -207,7 +207,7 @@ def _follow(data: bytes) -> object:
         elif op == 0x2E:  # STOP
             return stack.pop()
         else:
-            raise FormatError(WHAT, f"has the opcode {op:#x}")
+            raise FormatError(WHAT, f"has the unknown opcode {op:#x}")
     raise FormatError(WHAT, f"has more than {PICKLE_LIMIT_OPS} opcodes")
 
 

@@ -88,7 +88,9 @@ def find_data(window: ReadWindow, member: Member) -> int:
     name_at = member.at + _LOCAL.size
     name = member.name.encode()
     if magic != MAGIC or method != member.method or window.take(name_at, name_bytes) != name:
-        raise FormatError(window.what, f"has a different header for the member {member.name[:80]!r}")
+        raise FormatError(
+            window.what, f"has a header of {member.name[:80]!r} that differs from its directory"
+        )
     return name_at + int(name_bytes) + int(extra_bytes)
 
 

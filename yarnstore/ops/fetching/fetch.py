@@ -147,7 +147,8 @@ def lost_version(name: VersionName) -> IntegrityError:
     return IntegrityError(
         f"{name.model} {name.version}",
         why="is corrupt in this store, and no registry has its chunks",
-        hint=f"`ystore remove {name.model}@{name.version}`, then fetch or import it again",
+        hint=f"`ystore remove {name}`, then fetch or import it again; "
+        "if it is installed, install another version first",
     )
 
 

@@ -47,7 +47,7 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import SourceFile
 
 _POLL_S = 0.05
-_PUBLISHER = "the publisher must correct the registry"
+_PUBLISHER = "the publisher must fix the registry"
 
 
 def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[Manifest, TransferStats]:
@@ -184,7 +184,9 @@ def _sources(session: Session, source: RegistrySource, urls: Sequence[str]) -> S
     """Return the sources of the file.  A source that fails is reported in a note."""
     name = _last_part(urls[0])
     return session.registries.links.for_file(
-        source, urls, lambda url: session.note(f"{url} did not give {name}; trying the next mirror")
+        source,
+        urls,
+        lambda url: session.note(f"could not download {name} from {url}; trying the next mirror"),
     )
 
 

@@ -248,7 +248,9 @@ def settle_trials(session: Session) -> None:
                     continue
                 back = _restore(session, model, move.new, move.old)
                 now = f"{back.version} is installed again" if back else "it is no longer installed"
-                session.note(f"the self-check of {model} {move.new.version} was interrupted by a kill: {now}")
+                session.note(
+                    f"the self-check of {model} {move.new.version} was killed before it ended: {now}"
+                )
     except ReadOnlyError:
         pass  # the next command with write permission does it
     except YarnstoreError as error:

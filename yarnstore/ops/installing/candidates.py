@@ -134,8 +134,8 @@ def _lacking(entry: ModelEntry, version: str, variant: str) -> str:
     builds = builds_of(entry, version)
     names = ", ".join(build.variant for build in builds if not build.entry.yanked)
     if any(build.variant == variant for build in builds):
-        return f"{version} is withdrawn for {variant}; it has only {names}"
-    return f"{version} has no {variant}, only {names}"
+        return f"the variant {variant} of {version} is withdrawn; others: {names}"
+    return f"{version} has no variant {variant}, only {names}"
 
 
 def _fitting(entry: ModelEntry, build: Build, machine: Host) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, UsageError
 from yarnstore.ops.fetching.eligibility import check_eligible, require_eligible
 from yarnstore.ops.fetching.fetch import FetchResult, ensure_version, fetch_result
 from yarnstore.ops.installing.activate import CheckoutResult
@@ -27,6 +27,9 @@ from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
 
 LOCK_FILE = "ystore.lock"
+_CORRECT = (
+    "restore an earlier state of the file; or delete it, and `ystore lock MODEL@RANGE` writes a new one"
+)
 _HINT = "after checking the change, `ystore lock --update` locks the registry's current content"
 
 
@@ -60,6 +63,9 @@ def read_lock(path: Path) -> LockFile:
         return LockFile.parse(fsread.read_bytes(path, LOCK_LIMIT_BYTES))
     except NotFoundError:
         raise NotFoundError("lock file", str(path), hint="`ystore lock MODEL@RANGE` writes one") from None
+    except FormatError as error:
+        what, why = str(error.fields["what"]), str(error.fields["why"])
+        raise FormatError(what, why, source=str(path), hint=error.hint or _CORRECT) from None
 
 
 def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bool = False) -> LockResult:
@@ -190,7 +196,7 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
             return found
         raise ConflictError(
             f"{build.spec} has different content in the store than in the lock file",
-            hint=f"find out why, then `ystore remove {build.spec}` and fetch it again",
+            hint=f"find out why; `ystore remove {build.spec}`, then `ystore fetch --locked`, replaces it",
             stored=str(stored),
             locked=str(wanted),
         )

@@ -162,7 +162,8 @@ def _not_pinned(session: Session, spec: Spec) -> NotFoundError:
     hold = session.refs.pin_rule(spec.model)
     if hold != FREE:
         pins.append(f"{spec.model}{hold}")
-    return NotFoundError("pin", str(spec), hint=f"its pins: {', '.join(pins)}" if pins else "it has no pins")
+    hint = f"pins of {spec.model}: {', '.join(pins)}" if pins else f"{spec.model} has no pins"
+    return NotFoundError("pin", str(spec), hint=hint)
 
 
 def _named(session: Session, spec: Spec) -> VersionName:

@@ -206,7 +206,7 @@ def _plan_named(session: Session, spec: Spec, policy: Policy, chunks: ChunkStore
     """Return the plan of an update to the version that a spec selects."""
     if policy.to is not None:
         raise UsageError(
-            f"{spec} has a version, and --to a range", hint="give only one of them", model=spec.model
+            f"{spec} names a version, so --to cannot be used", hint="give only one of them", model=spec.model
         )
     current = session.refs.current(spec.model)
     if current is None:

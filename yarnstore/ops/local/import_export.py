@@ -152,7 +152,8 @@ def import_files(
             if content != {file.path: file.sha256 for file in manifest.files}:
                 raise ConflictError(
                     f"{name} is already in the store with different content",
-                    hint=f"a version never changes: give it another version, or `ystore remove {name}` first",
+                    hint="a version never changes: import this as another version, "
+                    f"or `ystore remove {name}` first",
                 )
             manifest, kept = known, unpublished_changes(known, sources)
             note_changes(kept, manifest.label, session.activity.report)
@@ -257,7 +258,7 @@ def export(
         elif not single and destination.is_dir() and os.listdir(destination):
             target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
         if target.exists() and not (target.is_dir() and not os.listdir(target)):
-            raise ConflictError(f"{target} exists", hint="give another path, or remove it")
+            raise ConflictError(f"{target} already exists", hint="give another path, or remove it")
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)
         meter = Meter(session.activity.report, "write", manifest.label, total)

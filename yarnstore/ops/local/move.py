@@ -51,7 +51,9 @@ def move_store(session: Session, target: Path) -> MoveResult:
     if source == target:
         return _finish(session, target)
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise UsageError(f"{target} and the store {source} are in each other", hint="name another folder")
+        raise UsageError(
+            f"the store {source} and {target} must not be inside each other", hint="name another folder"
+        )
     with layout.exclusive(), contextlib.ExitStack() as held:
         for name in _OTHER_LOCKS:
             held.enter_context(

@@ -67,8 +67,8 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
             return _remove_model(session, spec.model)
         if not isinstance(spec.selector, Exact):
             raise UsageError(
-                f"the version of {spec.model} to remove is missing",
-                hint=f"give {spec.model}@VERSION, or --all for all its versions",
+                f"{spec} does not name one version to remove",
+                hint=f"give {spec.model}@VERSION, or `ystore remove --all {spec.model}` for all versions",
             )
         names = [name for name in refs.versions(spec.model) if spec.variant in (None, name.variant)]
         versions = meant_versions(spec.selector.version, {name.version for name in names})
@@ -88,7 +88,9 @@ def remove(session: Session, spec: Spec, *, whole_model: bool = False) -> Remove
                     hint=f"install another version first, or `ystore remove --all {spec.model}`",
                 )
             if refs.pin(name) is not None:
-                raise ConflictError(f"{name.model} {name.version} is pinned", hint=f"ystore unpin {name}")
+                raise ConflictError(
+                    f"{name.model} {name.version} is pinned", hint=f"`ystore unpin {name}` first"
+                )
         removed = _described(session, names)
         for name in names:
             refs.remove_version(name)
@@ -209,7 +211,10 @@ def restore(session: Session, removed: RemoveResult) -> RestoreResult:
             name = VersionName(model, item.variant, item.version)
             digest = Sha256.parse(item.manifest)
             if refs.version(name) not in (None, digest):
-                raise ConflictError(f"{model} {item.version} was stored again with other content")
+                raise ConflictError(
+                    f"{model} {item.version} is stored again with different content",
+                    hint=f"`ystore remove {name}` first",
+                )
             found, manifest, _ = ensure_version(session, _find(session, name, digest), chunks)
             mark_complete(session, name, manifest, chunks)
             if item.pinned:
@@ -233,6 +238,6 @@ def _find(session: Session, name: VersionName, digest: Sha256) -> Found:
     with contextlib.suppress(NotFoundError, IntegrityError):
         manifest: Manifest = session.layout.read_manifest(digest)
         if VersionName(manifest.model, manifest.variant, manifest.version) != name:
-            raise UsageError(f"the manifest {digest} is not of {name}")
+            raise UsageError(f"the manifest {digest} does not belong to {name}")
         return Stored(name, manifest)
     return offered_as(session, name)

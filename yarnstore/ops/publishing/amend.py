@@ -77,14 +77,14 @@ def set_current(registry: Path, model: str, version: str, *, now: datetime | Non
 
 def _exact(spec: Spec) -> str:
     if not isinstance(spec.selector, Exact):
-        raise SpecError(str(spec), "give an exact version")
+        raise SpecError(str(spec), "it needs an exact version")
     return spec.selector.version
 
 
 def _bare(model: str) -> Spec:
     spec = Spec.parse(model)
     if spec.selector is not None or spec.variant is not None:
-        raise SpecError(model, "give a model without a version")
+        raise SpecError(model, "only a model is needed, without a variant or version")
     return spec
 
 
@@ -92,7 +92,9 @@ def _amend(registry: Path, spec: Spec, what: str, change: Edit, now: datetime | 
     folder = RegistryFolder(registry)
     folder.refuse_other_kinds()
     if folder.read() is None:
-        raise NotFoundError("registry", str(registry), hint="--registry must name the folder of a registry")
+        raise NotFoundError(
+            "registry", str(registry), hint="give the folder of a registry, which contains registry.json"
+        )
     at = timestamp(now or datetime.now(UTC))
     done: list[Amended] = []
 

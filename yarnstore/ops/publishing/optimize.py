@@ -133,7 +133,9 @@ def optimize(
 def _models(folder: RegistryFolder) -> list[str]:
     raw = folder.read()
     if raw is None:
-        raise UsageError(f"{folder.root} is no registry", hint="give the folder that has registry.json")
+        raise UsageError(
+            f"{folder.root} is not a registry", hint="give the folder that contains registry.json"
+        )
     return folder.models() if raw.get("split") else list(raw["models"])
 
 

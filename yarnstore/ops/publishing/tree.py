@@ -74,7 +74,7 @@ class RegistryFolder:
             what = f"{self.root} is a store"
         else:
             return
-        raise UsageError(what, hint="--registry must name the registry's folder")
+        raise UsageError(what, hint="give the folder of a registry")
 
     def read(self) -> RawDoc | None:
         """Return the raw `registry.json`, or None if it does not exist.  Raises: FormatError."""

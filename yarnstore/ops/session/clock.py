@@ -38,5 +38,5 @@ def zone_of(rules: AutoRules) -> tzinfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigError(
             f"auto_update.timezone is {rules.timezone!r}, which this machine does not know",
-            hint="a name such as Europe/Berlin, or leave it out for the machine's own",
+            hint="use a name such as Europe/Berlin, or remove the setting to use this machine's time zone",
         ) from None

@@ -152,7 +152,7 @@ class Connections:
         if is_remote(url) and self._network.offline:
             return Offline(shown(url))
         if is_remote(source.url) and not is_remote(url):
-            why = f"gives a file of this machine as a download address: {shown(url)[:120]}"
+            why = f"names a file on this machine as a download address: {shown(url)[:120]}"
             raise BackendError(shown(source.url, folder=True), why)
         try:
             backend, key = connect_file(

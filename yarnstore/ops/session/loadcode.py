@@ -86,7 +86,7 @@ def note_code(found: Sequence[LoadedCode], on_progress: OnProgress) -> None:
         on_progress(Progress("note", "", text=f"warning: {item}"))
     if len(told) > _SHOWN:
         text = f"warning: {len(told) - _SHOWN} more files run code when they are loaded"
-        on_progress(Progress("note", "", text=f"{text}   (ystore inspect lists them)"))
+        on_progress(Progress("note", "", text=f"{text}   (`ystore inspect` lists them)"))
 
 
 def refuse_code(found: Sequence[LoadedCode], policy: LoadPolicy, label: str) -> None:

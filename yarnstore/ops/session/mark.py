@@ -29,7 +29,7 @@ def remembering(session: Session) -> Session:
 def required(digest: Sha256 | None, name: VersionName) -> Sha256:
     """Return the manifest of a ref that existed a moment ago.  Raises: IntegrityError."""
     if digest is None:
-        raise IntegrityError(f"ref of {name}", why="vanished", hint="try again")
+        raise IntegrityError(f"ref of {name}", why="was removed while this ran", hint="run this again")
     return digest
 
 
@@ -39,7 +39,7 @@ def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
         return session.layout.read_manifest(digest)
     except (NotFoundError, IntegrityError) as error:
         raise IntegrityError(
-            f"manifest {digest.hex[:12]}…, needed as {why},",
+            f"manifest {digest.hex[:12]}… ({why})",
             why=f"cannot be read: {error.message}",
             hint="nothing was deleted; `ystore fsck --repair` repairs it",
         ) from None

@@ -390,7 +390,7 @@ def refuse_rollback(
             raise BackendError(mirror, "has an older index than the cached one")
         return
     if parse_timestamp(said) is None:
-        note(f"{source.name} no longer has a last_updated, which was {known} last time")
+        note(f"the index of {source.name} has no last_updated any more; last time it was {known}")
     elif is_older(said, known):
         if not accept:
             raise RolledBackError(shown(source.url, folder=True), source.name, known, said)

@@ -32,7 +32,7 @@ AdmitVersion = Callable[["Session", Manifest, bool], None]
 def _unlooked(session: Session, manifest: Manifest, tell: bool) -> None:  # noqa: ARG001
     """Raise ConfigError if a policy is set, since this function does not check it."""
     if session.load_policy.restricts:
-        raise ConfigError("a policy is set, but nothing inspects versions")
+        raise ConfigError("[policy] is set, but this session cannot check versions for code")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):

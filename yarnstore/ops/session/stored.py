@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
@@ -29,7 +30,7 @@ from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
 from yarnstore.registry.pins import PinRule
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.registry.versions import meant_version
+from yarnstore.registry.versions import meant_version, precedence
 from yarnstore.store import hashed
 from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
@@ -206,11 +207,14 @@ def dependents(session: Session, model: str) -> list[tuple[str, Spec]]:
 
 def not_installed(session: Session, model: str) -> NotFoundError:
     """Return the error for a model that is not installed, with similar names of installed ones."""
+    # Without a version, a checkout asks a registry, which an imported model does not have.
+    newest = max(session.refs.versions(model), key=lambda name: precedence(name.version), default=model)
+    spec = str(newest).replace(f":{DEFAULT_VARIANT}@", "@")
     return NotFoundError(
         "installed model",
         model,
         near=close_names(model, session.refs.installed_models()),
-        hint=f"`ystore checkout {model}` installs it; `ystore list` shows what is installed",
+        hint=f"`ystore checkout {spec}` installs it; `ystore list` shows what is installed",
     )
 
 

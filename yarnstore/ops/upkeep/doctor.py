@@ -231,7 +231,7 @@ def _permissions(session: Session) -> Iterator[Check]:
         mend = f"ignore this if you trust that user; else run ystore as one user only: {_take_back(root)}"
         yield Check("permissions", "note", what, mend)
     else:
-        mend = f"chmod -R g-w {shlex.quote(str(root))}, or g+s on its folders where the group shares it"
+        mend = f"chmod -R g-w {shlex.quote(str(root))}; if the group shares the store, chmod g+s its folders"
         yield Check("permissions", "note", what, mend)
 
 
@@ -271,9 +271,9 @@ def _file_system(session: Session) -> Iterator[Check]:
     elif shared:
         yield Check("hard links", "ok", "not supported, but reflinks are: versions share blocks")
     else:
-        mend = "on a file system with hard links, versions share the files that are the same in both"
-        what = "nor are reflinks: each installed version has files of its own"
-        yield Check("hard links", "note", f"not supported, {what}", mend)
+        mend = "move the store to a file system with hard links, where versions share equal files"
+        what = "not supported, and neither are reflinks: each installed version has its own copy of its files"
+        yield Check("hard links", "note", what, mend)
     if symlinked:
         yield Check("symlinks", "ok", "models/ links to installed versions")
     else:
@@ -347,14 +347,15 @@ def _alternates(session: Session) -> Iterator[Check]:
             continue
         if found.faults:
             what = f"{plural(len(found.faults), 'index', 'indexes')} cannot be used"
-            yield Check(name, "note", what, f"`ystore fsck --repair --home {root}` by its owner repairs it")
+            mend = f"its owner can run `ystore fsck --repair --home {shlex.quote(str(root))}`"
+            yield Check(name, "note", what, mend)
         else:
             yield Check(name, "ok", f"{plural(versions, 'version')} to copy from")
 
 
 def _clock(session: Session) -> Iterator[Check]:
     now = session.clock()
-    mend = "set the clock, or synchronise it by NTP (timedatectl set-ntp true)"
+    mend = "set the clock, or synchronise it with NTP (timedatectl set-ntp true)"
     if now < _EARLIEST_S:
         yield Check("clock", "wrong", "was never set: it shows a time before 2024", mend)
         return
@@ -379,7 +380,7 @@ def _clock(session: Session) -> Iterator[Check]:
 
 def _registries(session: Session) -> Iterator[Check]:
     if not session.registries.sources:
-        yield Check("registries", "note", "none is configured", "ystore registry add NAME URL")
+        yield Check("registries", "note", "none is configured", "`ystore registry add NAME URL` adds one")
     for source in session.registries.sources:
         yield _registry(session, source)
 
@@ -391,8 +392,8 @@ def _registry(session: Session, source: RegistrySource) -> Check:
         record = read_record(session.layout, source.name)
         if record is not None:
             seconds = max(0.0, session.clock() - record.fetched_ms / 1000)
-            age = f"; its answer of {format_span(seconds)} ago is cached"
-            age += " and old" if seconds > _OLD_CACHE_S else ""
+            age = f"; the cached index is from {format_span(seconds)} ago"
+            age += " and may be out of date" if seconds > _OLD_CACHE_S else ""
     started = time.perf_counter()
     try:
         doc = session.registries.refresh(source)
@@ -436,7 +437,7 @@ def _leavings(session: Session) -> Iterator[Check]:
             "moved store",
             "note",
             f"the old folder was not removed: {behind}",
-            f"ystore move {shlex.quote(str(layout.root.resolve()))}",
+            f"`ystore move {shlex.quote(str(layout.root.resolve()))}` removes it",
         )
     rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
     if rubbish > _MUCH_RUBBISH_BYTES:
@@ -473,7 +474,7 @@ def _copies(session: Session) -> Iterator[Check]:
         shown = ", ".join(f"{item.model}@{item.version}" for item in found[:6]) + (
             " …" if len(found) > 6 else ""
         )
-        what = f"no registry has {shown}, and the store has one copy of it"
+        what = f"no registry has {shown}, and this store has only one copy"
         yield Check("second copies", "note", what, "`ystore gc` writes a second copy")
 
 

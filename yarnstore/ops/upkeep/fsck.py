@@ -55,7 +55,7 @@ def fsck(session: Session, *, quick: bool = False, sample: float | None = None) 
     if sample is not None:
         check_share(sample)
         if quick:
-            raise UsageError("a quick check reads no contents, and has no sample of them")
+            raise UsageError("a quick check reads no contents, so it cannot take a sample of them")
     found = Findings()
     if session.layout.root.exists():
         with session.layout.shared(damaged=True):

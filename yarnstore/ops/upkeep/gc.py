@@ -194,7 +194,7 @@ def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str
         try:
             write_copies(session, policy.keep_copy, list(plan.live.values()))
         except DiskFullError as error:
-            session.note(f"second copies are written after other data was deleted: {error.message}")
+            session.note(f"other data is deleted before second copies are written: {error.message}")
         return expected and plan_gc(session, policy).fingerprint
 
 

@@ -47,8 +47,10 @@ def apply_retention(session: Session, retention: Retention, *, wait: bool = True
         session.note(f"older versions were not deleted: {error.message}")
         return Retained()
     if done.versions:
-        session.note(f"deleted {', '.join(done.versions)} because of keep and keep_within: "
-                     f"{format_size(done.freed_bytes)} freed")  # fmt: skip
+        session.note(
+            f"deleted {', '.join(done.versions)}, as `keep` and `keep_within` say: "
+            f"{format_size(done.freed_bytes)} freed"
+        )
     return Retained(tuple(done.versions), done.freed_bytes)
 
 
@@ -67,10 +69,10 @@ def forecast_retention(
         with session.layout.shared():
             versions = versions_to_delete(session, GcPolicy.of(retention), incoming)
     except YarnstoreError as error:
-        session.note(f"cannot tell which versions would be deleted after the update: {error.message}")
+        session.note(f"which versions would be deleted after the update is unknown: {error.message}")
         return ()
     if versions:
-        session.note(f"would then delete {', '.join(versions)} because of keep and keep_within")
+        session.note(f"would then delete {', '.join(versions)}, as `keep` and `keep_within` say")
     return tuple(versions)
 
 

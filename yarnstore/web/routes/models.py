@@ -39,7 +39,7 @@ def list_models(service: NamedDependency[Service]) -> Response[list[InstalledMod
 
 @get("/models/{model:str}", sync_to_thread=True, summary="Show a model")
 def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
-    """What is installed of a model, what its registry says of that version, and its history."""
+    """The installed version of a model, what its registry says about it, and the model's history."""
     name = model_in(model)
     store = service.store
     installed = next((item for item in service.installed.rows(store) if item.model == name), None)

@@ -135,8 +135,8 @@ async def log_in(
     """Log a browser in by a token of one login, or by the service's own."""
     session = service.access.log_in(data.token)
     if session is None:
-        fault = problems.problem(401, "unauthorized", "this login link is invalid or used", hint=(
-            "start `ystore serve` again, or ask it for another link: POST /api/v1/login-links"))  # fmt: skip
+        fault = problems.problem(401, "unauthorized", "this login link is invalid or was used", hint=(
+            "start `ystore serve` again, or request another link: POST /api/v1/login-links"))  # fmt: skip
         return Response(msgspec.to_builtins(fault), status_code=401, media_type=problems.MEDIA_TYPE)
     return Response({"logged_in": True}, cookies=[_cookie(service, session)])
 
@@ -153,7 +153,7 @@ def _cookie(service: NamedDependency[Service], session: str) -> Cookie:
     )
 
 
-@post(f"{API}/login-links", tags=["login"], summary="Make a login link")
+@post(f"{API}/login-links", tags=["login"], summary="Create a login link")
 async def make_login_link(service: NamedDependency[Service]) -> LoginLink:
     """Create a login address that works once, in one browser."""
     token = service.access.new_login()

@@ -18,7 +18,7 @@ export async function call(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Problem("The service does not answer.", "no-answer", "Is ystore serve still running?");
+    throw new Problem("The service does not answer.", "no-answer", "Check that ystore serve is still running.");
   }
   if (answer.status === 401) {
     location.assign("/login" + location.hash);

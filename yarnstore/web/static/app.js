@@ -150,9 +150,9 @@ listen(
   },
   refresh,
   (connected) => {
-    if (!connected && !lost) say("The connection to the service is lost. It is tried again.", { fault: true });
+    if (!connected && !lost) say("The connection to the service was lost. Trying to connect again.", { fault: true });
     if (connected && lost) {
-      say("The service answers again.");
+      say("Connected to the service again.");
       refresh();
     }
     lost = !connected;

@@ -59,7 +59,7 @@ function pinButton(item) {
   return button(pinned ? "Unpin" : "Pin", change(async () => {
     if (pinned) await call("DELETE", modelPath(item.model, "/pin", { spec: item.pin }));
     else await call("PUT", modelPath(item.model, "/pin"), {});
-    say(pinned ? `${item.model} is updated again.` : `${item.model} stays at ${item.version} until you unpin it.`);
+    say(pinned ? `${item.model} can be updated again.` : `${item.model} stays at ${item.version} until you unpin it.`);
     dispatchEvent(new Event("ystore:refresh"));
   }), { "aria-label": `${pinned ? "Unpin" : "Pin"} ${item.model}`, "data-key": `pin-${item.model}` });
 }

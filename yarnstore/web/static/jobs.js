@@ -6,8 +6,8 @@ const jobs = new Map();
 const followers = new Set();
 
 const VERBS = {
-  fetch: "Download", checkout: "Install", update: "Update", "update-all": "Update", "auto-update": "Automatic updates",
-  rollback: "Roll back", restore: "Bring back", diff: "Compare", gc: "Free disk space", fsck: "Check",
+  fetch: "Download", checkout: "Install", update: "Update", "update-all": "Update", "auto-update": "Auto-update",
+  rollback: "Roll back", restore: "Restore", diff: "Compare", gc: "Free disk space", fsck: "Check",
 };
 const PHASES = {
   read: "Reading", delta: "Downloading changes", download: "Downloading", write: "Writing", check: "Checking",
@@ -126,7 +126,7 @@ export function sentence(job) {
 /** What a round or an update of several models did. */
 export function outcomes(result) {
   const rows = result.results ?? result.models ?? [];
-  return [["updated", "updated"], ["available", "with an update to install"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]]
+  return [["updated", "updated"], ["available", "with an update available"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]]
     .map(([status, words]) => [rows.filter((row) => row.status === status).length, words]).filter(([number]) => number)
     .map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") || "nothing to do";
 }

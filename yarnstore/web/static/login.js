@@ -27,7 +27,7 @@ form.addEventListener("submit", async (event) => {
       ? "This address or token is not valid, or was used before. Start ystore serve again for a new one."
       : problem.detail;
   } catch {
-    fault.textContent = "The service does not answer. Is ystore serve still running?";
+    fault.textContent = "The service does not answer. Check that ystore serve is still running.";
   }
   field.setAttribute("aria-invalid", "true");
   field.select();

@@ -54,7 +54,7 @@ function updating({ status, next_round: next }, round) {
       h("div.field", null, h("label", { for: "jitter" }, "Longest random delay"), jitter,
         h("p.hint", { id: "jitter-hint" }, "Such as 30m, so that many machines do not check at the same time.")),
       h("div.buttons", null, h("button.primary", { type: "submit", id: "save-auto" }, "Save auto-update"))),
-    own.length ? [h("h3", null, "Models with rules of their own"), h("ul.items", { id: "own-rules" }, own.map(ownRule))] : null,
+    own.length ? [h("h3", null, "Models with their own rules"), h("ul.items", { id: "own-rules" }, own.map(ownRule))] : null,
     rules(status.models),
     h("p.hint", { id: "last-round" }, lastRound(round), " Last check for updates: ", when(status.last_check), "."));
 }
@@ -180,13 +180,13 @@ function source(info) {
       }), { "aria-label": `Remove the registry ${info.name}`, "data-key": `drop-${info.name}` }, "danger"))));
 }
 
-/** Change the addresses that are asked after the registry's own. */
+/** Change the addresses that are tried after the registry's own. */
 async function editMirrors(info) {
   const before = info.mirrors.filter((mirror) => mirror.configured).map((mirror) => mirror.url);
   const area = h("textarea", { id: "mirrors", rows: "4", spellcheck: "false", "aria-describedby": "mirrors-hint", value: before.join("\n") });
   const answer = await ask(`Mirrors of ${info.name}`, [
     h("div.field", null, h("label", { for: "mirrors" }, "Addresses, one per line"), area,
-      h("p.hint", { id: "mirrors-hint" }, "Other addresses of the same registry, https:// or http://, in the order in which they are asked. They are trusted as much as its own address.")),
+      h("p.hint", { id: "mirrors-hint" }, "Other addresses of the same registry, https:// or http://, in the order in which they are tried. They are trusted as much as its own address.")),
   ], [["Cancel", ""], ["Save the mirrors", "yes", "primary"]]);
   if (answer !== "yes") return;
   const save = async (mirrors) => {

@@ -10,7 +10,7 @@ const KINDS = {
 };
 const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
 const WHY = {
-  installed: "installed", rollback: "roll back returns to it", pinned: "pinned", "in use": "open in a program", recent: "recently used",
+  installed: "installed", rollback: "kept for a rollback", pinned: "pinned", "in use": "open in a program", recent: "recently used",
   newest: "among the newest",
 };
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };
@@ -57,7 +57,7 @@ function picture(usage) {
     drawing.append(group);
   });
   return h("figure.picture", null, drawing,
-    h("figcaption", null, "Each area is the disk space that would be free without it. What versions share is one area of its own."));
+    h("figcaption", null, "Each area shows how much disk space would be free without that version. Space that versions share is a separate area."));
 }
 
 function table(usage) {
@@ -156,7 +156,7 @@ function checking() {
   const running = active().find((job) => job.kind === "fsck");
   if (running && running.id !== check?.id) watch(running);
   return h("section", { "aria-labelledby": "fsck-title" }, h("h2", { id: "fsck-title" }, "Check the store"),
-    h("p.hint", null, "A check reads every stored byte and compares it with its hash. A quick check leaves contents unread."),
+    h("p.hint", null, "A check reads every stored byte and compares it with its hash. A quick check does not read contents."),
     h("div.buttons", null, button("Check", start({}), { id: "fsck" }), button("Quick check", start({ quick: true })),
       button("Check and repair", start({ repair: true }))),
     h("div", { id: "fsck-result", "aria-live": "polite" }));

@@ -181,7 +181,7 @@ def test_doctor_names_what_a_refresh_made_the_only_copy(world: World, drop: Call
     (found,) = (check for check in world.store.examine().checks if check.name == "second copies")
     assert (found.status, found.what) == (
         "note",
-        f"no registry has {MODEL}@1.1.0, and the store has one copy of it",
+        f"no registry has {MODEL}@1.1.0, and this store has only one copy",
     )
     world.store.gc()
     assert "second copies" not in {check.name for check in world.store.examine().checks}

@@ -351,7 +351,7 @@ def test_what_the_application_is_too_old_for_is_not_offered(site: Site) -> None:
         old = msgspec.structs.replace(session, host=Host(app_version="1.5.0"))
         done = run_round(old, rules("minor"), now_at_once=True, clockwork=CLOCKWORK)
     assert statuses(done) == {"phi-3-mini": "updated", "whisper": "held"}
-    assert "needs the application >=2.0.0; yours is 1.5.0" in (done.models[1].note or "")
+    assert "needs application version >=2.0.0; yours is 1.5.0" in (done.models[1].note or "")
 
 
 def test_enabling_asks_for_a_model_that_exists(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +198,9 @@ def test_no_lock_file_and_a_broken_one(site: Path) -> None:
     assert not (site / "ystore.lock").exists()
     (site / "ystore.lock").write_text("<<<<<<< HEAD\n")
     for call in (store.fetch_locked, lambda file: store.lock("phi", file=file)):
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match=re.escape(str(site / "ystore.lock"))) as caught:
             call(site / "ystore.lock")
+        assert "`ystore lock" in caught.value.hint
 
 
 def test_a_lock_file_may_be_a_link_and_stays_one(site: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_major_below_one_that_does_not_fit_is_told_of(store: Store, registry: 
     row = store.check_for_updates("m")[0]
     assert (row.wanted, row.obstacle, row.across, row.available) == ("1.0.0", "application", "2.0.0", True)
     assert row.note == (
-        "3.0.0 needs the application >=9; yours is 1.0.0; 2.0.0 is a new major version: ystore "
+        "3.0.0 needs application version >=9; yours is 1.0.0; 2.0.0 is a new major version: ystore "
         "update --major m"
     )
     assert store.update_model("m", major=True).version == "2.0.0"
@@ -192,4 +192,4 @@ def test_the_changelog_is_that_of_the_variant(built: Store, registry: Path) -> N
 def test_a_variant_that_was_withdrawn_is_not_said_to_be_there(built: Store, registry: Path) -> None:
     mark(registry, "v:gpu@1.1.0", yanked=True)
     built.checkout("v:gpu@1.0.0")
-    assert built.check_for_updates()[0].note == "1.1.0 is withdrawn for gpu; it has only cpu"
+    assert built.check_for_updates()[0].note == "the variant gpu of 1.1.0 is withdrawn; others: cpu"

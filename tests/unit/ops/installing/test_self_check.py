@@ -246,7 +246,7 @@ def test_a_kill_during_the_check_leaves_the_version_before(site: Site, tmp_path:
     assert '"version": "1.1.0"' in (site.home / "models" / MODEL / "config.json").read_text()
     found = ystore(site.home, "path", MODEL)
     assert '"version": "1.0.0"' in Path(found.stdout.strip(), "config.json").read_text()
-    assert f"the self-check of {MODEL} 1.1.0 was interrupted by a kill" in found.stderr
+    assert f"the self-check of {MODEL} 1.1.0 was killed before it ended" in found.stderr
     assert "1.0.0 is installed again" in found.stderr
     with Store.open(site.home) as store:
         assert operations(store) == [("checkout", "1.0.0"), ("update", "1.1.0"), ("self-check", "1.0.0")]

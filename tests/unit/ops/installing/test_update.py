@@ -95,7 +95,7 @@ def test_what_does_not_fit_the_application_is_passed_over(store: Store, registry
     assert store.update_model("m").version == "1.1.0"
     with pytest.raises(IncompatibleError) as caught:
         store.update_model("m")
-    assert caught.value.message == "m 1.2.0 needs the application >=2.0.0; yours is 1.5.0"
+    assert caught.value.message == "m 1.2.0 needs application version >=2.0.0; yours is 1.5.0"
     assert caught.value.fields["newest_that_fits"] == "2.0.0"
     summary = store.update_models()
     assert [(result.status, result.error) for result in summary.results] == [("held", None)]
@@ -108,12 +108,12 @@ def test_checkout_of_what_does_not_fit_names_what_does(store: Store, registry: P
     store.set_app_version("v1.5.0")
     with pytest.raises(IncompatibleError) as caught:
         store.checkout("m@2.0.0", force=True)
-    assert caught.value.message == "m 2.0.0 needs the application >=2.0.0; yours is 1.5.0"
+    assert caught.value.message == "m 2.0.0 needs application version >=2.0.0; yours is 1.5.0"
     assert caught.value.hint == "newest that fits: 1.2.0       ystore checkout m@1.2.0"
     assert version(store) == "1.0.0"
     told.clear()
     store.fetch("m@2.0.0")
-    assert "warning: m 2.0.0 needs the application >=2.0.0; yours is 1.5.0" in told
+    assert "warning: m 2.0.0 needs application version >=2.0.0; yours is 1.5.0" in told
     with pytest.raises(IncompatibleError):  # in the store, all the same
         store.checkout("m@2.0.0")
     with pytest.raises(IncompatibleError):

@@ -74,7 +74,7 @@ def test_a_version_that_was_stored_again_with_other_content_stays(store: Store, 
     other = tmp_path / "other.bin"
     other.write_bytes(b"other" * 5000)
     store.import_model(other, f"{OWN}@1.0.0")
-    with pytest.raises(ConflictError, match="stored again with other content"):
+    with pytest.raises(ConflictError, match="stored again with different content"):
         store.restore(removed)
 
 
