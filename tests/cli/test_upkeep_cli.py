@@ -123,7 +123,7 @@ def test_import_from_local_state(ystore: Ystore, tmp_path: Path) -> None:
     assert [row[:3] for row in ran.table] == [["good", "1.0.0", "installed"], ["bad", "1.0.0", "failed"]]
     assert "does not match its digest" in ran.table[1][5]
     ran = ystore("import", "--from-local-state", state, people=True)
-    assert "1 model imported, 1 not" in ran.out
+    assert "1 model imported, 1 failed" in ran.out
     assert ystore("import", "--from-local-state", state, "--json").json["failed"] == 1
     for words in (("import",), ("import", "x"), ("import", "x", "a@1.0.0", "--from-local-state", "y")):
         assert ystore(*words).code == 2
