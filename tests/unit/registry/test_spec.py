@@ -50,7 +50,7 @@ def test_a_partial_version_is_a_range_as_npm_reads_it():
         ("phi:", "variant '' is empty"),
         ("a/b/c", "more than one '/'"),
         ("../etc/passwd", "more than one '/'"),
-        ("../x", "starts with a letter or digit"),
+        ("../x", "begin with a letter or digit"),
         ("phi\x1b[2J", "may contain only letters"),
         ("phi\n", "may contain only letters"),
         ("con", "device name"),

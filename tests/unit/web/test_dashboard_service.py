@@ -34,7 +34,7 @@ def test_after_a_restart_of_the_service_the_page_asks_to_log_in_again(browser: B
         page = visit(open_page(browser, first), "storage")
         port = str(urlsplit(first.url).port)
         first.stop()
-        expect(page.locator("#said")).to_contain_text("The connection to the service is lost")
+        expect(page.locator("#said")).to_contain_text("The connection to the service was lost")
     with serving(home, "--port", port) as second:
         page.wait_for_url(f"{second.url}login#/storage")
         page.fill("#token", str(second.ready["token"]))

@@ -220,4 +220,4 @@ def test_a_registry_that_is_gone_was_cached(made: Site, tmp_path: Path) -> None:
     found = Store.doctor(site.home)
     assert ills(found) == {"registry made": "wrong"}
     (check,) = [check for check in found.checks if check.name == "registry made"]
-    assert "is cached" in check.what
+    assert "the cached index" in check.what
