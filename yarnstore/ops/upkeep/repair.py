@@ -103,8 +103,7 @@ def _make_folders(session: Session, places: list[Path]) -> list[str]:
     for place in places:
         trash.replace_by_folder(place, layout.root, layout.trash)
     return [
-        f"{place.relative_to(layout.root)}: recreated; what was in its place is in trash/"
-        for place in places
+        f"{place.relative_to(layout.root)}: recreated; what was in its place is in trash/" for place in places
     ]
 
 
