@@ -20,7 +20,7 @@ COMMAND = re.compile(
     r"`(ystore [^`\n]+)`"  # in a sentence
     r"|(?:^|\n|\(|: )[ $]*(ystore [a-z][^`;)\n]*)"  # a line, or the end of one
 )
-OPTION = re.compile(r"(?<![\w./-])--[a-z][a-z-]+")
+OPTION = re.compile(r"(?<![\w./-])--[a-z][a-z0-9-]+")
 # Options of other programs, in the commands of timers and notifications.
 OTHERS = {"--now", "--user", "--bind", "--app-name", "--smoke-test"}
 

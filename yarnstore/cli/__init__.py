@@ -1,6 +1,7 @@
 """The command line: parse, call `yarnstore.api`, print.
 
     group, command, exitcodes          groups of commands, common options, exit codes
+    hints                              hints of errors, as they are printed
     output, display, terminal, streams    where output goes, texts for people, what a terminal can show
     after                              what commands do after they installed something
     commands/                          one module for each command, imported when it runs
@@ -166,11 +167,8 @@ def _fail(error: errors.YarnstoreError, context: click.Context | None, arguments
     if isinstance(error, errors.UsageError) and not error.hint:
         error.hint = f"`{_command(arguments)} --help` shows the usage"
     elif run is not None and run.home is not None:
-        # Typed as it stands, a command in a hint must act on the same store.
-        import re
-        import shlex
+        from yarnstore.cli.hints import for_home
 
-        command = f"ystore --home {shlex.quote(run.home)} "
-        error.hint = re.sub(r"(?<![\w/.-])ystore (?=[a-z])", lambda _: command, error.hint)
+        error.hint = for_home(error.hint, run.home)
     output.error(error)
     return USAGE if isinstance(error, errors.UsageError) else exit_code(error)
