@@ -272,8 +272,7 @@ def _file_system(session: Session) -> Iterator[Check]:
         yield Check("hard links", "ok", "not supported, but reflinks are: versions share blocks")
     else:
         mend = "move the store to a file system with hard links, where versions share equal files"
-        what = "not supported, and neither are reflinks: each installed version has its own copy of its files"
-        yield Check("hard links", "note", what, mend)
+        yield Check("hard links", "note", "not supported, nor are reflinks: versions share no files", mend)
     if symlinked:
         yield Check("symlinks", "ok", "models/ links to installed versions")
     else:
@@ -347,8 +346,8 @@ def _alternates(session: Session) -> Iterator[Check]:
             continue
         if found.faults:
             what = f"{plural(len(found.faults), 'index', 'indexes')} cannot be used"
-            mend = f"its owner can run `ystore fsck --repair --home {shlex.quote(str(root))}`"
-            yield Check(name, "note", what, mend)
+            command = f"`ystore fsck --repair --home {shlex.quote(str(root))}`"
+            yield Check(name, "note", what, f"its owner can run {command}")
         else:
             yield Check(name, "ok", f"{plural(versions, 'version')} to copy from")
 
