@@ -15,13 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.registries import amend, mark
+from tests.support.registries import amend
 from yarnstore import Store
 
 MODEL = "phi-3-mini"
 OTHER = "whisper-small"
 THIRD = "acme/bge-base"
 LAYERS = 8
+_DATES = {
+    MODEL: {"1.0.0": "2026-03-09", "1.1.0": "2026-06-02", "1.2.0": "2026-06-19"},
+    OTHER: {"3.0.0": "2026-01-20", "3.0.1": "2026-02-03", "3.1.0": "2026-06-11"},
+    THIRD: {"1.0.0": "2026-04-14", "2.0.0": "2026-06-15"},
+}
 _PARTS = (
     ("self_attn.qkv_proj.weight", (96, 48)), ("self_attn.o_proj.weight", (48, 48)),
     ("mlp.gate_up_proj.weight", (192, 48)), ("mlp.down_proj.weight", (48, 96)),
@@ -97,11 +102,7 @@ def make_gallery(root: Path, *, scale: int = 1) -> Gallery:
             description=about,
             tags=("vectors",),
         )
-    mark(registry, f"{MODEL}@1.1.0", release_date="2026-06-02")
-    mark(
-        registry, f"{OTHER}@3.0.0", deprecated=True, deprecated_reason="wrong timestamps", replaced_by="3.0.1"
-    )
-    amend(registry, _license)
+    amend(registry, _complete)
     with Store.open(home) as store:
         store.add_registry("yarn", registry)
         for spec in (
@@ -116,9 +117,14 @@ def make_gallery(root: Path, *, scale: int = 1) -> Gallery:
     return Gallery(registry, home)
 
 
-def _license(models: dict[str, Any]) -> None:
-    for entry in models.values():
+def _complete(models: dict[str, Any]) -> None:
+    for model, entry in models.items():
         entry["license"] = "MIT"
+        for version, date in _DATES.get(model, {}).items():
+            entry["versions"][version]["release_date"] = date
+    models[OTHER]["versions"]["3.0.0"].update(
+        deprecated=True, deprecated_reason="wrong timestamps", replaced_by="3.0.1"
+    )
 
 
 def _write(folder: Path, model: str, tuned: float, scale: int) -> Path:

@@ -142,17 +142,28 @@ export function sayFault(error) {
   say(h("span", null, h("strong", null, error.message), error.hint ? h("span.hint", null, error.hint) : null), { fault: true });
 }
 
-/** Run what a click asks for; its error is said. */
-export const act = (work) => async (event) => {
+/** Mark the field that was refused: the only one, or the one whose text the error names. */
+function mark(place, error) {
+  const fields = [...(place?.querySelectorAll?.("input:not([type=checkbox], [type=radio]), textarea") ?? [])];
+  const named = (field) => field.value.split("\n").some((line) => line.trim() && error.message.includes(line.trim()));
+  const refused = fields.length > 1 ? fields.find(named) : fields[0];
+  refused?.setAttribute("aria-invalid", "true");
+  refused?.focus();
+}
+
+/** Run what a click asks for; `tell` shows its error, and what was typed stays. */
+export const act = (work, tell = sayFault) => async (event) => {
   const from = event?.currentTarget;
   if (from?.getAttribute?.("aria-disabled") === "true") return;
   from?.setAttribute?.("aria-disabled", "true");
+  const sent = from?.closest?.("form, dialog") ?? from;
+  for (const field of sent?.querySelectorAll?.("[aria-invalid]") ?? []) field.removeAttribute("aria-invalid");
   try {
     await work(event);
-    const sent = from?.closest?.("form") ?? from;
     for (const field of [sent, ...(sent?.querySelectorAll?.("[data-edited]") ?? [])]) delete field?.dataset?.edited;
   } catch (error) {
-    sayFault(error);
+    tell(error);
+    mark(sent, error);
   } finally {
     from?.removeAttribute?.("aria-disabled");
   }
@@ -161,22 +172,30 @@ export const act = (work) => async (event) => {
 /** As `act`, of what changes something. */
 export const change = (work) => changing(act(work));
 
-/** A modal dialog with the page's own close keys; resolves with the value of the button. */
+/**
+ * A modal dialog with the page's own close keys; resolves with the value of the button.
+ * A button with `work` closes it once that is done; an error is shown in the dialog, and what was typed stays.
+ */
 export function ask(title, body, buttons) {
   return new Promise((resolve) => {
+    const fault = h("p.fault", { id: "dialog-fault", role: "alert" });
+    const tell = (error) => fault.replaceChildren(error.message, ...(error.hint ? [h("span.hint", null, error.hint)] : []));
+    const done = (value, work) => work
+      ? act(async () => { fault.replaceChildren(); await work(); dialog.close(value); }, tell)
+      : () => dialog.close(value);
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
       h("h2", { id: "dialog-title" }, title),
-      h("div.dialog-body", null, body),
-      h("div.dialog-buttons", null, buttons.map(([text, value, kind]) =>
-        button(text, () => dialog.close(value), {}, kind ?? ""))));
+      h("div.dialog-body", null, body, fault),
+      h("div.dialog-buttons", null, buttons.map(([text, value, kind, work]) => button(text, done(value, work), {}, kind ?? ""))));
+    const field = dialog.querySelector("textarea");
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue);
     });
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(""); });
+    dialog.addEventListener("click", (event) => { if (event.target === dialog && !field) dialog.close(""); });
     document.body.append(dialog);
     dialog.showModal();
-    dialog.querySelector(".dialog-buttons button")?.focus();
+    (field ?? dialog.querySelector(".dialog-buttons button"))?.focus();
   });
 }
 

@@ -2,9 +2,11 @@
 import { call, get, link, modelPath, post } from "./api.js";
 import { act, agree, ask, badge, button, bytes, change, facts, h, many, say, when } from "./dom.js";
 import { modelJobs, restore, started } from "./jobs.js";
+import { available } from "./updates.js";
 
 export async function page() {
-  const [models, storage] = await Promise.all([get("/models"), get("/storage")]);
+  const [models, storage, updates] = await Promise.all([get("/models"), get("/storage"), get("/updates").catch(() => [])]);
+  const waiting = new Map(updates.filter(available).map((item) => [item.model, item]));
   const stored = new Map(storage.models.map((model) => [model.model, model.versions.length]));
   const sizes = new Map(storage.models.flatMap((model) =>
     model.versions.map((row) => [`${model.model} ${row.version} ${row.variant}`, row])));
@@ -14,11 +16,11 @@ export async function page() {
       ? [`${many(storage.models.reduce((sum, model) => sum + model.versions.length, 0), "version")} in the store, `,
         h("a", { href: link("storage") }, bytes(storage.total_bytes)), " on the disk."]
       : ["What you install appears here. ", h("a", { href: link("registry") }, "Browse the registries"), "."]),
-    h("div.stack", null, models.map((item) => card(item, sizes.get(`${item.model} ${item.version} ${item.variant}`), stored.get(item.model)))),
+    h("div.stack", null, models.map((item) => card(item, sizes.get(`${item.model} ${item.version} ${item.variant}`), stored.get(item.model), waiting.get(item.model)))),
   ] };
 }
 
-function card(item, size, stored) {
+function card(item, size, stored, update) {
   // Without a registry and without another version in the store there is nothing to roll back to.
   const mayGoBack = item.standing?.published || stored > 1;
   const title = `model-${item.model}`;
@@ -37,6 +39,8 @@ function card(item, size, stored) {
     ),
     modelJobs(item.model),
     h("div.buttons", null,
+      update && button(`Update to ${update.wanted}`, change(async () => started(await post(modelPath(item.model, "/update")))),
+        { "aria-label": `Update to ${update.wanted}: ${item.model}`, "data-key": `update-${item.model}` }, "primary"),
       button("Copy path", act(() => copyPath(item)), { "aria-label": `Copy path of ${item.model}`, "data-key": `path-${item.model}` }),
       h("a.button", { href: link("models", item.model), "aria-label": `History of ${item.model}` }, "History"),
       mayGoBack && button("Roll back", change(() => rollBack(item.model)), { "aria-label": `Roll back ${item.model}`, "data-key": `back-${item.model}` }),

@@ -18,7 +18,11 @@ const STATES = {
 };
 const ACTIVE = ["queued", "running", "paused", "interrupted"];
 export const isActive = (job) => ACTIVE.includes(job.state);
-export const titleOf = (job) => (job.kind === "gc" ? VERBS.gc : `${VERBS[job.kind] ?? job.kind} ${job.subject}`);
+
+/** The model and the two versions of a comparison of one model. */
+const compared = (job) => (job.kind === "diff" ? /^([^:@]+)@(\S+) → \1@(\S+)$/.exec(job.subject)?.slice(1) : null);
+const subjectOf = (job) => compared(job)?.join(" ").replace(/ (\S+)$/, " → $1") ?? job.subject;
+export const titleOf = (job) => (job.kind === "gc" ? VERBS.gc : `${VERBS[job.kind] ?? job.kind} ${subjectOf(job)}`);
 
 const part = (job) => (job.bytes_total ? Math.min(1, job.bytes_done / job.bytes_total) : 0);
 
@@ -171,6 +175,10 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
     if (["failed", "cancelled"].includes(job.state)) offered.push(button("Try again", send("resume"), label("Try again:")));
     if (isActive(job)) offered.push(button("Cancel", send("cancel"), label("Cancel")));
     if (job.undo && job.state === "done") offered.push(button("Undo", changing((event) => undo(current)?.(event)), label("Undo")));
+    if (job.state === "done" && compared(job)) {
+      const [model, old, to] = compared(job);
+      offered.push(h("a.button", { href: link("models", model, { tab: "compare", old, new: to, run: 1 }), ...label("Show:") }, "Show"));
+    }
     if (removable && !isActive(job)) {
       offered.push(button("Remove from the list", change(async () => {
         await call("DELETE", `/jobs/${job.id}`);

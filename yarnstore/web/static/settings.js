@@ -183,18 +183,15 @@ function source(info) {
 /** Change the addresses that are tried after the registry's own. */
 async function editMirrors(info) {
   const before = info.mirrors.filter((mirror) => mirror.configured).map((mirror) => mirror.url);
-  const area = h("textarea", { id: "mirrors", rows: "4", spellcheck: "false", "aria-describedby": "mirrors-hint", value: before.join("\n") });
+  const area = h("textarea", { id: "mirrors", rows: "4", spellcheck: "false", "aria-describedby": "mirrors-hint dialog-fault", value: before.join("\n") });
+  const put = (mirrors) => call("PUT", `/registries/${encodeURIComponent(info.name)}/mirrors`, { mirrors });
   const answer = await ask(`Mirrors of ${info.name}`, [
     h("div.field", null, h("label", { for: "mirrors" }, "Addresses, one per line"), area,
       h("p.hint", { id: "mirrors-hint" }, "Other addresses of the same registry, https:// or http://, in the order in which they are tried. They are trusted as much as its own address.")),
-  ], [["Cancel", ""], ["Save the mirrors", "yes", "primary"]]);
+  ], [["Cancel", ""], ["Save the mirrors", "yes", "primary", () => put(lines(area))]]);
   if (answer !== "yes") return;
-  const save = async (mirrors) => {
-    await call("PUT", `/registries/${encodeURIComponent(info.name)}/mirrors`, { mirrors });
-    again();
-  };
-  await save(lines(area));
-  say(`The mirrors of ${info.name} are saved.`, { undo: change(() => save(before)) });
+  say(`The mirrors of ${info.name} are saved.`, { undo: change(async () => { await put(before); again(); }) });
+  again();
 }
 
 // --- the rest ------------------------------------------------------------------------------------

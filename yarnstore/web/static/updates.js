@@ -3,7 +3,7 @@ import { get, link, modelPath, offerPath, post } from "./api.js";
 import { agree, badge, button, bytes, change, coded, facts, h, many, say, stepBadge, when } from "./dom.js";
 import { modelJobs, repair, started } from "./jobs.js";
 
-const available = (item) => item.wanted !== item.installed || item.wanted_variant;
+export const available = (item) => item.wanted !== item.installed || item.wanted_variant;
 const isLocal = (item) => !item.registry && !item.error && !item.latest;
 const isSecurity = (item) => item.kind === "security" || item.changes.some((change) => change.security);
 
@@ -98,7 +98,7 @@ function needs(details) {
 export function memory(details) {
   const { minimum_ram_gb: least, recommended_ram_gb: better } = details;
   if (least === null && better === null) return "not stated";
-  return [least !== null && `at least ${least} GB`, better !== null && `${better} GB recommended`].filter(Boolean).join(", ");
+  return [least !== null && `at least ${least}\u00a0GB`, better !== null && `${better}\u00a0GB recommended`].filter(Boolean).join(", ");
 }
 
 function changelogs(item) {
