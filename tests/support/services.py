@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 API = "/api/v1"
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 HAS_WEB = importlib.util.find_spec("litestar") is not None and importlib.util.find_spec("uvicorn") is not None
 needs_web = pytest.mark.skipif(not HAS_WEB, reason="needs the extra: pip install 'yarnstore[web]'")
 

@@ -93,3 +93,12 @@ def test_an_imported_model_is_one_of_this_machine(page: Page, service: Running, 
     page.locator("#said").get_by_role("button", name="Undo").click()
     expect(page.locator("article[data-model='own-model']")).to_be_visible()
     assert "own-model" in [row["model"] for row in service.get("/models").json()]
+
+
+def test_an_installed_model_is_updated_from_its_card(page: Page, service: Running) -> None:
+    visit(page, "installed")
+    update = page.get_by_role("button", name=f"Update to 1.2.0: {MODEL}")
+    update.click()
+    expect(page.locator("#said")).to_contain_text(f"{MODEL} 1.0.0 → 1.2.0 is installed")
+    expect(update).to_have_count(0)
+    service.done(service.post(f"/models/{MODEL}/rollback", json={}))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.browsers import PAGES, axe_source, drawn, expect, faults, needs_browser, open_page, visit
+from tests.support.browsers import PAGES, drawn, expect, faults, needs_browser, open_page, visit
 from tests.support.gallery import MODEL, THIRD
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import copy_tree
-from tests.unit.web.conftest import Shown
+from tests.unit.web.static.conftest import Shown
 from yarnstore import Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [needs_web, needs_browser]
 _LIMIT_BYTES = 150_000
@@ -40,6 +41,8 @@ _BACKWARD = f"""() => {{
     return here.bottom <= before.top + 1 || (here.top < before.bottom - 4 && here.right <= before.left + 1);
   }}).map((each) => each.outerHTML.slice(0, 120));
 }}"""
+_ORDERED = """[...document.querySelectorAll('[tabindex]:not([tabindex="0"], [tabindex="-1"])')]
+    .map((each) => each.outerHTML.slice(0, 120))"""
 # The dialogs: the page, and the button that opens it.
 _DIALOGS = (
     ("updates", "#keys"),
@@ -64,43 +67,115 @@ def service(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    return axe_source()
-
-
 # Of each width and each theme one by default; the other pairs have the same rules and the same colours.
 _VIEWS = [
-    pytest.param(1280, False, id="wide-light"),
-    pytest.param(390, True, id="narrow-dark"),
-    pytest.param(1280, True, id="wide-dark", marks=pytest.mark.deep),
-    pytest.param(390, False, id="narrow-light", marks=pytest.mark.deep),
+    pytest.param((1280, False), id="wide-light"),
+    pytest.param((390, True), id="narrow-dark"),
+    pytest.param((1280, True), id="wide-dark", marks=pytest.mark.deep),
+    pytest.param((390, False), id="narrow-light", marks=pytest.mark.deep),
 ]
+# Widths at which a page must fit too, by the width at which it was drawn.
+_OTHER_WIDTHS = {1280: (1920,), 390: (360,)}
 
 
-@pytest.mark.parametrize(("width", "dark"), _VIEWS)
-def test_axe_finds_no_fault_on_any_page(
-    browser: Browser, service: Running, axe: str, width: int, dark: bool
-) -> None:
+@dataclass
+class Walk:
+    """What a walk through all pages found, in one width and theme; by page, where a page is wrong."""
+
+    page: Page
+    faults: dict[str, list[str]] = field(default_factory=dict)  # of axe-core
+    wide: dict[str, int] = field(default_factory=dict)  # wider than the screen
+    backward: dict[str, list[str]] = field(default_factory=dict)  # controls against the order of reading
+    ordered: dict[str, object] = field(default_factory=dict)  # elements with an order of their own for Tab
+    controls: dict[str, list[str]] = field(default_factory=dict)  # all names of controls
+    asked: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def fits(self, name: str, width: int) -> None:
+        found = self.page.evaluate("document.documentElement.scrollWidth")
+        if found > width:
+            self.wide[f"{name} at {width}"] = found
+
+    def check(self, name: str, axe: str) -> None:
+        if lines := faults(self.page, axe):
+            self.faults[name] = lines
+
+
+@pytest.fixture(scope="module", params=_VIEWS)
+def walk(request: pytest.FixtureRequest, browser: Browser, service: Running, axe: str) -> Iterator[Walk]:
+    """One walk through all pages, which several tests look at."""
+    width, dark = request.param
     page = open_page(browser, service, width=width, dark=dark)
-    found = {name: faults(visit(page, name), axe) for name in PAGES}
-    visit(page, "compare").locator(".tensor").first.click()
-    expect(page.locator(".tensor-detail h3")).to_be_visible()
-    found["tensor"] = faults(page, axe)
-    visit(page, "storage").click("#gc-make")
-    expect(page.locator(".plan")).to_be_visible()
-    found["plan"] = faults(page, axe)
-    page.goto(f"{service.url}login?token=used")
-    expect(page.locator("#fault")).to_contain_text("was used before")
-    found["login"] = faults(page, axe)
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    size = page.viewport_size
+    assert size is not None
+    walk = Walk(page)
+    page.on("request", lambda request: walk.asked.append(request.url))
+    page.on("pageerror", lambda error: walk.wrong.append(str(error)))
+    page.on("console", lambda message: walk.wrong.append(message.text) if message.type == "error" else None)
+    page.reload()
+    for name in PAGES:
+        visit(page, name)
+        walk.controls[name] = page.evaluate(_CONTROLS)
+        if found := page.evaluate(_BACKWARD):
+            walk.backward[name] = found
+        if found := page.evaluate(_ORDERED):
+            walk.ordered[name] = found
+        walk.fits(name, width)
+        for other in _OTHER_WIDTHS[width]:
+            page.set_viewport_size({**size, "width": other})
+            walk.fits(name, other)
+        page.set_viewport_size(size)
+        walk.check(name, axe)
+        if name == "compare":
+            page.locator(".tensor").first.click()
+            expect(page.locator(".tensor-detail h3")).to_be_visible()
+            walk.check("tensor", axe)
+        elif name == "storage":
+            page.fill("#gc-keep", "0")
+            page.click("#gc-make")
+            expect(page.locator("#gc-apply")).to_be_visible()
+            walk.check("plan", axe)
+            page.get_by_role("button", name="Keep everything").click()
+    yield walk
+    page.context.close()
 
 
-@pytest.mark.parametrize(("width", "dark"), _VIEWS)
-def test_dialogs_have_no_fault_and_give_the_focus_back(
-    browser: Browser, service: Running, axe: str, width: int, dark: bool
-) -> None:
-    page = open_page(browser, service, width=width, dark=dark)
+def test_axe_finds_no_fault_on_any_page(walk: Walk) -> None:
+    assert walk.faults == {}
+
+
+def test_no_page_is_wider_than_the_screen(walk: Walk) -> None:
+    assert walk.wide == {}
+
+
+def test_every_control_has_a_name_and_the_order_of_the_page(walk: Walk) -> None:
+    for name, names in walk.controls.items():
+        assert names[0] == "Skip to the content", name
+        assert all(names), (name, names)
+    assert walk.ordered == {}
+
+
+def test_nothing_is_asked_elsewhere_and_no_script_fails(walk: Walk, service: Running) -> None:
+    assert walk.asked
+    assert {urlsplit(url).netloc for url in walk.asked} == {urlsplit(service.url).netloc}
+    # Of a model that is not stored the page asks for its text all the same, and is told 404.
+    assert [text for text in walk.wrong if "404" not in text] == []
+
+
+def test_the_tab_key_follows_the_order_of_reading(walk: Walk) -> None:
+    assert walk.backward == {}
+    page = visit(walk.page, "updates")
+    names = page.evaluate(_CONTROLS)
+    page.locator(".skip").focus()
+    reached = [page.evaluate(_FOCUSED)]
+    for _ in names[1:]:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(_FOCUSED))
+    assert reached == names
+
+
+def test_dialogs_have_no_fault_and_give_the_focus_back(walk: Walk, axe: str) -> None:
+    page = walk.page
     dialog, found = page.locator("dialog"), {}
     visited = ""
     for place, opener in _DIALOGS:
@@ -123,6 +198,13 @@ def test_dialogs_have_no_fault_and_give_the_focus_back(
     assert found == {}
 
 
+def test_the_login_page_has_no_fault(walk: Walk, service: Running, axe: str) -> None:
+    page = walk.page.context.new_page()
+    page.goto(f"{service.url}login?token=used")
+    expect(page.locator("#fault")).to_contain_text("was used before")
+    assert faults(page, axe) == []
+
+
 def test_the_other_colours_have_their_contrast(browser: Browser, service: Running, axe: str) -> None:
     page = open_page(browser, service)
     theme = page.locator("#theme")
@@ -132,42 +214,6 @@ def test_the_other_colours_have_their_contrast(browser: Browser, service: Runnin
     assert faults(visit(page, "updates"), axe) == []
     page.reload()
     expect(theme).to_have_text("Theme: dark")
-
-
-@pytest.mark.parametrize("width", [360, 390, 1920])
-def test_no_page_is_wider_than_the_screen(browser: Browser, service: Running, width: int) -> None:
-    page = open_page(browser, service, width=width)
-    wide = {
-        name: found
-        for name in PAGES
-        if (found := visit(page, name).evaluate("document.documentElement.scrollWidth")) > width
-    }
-    assert wide == {}
-
-
-def test_every_control_has_a_name_and_the_order_of_the_page(browser: Browser, service: Running) -> None:
-    page = open_page(browser, service)
-    for name in PAGES:
-        names = visit(page, name).evaluate(_CONTROLS)
-        assert names[0] == "Skip to the content", name
-        assert all(names), (name, names)
-        assert not page.evaluate(
-            'document.querySelector(\'[tabindex]:not([tabindex="0"], [tabindex="-1"])\')'
-        ), name
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_tab_key_follows_the_order_of_reading(browser: Browser, service: Running, width: int) -> None:
-    page = open_page(browser, service, width=width)
-    found = {name: visit(page, name).evaluate(_BACKWARD) for name in PAGES}
-    assert {name: lines for name, lines in found.items() if lines} == {}
-    names = visit(page, "updates").evaluate(_CONTROLS)
-    page.locator(".skip").focus()
-    reached = [page.evaluate(_FOCUSED)]
-    for _ in names[1:]:
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate(_FOCUSED))
-    assert reached == names
 
 
 def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> None:
@@ -196,23 +242,10 @@ def test_everything_is_reached_by_keys(browser: Browser, service: Running) -> No
     assert dialog.count() == 0
 
 
-def test_nothing_is_asked_elsewhere_and_no_script_fails(browser: Browser, service: Running) -> None:
+def test_an_address_that_is_no_uri_shows_the_page_of_problems(browser: Browser, service: Running) -> None:
     page = open_page(browser, service)
-    asked: list[str] = []
-    wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.reload()
-    for name in PAGES:
-        visit(page, name)
     page.evaluate("location.hash = '#/models/%'")  # as a person may type it
     expect(page.locator("h1")).to_have_text("This page cannot be shown")
-    ours = urlsplit(service.url).netloc
-    assert asked
-    assert {urlsplit(url).netloc for url in asked} == {ours}
-    # Of a model that is not stored the page asks for its text all the same, and is told 404.
-    assert [text for text in wrong if "404" not in text and "400" not in text] == []
 
 
 def test_the_first_paint_waits_for_the_style_alone(browser: Browser, service: Running) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.browsers import (
-    axe_source,
+    PATIENCE_MS,
     expect,
     faults,
     needs_browser,
@@ -22,7 +22,7 @@ from tests.support.browsers import (
 from tests.support.gallery import MODEL, OTHER, THIRD
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import copy_tree, flip
-from tests.unit.web.conftest import Shown
+from tests.unit.web.static.conftest import Shown
 from yarnstore import Store
 
 if TYPE_CHECKING:
@@ -54,12 +54,10 @@ def freed(gallery: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def page(browser: Browser, shared: Running, gallery: Shown) -> Iterator[Page]:
+def page(browser: Browser, shared: Running, gallery: Shown) -> Page:
     """A page of the shared service, whose downloads are quick."""
     gallery.slow.unlink(missing_ok=True)
-    opened = open_page(browser, shared)
-    yield opened
-    opened.context.close()
+    return open_page(browser, shared)
 
 
 @pytest.fixture
@@ -88,11 +86,12 @@ def hurry(service: Running, gallery: Shown) -> None:
 
 
 def test_a_person_logs_in_updates_and_takes_it_back(
-    browser: Browser, shared: Running, gallery: Shown
+    browser: Browser, shared: Running, gallery: Shown, axe: str
 ) -> None:
     service = shared
     gallery.slow.touch()
     page = slowed(browser.new_page())
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(service.url)
     page.wait_for_url(f"{service.url}login")
     page.fill("#token", "not a token")
@@ -112,7 +111,7 @@ def test_a_person_logs_in_updates_and_takes_it_back(
     card.get_by_role("button", name=f"Update {MODEL} 1.2.0").click()
     expect(card.locator("progress")).to_be_visible()
     page.wait_for_function("() => /^\\d+ % · Updates/.test(document.title)")
-    assert faults(page, axe_source()) == []
+    assert faults(page, axe) == []
     page.reload()  # the job is still there, and the other pages work meanwhile
     expect(page.locator(f"article[data-model='{MODEL}'] progress")).to_be_visible()
     visit(page, "registry")
@@ -295,4 +294,3 @@ def test_a_damaged_store_is_repaired(browser: Browser, gallery: Shown, tmp_path:
         page.evaluate("location.hash = '#/updates'")
         expect(page.locator("#answer")).to_be_visible()
         expect(page.locator("#answer")).not_to_have_text("Something needs attention")
-        page.context.close()

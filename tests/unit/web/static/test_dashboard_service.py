@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.browsers import axe_source, expect, faults, needs_browser, open_page, visit
+from tests.support.browsers import expect, faults, needs_browser, open_page, visit
 from tests.support.gallery import MODEL
 from tests.support.services import needs_web, serving
 from tests.support.stores import copy_tree, remove_tree
-from tests.unit.web.conftest import Shown
+from tests.unit.web.static.conftest import Shown
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,17 +40,16 @@ def test_after_a_restart_of_the_service_the_page_asks_to_log_in_again(browser: B
         page.fill("#token", str(second.ready["token"]))
         page.press("#token", "Enter")
         expect(page.locator("main[data-page=storage] h1")).to_contain_text("on the disk")
-    page.context.close()
 
 
-def test_a_service_that_only_reads_offers_no_change(browser: Browser, home: Path) -> None:
+def test_a_service_that_only_reads_offers_no_change(browser: Browser, home: Path, axe: str) -> None:
     with serving(home, "--read-only") as service:
         page = open_page(browser, service)
         expect(page.locator("#read-only")).to_contain_text("--read-only")
         expect(page.locator(f"article[data-model='{MODEL}'] .changes")).to_be_visible()
         expect(page.get_by_role("button", name="Update")).to_have_count(0)
         expect(page.get_by_role("link", name=f"Compare {MODEL}")).to_be_visible()
-        assert faults(page, axe_source()) == []
+        assert faults(page, axe) == []
         visit(page, "installed")
         expect(page.get_by_role("button", name=f"Copy path of {MODEL}")).to_be_visible()
         for name in ("Pin", "Roll back", "Remove"):
@@ -65,4 +64,3 @@ def test_a_service_that_only_reads_offers_no_change(browser: Browser, home: Path
             expect(page.locator(field)).to_be_disabled()
         expect(page.locator("#main").get_by_role("button")).to_have_count(0)
         visit(page, "compare")  # comparing changes nothing
-        page.context.close()
