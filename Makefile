@@ -24,7 +24,7 @@ demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll b
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
 
 test: $(DEV) ## run the tests, quick profile, JOBS=2 at a time; ARGS="-k name" narrows
-	@$(PY) -m pytest -rs -n $(JOBS) $(ARGS)
+	@$(PY) -m pytest -rs -n $(JOBS) --dist loadfile $(ARGS)
 
 cases: $(DEV) ## run the case scripts of ../shared/cases, where they are
 	@$(PY) -m tests.cases
