@@ -18,6 +18,8 @@ from typing import Final
 from yarnstore.backends.base import Backend, Body, Fetched, check_key, check_range
 from yarnstore.errors import OfflineError, UsageError
 
+# How long a wait for the rate goes on after it was cancelled, at most.
+_POLL_S: Final = 0.2
 # What an idle bucket saves up, in seconds of the rate: little, so that short downloads keep to it too.
 _BURST_S: Final = 0.05
 _RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgKMG]?)(i?)(?:[bB](?:/s)?)?", re.ASCII)
@@ -68,14 +70,17 @@ class RateLimit:
         # When everything taken so far will have been paid for.
         self._paid_s = clock()
 
-    def take(self, size_bytes: int) -> None:
-        """Wait until `size_bytes` more are available."""
+    def take(self, size_bytes: int, check: Callable[[], None] | None = None) -> None:
+        """Wait until `size_bytes` more are available; what `check` raises ends the wait."""
         with self._lock:
             now_s = self._clock()
             self._paid_s = max(self._paid_s, now_s - _BURST_S) + size_bytes / self.bytes_per_s
-            wait_s = self._paid_s - now_s
-        if wait_s > 0:
-            self._sleep(wait_s)
+            left_s = self._paid_s - now_s
+        while left_s > 0:
+            if check is not None:
+                check()
+            self._sleep(min(left_s, _POLL_S))
+            left_s -= _POLL_S
 
 
 @functools.lru_cache(maxsize=64)
@@ -136,22 +141,23 @@ class Cancellable(Wrapper):
 
 
 class Limited(Wrapper):
-    """A `Backend` that reads no faster than its `RateLimit` allows."""
+    """A `Backend` that reads no faster than its `RateLimit` allows; what `check` raises ends a wait for it."""
 
-    def __init__(self, backend: Backend, limit: RateLimit) -> None:
+    def __init__(self, backend: Backend, limit: RateLimit, check: Callable[[], None] | None = None) -> None:
         super().__init__(backend)
         self._limit = limit
+        self._check = check
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
         """See `Backend.get`; a small file is read at once and charged afterwards."""
         fetched = super().get(key, limit_bytes=limit_bytes, etag=etag)
         if fetched is not None:
-            self._limit.take(len(fetched.data))
+            self._limit.take(len(fetched.data), self._check)
         return fetched
 
     def _passed(self, body: Body) -> Iterator[bytes]:
         for block in body:
-            self._limit.take(len(block))
+            self._limit.take(len(block), self._check)
             yield block
 
 

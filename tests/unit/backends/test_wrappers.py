@@ -9,7 +9,7 @@ import pytest
 
 from yarnstore.backends import Limited, MemoryBackend, RateLimit
 from yarnstore.backends.wrappers import parse_rate, shared_limit
-from yarnstore.errors import UsageError
+from yarnstore.errors import CancelledError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,20 @@ def test_small_files_are_paid_for_too() -> None:
     backend = Limited(MemoryBackend({"a": b"x" * 5000}), limit)
     assert backend.get("a", limit_bytes=5000)
     assert clock.now_s - 100.0 == pytest.approx(5.0, rel=0.1)
+
+
+def test_a_long_wait_for_the_rate_ends_when_it_is_cancelled() -> None:
+    clock = Clock()
+    limit = RateLimit(10_000.0, clock=lambda: clock.now_s, sleep=clock.sleep)
+
+    def check() -> None:
+        if clock.now_s > 101:
+            raise CancelledError("cancelled")
+
+    backend = Limited(MemoryBackend({"a": b"x" * 1_000_000}), limit, check)
+    with pytest.raises(CancelledError):
+        backend.get("a", limit_bytes=1_000_000)
+    assert clock.now_s - 100.0 == pytest.approx(1.0, abs=0.3)
 
 
 def test_one_process_has_one_limit_for_a_rate() -> None:

@@ -166,7 +166,7 @@ class Connections:
         except UsageError as error:
             raise BackendError(shown(url), error.message) from None
         self._adopted.append(backend)
-        return OneFile(Cancellable(_slowed(backend, self._network), self._check), key)
+        return OneFile(Cancellable(_slowed(backend, self._network, self._check), self._check), key)
 
     def _on_file_fault(self, source: RegistrySource, fault: Fault) -> None:
         self._put_last.add(fault.url)
@@ -272,11 +272,11 @@ def connect_source(
         timeouts=network.timeouts,
         check=check,
     )
-    return _slowed(backend, network)
+    return _slowed(backend, network, check)
 
 
-def _slowed(backend: Backend, network: Network) -> Backend:
-    return Limited(backend, shared_limit(network.limit_rate)) if network.limit_rate else backend
+def _slowed(backend: Backend, network: Network, check: Callable[[], None] | None) -> Backend:
+    return Limited(backend, shared_limit(network.limit_rate), check) if network.limit_rate else backend
 
 
 def exposed_secret(source: RegistrySource) -> str:
