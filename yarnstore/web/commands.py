@@ -192,6 +192,7 @@ def get_model_registry(store: Store) -> RegistryContents:
     """Return every version that the registries offer."""
     models: dict[str, RegistryModel] = {}
     offers = {offer.model: offer for offer in store.search()}
+    installed = {(item.model, item.variant, item.version) for item in store.list_installed_models()}
     for row in store.list_offered():
         if row.model not in models:
             offer = offers.get(row.model)
@@ -203,7 +204,7 @@ def get_model_registry(store: Store) -> RegistryContents:
                 registry=row.registry,
                 current_version=offer.latest if offer else None,
             )
-        here = row.installed == row.version
+        here = (row.model, row.variant, row.version) in installed
         models[row.model].versions.append(_entry(row, installed=here))
     updated = [info.last_updated for info in store.list_registries() if info.last_updated]
     return RegistryContents(max(updated, default=None), models)

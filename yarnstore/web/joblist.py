@@ -65,15 +65,23 @@ class JobList:
             found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.state == "done"]
         return sorted(found, key=lambda job: job.finished_ms or 0, reverse=True)
 
-    def last_ended(self, kind: JobKind, *, without: str = "") -> Job | None:
+    def last_ended(
+        self, kind: JobKind, *, without: str = "", counts: Callable[[Job], bool] | None = None
+    ) -> Job | None:
         """Return the job of a kind that ended last, successful or not; `without` is the id of one to skip.
+
+        With `counts`, only jobs for which it is true.
 
         A job that ended in the future, since the clock was set back, is older than the others.
         """
         with self._lock:
             found = [e.job for e in self._entries.values() if e.job.kind == kind and e.job.id != without]
         now_ms = self._now_ms()
-        ended = [(job.finished_ms or 0, job) for job in found if job.state in ENDED]
+        ended = [
+            (job.finished_ms or 0, job)
+            for job in found
+            if job.state in ENDED and (counts is None or counts(job))
+        ]
         return max(ended, key=lambda item: (item[0] <= now_ms, item[0]), default=(0, None))[1]
 
     def pending(self, kind: JobKind) -> bool:

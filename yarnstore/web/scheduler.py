@@ -134,16 +134,23 @@ class Scheduler:
         return None
 
     def _look_at_check(self, now_s: float) -> float | None:
-        return self._regularly("fsck", CHECK_S, {"sample": SAMPLE}, now_s)
+        return self._regularly("fsck", CHECK_S, {"sample": SAMPLE}, now_s, _read_contents)
 
     def _look_at_retention(self, now_s: float) -> float | None:
         return self._regularly("gc", RETENTION_S, {}, now_s)
 
-    def _regularly(self, kind: JobKind, every_s: float, given: dict[str, Any], now_s: float) -> float | None:
-        """Add a job if the last successful one of its kind is too old; return when the next is due."""
+    def _regularly(
+        self,
+        kind: JobKind,
+        every_s: float,
+        given: dict[str, Any],
+        now_s: float,
+        counts: Callable[[Job], bool] | None = None,
+    ) -> float | None:
+        """Add a job if the last one of its kind that `counts` is too old; return when the next is due."""
         if self._jobs.pending(kind):
             return None
-        last = self._jobs.last_ended(kind)
+        last = self._jobs.last_ended(kind, counts=counts)
         due_s = max((_ended_s(last, now_s) if last else 0.0) + every_s, self._started_s + SETTLED_S)
         if due_s > now_s:
             return due_s
@@ -170,6 +177,11 @@ class Scheduler:
                     self._tell("ystore", text)
         except YarnstoreError:
             pass  # settings cannot be read
+
+
+def _read_contents(job: Job) -> bool:
+    """Whether a check stands for the weekly one: a quick or a cancelled one that somebody started does not."""
+    return job.scheduled or (job.state == "done" and not (job.result or {}).get("quick"))
 
 
 def _ended_s(job: Job, now_s: float) -> float:

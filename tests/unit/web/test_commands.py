@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.services import Running, needs_web
-from tests.support.stores import MODEL
+from tests.support.services import Running, needs_web, serving
+from tests.support.stores import MODEL, make_site
+from yarnstore import Store
 
 pytestmark = needs_web
 
@@ -104,6 +105,22 @@ def test_the_seven_commands_have_the_fields_that_are_known(own: Running) -> None
     rules = command("enable_auto_updates", model_id=MODEL, policy="patch")
     assert [(rule["enabled"], rule["policy"]) for rule in rules["models"]] == [(True, "patch")]  # type: ignore[index]
     assert command("check_model_updates", model_id=MODEL)
+
+
+def test_of_two_variants_of_one_version_the_installed_one_is_shown(tmp_path: Path) -> None:
+    site = make_site(tmp_path, versions=("1.0.0",))
+    Store.publish(site.source("1.0.0") / "config.json", f"{MODEL}:small@1.0.0", registry=site.registry)
+    with site.store() as store:
+        store.refresh_registries()
+        store.checkout(f"{MODEL}:small@1.0.0")
+    with serving(site.home) as running:
+        page = running.get(f"/models/{MODEL}").json()
+        assert (page["installed"]["variant"], page["details"]["variant"]) == ("small", "small")
+        contents = running.post("/commands/get_model_registry", json={}).json()["models"][MODEL]
+    assert {row["variant"]: row["installed"] for row in contents["versions"]} == {
+        "default": False,
+        "small": True,
+    }
 
 
 @pytest.mark.parametrize("name", ["update_model", "rollback_model"])

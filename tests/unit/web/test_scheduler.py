@@ -85,6 +85,17 @@ def test_without_settings_it_only_checks_a_sample_each_week(bench: Bench) -> Non
     assert bench.kinds() == ["fsck", "fsck"]
 
 
+def test_a_quick_check_by_hand_does_not_put_the_weekly_one_off(bench: Bench) -> None:
+    bench.look()
+    bench.look(SETTLED_S)
+    bench.look(CHECK_S - 120)
+    bench.jobs.add("fsck", {"quick": True})
+    bench.look(60)
+    assert bench.kinds() == ["fsck", "fsck"]
+    bench.look(61)
+    assert bench.kinds() == ["fsck", "fsck", "fsck"]
+
+
 def test_it_sleeps_until_what_is_next_and_looks_again_in_between(bench: Bench) -> None:
     bench.look()
     assert bench.look(SETTLED_S - 10) == pytest.approx(10, abs=1)

@@ -44,7 +44,8 @@ def get_model(service: NamedDependency[Service], model: Segment) -> ModelPage:
     store = service.store
     installed = next((item for item in service.installed.rows(store) if item.model == name), None)
     try:
-        details = store.show(name if installed is None else f"{name}@{installed.version}")
+        shown = name if installed is None else f"{name}:{installed.variant}@{installed.version}"
+        details = store.show(shown)
     except NotFoundError:
         details = None
     return ModelPage(installed, details, store.get_version_history(name))
