@@ -158,7 +158,7 @@ def hints(source: Path, disk: Path) -> None:
     ):
         done = ystore(disk / "home", *words)
         _counts["refused"] += done.returncode == 7
-        if done.returncode != 7 or ("ystore gc" in done.stderr) != (place == "store"):
+        if done.returncode != 7 or ("gc --dry-run" in done.stderr) != (place == "store"):
             complain(words=words, code=done.returncode, stderr=done.stderr)
         shutil.rmtree(disk / "registry", ignore_errors=True)
 

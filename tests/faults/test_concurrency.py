@@ -266,10 +266,11 @@ def test_the_reader_sees_a_link_that_is_removed_before_it_is_made(
     from yarnstore.store import fsio
 
     def remove_then_make(link: Path, target: str, *, tmp_dir: Path) -> bool:
-        link.parent.mkdir(exist_ok=True)
-        link.unlink(missing_ok=True)
+        place = Path(link)
+        place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
         time.sleep(0.002)
-        link.symlink_to(target)
+        place.symlink_to(target)
         return True
 
     monkeypatch.setattr(fsio, "swap_link", remove_then_make)

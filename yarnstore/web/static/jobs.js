@@ -50,7 +50,7 @@ export const active = () => all().filter(isActive);
 /** Take a job's new state; tells the views, and returns the state before. */
 export function take(job) {
   const before = jobs.get(job.id);
-  jobs.set(job.id, { ...job, result: job.result ?? before?.result });
+  jobs.set(job.id, { ...job, result: job.result ?? before?.result, taken: performance.now() });
   for (const follower of [...followers]) {
     if (follower.element.isConnected || follower.fresh) follower.update(job);
     else followers.delete(follower);
@@ -62,7 +62,7 @@ export function take(job) {
 export function follow(element, update) {
   const follower = { element, update, fresh: true };
   followers.add(follower);
-  setTimeout(() => { follower.fresh = false; }, 2000);
+  setTimeout(() => { follower.fresh = false; }, 60_000); // on a slow machine it is a while until the page is shown
   return element;
 }
 
@@ -240,7 +240,11 @@ function compact(first) {
 
 /** The page of all jobs. */
 export async function page() {
-  for (const job of await get("/jobs")) jobs.set(job.id, { ...jobs.get(job.id), ...job });
+  const asked = performance.now();
+  for (const job of await get("/jobs")) {
+    const known = jobs.get(job.id);
+    if (!(known?.taken >= asked)) jobs.set(job.id, { ...known, ...job }); // else the stream brought a newer state meanwhile
+  }
   const found = all();
   const running = found.filter(isActive).length;
   const list = h("div.stack", null, found.map((job) => jobView(job, { removable: true })));

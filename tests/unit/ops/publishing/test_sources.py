@@ -296,7 +296,7 @@ def test_one_named_file_is_published_whatever_it_is_called(source: Path, tmp_pat
 
 def test_a_folder_of_leavings_alone_holds_no_files(tmp_path: Path) -> None:
     fill(tmp_path / "s", (".git/HEAD", ".DS_Store"))
-    with pytest.raises(UsageError, match=r"no files but \.DS_Store, \.git/"):
+    with pytest.raises(UsageError, match=r"no files except \.DS_Store, \.git/"):
         list_sources(tmp_path / "s")
 
 
