@@ -141,7 +141,7 @@ class Cancellable(Wrapper):
 
 
 class Limited(Wrapper):
-    """A `Backend` that reads no faster than its `RateLimit` allows; what `check` raises ends a wait for it."""
+    """A `Backend` that reads no faster than its `RateLimit` allows; what `check` raises ends a wait."""
 
     def __init__(self, backend: Backend, limit: RateLimit, check: Callable[[], None] | None = None) -> None:
         super().__init__(backend)

@@ -180,7 +180,7 @@ class Scheduler:
 
 
 def _read_contents(job: Job) -> bool:
-    """Whether a check stands for the weekly one: a quick or a cancelled one that somebody started does not."""
+    """Whether a check stands for the weekly one: a quick or cancelled one started by hand does not."""
     return job.scheduled or (job.state == "done" and not (job.result or {}).get("quick"))
 
 
