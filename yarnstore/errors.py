@@ -111,7 +111,7 @@ class SpecError(UsageError):
         shown = spec if len(spec) <= 120 else spec[:117] + "…"
         super().__init__(
             message or f"cannot read {shown!r}: {why}",
-            hint="a spec is MODEL[:VARIANT][@VERSION], for example phi-3-mini@1.1.0",
+            hint="a spec is MODEL[:VARIANT][@VERSION|@RANGE|@ALIAS], for example phi-3-mini@1.1.0",
             spec=shown,
             why=why,
         )

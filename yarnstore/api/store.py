@@ -205,7 +205,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return adopt(session, places, tool_folders(), replace=replace, least_bytes=least_bytes)
 
     def undo_adopt(self, *, progress: OnProgress | None = None) -> list[ReplacedFile]:
-        """Make the files that `adopt` replaced files of their own again, with their mode and time.
+        """Turn the files that `adopt` replaced into independent copies again, with their mode and time.
 
         Those that changed since are left as they are.  Raises: StorageError.
         """

@@ -32,7 +32,7 @@ MEANINGS = {
     3: "no such model, version, registry or file",
     4: "data is corrupt; for `fsck`, problems remain; for `registry lint`, errors were found",
     5: "a registry cannot be reached",
-    6: "a version or format is not compatible with the application or this machine",
+    6: "a version or format is not compatible with the application or this machine, or is not allowed",
     7: "the disk cannot be written: full, read-only or no permission",
     8: "another process is using the store",
     9: "the self-check of a model failed; the installation was rolled back",

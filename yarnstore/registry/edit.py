@@ -464,7 +464,7 @@ def _build(raw: RawDoc, model: ModelEntry, version: str, variant: str | None, ve
         return build
     if len(builds) > 1:
         raise UsageError(
-            f"{variant} is the main build of the version; marking it would also mark {', '.join(builds[1:])}",
+            f"{variant} is the default variant; to {verb} it would also {verb} {', '.join(builds[1:])}",
             hint=f"{verb} the whole version, {model.model_id}@{version}, or its other variants",
         )
     return entry

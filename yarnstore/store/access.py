@@ -50,8 +50,8 @@ def _not_writable(place: Path) -> ReadOnlyError:
         )
     return ReadOnlyError(
         f"{place} cannot be written by {user}: it belongs to {owner}",
-        hint=f"nothing was changed; run this as {owner}, let users share the store as "
-        "docs/operations.md says, or use another store (YSTORE_HOME)",
+        hint=f"nothing was changed; run this as {owner}, ask {owner} to share the store with a group, or use "
+        "another store (YSTORE_HOME)",
         path=str(place),
     )
 

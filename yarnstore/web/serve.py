@@ -189,7 +189,7 @@ def _check(options: Options) -> None:
     if options.fill and not (options.hub or options.oci):
         raise UsageError("--fill is for clients of --hub and --oci", hint="add one of them")
     if (options.tls_certificate is None) != (options.tls_key is None):
-        raise UsageError("--tls-cert and --tls-key belong together")
+        raise UsageError("--tls-cert and --tls-key must be given together")
     if options.tls_certificate is not None and options.tls_key is not None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_certificate, options.tls_key)

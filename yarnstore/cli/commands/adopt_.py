@@ -31,7 +31,7 @@ _SHOWN = 20
     is_flag=True,
     help="With --apply, replace copies by hard links: one file, read-only, under several names.",
 )
-@click.option("--undo", is_flag=True, help="Make all replaced files files of their own again.")
+@click.option("--undo", is_flag=True, help="Turn all replaced files into independent copies again.")
 @click.option(
     "--min-size", type=Size(), default="16k", show_default=True, metavar="SIZE",
     help="Leave out smaller files.",
@@ -46,8 +46,8 @@ def cli(
     space one store would need.  Nothing is changed without --apply.  A copy is replaced only after it and the
     file that stays were hashed, if both are yours, and if no program has them open for writing.
 
-    Hard links make a file read-only: a program that changes it would change it for all.  --undo copies the
-    content back, with its permissions and time.
+    Hard-linked files are made read-only, because a change under one name would change them all.  --undo
+    copies the content back, with its permissions and time.
     """
     if undo == bool(folders) or (undo and (apply or hardlink)):
         raise click.UsageError("give folders, or --undo alone")

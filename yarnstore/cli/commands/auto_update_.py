@@ -80,9 +80,9 @@ def _disable(run: Invocation, models: tuple[str, ...]) -> None:
 @command("reset", example="ystore auto-update reset phi-3-mini")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 def _reset(run: Invocation, models: tuple[str, ...]) -> None:
-    """Remove the rules of single models.
+    """Remove model-specific settings.
 
-    These models then follow the rule of all models.
+    These models then follow the settings of all models.
     """
     with run.store() as store:
         found = store.reset_auto_update(*models)
@@ -99,10 +99,10 @@ def _status(run: Invocation, models: tuple[str, ...]) -> None:
 
 
 @command("run", example="ystore auto-update run\nystore auto-update run --now")
-@click.option("--now", is_flag=True, help="Run even if no window is open, and without waiting.")
+@click.option("--now", is_flag=True, help="Run outside of maintenance windows too, and without waiting.")
 @wait_option
 def _run(run: Invocation, now: bool, no_wait: bool) -> None:
-    """Check for updates now, if a window is open; timers run this.
+    """Check for updates in a maintenance window; timers run this.
 
     Does nothing while another process, such as `ystore serve`, is checking for updates.  Exits with 1 if a
     model could not be updated; its installed version stays.

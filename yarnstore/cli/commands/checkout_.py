@@ -32,7 +32,7 @@ def cli(
     """Install a version, downloading and verifying it if needed.
 
     A version that does not fit the application, or needs more memory than this machine has, is refused.
-    Prints the path to open; piped or with -q, nothing else.
+    Prints the path to open; when piped or with -q, only the path.
     """
     if locked == (spec is not None):
         both = "--locked cannot be combined with SPEC"

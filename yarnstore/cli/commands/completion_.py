@@ -16,9 +16,8 @@ def cli(run: Invocation, shell: str | None) -> None:
     """Print a shell completion script.
 
     Completes commands, options, models and versions, from the store and the cached registries,
-    without using the network.  For bash, add the second line of the example to ~/.bashrc; for zsh, add the
-    same line with `zsh` to ~/.zshrc; for fish, write the script to
-    ~/.config/fish/completions/ystore.fish.
+    without using the network.  For bash, add `eval "$(ystore completion bash)"` to ~/.bashrc; for zsh, the
+    same with `zsh` to ~/.zshrc; for fish, write the script to ~/.config/fish/completions/ystore.fish.
     """
     from yarnstore.cli.completion import script
 

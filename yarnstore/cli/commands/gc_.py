@@ -57,8 +57,8 @@ _LAST_S = 253_000_000_000
     "--thin",
     is_flag=False,
     flag_value="*",
-    metavar="MODEL",
-    help="Keep the previous version of MODEL, or of all models, only as deltas, without its files "
+    metavar="[MODEL]",
+    help="Keep the previous version of MODEL (of all models if none is given) only as deltas, without files "
     '(`rollback = "thin"` in config.toml always does this).',
 )
 @click.option("--repack", is_flag=True, help="Store older versions as deltas against the newest.")

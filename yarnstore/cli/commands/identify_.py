@@ -22,7 +22,7 @@ def cli(run: Invocation, file: str) -> None:
     """Say which model a file is.
 
     The file is hashed, and looked up in the store, the cached registries, and the caches of other tools.  If
-    it is not known there, its headers say its format, name and parameters.
+    it is not known there, format, name and number of parameters are read from its headers.
     """
     with run.store() as store:
         found = store.identify(file)

@@ -33,7 +33,9 @@ _FAILED, _DAMAGED = 1, 4
 )
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that a file from the web must have.")
 @click.option(
-    "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
+    "--all-files",
+    is_flag=True,
+    help="Include files that are excluded by default, such as .git and caches, or by .ystoreignore.",
 )
 def cli(
     run: Invocation,
@@ -54,8 +56,8 @@ def cli(
     oci:FOLDER[:TAG]                        an OCI image layout of ModelPack or Docker
     https://HOST/FILE with --sha256         one file from the web
 
-    Each revision or tag there becomes a version 0.0.N+<7 digits of its digest>; SPEC gives another name, or
-    the version of a single one.  Only a file from the web is downloaded; other tools keep their files.
+    Without SPEC, each revision or tag becomes a version 0.0.N+DIGEST.  SPEC sets another model name and, for
+    a single revision, the version.  Only a file from the web is downloaded; other tools keep their files.
 
     With --from-local-state, import and install every model that the file lists; one failure does not stop
     the others.  Exits with 4 if a checksum does not match, with 1 if an import failed for another reason.
@@ -97,7 +99,7 @@ def _import(run: Invocation, source: str, spec: str, *, all_files: bool) -> None
 
 def _import_url(run: Invocation, url: str, spec: str | None, sha256: str) -> None:
     if spec is None:
-        raise click.UsageError("give the version that it is, as in URL MODEL@1.0.0")
+        raise click.UsageError("give a model and version, as in URL MODEL@1.0.0")
     with run.store() as store:
         done = store.import_url(url, spec, sha256=sha256)
     row = (done.model, done.version, done.variant, done.size_bytes, done.stored_bytes, done.manifest)

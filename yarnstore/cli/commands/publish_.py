@@ -69,7 +69,9 @@ if TYPE_CHECKING:
     help="Publish even if files are truncated, LFS pointers or web pages, or shards are missing.",
 )
 @click.option(
-    "--all-files", is_flag=True, help="Include temporary files and files that .ystoreignore excludes."
+    "--all-files",
+    is_flag=True,
+    help="Include files that are excluded by default, such as .git and caches, or by .ystoreignore.",
 )
 def cli(
     run: Invocation,

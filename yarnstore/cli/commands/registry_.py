@@ -81,8 +81,8 @@ def _list(run: Invocation) -> None:
 def _mirrors(run: Invocation, name: str, urls: tuple[str, ...], clear: bool) -> None:
     """Show or replace the mirrors of a registry.
 
-    The given URLs replace those that were configured.  A mirror is another address of the same registry,
-    used in the given order when its own address fails.
+    The given URLs replace those that were configured.  Mirrors are tried in the given order if the
+    registry's main address fails.  They may also serve its index, so add only mirrors that you trust.
     """
     if clear and urls:
         raise click.UsageError("--none cannot be combined with a URL")

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fill",
     is_flag=True,
-    help="Download versions into the store that clients of --hub and --oci ask for and registries have.",
+    help="If a client of --hub or --oci requests a version that is not stored, download it first.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the dashboard in the browser.")
 @click.option(

@@ -76,7 +76,7 @@ def find_files(folders: Sequence[Path], *, least_bytes: int = LEAST_BYTES) -> li
         if not folder.exists():
             raise NotFoundError("folder", str(folder))
         if is_store(folder):
-            raise UsageError(f"{folder} is a store", hint="`ystore gc` frees what it has twice")
+            raise UsageError(f"{folder} is a store", hint="`ystore gc` removes its duplicates")
         for path, found in _walk(Path(os.path.realpath(folder))):
             key = (found.st_dev, found.st_ino)
             if found.st_size >= least_bytes and path not in names[key]:

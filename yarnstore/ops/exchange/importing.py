@@ -69,8 +69,8 @@ def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFold
     name = hf_cache.name_of(path)
     if name is None:
         raise UsageError(
-            f"{source} is not a folder that another tool keeps a model in",
-            hint="give the version that it is, as in `ystore import PATH MODEL@1.0.0`",
+            f"{source} is not a model folder of another tool, so it needs a SPEC",
+            hint="give a model and version, as in `ystore import PATH MODEL@1.0.0`",
         )
     return Address("hf", name), msgspec.structs.replace(folders, hf=path.parent)
 

@@ -179,7 +179,7 @@ def checkout_locked(session: Session, path: Path, *, force: bool = False) -> lis
     twice = next((model for model in models if models.count(model) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"{path.name} has two builds of {twice}, but only one build of a model can be installed",
+            f"{path.name} has two variants of {twice}, but only one variant of a model can be installed",
             hint="`ystore fetch --locked` downloads both; `ystore path` prints the path of either",
         )
     with session.layout.shared(), ChunkStore(session.layout) as chunks:

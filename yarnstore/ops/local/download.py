@@ -56,7 +56,7 @@ def import_url(session: Session, url: str, spec: Spec, sha256: Sha256) -> Import
         except IntegrityError as error:
             raise IntegrityError(
                 shown(url),
-                why="has another content than its SHA-256 says",
+                why="does not match the given SHA-256",
                 expected=str(sha256),
                 got=str(error.fields.get("got", "")),
                 hint="nothing was imported; check the address and the SHA-256",

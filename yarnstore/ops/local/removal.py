@@ -108,7 +108,8 @@ def _remove_model(session: Session, model: str) -> RemoveResult:
         raise not_in_store(session, Spec(model))
     needed_by = [label for label, _ in dependents(session, model)]
     if needed_by:
-        raise ConflictError(f"{', '.join(needed_by)} needs {model}", hint="remove it first")
+        first = ", ".join(needed_by)
+        raise ConflictError(f"{model} is required by {first}", hint=f"remove {first} first")
     check_link_place(layout, model)
     removed, pin = _described(session, names), _pin_of(session, model)
     unlink_model(layout, model)
