@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 DEMO_DIR ?=
 
 VENV := .venv
@@ -23,7 +23,7 @@ help: ## list these targets
 demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
 
-test: $(DEV) ## run the tests, quick profile, JOBS=2 at a time; ARGS="-k name" narrows
+test: $(DEV) ## run the tests, quick profile, JOBS=3 at a time; ARGS="-k name" narrows
 	@$(PY) -m pytest -rs -n $(JOBS) --dist loadfile $(ARGS)
 
 cases: $(DEV) ## run the case scripts of ../shared/cases, where they are
