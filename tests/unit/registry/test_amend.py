@@ -106,7 +106,7 @@ def test_one_variant_alone() -> None:
     version = raw["models"]["phi"]["versions"]["1.1.0"]
     assert version["variants"]["gpu"] == {"checksum": SHA, "x": 1, "yanked": True}
     assert "yanked" not in version
-    with pytest.raises(UsageError, match="would also mark gpu"):
+    with pytest.raises(UsageError, match="would also yank gpu"):
         apply(raw, rules.yank("1.1.0", "cpu"))
     with pytest.raises(NotFoundError, match='no variant "tpu"'):
         apply(raw, rules.yank("1.1.0", "tpu"))

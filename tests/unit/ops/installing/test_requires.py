@@ -83,7 +83,7 @@ def test_gc_keeps_what_a_kept_version_requires(store: Store) -> None:
 def test_a_base_in_use_is_not_removed(store: Store) -> None:
     store.checkout("base@1.0.0")
     store.checkout("adapter@1.0.0")
-    with pytest.raises(ConflictError, match=r"adapter 1\.0\.0 needs base"):
+    with pytest.raises(ConflictError, match=r"base is required by adapter 1\.0\.0"):
         store.remove("base", whole_model=True)
     store.remove("adapter", whole_model=True)
     store.remove("base", whole_model=True)
