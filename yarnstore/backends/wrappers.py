@@ -18,7 +18,7 @@ from typing import Final
 from yarnstore.backends.base import Backend, Body, Fetched, check_key, check_range
 from yarnstore.errors import OfflineError, UsageError
 
-# How long a wait for the rate goes on after it was cancelled, at most.
+# How long a wait goes on after it was cancelled, at most.
 _POLL_S: Final = 0.2
 # What an idle bucket saves up, in seconds of the rate: little, so that short downloads keep to it too.
 _BURST_S: Final = 0.05
@@ -45,6 +45,21 @@ def parse_rate(text: str) -> float:
             f"{text[:40]!r} is not a download rate", hint="give at least 1 byte per second, or 0 for no limit"
         )
     return rate
+
+
+def checked_wait(
+    seconds: float,
+    check: Callable[[], None] | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Wait; what `check` raises in the meantime ends it."""
+    until_s = clock() + seconds
+    while (left_s := until_s - clock()) > 0:
+        if check is not None:
+            check()
+        sleep(min(left_s, _POLL_S))
 
 
 class RateLimit:
@@ -75,12 +90,8 @@ class RateLimit:
         with self._lock:
             now_s = self._clock()
             self._paid_s = max(self._paid_s, now_s - _BURST_S) + size_bytes / self.bytes_per_s
-            left_s = self._paid_s - now_s
-        while left_s > 0:
-            if check is not None:
-                check()
-            self._sleep(min(left_s, _POLL_S))
-            left_s -= _POLL_S
+            wait_s = self._paid_s - now_s
+        checked_wait(wait_s, check, clock=self._clock, sleep=self._sleep)
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ from yarnstore.backends import (
 from yarnstore.backends.connect import connect, connect_file, is_exposed
 from yarnstore.backends.sources import Fault
 from yarnstore.backends.urls import is_remote, origin_of, shown, tidy_address
-from yarnstore.backends.wrappers import OneFile, shared_limit
+from yarnstore.backends.wrappers import OneFile, checked_wait, shared_limit
 from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
 from yarnstore.ops.session.sources import (
     MIRRORS_LIMIT,
@@ -45,7 +45,6 @@ _ONE_TRY = RetryPolicy(attempts=1)
 _LIE_SHOWN_MS = 30 * 86_400_000
 # Shorter waits between two tries are not reported.
 _WAIT_TOLD_S = 3.0
-_POLL_S = 0.2
 
 
 class Connections:
@@ -185,10 +184,7 @@ class Connections:
         self._note(f"{what}; retrying in {delay_s:.0f} s")
 
     def _sleep(self, delay_s: float) -> None:
-        until_s = time.monotonic() + delay_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            self._check()
-            time.sleep(min(left_s, _POLL_S))
+        checked_wait(delay_s, self._check)
 
     def close(self) -> None:
         """Close the connections, and record what was learned about the mirrors."""
