@@ -77,9 +77,11 @@ class Events:
         """Yield all jobs, then each change; only those of the job `only`, if given."""
         listener = Listener()
         self._listeners.add(listener)
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch())
         try:
+            if self._watching is None or self._watching.done():
+                before = await asyncio.to_thread(self._fingerprint)  # no later change is missed
+                if self._watching is None or self._watching.done():
+                    self._watching = asyncio.create_task(self._watch(before))
             yield b"retry: 1000\n\n"
             for job in jobs():
                 yield _event("job", job)
@@ -100,9 +102,8 @@ class Events:
         finally:
             self._listeners.discard(listener)
 
-    async def _watch(self) -> None:
+    async def _watch(self, before: str) -> None:
         """Check whether the store changed, while there are listeners."""
-        before = await asyncio.to_thread(self._fingerprint)
         while self._listeners:
             await asyncio.sleep(_LOOK_S)
             now = await asyncio.to_thread(self._fingerprint)

@@ -98,8 +98,11 @@ class Service:
 
     def fingerprint(self) -> str:
         """A text that changes with installed and stored versions and settings."""
-        names = ("local-state.json", "refs/installed", "refs/pins", "refs/holds", "registries", "manifests")
-        return " ".join([self._config_mark(), *(_mark(self.home / name) for name in names)])
+        names = ("local-state.json", "manifests")
+        parts = [self._config_mark(), *(_mark(self.home / name) for name in names)]
+        for name in ("refs", "registries"):  # with their subfolders, in which files are replaced
+            parts += [_mark(Path(folder)) for folder, _, _ in os.walk(self.home / name)]
+        return " ".join(parts)
 
     def contents_mark(self) -> str:
         """A text that changes with the fingerprint, the packs, the files or the statistics."""

@@ -244,16 +244,17 @@ def test_events_tell_of_jobs_and_of_the_store(client: Client, site: Site) -> Non
             heard.set()
 
     thread = threading.Thread(target=listen, daemon=True)
+    with site.store() as store:
+        store.fetch(f"{MODEL}@1.1.0")
+        store.pin(f"{MODEL}@1.0.0")
     client.fsck(quick=True).wait()
     thread.start()
     assert heard.wait(30)  # the jobs as they are: somebody listens
-    give_up = 60
-    while thread.is_alive() and give_up:
-        with site.store() as store:
-            store.pin(f"{MODEL}@1.0.0")
-            store.unpin(f"{MODEL}@1.0.0")
-        thread.join(0.5)
-        give_up -= 1
+    with site.store() as store:
+        store.pin(f"{MODEL}@1.1.0")  # another pin of the same model: in the folder that exists
+        thread.join(60)
+        store.unpin(f"{MODEL}@1.0.0")
+        store.unpin(f"{MODEL}@1.1.0")
     assert isinstance(told[-1], StoreChanged)
 
 
