@@ -10,6 +10,7 @@ import stat
 from typing import NamedTuple, Self
 
 from yarnstore.core.limits import MIB
+from yarnstore.errors import StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import is_being_written, reflink
@@ -40,12 +41,20 @@ class Attributes(NamedTuple):
         return cls(stat.S_IMODE(found.st_mode), found.st_atime_ns, found.st_mtime_ns)
 
 
-def replace_by_copy(source: Path, path: Path, attributes: Attributes, *, clone: bool) -> bool:
+def content_state(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when the content of a file does; unlike ctime not with its links or its mode."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def replace_by_copy(
+    source: Path, path: Path, attributes: Attributes, *, clone: bool, state: tuple[int, ...] | None = None
+) -> bool:
     """Replace a file by a copy with these attributes.
 
-    With `clone` the copy shares disk blocks; returns False if the file system cannot do that.
+    With `clone` the copy shares disk blocks; returns False if the file system cannot do that.  With `state`,
+    the `content_state` of the source when it was hashed, nothing is replaced if it has changed since.
 
-    Raises: StorageError.
+    Raises: StorageError, also for a source that changed.
     """
     with fsio.NewFile(path.parent, ".part") as new, fsread.translating(source):
         fd = fsread.open_read(source)
@@ -54,6 +63,8 @@ def replace_by_copy(source: Path, path: Path, attributes: Attributes, *, clone: 
                 return False
             while not clone and (block := os.read(fd, 4 * MIB)):
                 new.write(block)
+            if state not in (None, content_state(os.fstat(fd))):
+                raise StorageError(f"{source} changed meanwhile", path=str(source))
         finally:
             os.close(fd)
         new.set_times(attributes.atime_ns, attributes.mtime_ns)

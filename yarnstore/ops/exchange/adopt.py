@@ -171,6 +171,7 @@ class _Replacement:
         self._is_stored = copies.is_stored
         self._like = copies.like
         self._others = copies.others
+        self._like_state: tuple[int, ...] = ()
 
     def run(self) -> list[tuple[ReplacedFile, int]]:
         """Return what was done with each path, and how many bytes that freed."""
@@ -197,8 +198,11 @@ class _Replacement:
     def _check_like(self) -> None:
         """Prepare the file that stays: as a hard link it must be read-only."""
         found = self._hashed(self._like)
-        if self._how == "hardlink" and not self._is_stored and found.st_mode & 0o222:
-            _refuse_written(self._like)
+        self._like_state = replacing.content_state(found)
+        if self._is_stored:
+            return
+        _refuse_written(self._like)
+        if self._how == "hardlink" and found.st_mode & 0o222:
             log_adopted(self._session.layout, [self._entry(self._like, found, "kept")])
             fsio.set_mode(self._like, stat.S_IMODE(found.st_mode) & ~0o222)
 
@@ -220,13 +224,17 @@ class _Replacement:
             raise _Skip("it is on another disk")
         if os.path.samestat(found, like):
             raise _Skip("it is the same file already")
+        if replacing.content_state(like) != self._like_state:
+            raise _Skip(f"{self._like} changed meanwhile")
         _refuse_written(path)
         log_adopted(self._session.layout, [self._entry(path, found, self._how)])
         now = fsread.stat_or_none(path)
         if now is None or _state(now) != _state(found):
             raise _Skip("it changed meanwhile")
         if self._how == "reflink":
-            done = replacing.replace_by_copy(self._like, path, replacing.Attributes.of(found), clone=True)
+            done = replacing.replace_by_copy(
+                self._like, path, replacing.Attributes.of(found), clone=True, state=self._like_state
+            )
         else:
             stored = [self._like] if self._is_stored else []
             with changing(self._session.layout, stored) if stored else contextlib.nullcontext():

@@ -176,3 +176,10 @@ def test_a_copy_without_a_name_or_headers_is_found(store: Store, tmp_path: Path)
     put(tmp_path / "hub/blobs/4567abcd", data[1:], 3)
     (copied,) = store.adopt(tmp_path / "a", tmp_path / "hub").copies
     assert {Path(path).name for path in copied.paths} == {"model.bin", "0123abcd"}
+
+
+def test_no_copy_of_a_file_that_is_open_for_writing_is_made(store: Store, disk: Path) -> None:
+    with open(disk / "app0" / "model-0.gguf", "r+b"):
+        done = store.adopt(disk, apply=True)
+    whys = {item.why for item in done.replaced if item.like.endswith("model-0.gguf")}
+    assert whys == {"a program has it open for writing"}
