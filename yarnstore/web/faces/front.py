@@ -17,7 +17,7 @@ from yarnstore.results import StoredFile
 from yarnstore.web.guard import App, Message, Receive, Scope, Send
 
 _BLOCK_BYTES = MIB
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True)
