@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from yarnstore.errors import ConfigError, ConflictError, NotFoundError
 from yarnstore.ops.session.session import DEFAULT_CONNECTIONS
-from yarnstore.registry.policies import parse_reserve, parse_retention
+from yarnstore.registry.policies import KeepCopy, Rollback, parse_reserve, parse_retention
 from yarnstore.settings.files import (
     SettingFiles,
     change_managed,
@@ -40,6 +40,7 @@ class SettingInfo:
     editable: bool  #: Whether it can be changed here.
     where: str | None  #: Where it is set, if it cannot be changed here: a variable, or a file and its line.
     meaning: str  #: A description.
+    choices: tuple[str, ...] = ()  #: The possible values; empty if it is not one of a few words.
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class _Known:
     meaning: str
     default: SettingValue = None
     variable: str | None = None
+    choices: tuple[str, ...] = ()  # the first is the default
 
 
 _KNOWN: Final[Mapping[str, _Known]] = {
@@ -58,6 +60,16 @@ _KNOWN: Final[Mapping[str, _Known]] = {
     "keep": _Known("Number of newest versions of each model to keep after an update."),
     "keep_within": _Known("Keep versions that were stored or used within this time after an update."),
     "path_grace": _Known("How long gc keeps a version's files after their path was last printed.", "1d"),
+    "rollback": _Known(
+        "Whether the version before the installed one keeps its files (`instant`), or only what differs "
+        '(`thin`); `[models."NAME"]` in `config.toml` sets it for one model.',
+        choices=get_args(Rollback),
+    ),
+    "keep_copy": _Known(
+        "Which versions keep a second copy, to repair a damaged file without a download: `imports` that no "
+        "registry has, `always` or `never`.",
+        choices=get_args(KeepCopy),
+    ),
     "reserve": _Known(
         "Disk space that downloads leave free, such as 5% or 10G (default: 512 MiB, at most 5%)."
     ),
@@ -107,7 +119,7 @@ def _describe(name: str, files: SettingFiles, environ: Mapping[str, str]) -> Set
     known = _KNOWN.get(name)
     if known is None:
         raise NotFoundError("setting", name, hint=f"known are {', '.join(_KNOWN)}")
-    value: SettingValue = known.default
+    value: SettingValue = known.choices[0] if known.choices else known.default
     source: SettingSource = "default"
     where = None
     if known.variable and environ.get(known.variable):
@@ -118,7 +130,13 @@ def _describe(name: str, files: SettingFiles, environ: Mapping[str, str]) -> Set
     elif name in files.managed:
         value, source = _plain(files.managed[name]), "managed.toml"
     return SettingInfo(
-        name=name, value=value, source=source, editable=where is None, where=where, meaning=known.meaning
+        name=name,
+        value=value,
+        source=source,
+        editable=where is None,
+        where=where,
+        meaning=known.meaning,
+        choices=known.choices,
     )
 
 

@@ -30,7 +30,7 @@ _HINTS: Final = {
 # The settings that programs write, besides registries and `auto_update`.
 MANAGED_SETTINGS: Final = (
     *("app_version", "keep", "keep_within", "path_grace", "reserve", "limit_rate", "connections", "offline"),
-    *("notifications",),
+    *("notifications", "rollback", "keep_copy"),
 )
 
 

@@ -3,7 +3,7 @@
 Only `app`, `serve`, `protocol` and `routes/` import the extra `web`.
 
     serve, service, browser        running the service, and what it consists of
-    protocol                       HTTP/1.1, with a limit on slow requests
+    protocol, log                  HTTP/1.1, with a limit on slow requests; the server's messages
     app, document, routes/         the routes, and their OpenAPI document
     guard, access, problems        refusing requests, tokens and sessions, errors as problem documents
     requests, records              the bodies that the API reads, and the types that it returns

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 
 # A login link is opened at once, or not at all; a browser stays logged in while the service runs.
 LOGIN_S = 15 * 60.0
@@ -53,12 +52,6 @@ class Access:
             _add(self._sessions, session, now + SESSION_S, now)
             return session
 
-    def log_out(self, session: str) -> None:
-        """End a session."""
-        with self._lock:
-            if (known := _find(self._sessions, session)) is not None:
-                del self._sessions[known]
-
     def is_bearer(self, header: str) -> bool:
         """Whether an `Authorization` header has the token."""
         scheme, _, token = header.partition(" ")
@@ -82,12 +75,13 @@ class Access:
             return known is not None and self._sessions[known] > self.clock()
 
     def session_in(self, header: str) -> str:
-        """Return the session of a `Cookie` header, or an empty text."""
-        try:
-            found = SimpleCookie(header).get(self.cookie)
-        except CookieError:
-            return ""
-        return found.value if found is not None else ""
+        """Return the session of a `Cookie` header, or an empty text.
+
+        Browsers also send the cookies of the other ports of this host, which may be of any form.
+        """
+        named = (part.strip().partition("=") for part in header.split(";"))
+        found = [value.strip('"') for name, _, value in named if name == self.cookie]
+        return next(filter(self.is_session, found), "")
 
 
 def _same(one: str, other: str) -> bool:

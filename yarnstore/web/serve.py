@@ -31,6 +31,7 @@ from yarnstore.web.faces.hub import Hub
 from yarnstore.web.faces.library import Library
 from yarnstore.web.faces.oci import Oci
 from yarnstore.web.guard import HEADER_LIMIT_BYTES
+from yarnstore.web.log import print_seldom
 from yarnstore.web.memory import keep_small
 from yarnstore.web.protocol import TimedProtocol
 from yarnstore.web.service import Service
@@ -77,6 +78,7 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
     """
     _check(options)
     keep_small()
+    print_seldom()
     listener = _listen(options)
     try:
         port = listener.getsockname()[1]

@@ -32,6 +32,21 @@ def test_a_change_counts_at_once_and_is_taken_back(tmp_path: Path) -> None:
         assert {source for _, source, _ in values(store).values()} == {"default"}
 
 
+def test_what_rollbacks_and_second_copies_take_is_chosen_from_words(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        found = {item.name: item for item in store.list_settings()}
+        assert (found["rollback"].value, found["rollback"].choices) == ("instant", ("instant", "thin"))
+        assert (found["keep_copy"].value, found["keep_copy"].choices) == (
+            "imports",
+            ("imports", "always", "never"),
+        )
+        assert found["keep"].choices == ()
+        store.change_settings({"rollback": "thin", "keep_copy": "always"})
+        assert (store.settings.retention.rollback, store.settings.retention.keep_copy) == ("thin", "always")
+        store.change_settings({"rollback": None, "keep_copy": None})
+        assert {source for _, source, _ in values(store).values()} == {"default"}
+
+
 def test_what_a_person_set_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.toml").write_text("# mine\nkeep = 5\n")
     monkeypatch.setenv("YSTORE_LIMIT_RATE", "1M")
@@ -53,7 +68,7 @@ def test_what_a_person_set_is_not_changed(tmp_path: Path, monkeypatch: pytest.Mo
     [
         {"keep": -1}, {"keep": "x"}, {"keep": True}, {"keep_within": "soon"}, {"path_grace": 3},
         {"limit_rate": "fast"}, {"limit_rate": True}, {"connections": 0}, {"connections": 1000},
-        {"offline": "yes"}, {"app_version": "one"},
+        {"offline": "yes"}, {"app_version": "one"}, {"rollback": "slow"}, {"keep_copy": True},
     ],
     ids=str,
 )  # fmt: skip

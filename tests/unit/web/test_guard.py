@@ -203,6 +203,20 @@ def test_a_session_is_for_our_own_pages(service: Running) -> None:
         assert browser.get(f"{API}/models").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "others", ['a={"b": [1]}; ', "a[b]=2; ", "a=b c; ", "; ", "a; ", "path=/x; ", "{name}=old; "]
+)
+def test_cookies_of_other_ports_do_not_end_a_session(others: str) -> None:
+    """A browser sends the cookies of all ports of a host, whatever those programs wrote into them."""
+    access = Access(TOKEN)
+    host, guard = ("host", "127.0.0.1:1"), Guard(ok, access, frozenset({"127.0.0.1:1"}))
+    session = f"{access.cookie}={access.log_in(TOKEN)}"
+    others = others.replace("{name}", access.cookie)
+    for cookie in (others + session, f"{session}; {others}"):
+        assert status_of(guard, host, ("cookie", cookie)) == 200
+    assert status_of(guard, host, ("cookie", others)) == 401
+
+
 def test_a_login_by_the_token(service: Running) -> None:
     with httpx.Client(base_url=service.url) as browser:
         refused = browser.post("/login", json={"token": "wrong"})
@@ -265,6 +279,33 @@ async def ok(_: Any, __: Any, send: Any) -> None:
 
 
 TOKEN = "t" * 43
+
+
+def test_the_tag_of_an_answer_ignores_small_changes_of_the_free_disk_space() -> None:
+    def told(body: bytes, known: str = "") -> tuple[int, str]:
+        async def answers(_: Any, __: Any, send: Any) -> None:
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        pairs = [("host", "127.0.0.1:1"), ("authorization", f"Bearer {TOKEN}"), ("if-none-match", known)]
+        headers = [(name.encode(), value.encode()) for name, value in pairs]
+        scope = {"type": "http", "method": "GET", "path": "/api/v1/status", "headers": headers}
+        asyncio.run(Guard(answers, Access(TOKEN), frozenset({"127.0.0.1:1"}))(scope, send, send))
+        return sent[0]["status"], dict(sent[0]["headers"])[b"etag"].decode()
+
+    status, tag = told(b'{"free_bytes":123456789,"packs":1}')
+    assert (status, tag[:3]) == (200, 'W/"')
+    assert told(b'{"free_bytes":121000000,"packs":1}', tag) == (304, tag)
+    assert told(b'{"free_bytes":121000000,"packs":1}', f'"x", {tag[2:]}') == (304, tag)
+    assert told(b'{"free_bytes":131000000,"packs":1}', tag)[0] == 200
+    assert told(b'{"free_bytes":123456789,"packs":2}', tag)[0] == 200
+    assert told(b'{"packs":1}')[1].startswith('"')
 
 
 def test_strangers_do_not_use_up_what_our_own_pages_may_ask() -> None:
@@ -337,6 +378,12 @@ def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers
+
+
+def test_a_file_is_not_sent_again_to_a_proxy_that_weakened_its_tag(service: Running) -> None:
+    tag = service.client.get("/static/app.js").headers["etag"]
+    for known in (tag, f"W/{tag}"):
+        assert service.client.get("/static/app.js", headers={"If-None-Match": known}).status_code == 304
 
 
 def test_the_date_of_an_answer_is_that_of_the_answer(service: Running) -> None:

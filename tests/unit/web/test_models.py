@@ -72,7 +72,7 @@ def test_what_another_process_changes_is_seen_at_once(own: Running, home: Path) 
 
 
 def test_an_answer_that_did_not_change_is_not_sent_again(own: Running) -> None:
-    for path in ("/models", "/jobs", "/updates", "/openapi.json"):
+    for path in ("/models", "/jobs", "/updates", "/openapi.json", "/overview", "/status", "/storage"):
         first = own.get(path)
         again = own.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b""), path

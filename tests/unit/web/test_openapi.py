@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.services import Running, needs_web, serving
+from tests.support.services import PATIENCE_S, Running, needs_web, serving
 from tests.support.stores import MODEL
 
 if importlib.util.find_spec("schemathesis") is None:
@@ -55,7 +55,9 @@ def call(service: Running, case: schemathesis.Case) -> schemathesis.Response:
     """Send a case, again if too many were sent."""
     while True:
         answer = case.call(
-            base_url=service.url, headers={"Authorization": f"Bearer {service.ready['token']}"}
+            base_url=service.url,
+            headers={"Authorization": f"Bearer {service.ready['token']}"},
+            timeout=PATIENCE_S,
         )
         if answer.status_code != 429:
             return answer

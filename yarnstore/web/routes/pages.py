@@ -79,7 +79,7 @@ def public_paths() -> frozenset[str]:
 def _serve(path: str, request: AnyRequest, status: int = 200) -> Response[bytes]:
     file = static_file(path)
     headers = {"etag": file.tag, "cache-control": "no-cache"}
-    if request.headers.get("if-none-match") == file.tag:
+    if request.headers.get("if-none-match", "").removeprefix("W/") == file.tag:  # weak behind some proxies
         return Response(b"", status_code=304, headers=headers, media_type=file.media_type)
     return Response(file.data, status_code=status, headers=headers, media_type=file.media_type)
 

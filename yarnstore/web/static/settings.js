@@ -1,6 +1,6 @@
 // Auto-update and its windows, registries and their mirrors, network and retention.
 import { call, get, modelPath, post } from "./api.js";
-import { agree, ask, badge, button, change, coded, facts, h, many, say, when } from "./dom.js";
+import { agree, ask, badge, button, bytes, change, coded, facts, h, many, say, when } from "./dom.js";
 import { outcomes } from "./jobs.js";
 
 const POLICIES = [
@@ -11,18 +11,29 @@ const POLICIES = [
 ];
 const TITLES = {
   app_version: "Application version", keep: "Newest versions to keep", keep_within: "Keep versions used within",
-  path_grace: "Keep files after their path was used", reserve: "Disk space to keep free", limit_rate: "Download rate limit", connections: "Connections per download",
+  path_grace: "Keep files after their path was used", rollback: "Rollback", keep_copy: "Second copies", reserve: "Disk space to keep free", limit_rate: "Download rate limit", connections: "Connections per download",
   offline: "Work offline",
   notifications: "Notify on the desktop",
 };
 const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", reserve: "5%", limit_rate: "5M", connections: "8" };
+const CHOICES = {
+  rollback: {
+    instant: "Instant: the version before the installed one keeps its files.",
+    thin: "Thin: only what differs is kept, and a rollback makes the files again, without the network.",
+  },
+  keep_copy: {
+    imports: "Imports: only versions that no registry can provide again.",
+    always: "Always: all versions.",
+    never: "Never: no version.",
+  },
+};
 const again = () => dispatchEvent(new Event("ystore:refresh"));
 
 export async function page() {
   const [auto, registries, settings, jobs] = await Promise.all([get("/auto-update"), get("/registries"), get("/settings"), get("/jobs")]);
   const last = jobs.find((job) => job.kind === "auto-update" && job.finished_ms);
   const round = last ? await get(`/jobs/${last.id}`).catch(() => last) : null;
-  return { title: "Settings", body: [h("h1", null, "Settings"), updating(auto, round), sources(registries), others(settings)] };
+  return { title: "Settings", body: [h("h1", null, "Settings"), updating(auto, round), sources(registries), others(settings)], ready: () => meanings(settings) };
 }
 
 // --- auto-update ---------------------------------------------------------------------------------
@@ -210,11 +221,18 @@ function setting(info) {
     again();
   };
   const source = info.source === "default" ? "" : info.source === "managed.toml" ? " Set here." : ` Set by ${info.where ?? info.source}.`;
-  const hint = h("p.hint", { id: `${id}-hint` }, coded(info.meaning), source);
+  const hint = h("p.hint", { id: `${id}-hint` }, coded(info.meaning), source, h("strong", { id: `${id}-now` }));
   const described = { "aria-describedby": `${id}-hint`, disabled: !info.editable };
   if (typeof info.value === "boolean") {
     const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, onchange: change(() => save(box.checked)), ...described });
     return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), hint);
+  }
+  if (info.choices.length) {
+    const words = CHOICES[info.name] ?? {};
+    const list = h("select", { id, onchange: change(() => save(list.value)), ...described },
+      info.choices.map((value) => h("option", { value, selected: value === info.value }, words[value] ?? value)));
+    return h("div.setting", null, h("label", { for: id }, title),
+      h("div.inline", null, list, resettable(info, title, save)), hint);
   }
   const field = h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
   const read = () => {
@@ -225,7 +243,32 @@ function setting(info) {
   return h("form.setting", { onsubmit: change(async (event) => { event.preventDefault(); await save(read()); }) },
     h("label", { for: id }, title),
     h("div.inline", null, field, info.editable ? h("button", { type: "submit", "aria-label": `Save: ${title}` }, "Save") : null,
-      info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
+      resettable(info, title, save)),
     hint);
+}
+
+const resettable = (info, title, save) =>
+  (info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null);
+
+/** What the settings of the disk mean now: measuring a large store takes a moment, after the page is drawn. */
+async function meanings(settings) {
+  const usage = await get("/storage").catch(() => null);
+  if (!usage) return;
+  const now = Object.fromEntries(settings.map((info) => [info.name, info.value]));
+  const rows = usage.models.flatMap((model) => model.versions);
+  const before = rows.filter((row) => row.reason_kept === "rollback");
+  const frees = rows.reduce((sum, row) => sum + row.thin_frees_bytes, 0);
+  const targets = many(before.length, "earlier version");
+  const texts = {
+    rollback: !before.length ? "Now: there is no version to roll back to."
+      : frees ? `Now: ${targets} can be rolled back to; “thin” would free about ${bytes(frees)} of ${bytes(before.reduce((sum, row) => sum + row.own_bytes, 0))}.`
+        : `Now: ${targets} can be rolled back to, and “thin” would free nothing.`,
+    keep: now.keep === null && now.keep_within === null ? "Now: an update deletes no version." : null,
+    reserve: `Now: ${bytes(usage.free_bytes)} are free, and downloads leave ${bytes(usage.reserve_bytes)} of that.`,
+  };
+  for (const [name, text] of Object.entries(texts)) {
+    const place = document.getElementById(`set-${name}-now`);
+    if (place && text) place.textContent = ` ${text}`;
+  }
 }
 

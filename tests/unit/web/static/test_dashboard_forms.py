@@ -69,6 +69,25 @@ def test_space_is_freed_by_size_and_by_age(page: Page, service: Running) -> None
     expect(plan.locator("> .items")).to_contain_text(fetched)
 
 
+def test_what_a_rollback_takes_is_chosen_and_said(page: Page, service: Running) -> None:
+    visit(page, "settings")
+    expect(page.locator("#set-rollback-now")).to_contain_text("“thin” would free about")
+    expect(page.locator("#set-keep-now")).to_contain_text("an update deletes no version")
+    expect(page.locator("#set-reserve-now")).to_contain_text("are free")
+    chosen = page.locator("#set-rollback")
+    expect(chosen).to_have_value("instant")
+    chosen.select_option("thin")
+    expect(page.locator("#said")).to_contain_text("Rollback: saved.")
+    page.locator("#set-keep_copy").select_option("always")
+    expect(page.locator("#said")).to_contain_text("Second copies: saved.")
+    found = {item["name"]: item["value"] for item in service.get("/settings").json()}
+    assert (found["rollback"], found["keep_copy"]) == ("thin", "always")
+    for title in ("Rollback", "Second copies"):
+        page.get_by_role("button", name=f"Reset: {title}").click()
+        expect(page.get_by_role("button", name=f"Reset: {title}")).to_have_count(0)
+    expect(chosen).to_have_value("instant")
+
+
 def test_one_model_gets_a_rule_of_its_own(page: Page, service: Running) -> None:
     visit(page, "settings")
     page.click("text=Change the rule of one model")
