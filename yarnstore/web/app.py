@@ -126,7 +126,9 @@ def _problem(error: Exception) -> ProblemDetails:
     if isinstance(error, ValidationException):
         return problems.problem(400, "bad-request", _reasons(error))
     if isinstance(error, HTTPException) and error.status_code < 500:
-        code = {404: "no-such-path", 405: "bad-method"}.get(error.status_code, "bad-request")
+        code = {404: "no-such-path", 405: "bad-method", 429: "too-many-requests"}.get(
+            error.status_code, "bad-request"
+        )
         return problems.problem(error.status_code, code, error.detail or "the request is invalid")
     traceback.print_exception(error, file=sys.stderr)
     return problems.internal()

@@ -16,6 +16,8 @@ _KEEP_ALIVE_S = 25.0
 _LOOK_S = 2.0
 # A download has hundreds of progress events a second; a few are enough.
 _DELIVER_S = 0.1
+# Well below the number of connections, so that requests are answered beside any number of streams.
+STREAMS = 128
 
 
 class Listener:
@@ -63,6 +65,11 @@ class Events:
         for listener in self._listeners:
             listener.jobs.update(news)
             listener.wake.set()
+
+    @property
+    def are_many(self) -> bool:
+        """Whether no more streams may be opened."""
+        return len(self._listeners) >= STREAMS
 
     def close(self) -> None:
         """End all streams."""

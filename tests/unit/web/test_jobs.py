@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from yarnstore import Store
 from yarnstore.cli import run
 from yarnstore.errors import ConflictError, FormatError, IncompatibleError, YarnstoreError
 from yarnstore.store.layout import StoreLayout
+from yarnstore.web.events import STREAMS
 from yarnstore.web.jobs import Jobs
 
 pytestmark = needs_web
@@ -402,6 +404,30 @@ def test_streams_end_with_the_service(home: Path) -> None:
         assert service.stop() == 0
         thread.join(PATIENCE_S)
         assert ended.is_set()
+
+
+def test_any_number_of_streams_leaves_connections_for_requests(busy: Running) -> None:
+    client = busy.client.base_url
+
+    def opened() -> tuple[socket.socket, bytes]:
+        stream = socket.create_connection((client.host, client.port or 0), PATIENCE_S)
+        head = f"GET /api/v1/events HTTP/1.1\r\nHost: {client.host}:{client.port}\r\n"
+        stream.sendall(f"{head}Authorization: {busy.client.headers['authorization']}\r\n\r\n".encode())
+        return stream, stream.recv(12)
+
+    streams, answers = zip(*(opened() for _ in range(STREAMS + 2)), strict=True)
+    assert answers.count(b"HTTP/1.1 200") <= STREAMS
+    assert answers[-1] == b"HTTP/1.1 429"
+    assert busy.get("/models").status_code == 200
+    for stream in streams:
+        stream.close()
+
+    def opens_again() -> bool:
+        stream, answer = opened()
+        stream.close()
+        return answer == b"HTTP/1.1 200"
+
+    busy.until(opens_again)
 
 
 def test_a_comparison_is_whole_where_it_is_asked_for_and_short_in_lists(

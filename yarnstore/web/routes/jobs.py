@@ -7,6 +7,7 @@ from typing import Annotated
 
 from litestar import Router, delete, get, post
 from litestar.di import NamedDependency
+from litestar.exceptions import TooManyRequestsException
 from litestar.params import PathParameter
 from litestar.response import Stream
 
@@ -59,7 +60,7 @@ def cancel_job(service: NamedDependency[Service], identity: Identity) -> Job:
 )
 async def events(service: NamedDependency[Service]) -> Stream:
     """`job` events, first one for each job, then one for each change; `store` events for the store."""
-    return _stream(service.events.stream(service.jobs.all))
+    return _stream(service, service.events.stream(service.jobs.all))
 
 
 @get(
@@ -70,11 +71,13 @@ async def events(service: NamedDependency[Service]) -> Stream:
 async def job_events(service: NamedDependency[Service], identity: Identity) -> Stream:
     """`job` events of one job."""
     service.jobs.get(identity)
-    return _stream(service.events.stream(lambda: [service.jobs.get(identity)], only=identity))
+    return _stream(service, service.events.stream(lambda: [service.jobs.get(identity)], only=identity))
 
 
-def _stream(events: AsyncIterator[bytes]) -> Stream:
+def _stream(service: Service, events: AsyncIterator[bytes]) -> Stream:
     """Return a stream that proxies do not buffer, as nginx would."""
+    if service.events.are_many:
+        raise TooManyRequestsException("too many streams of events are open", headers={"retry-after": "3"})
     return Stream(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 

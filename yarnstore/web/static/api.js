@@ -1,4 +1,5 @@
 // The API: requests, problems, and the stream of events.
+import { follow } from "./stream.js";
 
 export class Problem extends Error {
   constructor(detail, code = "", hint = "") {
@@ -54,15 +55,20 @@ export function link(page, name = "", state = {}) {
 
 /** Listen; calls `onjob(job)`, `onstore()` and `online(boolean)`. */
 export function listen(onjob, onstore, online) {
-  const source = new EventSource("/api/v1/events");
-  source.addEventListener("job", (event) => onjob(JSON.parse(event.data)));
-  source.addEventListener("store", () => onstore());
-  source.addEventListener("open", () => online(true));
-  source.addEventListener("error", async () => {
-    online(false);
-    if (source.readyState !== EventSource.CLOSED) return;
+  const heard = async (message) => {
+    if (message.job) onjob(message.job);
+    if (message.store) onstore();
+    if (!("online" in message)) return;
+    online(message.online);
     // The stream does not say why it was refused; a request does, and leads to the login if the session ended.
-    await get("/auto-update").catch(() => null);
-    setTimeout(() => listen(onjob, onstore, online), 3000);
-  });
+    if (message.refused) await get("/auto-update").catch(() => null);
+  };
+  if (!globalThis.SharedWorker) {
+    follow(heard);
+    return;
+  }
+  const { port } = new SharedWorker("/static/stream.js", { type: "module" });
+  port.onmessage = (event) => heard(event.data);
+  addEventListener("pagehide", () => port.postMessage("closed"));
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }

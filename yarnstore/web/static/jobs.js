@@ -183,7 +183,7 @@ export function jobView(first, { heading = "h2", removable = false } = {}) {
       offered.push(button("Remove from the list", change(async () => {
         await call("DELETE", `/jobs/${job.id}`);
         jobs.delete(job.id);
-        element.remove();
+        dispatchEvent(new Event("ystore:refresh"));
       }), label("Remove from the list:"), "quiet"));
     }
     buttons.replaceChildren(...offered);
@@ -241,23 +241,29 @@ function compact(first) {
 /** The page of all jobs. */
 export async function page() {
   const asked = performance.now();
-  for (const job of await get("/jobs")) {
+  const listed = await get("/jobs");
+  const ids = new Set(listed.map((job) => job.id));
+  for (const [id, job] of jobs) if (!ids.has(id) && job.taken < asked) jobs.delete(id); // removed in another tab
+  for (const job of listed) {
     const known = jobs.get(job.id);
     if (!(known?.taken >= asked)) jobs.set(job.id, { ...known, ...job }); // else the stream brought a newer state meanwhile
   }
-  const found = all();
-  const running = found.filter(isActive).length;
-  const list = h("div.stack", null, found.map((job) => jobView(job, { removable: true })));
+  const heading = h("h1");
+  const empty = h("p.empty", null, "Downloads, updates and checks that you start appear here.");
+  const list = h("div.stack", null, all().map((job) => jobView(job, { removable: true })));
+  const summarise = () => {
+    const running = active().length;
+    heading.textContent = running ? `${running} ${running === 1 ? "job is" : "jobs are"} not finished` : "No job is running";
+    empty.hidden = jobs.size > 0;
+  };
+  summarise();
   follow(list, (job) => {
     if (!list.querySelector(`[data-job="${job.id}"]`)) list.prepend(jobView(job, { removable: true }));
+    summarise();
   });
   return {
     title: "Jobs",
-    body: [
-      h("h1", null, running ? `${running} ${running === 1 ? "job is" : "jobs are"} not finished` : "No job is running"),
-      h("p.lead", null, "Jobs continue when this page is closed, and after a restart of the service."),
-      found.length ? list : h("p.empty", null, "Downloads, updates and checks that you start appear here."),
-    ],
+    body: [heading, h("p.lead", null, "Jobs continue when this page is closed, and after a restart of the service."), list, empty],
     keep: true,
   };
 }

@@ -42,6 +42,22 @@ def test_after_a_restart_of_the_service_the_page_asks_to_log_in_again(browser: B
         expect(page.locator("main[data-page=storage] h1")).to_contain_text("on the disk")
 
 
+def test_more_tabs_than_a_browser_has_connections(browser: Browser, home: Path) -> None:
+    """A browser opens six connections to one host; each stream of events keeps one busy."""
+    with serving(home) as service:
+        first = open_page(browser, service)
+        tabs = [first, *(first.context.new_page() for _ in range(7))]
+        for tab in tabs[1:]:
+            tab.goto(f"{service.url}#/jobs")
+            expect(tab.locator("h1")).to_have_text("No job is running")
+        service.done(service.post("/fsck", json={"quick": True}))
+        for tab in tabs[1:]:
+            expect(tab.locator("#main .job")).to_have_count(1)
+            expect(tab.locator("#main .job")).to_contain_text("Done", ignore_case=True)
+            expect(tab.locator("h1")).to_have_text("No job is running")
+            expect(tab.locator("#main .empty")).to_be_hidden()
+
+
 def test_a_service_that_only_reads_offers_no_change(browser: Browser, home: Path, axe: str) -> None:
     with serving(home, "--read-only") as service:
         page = open_page(browser, service)
