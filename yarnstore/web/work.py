@@ -128,6 +128,9 @@ def _diff(store: Store, given: Arguments, progress: OnProgress) -> Done:
 
 
 def _gc(store: Store, given: Arguments, progress: OnProgress) -> Done:
+    expected = given.get("expected")
+    if given.get("scheduled"):  # deletes what a plan lists, so no incomplete downloads
+        expected = store.plan_gc(progress=progress).fingerprint
     found = store.gc(
         keep=given.get("keep"),
         keep_within_s=given.get("keep_within_s"),
@@ -135,7 +138,7 @@ def _gc(store: Store, given: Arguments, progress: OnProgress) -> Done:
         max_size_bytes=given.get("max_size_bytes"),
         unused_s=given.get("unused_s"),
         repack=given.get("repack", False),
-        expected=given.get("expected"),
+        expected=expected,
         progress=progress,
     )
     return Done(jsonable(found))

@@ -69,6 +69,7 @@ class GcPolicy:
     rollback: Rollback = "instant"
     rollback_of: Mapping[str, Rollback] = field(default_factory=dict)
     only: frozenset[str] | None = None  # the models whose packs and files are considered; None for all
+    keep_incomplete: bool = False  # keep incomplete downloads even if the disk is too full
 
     def covers(self, manifest: Manifest) -> bool:
         """Whether second copies of a version are removed."""

@@ -116,8 +116,10 @@ def gc(
     if dry_run:
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
-            if _is_short(session, freed):
-                freed += incomplete_bytes(session.layout, without=plan.leftovers)
+            if _is_short(session, policy, freed):
+                incomplete = incomplete_bytes(session.layout, without=plan.leftovers)
+                _announce_incomplete(session, incomplete, dry_run=True)
+                freed += incomplete
     else:
         backing = _leave_one_copy(session, policy, plan) if slim_too else Backing()
         if repack_too:
@@ -160,22 +162,36 @@ def _alone(session: Session) -> Iterator[None]:
 def _make_space(session: Session, policy: GcPolicy) -> int:
     """Delete incomplete downloads if the disk is still too full; return how many bytes were freed."""
     layout = session.layout
-    if not _is_short(session) or not (incomplete_bytes(layout) or session.refs.partials()):
+    if not _is_short(session, policy) or not (incomplete_bytes(layout) or session.refs.partials()):
         return 0
     before = disk_bytes(layout.root)
     with _alone(session):
-        freed = remove_incomplete(layout)
+        _announce_incomplete(session, incomplete_bytes(layout), dry_run=False)
+        remove_incomplete(layout)
         for name in session.refs.partials():  # the plan then deletes what they brought into packs
             session.refs.remove_partial(name)
         plan_gc(session, replace(policy, max_size_bytes=None)).apply()
-    if freed:
-        what = f"deleted {format_size(freed)} of incomplete downloads"
-        session.note(f"{what}: the disk has less free space than its reserve")
     return max(0, before - disk_bytes(layout.root))
 
 
-def _is_short(session: Session, freed_bytes: int = 0) -> bool:
-    """Whether the disk has no more free space than its reserve, also once `freed_bytes` are freed."""
+def _announce_incomplete(session: Session, size_bytes: int, *, dry_run: bool) -> None:
+    """Report which incomplete downloads are deleted, and why, before they are."""
+    begun = session.refs.partials()
+    if not size_bytes and not begun:
+        return
+    names = ", ".join(spec_of(name) for name in begun[:_MANY]) + (" …" if len(begun) > _MANY else "")
+    session.note(
+        f"{'would delete' if dry_run else 'deleting'} {format_size(size_bytes)} of incomplete downloads"
+        f"{f' ({names})' if names else ''}: the disk has less free space than its reserve"
+    )
+
+
+def _is_short(session: Session, policy: GcPolicy, freed_bytes: int = 0) -> bool:
+    """Whether incomplete downloads are deleted: the disk has no more free space than its reserve, also once
+    `freed_bytes` are freed.
+    """
+    if policy.keep_incomplete:
+        return False
     free, reserve = fsread.free_bytes(session.layout.root, session.layout.reserve)
     return free + freed_bytes <= reserve
 

@@ -9,6 +9,7 @@ something to do, since a rollback must be fast.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ class Retained(NamedTuple):
 def apply_retention(session: Session, retention: Retention, *, wait: bool = True) -> Retained:
     """Run `gc` if a retention rule is set; without `wait`, it only deletes, and encodes nothing.
 
+    Incomplete downloads stay, also if the disk has less free space than its reserve: they are no versions.
     If that is not possible now, it is reported, and the next update does it.
     """
     if not retention.is_set:
@@ -42,7 +44,8 @@ def apply_retention(session: Session, retention: Retention, *, wait: bool = True
     from yarnstore.ops.upkeep.gc import gc
 
     try:
-        done = gc(_impatient(session), GcPolicy.of(retention), slim_too=wait)
+        policy = replace(GcPolicy.of(retention), keep_incomplete=True)
+        done = gc(_impatient(session), policy, slim_too=wait)
     except YarnstoreError as error:
         session.note(f"older versions were not deleted: {error.message}")
         return Retained()

@@ -11,12 +11,17 @@ import msgspec
 import pytest
 
 from tests.support.servers import Reply, ScriptedServer, Seen, files
-from tests.support.stores import MODEL, Site, make_site, ystore
-from yarnstore import Store
+from tests.support.stores import MODEL, Site, make_site, make_version, ystore
+from yarnstore import Progress, Store
 from yarnstore.core.sizes import Reserve
 from yarnstore.errors import BackendError, DiskFullError, IntegrityError
+from yarnstore.registry.policies import Retention
+from yarnstore.store.drafts import incomplete_bytes
+from yarnstore.store.layout import StoreLayout
+from yarnstore.web.work import KINDS
 
 _FULL = Reserve.parse("100%")
+_BEGUN = f"{MODEL}@1.1.0, {MODEL}@1.2.0"
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +87,45 @@ def test_they_stay_and_are_counted(site: Site) -> None:
 def test_they_go_if_the_disk_has_less_than_its_reserve(site: Site) -> None:
     with site.store() as store:
         reserve(store, _FULL)
-        told = store.gc(dry_run=True)
+        would: list[str] = []
+        told = store.gc(dry_run=True, progress=lambda event: would.append(event.text))
+        assert [text for text in would if text.startswith("would delete") and f"({_BEGUN})" in text]
         assert list((site.home / "tmp").glob("*.draft"))
-        said: list[str] = []
-        done = store.gc(progress=lambda event: said.append(event.text))
+        there: list[bool] = []
+
+        def said(event: Progress) -> None:
+            if event.text.startswith("deleting") and f"({_BEGUN})" in event.text:
+                there.append(bool(list((site.home / "tmp").glob("*.draft"))))
+
+        done = store.gc(progress=said)
+        assert there == [True], "what goes is said once, before it goes"
         assert done.incomplete_bytes == 0
         assert done.freed_bytes >= told.freed_bytes - 20_000 > 300_000
-        assert [text for text in said if "of incomplete downloads" in text]
         assert not list((site.home / "tmp").iterdir())
         assert not list((site.home / "refs" / "partial").rglob("1.*"))
         reserve(store, Reserve.parse("0"))
         assert store.gc().freed_bytes == 0, "what came of the fetch stayed in packs"
         store.checkout(f"{MODEL}@1.1.0")
         assert store.fsck().problems == []
+
+
+def test_what_runs_by_itself_leaves_them(site: Site, tmp_path: Path) -> None:
+    """Neither retention after an update nor the service's own gc deletes what another command continues."""
+    registry = tmp_path / "other"
+    with site.store() as store:
+        reserve(store, Reserve.parse("0"))
+        for version in ("1.0.0", "1.1.0"):
+            Store.publish(make_version(tmp_path / version, version), f"other@{version}", registry=registry)
+        store.add_registry("other", registry)
+        store.checkout("other@1.0.0")
+        store.path("other@1.1.0")  # so that the update needs no space
+        before = incomplete_bytes(StoreLayout(site.home))
+        store.settings = msgspec.structs.replace(store.settings, reserve=_FULL, retention=Retention(keep=0))
+        done = store.update_model("other")
+        assert (done.version, done.deleted_versions) == ("1.1.0", ())
+        KINDS["gc"].run(store, {"scheduled": True}, lambda _: None)
+        assert incomplete_bytes(StoreLayout(site.home)) == before > 300_000
+        assert list((site.home / "refs" / "partial").rglob("1.2.0"))
 
 
 def test_a_plan_that_was_shown_deletes_no_more(site: Site) -> None:
