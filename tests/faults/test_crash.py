@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.faults import no_links
 from tests.faults.durability import names_below, violations
 from tests.faults.scenarios import SCENARIOS, Scenario, prepared_site
 from tests.faults.tracing import Call, fail_at, in_parallel, kill_at, points, require_strace, spread, trace
@@ -41,29 +44,42 @@ class Campaign:
     points: list[Call]
     all_calls: list[Call]
     root: Path
+    links: bool = True
+
+    def command(self, site: Site) -> list[str]:
+        words = self.scenario.command(site)
+        return words if self.links else no_links.unlinked(words)
 
     def fresh(self, name: str) -> Site:
         """A copy of the store before; it stands at another place, with paths of the same length."""
         return self.before.copy(self.root / name, registry=self.scenario.in_registry)
 
 
-_ALL = [
-    pytest.param(name, marks=[pytest.mark.deep] if scenario.deep else [])
+_LINKED = [
+    pytest.param((name, True), marks=[pytest.mark.deep] if scenario.deep else [], id=name)
     for name, scenario in SCENARIOS.items()
+]
+_UNLINKED = [
+    pytest.param((name, False), marks=[pytest.mark.deep], id=f"{name}-without-links")
+    for name, scenario in SCENARIOS.items()
+    if not scenario.in_registry
 ]
 
 
-@pytest.fixture(scope="module", params=_ALL)
-def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+@pytest.fixture(scope="module", params=[*_LINKED, *_UNLINKED])
+def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     require_strace()
-    scenario = SCENARIOS[request.param]
+    name, links = request.param
+    scenario = SCENARIOS[name]
     root = tmp_path_factory.mktemp(scenario.name)
-    before = prepared_site(root / "site", scenario)
-    after = before.copy(root / "after", registry=scenario.in_registry)
-    calls = trace(scenario.command(after), root / "trace")
-    found = points(calls, after.home, *([after.registry] if scenario.in_registry else []))
-    assert len(found) >= 3, "the command changed nothing: the campaign is broken"
-    return Campaign(scenario, before, after, found, calls, root)
+    with contextlib.nullcontext() if links else no_links.refused():
+        before = prepared_site(root / "site", scenario)
+        after = before.copy(root / "after", registry=scenario.in_registry)
+        made = Campaign(scenario, before, after, [], [], root, links)
+        made.all_calls = trace(made.command(after), root / "trace")
+        made.points = points(made.all_calls, after.home, *([after.registry] if scenario.in_registry else []))
+        assert len(made.points) >= 3, "the command changed nothing: the campaign is broken"
+        yield made
 
 
 # --- T3: killed at a call ----------------------------------------------------------------------
@@ -81,7 +97,7 @@ def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
 
 def _kill(campaign: Campaign, call: Call) -> None:
     site = campaign.fresh(f"kill-{call.name}-{call.number}")
-    status = kill_at(campaign.scenario.command(site), call, site.home.parent / "trace")
+    status = kill_at(campaign.command(site), call, site.home.parent / "trace")
     # A run may look into a folder less than the traced one, and end before its last call.
     ended = status == 0 and call.name == "openat"
     assert ended or status in (-9, 137), f"was not killed at {call}: {status}"
@@ -192,7 +208,7 @@ def _failing(campaign: Campaign) -> list[Call]:
 
 def _fail(campaign: Campaign, call: Call, error: str) -> None:
     site = campaign.fresh(f"fail-{call.name}-{call.number}-{error}")
-    done = fail_at(campaign.scenario.command(site), call, error, site.home.parent / "trace")
+    done = fail_at(campaign.command(site), call, error, site.home.parent / "trace")
     where = f"{error} in {call}:\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr, where
     right = {0, 7}

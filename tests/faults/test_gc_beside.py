@@ -1,7 +1,8 @@
 """`gc` beside everything else: two at once, and beside fetches, installs and programs with open views.
 
 A run is one `gc`.  The other processes do their work again and again until the last `gc` has ended, so that
-every pair of moments meets some time.
+every pair of moments meets some time.  They pause in between, since a `gc` that needs the exclusive lock waits
+for a moment in which no process has the shared one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from yarnstore import Store
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 
 _LOOP = """
-import hashlib, json, random, sys
+import hashlib, json, random, sys, time
 from pathlib import Path
 import msgspec
 from yarnstore import Store
@@ -43,6 +44,7 @@ def read(path):
 done = 0
 while done < rounds if what in ("gc", "thin") else not end.exists():
     done += 1
+    began = time.monotonic()
     version = pick.choice(list(right))
     spec = "tuned@" + version
     try:
@@ -70,6 +72,8 @@ while done < rounds if what in ("gc", "thin") else not end.exists():
         bad.append((what, spec, repr(error)))
     except FileNotFoundError as error:
         bad.append((what, spec, repr(error)))
+    if what not in ("gc", "thin"):
+        time.sleep(pick.uniform(0, 4) * (time.monotonic() - began))
 print(json.dumps([done, bad]))
 """
 

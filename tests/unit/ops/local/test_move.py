@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.tracing import Call, in_parallel, kill_at, points, require_strace, spread, trace
+from tests.faults import no_links
+from tests.faults.tracing import (
+    Call,
+    has_answered,
+    in_parallel,
+    kill_at,
+    points,
+    require_strace,
+    spread,
+    trace,
+)
 from tests.support.stores import (
     MODEL,
     Site,
@@ -174,11 +184,20 @@ def test_killed_at_every_call_and_run_again(made: Site, tmp_path: Path) -> None:
     _kill_moves(made, tmp_path, lambda found: found)
 
 
-def _kill_moves(made: Site, tmp_path: Path, choose: Callable[[list[Call]], list[Call]]) -> None:
+@pytest.mark.deep
+def test_killed_at_every_call_without_hard_links_and_run_again(made: Site, tmp_path: Path) -> None:
+    with no_links.refused():
+        _kill_moves(made, tmp_path, lambda found: found, links=False)
+
+
+def _kill_moves(
+    made: Site, tmp_path: Path, choose: Callable[[list[Call]], list[Call]], *, links: bool = True
+) -> None:
     require_strace()
 
     def words(site: Site) -> list[str]:
-        return command(site.home, "move", site.home.parent / "disk")
+        whole = command(site.home, "move", site.home.parent / "disk")
+        return whole if links else no_links.unlinked(whole)
 
     traced = made.copy(tmp_path / "t")
     calls = trace(words(traced), tmp_path / "trace")
@@ -192,6 +211,8 @@ def _kill_moves(made: Site, tmp_path: Path, choose: Callable[[list[Call]], list[
         with site.store() as store:
             assert len(store.list_versions()) == 2, call
         assert problems(site.home) == [], call
+        if has_answered(site.home.parent / "trace"):
+            assert_moved(site, site.home.parent / "disk")
         with site.store() as store:
             store.move(site.home.parent / "disk")
         assert_moved(site, site.home.parent / "disk")
