@@ -1,8 +1,8 @@
 """`gc` beside everything else: two at once, and beside fetches, installs and programs with open views.
 
 A run is one `gc`.  The other processes do their work again and again until the last `gc` has ended, so that
-every pair of moments meets some time.  They pause in between, since a `gc` that needs the exclusive lock waits
-for a moment in which no process has the shared one.
+every pair of moments meets some time.  They pause in between, since a `gc` that needs the exclusive lock
+waits for a moment in which no process has the shared one.
 """
 
 from __future__ import annotations
