@@ -1,5 +1,6 @@
 """Duplicate copies of chunks on the disk.
 
 `second` decides which versions keep a second copy; `slim` finds pack entries that files make redundant, and
-encodes older versions against the installed one.  Neither deletes anything; `ops/upkeep/gc` does.
+encodes older versions against the installed one; `proof` reads what packs list of files that are deleted.
+None of them deletes anything; `ops/upkeep/gc` does.
 """

@@ -46,7 +46,7 @@ from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.lookup import Found, Offered, offered_as
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.session.stored import Stored
-from yarnstore.progress import Meter, format_part, format_size
+from yarnstore.progress import Meter, format_part, format_size, plural
 from yarnstore.registry.spec import Spec
 from yarnstore.store import fsread
 from yarnstore.store.access import require_writable
@@ -125,6 +125,8 @@ def ensure_version(
             if _has_all(session, manifest, chunks, drafts):
                 return found, manifest, TransferStats()
             # Damaged or incomplete: a registry may have the missing chunks.
+            lost = plural(len(chunks.missing(manifest_chunks([manifest])[0])), "chunk")
+            session.note(f"{manifest.label}: {lost} corrupt or missing in this store; downloading again")
             offer = offered_again(session, name)
         case Offered():
             offer = found

@@ -19,6 +19,7 @@ from functools import partial
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError
+from yarnstore.ops.copies.proof import forget_damaged
 from yarnstore.ops.copies.slim import (
     Backing,
     as_deltas,
@@ -197,16 +198,18 @@ def _is_short(session: Session, policy: GcPolicy, freed_bytes: int = 0) -> bool:
 
 
 def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str | None:
-    """Write second copies of kept versions that no registry offers any more, before anything is deleted.
+    """Find damaged entries of chunks that files have which are deleted, and write second copies of kept
+    versions that no registry offers any more, before anything is deleted.
 
-    Returns the fingerprint of the same plan with these copies; `expected` if nothing is written.
+    Returns the fingerprint of the same plan after that; `expected` if nothing changed.
     """
     with session.layout.shared():
-        if not lack_copies(session, policy.keep_copy, current_roots(session)):
-            return expected
         plan = plan_gc(session, policy)
         if expected not in (None, plan.fingerprint):
             return expected  # which is refused
+        forgot = forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)
+        if not forgot and not lack_copies(session, policy.keep_copy, plan.roots):
+            return expected
         try:
             write_copies(session, policy.keep_copy, list(plan.live.values()))
         except DiskFullError as error:
@@ -283,6 +286,8 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
             rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
         with layout.shared():
             thin = plan_gc(session, policy, backing, thin=True)
+            if thin.frees_files and forget_damaged(session, thin.roots, thin.own_files):
+                thin = plan_gc(session, policy, backing, thin=True)
             if len(thin.lacking.claimed):
                 kept = [*thin.roots, *thin.views.manifests]
                 proof = verify_claims(session, kept, thin.own_files, thin.lacking.claimed)

@@ -1,0 +1,63 @@
+"""Proves, before files are deleted, that packs have what they list of these files.
+
+An index says where a chunk is, and the disk may have lost it since.  docs/design.md (one copy) has the order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+
+from yarnstore.core.index import id_bytes
+from yarnstore.core.manifest import Manifest
+from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.ops.session.session import Session
+from yarnstore.progress import Meter, plural
+from yarnstore.store import held
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.pipeline import ordered_map
+from yarnstore.store.places import FileTable, manifest_chunks
+
+# Chunks decoded ahead: each may have its base.
+_WINDOW = 12
+
+
+def forget_damaged(session: Session, roots: Collection[Manifest], staying: Collection[str]) -> bool:
+    """Read the entries in packs of chunks that `roots` need and that files have which are deleted: all but
+    those `staying`, by their names in `files/`.  A damaged entry is removed from the indexes, so that the
+    file counts as the chunk's place.
+
+    Returns whether any was.  Needs the shared lock.  Raises: StorageError.
+    """
+    layout = session.layout
+    if held.names(layout).issubset(staying):
+        return False
+    with ChunkStore(layout) as chunks:
+        table = chunks.table
+        rows = table.find(manifest_chunks(roots)[0])
+        rows = table.with_bases(rows[rows >= 0])
+        if not len(rows):
+            return False
+        going = FileTable(layout, layout.readable_manifests({}), without=staying)
+        rows = rows[going.find(table.ids[rows]) >= 0]
+        meter = Meter(session.activity.report, "check", "packs", int(table.plain[rows].sum()))
+
+        def is_damaged(row: int) -> bool:
+            with contextlib.suppress(IntegrityError, NotFoundError):
+                chunks.read_row(row)
+                return False
+            # Only a sound range can take its place; else the entry stays, for `fsck` to repair.
+            chunk_id = id_bytes(table.ids, row)
+            return any(chunks.is_at(chunk_id, *place[1:]) for place in going.places(chunk_id))
+
+        damaged = set[bytes]()
+        for row, lost in zip(
+            rows.tolist(), ordered_map(is_damaged, rows.tolist(), window=_WINDOW), strict=True
+        ):
+            if lost:
+                damaged.add(id_bytes(table.ids, row))
+            meter.add(int(table.plain[row]))
+        if damaged:
+            session.note(f"{plural(len(damaged), 'chunk')} in packs is corrupt: kept from files instead")
+            chunks.forget(damaged)
+    return bool(damaged)
