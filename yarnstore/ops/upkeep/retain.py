@@ -9,7 +9,6 @@ something to do, since a rollback must be fast.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +39,8 @@ def apply_retention(session: Session, retention: Retention, *, wait: bool = True
     """
     if not retention.is_set:
         return Retained()
+    from dataclasses import replace
+
     from yarnstore.ops.querying.keeping import GcPolicy
     from yarnstore.ops.upkeep.gc import gc
 
