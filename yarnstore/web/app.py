@@ -10,7 +10,12 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -43,6 +48,9 @@ ROUTERS = [
 ]  # fmt: skip
 
 
+_WITH_BODY = ("POST", "PUT", "PATCH")
+
+
 def make_app(service: Service) -> Litestar:
     """Return the application without its guard."""
 
@@ -54,8 +62,10 @@ def make_app(service: Service) -> Litestar:
     async def provide_metrics() -> Metrics:
         return metrics
 
-    async def be_stoppable(_: Request[Any, Any, Any]) -> None:
+    async def prepare(request: Request[Any, Any, Any]) -> None:
         CANCEL.set(service.ending)  # in the context of the request, which its thread gets a copy of
+        if request.method in _WITH_BODY and not await request.body():
+            request._body = b"{}"  # noqa: SLF001 - as if an object without fields had been sent
 
     return Litestar(
         [
@@ -64,7 +74,7 @@ def make_app(service: Service) -> Litestar:
             pages.make_login_link,
         ],
         dependencies={"service": Provide(provide), "metrics": Provide(provide_metrics)},
-        before_request=be_stoppable,
+        before_request=prepare,
         exception_handlers={Exception: _answer},
         response_class=JsonResponse,
         on_startup=[service.start],
@@ -108,13 +118,13 @@ def guarded(
     )
 
 
-def _answer(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    fault = _problem(error)
+def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    fault = _problem(request, error)
     headers = dict(getattr(error, "headers", None) or {})
     return JsonResponse(fault, status_code=fault.status, media_type=problems.MEDIA_TYPE, headers=headers)
 
 
-def _problem(error: Exception) -> ProblemDetails:
+def _problem(request: Request[Any, Any, Any], error: Exception) -> ProblemDetails:
     if isinstance(error, YarnstoreError):
         return problems.describe(error)
     if isinstance(error, TooLargeError):
@@ -125,10 +135,14 @@ def _problem(error: Exception) -> ProblemDetails:
         return problems.problem(400, "bad-request", "the JSON is nested too deeply")
     if isinstance(error, ValidationException):
         return problems.problem(400, "bad-request", _reasons(error))
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        code = {404: "no-such-path", 405: "bad-method", 429: "too-many-requests"}.get(
-            error.status_code, "bad-request"
+    if isinstance(error, NotFoundException):
+        return problems.problem(404, "no-such-path", f"this service has no path {request.url.path[:200]}")
+    if isinstance(error, MethodNotAllowedException):
+        return problems.problem(
+            405, "bad-method", f"{request.url.path[:200]} has no method {request.method[:20]}"
         )
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        code = {429: "too-many-requests"}.get(error.status_code, "bad-request")
         return problems.problem(error.status_code, code, error.detail or "the request is invalid")
     traceback.print_exception(error, file=sys.stderr)
     return problems.internal()
@@ -137,7 +151,7 @@ def _problem(error: Exception) -> ProblemDetails:
 def _reasons(error: ValidationException) -> str:
     found = error.extra if isinstance(error.extra, list) else []
     reasons = [
-        f"{item.get('key', '')}: {item.get('message', '')}".removeprefix(": ")
+        f"{item.get('key', '')}: {item.get('message', '')}".removeprefix(": ").removeprefix("data: ")
         for item in found
         if isinstance(item, dict)
     ]

@@ -127,7 +127,7 @@ class Guard:
             return
         fault, extra = self._refusal(scope)
         if fault is not None:
-            await _answer(send, fault, extra, body=scope["method"] != "HEAD")
+            await answer(send, fault, extra, body=scope["method"] != "HEAD")
             return
         if scope["method"] == "HEAD" and "ystore_client" not in scope:
             scope, send = _as_get(scope), _without_body(send)
@@ -138,7 +138,7 @@ class Guard:
         except CutShortError:
             return  # nobody waits for the answer
         except TooLargeError:
-            await _answer(send, problems.too_large(), [], body=True)
+            await answer(send, problems.too_large())
 
     def _refusal(self, scope: Scope) -> tuple[ProblemDetails | None, Headers]:
         """Return why a request is refused, with headers of the response; None if it is accepted."""
@@ -255,7 +255,7 @@ def _as_get(scope: Scope) -> Scope:
 
     Neither does a HEAD use up a login link, since programs check links before a browser opens them.
     """
-    if scope["path"].endswith("/events"):
+    if scope["path"].rstrip("/").endswith("/events"):
         return scope
     query = b"" if scope["path"] == LOGIN else scope["query_string"]
     return {**scope, "method": "GET", "query_string": query}
@@ -359,9 +359,17 @@ def _date() -> tuple[bytes, bytes]:
     return b"date", formatdate(usegmt=True).encode()
 
 
-async def _answer(
-    send: Send, fault: ProblemDetails, extra: Iterable[tuple[bytes, bytes]], *, body: bool
+async def answer(
+    send: Send, fault: ProblemDetails, extra: Iterable[tuple[bytes, bytes]] = (), *, body: bool = True
 ) -> None:
+    """Send a problem document, outside of any application."""
+    headers, data = document(fault, extra)
+    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
+    await send({"type": "http.response.body", "body": data if body else b""})
+
+
+def document(fault: ProblemDetails, extra: Iterable[tuple[bytes, bytes]] = ()) -> tuple[Headers, bytes]:
+    """Return the headers and the body of a problem document."""
     data = b"" if fault.status == 303 else msgspec.json.encode(jsonable(fault))
     headers = [
         (b"content-type", problems.MEDIA_TYPE.encode()),
@@ -371,5 +379,4 @@ async def _answer(
         *_HEADERS,
         *extra,
     ]
-    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
-    await send({"type": "http.response.body", "body": data if body else b""})
+    return headers, data

@@ -110,7 +110,6 @@ def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[
                 loop="asyncio",
                 h11_max_incomplete_event_size=HEADER_LIMIT_BYTES,
                 timeout_graceful_shutdown=5,
-                limit_concurrency=256,
                 ssl_certfile=options.tls_certificate,
                 ssl_keyfile=options.tls_key,
             ),

@@ -369,6 +369,19 @@ def test_json_that_is_nested_without_end_is_refused(service: Running) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
 
 
+def test_a_request_without_a_body_is_one_without_fields(service: Running) -> None:
+    assert service.post("/gc/plans").status_code == 201
+    missing = service.post("/diff")
+    assert (missing.status_code, missing.json()["detail"]) == (400, "Object missing required field `old`")
+
+
+def test_a_missing_path_and_method_are_named(service: Running) -> None:
+    missing, other = service.get("/nothing"), service.request("PUT", "/models")
+    assert (missing.json()["code"], other.json()["code"]) == ("no-such-path", "bad-method")
+    assert f"{API}/nothing" in missing.json()["detail"]
+    assert f"{API}/models has no method PUT" == other.json()["detail"]
+
+
 def test_answers_have_the_headers_that_browsers_go_by(service: Running) -> None:
     for path in ("/", "/login", f"{API}/models", f"{API}/nothing", "/health"):
         headers = service.client.get(path).headers
@@ -461,7 +474,8 @@ def test_head_answers_as_get_does_without_a_body(service: Running) -> None:
         for name in ("content-type", "content-length", "etag"):
             assert asked.headers.get(name) == got.headers.get(name), (path, name)
     assert service.client.head(f"{API}/catalogue/missing").status_code == 404
-    assert service.client.head(f"{API}/events").status_code == 405
+    for path in ("/events", "/events/"):
+        assert service.client.head(f"{API}{path}").status_code == 405
     assert service.client.head(f"{API}/fsck").status_code == 405
 
 
