@@ -18,7 +18,7 @@ PAGE = REPO / "docs" / "http-api.md"
 START = "\n## Routes\n"
 _MADE = """
 This part of the page is generated from the application by `make docs`.
-All paths are below `/api/v1` unless they say otherwise; a body is JSON.
+All paths are below `/api/v1` unless they say otherwise; a body is JSON, and no body means `{}`.
 A `{model}` in a path is the id of the model with `~` for `/`: `org~name`.
 """
 
