@@ -98,11 +98,24 @@ def points(found: Sequence[Call], *roots: Path, names: Iterable[str] = MUTATING)
     ]  # fmt: skip
 
 
+def answer_of(found: Sequence[Call]) -> int:
+    """The position of the call that begins to print the result: what it says is acknowledged afterwards."""
+    answers = (n for n, call in enumerate(found) if call.name == "write" and call.text.startswith("1<"))
+    return next(answers, len(found))
+
+
 def kill_at(words: Sequence[str], call: Call, log: Path) -> int:
     """Run a command and kill it as it enters `call`; its exit status (-9 or 137 where it was)."""
+    names = {call.name, "write"}  # so that the log has what it printed
     return strace(
-        words, log, [call.name], ["-e", f"inject={call.name}:signal=KILL:when={call.number}"]
+        words, log, sorted(names), ["-e", f"inject={call.name}:signal=KILL:when={call.number}"]
     ).returncode
+
+
+def has_answered(log: Path) -> bool:
+    """Whether a command had printed its result, or a part of it, before it was killed."""
+    lines = log.read_text(errors="replace").splitlines()
+    return any(re.match(r"\d+ +write\(1, .* = [0-9]+$", line) for line in lines)
 
 
 def fail_at(words: Sequence[str], call: Call, error: str, log: Path) -> subprocess.CompletedProcess[str]:
