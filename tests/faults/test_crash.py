@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults import no_links
 from tests.faults.durability import names_below, violations
+from tests.faults.forks import KILLED, run_command
 from tests.faults.scenarios import SCENARIOS, Scenario, prepared_site
 from tests.faults.tracing import (
     Call,
@@ -101,6 +102,25 @@ def test_killed_at_calls_and_run_again(campaign: Campaign) -> None:
 
 @pytest.mark.deep
 def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
+    """Each in a forked process, which begins at once."""
+
+    def kill(at: int) -> int:
+        site = campaign.fresh(f"fork-{at}")
+        ended = run_command(campaign.scenario.command(site)[3:], at)
+        assert ended.code == (KILLED if at else 0), (at, ended)
+        done = bool(ended.printed) or not at
+        _check_and_run_again(campaign, site, f"killed at call {at}", done=done)
+        remove_tree(site.home.parent)
+        return ended.calls
+
+    count = kill(0)
+    for at in range(1, count + 1):
+        kill(at)
+    print(f"{campaign.scenario.name}, links {campaign.links}: killed at {count} calls", flush=True)
+
+
+@pytest.mark.deep
+def test_killed_at_every_traced_call_and_run_again(campaign: Campaign) -> None:
     in_parallel(lambda call: _kill(campaign, call), campaign.points)
     print(f"{campaign.scenario.name}: killed at {len(campaign.points)} calls")
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.faults.forks import die_at
 from tests.support.fine_tunes import tune, weights
 from tests.support.small_stores import noise
 from tests.support.stores import copy_tree, flip, remove_tree, tree_hashes
@@ -46,7 +47,6 @@ TUNED, PARTS = "tuned", "parts"
 MINE = "mine"  # imported
 MODELS = (TUNED, PARTS, MINE)
 _WEIGHTS = 200_000
-_KILLED = 77
 # A kill comes before one of so many calls that change something; few commands make more.
 _CALLS = 160
 
@@ -232,12 +232,12 @@ class Walk:
     def _killed(self, at: int, done: Done) -> str:
         """Run in another process, which ends before the call number `at` that changes something."""
         reading, writing = os.pipe()
-        child = os.fork()
+        child, leave = os.fork(), os._exit
         if not child:
             os.close(reading)
             code, text = 1, ""
             try:
-                _die_at(at)
+                die_at(at)
                 with self.store() as store:
                     assert done.run is not None
                     done.run(store)
@@ -248,7 +248,7 @@ class Walk:
                 text = repr(error)
             finally:
                 os.write(writing, text.encode()[:4000])
-                _exit(code)
+                leave(code)
         os.close(writing)
         with os.fdopen(reading) as pipe:
             text = pipe.read()
@@ -711,35 +711,6 @@ class Done:
     must: bool = False  # whether nothing but damage may stop it
     needs: Version | None = None  # the stored version that it needs
     may_install: dict[str, set[str | None]] | dict[str, set[str]] = field(default_factory=dict)
-
-
-_exit = os._exit
-_CHANGING = (
-    "replace", "rename", "unlink", "mkdir", "rmdir", "symlink", "link", "fsync", "fdatasync", "fchmod",
-    "chmod", "pwrite", "write", "ftruncate",
-)  # fmt: skip
-
-
-def _die_at(number: int) -> None:
-    """Let this process end before the call of this number that changes something; a write is done in part."""
-    done = [0]
-
-    def ending(name: str, call: Callable[..., object]) -> Callable[..., object]:
-        def counted(*given: object, **more: object) -> object:
-            if name == "open" and not int(given[1]) & os.O_CREAT:  # type: ignore[call-overload]
-                return call(*given, **more)
-            done[0] += 1
-            if done[0] >= number:
-                if name in ("write", "pwrite"):
-                    data = memoryview(given[1])  # type: ignore[arg-type]
-                    call(given[0], data[: len(data) // 2], *given[2:])
-                _exit(_KILLED)
-            return call(*given, **more)
-
-        return counted
-
-    for name in ("open", *_CHANGING):
-        setattr(os, name, ending(name, getattr(os, name)))
 
 
 # --- walks -------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ _CODEC = "yarnstore.core.codec"
 _FALSE = "tests/faults/test_false_witness.py"
 _LOST = "tests/faults/test_nothing_is_lost.py"
 _SYNCED = "tests/faults/test_crash.py::test_everything_is_synced_before_it_counts"
+_SLIM = "tests/unit/ops/copies/test_slim.py"
+_PROOF = "tests/unit/ops/copies/test_proof.py::test_a_sound_file_is_not_deleted_for_a_damaged_pack"
+_HELD = "tests/unit/store/test_held.py"
 
 MUTANTS = (
     Mutant(
@@ -194,5 +197,104 @@ MUTANTS = (
         "        ):\n",
         "        if False:\n",
         (f"{_LOST}::test_a_source_that_changes_while_it_is_read_is_refused",),
+    ),
+    Mutant(
+        "file of an older version deleted for a pack that nobody read",
+        "            if thin.frees_files and forget_damaged(session, thin.roots, thin.own_files):\n",
+        "            if False:\n",
+        (f"{_PROOF}[thin]",),
+    ),
+    Mutant(
+        "file of a deleted version deleted for a pack that nobody read",
+        "        forgot = forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)\n",
+        "        forgot = False\n",
+        (f"{_PROOF}[deleted]",),
+    ),
+    Mutant(
+        "file deleted for another that nobody read",
+        "        claimed = np.setdiff1d(claimed, proven)\n",
+        "        claimed = NO_IDS\n",
+        (f"{_SLIM}::test_a_file_goes_only_once_what_it_shares_was_read_in_one_that_stays",),
+    ),
+    Mutant(
+        "packs dropped for a file that changed since it was read",
+        "        return now is not None and (now.st_size, now.st_mtime_ns, now.st_ino) == (\n"
+        "            then.st_size,\n"
+        "            then.st_mtime_ns,\n"
+        "            then.st_ino,\n"
+        "        )\n",
+        "        return now is not None and bool(then)\n",
+        (f"{_SLIM}::test_a_file_that_changed_since_it_was_read_backs_nothing",),
+    ),
+    Mutant(
+        "packs dropped before the store has format 2",
+        "            fsio.sync_dir(layout.files)  # a killed install may have left unsynced names\n"
+        "            layout.rely_on_files()\n",
+        "            fsio.sync_dir(layout.files)\n",
+        (f"{_SLIM}::test_a_store_has_format_2_before_its_first_pack_goes",),
+    ),
+    Mutant(
+        "imports without a second copy",
+        '    return [item for item in manifests if policy == "always" or not is_given_back(session, item)]\n',
+        '    return [item for item in manifests if policy == "always" or not item]\n',
+        (f"{_SLIM}::test_what_no_registry_gives_back_keeps_its_packs[imports]",),
+    ),
+    Mutant(
+        "second copies after the first deletion",
+        "        expected = _copy_first(session, policy, expected)\n",
+        "",
+        (f"{_SLIM}::test_the_second_copy_is_written_before_anything_is_deleted",),
+    ),
+    Mutant(
+        "copy in a view taken for the only one by an older hash",
+        "                and hashed.hashes_to(layout, view / file.path, file.sha256)\n",
+        "",
+        (f"{_HELD}::test_a_copy_that_rots_unseen_is_not_taken_for_the_only_one",),
+    ),
+    Mutant(
+        "gc plans before files of a killed install are back",
+        "        held.reindex(session.layout)\n        yield\n",
+        "        yield\n",
+        (f"{_HELD}::test_a_killed_install_beside_gc_keeps_what_it_was_moving",),
+    ),
+    Mutant(
+        "files move into a view before their records",
+        "        _write(layout, manifest, mine.values())\n"
+        "        for name, file in mine.items():\n"
+        "            _rename(layout, name, layout.files / name, place / file.path)\n",
+        "        for name, file in mine.items():\n"
+        "            _rename(layout, name, layout.files / name, place / file.path)\n"
+        "        _write(layout, manifest, mine.values())\n",
+        (f"{_HELD}::test_a_record_leads_to_a_file_before_it_moves",),
+    ),
+    Mutant(
+        "chains of deltas without an end",
+        "            if base_id is not None and (row < 0 or depths[row] < DELTA_DEPTH_LIMIT):\n",
+        "            if base_id is not None:\n",
+        ("tests/unit/ops/upkeep/test_retention_after.py::test_chains_of_deltas_stay_short",),
+    ),
+    Mutant(
+        "gc --max-size deletes what rollback returns to",
+        '_DISPENSABLE = ("recent", "newest")\n',
+        '_DISPENSABLE = ("recent", "newest", "rollback")\n',
+        (
+            "tests/unit/ops/upkeep/test_gc_policies.py"
+            "::test_what_is_installed_pinned_or_behind_a_rollback_stays_above_the_limit",
+        ),
+    ),
+    Mutant(
+        "retention deletes incomplete downloads",
+        "        policy = replace(GcPolicy.of(retention), keep_incomplete=True)\n",
+        "        policy = replace(GcPolicy.of(retention), keep_incomplete=False)\n",
+        ("tests/unit/ops/upkeep/test_gc_incomplete.py::test_what_runs_by_itself_leaves_them",),
+    ),
+    Mutant(
+        "chunks of a draft taken without a hash",
+        "                verified(id_bytes(self.ids, n), data)\n                return True\n",
+        "                return bool(data)\n",
+        (
+            "tests/faults/test_straight_attacks.py"
+            "::test_a_draft_that_changed_costs_what_it_had_and_no_more[flip]",
+        ),
     ),
 )

@@ -173,6 +173,23 @@ def holders(layout: StoreLayout) -> set[str]:
     return {path.read_text().partition("/")[0] for path in layout.files.glob(f"*{held.HELD}")}
 
 
+def test_a_record_leads_to_a_file_before_it_moves(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, moved = os.replace, []
+
+    def checked(source: str, target: str, **more: int) -> None:
+        name = os.path.basename(source)
+        if len(name) == 64 and not target.endswith(name) and (pair.layout.files / name).exists():
+            moved.append(name)
+            assert (pair.layout.files / f"{name}{held.HELD}").exists()
+        real(source, target, **more)
+
+    with pair.store() as store:
+        monkeypatch.setattr(os, "replace", checked)
+        store.checkout("m@1.2.0")
+    assert moved, "no file moved: the test says nothing"
+    pair.check("1.2.0")
+
+
 def test_a_view_that_goes_hands_its_files_over(pair: Pair) -> None:
     with pair.store() as store:
         assert len(holders(pair.layout)) == 2

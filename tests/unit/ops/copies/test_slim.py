@@ -371,5 +371,41 @@ def test_a_file_backs_only_what_a_kept_manifest_lists_in_it(tmp_path: Path) -> N
         assert len(backing.redundant(session, [whole], names)) == 0
 
 
+def test_a_file_that_changed_since_it_was_read_backs_nothing(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "home") as store, store._session() as session:
+        cut = fill(session.layout, {"w.bin": [noise(1), noise(2)]})
+        names = {file_name(cut.files[0])}
+        backing = verify_files(session, "never", [cut], names)
+        assert len(backing.redundant(session, [cut], names)) == 2
+        flip(Path(session.layout.file(cut.files[0])), 10)
+        assert len(backing.redundant(session, [cut], names)) == 0
+
+
+def test_a_store_has_format_2_before_its_first_pack_goes(
+    tmp_path: Path, made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releases that know only packs refuse it then."""
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("here", made.registry)
+        store.fetch(f"{MODEL}@1.0.0")
+        store.checkout(f"{MODEL}@1.0.0", wait=False)
+        layout, formats = StoreLayout(store.home), list[bool]()
+        assert not layout.relies_on_files
+
+        def spied(call: Callable[..., None]) -> Callable[..., None]:
+            def spy(name: str, *rest: object, **more: object) -> None:
+                if str(name).endswith((".idx", ".pack")):
+                    formats.append(layout.relies_on_files)
+                call(name, *rest, **more)
+
+            return spy
+
+        for name in ("replace", "unlink"):
+            monkeypatch.setattr(os, name, spied(getattr(os, name)))
+        store.gc(grace_s=0)
+        assert formats
+        assert all(formats)
+
+
 def read_manifest(path: Path) -> Manifest:
     return Manifest.parse(path.read_bytes())
