@@ -13,10 +13,11 @@ from yarnstore import Store
 _COUNT = 120_000
 
 
-def _import(store: Store, root: Path, spec: str, seed: int) -> Path:
+def _import(store: Store, root: Path, spec: str, seed: int, mode: int = 0o644) -> Path:
     """Import a version of one file and install it; its source."""
     source = root / f"{spec}.bin"
     source.write_bytes(tune(weights(1, _COUNT), seed).tobytes())
+    source.chmod(mode)
     store.import_model(source, spec)
     store.checkout(spec)
     return source
@@ -43,7 +44,7 @@ def test_a_sound_file_is_not_deleted_for_a_damaged_pack(how: str, tmp_path: Path
             source = _import(store, tmp_path, "mine@1.0.0", 2)
             _import(store, tmp_path, "mine@1.1.0", 3)
             store.gc(thin="*", grace_s=0)
-            _import(store, tmp_path, "same@1.0.0", 2)
+            _import(store, tmp_path, "same@1.0.0", 2, 0o755)  # its file has another name
             store.remove("same", whole_model=True)
         _flip_packs(store)
         said: list[str] = []
