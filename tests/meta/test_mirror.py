@@ -23,7 +23,6 @@ COVERED_BY = {
     "exchange.knowledge": "unit/ops/exchange/test_adopt.py",
     "fetching.answers": "faults/test_http_faults.py",
     "fetching.begun": "faults/test_broken_lines.py",
-    "fetching.cheapest": "unit/ops/fetching/test_ways.py",
     "fetching.eligibility": "unit/ops/installing/test_update.py",
     "fetching.queue": "cli/test_queue_and_offline.py",
     "fetching.transfer": "faults/test_http_faults.py",

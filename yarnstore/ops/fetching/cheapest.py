@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids
-from yarnstore.core.limits import DELTA_DEPTH_LIMIT, KIB, MIB
+from yarnstore.core.limits import DELTA_DEPTH_LIMIT, KIB, MIB, PACK_LIMIT_BYTES
 from yarnstore.ops.fetching.ways import RemotePack, Run
 from yarnstore.registry.ways import DECODE_SHARE
 from yarnstore.store.chunks import ChunkStore
@@ -24,6 +24,8 @@ _GAP_BYTES = 64 * KIB
 _RUN_BYTES = 16 * MIB
 # All chunks that are decoded at a time on the way to others, for all connections together.
 _HELD_BYTES = 64 * MIB
+# The offered entries that are compared together.
+_BATCH_ROWS = 65_536
 _UNKNOWN = np.iinfo(np.int64).max // 4
 
 
@@ -43,43 +45,8 @@ class Relay:
         return sum(int(run.stored.sum()) for stage in self.stages for run in stage)
 
 
-class Best:
-    """The smallest entry so far for each missing chunk (ids ascending)."""
-
-    def __init__(self, missing: Ids) -> None:
-        self.ids = missing
-        self._sorted = SortedIds(missing)
-        self.stored = np.full(len(missing), _UNKNOWN, np.int64)
-        self.plain = np.zeros(len(missing), np.int64)
-        self.offset = np.zeros(len(missing), np.int64)
-        self.source = np.full(len(missing), -1, np.int64)
-        self.packs: list[RemotePack] = []
-
-    def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_]) -> None:
-        # The pack's ids are looked up among the missing ones, since thousands of packs can be small.
-        at = self._sorted.find(index.ids)
-        rows = np.flatnonzero((at >= 0) & usable)
-        rows = rows[index.stored[rows] < self.stored[at[rows]]]
-        self.stored[at[rows]] = index.stored[rows]
-        self.plain[at[rows]] = index.plain[rows]
-        self.offset[at[rows]] = index.offsets[rows]
-        self.source[at[rows]] = len(self.packs)
-        self.packs.append(pack)
-
-    def absent(self) -> Ids:
-        found: Ids = self.ids[self.source < 0]
-        return found
-
-    def runs(self) -> list[Run]:
-        """The entries chosen, as requests."""
-        chosen = self.source >= 0
-        return _cut(
-            self.packs, self.ids[chosen], self.source[chosen], self.offset[chosen], self.stored[chosen]
-        )
-
-
 class _Part(NamedTuple):
-    """Rows of one index: columns of equal length.  `base` is empty for a base that the store has."""
+    """Entries of packs: columns of equal length.  `base` is empty for a base that the store has."""
 
     ids: Ids
     base: Ids
@@ -87,6 +54,94 @@ class _Part(NamedTuple):
     plain: Ints
     offset: Ints
     source: Ints
+
+    @classmethod
+    def of(cls, index: PackIndex, rows: Ints | NDArray[np.bool_] | slice, source: int) -> _Part:
+        """Return these rows of an index, with their bases, from the pack with this number."""
+        ids = index.ids[rows]
+        return cls(
+            ids=ids,
+            base=index.bases[rows],
+            stored=index.stored[rows],
+            plain=index.plain[rows],
+            offset=index.offsets[rows],
+            source=np.full(len(ids), source),
+        )
+
+    def at(self, rows: Ints) -> _Part:
+        """Return only these rows."""
+        return _Part(
+            ids=self.ids[rows],
+            base=self.base[rows],
+            stored=self.stored[rows],
+            plain=self.plain[rows],
+            offset=self.offset[rows],
+            source=self.source[rows],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[_Part]) -> _Part:
+        """Return the rows of all parts, in order."""
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Best:
+    """The smallest entry so far for each missing chunk (ids ascending)."""
+
+    def __init__(self, missing: Ids) -> None:
+        count = len(missing)
+        self.ids = missing
+        self.packs: list[RemotePack] = []
+        self._sorted = SortedIds(missing)
+        self._chosen = _Part(
+            ids=missing,
+            base=np.zeros(count, "S32"),
+            stored=np.full(count, _UNKNOWN, np.int64),
+            plain=np.zeros(count, np.int64),
+            offset=np.zeros(count, np.int64),
+            source=np.full(count, -1, np.int64),
+        )
+        # Offered rows that are not compared yet: packs can be small, and thousands of them.
+        self._offered: list[_Part] = []
+        self._offered_rows = 0
+
+    def offer(self, pack: RemotePack, index: PackIndex, usable: NDArray[np.bool_] | None = None) -> None:
+        """Take the entries of a pack that are smaller; only those that are `usable`, if given."""
+        rows = slice(None) if usable is None else usable
+        offered = _Part.of(index, rows, len(self.packs))
+        self.packs.append(pack)
+        self._offered.append(offered)
+        self._offered_rows += len(offered.ids)
+        if self._offered_rows >= _BATCH_ROWS:
+            self._compare()
+
+    def absent(self) -> Ids:
+        """Return the chunks that no pack has."""
+        best = self.chosen()
+        return best.ids[best.source < 0]
+
+    def runs(self) -> list[Run]:
+        """Return the entries chosen, as requests."""
+        best = self.chosen()
+        return _cut(self.packs, best, np.flatnonzero(best.source >= 0))
+
+    def chosen(self) -> _Part:
+        """Return the best entry of each missing chunk; its `source` is -1 for a chunk that no pack has."""
+        if self._offered:
+            self._compare()
+        return self._chosen
+
+    def _compare(self) -> None:
+        best, offered = self._chosen, _Part.join(self._offered)
+        self._offered, self._offered_rows = [], 0
+        at = self._sorted.find(offered.ids)
+        rows = np.flatnonzero(at >= 0)
+        rows = rows[offered.stored[rows] < best.stored[at[rows]]]
+        np.minimum.at(best.stored, at[rows], offered.stored[rows])
+        rows = rows[offered.stored[rows] == best.stored[at[rows]]][::-1]  # the first of equal ones is kept
+        best.plain[at[rows]] = offered.plain[rows]
+        best.offset[at[rows]] = offered.offset[rows]
+        best.source[at[rows]] = offered.source[rows]
 
 
 @dataclass
@@ -112,19 +167,10 @@ class Chains:
         rows = np.flatnonzero(needed)
         if not len(rows):
             return
-        base = np.where(held[rows], b"", index.bases[rows]).astype("S32")
-        source = np.full(len(rows), len(self.best.packs) - 1)
-        self._parts.append(
-            _Part(
-                ids=index.ids[rows],
-                base=base,
-                stored=index.stored[rows],
-                plain=index.plain[rows],
-                offset=index.offsets[rows],
-                source=source,
-            )
-        )
-        self._bases.append(base[base != b""])
+        part = _Part.of(index, rows, len(self.best.packs) - 1)
+        part.base[held[rows]] = b""
+        self._parts.append(part)
+        self._bases.append(part.base[part.base != b""])
 
     def step(self) -> None:
         """Go one version back: from now on the bases of what was offered are needed too."""
@@ -136,22 +182,13 @@ class Chains:
         in parts that fit into memory for so many connections."""
         if not any((part.base != b"").any() for part in self._parts):
             return []
-        best = self.best
+        best = self.best.chosen()
         has = np.flatnonzero(best.source >= 0)
-        shallow = _Part(
-            ids=best.ids[has],
-            base=np.full(len(has), b"", "S32"),
-            stored=best.stored[has],
-            plain=best.plain[has],
-            offset=best.offset[has],
-            source=best.source[has],
-        )
-        rows = _Part(*(np.concatenate(columns) for columns in zip(shallow, *self._parts, strict=True)))
-        solved = _Solved.of(rows)
+        solved = _Solved.of(_Part.join([best.at(has), *self._parts]))
         deep = solved.ids[solved.height > 0]
         deep = deep[find_ids(best.ids, deep) >= 0]
         best.source[find_ids(best.ids, deep)] = -1
-        return solved.relays(best.packs, deep, _HELD_BYTES // 2 // max(1, connections))
+        return solved.relays(self.best.packs, deep, _HELD_BYTES // 2 // max(1, connections))
 
 
 @dataclass(frozen=True)
@@ -217,14 +254,7 @@ class _Solved:
             needed.append(bases[bases >= 0])
         chunks = np.unique(np.concatenate(needed))
         height = self.height[chunks]
-        stages = []
-        for n in range(int(height.max()) + 1):
-            here = chunks[height == n]
-            row = self.row[here]
-            columns = self.rows
-            stages.append(
-                _cut(packs, self.ids[here], columns.source[row], columns.offset[row], columns.stored[row])
-            )
+        stages = [_cut(packs, self.rows, self.row[chunks[height == n]]) for n in range(int(height.max()) + 1)]
         return Relay(stages, np.sort(self.ids[at]))
 
 
@@ -236,20 +266,23 @@ def available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
     return held
 
 
-def _cut(packs: Sequence[RemotePack], ids: Ids, source: Ints, offset: Ints, stored: Ints) -> list[Run]:
-    """Return entries as requests, pack by pack, cut where a gap is wide or a request would grow long."""
-    if not len(ids):
+def _cut(packs: Sequence[RemotePack], entries: _Part, rows: Ints) -> list[Run]:
+    """Return these rows as requests, pack by pack, cut where a gap is wide or a request would grow long."""
+    if not len(rows):
         return []
-    order = np.lexsort((offset, source))
-    ids, source, offset, stored = ids[order], source[order], offset[order], stored[order]
+    # One number for the pack and the offset: two keys take four times as long to sort.
+    place = entries.source[rows] * PACK_LIMIT_BYTES + entries.offset[rows]
+    rows = rows[np.argsort(place, kind="stable")]
+    ids, source = entries.ids[rows], entries.source[rows]
+    offset, stored = entries.offset[rows], entries.stored[rows]
     ends = offset + stored
-    apart = np.ones(len(order), bool)
+    apart = np.ones(len(rows), bool)
     apart[1:] = (source[1:] != source[:-1]) | (offset[1:] - ends[:-1] > _GAP_BYTES)
-    stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(order)), 0))]
+    stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(rows)), 0))]
     part = (ends - stretch_start) // _RUN_BYTES
     apart[1:] |= part[1:] != part[:-1]
     starts = np.flatnonzero(apart)
     return [
         Run(packs[int(source[a])], offset[a:b], stored[a:b], ids[a:b])
-        for a, b in zip(starts, [*starts[1:], len(order)], strict=True)
+        for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)
     ]

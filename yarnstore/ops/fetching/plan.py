@@ -121,7 +121,7 @@ def plan_download(
         if read is not None:
             index, index_sources[pack] = read
             if pack.folder == PACKS:
-                best.offer(pack, index, np.ones(len(index), bool))
+                best.offer(pack, index)
             else:
                 chains.offer(pack, index)
         elif pack.folder == PACKS:
@@ -233,7 +233,7 @@ def _offer_of_others(
     for pack in packs:
 
         def take(index: PackIndex, pack: RemotePack = pack) -> int:
-            best.offer(pack, index, np.ones(len(index), bool))
+            best.offer(pack, index)
             return len(best.absent())
 
         index_sources[pack] = backend.compare(
