@@ -242,7 +242,7 @@ MUTANTS = (
     Mutant(
         "second copies after the first deletion",
         "        expected = _copy_first(session, policy, expected)\n",
-        "",
+        "        _ = expected\n",
         (f"{_SLIM}::test_the_second_copy_is_written_before_anything_is_deleted",),
     ),
     Mutant(
@@ -269,8 +269,8 @@ MUTANTS = (
     ),
     Mutant(
         "chains of deltas without an end",
-        "            if base_id is not None and (row < 0 or depths[row] < DELTA_DEPTH_LIMIT):\n",
-        "            if base_id is not None:\n",
+        "    long = then == DELTA_DEPTH_LIMIT if len(absent) else np.zeros(len(then), bool)\n",
+        "    long = np.zeros(len(then), bool)\n",
         ("tests/unit/ops/upkeep/test_retention_after.py::test_chains_of_deltas_stay_short",),
     ),
     Mutant(
