@@ -34,7 +34,7 @@ _PARTS = (
 )  # fmt: skip
 _README = """# {name}
 
-A made model for the tests of ystore. It answers nothing.
+For use on this machine, without a network.
 
 ## Use
 

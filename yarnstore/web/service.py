@@ -29,6 +29,7 @@ from yarnstore.web.records import Answer, Job, Overview
 from yarnstore.web.scheduler import Scheduler
 
 _IMPATIENT_S = 5.0
+_WEB = ("https://", "http://")
 _THREADS = 64
 
 
@@ -118,6 +119,13 @@ class Service:
         wait_s = min(settings.lock_timeout_s, _IMPATIENT_S)
         return Store(msgspec.structs.replace(settings, lock_timeout_s=wait_s), progress=ignore)
 
+    @property
+    def unconnected(self) -> Store:
+        """The store without the network, for answers that must not wait for a registry."""
+        settings = self.store.settings
+        network = msgspec.structs.replace(settings.network, offline=True)
+        return Store(msgspec.structs.replace(settings, network=network), progress=ignore)
+
     def path(self, spec: str) -> str:
         """Return the path of a stored version.  Raises: NotFoundError; nothing is downloaded."""
         return self.store.path(spec)
@@ -127,10 +135,12 @@ class Service:
         return self.store.check_for_updates(refresh=refresh and not self.read_only)
 
     def overview(self) -> Overview:
-        """Return the overview."""
-        store = self.store
+        """Return the overview, from what is cached."""
+        store = self.unconnected
         status = store.status()
-        found = self.updates(refresh=False) if status.installed and store.settings.registries else []
+        found = (
+            store.check_for_updates(refresh=False) if status.installed and store.settings.registries else []
+        )
         checks = self.jobs.done("fsck")
         registries = store.list_registries()
         problems = [*status.notices, *_problems_of(checks)]
@@ -140,6 +150,11 @@ class Service:
             problems.append(f"The disk is nearly full: {format_size(status.free_bytes)} are free.")
         problems += [
             f"The registry {info.name} cannot be read: {info.error}" for info in registries if info.error
+        ]
+        problems += [
+            f"The registry {info.name} has not been read yet: check for updates."
+            for info in registries
+            if not (info.fetched_ms or info.error or self.read_only) and info.url.startswith(_WEB)
         ]
         available = sum(item.available for item in found)
         answer, sentence = _answer(status.installed, problems, available)

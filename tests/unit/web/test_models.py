@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,18 @@ def test_the_overview_has_one_answer(own: Running) -> None:
     assert (after["answer"], after["updates"], after["problems"]) == ("current", 0, [])
     assert after["last_fsck_ms"] is not None
     assert after["last_check_ms"] is not None
+
+
+def test_the_overview_does_not_wait_for_a_registry(made_site: Site, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made_site.home, tmp_path / "home", symlinks=True))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (home / "config.toml").write_text(
+            f'[[registries]]\nname = "silent"\nurl = "http://127.0.0.1:{silent.getsockname()[1]}/"\n'
+        )
+        with serving(home) as service:
+            found = service.get("/overview").json()
+    assert found["problems"] == ["The registry silent has not been read yet: check for updates."]
+    assert found["updates"] == 1, "of the other one"
 
 
 def test_a_store_that_was_removed_under_its_service_is_a_problem(made_site: Site, tmp_path: Path) -> None:

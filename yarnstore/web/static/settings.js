@@ -17,15 +17,8 @@ const TITLES = {
 };
 const EXAMPLES = { app_version: "1.5.0", keep: "3", keep_within: "30d", path_grace: "1d", reserve: "5%", limit_rate: "5M", connections: "8" };
 const CHOICES = {
-  rollback: {
-    instant: "Instant: the version before the installed one keeps its files.",
-    thin: "Thin: only what differs is kept, and a rollback makes the files again, without the network.",
-  },
-  keep_copy: {
-    imports: "Imports: only versions that no registry can provide again.",
-    always: "Always: all versions.",
-    never: "Never: no version.",
-  },
+  rollback: { instant: "Instant", thin: "Thin: takes less disk space" },
+  keep_copy: { imports: "Of imports", always: "Of all versions", never: "None" },
 };
 const again = () => dispatchEvent(new Event("ystore:refresh"));
 
@@ -227,14 +220,10 @@ function setting(info) {
     const box = h("input", { type: "checkbox", role: "switch", id, checked: info.value, onchange: change(() => save(box.checked)), ...described });
     return h("div.setting", null, h("p.switch", null, box, h("label", { for: id }, title)), hint);
   }
-  if (info.choices.length) {
-    const words = CHOICES[info.name] ?? {};
-    const list = h("select", { id, onchange: change(() => save(list.value)), ...described },
-      info.choices.map((value) => h("option", { value, selected: value === info.value }, words[value] ?? value)));
-    return h("div.setting", null, h("label", { for: id }, title),
-      h("div.inline", null, list, resettable(info, title, save)), hint);
-  }
-  const field = h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
+  const words = CHOICES[info.name] ?? {};
+  const field = info.choices.length
+    ? h("select", { id, ...described }, info.choices.map((value) => h("option", { value, selected: value === info.value }, words[value] ?? value)))
+    : h("input", { id, value: info.value ?? "", placeholder: EXAMPLES[info.name] ? `not set, such as ${EXAMPLES[info.name]}` : "not set", autocomplete: "off", ...described });
   const read = () => {
     const text = field.value.trim();
     if (text === "") return null;
@@ -243,12 +232,9 @@ function setting(info) {
   return h("form.setting", { onsubmit: change(async (event) => { event.preventDefault(); await save(read()); }) },
     h("label", { for: id }, title),
     h("div.inline", null, field, info.editable ? h("button", { type: "submit", "aria-label": `Save: ${title}` }, "Save") : null,
-      resettable(info, title, save)),
+      info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null),
     hint);
 }
-
-const resettable = (info, title, save) =>
-  (info.editable && info.source === "managed.toml" ? button("Reset", change(() => save(null)), { "aria-label": `Reset: ${title}` }, "quiet") : null);
 
 /** What the settings of the disk mean now: measuring a large store takes a moment, after the page is drawn. */
 async function meanings(settings) {

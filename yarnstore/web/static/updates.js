@@ -8,7 +8,8 @@ const isLocal = (item) => !item.registry && !item.error && !item.latest;
 const isSecurity = (item) => item.kind === "security" || item.changes.some((change) => change.security);
 
 export async function page() {
-  const [overview, updates] = await Promise.all([get("/overview"), get("/updates").catch(() => [])]);
+  const updates = await get("/updates").catch(() => []);
+  const overview = await get("/overview"); // which does not wait for a registry that was never read
   const waiting = updates.filter(available).sort((a, b) => isSecurity(b) - isSecurity(a));
   const others = updates.filter((item) => !available(item));
   const details = new Map(await Promise.all(waiting.map(async (item) => [
@@ -16,7 +17,7 @@ export async function page() {
     await get(offerPath(item.model, "", { version: item.wanted, variant: item.wanted_variant })).catch(() => null),
   ])));
   return { title: "Updates", body: [
-    answer(overview, waiting),
+    answer(overview, waiting, others.filter((item) => item.across).length),
     waiting.length ? h("section.stack", { "aria-label": "Updates" }, waiting.map((item) => card(item, details.get(item.model)))) : null,
     others.length ? h("section", null,
       h("h2", null, waiting.length ? "Other models" : "Installed"),
@@ -24,7 +25,7 @@ export async function page() {
   ] };
 }
 
-function answer(overview, waiting) {
+function answer(overview, waiting, majors) {
   const check = button("Check now", change(async () => {
     await get("/updates?refresh=true");
     say("The registries were checked.");
@@ -37,15 +38,16 @@ function answer(overview, waiting) {
   // What is wrong with a version that has an update is in the card of that update.
   const problems = overview.problems.filter((text) => !waiting.some((item) => overview.store.notices.includes(text) && text.startsWith(`${item.model} `)));
   const urgent = waiting.filter(isSecurity).length;
-  const kind = problems.length || urgent ? "attention" : waiting.length ? "news" : "well";
+  const kind = problems.length || urgent ? "attention" : waiting.length || majors ? "news" : "well";
   const sentence = overview.answer === "empty" ? "No model is installed" : problems.length
     ? "Something needs attention" : waiting.length ? `${many(waiting.length, "model has", "models have")} an update`
-      : "Everything is up to date";
+      : majors ? `${many(majors, "model has", "models have")} a new major version` : "Everything is up to date";
   return h(`section.answer.${kind}`, { "aria-labelledby": "answer" },
     h("h1", { id: "answer" }, sentence),
     h("p.lead", null,
       overview.answer === "empty" ? [h("a", { href: link("registry") }, "Choose one from the registries"), "."] : [
         urgent ? `${many(urgent, "update")} ${urgent === 1 ? "fixes" : "fix"} a security problem. ` : "",
+        waiting.length && majors ? `${many(majors, "more model has", "more models have")} a new major version. ` : "",
         `${many(overview.store.installed, "model")} installed`,
         overview.last_check_ms ? [", registries checked ", when(overview.last_check_ms)] : "",
         overview.last_fsck_ms ? [", store checked ", when(overview.last_fsck_ms)] : "", ".",
