@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from yarnstore.api import AnyPath, Store
+from yarnstore.ops.checking.doctor import DoctorResult
+from yarnstore.ops.checking.findings import FsckResult
 from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
 from yarnstore.ops.exchange.identify import IdentifiedFile
 from yarnstore.ops.fetching.fetch import FetchResult
@@ -33,8 +35,6 @@ from yarnstore.ops.querying.statistics import Statistics
 from yarnstore.ops.querying.status import StoreStatus
 from yarnstore.ops.querying.storage import StorageUsage
 from yarnstore.ops.querying.usage import StoredVersion
-from yarnstore.ops.upkeep.doctor import DoctorResult
-from yarnstore.ops.upkeep.findings import FsckResult
 from yarnstore.ops.upkeep.gc import GcResult
 from yarnstore.ops.upkeep.gc_items import GcForecast
 from yarnstore.progress import OnProgress, ignore

@@ -1,6 +1,10 @@
 # Made from results.py by `make docs`; a test checks that it is current.
 
 from yarnstore.core.loadcode import LoadedCode as LoadedCode
+from yarnstore.ops.checking.doctor import DoctorResult as DoctorResult
+from yarnstore.ops.checking.doctor_disk import Check as Check
+from yarnstore.ops.checking.findings import FsckResult as FsckResult
+from yarnstore.ops.checking.findings import Problem as Problem
 from yarnstore.ops.exchange.adopt import AdoptResult as AdoptResult
 from yarnstore.ops.exchange.adopt import CopiedFile as CopiedFile
 from yarnstore.ops.exchange.adopt import ReplacedFile as ReplacedFile
@@ -70,10 +74,6 @@ from yarnstore.ops.querying.storage import StorageOther as StorageOther
 from yarnstore.ops.querying.storage import StorageUsage as StorageUsage
 from yarnstore.ops.querying.storage import StorageVersion as StorageVersion
 from yarnstore.ops.querying.usage import StoredVersion as StoredVersion
-from yarnstore.ops.upkeep.doctor import Check as Check
-from yarnstore.ops.upkeep.doctor import DoctorResult as DoctorResult
-from yarnstore.ops.upkeep.findings import FsckResult as FsckResult
-from yarnstore.ops.upkeep.findings import Problem as Problem
 from yarnstore.ops.upkeep.gc import GcResult as GcResult
 from yarnstore.ops.upkeep.gc_items import GcForecast as GcForecast
 from yarnstore.ops.upkeep.gc_items import GcItem as GcItem

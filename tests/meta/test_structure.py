@@ -16,7 +16,7 @@ ENGINE = f"{PACKAGE}.ops"
 LEVELS = (
     ("session",),
     ("copies", "fetching", "publishing", "querying"),
-    ("installing", "inspecting", "upkeep"),
+    ("checking", "installing", "inspecting", "upkeep"),
     ("local",),
     ("exchange",),
 )

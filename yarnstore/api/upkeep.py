@@ -15,12 +15,12 @@ from yarnstore.store import paths
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from yarnstore.ops.checking.doctor import DoctorResult
+    from yarnstore.ops.checking.findings import FsckResult
     from yarnstore.ops.installing.auto_update import AutoUpdateRound, AutoUpdateStatus
     from yarnstore.ops.installing.timers import TimerFiles
     from yarnstore.ops.local.takeover import TakeoverResult
     from yarnstore.ops.querying.storage import StorageUsage
-    from yarnstore.ops.upkeep.doctor import DoctorResult
-    from yarnstore.ops.upkeep.findings import FsckResult
     from yarnstore.ops.upkeep.gc import GcResult
     from yarnstore.ops.upkeep.gc_items import GcForecast
     from yarnstore.settings.editable import SettingInfo, SettingValue
@@ -170,16 +170,16 @@ class Upkeep(StoreBase):
             raise UsageError("a repair reads all contents, and cannot be limited to a sample")
         with self._counted("fsck", progress=progress) as session:
             if repair:
-                from yarnstore.ops.upkeep.repair import repair as mend
+                from yarnstore.ops.checking.repair import repair as mend
 
                 return mend(session)
-            from yarnstore.ops.upkeep.fsck import fsck
+            from yarnstore.ops.checking.fsck import fsck
 
             return fsck(session, quick=quick, sample=sample)
 
     def examine(self, *, progress: OnProgress | None = None) -> DoctorResult:
         """Check this machine for problems and suggest fixes."""
-        from yarnstore.ops.upkeep.doctor import diagnose
+        from yarnstore.ops.checking.doctor import diagnose
 
         with self._session(progress) as session:
             return diagnose(session, self.settings.auto_update)
@@ -187,7 +187,7 @@ class Upkeep(StoreBase):
     @classmethod
     def doctor(cls, path: AnyPath | None = None, *, progress: OnProgress | None = None) -> DoctorResult:
         """Do the same as `examine`, also if the store cannot be opened since its settings are unreadable."""
-        from yarnstore.ops.upkeep.doctor import diagnose
+        from yarnstore.ops.checking.doctor import diagnose
 
         fault: YarnstoreError | None = None
         place = paths.absolute(path) if path is not None else None

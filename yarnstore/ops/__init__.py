@@ -21,5 +21,5 @@ Each stage gets the value of the one before it and does not look it up again:
 `fetch` stops at the version ref; `checkout` and `update` go on; `rollback` begins at the view.
 
 Packages import downwards only: `session` ← `copies`, `fetching`, `publishing`, `querying` ←
-`installing`, `inspecting`, `upkeep` ← `local`.  A test enforces the levels.
+`checking`, `installing`, `inspecting`, `upkeep` ← `local`.  A test enforces the levels.
 """

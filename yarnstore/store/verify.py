@@ -1,6 +1,6 @@
 """Checks one pack, its entries against their headers and its index; or one file and its chunks.
 
-Shared by `ops/upkeep/fsck`, which reports damaged entries, and `ops/upkeep/repair`, which keeps the sound
+Shared by `ops/checking/fsck`, which reports damaged entries, and `ops/checking/repair`, which keeps the sound
 ones.
 """
 

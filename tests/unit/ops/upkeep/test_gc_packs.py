@@ -14,8 +14,9 @@ from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import DiskFullError, IntegrityError, StorageError
+from yarnstore.ops.checking import repair
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep import repack, repair
+from yarnstore.ops.upkeep import repack
 from yarnstore.store import chunks, fsio
 from yarnstore.store.layout import StoreLayout
 

@@ -59,7 +59,7 @@ class FsckResult:
 
 @dataclass
 class Findings:
-    """The findings of a check, as `ops/upkeep/repair` needs them."""
+    """The findings of a check, as `ops/checking/repair` needs them."""
 
     problems: list[Problem] = field(default_factory=list)
     bad_refs: list[Path] = field(default_factory=list)

@@ -14,8 +14,8 @@ from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sor
 from yarnstore.core.limits import INDEX_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import IntegrityError, NotFoundError, YarnstoreError
+from yarnstore.ops.checking.findings import Findings, Kind, Problem
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.findings import Findings, Kind, Problem
 from yarnstore.progress import Meter, plural
 from yarnstore.store import fsread, held
 from yarnstore.store.chunks import ChunkStore

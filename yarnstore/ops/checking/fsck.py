@@ -24,9 +24,9 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
 from yarnstore.core.reflog import parse_ref
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, UsageError, YarnstoreError
+from yarnstore.ops.checking.findings import Findings, FsckResult
+from yarnstore.ops.checking.fsck_packs import PackChecker, why
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.findings import Findings, FsckResult
-from yarnstore.ops.upkeep.fsck_packs import PackChecker, why
 from yarnstore.progress import Meter
 from yarnstore.registry.schema import parse_registry
 from yarnstore.store import fsread, held

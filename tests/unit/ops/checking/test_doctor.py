@@ -16,8 +16,8 @@ import pytest
 from tests.support.servers import static_server
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
-from yarnstore.ops.upkeep import doctor
-from yarnstore.ops.upkeep.doctor import DoctorResult, diagnose
+from yarnstore.ops.checking import doctor_disk
+from yarnstore.ops.checking.doctor import DoctorResult, diagnose
 from yarnstore.store import fsio, fsread
 
 
@@ -171,7 +171,7 @@ def test_little_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_system_that_lacks_something(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsio, "hard_link", lambda *_: False)
     monkeypatch.setattr(fsio, "swap_link", lambda *_, **__: False)
-    monkeypatch.setattr(doctor, "_locks", lambda _: False)
+    monkeypatch.setattr(doctor_disk, "_locks", lambda _: False)
     assert ills(Store.doctor(site.home)) == {"hard links": "note", "symlinks": "note", "locks": "wrong"}
 
 
