@@ -153,6 +153,7 @@ def _locks(path: Path) -> bool:
 
 
 def space(session: Session) -> Iterator[Check]:
+    """Check whether a download can begin."""
     free, reserve = fsread.free_bytes(session.layout.root, session.layout.reserve)
     text = f"{format_size(free)} free, {format_size(reserve)} kept in reserve"
     if free <= reserve:
