@@ -19,14 +19,14 @@ from yarnstore.core.encodings import (
     encode_delta_planes,
     encode_planes,
 )
-from yarnstore.core.encodings.transforms import Kernels
+from yarnstore.core.encodings.transforms import Kernels, Keys
 from yarnstore.core.limits import MIB
 
 _CHUNKS = 6
 _ROUNDS = 12
 _BF16 = ELEMENTS["bf16"]
 # Keys as the encoder chooses them for such weights.
-_KEYS = (117, 122)
+_KEYS = Keys(117, 122)
 
 
 @dataclass(frozen=True)

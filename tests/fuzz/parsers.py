@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.core.codec import decode_entry, decode_zstd
-    from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
+    from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_mapped, decode_planes
     from yarnstore.core.index import parse_index
     from yarnstore.core.layouts import BytesSource, external_layouts, read_layout
     from yarnstore.core.manifest import Manifest
@@ -53,6 +53,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "zstd": lambda data: decode_zstd(data, 1000, "frame"),
     "planes": lambda data: decode_planes(data, len(CHUNK)),
     "delta-planes": lambda data: decode_delta_planes(data, BASE, len(CHUNK)),
+    "delta-mapped": lambda data: decode_mapped(data, BASE, len(CHUNK)),
     "delta-zstd": lambda data: decode_delta_zstd(data, BASE, len(CHUNK)),
 }
 _NAMES = list(TARGETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import numpy as np
 from tests.support import samples
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId, Sha256
-from yarnstore.core.encodings import encode_delta_planes, encode_delta_zstd, encode_planes
+from yarnstore.core.encodings import (
+    encode_delta_planes,
+    encode_delta_zstd,
+    encode_mapped,
+    encode_planes,
+    find_mapping,
+)
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, encode_entry
@@ -63,6 +70,13 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         yield "planes", encode_planes(CHUNK, width) or b""
     for element in ("bf16", "f32", "i8", "q4_0", "q6_k"):
         yield "delta-planes", encode_delta_planes(CHUNK, BASE, element) or b""
+    for element, other in (("bf16", "bf16"), ("bf16", "f16"), ("i8", "i8"), ("q4_0", "q4_0")):
+        yield "delta-mapped", encode_mapped(CHUNK, BASE, element, find_mapping(CHUNK, element, other)) or b""
+    # A mask, and a packed stream: 512 steps of 2 bits.
+    stream = b"\x01" + struct.pack("<3I", 4 << 24 | 512, 128, 0) + bytes(128)
+    inner = b"\x01\x04\0\0" + struct.pack("<3I", 3 << 30 | len(stream), 512, 0) + stream + bytes(512)
+    yield "delta-mapped", b"\x01\0\0\0\0\2" + inner
+    yield "delta-mapped", b"\x01\0\0\0\1\0" + struct.pack("<2I", 68, 64) + bytes(64) + inner
     yield "delta-zstd", encode_delta_zstd(CHUNK, BASE) or b""
 
 

@@ -23,7 +23,7 @@ from yarnstore.core.encodings import (
     encode_planes,
     guess_encoding,
 )
-from yarnstore.core.encodings.transforms import Kernels
+from yarnstore.core.encodings.transforms import RADIX, Kernels, Keys
 from yarnstore.errors import FormatError
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -93,13 +93,14 @@ def test_guesses_are_the_same(data: bytes) -> None:
     st.integers(0, 255),
     st.integers(0, 2**32),
     st.integers(1, 9),
+    st.booleans(),
 )
 def test_any_order_is_the_same(
-    element: tuple, count: int, one: int, other: int, seed: int, step: int
+    element: tuple, count: int, one: int, other: int, seed: int, step: int, whole: bool
 ) -> None:
     """Also with so many keys that C counts, and with keys that no encoder would choose."""
     rng = np.random.default_rng(seed)
-    keys = (min(one, other), max(one, other))
+    keys = Keys(min(one, other), max(one, other), whole)
     width = element[1]
     few = rng.integers(0, 2 ** (8 * width), 40, np.uint64)
     base = rng.choice(few, count).astype(f"<u{width}").tobytes() + rng.bytes(seed % width)
@@ -132,13 +133,39 @@ def test_streams_are_the_same(data: bytes, start: int, step: int, sparse: int) -
     assert results[0] == results[1]
 
 
+@built
+@quick
+@given(
+    st.integers(0, 300),
+    st.sampled_from(list(RADIX)),
+    st.booleans(),
+    st.sampled_from([2, 3, 6, 17, 256]),
+    st.integers(0, 2**32),
+)
+def test_symbols_are_the_same(length: int, per_byte: int, signed: bool, most: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = (rng.integers(0, most, length) - (most // 2 if signed else 0)).astype(np.uint8).tobytes()
+    hostile = rng.bytes(-(-length // per_byte))
+    results = []
+    for kernels in ALL:
+        packed, escaped = map(bytes, kernels.symbols_split(data, per_byte, signed))
+        assert len(packed) == len(hostile)
+        assert kernels.escapes_count(packed, length, per_byte) == len(escaped)
+        assert bytes(kernels.symbols_join(packed, escaped, length, per_byte, signed)) == data
+        count = kernels.escapes_count(hostile, length, per_byte)
+        values = (b"\xff\x07" * count)[:count]
+        joined = kernels.symbols_join(hostile, values, length, per_byte, signed)
+        results.append((packed, escaped, count, bytes(joined)))
+    assert results[0] == results[1]
+
+
 def test_the_greatest_key_has_a_run() -> None:
     base = np.array([0x7F80, 0x3F80, 0x7FC1, 0xFF80, 0x0080] * 99, "<u2").tobytes()
     data = bytes(len(base))
     for kernels in ALL:
-        streams, cuts = kernels.delta_split(data, base, FLOATS[0], (254, 255))
+        streams, cuts = kernels.delta_split(data, base, FLOATS[0], Keys(254, 255))
         assert cuts == [198]
-        joined = kernels.delta_join([*map(bytes, streams), b""], base, len(base), FLOATS[0], (254, 255))
+        joined = kernels.delta_join([*map(bytes, streams), b""], base, len(base), FLOATS[0], Keys(254, 255))
         assert bytes(joined) == data
 
 
@@ -172,20 +199,20 @@ REFUSED: list[tuple[str, tuple[object, ...]]] = [
     ("planes_join", ([b"12", b""], 4, 2, 0)),
     ("planes_join", ([b"12", b"12", b""], -4, 2, 0)),
     ("planes_join", ([b"12", b"12", b""], 1 << 40, 2, 0)),
-    ("delta_split", (b"1234", b"1234", (4, 3, 7, 255), (0, 0))),
-    ("delta_split", (b"1234", b"1234", (4, 0, 7, 255), (0, 0))),
-    ("delta_split", (b"1234", b"1234", (4, 2, 16, 255), (0, 1))),
-    ("delta_split", (b"1234", b"1234", (4, 2, 7, 256), (0, 1))),
-    ("delta_split", (b"1234", b"1234", (4, 2, -1, 0), (0, 1))),
-    ("delta_split", (b"1234", b"1234", (4, 1, 0, 255), (0, 1))),
-    ("delta_split", (b"1234", b"1234", ELEMENT, (2, 1))),
-    ("delta_split", (b"1234", b"1234", ELEMENT, (0, 256))),
-    ("delta_split", (b"1234", b"1234", ELEMENT, (-1, 0))),
-    ("delta_join", ([b"1", b"1", b"12", b""], b"1234", 5, ELEMENT, (1, 2))),
-    ("delta_join", ([b"1", b"1", b"12", b""], b"123", 4, ELEMENT, (1, 2))),
-    ("delta_join", ([b"12", b"12", b""], b"1234", 4, ELEMENT, (1, 2))),
-    ("delta_join", ([b"1"] * 99, b"1234", 4, ELEMENT, (1, 2))),
-    ("delta_join", ([b"12", b"12", b""], b"1234", -1, ELEMENT, (0, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 3, 7, 255), (0, 0, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 0, 7, 255), (0, 0, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 2, 16, 255), (0, 1, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 2, 7, 256), (0, 1, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 2, -1, 0), (0, 1, 0))),
+    ("delta_split", (b"1234", b"1234", (4, 1, 0, 255), (0, 1, 0))),
+    ("delta_split", (b"1234", b"1234", ELEMENT, (2, 1, 0))),
+    ("delta_split", (b"1234", b"1234", ELEMENT, (0, 256, 0))),
+    ("delta_split", (b"1234", b"1234", ELEMENT, (-1, 0, 0))),
+    ("delta_join", ([b"1", b"1", b"12", b""], b"1234", 5, ELEMENT, (1, 2, 0))),
+    ("delta_join", ([b"1", b"1", b"12", b""], b"123", 4, ELEMENT, (1, 2, 0))),
+    ("delta_join", ([b"12", b"12", b""], b"1234", 4, ELEMENT, (1, 2, 0))),
+    ("delta_join", ([b"1"] * 99, b"1234", 4, ELEMENT, (1, 2, 0))),
+    ("delta_join", ([b"12", b"12", b""], b"1234", -1, ELEMENT, (0, 0, 0))),
     ("key_counts", (b"1234", ELEMENT, 3, 1)),
     ("key_counts", (b"1234", ELEMENT, -1, 1)),
     ("key_counts", (b"1234", ELEMENT, 2, 0)),
@@ -207,6 +234,13 @@ REFUSED: list[tuple[str, tuple[object, ...]]] = [
     ("sparse_join", (b"\xff", bytes(9), 8)),
     ("sparse_join", (b"\xff", bytes(8), 9)),
     ("sparse_join", (b"\xff", bytes(8), -1)),
+    ("symbols_split", (b"1234", 7, False)),
+    ("escapes_count", (b"1", 5, 4)),
+    ("escapes_count", (b"1", -1, 4)),
+    ("escapes_count", (b"1", 1, 1 << 40)),
+    ("symbols_join", (b"\xff", bytes(3), 4, 4, False)),
+    ("symbols_join", (b"\xff", bytes(5), 4, 4, False)),
+    ("symbols_join", (b"\xff", bytes(4), 4, -1, True)),
 ]
 
 
@@ -236,9 +270,9 @@ def test_c_survives_any_arguments() -> None:
         None,
         ELEMENT,
         BLOCK,
-        (0, 0),
-        (1, 2),
-        (0, 255),
+        (0, 0, 0),
+        (1, 2, 1),
+        (0, 255, 0),
         -1,
         0,
         1,

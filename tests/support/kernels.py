@@ -12,7 +12,10 @@ from types import ModuleType
 from yarnstore.core.encodings import numpy_kernels
 from yarnstore.core.encodings.transforms import VERSION, Kernels
 
-_USERS = [f"yarnstore.core.encodings.{name}" for name in ("streams", "planes", "delta", "blocks", "guess")]
+_USERS = [
+    f"yarnstore.core.encodings.{name}"
+    for name in ("streams", "planes", "delta", "blocks", "guess", "symbols")
+]
 
 
 def c_kernels() -> ModuleType | None:

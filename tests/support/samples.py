@@ -68,13 +68,13 @@ def check_layout(layout: Layout, size: int) -> None:
     assert previous_end <= size
 
 
-def check_segments(segments: list[Segment], size: int) -> None:
+def check_segments(segments: list[Segment], size: int, most_bytes: int = 1 << 20) -> None:
     at = 0
     for offset, length, dtype in segments:
         assert offset == at
         assert length > 0
         assert length % dtype.block_bytes == 0
-        assert dtype is BYTES or length <= 1 << 20
+        assert dtype is BYTES or length <= most_bytes
         at += length
     assert at == size
 

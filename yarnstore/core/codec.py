@@ -20,10 +20,13 @@ from yarnstore.core.encodings import (
     ELEMENTS,
     decode_delta_planes,
     decode_delta_zstd,
+    decode_mapped,
     decode_planes,
     encode_delta_planes,
     encode_delta_zstd,
+    encode_mapped,
     encode_planes,
+    find_mapping,
     guess_encoding,
 )
 from yarnstore.core.layouts import BYTES, LIKELY_TYPES, ElementType
@@ -40,14 +43,19 @@ class Encoding(IntEnum):
     PLANES = 2
     DELTA_PLANES = 3
     DELTA_ZSTD = 4
+    DELTA_MAPPED = 5
 
 
-DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD})
+DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD, Encoding.DELTA_MAPPED})
 
 ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
 _WORTH_SHARE = 0.97
+# A mapped delta must be this much smaller than one that is not, which older clients can read.
+MAPPED_PAYS_SHARE: Final = 0.985
 _PLANE_WIDTHS = (2, 4, 8)
+# The part of a chunk, a multiple of all widths and blocks in length, by which ways to encode it are compared.
+_SAMPLED = slice(0, 128 * 1024)
 # Types whose deltas are computed as those of another type.
 _DELTA_AS: Final = {
     **dict.fromkeys(("u8", "bool", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz", "f8_e8m0"), "i8"),
@@ -121,23 +129,60 @@ def make_delta_entry(
     Raises: IntegrityError if it does not decode to the chunk.
     """
     encoding, payload = _encode_delta(data, base, element)
-    if payload is None or len(payload) > _WORTH_SHARE * len(data):
+    return _delta_entry(Entry(chunk_id, len(data), encoding, payload or b"", base_id), base)
+
+
+def make_mapped_entry(
+    chunk_id: bytes, data: Buffer, base_id: bytes, base: Buffer, elements: tuple[ElementType, ElementType]
+) -> Entry | None:
+    """Encode a chunk as a mapped delta against a base chunk and verify it; None if its sample says that it
+    saves too little, or less than a delta that is not mapped.
+
+    `elements` are the types of the chunk and of the base.  Raises: IntegrityError if it does not decode to
+    the chunk.
+    """
+    name, base_name = (
+        _delta_element(one, element) for one, element in zip((data, base), elements, strict=True)
+    )
+    if not name or not base_name:
         return None
-    entry = Entry(chunk_id, len(data), encoding, payload, base_id)
+    mapping = find_mapping(data, name, base_name)
+    if mapping is None and name != base_name:
+        return None
+    if mapping is None:
+        part, of_base = (bytes(memoryview(one)[_SAMPLED]) for one in (data, base))
+        plain = encode_delta_planes(part, of_base, name)
+        mapped = encode_mapped(part, of_base, name, None)
+        if mapped is None or (plain is not None and len(mapped) > MAPPED_PAYS_SHARE * len(plain)):
+            return None
+    payload = encode_mapped(data, base, name, mapping)
+    return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_MAPPED, payload or b"", base_id), base)
+
+
+def _delta_entry(entry: Entry, base: Buffer) -> Entry | None:
+    """Verify a delta and return it; None if it has no payload, or one that saves too little."""
+    if not entry.payload or len(entry.payload) > _WORTH_SHARE * entry.plain_bytes:
+        return None
     _prove(entry, base)
     return entry
 
 
 def _encode_delta(data: Buffer, base: Buffer, element: ElementType) -> tuple[Encoding, bytes | None]:
+    name = _delta_element(data, element)
+    if name:
+        return Encoding.DELTA_PLANES, encode_delta_planes(data, base, name)
+    return Encoding.DELTA_ZSTD, encode_delta_zstd(data, base)
+
+
+def _delta_element(data: Buffer, element: ElementType) -> str:
+    """Return the type as which the difference of a chunk is computed; empty if it is not numbers."""
     name = _DELTA_AS.get(element.name, element.name)
     if name not in ELEMENTS and name not in BLOCKS:
         name = "i8" if element.kind == "block" else ""
         guess = guess_encoding(data)
         if not name and guess.kind == "planes" and guess.phase == 0:
             name = LIKELY_TYPES[guess.width].name
-    if name:
-        return Encoding.DELTA_PLANES, encode_delta_planes(data, base, name)
-    return Encoding.DELTA_ZSTD, encode_delta_zstd(data, base)
+    return name
 
 
 def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
@@ -162,6 +207,8 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
         return decode_delta_planes(payload, base, plain_bytes)
     if encoding == Encoding.DELTA_ZSTD and base is not None:
         return decode_delta_zstd(payload, base, plain_bytes)
+    if encoding == Encoding.DELTA_MAPPED and base is not None:
+        return decode_mapped(payload, base, plain_bytes)
     raise FormatError("chunk", f"has encoding {encoding}, which this release cannot read")
 
 

@@ -33,25 +33,44 @@ class PlacedChunk(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A chunk, and the corresponding chunk of the base version."""
+    """A chunk, and the corresponding chunk of the base version, with the type of its elements."""
 
     chunk: PlacedChunk
     base_id: bytes
+    base_element: ElementType
 
 
 class Stretch(NamedTuple):
     """`length` bytes from `start` of the file `path` whose numbers correspond to those from `base_start` of
-    the base version's file `base_path`."""
+    the base version's file `base_path`.
+
+    `width` bytes correspond to `base_width` bytes if the types differ.
+    """
 
     path: str
     start: int
     length: int
     base_path: str
     base_start: int
+    width: int = 1
+    base_width: int = 1
+
+    @property
+    def base_length(self) -> int:
+        return self.length * self.base_width // self.width
 
     def turned(self) -> Stretch:
         """The same run, seen from the base version."""
-        return Stretch(self.base_path, self.base_start, self.length, self.path, self.start)
+        places = self.base_path, self.base_start, self.base_length, self.path, self.start
+        return Stretch(*places, self.base_width, self.width)
+
+    def base_at(self, offset: int) -> int:
+        """Return the offset in the base's file that corresponds to one in the run."""
+        return self.base_start + (offset - self.start) * self.base_width // self.width
+
+    def from_base(self, offset: int) -> int:
+        """Return the offset that corresponds to one in the base's file."""
+        return self.start + (offset - self.base_start) * self.width // self.base_width
 
 
 @dataclass(frozen=True)
@@ -150,11 +169,11 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> I
             seen.add(chunk.chunk_id)
             run = found_runs.at(file.path, chunk.offset)
             if run is not None:
-                found = known.chunk_from(run.base_path, run.base_start + chunk.offset - run.start)
+                found = known.chunk_from(run.base_path, run.base_at(chunk.offset))
             else:
                 found = known.counterpart(chunk, ours, theirs, shift)
             if found is not None:
-                yield Pair(chunk, found.chunk_id)
+                yield Pair(chunk, found.chunk_id, found.element)
 
 
 class _Runs:
@@ -220,10 +239,11 @@ def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[in
             _, lengths = files[run.base_path].chunk_list()
             starts[run.base_path] = (np.cumsum(lengths) - lengths).tolist()
         there = starts[run.base_path]
-        within = slice(bisect_left(there, run.base_start), bisect_left(there, run.base_start + run.length))
+        end = run.base_start + run.base_length
+        within = slice(bisect_left(there, run.base_start), bisect_left(there, end))
         found = cuts.setdefault(run.path, set())
         found.add(run.start)
-        found.update(at - run.base_start + run.start for at in there[within])
+        found.update(run.from_base(at) for at in there[within])
     return {path: sorted(found) for path, found in cuts.items()}
 
 

@@ -12,9 +12,10 @@
 #include <string.h>
 
 #include "shuffles.h"
+#include "symbols.h"
 #include "transforms.h"
 
-#define VERSION 1 /* of the functions below; kernels.py refuses another */
+#define VERSION 2 /* of the functions below; kernels.py refuses another */
 #define MOST_STREAMS 10
 #define MOST_BYTES (1 << 30)     /* positions have 32 bits */
 #define FEW_BYTES (16 * 1024)    /* done before another thread could take the lock */
@@ -153,6 +154,7 @@ static PyObject *py_planes_join(PyObject *self, PyObject *args) {
 /* The fields of delta.Element, and the range of sort keys. */
 typedef struct {
     Py_ssize_t code, width, bit, mask, low, high;
+    int whole;
 } Numbers;
 
 static int check_numbers(const Numbers *numbers) {
@@ -178,7 +180,7 @@ static Element element_of(const Numbers *numbers) {
 /* The lengths of the streams of `count` elements; returns how many streams. */
 static size_t delta_lengths(const Numbers *numbers, size_t count, size_t *lengths) {
     size_t found = 0, planes = (size_t)numbers->width;
-    if (numbers->low < numbers->high && planes == 2) {
+    if (numbers->low < numbers->high && planes == 2 && !numbers->whole) {
         lengths[found++] = (count + 1) / 2;
         lengths[found++] = (count + 1) / 2;
         planes = 1;
@@ -227,6 +229,7 @@ static PyObject *split_numbers(const Py_buffer *data, const Py_buffer *base, con
     } else {
         Order order;
         uint32_t ends[256];
+        order.whole = numbers->whole;
         uint8_t *room = new_room(&order, count, width, 2);
         if (room) {
             uint8_t *sorted = room + copy_bytes(count, width);
@@ -252,7 +255,8 @@ static PyObject *py_delta_split(PyObject *self, PyObject *args) {
     Py_buffer data, base;
     Numbers n;
     if (!PyArg_ParseTuple(
-            args, "y*y*(nnnn)(nn)", &data, &base, &n.code, &n.width, &n.bit, &n.mask, &n.low, &n.high))
+            args, "y*y*(nnnn)(nnp)", &data, &base, &n.code, &n.width, &n.bit, &n.mask, &n.low, &n.high,
+            &n.whole))
         return NULL;
     PyObject *made = split_numbers(&data, &base, &n);
     PyBuffer_Release(&data);
@@ -278,6 +282,7 @@ static PyObject *join_numbers(PyObject *given, const Py_buffer *base, Py_ssize_t
         } else {
             Order order;
             uint32_t ends[256];
+            order.whole = numbers->whole;
             uint8_t *room = new_room(&order, count, width, 1);
             if (room) {
                 UNLOCKED(length, {
@@ -303,7 +308,8 @@ static PyObject *py_delta_join(PyObject *self, PyObject *args) {
     Py_ssize_t plain;
     Numbers n;
     if (!PyArg_ParseTuple(
-            args, "Oy*n(nnnn)(nn)", &given, &base, &plain, &n.code, &n.width, &n.bit, &n.mask, &n.low, &n.high))
+            args, "Oy*n(nnnn)(nnp)", &given, &base, &plain, &n.code, &n.width, &n.bit, &n.mask, &n.low,
+            &n.high, &n.whole))
         return NULL;
     PyObject *made = join_numbers(given, &base, plain, &n);
     PyBuffer_Release(&base);
@@ -481,6 +487,81 @@ static PyObject *py_sparse_join(PyObject *self, PyObject *args) {
     return made;
 }
 
+/* --- packed symbols --------------------------------------------------------------------------------- */
+
+static PyObject *py_symbols_split(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_buffer plain;
+    Py_ssize_t per_byte;
+    int is_signed;
+    if (!PyArg_ParseTuple(args, "y*np", &plain, &per_byte, &is_signed)) return NULL;
+    PyObject *made = NULL;
+    if (!symbols_radix(per_byte)) {
+        refuse("no such packing");
+    } else {
+        size_t length = (size_t)plain.len, n = (size_t)per_byte, found = 0, room;
+        UNLOCKED(length, room = large_count(plain.buf, length, (unsigned)symbols_radix(per_byte) - 1, is_signed));
+        size_t lengths[2] = {length / n + (length % n != 0), room};
+        uint8_t *bytes[2];
+        made = new_streams(lengths, 2, bytes);
+        if (made)
+            UNLOCKED(length, found = symbols_split(plain.buf, length, n, is_signed, bytes[0], bytes[1], room));
+        if (made && found != room) {
+            Py_CLEAR(made);
+            refuse("the bytes changed meanwhile");
+        }
+    }
+    PyBuffer_Release(&plain);
+    return made;
+}
+
+static int are_packed(const Py_buffer *packed, Py_ssize_t length, Py_ssize_t per_byte) {
+    if (symbols_radix(per_byte) && length >= 0 && length <= MOST_BYTES &&
+        packed->len == length / per_byte + (length % per_byte != 0))
+        return 1;
+    refuse("symbols of another length");
+    return 0;
+}
+
+static PyObject *py_escapes_count(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_buffer packed;
+    Py_ssize_t length, per_byte;
+    size_t found = 0;
+    if (!PyArg_ParseTuple(args, "y*nn", &packed, &length, &per_byte)) return NULL;
+    int fits = are_packed(&packed, length, per_byte);
+    if (fits) UNLOCKED(packed.len, found = escapes_count(packed.buf, (size_t)length, (size_t)per_byte));
+    PyBuffer_Release(&packed);
+    return fits ? PyLong_FromSize_t(found) : NULL;
+}
+
+static PyObject *py_symbols_join(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_buffer packed, escaped;
+    Py_ssize_t length, per_byte;
+    int is_signed;
+    if (!PyArg_ParseTuple(args, "y*y*nnp", &packed, &escaped, &length, &per_byte, &is_signed)) return NULL;
+    PyObject *made = NULL;
+    if (are_packed(&packed, length, per_byte)) {
+        made = PyBytes_FromStringAndSize(NULL, length);
+        if (made) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(made);
+            size_t count = (size_t)escaped.len, used;
+            UNLOCKED(length, {
+                used = symbols_join(packed.buf, escaped.buf, count, out, (size_t)length, (size_t)per_byte);
+                if (is_signed) signs_join(out, (size_t)length);
+            });
+            if (used != count) {
+                Py_CLEAR(made);
+                refuse("as many escaped symbols as there are escapes are needed");
+            }
+        }
+    }
+    PyBuffer_Release(&packed);
+    PyBuffer_Release(&escaped);
+    return made;
+}
+
 /* --- the module ------------------------------------------------------------------------------------- */
 
 static PyMethodDef functions[] = {
@@ -496,11 +577,15 @@ static PyMethodDef functions[] = {
     {"sparse_split", py_sparse_split, METH_VARARGS, NULL},
     {"mask_count", py_mask_count, METH_VARARGS, NULL},
     {"sparse_join", py_sparse_join, METH_VARARGS, NULL},
+    {"symbols_split", py_symbols_split, METH_VARARGS, NULL},
+    {"escapes_count", py_escapes_count, METH_VARARGS, NULL},
+    {"symbols_join", py_symbols_join, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static int begin(PyObject *module) {
     shuffles_init();
+    symbols_init();
     if (PyModule_AddStringConstant(module, "NAME", "c")) return -1;
     return PyModule_AddIntConstant(module, "VERSION", VERSION);
 }

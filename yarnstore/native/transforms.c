@@ -267,7 +267,7 @@ static void unite_nibbles(const uint8_t *const *streams, size_t count, uint16_t 
             differ##BITS(data, base, count, room);                                                        \
             scatter##BITS(room, count, order, sorted);                                                    \
         }                                                                                                 \
-        if (BITS == 16) part_nibbles(sorted, count, streams);                                             \
+        if (BITS == 16 && !order->whole) part_nibbles(sorted, count, streams);                                             \
         else                                                                                              \
             for (size_t at = 0; at < count; at += BLOCK)                                                  \
                 part##BITS((const T *)sorted + at, at, least(BLOCK, count - at), streams);                \
@@ -277,7 +277,7 @@ static void unite_nibbles(const uint8_t *const *streams, size_t count, uint16_t 
         const uint8_t *const *streams, const uint8_t *base, size_t count, Order *order, void *room,       \
         uint8_t *out) {                                                                                   \
         T *steps = room;                                                                                  \
-        if (BITS == 16) unite_nibbles(streams, count, room);                                              \
+        if (BITS == 16 && !order->whole) unite_nibbles(streams, count, room);                                              \
         else                                                                                              \
             for (size_t at = 0; at < count; at += BLOCK) {                                                \
                 size_t n = least(BLOCK, count - at);                                                      \

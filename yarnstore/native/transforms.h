@@ -25,6 +25,7 @@ typedef struct {
     uint8_t *keys; /* count bytes */
     unsigned low, span;
     int few;                     /* whether the shuffles do it; then one part counts for all */
+    int whole;                   /* whether the first plane of two bytes is not two streams of nibbles */
     uint32_t begins[PARTS][256]; /* used up by a scatter or a gather */
 } Order;
 
@@ -51,8 +52,8 @@ void delta_split(
     const uint8_t *data, const uint8_t *base, size_t count, unsigned width, uint8_t *const *planes);
 void delta_join(
     const uint8_t *const *planes, const uint8_t *base, size_t count, unsigned width, uint8_t *out);
-/* The same, sorted.  For elements of two bytes the first plane is two streams of (count + 1) / 2 bytes:
- * low nibbles, high nibbles.  `room` and `sorted` are `count * width` bytes and
+/* The same, sorted.  For elements of two bytes the first plane, unless it is whole, is two streams of
+ * (count + 1) / 2 bytes: low nibbles, high nibbles.  `room` and `sorted` are `count * width` bytes and
  * SLACK_BYTES each, aligned for uint64_t. */
 void delta_split_sorted(
     const uint8_t *data, const uint8_t *base, size_t count, unsigned width, Order *order, void *room,

@@ -168,10 +168,11 @@ class _Checker:
             self._check(where, ".manifest", Sha256.parse, entry.manifest)
         for index, pack in enumerate(entry.packs):
             self._check(where, f".packs[{index}]", PackId.parse, pack)
-        for index, delta in enumerate(entry.deltas):
-            self._check(where, f".deltas[{index}].base", parse_version, delta.base)
-            self._check(where, f".deltas[{index}].base_manifest", Sha256.parse, delta.base_manifest)
-            self._check(where, f".deltas[{index}].pack", PackId.parse, delta.pack)
+        for key, deltas in (("deltas", entry.deltas), ("mapped_deltas", entry.mapped_deltas)):
+            for index, delta in enumerate(deltas):
+                self._check(where, f".{key}[{index}].base", parse_version, delta.base)
+                self._check(where, f".{key}[{index}].base_manifest", Sha256.parse, delta.base_manifest)
+                self._check(where, f".{key}[{index}].pack", PackId.parse, delta.pack)
         if entry.files:
             self._check_files(where, entry.files)
 

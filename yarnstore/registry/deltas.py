@@ -17,11 +17,14 @@ from yarnstore.registry.edit import RawDoc, raw_models
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.timestamps import next_timestamp
 
+_KEYS = ("deltas", "mapped_deltas")
+
 
 class DeltaChange(NamedTuple):
-    """What becomes of the deltas of the build with a manifest: packs to list, and packs to list no more."""
+    """What becomes of the deltas of the build with a manifest: what to list, by the key of its list, and
+    packs to list no more."""
 
-    add: Sequence[Mapping[str, Any]] = ()
+    add: Mapping[str, Sequence[Mapping[str, Any]]] = {}
     drop: Collection[str] = ()
 
 
@@ -55,13 +58,15 @@ def _manifest(build: RawDoc) -> Sha256:
 
 
 def _change(build: RawDoc, change: DeltaChange, what: str) -> None:
-    listed = build.get("deltas", [])
-    if not isinstance(listed, list):
-        raise FormatError(what, "has deltas that are not a list")
-    kept = [item for item in listed if item["pack"] not in change.drop]
-    there = {(item["base_manifest"], item["pack"]) for item in kept}
-    kept += [dict(item) for item in change.add if (item["base_manifest"], item["pack"]) not in there]
-    if kept:
-        build["deltas"] = kept
-    else:
-        build.pop("deltas", None)
+    for key in _KEYS:
+        listed = build.get(key, [])
+        if not isinstance(listed, list):
+            raise FormatError(what, f"has {key} that are not a list")
+        kept = [item for item in listed if item["pack"] not in change.drop]
+        there = {(item["base_manifest"], item["pack"]) for item in kept}
+        fresh = change.add.get(key, ())
+        kept += [dict(item) for item in fresh if (item["base_manifest"], item["pack"]) not in there]
+        if kept:
+            build[key] = kept
+        else:
+            build.pop(key, None)

@@ -37,6 +37,13 @@ class DeltaEntry(Struct, frozen=True, kw_only=True, gc=False):
     base_manifest: str
     pack: str
     size_bytes: SizeBytes
+    #: Of the entries in `deltas` from the same base for which this pack has smaller ones.
+    replaced_bytes: SizeBytes = 0
+
+    @property
+    def net_bytes(self) -> int:
+        """What the pack adds to a download of all deltas from its base; negative if it makes it smaller."""
+        return self.size_bytes - self.replaced_bytes
 
 
 class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
@@ -56,6 +63,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     files: tuple[FileEntry, ...] = ()
     packs: tuple[str, ...] = ()
     deltas: tuple[DeltaEntry, ...] = ()
+    mapped_deltas: tuple[DeltaEntry, ...] = ()
     compatibility: tuple[str, ...] = ()
     release_date: str | None = None
     changelog: str | None = None
@@ -68,6 +76,11 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     recommended_ram_gb: Gigabytes | None = None
     requires: tuple[str, ...] = ()
     variants: dict[str, VersionEntry] = field(default_factory=lambda: _NO_VARIANTS)
+
+    @property
+    def all_deltas(self) -> tuple[DeltaEntry, ...]:
+        """The deltas for clients of all releases, and those with entries of encoding 5."""
+        return self.deltas + self.mapped_deltas if self.mapped_deltas else self.deltas
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):

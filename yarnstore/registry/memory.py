@@ -17,8 +17,8 @@ from yarnstore.core.limits import (
 from yarnstore.errors import FormatError
 
 # `VersionEntry` is the largest struct that is the value of a key, `DeltaEntry` the largest in an array.
-_KEYED_BYTES: Final = 200
-_LISTED_BYTES: Final = 48
+_KEYED_BYTES: Final = 208
+_LISTED_BYTES: Final = 56
 _HINT: Final = "its publisher can store each model's entry in its own file: `--split` of `ystore publish`"
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from blake3 import blake3
 
+from yarnstore.core.encodings import MAPPED_FLOATS
 from yarnstore.core.layouts import BYTES, Layout, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
@@ -56,8 +57,12 @@ class Numbers(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...]]:
-        """Type and shape: only tensors in which these are equal are compared as wholes."""
-        return self.tensor.dtype.name, self.tensor.shape
+        """Type and shape: only tensors in which these are equal are compared as wholes.
+
+        Floats that can be converted have one type.
+        """
+        name = self.tensor.dtype.name
+        return "float" if name in MAPPED_FLOATS else name, self.tensor.shape
 
     @property
     def row_bytes(self) -> int:
@@ -215,12 +220,17 @@ class _Names:
     def find(self, item: Numbers) -> Numbers | None:
         name = item.tensor.name
         other = self._placed.get((item.path, name)) or self._named.get(name)
-        return other if other is not None and other.tensor.dtype is item.tensor.dtype else None
+        if other is None or (other.tensor.dtype is not item.tensor.dtype and other.kind != item.kind):
+            return None
+        return other
 
 
 def _run(item: Numbers, other: Numbers) -> Stretch:
-    length = min(item.tensor.length, other.tensor.length)
-    return Stretch(item.path, item.tensor.offset, length, other.path, other.tensor.offset)
+    ours, theirs = item.tensor, other.tensor
+    places = item.path, ours.offset, min(ours.length, theirs.length), other.path, theirs.offset
+    if ours.dtype is theirs.dtype:
+        return Stretch(*places)
+    return Stretch(*places, ours.dtype.width, theirs.dtype.width)._replace(length=ours.length)
 
 
 def _is_version_of(ours: AnyContent, theirs: StoredContent, item: Numbers, other: Numbers) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pytest
 from tests.support.reshaped import (
     EMBEDDING,
     Files,
+    Weights,
+    as_type,
     fine_tuned,
     fused,
     made,
     one_file,
+    pruned,
     renamed,
     sharded,
     values,
@@ -21,7 +25,10 @@ from tests.support.reshaped import (
     with_rows,
 )
 from yarnstore import Store
+from yarnstore.core.codec import Encoding
+from yarnstore.core.digest import PackId
 from yarnstore.results import PublishResult
+from yarnstore.store.packs import iter_entries
 
 OLD = made(layers=3, width=320, vocabulary=3000)
 TUNED = fine_tuned(OLD)
@@ -84,6 +91,38 @@ def test_an_update_is_about_as_small_as_with_the_same_names(
 def test_the_same_numbers_in_other_tensors_are_not_downloaded_again(tmp_path: Path) -> None:
     share = delta_share(tmp_path, one_file(OLD), one_file(renamed(fused(with_rows(OLD, 1)))))
     assert share < 0.005
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "most"),
+    [
+        (lambda: OLD, lambda: as_type(OLD, "<f2"), 0.01),
+        (lambda: OLD, lambda: as_type(OLD, "<f4"), 0.01),
+        (lambda: as_type(OLD, "<f4"), lambda: OLD, 0.01),
+        (lambda: OLD, lambda: pruned(OLD), 0.06),
+    ],
+    ids=["bf16-to-f16", "bf16-to-f32", "f32-to-bf16", "pruned"],
+)
+def test_a_mapped_base_leaves_a_small_difference(
+    old: Callable[[], Weights], new: Callable[[], Weights], most: float, tmp_path: Path
+) -> None:
+    assert delta_share(tmp_path, one_file(old()), one_file(new())) < most
+    # A store has none of the new encoding, and is as a whole one.
+    with Store.open(tmp_path / "home") as store:
+        encodings = {
+            entry.encoding
+            for path in (store.home / "packs").glob("*.pack")
+            for _, entry in iter_entries(path)
+        }
+        assert Encoding.DELTA_MAPPED not in encodings
+    raw = json.loads((tmp_path / "registry" / "registry.json").read_text())
+    listed = raw["models"]["m"]["versions"]
+    assert listed["1.1.0"]["mapped_deltas"]
+    assert ("mapped_deltas" in listed["1.0.0"]) == (most == 0.01)  # back; what was pruned is gone
+    for entry in listed.values():
+        for delta in entry.get("deltas", ()):
+            pack = tmp_path / "registry" / "deltas" / f"{PackId.parse(delta['pack']).hex}.pack"
+            assert all(entry.encoding != Encoding.DELTA_MAPPED for _, entry in iter_entries(pack))
 
 
 def test_a_version_that_was_cut_like_an_older_one_stays_so(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, encode_blocks
 from yarnstore.core.encodings.delta import ELEMENTS, decode_numbers, encode_numbers
 from yarnstore.core.encodings.guess import Guess, guess_encoding
+from yarnstore.core.encodings.mapped import MAPPED_FLOATS, decode_mapped, encode_mapped, find_mapping
 from yarnstore.core.encodings.planes import decode_planes, encode_planes
 from yarnstore.core.encodings.streams import fault
 from yarnstore.core.encodings.text import decode_delta_zstd, encode_delta_zstd
@@ -19,13 +20,17 @@ from yarnstore.core.encodings.transforms import Buffer
 __all__ = [
     "BLOCKS",
     "ELEMENTS",
+    "MAPPED_FLOATS",
     "Guess",
     "decode_delta_planes",
     "decode_delta_zstd",
+    "decode_mapped",
     "decode_planes",
     "encode_delta_planes",
     "encode_delta_zstd",
+    "encode_mapped",
     "encode_planes",
+    "find_mapping",
     "guess_encoding",
 ]
 
@@ -38,7 +43,7 @@ def encode_delta_planes(data: Buffer, base: Buffer, element: str, *, sort: bool 
     """
     if element in BLOCKS:
         return encode_blocks(data, base, BLOCKS[element])
-    return encode_numbers(data, base, element, sort=sort)
+    return encode_numbers(data, base, ELEMENTS[element], sort=sort)
 
 
 def decode_delta_planes(payload: Buffer, base: Buffer, plain_length: int) -> Buffer:

@@ -27,6 +27,8 @@ from yarnstore.core.encodings.streams import check_plain_length, fault, pack_str
 from yarnstore.core.encodings.transforms import BlockLayout, Buffer
 
 BLOCK_CODE: Final = 255
+# The stream of the quants.
+_SIGNED: Final = (2,)
 _HEADER: Final = struct.Struct("<BBHBB")
 
 # Sizes and places from ggml-common.h.
@@ -46,18 +48,19 @@ BLOCKS: Final = {
 }
 
 
-def encode_blocks(data: Buffer, base: Buffer, layout: BlockLayout) -> bytes | None:
+def encode_blocks(data: Buffer, base: Buffer, layout: BlockLayout, *, packed: bool = False) -> bytes | None:
     """The payload, or None when it would not be smaller than `data`."""
     count = min(len(data), len(base)) // layout.block_bytes
     if not count:
         return None
     streams = [*kernels.blocks_split(data, base, layout), memoryview(data)[count * layout.block_bytes :]]
     header = _HEADER.pack(FORMAT, BLOCK_CODE, *layout)
-    payload = b"".join([header, *pack_streams([(stream, ()) for stream in streams])])
+    parts = pack_streams([(stream, ()) for stream in streams], packed=packed, signed=_SIGNED)
+    payload = b"".join([header, *parts])
     return payload if len(payload) < len(data) else None
 
 
-def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> Buffer:
+def decode_blocks(payload: memoryview, base: Buffer, plain_length: int, *, packed: bool = False) -> Buffer:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     check_plain_length(plain_length)
     if len(payload) < _HEADER.size:
@@ -72,5 +75,5 @@ def decode_blocks(payload: memoryview, base: Buffer, plain_length: int) -> Buffe
     count = min(plain_length, len(base)) // width
     quant_bytes = width - 2 * layout.scales
     lengths = [count * layout.scales] * 2 + [count * quant_bytes, plain_length - count * width]
-    streams = unpack_streams(payload[_HEADER.size :], lengths)
+    streams = unpack_streams(payload[_HEADER.size :], lengths, packed=packed)
     return kernels.blocks_join(streams, base, plain_length, layout)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.core import limits
-from yarnstore.core.encodings.transforms import BlockLayout, Buffer, Element
+from yarnstore.core.encodings.transforms import RADIX, BlockLayout, Buffer, Element, Keys
 
 NAME: Final = "numpy"
 
@@ -88,7 +88,7 @@ def key_counts(base: Buffer, element: Element, count: int, step: int) -> list[in
 
 
 def delta_split(
-    data: Buffer, base: Buffer, element: Element, keys: tuple[int, int]
+    data: Buffer, base: Buffer, element: Element, keys: Keys
 ) -> tuple[Sequence[Buffer], list[int]]:
     """The streams of the difference, and where the elements of each key end."""
     width = element.width
@@ -97,27 +97,27 @@ def delta_split(
     steps = _scratch.take("a", count, f"u{width}")
     np.subtract(np.frombuffer(data, f"<u{width}", count), old, out=steps)
     _zigzag(steps)
-    low, high = keys
+    low, high, whole = keys
     if low == high:
         return _views(_split_planes(steps)), []
     order = _KeyOrder(_clip(_exponents(old, element), low, high), low, high)
     ordered = _scratch.take("b", count, f"u{width}")
     order.apply(steps, ordered)
     planes = _split_planes(ordered)
-    if width == 2:
+    if width == 2 and not whole:
         planes[:1] = _split_nibbles(planes[0])
     return _views(planes), order.cuts
 
 
 def delta_join(
-    streams: Sequence[Buffer], base: Buffer, plain_length: int, element: Element, keys: tuple[int, int]
+    streams: Sequence[Buffer], base: Buffer, plain_length: int, element: Element, keys: Keys
 ) -> Buffer:
     """The chunk of these streams."""
     *planes, rest = map(_array, streams)
     width = element.width
     count = min(plain_length, len(base)) // width
-    low, high = keys
-    if low < high and width == 2:
+    low, high, whole = keys
+    if low < high and width == 2 and not whole:
         planes[:2] = [_join_nibbles(planes[0], planes[1], count)]
     steps = _scratch.take("a", count, f"u{width}")
     _join_planes(planes, steps)
@@ -253,6 +253,50 @@ def sparse_join(mask: Buffer, values: Buffer, length: int) -> Buffer:
     plain = np.zeros(length, np.uint8)
     plain[np.flatnonzero(_bits(mask, length))] = _array(values)
     return plain.data
+
+
+def symbols_split(plain: Buffer, per_byte: int, signed: bool) -> tuple[Buffer, Buffer]:
+    """Symbols, so many to a byte, and those that are escaped."""
+    radix = RADIX[per_byte]
+    data = _array(plain)
+    if signed:
+        signs = np.right_shift(data.view(np.int8), 7).view(np.uint8)
+        data = np.bitwise_xor(np.left_shift(data, 1, dtype=np.uint8), signs, dtype=np.uint8)
+    small = np.zeros(-(-data.size // per_byte) * per_byte, np.uint8)
+    np.minimum(data, radix - 1, out=small[: data.size])
+    packed = small[per_byte - 1 :: per_byte].copy()
+    for n in range(per_byte - 2, -1, -1):
+        packed *= np.uint8(radix)
+        packed += small[n::per_byte]
+    large = data[data >= radix - 1]
+    return packed.data, np.subtract(large, np.uint8(radix - 1)).data
+
+
+def escapes_count(packed: Buffer, length: int, per_byte: int) -> int:
+    """How many of the first `length` symbols are escapes."""
+    return int(np.count_nonzero(_symbols(packed, length, per_byte) == RADIX[per_byte] - 1))
+
+
+def symbols_join(packed: Buffer, escaped: Buffer, length: int, per_byte: int, signed: bool) -> Buffer:
+    """The inverse of `symbols_split`."""
+    symbols = _symbols(packed, length, per_byte)
+    least = np.uint8(RADIX[per_byte] - 1)
+    symbols[symbols == least] = np.add(_array(escaped), least)
+    if signed:
+        signs = np.negative(symbols & 1, dtype=np.uint8)
+        symbols = np.bitwise_xor(np.right_shift(symbols, 1), signs, dtype=np.uint8)
+    return symbols.data
+
+
+def _symbols(packed: Buffer, length: int, per_byte: int) -> _Bytes:
+    return _SYMBOLS[per_byte][_array(packed)].reshape(-1)[:length]
+
+
+# The symbols of each byte: its digits, the lowest first.
+_SYMBOLS: Final = {
+    per_byte: (np.arange(256)[:, None] // radix ** np.arange(per_byte) % radix).astype(np.uint8)
+    for per_byte, radix in RADIX.items()
+}
 
 
 def _bits(mask: Buffer, length: int) -> NDArray[np.bool_]:

@@ -11,6 +11,10 @@ Owns the stream table that all numeric payloads share, and the tuned zstd object
                    [0] a bit mask, ceil(plain bytes / 8) bytes, most significant bit first, a set
                        bit for every byte that is not zero; padding bits are zero
                    [1] the bytes that are not zero, in order
+    kind 3 packed  only in payloads of encoding 5: the number of segments, a byte; for each segment an u32,
+                   bits 31..24 its packing, bits 23..0 its plain bytes; and a stream table of two streams
+                   of kind 0 or 1, [0] the packed symbols, [1] by how much the escaped ones exceed the
+                   escape, which may be of kind 3 itself, once
 
 The number of streams and their plain lengths follow from the payload's header and the chunk's length, so a
 payload cannot request a larger allocation.
@@ -20,7 +24,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import accumulate
 from math import log2
 from typing import Final
 
@@ -28,12 +33,14 @@ import zstandard
 
 from yarnstore.core import limits
 from yarnstore.core.encodings.kernels import kernels
-from yarnstore.core.encodings.transforms import Buffer
+from yarnstore.core.encodings.symbols import Part, divide, information
+from yarnstore.core.encodings.transforms import RADIX, Buffer
 from yarnstore.errors import FormatError
 
 RAW: Final = 0
 ZSTD: Final = 1
 SPARSE: Final = 2
+PACKED: Final = 3
 
 _LENGTH_BITS: Final = 30
 _LENGTH_MASK: Final = (1 << _LENGTH_BITS) - 1
@@ -45,6 +52,11 @@ _SAMPLE_BYTES: Final = 8192
 _INCOMPRESSIBLE_BITS: Final = 7.93
 # A Huffman table costs about 60 bytes; a separate block below 2 KiB rarely saves that much.
 _BLOCK_MIN_BYTES: Final = 2048
+# A segment of a packed stream: its packing, that is symbols in a byte and a flag, and its length.
+_SEGMENT_BITS: Final = 24
+_SIGNED: Final = 0x10
+PER_BYTE: Final = (1, *RADIX)
+MOST_SEGMENTS: Final = 255
 
 
 class _Codecs(threading.local):
@@ -68,16 +80,7 @@ class _Codecs(threading.local):
         bytes(2 * limits.CHUNK_LIMIT_BYTES)
 
 
-class _Information(dict[int, float]):
-    """n · log2(n) by n, since a logarithm takes longer than a look-up."""
-
-    def __missing__(self, count: int) -> float:
-        value = self[count] = count * log2(count) if count else 0.0
-        return value
-
-
 codecs = _Codecs()
-_information = _Information()
 
 
 def fault(why: str) -> FormatError:
@@ -91,19 +94,37 @@ def check_plain_length(plain_length: int) -> None:
         raise fault(f"declares {plain_length} bytes; {limits.CHUNK_LIMIT_BYTES} is the limit")
 
 
-def pack_streams(streams: Sequence[tuple[Buffer, Sequence[int]]], *, sparse: bool = True) -> list[Buffer]:
+def pack_streams(
+    streams: Sequence[tuple[Buffer, Sequence[int]]],
+    *,
+    sparse: bool = True,
+    packed: bool = False,
+    signed: Collection[int] = (),
+) -> list[Buffer]:
     """The stream table and the stored streams, as parts for one `join`.
 
     Each stream has a list of ascending positions where its statistics change; a zstd frame starts a
-    new block there, hence a new Huffman table.  Parts may alias the buffers given.
+    new block there, hence a new Huffman table.  Parts may alias the buffers given.  With `packed`, streams
+    may be of that kind; `signed` are those of differences modulo 256.
     """
-    stored = [_store(plain, cuts, sparse) for plain, cuts in streams]
+    stored = [
+        (_store_packed(plain, cuts, signed=n in signed) if packed else None) or _store(plain, cuts, sparse)
+        for n, (plain, cuts) in enumerate(streams)
+    ]
+    return _table(stored)
+
+
+def _table(stored: Sequence[tuple[int, list[Buffer]]]) -> list[Buffer]:
     table = [kind << _LENGTH_BITS | sum(map(len, parts)) for kind, parts in stored]
     return [struct.pack(f"<{len(table)}I", *table), *(part for _, parts in stored for part in parts)]
 
 
-def unpack_streams(payload: memoryview, plain_lengths: Sequence[int]) -> list[Buffer]:
+def unpack_streams(
+    payload: memoryview, plain_lengths: Sequence[int], *, packed: bool = False
+) -> list[Buffer]:
     """The plain streams; `payload` starts at the stream table and ends with the last stream.
+
+    Only with `packed` may streams be of that kind.
 
     Raises: FormatError.
     """
@@ -117,7 +138,11 @@ def unpack_streams(payload: memoryview, plain_lengths: Sequence[int]) -> list[Bu
         end = offset + (word & _LENGTH_MASK)
         if end > len(payload):
             raise fault("ends inside a stream")
-        streams.append(_load(word >> _LENGTH_BITS, payload[offset:end], plain_length))
+        kind, stored = word >> _LENGTH_BITS, payload[offset:end]
+        if kind == PACKED and packed:
+            streams.append(_load_packed(stored, plain_length))
+        else:
+            streams.append(_load(kind, stored, plain_length))
         offset = end
     if offset != len(payload):
         raise fault(f"has {len(payload) - offset} bytes after its last stream")
@@ -146,7 +171,7 @@ def read_frame(frame: memoryview, plain_length: int, decompressor: zstandard.Zst
 def entropy_bits(counts: Sequence[int]) -> float:
     """Order-0 entropy in bits per byte of bytes with these counts; 0 without any byte."""
     total = sum(counts)
-    return log2(total) - sum(map(_information.__getitem__, counts)) / total if total else 0.0
+    return log2(total) - sum(map(information.__getitem__, counts)) / total if total else 0.0
 
 
 def _store(plain: Buffer, cuts: Sequence[int], sparse: bool) -> tuple[int, list[Buffer]]:
@@ -176,17 +201,97 @@ def _load(kind: int, stored: memoryview, plain_length: int) -> Buffer:
         return read_frame(stored, plain_length, codecs.decompressor)
     if kind != SPARSE:
         raise fault(f"has a stream of unknown kind {kind}")
+    first, second = _two_streams(stored)
+    mask = _load(*first, (plain_length + 7) // 8)
+    values = _load(*second, kernels.mask_count(mask, plain_length))
+    return kernels.sparse_join(mask, values, plain_length)
+
+
+def _two_streams(
+    stored: memoryview, *, packed: bool = False
+) -> tuple[tuple[int, memoryview], tuple[int, memoryview]]:
+    """The kinds and the stored bytes of the two streams within one; with `packed`, the second may be packed.
+
+    Raises: FormatError.
+    """
     if len(stored) < 8:
         raise fault("ends inside its stream table")
     first, second = struct.unpack_from("<2I", stored)
-    if first >> _LENGTH_BITS > ZSTD or second >> _LENGTH_BITS > ZSTD:
+    is_packed = packed and second >> _LENGTH_BITS == PACKED
+    if first >> _LENGTH_BITS > ZSTD or (second >> _LENGTH_BITS > ZSTD and not is_packed):
         raise fault("nests sparse streams")
     split = 8 + (first & _LENGTH_MASK)
     if split + (second & _LENGTH_MASK) != len(stored):
-        raise fault("has a sparse stream whose parts do not add up to its length")
-    mask = _load(first >> _LENGTH_BITS, stored[8:split], (plain_length + 7) // 8)
-    values = _load(second >> _LENGTH_BITS, stored[split:], kernels.mask_count(mask, plain_length))
-    return kernels.sparse_join(mask, values, plain_length)
+        raise fault("has a stream whose parts do not add up to its length")
+    return (first >> _LENGTH_BITS, stored[8:split]), (second >> _LENGTH_BITS, stored[split:])
+
+
+def _load_packed(stored: memoryview, plain_length: int, *, nested: bool = False) -> Buffer:
+    if not stored or len(stored) < 1 + 4 * stored[0]:
+        raise fault("ends inside the segments of a stream")
+    end = 1 + 4 * stored[0]
+    segments = [divmod(word, 1 << _SEGMENT_BITS) for word in struct.unpack_from(f"<{stored[0]}I", stored, 1)]
+    if sum(length for _, length in segments) != plain_length:
+        raise fault("has a stream whose segments do not add up to its length")
+    if any(code & ~_SIGNED not in PER_BYTE or code == _SIGNED | 1 for code, _ in segments):
+        raise fault("has a stream that is packed in an unknown way")
+    (first, first_bytes), (second, second_bytes) = _two_streams(stored[end:], packed=not nested)
+    per_byte = [code & ~_SIGNED for code, _ in segments]
+    sizes = [-(-length // n) for (_, length), n in zip(segments, per_byte, strict=True)]
+    whole = memoryview(_load(first, first_bytes, sum(sizes)))
+    packed = [whole[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)]
+    counts = [
+        kernels.escapes_count(part, length, n) if n > 1 else 0
+        for part, (_, length), n in zip(packed, segments, per_byte, strict=True)
+    ]
+    if second == PACKED:
+        escaped = memoryview(_load_packed(second_bytes, sum(counts), nested=True))
+    else:
+        escaped = memoryview(_load(second, second_bytes, sum(counts)))
+    plain = [
+        kernels.symbols_join(part, escaped[end - count : end], length, n, bool(code & _SIGNED))
+        if n > 1
+        else part
+        for part, (code, length), n, count, end in zip(
+            packed, segments, per_byte, counts, accumulate(counts), strict=True
+        )
+    ]
+    return plain[0] if len(plain) == 1 else b"".join(plain)
+
+
+def _store_packed(
+    plain: Buffer, cuts: Sequence[int], *, signed: bool, nested: bool = False
+) -> tuple[int, list[Buffer]] | None:
+    """The stream in segments, each packed in its own way; None if it is better stored otherwise."""
+    if len(plain) < _BLOCK_MIN_BYTES or not kernels.count_nonzero(plain, 1):
+        return None
+    parts = divide(plain, cuts[: MOST_SEGMENTS - 1], signed=signed)
+    if parts == [Part(len(plain), 1)]:
+        return None
+    view = memoryview(plain)
+    start = 0
+    words: list[int] = []
+    packed: list[Buffer] = []
+    escaped: list[Buffer] = []
+    for length, per_byte in parts:
+        part = view[start : start + length]
+        start += length
+        code = per_byte
+        if per_byte > 1:
+            code |= _SIGNED if signed else 0
+            small, large = kernels.symbols_split(part, per_byte, signed)
+            packed.append(bytes(small))
+            escaped.append(bytes(large))
+        else:
+            packed.append(part)
+        words.append(code << _SEGMENT_BITS | length)
+    streams = [(b"".join(some), list(accumulate(map(len, some)))[:-1]) for some in (packed, escaped)]
+    found = [_store(*streams[0], sparse=False), _store(*streams[1], sparse=False)]
+    if not nested:
+        found[1] = _store_packed(*streams[1], signed=False, nested=True) or found[1]
+    head = struct.pack(f"<B{len(words)}I", len(words), *words)
+    stored: list[Buffer] = [head, *_table(found)]
+    return (PACKED, stored) if sum(map(len, stored)) < len(plain) else None
 
 
 def _scale(cuts: Sequence[int], by: int) -> list[int]:

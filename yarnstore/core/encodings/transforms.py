@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 Buffer = bytes | bytearray | memoryview
 
 # Of the functions below: C kernels of another version were built from another commit.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class Element(NamedTuple):
@@ -23,6 +23,17 @@ class Element(NamedTuple):
     width: int
     exponent_bit: int = -1
     exponent_mask: int = 0
+
+
+class Keys(NamedTuple):
+    """The least and the greatest sort key of the elements of a difference; they are sorted if these differ.
+
+    The first plane of sorted elements of two bytes is two streams of nibbles, unless it is `whole`.
+    """
+
+    low: int
+    high: int
+    whole: bool = False
 
 
 class BlockLayout(NamedTuple):
@@ -53,12 +64,9 @@ class Kernels(Protocol):
         """How often each exponent occurs among every `step`-th of the first `count` elements."""
 
     def delta_split(
-        self, data: Buffer, base: Buffer, element: Element, keys: tuple[int, int]
+        self, data: Buffer, base: Buffer, element: Element, keys: Keys
     ) -> tuple[Sequence[Buffer], list[int]]:
-        """The streams of the difference, and where the elements of a key end if they are sorted.
-
-        They are sorted if the two `keys`, the least and the greatest, differ.
-        """
+        """The streams of the difference, and where the elements of a key end if they are sorted."""
 
     def delta_join(
         self,
@@ -66,7 +74,7 @@ class Kernels(Protocol):
         base: Buffer,
         plain_length: int,
         element: Element,
-        keys: tuple[int, int],
+        keys: Keys,
     ) -> Buffer:
         """The chunk of these streams."""
 
@@ -92,3 +100,19 @@ class Kernels(Protocol):
 
     def sparse_join(self, mask: Buffer, values: Buffer, length: int) -> Buffer:
         """The inverse of `sparse_split`, with as many values as the mask has bits."""
+
+    def symbols_split(self, plain: Buffer, per_byte: int, signed: bool) -> tuple[Buffer, Buffer]:
+        """Symbols, so many to a byte, and by how much those that are escaped exceed the escape; `signed` ones
+        are put in zigzag order."""
+
+    def escapes_count(self, packed: Buffer, length: int, per_byte: int) -> int:
+        """How many of the first `length` symbols are escapes."""
+
+    def symbols_join(
+        self, packed: Buffer, escaped: Buffer, length: int, per_byte: int, signed: bool
+    ) -> Buffer:
+        """The inverse of `symbols_split`, with as many escaped symbols as there are escapes."""
+
+
+# Symbols in a byte of a packed stream, and how many symbols there are; the last one is the escape.
+RADIX: Final = {2: 16, 3: 6, 4: 4, 5: 3, 8: 2}

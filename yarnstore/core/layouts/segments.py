@@ -10,7 +10,8 @@ over names: adding or removing a tensor changes its own group and rarely the nex
 with the bytes around it.
 
 A version whose numbers correspond to those of an earlier one at other offsets is cut where that one is: the
-caller gives such cuts of large tensors, and each piece between them is cut every 1 MiB.
+caller gives such cuts of large tensors, and the pieces between them are cut every 1 MiB; those of 32-bit
+numbers only from 2 MiB on.
 
 All other ranges are `bytes`, which the caller cuts with FastCDC.  Readers follow the manifest and not this
 plan, so it can change without a change of format; docs/format/chunking.md.  Pure.
@@ -18,7 +19,7 @@ plan, so it can change without a change of format; docs/format/chunking.md.  Pur
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -36,10 +37,12 @@ from yarnstore.core.layouts.model import Layout, Tensor
 from yarnstore.errors import FormatError
 
 _NAMES_PER_CUT = 4
+# A piece of 32-bit numbers between given cuts is not cut again up to this length: they may have had 16 bits.
+_CUT_PIECE_BYTES = 2 * SEGMENT_BYTES
 
 
 class Segment(NamedTuple):
-    """`length` bytes at `offset`: at most 1 MiB of whole elements of `dtype`, or any number of BYTES."""
+    """`length` bytes at `offset`: at most 2 MiB of whole elements of `dtype`, or any number of BYTES."""
 
     offset: int
     length: int
@@ -98,9 +101,12 @@ class _Cutter:
             self.segments.append(Segment(offset, length, BYTES))
             return
         step = SEGMENT_BYTES // dtype.block_bytes * dtype.block_bytes
-        inner = self.cuts[bisect_right(self.cuts, offset) : bisect_left(self.cuts, end)]
-        whole = [cut for cut in inner if (cut - offset) % dtype.block_bytes == 0]
-        for start, stop in pairwise([offset, *whole, end]):
+        given = self.cuts[bisect_left(self.cuts, offset) : bisect_left(self.cuts, end)]
+        inner = [cut for cut in given if cut > offset and (cut - offset) % dtype.block_bytes == 0]
+        for start, stop in pairwise([offset, *inner, end]):
+            if given and dtype.width == 4 and stop - start <= _CUT_PIECE_BYTES:
+                self.segments.append(Segment(start, stop - start, dtype))
+                continue
             for at in range(start, stop, step):
                 self.segments.append(Segment(at, min(step, stop - at), dtype))
 

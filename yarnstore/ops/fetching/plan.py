@@ -35,7 +35,7 @@ class DownloadPlan:
     of all these entries, `delta_chunks` how many wanted chunks come as deltas, and `delta_from` the version
     in the store that most of them are built on.  `index_sources` are the mirrors that sent the packs'
     indexes.  `unplaced` (ascending) are chunks in packs whose indexes could not be read: their size is not in
-    `stored_bytes`.
+    `stored_bytes`.  `mapped` are the packs whose chunks are stored whole.
     """
 
     runs: list[Run]
@@ -46,6 +46,7 @@ class DownloadPlan:
     delta_from: str | None = None
     index_sources: Mapping[RemotePack, str] = field(default_factory=dict)
     unplaced: Ids = field(default_factory=lambda: np.empty(0, "S32"))
+    mapped: frozenset[RemotePack] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -61,10 +62,12 @@ class DownloadPlan:
         """What packs in the store need at the most for the chunks of which `for_packs` is true.
 
         A chunk that came over several deltas is stored whole, since the store lacks what the last one is
-        against.
+        against; so is a mapped delta.
         """
         whole = [self.unplaced, *(relay.wanted for relay in self.relays)]
-        stored = sum(int(run.stored[for_packs(run.ids)].sum()) for run in self.runs)
+        whole += [np.sort(run.ids) for run in self.runs if run.pack in self.mapped]
+        direct = [run for run in self.runs if run.pack not in self.mapped]
+        stored = sum(int(run.stored[for_packs(run.ids)].sum()) for run in direct)
         return stored + sum(int(lengths[find_ids(ids, some[for_packs(some)])].sum()) for some in whole)
 
 
@@ -161,6 +164,7 @@ def plan_download(
         delta_from=max(chunks_from, key=lambda base: chunks_from[base]) if chunks_from else None,
         index_sources=index_sources,
         unplaced=absent,
+        mapped=frozenset(pack for pack, delta in deltas.items() if delta.mapped),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yarnstore.backends import SourceSet
-from yarnstore.core.codec import decode_entry, make_entry
+from yarnstore.core.codec import Encoding, decode_entry, make_delta_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
@@ -247,9 +247,17 @@ class _Transfer:
         """Return the verified bytes of a chunk of the store.  Raises: IntegrityError."""
         return self._chunks.read_base(chunk_id, depth=0)
 
+    def _readable_by_all(self, entry: Entry, data: Buffer) -> Entry:
+        """Encode a mapped delta as another one, or whole if that does not save half of it."""
+        other = make_delta_entry(entry.chunk_id, data, entry.base, self.read_base(entry.base))
+        if other is not None and 2 * other.stored_bytes <= len(data):
+            return other
+        return make_entry(entry.chunk_id, data)
+
     def hand_on(self, entry: Entry, data: Buffer, *, too_deep: bool, is_wanted: bool = True) -> None:
         """Hand on an entry with its verified bytes: into files, else into a pack, where it is stored whole
-        if its base is `too_deep`.  One that is not wanted is only counted."""
+        if its base is `too_deep`, and encoded again if older releases could not read it.  One that is not
+        wanted is only counted."""
         with self._lock:
             if is_wanted and entry.chunk_id in self._came:
                 is_wanted = False
@@ -260,6 +268,8 @@ class _Transfer:
             kept = None
         elif too_deep:
             kept = make_entry(entry.chunk_id, data)
+        elif entry.encoding == Encoding.DELTA_MAPPED:
+            kept = self._readable_by_all(entry, data)
         self._put(_Came(kept, entry.stored_bytes, is_wanted))
 
     def lacks(self, chunk_id: bytes) -> bool:

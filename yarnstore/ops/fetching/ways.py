@@ -74,13 +74,19 @@ class Run:
 
 
 class DeltaPack(NamedTuple):
-    """A delta pack of a registry: it leads from the manifest `base` of `version` to the manifest `to`."""
+    """A delta pack of a registry: it leads from the manifest `base` of `version` to the manifest `to`.
+
+    What is in a `mapped` one is stored whole, since older releases cannot read it; because of it, entries of
+    the others between the two that have `replaced_bytes` are not downloaded.
+    """
 
     pack: RemotePack
     base: Sha256
     version: str
     to: Sha256
     size_bytes: int
+    mapped: bool = False
+    replaced_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,20 @@ class PackOffer:
 
 
 def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
-    if entry.manifest is not None and entry.deltas:
+    if entry.manifest is not None and entry.all_deltas:
         to = Sha256.parse(entry.manifest)
-        for delta in entry.deltas:
+        for n, delta in enumerate(entry.all_deltas):
             pack = RemotePack(DELTAS, PackId.parse(delta.pack))
-            yield DeltaPack(pack, Sha256.parse(delta.base_manifest), delta.base, to, delta.size_bytes)
+            base, mapped = Sha256.parse(delta.base_manifest), n >= len(entry.deltas)
+            yield DeltaPack(
+                pack=pack,
+                base=base,
+                version=delta.base,
+                to=to,
+                size_bytes=delta.size_bytes,
+                mapped=mapped,
+                replaced_bytes=delta.replaced_bytes,
+            )
 
 
 # Delta packs by step, back from the wanted version: those that lead into it, those that lead into their
@@ -152,7 +167,10 @@ def find_way(
     for delta in offer.ways:
         if (delta.base, delta.to) not in failed:
             edges.setdefault((delta.base, delta.to), []).append(delta)
-    sizes = {edge: sum(delta.size_bytes for delta in packs) for edge, packs in edges.items()}
+    sizes = {
+        edge: max(0, sum(delta.size_bytes - delta.replaced_bytes for delta in packs))
+        for edge, packs in edges.items()
+    }
     ways = cheapest_ways(sizes, to, offer.size_bytes)
     known = [digest for digest in complete if digest in ways and digest != to]
     start = min(known, key=lambda digest: (ways[digest].cost, digest.hex), default=None)

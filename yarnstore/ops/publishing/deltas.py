@@ -6,11 +6,12 @@ it.  `store/matching` finds corresponding numbers, `core/pairing` pairs chunks, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from yarnstore.core.codec import make_delta_entry
+from yarnstore.core.codec import MAPPED_PAYS_SHARE, Encoding, make_delta_entry, make_mapped_entry
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
@@ -27,21 +28,76 @@ _WINDOW = 12
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
+# The keys of deltas in the entry of a version.
+PLAIN = "deltas"
+MAPPED = "mapped_deltas"
 # How many pairs of chunks tell how large a delta would be.
 _SAMPLED = 8
 
 
+# Deltas as a registry lists them, by key.
+Listed: TypeAlias = dict[str, list[dict[str, Any]]]
+
+
+def join_listed(parts: Iterable[Listed]) -> Listed:
+    """Return the deltas of several versions as one entry lists them."""
+    joined: Listed = {}
+    for part in parts:
+        for key, items in part.items():
+            joined.setdefault(key, []).extend(items)
+    return joined
+
+
+def listed_bytes(listed: Listed) -> int:
+    """Return the size of the packs of deltas, in bytes."""
+    return sum(item["size_bytes"] for items in listed.values() for item in items)
+
+
 @dataclass(frozen=True)
 class WrittenDeltas:
-    """The delta packs from one version to another, with the bytes of each."""
+    """The delta packs from one version to another, with the bytes of each.
+
+    `mapped` are those with entries of encoding 5, which older clients cannot read; they replace entries of
+    the others that have `replaced_bytes`.
+    """
 
     base: Manifest
     packs: list[tuple[PackId, int]]
+    mapped: list[tuple[PackId, int]]
+    replaced_bytes: int = 0
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Return them as the entry of the version that they lead to lists them."""
+    def listed(self) -> Listed:
+        """Return them as the entry of the version that they lead to lists them, by key."""
         base = {"base": self.base.version, "base_manifest": str(self.base.digest)}
-        return [{**base, "pack": str(pack), "size_bytes": size} for pack, size in self.packs]
+        found = {
+            key: [{**base, "pack": str(pack), "size_bytes": size} for pack, size in packs]
+            for key, packs in ((PLAIN, self.packs), (MAPPED, self.mapped))
+        }
+        if self.replaced_bytes:
+            found[MAPPED][0]["replaced_bytes"] = self.replaced_bytes
+        return {key: items for key, items in found.items() if items}
+
+
+class _Writers:
+    """The packs of the deltas in one direction."""
+
+    def __init__(self, folder: PackFolder, stack: ExitStack) -> None:
+        self._folder = folder
+        self._replaced_bytes = 0
+        self._plain, self._mapped = (stack.enter_context(PackWriter(folder)) for _ in range(2))
+
+    def add(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            (self._mapped if entry.encoding == Encoding.DELTA_MAPPED else self._plain).add(entry)
+        if len(entries) > 1:
+            self._replaced_bytes += entries[0].stored_bytes
+
+    def written(self, base: Manifest) -> WrittenDeltas:
+        plain, mapped = (
+            [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
+            for writer in (self._plain, self._mapped)
+        )
+        return WrittenDeltas(base, plain, mapped, self._replaced_bytes)
 
 
 class _Task(NamedTuple):
@@ -93,9 +149,10 @@ def write_deltas(
 
     Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read; StorageError.
     """
-    with PackWriter(deltas) as ahead, PackWriter(deltas) as behind:
+    with ExitStack() as stack:
+        ahead, behind = _Writers(deltas, stack), _Writers(deltas, stack)
 
-        def encode(task: _Task) -> tuple[int, Entry | None, Entry | None]:
+        def encode(task: _Task) -> tuple[int, list[Entry], list[Entry]]:
             forward, other = task
             known: dict[bytes, Buffer] = {}
             return task.length, _encode(reader, forward, known), _encode(reader, other, known)
@@ -103,13 +160,11 @@ def write_deltas(
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
         meter = Meter(on_progress, "delta", f"{base.version} → {new.version}", sum(t.length for t in tasks))
-        for length, entry, other in ordered_map(encode, tasks, window=_WINDOW):
+        for length, entries, others in ordered_map(encode, tasks, window=_WINDOW):
             meter.add(length)
-            if entry is not None:
-                ahead.add(entry)
-            if other is not None:
-                behind.add(other)
-    return _written(deltas, base, ahead), _written(deltas, new, behind) if back else None
+            ahead.add(entries)
+            behind.add(others)
+    return ahead.written(base), behind.written(new) if back else None
 
 
 def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
@@ -122,9 +177,9 @@ def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     sample = pairs[step // 2 :: step]
 
     def stored(pair: Pair) -> int:
-        entry = _encode(reader, pair, {})
-        if entry is not None:
-            return entry.stored_bytes
+        entries = _encode(reader, pair, {})
+        if entries:
+            return min(entry.stored_bytes for entry in entries)
         row = reader.row_of(pair.chunk.chunk_id)
         return int(reader.table.stored[row]) if row >= 0 else pair.chunk.length
 
@@ -143,25 +198,30 @@ def _iter_tasks(new: Manifest, base: Manifest, runs: list[Stretch], *, back: boo
         yield _Task(None, pair)
 
 
-def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -> Entry | None:
-    """Return the entry of a pair, decoded and compared, if the difference saves bytes; chunks that are read
-    are `known` from then on.
+def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -> list[Entry]:
+    """Return the entries of a pair, decoded and compared, whose difference saves bytes: for clients of all
+    releases, and one of encoding 5 if it saves more; chunks that are read are `known` from then on.
 
     Raises: IntegrityError, NotFoundError.
     """
     if pair is None:
-        return None
+        return []
     chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
     row, base_row = reader.row_of(chunk_id), reader.row_of(base_id)
     if row < 0 or base_row < 0:
-        return None
+        return []
     for name, at in ((chunk_id, row), (base_id, base_row)):
         if name not in known:
             known[name] = reader.read_row(at)
-    entry = make_delta_entry(chunk_id, known[chunk_id], base_id, known[base_id], element)
-    pays = entry is not None and entry.stored_bytes <= _PAYS_SHARE * int(reader.table.stored[row])
-    return entry if pays else None
-
-
-def _written(deltas: PackFolder, base: Manifest, writer: PackWriter) -> WrittenDeltas:
-    return WrittenDeltas(base, [(pack, deltas.pack(pack).stat().st_size) for pack in writer.packs])
+    data, base = known[chunk_id], known[base_id]
+    found: list[Entry] = []
+    most = _PAYS_SHARE * int(reader.table.stored[row])
+    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
+        entry = make_delta_entry(chunk_id, data, base_id, base, element)
+        if entry is not None and entry.stored_bytes <= most:
+            found.append(entry)
+            most = MAPPED_PAYS_SHARE * entry.stored_bytes
+    entry = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element))
+    if entry is not None and entry.stored_bytes <= most:
+        found.append(entry)
+    return found

@@ -159,8 +159,9 @@ class DeepLint:
 
     def _deltas(self, entry: VersionEntry, manifest: Manifest, path: str) -> None:
         ids, _ = manifest_chunks([manifest])
-        for n, delta in enumerate(entry.deltas):
-            here = f"{path}.deltas[{n}]"
+        listed = [(f"{path}.deltas[{n}]", delta) for n, delta in enumerate(entry.deltas)]
+        listed += [(f"{path}.mapped_deltas[{n}]", delta) for n, delta in enumerate(entry.mapped_deltas)]
+        for here, delta in listed:
             index = self._index("deltas", delta.pack, f"{here}.pack")
             base = _sha256(delta.base_manifest)
             before = self._manifest(base, f"{here}.base_manifest") if base is not None else None

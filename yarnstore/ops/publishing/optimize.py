@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError, UsageError
-from yarnstore.ops.publishing.deltas import DeltaReader, reading, write_deltas
+from yarnstore.ops.publishing.deltas import (
+    DeltaReader,
+    Listed,
+    join_listed,
+    listed_bytes,
+    reading,
+    write_deltas,
+)
 from yarnstore.ops.publishing.skips import IN_USE, find_skips
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
 from yarnstore.progress import OnProgress, Progress, format_size, ignore
@@ -41,7 +48,9 @@ class RegistryDelta:
     base: str  #: The version that the delta leads from.
     version: str  #: The version that it leads to, which lists it.
     action: Literal["keep", "add", "drop"]  #: What is done, or with `--dry-run` would be done.
-    size_bytes: int  #: The size of its packs; of one that is to be added, estimated from a sample.
+    #: The size of its packs; of one that is to be added, the download of an update over it, estimated from a
+    #: sample.
+    size_bytes: int
     #: What an update from `base` to `version` downloads without it, over other deltas or from full packs; 0
     #: for one that exists already.
     instead_of_bytes: int = 0
@@ -57,12 +66,12 @@ class OptimizeResult:
     changed: bool  #: Whether the registry was changed.
 
 
-@dataclass(frozen=True)
-class _Packs:
-    """The packs of one delta in the registry."""
+class _Packs(NamedTuple):
+    """The packs of one delta in the registry, and what a download over it takes of them."""
 
     packs: tuple[str, ...]
     size_bytes: int
+    net_bytes: int
 
 
 @dataclass
@@ -152,11 +161,12 @@ def _listed(builds: list[Build]) -> dict[Edge, _Packs]:
     known = {_digest(build) for build in builds}
     found: dict[Edge, _Packs] = {}
     for build in builds:
-        for delta in build.entry.deltas:
+        for delta in build.entry.all_deltas:
             edge = Sha256.parse(delta.base_manifest), _digest(build)
             if edge[0] in known:
-                before = found.get(edge, _Packs((), 0))
-                found[edge] = _Packs((*before.packs, delta.pack), before.size_bytes + delta.size_bytes)
+                packs, size_bytes, net_bytes = found.get(edge, _Packs((), 0, 0))
+                packs = *packs, delta.pack
+                found[edge] = _Packs(packs, size_bytes + delta.size_bytes, net_bytes + delta.net_bytes)
     return found
 
 
@@ -187,7 +197,7 @@ class _Work:
         used = [build for build in older if not build.entry.yanked][:IN_USE]
         if versions is not None:
             used = [build for build in older if range_holds(versions, build.version)]
-        sizes = {edge: packs.size_bytes for edge, packs in line.listed.items()}
+        sizes = {edge: max(0, packs.net_bytes) for edge, packs in line.listed.items()}
         added: dict[Edge, RegistryDelta] = {}
         bases = (self._manifest(_digest(build)) for build in used)
         for skip in find_skips(self._reader, self._manifest(to), bases, sizes):
@@ -206,17 +216,17 @@ class _Work:
 
     def carry_out(self, plan: dict[Edge, RegistryDelta], now: str) -> tuple[dict[Edge, RegistryDelta], bool]:
         """Do what was planned; returns it with the bytes written, and whether anything changed."""
-        add: dict[Sha256, list[dict[str, Any]]] = {}
+        add: dict[Sha256, list[Listed]] = {}
         drop: dict[Sha256, list[str]] = {}
         done = dict(plan)
         for edge, delta in plan.items():
             if delta.action == "add":
                 listed = self._write(edge)
-                add.setdefault(edge[1], []).extend(listed)
-                done[edge] = replace(delta, size_bytes=sum(item["size_bytes"] for item in listed))
+                add.setdefault(edge[1], []).append(listed)
+                done[edge] = replace(delta, size_bytes=listed_bytes(listed))
             elif delta.action == "drop":
                 drop.setdefault(edge[1], []).extend(self._line.listed[edge].packs)
-        changes = {to: DeltaChange(add.get(to, []), drop.get(to, [])) for to in {*add, *drop}}
+        changes = {to: DeltaChange(join_listed(add.get(to, [])), drop.get(to, [])) for to in {*add, *drop}}
         if not changes:
             return done, False
         model = self._line.builds[0].model
@@ -224,7 +234,7 @@ class _Work:
         self._delete({pack for packs in drop.values() for pack in packs})
         return done, changed
 
-    def _write(self, edge: Edge) -> list[dict[str, Any]]:
+    def _write(self, edge: Edge) -> Listed:
         base, new = self._manifest(edge[0]), self._manifest(edge[1])
         return write_deltas(self._reader, self._folder.deltas, new, base, self._tell)[0].listed()
 
@@ -236,7 +246,7 @@ class _Work:
             for model in _models(folder):
                 entry = folder.entry(model)
                 for build in iter_builds(entry) if entry is not None else ():
-                    doomed -= {PackId.parse(delta.pack) for delta in build.entry.deltas}
+                    doomed -= {PackId.parse(delta.pack) for delta in build.entry.all_deltas}
             for pack in doomed:
                 fsio.remove(folder.deltas.index(pack))
                 fsio.remove(folder.deltas.pack(pack))

@@ -31,6 +31,7 @@ from yarnstore.errors import (
     UsageError,
 )
 from yarnstore.ops.publishing.broken import note_broken, refuse_broken, search_sources
+from yarnstore.ops.publishing.deltas import MAPPED, PLAIN
 from yarnstore.ops.publishing.new_deltas import NewDeltas, write_new_deltas
 from yarnstore.ops.publishing.skips import IN_USE
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
@@ -194,12 +195,12 @@ def publish(
     moment = now or datetime.now(UTC)
     if published is not None and old is not None:
         entry = _renewed_entry(folder, manifest, ids, old, version_info)
-        written = NewDeltas([msgspec.to_builtins(delta) for delta in old.deltas])
+        listed = {PLAIN: old.deltas, MAPPED: old.mapped_deltas}
+        written = NewDeltas({key: msgspec.to_builtins(deltas) for key, deltas in listed.items()})
     else:
         written = write_new_deltas(folder, manifest, earlier if deltas else [], deltas, on_progress)
         entry = _entry(folder, manifest, ids, version_info, None if old else moment)
-        if written.leading:
-            entry["deltas"] = written.leading
+        entry |= written.leading
     changed, updated = _list_version(folder, manifest, entry, written, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     return PublishResult(
@@ -211,7 +212,7 @@ def publish(
         chunks_total=len(ids),
         chunks_new=writer.chunks,
         new_bytes=writer.stored_bytes,
-        deltas=_bytes_by_base(written.leading),
+        deltas=written.bytes_by_base(),
         changed=changed,
         seconds=round(time.perf_counter() - started, 3),
         published_before=published is not None,
@@ -221,13 +222,6 @@ def publish(
         code=code,
         back_bytes=written.back_bytes,
     )
-
-
-def _bytes_by_base(leading: list[dict[str, Any]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for item in leading:
-        total[item["base"]] = total.get(item["base"], 0) + item["size_bytes"]
-    return total
 
 
 def _earlier_versions(

@@ -233,8 +233,9 @@ def _files(entry: VersionEntry, here: str) -> Iterator[Rule]:
 
 
 def _deltas(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
-    for index, delta in enumerate(entry.deltas):
-        at = f"{here}.deltas[{index}]"
+    listed = [(f"{here}.deltas[{n}]", delta) for n, delta in enumerate(entry.deltas)]
+    listed += [(f"{here}.mapped_deltas[{n}]", delta) for n, delta in enumerate(entry.mapped_deltas)]
+    for at, delta in listed:
         if delta.base not in model.versions:
             yield "error", f"{at}.base", f"is {delta.base[:80]!r}, which does not exist"
             continue

@@ -55,6 +55,10 @@ def test_a_tensor_is_also_cut_where_the_caller_says() -> None:
         size - 7,
     ]
     assert cut_segments(layout, size, [100 + MIB]) == cut_segments(layout, size)
+    layout, size = lay((3 * MIB, "f32"))
+    wide = cut_segments(layout, size, [100 + MIB])
+    check_segments(wide, size, 2 * MIB)
+    assert [segment.length for segment in wide] == [100, MIB, 2 * MIB]
 
 
 def test_small_tensors_share_a_segment_where_they_are_in_step() -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
 from tests.support.models import model_path
+from tests.support.registries import amend
+from tests.support.reshaped import as_type, made, safetensors
 from yarnstore import Store
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import parse_index
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.core.pack import encode_entry
 from yarnstore.errors import IntegrityError
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.packs import iter_entries
 
 
 @pytest.fixture
@@ -30,6 +36,76 @@ def world(tmp_path: Path) -> World:
         bits = tune(bits, 10 + n)
     world.connect()
     return world
+
+
+MAPPED = "mapped_deltas"
+SIZE_CONVERTED = 2 * 192 * (800 + 4 * 192 + 6 * 192)
+
+
+@pytest.fixture
+def converted(tmp_path: Path) -> Path:
+    """A registry with a model in bf16, and its next version in f16."""
+    old = made(layers=1, width=192, vocabulary=800)
+    for version, content in (("1.0.0", old), ("1.1.0", as_type(old, "<f2"))):
+        source = tmp_path / version
+        source.mkdir()
+        (source / "model.safetensors").write_bytes(safetensors(content))
+        Store.publish(source, f"m@{version}", registry=tmp_path / "registry")
+    return tmp_path / "registry"
+
+
+def mapped_packs(registry: Path) -> list[Path]:
+    raw = json.loads((registry / "registry.json").read_text())
+    listed = raw["models"]["m"]["versions"]["1.1.0"][MAPPED]
+    return [registry / "deltas" / f"{PackId.parse(delta['pack']).hex}.pack" for delta in listed]
+
+
+def updated(registry: Path, home: Path) -> int:
+    """What the update downloads; its files are right."""
+    with Store.open(home) as store:
+        store.add_registry("here", registry)
+        store.checkout("m@1.0.0")
+        came = store.checkout("m@1.1.0").download_bytes
+        wanted = registry.parent / "1.1.0" / "model.safetensors"
+        found = Path(store.path("m"))
+        found = found if found.is_file() else found / wanted.name
+        assert found.read_bytes() == wanted.read_bytes()
+    return came
+
+
+@pytest.mark.parametrize("damage", ["flipped", "later payload", "removed"])
+def test_without_a_mapped_delta_that_can_be_read_full_packs_serve(
+    converted: Path, tmp_path: Path, damage: str
+) -> None:
+    assert updated(converted, tmp_path / "good") < 0.02 * SIZE_CONVERTED
+    for pack in mapped_packs(converted):
+        content = bytearray(pack.read_bytes())
+        for at, entry in list(iter_entries(pack)):
+            content[at + len(encode_entry(entry)) - len(entry.payload)] ^= 0xFF if damage == "flipped" else 2
+        pack.chmod(0o644)
+        pack.write_bytes(content)
+        if damage == "removed":
+            pack.unlink()
+    assert updated(converted, tmp_path / "bad") > 0.5 * SIZE_CONVERTED
+
+
+def test_a_client_that_does_not_know_mapped_deltas_goes_on_with_the_others(
+    converted: Path, tmp_path: Path
+) -> None:
+    def forget(models: dict[str, Any]) -> None:
+        for entry in models["m"]["versions"].values():
+            entry.pop(MAPPED, None)
+
+    amend(converted, forget)
+    assert updated(converted, tmp_path / "home") > 0.5 * SIZE_CONVERTED
+
+
+def test_lint_reads_mapped_deltas(converted: Path, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "home") as store:
+        assert store.lint_registry(converted, deep=True, decode=True).errors == 0
+        mapped_packs(converted)[0].unlink()
+        found = store.lint_registry(converted, deep=True).findings
+    assert any(MAPPED in finding.path for finding in found if finding.severity == "error")
 
 
 def test_a_file_without_header_is_known_for_numbers(world: World) -> None:
