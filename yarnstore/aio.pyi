@@ -59,7 +59,7 @@ class AsyncStore:
         self, source: AnyPath, spec: str, *, all_files: bool = False, progress: OnProgress | None = None
     ) -> ImportResult: ...
     async def import_from(
-        self, source: str, spec: str | None = None, *, progress: OnProgress | None = None
+        self, source: AnyPath, spec: str | None = None, *, progress: OnProgress | None = None
     ) -> list[ImportResult]: ...
     async def import_url(
         self, url: str, spec: str, *, sha256: str, progress: OnProgress | None = None

@@ -23,6 +23,7 @@ from yarnstore.ops.session.sources import RecentFailures
 from yarnstore.progress import CANCEL, OnProgress, Progress, format_size, ignore
 from yarnstore.registry.spec import Spec
 from yarnstore.settings import Settings, load_settings
+from yarnstore.store import paths
 from yarnstore.store.access import exposures, top_folders
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
@@ -98,9 +99,9 @@ class StoreBase:
         `app_version` is the application's version, instead of that of the environment and `config.toml`:
         versions that are not compatible with it are not installed.
 
-        Raises: ConfigError, InvalidNameError.
+        Raises: ConfigError, InvalidNameError; UsageError for an empty path.
         """
-        settings = load_settings(Path(path) if path is not None else None)
+        settings = load_settings(paths.absolute(path) if path is not None else None)
         if not os.path.lexists(settings.home):
             from yarnstore.store.moving import settle_move
 

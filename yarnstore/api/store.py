@@ -101,7 +101,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return import_source(session, paths.source_path(source), Spec.parse(spec), all_files=all_files)
 
     def import_from(
-        self, source: str, spec: str | None = None, *, progress: OnProgress | None = None
+        self, source: AnyPath, spec: str | None = None, *, progress: OnProgress | None = None
     ) -> list[ImportResult]:
         """Import versions from another tool of this machine; nothing is downloaded.
 
@@ -116,7 +116,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
         from yarnstore.settings.tools import tool_folders
 
         wanted = Spec.parse(spec) if spec is not None else None
-        address, folders = resolve_source(source, tool_folders())
+        address, folders = resolve_source(os.fspath(source), tool_folders())
         with self._session(progress) as session:
             return import_from(session, address, folders, wanted)
 

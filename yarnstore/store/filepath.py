@@ -10,14 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 
 _SEP = os.sep
 _DOUBLE = _SEP * 2
 _HERE = f"{_SEP}.{_SEP}"
 _ENDS = (_SEP, f"{_SEP}.")
-# Errors of a path that leads nowhere.
-_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
+# Errors of a path that leads nowhere: those of `pathlib`, and a name that no file can have.
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def _tidy(text: str) -> str:
@@ -29,13 +30,20 @@ def _tidy(text: str) -> str:
     return f"{drive}{_SEP if rest.startswith(_SEP) else ''}{_SEP.join(parts)}" or "."
 
 
+def _text_of(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path is a str, not {type(text).__name__}")
+    return text
+
+
 class Path:
     """The path of a file or folder.  Immutable; what it names need not exist."""
 
     __slots__ = ("_text",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        text = os.fspath(path)
+        text = _text_of(path)
         # Most paths are tidy already.
         tidy = text.startswith(_SEP) and not text.endswith(_ENDS) and not os.altsep
         if not tidy or _DOUBLE in text or _HERE in text:
@@ -57,14 +65,19 @@ class Path:
         return isinstance(other, os.PathLike) and self._text == os.fspath(other)
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        # As `pathlib.Path` does, so that equal paths of both kinds are one key.
+        return hash(self._text if sys.version_info >= (3, 12) else self.parts)
 
     def __lt__(self, other: Path) -> bool:
         """Order by the parts, so that what is in a folder follows it."""
-        return self.parts < other.parts
+        return self.parts < other.parts if hasattr(other, "parts") else NotImplemented
+
+    def __gt__(self, other: Path) -> bool:
+        """See `__lt__`; `pathlib.Path` compares itself by this."""
+        return self.parts > other.parts if hasattr(other, "parts") else NotImplemented
 
     def __truediv__(self, other: str | os.PathLike[str]) -> Path:
-        text = os.fspath(other)
+        text = _text_of(other)
         return Path(text if os.path.isabs(text) else f"{self._text}{_SEP}{text}")
 
     # --- its parts -------------------------------------------------------------------------------
@@ -103,7 +116,9 @@ class Path:
         return (*root, *(part for part in rest.split(_SEP) if part not in ("", ".")))
 
     def with_name(self, name: str) -> Path:
-        """Return the path of another name in the same folder."""
+        """Return the path of another name in the same folder.  Raises: ValueError unless it is one name."""
+        if not self.name or name in ("", ".") or _SEP in name:
+            raise ValueError(f"{self._text!r} cannot be named {name!r}")
         return self.parent / name
 
     def is_absolute(self) -> bool:

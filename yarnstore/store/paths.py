@@ -18,10 +18,10 @@ _ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]+:/"
 def absolute(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path, without `.` and `..`.
 
-    Raises: UsageError for a URL, which would become a folder of that name, and for an empty path, which would
-    be the current folder; NotFoundError if the current folder was removed.
+    Raises: UsageError for a URL, which would become a folder of that name, for an empty path, which would be
+    the current folder, and for a path with a NUL; NotFoundError if the current folder was removed.
     """
-    refuse_empty(path)
+    refuse_unusable(path)
     if ":/" in os.fspath(path) and re.match(_ADDRESS, os.fspath(path)):
         raise UsageError(
             f"{os.fspath(path)[:120]!r} is an address; a path on this machine is needed",
@@ -35,10 +35,15 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         ) from None
 
 
-def refuse_empty(path: str | os.PathLike[str]) -> None:
-    """Raise UsageError for an empty path, such as that of an unset variable in a script."""
-    if not os.fspath(path):
+def refuse_unusable(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError for an empty path, such as that of an unset variable in a script, and for one that no
+    file can have.
+    """
+    text = os.fspath(path)
+    if not text:
         raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
+    if "\0" in text:
+        raise UsageError(f"{text[:120]!r} contains a NUL character, which no path can have")
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:
@@ -52,9 +57,9 @@ def names_folder(path: str | os.PathLike[str]) -> bool:
 def source_path(path: str | os.PathLike[str]) -> Path:
     """Return a path to read from.
 
-    Raises: UsageError if it is empty, or if it is given as a folder although it is a file.
+    Raises: UsageError if it is empty or has a NUL, or if it is given as a folder although it is a file.
     """
-    refuse_empty(path)
+    refuse_unusable(path)
     if names_folder(path) and os.path.exists(Path(path)) and not os.path.isdir(path):
         raise UsageError(f"{Path(path)} is not a folder", hint="remove the final slash, or give a folder")
     return Path(path)
@@ -76,4 +81,4 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 def follow(path: Path) -> Path:
     """Return the path, or the path of its target if it is a link, since users may name links."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
