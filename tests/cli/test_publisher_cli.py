@@ -129,10 +129,10 @@ def test_yank_alias_and_set_current(ystore: Ystore, registry: Path) -> None:
     there = ("--registry", registry)
     assert ystore("registry", "alias", "phi-3-mini", "stable", "1.1.0", *there).code == 0
     yanked = ystore("registry", "yank", "phi-3-mini@1.1.0", *there, people=True)
-    assert yanked.out == "phi-3-mini@1.1.0: yanked\n"
+    assert yanked.out == "phi-3-mini@1.1.0: withdrawn\n"
     assert yanked.err.splitlines() == [
         "current_version is now 1.0.0",
-        "stable points to 1.1.0, which is now yanked",
+        "stable points to 1.1.0, which is now withdrawn",
     ]
     assert model(registry)["current_version"] == "1.0.0"
     assert ystore("registry", "set-current", "phi-3-mini", "1.1.0", *there).code == 2

@@ -314,7 +314,7 @@ def deprecate(
             if by == version:
                 raise UsageError(f"{version} cannot be its own replacement")
             if model.versions[by].yanked:
-                raise UsageError(f"{by} is yanked and cannot be the replacement of {version}")
+                raise UsageError(f"{by} is withdrawn and cannot be the replacement of {version}")
         build["deprecated"] = True
         if reason is not None:
             build["deprecated_reason"] = reason
@@ -357,10 +357,10 @@ def yank(named: str, variant: str | None = None) -> Edit:
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         version = _meant(model, named)
-        build = _build(raw, model, version, variant, "yank")
+        build = _build(raw, model, version, variant, "withdraw")
         build["yanked"] = True
         after = check_raw_model(raw, model.model_id)
-        notes = _aliased(model, version, "yanked") if build is raw["versions"][version] else []
+        notes = _aliased(model, version, "withdrawn") if build is raw["versions"][version] else []
         latest = latest_version(after)
         if model.current_version == version and latest != version:
             if latest is None:
@@ -376,7 +376,7 @@ def unyank(named: str, variant: str | None = None) -> Edit:
     """Undo a withdrawal.  `current_version` is not changed."""
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
-        _build(raw, model, _meant(model, named), variant, "yank").pop("yanked", None)
+        _build(raw, model, _meant(model, named), variant, "withdraw").pop("yanked", None)
         return []
 
     return change
@@ -397,7 +397,7 @@ def set_alias(name: str, named: str) -> Edit:
         version = _meant(model, named)
         raw.setdefault("aliases", {})[name] = version
         entry = model.versions[version]
-        fate = "yanked" if entry.yanked else "deprecated" if entry.deprecated else ""
+        fate = "withdrawn" if entry.yanked else "deprecated" if entry.deprecated else ""
         return [f"{version} is {fate}"] if fate else []
 
     return change
@@ -418,14 +418,14 @@ def remove_alias(name: str) -> Edit:
 def set_current(named: str) -> Edit:
     """Make a version the current one, which `latest` selects.
 
-    Raises: UsageError if it is deprecated or yanked.
+    Raises: UsageError if it is deprecated or withdrawn.
     """
 
     def change(raw: RawDoc, model: ModelEntry) -> list[str]:
         version = _meant(model, named)
         entry = model.versions[version]
         if all(build.entry.yanked for build in builds_of(model, version)) or entry.deprecated:
-            fate = "deprecated" if entry.deprecated and not entry.yanked else "yanked"
+            fate = "deprecated" if entry.deprecated and not entry.yanked else "withdrawn"
             verb = "deprecate" if fate == "deprecated" else "yank"
             raise UsageError(
                 f"{version} is {fate}, and cannot be the current version",

@@ -86,7 +86,7 @@ def test_the_current_version_moves_off_what_is_yanked() -> None:
     assert done.notes == ["current_version is now 1.1.0"]
     done = apply(raw, rules.yank("1.1.0"))
     assert done.current_version == "1.0.0"
-    assert "stable points to 1.1.0, which is now yanked" in done.notes
+    assert "stable points to 1.1.0, which is now withdrawn" in done.notes
     done = apply(raw, rules.yank("1.0.0"))
     assert done.notes == ["1.0.0 was the current version, and no other version is usable"]
     assert latest_version(check_raw_model(raw["models"]["phi"], "phi")) is None
@@ -106,7 +106,7 @@ def test_one_variant_alone() -> None:
     version = raw["models"]["phi"]["versions"]["1.1.0"]
     assert version["variants"]["gpu"] == {"checksum": SHA, "x": 1, "yanked": True}
     assert "yanked" not in version
-    with pytest.raises(UsageError, match="would also yank gpu"):
+    with pytest.raises(UsageError, match="would also withdraw gpu"):
         apply(raw, rules.yank("1.1.0", "cpu"))
     with pytest.raises(NotFoundError, match='no variant "tpu"'):
         apply(raw, rules.yank("1.1.0", "tpu"))
@@ -138,7 +138,7 @@ def test_an_unknown_model_has_near_ones() -> None:
 def test_the_current_version_is_to_be_usable() -> None:
     raw = made()
     apply(raw, rules.yank("1.0.0"))
-    with pytest.raises(UsageError, match="is yanked"):
+    with pytest.raises(UsageError, match="is withdrawn"):
         apply(raw, rules.set_current("1.0.0"))
     apply(raw, rules.deprecate("1.1.0"))
     with pytest.raises(UsageError, match="is deprecated"):

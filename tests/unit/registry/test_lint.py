@@ -139,10 +139,10 @@ def test_a_missing_changelog_is_a_warning(changelog: object) -> None:
     assert said[f"{V}.changelog"] == ("warning", "is missing; users read it before they update")
 
 
-@pytest.mark.parametrize("fate", ["yanked", "deprecated"])
-def test_the_current_version_is_to_be_usable(fate: str) -> None:
+@pytest.mark.parametrize(("fate", "word"), [("yanked", "withdrawn"), ("deprecated", "deprecated")])
+def test_the_current_version_is_to_be_usable(fate: str, word: str) -> None:
     said = found(registry({"1.0.0": version(**{fate: True})}))
-    assert said['$.models["phi"].current_version'] == ("error", f"is 1.0.0, which is {fate}")
+    assert said['$.models["phi"].current_version'] == ("error", f"is 1.0.0, which is {word}")
 
 
 def test_what_is_odd_is_a_warning() -> None:

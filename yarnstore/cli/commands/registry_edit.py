@@ -181,13 +181,18 @@ def optimize(
     )
 
 
+_YANKED = ("yanked", "no longer yanked")
+
+
 def _tell(run: Invocation, what: str, done: AmendResult) -> None:
     if not run.output.json:
         for note in done.notes:
             run.output.say(clean(note))
     same = "" if done.changed else " (unchanged)"
     row = (done.model, "changed" if done.changed else "unchanged", done.what, done.current_version)
-    run.output.done(done, lambda: clean(f"{what}: {done.what}{same}"), row)
+    # Lists say `withdrawn` too; `yanked` is the word of JSON and of piped output.
+    word = done.what.replace("yanked", "withdrawn") if done.what in _YANKED else done.what
+    run.output.done(done, lambda: clean(f"{what}: {word}{same}"), row)
 
 
 PUBLISHERS = (lint, optimize, deprecate, yank, alias, set_current)

@@ -26,7 +26,7 @@ class AmendResult:
     what: str  #: The edit as a word, such as `deprecated`.
     changed: bool  #: False if nothing had to change.
     current_version: str | None  #: The version that `latest` means now.
-    notes: list[str]  #: Side effects, such as an alias of a version that is now yanked.
+    notes: list[str]  #: Side effects, such as an alias of a version that is now withdrawn.
 
 
 def deprecate(

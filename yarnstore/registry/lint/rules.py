@@ -114,7 +114,7 @@ def _current(model: ModelEntry) -> Iterator[Rule]:
         yield "error", ".current_version", f"is {current[:80]!r}, which does not exist"
         return
     if entry.yanked or (entry.variants and all(b.entry.yanked for b in builds_of(model, current))):
-        yield "error", ".current_version", f"is {current}, which is yanked"
+        yield "error", ".current_version", f"is {current}, which is withdrawn"
     elif entry.deprecated:
         yield "error", ".current_version", f"is {current}, which is deprecated"
     if is_version(current) and is_prerelease(current):
@@ -135,7 +135,7 @@ def _aliases(model: ModelEntry) -> Iterator[Rule]:
 
 
 def _fate(entry: VersionEntry) -> str:
-    return "yanked" if entry.yanked else "deprecated"
+    return "withdrawn" if entry.yanked else "deprecated"
 
 
 def _version(model: ModelEntry, version: str, entry: VersionEntry, here: str) -> Iterator[Rule]:
@@ -159,7 +159,7 @@ def _replacement(model: ModelEntry, version: str, entry: VersionEntry, here: str
     elif target and (model.versions[target].yanked or model.versions[target].deprecated):
         yield "warning", here, f"is {target}, which is {_fate(model.versions[target])}"
     if not entry.deprecated and not entry.yanked:
-        yield "warning", here, "is set, but the version is neither deprecated nor yanked"
+        yield "warning", here, "is set, but the version is neither deprecated nor withdrawn"
 
 
 def _replacing(model: ModelEntry, by: str) -> str | None:
