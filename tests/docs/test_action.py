@@ -78,6 +78,18 @@ def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
     assert "1.2.0" not in said
 
 
+@pytest.mark.parametrize(("package", "installs"), [(None, str(REPO)), ("", ""), ("a.whl", "a.whl")])
+def test_the_action_installs_its_own_copy_by_default(site: Site, package: str | None, installs: str) -> None:
+    action: dict[str, Any] = yaml.safe_load((REPO / "action.yml").read_text())
+    step = action["runs"]["steps"][0]
+    python = site.root / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    given = str(action["inputs"]["package"]["default"]) if package is None else package
+    done = run(site, step["run"], PACKAGE=given, GITHUB_ACTION_PATH=str(REPO))
+    assert done.stdout.split() == (["-m", "pip", "install", "--quiet", installs] if installs else [])
+
+
 @pytest.mark.parametrize("hook", ["ystore-registry-lint", "ystore-lock"])
 def test_a_hook_passes_and_fails(site: Site, hook: str) -> None:
     hooks = {item["id"]: item for item in yaml.safe_load((REPO / ".pre-commit-hooks.yaml").read_text())}

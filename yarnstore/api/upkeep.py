@@ -304,7 +304,8 @@ class Upkeep(StoreBase):
     def write_timer(self, kind: str, folder: AnyPath) -> TimerFiles:
         """Write the files of a timer that calls `run_auto_update`, without enabling it.
 
-        `kind` is `systemd`, `cron`, `launchd` or `schtasks`.  Raises: UsageError, StorageError.
+        `kind` is `systemd`, `cron`, `launchd` or `schtasks`; the last two are not tested on their systems
+        yet.  Raises: UsageError, StorageError.
         """
         from yarnstore.ops.installing.timers import write_timer
 

@@ -134,7 +134,8 @@ def _run(run: Invocation, now: bool, no_wait: bool) -> None:
 def _install_timer(run: Invocation, kind: str | None, folder: str | None) -> None:
     """Write timer files that run `auto-update run`.
 
-    Prints the commands that enable and disable the timer, and runs neither.
+    Prints the commands that enable and disable the timer, and runs neither.  The kinds launchd and
+    schtasks are not tested on macOS and Windows yet.
     """
     kind = kind or _own_kind()
     with run.store() as store:

@@ -135,7 +135,7 @@ def _versions() -> Check:
             "versions",
             "wrong",
             f"{text}; without {', '.join(missing)}",
-            "install yarnstore again: pip install yarnstore",
+            "install yarnstore again, with its dependencies",
         )
     return Check("versions", "ok", text)
 
