@@ -159,7 +159,7 @@ class Walk:
     removed: RemoveResult | None = None
     reader: Store | None = None
     read: tuple[Path, Version] | None = None
-    may_be_unlinked: bool = False  # a kill came between a ref and its link
+    unlinked: set[str] = field(default_factory=set)  # models of which a kill may have come before the link
     # Versions that have a second copy in packs since the last gc.
     copied: set[Version] = field(default_factory=set)
     moves: int = 0
@@ -200,10 +200,10 @@ class Walk:
             outcome = self._killed(op.kill, done) if op.kill else self._run(done)
             text = f"{text}: {outcome}"
             if outcome == "killed":
-                self.may_be_unlinked = True
+                self.unlinked |= set(done.may_install)
                 self._after_kill(done, before)
             elif outcome == "done":
-                self.may_be_unlinked &= not done.links
+                self.unlinked -= set(done.may_install) if done.links else set()
         now = self.stored()
         if not done.deletes and not stored <= now:
             raise RefutedError(f"{text}: {sorted(stored - now)} went")
@@ -363,16 +363,16 @@ class Walk:
     def _check_served(self, text: str) -> None:
         for model, version in self.installed.items():
             place = self.home / "models" / model
-            if self.may_be_unlinked and not place.exists():
+            if model in self.unlinked and not place.exists():
                 continue
             served = tree_hashes(place)
-            if served != self.published.hashes[model, version] and not self.may_be_unlinked:
+            if served != self.published.hashes[model, version] and model not in self.unlinked:
                 raise RefutedError(f"{text}: models/{model} is not {version}")
 
     def _check_fsck(self, text: str) -> None:
         with self.store() as store:
             found = store.fsck().problems
-        wrong = [item for item in found if not (self.may_be_unlinked and item.kind in ("link", "state"))]
+        wrong = [item for item in found if not (self.unlinked and item.kind in ("link", "state"))]
         if wrong:
             raise RefutedError(f"{text}: fsck finds {wrong}")
 
@@ -661,7 +661,7 @@ class Walk:
         inode = place.stat().st_ino
         for item in found:
             where = self.home / item.where
-            if item.kind in ("chunk", "link", "state"):
+            if item.kind in ("chunk", "link", "state") or place.is_relative_to(where.resolve()):
                 continue
             if not where.exists() or where.stat().st_ino != inode:
                 raise RefutedError(f"{text}: fsck finds {item}")
@@ -676,7 +676,10 @@ class Walk:
 
     def _repair(self, pick: random.Random) -> Done:
         def after(result: object) -> None:
-            self.may_be_unlinked = False
+            # A link that is missing, as on file systems without links, is no problem that fsck finds.
+            self.unlinked = {
+                name for name in self.installed if not (self.home / "models" / name).is_symlink()
+            }
             remaining = result.remaining  # type: ignore[attr-defined]
             if self.sound is None:
                 if remaining:
