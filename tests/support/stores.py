@@ -23,6 +23,7 @@ from yarnstore import Store
 from yarnstore.core.digest import ChunkId
 from yarnstore.core.index import id_bytes
 from yarnstore.errors import YarnstoreError
+from yarnstore.store import held
 from yarnstore.store.drafts import DRAFT
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.packs import iter_entries
@@ -194,7 +195,8 @@ def chunks_in_files(home: Path) -> set[bytes]:
     for manifest in layout.readable_manifests({}):
         for file in manifest.files:
             ids, lengths = file.chunk_list()
-            for path in (layout.file(file), layout.tmp / f"{file_name(file)}{DRAFT}"):
+            places = (held.find(layout, file_name(file)).path, layout.tmp / f"{file_name(file)}{DRAFT}")
+            for path in map(Path, places):
                 data, at, wrong = path.read_bytes() if path.exists() else b"", 0, set[bytes]()
                 here = set[bytes]()
                 for n, length in enumerate(lengths.tolist()):
