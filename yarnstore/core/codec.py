@@ -18,6 +18,7 @@ from yarnstore.core.digest import Buffer
 from yarnstore.core.encodings import (
     BLOCKS,
     ELEMENTS,
+    SORT_SHARE,
     decode_delta_planes,
     decode_delta_zstd,
     decode_mapped,
@@ -52,7 +53,9 @@ ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
 _WORTH_SHARE = 0.97
 # A mapped delta must be this much smaller than one that is not, which older clients can read.
-MAPPED_PAYS_SHARE: Final = 0.985
+MAPPED_PAYS_SHARE: Final = 0.99
+# A sample of it saves less, since tables have a larger share of it.
+_SAMPLE_SHARE: Final = 0.995
 _PLANE_WIDTHS = (2, 4, 8)
 # The part of a chunk, a multiple of all widths and blocks in length, by which ways to encode it are compared.
 _SAMPLED = slice(0, 128 * 1024)
@@ -149,13 +152,21 @@ def make_mapped_entry(
     mapping = find_mapping(data, name, base_name)
     if mapping is None and name != base_name:
         return None
+    sort = None
     if mapping is None:
         part, of_base = (bytes(memoryview(one)[_SAMPLED]) for one in (data, base))
-        plain = encode_delta_planes(part, of_base, name)
-        mapped = encode_mapped(part, of_base, name, None)
-        if mapped is None or (plain is not None and len(mapped) > MAPPED_PAYS_SHARE * len(plain)):
+        plain, ordered, other = (
+            len(payload) if payload is not None else len(part)
+            for payload in (
+                encode_delta_planes(part, of_base, name),
+                encode_mapped(part, of_base, name, None, sort=True),
+                encode_mapped(part, of_base, name, None, sort=False),
+            )
+        )
+        sort = ordered < SORT_SHARE * other
+        if min(ordered, other) > _SAMPLE_SHARE * plain:
             return None
-    payload = encode_mapped(data, base, name, mapping)
+    payload = encode_mapped(data, base, name, mapping, sort=sort)
     return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_MAPPED, payload or b"", base_id), base)
 
 

@@ -11,7 +11,13 @@ from __future__ import annotations
 from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, encode_blocks
 from yarnstore.core.encodings.delta import ELEMENTS, decode_numbers, encode_numbers
 from yarnstore.core.encodings.guess import Guess, guess_encoding
-from yarnstore.core.encodings.mapped import MAPPED_FLOATS, decode_mapped, encode_mapped, find_mapping
+from yarnstore.core.encodings.mapped import (
+    MAPPED_FLOATS,
+    SORT_SHARE,
+    decode_mapped,
+    encode_mapped,
+    find_mapping,
+)
 from yarnstore.core.encodings.planes import decode_planes, encode_planes
 from yarnstore.core.encodings.streams import fault
 from yarnstore.core.encodings.text import decode_delta_zstd, encode_delta_zstd
@@ -21,6 +27,7 @@ __all__ = [
     "BLOCKS",
     "ELEMENTS",
     "MAPPED_FLOATS",
+    "SORT_SHARE",
     "Guess",
     "decode_delta_planes",
     "decode_delta_zstd",

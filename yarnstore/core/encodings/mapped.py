@@ -30,7 +30,7 @@ from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, e
 from yarnstore.core.encodings.delta import ELEMENTS, WIDTHS, decode_numbers, encode_numbers, shifted
 from yarnstore.core.encodings.planes import FORMAT
 from yarnstore.core.encodings.streams import check_plain_length, fault, pack_streams, unpack_streams
-from yarnstore.core.encodings.transforms import Buffer
+from yarnstore.core.encodings.transforms import Buffer, Element
 
 Bits = NDArray[Any]
 
@@ -39,7 +39,7 @@ _MASK: Final = 1
 _SIGNED_ZEROS: Final = 2
 # By this part of a chunk is decided whether its elements are sorted, and it must save so much.
 _SAMPLED: Final = slice(0, 128 * 1024)
-_SORT_SHARE: Final = 0.99
+SORT_SHARE: Final = 0.99
 # Floats that can be converted, by name, with their widths.
 MAPPED_FLOATS: Final = {"bf16": 2, "f16": 2, "f32": 4}
 _FLOATS: Final = {ELEMENTS[name].code: name for name in MAPPED_FLOATS}
@@ -73,10 +73,13 @@ def find_mapping(data: Buffer, element: str, base_element: str) -> Mapping | Non
     return Mapping(base_element, element, element) if element != base_element else None
 
 
-def encode_mapped(data: Buffer, base: Buffer, element: str, mapping: Mapping | None) -> bytes | None:
+def encode_mapped(
+    data: Buffer, base: Buffer, element: str, mapping: Mapping | None, *, sort: bool | None = None
+) -> bytes | None:
     """The payload, or None when it would not be smaller than `data`.
 
-    `element` is a key of ELEMENTS or of BLOCKS; without a `mapping` nothing is converted.
+    `element` is a key of ELEMENTS or of BLOCKS; without a `mapping` nothing is converted.  Without `sort`, a
+    sample decides whether floats are sorted.
     """
     codes = [0, 0, 0]
     work: Buffer = data
@@ -97,24 +100,24 @@ def encode_mapped(data: Buffer, base: Buffer, element: str, mapping: Mapping | N
     else:
         shift = _unused_bits(work, element)
         work, ours = (_shift(one, ELEMENTS[element].width, shift) for one in (work, ours))
-        inner = _encode(work, ours, element, shift)
+        number = shifted(ELEMENTS[element], shift)
+        if sort is None:
+            sort = _sorts_best(work, ours, number)
+        inner = encode_numbers(work, ours, number, sort=sort, packed=True)
     if inner is None:
         return None
     payload = _HEADER.pack(FORMAT, *codes, flags, shift) + parts + inner
     return payload if len(payload) < len(data) else None
 
 
-def _encode(work: Buffer, base: Buffer, name: str, shift: int) -> bytes | None:
-    element = shifted(ELEMENTS[name], shift)
-    sort = False
-    if element.exponent_mask:
-        part, of_base = (memoryview(one)[_SAMPLED] for one in (work, base))
-        sizes = [
-            len(encode_numbers(part, of_base, element, sort=sort, packed=True) or part)
-            for sort in (True, False)
-        ]
-        sort = sizes[0] < _SORT_SHARE * sizes[1]
-    return encode_numbers(work, base, element, sort=sort, packed=True)
+def _sorts_best(work: Buffer, base: Buffer, element: Element) -> bool:
+    if not element.exponent_mask:
+        return False
+    part, of_base = (memoryview(one)[_SAMPLED] for one in (work, base))
+    sizes = [
+        len(encode_numbers(part, of_base, element, sort=sort, packed=True) or part) for sort in (True, False)
+    ]
+    return sizes[0] < SORT_SHARE * sizes[1]
 
 
 def decode_mapped(payload: Buffer, base: Buffer, plain_length: int) -> Buffer:

@@ -75,28 +75,24 @@ def _histograms(plain: Buffer, cuts: Sequence[int], *, signed: bool) -> Iterator
                 for byte, symbol in enumerate(_ZIGZAG):
                     ordered[symbol] = counts[byte]
                 counts = ordered
-            while not counts[-1]:
-                counts.pop()
-            yield end - start, counts
+            used = len(bytes(map(bool, counts)).rstrip(b"\0"))
+            yield end - start, counts[:used]
             start = end
 
 
 def _best(counts: list[int]) -> tuple[float, int]:
     """Return about how many bits bytes with these counts need, and how many to put in a byte."""
     size = sum(counts)
-    whole = sum(map(information.__getitem__, counts))
+    known = list(map(information.__getitem__, counts))
+    whole = sum(known)
     best, chosen = min(8.0 * size, _coded(size, information[size] - whole, max(counts), 1)), 1
-    head = 0.0
-    small = most_small = at = 0
-    for per_byte, radix in reversed(RADIX.items()):
-        for count in counts[at : radix - 1]:
-            small += count
-            most_small = max(most_small, count)
-            head += information[count]
-        at = radix - 1
+    for per_byte, radix in RADIX.items():
+        small = sum(counts[: radix - 1])
         escapes = size - small
-        rest = information[escapes]
-        bits = _coded(size, information[size] - head - rest, max(most_small, escapes), per_byte)
+        if 2 * escapes > size:  # so do all that have fewer symbols
+            break
+        head, rest = sum(known[: radix - 1]), information[escapes]
+        bits = _coded(size, information[size] - head - rest, max(escapes, *counts[: radix - 1]), per_byte)
         bits += _PACKED_COST * (rest - (whole - head))
         if bits < best:
             best, chosen = bits, per_byte
