@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar, get_args
 import msgspec
 
 from yarnstore.client.connection import Connection, restored
-from yarnstore.errors import CancelledError, ConflictError
+from yarnstore.errors import CancelledError, ConflictError, TransientError
 from yarnstore.progress import OnProgress, Phase, Progress
 from yarnstore.results import (
     AutoUpdateRound,
@@ -44,8 +44,8 @@ _PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 class JobHandle(Generic[T]):
     """A job of the service; `job` is its last known state.
 
-    Iterating yields a state for each change, at most five a second, until the job has ended.  A paused job
-    has not ended.
+    Iterating yields a state for each change, at most ten a second, until the job has ended.  A paused job
+    has not ended.  A connection that is cut is made again.
     """
 
     def __init__(self, connection: Connection, job: Job) -> None:
@@ -67,12 +67,18 @@ class JobHandle(Generic[T]):
 
     def __iter__(self) -> Iterator[Job]:
         while True:
-            for event in self._connection.events(f"/jobs/{self.id}/events"):
-                if isinstance(event, Job):
-                    self.job = event
-                    yield event
-                    if event.state in _ENDED:
-                        return
+            heard = False
+            try:
+                for event in self._connection.events(f"/jobs/{self.id}/events"):
+                    if isinstance(event, Job):
+                        heard = True
+                        self.job = event
+                        yield event
+                        if event.state in _ENDED:
+                            return
+            except TransientError:  # such as of a proxy that was restarted
+                if not heard:
+                    raise
             # The service ended; another one at the same address has the job.
             self.refresh()
 
