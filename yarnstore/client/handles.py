@@ -67,20 +67,25 @@ class JobHandle(Generic[T]):
 
     def __iter__(self) -> Iterator[Job]:
         while True:
-            heard = False
-            try:
-                for event in self._connection.events(f"/jobs/{self.id}/events"):
-                    if isinstance(event, Job):
-                        heard = True
-                        self.job = event
-                        yield event
-                        if event.state in _ENDED:
-                            return
-            except TransientError:  # such as of a proxy that was restarted
-                if not heard:
-                    raise
+            for job in self._followed():
+                self.job = job
+                yield job
+                if job.state in _ENDED:
+                    return
             # The service ended; another one at the same address has the job.
             self.refresh()
+
+    def _followed(self) -> Iterator[Job]:
+        """Yield the states that one stream brings, until it ends or is cut, such as by a proxy."""
+        heard = False
+        try:
+            for event in self._connection.events(f"/jobs/{self.id}/events"):
+                if isinstance(event, Job):
+                    heard = True
+                    yield event
+        except TransientError:
+            if not heard:
+                raise
 
     def wait(self, progress: OnProgress | None = None) -> T:
         """Wait until the job has ended, and return its result; also waits while the job is paused.
