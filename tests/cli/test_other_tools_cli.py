@@ -49,7 +49,7 @@ def test_identify_and_adopt(ystore: Ystore, cache: Path, tmp_path: Path) -> None
     assert told.splitlines()[-1] == f"  org/tiny {'a' * 40}: tiny.gguf, in the Hugging Face cache"
     found = ystore("adopt", copies, cache, people=True).out
     assert found.startswith(
-        "3 model files, 308 kB, of 1 content\n2 copies of 1 file take 205 kB\n  org/tiny a"
+        "3 model files, 308 kB, with 1 distinct content\n2 copies of 1 file: 205 kB\n  org/tiny a"
     )
     assert found.endswith("  replace the copies: add --apply, or --apply --hardlink\n")
     done = ystore("adopt", copies, cache, "--apply", "--hardlink", people=True).out

@@ -83,7 +83,7 @@ def read_descriptor(value: object, what: str) -> Layer:
     if not digest.startswith("sha256:"):
         raise FormatError(what, f"has the digest {digest[:80]!r}; only sha256 is supported")
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
-        raise FormatError(what, "has annotations that are not texts")
+        raise FormatError(what, "has annotations that are not strings")
     return Layer(kind, Sha256.parse(digest), size, notes)
 
 

@@ -73,12 +73,12 @@ def _rows(replaced: Sequence[ReplacedFile]) -> list[tuple[str, ...]]:
 
 def _text(done: AdoptResult) -> str:
     found = plural(done.paths, "model file")
-    lines = [f"{found}, {size(done.size_bytes)}, of {plural(len(done.files), 'content')}"]
+    lines = [f"{found}, {size(done.size_bytes)}, with {plural(len(done.files), 'distinct content')}"]
     if done.copies:
         copies = sum(len(item.paths) - (not item.stored) for item in done.copies)
         lines.append(
-            f"{plural(copies, 'copy', 'copies')} of {plural(len(done.copies), 'file')} "
-            f"take {size(done.copies_bytes)}"
+            f"{plural(copies, 'copy', 'copies')} of {plural(len(done.copies), 'file')}: "
+            f"{size(done.copies_bytes)}"
         )
         for item in done.copies[:_SHOWN]:
             lines += _copied(item)

@@ -19,7 +19,7 @@ _PLACES = {"store": "in the store", "registry": "in a registry", "hf": "in the H
 @command("identify", example="ystore identify ~/Downloads/model-q4.gguf")
 @click.argument("file", type=click.Path(dir_okay=False))
 def cli(run: Invocation, file: str) -> None:
-    """Say which model a file is.
+    """Find out which model a file is.
 
     The file is hashed, and looked up in the store, the cached registries, and the caches of other tools.  If
     it is not known there, format, name and number of parameters are read from its headers.

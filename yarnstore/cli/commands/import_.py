@@ -45,7 +45,7 @@ def cli(
     sha256: str | None,
     all_files: bool,
 ) -> None:
-    """Import a model from local files, without a registry.
+    """Import a model from files, another tool or the web.
 
     SOURCE is a file or folder, which becomes the version SPEC, or a model in another tool of this machine:
 

@@ -85,7 +85,7 @@ def _mend(session: Session, found: Findings) -> list[str]:
     except DiskFullError as error:
         if not size:
             raise
-        needs = f"a repair writes {format_size(size)} of damaged files again, and keeps these for a day"
+        needs = f"a repair rewrites {format_size(size)} of files, and keeps the damaged ones for a day"
         raise DiskFullError(f"{error.message}; {needs}", hint=error.hint, **error.fields) from error
     return mender.done
 

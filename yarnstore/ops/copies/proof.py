@@ -58,6 +58,8 @@ def forget_damaged(session: Session, roots: Collection[Manifest], staying: Colle
                 damaged.add(id_bytes(table.ids, row))
             meter.add(int(table.plain[row]))
         if damaged:
-            session.note(f"{plural(len(damaged), 'chunk')} in packs is corrupt: kept from files instead")
+            session.note(
+                f"corrupt in packs: {plural(len(damaged), 'chunk')}; the copies in files are kept instead"
+            )
             chunks.forget(damaged)
     return bool(damaged)

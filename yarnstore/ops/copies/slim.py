@@ -154,8 +154,8 @@ def _hashed(session: Session, chunks: ChunkStore, table: FileTable, rows: Ints, 
     stats = [fsread.stat_or_none(path) for path in table.paths]
     total = int(places[:, 2].sum())
     if total >= _MUCH_BYTES:
-        what = f"{format_size(total)} of files, since only what was read there goes from packs"
-        session.note(f"reading {what}; once" if check else f"a run would first read {what}; once")
+        what = f"{format_size(total)} of files once: packs keep what was not found intact in files"
+        session.note(f"reading {what}" if check else f"a run would first read {what}")
     meter = Meter(session.activity.report, "check", "installed files", total)
 
     def is_sound(n: int) -> bool:

@@ -90,7 +90,7 @@ def _found(folder: Path, tag: str, entry: Layer) -> Found:
     path = _content(folder, entry.sha256)
     data = fsread.read_bytes(path, 4 * MIB)
     if Sha256.of(data) != entry.sha256:
-        raise FormatError(str(path), "does not have its digest")
+        raise FormatError(str(path), "does not match its digest")
     image = read_image(data, str(path))
     config = fsread.read_bytes(_content(folder, image.config.sha256), 4 * MIB)
     sources, hashes = [], {}

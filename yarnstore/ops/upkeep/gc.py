@@ -213,7 +213,7 @@ def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str
         try:
             write_copies(session, policy.keep_copy, list(plan.live.values()))
         except DiskFullError as error:
-            session.note(f"other data is deleted before second copies are written: {error.message}")
+            session.note(f"second copies are written after other data is deleted: {error.message}")
         return expected and plan_gc(session, policy).fingerprint
 
 

@@ -175,7 +175,7 @@ async def _send_file(file: StoredFile, part: tuple[int, int], receive: Receive, 
             message: Message = {"type": "http.response.body", "body": data, "more_body": left > 0}
             await send(message)
     except YarnstoreError as error:
-        print(f"a download was cut: {error.message}", file=sys.stderr)
+        print(f"a download was interrupted: {error.message}", file=sys.stderr)
     finally:
         gone.cancel()
         with contextlib.suppress(asyncio.CancelledError):

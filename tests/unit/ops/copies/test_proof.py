@@ -49,7 +49,7 @@ def test_a_sound_file_is_not_deleted_for_a_damaged_pack(how: str, tmp_path: Path
         _flip_packs(store)
         said: list[str] = []
         store.gc(thin="*", grace_s=0, progress=lambda event: said.append(event.text))
-        assert [text for text in said if "kept from files instead" in text]
+        assert [text for text in said if "the copies in files are kept instead" in text]
         _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
         store.fsck(repair=True)
         store.gc(thin="*", grace_s=0)
