@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults import no_links
 from tests.faults.durability import names_below, violations
-from tests.faults.forks import KILLED, run_command
+from tests.faults.forks import KILLED, Ended, run_command
 from tests.faults.scenarios import SCENARIOS, Scenario, prepared_site
 from tests.faults.tracing import (
     Call,
@@ -104,21 +104,20 @@ def test_killed_at_calls_and_run_again(campaign: Campaign) -> None:
 def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
     """Each in a forked process, which begins at once."""
 
-    def kill(at: int) -> int:
+    def kill(at: int) -> Ended:
         site = campaign.fresh(f"fork-{at}")
         ended = run_command(campaign.scenario.command(site)[3:], at)
-        # The number of calls differs a little from run to run: the last kills may come too late.
-        assert ended.code == (KILLED if at else 0) or at > count - 20, (at, ended)
-        done = bool(ended.printed) or not at
+        # A slow run writes more often than a fast one, so the last kills may come too late.
+        assert ended.code in ((KILLED, 0) if at else (0,)), (at, ended)
+        done = bool(ended.printed) or ended.code == 0
         _check_and_run_again(campaign, site, f"killed at call {at}", done=done)
         remove_tree(site.home.parent)
-        return ended.calls
+        return ended
 
-    count = 0
-    count = kill(0)
-    for at in range(1, count + 1):
-        kill(at)
-    print(f"{campaign.scenario.name}, links {campaign.links}: killed at {count} calls", flush=True)
+    count = kill(0).calls
+    killed = sum(kill(at).code == KILLED for at in range(1, count + 1))
+    assert killed > 0.8 * count
+    print(f"{campaign.scenario.name}, links {campaign.links}: killed at {killed} calls", flush=True)
 
 
 @pytest.mark.deep
