@@ -78,12 +78,12 @@ class PackFolder(msgspec.Struct, frozen=True):
         return found
 
 
-@lru_cache
+@lru_cache(typed=True)
 def _folder(root: Path, name: str) -> Path:
     return root / name  # computed once: it is used about thirty times per file
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=16_384, typed=True)
 def _file(files: Path, name: str) -> Path:
     return files / name  # computed once: making a path takes longer than checking a file
 
