@@ -61,7 +61,8 @@ HARMLESS_SHUTIL = ("shutil.disk_usage", "shutil.which", "shutil.get_terminal_siz
 OPEN_FLAGS_READING = {
     *("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "O_PATH", "O_NONBLOCK", "O_NOATIME"),
     *("O_BINARY", "O_NOCTTY"),
-    *(f"{PACKAGE}.store.folders.{name}" for name in ("FOLDER", "NOFOLLOW", "PLAIN")),  # made of those above
+    # Made of those above.
+    *(f"{PACKAGE}.store.native.{name}" for name in ("FOLDER", "NOFOLLOW", "NONBLOCK", "PLAIN")),
 }
 # Methods of pathlib.Path and ndarray, by how many arguments they are given in place: a method of
 # our own such as `folder.unlink(name)` is another thing.
@@ -80,6 +81,25 @@ WRITING_METHODS = {
     "tofile": (1, 2, 3),
 }
 PATHLIB_KEYWORDS = {"mode", "parents", "exist_ok", "missing_ok", "encoding", "newline"}
+
+# What differs between operating systems, and the modules that may use it.  Others call `store.native`.
+NATIVE = tuple(f"{PACKAGE}.store.{name}" for name in ("native", "native_windows"))
+NATIVE_MODULES = ("fcntl", "msvcrt", "ctypes", "winreg", "_winapi")
+NATIVE_OS = {
+    *("open", "pread", "pwrite", "preadv", "pwritev", "write", "ftruncate", "truncate", "chmod", "fchmod"),
+    *("utime", "fsync", "fdatasync", "rename", "renames", "replace", "unlink", "remove", "link", "symlink"),
+    *("lockf", "posix_fadvise", "posix_fallocate", "copy_file_range", "sendfile", "splice", "killpg"),
+}
+NATIVE_ELSEWHERE = {
+    f"{PACKAGE}.backends.local": ("os.open",),  # a layer below, which only reads
+    f"{PACKAGE}.cli.streams": ("os.open",),  # standard streams that are closed
+    f"{PACKAGE}.web.memory": ("ctypes",),  # memory of the process
+}
+# Functions of `store.native` that change the file system.
+NATIVE_WRITING = {
+    *("pwrite", "write", "truncate", "set_mode", "set_times", "chmod", "replace", "unlink", "remove_tree"),
+    *("link", "symlink", "sync", "sync_data"),
+}
 
 ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv")
 # These read HOME and its kin.
@@ -122,7 +142,7 @@ LATE_PARTS = {
     f"{PACKAGE}.ops.session.stored": (f"{PACKAGE}.store.registry_cache",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
     f"{PACKAGE}.registry.standing": (f"{PACKAGE}.registry.select",),
-    f"{PACKAGE}.store.kernel": ("struct", "signal"),
+    f"{PACKAGE}.store.native": ("struct", "signal"),
     f"{PACKAGE}.store.views": (f"{PACKAGE}.store.held",),  # views that exist are read without it
     f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.urls",),
@@ -223,7 +243,7 @@ def _calls_that_write(module: Module, call: ast.Call) -> bool:
 
 def writing_faults(module: Module) -> Iterator[str]:
     """Anything that changes the file system, outside the modules that may."""
-    if module.name in WRITERS:
+    if module.name in (*WRITERS, *NATIVE):
         return
     for line, name in module.references():
         writes = name.startswith("os.") and name.removeprefix("os.") in WRITING_OS
@@ -233,6 +253,29 @@ def writing_faults(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and _calls_that_write(module, node):
             yield f"{module.name}:{node.lineno} writes by {ast.unparse(node)}; only {WRITERS} may"
+
+
+def native_faults(module: Module) -> Iterator[str]:
+    """Calls that differ between operating systems, outside the modules for them; in modules that do not
+    write, functions of these modules that do.
+    """
+    if module.name in NATIVE:
+        return
+    may = NATIVE_ELSEWHERE.get(module.name, ())
+    for line, name in [*module.imports(), *module.references()]:
+        differs = within(name, *NATIVE_MODULES) or (
+            name.startswith("os.") and name.removeprefix("os.") in NATIVE_OS
+        )
+        if differs and not within(name, *may):
+            yield f"{module.name}:{line} uses {name}; call store.native"
+        writes = name.startswith(f"{NATIVE[0]}.") and name.rpartition(".")[2] in NATIVE_WRITING
+        if writes and module.name not in WRITERS:
+            yield f"{module.name}:{line} uses {name}; only {WRITERS} write"
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call) or module.dotted(node.func) != f"{NATIVE[0]}.open_file":
+            continue
+        if module.name not in WRITERS and _opens_to_write(module, _argument(node, 1, "flags")):
+            yield f"{module.name}:{node.lineno} opens to write; only {WRITERS} may"
 
 
 def border_faults(module: Module) -> Iterator[str]:
@@ -294,7 +337,9 @@ def module_level_calls(module: Module) -> Iterator[ast.Call]:
 
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [layer_faults, purity_faults, writing_faults, border_faults, late_import_faults]
+RULES: list[Rule] = [
+    *(layer_faults, purity_faults, writing_faults, native_faults, border_faults, late_import_faults),
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -364,6 +409,20 @@ BAD = [
     (writing_faults, "ops.x", "def f(p, q): p.replace(q)"),
     (writing_faults, "ops.x", "def f(p, q): p.rename(q)"),
     (writing_faults, "store.x", "def f(p, q): (p / 'a').symlink_to(q)"),
+    (native_faults, "store.fsio", "import os\ndef f(a, b): os.replace(a, b)"),
+    (native_faults, "ops.x", "import os\ndef f(p): return os.open(p, os.O_RDONLY)"),
+    (native_faults, "ops.x", "import os\ndef f(d): return os.pread(d, 1, 0)"),
+    (native_faults, "store.x", "import fcntl"),
+    (native_faults, "store.x", "def f():\n    import ctypes"),
+    (native_faults, "web.memory", "import fcntl"),
+    (native_faults, "backends.local", "import os\nx = os.pread"),
+    (native_faults, "ops.x", "from yarnstore.store import native\ndef f(p): native.unlink(p)"),
+    (native_faults, "ops.x", "from yarnstore.store.native import replace"),
+    (
+        native_faults,
+        "store.x",
+        "from yarnstore.store import native\nimport os\nx = native.open_file('a', os.O_RDWR)",
+    ),
     (border_faults, "ops.x", "import httpx"),
     (border_faults, "cli.x", "from httpx import Client"),
     (border_faults, "api", "import click"),
@@ -408,6 +467,16 @@ GOOD = [
         "import dataclasses\ndef f(s): return s.replace('a', 'b'), dataclasses.replace(s)",
     ),
     (writing_faults, "ops.x", "import shutil\nx = shutil.disk_usage('.').free"),
+    (native_faults, "store.native", "import fcntl, os\nx = os.pread"),
+    (native_faults, "web.memory", "import ctypes"),
+    (native_faults, "ops.x", "from yarnstore.store import native\ndef f(d): return native.pread(d, 1, 0)"),
+    (native_faults, "store.fsio", "from yarnstore.store import native\ndef f(p): native.unlink(p)"),
+    (
+        native_faults,
+        "store.fsread",
+        "from yarnstore.store import native\nimport os\n"
+        "x = native.open_file('a', os.O_RDONLY | native.NOFOLLOW)",
+    ),
     (border_faults, "backends.http", "import httpx"),
     (border_faults, "cli.x", "import click, os\nx = os.environ"),
     (border_faults, "settings", "import os\nx = os.environ"),

@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterable
 
 from yarnstore.core.digest import Buffer
-from yarnstore.store import folders, fsio, fsread
+from yarnstore.store import folders, fsio, fsread, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.fsread import translating
-from yarnstore.store.kernel import CAN_LOCK, try_lock
+from yarnstore.store.kernel import try_lock
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | folders.NOFOLLOW
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | native.NOFOLLOW
 
 
 def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_dir: Path, suffix: str) -> None:
@@ -28,7 +28,7 @@ def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_di
         for name, data, mode in files:
             temporary = f"{before}{fsread.unique_name()}{suffix}"
             with translating(folder), contextlib.suppress(FileNotFoundError):
-                if CAN_LOCK and _write_one(temporary, tmp_fd, f"{place}{name}", fd, data, mode):
+                if _write_one(temporary, tmp_fd, f"{place}{name}", fd, data, mode):
                     continue
             # Another process took that one for a dead one, or the folder is on another disk.
             with fsio.NewFile(tmp_dir, suffix) as file:
@@ -39,17 +39,17 @@ def write_many(files: Iterable[tuple[str, Buffer, int]], folder: Path, *, tmp_di
 def _write_one(
     temporary: str, tmp_fd: int | None, name: str, folder_fd: int | None, data: Buffer, mode: int
 ) -> bool:
-    fd = os.open(temporary, _NEW, fsio.FILE_MODE, dir_fd=tmp_fd)
+    fd = native.open_file(temporary, _NEW, fsio.FILE_MODE, dir_fd=tmp_fd)
     try:
         if not try_lock(fd, exclusive=True):
             return False
         fsio.pwrite_all(fd, data, 0)
-        os.fchmod(fd, mode)
-        os.fsync(fd)
-        os.replace(temporary, name, src_dir_fd=tmp_fd, dst_dir_fd=folder_fd)
+        native.set_mode(fd, temporary, mode)
+        native.sync(fd)
+        native.replace(temporary, name, source_fd=tmp_fd, target_fd=folder_fd)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=tmp_fd)
+            native.unlink(temporary, dir_fd=tmp_fd)
         if isinstance(error, OSError) and error.errno == errno.EXDEV:
             return False
         raise

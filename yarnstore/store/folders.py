@@ -12,18 +12,11 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from yarnstore.errors import ReadOnlyError, StorageError
+from yarnstore.store import native
 from yarnstore.store.filepath import Path
-
-PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | PLAIN
-FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-HAS_DIR_FD = os.name == "posix" and os.open in os.supports_dir_fd
-
-# A str costs less than a `Path`, which matters for many files.
-AnyPath: TypeAlias = str | os.PathLike[str]
+from yarnstore.store.native import FOLDER, HAS_DIR_FD, NOFOLLOW, AnyPath
 
 # The roots of the stores in use.  Below a root every folder is opened without following links, and used by
 # its descriptor; the root itself and its parents may be links.
@@ -128,7 +121,7 @@ class _FolderOf:
         if fd is None:
             fd = _open_below(self._folder)
             if fd is None:
-                return None, self._text
+                return None, native.reach(self._text)
         self._fd = fd
         if kept is not None:
             kept[self._folder] = fd
@@ -193,7 +186,7 @@ def _open_below(folder: str) -> int | None:
 def open_subfolder(place: AnyPath, name: str, dir_fd: int | None) -> int:
     """Open a folder without following a link; by its `place` if its parent is not open."""
     try:
-        return os.open(place if dir_fd is None else name, FOLDER | NOFOLLOW, dir_fd=dir_fd)
+        return native.open_file(place if dir_fd is None else name, FOLDER | NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             refuse_link(place, dir_fd=dir_fd, name=name if dir_fd is not None else "")

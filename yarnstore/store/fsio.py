@@ -18,11 +18,11 @@ from typing import Self
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import MIB
 from yarnstore.errors import NotFoundError, ReadOnlyError, StorageError
-from yarnstore.store import folders, fsread
+from yarnstore.store import folders, fsread, native
 from yarnstore.store.filepath import Path
-from yarnstore.store.folders import AnyPath
 from yarnstore.store.fsread import stat_or_none, translating
 from yarnstore.store.kernel import reflink, reflink_range, try_lock
+from yarnstore.store.native import AnyPath
 
 FILE_MODE = 0o644
 READ_ONLY_MODE = 0o444
@@ -78,17 +78,17 @@ def set_mode(path: Path, mode: int) -> None:
     """Give a file or folder of this user another mode."""
     folders.check_writable(path)
     with translating(path):
-        os.chmod(path, mode)
+        native.chmod(path, mode)
 
 
 def sync_dir(path: Path) -> None:
     """Make the renames, links and removals in a folder durable."""
-    if os.name == "nt":  # folders cannot be opened on Windows, and need no sync
+    if not native.HAS_DIR_FD:  # folders cannot be opened on Windows, and need no sync
         return
     with translating(path):
         fd = fsread.open_folder(path, follow=True)
         try:
-            os.fsync(fd)
+            native.sync(fd)
         finally:
             os.close(fd)
 
@@ -100,8 +100,10 @@ def open_file(path: Path, flags: int) -> int:
     """
     if flags != os.O_RDONLY:
         folders.check_writable(path)
-    flags |= folders.NOFOLLOW | fsread.NONBLOCK
-    return fsread.open_regular(path, lambda name, folder: os.open(name, flags, FILE_MODE, dir_fd=folder))
+    flags |= native.NOFOLLOW | native.NONBLOCK
+    return fsread.open_regular(
+        path, lambda name, folder: native.open_file(name, flags, FILE_MODE, dir_fd=folder)
+    )
 
 
 # --- new files -------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ class NewFile:
 
     def _sync_in_background(self, fd: int) -> None:
         try:
-            getattr(os, "fdatasync", os.fsync)(fd)
+            native.sync_data(fd)
         except OSError as error:
             # Never repeated, since the kernel may have dropped the failed pages (fsyncgate).
             self._sync_error = error
@@ -206,7 +208,7 @@ class NewFile:
 
     def set_times(self, atime_ns: int, mtime_ns: int) -> None:
         """Give the file the times of another, before `publish`."""
-        os.utime(self._fd, ns=(atime_ns, mtime_ns))
+        native.set_times(self._fd, self.path, atime_ns, mtime_ns)
 
     def publish(self, path: Path, *, mode: int = FILE_MODE, sync_folder: bool = True) -> None:
         """Sync and rename to `path`, replacing an existing file; then close.
@@ -215,14 +217,12 @@ class NewFile:
         """
         with translating(self.path):
             self._join_sync()
-            os.fchmod(self._fd, mode) if hasattr(os, "fchmod") else os.chmod(self.path, mode)
+            native.set_mode(self._fd, self.path, mode)
             try:
-                os.fsync(self._fd)
+                native.sync(self._fd)
             except OSError as error:
                 self._sync_error = error
                 raise
-            if os.name == "nt":  # an open file cannot be renamed on Windows
-                self._close()
             _replace(self.path, path)
             self._close()
             self._done = True
@@ -276,7 +276,7 @@ class KeptNewFile(NewFile):
             try:
                 self._fd = open_file(path, flags)
             except PermissionError:
-                os.chmod(path, FILE_MODE)  # its writer was killed just before the rename
+                native.chmod(path, FILE_MODE)  # its writer was killed just before the rename
                 self._fd = open_file(path, flags)
         self._begin()
         found = stat_or_none(path) if try_lock(self._fd, exclusive=True) else None
@@ -291,7 +291,7 @@ class KeptNewFile(NewFile):
         """
         with translating(self.path):
             if os.fstat(self._fd).st_size > size_bytes:
-                os.ftruncate(self._fd, size_bytes)
+                native.truncate(self._fd, size_bytes)
             return fsread.written_ranges(self._fd)
 
 
@@ -299,7 +299,7 @@ def pwrite_all(fd: int, data: Buffer, offset: int) -> int:
     """Write all data at an offset of a file.  Returns the end offset."""
     view = memoryview(data)
     while view:
-        done = os.pwrite(fd, view, offset)
+        done = native.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
     return offset
 
@@ -320,10 +320,8 @@ def _replace(source: Path, target: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     with folders.changing(source) as (source_fd, old), folders.changing(target) as (target_fd, new):
-        by_path = source_fd is None and target_fd is None
-        beside = {} if by_path else {"src_dir_fd": source_fd, "dst_dir_fd": target_fd}
         try:
-            os.replace(old, new, **beside)
+            native.replace(old, new, source_fd=source_fd, target_fd=target_fd)
         except OSError as error:
             if error.errno != errno.EXDEV or not fsread.is_file(source):
                 raise
@@ -340,14 +338,14 @@ def _copy_across(source: Path, target: Path) -> None:
 def unlink(path: Path) -> None:
     """Remove a file's name, without following links in its parents."""
     with folders.changing(path) as (fd, name):
-        os.unlink(name, dir_fd=fd)
+        native.unlink(name, dir_fd=fd)
 
 
 def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MODE) -> None:
     """Replace a small file by `data`, atomically and durably."""
     with NewFile(tmp_dir, ".tmp") as file:
-        if not mode & 0o077 and hasattr(os, "fchmod"):  # a secret must not be readable at any time
-            os.fchmod(file.fileno(), mode)
+        if not mode & 0o077:  # a secret must not be readable at any time
+            native.set_mode(file.fileno(), file.path, mode)
         file.write(data)
         ensure_dir(path.parent)
         file.publish(path, mode=mode)
@@ -371,7 +369,7 @@ def try_link(source: AnyPath, link: AnyPath) -> bool:
     with translating(link):
         try:
             with folders.folder_of(source) as (source_fd, old), folders.changing(link) as (link_fd, new):
-                os.link(old, new, src_dir_fd=source_fd, dst_dir_fd=link_fd, follow_symlinks=False)
+                native.link(old, new, source_fd=source_fd, target_fd=link_fd)
         except FileExistsError:
             raise
         except (OSError, NotImplementedError):
@@ -387,7 +385,7 @@ def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     with translating(link):
         try:
             with folders.changing(temporary) as (fd, name):
-                os.symlink(target, name, target_is_directory=True, dir_fd=fd)
+                native.symlink(target, name, dir_fd=fd)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
@@ -454,10 +452,8 @@ def remove_tree(path: Path) -> None:
                 unlink(path)
             return
         set_writable(path, writable=True)
-        import shutil  # late: it imports all archive formats
-
         with folders.changing(path) as (fd, name):
-            shutil.rmtree(name, dir_fd=fd)
+            native.remove_tree(name, dir_fd=fd)
         folders.forget_open(path)
 
 
@@ -477,7 +473,7 @@ def set_writable(path: Path, *, writable: bool) -> None:
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
                 wanted = mode | 0o700 if writable else fsread.sealed_mode(mode)
                 if wanted != mode:
-                    os.fchmod(fd, wanted)
+                    native.set_mode(fd, path, wanted)
         finally:
             os.close(top)
 

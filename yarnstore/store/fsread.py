@@ -22,13 +22,15 @@ from yarnstore.errors import (
     StorageError,
 )
 from yarnstore.progress import format_sizes
-from yarnstore.store import folders
+from yarnstore.store import folders, native
 from yarnstore.store.filepath import Path
+from yarnstore.store.native import AnyPath
 
 _SHARED = stat.S_ISGID | stat.S_IWGRP
 
-# Opening a named pipe must not wait; regular files ignore the flag.
-NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+# Errors of Windows: ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION, ERROR_ACCESS_DENIED.
+_SHARING = (32, 33)
+_ACCESS_DENIED = 5
 
 _MOVE = "move it elsewhere, then run this again"
 _FREE_SPACE = "free some space on that disk"
@@ -41,13 +43,17 @@ def unique_name() -> str:
 
 def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | NotFoundError:
     """Return our error for an `OSError` on `path`."""
-    shown = os.fspath(path)
+    shown = native.plain_path(os.fspath(path))
     why = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"no space left while writing {shown}",
             hint=_FREE_SPACE,
             path=shown,
+        )
+    if getattr(error, "winerror", None) in _SHARING:
+        return StorageError(
+            f"{shown}: another program has it open", hint="close it there, then run this again", path=shown
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return ReadOnlyError(
@@ -61,6 +67,13 @@ def translate(error: OSError, path: str | os.PathLike[str]) -> StorageError | No
     if error.errno == errno.ENOTDIR and folders.root_of(shown) is not None:
         hint = "`ystore fsck --repair` moves the file aside and makes the folder again"
     return StorageError(f"{shown}: {why}", hint=hint, path=shown)
+
+
+def is_in_use(error: StorageError) -> bool:
+    """Whether an error of a rename or removal says that another program has the file, or one in the folder,
+    open: on Windows, also as "access denied".
+    """
+    return getattr(error.__cause__, "winerror", None) in (*_SHARING, _ACCESS_DENIED)
 
 
 class _Translating:
@@ -97,9 +110,7 @@ def open_folder(path: Path, *, follow: bool = False) -> int:
     """
     with translating(path):
         if folders.root_of(path) is None:
-            return (
-                os.open(path, folders.FOLDER) if follow else os.open(path, folders.FOLDER | folders.NOFOLLOW)
-            )
+            return native.open_file(path, native.FOLDER if follow else native.FOLDER | native.NOFOLLOW)
         with folders.folder_of(path) as (fd, name):
             return folders.open_subfolder(path, name, fd)
 
@@ -113,7 +124,7 @@ def open_regular(path: Path, opener: Callable[[str, int | None], int]) -> int:
         return require_regular(path, lambda: opener(name, folder))
 
 
-def require_regular(path: folders.AnyPath, opener: Callable[[], int]) -> int:
+def require_regular(path: AnyPath, opener: Callable[[], int]) -> int:
     """Return what `opener` opens, if it is a regular file.  Raises: as `open_regular`."""
     try:
         fd = opener()
@@ -149,7 +160,7 @@ def written_ranges(fd: int) -> list[tuple[int, int]]:
     return found
 
 
-def _no_file(path: folders.AnyPath, number: int) -> FormatError | StorageError:
+def _no_file(path: AnyPath, number: int) -> FormatError | StorageError:
     """Return the error for a path that is not a regular file, by the errno of opening it."""
     if number == errno.ENXIO:
         return FormatError(str(path), "is not a regular file", hint=_MOVE)
@@ -159,7 +170,7 @@ def _no_file(path: folders.AnyPath, number: int) -> FormatError | StorageError:
 
 def open_nofollow(name: str, folder: int | None) -> int:
     """Open for reading, not through a link, and without waiting for a pipe."""
-    return os.open(name, os.O_RDONLY | NONBLOCK | folders.NOFOLLOW, dir_fd=folder)
+    return native.open_file(name, os.O_RDONLY | native.NONBLOCK | native.NOFOLLOW, dir_fd=folder)
 
 
 def lstat(path: Path) -> os.stat_result:
@@ -187,7 +198,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
         os.close(fd)
 
 
-def read_open(fd: int, path: folders.AnyPath, limit_bytes: int) -> bytes:
+def read_open(fd: int, path: AnyPath, limit_bytes: int) -> bytes:
     """Return the content of an open file.  Raises: FormatError if it is larger than the limit."""
     # As large as the file, since allocating the limit takes longer than reading most files.
     data = os.read(fd, min(os.fstat(fd).st_size, limit_bytes) + 1)
@@ -230,7 +241,7 @@ def open_read(path: Path) -> int:
         return open_regular(path, open_nofollow)
 
 
-def open_source(path: folders.AnyPath) -> BinaryIO:
+def open_source(path: AnyPath) -> BinaryIO:
     """Open a file that a user named, unbuffered; links are followed.
 
     Raises: NotFoundError, StorageError, FormatError if it is not a regular file.
@@ -240,18 +251,20 @@ def open_source(path: folders.AnyPath) -> BinaryIO:
         return open(fd, "rb", buffering=0)
 
 
-def open_source_fd(path: folders.AnyPath) -> int:
+def open_source_fd(path: AnyPath) -> int:
     """Do the same as `open_source`, and return a descriptor."""
     with translating(path):
-        return require_regular(path, lambda: os.open(path, os.O_RDONLY | NONBLOCK | folders.PLAIN))
+        return require_regular(
+            path, lambda: native.open_file(path, os.O_RDONLY | native.NONBLOCK | native.PLAIN)
+        )
 
 
 def list_names(path: Path) -> list[str]:
     """Return the names in a folder, sorted; none if the folder does not exist."""
     with translating(path):
         try:
-            if not folders.HAS_DIR_FD or folders.root_of(path) is None:
-                return sorted(os.listdir(path))
+            if not native.HAS_DIR_FD or folders.root_of(path) is None:
+                return sorted(os.listdir(native.reach(os.fspath(path))))
             fd = open_folder(path)
         except (FileNotFoundError, NotFoundError):
             return []

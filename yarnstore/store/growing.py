@@ -7,6 +7,7 @@ import os
 from typing import Self
 
 from yarnstore.core.digest import Buffer
+from yarnstore.store import native
 from yarnstore.store.filepath import Path
 from yarnstore.store.fsio import ensure_dir, open_file, pwrite_all, sync_dir, unlink
 from yarnstore.store.fsread import stat_or_none, translating
@@ -21,12 +22,12 @@ def append_line(path: Path, line: bytes) -> None:
         try:
             end = os.fstat(fd).st_size
             whole = end
-            while whole and os.pread(fd, 1, whole - 1) != b"\n":
+            while whole and native.pread(fd, 1, whole - 1) != b"\n":
                 whole -= 1
             if whole != end:
-                os.ftruncate(fd, whole)
+                native.truncate(fd, whole)
             pwrite_all(fd, line, whole)
-            os.fsync(fd)
+            native.sync(fd)
         finally:
             os.close(fd)
     if is_new:
@@ -47,9 +48,9 @@ def append_mark(path: Path, mark: bytes) -> int:
             fd = open_file(path, flags)
         try:
             size = os.fstat(fd).st_size
-            if size and mark.endswith(b"\n") and os.pread(fd, 1, size - 1) != b"\n":
+            if size and mark.endswith(b"\n") and native.pread(fd, 1, size - 1) != b"\n":
                 mark = b"\n" + mark
-            return size + os.write(fd, mark)
+            return size + native.write(fd, mark)
         finally:
             os.close(fd)
 
@@ -85,7 +86,7 @@ class PartialFile:
 
     def truncate(self, size_bytes: int = 0) -> None:
         with translating(self.path):
-            os.ftruncate(self._fd, size_bytes)
+            native.truncate(self._fd, size_bytes)
             self.size_bytes = size_bytes
 
     def remove(self) -> None:

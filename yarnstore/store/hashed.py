@@ -17,7 +17,7 @@ from itertools import compress
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.errors import FormatError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, growing
+from yarnstore.store import fsio, fsread, growing, lock
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import EXECUTABLE, StoreLayout
@@ -126,7 +126,7 @@ def hashes_to(
 def locked(layout: StoreLayout) -> Iterator[None]:
     """Lock out the store's own changes of files, which update their records only afterwards."""
     try:
-        fd = fsread.open_folder(layout.hashed)
+        fd = lock.open_folder(layout.hashed)
     except NotFoundError:  # no records yet
         yield
         return

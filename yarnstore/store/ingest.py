@@ -31,7 +31,7 @@ from yarnstore.core.manifest import ManifestFile, pack_chunk_list
 from yarnstore.core.pack import Entry
 from yarnstore.errors import ConflictError, IntegrityError, NotFoundError
 from yarnstore.progress import Meter
-from yarnstore.store import fsread
+from yarnstore.store import fsread, native
 from yarnstore.store.chunks import PackReader
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
@@ -177,12 +177,15 @@ class _Cutter:
         """Cut and pack a large file; return how many bytes were read."""
         sha256 = hashlib.sha256()
         hashing: Future[None] | None = None
+        offset = 0
 
         def read_next(count: int) -> bytes:
-            nonlocal hashing
+            nonlocal hashing, offset
             parts = []
-            while count and (part := os.read(fd, count)):
+            # At its offset: on Windows, reading the layout has moved the position of the file.
+            while count and (part := native.pread(fd, count, offset)):
                 parts.append(part)
+                offset += len(part)
                 count -= len(part)
             block = parts[0] if len(parts) == 1 else b"".join(parts)
             if hashing is not None:

@@ -12,10 +12,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from yarnstore.errors import FormatError, LockTimeoutError, ReadOnlyError, StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.errors import FormatError, LockTimeoutError, NotFoundError, ReadOnlyError, StorageError
+from yarnstore.store import folders, fsio, fsread, native
 from yarnstore.store.filepath import Path
-from yarnstore.store.kernel import CAN_LOCK, try_lock, wait_lock
+from yarnstore.store.kernel import try_lock, wait_lock
 
 _POLL_S = 0.02
 
@@ -92,7 +92,7 @@ def _is_current(fd: int, path: Path) -> bool:
 def hold_folder(folder: Path) -> Iterator[None]:
     """Lock a folder of the store exclusively, for milliseconds only; it is created if it is missing."""
     fsio.ensure_dir(folder)
-    fd = fsread.open_folder(folder)
+    fd = open_folder(folder)
     try:
         wait_lock(fd)
         yield
@@ -100,12 +100,33 @@ def hold_folder(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def open_folder(folder: Path, *, stand_in: Path | None = None) -> int:
+    """Return a descriptor by which a folder can be locked.
+
+    Where folders cannot be opened, it is that of an empty file: `stand_in`, or one in `locks/` of the store.
+
+    Raises: NotFoundError if the folder does not exist, StorageError.
+    """
+    if native.HAS_DIR_FD:
+        return fsread.open_folder(folder)
+    if not fsread.is_folder(folder):
+        raise NotFoundError("folder", str(folder))
+    if stand_in is None:
+        root = Path(folders.root_of(folder) or folder)
+        stand_in = root / "locks" / folder.relative_to(root).as_posix().replace("/", ".")
+    fsio.ensure_dir(stand_in.parent)
+    return open_lock(stand_in)
+
+
+def leads_to(folder: Path, fd: int) -> bool:
+    """Whether a folder that exists is the one that `open_folder` opened."""
+    found = fsread.stat_or_none(folder)
+    return found is not None and (not native.HAS_DIR_FD or os.path.samestat(found, os.fstat(fd)))
+
+
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Hold the lock of a file that a killed process may have left; yields False if its writer is alive."""
-    if not CAN_LOCK:  # without locks; an open file could not be removed there
-        yield fsread.stat_or_none(path) is not None
-        return
     try:
         try:
             fd = fsio.open_file(path, os.O_RDWR)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import fsio, fsread, held
+from yarnstore.store import fsio, fsread, held, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, has_record, note_hashed
 from yarnstore.store.kernel import exchange
@@ -332,8 +332,7 @@ def _hash(path: Path, on_bytes: Callable[[int], None] | None = None) -> bytes:
     sha256 = hashlib.sha256()
     fd = fsread.open_read(path)
     with open(fd, "rb", buffering=0) as file, fsread.translating(path):
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        native.drop_cached(fd)
         while block := file.read(4 * MIB):
             sha256.update(block)
             if on_bytes is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yarnstore.errors import FormatError
-from yarnstore.store import fsread
+from yarnstore.store import fsread, native
 from yarnstore.store.filepath import Path
 
 # Files kept open: enough for the reading threads, and far below any system's limit of descriptors.
@@ -23,7 +23,7 @@ OPEN_FILES = 16
 def pread_exact(fd: int, path: Path, offset: int, length: int) -> bytes:
     """Read an exact range of a file.  Raises: FormatError if the file ends before, StorageError."""
     with fsread.translating(path):
-        data = os.pread(fd, length, offset)
+        data = native.pread(fd, length, offset)
     if len(data) != length:
         raise FormatError(str(path), "is cut short")
     return data

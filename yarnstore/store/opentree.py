@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Self
 
-from yarnstore.store import folders, fsread
+from yarnstore.store import folders, fsread, native
 from yarnstore.store.filepath import Path
 
 
@@ -19,7 +19,7 @@ class OpenTree:
     def __init__(self, root: Path) -> None:
         """Open the folder.  Raises: NotFoundError, StorageError if it does not exist, or is a link."""
         self._root = root
-        self._fds = [fsread.open_folder(root)] if folders.HAS_DIR_FD else []
+        self._fds = [fsread.open_folder(root)] if native.HAS_DIR_FD else []
         self._folder: str | None = ""  # the path of the open subfolder
         self._names: list[str] = []  # descriptors of it and its parents
 

@@ -24,10 +24,10 @@ from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
 from yarnstore.errors import FormatError, NotFoundError, UsageError
 from yarnstore.progress import Meter, OnProgress, Progress, format_size
-from yarnstore.store import fsread
+from yarnstore.store import fsread, native
 from yarnstore.store.filepath import Path
-from yarnstore.store.folders import AnyPath
 from yarnstore.store.layout import is_store
+from yarnstore.store.native import AnyPath
 from yarnstore.store.opentree import OpenTree
 
 # How many names a message lists; the others are counted.
@@ -75,7 +75,7 @@ class FileSource:
         self.size = size
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._fd, length, offset)
+        return native.pread(self._fd, length, offset)
 
 
 Opener = Callable[[], AbstractContextManager[Source]]

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, StorageError
-from yarnstore.store import folders, fsio, fsread, growing, hashed, trash
+from yarnstore.store import folders, fsio, fsread, growing, hashed, lock, trash
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
@@ -97,7 +97,11 @@ def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
     view = layout.view(manifest.digest)
     folders = {"", *view_folders(manifest)}
     listed = folders.union(file.path for file in manifest.files)
-    paths = (os.path.join(folder, name) for folder in folders for name in fsread.list_names(view / folder))
+    paths = (
+        f"{folder}/{name}" if folder else name
+        for folder in folders
+        for name in fsread.list_names(view / folder)
+    )
     return sorted(view / path for path in paths if path not in listed)
 
 
@@ -236,12 +240,11 @@ def last_use(layout: StoreLayout, manifest: Sha256) -> tuple[int, float]:
 def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
     """Keep `gc` from a view while the descriptor is open; None if the view does not exist."""
     try:
-        fd = fsread.open_folder(layout.view(manifest))
+        fd = lock.open_folder(layout.view(manifest))
     except (NotFoundError, StorageError):
         return None
     wait_lock(fd, exclusive=False)
-    found = fsread.stat_or_none(layout.view(manifest))
-    if found is not None and os.path.samestat(found, os.fstat(fd)):
+    if lock.leads_to(layout.view(manifest), fd):
         return fd
     os.close(fd)  # gc deleted it meanwhile
     return None
@@ -250,7 +253,7 @@ def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
 def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
     """Whether a live process has a view open."""
     try:
-        fd = fsread.open_folder(layout.view(manifest))
+        fd = lock.open_folder(layout.view(manifest))
     except NotFoundError:
         return False
     try:
@@ -265,14 +268,14 @@ def discard_view(
     """Move a view into the trash, without the files of which it has the only copy and whose names are in
     `keep`.  Must be called within `hashed.changing`.
 
-    Returns False if a process has it open, or used it since `mark`, its earlier `last_use`.  A process
-    records the use of a view before it waits for the view's lock, so either this function sees the record, or
-    that process sees that the view no longer exists.
+    Returns False if a process has it open (on Windows also a file in it), or used it since `mark`, its
+    earlier `last_use`.  A process records the use of a view before it waits for the view's lock, so either
+    this function sees the record, or that process sees that the view no longer exists.
     """
     from yarnstore.store.held import holds, release, unfinished
 
     try:
-        fd = fsread.open_folder(layout.view(manifest))
+        fd = lock.open_folder(layout.view(manifest))
     except NotFoundError:
         return True
     try:
@@ -287,6 +290,11 @@ def discard_view(
             fsio.sync_dir(layout.views)
         release(layout, manifest, keep)
         trash.discard(going, layout.trash)
+    except StorageError as error:
+        if not fsread.is_in_use(error):
+            raise
+        return False  # on Windows a folder with an open file in it cannot be renamed
+    else:
         return True
     finally:
         os.close(fd)

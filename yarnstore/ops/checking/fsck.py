@@ -387,7 +387,7 @@ class _Checker(PackChecker):
             found.bad_views.append(manifest)
         elif more := surplus(self._layout, manifest):
             found.surplus += more
-            shown = ", ".join(str(item.relative_to(path)) for item in more[:_SHOWN])
+            shown = ", ".join(item.relative_to(path).as_posix() for item in more[:_SHOWN])
             shown += f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
             what = f"has files that no manifest lists: {shown}"
         if what:

@@ -42,7 +42,7 @@ class PackChecker:
     def _add(
         self, kind: Kind, path: Path | str, what: str, hurts: tuple[str, ...] = (), to: Findings | None = None
     ) -> None:
-        where = path if isinstance(path, str) else str(path.relative_to(self._layout.root))
+        where = path if isinstance(path, str) else path.relative_to(self._layout.root).as_posix()
         (to or self.found).problems.append(Problem(kind, where, what, hurts))
 
     def _hurt(self, digest: Sha256) -> tuple[str, ...]:

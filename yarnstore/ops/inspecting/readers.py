@@ -33,12 +33,12 @@ from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec
-from yarnstore.store import fsread, paths
+from yarnstore.store import fsread, native, paths
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
-from yarnstore.store.folders import AnyPath
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.native import AnyPath
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.source_files import SourceFile, list_sources
 
@@ -219,7 +219,7 @@ def local_contents(source: Path) -> list[Content]:
 def _local(item: SourceFile, layout: Layout | None) -> Content:
     def read(offset: int, length: int) -> Buffer:
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
-            data = os.pread(file.fileno(), length, offset) if length else b""
+            data = native.pread(file.fileno(), length, offset) if length else b""
         if len(data) != length:
             raise FormatError(str(item.source), "was truncated while it was read")
         return data

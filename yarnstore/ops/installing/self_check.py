@@ -8,9 +8,7 @@ its output is kept. `ops/installing/activate` reverts an installation whose chec
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -20,6 +18,7 @@ from yarnstore.errors import SelfCheckError
 from yarnstore.ops.session.session import SelfCheck
 from yarnstore.progress import OnProgress, Progress, ignore
 from yarnstore.registry.policies import VerifyCommand
+from yarnstore.store import native
 
 # How many of the last lines of a failed command's output are shown.
 _SHOWN_CHARS = 600
@@ -58,11 +57,12 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            start_new_session=os.name == "posix",
+            **native.ProcessTree.OPTIONS,
         )
     except (OSError, ValueError) as error:
         why = f"{words[0]} cannot be run ({error.strerror if isinstance(error, OSError) else error})"
         raise SelfCheckError(model, version, why) from None
+    tree = native.ProcessTree(process)
     said = _LastWords(process)
     deadline = time.monotonic() + command.timeout_s
     try:
@@ -73,7 +73,9 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
             tell(Progress("check", f"{model} {version}"))
     finally:
         if process.returncode is None:
-            _end(process)
+            tree.kill()
+            process.wait()
+        tree.leave()
     if process.returncode:
         code = process.returncode
         how = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
@@ -110,13 +112,3 @@ class _LastWords:
         self._thread.join(_DRAIN_S)
         text = self._end.decode(errors="replace").strip()[-_SHOWN_CHARS:]
         return "\n".join(text.splitlines()[-_SHOWN_LINES:])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a running command and the processes that it started."""
-    with contextlib.suppress(OSError):
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()

@@ -29,7 +29,7 @@ from yarnstore.registry.edit import (
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.schema import check_raw_model, parse_registry
 from yarnstore.registry.timestamps import next_timestamp
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import PackFolder, is_store
@@ -117,7 +117,7 @@ class RegistryFolder:
     @contextlib.contextmanager
     def editing(self) -> Iterator[None]:
         """Lock the registry's JSON, for milliseconds only."""
-        fd = fsread.open_folder(self.root)
+        fd = lock.open_folder(self.root, stand_in=self.tmp / "lock")
         try:
             wait_lock(fd)
             self._even_modes()
