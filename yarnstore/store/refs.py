@@ -8,7 +8,7 @@ lines, `registry/pins` the pins of ranges.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
@@ -55,6 +55,18 @@ def _iter_names(folder: Path, parse: Callable[[str], str]) -> Iterator[str]:
     for name in fsread.list_names(folder):
         with contextlib.suppress(InvalidNameError):
             yield parse(name)
+
+
+def _check_case(what: str, name: str, known: Collection[str]) -> None:
+    """Raise ConflictError if `name` is not in `known`, but another name that differs only in case."""
+    if name in known:
+        return
+    for other in known:
+        if other.casefold() == name.casefold():
+            raise ConflictError(
+                f"{what} {name!r} differs only in case from {other!r}",
+                hint=f"the existing {'id' if what == 'model' else what} is {other}",
+            )
 
 
 class Refs:
@@ -136,10 +148,14 @@ class Refs:
     def set_version(self, name: VersionName, manifest: Sha256) -> None:
         """Mark a version as complete.
 
-        Raises: ConflictError if the model's id differs from another's only in case.
+        Raises: ConflictError if the model's id, the variant or the version differs from another's only in
+        case.
         """
+        path = self._path("versions", name)
         self.check_case(name.model)
-        self._write(self._path("versions", name), manifest)
+        _check_case("variant", name.variant, fsread.list_names(path.parent.parent))
+        _check_case("version", name.version, fsread.list_names(path.parent))
+        self._write(path, manifest)
 
     def remove_version(self, name: VersionName) -> bool:
         return self._remove(self._path("versions", name))
@@ -206,15 +222,23 @@ class Refs:
         return self._read(path), found.st_mtime if found else 0.0
 
     def check_case(self, model: str) -> None:
-        """Raise ConflictError if another model's id differs only in case."""
-        folded = model_dirname(model).casefold()
-        for kind in ("versions", "installed"):
-            for other in fsread.list_names(self._layout.refs / kind):
-                if other.casefold() == folded and other != model_dirname(model):
-                    raise ConflictError(
-                        f"model {model!r} differs only in case from {model_from_dirname(other)!r}",
-                        hint=f"the existing id is {model_from_dirname(other)}",
-                    )
+        """Raise ConflictError if a model is new, and another model's id differs only in case.
+
+        Earlier releases on Linux allowed such pairs, which stay usable; Windows and macOS do not
+        distinguish them.
+        """
+        known = {*fsread.list_names(self._layout.refs / "versions")}
+        known.update(fsread.list_names(self._layout.refs / "installed"))
+        _check_case("model", model, [name.replace("~", "/") for name in known])
+
+    def twins(self) -> list[tuple[str, str]]:
+        """Return the stored versions that are one on Windows and macOS, since their names differ only in
+        case: each with the first such version.
+        """
+        first: dict[str, VersionName] = {}
+        names = sorted(self.versions())
+        pairs = ((first.setdefault(str(name).casefold(), name), name) for name in names)
+        return [(str(one), str(other)) for one, other in pairs if one != other]
 
     # --- installed -----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,6 +72,31 @@ def test_ids_that_differ_only_in_case_are_one(refs: Refs, second: str) -> None:
     assert refs.versions() == [ONE]
     refs.set_version(VersionName("org/m", "default", "1.1.0"), B)
     refs.set_version(VersionName("orgm", "default", "1.1.0"), B)
+
+
+@pytest.mark.parametrize(("variant", "version"), [("Default", "1.0.0"), ("default", "1.0.0-RC")])
+def test_variants_and_versions_that_differ_only_in_case_are_one(
+    refs: Refs, variant: str, version: str
+) -> None:
+    refs.set_version(ONE, A)
+    refs.set_version(VersionName(ONE.model, "default", "1.0.0-rc"), A)
+    with pytest.raises(ConflictError, match="differs only in case"):
+        refs.set_version(VersionName(ONE.model, variant, version), B)
+    assert refs.twins() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have one name for both")
+def test_an_existing_pair_stays_usable_and_is_named(refs: Refs, layout: StoreLayout) -> None:
+    """Earlier releases made them on Linux, from two registries."""
+    refs.set_version(ONE, A)
+    shutil.copytree(layout.refs / "versions/org~m", layout.refs / "versions/ORG~m")
+    other = VersionName("ORG/m", "default", "1.0.0")
+    assert refs.version(other) == A
+    refs.set_version(other, B)
+    assert (refs.version(ONE), refs.version(other)) == (A, B)
+    assert refs.twins() == [(str(other), str(ONE))]
+    with pytest.raises(ConflictError, match="differs only in case"):
+        refs.set_version(VersionName("Org/m", "default", "1.0.0"), A)
 
 
 def test_an_installed_id_counts_for_case_too(refs: Refs) -> None:

@@ -93,6 +93,7 @@ def diagnose(
         _leavings,
         _copies,
         _contents,
+        _names,
     ]
     for examine in examinations:
         if examine is _registries and config_fault is not None:
@@ -323,6 +324,14 @@ def _copies(session: Session) -> Iterator[Check]:
         )
         what = f"no registry has {shown}, and this store has only one copy"
         yield Check("second copies", "note", what, "`ystore gc` writes a second copy")
+
+
+def _names(session: Session) -> Iterator[Check]:
+    """Report versions that are one on Windows and macOS; few stores have any, so nothing is said if none."""
+    pairs = [f"{one} and {other}" for one, other in session.refs.twins()]
+    if pairs:
+        what = f"only case distinguishes {', '.join(pairs)}: on Windows and macOS each pair is one version"
+        yield Check("names", "note", what, "remove one of each pair before the store moves to such a system")
 
 
 def _contents(session: Session) -> Iterator[Check]:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,15 @@ def test_what_was_left_is_noted(site: Site) -> None:
     _partial(site)
     found = Store.doctor(site.home)
     assert ills(found)["downloads"] == "note"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have one name for both")
+def test_names_that_only_case_distinguishes_are_noted(site: Site) -> None:
+    refs = site.home / "refs" / "versions" / MODEL
+    shutil.copytree(refs / "default", refs / "Default")
+    (check,) = [check for check in Store.doctor(site.home).checks if check.name == "names"]
+    assert check.status == "note"
+    assert f"{MODEL}:Default@1.0.0 and {MODEL}:default@1.0.0" in check.what
 
 
 def test_little_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
