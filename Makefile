@@ -15,10 +15,10 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cases lint types docs screenshots bench deep clean
+.PHONY: help demo test test-windows cases lint types docs screenshots bench deep clean
 
 help: ## list these targets
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(PACKAGE) ## a tour with generated models: publish, fetch, update, roll back; DEMO_DIR=folder keeps its files
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" DEMO_DIR="$(DEMO_DIR)" bash fixtures/demo.sh
@@ -28,6 +28,9 @@ test: $(DEV) ## run the tests, quick profile, JOBS=3 at a time; ARGS="-k name" n
 
 cases: $(DEV) ## run the case scripts of ../shared/cases, where they are
 	@$(PY) -m tests.cases
+
+test-windows: ## run tests of core, store, backends and commands in Windows Python under Wine; root, 2 GB in WIN_LAB
+	@bash tests/windows/make.sh $(ARGS)
 
 lint: $(DEV) ## ruff: rules, then layout
 	@$(PY) -m ruff check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ def path_from_url(url: str) -> str:
     if parts.scheme.lower() != "file" or parts.netloc.lower() not in ("", "localhost"):
         raise UsageError(f"{url!r} is not a folder on this machine", hint="write file:///absolute/path")
     path = unquote(parts.path)
-    if not path.startswith("/") or "\0" in path or parts.query or parts.fragment:
+    if os.name == "nt" and re.match("/[A-Za-z]:", path):  # file:///C:/models
+        path = path[1:]
+    if not os.path.isabs(path) or "\0" in path or parts.query or parts.fragment:
         raise UsageError(f"{url!r} is not an absolute path", hint="write file:///absolute/path")
     return path
 

@@ -28,11 +28,15 @@ def open_closed_streams() -> None:
 
 
 def forgive_encoding() -> None:
-    """Replace characters that stdout or stderr cannot encode, instead of failing."""
+    """Replace characters that stdout or stderr cannot encode, instead of failing.
+
+    On Windows a pipe and a file get UTF-8 instead of the user's code page, which lacks most characters.
+    """
     codecs.register_error("ystore", _unencodable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="ystore")
+            piped = sys.platform == "win32" and not stream.isatty() and "PYTHONIOENCODING" not in os.environ
+            stream.reconfigure(encoding="utf-8" if piped else None, errors="ystore")
 
 
 def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:

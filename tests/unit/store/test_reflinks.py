@@ -24,7 +24,7 @@ SIZE = 12 * MIB
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """An empty file system that shares blocks."""
     make = shutil.which(f"mkfs.{request.param}", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin")
-    if make is None or os.getuid() != 0:
+    if make is None or os.name != "posix" or os.getuid() != 0:
         pytest.skip(f"needs mkfs.{request.param} and root")
     image, folder = tmp_path / "image", tmp_path / "disk"
     with image.open("wb") as file:

@@ -1,0 +1,170 @@
+"""Every operation of a store, by its commands, in a new folder: on Windows, under Wine, or here.
+
+    python -m tests.windows.tour [FOLDER]
+
+Prints a line for each step, and ends with 1 at the first that fails.  Its processes are real, since what
+differs on Windows is between processes: files that are open, locks, and a process that is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PARAMETERS = 300_000
+TIMEOUT_S = 240.0
+KILLED_AFTER_S = (0.2, 0.5, 0.9, 1.4)
+
+
+class Tour:
+    """A folder with sources, a registry and a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.registry = root / "registry"
+        self.home = root / "store"
+        self.env = {**os.environ, "YSTORE_HOME": str(self.home), "PYTHONIOENCODING": "utf-8"}
+
+    def start(self, *words: object, home: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a command, whose output goes to a pipe."""
+        env = self.env if home is None else {**self.env, "YSTORE_HOME": str(home)}
+        command = [sys.executable, "-m", "yarnstore", *map(str, words)]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def end(self, process: subprocess.Popen[bytes], what: str) -> str:
+        """Wait for a command that must succeed, and return its output."""
+        output = process.communicate(timeout=TIMEOUT_S)[0].decode()
+        if process.returncode:
+            raise SystemExit(f"FAILED {what}: exit {process.returncode}\n{output}")
+        return output
+
+    def run(self, *words: object) -> str:
+        """Run a command that must succeed, and return its output."""
+        started = time.monotonic()
+        what = " ".join(str(word).replace(str(self.root), ".") for word in words)
+        output = self.end(self.start(*words), what)
+        print(f"ok {time.monotonic() - started:5.1f} s  {what}", flush=True)
+        return output
+
+    def answer(self, *words: object) -> Any:
+        """Run a command with `--json`, and return what it prints."""
+        return json.loads(self.run(*words, "--json"))
+
+    def check(self, condition: bool, what: str) -> None:
+        """Fail unless `condition`."""
+        if not condition:
+            raise SystemExit(f"FAILED {what}")
+        print(f"ok          {what}", flush=True)
+
+    def source(self, version: str) -> Path:
+        return self.root / "sources" / version
+
+    def make_source(self, version: str, weights: np.ndarray[Any, Any]) -> None:
+        """Write a version: a safetensors file, and texts with the line ends that text mode would change."""
+        folder = self.source(version)
+        (folder / "texts").mkdir(parents=True)
+        data = weights.tobytes()
+        header = {"w": {"dtype": "F32", "shape": [len(weights)], "data_offsets": [0, len(data)]}}
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+        (folder / "config.json").write_bytes(json.dumps({"version": version}).encode())
+        (folder / "texts" / "lines.txt").write_bytes(b"one\r\ntwo\n\x1athree\r\n" + version.encode())
+
+    def same(self, version: str, path: str) -> bool:
+        """Whether a folder has exactly the bytes of a version."""
+        return digests(Path(path)) == digests(self.source(version))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder, by its path."""
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def go(root: Path) -> None:
+    tour = Tour(root)
+    random = np.random.default_rng(1)
+    weights = random.standard_normal(PARAMETERS).astype("f4")
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        tour.make_source(version, weights)
+        weights = weights + random.standard_normal(PARAMETERS).astype("f4") * np.float32(1e-4)
+    one_by_one(tour)
+    at_once(tour)
+    killed(tour)
+
+
+def one_by_one(tour: Tour) -> None:
+    """The commands in the order in which a user gives them."""
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        tour.run("publish", tour.source(version), f"m@{version}", "--registry", tour.registry)
+    tour.run("registry", "add", "here", tour.registry)
+    tour.run("fetch", "m@1.0.0")
+    tour.run("checkout", "m@1.0.0")
+    tour.check(tour.same("1.0.0", tour.run("path", "m").strip()), "the bytes of 1.0.0")
+    tour.run("update", "m@~1.1")
+    tour.check(tour.same("1.1.0", tour.run("path", "m").strip()), "the bytes of 1.1.0, by a delta")
+    tour.run("update", "m")
+    tour.check(tour.same("1.2.0", tour.run("path", "m").strip()), "the bytes of 1.2.0, by a delta")
+    tour.run("rollback", "m")
+    tour.check(tour.same("1.1.0", tour.run("path", "m").strip()), "the bytes of 1.1.0 again")
+    for words in ("list", "log m", "status", "fsck", "doctor", "outdated", "gc", "fsck"):
+        tour.run(*words.split())
+    tour.run("remove", "m@1.0.0")
+    tour.run("gc", "--grace", "0s")
+    tour.run("fsck")
+
+
+def at_once(tour: Tour) -> None:
+    """Several processes that read, write and delete in one store."""
+    for _ in range(2):
+        words = (["checkout", "m@1.2.0"], ["fetch", "m@1.0.0"], ["gc"], ["path", "m"], ["fsck"])
+        running = [tour.start(*each) for each in words]
+        for process, each in zip(running, words, strict=True):
+            tour.end(process, f"{' '.join(each)}, beside others")
+        print(f"ok          {len(words)} processes at once", flush=True)
+        tour.run("checkout", "m@1.1.0")
+    tour.run("fsck")
+    first, second = (
+        tour.start("publish", tour.source("1.0.0"), "a@1.0.0", "--registry", tour.registry),
+        tour.start("publish", tour.source("1.1.0"), "b@1.0.0", "--registry", tour.registry),
+    )
+    for process in (first, second):
+        tour.end(process, "publish, beside another")
+    models = json.loads((tour.registry / "registry.json").read_text(encoding="utf-8"))["models"]
+    tour.check({"a", "b", "m"} <= set(models), "two publishers at once")
+
+
+def killed(tour: Tour) -> None:
+    """A process that is killed, and the same command once more."""
+    for number, after_s in enumerate(KILLED_AFTER_S):
+        home = tour.root / f"killed-{number}"
+        tour.end(tour.start("registry", "add", "here", tour.registry, home=home), "registry add")
+        process = tour.start("checkout", "m@1.2.0", home=home)
+        time.sleep(after_s)
+        process.kill()
+        process.communicate(timeout=TIMEOUT_S)
+        tour.end(tour.start("checkout", "m@1.2.0", home=home), "checkout after a kill")
+        path = tour.end(tour.start("path", "m", home=home), "path after a kill").strip()
+        tour.check(tour.same("1.2.0", path), f"killed after {after_s} s, then whole")
+        tour.end(tour.start("fsck", home=home), "fsck after a kill")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        go(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made:
+            go(Path(made))
+    print("whole")
