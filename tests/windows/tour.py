@@ -122,7 +122,7 @@ def one_by_one(tour: Tour) -> None:
     for words in ("list", "log m", "status", "fsck", "doctor", "outdated", "gc", "fsck"):
         tour.run(*words.split())
     tour.run("remove", "m@1.0.0")
-    tour.run("gc", "--grace", "0s")
+    tour.run("gc", "--grace", "1m")
     tour.run("fsck")
 
 

@@ -40,7 +40,7 @@ def require_writable(layout: StoreLayout, model: str, *, installing: bool) -> No
 
 
 def _not_writable(place: Path) -> ReadOnlyError:
-    owner, user = owner_of(place), user_name(os.getuid())
+    owner, user = owner_of(place), user_name(own_uid())
     if owner == user:
         return ReadOnlyError(
             f"{place} cannot be written",
@@ -92,7 +92,7 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
         if stat.S_ISLNK(found.st_mode):
             continue  # a link is refused when used; its mode is irrelevant
         place = "." if folder == layout.root else folder.relative_to(layout.root).as_posix()
-        if found.st_uid not in (0, os.getuid()):
+        if found.st_uid not in (0, own_uid()):
             yield Exposure(place, f"belongs to {user_name(found.st_uid)}", is_foreign=True)
         if found.st_mode & stat.S_IWOTH:
             yield Exposure(place, "can be written by every user", anybody=True)
@@ -107,6 +107,11 @@ def exposures(layout: StoreLayout, folders: Iterable[Path]) -> Iterator[Exposure
 def top_folders(layout: StoreLayout) -> list[Path]:
     """Return the store's folder and those directly in it."""
     return [layout.root, *(folder for folder in layout.folders() if folder.parent == layout.root)]
+
+
+def own_uid() -> int:
+    """Return the number of this user: 0 on Windows, where every file has that number."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def owner_of(path: Path) -> str:
@@ -141,5 +146,5 @@ def _is_private(gid: int) -> bool:
         group = grp.getgrgid(gid)
     except KeyError:
         return True
-    own = user_name(os.getuid())
-    return set(group.gr_mem) <= {own} and (group.gr_name == own or gid == os.getuid())
+    own = user_name(own_uid())
+    return set(group.gr_mem) <= {own} and (group.gr_name == own or gid == own_uid())

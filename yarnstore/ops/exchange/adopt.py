@@ -22,6 +22,7 @@ from yarnstore.ops.exchange.knowledge import Knowledge
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.store import fsio, fsread, held, replacing
+from yarnstore.store.access import own_uid
 from yarnstore.store.adopted import AdoptedFile, forget_adopted, log_adopted, read_adopted
 from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import changing, file_sha256
@@ -211,7 +212,7 @@ class _Replacement:
         before = fsread.stat_or_none(path)
         if before is None or not stat.S_ISREG(before.st_mode):
             raise _Skip("it no longer exists")
-        if before.st_uid != os.geteuid():
+        if before.st_uid != own_uid():
             raise _Skip("it belongs to another user")
         meter = Meter(self._session.activity.report, "check", path.name, before.st_size)
         if file_sha256(path, meter.add) != self._sha256:
