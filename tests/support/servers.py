@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import shutil
 import socket
 import ssl
@@ -30,11 +29,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote
 
 import pytest
 
 PATIENCE_S = 10.0
+
+
+def first_line(stream: IO[bytes]) -> str:
+    """The first line of a process's output; empty if there is none within `PATIENCE_S`."""
+    lines: list[bytes] = []  # read by a thread, since Windows cannot wait for a pipe
+    reader = threading.Thread(target=lambda: lines.append(stream.readline()), daemon=True)
+    reader.start()
+    reader.join(PATIENCE_S)
+    return lines[0].decode() if lines else ""
 
 
 @contextlib.contextmanager
@@ -43,8 +52,7 @@ def static_server(root: Path) -> Iterator[str]:
     command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", root, "0"]
     with _process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
-        line = process.stdout.readline().decode() if ready else ""
+        line = first_line(process.stdout)
         match = re.search(r"port (\d+)", line)
         assert match, f"http.server did not start: {line!r}"
         yield f"http://127.0.0.1:{match[1]}/"

@@ -35,11 +35,14 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 def path_from_url(url: str) -> str:
     """The path of a file:// URL.  Raises: UsageError if it names another host or cannot be a path."""
     parts = urlsplit(url)
-    if parts.scheme.lower() != "file" or parts.netloc.lower() not in ("", "localhost"):
+    host, path = parts.netloc.lower(), unquote(parts.path)
+    if os.name == "nt":  # file:///C:/models, and file://C:\\models as it is often written
+        found = re.fullmatch(
+            "(?:localhost)?/?([a-z]:.*)", unquote(parts.netloc) + path, re.IGNORECASE | re.DOTALL
+        )
+        host, path = ("", found[1]) if found else (host, path)
+    if parts.scheme.lower() != "file" or host not in ("", "localhost"):
         raise UsageError(f"{url!r} is not a folder on this machine", hint="write file:///absolute/path")
-    path = unquote(parts.path)
-    if os.name == "nt" and re.match("/[A-Za-z]:", path):  # file:///C:/models
-        path = path[1:]
     if not os.path.isabs(path) or "\0" in path or parts.query or parts.fragment:
         raise UsageError(f"{url!r} is not an absolute path", hint="write file:///absolute/path")
     return path
@@ -92,7 +95,8 @@ class LocalBackend:
         try:
             descriptor = os.open(where, _FLAGS)
         except OSError as error:
-            if error.errno not in _MISSING:
+            # Windows opens no folder, and says that access is denied.
+            if error.errno not in _MISSING and not (os.name == "nt" and os.path.isdir(where)):
                 raise _translated(where, error) from error
             if not os.path.isdir(self.url):
                 # An unplugged drive is not a registry that lost its files.

@@ -379,6 +379,7 @@ def try_link(source: AnyPath, link: AnyPath) -> bool:
 
 def swap_link(link: Path, target: str, *, tmp_dir: Path) -> bool:
     """Set a symlink to `target` by a rename; return False if the file system has no symlinks."""
+    folders.check_writable(link)
     ensure_dir(link.parent)
     ensure_dir(tmp_dir)
     temporary = tmp_dir / f"{fsread.unique_name()}.link"

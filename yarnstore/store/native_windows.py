@@ -336,7 +336,8 @@ def unlink(name: str | os.PathLike[str], *, dir_fd: int | None = None) -> None: 
     place = reach(os.fspath(name))
 
     def act() -> None:
-        handle = _create(place, _DELETE | _SYNCHRONIZE, _OPEN_EXISTING, _OPEN_REPARSE_POINT)
+        attributes = _OPEN_REPARSE_POINT | _BACKUP_SEMANTICS  # also of a link to a folder
+        handle = _create(place, _DELETE | _SYNCHRONIZE, _OPEN_EXISTING, attributes)
         try:
             wish = wintypes.DWORD(_DISPOSITION_DELETE | _DISPOSITION_POSIX | _DISPOSITION_READ_ONLY_TOO)
             if _kernel32.SetFileInformationByHandle(handle, _DISPOSITION_INFO_EX, ctypes.byref(wish), 4):

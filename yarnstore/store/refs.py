@@ -95,7 +95,7 @@ class Refs:
             return parse_ref(data)
         except FormatError as error:
             raise FormatError(
-                f"ref {path.relative_to(self._layout.root)}",
+                f"ref {path.relative_to(self._layout.root).as_posix()}",
                 str(error.fields["why"]),
                 hint=_MENDS,
             ) from None
@@ -190,7 +190,7 @@ class Refs:
             return FREE
         except FormatError as error:
             raise FormatError(
-                f"pin {path.relative_to(self._layout.root)}",
+                f"pin {path.relative_to(self._layout.root).as_posix()}",
                 str(error.fields["why"]),
                 hint=f"`ystore unpin {model}`, then pin it again",
             ) from None

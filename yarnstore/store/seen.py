@@ -47,7 +47,7 @@ def seen_path(layout: StoreLayout, url: str, model: str) -> Path:
 
 def read_seen(layout: StoreLayout, path: Path) -> Seen | None:
     """Return the record at `path`, None if it does not exist.  Raises: FormatError if it is damaged."""
-    what = str(path.relative_to(layout.root))
+    what = path.relative_to(layout.root).as_posix()
     found = records.read(path, Seen, on_damage=Damage(what, _HINT))
     if found is not None and path != seen_path(layout, found.url, found.model):
         raise FormatError(what, "belongs to another registry or model", hint=_HINT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import threading
 from pathlib import Path
@@ -280,7 +279,7 @@ sys.stdin.read()
 """
     with other_process(script, str(layout.root), str(manifest.digest)) as process:
         assert view_in_use(layout, manifest.digest)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(10)
         assert not view_in_use(layout, manifest.digest)
 

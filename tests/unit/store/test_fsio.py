@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ UNPRIVILEGED = pytest.mark.skipif(
 
 
 def tree(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
 
 
 def test_a_file_appears_whole_and_only_when_published(tmp_path: Path) -> None:
@@ -264,7 +263,7 @@ sys.stdin.read()
         (path,) = tmp_path.iterdir()
         with lock.claimed(path) as claimed:
             assert not claimed
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(10)
         with lock.claimed(path) as claimed:
             assert claimed

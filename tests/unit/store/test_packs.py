@@ -207,7 +207,7 @@ with PackWriter(PackFolder(root / "packs", root / "tmp")) as writer:
 """
     with other_process(script, str(folder.packs.parent)) as process:
         assert recover_packs(folder) == 0
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(10)
         assert recover_packs(folder) == 1
     assert held(folder) == ids_of([b"x"])
