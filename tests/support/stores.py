@@ -100,7 +100,16 @@ def install_packed(store: Store, *versions: str) -> None:
 
 def copy_tree(source: Path, target: Path) -> None:
     """`cp -a`: keeps hardlinks, symlinks, modes and times."""
-    subprocess.run(["cp", "-a", source, target], check=True)
+    if os.name == "posix":
+        subprocess.run(["cp", "-a", source, target], check=True)
+        return
+    copied: dict[int, str] = {}  # by inode
+
+    def copy(old: str, new: str) -> None:
+        first = copied.setdefault(os.stat(old).st_ino, new)
+        shutil.copy2(old, new) if first == new else os.link(first, new)
+
+    shutil.copytree(source, target, copy_function=copy)
 
 
 def tree_hashes(folder: Path) -> dict[str, str]:

@@ -48,7 +48,7 @@ def layout(tmp_path: Path) -> StoreLayout:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 EXPECTED = {path: b"".join(chunks) for path, chunks in TWO.items()}
