@@ -38,8 +38,8 @@ MUTANTS = (
     ),
     Mutant(
         "folder of a new reflog not synced",
-        "            os.fsync(fd)\n        finally:\n            os.close(fd)\n    if is_new:\n",
-        "            os.fsync(fd)\n        finally:\n            os.close(fd)\n    if False:\n",
+        "            native.sync(fd)\n        finally:\n            os.close(fd)\n    if is_new:\n",
+        "            native.sync(fd)\n        finally:\n            os.close(fd)\n    if False:\n",
         (f"{_SYNCED}[checkout]",),
     ),
     Mutant(
@@ -88,9 +88,9 @@ MUTANTS = (
     ),
     Mutant(
         "short write of a line of the reflog",
-        "    while view:\n        done = os.pwrite(fd, view, offset)\n"
+        "    while view:\n        done = native.pwrite(fd, view, offset)\n"
         "        view, offset = view[done:], offset + done\n",
-        "    offset += os.pwrite(fd, view, offset)\n",
+        "    offset += native.pwrite(fd, view, offset)\n",
         ("tests/faults/test_failing_disk.py::test_a_line_of_the_log_that_is_written_in_part_moves_nothing",),
     ),
     Mutant(
