@@ -16,7 +16,7 @@ for folder in "${@:-unit/core unit/backends unit/store}"; do
   done
 done
 cat <<'TEXT'
-Wine does not prove, so run `python -m tests.windows.questions` on Windows (docs/decisions/0034):
+Wine does not prove, so run `python -m tests.windows.questions` on Windows (docs/decisions/0035):
 replacing a file that is open, a folder with an open file in it, paths beyond 260 characters, symlinks, and
 files that a virus scanner holds; nor that a file is durable on NTFS.
 TEXT

@@ -4,7 +4,7 @@
 
 Runs in a new folder, in FOLDER if that is given: try one on NTFS, and one with a virus scanner that is on.
 Prints yes, no and what was seen; exits with 1 if an answer differs from what `store.native` assumes
-(docs/decisions/0034).  On other systems it answers what applies there.
+(docs/decisions/0035).  On other systems it answers what applies there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The only module, with `native_windows`, that uses `os.open`, `fcntl` and functions of C for files.  The bodies
 here are those of POSIX; on Windows the same names are those of `native_windows`.  Errors are `OSError`;
-`store/fsread` translates them, and `store/fsio` owns the order of calls (docs/decisions/0034).
+`store/fsread` translates them, and `store/fsio` owns the order of calls (docs/decisions/0035).
 
 A name is relative to the folder `dir_fd` if that is given; it is None on systems without such descriptors.
 """

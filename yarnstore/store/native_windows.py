@@ -2,7 +2,7 @@
 
 Files are opened so that others may rename and remove them meanwhile.  A rename replaces files that are open.
 Locks are those of `LockFileEx`.  Virus scanners and indexers open files for moments, so renames and removals
-are repeated for some seconds (docs/decisions/0034).
+are repeated for some seconds (docs/decisions/0035).
 """
 
 from __future__ import annotations
