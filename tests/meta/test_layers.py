@@ -205,6 +205,8 @@ def _opens_to_write(module: Module, flags: ast.expr | None) -> bool:
     match flags:
         case ast.BinOp(left, ast.BitOr(), right):
             return _opens_to_write(module, left) or _opens_to_write(module, right)
+        case ast.IfExp(_, left, right):
+            return _opens_to_write(module, left) or _opens_to_write(module, right)
         case ast.Call(ast.Name("getattr"), [ast.Name("os"), ast.Constant(str(name)), ast.Constant(0)]):
             return name not in OPEN_FLAGS_READING  # a flag that not every platform has
         case ast.Name(name) if name in module.constants:
