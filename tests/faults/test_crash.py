@@ -269,7 +269,7 @@ _WEAKENED = {
     "os.fsync = lambda fd: real(fd) if stat.S_ISDIR(os.fstat(fd).st_mode) else None",
     "folders": "import os; real = os.fsync; import stat\n"
     "os.fsync = lambda fd: None if stat.S_ISDIR(os.fstat(fd).st_mode) else real(fd)",
-    "late": "import yarnstore.store.fsio as f, os; real = os.replace; sync = os.fsync\n"
+    "late": "import yarnstore.store.native as f, os; real = os.replace; sync = os.fsync\n"
     "f.os = type('o', (), {**{k: staticmethod(v) if callable(v) and not isinstance(v, type) else v "
     "for k, v in vars(os).items()}})\n"
     "f.os.fsync = staticmethod(lambda fd: None)",

@@ -16,7 +16,8 @@ import atheris
 
 with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.core.codec import decode_entry, decode_zstd
-    from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_mapped, decode_planes
+    from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
+    from yarnstore.core.encodings.mapped import decode_mapped
     from yarnstore.core.index import parse_index
     from yarnstore.core.layouts import BytesSource, external_layouts, read_layout
     from yarnstore.core.manifest import Manifest

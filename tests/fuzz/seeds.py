@@ -11,13 +11,8 @@ import numpy as np
 from tests.support import samples
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import ChunkId, PackId, Sha256
-from yarnstore.core.encodings import (
-    encode_delta_planes,
-    encode_delta_zstd,
-    encode_mapped,
-    encode_planes,
-    find_mapping,
-)
+from yarnstore.core.encodings import encode_delta_planes, encode_delta_zstd, encode_planes
+from yarnstore.core.encodings.mapped import encode_mapped, find_mapping
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, encode_entry

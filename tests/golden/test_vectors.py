@@ -16,7 +16,8 @@ from yarnstore.core.canonical import encode_canonical, parse_canonical
 from yarnstore.core.chunking import iter_chunk_batches
 from yarnstore.core.codec import decode_entry, decode_payload
 from yarnstore.core.digest import ChunkId, PackId, Sha256
-from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_mapped, decode_planes
+from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
+from yarnstore.core.encodings.mapped import decode_mapped
 from yarnstore.core.index import PackIndex, encode_index, id_bytes, parse_index
 from yarnstore.core.layouts import BYTES, Segment, layout_from_json, layout_to_json
 from yarnstore.core.manifest import Manifest

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tests.property.chunks import NAMES, bodies, successors
 from tests.support.reshaped import bf16
 from yarnstore.core import limits
-from yarnstore.core.encodings import MAPPED_FLOATS, decode_mapped, encode_mapped, find_mapping
-from yarnstore.core.encodings.mapped import Mapping
+from yarnstore.core.encodings.mapped import MAPPED_FLOATS, Mapping, decode_mapped, encode_mapped, find_mapping
 from yarnstore.errors import FormatError
 
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

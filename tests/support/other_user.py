@@ -20,7 +20,7 @@ import tomllib, unicodedata
 import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):
-    if not module.name.endswith("__main__") and not module.name.startswith("yarnstore.web"):
+    if not module.name.endswith(("__main__", "_windows")) and not module.name.startswith("yarnstore.web"):
         importlib.import_module(module.name)
 from yarnstore.cli import main
 user, mask = int(sys.argv.pop(1)), int(sys.argv.pop(1), 8)

@@ -18,16 +18,12 @@ from yarnstore.core.digest import Buffer
 from yarnstore.core.encodings import (
     BLOCKS,
     ELEMENTS,
-    SORT_SHARE,
     decode_delta_planes,
     decode_delta_zstd,
-    decode_mapped,
     decode_planes,
     encode_delta_planes,
     encode_delta_zstd,
-    encode_mapped,
     encode_planes,
-    find_mapping,
     guess_encoding,
 )
 from yarnstore.core.layouts import BYTES, LIKELY_TYPES, ElementType
@@ -145,6 +141,9 @@ def make_mapped_entry(
     `elements` are the types of the chunk and of the base.  Raises: IntegrityError if it does not decode to
     the chunk.
     """
+    # Late: it needs numpy.
+    from yarnstore.core.encodings.mapped import SORT_SHARE, encode_mapped, find_mapping
+
     name, base_name = (
         _delta_element(one, element) for one, element in zip((data, base), elements, strict=True)
     )
@@ -220,6 +219,8 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
     if encoding == Encoding.DELTA_ZSTD and base is not None:
         return decode_delta_zstd(payload, base, plain_bytes)
     if encoding == Encoding.DELTA_MAPPED and base is not None:
+        from yarnstore.core.encodings.mapped import decode_mapped  # late: it needs numpy
+
         return decode_mapped(payload, base, plain_bytes)
     raise FormatError("chunk", f"has encoding {encoding}, which this release cannot read")
 

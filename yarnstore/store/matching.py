@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from blake3 import blake3
 
-from yarnstore.core.encodings import MAPPED_FLOATS
+from yarnstore.core.encodings.mapped import MAPPED_FLOATS
 from yarnstore.core.layouts import BYTES, Layout, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB

@@ -4,6 +4,8 @@ Every encoder is lossless for every input and returns None if the payload would 
 Every decoder raises only FormatError for a payload that does not follow its format, and bounds its memory by
 the chunk's length before it allocates.  With another base than the encoder's it returns other bytes or raises
 FormatError; the chunk's hash detects that.
+
+`mapped`, encoding 5, is imported from its module where it is needed: it needs numpy.
 """
 
 from __future__ import annotations
@@ -11,13 +13,6 @@ from __future__ import annotations
 from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, encode_blocks
 from yarnstore.core.encodings.delta import ELEMENTS, decode_numbers, encode_numbers
 from yarnstore.core.encodings.guess import Guess, guess_encoding
-from yarnstore.core.encodings.mapped import (
-    MAPPED_FLOATS,
-    SORT_SHARE,
-    decode_mapped,
-    encode_mapped,
-    find_mapping,
-)
 from yarnstore.core.encodings.planes import decode_planes, encode_planes
 from yarnstore.core.encodings.streams import fault
 from yarnstore.core.encodings.text import decode_delta_zstd, encode_delta_zstd
@@ -26,18 +21,13 @@ from yarnstore.core.encodings.transforms import Buffer
 __all__ = [
     "BLOCKS",
     "ELEMENTS",
-    "MAPPED_FLOATS",
-    "SORT_SHARE",
     "Guess",
     "decode_delta_planes",
     "decode_delta_zstd",
-    "decode_mapped",
     "decode_planes",
     "encode_delta_planes",
     "encode_delta_zstd",
-    "encode_mapped",
     "encode_planes",
-    "find_mapping",
     "guess_encoding",
 ]
 
