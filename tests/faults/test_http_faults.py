@@ -364,9 +364,13 @@ def test_what_follows_a_body_is_never_taken_for_the_next_answer() -> None:
     with backend_for([reply, Reply(body=b"not heard"), Reply(body=b"third")]) as (backend, server):
         assert fetch(backend) == (0, b"good")
         check(TransientError, "before the request", lambda: fetch(backend))
-        # Which one it is depends on whether the server got the second request before the connection closed.
-        assert fetch(backend) in ((0, b"third"), (0, b"not heard"))
-        assert 1 in [seen.connection for seen in server.seen]
+        # The server gets the second request, sooner or later or not at all, before the connection is closed.
+        answer = fetch(backend), [seen.connection for seen in server.seen]
+        assert answer in (
+            ((0, b"third"), [0, 0, 1]),
+            ((0, b"not heard"), [0, 1]),
+            ((0, b"not heard"), [0, 1, 0]),
+        )
 
 
 @pytest.mark.parametrize(

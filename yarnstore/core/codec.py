@@ -48,14 +48,12 @@ DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD, Encoding.
 ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
 _WORTH_SHARE = 0.97
-# A mapped delta must be this much smaller than one that is not: a registry has both, for older clients, and
-# encoding a full fine-tune twice, to save 2 %, takes more than twice as long.
+# A mapped delta must be this much smaller than one that is not: a registry has both, for older clients, so
+# that 2 % less to download of a full fine-tune would nearly double its deltas.
 MAPPED_PAYS_SHARE: Final = 0.95
 # A sample of it saves less, since tables have a larger share of it.
 _SAMPLE_SHARE: Final = 0.96
 _PLANE_WIDTHS = (2, 4, 8)
-# The part of a chunk, a multiple of all widths and blocks in length, by which ways to encode it are compared.
-_SAMPLED = slice(0, 128 * 1024)
 # Types whose deltas are computed as those of another type.
 _DELTA_AS: Final = {
     **dict.fromkeys(("u8", "bool", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz", "f8_e8m0"), "i8"),
@@ -142,7 +140,7 @@ def make_mapped_entry(
     the chunk.
     """
     # Late: it needs numpy.
-    from yarnstore.core.encodings.mapped import SORT_SHARE, encode_mapped, find_mapping
+    from yarnstore.core.encodings.mapped import SAMPLED, SORT_SHARE, encode_mapped, find_mapping
 
     name, base_name = (
         _delta_element(one, element) for one, element in zip((data, base), elements, strict=True)
@@ -154,7 +152,7 @@ def make_mapped_entry(
         return None
     sort = None
     if mapping is None:
-        part, of_base = (bytes(memoryview(one)[_SAMPLED]) for one in (data, base))
+        part, of_base = (bytes(memoryview(one)[SAMPLED]) for one in (data, base))
         plain, ordered, other = (
             len(payload) if payload is not None else len(part)
             for payload in (

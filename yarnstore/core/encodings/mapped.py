@@ -37,8 +37,9 @@ Bits = NDArray[Any]
 _HEADER: Final = struct.Struct("<6B")
 _MASK: Final = 1
 _SIGNED_ZEROS: Final = 2
-# By this part of a chunk is decided whether its elements are sorted, and it must save so much.
-_SAMPLED: Final = slice(0, 128 * 1024)
+# The part of a chunk, a multiple of all widths and blocks in length, by which ways to encode it are compared.
+SAMPLED: Final = slice(0, 128 * 1024)
+# Sorting the elements must save so much of it.
 SORT_SHARE: Final = 0.99
 # Floats that can be converted, by name, with their widths.
 MAPPED_FLOATS: Final = {"bf16": 2, "f16": 2, "f32": 4}
@@ -113,7 +114,7 @@ def encode_mapped(
 def _sorts_best(work: Buffer, base: Buffer, element: Element) -> bool:
     if not element.exponent_mask:
         return False
-    part, of_base = (memoryview(one)[_SAMPLED] for one in (work, base))
+    part, of_base = (memoryview(one)[SAMPLED] for one in (work, base))
     sizes = [
         len(encode_numbers(part, of_base, element, sort=sort, packed=True) or part) for sort in (True, False)
     ]

@@ -92,7 +92,7 @@ def _impatient(session: Session) -> Session:
 def models_to_slim(session: Session, retention: Retention, installed: Mapping[str, bool]) -> Iterator[str]:
     """Yield the models that may have data on the disk which nothing needs since they were installed.
 
-    That are chunks in packs that files have too, which `installed` says by model, and files of versions that
+    These are chunks in packs that files have too, which `installed` says by model, and files of versions that
     are no longer kept as files.  A move between two versions whose files exist leaves neither.
     """
     found = [
