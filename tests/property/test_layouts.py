@@ -38,7 +38,7 @@ def judge(data: bytes) -> None:
         assert layout_from_json(value, len(data)) == layout
     for layout in external_layouts(BytesSource(data), {"weights.bin": 80}).values():
         check_layout(layout, 80)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5
 
 
 @given(st.sampled_from(MAGICS), st.binary(max_size=2000))

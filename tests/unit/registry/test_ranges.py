@@ -235,7 +235,7 @@ def test_no_repetition_takes_long(piece):
     start = time.process_time()
     with pytest.raises(SpecError):
         Range.parse(text)
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < 0.5
 
 
 def test_text_is_kept_with_its_spaces_tidied():

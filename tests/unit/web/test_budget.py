@@ -29,6 +29,9 @@ pytestmark = [
 
 MODELS = 1000
 
+# The budgets are for a quiet machine (`make deep`); any other may take so many times as long.
+SLACK = 1 if DEEP else 5
+
 
 def cpu_ticks(service: Running) -> int:
     fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -81,9 +84,11 @@ def test_a_thousand_models_are_listed_in_50_ms(tmp_path: Path, monkeypatch: pyte
     install_many(home, monkeypatch)
     with serving(home) as service:
         assert len(service.get("/models").json()) == MODELS
-        assert best_ms(service, "/api/v1/models", 50) < 50
+        assert best_ms(service, "/api/v1/models", 50 * SLACK) < 50 * SLACK
         assert service.client.get("/metrics").text.count("ystore_installed_version{") == MODELS
-        assert best_ms(service, "/metrics", 150) < 150, "sizes and statistics are not read again"
+        assert best_ms(service, "/metrics", 150 * SLACK) < 150 * SLACK, (
+            "sizes and statistics are not read again"
+        )
         with Store.open(home) as store:
             store.pin("m7@1.0.0")
         assert [item["model"] for item in service.get("/models").json() if item["pinned"]] == ["m7"]
@@ -142,9 +147,9 @@ def test_a_download_takes_no_longer_than_by_the_command_line(tmp_path: Path) -> 
             started_s = time.perf_counter()
             service.done(service.post(f"/models/{MODEL}/fetch", json={"version": "1.0.0"}))
             by_service_s = min(by_service_s, time.perf_counter() - started_s)
-            if by_service_s < by_command_s + 0.1:
+            if by_service_s < by_command_s + 0.1 * SLACK:
                 break
             service.request("DELETE", f"/models/{MODEL}")
             plan = service.post("/gc/plans", json={"keep": 0, "keep_within_s": 0, "grace_s": 0}).json()
             service.done(service.post(f"/gc/plans/{plan['id']}/apply"))
-        assert by_service_s < by_command_s + 0.1
+        assert by_service_s < by_command_s + 0.1 * SLACK
