@@ -206,9 +206,15 @@ MUTANTS = (
     ),
     Mutant(
         "file of a deleted version deleted for a pack that nobody read",
-        "        forgot = forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)\n",
+        "        forgot |= forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)\n",
         "        forgot = False\n",
         (f"{_PROOF}[deleted]",),
+    ),
+    Mutant(
+        "pack deleted for another that nobody read",
+        "        forgot = forget_rotten_doubles(session)\n",
+        "        forgot = False\n",
+        ("tests/unit/ops/copies/test_proof.py::test_of_two_packs_the_one_with_sound_bytes_stays[False]",),
     ),
     Mutant(
         "file deleted for another that nobody read",

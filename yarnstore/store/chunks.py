@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -35,6 +35,7 @@ from yarnstore.errors import (
     NotFoundError,
     ReadOnlyError,
     StorageError,
+    YarnstoreError,
 )
 from yarnstore.store import fsread
 from yarnstore.store.filepath import Path
@@ -43,7 +44,7 @@ from yarnstore.store.layout import PackFolder, StoreLayout
 from yarnstore.store.open_files import OpenFiles, pread_exact
 from yarnstore.store.packs import UNFINISHED, PackWriter, recover_packs, scan_pack, write_index
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import ChunkTable, FileRange, FileTable, select_rows
+from yarnstore.store.places import ChunkTable, EntryPlace, FileRange, FileTable, select_rows
 
 _CHECK_WINDOW = 16
 
@@ -101,6 +102,11 @@ def _load_index(folder: PackFolder, pack: PackId) -> PackIndex:
     return index
 
 
+def _worse(known: YarnstoreError | None, error: YarnstoreError) -> YarnstoreError:
+    """Return the error that counts if all places of a chunk fail: one that does not make the chunk bad."""
+    return known if isinstance(known, StorageError) else error
+
+
 class PackReader:
     """Reads verified chunks of a folder of packs, through their deltas.  Safe to share by threads.
 
@@ -142,8 +148,12 @@ class PackReader:
         """Remove damaged chunks from the indexes on disk, so that they count as absent and are fetched
         again.
         """
-        doomed = np.array(sorted(chunk_ids), "S32")
+        self.forget_entries(dict.fromkeys(self.folder.pack_ids(), chunk_ids))
+
+    def forget_entries(self, damaged: Mapping[PackId, set[bytes]]) -> None:
+        """Remove damaged entries from the indexes on disk, by pack; other entries of their chunks stay."""
         for index in load_indexes(self.folder, rebuild=False).indexes:
+            doomed = np.array(sorted(damaged.get(index.pack, ())), "S32")
             keep = find_ids(doomed, index.ids) < 0
             if not keep.all():
                 write_index(self.folder, select_rows(index, keep))
@@ -165,22 +175,35 @@ class PackReader:
 
     def read_entry(self, row: int) -> Entry:
         """Return the entry of a row, not verified.  Raises: FormatError, NotFoundError, StorageError."""
-        table = self.table
-        number = int(table.pack[row])
-        path = self._paths.get(table.packs[number])
+        return self._entry_at(next(self.table.entries(row)))
+
+    def _entry_at(self, place: EntryPlace) -> Entry:
+        path = self._paths.get(place.pack)
         if path is None:
-            path = self._paths[table.packs[number]] = self.folder.pack(table.packs[number])
+            path = self._paths[place.pack] = self.folder.pack(place.pack)
         with self._files.read(path) as fd:
-            data = pread_exact(fd, path, int(table.offsets[row]), int(table.stored[row]))
-        return parse_entry(data)
+            return parse_entry(pread_exact(fd, path, place.offset, place.length))
 
     def read_row(self, row: int, *, depth: int = 0) -> Buffer:
-        """Return the verified bytes of a row's chunk.
+        """Return the verified bytes of a row's chunk, from the first of its entries that has them.
 
-        Raises: IntegrityError if they do not match its name, NotFoundError, StorageError.
+        Raises: IntegrityError if none does, NotFoundError; StorageError if one cannot be read and no other
+        has them.
         """
-        entry = self.read_entry(row)
-        if entry.chunk_id != id_bytes(self.table.ids, row):
+        table = self.table
+        chunk_id = id_bytes(table.ids, row)
+        fault: YarnstoreError = NotFoundError("chunk", chunk_id.hex())
+        for place in table.entries(row):
+            try:
+                return self.read_place(chunk_id, place, depth=depth)
+            except (IntegrityError, NotFoundError, StorageError) as error:
+                fault = _worse(fault, error)
+        raise fault
+
+    def read_place(self, chunk_id: bytes, place: EntryPlace, *, depth: int = 0) -> Buffer:
+        """Return the verified bytes of a chunk from one entry.  Raises: as `read_row`."""
+        entry = self._entry_at(place)
+        if entry.chunk_id != chunk_id:
             raise IntegrityError("pack entry", why="contains a different chunk than its index says")
         return self.decode(entry, depth=depth)
 
@@ -335,18 +358,20 @@ class ChunkStore(PackReader):
         Raises: IntegrityError if no place has it; it is then in `bad`, unless it is a delta against a chunk
         that is.  StorageError if reading fails, which does not make the chunk bad.
         """
-        fault: Exception | None = None
+        fault: YarnstoreError | None = None
         try:
             return self._read_file(chunk_id)
         except NotFoundError:
             pass
-        except IntegrityError as error:
+        except (IntegrityError, StorageError) as error:
             fault = error
         if row >= 0:
             try:
                 return self.read_row(row, depth=depth), None
-            except (IntegrityError, NotFoundError) as error:
-                fault = error
+            except (IntegrityError, NotFoundError, StorageError) as error:
+                fault = _worse(fault, error)
+        if isinstance(fault, StorageError):
+            raise fault
         base = id_bytes(self.table.bases, row) if row >= 0 and self.table.bases[row] else b""
         with self._lock:
             if base not in self.bad:
@@ -378,21 +403,21 @@ class ChunkStore(PackReader):
         """Return the verified bytes of a chunk from a materialised file, and where they were.
 
         Raises: NotFoundError if no file should have it; IntegrityError if no file has it, which is then
-        recorded.
+        recorded; StorageError if a file cannot be read and no other has it.
         """
-        fault: IntegrityError | NotFoundError = NotFoundError("chunk", chunk_id.hex())
-        claimed = False
+        fault: YarnstoreError | None = None
         for place in self.files.places(chunk_id):
-            claimed = True
             try:
                 try:
                     return self._read_range(chunk_id, *place[1:]), place
                 except NotFoundError:  # a view took it, or gave it back
                     place = place._replace(path=find(self._layout, place.name).path)
                     return self._read_range(chunk_id, *place[1:]), place
-            except (IntegrityError, NotFoundError) as error:
-                fault = error
-        if claimed:
+            except (IntegrityError, NotFoundError, StorageError) as error:
+                fault = _worse(fault, error)
+        if fault is None:
+            raise NotFoundError("chunk", chunk_id.hex())
+        if not isinstance(fault, StorageError):
             with self._lock:
                 self._wrong.add(chunk_id)
         raise fault

@@ -28,16 +28,49 @@ Holds: TypeAlias = Callable[[Ids], NDArray[np.bool_]]
 Beside: TypeAlias = Callable[[Ids], Ints]
 
 
+class EntryPlace(NamedTuple):
+    """An entry of a pack; offset and length are in bytes."""
+
+    pack: PackId
+    offset: int
+    length: int
+
+
+class _Rows(NamedTuple):
+    """Columns of equal length, as those of `ChunkTable`."""
+
+    ids: Ids
+    bases: Ids
+    pack: Ints
+    offsets: Ints
+    stored: Ints
+    plain: Ints
+    encodings: NDArray[np.uint8]
+
+    def at(self, places: Ints) -> _Rows:
+        return _Rows(
+            self.ids[places],
+            self.bases[places],
+            self.pack[places],
+            self.offsets[places],
+            self.stored[places],
+            self.plain[places],
+            self.encodings[places],
+        )
+
+
 class ChunkTable:
     """Several pack indexes as one, for lookups in bulk.
 
     Columns of equal length in ascending order of `ids`; `pack` is a position in `packs`.  If a chunk has
-    several entries, the one with the fewest deltas below it counts, of equal ones the first.  A base may be
-    in a file, as `beside` says; a delta whose base is nowhere comes last, as a circle of deltas does.
-    Without `beside`, a base that is in no pack counts as in a file that may go.
+    several entries, the one with the fewest deltas below it counts, of equal ones the first; `entries` has
+    the others too.  A base may be in a file, as `beside` says; a delta whose base is nowhere comes last, as a
+    circle of deltas does.  Without `beside`, a base that is in no pack counts as in a file that may go.
     """
 
     packs: list[PackId]
+    rows: _Rows
+    more: _Rows  # further entries of these chunks, best first
     ids: Ids
     bases: Ids
     pack: Ints
@@ -57,28 +90,31 @@ class ChunkTable:
 
         `beside` is only called if a chunk has several entries, deltas among them.
         """
-        earlier = [before] if before is not None else []
-        self.packs = [pack for table in earlier for pack in table.packs]
-        numbers = [table.pack for table in earlier]
+        earlier = [before.rows, before.more] if before is not None else []
+        self.packs = list(before.packs) if before is not None else []
+        numbers = [rows.pack for rows in earlier]
         for index in indexes:
             numbers.append(np.full(len(index), len(self.packs), np.int64))
             self.packs.append(index.pack)
-        parts: list[ChunkTable | PackIndex] = [*earlier, *indexes]
-        ids = _concatenate([part.ids for part in parts], "S32")
-        bases = _concatenate([part.bases for part in parts], "S32")
-        whole_first = np.argsort(bases != b"", kind="stable")
-        self.ids, first = sorted_unique(ids[whole_first])
-        if len(self.ids) != len(ids) and (bases != b"").any():
-            whole_first = np.argsort(_entry_depths(ids, bases, self.ids, beside), kind="stable")
-            self.ids, first = sorted_unique(ids[whole_first])
+        parts: list[_Rows | PackIndex] = [*earlier, *indexes]
+        rows = _Rows(
+            ids=_concatenate([part.ids for part in parts], "S32"),
+            bases=_concatenate([part.bases for part in parts], "S32"),
+            pack=_concatenate(numbers, "i8"),
+            offsets=_concatenate([part.offsets for part in parts], "i8"),
+            stored=_concatenate([part.stored for part in parts], "i8"),
+            plain=_concatenate([part.plain for part in parts], "i8"),
+            encodings=_concatenate([part.encodings for part in parts], "u1"),
+        )
+        order = np.argsort(rows.bases != b"", kind="stable")
+        distinct, first = sorted_unique(rows.ids[order])
+        if len(distinct) != len(rows.ids) and (rows.bases != b"").any():
+            order = np.argsort(_entry_depths(rows.ids, rows.bases, distinct, beside), kind="stable")
+            distinct, first = sorted_unique(rows.ids[order])
+        self.rows = rows.at(order[first])
+        self.more = rows.at(np.delete(order, first))
+        self.ids, self.bases, self.pack, self.offsets, self.stored, self.plain, self.encodings = self.rows
         self._sorted = SortedIds(self.ids)
-        first = whole_first[first]
-        self.bases = bases[first]
-        self.pack = _concatenate(numbers, "i8")[first]
-        self.offsets = _concatenate([part.offsets for part in parts], "i8")[first]
-        self.stored = _concatenate([part.stored for part in parts], "i8")[first]
-        self.plain = _concatenate([part.plain for part in parts], "i8")[first]
-        self.encodings = _concatenate([part.encodings for part in parts], "u1")[first]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,6 +130,15 @@ class ChunkTable:
     def rows_of(self, wanted: Sequence[bytes]) -> list[int]:
         """Do the same as `find` for a few ids."""
         return [self._sorted.find_one(item) for item in wanted]
+
+    def entries(self, row: int) -> Iterator[EntryPlace]:
+        """Yield the places of a row's chunk in packs, the one that counts first."""
+        yield self._entry(self.rows, row)
+        for n in np.flatnonzero(self.more.ids == self.ids[row]).tolist():
+            yield self._entry(self.more, n)
+
+    def _entry(self, rows: _Rows, n: int) -> EntryPlace:
+        return EntryPlace(self.packs[rows.pack[n]], int(rows.offsets[n]), int(rows.stored[n]))
 
     def base_rows(self) -> Ints:
         """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from tests.support.fine_tunes import MODEL, World, tune, weights
+from tests.support.small_stores import fill, noise, write_packs
+from tests.support.stores import flip
 from yarnstore.core.codec import make_delta_entry
 from yarnstore.core.digest import ChunkId, PackId
 from yarnstore.core.index import Ids, Ints, PackIndex
 from yarnstore.core.layouts import BYTES
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
+from yarnstore.errors import IntegrityError
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path as StorePath
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.places import ChunkTable
@@ -61,7 +65,7 @@ def test_a_delta_without_its_base_hides_no_sound_one(tmp_path: Path) -> None:
     store = world.store = type(world.store).open(world.store.home)
     store.checkout(f"{MODEL}@1.0.0")
     store.checkout(f"{MODEL}@1.1.0")  # 1.0.0 is deltas against its file
-    layout = StoreLayout(store.home)
+    layout = StoreLayout(StorePath(store.home))
     with ChunkStore(layout) as chunks:
         rows = np.flatnonzero(chunks.table.bases != b"")
         assert len(rows)
@@ -82,3 +86,46 @@ def test_a_delta_without_its_base_hides_no_sound_one(tmp_path: Path) -> None:
     store.gc()
     assert store.fsck().problems == []
     world.check("1.0.0")
+
+
+def test_each_entry_of_a_chunk_is_known_also_after_packs_are_added() -> None:
+    one = ChunkTable([index(1, b""), index(2, NOWHERE), index(3, B)], beside=beside)
+    both = ChunkTable([index(4, b"")], one, beside=beside)
+    for table, offsets in ((one, [1, 3, 2]), (both, [1, 4, 3, 2])):
+        places = list(table.entries(table.row_of(A)))
+        assert [place.offset for place in places] == offsets
+        assert [place.pack.raw[0] for place in places] == offsets
+    assert len(both) == 1
+
+
+def test_a_chunk_is_read_from_any_place_that_has_it(tmp_path: Path) -> None:
+    """Two packs, a file and a copy of it have the chunk; in turn all but one are damaged, then all."""
+    data, other = noise(1), noise(2)
+    layout = StoreLayout(StorePath(tmp_path))
+    fill(layout, {"a": [data], "b": [other, data]})
+    write_packs(layout.pack_folder, [data, noise(3)])
+    chunk_id = ChunkId.of(data).raw
+    with ChunkStore(layout) as chunks:
+        packed = [
+            (layout.pack_folder.pack(it.pack), it.offset + it.length - 1)
+            for it in chunks.table.entries(chunks.row_of(chunk_id))
+        ]
+        filed = [(it.path, it.offset) for it in chunks.files.places(chunk_id)]
+    places = [*packed, *filed]
+    assert len(places) == 4
+    for sound in places:
+        for path, offset in places:
+            if (path, offset) != sound:
+                flip(Path(path), offset)
+        with ChunkStore(layout) as chunks:
+            assert chunks.read(chunk_id, chunks.row_of(chunk_id)) == data
+            assert not chunks.bad
+        for path, offset in places:
+            if (path, offset) != sound:
+                flip(Path(path), offset)
+    for path, offset in places:
+        flip(Path(path), offset)
+    with ChunkStore(layout) as chunks:
+        with pytest.raises(IntegrityError):
+            chunks.read(chunk_id, chunks.row_of(chunk_id))
+        assert chunks.bad == {chunk_id}

@@ -1,4 +1,4 @@
-"""Proves, before files are deleted, that packs have what they list of these files.
+"""Proves, before files and packs are deleted, that the packs that stay have what they list.
 
 An index says where a chunk is, and the disk may have lost it since.  docs/design.md (one copy) has the order.
 """
@@ -8,18 +8,58 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 
+import numpy as np
+
+from yarnstore.core.digest import PackId
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter, plural
 from yarnstore.store import held
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import FileTable, manifest_chunks
+from yarnstore.store.places import EntryPlace, FileTable, manifest_chunks
 
 # Chunks decoded ahead: each may have its base.
 _WINDOW = 12
+
+
+def forget_rotten_doubles(session: Session) -> bool:
+    """Read the entries of chunks that have several in packs, since a plan keeps one of them without reading
+    it.  Damaged ones are removed from the indexes if another is sound.
+
+    Returns whether any was.  Needs the shared lock.
+    """
+    with ChunkStore(session.layout) as chunks:
+        table = chunks.table
+        rows = np.unique(table.find(table.more.ids)).tolist()
+        if not rows:
+            return False
+
+        def is_sound(chunk_id: bytes, place: EntryPlace) -> bool:
+            with contextlib.suppress(IntegrityError, NotFoundError, StorageError):
+                chunks.read_place(chunk_id, place)
+                return True
+            return False
+
+        def find_rotten(row: int) -> list[PackId]:
+            chunk_id = id_bytes(table.ids, row)
+            places = list(table.entries(row))
+            packs = [place.pack for place in places if not is_sound(chunk_id, place)]
+            return packs if len(packs) < len(places) else []  # else they stay, for `fsck` to repair
+
+        damaged: dict[PackId, set[bytes]] = {}
+        for row, packs in zip(rows, ordered_map(find_rotten, rows, window=_WINDOW), strict=True):
+            for pack in packs:
+                damaged.setdefault(pack, set()).add(id_bytes(table.ids, row))
+        if damaged:
+            count = len(set().union(*damaged.values()))
+            session.note(
+                f"corrupt in packs: {plural(count, 'chunk')}; copies in other packs are kept instead"
+            )
+            chunks.forget_entries(damaged)
+    return bool(damaged)
 
 
 def forget_damaged(session: Session, roots: Collection[Manifest], staying: Collection[str]) -> bool:

@@ -19,7 +19,7 @@ from functools import partial
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError
-from yarnstore.ops.copies.proof import forget_damaged
+from yarnstore.ops.copies.proof import forget_damaged, forget_rotten_doubles
 from yarnstore.ops.copies.slim import (
     Backing,
     as_deltas,
@@ -198,8 +198,8 @@ def _is_short(session: Session, policy: GcPolicy, freed_bytes: int = 0) -> bool:
 
 
 def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str | None:
-    """Find damaged entries of chunks that files have which are deleted, and write second copies of kept
-    versions that no registry offers any more, before anything is deleted.
+    """Find damaged entries of chunks that other packs, or files that are deleted, have too, and write second
+    copies of kept versions that no registry offers any more, before anything is deleted.
 
     Returns the fingerprint of the same plan after that; `expected` if nothing changed.
     """
@@ -207,7 +207,8 @@ def _copy_first(session: Session, policy: GcPolicy, expected: str | None) -> str
         plan = plan_gc(session, policy)
         if expected not in (None, plan.fingerprint):
             return expected  # which is refused
-        forgot = forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)
+        forgot = forget_rotten_doubles(session)
+        forgot |= forget_damaged(session, plan.roots, plan.needed_files | plan.views.files)
         if not forgot and not lack_copies(session, policy.keep_copy, plan.roots):
             return expected
         try:
@@ -226,6 +227,7 @@ def slim(session: Session, policy: GcPolicy) -> int:
     policy = replace(policy, keep=sys.maxsize, max_size_bytes=None, unused_s=None)
     before = _stored_bytes(session)
     with session.layout.shared():
+        forget_rotten_doubles(session)
         plan = plan_gc(session, policy)
     _leave_one_copy(session, policy, plan)
     return max(0, before - _stored_bytes(session))

@@ -178,7 +178,7 @@ def _read_sound(chunks: ChunkStore, reader: PackReader, row: int) -> Entry:
         if entry.chunk_id == chunk_id:
             chunks.decode(entry)
             return entry
-    return make_entry(chunk_id, chunks.read(chunk_id, -1))
+    return make_entry(chunk_id, chunks.read(chunk_id, chunks.row_of(chunk_id)))
 
 
 def repack(session: Session, redundant: Redundant = none_redundant) -> None:
@@ -229,8 +229,8 @@ def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) ->
                     return delta
             return make_entry(chunk_id, data, elements[chunk_id]) if stored.base else stored
         except (IntegrityError, NotFoundError):
-            with contextlib.suppress(IntegrityError):  # a materialised file may have it
-                return make_entry(chunk_id, chunks.read(chunk_id, -1), elements[chunk_id])
+            with contextlib.suppress(IntegrityError):  # a materialised file or another pack may have it
+                return make_entry(chunk_id, chunks.read(chunk_id, row), elements[chunk_id])
             return None
 
     first = [chunk_id for chunk_id in elements if chunk_id in whole]

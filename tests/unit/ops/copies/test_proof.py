@@ -1,4 +1,4 @@
-"""A file that goes is kept as long as packs have not what they list of it."""
+"""A file or pack that goes is kept as long as the packs that stay have not what they list of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.fine_tunes import tune, weights
+from tests.support.small_stores import noise, write_packs
 from tests.support.stores import flip, tree_hashes
 from yarnstore import Store
+from yarnstore.core.index import id_bytes
+from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.filepath import Path as StorePath
+from yarnstore.store.layout import StoreLayout
 
 _COUNT = 120_000
 
@@ -56,6 +61,32 @@ def test_a_sound_file_is_not_deleted_for_a_damaged_pack(how: str, tmp_path: Path
         assert store.fsck().problems == []
         _assert_there(store, "mine@1.0.0", source, tmp_path / "again")
         assert len(list((store.home / "files").iterdir())) == 1
+
+
+@pytest.mark.parametrize("repack", [False, True])
+def test_of_two_packs_the_one_with_sound_bytes_stays(repack: bool, tmp_path: Path) -> None:
+    """The entry that counts is damaged, and the other pack has nothing else that is needed."""
+    with Store.open(tmp_path / "home") as store:
+        source = tmp_path / "1.bin"
+        source.write_bytes(tune(weights(1, _COUNT), 2).tobytes())
+        store.import_model(source, "mine@1.0.0")
+        layout = StoreLayout(StorePath(store.home))
+        with ChunkStore(layout) as chunks:
+            chunk_id = id_bytes(chunks.table.ids, 0)
+            write_packs(layout.pack_folder, [bytes(chunks.read_row(0)), noise(1)])
+        with ChunkStore(layout) as chunks:
+            row = chunks.row_of(chunk_id)
+            rotten, sound = chunks.table.entries(row)
+            flip(Path(layout.pack_folder.pack(rotten.pack)), rotten.offset + rotten.length - 1)
+            chunks.read(chunk_id, row)  # a reader finds the other
+            assert not chunks.bad
+        assert sound.pack in layout.pack_folder.pack_ids()
+        store.gc(grace_s=0, repack=repack)
+        _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
+        store.fsck(repair=True)
+        store.gc(grace_s=0)
+        assert store.fsck().problems == []
+        _assert_there(store, "mine@1.0.0", source, tmp_path / "again")
 
 
 def test_a_plan_that_was_shown_is_carried_out_although_packs_are_damaged(tmp_path: Path) -> None:
