@@ -107,7 +107,7 @@ MUTANTS = (
     ),
     Mutant(
         "entry of another chunk taken from a pack of the store",
-        "        if entry.chunk_id != id_bytes(self.table.ids, row):\n",
+        "        if entry.chunk_id != chunk_id:\n",
         "        if False:\n",
         (f"{_FALSE}::test_a_chunk_whose_place_holds_another_counts_as_absent_when_it_is_imported",),
     ),

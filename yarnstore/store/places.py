@@ -49,13 +49,13 @@ class _Rows(NamedTuple):
 
     def at(self, places: Ints) -> _Rows:
         return _Rows(
-            self.ids[places],
-            self.bases[places],
-            self.pack[places],
-            self.offsets[places],
-            self.stored[places],
-            self.plain[places],
-            self.encodings[places],
+            ids=self.ids[places],
+            bases=self.bases[places],
+            pack=self.pack[places],
+            offsets=self.offsets[places],
+            stored=self.stored[places],
+            plain=self.plain[places],
+            encodings=self.encodings[places],
         )
 
 
