@@ -70,7 +70,7 @@ class ChunkTable:
 
     packs: list[PackId]
     rows: _Rows
-    more: _Rows  # further entries of these chunks, best first
+    more: _Rows  # further entries of these chunks, by id, best first
     ids: Ids
     bases: Ids
     pack: Ints
@@ -112,7 +112,8 @@ class ChunkTable:
             order = np.argsort(_entry_depths(rows.ids, rows.bases, distinct, beside), kind="stable")
             distinct, first = sorted_unique(rows.ids[order])
         self.rows = rows.at(order[first])
-        self.more = rows.at(np.delete(order, first))
+        others = np.delete(order, first)
+        self.more = rows.at(others[np.argsort(rows.ids[others], kind="stable")])
         self.ids, self.bases, self.pack, self.offsets, self.stored, self.plain, self.encodings = self.rows
         self._sorted = SortedIds(self.ids)
 
@@ -134,7 +135,8 @@ class ChunkTable:
     def entries(self, row: int) -> Iterator[EntryPlace]:
         """Yield the places of a row's chunk in packs, the one that counts first."""
         yield self._entry(self.rows, row)
-        for n in np.flatnonzero(self.more.ids == self.ids[row]).tolist():
+        start, end = (np.searchsorted(self.more.ids, self.ids[row], side) for side in ("left", "right"))
+        for n in range(int(start), int(end)):
             yield self._entry(self.more, n)
 
     def _entry(self, rows: _Rows, n: int) -> EntryPlace:
