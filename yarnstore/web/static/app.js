@@ -105,7 +105,9 @@ async function draw({ moved = false, asked = moved } = {}) {
   if (moved) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
+    page.ready?.();
   } else {
+    page.ready?.(); // before what had the focus is looked for: it may be part of it
     for (const each of main.querySelectorAll("details[data-key]")) {
       if (folded.has(each.dataset.key)) each.open = folded.get(each.dataset.key);
     }
@@ -114,7 +116,6 @@ async function draw({ moved = false, asked = moved } = {}) {
     if (focused) ([...main.querySelectorAll("[id], [data-key]")].find((each) => keyOf(each) === focused) ?? main).focus({ preventScroll: true });
   }
   jobs.activity(bar, pageTitle);
-  page.ready?.();
 }
 
 /** Whether a person would lose something if the page were drawn again now: a click, a dialog, a place in a text. */

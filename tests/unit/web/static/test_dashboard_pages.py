@@ -282,3 +282,16 @@ def test_the_first_paint_is_quick(browser: Browser, service: Running) -> None:
 def test_all_files_together_are_small() -> None:
     folder = resources.files("yarnstore.web").joinpath("static")
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) < _LIMIT_BYTES
+
+
+def test_the_button_of_a_plan_keeps_the_focus_when_the_page_is_drawn_again(walk: Walk) -> None:
+    page = walk.page
+    visit(page, "storage")
+    page.fill("#gc-keep", "0")
+    page.click("#gc-make")
+    page.locator("#gc-apply").focus()
+    page.evaluate(
+        "window.before = document.getElementById('gc-make'); dispatchEvent(new Event('ystore:refresh'))"
+    )
+    page.wait_for_function("!window.before.isConnected")
+    expect(page.locator("#gc-apply")).to_be_focused()
