@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from tests.property.chunks import NAMES, bodies, successors
 from tests.support.reshaped import bf16
 from yarnstore.core import limits
-from yarnstore.core.encodings.mapped import MAPPED_FLOATS, Mapping, decode_mapped, encode_mapped, find_mapping
+from yarnstore.core.encodings import encode_delta_planes
+from yarnstore.core.encodings.mapped import (
+    MAPPED_FLOATS,
+    Mapping,
+    decode_mapped,
+    encode_mapped,
+    find_mapping,
+    may_pay,
+)
 from yarnstore.errors import FormatError
 
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -277,3 +285,24 @@ def test_a_packed_stream_is_refused_in_other_encodings() -> None:
 
     with pytest.raises(FormatError, match="unknown kind 3"):
         decode_delta_planes(GOOD[len(HEAD) :], bytes(16), 16)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-4, 1e-2, 1.0])
+def test_a_difference_that_is_not_tried_would_save_less_than_5_percent(share: float) -> None:
+    base = AS["bf16"]
+    steps = np.random.default_rng(1).standard_normal(len(WEIGHTS)) * 0.05 * share
+    data = bf16((WEIGHTS + steps).astype("<f4")).tobytes()
+    plain = len(encode_delta_planes(data, base, "bf16") or data)
+    if not may_pay(data, base, "bf16", plain):
+        assert len(encode_mapped(data, base, "bf16", None) or data) > 0.95 * plain
+    assert may_pay(data, base, "bf16", plain) == (share < 1e-2)
+
+
+def test_new_zeros_and_unused_bits_are_always_tried() -> None:
+    base = AS["f32"]
+    words = np.frombuffer(base, "<u4")
+    pruned = words.copy()
+    pruned[::2] = 0
+    assert may_pay(pruned.tobytes(), base, "f32", len(base))
+    assert may_pay((words & ~np.uint32(0xFF)).tobytes(), base, "f32", len(base))
+    assert not may_pay(base, base[::-1], "f32", len(base))

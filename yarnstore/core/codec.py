@@ -131,16 +131,27 @@ def make_delta_entry(
 
 
 def make_mapped_entry(
-    chunk_id: bytes, data: Buffer, base_id: bytes, base: Buffer, elements: tuple[ElementType, ElementType]
+    chunk_id: bytes,
+    data: Buffer,
+    base_id: bytes,
+    base: Buffer,
+    elements: tuple[ElementType, ElementType],
+    plain_bytes: int | None = None,
 ) -> Entry | None:
-    """Encode a chunk as a mapped delta against a base chunk and verify it; None if its sample says that it
-    saves too little, or less than a delta that is not mapped.
+    """Encode a chunk as a mapped delta against a base chunk and verify it; None if it saves too little, or
+    if a sample says that it saves less than a delta that is not mapped.
 
-    `elements` are the types of the chunk and of the base.  Raises: IntegrityError if it does not decode to
-    the chunk.
+    `elements` are the types of the chunk and of the base; `plain_bytes` is the size of a delta that is not
+    mapped, if it is known.  Raises: IntegrityError if it does not decode to the chunk.
     """
     # Late: it needs numpy.
-    from yarnstore.core.encodings.mapped import SAMPLED, SORT_SHARE, encode_mapped, find_mapping
+    from yarnstore.core.encodings.mapped import (
+        SAMPLED,
+        SORT_SHARE,
+        encode_mapped,
+        find_mapping,
+        may_pay,
+    )
 
     name, base_name = (
         _delta_element(one, element) for one, element in zip((data, base), elements, strict=True)
@@ -152,6 +163,8 @@ def make_mapped_entry(
         return None
     sort = None
     if mapping is None:
+        if plain_bytes is not None and not may_pay(data, base, name, plain_bytes):
+            return None
         part, of_base = (bytes(memoryview(one)[SAMPLED]) for one in (data, base))
         plain, ordered, other = (
             len(payload) if payload is not None else len(part)

@@ -44,6 +44,9 @@ SORT_SHARE: Final = 0.99
 # Floats that can be converted, by name, with their widths.
 MAPPED_FLOATS: Final = {"bf16": 2, "f16": 2, "f32": 4}
 _FLOATS: Final = {ELEMENTS[name].code: name for name in MAPPED_FLOATS}
+# Of a difference of floats with so many bits for each element, no symbol is common enough for several in a
+# byte to pay; new zeros, unused bits, or leaving the elements in their order may, as one quick sample shows.
+_PACKED_BITS: Final = 2.0
 # A mask of new zeros is tried if so many elements of the chunk are 0.
 _ZEROS_SHARE: Final = 0.1
 
@@ -72,6 +75,15 @@ def find_mapping(data: Buffer, element: str, base_element: str) -> Mapping | Non
             if _loses_nothing(bits, work):
                 return Mapping(base_element, element, work)
     return Mapping(base_element, element, element) if element != base_element else None
+
+
+def may_pay(data: Buffer, base: Buffer, element: str, plain_bytes: int) -> bool:
+    """Whether a mapped difference without a mapping may be smaller than one that has `plain_bytes`."""
+    if element not in MAPPED_FLOATS or 8 * plain_bytes < _PACKED_BITS * (len(data) // MAPPED_FLOATS[element]):
+        return True
+    part, of_base = (memoryview(one)[SAMPLED] for one in (data, base))
+    size = len(encode_mapped(part, of_base, element, None, sort=False) or part)
+    return size * len(data) < plain_bytes * len(part)
 
 
 def encode_mapped(

@@ -216,12 +216,14 @@ def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -
     data, base = known[chunk_id], known[base_id]
     found: list[Entry] = []
     most = _PAYS_SHARE * int(reader.table.stored[row])
+    plain_bytes = None
     if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
         entry = make_delta_entry(chunk_id, data, base_id, base, element)
+        plain_bytes = len(data) if entry is None else entry.stored_bytes
         if entry is not None and entry.stored_bytes <= most:
             found.append(entry)
             most = MAPPED_PAYS_SHARE * entry.stored_bytes
-    entry = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element))
+    entry = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes)
     if entry is not None and entry.stored_bytes <= most:
         found.append(entry)
     return found
