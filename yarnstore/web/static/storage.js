@@ -113,7 +113,16 @@ function freeing() {
     form, running, h("div", { id: "gc-plan", "aria-live": "polite" }));
 }
 
-const showPlan = () => document.getElementById("gc-plan")?.replaceChildren(...(plan ? [planView()] : []));
+/** Show the plan that was asked for last; what had the focus in the one before keeps it, or the button that asks for another gets it. */
+function showPlan() {
+  const place = document.getElementById("gc-plan");
+  if (!place) return;
+  const focused = place.contains(document.activeElement) ? document.activeElement.id : null;
+  place.replaceChildren(...(plan ? [planView()] : []));
+  if (focused === null) return;
+  const again = focused && place.querySelector(`#${focused}`);
+  (again || document.getElementById("gc-make")).focus({ preventScroll: true });
+}
 
 function items(list) {
   return h("ul.items", null, list.map((item) => h("li", null,
