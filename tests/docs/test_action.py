@@ -1,4 +1,4 @@
-"""action.yml and the hooks of pre-commit: their commands as they stand there, against a made registry."""
+"""The GitHub Action and the hooks of pre-commit: their commands as written, against a made registry."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 from tests.docs.pages import REPO
 from tests.support.stores import MODEL, Site, make_site
+
+ACTION = REPO / ".github" / "actions" / "install" / "action.yml"
 
 yaml = pytest.importorskip("yaml", reason="needs pip install pyyaml")
 
@@ -53,7 +55,7 @@ def run(site: Site, script: str, **variables: str) -> subprocess.CompletedProces
 
 
 def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
-    action: dict[str, Any] = yaml.safe_load((REPO / "action.yml").read_text())
+    action: dict[str, Any] = yaml.safe_load(ACTION.read_text())
     inputs = {name: str(given.get("default", "")) for name, given in action["inputs"].items()}
     inputs |= {"registry": str(site.registry), "package": ""}
     settings: dict[str, str] = {}
@@ -78,15 +80,18 @@ def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
     assert "1.2.0" not in said
 
 
-@pytest.mark.parametrize(("package", "installs"), [(None, str(REPO)), ("", ""), ("a.whl", "a.whl")])
+@pytest.mark.parametrize(
+    ("package", "installs"), [(None, f"{ACTION.parent}/../../.."), ("", ""), ("a.whl", "a.whl")]
+)
 def test_the_action_installs_its_own_copy_by_default(site: Site, package: str | None, installs: str) -> None:
-    action: dict[str, Any] = yaml.safe_load((REPO / "action.yml").read_text())
+    assert (ACTION.parents[3] / "pyproject.toml").exists()
+    action: dict[str, Any] = yaml.safe_load(ACTION.read_text())
     step = action["runs"]["steps"][0]
     python = site.root / "bin" / "python"
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     given = str(action["inputs"]["package"]["default"]) if package is None else package
-    done = run(site, step["run"], PACKAGE=given, GITHUB_ACTION_PATH=str(REPO))
+    done = run(site, step["run"], PACKAGE=given, GITHUB_ACTION_PATH=str(ACTION.parent))
     assert done.stdout.split() == (["-m", "pip", "install", "--quiet", installs] if installs else [])
 
 

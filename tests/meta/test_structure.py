@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,11 @@ import pytest
 from tests.meta.source import MODULES, PACKAGE, REPO, Module, module_id, within
 
 ENGINE = f"{PACKAGE}.ops"
+# What lies at the top, beside files whose names begin with a dot.
+TOP = {
+    *("pyproject.toml", "yarnstore", "tests", "docs", "fixtures", "Makefile", "README.md"),
+    *("LICENSE", "CHANGELOG.md", "SECURITY.md"),
+}
 # Lowest first: a package of the engine imports from lower lines only.
 LEVELS = (
     ("session",),
@@ -230,3 +237,12 @@ def test_the_count_of_arguments_sees_a_fault() -> None:
     text = "@dataclass\nclass R: ...\nR(1, 2, 3, 4, 5, 6)"
     module = Module(f"{PACKAGE}.x", text)
     assert list(positional_faults(module, record_names([module]))), "checker is broken"
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    git = shutil.which("git")
+    if not git or not (REPO / ".git").exists():
+        pytest.skip("only a clone knows which files belong to the project")
+    listed = subprocess.run([git, "-C", REPO, "ls-files", "-z"], capture_output=True, text=True, check=True)
+    top = {name.partition("/")[0] for name in listed.stdout.split("\0")}
+    assert {name for name in top if name and not name.startswith(".")} - TOP == set()
