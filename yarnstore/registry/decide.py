@@ -8,7 +8,7 @@ The rules, in this order.  Candidates are versions newer than the installed one 
 not yanked.  Prereleases are candidates only on request.  Versions newer than the registry's latest are
 candidates only if a range requests them or the installed version is newer already (as in npm-pick-manifest).
 Of the candidates, `wanted` is the newest that is not a breaking step (unless `major`), that the pin allows,
-that fits the application, and that fits into memory (unless `force`).
+that fits the application, that fits into memory (unless `force`), and that fits the other installed models.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from yarnstore.registry.entries import ModelEntry, VersionEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.pins import FREE, PinRule
 from yarnstore.registry.ranges import Range, range_holds
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.select import Build, builds_of, latest_version
 from yarnstore.registry.standing import Standing, standing
 from yarnstore.registry.versions import (
@@ -38,7 +39,7 @@ from yarnstore.registry.versions import (
 _ABSURD_GB: Final = 1e6
 
 # The reason why the newest candidate is not the wanted version.
-Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned"]
+Obstacle: TypeAlias = Literal["application", "memory", "major", "pinned", "requires"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class Decision:
     next_major: Build | None
     # The newest version that would be a candidate if it had the variant.
     without_variant: str | None
+    # The newest build that would be wanted, or with `major` would be, but for a requirement between installed
+    # models, and that requirement.
+    held_back: Build | None = None
+    unmet: str = ""
 
     @property
     def goal(self) -> Build | None:
@@ -130,6 +135,7 @@ def decide(
     machine: Host,
     hold: PinRule = FREE,
     policy: Policy = DEFAULT_POLICY,
+    requirements: Requirements | None = None,
 ) -> Decision:
     """Decide about a model whose exact version `installed` is stored as `variant`.
 
@@ -145,11 +151,17 @@ def decide(
     crossing = policy.major or _asks_to_cross(model, installed, policy)
     newest = reach[0] if reach else None
     wanted, held, across, obstacle, reason = None, None, None, None, None
+    held_back, unmet = None, ""
     for build in reach:
         found = incompatibility(build, machine)
         if found is not None and policy.force and found.what == "memory":
             found = None
         bar = _bar(build, installed, hold, crossing=crossing)
+        if requirements and found is None and bar in (None, "major"):
+            conflict = requirements.conflict(build)
+            if conflict:
+                bar = "requires"
+                held_back, unmet = (held_back, unmet) if held_back else (build, conflict)
         if found is None and bar is None:
             wanted = build
             break
@@ -175,6 +187,8 @@ def decide(
         blocked=held,
         next_major=across,
         without_variant=lacking,
+        held_back=held_back,
+        unmet=unmet,
     )
 
 

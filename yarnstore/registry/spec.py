@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from typing import Final, Self, TypeAlias
 
 import msgspec
@@ -121,6 +122,15 @@ def exact_version(spec: Spec, command: str) -> str:
         given = f", not {spec.selector}" if spec.selector else ""
         raise SpecError(str(spec), why, message=f"{why}, such as {spec.model}@1.0.0{given}")
     return spec.selector.version
+
+
+def parse_specs(texts: Iterable[object]) -> list[Spec]:
+    """Return those stored texts that are specs."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(SpecError):
+            found.append(Spec.parse_stored(str(text)))
+    return found
 
 
 def parse_selector(text: str) -> Selector:

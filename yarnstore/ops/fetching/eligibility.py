@@ -11,7 +11,7 @@ import contextlib
 from yarnstore.errors import BackendError, FormatError, IncompatibleError
 from yarnstore.ops.session.lookup import Found, Offered, lookup
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import Stored, cached_entry, parse_requirements, require_installed
+from yarnstore.ops.session.stored import Stored, cached_entry, require_installed
 from yarnstore.registry.decide import (
     Incompatibility,
     fitting_variant,
@@ -22,7 +22,7 @@ from yarnstore.registry.decide import (
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.select import Build, builds_of, find_build
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Exact, Spec, parse_specs
 from yarnstore.registry.standing import standing
 
 
@@ -88,7 +88,7 @@ def check_eligible(
             reason="yanked",
         )
     if installing:
-        require_installed(session, label, parse_requirements(build.entry.requires))
+        require_installed(session, label, parse_specs(build.entry.requires))
     if said.yanked or said.deprecated:
         session.note(f"warning: {label}: {said}")
     found = incompatibility(build, session.host)

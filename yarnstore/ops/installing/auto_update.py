@@ -25,6 +25,7 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.installing.activate import note_check
+from yarnstore.ops.installing.candidates import installed_requirements
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
@@ -269,7 +270,7 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return plain
     if found.wanted == found.installed and found.obstacle == "pinned":
         return replace(plain, status="pinned")
-    if found.wanted == found.installed and found.obstacle in ("application", "memory"):
+    if found.wanted == found.installed and found.obstacle in ("application", "memory", "requires"):
         return replace(plain, status="held")
     # By the user, or after a failed self-check: then it is not installed again every night.
     refused = _rolled_back_from(session, found.model, found.installed)
@@ -287,7 +288,13 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         with contextlib.ExitStack() as window:
             if closes is not None:
                 window.enter_context(session.activity.until(_until(session, closes)))
-            done = update(session, Spec(found.model), UpdatePolicy(to=goal, to_may_miss=True), strict=False)
+            done = update(
+                session,
+                Spec(found.model),
+                UpdatePolicy(to=goal, to_may_miss=True),
+                strict=False,
+                requirements=installed_requirements(session),
+            )
     except CancelledError:
         if closes is None or _now(session) < closes:
             raise

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import ConflictError
+from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.querying.standing import standing_of
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.stored import not_installed, pin_rule_of
+from yarnstore.ops.session.stored import not_installed, pin_rule_of, requirements
 from yarnstore.registry.decide import (
     DEFAULT_POLICY,
     Decision,
@@ -25,6 +26,7 @@ from yarnstore.registry.decide import (
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.pins import PinRule
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.standing import standing
@@ -57,11 +59,12 @@ def evaluate(
     model_file_only: bool = False,
     variant: str | None = None,
     fresh: bool = True,
+    needs: Requirements | None = None,
 ) -> Candidate:
     """Decide about an installed model by its registry's current index, or without `fresh` by the cached one.
 
     With `model_file_only` a split registry is queried only for the file of the model. `variant` is the
-    variant to change to.
+    variant to change to.  A version is only wanted if it fits `needs`.
 
     Raises: NotFoundError if the model is not installed, no registry has it, or it has no such variant;
     ConflictError if it is pinned to another variant; BackendError.
@@ -77,11 +80,37 @@ def evaluate(
         resolve(entry, Spec(model, variant))
         check_hold(model, hold, current, current.version, variant)
         hold = msgspec.structs.replace(hold, variant=variant)
-    decision = decide(entry, current.version, current.variant, machine=session.host, hold=hold, policy=policy)
+    decision = decide(
+        entry,
+        current.version,
+        current.variant,
+        machine=session.host,
+        hold=hold,
+        policy=policy,
+        requirements=needs,
+    )
     decision = replace(decision, standing=standing_of(session, entry, current))
     return Candidate(
         model=model, current=current, source=source, entry=entry, hold=hold, decision=decision, policy=policy
     )
+
+
+def installed_requirements(session: Session) -> Requirements:
+    """Return the installed versions and what they need of each other; what cannot be read is left out."""
+    installed, needs = dict[str, Installed](), list[tuple[str, Spec]]()
+    for model in session.refs.installed_models():
+        with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
+            current = session.refs.current(model)
+            if current is not None:
+                installed[model] = current
+                manifest = session.layout.read_manifest(current.manifest)
+                needs += [(manifest.label, spec) for spec in requirements(manifest)]
+    found = Requirements(installed, {})
+    needed: dict[str, tuple[tuple[str, Spec], ...]] = {}
+    for label, spec in needs:
+        if found.meets(spec):
+            needed[spec.model] = (*needed.get(spec.model, ()), (label, spec))
+    return found._replace(needed=needed)
 
 
 def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:
@@ -119,6 +148,8 @@ def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
         parts.append(f"pinned{what}; {decision.newest.version} is newer")
     elif str(hold) and decision.newest is None:
         parts.append("pinned" if hold.version is not None else f"pinned to {hold}")
+    if decision.held_back is not None:
+        parts.append(f"{decision.held_back.version} is held back: {decision.unmet}")
     if decision.next_major is not None:
         parts.append(
             f"{decision.next_major.version} is a new major version: ystore update --major {found.model}"

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
-from yarnstore.ops.installing.candidates import evaluate
+from yarnstore.ops.installing.candidates import evaluate, installed_requirements
 from yarnstore.ops.installing.update_plan import plan_newest
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import Change, incompatibility, newest_fitting
 from yarnstore.registry.pins import FREE
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.standing import Standing
 from yarnstore.store.chunks import ChunkStore
 
@@ -41,7 +42,9 @@ class Update:
     #: The newest version that other options, another application or more memory would allow.
     newest: str | None = None
     compatible: bool = True  #: Whether `newest` fits the application.
-    obstacle: str | None = None  #: Why `newest` is not wanted: `application`, `memory`, `major` or `pinned`.
+    #: Why `newest` is not wanted: `application`, `memory`, `major`, `pinned`, or `requires` if an installed
+    #: model needs another version, or if it needs another version of one.
+    obstacle: str | None = None
     needs: str | None = None  #: What `newest` needs, such as a range of application versions.
     newest_that_fits: str | None = None  #: The newest version that fits the application and this machine.
     breaking: bool = False  #: Whether the step is breaking.
@@ -67,12 +70,12 @@ def check_for_updates(session: Session, models: tuple[str, ...] = (), *, fresh: 
     Raises: NotFoundError if a named model is not installed, or no registry is configured.
     """
     session.registries.require_sources()
-    return [
-        _update(session, model, fresh=fresh) for model in models or tuple(session.refs.installed_models())
-    ]
+    requirements = installed_requirements(session)
+    named = models or tuple(session.refs.installed_models())
+    return [_update(session, model, requirements, fresh=fresh) for model in named]
 
 
-def _update(session: Session, model: str, *, fresh: bool) -> Update:
+def _update(session: Session, model: str, requirements: Requirements, *, fresh: bool) -> Update:
     try:
         current = session.refs.current(model)
     except IntegrityError as error:
@@ -81,7 +84,7 @@ def _update(session: Session, model: str, *, fresh: bool) -> Update:
         raise not_installed(session, model)
     here = current.version
     try:
-        found = evaluate(session, model, model_file_only=True, fresh=fresh)
+        found = evaluate(session, model, model_file_only=True, fresh=fresh, needs=requirements)
     except (NotFoundError, BackendError, IntegrityError) as error:
         return _unknown(session, model, current, error)
     decision, newest = found.decision, found.decision.newest

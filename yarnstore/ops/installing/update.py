@@ -20,11 +20,13 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
+from yarnstore.ops.installing.candidates import installed_requirements
 from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
 from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import cached_entry, not_installed
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.views import view_path
@@ -61,10 +63,11 @@ def update(
     *,
     dry_run: bool = False,
     strict: bool = True,
+    requirements: Requirements | None = None,
 ) -> UpdateResult:
     """Fetch and install the newest version of an installed model, or the version that `spec` selects.
 
-    `strict` is as in `plan_update`.
+    `strict` and `requirements` are as in `plan_update`.
 
     Raises: as `plan_update`; ConflictError if another version was installed meanwhile; as `checkout`.
     """
@@ -74,7 +77,7 @@ def update(
     with counted(session, "update", spec.model) as count:
         with session.layout.shared(), ChunkStore(session.layout) as chunks:
             count.counts = not dry_run
-            plan = plan_update(session, spec, policy, chunks, strict=strict)
+            plan = plan_update(session, spec, policy, chunks, strict=strict, requirements=requirements)
             done = plan.forecast() if dry_run else plan.apply(started)
         count.counts = done.status == "updated"
     return replace(done, seconds=round(time.perf_counter() - started, 4))
@@ -145,9 +148,12 @@ def update_many(
         with contextlib.suppress(BackendError, IntegrityError):
             session.registries.refresh_or_cached(source)
 
+    # A model that is named may break another one, which is reported.
+    requirements = None if strict else installed_requirements(session)
+
     def one(spec: Spec) -> UpdateResult:
         try:
-            done = update(session, spec, policy, dry_run=dry_run, strict=strict)
+            done = update(session, spec, policy, dry_run=dry_run, strict=strict, requirements=requirements)
         except CancelledError:
             raise
         except YarnstoreError as error:

@@ -28,6 +28,7 @@ from yarnstore.ops.session.lookup import Found, Offered
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import Change, Policy, changes_between, incompatibility
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.select import require_match
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import is_breaking, update_type
@@ -139,19 +140,21 @@ def plan_update(
     chunks: ChunkStore,
     *,
     strict: bool = True,
+    requirements: Requirements | None = None,
 ) -> UpdatePlan:
     """Plan the update of an installed model to its newest version, or to the version that `spec` selects.
 
     Without a selector, the update stays within the installed major version unless the policy allows others,
     and with `strict` it is an error if no newer version fits.  With a selector it goes to that version, also
-    to an older one and to another major version.
+    to an older one and to another major version.  `requirements` limit an update that nobody asked for by
+    name.
 
     Raises: NotFoundError if it is not installed or no registry has it; IncompatibleError; ConflictError if a
     pin excludes the requested version; UsageError, BackendError.
     """
     if spec.selector is not None:
         return _plan_named(session, spec, policy, chunks)
-    found = evaluate(session, spec.model, policy, variant=spec.variant)
+    found = evaluate(session, spec.model, policy, variant=spec.variant, needs=requirements)
     if policy.to is not None and not policy.to_may_miss:
         require_match(found.entry, policy.to)
     wanted, blocked = found.decision.wanted, found.decision.blocked
@@ -170,7 +173,7 @@ def plan_newest(session: Session, found: Candidate, chunks: ChunkStore) -> Updat
     status: Literal["planned", "current", "pinned", "held"] = "current"
     if wanted is not None:
         status = "planned"
-    elif decision.blocked is not None:
+    elif decision.blocked is not None or decision.held_back is not None:
         status = "held"
     elif decision.blocker == "pinned":
         status = "pinned"

@@ -24,12 +24,11 @@ from yarnstore.errors import (
     IncompatibleError,
     IntegrityError,
     NotFoundError,
-    SpecError,
 )
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import Meter
 from yarnstore.registry.pins import PinRule
-from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.spec import Exact, Spec, parse_specs
 from yarnstore.registry.versions import meant_version, precedence
 from yarnstore.store import hashed
 from yarnstore.store.provenance import read_origin
@@ -166,16 +165,7 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
 def requirements(manifest: Manifest) -> list[Spec]:
     """Return the versions of other models that a version needs, such as the base of an adapter."""
     listed = manifest.extra.get("requires", [])
-    return parse_requirements(listed) if isinstance(listed, list) else []
-
-
-def parse_requirements(texts: Iterable[object]) -> list[Spec]:
-    """Return those texts that are specs."""
-    found = []
-    for text in texts:
-        with contextlib.suppress(SpecError):
-            found.append(Spec.parse_stored(str(text)))
-    return found
+    return parse_specs(listed) if isinstance(listed, list) else []
 
 
 def require_installed(session: Session, label: str, needed: Iterable[Spec]) -> None:

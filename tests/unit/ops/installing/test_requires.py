@@ -71,6 +71,45 @@ def test_both_are_updated_and_rolled_back_base_first(store: Store) -> None:
     assert store.rollback_model("adapter").version == "1.0.0"
 
 
+def test_no_update_breaks_another_model_unless_it_is_named(
+    store: Store, registry: Path, tmp_path: Path
+) -> None:
+    """The base stays for the adapter, and the adapter for the base, whatever the policy allows."""
+    for spec, requires in (
+        ("base@1.1.0", ()),
+        ("base@1.2.0", ()),
+        ("adapter@1.1.0", ("base@~1.0",)),
+        ("adapter@1.2.0", ("base@^1.2",)),
+    ):
+        source = tmp_path / f"{spec}.bin"
+        source.write_bytes(spec.encode() * 2000)
+        Store.publish(source, spec, registry=registry, requires=requires)
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.1.0")
+    base, adapter = sorted(store.check_for_updates(), key=lambda item: item.model, reverse=True)
+    assert (base.wanted, base.obstacle) == ("1.0.0", "requires")
+    assert base.note == "2.0.0 is held back: adapter 1.1.0 needs base@~1.0"
+    assert (adapter.wanted, adapter.obstacle) == ("1.1.0", "requires")
+    assert adapter.note == "2.0.0 is held back: it needs base@^2.0, and 1.0.0 is installed"
+    for major in (False, True):
+        done = {item.model: item for item in store.update_models(major=major).results}
+        assert {item.status for item in done.values()} == {"held"}, done
+        assert {item.version for item in done.values()} == {"1.0.0", "1.1.0"}
+    store.set_auto_update(enabled=True, policy="minor")
+    assert {item.status for item in store.run_auto_update(now=True).models} == {"held"}
+    assert not store.update_model("base", dry_run=True).changed
+    assert store.update_model("base").version == "1.2.0"  # named: it warns
+    assert store.update_models().results[0].version == "1.2.0"  # and now the adapter fits
+
+
+def test_a_requirement_that_is_broken_already_holds_nothing_back(store: Store) -> None:
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.0.0")
+    store.checkout("base@2.0.0")
+    assert {item.status for item in store.update_models().results} == {"current"}
+    assert store.update_models(major=True).results[0].version == "2.0.0"
+
+
 def test_gc_keeps_what_a_kept_version_requires(store: Store) -> None:
     for spec in ("base@1.0.0", "base@2.0.0", "adapter@1.0.0"):
         store.fetch(spec)
