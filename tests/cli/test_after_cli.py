@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stores import MODEL, Site, assert_whole, make_site
+from yarnstore.store.kernel import wait_lock
 
 PATIENCE_S = 120
 
@@ -54,7 +54,7 @@ def in_use(site: Site) -> Iterator[None]:
     """Another process reads the store."""
     fd = os.open(site.home / "lock", os.O_RDWR)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        wait_lock(fd, exclusive=False)
         yield
     finally:
         os.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support.stores import MODEL, VERSIONS, Site, make_site, quiet_env
 from yarnstore import Store
+from yarnstore.store.kernel import try_lock
 
 _RUNS = 2_000
 _WRITERS = 4
@@ -59,12 +59,9 @@ def _something_moves(home: Path) -> bool:
     """Whether the check itself keeps others from moving what is installed: they would wait."""
     fd = os.open(home / "logs" / "installed", os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not try_lock(fd, exclusive=True)
     finally:
         os.close(fd)
-    return False
 
 
 def _write(site: Site, number: int) -> None:

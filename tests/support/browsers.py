@@ -10,7 +10,6 @@ TEST_BROWSER_SLOWDOWN=6 makes the browser six times slower, to find tests that d
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.services import Running
+from yarnstore.store.kernel import wait_lock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -134,7 +134,7 @@ def axe_source() -> str:
     npm = shutil.which("npm")
     script = cache / "node_modules" / "axe-core" / "axe.min.js"
     with open(cache / "lock", "w") as lock:  # two processes that run tests may both come here
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_lock(lock.fileno())
         if not script.exists():
             if npm is None:
                 pytest.skip("npm is not installed (Debian: apt install npm): no axe-core")

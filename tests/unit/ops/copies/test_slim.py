@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, LockTimeoutError, NotFoundError
 from yarnstore.ops.copies.slim import verify_files
 from yarnstore.registry.policies import Retention
+from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
@@ -199,7 +199,7 @@ def test_the_second_copy_is_written_before_anything_is_deleted(
     plan = store.plan_gc()
     store.settings = msgspec.structs.replace(store.settings, lock_timeout_s=0.1)
     reader = os.open(store.home / "lock", os.O_RDWR)
-    fcntl.flock(reader, fcntl.LOCK_SH)
+    wait_lock(reader, exclusive=False)
     with pytest.raises(LockTimeoutError):
         store.gc(expected=plan.fingerprint)
     os.close(reader)

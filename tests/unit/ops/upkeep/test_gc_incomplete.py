@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from yarnstore.core.sizes import Reserve
 from yarnstore.errors import BackendError, DiskFullError, IntegrityError
 from yarnstore.registry.policies import Retention
 from yarnstore.store.drafts import incomplete_bytes
+from yarnstore.store.kernel import wait_lock
 from yarnstore.store.layout import StoreLayout
 from yarnstore.web.work import KINDS
 
@@ -139,7 +139,7 @@ def test_one_that_is_running_stays(site: Site) -> None:
     draft = max((site.home / "tmp").glob("*.draft"), key=lambda path: path.stat().st_size)
     fd = os.open(draft, os.O_RDWR)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        wait_lock(fd)
         with site.store() as store:
             reserve(store, _FULL)
             store.gc()

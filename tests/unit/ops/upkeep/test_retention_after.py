@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
@@ -22,6 +21,7 @@ from yarnstore.errors import CancelledError
 from yarnstore.progress import CANCEL, Cancel
 from yarnstore.registry.policies import Retention
 from yarnstore.store.disk import disk_bytes
+from yarnstore.store.kernel import wait_lock
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 SIZE = 8 << 20
@@ -190,7 +190,7 @@ def held(home: Path) -> Iterator[None]:
     """Another process reads or writes the store."""
     fd = os.open(home / "lock", os.O_RDWR)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        wait_lock(fd, exclusive=False)
         yield
     finally:
         os.close(fd)
