@@ -163,7 +163,7 @@ def _check_and_run_again(campaign: Campaign, site: Site, where: str, *, done: bo
 def _stale_link(item: tuple[str, str, str]) -> bool:
     """Between the move of `installed` and those of its link and of what other programs are told, fsck
     names exactly these."""
-    return item == ("link", f"models/{MODEL}", "does not point to the installed version") or (
+    return (item[:2] == ("link", f"models/{MODEL}") and item[2] != "is not a link") or (
         item[:2] == ("state", "local-state.json")
         and item[2].startswith(f"has wrong values for {MODEL}: version")
     )

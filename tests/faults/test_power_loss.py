@@ -170,7 +170,7 @@ class Campaign:
 
 def _settled_by_next(item: tuple[str, str, str]) -> bool:
     """Between the move of `installed` and what follows it, fsck names exactly these."""
-    return item == ("link", f"models/{MODEL}", "does not point to the installed version") or (
+    return (item[:2] == ("link", f"models/{MODEL}") and item[2] != "is not a link") or (
         item[:2] == ("state", "local-state.json") and item[2].startswith(f"has wrong values for {MODEL}: ")
     )
 

@@ -676,7 +676,7 @@ class Walk:
 
     def _repair(self, pick: random.Random) -> Done:
         def after(result: object) -> None:
-            # A link that is missing, as on file systems without links, is no problem that fsck finds.
+            # A repair of a damaged store may not know what a link leads to.
             self.unlinked = {
                 name for name in self.installed if not (self.home / "models" / name).is_symlink()
             }

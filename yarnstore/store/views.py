@@ -21,6 +21,9 @@ from yarnstore.store.kernel import try_lock, wait_lock
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.opentree import OpenTree
 
+# The fault of a link's path at which something else is, which only a repair moves away.
+_NO_LINK = "is not a link"
+
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
     """Whether a version's view exists; `view_files` says whether it is complete."""
@@ -174,10 +177,43 @@ def set_aside(layout: StoreLayout, path: Path) -> None:
 
 def link_model(layout: StoreLayout, model: str, manifest: Sha256) -> None:
     """Point `models/<model>` at a view; without symlinks on the file system, do nothing."""
-    target = os.path.join("..", "views", manifest.hex)
     link = layout.model_link(model)
-    if fsread.read_link(link) != target:
-        fsio.swap_link(link, target, tmp_dir=layout.tmp)
+    if fsread.read_link(link) != _target(manifest):
+        fsio.swap_link(link, _target(manifest), tmp_dir=layout.tmp)
+
+
+def link_fault(layout: StoreLayout, model: str, manifest: Sha256) -> str:
+    """Return what is wrong with the link of an installed model; it may be missing without symlinks on the
+    file system, and in a read-only store.
+    """
+    link = layout.model_link(model)
+    target = fsread.read_link(link)
+    if target is not None:
+        return "" if target == _target(manifest) else "does not point to the installed version"
+    if fsread.stat_or_none(link) is not None:
+        return _NO_LINK
+    return "is missing" if _has_symlinks(layout) else ""
+
+
+def is_left_behind(layout: StoreLayout, model: str, manifest: Sha256) -> bool:
+    """Whether the link of an installed model is missing or leads elsewhere, as after a kill."""
+    return link_fault(layout, model, manifest) not in ("", _NO_LINK)
+
+
+def _has_symlinks(layout: StoreLayout) -> bool:
+    """Whether the file system has symlinks, by making one; False also if nothing can be written."""
+    trial = layout.tmp / f"{fsread.unique_name()}.link"
+    try:
+        made = fsio.swap_link(trial, "trial", tmp_dir=layout.tmp)
+        if made:
+            fsio.remove(trial, sync=False)
+    except StorageError:
+        return False
+    return made
+
+
+def _target(manifest: Sha256) -> str:
+    return os.path.join("..", "views", manifest.hex)
 
 
 def check_link_place(layout: StoreLayout, model: str) -> None:
@@ -213,7 +249,7 @@ def view_path(layout: StoreLayout, manifest: Manifest) -> Path:
 def linked_path(layout: StoreLayout, manifest: Manifest) -> Path:
     """Return the path of an installed model through `models/`, which changes with the installed version."""
     link = layout.model_link(manifest.model)
-    if fsread.read_link(link) == os.path.join("..", "views", manifest.digest.hex):
+    if fsread.read_link(link) == _target(manifest.digest):
         return version_path(link, manifest)
     return view_path(layout, manifest)
 

@@ -40,7 +40,7 @@ from yarnstore.store.sampling import check_share, drawn
 from yarnstore.store.seen import read_seen
 from yarnstore.store.state import STATE_FILE, state_fault
 from yarnstore.store.verify import hash_chunks
-from yarnstore.store.views import has_view, surplus, view_files
+from yarnstore.store.views import has_view, link_fault, surplus, view_files
 
 # How many names a problem lists.
 _SHOWN = 5
@@ -271,14 +271,11 @@ class _Checker(PackChecker):
         if not has_view(self._layout, manifest.digest):
             found.bad_views.append(manifest)
             self._add("view", self._layout.view(manifest.digest), "is missing", (manifest.label,), found)
-        link = self._layout.model_link(manifest.model)
-        target = fsread.read_link(link)
-        if target is not None and target != os.path.join("..", "views", manifest.digest.hex):
+        fault = link_fault(self._layout, manifest.model, manifest.digest)
+        if fault:
             found.bad_links.append(manifest.model)
-            self._add("link", link, "does not point to the installed version", (manifest.label,), found)
-        elif target is None and fsread.stat_or_none(link) is not None:
-            found.bad_links.append(manifest.model)
-            self._add("link", link, "is not a link", (manifest.label,), found)
+            link = self._layout.model_link(manifest.model)
+            self._add("link", link, fault, (manifest.label,), found)
 
     def _look_at_log(self, model: str, found: Findings) -> None:
         refs = self._session.refs

@@ -261,12 +261,31 @@ def repair_link(session: Session, model: str, ensure: Ensure) -> None:
     """Make a model's link point to the installed version, with a complete view; a kill right after the ref
     moved can leave the link behind.
 
-    Raises: as `ensure`.
+    Raises: as `ensure`; StorageError if something else is in the place of the link.
     """
     installed = session.refs.installed(model)
     if installed is not None:
         ensure(session, session.layout.read_manifest(installed))
+    _link_again(session, model)
+
+
+def restore_link(session: Session, model: str) -> None:
+    """Make a model's link point to the installed version, whose view exists; a kill can leave it missing.
+
+    Problems are reported, and do not stop the command that is running.
+    """
+    try:
+        with session.layout.shared():
+            _link_again(session, model)
+    except ReadOnlyError:
+        pass  # the next command with write permission does it
+    except YarnstoreError as error:
+        session.note(f"models/{model} could not be linked: {error.message}")
+
+
+def _link_again(session: Session, model: str) -> None:
     with session.refs.moving():
+        check_link_place(session.layout, model)
         current = session.refs.installed(model)
         if current is not None and has_view(session.layout, current):
             link_model(session.layout, model, current)

@@ -15,7 +15,7 @@ from yarnstore.errors import NotFoundError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
-from yarnstore.store.views import has_view, lease, note_use, view_path
+from yarnstore.store.views import has_view, is_left_behind, lease, note_use, view_path
 
 
 class VersionPath(msgspec.Struct, frozen=True):
@@ -29,7 +29,8 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
     """Return the path to open: of the installed version for a bare model, else of the version in the spec.
 
     Returns None if the version must be materialised or fetched first.  Records the use before the path is
-    returned.  With `verify`, files that changed since they were last hashed are hashed.
+    returned.  With `verify`, files that changed since they were last hashed are hashed.  A link in `models/`
+    that a killed process left behind is made again.
 
     Raises: NotFoundError if a bare model is not installed; PolicyError.
     """
@@ -37,7 +38,10 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
     if spec.selector is None and spec.variant is None:
         if current is None:
             raise not_installed(session, spec.model)
-        return _held(session, current.manifest, verify=verify)
+        held = _held(session, current.manifest, verify=verify)
+        if held is not None:
+            _look_at_link(session, spec.model, current.manifest, held)
+        return held
     if current is not None and current.variant == spec.variant:
         spec = Spec(spec.model, spec.variant, Exact(current.version))
     found = find_stored(session, spec)
@@ -70,6 +74,18 @@ def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | No
         return found
     _let_go(found)
     return None
+
+
+def _look_at_link(session: Session, model: str, installed: Sha256, held: VersionPath) -> None:
+    """Make the link of a model again, if a kill left it behind."""
+    try:
+        if is_left_behind(session.layout, model, installed):
+            from yarnstore.ops.installing.activate import restore_link
+
+            restore_link(session, model)
+    except BaseException:
+        _let_go(held)
+        raise
 
 
 def _let_go(found: VersionPath) -> None:

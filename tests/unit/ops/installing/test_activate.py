@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.support.stores import MODEL, Site, assert_whole, make_site, problems
+from tests.support.stores import MODEL, Site, assert_whole, make_site, problems, remove_tree
 from yarnstore import Store
 from yarnstore.errors import ConflictError, NotFoundError, StorageError
+from yarnstore.store import native
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import Refs, VersionName
 
@@ -120,6 +122,65 @@ def test_a_link_of_a_removed_model_is_named_and_repaired(site: Site) -> None:
         assert done.remaining == []
         assert done.repaired == [f"models/{MODEL}: removed, because its log says that the model was removed"]
         assert not os.path.lexists(link)
+
+
+@pytest.mark.parametrize("left", [None, "1.1.0"])
+@pytest.mark.parametrize("command", ["path", "path without a view", "checkout", "rollback", "repair"])
+def test_a_link_that_a_kill_left_behind_is_named_and_made_again(
+    site: Site, command: str, left: str | None
+) -> None:
+    """The ref moved, and the link did not: it is missing, or leads to the version before."""
+    link = site.home / "models" / MODEL
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        before = os.readlink(link)
+        store.checkout(f"{MODEL}@1.0.0")
+        wanted = os.readlink(link)
+        link.unlink()
+        if left:
+            link.symlink_to(before)
+        what = "does not point to the installed version" if left else "is missing"
+        found = [(item.kind, item.where, item.what) for item in store.fsck(quick=True).problems]
+        assert ("link", f"models/{MODEL}", what) in found
+        if command == "path without a view":
+            remove_tree(link.parent / wanted)
+        if command.startswith("path"):
+            store.path(MODEL)
+        elif command == "repair":
+            assert store.fsck(repair=True).remaining == []
+        elif command == "checkout":
+            store.checkout(f"{MODEL}@1.0.0")
+        else:
+            assert store.rollback_model(MODEL).version == "1.1.0"
+            wanted = before
+        assert os.readlink(link) == wanted
+        assert store.fsck(quick=True).problems == []
+
+
+def test_a_missing_link_is_no_problem_without_symlinks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site.home / "models" / MODEL).unlink()
+    monkeypatch.setattr(native, "symlink", refuse)
+    with site.store() as store:
+        assert [item for item in store.fsck(quick=True).problems if item.kind == "link"] == []
+        store.path(MODEL)
+        assert os.listdir(site.home / "models") == []
+        assert os.listdir(site.home / "tmp") == []
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_an_update_of_what_is_current_keeps_what_is_in_the_place_of_its_link(site: Site) -> None:
+    link = site.home / "models" / MODEL
+    with site.store() as store:
+        store.checkout(f"{MODEL}@1.1.0")
+        link.unlink()
+        link.write_bytes(b"mine")
+        with pytest.raises(StorageError, match="exists and is not a link"):
+            store.update_model(MODEL)
+        store.path(MODEL)
+    assert link.read_bytes() == b"mine"
 
 
 def test_a_rollback_does_not_install_what_only_a_view_is_left_of(site: Site) -> None:
