@@ -196,8 +196,13 @@ def link_fault(layout: StoreLayout, model: str, manifest: Sha256) -> str:
 
 
 def is_left_behind(layout: StoreLayout, model: str, manifest: Sha256) -> bool:
-    """Whether the link of an installed model is missing or leads elsewhere, as after a kill."""
-    return link_fault(layout, model, manifest) not in ("", _NO_LINK)
+    """Whether the link of an installed model is missing or leads elsewhere, as after a kill; False if that
+    cannot be read.
+    """
+    try:
+        return link_fault(layout, model, manifest) not in ("", _NO_LINK)
+    except StorageError:  # such as a link in place of `models/`, which commands that write refuse
+        return False
 
 
 def _has_symlinks(layout: StoreLayout) -> bool:

@@ -167,6 +167,14 @@ def test_a_missing_link_is_no_problem_without_symlinks(site: Site, monkeypatch: 
         assert os.listdir(site.home / "tmp") == []
 
 
+def test_a_path_is_found_beside_a_link_in_place_of_the_links_folder(site: Site) -> None:
+    links = site.home / "models"
+    links.rename(site.home / "elsewhere")
+    links.symlink_to("elsewhere")
+    with site.store() as store:
+        assert os.path.exists(store.path(MODEL))
+
+
 def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
