@@ -12,6 +12,7 @@ import msgspec
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError
+from yarnstore.ops.installing.activate import restore_link
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
@@ -80,8 +81,6 @@ def _look_at_link(session: Session, model: str, installed: Sha256, held: Version
     """Make the link of a model again, if a kill left it behind."""
     try:
         if is_left_behind(session.layout, model, installed):
-            from yarnstore.ops.installing.activate import restore_link
-
             restore_link(session, model)
     except BaseException:
         _let_go(held)
