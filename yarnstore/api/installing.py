@@ -134,6 +134,10 @@ class Installing(StoreBase):
 
                 with session.layout.shared():  # the lock is held until its use is recorded
                     found = path_of(session, ensure_ready(session, parsed))
+            elif found.left_behind:
+                from yarnstore.ops.installing.activate import restore_link
+
+                restore_link(session, parsed.model)
         if found.lease is not None:
             with self._lock:
                 before = self._leases.pop(found.path, None)

@@ -12,7 +12,6 @@ import msgspec
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError
-from yarnstore.ops.installing.activate import restore_link
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
@@ -24,14 +23,14 @@ class VersionPath(msgspec.Struct, frozen=True):
 
     path: str
     lease: int | None
+    left_behind: bool = False  # whether a kill left the link of the model missing, or leading elsewhere
 
 
 def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
     """Return the path to open: of the installed version for a bare model, else of the version in the spec.
 
     Returns None if the version must be materialised or fetched first.  Records the use before the path is
-    returned.  With `verify`, files that changed since they were last hashed are hashed.  A link in `models/`
-    that a killed process left behind is made again.
+    returned.  With `verify`, files that changed since they were last hashed are hashed.
 
     Raises: NotFoundError if a bare model is not installed; PolicyError.
     """
@@ -40,8 +39,8 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
         if current is None:
             raise not_installed(session, spec.model)
         held = _held(session, current.manifest, verify=verify)
-        if held is not None:
-            _look_at_link(session, spec.model, current.manifest, held)
+        if held is not None and is_left_behind(session.layout, spec.model, current.manifest):
+            return VersionPath(held.path, held.lease, left_behind=True)
         return held
     if current is not None and current.variant == spec.variant:
         spec = Spec(spec.model, spec.variant, Exact(current.version))
@@ -75,16 +74,6 @@ def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | No
         return found
     _let_go(found)
     return None
-
-
-def _look_at_link(session: Session, model: str, installed: Sha256, held: VersionPath) -> None:
-    """Make the link of a model again, if a kill left it behind."""
-    try:
-        if is_left_behind(session.layout, model, installed):
-            restore_link(session, model)
-    except BaseException:
-        _let_go(held)
-        raise
 
 
 def _let_go(found: VersionPath) -> None:
