@@ -161,7 +161,8 @@ def decide(
             conflict = requirements.conflict(build)
             if conflict:
                 bar = "requires"
-                held_back, unmet = (held_back, unmet) if held_back else (build, conflict)
+                if held_back is None:
+                    held_back, unmet = build, conflict
         if found is None and bar is None:
             wanted = build
             break

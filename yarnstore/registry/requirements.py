@@ -30,13 +30,7 @@ class Requirements(NamedTuple):
             if not spec.admits(build.variant, build.version):
                 return f"{label} needs {spec}"
         for spec in parse_specs(build.entry.requires):
-            if not self.meets(spec):
-                current = self.installed.get(spec.model)
-                has = f"{current.version} is installed" if current is not None else "it is not installed"
+            has = spec.instead(self.installed.get(spec.model))
+            if has:
                 return f"it needs {spec}, and {has}"
         return ""
-
-    def meets(self, spec: Spec) -> bool:
-        """Whether the installed version of a model is one that a spec admits."""
-        current = self.installed.get(spec.model)
-        return current is not None and spec.admits(current.variant, current.version)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,9 @@ from yarnstore.core.limits import NAME_LIMIT_CHARS
 from yarnstore.core.names import parse_model_id, parse_variant, read_version
 from yarnstore.errors import InvalidNameError, SpecError
 from yarnstore.registry.ranges import RANGE_LIMIT_CHARS, Range, without_doubled_marks
+
+if TYPE_CHECKING:
+    from yarnstore.core.reflog import Installed
 
 # Three names, punctuation and a range.
 SPEC_LIMIT_CHARS: Final = 3 * (NAME_LIMIT_CHARS + 1) + RANGE_LIMIT_CHARS
@@ -108,6 +111,14 @@ class Spec(msgspec.Struct, frozen=True):
             case Range() as wanted:
                 return wanted.matches(version, include_prereleases=True)
         return True
+
+    def instead(self, installed: Installed | None) -> str:
+        """Return what is installed instead of a version that this spec admits; empty if one is installed."""
+        if installed is None:
+            return "it is not installed"
+        return (
+            "" if self.admits(installed.variant, installed.version) else f"{installed.version} is installed"
+        )
 
     def __str__(self) -> str:
         variant = "" if self.variant is None else f":{self.variant}"

@@ -292,7 +292,6 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
                 session,
                 Spec(found.model),
                 UpdatePolicy(to=goal, to_may_miss=True),
-                strict=False,
                 requirements=installed_requirements(session),
             )
     except CancelledError:

@@ -15,7 +15,7 @@ from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoun
 from yarnstore.ops.querying.standing import standing_of
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.stored import not_installed, pin_rule_of, requirements
+from yarnstore.ops.session.stored import needs_of, not_installed, pin_rule_of
 from yarnstore.registry.decide import (
     DEFAULT_POLICY,
     Decision,
@@ -103,14 +103,12 @@ def installed_requirements(session: Session) -> Requirements:
             current = session.refs.current(model)
             if current is not None:
                 installed[model] = current
-                manifest = session.layout.read_manifest(current.manifest)
-                needs += [(manifest.label, spec) for spec in requirements(manifest)]
-    found = Requirements(installed, {})
+                needs += needs_of(session, current.manifest)
     needed: dict[str, tuple[tuple[str, Spec], ...]] = {}
     for label, spec in needs:
-        if found.meets(spec):
+        if not spec.instead(installed.get(spec.model)):
             needed[spec.model] = (*needed.get(spec.model, ()), (label, spec))
-    return found._replace(needed=needed)
+    return Requirements(installed, needed)
 
 
 def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:

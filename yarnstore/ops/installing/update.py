@@ -62,12 +62,11 @@ def update(
     policy: Policy = DEFAULT_POLICY,
     *,
     dry_run: bool = False,
-    strict: bool = True,
     requirements: Requirements | None = None,
 ) -> UpdateResult:
     """Fetch and install the newest version of an installed model, or the version that `spec` selects.
 
-    `strict` and `requirements` are as in `plan_update`.
+    `requirements` are as in `plan_update`.
 
     Raises: as `plan_update`; ConflictError if another version was installed meanwhile; as `checkout`.
     """
@@ -77,7 +76,7 @@ def update(
     with counted(session, "update", spec.model) as count:
         with session.layout.shared(), ChunkStore(session.layout) as chunks:
             count.counts = not dry_run
-            plan = plan_update(session, spec, policy, chunks, strict=strict, requirements=requirements)
+            plan = plan_update(session, spec, policy, chunks, requirements)
             done = plan.forecast() if dry_run else plan.apply(started)
         count.counts = done.status == "updated"
     return replace(done, seconds=round(time.perf_counter() - started, 4))
@@ -138,7 +137,6 @@ def update_many(
     their results.
     """
     sources = session.registries.require_sources()
-    strict = bool(specs)
     wanted = tuple(dict.fromkeys(specs)) or tuple(map(Spec, session.refs.installed_models()))
     names = [spec.model for spec in wanted]
     for name in names:
@@ -149,17 +147,17 @@ def update_many(
             session.registries.refresh_or_cached(source)
 
     # A model that is named may break another one, which is reported.
-    requirements = None if strict else installed_requirements(session)
+    requirements = None if specs else installed_requirements(session)
 
     def one(spec: Spec) -> UpdateResult:
         try:
-            done = update(session, spec, policy, dry_run=dry_run, strict=strict, requirements=requirements)
+            done = update(session, spec, policy, dry_run=dry_run, requirements=requirements)
         except CancelledError:
             raise
         except YarnstoreError as error:
             done = _failed(session, spec.model, error)
             listed = error.fields.get("what") == "version"  # if the registry has none in the range
-            if not strict and isinstance(error, NotFoundError) and done.version and not listed:
+            if not specs and isinstance(error, NotFoundError) and done.version and not listed:
                 done = replace(done, status="unlisted", error=None)  # imported: there is no registry to query
         if on_result is not None:
             with session.activity.listening:

@@ -138,16 +138,14 @@ def plan_update(
     spec: Spec,
     policy: Policy,
     chunks: ChunkStore,
-    *,
-    strict: bool = True,
     requirements: Requirements | None = None,
 ) -> UpdatePlan:
     """Plan the update of an installed model to its newest version, or to the version that `spec` selects.
 
     Without a selector, the update stays within the installed major version unless the policy allows others,
-    and with `strict` it is an error if no newer version fits.  With a selector it goes to that version, also
-    to an older one and to another major version.  `requirements` limit an update that nobody asked for by
-    name.
+    and it is an error if no newer version fits.  With a selector it goes to that version, also to an older
+    one and to another major version.  An update that nobody asked for by name is given `requirements`, which
+    limit it; then it is no error if none fits.
 
     Raises: NotFoundError if it is not installed or no registry has it; IncompatibleError; ConflictError if a
     pin excludes the requested version; UsageError, BackendError.
@@ -160,7 +158,7 @@ def plan_update(
     wanted, blocked = found.decision.wanted, found.decision.blocked
     if wanted is not None:
         check_eligible(session, found.entry, wanted, installing=True, force=policy.force)
-    elif strict and blocked is not None:
+    elif requirements is None and blocked is not None:
         reason = incompatibility(blocked, session.host)
         if reason is not None:
             raise ineligible_error(found.entry, blocked, reason, session.host)

@@ -36,6 +36,7 @@ from yarnstore.store.refs import VersionName
 from yarnstore.store.views import seal_view, unknown_files, view_files
 
 if TYPE_CHECKING:
+    from yarnstore.core.digest import Sha256
     from yarnstore.registry.entries import ModelEntry
 
 
@@ -172,8 +173,8 @@ def require_installed(session: Session, label: str, needed: Iterable[Spec]) -> N
     """Refuse a version whose requirements are not installed.  Raises: IncompatibleError."""
     for spec in needed:
         current = session.refs.current(spec.model)
-        if current is None or not spec.admits(current.variant, current.version):
-            has = f"{current.version} is installed" if current is not None else "it is not installed"
+        has = spec.instead(current)
+        if has:
             raise IncompatibleError(
                 f"{label} needs {spec}; {has}",
                 hint=f"`ystore checkout {spec}` first",
@@ -183,15 +184,22 @@ def require_installed(session: Session, label: str, needed: Iterable[Spec]) -> N
             )
 
 
+def needs_of(session: Session, installed: Sha256 | None) -> list[tuple[str, Spec]]:
+    """Return what an installed version needs, each with the version's label.  Raises: as `read_manifest`."""
+    if installed is None:
+        return []
+    manifest = session.layout.read_manifest(installed)
+    return [(manifest.label, spec) for spec in requirements(manifest)]
+
+
 def dependents(session: Session, model: str) -> list[tuple[str, Spec]]:
     """Return the installed versions that need a model, as labels, and what they need."""
     found = []
     for other in session.refs.installed_models():
         with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
-            current = session.refs.installed(other)
-            if other != model and current is not None:
-                manifest = session.layout.read_manifest(current)
-                found += [(manifest.label, spec) for spec in requirements(manifest) if spec.model == model]
+            if other != model:
+                needs = needs_of(session, session.refs.installed(other))
+                found += [(label, spec) for label, spec in needs if spec.model == model]
     return found
 
 

@@ -15,16 +15,18 @@ from yarnstore.progress import Progress
 def registry(tmp_path: Path) -> Path:
     """A base, and an adapter for each of its majors."""
     root = tmp_path / "registry"
-    for spec, requires in (
-        ("base@1.0.0", ()),
-        ("base@2.0.0", ()),
-        ("adapter@1.0.0", ("base@^1.0",)),
-        ("adapter@2.0.0", ("base@^2.0",)),
-    ):
-        source = tmp_path / f"{spec}.bin"
-        source.write_bytes(spec.encode() * 2000)
-        Store.publish(source, spec, registry=root, requires=requires)
+    publish(root, "base@1.0.0", "base@2.0.0")
+    publish(root, "adapter@1.0.0", requires="base@^1.0")
+    publish(root, "adapter@2.0.0", requires="base@^2.0")
     return root
+
+
+def publish(registry: Path, *specs: str, requires: str = "") -> None:
+    """Publish versions that need the same, from files beside the registry."""
+    for spec in specs:
+        source = registry.with_name(f"{spec}.bin")
+        source.write_bytes(spec.encode() * 2000)
+        Store.publish(source, spec, registry=registry, requires=(requires,) if requires else ())
 
 
 @pytest.fixture
@@ -71,19 +73,11 @@ def test_both_are_updated_and_rolled_back_base_first(store: Store) -> None:
     assert store.rollback_model("adapter").version == "1.0.0"
 
 
-def test_no_update_breaks_another_model_unless_it_is_named(
-    store: Store, registry: Path, tmp_path: Path
-) -> None:
+def test_no_update_breaks_another_model_unless_it_is_named(store: Store, registry: Path) -> None:
     """The base stays for the adapter, and the adapter for the base, whatever the policy allows."""
-    for spec, requires in (
-        ("base@1.1.0", ()),
-        ("base@1.2.0", ()),
-        ("adapter@1.1.0", ("base@~1.0",)),
-        ("adapter@1.2.0", ("base@^1.2",)),
-    ):
-        source = tmp_path / f"{spec}.bin"
-        source.write_bytes(spec.encode() * 2000)
-        Store.publish(source, spec, registry=registry, requires=requires)
+    publish(registry, "base@1.1.0", "base@1.2.0")
+    publish(registry, "adapter@1.1.0", requires="base@~1.0")
+    publish(registry, "adapter@1.2.0", requires="base@^1.2")
     store.checkout("base@1.0.0")
     store.checkout("adapter@1.1.0")
     base, adapter = sorted(store.check_for_updates(), key=lambda item: item.model, reverse=True)
