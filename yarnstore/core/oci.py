@@ -5,13 +5,15 @@ Their sources: the OCI image specification, the CNCF's ModelPack, and the tools'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
+from yarnstore.core.imported import ImportedFrom
 from yarnstore.errors import FormatError
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -55,6 +57,7 @@ class ImageManifest(msgspec.Struct, frozen=True):
     config: Layer
     layers: tuple[Layer, ...]
     kind: str | None = None  # the `artifactType`
+    media_type: str = OCI_MANIFEST  # of the manifest itself
 
 
 def read_image(data: bytes, what: str) -> ImageManifest:
@@ -65,11 +68,12 @@ def read_image(data: bytes, what: str) -> ImageManifest:
     layers = value.get("layers")
     if not isinstance(layers, list) or len(layers) > _LAYERS_LIMIT:
         raise FormatError(what, f"has no list of at most {_LAYERS_LIMIT} layers")
-    kind = value.get("artifactType")
+    kind, media_type = value.get("artifactType"), value.get("mediaType")
     return ImageManifest(
         read_descriptor(value.get("config"), what),
         tuple(read_descriptor(item, what) for item in layers),
         kind if isinstance(kind, str) else None,
+        media_type if isinstance(media_type, str) else OCI_MANIFEST,
     )
 
 
@@ -85,6 +89,22 @@ def read_descriptor(value: object, what: str) -> Layer:
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise FormatError(what, "has annotations that are not strings")
     return Layer(kind, Sha256.parse(digest), size, notes)
+
+
+def imported_image(
+    origin: ImportedFrom | None, kind: str, files: Collection[Sha256]
+) -> tuple[bytes, bytes] | None:
+    """Return the manifest and configuration that a version had where it was imported from, by the kind of
+    that place (`oci` or `ollama`).  None if it came from elsewhere, or if they do not name its `files`.
+    """
+    if origin is None or origin.kind != kind or not origin.manifest:
+        return None
+    data, config = origin.manifest.encode(), origin.config.encode()
+    with contextlib.suppress(FormatError):
+        image = read_image(data, "the imported manifest")
+        if image.config.sha256 == Sha256.of(config) and {each.sha256 for each in image.layers} == set(files):
+            return data, config
+    return None
 
 
 def descriptor(

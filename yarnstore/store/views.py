@@ -291,6 +291,36 @@ def lease(layout: StoreLayout, manifest: Sha256) -> int | None:
     return None
 
 
+def hold_version(layout: StoreLayout, manifest: Sha256) -> int | None:
+    """Keep `gc` from deleting a version while the descriptor is open; None in a read-only store.
+
+    Called with the store's shared lock, so that `gc` has deleted the version before, or sees that it is held.
+    """
+    with contextlib.suppress(StorageError, NotFoundError, FormatError):
+        fd = lock.open_lock(layout.uses / manifest.hex)
+        try:
+            wait_lock(fd, exclusive=False)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+    return None
+
+
+def version_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
+    """Whether a live process has a version's view open, or holds the version."""
+    if view_in_use(layout, manifest):
+        return True
+    try:
+        fd = fsio.open_file(layout.uses / manifest.hex, os.O_RDONLY)
+    except (OSError, FormatError, StorageError):
+        return False
+    try:
+        return not try_lock(fd, exclusive=True)
+    finally:
+        os.close(fd)
+
+
 def view_in_use(layout: StoreLayout, manifest: Sha256) -> bool:
     """Whether a live process has a view open."""
     try:

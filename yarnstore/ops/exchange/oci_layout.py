@@ -15,16 +15,14 @@ from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.imported import ImportedFrom, imported_from
 from yarnstore.core.limits import MIB
-from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import check_file_paths, parse_model_id
 from yarnstore.core.oci import (
     FILE_PATH,
-    OCI_MANIFEST,
     REF_NAME,
     TITLE,
-    ImageManifest,
     Layer,
     descriptor,
+    imported_image,
     make_modelpack,
     read_descriptor,
     read_image,
@@ -161,7 +159,8 @@ def write(target: Target, _: Path, address: Address) -> Path:
     tag = address.revision or manifest.version.replace("+", "_")
     contents = [(file.path, file.sha256, file.size_bytes) for file in manifest.files]
     made = make_modelpack(manifest.model, manifest.version, contents)
-    data, config = _imported(manifest) or made
+    hashes = [file.sha256 for file in manifest.files]
+    data, config = imported_image(imported_from(manifest.extra), "oci", hashes) or made
     for file in manifest.files:
         target.put(file, _content(folder, file.sha256))
     for each in (config, data):
@@ -172,29 +171,15 @@ def write(target: Target, _: Path, address: Address) -> Path:
     return folder
 
 
-def _imported(manifest: Manifest) -> tuple[bytes, bytes] | None:
-    """Return the manifest and configuration that a version had in a layout, if they name its files."""
-    origin = imported_from(manifest.extra)
-    if origin is None or origin.kind != "oci" or not origin.manifest:
-        return None
-    data, config = origin.manifest.encode(), origin.config.encode()
-    with contextlib.suppress(FormatError):
-        image: ImageManifest = read_image(data, "the imported manifest")
-        named = {layer.sha256 for layer in image.layers}
-        if image.config.sha256 == Sha256.of(config) and named == {file.sha256 for file in manifest.files}:
-            return data, config
-    return None
-
-
 def _tag(target: Target, folder: Path, tag: str, data: bytes) -> None:
     """Let a tag of the index name a manifest; other tags stay."""
     index: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
     if fsread.is_file(folder / _INDEX):
         index = _read_index(folder)
-    entry = descriptor(OCI_MANIFEST, Sha256.of(data), len(data), {REF_NAME: tag})
-    kind = read_image(data, "manifest").kind
-    if kind:
-        entry["artifactType"] = kind
+    image = read_image(data, "manifest")
+    entry = descriptor(image.media_type, Sha256.of(data), len(data), {REF_NAME: tag})
+    if image.kind:
+        entry["artifactType"] = image.kind
     listed = index.get("manifests", [])
     if [item for item in listed if _tag_of(item) == tag] == [entry]:
         return

@@ -27,6 +27,7 @@ from yarnstore.core.oci import (
     ImageManifest,
     Layer,
     descriptor,
+    imported_image,
     read_image,
 )
 from yarnstore.core.suggestions import close_names
@@ -135,7 +136,8 @@ def write(target: Target, store: Path, address: Address) -> Path:
     tag = address.revision or (_LATEST if manifest.variant == DEFAULT_VARIANT else manifest.variant)
     path = folder_of(store, address.name) / tag
     folder = store / _CONTENTS
-    texts = _imported(manifest)
+    hashes = [file.sha256 for file in manifest.files]
+    texts = imported_image(imported_from(manifest.extra), "ollama", hashes)
     kinds = _kinds(manifest) if texts is None else []
     for file in manifest.files if texts is not None else [file for _, file in kinds]:
         target.put(file, _content(folder, file.sha256))
@@ -148,20 +150,6 @@ def write(target: Target, store: Path, address: Address) -> Path:
 
 def _content(folder: Path, sha256: Sha256) -> Path:
     return folder / f"sha256-{sha256.hex}"
-
-
-def _imported(manifest: Manifest) -> tuple[bytes, bytes] | None:
-    """Return the manifest and configuration that a version had in Ollama, if they name its files."""
-    origin = imported_from(manifest.extra)
-    if origin is None or origin.kind != "ollama":
-        return None
-    data, config = origin.manifest.encode(), origin.config.encode()
-    with contextlib.suppress(FormatError):
-        image = read_image(data, "the imported manifest")
-        named = {item.sha256 for item in image.layers}
-        if image.config.sha256 == Sha256.of(config) and named == {file.sha256 for file in manifest.files}:
-            return data, config
-    return None
 
 
 def _made(kinds: list[tuple[str, ManifestFile]], folder: Path) -> tuple[bytes, bytes]:

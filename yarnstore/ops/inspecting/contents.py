@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 from typing import TYPE_CHECKING
 
+from yarnstore.core.imported import ImportedFrom, imported_from
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.record import Record
@@ -34,7 +36,7 @@ from yarnstore.registry.versions import is_prerelease, precedence
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.refs import VersionName
-from yarnstore.store.views import note_use
+from yarnstore.store.views import hold_version, note_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +63,7 @@ class VersionFiles(Record, frozen=True):
     files: tuple[VersionFile, ...]  #: The files, by path.
     stored: bool  #: Whether the version is in the store; if not, `registry` offers it.
     registry: str | None = None  #: The registry that it came from; None for an imported model.
+    imported_from: ImportedFrom | None = None  #: Where an imported version was; None for any other.
 
 
 def list_files(session: Session, spec: Spec, *, commit: str = "", online: bool = False) -> VersionFiles:
@@ -100,6 +103,7 @@ def _described(manifest: Manifest, registry: str | None, *, stored: bool) -> Ver
         ),
         stored=stored,
         registry=registry,
+        imported_from=imported_from(manifest.extra),
     )
 
 
@@ -194,20 +198,30 @@ def open_file(session: Session, spec: Spec, path: str) -> StoredFile:
     file = next((file for file in manifest.files if file.path == path), None)
     if file is None:
         raise NotFoundError("file", path[:120], where=manifest.label)
+    return StoredFile(session.layout, file, _held(session, manifest))
+
+
+def _held(session: Session, manifest: Manifest) -> int | None:
+    """Return a descriptor that keeps `gc` from a version; see `hold_version`.  Raises: NotFoundError."""
+    name = VersionName(manifest.model, manifest.variant, manifest.version)
     note_use(session.layout, manifest.digest)
-    return StoredFile(session.layout, file)
+    with session.layout.shared():
+        if session.refs.version(name) != manifest.digest:  # deleted since it was found
+            raise NotFoundError("version", str(name), where="the store", hint="read it again")
+        return hold_version(session.layout, manifest.digest)
 
 
 class StoredFile(io.RawIOBase):
     """One file of a stored version, open for reading in binary mode.
 
     `read_at` may be called by several threads at once; `read` and `seek` are for one, as with any file.  The
-    lock of the store is held only while bytes are read, so a version may be deleted meanwhile; reading then
-    raises.
+    lock of the store is held only while bytes are read.  Until `close`, `gc` keeps the version, but not in a
+    read-only store; `remove` does not keep it.  Reading a version that was deleted raises.
     """
 
-    def __init__(self, layout: StoreLayout, file: ManifestFile) -> None:
+    def __init__(self, layout: StoreLayout, file: ManifestFile, held: int | None = None) -> None:
         super().__init__()
+        self._held = held
         self.path = file.path
         self.size_bytes = file.size_bytes
         self.sha256 = file.sha256.hex
@@ -277,4 +291,7 @@ class StoredFile(io.RawIOBase):
             self._content = None
             while self._chunks:
                 self._chunks.pop().close()
+            held, self._held = self._held, None
+            if held is not None:
+                os.close(held)
             super().close()

@@ -27,7 +27,7 @@ from yarnstore.registry.versions import precedence
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.filepath import Path
 from yarnstore.store.refs import VersionName
-from yarnstore.store.views import last_use, view_in_use
+from yarnstore.store.views import last_use, version_in_use
 
 DEFAULT_KEEP = 3
 # Used in place of a model id; it is not a valid one.
@@ -180,7 +180,7 @@ def choose(
     coming = {name.model: name.version for name in incoming}
     for model, names in by_model.items():
         for name, digest in names:
-            if view_in_use(layout, digest):
+            if version_in_use(layout, digest):
                 reasons.setdefault(digest, "in use")
             came = max(refs.version_time_s(name), last_use(layout, digest)[1])
             last[digest] = max(came, last.get(digest, 0.0))

@@ -18,7 +18,9 @@ from yarnstore.core.oci import (
     OLLAMA_CONFIG,
     OLLAMA_LAYER,
     descriptor,
+    imported_image,
     make_modelpack,
+    read_image,
 )
 from yarnstore.results import VersionFile, VersionFiles
 
@@ -43,14 +45,20 @@ class Image:
 
 
 def modelpack(found: VersionFiles) -> Image:
-    """Return a version as ModelPack describes it: the image that `ystore export` writes."""
+    """Return a version as ModelPack describes it, or as it was imported: the image that `export` writes."""
+    own = _imported(found, "oci")
+    if own is not None:
+        return own
     contents = [(file.path, Sha256.parse(file.sha256), file.size_bytes) for file in found.files]
     manifest, config = make_modelpack(found.model, found.version, contents)
     return Image(found, manifest, OCI_MANIFEST, config, found.files)
 
 
 def ollama(found: VersionFiles) -> Image | None:
-    """Return a version as Ollama describes it; None unless it has exactly one GGUF model."""
+    """Return a version as Ollama describes it, or as it was imported; None unless it has one GGUF model."""
+    own = _imported(found, "ollama")
+    if own is not None:
+        return own
     layers = [(kind, file) for file in found.files if (kind := _kind(file.path))]
     if sum(kind == "model" for kind, _ in layers) != 1:
         return None
@@ -78,6 +86,16 @@ def ollama(found: VersionFiles) -> Image | None:
     }
     encoded = msgspec.json.encode(manifest)
     return Image(found, encoded, DOCKER_MANIFEST, config, [file for _, file in layers])
+
+
+def _imported(found: VersionFiles, kind: str) -> Image | None:
+    """Return the image that a version had where it was imported from."""
+    files = {Sha256.parse(file.sha256): file for file in found.files}
+    texts = imported_image(found.imported_from, kind, files)
+    if texts is None:
+        return None
+    image = read_image(texts[0], "the imported manifest")
+    return Image(found, texts[0], image.media_type, texts[1], [files[each.sha256] for each in image.layers])
 
 
 def _kind(path: str) -> str | None:

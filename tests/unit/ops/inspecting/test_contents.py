@@ -110,3 +110,13 @@ def test_an_open_file_outlives_an_update_that_moves_its_chunks(made: Site, tmp_p
         store.update_model(MODEL)
         store.gc(grace_s=0, repack=True)
         assert file.read_at(500_000, 50_000) == data[500_000:550_000]
+
+
+def test_gc_keeps_a_version_until_its_open_file_is_closed(made: Site, tmp_path: Path) -> None:
+    site = made.copy(tmp_path)
+    with site.store() as store:
+        store.fetch(f"{MODEL}@1.2.0")
+        with store.open_file(f"{MODEL}@1.1.0", "model.bin") as opened:
+            assert store.gc(keep=1).stays[f"{MODEL}@1.1.0"] == "a program has it open"
+            assert opened.read() == (site.source("1.1.0") / "model.bin").read_bytes()
+        assert store.gc(keep=1).versions == [f"{MODEL}@1.1.0"]

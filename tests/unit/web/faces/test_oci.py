@@ -18,6 +18,7 @@ from yarnstore.cli import run
 
 pytestmark = needs_web
 MODELPACK = "application/vnd.cncf.model.manifest.v1+json"
+DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 OLLAMA = {"User-Agent": "ollama/0.5.1 (amd64 linux) Go/go1.22"}
 
 
@@ -82,6 +83,35 @@ def test_it_is_the_image_that_export_writes(local: httpx.Client, site: Site, tmp
         assert httpx.get(f"{fresh.url}v2/{MODEL}/manifests/{digest}").status_code == 200
         layer = f"sha256:{site.contents('1.1.0')['config.json']}"
         assert httpx.get(f"{fresh.url}v2/{MODEL}/blobs/{layer}").json()["version"] == "1.1.0"
+
+
+def test_an_imported_image_keeps_its_digest(service: Running, site: Site, tmp_path: Path) -> None:
+    layout, back = tmp_path / "layout", tmp_path / "back"
+    with site.store() as store:
+        store.export("tiny@1.0.0+cpu", f"oci:{layout}:one")
+        data = (layout / "index.json").read_bytes()
+        (entry,) = json.loads(data)["manifests"]
+        place = layout / "blobs" / "sha256"
+        image = json.loads((place / entry["digest"][7:]).read_bytes())
+        image["mediaType"] = DOCKER
+        image["annotations"] = {"by": "another tool"}
+        changed = json.dumps(image).encode()
+        digest = f"sha256:{hashlib.sha256(changed).hexdigest()}"
+        (place / digest[7:]).write_bytes(changed)
+        entry |= {"digest": digest, "size": len(changed), "mediaType": DOCKER}
+        (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+        (done,) = store.import_from(f"oci:{layout}", "another/tiny")
+        store.export(f"another/tiny@{done.version}", f"oci:{back}:one")
+    (again,) = json.loads((back / "index.json").read_bytes())["manifests"]
+    assert (again["digest"], again["mediaType"]) == (digest, DOCKER)
+    tag = done.version.replace("+", "_")
+    answer = service.client.get(f"/v2/another/tiny/manifests/{tag}")
+    assert (answer.content, answer.headers["content-type"]) == (changed, DOCKER)
+    for each in [image["config"], *image["layers"]]:
+        found = service.client.get(f"/v2/another/tiny/blobs/{each['digest']}").content
+        assert found == (place / each["digest"][7:]).read_bytes()
+    with site.store() as store:
+        store.remove("another/tiny", whole_model=True)
 
 
 def test_ollama_gets_the_image_that_it_reads(local: httpx.Client) -> None:
