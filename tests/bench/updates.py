@@ -13,6 +13,7 @@ import zstandard
 
 from tests.bench.plot import Bar
 from tests.bench.report import Report, Table, percent
+from tests.bench.serve import serve
 from tests.support.reshaped import (
     Files,
     Weights,
@@ -28,9 +29,11 @@ from tests.support.reshaped import (
     renamed,
     sharded,
     stepped,
+    texts,
     transposed,
     with_layer,
     with_rows,
+    with_typos,
 )
 from yarnstore import Store
 
@@ -69,6 +72,7 @@ class _Case:
     goal_share: float
     old: Callable[[], Files]
     new: Callable[[], Files]
+    counts_all: bool = False  # manifest, indexes and the registry too, and not only packs
 
 
 def _cases() -> Iterator[_Case]:
@@ -105,6 +109,14 @@ def _cases() -> Iterator[_Case]:
     yield case("pruned to 2:4", 0.06, pruned(base))
     yield case("transposed, same", 0.005, transposed(base))
     yield case("transposed, fine-tuned", 0.155, transposed(tuned))
+    small = texts(10_000, 4096)
+    yield _Case(
+        "10,000 texts of 4 KiB, a letter of each changed",
+        0.08,
+        lambda: small,
+        lambda: with_typos(small),
+        counts_all=True,
+    )
 
 
 def measure(work: Path) -> list[Update]:
@@ -117,19 +129,24 @@ def measure(work: Path) -> list[Update]:
         registry = folder / "registry"
         for version, files in (("1.0.0", old), ("1.1.0", new)):
             source = folder / version
-            source.mkdir()
+            source.mkdir(exist_ok=True)
             for name, content in files.items():
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
                 (source / name).write_bytes(content)
             Store.publish(source, f"{_MODEL}@{version}", registry=registry)
-        with Store.open(folder / "home") as store:
-            store.add_registry("here", registry)
+        with serve(registry, folder) as server, Store.open(folder / "home") as store:
+            store.add_registry("here", server.url)
             store.checkout(f"{_MODEL}@1.0.0")
+            server.sent_bytes()
             came = store.checkout(f"{_MODEL}@1.1.0").download_bytes
+            sent = server.sent_bytes()
             path = Path(store.path(_MODEL))
             for name, content in new.items():
                 assert (path if path.is_file() else path / name).read_bytes() == content
         size = sum(map(len, new.values()))
-        found.append(Update(case.name, came, size, case.goal_share, _peers(folder, old, new)))
+        counted = sent if case.counts_all else came
+        if counted is not None:  # the server may not say what it sent
+            found.append(Update(case.name, counted, size, case.goal_share, _peers(folder, old, new)))
         shutil.rmtree(folder)
     return found
 
@@ -180,6 +197,7 @@ def updates_table(report: Report, work: Path) -> None:
         f"Made bf16 models of {_LAYERS} layers of width {_WIDTH}, {found[0].file_bytes / 1e6:.0f} MB "
         "(`tests/support/reshaped.py`); a fine-tune moves each weight by 0.4 % of the usual size.",
         "`download_bytes` of `checkout`, as a share of the version's files; installed files were compared.",
+        "Of the texts all that the server sent counts: registry, manifest, indexes and packs.",
         "Peers get all files of a version one after the other. Goal: at most that share.",
     )
     columns = ("what changed", "ystore", "goal", *peers)

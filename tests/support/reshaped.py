@@ -113,6 +113,28 @@ def safetensors(weights: Weights) -> bytes:
     return b"".join([struct.pack("<Q", len(text)), text, *(array.tobytes() for array in weights.values())])
 
 
+def texts(count: int, size_bytes: int, seed: int = 7) -> Files:
+    """Files of made words, `size_bytes` each, in folders of a hundred."""
+    random = np.random.default_rng(seed)
+    letters = np.frombuffer(b"etaoinshrdlcumwfgypb", np.uint8)
+    words = [bytes(random.choice(letters, length)) + b" " for length in random.integers(2, 10, 5000)]
+    found: Files = {}
+    for n in range(count):
+        chosen = random.zipf(1.3, size_bytes // 2) % len(words)
+        found[f"{n // 100:03}/{n:05}.txt"] = b"".join(words[word] for word in chosen.tolist())[:size_bytes]
+    return found
+
+
+def with_typos(files: Files, seed: int = 8) -> Files:
+    """One letter changed in each file."""
+    random = np.random.default_rng(seed)
+    found: Files = {}
+    for path, content in files.items():
+        at = int(random.integers(len(content)))
+        found[path] = content[:at] + (b"X" if content[at : at + 1] != b"X" else b"Y") + content[at + 1 :]
+    return found
+
+
 def one_file(weights: Weights) -> Files:
     return {"model.safetensors": safetensors(weights)}
 
