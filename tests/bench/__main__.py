@@ -31,7 +31,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(dir=args.work, prefix="ystore-bench-"))
     try:
         if args.memory_gb:
-            tables.memory_table(report, made_model(work, args.memory_gb, ("1.0.0",)), work)
+            tables.memory_table(report, made_model(work, args.memory_gb), work)
         elif args.against:
             for model in filter(None, (minilm(), made_model(work, args.size_gb))):
                 tables.against_table(report, model, args.against, work, args.repeats)

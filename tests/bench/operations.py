@@ -175,25 +175,28 @@ def straight(version: str) -> str:
     return f"checkout {version}, not fetched"
 
 
-def peak_memory(model: Model, work: Path) -> dict[str, int]:
-    """The peak memory of publishing, fetching, installing and checking one version, in bytes."""
-    version = next(iter(model.versions))
-    spec = f"{model.name}@{version}"
+def peak_memory(model: Model, work: Path, threads: int) -> dict[str, int]:
+    """The peak memory of each operation on two versions with so many threads, in bytes."""
+    old, new = model.versions
     peaks = {}
+    env = {"YSTORE_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(dir=work, prefix="memory-") as folder:
         home, registry = Path(folder) / "home", Path(folder) / "registry"
 
         def note(name: str, *args: str | Path) -> None:
-            peaks[name] = ystore(home, *args, work=work).peak_bytes
+            print(f"{name}, {threads} threads …", flush=True)
+            peaks[name] = ystore(home, *args, work=work, env=env).peak_bytes
 
-        note("publish", "publish", model.versions[version], spec, "--registry", registry)
+        for version in (old, new):
+            spec = f"{model.name}@{version}"
+            note(f"publish {version}", "publish", model.versions[version], spec, "--registry", registry)
         with serve(registry, work) as server:
             ystore(home, "registry", "add", "bench", server.url, work=work)
-            note("fetch", "fetch", spec)
-            note("checkout", "checkout", spec)
-            kept, home = home, Path(folder) / "straight"
+            note(f"fetch {old}", "fetch", f"{model.name}@{old}")
+            note(f"checkout {old}", "checkout", f"{model.name}@{old}")
+            note(straight(new), "checkout", f"{model.name}@{new}")
+            shutil.rmtree(home)
             ystore(home, "registry", "add", "bench", server.url, work=work)
-            note("checkout, not fetched", "checkout", spec)
-            home = kept
+            note(straight(old), "checkout", f"{model.name}@{old}")
         note("fsck", "fsck")
     return peaks

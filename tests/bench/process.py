@@ -98,9 +98,15 @@ def back_memory() -> None:
     mmap.mmap(-1, max(mmap.PAGESIZE, min(_BACKED_BYTES, free_bytes // 2)), flags=flags).close()
 
 
-def ystore(home: Path, *args: str | Path, work: Path, command: str | Path | None = None) -> Run:
+def ystore(
+    home: Path,
+    *args: str | Path,
+    work: Path,
+    command: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Run:
     """Run `ystore --json`, or `command` of another release, on the store at `home`.  Raises: BenchError."""
-    return run(command or ystore_path(), "--home", home, "--json", *args, work=work)
+    return run(command or ystore_path(), "--home", home, "--json", *args, work=work, env=env)
 
 
 def ystore_path() -> str:
