@@ -11,18 +11,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.limits import Limit, Part, limit_of
+from tests.bench.floors import Floor, Part, cores, floor_of
 from tests.bench.primitives import Rates, measure_cpu, read_sample, synced_write_rate
 from tests.bench.process import Run, ystore
 from tests.bench.serve import serve
-from tests.bench.workload import Model
+from tests.bench.workload import Model, made_model
 
+_TINY_GB = 0.0011  # what a command takes on so little is its start
 _ROLLBACKS = 5  # of some milliseconds each, so several in a round
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed operation, and what it has to do; nothing where it has no limit."""
+    """One timed operation, and what it has to do; nothing where it has no floor."""
 
     run: Run
     inside_s: float | None
@@ -38,15 +39,31 @@ class Timing:
     inside_s: float | None
     cpu_s: float
     on_disk_s: float
-    limit: Limit | None
+    floor: Floor | None
+    start_cpu_s: float  # of the same operation on a model of almost nothing
+    sha256_rate: float
     stored_bytes: int
     peak_bytes: int
     written_bytes: int
     samples_s: list[float]
 
     @property
+    def work_cpu_s(self) -> float:
+        """The CPU time without start-up."""
+        return self.cpu_s - self.start_cpu_s
+
+    @property
     def over(self) -> float | None:
-        return self.seconds / self.limit.seconds if self.limit else None
+        """The CPU time without start-up, in floors."""
+        return self.work_cpu_s / self.floor.cpu_s if self.floor else None
+
+    @property
+    def wall_over(self) -> float | None:
+        """The time that the command reports, beside the longer of its CPU time on all cores and one SHA-256
+        of the largest file."""
+        if self.floor is None or self.inside_s is None:
+            return None
+        return self.inside_s / max(self.work_cpu_s / cores(), self.floor.raw_bytes / self.sha256_rate)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,9 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
     rates = measure_cpu(sample, read_sample(model.weights(new)), model.weights(old))
     write_rates: list[float] = []
     samples: dict[str, list[Sample]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(dir=work, prefix="tiny-") as folder:
+        tiny = made_model(Path(folder), _TINY_GB, (old, new))
+        starts = {name: found.run.cpu_s for name, found in _round(tiny, old, new, work)}
     for _ in range(repeats):
         # Before every round, since a shared disk is not the same for long.
         write_rates.append(synced_write_rate(work, model.raw_bytes(old), sample[0]))
@@ -74,9 +94,6 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
     timings = {}
     for operation, found in samples.items():
         first = found[0]
-        limit = None
-        if first.parts:
-            limit = limit_of(first.parts, rates, median(write_rates))
         inside = [sample.inside_s for sample in found if sample.inside_s is not None]
         timings[operation] = Timing(
             operation,
@@ -84,7 +101,9 @@ def measure(model: Model, work: Path, repeats: int) -> Measured:
             median(inside) if inside else None,
             median(sample.run.cpu_s for sample in found),
             median(sample.run.on_disk_s for sample in found),
-            limit,
+            floor_of(first.parts, rates) if first.parts else None,
+            starts[operation],
+            rates["sha256"].one,
             sum(part.stored_bytes for part in first.parts),
             max(sample.run.peak_bytes for sample in found),
             int(median(sample.run.written_bytes for sample in found)),

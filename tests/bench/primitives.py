@@ -1,4 +1,4 @@
-"""What this machine can do: the rates that limit an operation, measured on the data at hand.
+"""What this machine can do: the rates of what an operation is made of, measured on the data at hand.
 
 CPU rates are bytes of plain data per second of *CPU time* of one thread, so that a busy neighbour
 does not slow them; beside each the rate of two threads by the clock.  1 MiB at a time, as chunks.
@@ -14,10 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import TypeVar
 
+import pytest
 import zstandard
 from blake3 import blake3
 from pyfastcdc import FastCDC
@@ -29,6 +32,8 @@ from yarnstore.core.encodings import (
     encode_delta_planes,
     encode_planes,
 )
+from yarnstore.core.encodings import delta as delta_module
+from yarnstore.core.encodings import planes as planes_module
 from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, MIB
 
 SAMPLE_BYTES = 64 * MIB
@@ -65,6 +70,14 @@ def measure_cpu(sample: list[bytes], newer: list[bytes], path: Path) -> Rates:
     pairs = list(zip(newer, sample, strict=True))
     planes = [encode_planes(piece, 2) or b"" for piece in sample]
     deltas = [(encode_delta_planes(new, old, "bf16") or b"", old) for new, old in pairs]
+    packed = (
+        _inner(planes_module, "pack_streams", lambda: [encode_planes(piece, 2) for piece in sample]),
+        _inner(delta_module, "pack_streams", lambda: [encode_delta_planes(*pair, "bf16") for pair in pairs]),
+    )
+    unpacked = (
+        _inner(planes_module, "unpack_streams", lambda: [decode_planes(each, MIB) for each in planes]),
+        _inner(delta_module, "unpack_streams", lambda: [decode_delta_planes(*each, MIB) for each in deltas]),
+    )
     frames = [zstandard.ZstdCompressor(level=3).compress(piece) for piece in sample]
     windows = [b"".join(sample[at : at + 8]) for at in range(0, len(sample), _FASTCDC_BYTES // MIB)]
     compressors = threading.local()
@@ -101,6 +114,10 @@ def measure_cpu(sample: list[bytes], newer: list[bytes], path: Path) -> Rates:
             "planes decode": _rate(lambda payload: decode_planes(payload, MIB), planes, plain),
             "delta encode": _rate(lambda pair: encode_delta_planes(*pair, "bf16"), pairs, plain),
             "delta decode": _rate(lambda pair: decode_delta_planes(*pair, MIB), deltas, plain),
+            "planes pack": _rate(lambda made: made(), packed[0], plain),
+            "planes unpack": _rate(lambda made: made(), unpacked[0], plain),
+            "delta pack": _rate(lambda made: made(), packed[1], plain),
+            "delta unpack": _rate(lambda made: made(), unpacked[1], plain),
             "zstd encode": _rate(encode, sample, plain),
             "zstd decode": _rate(decode, frames, plain),
             "write": Rate(_write_rate(path.parent, sample), None),
@@ -108,6 +125,22 @@ def measure_cpu(sample: list[bytes], newer: list[bytes], path: Path) -> Rates:
         }
     finally:
         os.close(fd)
+
+
+def _inner(module: ModuleType, name: str, work: Callable[[], object]) -> list[Callable[[], object]]:
+    """The calls of a function of `module` that some work makes, to be made again on their own: the entropy
+    coding of the streams that a transform made."""
+    calls: list[Callable[[], object]] = []
+    real = getattr(module, name)
+
+    def noting(*args: object, **more: object) -> object:
+        calls.append(partial(real, *args, **more))
+        return real(*args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, noting)
+        work()
+    return calls
 
 
 def _rate(work: Callable[[T], object], items: list[T], plain_bytes: int) -> Rate:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.limits import cores
+from tests.bench.floors import cores
 from tests.bench.plot import Bar, draw
 
 _INTRO = """\
