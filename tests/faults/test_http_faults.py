@@ -23,7 +23,8 @@ import pytest
 
 from tests.support.servers import Reply, Script, ScriptedServer, Seen, chunked, files, ranged, self_signed
 from yarnstore.backends import Retrying, RetryPolicy, Timeouts
-from yarnstore.backends.http import REDIRECTS_LIMIT, HttpBackend
+from yarnstore.backends.http import HttpBackend
+from yarnstore.backends.requests import REDIRECTS_LIMIT
 from yarnstore.errors import BackendError, MissingKeyError, TransientError, UsageError, YarnstoreError
 
 DATA = random.Random(1).randbytes(1000)

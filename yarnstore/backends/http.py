@@ -1,22 +1,17 @@
-"""A registry on a web server, over httpx.
+"""A registry on a web server.
 
-Owns requests, redirects and where credentials are sent.  `replies` interprets responses, `targets` checks
-where a request may go, `transport` limits how long it may take, and `translate` translates errors. Redirects
-are followed here, cookies are neither kept nor sent, netrc is not read here (`settings` reads it), and no
-response is decompressed.
+Owns what is requested and which answers are accepted.  `requests` sends requests, and `replies` interprets
+responses.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
 import re
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -28,9 +23,7 @@ from yarnstore.backends.base import (
     check_key,
     check_range,
     oversize_error,
-    short_error,
 )
-from yarnstore.backends.connect import is_exposed
 from yarnstore.backends.pages import (
     HEAD_BYTES,
     expired_error,
@@ -40,42 +33,21 @@ from yarnstore.backends.pages import (
     speaks_tls,
 )
 from yarnstore.backends.replies import (
-    REDIRECT_STATUSES,
     check_partial,
     parse_content_length,
     parse_etag,
     parse_unsatisfied_range,
     status_error,
 )
+from yarnstore.backends.requests import Answer, Authorizer, Fixed, Requests, basic, drain
 from yarnstore.backends.targets import UserinfoError, join_key, parse_url
-from yarnstore.backends.translate import FOREIGN, https_hint, translating
-from yarnstore.backends.transport import Patience, Transport
+from yarnstore.backends.translate import https_hint
 from yarnstore.backends.trust import usual_trust
-from yarnstore.backends.urls import origin_of, shown
-from yarnstore.errors import BackendError, ConfigError, UsageError, YarnstoreError
-
-REDIRECTS_LIMIT: Final = 5
-# Reading an unwanted body to its end keeps the connection; a longer one is not worth it.
-DRAIN_LIMIT_BYTES: Final = 64 * 1024
+from yarnstore.backends.urls import shown
+from yarnstore.errors import BackendError, ConfigError, UsageError
 
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    response: httpx.Response
-    patience: Patience
-    url: str
-    query: str
-    proxy: str
-
-    @property
-    def status(self) -> int:
-        return self.response.status_code
-
-    def header(self, name: str) -> str:
-        return str(self.response.headers.get(name, ""))
 
 
 class HttpBackend:
@@ -85,7 +57,8 @@ class HttpBackend:
     `download_url`.  `token` is sent as a bearer token, or `login` (user, password) by the Basic scheme, only
     to the origin of `base_url`, and not after a redirect to another origin.  `ssl_context` replaces the usual
     certificates.  `require_https` refuses plain http, also in redirects, except to this machine. `check` is
-    called while a server is silent, and may raise to end the request.
+    called while a server is silent, and may raise to end the request.  `authorizer` is used in place of both
+    credentials.  `headers` are added to each request.
 
     Raises: UsageError for an invalid `base_url`, ConfigError if `token` or a proxy is unusable.
     """
@@ -101,27 +74,25 @@ class HttpBackend:
         trust_env: bool = True,
         require_https: bool = False,
         check: Callable[[], None] | None = None,
+        authorizer: Authorizer | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._check = check
         self._base = _parse_base(base_url)
         self.url = shown(self._base)
         if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError(
                 "the token is empty, or contains a space or a character that headers do not allow"
             )
-        self._authorization = f"Bearer {token}" if token else _basic(login) if login else ""
-        self._require_https = require_https
         self._timeouts = timeouts or Timeouts()
-        wait = self._timeouts
-        self._transport = Transport(ssl_context=ssl_context, trust_env=trust_env)
-        self._client = httpx.Client(
-            transport=self._transport,
-            trust_env=False,  # the transport has the proxies; httpx's own would bypass the checks
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            headers={"User-Agent": "yarnstore", "Accept": "*/*", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(
-                connect=wait.connect_s, read=wait.stall_s, write=wait.stall_s, pool=wait.window_s
-            ),
+        self._headers = dict(headers or {})
+        self._requests = Requests(
+            self._base,
+            authorizer or Fixed(f"Bearer {token}" if token else basic(login) if login else ""),
+            timeouts=self._timeouts,
+            ssl_context=ssl_context,
+            trust_env=trust_env,
+            require_https=require_https,
+            check=check,
         )
 
     def get(self, key: str, *, limit_bytes: int, etag: str = "") -> Fetched | None:
@@ -130,7 +101,7 @@ class HttpBackend:
         headers = {"If-None-Match": known} if known else {}
         with self._answer(key, headers, deadline_s=self._timeouts.get_s) as answer:
             if answer.status == 304 and known:
-                _drain(answer)
+                drain(answer)
                 return None
             if answer.status != 200:
                 raise self._refusal(answer)
@@ -159,42 +130,30 @@ class HttpBackend:
             if answer.status == 206 and ranged:
                 self._check_encoding(answer)
                 want, total = check_partial(answer.response.headers, answer.url, start, length)
-                yield Body(start, total, self._blocks(answer, want))
+                yield Body(start, total, self._requests.blocks(answer, want))
             elif answer.status == 200:
                 blocks, whole = self._whole(key, answer)
                 yield Body(0, whole, blocks, ignores_ranges=ranged)
             elif answer.status == 416 and parse_unsatisfied_range(answer.header("content-range")) == start:
-                _drain(answer)
+                drain(answer)
                 yield Body(start, start, iter(()))
             else:
                 raise self._refusal(answer)
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._client.close()
+        self._requests.close()
 
     @contextmanager
     def _answer(
         self, key: str, headers: dict[str, str], *, deadline_s: float | None = None
-    ) -> Iterator[_Answer]:
-        """Yield the response to a GET, whatever its status, after redirects; it is closed afterwards."""
-        url = self._locate(key)
-        wait = self._timeouts
-        patience = Patience(
-            shown(url),
-            window_s=wait.window_s,
-            floor_bytes_per_s=wait.floor_bytes_per_s,
-            deadline_s=deadline_s,
-            check=self._check,
-        )
-        answer = self._follow(url, headers, patience)
-        try:
+    ) -> Iterator[Answer]:
+        sent = {**self._headers, **headers}
+        with self._requests.answer(self.locate(key), sent, deadline_s=deadline_s) as answer:
             yield answer
-        finally:
-            with suppress(*FOREIGN):
-                answer.response.close()
 
-    def _locate(self, key: str) -> httpx.URL:
+    def locate(self, key: str) -> httpx.URL:
+        """Return the URL of a key.  Raises: InvalidNameError, BackendError."""
         if not _ABSOLUTE.match(key):
             return join_key(self._base, check_key(key))
         try:
@@ -202,56 +161,7 @@ class HttpBackend:
         except ValueError as error:
             raise BackendError(shown(key)[:200], f"this download address {error}") from None
 
-    def _follow(self, url: httpx.URL, headers: dict[str, str], patience: Patience) -> _Answer:
-        own = origin_of(url) == origin_of(self._base)
-        asked = shown(url)
-        for _ in range(REDIRECTS_LIMIT + 1):
-            answer = self._send(url, headers, patience, own=own)
-            if answer.status not in REDIRECT_STATUSES:
-                return answer
-            _drain(answer)
-            target = _redirect_target(url, answer)
-            # After a redirect to another origin, credentials are not sent again, even if it redirects back.
-            own = own and origin_of(target) == origin_of(url)
-            url = target
-        raise BackendError(asked, f"redirects more than {REDIRECTS_LIMIT} times", status=answer.status)
-
-    def _send(self, url: httpx.URL, headers: dict[str, str], patience: Patience, *, own: bool) -> _Answer:
-        where = shown(url)
-        if self._client.is_closed:
-            raise BackendError(where, "this backend is closed")
-        if self._require_https and is_exposed(url.scheme, url.host):
-            raise BackendError(
-                where,
-                "is plain http, and `require_https` is set in config.toml",
-                hint="use its https address; `require_https = false` allows plain http",
-            )
-        credentials = {"Authorization": self._authorization} if own and self._authorization else {}
-        proxy = self._transport.proxy_of(url)
-        with translating(where, self._timeouts, patience, proxy), patience.waiting():
-            request = self._client.build_request("GET", url, headers={**headers, **credentials})
-            response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
-        return _Answer(response, patience, where, url.query.decode("ascii", "replace"), proxy)
-
-    def _blocks(self, answer: _Answer, want: int | None) -> Iterator[bytes]:
-        """Yield the body; if `want` bytes were announced, check that exactly so many arrive."""
-        raw = answer.response.iter_raw()
-        got = 0
-        while True:
-            patience = answer.patience
-            with translating(answer.url, self._timeouts, patience, answer.proxy), patience.waiting():
-                block = next(raw, None)
-            if block is None:
-                break
-            got += len(block)
-            answer.patience.pay(len(block))
-            if want is not None and got > want:
-                raise BackendError(answer.url, f"sent more than the {want} bytes it announced")
-            yield block
-        if want is not None and got < want:
-            raise short_error(answer.url, got, want)
-
-    def _whole(self, key: str, answer: _Answer) -> tuple[Iterator[bytes], int | None]:
+    def _whole(self, key: str, answer: Answer) -> tuple[Iterator[bytes], int | None]:
         """Return the body of a 200 response, and its announced length.
 
         Raises: BackendError if it is encoded, or is a web page in place of a registry's file.
@@ -260,12 +170,12 @@ class HttpBackend:
         if not is_never_page(key):
             self._check_encoding(answer)
             want = parse_content_length(answer.header("content-length"))
-            return self._blocks(answer, want), want
+            return self._requests.blocks(answer, want), want
         if answer.header("content-encoding") and looks_like_page(b"page", content_type):
             raise page_error(answer.url, key, answer.status)
         self._check_encoding(answer)
         want = parse_content_length(answer.header("content-length"))
-        blocks = self._blocks(answer, want)
+        blocks = self._requests.blocks(answer, want)
         head: list[bytes] = []
         for block in blocks:
             head.append(block)
@@ -276,24 +186,20 @@ class HttpBackend:
             raise page_error(answer.url, key, answer.status)
         return itertools.chain(head, blocks), want
 
-    def _refusal(self, answer: _Answer) -> BackendError:
+    def _refusal(self, answer: Answer) -> BackendError:
         """Return the error for a response that contains no file."""
         head = b""
         if answer.status in (400, 401, 403, 426, 497):
-            with suppress(YarnstoreError):
-                for block in self._blocks(answer, None):
-                    head += block
-                    if len(head) >= HEAD_BYTES:
-                        break
+            head = self._requests.head(answer, HEAD_BYTES)
         if answer.url.startswith("http:") and speaks_tls(answer.status, head):
             why = "this port speaks https, not http"
             return BackendError(answer.url, why, hint=https_hint(answer.url), status=answer.status)
         now = datetime.now(UTC)
-        expired = expired_error(answer.url, answer.query, answer.status, head[:HEAD_BYTES], now)
-        _drain(answer)
+        expired = expired_error(answer.url, answer.query, answer.status, head, now)
+        drain(answer)
         return expired or status_error(answer.status, answer.response.headers, answer.url, now)
 
-    def _check_encoding(self, answer: _Answer) -> None:
+    def _check_encoding(self, answer: Answer) -> None:
         encoding = answer.header("content-encoding").strip().lower()
         if encoding not in ("", "identity"):
             raise BackendError(
@@ -330,39 +236,3 @@ def _parse_base(text: str) -> httpx.URL:
             f"the registry address {shown(url)!r} has a query (?…), which registries cannot have"
         )
     return url if url.raw_path.endswith(b"/") else url.copy_with(raw_path=url.raw_path + b"/")
-
-
-def _basic(login: tuple[str, str]) -> str:
-    user, password = login
-    if ":" in user:
-        raise ConfigError("the user name of a registry contains a colon, which HTTP logins do not allow")
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")  # RFC 7617
-
-
-def _redirect_target(url: httpx.URL, answer: _Answer) -> httpx.URL:
-    location = answer.header("location")
-    if not location:
-        raise BackendError(
-            answer.url, f"redirects without a target (HTTP {answer.status})", status=answer.status
-        )
-    try:
-        target = parse_url(location, base=url)
-    except ValueError as error:
-        raise BackendError(
-            answer.url, f"its redirect is refused: the target {error}", status=answer.status
-        ) from None
-    if url.scheme == "https" and target.scheme != "https":
-        raise BackendError(answer.url, "its redirect is refused: from https to http", status=answer.status)
-    return target
-
-
-def _drain(answer: _Answer) -> None:
-    """Close a response; a short rest is read first, so that the connection can be used again."""
-    length = parse_content_length(answer.header("content-length"))
-    with suppress(YarnstoreError, *FOREIGN):
-        if answer.status == 304 or (length is not None and length <= DRAIN_LIMIT_BYTES):
-            with answer.patience.waiting():
-                for _ in answer.response.iter_raw():
-                    pass
-    with suppress(*FOREIGN):
-        answer.response.close()

@@ -253,6 +253,7 @@ class Transport(httpx.BaseTransport):
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
                 headers=request.headers.raw,
+                content=cast("Iterable[bytes]", request.stream),
                 extensions=request.extensions,
             )
         )
