@@ -65,7 +65,13 @@ class AsyncStore:
         self, url: str, spec: str, *, sha256: str, progress: OnProgress | None = None
     ) -> ImportResult: ...
     async def export(
-        self, spec: str, destination: AnyPath, *, hardlink: bool = False, progress: OnProgress | None = None
+        self,
+        spec: str,
+        destination: AnyPath,
+        *,
+        hardlink: bool = False,
+        flavour: str | None = None,
+        progress: OnProgress | None = None,
     ) -> ExportResult: ...
     async def identify(self, path: AnyPath, *, progress: OnProgress | None = None) -> IdentifiedFile: ...
     async def adopt(
@@ -78,7 +84,12 @@ class AsyncStore:
     ) -> AdoptResult: ...
     async def undo_adopt(self, *, progress: OnProgress | None = None) -> list[ReplacedFile]: ...
     async def check_export(
-        self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
+        self,
+        spec: str,
+        destination: AnyPath,
+        *,
+        flavour: str | None = None,
+        progress: OnProgress | None = None,
     ) -> ExportResult: ...
     async def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult: ...
     async def remove(self, spec: str, *, whole_model: bool = False) -> RemoveResult: ...

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ystore
+from tests.support.images import FakeRegistry
 from tests.support.tools import add_snapshot, gguf
 
 MODEL = gguf("Tiny", bytes(range(256)) * 400)
@@ -37,6 +38,24 @@ def test_import_and_export_of_another_tool(ystore: Ystore, cache: Path) -> None:
     assert (done.code, done.out.endswith("is up to date\n")) == (0, True)
     assert ystore("import", "hf://org/none").code == 3
     assert ystore("import", cache).code == 2
+
+
+def test_images_in_a_registry(ystore: Ystore, cache: Path) -> None:
+    ystore("import", "hf://org/tiny", "tiny@1.0.0")
+    with FakeRegistry() as registry:
+        place = f"docker://{registry.host}/tiny"
+        done = ystore("export", "tiny@1.0.0", place, "--flavour", "docker", people=True)
+        assert done.out == f"tiny 1.0.0: exported 103 kB to {place}:1.0.0 (uploaded)\n"
+        check = ystore("export", "--check", "tiny@1.0.0", f"{place}:1.0.0", people=True)
+        assert (check.code, f"  {place}:1.0.0\n" in check.out) == (1, True)  # it is not ModelPack's
+        same = ("export", "--check", "tiny@1.0.0", f"{place}:1.0.0", "--flavour", "docker")
+        assert ystore(*same).code == 0
+        came = ystore("import", f"{place}:1.0.0", "again", people=True)
+        assert re.fullmatch(r"again 0\.0\.1\+[0-9a-f]{7}: imported 103 kB; already stored, .*\n", came.out)
+        assert ystore("import", f"{place}:2.0.0").code == 3
+        assert ystore("import", "docker://tiny").code == 2
+        assert ystore("export", "tiny@1.0.0", "hf://org/tiny", "--flavour", "docker").code == 2
+        assert ystore("--offline", "export", "tiny@1.0.0", place).code not in (0, 2)
 
 
 def test_identify_and_adopt(ystore: Ystore, cache: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ COVERED_BY = {
     "exchange.elsewhere": "unit/ops/exchange/test_hf_cache.py",
     "exchange.exporting": "unit/ops/exchange/test_ollama.py",
     "exchange.identify": "unit/ops/exchange/test_adopt.py",
+    "exchange.images.found": "unit/ops/exchange/images/test_pulling.py",
+    "exchange.images.making": "unit/ops/exchange/images/test_pushing.py",
     "exchange.importing": "unit/ops/exchange/test_hf_cache.py",
     "exchange.knowledge": "unit/ops/exchange/test_adopt.py",
     "fetching.answers": "faults/test_http_faults.py",

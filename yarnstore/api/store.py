@@ -103,14 +103,15 @@ class Store(Installing, Registries, Publishing, Upkeep):
     def import_from(
         self, source: AnyPath, spec: str | None = None, *, progress: OnProgress | None = None
     ) -> list[ImportResult]:
-        """Import versions from another tool of this machine; nothing is downloaded.
+        """Import versions from another tool of this machine, or an image from a registry of images.
 
         `source` is `hf://ORG/NAME[@REVISION]`, `ollama://[NAMESPACE/]MODEL[:TAG]`,
-        `lmstudio://PUBLISHER/MODEL[/FILE]` or `oci:FOLDER[:TAG]`, or the folder of a model in the Hugging
-        Face cache.  Each revision or tag becomes a version 0.0.N+<7 hex digits of its digest>, unless `spec`
-        names a version; what is stored with the same content is not imported again.
+        `lmstudio://PUBLISHER/MODEL[/FILE]` or `oci:FOLDER[:TAG]`, the folder of a model in the Hugging Face
+        cache, or `docker://HOST[:PORT]/NAME[:TAG|@sha256:HEX]`, which alone is downloaded.  Each revision or
+        tag becomes a version 0.0.N+<7 hex digits of its digest>, unless `spec` names a version; what is
+        stored with the same content is not imported again.
 
-        Raises: NotFoundError, ConflictError, UsageError, IntegrityError.
+        Raises: NotFoundError, ConflictError, UsageError, IntegrityError, BackendError.
         """
         from yarnstore.ops.exchange.importing import import_from, resolve_source
         from yarnstore.settings.tools import tool_folders
@@ -142,14 +143,19 @@ class Store(Installing, Registries, Publishing, Upkeep):
         destination: AnyPath,
         *,
         hardlink: bool = False,
+        flavour: str | None = None,
         progress: OnProgress | None = None,
     ) -> ExportResult:
-        """Write a version to a path, or to another tool by an address such as `hf://ORG/NAME`.
+        """Write a version to a path, or to another tool or a registry of images by an address such as
+        `hf://ORG/NAME` or `docker://HOST/NAME:TAG`.
 
         A path that ends in a slash is a folder.  With `hardlink`, the files are links to the store's own
-        where the file system allows it: they are read-only, and take no disk space.
+        where the file system allows it: they are read-only, and take no disk space.  `flavour` is that of an
+        image, `modelpack` or `docker`; None means the image that the version was imported from, else
+        ModelPack's.
 
-        Raises: ConflictError if the destination exists, UsageError for a destination in the store.
+        Raises: ConflictError if the destination exists, UsageError for a destination in the store,
+        BackendError.
         """
         from yarnstore.ops.exchange.address import parse_address
         from yarnstore.ops.local.import_export import export
@@ -160,9 +166,15 @@ class Store(Installing, Registries, Publishing, Upkeep):
                 from yarnstore.ops.exchange.exporting import export_to
                 from yarnstore.settings.tools import tool_folders
 
-                return export_to(session, Spec.parse(spec), address, tool_folders(), hardlink=hardlink)
+                return export_to(
+                    session, Spec.parse(spec), address, tool_folders(), hardlink=hardlink, flavour=flavour
+                )
             as_folder = paths.names_folder(destination)
             place = paths.absolute(destination)
+            if flavour is not None:
+                from yarnstore.ops.exchange.exporting import require_flavour
+
+                require_flavour(place, flavour)
             return export(session, Spec.parse(spec), place, as_folder=as_folder, hardlink=hardlink)
 
     def identify(self, path: AnyPath, *, progress: OnProgress | None = None) -> IdentifiedFile:
@@ -215,13 +227,19 @@ class Store(Installing, Registries, Publishing, Upkeep):
             return undo_adopt(session)
 
     def check_export(
-        self, spec: str, destination: AnyPath, *, progress: OnProgress | None = None
+        self,
+        spec: str,
+        destination: AnyPath,
+        *,
+        flavour: str | None = None,
+        progress: OnProgress | None = None,
     ) -> ExportResult:
         """Compare what `export` wrote with the version that `spec` means now; nothing is written.
 
-        `how` of the result is `present`, or `behind` if files are missing or differ.
+        `how` of the result is `present`, or `behind` if files are missing or differ.  `flavour` is as in
+        `export`.
 
-        Raises: NotFoundError if the version is not stored.
+        Raises: NotFoundError if the version is not stored; BackendError.
         """
         from yarnstore.ops.exchange.address import parse_address
         from yarnstore.ops.exchange.exporting import check_export
@@ -229,7 +247,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
 
         place = parse_address(os.fspath(destination)) or paths.absolute(destination)
         with self._session(progress) as session:
-            return check_export(session, Spec.parse(spec), place, tool_folders())
+            return check_export(session, Spec.parse(spec), place, tool_folders(), flavour=flavour)
 
     def move(self, folder: AnyPath, *, progress: OnProgress | None = None) -> MoveResult:
         """Move the store into another folder, which may be on another disk; its old folder becomes a link.

@@ -5,7 +5,9 @@
     wrappers                           cancelling, limiting the rate, refusing the network
     urls, targets, proxies             addresses: as typed, where requests may go, through which proxy
     trust                              which certificates are trusted
-    transport, replies, pages          connections; what an HTTP answer means; web pages instead of files
+    requests, transport                requests and connections
+    images, tokens                     registries of images: uploads, and how they ask for logins
+    replies, pages                     what an HTTP answer means; web pages instead of files
     translate                          errors of httpx and sockets as errors of this package
     sources/                           several addresses of one registry: mirrors, tries, faults
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from yarnstore.backends.base import Backend, Timeouts
 from yarnstore.backends.local import LocalBackend, path_from_url
 from yarnstore.backends.sources import Retrying, RetryPolicy, Sleep
 from yarnstore.backends.urls import check_address, is_loopback, scheme_of
 from yarnstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from yarnstore.backends.images import ImageRegistry
 
 
 def connect(
@@ -57,6 +61,36 @@ def connect(
             return LocalBackend(text)
         case other:
             raise _unreadable(other)
+
+
+def connect_images(
+    url: str,
+    *,
+    accept: str,
+    token: str | None = None,
+    login: tuple[str, str] | None = None,
+    ca_bundle: str | None = None,
+    require_https: bool = False,
+    timeouts: Timeouts | None = None,
+    check: Callable[[], None] | None = None,
+) -> ImageRegistry:
+    """Return a repository of a registry of images; `accept` are the media types of its manifests.
+
+    The others are as in `connect`.  Raises: UsageError, ConfigError.
+    """
+    from yarnstore.backends.http import trusting
+    from yarnstore.backends.images import ImageRegistry
+
+    return ImageRegistry(
+        url,
+        accept=accept,
+        token=token,
+        login=login,
+        timeouts=timeouts,
+        ssl_context=trusting(ca_bundle) if ca_bundle else None,
+        require_https=require_https,
+        check=check,
+    )
 
 
 def connect_file(

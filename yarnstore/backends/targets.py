@@ -68,7 +68,7 @@ def _is_host(host: str) -> bool:
 
 def join_key(base: httpx.URL, key: str) -> httpx.URL:
     """Return the URL of a checked relative key below `base`, whose path ends in a slash."""
-    return base.copy_with(raw_path=base.raw_path + quote(key).encode("ascii"))
+    return base.copy_with(raw_path=base.raw_path + quote(key, safe="/:").encode("ascii"))
 
 
 def is_refused_address(host: str) -> bool:

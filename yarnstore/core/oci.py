@@ -6,6 +6,7 @@ Their sources: the OCI image specification, the CNCF's ModelPack, and the tools'
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import msgspec
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.imported import ImportedFrom
-from yarnstore.errors import FormatError
+from yarnstore.errors import FormatError, UsageError
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -35,9 +36,37 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 OLLAMA_LAYER: Final = "application/vnd.ollama.image."
 OLLAMA_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 
+# Docker's models: version 0.1 has files of known kinds, 0.2 any file with its path.
 DOCKER_MODEL_CONFIG: Final = "application/vnd.docker.ai.model.config.v0.1+json"
+DOCKER_FILES_CONFIG: Final = "application/vnd.docker.ai.model.config.v0.2+json"
 DOCKER_GGUF: Final = "application/vnd.docker.ai.gguf.v3"
+DOCKER_SAFETENSORS: Final = "application/vnd.docker.ai.safetensors"
+DOCKER_DDUF: Final = "application/vnd.docker.ai.dduf"
+DOCKER_PROJECTOR: Final = "application/vnd.docker.ai.mmproj"
+DOCKER_TEMPLATE: Final = "application/vnd.docker.ai.chat.template.jinja"
 DOCKER_LICENSE: Final = "application/vnd.docker.ai.license"
+DOCKER_FILE: Final = "application/vnd.docker.ai.model.file"
+
+# What a client accepts as a manifest.
+ACCEPTED: Final = ", ".join(
+    (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json")
+)
+
+# The names of files whose layers have no path.
+OLLAMA_SUFFIXES: Final = {
+    **dict.fromkeys(("model", "projector", "adapter"), ".gguf"),
+    **dict.fromkeys(("params", "messages"), ".json"),
+    **dict.fromkeys(("template", "system", "license", "prompt"), ".txt"),
+}
+_DOCKER_NAMES: Final = {
+    DOCKER_GGUF: ("model", ".gguf"),
+    DOCKER_SAFETENSORS: ("model", ".safetensors"),
+    DOCKER_DDUF: ("model", ".dduf"),
+    DOCKER_PROJECTOR: ("mmproj", ".gguf"),
+    DOCKER_TEMPLATE: ("template", ".jinja"),
+    DOCKER_LICENSE: ("license", ".txt"),
+}
+_WEIGHTS: Final = (DOCKER_GGUF, DOCKER_SAFETENSORS)
 
 _LAYERS_LIMIT: Final = 10_000
 
@@ -75,6 +104,52 @@ def read_image(data: bytes, what: str) -> ImageManifest:
         kind if isinstance(kind, str) else None,
         media_type if isinstance(media_type, str) else OCI_MANIFEST,
     )
+
+
+def listed_manifests(value: dict[str, Any], what: str) -> list[Layer] | None:
+    """Return the manifests that an index lists; None if it is not an index.  Raises: FormatError."""
+    if "manifests" not in value:
+        return None
+    listed = value["manifests"]
+    if not isinstance(listed, list) or len(listed) > _LAYERS_LIMIT:
+        raise FormatError(what, f"has no list of at most {_LAYERS_LIMIT} manifests")
+    return [read_descriptor(item, what) for item in listed]
+
+
+def is_archive(layer: Layer) -> bool:
+    """Whether a layer is a tar archive of files, and not one file."""
+    return ".tar" in layer.media_type
+
+
+def layer_paths(image: ImageManifest) -> list[str]:
+    """Return the path of each layer's file: that of its annotations, else a name by its media type.
+
+    Of equal kinds, weights are numbered as parts of a model, others from 2 on.  The paths are not checked.
+    """
+    counts = Counter(layer.media_type for layer in image.layers)
+    seen: Counter[str] = Counter()
+    paths = []
+    for layer in image.layers:
+        stem, suffix = _name_of(layer.media_type)
+        seen[layer.media_type] += 1
+        number, count = seen[layer.media_type], counts[layer.media_type]
+        if count > 1 and layer.media_type in _WEIGHTS:
+            stem += f"-{number:05}-of-{count:05}"
+        elif number > 1:
+            stem += f"-{number}"
+        annotated = layer.annotations.get(FILE_PATH) or layer.annotations.get(TITLE)
+        paths.append(annotated or f"{stem}{suffix}")
+    return paths
+
+
+def _name_of(media_type: str) -> tuple[str, str]:
+    if media_type.startswith(OLLAMA_LAYER):
+        kind = media_type.removeprefix(OLLAMA_LAYER).partition(";")[0]
+        return kind, OLLAMA_SUFFIXES.get(kind, ".bin")
+    if media_type in _DOCKER_NAMES:
+        return _DOCKER_NAMES[media_type]
+    kind = media_type.partition("+")[0].rpartition(".vnd.")[2] or media_type
+    return ("model", ".gguf") if "gguf" in kind else (kind.rpartition(".")[2].replace("/", "-"), ".txt")
 
 
 def read_descriptor(value: object, what: str) -> Layer:
@@ -153,3 +228,52 @@ def make_modelpack(
         ],
     }
     return msgspec.json.encode(image), config
+
+
+def make_docker_model(contents: Sequence[tuple[str, Sha256, int]]) -> tuple[bytes, bytes]:
+    """Return the manifest and configuration of a version as Docker's model runner reads it.
+
+    `contents` are as in `make_modelpack`.  Raises: UsageError for a version without weights that it reads.
+    """
+    kinds = [docker_type(path) for path, _, _ in contents]
+    formats = [kind for kind in (DOCKER_GGUF, DOCKER_SAFETENSORS, DOCKER_DDUF) if kind in kinds]
+    if not formats:
+        raise UsageError(
+            "Docker's model runner reads GGUF, safetensors and DDUF files, and this version has none",
+            hint="export it without `--flavour docker`, as ModelPack",
+        )
+    # Releases of 2025 read version 0.1 alone.
+    plain = DOCKER_FILE not in kinds and not any("/" in path for path, _, _ in contents)
+    config = msgspec.json.encode(
+        {
+            "config": {"format": formats[0].removeprefix("application/vnd.docker.ai.").partition(".")[0]},
+            "descriptor": {},
+            "rootfs": {"type": "rootfs", "diff_ids": [str(sha256) for _, sha256, _ in contents]},
+        }
+    )
+    config_type = DOCKER_MODEL_CONFIG if plain else DOCKER_FILES_CONFIG
+    image = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor(config_type, Sha256.of(config), len(config)),
+        "layers": [
+            descriptor(kind, sha256, size_bytes, {FILE_PATH: path})
+            for kind, (path, sha256, size_bytes) in zip(kinds, contents, strict=True)
+        ],
+    }
+    return msgspec.json.encode(image), config
+
+
+def docker_type(path: str) -> str:
+    """Return the media type of Docker's models for a file, by its name as Docker classifies it."""
+    name = path.rpartition("/")[2].lower()
+    if name.endswith(".gguf"):
+        return DOCKER_PROJECTOR if "mmproj" in name else DOCKER_GGUF
+    if name.endswith(".safetensors"):
+        return DOCKER_SAFETENSORS
+    if name.endswith(".dduf"):
+        return DOCKER_DDUF
+    if name.endswith(".jinja") or "chat_template" in name:
+        return DOCKER_TEMPLATE
+    documents = ("license", "licence", "copying", "notice")
+    return DOCKER_LICENSE if any(word in name for word in documents) else DOCKER_FILE

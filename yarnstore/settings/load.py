@@ -6,6 +6,7 @@ YSTORE_LOCK_TIMEOUT    seconds to wait for the store's lock
 YSTORE_CONNECTIONS     connections of one download
 YSTORE_APP_VERSION     the application's version, to select compatible versions
 YSTORE_RAM_GB          the memory to assume, instead of the machine's own
+DOCKER_CONFIG          the folder of Docker's config.json with logins, else ~/.docker
 YSTORE_OFFLINE, YSTORE_LIMIT_RATE, YSTORE_STALL_TIMEOUT, YSTORE_CA_BUNDLE, NETRC
                        see `settings/network`
 YSTORE_TOKEN_<NAME>    the bearer token of registry NAME (upper case, other characters as _)
@@ -118,7 +119,10 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     files = read_files(place)
     config = files.tables
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
-    network = msgspec.structs.replace(parse_network(config, environ), netrc=logins)
+    docker = environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    network = msgspec.structs.replace(
+        parse_network(config, environ), netrc=logins, docker_config=os.path.join(docker, "config.json")
+    )
     registries: list[RegistrySource] = []
     for path, item in files.registries:
         from yarnstore.backends.urls import tidy_address

@@ -111,6 +111,13 @@ class SourceSet(Mirrors):
         with self._open(key, start, length, avoid, self._tries()) as body:
             yield body
 
+    def call(self, what: str, ask: Callable[[], T]) -> T:
+        """Return the result of a request that is not one for a file; it is tried as often as one.
+
+        `what` names it in errors.  Raises: what `ask` raises; TransientError with the number of tries.
+        """
+        return self._ask(what, (), lambda _, __: ask(), self._tries())[0]
+
     def get_checked(
         self, key: str, check: Callable[[bytes], T], *, limit_bytes: int, kept: Kept | None = None
     ) -> tuple[T, str]:

@@ -20,6 +20,7 @@ _FAILED, _DAMAGED = 1, 4
     "import",
     example="ystore import ./my-model my-model@0.1.0\n"
     "ystore import hf://microsoft/phi-3-mini\n"
+    "ystore import docker://docker.io/ai/smollm2\n"
     "ystore import --from-local-state ~/.app/models/local-state.json",
 )
 @click.argument("source", type=click.Path(), required=False)
@@ -45,19 +46,21 @@ def cli(
     sha256: str | None,
     all_files: bool,
 ) -> None:
-    """Import a model from files, another tool or the web.
+    """Import a model from files, another tool, an image or the web.
 
-    SOURCE is a file or folder, which becomes the version SPEC, or a model in another tool of this machine:
+    SOURCE is a file or folder, which becomes the version SPEC, or a model elsewhere:
 
     \b
     hf://ORG/NAME[@REVISION]                the Hugging Face cache
     ollama://[NAMESPACE/]MODEL[:TAG]        Ollama
     lmstudio://PUBLISHER/MODEL[/FILE]       LM Studio
-    oci:FOLDER[:TAG]                        an OCI image layout of ModelPack or Docker
+    oci:FOLDER[:TAG]                        an OCI image layout of ModelPack, Docker or KitOps
+    docker://HOST[:PORT]/NAME[:TAG|@DIGEST]  the same, or an image of Ollama, in a registry
     https://HOST/FILE with --sha256         one file from the web
 
     Without SPEC, each revision or tag becomes a version 0.0.N+DIGEST.  SPEC sets another model name and, for
-    a single revision, the version.  Only a file from the web is downloaded; other tools keep their files.
+    a single revision, the version.  Only files from the web and images in a registry are downloaded; other
+    tools keep their files.
 
     With --from-local-state, import and install every model that the file lists; one failure does not stop
     the others.  Exits with 4 if a checksum does not match, with 1 if an import failed for another reason.

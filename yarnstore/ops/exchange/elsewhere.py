@@ -43,8 +43,10 @@ class Target:
         *,
         hardlink: bool = False,
         check: bool = False,
+        flavour: str | None = None,
     ) -> None:
         self.behind: list[str] = []
+        self.flavour = flavour  # of an image
         self._check = check
         self.manifest = manifest
         self._layout = layout

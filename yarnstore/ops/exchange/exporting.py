@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from yarnstore.errors import UsageError
 from yarnstore.ops.exchange import hf_cache, lm_studio, oci_layout, ollama
 from yarnstore.ops.exchange.address import Address, ToolFolders
 from yarnstore.ops.exchange.elsewhere import Target
+from yarnstore.ops.exchange.images.making import check_flavour
+from yarnstore.ops.exchange.images.pushing import is_pushed, push, with_tag
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
 from yarnstore.ops.local.import_export import ExportResult
@@ -28,13 +31,32 @@ _WRITERS: Final[Mapping[str, Callable[[Target, Path, Address], Path]]] = {
 }
 
 
-def check_export(
-    session: Session, spec: Spec, destination: Address | Path, folders: ToolFolders
-) -> ExportResult:
-    """Compare an export with the version that `spec` means now; nothing is written or downloaded.
+# What has flavours: images, in a folder or in a registry.
+_IMAGES: Final = ("docker", "oci")
 
-    Raises: NotFoundError if the version is not stored.
+
+def require_flavour(destination: Address | Path, flavour: str | None) -> None:
+    """Raise UsageError for an unknown flavour, and for a destination that has none."""
+    check_flavour(flavour)
+    if flavour is not None and not (isinstance(destination, Address) and destination.kind in _IMAGES):
+        raise UsageError(
+            f"{destination} has no flavour", hint="only docker:// and oci: destinations have one"
+        )
+
+
+def check_export(
+    session: Session,
+    spec: Spec,
+    destination: Address | Path,
+    folders: ToolFolders,
+    *,
+    flavour: str | None = None,
+) -> ExportResult:
+    """Compare an export with the version that `spec` means now; nothing is written.
+
+    `flavour` is as in `export_to`.  Raises: NotFoundError if the version is not stored; BackendError.
     """
+    require_flavour(destination, flavour)
     layout = session.layout
     with layout.shared(), ChunkStore(layout) as chunks:
         found = lookup(session, of_installed(session, spec))
@@ -42,8 +64,13 @@ def check_export(
             raise not_in_store(session, spec)
         manifest = found.manifest
         meter = Meter(session.activity.report, "check", manifest.label, manifest.size_bytes)
-        target = Target(layout, chunks, manifest, meter, check=True)
-        if isinstance(destination, Address):
+        target = Target(layout, chunks, manifest, meter, check=True, flavour=flavour)
+        path: Address | Path
+        if isinstance(destination, Address) and destination.kind == "docker":
+            path = with_tag(destination, manifest)
+            if not is_pushed(session, manifest, path, flavour):
+                target.behind.append(str(path))
+        elif isinstance(destination, Address):
             path = _WRITERS[destination.kind](target, folders.of(destination.kind), destination)
         else:
             path = destination
@@ -61,19 +88,33 @@ def check_export(
 
 
 def export_to(
-    session: Session, spec: Spec, address: Address, folders: ToolFolders, *, hardlink: bool = False
+    session: Session,
+    spec: Spec,
+    address: Address,
+    folders: ToolFolders,
+    *,
+    hardlink: bool = False,
+    flavour: str | None = None,
 ) -> ExportResult:
     """Write a version to another tool; with `hardlink`, files are links to the store's where possible.
 
-    Raises: ConflictError, UsageError; as `fetch`.
+    `flavour` is that of an image: `modelpack` or `docker`; None means the image that the version was imported
+    from, else ModelPack's.
+
+    Raises: ConflictError, UsageError, BackendError; as `fetch`.
     """
+    require_flavour(address, flavour)
     layout = session.layout
     folder = folders.of(address.kind)
     with layout.shared(), ChunkStore(layout) as chunks:
         found = require_eligible(session, of_installed(session, spec), installing=False)
         _, manifest, _ = ensure_version(session, found, chunks)
+        if address.kind == "docker":
+            place = with_tag(address, manifest)
+            how = push(session, manifest, chunks, place, flavour)
+            return ExportResult(manifest.model, manifest.version, str(place), manifest.size_bytes, how)
         fsread.require_space(folder, manifest.size_bytes)
         meter = Meter(session.activity.report, "write", manifest.label, manifest.size_bytes)
-        target = Target(layout, chunks, manifest, meter, hardlink=hardlink)
+        target = Target(layout, chunks, manifest, meter, hardlink=hardlink, flavour=flavour)
         path = _WRITERS[address.kind](target, folder, address)
     return ExportResult(manifest.model, manifest.version, str(path), manifest.size_bytes, target.how)

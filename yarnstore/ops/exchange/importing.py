@@ -6,6 +6,7 @@ is stored with the same content is not imported again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,19 +14,23 @@ from typing import Final
 
 import msgspec
 
+from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import UsageError
 from yarnstore.ops.exchange import hf_cache, lm_studio, oci_layout, ollama
 from yarnstore.ops.exchange.address import Address, ToolFolders, parse_address
 from yarnstore.ops.exchange.elsewhere import Found
-from yarnstore.ops.local.import_export import ImportResult, described, import_files
+from yarnstore.ops.exchange.images.found import FoundImage, listed
+from yarnstore.ops.exchange.images.pulling import downloaded, find_image
+from yarnstore.ops.local.import_export import ImportResult, Listing, described, import_files
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.spec import Spec, exact_version
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
 from yarnstore.store.paths import absolute
 from yarnstore.store.refs import VersionName
-from yarnstore.store.source_files import find_differing
+from yarnstore.store.source_files import Sources, find_differing
 
 _NUMBERED = r"0\.0\.(\d{1,9})(?:\+.*)?"
 _SHORT_CHARS: Final = 7
@@ -33,7 +38,6 @@ _SHORT_CHARS: Final = 7
 _READERS: Final[Mapping[str, Callable[[Path, Address], list[Found]]]] = {
     "hf": hf_cache.read,
     "lmstudio": lm_studio.read,
-    "oci": oci_layout.read,
     "ollama": ollama.read,
 }
 
@@ -43,16 +47,62 @@ def import_from(
 ) -> list[ImportResult]:
     """Import what an address names: all its revisions, or one if the address or `spec` names one.
 
-    `spec` gives another model id, variant or version.  Raises: NotFoundError, UsageError, IntegrityError,
-    ConflictError, PolicyError.
+    `spec` gives another model id, variant or version.  Only an image in a registry is downloaded.
+
+    Raises: NotFoundError, UsageError, IntegrityError, ConflictError, PolicyError, BackendError.
     """
+    if address.kind == "docker":
+        return [_import_image(session, find_image(session, address), spec, address)]
+    if address.kind == "oci":
+        images = oci_layout.read(address)
+        _require_single(len(images), address, spec)
+        return [_import_image(session, image, spec, address, contents) for image, contents in images]
     found = _READERS[address.kind](folders.of(address.kind), address)
-    if spec is not None and spec.selector is not None and len(found) != 1:
+    _require_single(len(found), address, spec)
+    return [_import(session, each, spec, f"{address}") for each in found]
+
+
+def _require_single(count: int, address: Address, spec: Spec | None) -> None:
+    if spec is not None and spec.selector is not None and count != 1:
         raise UsageError(
-            f"{address} has {len(found)} revisions, which cannot all be {spec}",
+            f"{address} has {count} revisions, which cannot all be {spec}",
             hint="name one of them in the address, or leave the version out",
         )
-    return [_import(session, each, spec, f"{address}") for each in found]
+
+
+def _import_image(
+    session: Session,
+    image: FoundImage,
+    spec: Spec | None,
+    address: Address,
+    contents: Mapping[Sha256, Path] | None = None,
+) -> ImportResult:
+    """Import an image; without `contents` its layers are downloaded, if no version has it."""
+    model = spec.model if spec is not None else image.model
+    variant = (spec.variant if spec is not None else None) or image.variant or DEFAULT_VARIANT
+    session.refs.check_case(model)
+    layout = session.layout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(layout.shared())
+        chunks = stack.enter_context(ChunkStore(layout))
+        for name in session.refs.versions(model):
+            if name.variant != variant or (spec is not None and not _may_be(name.version, spec)):
+                continue
+            manifest = session.refs.checked_version(name)
+            if manifest is not None and image.is_in(manifest):
+                return replace(described(manifest, Listing(Sources([]), f"{address}")), present=True)
+        if contents is None:
+            contents = stack.enter_context(downloaded(session, address, image, chunks))
+        listing = stack.enter_context(listed(session, image, contents))
+        found = Found(model, image.variant, image.sha256.hex, listing)
+        return _import(session, found, spec, f"{address}", chunks)
+
+
+def _may_be(version: str, spec: Spec) -> bool:
+    """Whether a version can be the one that an import gets by its spec."""
+    if spec.selector is not None:
+        return version == exact_version(spec, "import")
+    return re.fullmatch(_NUMBERED, version) is not None
 
 
 def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFolders]:
@@ -75,18 +125,21 @@ def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFold
     return Address("hf", name), msgspec.structs.replace(folders, hf=path.parent)
 
 
-def _import(session: Session, found: Found, spec: Spec | None, source: str) -> ImportResult:
+def _import(
+    session: Session, found: Found, spec: Spec | None, source: str, chunks: ChunkStore | None = None
+) -> ImportResult:
     model = spec.model if spec is not None else found.model
     variant = (spec.variant if spec is not None else None) or found.variant or DEFAULT_VARIANT
     listing = replace(found.listing, place=source)
     if spec is not None and spec.selector is not None:
-        return import_files(session, VersionName(model, variant, exact_version(spec, "import")), listing)
+        name = VersionName(model, variant, exact_version(spec, "import"))
+        return import_files(session, name, listing, chunks=chunks)
     build = f"+{found.revision[:_SHORT_CHARS]}" if found.revision else ""
     there = _stored(session, found, model, variant, build)
     if there is not None:
         return replace(described(there, listing), present=True)
     version = f"0.0.{_last_number(session, model) + 1}{build}"
-    return import_files(session, VersionName(model, variant, version), listing)
+    return import_files(session, VersionName(model, variant, version), listing, chunks=chunks)
 
 
 def _stored(session: Session, found: Found, model: str, variant: str, build: str) -> Manifest | None:

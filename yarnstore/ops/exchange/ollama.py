@@ -8,8 +8,6 @@ contents and the configuration.  A version has a file for each layer, named by i
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -24,10 +22,10 @@ from yarnstore.core.oci import (
     DOCKER_MANIFEST,
     OLLAMA_CONFIG,
     OLLAMA_LAYER,
-    ImageManifest,
-    Layer,
+    OLLAMA_SUFFIXES,
     descriptor,
     imported_image,
+    layer_paths,
     read_image,
 )
 from yarnstore.core.suggestions import close_names
@@ -43,11 +41,6 @@ _HOST: Final = "registry.ollama.ai"
 _NAMESPACE: Final = "library"
 _LATEST: Final = "latest"
 _CONTENTS: Final = "blobs"
-_SUFFIXES: Final = {
-    **dict.fromkeys(("model", "projector", "adapter"), ".gguf"),
-    **dict.fromkeys(("params", "messages"), ".json"),
-    **dict.fromkeys(("template", "system", "license", "prompt"), ".txt"),
-}
 # The files of a version that are layers, in the order of the layers in Ollama's own manifests.
 _ORDER: Final = ("model", "projector", "adapter", "license", "template", "system", "params", "messages")
 _ARCHITECTURE: Final = "general.architecture"
@@ -87,7 +80,7 @@ def _found(store: Path, name: str, path: Path) -> Found:
     data = fsread.read_bytes(path, MIB)
     image = read_image(data, str(path))
     sources, hashes = [], {}
-    for file_path, layer in _named(image):
+    for file_path, layer in zip(layer_paths(image), image.layers, strict=True):
         content = _content(store / _CONTENTS, layer.sha256)
         if not fsread.is_file(content):
             raise NotFoundError("file", str(content), hint=f"`ollama pull {name}:{path.name}` downloads it")
@@ -105,16 +98,6 @@ def _found(store: Path, name: str, path: Path) -> Found:
         origin.revision,
         Listing(Sources(sources), str(path), origin, hashes),
     )
-
-
-def _named(image: ImageManifest) -> Iterator[tuple[str, Layer]]:
-    """Yield each layer with the path that it has in a version."""
-    seen: Counter[str] = Counter()
-    for layer in image.layers:
-        kind = layer.media_type.removeprefix(OLLAMA_LAYER).partition(";")[0]
-        seen[kind] += 1
-        number = f"-{seen[kind]}" if seen[kind] > 1 else ""
-        yield f"{kind}{number}{_SUFFIXES.get(kind, '.bin')}", layer
 
 
 def _text(data: bytes, path: Path) -> str:
@@ -171,7 +154,7 @@ def _kinds(manifest: Manifest) -> list[tuple[str, ManifestFile]]:
     for file in manifest.files:
         stem, dot, suffix = file.path.rpartition("/")[2].lower().rpartition(".")
         kind = stem.partition("-")[0] if stem.partition("-")[2].isdigit() else stem
-        if kind in _ORDER and f"{dot}{suffix}" == _SUFFIXES[kind]:
+        if kind in _ORDER and f"{dot}{suffix}" == OLLAMA_SUFFIXES[kind]:
             found.append((kind, file))
         elif suffix == "gguf":
             found.append(

@@ -68,7 +68,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
     fsread.require_space(layout.root, 2 * (entry.size_bytes or 0), layout.reserve)
     # Named by its content, since an address may change between two runs, as signed ones do.
     path = layout.tmp / f"{Sha256.of(f'download {expected}'.encode()).hex}.download"
-    with _claim(session, path) as part:
+    with claim(session, path) as part:
         there = _here(session, name, expected, chunks)
         if there is not None:
             part.remove()
@@ -81,7 +81,7 @@ def fetch_plain(session: Session, offer: Offered, chunks: ChunkStore) -> tuple[M
         if not copied:
             urls = _addresses(session, entry, place)
             last = _last_part(urls[0])
-            wanted = _WantedFile(last, place, part, expected, entry.size_bytes, meter, layout.reserve)
+            wanted = WantedFile(last, place, part, expected, entry.size_bytes, meter, layout.reserve)
             with counting.download(meter):
                 _sources(session, source, urls).stream(file_name, wanted)
         item = SourceFile(file_name, path, part.size_bytes)
@@ -153,7 +153,7 @@ def _file_name(url: str, name: VersionName) -> str:
         return f"{model_dirname(name.model)}.bin"
 
 
-def _claim(session: Session, path: Path) -> growing.PartialFile:
+def claim(session: Session, path: Path) -> growing.PartialFile:
     """Return the partial download, once no other process writes it."""
     deadline = time.monotonic() + session.layout.lock_timeout_s
     while True:
@@ -195,8 +195,11 @@ def _last_part(url: str) -> str:
     return urlsplit(url).path.rpartition("/")[2] or url
 
 
-class _WantedFile:
-    """A file with a known SHA-256, as a `Wanted`; `part` may have bytes of an earlier run."""
+class WantedFile:
+    """A file with a known SHA-256, as a `Wanted`; `part` may have bytes of an earlier run.
+
+    `promised` name the size and the hash for errors, `hint` says what to do about wrong ones.
+    """
 
     def __init__(
         self,
@@ -207,7 +210,12 @@ class _WantedFile:
         size_bytes: int | None,
         meter: Meter,
         reserve: Reserve,
+        *,
+        promised: tuple[str, str] = ("size_bytes in the registry", "checksum in the registry"),
+        hint: str = _PUBLISHER,
     ) -> None:
+        self._size_of, self._hash_of = promised
+        self._hint = hint
         self._name = name
         self._reserve = reserve
         self._what = f"{place}: {name}"
@@ -245,10 +253,10 @@ class _WantedFile:
             self.restart()
             error = IntegrityError(
                 self._what,
-                why="does not match the size_bytes in the registry",
+                why=f"does not match the {self._size_of}",
                 expected=f"{size} bytes",
                 got=f"{body.total} bytes",
-                hint=_PUBLISHER,
+                hint=self._hint,
             )
             yield BadPart(error, is_final=True)
             return
@@ -259,8 +267,8 @@ class _WantedFile:
             if size is not None and part.size_bytes + len(fresh) > size:
                 sources = frozenset(self._sources)
                 self.restart()
-                why = f"is larger than the size_bytes in the registry, {size}"
-                error = IntegrityError(self._what, why=why, hint=_PUBLISHER)
+                why = f"is larger than the {self._size_of}, {size}"
+                error = IntegrityError(self._what, why=why, hint=self._hint)
                 yield BadPart(error, sources=sources, is_final=True)
                 return
             if fresh:
@@ -272,10 +280,10 @@ class _WantedFile:
                 raise page_error(body.source, self._name)
             error = IntegrityError(
                 self._what,
-                why="does not match the checksum in the registry",
+                why=f"does not match the {self._hash_of}",
                 expected=str(self._expected),
                 got=str(got),
-                hint=f"nothing was installed; {_PUBLISHER}",
+                hint=f"nothing was installed; {self._hint}",
             )
             yield BadPart(error, sources=sources)
 

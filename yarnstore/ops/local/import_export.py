@@ -216,11 +216,11 @@ class ExportResult:
 
     model: str
     version: str
-    path: str  #: The path of the copy.
+    path: str  #: The path of the copy, or the address of the image.
     size_bytes: int
     #: `reflink` (shares disk blocks with the store), `hardlink` (is the store's file), `copy`, `decoded`
-    #: (made from chunks), or `present` (all files existed); if files differ, the costliest.  Of a check,
-    #: `present` or `behind`.
+    #: (made from chunks), or `present` (all files existed); if files differ, the costliest.  Of an image in
+    #: a registry, `uploaded` or `present`.  Of a check, `present` or `behind`.
     how: str
     #: Of a check: the paths that are missing or differ.
     behind: list[str] = field(default_factory=list)

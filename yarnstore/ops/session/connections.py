@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,11 +24,11 @@ from yarnstore.backends import (
     RetryPolicy,
     SourceSet,
 )
-from yarnstore.backends.connect import connect, connect_file, is_exposed
+from yarnstore.backends.connect import connect, connect_file, connect_images, is_exposed
 from yarnstore.backends.sources import Fault
 from yarnstore.backends.urls import is_remote, origin_of, shown, tidy_address
 from yarnstore.backends.wrappers import OneFile, checked_wait, shared_limit
-from yarnstore.errors import BackendError, StorageError, TransientError, UsageError
+from yarnstore.errors import BackendError, OfflineError, StorageError, TransientError, UsageError
 from yarnstore.ops.session.sources import (
     MIRRORS_LIMIT,
     Network,
@@ -38,6 +39,9 @@ from yarnstore.ops.session.sources import (
 from yarnstore.store import fsread
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.registry_cache import MirrorHealth, read_health, write_health
+
+if TYPE_CHECKING:
+    from yarnstore.backends.images import ImageRegistry
 
 # Only `SourceSet` retries, since it can use another source; below it there is one try.
 _ONE_TRY = RetryPolicy(attempts=1)
@@ -70,6 +74,7 @@ class Connections:
         self._named: dict[str, list[Mirror]] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._adopted: list[Backend] = []
+        self._images: dict[str, tuple[ImageRegistry, SourceSet]] = {}
         self._put_last = put_last or RecentFailures()
         self._check = check
         # By registry, the end of the last reported wait, since several connections wait at once.
@@ -117,6 +122,33 @@ class Connections:
         known = [source.url, *source.mirrors]
         named = [mirror.url for mirror in self._named.get(source.name, [])]
         return list(dict.fromkeys([*(shown(url, folder=True) for url in known), *named]))
+
+    def images(self, source: RegistrySource, accept: str) -> tuple[ImageRegistry, SourceSet]:
+        """Return a repository of images for uploads, and the same with retries for all else.
+
+        Raises: OfflineError, UsageError, ConfigError.
+        """
+        if self._network.offline and is_remote(source.url):
+            raise OfflineError(shown(source.url), "it")
+        if source.url in self._images:
+            return self._images[source.url]
+        self._warn_of_exposed(source)
+        registry = connect_images(
+            source.url,
+            accept=accept,
+            token=source.token,
+            login=source.login,
+            ca_bundle=self._network.ca_bundle,
+            require_https=self._network.require_https,
+            timeouts=self._network.timeouts,
+            check=self._check,
+        )
+        self._adopted.append(registry)
+        backend = Cancellable(_slowed(registry, self._network, self._check), self._check)
+        only = Mirror(shown(source.url), lambda: backend, trusted=True)
+        found = registry, SourceSet([only], sleep=self._sleep, on_wait=partial(self.tell_wait, source))
+        self._images[source.url] = found
+        return found
 
     def for_file(
         self, source: RegistrySource, urls: Iterable[str], on_pass: Callable[[str], None] | None = None
@@ -198,20 +230,22 @@ class Connections:
             other.close()
         self._backends.clear()
         self._adopted.clear()
+        self._images.clear()
 
     def _connect(self, source: RegistrySource, url: str) -> Backend:
-        exposed = exposed_secret(source)
-        if (
-            exposed
-            and origin_of(url) == origin_of(source.url)
-            and not (self._network.require_https or self._network.offline)
-        ):
-            text = f"warning: {source.name or self.own(source)}: {exposed}"
-            if self._put_last.is_news(text):
-                self._note(text)
+        if origin_of(url) == origin_of(source.url) and not self._network.offline:
+            self._warn_of_exposed(source)
         return Cancellable(
             connect_source(source, url, self._network, policy=_ONE_TRY, check=self._check), self._check
         )
+
+    def _warn_of_exposed(self, source: RegistrySource) -> None:
+        """Warn once of credentials that others can read."""
+        exposed = exposed_secret(source)
+        if exposed and not self._network.require_https:
+            text = f"warning: {source.name or self.own(source)}: {exposed}"
+            if self._put_last.is_news(text):
+                self._note(text)
 
     def _on_fault(self, source: RegistrySource, fault: Fault) -> None:
         if len(self._backends[source.name].sources) == 1:

@@ -84,6 +84,12 @@ def test_layouts_of_other_tools(store: Store, tmp_path: Path) -> None:
         (layout / "oci-layout").write_bytes(b'{"imageLayoutVersion": "1.0.0"}')
         (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
+    kinds = ("gguf.v3", "gguf.v3", "mmproj", "chat.template.jinja", "license", "license")
+    write(*(put(f"application/vnd.docker.ai.{kind}", b"%d" % n) for n, kind in enumerate(kinds)))
+    (done,) = store.import_from(f"oci:{layout}", "named")
+    out = Path(store.export(f"named@{done.version}", tmp_path / "named").path)
+    names = ("model-00001-of-00002.gguf", "model-00002-of-00002.gguf", "mmproj.gguf", "template.jinja")
+    assert {path.name for path in out.iterdir()} == {*names, "license.txt", "license-2.txt"}
     write(put("application/vnd.docker.ai.gguf.v3", MODEL), put("application/vnd.docker.ai.license", b"MIT"))
     (done,) = store.import_from(f"oci:{layout}")
     out = Path(store.export(f"docker@{done.version}", tmp_path / "out").path)
@@ -93,7 +99,7 @@ def test_layouts_of_other_tools(store: Store, tmp_path: Path) -> None:
     }
 
     write(put("application/vnd.kitops.modelkit.model.v1.tar", b"tar"))
-    with pytest.raises(UsageError, match="is an archive"):
+    with pytest.raises(FormatError, match="not a readable archive"):
         store.import_from(f"oci:{layout}")
     write(put("x/raw", b"x", **{"org.cncf.model.filepath": "../escape"}))
     with pytest.raises(FormatError, match=r"\.\."):
