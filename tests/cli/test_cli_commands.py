@@ -328,6 +328,25 @@ def test_du(installed: Ystore) -> None:
     assert installed("du", "other").code == 3
 
 
+def test_publish_with_a_base_says_what_its_deltas_take(ystore: Ystore, tmp_path: Path) -> None:
+    registry = tmp_path / "r"
+    source = tmp_path / "mine"
+    source.mkdir()
+    (source / "words.txt").write_text("".join(f"word {n}\n" for n in range(60_000)))
+    arguments = ("publish", source, "mine@1.0.0", "--registry", registry)
+    assert ystore(*arguments, "--json").json["base"] is None
+    (source / "words.txt").write_text("".join(f"word {n}\n" for n in range(1, 60_000)))
+    arguments = ("publish", source, "other@1.0.0", "--registry", registry)
+    ran = ystore(*arguments, "--base", "auto", people=True)
+    assert ran.code == 0
+    assert re.search(r"; \S+ k?B of deltas from mine@1\.0\.0\n$", ran.out)
+    assert "--base auto: mine@1.0.0, about " in ran.err
+    done = ystore(*arguments, "--base", "mine@1.0.0", "--json").json
+    assert (done["base"], done["base_bytes"] > 0, done["changed"]) == ("mine@1.0.0", True, False)
+    assert ystore(*arguments, "--base", "nobody@1.0.0").code == 3
+    assert ystore(*arguments, "--base", "other@1.0.0").code == 2
+
+
 def test_publish(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:
     source = made_models / "phi-3-mini" / "1.0.0"
     arguments = ("publish", source, "phi-3-mini@1.0.0", "--registry", tmp_path / "r", "--variant", "bf16")

@@ -155,8 +155,9 @@ def test_a_first_model_can_be_typed_as_it_stands(tmp_path: Path) -> None:
 def test_the_page_on_publishing_runs_in_its_order(made_models: Path, tmp_path: Path) -> None:
     for version in ("1.0", "1.1"):
         (tmp_path / f"phi-3-mini-{version}").symlink_to(made_models / "phi-3-mini" / f"{version}.0")
+    (tmp_path / "my-chat").symlink_to(made_models / "phi-3-mini" / "1.1.0")
     own = [c for c, _ in shown_commands(REPO / "docs" / "publishing.md") if "ystore " in c]
-    assert len(own) == 11
+    assert len(own) == 13
     (tmp_path / "registry").mkdir()
     with static_server(tmp_path / "registry") as url:
         local = [c.replace("http://127.0.0.1:8000/", url) for c in own]

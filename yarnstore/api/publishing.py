@@ -38,6 +38,7 @@ class Publishing:
         tags: tuple[str, ...] = (),
         category: str | None = None,
         deltas: int | None = None,
+        base: str | None = None,
         split: bool = False,
         all_files: bool = False,
         force: bool = False,
@@ -45,15 +46,17 @@ class Publishing:
     ) -> PublishResult:
         """Publish a file or folder as a version into the static registry at a folder.
 
-        `deltas` is the number of earlier versions from which delta packs are written; `split` keeps each
-        model in a file of its own from now on; `all_files` includes temporary files of other programs and
+        `deltas` is the number of earlier versions from which delta packs are written; `base` is the spec of a
+        version of any model of the registry from which one is written too, such as that of which this is a
+        fine-tune, or `auto` for the version with the smallest delta; `split` keeps each model in a file of
+        its own from now on; `all_files` includes temporary files of other programs and
         files that a `.ystoreignore` names.  `requires` are specs of other models, such as the base of an
         adapter, which must be installed before it.  Publishing the same content again changes only the given
-        fields.
+        fields, and adds the delta from `base`.
 
         Raises: ConflictError for different content under a published version, or other build metadata;
         FormatError for truncated files, Git LFS pointers, web pages and missing shards unless `force`;
-        SpecError, UsageError, StorageError.
+        SpecError, UsageError, StorageError; NotFoundError if the registry does not have `base`.
         """
         from yarnstore.ops.publishing.publish import DEFAULT_DELTAS, ModelInfo, VersionInfo, publish
 
@@ -72,6 +75,7 @@ class Publishing:
             ),
             model_info=ModelInfo(name, description, tags, category),
             deltas=DEFAULT_DELTAS if deltas is None else deltas,
+            base=base,
             split=split,
             all_files=all_files,
             force=force,

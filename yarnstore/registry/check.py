@@ -20,7 +20,7 @@ from yarnstore.core.names import (
     parse_version,
 )
 from yarnstore.errors import FormatError, InvalidNameError
-from yarnstore.registry.entries import FileEntry, ModelEntry, VersionEntry
+from yarnstore.registry.entries import BasedDeltaEntry, FileEntry, ModelEntry, VersionEntry
 
 # A position in the document: fields and keys alternate, as in (".models", "phi", ".versions", "1.0.0").
 Where: TypeAlias = tuple[str, ...]
@@ -168,8 +168,10 @@ class _Checker:
             self._check(where, ".manifest", Sha256.parse, entry.manifest)
         for index, pack in enumerate(entry.packs):
             self._check(where, f".packs[{index}]", PackId.parse, pack)
-        for key, deltas in (("deltas", entry.deltas), ("mapped_deltas", entry.mapped_deltas)):
+        for key, deltas in entry.delta_lists:
             for index, delta in enumerate(deltas):
+                if isinstance(delta, BasedDeltaEntry):
+                    self._check(where, f".{key}[{index}].base_model", parse_model_id, delta.base_model)
                 self._check(where, f".{key}[{index}].base", parse_version, delta.base)
                 self._check(where, f".{key}[{index}].base_manifest", Sha256.parse, delta.base_manifest)
                 self._check(where, f".{key}[{index}].pack", PackId.parse, delta.pack)

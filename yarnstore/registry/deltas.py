@@ -14,15 +14,14 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import FormatError
 from yarnstore.registry.edit import RawDoc, raw_models
+from yarnstore.registry.entries import BASED, DELTA_KEYS
 from yarnstore.registry.schema import check_raw_model
 from yarnstore.registry.timestamps import next_timestamp
-
-_KEYS = ("deltas", "mapped_deltas")
 
 
 class DeltaChange(NamedTuple):
     """What becomes of the deltas of the build with a manifest: what to list, by the key of its list, and
-    packs to list no more."""
+    packs to list no more as deltas from its own model."""
 
     add: Mapping[str, Sequence[Mapping[str, Any]]] = {}
     drop: Collection[str] = ()
@@ -58,11 +57,11 @@ def _manifest(build: RawDoc) -> Sha256:
 
 
 def _change(build: RawDoc, change: DeltaChange, what: str) -> None:
-    for key in _KEYS:
+    for key in DELTA_KEYS:
         listed = build.get(key, [])
         if not isinstance(listed, list):
             raise FormatError(what, f"has {key} that are not a list")
-        kept = [item for item in listed if item["pack"] not in change.drop]
+        kept = [item for item in listed if key == BASED or item["pack"] not in change.drop]
         there = {(item["base_manifest"], item["pack"]) for item in kept}
         fresh = change.add.get(key, ())
         kept += [dict(item) for item in fresh if (item["base_manifest"], item["pack"]) not in there]

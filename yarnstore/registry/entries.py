@@ -16,6 +16,13 @@ SIZE_LIMIT_BYTES: Final = 2**53 - 1
 SizeBytes = Annotated[int, Meta(ge=0, le=SIZE_LIMIT_BYTES)]
 Gigabytes = Annotated[float, Meta(ge=0)]
 
+# The keys of deltas in the entry of a version: for all releases, with entries of encoding 5, from versions of
+# other models.
+PLAIN: Final = "deltas"
+MAPPED: Final = "mapped_deltas"
+BASED: Final = "based_deltas"
+DELTA_KEYS: Final = (PLAIN, MAPPED, BASED)
+
 
 # Shared by all entries without any, of which a registry may have a million; never changed.
 _NO_VARIANTS: Final[dict[str, VersionEntry]] = {}
@@ -45,6 +52,22 @@ class DeltaEntry(Struct, frozen=True, kw_only=True, gc=False):
         """What the pack adds to a download of all deltas from its base; negative if it makes it smaller."""
         return self.size_bytes - self.replaced_bytes
 
+    @property
+    def label(self) -> str:
+        """The version that the pack leads from, with its model if that is another one."""
+        return self.base
+
+
+class BasedDeltaEntry(DeltaEntry, frozen=True, kw_only=True, gc=False):
+    """A delta pack that leads from a version of the other model `base_model`."""
+
+    base_model: str
+    mapped: bool = False  #: Whether the pack has entries of encoding 5.
+
+    @property
+    def label(self) -> str:
+        return f"{self.base_model}@{self.base}"
+
 
 class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     """One build of one version.
@@ -64,6 +87,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     packs: tuple[str, ...] = ()
     deltas: tuple[DeltaEntry, ...] = ()
     mapped_deltas: tuple[DeltaEntry, ...] = ()
+    based_deltas: tuple[BasedDeltaEntry, ...] = ()
     compatibility: tuple[str, ...] = ()
     release_date: str | None = None
     changelog: str | None = None
@@ -78,9 +102,15 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     variants: dict[str, VersionEntry] = field(default_factory=lambda: _NO_VARIANTS)
 
     @property
+    def delta_lists(self) -> tuple[tuple[str, tuple[DeltaEntry, ...]], ...]:
+        """The lists of deltas, each with its key."""
+        lists = (self.deltas, self.mapped_deltas, self.based_deltas)
+        return tuple(zip(DELTA_KEYS, lists, strict=True))
+
+    @property
     def all_deltas(self) -> tuple[DeltaEntry, ...]:
-        """The deltas for clients of all releases, and those with entries of encoding 5."""
-        return self.deltas + self.mapped_deltas if self.mapped_deltas else self.deltas
+        """The deltas of all lists."""
+        return self.deltas + self.mapped_deltas + self.based_deltas
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):

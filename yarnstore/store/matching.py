@@ -17,7 +17,7 @@ import numpy as np
 from blake3 import blake3
 
 from yarnstore.core.encodings.mapped import MAPPED_FLOATS
-from yarnstore.core.layouts import BYTES, Layout, Source, Tensor
+from yarnstore.core.layouts import BYTES, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
@@ -101,12 +101,17 @@ class AnyContent(ABC):
 
 
 class SourceContent(AnyContent):
-    """A version that is being published, with its layouts by path."""
+    """A version that is being published, of which the headers are read.
 
-    def __init__(self, sources: Sequence[SourceFile], layouts: dict[str, Layout]) -> None:
+    Raises: NotFoundError, StorageError.
+    """
+
+    def __init__(self, sources: Sequence[SourceFile]) -> None:
         super().__init__()
-        self._sources = {item.path: item for item in sources}
-        self.tensors = [item for path, layout in layouts.items() for item in _large(path, layout.tensors)]
+        large = [i for i in sources if i.size_bytes >= SMALL_TENSOR_BYTES or i.path.endswith(".onnx")]
+        self._sources = {item.path: item for item in large}
+        layouts = read_layouts(large).items()
+        self.tensors = [item for path, layout in layouts for item in iter_large(path, layout.tensors)]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
         return open_file(self._sources[path].source)
@@ -123,7 +128,9 @@ class StoredContent(AnyContent):
         super().__init__()
         self._reader = reader
         self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
-        self.tensors = [item for path, file in self._files.items() for item in _large(path, file.tensor_list)]
+        self.tensors = [
+            item for path, file in self._files.items() for item in iter_large(path, file.tensor_list)
+        ]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
         return contextlib.nullcontext(_Chunks(self._reader, self._files[path]))
@@ -163,13 +170,14 @@ class _Chunks:
         return b"".join(parts)
 
 
-def _large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
+def iter_large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
+    """Yield the tensors of a file that are large enough to be compared."""
     for tensor in tensors:
         if tensor.length >= SMALL_TENSOR_BYTES and tensor.dtype is not BYTES:
             yield Numbers(path, tensor)
 
 
-def find_cuts(sources: Sequence[SourceFile], base: Manifest, reader: PackReader) -> dict[str, list[int]]:
+def find_cuts(ours: SourceContent, base: Manifest, reader: PackReader) -> dict[str, list[int]]:
     """Return by path where to cut large tensors, so that their chunks begin where those of a published
     version do whose numbers they have, equal or similar.
 
@@ -178,8 +186,7 @@ def find_cuts(sources: Sequence[SourceFile], base: Manifest, reader: PackReader)
     theirs = StoredContent(base, reader)
     if not theirs.tensors:
         return {}
-    large = [item for item in sources if item.size_bytes >= SMALL_TENSOR_BYTES or item.path.endswith(".onnx")]
-    return inherited_cuts(find_runs(SourceContent(large, read_layouts(large)), theirs), base)
+    return inherited_cuts(find_runs(ours, theirs), base)
 
 
 def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
@@ -189,7 +196,7 @@ def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
 
     Raises: StorageError.
     """
-    names = _Names(theirs.tensors)
+    names = Names(theirs.tensors)
 
     def check(item: Numbers) -> Stretch | None:
         other = names.find(item)
@@ -208,8 +215,8 @@ def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
     return sorted(runs + list(_match_rows(ours, theirs, left)))
 
 
-class _Names:
-    """Tensors by file and name, or by name alone, of one type."""
+class Names:
+    """Tensors by file and name, or by name alone."""
 
     def __init__(self, tensors: list[Numbers]) -> None:
         self._placed = {(item.path, item.tensor.name): item for item in tensors}
@@ -218,6 +225,7 @@ class _Names:
             self._named.setdefault(item.tensor.name, item)
 
     def find(self, item: Numbers) -> Numbers | None:
+        """Return the tensor with the name of another, if their types fit."""
         name = item.tensor.name
         other = self._placed.get((item.path, name)) or self._named.get(name)
         if other is None or (other.tensor.dtype is not item.tensor.dtype and other.kind != item.kind):

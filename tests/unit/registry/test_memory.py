@@ -16,7 +16,7 @@ from tests.support.stores import quiet_env
 from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError
 from yarnstore.registry import memory
-from yarnstore.registry.entries import DeltaEntry, FileEntry, ModelEntry, VersionEntry
+from yarnstore.registry.entries import BasedDeltaEntry, FileEntry, ModelEntry, VersionEntry
 from yarnstore.registry.schema import parse_registry
 
 CHILD = """
@@ -135,7 +135,7 @@ def test_the_sizes_counted_with_are_those_of_the_structs() -> None:
     assert sys.getsizeof(VersionEntry()) <= memory._KEYED_BYTES
     assert sys.getsizeof(ModelEntry(versions={})) <= memory._KEYED_BYTES
     assert sys.getsizeof(FileEntry(path="", size_bytes=0, sha256="")) <= memory._LISTED_BYTES
-    delta = DeltaEntry(base="", base_manifest="", pack="", size_bytes=0)
+    delta = BasedDeltaEntry(base_model="", base="", base_manifest="", pack="", size_bytes=0)
     assert sys.getsizeof(delta) <= memory._LISTED_BYTES
 
 

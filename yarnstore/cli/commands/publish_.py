@@ -62,6 +62,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Number of earlier versions to write deltas from.",
 )
+@click.option(
+    "--base",
+    metavar="SPEC|auto",
+    help="Version, also of another model, to write a delta from; auto: the one that saves most.",
+)
 @click.option("--split", is_flag=True, help="Store each model's entry in its own file from now on.")
 @click.option(
     "--force",
@@ -91,6 +96,7 @@ def cli(
     tags: tuple[str, ...],
     download_url: str | None,
     deltas: int,
+    base: str | None,
     split: bool,
     all_files: bool,
     force: bool,
@@ -123,6 +129,7 @@ def cli(
             tags=tags,
             category=category,
             deltas=deltas,
+            base=base,
             split=split,
             all_files=all_files,
             force=force,
@@ -136,6 +143,8 @@ def cli(
     )
     if done.published_before:
         text = f"{label}: already published; {_changes(done)}"
+    if done.base_bytes:
+        text += f"; {size(done.base_bytes)} of deltas from {done.base}"
     row = (done.model, done.version, done.variant, done.size_bytes, done.new_bytes, done.manifest)
     run.output.done(done, lambda: text, row)
 

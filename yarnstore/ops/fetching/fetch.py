@@ -74,7 +74,8 @@ class FetchResult:
     download_bytes: int
     chunks_total: int  #: How many chunks the version has.
     chunks_fetched: int  #: How many of them were downloaded.
-    delta_from: str | None  #: The stored version that deltas were applied to.
+    #: The stored version that deltas were applied to; `model@version` if it is one of another model.
+    delta_from: str | None
     seconds: float
     alternate_bytes: int = 0  #: How many bytes were copied from alternates, as chunks without compression.
 

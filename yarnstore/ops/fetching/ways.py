@@ -1,8 +1,8 @@
 """Ways through the registry: what it offers of a version, and which delta packs lead to it from the store.
 
-A delta pack leads from one version of the model to another.  A version that no delta leads to directly from
-one in the store may be reached over others.  Only the packs along the cheapest way are read; `cheapest` then
-decides chunk by chunk.
+A delta pack leads to a version from another one, usually of the same model.  A version that no delta leads to
+directly from one in the store may be reached over others.  Only the packs along the cheapest way are read;
+`cheapest` then decides chunk by chunk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, Ints, id_bytes
 from yarnstore.core.limits import VERSION_LIMIT_PACKS
-from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.entries import MAPPED, BasedDeltaEntry, ModelEntry, VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
 from yarnstore.store.chunks import ChunkStore
@@ -77,7 +77,8 @@ class DeltaPack(NamedTuple):
     """A delta pack of a registry: it leads from the manifest `base` of `version` to the manifest `to`.
 
     What is in a `mapped` one is stored whole, since older releases cannot read it; because of it, entries of
-    the others between the two that have `replaced_bytes` are not downloaded.
+    the others between the two that have `replaced_bytes` are not downloaded.  With `other_model`, `base` is a
+    version of another model, which `version` names too.
     """
 
     pack: RemotePack
@@ -87,6 +88,7 @@ class DeltaPack(NamedTuple):
     size_bytes: int
     mapped: bool = False
     replaced_bytes: int = 0
+    other_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,19 +125,20 @@ class PackOffer:
 
 
 def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
-    if entry.manifest is not None and entry.all_deltas:
-        to = Sha256.parse(entry.manifest)
-        for n, delta in enumerate(entry.all_deltas):
-            pack = RemotePack(DELTAS, PackId.parse(delta.pack))
-            base, mapped = Sha256.parse(delta.base_manifest), n >= len(entry.deltas)
+    if entry.manifest is None:
+        return
+    for key, deltas in entry.delta_lists:
+        for delta in deltas:
+            based = delta if isinstance(delta, BasedDeltaEntry) else None
             yield DeltaPack(
-                pack=pack,
-                base=base,
-                version=delta.base,
-                to=to,
+                pack=RemotePack(DELTAS, PackId.parse(delta.pack)),
+                base=Sha256.parse(delta.base_manifest),
+                version=delta.label,
+                to=Sha256.parse(entry.manifest),
                 size_bytes=delta.size_bytes,
-                mapped=mapped,
+                mapped=key == MAPPED if based is None else based.mapped,
                 replaced_bytes=delta.replaced_bytes,
+                other_model=based is not None,
             )
 
 
@@ -155,8 +158,8 @@ def find_way(
     store, `without` are packs that have failed.
 
     These are the deltas from versions in the store, directly or over others.  If no version of the store is
-    in the registry, they are all that lead into the version directly: its chunks may be known by another
-    name.
+    in the registry, they are all that lead into the version directly from its own model: its chunks may be
+    known by another name.
     """
     deltas = [delta for delta in offer.deltas if delta.pack not in without]
     if not deltas or chunks.is_empty:
@@ -176,6 +179,7 @@ def find_way(
     start = min(known, key=lambda digest: (ways[digest].cost, digest.hex), default=None)
     steps = [edges[edge] for edge in reversed(way_from(ways, start, to))] if start is not None else []
     if not steps or sum(map(len, steps)) + len(offer.packs) > VERSION_LIMIT_PACKS:
-        return [deltas]
+        direct = [delta for delta in deltas if not delta.other_model or delta.base in complete]
+        return [direct] if direct else []
     first = [delta for delta in deltas if delta.base in complete or delta in steps[0]]
     return [first, *steps[1:]]

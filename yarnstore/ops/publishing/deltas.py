@@ -11,26 +11,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from yarnstore.core.codec import MAPPED_PAYS_SHARE, Encoding, make_delta_entry, make_mapped_entry
 from yarnstore.core.digest import Buffer, PackId, Sha256
+from yarnstore.core.index import Ids, find_ids
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, Stretch, iter_pairs
 from yarnstore.progress import Meter, OnProgress
+from yarnstore.registry.entries import BASED, MAPPED, PLAIN
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.matching import StoredContent, find_runs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import ChunkTable
+from yarnstore.store.places import ChunkTable, manifest_chunks
 
 _WINDOW = 12
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
-# The keys of deltas in the entry of a version.
-PLAIN = "deltas"
-MAPPED = "mapped_deltas"
 # How many pairs of chunks tell how large a delta would be.
 _SAMPLED = 8
 
@@ -58,9 +59,10 @@ class WrittenDeltas:
     """The delta packs from one version to another, with the bytes of each.
 
     `mapped` are those with entries of encoding 5, which older clients cannot read; they replace entries of
-    the others that have `replaced_bytes`.
+    the others that have `replaced_bytes`.  `model` is the one that they lead to.
     """
 
+    model: str
     base: Manifest
     packs: list[tuple[PackId, int]]
     mapped: list[tuple[PackId, int]]
@@ -69,6 +71,16 @@ class WrittenDeltas:
     def listed(self) -> Listed:
         """Return them as the entry of the version that they lead to lists them, by key."""
         base = {"base": self.base.version, "base_manifest": str(self.base.digest)}
+        if self.base.model != self.model:
+            base = {"base_model": self.base.model, **base}
+            marks: tuple[tuple[dict[str, Any], list[tuple[PackId, int]]], ...]
+            marks = (({}, self.packs), ({"mapped": True}, self.mapped))
+            items = [
+                {**base, "pack": str(pack), "size_bytes": size, **mark}
+                for mark, packs in marks
+                for pack, size in packs
+            ]
+            return {BASED: items} if items else {}
         found = {
             key: [{**base, "pack": str(pack), "size_bytes": size} for pack, size in packs]
             for key, packs in ((PLAIN, self.packs), (MAPPED, self.mapped))
@@ -79,25 +91,31 @@ class WrittenDeltas:
 
 
 class _Writers:
-    """The packs of the deltas in one direction."""
+    """The packs of the deltas from one version to another.
 
-    def __init__(self, folder: PackFolder, stack: ExitStack) -> None:
+    Between versions of one model, each chunk has an entry that all releases can read.
+    """
+
+    def __init__(self, folder: PackFolder, stack: ExitStack, base: Manifest, new: Manifest) -> None:
         self._folder = folder
+        self._base, self._model = base, new.model
         self._replaced_bytes = 0
         self._plain, self._mapped = (stack.enter_context(PackWriter(folder)) for _ in range(2))
 
     def add(self, entries: list[Entry]) -> None:
+        if self._base.model != self._model:
+            entries = entries[-1:]
         for entry in entries:
             (self._mapped if entry.encoding == Encoding.DELTA_MAPPED else self._plain).add(entry)
         if len(entries) > 1:
             self._replaced_bytes += entries[0].stored_bytes
 
-    def written(self, base: Manifest) -> WrittenDeltas:
+    def written(self) -> WrittenDeltas:
         plain, mapped = (
             [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
             for writer in (self._plain, self._mapped)
         )
-        return WrittenDeltas(base, plain, mapped, self._replaced_bytes)
+        return WrittenDeltas(self._model, self._base, plain, mapped, self._replaced_bytes)
 
 
 class _Task(NamedTuple):
@@ -150,7 +168,7 @@ def write_deltas(
     Raises: IntegrityError, NotFoundError if a chunk of either version cannot be read; StorageError.
     """
     with ExitStack() as stack:
-        ahead, behind = _Writers(deltas, stack), _Writers(deltas, stack)
+        ahead, behind = _Writers(deltas, stack, base, new), _Writers(deltas, stack, new, base)
 
         def encode(task: _Task) -> tuple[int, list[Entry], list[Entry]]:
             forward, other = task
@@ -159,12 +177,13 @@ def write_deltas(
 
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
-        meter = Meter(on_progress, "delta", f"{base.version} → {new.version}", sum(t.length for t in tasks))
+        older = base.version if base.model == new.model else base.label
+        meter = Meter(on_progress, "delta", f"{older} → {new.version}", sum(t.length for t in tasks))
         for length, entries, others in ordered_map(encode, tasks, window=_WINDOW):
             meter.add(length)
             ahead.add(entries)
             behind.add(others)
-    return ahead.written(base), behind.written(new) if back else None
+    return ahead.written(), behind.written() if back else None
 
 
 def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
@@ -172,7 +191,30 @@ def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
 
     Raises: as `write_deltas`.
     """
+    return _estimate(reader, list(iter_pairs(new, base, reader.find_runs(new, base))))
+
+
+def estimate_update(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
+    """Return about how many bytes an update from `base` to `new` would download over their deltas: these,
+    and whole the chunks that have no counterpart.
+
+    Raises: as `write_deltas`.
+    """
     pairs = list(iter_pairs(new, base, reader.find_runs(new, base)))
+    ids, _ = manifest_chunks([new])
+    known, _ = manifest_chunks([base])
+    paired = np.array(sorted(pair.chunk.chunk_id for pair in pairs), "S32")
+    whole = ids[(find_ids(known, ids) < 0) & (find_ids(paired, ids) < 0)]
+    return _estimate(reader, pairs) + stored_bytes(reader, whole)
+
+
+def stored_bytes(reader: PackReader, ids: Ids) -> int:
+    """Return what full packs take for chunks, as far as they have them."""
+    rows = reader.table.find(ids)
+    return int(reader.table.stored[rows[rows >= 0]].sum())
+
+
+def _estimate(reader: DeltaReader, pairs: list[Pair]) -> int:
     step = max(1, len(pairs) // _SAMPLED)
     sample = pairs[step // 2 :: step]
 

@@ -35,8 +35,9 @@ from yarnstore.ops.session.loadcode import find_in
 from yarnstore.ops.session.model_files import model_key
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.registry.check import format_key
-from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.entries import BasedDeltaEntry, ModelEntry, VersionEntry
 from yarnstore.registry.lint import Finding, Severity
+from yarnstore.registry.lint.rules import iter_deltas
 from yarnstore.registry.select import Build, builds_of
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
@@ -159,14 +160,13 @@ class DeepLint:
 
     def _deltas(self, entry: VersionEntry, manifest: Manifest, path: str) -> None:
         ids, _ = manifest_chunks([manifest])
-        listed = [(f"{path}.deltas[{n}]", delta) for n, delta in enumerate(entry.deltas)]
-        listed += [(f"{path}.mapped_deltas[{n}]", delta) for n, delta in enumerate(entry.mapped_deltas)]
-        for here, delta in listed:
+        for here, delta in iter_deltas(entry, path):
             index = self._index("deltas", delta.pack, f"{here}.pack")
             base = _sha256(delta.base_manifest)
             before = self._manifest(base, f"{here}.base_manifest") if base is not None else None
-            if before is not None and before.version != delta.base:
-                self._add(f"{here}.base_manifest", f"belongs to {before.label}, not to {delta.base}")
+            model = delta.base_model if isinstance(delta, BasedDeltaEntry) else manifest.model
+            if before is not None and (before.model, before.version) != (model, delta.base):
+                self._add(f"{here}.base_manifest", f"belongs to {before.label}, not to {delta.label}")
             if index is None:
                 continue
             if index.pack_bytes != delta.size_bytes:
@@ -174,7 +174,7 @@ class DeepLint:
             if not (find_ids(index.ids, ids) >= 0).any():
                 self._add(f"{here}.pack", "contains none of the version's chunks")
             if before is not None:
-                self._bases(index, manifest_chunks([before])[0], ids, f"{here}.pack", delta.base)
+                self._bases(index, manifest_chunks([before])[0], ids, f"{here}.pack", delta.label)
 
     def _bases(self, index: PackIndex, before: Ids, own: Ids, path: str, base: str) -> None:
         """Check that every delta has its base in the version that it leads from, or in its own."""

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from yarnstore.core.digest import PackId, Sha256
-from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.ops.publishing.deltas import (
@@ -32,7 +31,7 @@ from yarnstore.registry.ranges import Range, range_holds
 from yarnstore.registry.select import Build, iter_builds
 from yarnstore.registry.versions import is_prerelease
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio
 from yarnstore.store.filepath import Path
 
 # Deltas from so many versions before are kept, for clients that cannot go over several.
@@ -243,9 +242,8 @@ class _Work:
         folder = self._folder
         with folder.editing():
             doomed = {PackId.parse(pack) for pack in packs}
-            for model in _models(folder):
-                entry = folder.entry(model)
-                for build in iter_builds(entry) if entry is not None else ():
+            for entry in folder.entries():
+                for build in iter_builds(entry):
                     doomed -= {PackId.parse(delta.pack) for delta in build.entry.all_deltas}
             for pack in doomed:
                 fsio.remove(folder.deltas.index(pack))
@@ -278,10 +276,7 @@ class _Work:
 
     def _manifest(self, digest: Sha256) -> Manifest:
         if digest not in self._manifests:
-            path = self._folder.root / "manifests" / f"{digest.hex}.json"
-            self._manifests[digest] = Manifest.parse(
-                fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest
-            )
+            self._manifests[digest] = self._folder.manifest(digest)
         return self._manifests[digest]
 
 

@@ -7,7 +7,6 @@ versions, the model's own file, and `registry.json` last, so that everything tha
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -17,38 +16,44 @@ from typing import Any
 import msgspec
 import zstandard
 
-from yarnstore.core.digest import PackId, Sha256
+from yarnstore.core.digest import PackId
 from yarnstore.core.index import Ids
-from yarnstore.core.limits import MANIFEST_LIMIT_BYTES
 from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import (
     ConflictError,
     FormatError,
-    IntegrityError,
     NotFoundError,
     UsageError,
 )
+from yarnstore.ops.publishing.bases import (
+    AUTO,
+    Bases,
+    build_entry,
+    earlier_versions,
+    likely_bases,
+    named_base,
+    published_manifest,
+)
 from yarnstore.ops.publishing.broken import note_broken, refuse_broken, search_sources
-from yarnstore.ops.publishing.deltas import MAPPED, PLAIN
+from yarnstore.ops.publishing.deltas import Listed
 from yarnstore.ops.publishing.new_deltas import NewDeltas, write_new_deltas
 from yarnstore.ops.publishing.skips import IN_USE
 from yarnstore.ops.publishing.tree import RegistryFolder, timestamp
 from yarnstore.ops.session.loadcode import note_code
 from yarnstore.progress import Meter, OnProgress, ignore
-from yarnstore.registry.deltas import DeltaChange, change_deltas
+from yarnstore.registry.deltas import change_deltas
 from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_other_build_metadata
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.lint.rules import url_fault
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec, exact_version
-from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
 from yarnstore.store.ingest import ingest
-from yarnstore.store.matching import find_cuts
+from yarnstore.store.matching import SourceContent, find_cuts
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import (
@@ -124,6 +129,9 @@ class PublishResult:
     #: Parts that run code when a file is loaded, and pickles of plain data.
     code: list[LoadedCode] = field(default_factory=list)
     back_bytes: int = 0  #: The size of the delta from this version back to the previous one, in bytes.
+    #: The version that `--base` named or found; None without the option, or if no base saves bytes.
+    base: str | None = None
+    base_bytes: int = 0  #: The size of the deltas from it, in bytes.
 
 
 def publish(
@@ -134,6 +142,7 @@ def publish(
     version_info: VersionInfo = _NO_VERSION_INFO,
     model_info: ModelInfo = _NO_MODEL_INFO,
     deltas: int = DEFAULT_DELTAS,
+    base: str | None = None,
     split: bool = False,
     all_files: bool = False,
     force: bool = False,
@@ -142,18 +151,22 @@ def publish(
 ) -> PublishResult:
     """Publish `source` as the exact version that `spec` names into the registry at a folder.
 
-    `deltas` is the number of earlier versions to write delta packs from; `split` keeps each model in a file
-    of its own from now on, and none in registry.json (docs/registry.md).  `all_files` includes files that are
-    otherwise left out, `force` accepts incomplete files.
+    `deltas` is the number of earlier versions to write delta packs from; `base` is the spec of a version of
+    any model to write a delta from too, or `auto` for the one with the smallest delta.  `split` keeps each
+    model in a file of its own from now on, and none in registry.json (docs/registry.md).  `all_files`
+    includes files that are otherwise left out, `force` accepts incomplete files.
 
     If the version exists with the same paths and SHA-256s, its manifest stays, and only the fields of its
-    entry that `version_info` and `model_info` set are changed.
+    entry that `version_info` and `model_info` set are changed, and the delta from `base` is added.
 
     Raises: SpecError, UsageError; ConflictError if the version exists with other content, or with other build
-    metadata; FormatError if the folder's registry.json is no registry; StorageError.
+    metadata; NotFoundError if the registry does not have `base`; FormatError if the folder's registry.json is
+    no registry; StorageError.
     """
     started = time.perf_counter()
     version, variant = exact_version(spec, "publish"), spec.variant or DEFAULT_VARIANT
+    name = spec.model, version, variant
+    named = Spec.parse(base) if base not in (None, AUTO) else None
     for text in version_info.compatibility:
         Range.parse(text)
     for text in version_info.requires:
@@ -165,9 +178,9 @@ def publish(
     note_ignored(sources, on_progress)
     there = folder.entry(spec.model)
     refuse_other_build_metadata(spec.model, there.versions if there else (), version)
-    old = _build_entry(folder, spec.model, version, variant)
+    old = build_entry(folder, name)
     _check_ram(version_info, old)
-    published = _published(folder, spec.model, version, variant)
+    published = published_manifest(folder, name)
     if published is not None:
         _refuse_other_content(published, sources, str(spec), on_progress)
         _refuse_other_requirements(published, version_info)
@@ -178,11 +191,16 @@ def publish(
     folder.make()
     recover_packs(folder.packs)
     indexes = load_indexes(folder.packs, rebuild=True).indexes
-    earlier = _earlier_versions(folder, spec.model, version, variant, max(deltas, IN_USE))
+    earlier = earlier_versions(folder, name, max(deltas, IN_USE))
     meter = Meter(on_progress, "read", str(spec), sources.size_bytes)
     with PackReader(folder.packs, ChunkTable(indexes)) as known, PackWriter(folder.packs) as writer:
-        like = published or next(iter(earlier), None)
-        cuts = find_cuts(sources.files, like, known) if like is not None else {}
+        bases = Bases()
+        if named is not None:
+            bases = Bases([named_base(folder, known, named, name)])
+        elif base == AUTO:
+            bases = Bases(likely_bases(folder, known, sources, name, on_progress), found=True)
+        like = published or next(iter([*bases.manifests, *earlier]), None)
+        cuts = find_cuts(SourceContent(sources.files), like, known) if like is not None else {}
         files = ingest(sources.files, known, writer, meter, cuts)
     more = {"requires": list(version_info.requires)} if version_info.requires else {}
     manifest = published or Manifest.make(
@@ -193,14 +211,16 @@ def publish(
     _write_manifest(folder, manifest)
     ids, _ = manifest_chunks([manifest])
     moment = now or datetime.now(UTC)
+    before: Listed = {}
     if published is not None and old is not None:
         entry = _renewed_entry(folder, manifest, ids, old, version_info)
-        listed = {PLAIN: old.deltas, MAPPED: old.mapped_deltas}
-        written = NewDeltas({key: msgspec.to_builtins(deltas) for key, deltas in listed.items()})
+        before = {key: msgspec.to_builtins(listed) for key, listed in old.delta_lists}
+        earlier = []
     else:
-        written = write_new_deltas(folder, manifest, earlier if deltas else [], deltas, on_progress)
         entry = _entry(folder, manifest, ids, version_info, None if old else moment)
-        entry |= written.leading
+    written = write_new_deltas(
+        folder, manifest, earlier if deltas else [], deltas, bases, before, on_progress
+    )
     changed, updated = _list_version(folder, manifest, entry, written, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
     return PublishResult(
@@ -221,24 +241,9 @@ def publish(
         kept=kept,
         code=code,
         back_bytes=written.back_bytes,
+        base=written.base_label,
+        base_bytes=written.base_bytes,
     )
-
-
-def _earlier_versions(
-    folder: RegistryFolder, model: str, version: str, variant: str, count: int
-) -> list[Manifest]:
-    entry = folder.entry(model)
-    if entry is None:
-        return []
-    earlier = [v for v in entry.versions if precedence(v) < precedence(version)]
-    found: list[Manifest] = []
-    for older in sort_versions(earlier, newest_first=True):
-        base = _published(folder, model, older, variant)
-        if base is not None:
-            found.append(base)
-        if len(found) == count:
-            break
-    return found
 
 
 def _check_said(registry: Path, info: VersionInfo, model: ModelInfo) -> None:
@@ -291,27 +296,6 @@ def _check_ram(info: VersionInfo, old: VersionEntry | None) -> None:
         high = old.recommended_ram_gb
     if low is not None and high is not None and low > high:
         raise UsageError(f"--min-ram {low:g} is more than --recommended-ram {high:g}")
-
-
-def _build_entry(folder: RegistryFolder, model: str, version: str, variant: str) -> VersionEntry | None:
-    """Return the entry of a build that the registry already lists."""
-    entry = folder.entry(model)
-    found = entry.versions.get(version) if entry is not None else None
-    if found is None or (found.variant or DEFAULT_VARIANT) == variant:
-        return found
-    return found.variants.get(variant)
-
-
-def _published(folder: RegistryFolder, model: str, version: str, variant: str) -> Manifest | None:
-    """Return the manifest of a version that the registry already lists, if it can be read."""
-    entry = _build_entry(folder, model, version, variant)
-    if entry is None or not entry.manifest:
-        return None
-    digest = Sha256.parse(entry.manifest)
-    with contextlib.suppress(NotFoundError, IntegrityError):
-        path = folder.root / "manifests" / f"{digest.hex}.json"
-        return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
-    return None
 
 
 def _refuse_other_content(published: Manifest, sources: Sources, what: str, on_progress: OnProgress) -> None:
@@ -447,9 +431,7 @@ def _list_version(
             tags=info.tags or None,
             category=info.category,
         )
-        if written.previous is not None and written.back:
-            change = {written.previous: DeltaChange(add=written.back)}
-            changed |= change_deltas(raw, model, change, now=timestamp(now))
+        changed |= change_deltas(raw, model, written.changes(), now=timestamp(now))
         old, new = (_fields(found, manifest) for found in (before, raw_models(raw)[model]))
         updated[:] = [key for key in new if new[key] != old.get(key)]
         return changed

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from yarnstore.core.index import find_ids
 from yarnstore.core.manifest import Manifest
-from yarnstore.ops.publishing.deltas import DeltaReader, estimate_deltas
+from yarnstore.ops.publishing.deltas import DeltaReader, estimate_deltas, stored_bytes
 from yarnstore.registry.ways import Edge, cheapest_ways
 from yarnstore.store.places import manifest_chunks
 
 # The versions that count as in use if nobody says which are: so many of the newest before the newest.
 IN_USE = 12
 # A delta is worth its place if it takes no more than this share of what the cheapest way takes now.
-_WORTH_SHARE = 0.85
+WORTH_SHARE = 0.85
 
 
 class Skip(NamedTuple):
@@ -55,7 +55,7 @@ def find_skips(
         if instead <= from_share * new.size_bytes:
             continue
         about = estimate_deltas(reader, new, base)
-        if about <= _WORTH_SHARE * instead:
+        if about <= WORTH_SHARE * instead:
             sizes[base.digest, new.digest] = about
             found.append(Skip(base, about, instead))
     return found
@@ -65,5 +65,4 @@ def _full_bytes(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     """Return what full packs take for the chunks of a version that another one does not have."""
     ids, _ = manifest_chunks([new])
     known, _ = manifest_chunks([base])
-    rows = reader.table.find(ids[find_ids(known, ids) < 0])
-    return int(reader.table.stored[rows[rows >= 0]].sum())
+    return stored_bytes(reader, ids[find_ids(known, ids) < 0])

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from yarnstore.core.limits import REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.core.digest import Sha256
+from yarnstore.core.limits import MANIFEST_LIMIT_BYTES, REGISTRY_LIMIT_BYTES, REGISTRY_MODEL_LIMIT_BYTES
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import model_dirname, model_from_dirname
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, StorageError, UsageError
 from yarnstore.registry.edit import (
@@ -104,6 +106,22 @@ class RegistryFolder:
             return None
         found = self._own(model) if raw.get("split") else raw["models"].get(model)
         return None if found is None else check_raw_model(found, model)
+
+    def entries(self) -> Iterator[ModelEntry]:
+        """Yield the entries of all models, split or not.  Raises: FormatError."""
+        raw = self.read()
+        if raw is None:
+            return
+        split = bool(raw.get("split"))
+        for model in self.models() if split else raw_models(raw):
+            found = self._own(model) if split else raw_models(raw)[model]
+            if found is not None:
+                yield check_raw_model(found, model)
+
+    def manifest(self, digest: Sha256) -> Manifest:
+        """Return a manifest of the registry.  Raises: NotFoundError, IntegrityError, FormatError."""
+        path = self.root / "manifests" / f"{digest.hex}.json"
+        return Manifest.parse(fsread.read_bytes(path, MANIFEST_LIMIT_BYTES), expected=digest)
 
     def _own(self, model: str) -> RawDoc | None:
         """Return the model's own file, raw, or None.  Raises: FormatError."""

@@ -16,7 +16,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.names import is_version
 from yarnstore.errors import FormatError, SpecError
 from yarnstore.registry.check import format_key
-from yarnstore.registry.entries import ModelEntry, VersionEntry
+from yarnstore.registry.entries import BasedDeltaEntry, DeltaEntry, ModelEntry, VersionEntry
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import builds_of
 from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
@@ -233,15 +233,24 @@ def _files(entry: VersionEntry, here: str) -> Iterator[Rule]:
 
 
 def _deltas(model: ModelEntry, entry: VersionEntry, here: str) -> Iterator[Rule]:
-    listed = [(f"{here}.deltas[{n}]", delta) for n, delta in enumerate(entry.deltas)]
-    listed += [(f"{here}.mapped_deltas[{n}]", delta) for n, delta in enumerate(entry.mapped_deltas)]
-    for at, delta in listed:
-        if delta.base not in model.versions:
+    for at, delta in iter_deltas(entry, here):
+        if isinstance(delta, BasedDeltaEntry):
+            if delta.base_model == model.model_id:
+                yield "error", f"{at}.base_model", "is the model itself"
+        elif delta.base not in model.versions:
             yield "error", f"{at}.base", f"is {delta.base[:80]!r}, which does not exist"
-            continue
-        manifests = [build.entry.manifest for build in builds_of(model, delta.base)]
-        if not any(manifest and _same(manifest, delta.base_manifest) for manifest in manifests):
+        elif not any(
+            build.entry.manifest and _same(build.entry.manifest, delta.base_manifest)
+            for build in builds_of(model, delta.base)
+        ):
             yield "error", f"{at}.base_manifest", f"does not belong to {delta.base}"
+
+
+def iter_deltas(entry: VersionEntry, here: str) -> Iterator[tuple[str, DeltaEntry]]:
+    """Yield the path of each delta of a build, whose own path is `here`, and the delta."""
+    for key, deltas in entry.delta_lists:
+        for n, delta in enumerate(deltas):
+            yield f"{here}.{key}[{n}]", delta
 
 
 def _same(one: str, other: str) -> bool:
