@@ -90,9 +90,10 @@ class ChallengeAuthorizer:
             raise BackendError(answer.url, why, status=answer.status) from None
         if answer.target.scheme == "https" and url.scheme != "https":
             raise BackendError(answer.url, "its server of tokens is plain http, which is refused")
-        for name in ("service", "scope"):
-            if asked.get(name):
-                url = url.copy_add_param(name, asked[name])
+        scopes = [("scope", scope) for scope in asked.get("scope", "").split()]
+        for name, value in [("service", asked.get("service", "")), *scopes]:
+            if value:
+                url = url.copy_add_param(name, value)
         with requests.answer(
             url, {"Accept": "application/json"}, deadline_s=_TOKEN_S, authorization=self._basic
         ) as reply:

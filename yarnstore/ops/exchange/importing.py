@@ -23,12 +23,19 @@ from yarnstore.ops.exchange.address import Address, ToolFolders, parse_address
 from yarnstore.ops.exchange.elsewhere import Found
 from yarnstore.ops.exchange.images.found import FoundImage, listed
 from yarnstore.ops.exchange.images.pulling import downloaded, find_image
-from yarnstore.ops.local.import_export import ImportResult, Listing, described, import_files
+from yarnstore.ops.local.import_export import (
+    ImportResult,
+    Listing,
+    described,
+    import_files,
+    other_content,
+)
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.spec import Spec, exact_version
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
 from yarnstore.store.paths import absolute
+from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.source_files import Sources, find_differing
 
@@ -85,24 +92,33 @@ def _import_image(
     with contextlib.ExitStack() as stack:
         stack.enter_context(layout.shared())
         chunks = stack.enter_context(ChunkStore(layout))
-        for name in session.refs.versions(model):
-            if name.variant != variant or (spec is not None and not _may_be(name.version, spec)):
-                continue
-            manifest = session.refs.checked_version(name)
-            if manifest is not None and image.is_in(manifest):
-                return replace(described(manifest, Listing(Sources([]), f"{address}")), present=True)
+        there = _imported(session, image, VersionName(model, variant, ""), spec)
+        if there is not None:
+            if not len(chunks.missing(manifest_chunks([there])[0])):
+                return replace(described(there, Listing(Sources([]), f"{address}")), present=True)
+            spec = Spec.parse(f"{model}:{variant}@{there.version}")
         if contents is None:
-            contents = stack.enter_context(downloaded(session, address, image, chunks))
+            contents = stack.enter_context(downloaded(session, address, image, model, chunks))
         listing = stack.enter_context(listed(session, image, contents))
         found = Found(model, image.variant, image.sha256.hex, listing)
         return _import(session, found, spec, f"{address}", chunks)
 
 
-def _may_be(version: str, spec: Spec) -> bool:
-    """Whether a version can be the one that an import gets by its spec."""
-    if spec.selector is not None:
-        return version == exact_version(spec, "import")
-    return re.fullmatch(_NUMBERED, version) is not None
+def _imported(session: Session, image: FoundImage, name: VersionName, spec: Spec | None) -> Manifest | None:
+    """Return the version of a model that was imported from an image; of a `spec` with a version, that one.
+
+    Raises: ConflictError if that version is known to have other content.
+    """
+    wanted = exact_version(spec, "import") if spec is not None and spec.selector is not None else None
+    for each in session.refs.versions(name.model):
+        if each.variant != name.variant or (wanted is not None and each.version != wanted):
+            continue
+        manifest = session.refs.checked_version(each)
+        if manifest is not None and image.is_in(manifest):
+            return manifest
+        if manifest is not None and wanted is not None and image.differs_from(manifest):
+            raise other_content(each)
+    return None
 
 
 def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFolders]:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from yarnstore.backends.urls import is_remote, shown
 from yarnstore.core.digest import Sha256
 from yarnstore.core.names import DEFAULT_VARIANT
-from yarnstore.errors import ConflictError, IntegrityError, UsageError
+from yarnstore.errors import IntegrityError, UsageError
 from yarnstore.ops.fetching.single_file import fetch_plain
-from yarnstore.ops.local.import_export import ImportResult, Listing, described
+from yarnstore.ops.local.import_export import ImportResult, Listing, described, other_content
 from yarnstore.ops.session.lookup import Offered
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.ops.session.stored import stored_as
@@ -40,10 +40,7 @@ def import_url(session: Session, url: str, spec: Spec, sha256: Sha256) -> Import
         there = stored_as(session, name)
         if there is not None:
             if [file.sha256 for file in there.manifest.files] != [sha256]:
-                raise ConflictError(
-                    f"{name} is already in the store with different content",
-                    hint=f"a version never changes: give another version, or `ystore remove {name}` first",
-                )
+                raise other_content(name)
             return replace(described(there.manifest, listing), present=True)
         session.refs.check_case(name.model)
         entry = VersionEntry(checksum=str(sha256), download_url=url)

@@ -150,11 +150,7 @@ def import_files(
             known = layout.read_manifest(there)
             content = {path: file.sha256 for path, file in comparable(known, sources).items()}
             if content != {file.path: file.sha256 for file in manifest.files}:
-                raise ConflictError(
-                    f"{name} is already in the store with different content",
-                    hint="a version never changes: import this as another version, "
-                    f"or `ystore remove {name}` first",
-                )
+                raise other_content(name)
             manifest, kept = known, unpublished_changes(known, sources)
             note_changes(kept, manifest.label, session.activity.report)
         layout.write_manifest(manifest)
@@ -166,6 +162,14 @@ def import_files(
         seconds=round(time.perf_counter() - started, 3),
         kept=kept,
         broken=broken,
+    )
+
+
+def other_content(name: VersionName) -> ConflictError:
+    """Return the error for a version that is stored with other content than is to be imported."""
+    return ConflictError(
+        f"{name} is already in the store with different content",
+        hint=f"a version never changes: import this as another version, or `ystore remove {name}` first",
     )
 
 

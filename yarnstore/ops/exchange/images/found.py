@@ -72,6 +72,12 @@ class FoundImage(NamedTuple):
         origin = imported_from(manifest.extra)
         return origin is not None and (origin.kind, origin.revision) == (self.kind, self.sha256.hex)
 
+    def differs_from(self, manifest: Manifest) -> bool:
+        """Whether the files of a version are known to be others: what is in archives is not known."""
+        ours = {path: layer.sha256 for path, layer in files_of(self.image)}
+        theirs = {file.path: file.sha256 for file in manifest.files}
+        return ours != theirs and not any(map(is_archive, self.image.layers))
+
 
 def _text(data: bytes) -> str:
     """Return what is kept of a manifest or configuration; one that is not UTF-8 is not kept."""

@@ -100,9 +100,9 @@ def _tags(sources: SourceSet) -> list[str]:
 
 @contextlib.contextmanager
 def downloaded(
-    session: Session, address: Address, found: FoundImage, chunks: ChunkStore
+    session: Session, address: Address, found: FoundImage, model: str, chunks: ChunkStore
 ) -> Iterator[dict[Sha256, Path]]:
-    """Yield the files of all layers.  What the store has of them is not downloaded again.
+    """Yield the files of all layers.  What the versions of `model` have is not downloaded again.
 
     They are in `tmp/`, and removed afterwards; after an error they stay, for the next run to continue.
 
@@ -112,7 +112,7 @@ def downloaded(
     layout = session.layout
     _, sources = connect_repository(session, address)
     layers = {layer.sha256: layer for layer in found.image.layers}
-    known = _known_files(session, found.model)
+    known = _known_files(session, model)
     total = sum(layer.size for layer in layers.values())
     fsread.require_space(layout.root, total, layout.reserve)
     meter = Meter(session.activity.report, "download", str(address), total)

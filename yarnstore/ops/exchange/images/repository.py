@@ -63,7 +63,8 @@ def _login(entry: object) -> tuple[str, str] | None:
         case {"auth": str(text)} if text:
             with contextlib.suppress(ValueError):  # not base64, or not UTF-8
                 user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-                return (user, password.rstrip("\0")) if colon else None
+                password = password.rstrip("\0")
+                return (user, password) if colon and password else None  # an identity token has none
         case {"username": str(user), "password": str(password)}:
             return user, password
     return None

@@ -17,6 +17,7 @@ from tests.support.tools import gguf
 from yarnstore import Store
 from yarnstore.errors import (
     BackendError,
+    ConflictError,
     FormatError,
     IntegrityError,
     NotFoundError,
@@ -213,6 +214,34 @@ def test_an_index_of_one_image_is_followed_and_one_of_two_is_refused(store: Stor
         assert f"sha256:{done.revision}" == entries[0]["digest"]
         with pytest.raises(UsageError, match="index of 2 images"):
             store.import_from(f"docker://{registry.host}/ai/tiny:two")
+
+
+def test_a_version_of_other_content_is_refused_before_the_download(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(MODEL)
+    store.import_model(tmp_path / "model.gguf", "tiny@1.0.0")
+    with FakeRegistry() as registry:
+        add(registry, data=b"other")
+        with pytest.raises(ConflictError, match="different content"):
+            store.import_from(f"docker://{registry.host}/ai/tiny", "tiny@1.0.0")
+        add(registry)
+        again = store.import_from(f"docker://{registry.host}/ai/tiny", "tiny@1.0.0")
+        assert [
+            path for _, path, _ in registry.seen if "/blobs/" in path and digest_of(b"{}") not in path
+        ] == []
+        assert again[0].manifest == store.list_versions("tiny")[0].manifest
+
+
+def test_an_image_whose_chunks_are_lost_is_downloaded_again(store: Store, tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        add(registry)
+        (done,) = store.import_from(f"docker://{registry.host}/ai/tiny")
+        for folder in ("packs", "files"):
+            for path in (tmp_path / "home" / folder).rglob("*"):
+                if path.is_file():
+                    path.unlink()
+        (again,) = store.import_from(f"docker://{registry.host}/ai/tiny")
+        assert (again.version, again.present) == (done.version, False)
+        assert files_of(store, f"ai/tiny@{done.version}", tmp_path / "out") == {"model.gguf": MODEL}
 
 
 def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:

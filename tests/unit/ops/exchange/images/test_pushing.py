@@ -230,6 +230,49 @@ def test_a_refused_upload_says_what_the_registry_says_and_tags_nothing(
         assert registry.methods().count("PUT") == (5 if status == 500 else 1)
 
 
+def test_contents_of_another_repository_there_are_mounted(store: Store) -> None:
+    with FakeRegistry() as registry:
+        store.export("me/tiny@1.0.0+cpu", f"docker://{registry.host}/tiny:1")
+        (came,) = store.import_from(f"docker://{registry.host}/tiny:1", "copy")
+        before = len(registry.seen)
+        # Each repository has its own contents in a real registry.
+        registry.before = lambda exchange: exchange.command == "HEAD" and exchange.answer(404)
+        store.export(f"copy@{came.version}", f"docker://{registry.host}/other:1")
+        asked = [
+            (method, path) for method, path, _ in registry.seen[before:] if method in ("POST", "PUT", "PATCH")
+        ]
+        digests = sorted(digest_of(data) for data in FILES.values())
+        mounts = [f"/v2/other/blobs/uploads/?mount={digest}&from=tiny" for digest in digests]
+        assert sorted(path for _, path in asked if "mount" in path) == sorted(mounts)
+        puts = [path.partition("?")[0].rpartition("/")[0] for method, path in asked if method == "PUT"]
+        assert puts == ["/v2/other/blobs/uploads", "/v2/other/manifests"]  # the configuration, and the tag
+
+
+def test_a_token_that_expires_within_an_upload_is_renewed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "PIECE_BYTES", 1_000_000)
+    with FakeRegistry(token="t0", for_all=True) as registry:
+
+        def expire(exchange: Exchange) -> bool:
+            if exchange.command == "PATCH" and registry.methods().count("PATCH") == 2:
+                registry.token = "t1"
+            return False
+
+        registry.before = expire
+        store.export("me/tiny@1.0.0+cpu", f"docker://{registry.host}/tiny")
+        assert registry.contents[digest_of(MODEL)] == MODEL
+        assert sum("/token" in path for _, path, _ in registry.seen) == 2
+
+
+def test_plain_http_to_another_machine_is_refused_where_https_is_required(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "home/config.toml").write_text("require_https = true\n")
+    with pytest.raises(BackendError, match="require_https"):
+        Store.open(tmp_path / "home").export("me/tiny@1.0.0+cpu", "docker+http://192.0.2.1:5000/tiny")
+
+
 def test_offline_and_to_a_digest_nothing_is_uploaded(store: Store) -> None:
     with FakeRegistry() as registry:
         with pytest.raises(UsageError, match="exists"):

@@ -28,6 +28,7 @@ AUTH = base64.b64encode(b"me:a:b").decode()
         ({"host": {"auth": "not base64"}}, "host", None),
         ({"host": {"auth": base64.b64encode(b"\xff:x").decode()}}, "host", None),
         ({"host": 1}, "host", None),
+        ({"host": {"auth": base64.b64encode(b"0000:").decode(), "identitytoken": "x"}}, "host", None),
         ([], "host", None),
     ],
 )
