@@ -163,7 +163,7 @@ def line_of(home: Path, word: str, says: Callable[[dict[str, Any]], bool]) -> st
     The line is the first with `word` such that the file up to it is TOML for which `says` is true.
     """
     path = config_path(home)
-    lines = read_text(path).split("\n")
+    lines = read_text(path).replace("\r\n", "\n").split("\n")
     for n, line in enumerate(lines, 1):
         if word in line and any(_says("\n".join(lines[:n]) + end, says) for end in ("", "]")):
             return f"{path}, line {n}"

@@ -66,7 +66,8 @@ class Path:
 
     def __hash__(self) -> int:
         # As `pathlib.Path` does, so that equal paths of both kinds are one key.
-        return hash(self._text if sys.version_info >= (3, 12) else self.parts)
+        text = self._text.lower() if os.name == "nt" else self._text  # there they are equal in any case
+        return hash(text if sys.version_info >= (3, 12) else Path(text).parts)
 
     def __lt__(self, other: Path) -> bool:
         """Order by the parts, so that what is in a folder follows it."""

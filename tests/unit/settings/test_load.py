@@ -196,6 +196,13 @@ def test_no_command_writes_the_file_of_people(tmp_path: Path) -> None:
     assert config_path(home).read_text() == COMMENTED
 
 
+def test_lines_that_end_as_on_windows_are_counted(tmp_path: Path) -> None:
+    home = write_config(tmp_path, "")
+    config_path(home).write_bytes(COMMENTED.replace("\n", "\r\n").encode())
+    with pytest.raises(ConflictError, match=r"config\.toml, line 5, which no command changes"):
+        remove_registry(home, "a")
+
+
 def test_the_file_of_people_may_be_a_link(tmp_path: Path) -> None:
     """As those make it who keep their configuration in version control."""
     home, kept = tmp_path / "home", tmp_path / "kept.toml"

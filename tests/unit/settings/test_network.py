@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import select
 import socket
 import socketserver
@@ -39,7 +40,7 @@ def test_defaults() -> None:
 def test_the_file_counts_and_the_environment_more(tmp_path: Path) -> None:
     config = {"offline": True, "limit_rate": "5M", "stall_timeout": 5, "ca_bundle": "/etc/ca.pem"}
     found = parse_network(config, {})
-    assert (found.offline, found.limit_rate, found.ca_bundle) == (True, 5e6, "/etc/ca.pem")
+    assert (found.offline, found.limit_rate, found.ca_bundle) == (True, 5e6, os.path.abspath("/etc/ca.pem"))
     assert (found.timeouts.stall_s, found.timeouts.window_s) == (5.0, 10.0)
     environ = {"YSTORE_OFFLINE": "0", "YSTORE_LIMIT_RATE": "1k", "YSTORE_STALL_TIMEOUT": "7"}
     more = parse_network(config, environ)

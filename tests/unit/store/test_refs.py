@@ -128,7 +128,7 @@ def test_stray_files_among_the_installed_are_passed_over(refs: Refs, layout: Sto
 def test_a_damaged_ref_is_an_error_that_names_it(refs: Refs, layout: StoreLayout, data: bytes) -> None:
     refs.set_version(ONE, A)
     (layout.root / "refs/versions/org~m/default/1.0.0").write_bytes(data)
-    with pytest.raises(FormatError, match=r"refs/versions/org~m/default/1\.0\.0"):
+    with pytest.raises(FormatError, match=r"refs.versions.org~m.default.1\.0\.0"):
         refs.version(ONE)
 
 

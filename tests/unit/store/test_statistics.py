@@ -102,7 +102,7 @@ for number in range(1500):
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     layout = _layout(tmp_path)
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(layout.root)]) for _ in range(3)]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0, 0]
     rows = read_statistics(layout)
     assert sum(row.count for row in rows) == 3 * 1500 * 3
     assert layout.statistics.stat().st_size <= LIMIT_BYTES

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _REASONS = {"rollback": "rollback targets", "recent": "recently used", "newest": "newest"}
 
-# In the year 9987: `datetime` ends at 9999.
-_LAST_S = 253_000_000_000
+# In the year 2999: Windows knows no later local times.
+_LAST_S = 32_500_000_000
 
 
 @command("gc", example="ystore gc --keep 3 --dry-run\nystore gc --keep 1 --keep-within 30d")
