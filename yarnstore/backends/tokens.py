@@ -41,7 +41,7 @@ class _Token(msgspec.Struct):
 def parse_challenges(header: str) -> list[Challenge]:
     """Return the challenges that are understood in a `WWW-Authenticate` header (RFC 9110)."""
     starts = list(_SCHEME.finditer(header))
-    ends = [found.start() for found in starts[1:]] + [len(header)]
+    ends = [*(found.start() for found in starts), len(header)][1:]
     return [
         Challenge(
             found[1].lower(),

@@ -317,6 +317,14 @@ def test_a_server_of_tokens_that_sends_none_is_named(store: Store, answer: bytes
             store.import_from(f"docker://{registry.host}/ai/tiny")
 
 
+@pytest.mark.parametrize("challenge", ["", "Negotiate", "Bearer", 'Bearer realm="x:y"'])
+def test_a_challenge_that_nobody_can_answer_is_an_error_of_the_registry(store: Store, challenge: str) -> None:
+    with FakeRegistry() as registry:
+        registry.before = lambda exchange: exchange.answer(401, b"{}", WWW_Authenticate=challenge)
+        with pytest.raises(BackendError, match=r"401|server of tokens"):
+            store.import_from(f"docker://{registry.host}/ai/tiny")
+
+
 def test_a_page_of_html_is_a_content_like_any_other(store: Store, tmp_path: Path) -> None:
     page = b"<!doctype html><title>Tiny</title>"
     with FakeRegistry() as registry:
