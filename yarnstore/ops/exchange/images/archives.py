@@ -33,6 +33,11 @@ _READ_WHOLE: Final = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
+# What tarfile and the decompressors raise about bytes that are wrong.
+_UNREADABLE: Final = (
+    *(tarfile.TarError, zlib.error, EOFError),
+    *(ValueError, ArithmeticError, LookupError, RecursionError),
+)
 _PLAIN: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
@@ -68,7 +73,7 @@ def unpack(
             fsread.translating(archive),
             fsread.open_source(archive) as file,
             _decompressed(file) as plain,
-            tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as members,
+            tarfile.open(fileobj=plain, mode="r|", bufsize=_BLOCK_BYTES, tarinfo=_Member) as members,
         ):
             for number, member in enumerate(members):
                 if number >= _FILES_LIMIT:
@@ -91,7 +96,7 @@ def unpack(
                     if new.size_bytes != member.size:
                         raise FormatError(what, f"ends within {path!r}")
                 yield SourceFile(path, place, member.size, executable=bool(member.mode & 0o100))
-    except (tarfile.TarError, zlib.error, EOFError) as error:
+    except _UNREADABLE as error:
         raise FormatError(what, f"is not a readable archive: {str(error)[:120]}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import tarfile
@@ -99,6 +100,23 @@ def test_a_header_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
     frame = zstandard.ZstdCompressor(compression_params=window).compressobj().compress(PLAIN)
     with pytest.raises(FormatError):
         unpacked(tmp_path, frame or b"\x28\xb5\x2f\xfd\x00\xa0")
+
+
+def test_records_that_tarfile_trips_over_are_refused(tmp_path: Path) -> None:
+    for record in (
+        b"9" * 40 + b" path=a\n",
+        b"20 size=-512\n",
+        b"12 mtime=x\n",
+        b"1 a=b\n",
+        b"14 path=\xff\xfe\n",
+    ):
+        header = member("pax", len(record), tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT)
+        data = header + record.ljust(512, b"\0") + tarred((member("a", 1), b"x"))
+        with contextlib.suppress(FormatError):
+            assert unpacked(tmp_path, data) == {"a": (b"x", False)}
+    nested = member("pax", 0, tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT) * 5000
+    with pytest.raises(FormatError):
+        unpacked(tmp_path, nested + tarred((member("a", 1), b"x")))
 
 
 def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
