@@ -18,6 +18,7 @@ from fsspec import AbstractFileSystem
 
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
+from yarnstore.plugins.addresses import split_address, stored_specs
 from yarnstore.results import VersionFiles
 
 _BUFFER_BYTES = 1 << 20
@@ -37,9 +38,9 @@ class YstoreFileSystem(AbstractFileSystem):
         """See fsspec; the root has the stored versions."""
         path = self._strip_protocol(path)
         if not path:
-            rows = [_folder(name) for name in self._versions()]
+            rows = [_folder(name) for name in stored_specs(self._store)]
         else:
-            spec, inner = self._split(path)
+            spec, inner = split_address(self._store, path)
             rows = _rows(self._listed(spec), spec, inner)
         return rows if detail else [row["name"] for row in rows]
 
@@ -48,7 +49,7 @@ class YstoreFileSystem(AbstractFileSystem):
         path = self._strip_protocol(path)
         if not path:
             return _folder("")
-        spec, inner = self._split(path)
+        spec, inner = split_address(self._store, path)
         found = self._listed(spec)
         if not inner:
             return _folder(spec)
@@ -70,7 +71,7 @@ class YstoreFileSystem(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedReader:  # noqa: ANN401
         if mode != "rb":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        spec, inner = self._split(self._strip_protocol(path))
+        spec, inner = split_address(self._store, self._strip_protocol(path))
         try:
             return io.BufferedReader(self._store.open_file(spec, inner), _BUFFER_BYTES)
         except NotFoundError as error:
@@ -81,25 +82,6 @@ class YstoreFileSystem(AbstractFileSystem):
             return self._store.list_files(spec, online=True)
         except NotFoundError as error:
             raise _missing(spec) from error
-
-    def _versions(self) -> list[str]:
-        return [
-            f"{row.model}{'' if row.variant == 'default' else f':{row.variant}'}@{row.version}"
-            for row in self._store.list_versions()
-        ]
-
-    def _split(self, path: str) -> tuple[str, str]:
-        """Return the spec and the path within the version; the model may have a `/` before its `@`."""
-        name, at, rest = path.partition("@")
-        if at:
-            version, _, inner = rest.partition("/")
-            return f"{name}@{version}", inner
-        first, _, inner = path.partition("/")
-        second, _, deeper = inner.partition("/")
-        models = {item.model for item in self._store.list_versions()}
-        if second and first not in models:
-            return f"{first}/{second}", deeper
-        return first, inner
 
 
 def _rows(found: VersionFiles, spec: str, inner: str) -> list[dict[str, Any]]:
