@@ -74,14 +74,14 @@ class YstoreArtifactRepository(ArtifactRepository):
 
     def _refuse(self) -> NoReturn:
         raise MlflowException(
-            f"{self.artifact_uri} is read-only: `ystore publish` adds versions to a registry, `ystore remove` "
-            "removes them from the store",
+            f"{self.artifact_uri} is read-only: `ystore publish` adds versions to a registry, `ystore "
+            "remove` removes them from the store",
             INVALID_PARAMETER_VALUE,
         )
 
     def _split(self, path: str | None) -> tuple[str, str]:
-        """Return the spec and the path within the version.  MLflow cuts an address before its last part, which
-        may be the second half of a model's id."""
+        """Return the spec and the path within the version.  MLflow cuts an address before its last part, and
+        that may be the second half of a model's id."""
         root = self.artifact_uri.partition("://")[2].strip("/")
         spec, inner = split_address(self._store, f"{root}/{path or ''}".strip("/"))
         if not spec:
