@@ -15,6 +15,8 @@ from tests.meta.source import MODULES, REPO, Module, module_id
 
 # A chunk, a pack and a manifest have names; these say none of the three.
 AVOIDED = {"blob", "blobs", "artifact", "artifacts", "artefact", "artefacts"}
+# A plugin of a library overrides its methods, which have the library's words.
+THEIRS = {"yarnstore.plugins.mlflow_repository": {"artifact", "artifacts"}}
 
 # Not spelled out, since this file is searched too.
 MACHINE_FOLDERS = ("work", "root", "Users")
@@ -30,10 +32,11 @@ def words_of(identifier: str) -> set[str]:
 
 def word_faults(module: Module) -> Iterator[str]:
     """Identifiers with a word that docs/design.md's list of terms rules out."""
+    avoided = AVOIDED - THEIRS.get(module.name, set())
     for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
-        if token.type == tokenize.NAME and words_of(token.string) & AVOIDED:
+        if token.type == tokenize.NAME and words_of(token.string) & avoided:
             yield f"{module.name}:{token.start[0]} {token.string}: call it by its term"
-    if words_of(module.name) & AVOIDED:
+    if words_of(module.name) & avoided:
         yield f"{module.name}: call it by its term"
 
 

@@ -9,7 +9,6 @@ Without `@VERSION` it is the installed one.
 
 from __future__ import annotations
 
-import shutil
 from typing import Any, NoReturn
 
 from mlflow.entities import FileInfo
@@ -20,6 +19,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.plugins.addresses import split_address
+from yarnstore.store import fsio
+from yarnstore.store.filepath import Path
 
 _PIECE_BYTES = 1 << 20
 
@@ -55,8 +56,11 @@ class YstoreArtifactRepository(ArtifactRepository):
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         spec, inner = self._split(remote_file_path)
         try:
-            with self._store.open_file(spec, inner) as source, open(local_path, "wb") as target:
-                shutil.copyfileobj(source, target, _PIECE_BYTES)
+            target = Path(local_path)
+            with self._store.open_file(spec, inner) as source, fsio.NewFile(target.parent, ".part") as file:
+                while piece := source.read(_PIECE_BYTES):
+                    file.write(piece)
+                file.publish(target)
         except NotFoundError as error:
             raise MlflowException(str(error), RESOURCE_DOES_NOT_EXIST) from error
 
