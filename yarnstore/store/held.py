@@ -102,11 +102,9 @@ def recorded(layout: StoreLayout) -> set[str]:
     return {name for name, record in _records(layout) if record is not None}
 
 
-def holds(layout: StoreLayout, manifest: Sha256, wanted: Collection[str]) -> bool:
-    """Whether a view holds one of the files `wanted`, by their names in `files/`."""
-    return any(
-        record is not None and record.view == manifest and name in wanted for name, record in _records(layout)
-    )
+def holds(layout: StoreLayout, manifest: Sha256) -> bool:
+    """Whether a record says that a view holds a file."""
+    return any(record is not None and record.view == manifest for _, record in _records(layout))
 
 
 def _write(layout: StoreLayout, manifest: Manifest, files: Collection[ManifestFile]) -> None:

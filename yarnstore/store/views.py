@@ -353,7 +353,7 @@ def discard_view(
         if not try_lock(fd, exclusive=True) or last_use(layout, manifest) != mark:
             return False
         going = layout.view(manifest)
-        if holds(layout, manifest, keep):
+        if holds(layout, manifest):
             going = unfinished(layout, manifest)  # so that it is complete, or does not exist
             fsio.remove_tree(going)
             fsio.set_writable(layout.view(manifest), writable=True)

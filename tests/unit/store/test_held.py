@@ -204,6 +204,26 @@ def test_a_view_that_goes_hands_its_files_over(pair: Pair) -> None:
     pair.check("1.0.0", "1.1.0")
 
 
+def test_a_view_loses_its_name_before_its_records(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose files nothing needs: `fsck` would name a view with files that no record leads to."""
+    real, removed = os.unlink, []
+
+    def checked(name: str, **more: int) -> None:
+        record = pair.layout.files / name
+        if name.endswith(held.HELD) and record.exists():
+            view = record.read_text().partition("/")[0]
+            assert not (pair.layout.views / view).exists()
+            removed.append(view)
+        real(name, **more)
+
+    with pair.store() as store:
+        store.checkout("m@1.2.0")
+        monkeypatch.setattr(os, "unlink", checked)
+        store.gc(thin="*", grace_s=0)
+    assert removed, "no record was removed: the test says nothing"
+    pair.check("1.1.0", "1.2.0")
+
+
 def test_a_view_that_a_program_has_open_keeps_its_files(pair: Pair) -> None:
     with pair.store() as store:
         path = Path(store.path("m@1.0.0"))
