@@ -16,6 +16,7 @@ import atheris
 
 with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.core.codec import decode_entry, decode_zstd
+    from yarnstore.core.deflated import decode_deflated
     from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
     from yarnstore.core.encodings.mapped import decode_mapped
     from yarnstore.core.index import parse_index
@@ -26,7 +27,7 @@ with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.errors import YarnstoreError
     from yarnstore.registry.schema import parse_model, parse_registry
 
-from tests.fuzz.seeds import BASE, CHUNK, seeds, write_seeds
+from tests.fuzz.seeds import BASE, CHUNK, DEFLATED, DEFLATED_BASE, seeds, write_seeds
 
 
 def _stream(data: bytes) -> None:
@@ -55,6 +56,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "planes": lambda data: decode_planes(data, len(CHUNK)),
     "delta-planes": lambda data: decode_delta_planes(data, BASE, len(CHUNK)),
     "delta-mapped": lambda data: decode_mapped(data, BASE, len(CHUNK)),
+    "delta-deflated": lambda data: decode_deflated(data, DEFLATED_BASE, len(DEFLATED)),
     "delta-zstd": lambda data: decode_delta_zstd(data, BASE, len(CHUNK)),
 }
 _NAMES = list(TARGETS)

@@ -10,6 +10,9 @@ import numpy as np
 
 from tests.support import samples
 from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.deflate import deflate
+from yarnstore.core.deflated import ChunkStreams, Packed, PairedStreams
+from yarnstore.core.deflated_encoder import encode_deflated
 from yarnstore.core.digest import ChunkId, PackId, Sha256
 from yarnstore.core.encodings import encode_delta_planes, encode_delta_zstd, encode_planes
 from yarnstore.core.encodings.mapped import encode_mapped, find_mapping
@@ -21,6 +24,11 @@ from yarnstore.core.reflog import Installed, Move, format_move
 # The chunk that the decoders' deltas are against, and one that was made of it.
 BASE = bytes(range(256)) * 4
 CHUNK = (np.frombuffer(BASE, "<u2") + np.arange(512, dtype="<u2") % 3).astype("<u2").tobytes()
+
+# Two streams that a deflated delta is of.
+_PLAIN_BASE = np.random.default_rng(1).normal(size=400).astype("<f4")
+_PLAIN = _PLAIN_BASE.view("<u4") + np.arange(400, dtype="<u4") % 3
+DEFLATED_BASE, DEFLATED = (deflate(each.tobytes(), 6) for each in (_PLAIN_BASE, _PLAIN))
 
 _REF = b"sha256:" + b"0" * 64 + b"\n"
 _REGISTRY = b"""{"registry_version": "1.0.0", "models": {"m": {"model_id": "m", "current_version": "1.0.0",
@@ -72,6 +80,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     inner = b"\x01\x04\0\0" + struct.pack("<3I", 3 << 30 | len(stream), 512, 0) + stream + bytes(512)
     yield "delta-mapped", b"\x01\0\0\0\0\2" + inner
     yield "delta-mapped", b"\x01\0\0\0\1\0" + struct.pack("<2I", 68, 64) + bytes(64) + inner
+    ours, theirs = (ChunkStreams((Packed(0, len(each), 1600),)) for each in (DEFLATED, DEFLATED_BASE))
+    yield "delta-deflated", encode_deflated(DEFLATED, DEFLATED_BASE, PairedStreams(ours, theirs, (0,))) or b""
     yield "delta-zstd", encode_delta_zstd(CHUNK, BASE) or b""
 
 

@@ -15,6 +15,8 @@ from tests.support.models import REPO
 from yarnstore.core.canonical import encode_canonical, parse_canonical
 from yarnstore.core.chunking import iter_chunk_batches
 from yarnstore.core.codec import decode_entry, decode_payload
+from yarnstore.core.deflate import deflate
+from yarnstore.core.deflated import decode_deflated
 from yarnstore.core.digest import ChunkId, PackId, Sha256
 from yarnstore.core.encodings import decode_delta_planes, decode_delta_zstd, decode_planes
 from yarnstore.core.encodings.mapped import decode_mapped
@@ -221,6 +223,13 @@ def test_deltas_of_blocks() -> None:
 @checks("mapped-base", "mapped-plain", "mapped-vector")
 def test_mapped_deltas() -> None:
     assert decode_mapped(raw("mapped-vector"), raw("mapped-base"), 16) == raw("mapped-plain")
+
+
+@checks("deflated-vector")
+def test_deflated_deltas() -> None:
+    base = bytes(range(200))
+    found = decode_deflated(raw("deflated-vector"), deflate(base, 6), 205)
+    assert found == deflate(base[:-1] + bytes(1), 6)
 
 
 @checks("delta-zstd-vector")

@@ -125,7 +125,12 @@ LATE += (f"{PACKAGE}.plugins.pytest_fixture",)
 # What everyday commands do without, and the modules below them that import it only where it is needed.
 LATE_PARTS = {
     # Encoding 5 needs numpy, which the C kernels make superfluous elsewhere.
-    f"{PACKAGE}.core.codec": (f"{PACKAGE}.core.encodings.mapped",),
+    # Encoding 6 is for few files, and its modules encode with the codec what streams inflate to.
+    f"{PACKAGE}.core.codec": (
+        f"{PACKAGE}.core.encodings.mapped",
+        f"{PACKAGE}.core.deflated",
+        f"{PACKAGE}.core.deflated_encoder",
+    ),
     f"{PACKAGE}.cli.after": ("signal",),  # a rollback that leaves nothing to free needs it not
     f"{PACKAGE}.ops.upkeep.retain": (f"{PACKAGE}.ops.querying.keeping", f"{PACKAGE}.ops.upkeep.gc"),
     f"{PACKAGE}.ops.session.model_files": (f"{PACKAGE}.registry.schema",),

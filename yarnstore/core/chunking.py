@@ -7,7 +7,7 @@ the choice can change without a change of format.  Pure.
 from __future__ import annotations
 
 import io
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeAlias
@@ -25,7 +25,12 @@ from yarnstore.core.layouts import (
     Source,
     cut_segments,
 )
+from yarnstore.core.layouts.deflated import find_streams
 from yarnstore.core.limits import CHUNK_AVG_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, KIB, MIB
+from yarnstore.core.stream_cuts import cut_streams
+
+# Deflate streams: bytes that are not cut by their content.
+_STREAMS = ElementType("streams", 1, 1, "bytes")
 
 # Reads the next n bytes of a file, fewer only at its end.
 ReadNext: TypeAlias = Callable[[int], bytes]
@@ -45,13 +50,15 @@ _SAMPLE_BYTES = 32 * KIB
 def plan_segments(source: Source, layout: Layout | None, cuts: Sequence[int] = ()) -> list[Segment]:
     """Return the segments to cut a file into.
 
-    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  A file
-    without one that consists of numbers is cut every 1 MiB, so that chunk i of a fine-tune is compared with
-    chunk i of its base.  Other bytes are cut by their content.
+    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  What is
+    between, and a file without a layout, is cut at its deflate streams, as `stream_cuts` says.  A file
+    without either that consists of numbers is cut every 1 MiB, so that chunk i of a fine-tune is compared
+    with chunk i of its base.  Other bytes are cut by their content.
     """
-    guess = None if layout is not None else guess_numbers(source)
+    parts = cut_streams(source, find_streams(source))
+    guess = None if layout is not None or parts else guess_numbers(source)
     if guess is None:
-        return cut_segments(layout, source.size, cuts)
+        return list(_with_parts(cut_segments(layout, source.size, cuts), parts))
     element, phase = guess
     ends = list(range(CHUNK_MAX_BYTES - (8 - phase if phase else 0), source.size, CHUNK_MAX_BYTES))
     starts = [0, *ends]
@@ -60,6 +67,26 @@ def plan_segments(source: Source, layout: Layout | None, cuts: Sequence[int] = (
         for start, end in zip(starts, [*ends, source.size], strict=True)
         if end > start
     ]
+
+
+def _with_parts(segments: Iterable[Segment], parts: Sequence[tuple[int, int]]) -> Iterator[Segment]:
+    """Yield segments, of which those of bytes are cut where parts of a file begin and end; these are one
+    chunk each.
+    """
+    ahead = deque(parts)
+    for segment in segments:
+        offset, end = segment.offset, segment.offset + segment.length
+        while ahead and ahead[0][0] < end:
+            start, stop = ahead.popleft()
+            if segment.dtype is BYTES and offset <= start and stop <= end:
+                if start > offset:
+                    yield Segment(offset, start - offset, BYTES)
+                yield Segment(start, stop - start, _STREAMS)
+                offset = stop
+        if offset == segment.offset:
+            yield segment
+        elif end > offset:
+            yield Segment(offset, end - offset, BYTES)
 
 
 def guess_numbers(source: Source) -> tuple[ElementType, int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 from blake3 import blake3
@@ -26,10 +26,13 @@ from yarnstore.core.encodings import (
     encode_planes,
     guess_encoding,
 )
-from yarnstore.core.layouts import BYTES, LIKELY_TYPES, ElementType
+from yarnstore.core.layouts import BYTES, ELEMENT_TYPES, LIKELY_TYPES, ElementType
 from yarnstore.core.limits import ZSTD_WINDOW_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError, IntegrityError
+
+if TYPE_CHECKING:
+    from yarnstore.core.deflated import PairedStreams
 
 
 class Encoding(IntEnum):
@@ -41,9 +44,12 @@ class Encoding(IntEnum):
     DELTA_PLANES = 3
     DELTA_ZSTD = 4
     DELTA_MAPPED = 5
+    DELTA_DEFLATED = 6
 
 
-DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD, Encoding.DELTA_MAPPED})
+# Those that a store does not contain, since earlier releases cannot read them.
+NOT_STORED: Final = frozenset({Encoding.DELTA_MAPPED, Encoding.DELTA_DEFLATED})
+DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD}) | NOT_STORED
 
 ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.
@@ -54,6 +60,9 @@ MAPPED_PAYS_SHARE: Final = 0.95
 # A sample of it saves less, since tables have a larger share of it.
 _SAMPLE_SHARE: Final = 0.96
 _PLANE_WIDTHS = (2, 4, 8)
+# What bytes of an unknown type are compared as.
+_SAMPLED_TYPES: Final = ("f32", "bf16", "f16", "i8", "f64")
+_TYPE_SAMPLE_BYTES: Final = 32 * 1024
 # Types whose deltas are computed as those of another type.
 _DELTA_AS: Final = {
     **dict.fromkeys(("u8", "bool", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz", "f8_e8m0"), "i8"),
@@ -144,6 +153,60 @@ def make_mapped_entry(
     `elements` are the types of the chunk and of the base; `plain_bytes` is the size of a delta that is not
     mapped, if it is known.  Raises: IntegrityError if it does not decode to the chunk.
     """
+    payload = _encode_mapped(data, base, elements, plain_bytes)
+    return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_MAPPED, payload or b"", base_id), base)
+
+
+def make_deflated_entry(
+    chunk_id: bytes, data: Buffer, base_id: bytes, base: Buffer, streams: PairedStreams
+) -> Entry | None:
+    """Encode a chunk as the difference of what its streams and its base's inflate to, and verify it; None if
+    zlib does not make these streams, or if it saves too little.
+
+    Raises: IntegrityError if it does not decode to the chunk.
+    """
+    from yarnstore.core.deflated_encoder import encode_deflated  # late: few files have such chunks
+
+    payload = encode_deflated(data, base, streams)
+    return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_DEFLATED, payload or b"", base_id), base)
+
+
+def encode_difference(data: Buffer, base: Buffer) -> tuple[Encoding, Buffer]:
+    """Return the encoding and the payload for bytes of an unknown type that begin with a whole element, with
+    or without the base, whatever is smallest; never longer than the bytes.
+
+    A sample of both decides between the types.
+    """
+    best, smallest = encode_chunk(data)
+    element = _likely_element(data, base)
+    encoding, payload = _encode_delta(data, base, element)
+    plain_bytes = len(data) if payload is None else len(payload)
+    if payload is not None and plain_bytes < len(smallest):
+        best, smallest = encoding, payload
+    payload = _encode_mapped(data, base, (element, element), plain_bytes)
+    if payload is not None and len(payload) < len(smallest):
+        best, smallest = Encoding.DELTA_MAPPED, payload
+    return best, smallest
+
+
+def _likely_element(data: Buffer, base: Buffer) -> ElementType:
+    """Return the type in which the difference of a sample is smallest; BYTES if it is not one of numbers."""
+    start = min(len(data), len(base)) // 2 // 8 * 8
+    part, of_base = (memoryview(one)[start : start + _TYPE_SAMPLE_BYTES] for one in (data, base))
+    if not of_base:
+        return BYTES
+    payload = encode_delta_zstd(part, of_base)
+    smallest, likely = len(part) if payload is None else len(payload), BYTES
+    for name in _SAMPLED_TYPES:
+        payload = encode_delta_planes(part, of_base, name)
+        if payload is not None and len(payload) < smallest:
+            smallest, likely = len(payload), ELEMENT_TYPES[name]
+    return likely
+
+
+def _encode_mapped(
+    data: Buffer, base: Buffer, elements: tuple[ElementType, ElementType], plain_bytes: int | None
+) -> bytes | None:
     # Late: it needs numpy.
     from yarnstore.core.encodings.mapped import (
         SAMPLED,
@@ -177,8 +240,7 @@ def make_mapped_entry(
         sort = ordered < SORT_SHARE * other
         if min(ordered, other) > _SAMPLE_SHARE * plain:
             return None
-    payload = encode_mapped(data, base, name, mapping, sort=sort)
-    return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_MAPPED, payload or b"", base_id), base)
+    return encode_mapped(data, base, name, mapping, sort=sort)
 
 
 def _delta_entry(entry: Entry, base: Buffer) -> Entry | None:
@@ -233,7 +295,16 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
         from yarnstore.core.encodings.mapped import decode_mapped  # late: it needs numpy
 
         return decode_mapped(payload, base, plain_bytes)
+    if encoding == Encoding.DELTA_DEFLATED and base is not None:
+        from yarnstore.core.deflated import decode_deflated  # late: few files have such chunks
+
+        return decode_deflated(payload, base, plain_bytes)
     raise FormatError("chunk", f"has encoding {encoding}, which this release cannot read")
+
+
+def pack_zstd(plain: Buffer) -> bytes:
+    """Return the zstd frame of some bytes, which states their number."""
+    return _compressor().compress(plain)
 
 
 def decode_zstd(

@@ -155,7 +155,7 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> I
     }
     known = _Base(base)
     found_runs = _Runs(runs)
-    others = {file.path: other for file, other in _pair_files(new, base)}
+    others = {file.path: other for file, other in pair_files(new, base)}
     for file in new.files:
         ours = place_chunks(file)
         theirs = known.placed(others[file.path].path) if file.path in others else None
@@ -247,7 +247,8 @@ def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[in
     return {path: sorted(found) for path, found in cuts.items()}
 
 
-def _pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, ManifestFile]]:
+def pair_files(new: Manifest, base: Manifest) -> Iterator[tuple[ManifestFile, ManifestFile]]:
+    """Yield the files that correspond: by path, the remaining ones by kind and size."""
     there = {file.path: file for file in base.files}
     ours = {file.path for file in new.files}
     left = _BySize([file for file in base.files if file.path not in ours])

@@ -16,12 +16,13 @@ SIZE_LIMIT_BYTES: Final = 2**53 - 1
 SizeBytes = Annotated[int, Meta(ge=0, le=SIZE_LIMIT_BYTES)]
 Gigabytes = Annotated[float, Meta(ge=0)]
 
-# The keys of deltas in the entry of a version: for all releases, with entries of encoding 5, from versions of
-# other models.
+# The keys of deltas in the entry of a version: for all releases, with entries of encoding 5, with entries of
+# encoding 6, from versions of other models.
 PLAIN: Final = "deltas"
 MAPPED: Final = "mapped_deltas"
+DEFLATED: Final = "deflated_deltas"
 BASED: Final = "based_deltas"
-DELTA_KEYS: Final = (PLAIN, MAPPED, BASED)
+DELTA_KEYS: Final = (PLAIN, MAPPED, DEFLATED, BASED)
 
 
 # Shared by all entries without any, of which a registry may have a million; never changed.
@@ -46,6 +47,8 @@ class DeltaEntry(Struct, frozen=True, kw_only=True, gc=False):
     size_bytes: SizeBytes
     #: Of the entries in `deltas` from the same base for which this pack has smaller ones.
     replaced_bytes: SizeBytes = 0
+    #: What made the streams of `deflated_deltas`; a reader needs one that makes the same bytes.
+    compressor: str = ""
 
     @property
     def net_bytes(self) -> int:
@@ -87,6 +90,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     packs: tuple[str, ...] = ()
     deltas: tuple[DeltaEntry, ...] = ()
     mapped_deltas: tuple[DeltaEntry, ...] = ()
+    deflated_deltas: tuple[DeltaEntry, ...] = ()
     based_deltas: tuple[BasedDeltaEntry, ...] = ()
     compatibility: tuple[str, ...] = ()
     release_date: str | None = None
@@ -104,13 +108,13 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def delta_lists(self) -> tuple[tuple[str, tuple[DeltaEntry, ...]], ...]:
         """The lists of deltas, each with its key."""
-        lists = (self.deltas, self.mapped_deltas, self.based_deltas)
+        lists = (self.deltas, self.mapped_deltas, self.deflated_deltas, self.based_deltas)
         return tuple(zip(DELTA_KEYS, lists, strict=True))
 
     @property
     def all_deltas(self) -> tuple[DeltaEntry, ...]:
         """The deltas of all lists."""
-        return self.deltas + self.mapped_deltas + self.based_deltas
+        return self.deltas + self.mapped_deltas + self.deflated_deltas + self.based_deltas
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):

@@ -133,7 +133,7 @@ class StoredContent(AnyContent):
         ]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
-        return contextlib.nullcontext(_Chunks(self._reader, self._files[path]))
+        return contextlib.nullcontext(ChunkedFile(self._reader, self._files[path]))
 
     def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
         found = self.chunk_at(path, offset)
@@ -145,7 +145,7 @@ class StoredContent(AnyContent):
         return found if found is not None and found.offset == offset else None
 
 
-class _Chunks:
+class ChunkedFile:
     """A file as a source, made from its chunks; the last one is kept."""
 
     def __init__(self, reader: PackReader, file: PlacedFile) -> None:

@@ -381,6 +381,11 @@ def ensure_chunks(
         pack_bytes = plan.disk_bytes(ids, lengths, for_packs)
         fsread.require_space(layout.root, pack_bytes + files - there, layout.reserve)
         if not announced:
+            if offer.other_compressor and not plan.is_empty:
+                session.note(
+                    f"{manifest.label}: this Python's zlib makes other bytes than the publisher's, so "
+                    "deltas of compressed files cannot be used"
+                )
             _announce(session, manifest, plan, plan.most_bytes(ids, lengths))
         if plan.is_empty:
             return brought

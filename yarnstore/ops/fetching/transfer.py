@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yarnstore.backends import SourceSet
-from yarnstore.core.codec import Encoding, decode_entry, make_delta_entry, make_entry
+from yarnstore.core.codec import NOT_STORED, decode_entry, make_delta_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
@@ -248,7 +248,7 @@ class _Transfer:
         return self._chunks.read_base(chunk_id, depth=0)
 
     def _readable_by_all(self, entry: Entry, data: Buffer) -> Entry:
-        """Encode a mapped delta as another one, or whole if that does not save half of it."""
+        """Encode a delta that is not for stores as another one, or whole if that does not save half of it."""
         other = make_delta_entry(entry.chunk_id, data, entry.base, self.read_base(entry.base))
         if other is not None and 2 * other.stored_bytes <= len(data):
             return other
@@ -268,7 +268,7 @@ class _Transfer:
             kept = None
         elif too_deep:
             kept = make_entry(entry.chunk_id, data)
-        elif entry.encoding == Encoding.DELTA_MAPPED:
+        elif entry.encoding in NOT_STORED:
             kept = self._readable_by_all(entry, data)
         self._put(_Came(kept, entry.stored_bytes, is_wanted))
 

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from yarnstore.core.deflate import compressor_id
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, Ints, id_bytes
 from yarnstore.core.limits import VERSION_LIMIT_PACKS
-from yarnstore.registry.entries import MAPPED, BasedDeltaEntry, ModelEntry, VersionEntry
+from yarnstore.registry.entries import DEFLATED, MAPPED, BasedDeltaEntry, DeltaEntry, ModelEntry, VersionEntry
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
 from yarnstore.store.chunks import ChunkStore
@@ -96,13 +97,16 @@ class PackOffer:
     """Where a version's chunks are, by its registry: full packs, and `deltas` into it.
 
     `ways` are the delta packs of all versions of its model, these included; `size_bytes` is the size of the
-    version's files, 0 if the registry does not give it.
+    version's files, 0 if the registry does not give it.  `other_compressor` says that deltas into it are left
+    out, since this process's zlib makes other bytes than the publisher's.
     """
 
     packs: tuple[PackId, ...]
     deltas: tuple[DeltaPack, ...] = ()
     ways: tuple[DeltaPack, ...] = ()
     size_bytes: int = 0
+
+    other_compressor: bool = False
 
     @classmethod
     def of(cls, entry: VersionEntry, model: ModelEntry | None = None) -> PackOffer:
@@ -116,7 +120,8 @@ class PackOffer:
                 if len(ways) > _WAYS_LIMIT:
                     ways.clear()
                     break
-        return cls(packs, deltas, tuple(ways) or deltas, entry.size_bytes or 0)
+        left_out = any(not _can_make(delta) for delta in entry.deflated_deltas)
+        return cls(packs, deltas, tuple(ways) or deltas, entry.size_bytes or 0, left_out)
 
     def listed(self) -> Iterator[str]:
         """All that a plan can be made from, as text."""
@@ -129,6 +134,8 @@ def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
         return
     for key, deltas in entry.delta_lists:
         for delta in deltas:
+            if not _can_make(delta):
+                continue
             based = delta if isinstance(delta, BasedDeltaEntry) else None
             yield DeltaPack(
                 pack=RemotePack(DELTAS, PackId.parse(delta.pack)),
@@ -136,10 +143,15 @@ def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
                 version=delta.label,
                 to=Sha256.parse(entry.manifest),
                 size_bytes=delta.size_bytes,
-                mapped=key == MAPPED if based is None else based.mapped,
+                mapped=key in (MAPPED, DEFLATED) if based is None else based.mapped,
                 replaced_bytes=delta.replaced_bytes,
                 other_model=based is not None,
             )
+
+
+def _can_make(delta: DeltaEntry) -> bool:
+    """Whether this process can make the chunks of a delta: compress streams to the publisher's bytes."""
+    return not delta.compressor or delta.compressor == compressor_id()
 
 
 # Delta packs by step, back from the wanted version: those that lead into it, those that lead into their

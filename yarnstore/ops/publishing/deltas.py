@@ -13,14 +13,23 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from yarnstore.core.codec import MAPPED_PAYS_SHARE, Encoding, make_delta_entry, make_mapped_entry
+from yarnstore.core.codec import (
+    MAPPED_PAYS_SHARE,
+    Encoding,
+    make_deflated_entry,
+    make_delta_entry,
+    make_mapped_entry,
+)
+from yarnstore.core.deflate import compressor_id
+from yarnstore.core.deflated import PairedStreams
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.index import Ids, find_ids
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, Stretch, iter_pairs
+from yarnstore.ops.publishing.deflated import DeflatedPair, iter_deflated_pairs
 from yarnstore.progress import Meter, OnProgress
-from yarnstore.registry.entries import BASED, MAPPED, PLAIN
+from yarnstore.registry.entries import BASED, DEFLATED, MAPPED, PLAIN
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.matching import StoredContent, find_runs
@@ -32,6 +41,7 @@ _WINDOW = 12
 # A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
 # decoding costs more than the bytes saved.
 _PAYS_SHARE = 0.9
+_KEY_OF = {Encoding.DELTA_MAPPED: MAPPED, Encoding.DELTA_DEFLATED: DEFLATED}
 # How many pairs of chunks tell how large a delta would be.
 _SAMPLED = 8
 
@@ -56,17 +66,16 @@ def listed_bytes(listed: Listed) -> int:
 
 @dataclass(frozen=True)
 class WrittenDeltas:
-    """The delta packs from one version to another, with the bytes of each.
+    """The delta packs from one version to another, with the bytes of each, by the key that lists them.
 
-    `mapped` are those with entries of encoding 5, which older clients cannot read; they replace entries of
-    the others that have `replaced_bytes`.  `model` is the one that they lead to.
+    Those of keys other than `PLAIN` have entries that older clients cannot read; because of them, entries of
+    the keys before that have `replaced_bytes` are not downloaded.  `model` is the one that they lead to.
     """
 
     model: str
     base: Manifest
-    packs: list[tuple[PackId, int]]
-    mapped: list[tuple[PackId, int]]
-    replaced_bytes: int = 0
+    packs: dict[str, list[tuple[PackId, int]]]
+    replaced_bytes: dict[str, int]
 
     def listed(self) -> Listed:
         """Return them as the entry of the version that they lead to lists them, by key."""
@@ -74,7 +83,7 @@ class WrittenDeltas:
         if self.base.model != self.model:
             base = {"base_model": self.base.model, **base}
             marks: tuple[tuple[dict[str, Any], list[tuple[PackId, int]]], ...]
-            marks = (({}, self.packs), ({"mapped": True}, self.mapped))
+            marks = (({}, self.packs[PLAIN]), ({"mapped": True}, self.packs[MAPPED]))
             items = [
                 {**base, "pack": str(pack), "size_bytes": size, **mark}
                 for mark, packs in marks
@@ -83,11 +92,14 @@ class WrittenDeltas:
             return {BASED: items} if items else {}
         found = {
             key: [{**base, "pack": str(pack), "size_bytes": size} for pack, size in packs]
-            for key, packs in ((PLAIN, self.packs), (MAPPED, self.mapped))
+            for key, packs in self.packs.items()
+            if packs
         }
-        if self.replaced_bytes:
-            found[MAPPED][0]["replaced_bytes"] = self.replaced_bytes
-        return {key: items for key, items in found.items() if items}
+        for key, size in self.replaced_bytes.items():
+            found[key][0]["replaced_bytes"] = size
+        for item in found.get(DEFLATED, ()):
+            item["compressor"] = compressor_id()
+        return found
 
 
 class _Writers:
@@ -99,30 +111,38 @@ class _Writers:
     def __init__(self, folder: PackFolder, stack: ExitStack, base: Manifest, new: Manifest) -> None:
         self._folder = folder
         self._base, self._model = base, new.model
-        self._replaced_bytes = 0
-        self._plain, self._mapped = (stack.enter_context(PackWriter(folder)) for _ in range(2))
+        self._replaced_bytes: dict[str, int] = {}
+        self._writers = {key: stack.enter_context(PackWriter(folder)) for key in (PLAIN, MAPPED, DEFLATED)}
 
     def add(self, entries: list[Entry]) -> None:
+        """Write the entries of one chunk, each smaller than the one before."""
         if self._base.model != self._model:
             entries = entries[-1:]
+        last: Entry | None = None
         for entry in entries:
-            (self._mapped if entry.encoding == Encoding.DELTA_MAPPED else self._plain).add(entry)
-        if len(entries) > 1:
-            self._replaced_bytes += entries[0].stored_bytes
+            key = _KEY_OF.get(Encoding(entry.encoding), PLAIN)
+            self._writers[key].add(entry)
+            if last is not None:
+                self._replaced_bytes[key] = self._replaced_bytes.get(key, 0) + last.stored_bytes
+            last = entry
 
     def written(self) -> WrittenDeltas:
-        plain, mapped = (
-            [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
-            for writer in (self._plain, self._mapped)
-        )
-        return WrittenDeltas(self._model, self._base, plain, mapped, self._replaced_bytes)
+        packs = {
+            key: [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
+            for key, writer in self._writers.items()
+        }
+        return WrittenDeltas(self._model, self._base, packs, self._replaced_bytes)
 
 
 class _Task(NamedTuple):
-    """Two chunks that are read once: the newer one as a delta, the older one as a delta, or both."""
+    """Two chunks that are read once: the newer one as a delta, the older one as a delta, or both.
+
+    `streams` are given for two chunks with deflate streams, as the newer one's.
+    """
 
     forward: Pair | None
     back: Pair | None
+    streams: PairedStreams | None = None
 
     @property
     def length(self) -> int:
@@ -171,15 +191,19 @@ def write_deltas(
         ahead, behind = _Writers(deltas, stack, base, new), _Writers(deltas, stack, new, base)
 
         def encode(task: _Task) -> tuple[int, list[Entry], list[Entry]]:
-            forward, other = task
+            forward, other, streams = task
             known: dict[bytes, Buffer] = {}
-            return task.length, _encode(reader, forward, known), _encode(reader, other, known)
+            turned = streams.turned() if streams is not None else None
+            ours = _encode(reader, forward, known, streams)
+            return task.length, ours, _encode(reader, other, known, turned)
 
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
         older = base.version if base.model == new.model else base.label
         meter = Meter(on_progress, "delta", f"{older} → {new.version}", sum(t.length for t in tasks))
-        for length, entries, others in ordered_map(encode, tasks, window=_WINDOW):
+        # Deltas from other models have one list for all encodings, which earlier releases of it read.
+        pairs = iter_deflated_pairs(new, base, reader) if base.model == new.model else ()
+        for length, entries, others in ordered_map(encode, _with_streams(tasks, pairs), window=_WINDOW):
             meter.add(length)
             ahead.add(entries)
             behind.add(others)
@@ -240,9 +264,35 @@ def _iter_tasks(new: Manifest, base: Manifest, runs: list[Stretch], *, back: boo
         yield _Task(None, pair)
 
 
-def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -> list[Entry]:
+def _with_streams(tasks: list[_Task], pairs: Iterable[DeflatedPair]) -> Iterator[_Task]:
+    """Yield the tasks; those of chunks with streams first, since these have another base.
+
+    Only one pair at a time is made: it has plain bytes of its streams.
+    """
+    ahead = {task.forward.chunk.chunk_id for task in tasks if task.forward is not None}
+    behind = {task.back.chunk.chunk_id for task in tasks if task.back is not None}
+    for chunk, other, streams in pairs:
+        forward = Pair(chunk, other.chunk_id, other.element) if chunk.chunk_id in ahead else None
+        backward = Pair(other, chunk.chunk_id, chunk.element) if other.chunk_id in behind else None
+        ahead.discard(chunk.chunk_id)
+        if backward is not None:
+            behind.discard(other.chunk_id)
+        if forward is not None or backward is not None:
+            yield _Task(forward, backward, streams)
+    for forward, backward, _ in tasks:
+        if forward is not None and forward.chunk.chunk_id not in ahead:
+            forward = None
+        if backward is not None and backward.chunk.chunk_id not in behind:
+            backward = None
+        yield _Task(forward, backward)
+
+
+def _encode(
+    reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer], streams: PairedStreams | None = None
+) -> list[Entry]:
     """Return the entries of a pair, decoded and compared, whose difference saves bytes: for clients of all
-    releases, and one of encoding 5 if it saves more; chunks that are read are `known` from then on.
+    releases, one of encoding 5 and one of encoding 6 if they save more; chunks that are read are `known` from
+    then on.
 
     Raises: IntegrityError, NotFoundError.
     """
@@ -268,4 +318,9 @@ def _encode(reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer]) -
     entry = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes)
     if entry is not None and entry.stored_bytes <= most:
         found.append(entry)
+        most = MAPPED_PAYS_SHARE * entry.stored_bytes
+    if streams is not None:
+        entry = make_deflated_entry(chunk_id, data, base_id, base, streams)
+        if entry is not None and entry.stored_bytes <= most:
+            found.append(entry)
     return found
