@@ -163,6 +163,7 @@ class AsyncStore:
         update: bool = False,
         progress: OnProgress | None = None,
     ) -> LockResult: ...
+    async def check_lock(self, file: AnyPath = "ystore.lock") -> LockResult: ...
     async def fetch_locked(
         self,
         file: AnyPath = "ystore.lock",

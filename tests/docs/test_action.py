@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -103,8 +104,22 @@ def test_a_hook_passes_and_fails(site: Site, hook: str) -> None:
     changed = site.registry / "registry.json" if lint else site.root / "workspace" / "ystore.lock"
     assert re.search(found["files"], changed.name)
     given = [str(site.registry)] if lint else ["ystore.lock"]
-    command = f"{found['entry']} {shlex.join(given)}"
-    done = run(site, command)
+    command = f"{found['entry']} {shlex.join(given if lint else [*found['args'], *given])}"
+    done = run(site, command, YSTORE_HOME=str(site.home))
     assert done.returncode == 0, done.stdout + done.stderr
     changed.write_text(f"<<<<<<< HEAD\n{changed.read_text()}")
-    assert run(site, command).returncode == 4
+    assert run(site, command, YSTORE_HOME=str(site.home)).returncode == 4
+
+
+def test_the_hook_of_lock_files_asks_the_registry(site: Site) -> None:
+    hooks = {item["id"]: item for item in yaml.safe_load((REPO / ".pre-commit-hooks.yaml").read_text())}
+    found = hooks["ystore-lock"]
+    path = site.root / "workspace" / "ystore.lock"
+    command = shlex.join([*shlex.split(found["entry"]), *found["args"], path.name])
+    raw = json.loads(path.read_text())
+    raw["models"][0]["manifest"] = "0" * 64
+    path.write_text(json.dumps(raw))
+    done = run(site, command, YSTORE_HOME=str(site.home))
+    assert done.returncode == 4
+    assert "does not match the lock file" in done.stderr
+    assert run(site, shlex.join(["ystore", "lock", "--digest", "--file", path.name])).returncode == 0

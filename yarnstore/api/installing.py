@@ -303,6 +303,17 @@ class Installing(StoreBase):
         with self._session(progress) as session:
             return lock(session, paths.file_path(file), [Spec.parse(text) for text in specs], update=update)
 
+    def check_lock(self, file: AnyPath = "ystore.lock") -> LockResult:
+        """Compare the versions of a lock file with the registries, without downloading them.
+
+        Raises: IntegrityError if a registry has other content under a locked version; NotFoundError,
+        FormatError, NoRegistryError, BackendError.
+        """
+        from yarnstore.ops.installing.from_lock import check_lock
+
+        with self._session() as session:
+            return check_lock(session, paths.file_path(file))
+
     def fetch_locked(
         self,
         file: AnyPath = "ystore.lock",

@@ -6,10 +6,11 @@ import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.display import size
+from yarnstore.errors import UsageError
 
 
 @command(
-    "lock", example="ystore lock phi-3-mini@^1.0 whisper:cpu-int4\nystore lock --update\nystore lock --digest"
+    "lock", example="ystore lock phi-3-mini@^1.0 whisper:cpu-int4\nystore lock --update\nystore lock --check"
 )
 @click.argument("specs", nargs=-1, metavar="[SPEC...]")
 @click.option(
@@ -21,15 +22,19 @@ from yarnstore.cli.display import size
     help="The lock file.",
 )
 @click.option("--update", is_flag=True, help="Update locked versions: all, or those of the SPECs.")
+@click.option("--check", is_flag=True, help="Compare the locked versions with the registries; write nothing.")
 @click.option("--digest", is_flag=True, help="Print only the lock file's digest, for use as a cache key.")
-def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, digest: bool) -> None:
+def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, check: bool, digest: bool) -> None:
     """Write the exact versions of SPECs to ystore.lock.
 
     `fetch --locked` and `checkout --locked` use them.  Locked versions change only with --update.
-    Without a SPEC, print the locked versions.
+    Without a SPEC, print the locked versions.  --check fails if a registry no longer has one of them, or has
+    other content under it.
     """
+    if check and (specs or update):
+        raise UsageError("--check takes neither a SPEC nor --update")
     with run.store() as store:
-        done = store.lock(*specs, file=path, update=update)
+        done = store.check_lock(path) if check else store.lock(*specs, file=path, update=update)
     if digest:
         run.output.line({"digest": done.digest}, done.digest)
         return
@@ -52,4 +57,5 @@ def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, digest
         done, ("MODEL", "VERSION", "VARIANT", "SIZE", "REQUESTED", "BEFORE"), rows, "nothing is locked"
     )
     if people and not run.output.quiet:
-        run.output.text(f"{done.path}: {'written' if done.changed else 'unchanged'}, {done.digest}")
+        state = "as in the registries" if check else "written" if done.changed else "unchanged"
+        run.output.text(f"{done.path}: {state}, {done.digest}")

@@ -1,4 +1,4 @@
-"""`lock` and `fetch --locked`: record exact versions, and install the same ones on another machine.
+"""`lock` and `fetch --locked`: record exact versions, check them, and install the same ones elsewhere.
 
 docs/format/lock-file.md governs the file.
 """
@@ -91,14 +91,32 @@ def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bo
     anew = ({str(spec) for spec in named} or set(wanted)) if update else set(wanted) - set(before)
     builds = [_resolved(session, spec) if key in anew else before[key] for key, spec in wanted.items()]
     made = LockFile.of(builds)
-    changed = made != there
-    if changed:
+    if made != there:
         fsio.write_atomic(path, made.encode(), tmp_dir=path.parent)
-    versions = {(build.model, build.variant): build.version for build in there.builds}
+    return _result(path, made, there)
+
+
+def check_lock(session: Session, path: Path) -> LockResult:
+    """Compare a lock file with the registries, which are queried; nothing is downloaded or written.
+
+    Warns of yanked and deprecated versions.  Raises: IntegrityError if a registry has other content under a
+    locked version; NotFoundError if it has no such version; as `read_lock`; NoRegistryError, BackendError.
+    """
+    there = read_lock(path)
+    for build in there.builds:
+        source, entry = find_entry(session, build.model, sources_for(session, build.model), fresh=True)
+        offered = resolve(entry, build.spec)
+        _refuse_changed(build, offered, source.name)
+        check_eligible(session, entry, offered, installing=False, force=True)
+    return _result(path, there, there)
+
+
+def _result(path: Path, made: LockFile, before: LockFile) -> LockResult:
+    versions = {(build.model, build.variant): build.version for build in before.builds}
     return LockResult(
         str(path),
         str(made.digest),
-        changed,
+        made != before,
         [_described(build, versions.get((build.model, build.variant))) for build in made.builds],
     )
 
@@ -200,11 +218,16 @@ def _locked(session: Session, build: Locked, *, installing: bool = False, force:
             stored=str(stored),
             locked=str(wanted),
         )
-    manifest, checksum = _promised(found.build)
-    _refuse_other(build, "manifest", build.manifest, manifest, found.source.name)
-    if build.manifest is None:
-        _refuse_other(build, "checksum", build.checksum, checksum, found.source.name)
+    _refuse_changed(build, found.build, found.source.name)
     return found
+
+
+def _refuse_changed(build: Locked, offered: Build, source: str) -> None:
+    """Compare a locked build with the one in a registry.  Raises: IntegrityError."""
+    manifest, checksum = _promised(offered)
+    _refuse_other(build, "manifest", build.manifest, manifest, source)
+    if build.manifest is None:
+        _refuse_other(build, "checksum", build.checksum, checksum, source)
 
 
 def _stored(build: Locked, manifest: Manifest) -> Sha256:

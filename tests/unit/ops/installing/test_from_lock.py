@@ -215,3 +215,35 @@ def test_a_lock_file_may_be_a_link_and_stays_one(site: Path) -> None:
     (site / "loop").symlink_to("loop")
     with pytest.raises(StorageError, match="is a link"):
         store.fetch_locked(site / "loop")
+
+
+def test_a_check_compares_with_the_registry_and_writes_nothing(site: Path) -> None:
+    store, path = open_store(site), site / "ystore.lock"
+    done = store.lock("phi@~1.1", "psi:gpu", file=path)
+    before = path.read_bytes()
+    found = store.check_lock(path)
+    assert (found.digest, found.changed) == (done.digest, False)
+    assert [item.version for item in found.builds] == ["1.1.0", "1.0.0"]
+    rewrite(site, "phi", manifest="0" * 64)
+    with pytest.raises(IntegrityError, match="does not match the lock file"):
+        store.check_lock(path)
+    assert path.read_bytes() == before
+    assert store.list_versions() == []
+
+
+def test_a_check_names_a_locked_version_that_the_registry_no_longer_has(site: Path) -> None:
+    store, path = open_store(site), site / "ystore.lock"
+    store.lock("phi@~1.1", file=path)
+    index = site / "registry" / "registry.json"
+    raw = json.loads(index.read_text())
+    del raw["models"]["phi"]["versions"]["1.1.0"]
+    index.write_text(json.dumps(raw))
+    with pytest.raises(NotFoundError, match=r"1\.1\.0"):
+        store.check_lock(path)
+
+
+def test_a_check_passes_a_yanked_version(site: Path) -> None:
+    store, path = open_store(site), site / "ystore.lock"
+    store.lock("phi@~1.1", file=path)
+    rewrite(site, "phi", yanked=True)
+    assert [item.version for item in store.check_lock(path).builds] == ["1.1.0"]
