@@ -36,7 +36,14 @@ from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
 from yarnstore.store.trials import left_trials, trying
-from yarnstore.store.views import check_link_place, has_view, link_model, unlink_model, view_path
+from yarnstore.store.views import (
+    check_link_place,
+    has_view,
+    is_left_behind,
+    link_model,
+    unlink_model,
+    view_path,
+)
 
 # Completes a version's view if necessary.
 Ensure = Callable[[Session, Manifest], None]
@@ -270,13 +277,15 @@ def repair_link(session: Session, model: str, ensure: Ensure) -> None:
 
 
 def restore_link(session: Session, model: str) -> None:
-    """Make a model's link point to the installed version, whose view exists; a kill can leave it missing.
+    """Make a model's link point to the installed version if its view exists; a kill can leave it behind.
 
     Problems are reported, and do not stop the command that is running.
     """
     try:
-        with session.layout.shared():
-            _link_again(session, model)
+        installed = session.refs.installed(model)
+        if installed is not None and is_left_behind(session.layout, model, installed):
+            with session.layout.shared():
+                _link_again(session, model)
     except ReadOnlyError:
         pass  # the next command with write permission does it
     except YarnstoreError as error:

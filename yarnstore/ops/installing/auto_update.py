@@ -24,7 +24,7 @@ from yarnstore.errors import (
     ReadOnlyError,
     YarnstoreError,
 )
-from yarnstore.ops.installing.activate import note_check
+from yarnstore.ops.installing.activate import note_check, restore_link
 from yarnstore.ops.installing.candidates import installed_requirements
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
@@ -212,6 +212,8 @@ def run_round(
                 return AutoUpdateRound(False, 0.0, None, running_in=error.who)
             except ReadOnlyError:
                 pass  # in a store that this user cannot write, a run only reports
+            for model in looked_after:
+                restore_link(session, model)  # a killed run may have left it behind
         return _run_round(session, rules, looked_after, clockwork or Clockwork(), now_at_once=now_at_once)
 
 

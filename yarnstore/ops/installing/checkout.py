@@ -50,7 +50,7 @@ from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.seen import content_of
 from yarnstore.store.small_files import is_small, materialise_small
-from yarnstore.store.views import has_view, is_left_behind, make_view
+from yarnstore.store.views import has_view, make_view
 
 # How fast the files of a stored version are made on a common machine: only for a forecast of the time.
 _DECODES_BYTES_PER_S = 100_000_000
@@ -274,8 +274,7 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
         if current is not None:
             manifest = session.layout.read_manifest(current.manifest)
             ensure_view(session, manifest)
-            if is_left_behind(session.layout, spec.model, manifest.digest):
-                restore_link(session, spec.model)
+            restore_link(session, spec.model)
             return manifest
         found = require_eligible(session, of_installed(session, spec), installing=False)
         # It is not installed, so its files are temporary, and packs keep its chunks.

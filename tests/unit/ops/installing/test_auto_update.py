@@ -225,6 +225,20 @@ def test_a_broken_model_leaves_the_others_be(site: Site) -> None:
     assert versions(site) == {"phi-3-mini": "1.0.0", "whisper": "1.1.0"}
 
 
+def test_a_link_that_a_killed_run_left_behind_is_set_by_the_next(site: Site) -> None:
+    links = {model: site.home / "models" / model for model in site.models}
+    before = {model: os.readlink(link) for model, link in links.items()}
+    run(site, rules("minor"))
+    after = {model: os.readlink(link) for model, link in links.items()}
+    links["phi-3-mini"].unlink()
+    links["whisper"].unlink()
+    links["whisper"].symlink_to(before["whisper"])
+    assert not any(item.changed for item in run(site, rules("minor")).models)
+    assert {model: os.readlink(link) for model, link in links.items()} == after
+    with site.store() as store:
+        assert store.fsck().problems == []
+
+
 def test_what_was_rolled_back_does_not_come_again(site: Site) -> None:
     assert set(statuses(run(site, rules("minor"))).values()) == {"updated"}
     with site.store() as store:
