@@ -102,21 +102,24 @@ def test_killed_at_calls_and_run_again(campaign: Campaign) -> None:
 
 @pytest.mark.deep
 def test_killed_at_every_call_and_run_again(campaign: Campaign) -> None:
-    """Each in a forked process, which begins at once."""
+    """Each in a forked process, which begins at once, until one ends before the call that it is killed at.
+
+    A slow run writes more often than a fast one, so the number of calls is not the same in all.
+    """
 
     def kill(at: int) -> Ended:
         site = campaign.fresh(f"fork-{at}")
         ended = run_command(campaign.scenario.command(site)[3:], at)
-        # A slow run writes more often than a fast one, so the last kills may come too late.
-        assert ended.code in ((KILLED, 0) if at else (0,)), (at, ended)
+        assert ended.code in (KILLED, 0), (at, ended)
         done = bool(ended.printed) or ended.code == 0
         _check_and_run_again(campaign, site, f"killed at call {at}", done=done)
         remove_tree(site.home.parent)
         return ended
 
-    count = kill(0).calls
-    killed = sum(kill(at).code == KILLED for at in range(1, count + 1))
-    assert killed > 0.8 * count
+    killed = 0
+    while kill(killed + 1).code == KILLED:
+        killed += 1
+    assert killed >= 3
     print(f"{campaign.scenario.name}, links {campaign.links}: killed at {killed} calls", flush=True)
 
 
