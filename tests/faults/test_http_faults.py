@@ -664,7 +664,7 @@ def test_a_proxy_that_cannot_be_reached_or_refuses_is_named(monkeypatch: pytest.
         port = listener.getsockname()[1]
     monkeypatch.setenv("http_proxy", f"http://user:hunter2@127.0.0.1:{port}")
     monkeypatch.setenv("no_proxy", "")
-    backend = HttpBackend("http://registry.invalid/", timeouts=FAST)
+    backend = HttpBackend("http://registry.invalid/")
     with pytest.raises(
         TransientError, match=f"the proxy http://127.0.0.1:{port} cannot be reached"
     ) as caught:
@@ -675,7 +675,7 @@ def test_a_proxy_that_cannot_be_reached_or_refuses_is_named(monkeypatch: pytest.
     for status, kind in ((403, BackendError), (407, BackendError), (502, TransientError)):
         with ScriptedServer(lambda _, status=status: Reply(status=status)) as proxy:
             monkeypatch.setenv("https_proxy", f"http://user:hunter2@127.0.0.1:{proxy.port}")
-            backend = HttpBackend("https://registry.invalid/", timeouts=FAST)
+            backend = HttpBackend("https://registry.invalid/")
             said = f"the proxy http://127.0.0.1:{proxy.port} answered {status}"
             with pytest.raises(kind, match=said) as caught:
                 fetch(backend)
