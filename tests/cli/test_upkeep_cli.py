@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -41,6 +43,28 @@ def test_auto_update_installs_what_its_policy_allows(installed: Ystore, tmp_home
     status = installed("auto-update", "status", people=True).out
     assert "installs minor versions and patches, 00:00-24:00 (open now)" in status
     assert "last check: just now" in status or "last check: 1 minute ago" in status
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script of a POSIX shell")
+def test_auto_update_waits_on_a_metered_network(
+    installed: Ystore, tmp_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "busctl"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho u 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_home / "config.toml").write_text('[auto_update]\nenabled = true\nnetwork = "unmetered"\n')
+    ran = installed("auto-update", "run", people=True)
+    assert (ran.code, ran.out) == (0, "nothing was checked\n")
+    assert "the network is metered: auto-update waits" in ran.err
+    ran = installed("auto-update", "run")
+    assert (ran.code, ran.table) == (0, [])
+    assert "the network is metered: auto-update waits" in ran.err
+    assert installed("auto-update", "run", "--json").json["postponed"] == "the network is metered"
+    assert "only on a network that is not metered" in installed("auto-update", "status", people=True).out
+    assert installed("auto-update", "run", "--now").table[0][:2] == ["phi-3-mini", "available"]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ COMMAND = re.compile(
     r"|(?:^|\n|\(|: )[ $]*(ystore [a-z][^`;)\n]*)"  # a line, or the end of one
 )
 OPTION = re.compile(r"(?<![\w./-])--[a-z][a-z0-9-]+")
-# Options of other programs: in the commands of timers and notifications, and those that pytest gets.
-OTHERS = {"--now", "--user", "--bind", "--app-name", "--smoke-test", "--ystore-home", "--ystore-skip-missing"}
+# Options of other programs: of timers, notifications and NetworkManager, and those that pytest gets.
+OTHERS = {"--now", "--user", "--bind", "--app-name", "--auto-start", "--smoke-test"}
+OTHERS |= {"--ystore-home", "--ystore-skip-missing"}
 
 
 def strings(module: Module) -> Iterator[tuple[int, str]]:

@@ -6,6 +6,8 @@
     windows = ["Sat,Sun 02:00-05:00"]
     jitter = "30m"
     timezone = "Europe/Berlin"
+    network = "unmetered"
+    power = "mains"
 
     [auto_update.models."phi-3-mini"]
     policy = "patch"
@@ -64,6 +66,10 @@ KeepCopy: TypeAlias = Literal["imports", "always", "never"]
 Rollback: TypeAlias = Literal["instant", "thin"]
 _KEEP_COPY: tuple[str, ...] = get_args(KeepCopy)
 _ROLLBACK: tuple[str, ...] = get_args(Rollback)
+NetworkRule: TypeAlias = Literal["any", "unmetered"]
+PowerRule: TypeAlias = Literal["any", "mains"]
+_NETWORK: tuple[str, ...] = get_args(NetworkRule)
+_POWER: tuple[str, ...] = get_args(PowerRule)
 
 DEFAULT_VERIFY_TIMEOUT_S = 120.0
 DEFAULT_PATH_GRACE_S = 86_400.0
@@ -126,13 +132,16 @@ class AutoRules(msgspec.Struct, frozen=True):
     """The auto-update rule of all models, and the rules of single ones.
 
     `jitter_s` is the longest random delay before a run, in seconds; `timezone` is the time zone of the
-    windows, empty for the machine's.
+    windows, empty for the machine's.  `network` and `power` limit runs to networks that are not metered, and
+    to mains power.
     """
 
     default: AutoRule = msgspec.field(default_factory=AutoRule)
     models: Mapping[str, AutoRule] = msgspec.field(default_factory=dict)
     jitter_s: float = 0.0
     timezone: str = ""
+    network: NetworkRule = "any"
+    power: PowerRule = "any"
 
     @property
     def enabled(self) -> bool:
@@ -179,7 +188,14 @@ def parse_auto_update(config: Mapping[str, Any]) -> AutoRules:
         raise ConfigError(f"auto_update.jitter: {error.message}") from None
     if jitter_s > _MAX_JITTER_S:
         raise ConfigError(f"auto_update.jitter is {jitter!r}, more than a day", hint="use a time such as 30m")
-    return AutoRules(default, models, jitter_s, _text(table, "timezone", "", "auto_update"))
+    return AutoRules(
+        default,
+        models,
+        jitter_s,
+        timezone=_text(table, "timezone", "", "auto_update"),
+        network=cast(NetworkRule, _choice(table, "network", _NETWORK, "auto_update")),
+        power=cast(PowerRule, _choice(table, "power", _POWER, "auto_update")),
+    )
 
 
 def _rule(table: Mapping[str, Any], default: AutoRule, where: str) -> AutoRule:

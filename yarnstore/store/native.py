@@ -35,6 +35,7 @@ if sys.platform == "win32":
         is_being_written,
         link,
         lock,
+        on_battery,
         open_file,
         plain_path,
         pread,
@@ -74,6 +75,11 @@ else:
     _MACOS_AT_FDCWD = -2
     _F_GETPATH = 50  # sys/fcntl.h of macOS
     _PATH_BYTES = 1024
+    # Documentation/ABI/testing/sysfs-class-power of Linux
+    _POWER_SUPPLIES = "/sys/class/power_supply"
+    _ATTRIBUTE_BYTES = 64
+    _IOKIT = "/System/Library/Frameworks/IOKit.framework/IOKit"
+    _POWER_UNLIMITED = -2.0  # kIOPSTimeRemainingUnlimited of IOKit/ps/IOPowerSources.h
 
     # --- paths -------------------------------------------------------------------------------------
 
@@ -294,6 +300,45 @@ else:
         def leave(self) -> None:
             """Let those that still run outlive this object."""
 
+    # --- power -------------------------------------------------------------------------------------
+
+    def on_battery() -> bool | None:
+        """Whether the machine runs on battery power; None if the system does not say."""
+        if sys.platform == "darwin":
+            import ctypes
+
+            try:
+                remaining_s = ctypes.CDLL(_IOKIT).IOPSGetTimeRemainingEstimate
+            except (OSError, AttributeError):
+                return None
+            remaining_s.restype = ctypes.c_double
+            return bool(remaining_s() != _POWER_UNLIMITED)
+        try:
+            supplies = [os.path.join(_POWER_SUPPLIES, name) for name in os.listdir(_POWER_SUPPLIES)]
+        except OSError:
+            return None
+        # Batteries of mice and headsets have the scope Device.
+        own = [path for path in supplies if _attribute(path, "scope") != "Device"]
+        batteries = [path for path in own if _attribute(path, "type") in ("Battery", "UPS")]
+        if any(_attribute(path, "online") not in ("", "0") for path in own if path not in batteries):
+            return False
+        if any(_attribute(path, "status") == "Discharging" for path in batteries):
+            return True
+        return False if own else None
+
+    def _attribute(folder: str, name: str) -> str:
+        """Return an attribute of a device, empty if it has none or does not answer."""
+        try:
+            fd = os.open(os.path.join(folder, name), os.O_RDONLY | PLAIN)
+        except OSError:
+            return ""
+        try:
+            return os.pread(fd, _ATTRIBUTE_BYTES, 0).decode("ascii", "replace").strip()
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
+
 
 __all__ = [
     "FOLDER",
@@ -308,6 +353,7 @@ __all__ = [
     "is_being_written",
     "link",
     "lock",
+    "on_battery",
     "open_file",
     "plain_path",
     "pread",

@@ -84,6 +84,7 @@ for _name in ("SetFileInformationByHandle", "GetFileInformationByHandleEx", "Set
 _kernel32.CreateJobObjectW.restype = wintypes.HANDLE
 _kernel32.CreateJobObjectW.argtypes = [wintypes.LPVOID, wintypes.LPCWSTR]
 _kernel32.AssignProcessToJobObject.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
+_kernel32.GetSystemPowerStatus.argtypes = [wintypes.LPVOID]
 _INVALID = wintypes.HANDLE(-1).value
 
 
@@ -99,6 +100,17 @@ class _Overlapped(ctypes.Structure):
 
 class _AttributeTag(ctypes.Structure):
     _fields_ = (("FileAttributes", wintypes.DWORD), ("ReparseTag", wintypes.DWORD))
+
+
+class _PowerStatus(ctypes.Structure):
+    _fields_ = (
+        ("ACLineStatus", wintypes.BYTE),
+        ("BatteryFlag", wintypes.BYTE),
+        ("BatteryLifePercent", wintypes.BYTE),
+        ("SystemStatusFlag", wintypes.BYTE),
+        ("BatteryLifeTime", wintypes.DWORD),
+        ("BatteryFullLifeTime", wintypes.DWORD),
+    )
 
 
 class _JobLimits(ctypes.Structure):
@@ -470,3 +482,14 @@ class ProcessTree:
             )
             _kernel32.CloseHandle(self._job)
             self._job = None
+
+
+# --- power -------------------------------------------------------------------------------------
+
+
+def on_battery() -> bool | None:
+    """See `native`."""
+    status = _PowerStatus()
+    if not _kernel32.GetSystemPowerStatus(ctypes.byref(status)):
+        return None
+    return {0: True, 1: False}.get(status.ACLineStatus)

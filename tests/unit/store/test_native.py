@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -164,6 +165,62 @@ def test_a_killed_command_takes_its_children_along(tmp_path: Path) -> None:
         tree.kill()
         assert process.stdout.read() == b"", "the child still has the pipe"
         tree.leave()
+
+
+# --- power -------------------------------------------------------------------------------------
+
+MAINS, BATTERY = {"type": "Mains"}, {"type": "Battery", "scope": "System"}
+
+
+def test_a_system_says_whether_it_runs_on_battery_power_or_not_at_all() -> None:
+    assert native.on_battery() in (True, False, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/sys is of Linux")
+@pytest.mark.parametrize(
+    ("supplies", "expected"),
+    [
+        ({}, None),
+        ({"AC": MAINS | {"online": "1"}}, False),
+        ({"AC": MAINS | {"online": "1"}, "BAT0": BATTERY | {"status": "Charging"}}, False),
+        ({"AC": MAINS | {"online": "1"}, "BAT0": BATTERY | {"status": "Discharging"}}, False),
+        ({"AC": MAINS | {"online": "0"}, "BAT0": BATTERY | {"status": "Discharging"}}, True),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"usb": {"type": "USB", "online": "0"}, "BAT0": BATTERY | {"status": "Full"}}, False),
+        ({"ups": {"type": "UPS", "status": "Discharging"}}, True),
+        ({"mouse": {"type": "Battery", "scope": "Device", "status": "Discharging"}}, None),
+        ({"broken": {}}, False),
+    ],
+)
+def test_the_power_supplies_of_linux_say_whether_it_runs_on_battery_power(
+    supplies: dict[str, dict[str, str]],
+    expected: bool | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, attributes in supplies.items():
+        (tmp_path / name).mkdir()
+        for attribute, value in attributes.items():
+            (tmp_path / name / attribute).write_text(value + "\n")
+    monkeypatch.setattr(native, "_POWER_SUPPLIES", str(tmp_path))
+    assert native.on_battery() is expected
+    monkeypatch.setattr(native, "_POWER_SUPPLIES", str(tmp_path / "missing"))
+    assert native.on_battery() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has a function of its own")
+@pytest.mark.parametrize(("remaining_s", "expected"), [(-2.0, False), (-1.0, True), (5400.0, True)])
+def test_the_time_that_macos_expects_its_power_to_last_says_whether_it_is_a_battery(
+    remaining_s: float, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Framework:
+        def __init__(self, path: str) -> None:
+            assert path.endswith("/IOKit")
+            self.IOPSGetTimeRemainingEstimate = lambda: remaining_s
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", Framework)
+    assert native.on_battery() is expected
 
 
 # --- systems that cannot open folders ------------------------------------------------------------

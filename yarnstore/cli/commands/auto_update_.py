@@ -99,7 +99,9 @@ def _status(run: Invocation, models: tuple[str, ...]) -> None:
 
 
 @command("run", example="ystore auto-update run\nystore auto-update run --now")
-@click.option("--now", is_flag=True, help="Run outside of maintenance windows too, and without waiting.")
+@click.option(
+    "--now", is_flag=True, help="Run now: outside of maintenance windows too, on any network and power."
+)
 @wait_option
 def _run(run: Invocation, now: bool, no_wait: bool) -> None:
     """Check for updates in a maintenance window; timers run this.
@@ -190,6 +192,10 @@ def _status_text(found: AutoUpdateStatus) -> str:
         opens = f"opens {format_iso_time(item.opens)}" if item.opens else "never opens"
         state = "open now" if item.is_open else opens
         lines.append(f"  {item.model}: {_policy(item.policy)}, {when} ({state})")
+    if found.network == "unmetered":
+        lines.append("  only on a network that is not metered")
+    if found.power == "mains":
+        lines.append("  only on mains power")
     last = format_iso_age(found.last_check) if found.last_check else "never"
     lines.append(f"  last check: {last}")
     return "\n".join(lines)
@@ -215,6 +221,8 @@ def _note(item: AutoUpdateOutcome) -> str:
 def _round_text(done: AutoUpdateRound) -> str:
     if done.running_in:
         return f"{done.running_in} is already checking for updates; nothing was done"
+    if done.postponed and not done.models:
+        return "nothing was checked"  # a note said why
     if not done.models:
         return "no model is checked automatically   (ystore auto-update enable)"
     lines = [_outcome_text(item) for item in done.models]
@@ -244,7 +252,7 @@ def _outcome_text(item: AutoUpdateOutcome) -> str:
             opens = f"; the next one opens {format_iso_time(item.opens)}" if item.opens else ""
             return f"{item.model} {item.installed}: no window is open{opens}"
         case "stopped":
-            return f"{step}: the window closed; the next run continues the download"
+            return f"{step}: {one_line(item.note)}; the next run continues"
         case _:
             return f"{item.model} {item.installed}: {_note(item)}"
 

@@ -1,8 +1,9 @@
 """`auto-update`: scheduled runs, started by a timer.
 
 While its window is open, each enabled model is reported, or updated as far as its policy allows. If a window
-closes during a download, the download stops; its data is kept for the next run. A run never installs a new
-major version, and only updates models for which auto-update is enabled.
+closes during a download, or the machine is no longer on the network or the power that the settings ask for
+(`conditions`), the download stops; its data is kept for the next run. A run never installs a new major
+version, and only updates models for which auto-update is enabled.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.installing.activate import note_check, restore_link
 from yarnstore.ops.installing.candidates import installed_requirements
+from yarnstore.ops.installing.conditions import why_wait
 from yarnstore.ops.installing.outdated import Update, check_for_updates
 from yarnstore.ops.installing.update import update
 from yarnstore.ops.session.clock import zone_of
@@ -33,7 +35,7 @@ from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import cached_entry, not_installed
 from yarnstore.registry.decide import Policy as UpdatePolicy
-from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, allows
+from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, NetworkRule, PowerRule, allows
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.versions import update_type
@@ -44,6 +46,8 @@ from yarnstore.store.state import format_iso, read_state
 Outcome: TypeAlias = Literal[
     "updated", "available", "current", "pinned", "held", "closed", "stopped", "failed"
 ]
+# How often a download checks whether the network is metered and the machine on battery power.
+_RECHECK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class AutoUpdateStatus:
     last_check: str | None  #: When a run last queried the registries, ISO 8601 in UTC.
     models: list[AutoUpdateModel]  #: The models with their rules.
     due: str | None = None  #: When the next run is due, before its random delay, ISO 8601 in UTC.
+    network: NetworkRule = "any"  #: The networks that runs use: `any`, or `unmetered` ones.
+    power: PowerRule = "any"  #: The power that runs use: `any`, or `mains`.
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,8 @@ class AutoUpdateOutcome:
 
     model: str
     #: `available`: reported only, as the policy says; `held`: newer versions do not fit the application or
-    #: this machine; `closed`: no window is open; `stopped`: the window
-    #: closed during the download.
+    #: this machine; `closed`: no window is open; `stopped`: the window closed during the download, or the
+    #: network or the power changed to one that the settings exclude.
     status: Outcome
     policy: AutoPolicy  #: The policy of the model.
     installed: str  #: The version that was installed before the run.
@@ -110,6 +116,8 @@ class AutoUpdateRound:
     models: list[AutoUpdateOutcome] = field(default_factory=list)  #: The result for each model.
     freed_bytes: int = 0
     running_in: str | None = None  #: The process that makes a run already; then this run did nothing.
+    #: Why the run waits, such as a metered network; then no model was checked.
+    postponed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,8 @@ def auto_update_status(session: Session, rules: AutoRules, models: tuple[str, ..
         last_check=last_check if isinstance(last_check, str) else None,
         models=rows,
         due=_iso(due) if (due := _due(rules, rows, now, last_check, zone)) else None,
+        network=rules.network,
+        power=rules.power,
     )
 
 
@@ -197,7 +207,8 @@ def _due(
 def run_round(
     session: Session, rules: AutoRules, *, now_at_once: bool = False, clockwork: Clockwork | None = None
 ) -> AutoUpdateRound:
-    """Make one run, as a timer does.  With `now_at_once`, run even if no window is open, and without a delay.
+    """Make one run, as a timer does.  With `now_at_once`, run even if no window is open, on any network and
+    power, and without a delay.
 
     One failed model does not stop the others.  While another process makes a run, nothing is done, and the
     result says which one.  Raises: ConfigError, NoRegistryError.
@@ -232,29 +243,34 @@ def _run_round(
     if open_now and not now_at_once and rules.jitter_s:
         waited = delay_s(rules.jitter_s, clockwork.draw(), _least_left(openings, open_now, now))
         clockwork.sleep(waited)
+    postponed = why_wait(rules) if open_now and not now_at_once else None
+    if postponed:
+        session.note(f"{postponed}: auto-update waits")
+    checked = bool(open_now) and postponed is None
     outcomes = [
         _closed(session, rules, model, openings[model]) for model in looked_after if model not in open_now
     ]
-    for found in check_for_updates(session, tuple(open_now)) if open_now else ():
-        opening = None if now_at_once else openings[found.model]
-        outcomes.append(_one(session, rules.of(found.model), found, opening.closes if opening else None))
-    if open_now:
+    for found in check_for_updates(session, tuple(open_now)) if checked else ():
+        limits = _Limits(session) if now_at_once else _Limits(session, openings[found.model], rules)
+        outcomes.append(_one(session, rules.of(found.model), found, limits))
+    if checked:
         note_check(session)
     following = [
         opening.opens for opening in openings.values() if opening is not None and opening.opens > now
     ]
     return AutoUpdateRound(
-        bool(open_now),
+        checked,
         round(waited, 3),
         _iso(min(following)) if following else None,
         sorted(outcomes, key=lambda outcome: outcome.model),
+        postponed=postponed,
     )
 
 
 # --- one model ---------------------------------------------------------------------------------
 
 
-def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | None) -> AutoUpdateOutcome:
+def _one(session: Session, rule: AutoRule, found: Update, limits: _Limits) -> AutoUpdateOutcome:
     plain = AutoUpdateOutcome(
         model=found.model,
         status="current",
@@ -282,14 +298,12 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
         return replace(plain, status="available", note=note)
     if goal is None:
         return replace(plain, status="available")
-    if closes is not None and _now(session) >= closes:
-        return replace(plain, status="stopped")
+    if (why := limits.reached()) is not None:
+        return replace(plain, status="stopped", note=why)
     try:
         # A download begins only above the reserve, even if it has nothing to download.
         fsread.require_space(session.layout.root, found.download_bytes or 1, session.layout.reserve)
-        with contextlib.ExitStack() as window:
-            if closes is not None:
-                window.enter_context(session.activity.until(_until(session, closes)))
+        with session.activity.until(limits.check):
             done = update(
                 session,
                 Spec(found.model),
@@ -297,9 +311,9 @@ def _one(session: Session, rule: AutoRule, found: Update, closes: datetime | Non
                 requirements=installed_requirements(session),
             )
     except CancelledError:
-        if closes is None or _now(session) < closes:
+        if limits.why is None:
             raise
-        return replace(plain, status="stopped", note="the window closed; downloaded data is kept")
+        return replace(plain, status="stopped", note=f"{limits.why}; downloaded data is kept")
     except YarnstoreError as error:
         return replace(plain, status="failed", error=error.as_dict())
     if done.changed:
@@ -336,14 +350,35 @@ def _goal(policy: AutoPolicy, found: Update, refused: str | None) -> Range | Non
     return None
 
 
-def _until(session: Session, closes: datetime) -> Callable[[], None]:
-    """Return a check that ends a download when the window closes."""
+class _Limits:
+    """What ends the downloads of a run: the end of the window, and the network and power that it waits for.
 
-    def check() -> None:
-        if _now(session) >= closes:
-            raise CancelledError("the window closed")
+    `why` is what ended them.
+    """
 
-    return check
+    def __init__(
+        self, session: Session, opening: Opening | None = None, rules: AutoRules | None = None
+    ) -> None:
+        self.why: str | None = None
+        self._session = session
+        self._closes = opening.closes if opening is not None else None
+        self._rules = rules
+        self._asked_s: float | None = None
+
+    def reached(self) -> str | None:
+        """Return why no download may go on, None if it may; several threads may call it."""
+        now_s = self._session.clock()
+        if self._closes is not None and _now(self._session) >= self._closes:
+            self.why = "the window closed"
+        elif self._rules is not None and (self._asked_s is None or abs(now_s - self._asked_s) >= _RECHECK_S):
+            self._asked_s = now_s
+            self.why = why_wait(self._rules) or self.why
+        return self.why
+
+    def check(self) -> None:
+        """End a download if it may not go on.  Raises: CancelledError."""
+        if (why := self.reached()) is not None:
+            raise CancelledError(why)
 
 
 def _told(note: str | None) -> dict[str, object]:

@@ -130,9 +130,9 @@ export function sentence(job) {
 /** What a round or an update of several models did. */
 export function outcomes(result) {
   const rows = result.results ?? result.models ?? [];
-  return [["updated", "updated"], ["available", "with an update available"], ["failed", "failed"], ["stopped", "stopped by the end of the window"]]
+  return [["updated", "updated"], ["available", "with an update available"], ["failed", "failed"], ["stopped", "stopped until the next run"]]
     .map(([status, words]) => [rows.filter((row) => row.status === status).length, words]).filter(([number]) => number)
-    .map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") || "nothing to do";
+    .map(([number, words]) => `${many(number, "model")} ${words}`).join(", ") || result.postponed || "nothing to do";
 }
 
 /** One job: what it does, how far it is, and what can be done with it. */
