@@ -94,9 +94,9 @@ def activate(
         session.admit_version(session, manifest, tell)
     name = VersionName(manifest.model, manifest.variant, manifest.version)
     refs.check_case(manifest.model)
-    require_installed(session, manifest.label, requirements(manifest))
     with contextlib.ExitStack() as trial:
-        with refs.moving():
+        with refs.moving():  # so that no other process moves what this version needs meanwhile
+            require_installed(session, manifest.label, requirements(manifest))
             check_link_place(layout, manifest.model)
             if not refs.has_version(name):
                 # Removed meanwhile; its data still exists, since gc is locked out.

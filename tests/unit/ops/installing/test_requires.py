@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from yarnstore import Store
 from yarnstore.errors import ConflictError, IncompatibleError, SpecError, UsageError
 from yarnstore.progress import Progress
+from yarnstore.store.refs import Refs
 
 
 @pytest.fixture
@@ -102,6 +105,32 @@ def test_a_requirement_that_is_broken_already_holds_nothing_back(store: Store) -
     store.checkout("base@2.0.0")
     assert {item.status for item in store.update_models().results} == {"current"}
     assert store.update_models(major=True).results[0].version == "2.0.0"
+
+
+@pytest.mark.parametrize("how", ["another version", "removed"])
+def test_a_base_that_another_process_changes_just_before_the_move_is_seen(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store.checkout("base@1.0.0")
+    store.fetch("adapter@1.0.0")
+    moving = Refs.moving
+
+    @contextlib.contextmanager
+    def moving_late(refs: Refs) -> Iterator[None]:
+        monkeypatch.setattr(Refs, "moving", moving)
+        other = Store.open(tmp_path / "home")
+        if how == "removed":
+            other.remove("base", whole_model=True)
+        else:
+            other.checkout("base@2.0.0")
+        with moving(refs):
+            yield
+
+    monkeypatch.setattr(Refs, "moving", moving_late)
+    with pytest.raises(IncompatibleError, match=r"adapter 1\.0\.0 needs base@\^1\.0"):
+        store.checkout("adapter@1.0.0")
+    assert Refs.moving is moving  # the base was changed
+    assert "adapter" not in {row.model for row in store.list_versions() if row.installed}
 
 
 def test_gc_keeps_what_a_kept_version_requires(store: Store) -> None:
