@@ -9,7 +9,7 @@ the folders with unsynced names.  The rules:
 - an index is there only as long as its pack is;
 - nothing waits at the end.
 
-`tmp/` and `trash/` may lose anything; marks of use, and figures of statistics, may be lost; `lock` is empty.
+`tmp/` and `trash/` may lose anything; marks of use, and figures of statistics, may be lost; locks are empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.faults.tracing import Call
 
-_LOOSE = ("tmp", ".tmp", "trash", "lock", "logs/used", "logs/hashed", "logs/statistics")
+_LOOSE = ("tmp", ".tmp", "trash", "lock", "lock.gate", "logs/used", "logs/hashed", "logs/statistics")
 _COMMITS = ("refs", "logs/installed", "registry.json")
 
 

@@ -168,7 +168,7 @@ def test_all_that_is_in_a_store_is_on_its_page() -> None:
         "logs/trying/<model>",
         "local-state.json",
         "registries/<registry>/newest.json",
-        *("config.lock", "managed.toml", "moved-to", "moved-from", "auto-update.lock"),
+        *("lock.gate", "config.lock", "managed.toml", "moved-to", "moved-from", "auto-update.lock"),
         *("queue.json", "queue.lock", "queue.run.lock"),
         *("jobs.json", "jobs.lock"),
         *("logs/origins/<model>", "logs/seen/<digest>", "logs/hashed/<digest>"),

@@ -244,9 +244,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         Raises: LockTimeoutError.
         """
         self._prepare(damaged=damaged)
-        with lock.acquire(
-            self.lock_path, exclusive=False, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
-        ):
+        with self._locked(exclusive=False):
             yield
 
     @contextlib.contextmanager
@@ -256,10 +254,17 @@ class StoreLayout(msgspec.Struct, frozen=True):
         Raises: LockTimeoutError.
         """
         self._prepare(damaged=damaged)
-        with lock.acquire(
-            self.lock_path, exclusive=True, timeout_s=self.lock_timeout_s, on_wait=self.on_wait
-        ):
+        with self._locked(exclusive=True):
             yield
+
+    def _locked(self, *, exclusive: bool) -> contextlib.AbstractContextManager[None]:
+        return lock.acquire(
+            self.lock_path,
+            exclusive=exclusive,
+            timeout_s=self.lock_timeout_s,
+            on_wait=self.on_wait,
+            gate=self.root / "lock.gate",
+        )
 
     def any_trial(self) -> bool:
         """Whether `trials` has any record; False if that cannot be read."""

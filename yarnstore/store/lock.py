@@ -9,15 +9,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 
-from yarnstore.errors import FormatError, LockTimeoutError, NotFoundError, ReadOnlyError, StorageError
+from yarnstore.errors import (
+    FormatError,
+    LockTimeoutError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    YarnstoreError,
+)
 from yarnstore.store import folders, fsio, fsread, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock, wait_lock
 
 _POLL_S = 0.02
+# How long one who wants the shared lock lets those before it end for a waiter.  It is bounded, so that a
+# process whose parent holds the lock, and waits for it, is not stuck behind that waiter.
+_GATE_S = 2.0
+# The shared locks that have a gate and are held, each with the thread that took it.
+_held: list[tuple[int, Path]] = []
 
 # Called once when waiting begins, with the process ids of the holders if known.
 OnWait = Callable[[list[int]], None]
@@ -54,30 +67,79 @@ def open_lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def acquire(
-    path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None
+    path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None, gate: Path | None = None
 ) -> Iterator[None]:
     """Hold the lock, shared or exclusive, waiting at most `timeout_s` seconds.
 
+    With `gate`, a file that one who waits for the exclusive lock has locked, others that want the shared lock
+    wait behind that one, at most 2 s; so it gets its turn among holders that overlap, if each is shorter.
+    A thread that has the shared lock already does not wait.
+
     Raises: LockTimeoutError that names the holders.
     """
+    key = (threading.get_ident(), path)
+    patience_s = 0.0 if gate is None or exclusive or key in _held else min(_GATE_S, timeout_s)
     fd = open_lock(path)
+    closed: int | None = None
     try:
         started = time.monotonic()
         told = False
-        while not (try_lock(fd, exclusive=exclusive) and _is_current(fd, path)):
+        while True:
             waited = time.monotonic() - started
+            stopped_by = gate if gate is not None and waited < patience_s and is_closed(gate) else None
+            if stopped_by is None and try_lock(fd, exclusive=exclusive) and _is_current(fd, path):
+                break
             if waited >= timeout_s:
                 raise LockTimeoutError(str(path), waited, holders(path))
             if on_wait is not None and not told and waited > 0.2:
                 told = True
-                on_wait(holders(path))
+                on_wait(holders(stopped_by or path))
+            if exclusive and gate is not None and closed is None:
+                closed = _close(gate)
             time.sleep(_POLL_S)
             if not _is_current(fd, path):  # the store was moved meanwhile
                 os.close(fd)
                 fd = open_lock(path)
-        yield
+        if closed is not None:
+            os.close(closed)
+            closed = None
+        if gate is None or exclusive:
+            yield
+            return
+        _held.append(key)
+        try:
+            yield
+        finally:
+            _held.remove(key)
     finally:
         os.close(fd)
+        if closed is not None:
+            os.close(closed)
+
+
+def is_closed(gate: Path) -> bool:
+    """Whether a process waits behind a gate for the exclusive lock; False if the gate cannot be opened."""
+    try:
+        fd = fsio.open_file(gate, os.O_RDONLY)
+    except (OSError, YarnstoreError):
+        return False
+    try:
+        return not try_lock(fd, exclusive=False)
+    finally:
+        os.close(fd)
+
+
+def _close(gate: Path) -> int | None:
+    """Return the descriptor that keeps a gate closed; None if another process has it, or it cannot be opened,
+    as in a folder without write permission."""
+    try:
+        fd = open_lock(gate)
+    except (OSError, YarnstoreError):
+        return None
+    if try_lock(fd, exclusive=True):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _is_current(fd: int, path: Path) -> bool:

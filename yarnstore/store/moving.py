@@ -30,7 +30,8 @@ _UNFINISHED = b"yarnstore-store/moving "
 MOVED_TO, MOVED_FROM = "moved-to", "moved-from"
 # Not copied, since they are made again when needed: locks, which this process holds, and records of inodes.
 _LEFT_OUT = {
-    *("lock", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock", "format", MOVED_TO, MOVED_FROM),
+    *("lock", "lock.gate", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock"),
+    *("format", MOVED_TO, MOVED_FROM),
     os.path.join("logs", "hashed"),
 }
 _BY_CONTENT = ("files", "views", "packs", "manifests")

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,90 @@ with lock.acquire(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive", timeo
     print("ready", flush=True)
     sys.stdin.read()
 """
+
+# Holds the shared lock again and again, for 0.1 s each, and then prints the longest wait.
+READER = """
+import time
+from yarnstore.store import lock
+path, end, longest = Path(sys.argv[1]), Path(sys.argv[2]), 0.0
+gate = path.with_name("lock.gate")
+print("ready", flush=True)
+while not end.exists():
+    began = time.monotonic()
+    with lock.acquire(path, exclusive=False, timeout_s=60, gate=gate):
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.1)
+print(longest, flush=True)
+sys.stdin.read()
+"""
+
+WAITER = """
+from yarnstore.store import lock
+path = Path(sys.argv[1])
+print("ready", flush=True)
+with lock.acquire(path, exclusive=True, timeout_s=60, gate=path.with_name("lock.gate")):
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def waiting(path: Path) -> Iterator[Path]:
+    """A process waits for the exclusive lock, which others hold, and has closed this gate."""
+    gate = path.with_name("lock.gate")
+    with other_process(WAITER, str(path)):
+        while not lock.is_closed(gate):
+            time.sleep(0.01)
+        yield gate
+
+
+def test_gc_gets_its_turn_among_readers_that_overlap(tmp_path: Path) -> None:
+    path, end = tmp_path / "lock", tmp_path / "end"
+    with ExitStack() as stack:
+        readers = [stack.enter_context(other_process(READER, str(path), str(end))) for _ in range(5)]
+        for _ in range(3):
+            time.sleep(0.3)
+            began = time.monotonic()
+            with lock.acquire(path, exclusive=True, timeout_s=20, gate=tmp_path / "lock.gate"):
+                assert time.monotonic() - began < 10
+                time.sleep(0.2)
+        end.touch()
+        for reader in readers:
+            assert reader.stdout is not None
+            assert float(reader.stdout.readline()) < 10  # 2 s at the gate, the hold, and a slow machine
+
+
+def test_one_who_holds_the_lock_passes_the_gate_and_others_after_two_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    waits = []
+
+    def take(timeout_s: float = 60) -> None:
+        began = time.monotonic()
+        with lock.acquire(path, exclusive=False, timeout_s=timeout_s, gate=tmp_path / "lock.gate"):
+            waits.append(time.monotonic() - began)
+
+    first = lock.acquire(path, exclusive=False, timeout_s=0, gate=tmp_path / "lock.gate")
+    with first, waiting(path) as gate:
+        take()
+        thread = threading.Thread(target=take)  # as a child process that this one waits for
+        thread.start()
+        thread.join(30)
+        take(timeout_s=0)
+        assert lock.is_closed(gate)
+    assert waits[0] < 1.5 < waits[1]
+    assert waits[2] < 1.5
+
+
+def test_a_gate_is_made_by_a_waiter_alone_and_not_needed(tmp_path: Path) -> None:
+    path, gate = tmp_path / "lock", tmp_path / "lock.gate"
+    for exclusive in (False, True):
+        with lock.acquire(path, exclusive=exclusive, timeout_s=0, gate=gate):
+            assert not gate.exists()
+    gate.mkdir()  # cannot be opened as a file
+    with lock.acquire(path, exclusive=False, timeout_s=5, gate=gate):
+        with pytest.raises(LockTimeoutError), lock.acquire(path, exclusive=True, timeout_s=0.1, gate=gate):
+            pass
+        with lock.acquire(path, exclusive=False, timeout_s=5, gate=gate):
+            pass
 
 
 @pytest.mark.parametrize(
