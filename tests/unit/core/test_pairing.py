@@ -7,7 +7,7 @@ import time
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
-from yarnstore.core.pairing import Stretch, _pair_files, inherited_cuts, iter_pairs
+from yarnstore.core.pairing import Stretch, inherited_cuts, iter_pairs, pair_files
 
 KINDS = ("bin", "gguf", "json")
 
@@ -46,7 +46,7 @@ def test_a_renamed_file_meets_the_one_most_like_it() -> None:
             for file in new.files
             if file.path in there or left
         ]
-        assert list(_pair_files(new, base)) == expected
+        assert list(pair_files(new, base)) == expected
 
 
 def test_twenty_thousand_renamed_files_are_paired_at_once() -> None:
