@@ -47,15 +47,18 @@ _SAMPLES = 8
 _SAMPLE_BYTES = 32 * KIB
 
 
-def plan_segments(source: Source, layout: Layout | None, cuts: Sequence[int] = ()) -> list[Segment]:
+def plan_segments(
+    source: Source, layout: Layout | None, cuts: Sequence[int] = (), *, at_streams: bool = False
+) -> list[Segment]:
     """Return the segments to cut a file into.
 
-    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  What is
-    between, and a file without a layout, is cut at its deflate streams, as `stream_cuts` says.  A file
-    without either that consists of numbers is cut every 1 MiB, so that chunk i of a fine-tune is compared
-    with chunk i of its base.  Other bytes are cut by their content.
+    A file with a layout is cut at its tensors, and within them also at `cuts`, offsets in the file.  With
+    `at_streams`, what is between, and a file without a layout, is cut at its deflate streams, as
+    `stream_cuts` says, which compresses long ones again.  A file without either that consists of numbers is
+    cut every 1 MiB, so that chunk i of a fine-tune is compared with chunk i of its base.  Other bytes are cut
+    by their content.
     """
-    parts = cut_streams(source, find_streams(source))
+    parts = cut_streams(source, find_streams(source)) if at_streams else []
     guess = None if layout is not None or parts else guess_numbers(source)
     if guess is None:
         return list(_with_parts(cut_segments(layout, source.size, cuts), parts))
@@ -130,11 +133,13 @@ def iter_chunk_batches(read_next: ReadNext, segments: Iterable[Segment]) -> Iter
         yield batch
 
 
-def cut_in_memory(source: BytesSource, layout: Layout | None) -> list[Piece]:
+def cut_in_memory(source: BytesSource, layout: Layout | None, *, at_streams: bool = False) -> list[Piece]:
     """Return the chunks of a file in memory, in order."""
     if layout is None and source.size <= CHUNK_MIN_BYTES:  # one chunk, whatever it holds
         return [Piece(memoryview(source.data), BYTES)] if source.data else []
-    batches = iter_chunk_batches(io.BytesIO(source.data).read, plan_segments(source, layout))
+    batches = iter_chunk_batches(
+        io.BytesIO(source.data).read, plan_segments(source, layout, at_streams=at_streams)
+    )
     return list(chain.from_iterable(batches))
 
 

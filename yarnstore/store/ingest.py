@@ -63,11 +63,12 @@ def ingest(
     """Cut and hash files, pack the chunks that are not `known` or are damaged, and return the manifest's
     files.
 
-    `cuts` are offsets, by path, at which large tensors are cut too (`matching.find_cuts`).
+    `cuts` are offsets, by path, at which large tensors are cut too (`matching.find_cuts`); with them, also
+    with none, files are cut at their deflate streams, for the deltas of later versions.
 
     Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """
-    layouts = _Layouts(sources, cuts or {})
+    layouts = _Layouts(sources, cuts)
     cutter = _Cutter(layouts, known, writer, meter)
     with ThreadPoolExecutor(1, thread_name_prefix="yarnstore-sha256") as lane:
         for item in layouts.in_order():
@@ -79,9 +80,10 @@ def ingest(
 class _Layouts:
     """The layouts of files in order, and their cuts; an ONNX model contains the layouts of its data files."""
 
-    def __init__(self, sources: Sequence[SourceFile], cuts: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, sources: Sequence[SourceFile], cuts: Mapping[str, Sequence[int]] | None) -> None:
         self._sources = sources
-        self._cuts = cuts
+        self._cuts = cuts or {}
+        self.at_streams = cuts is not None
         self._external: dict[str, Layout] = {}
 
     def in_order(self) -> list[SourceFile]:
@@ -90,7 +92,8 @@ class _Layouts:
 
     def segments(self, item: SourceFile, source: Source, layout: Layout | None) -> list[Segment]:
         """Return the segments to cut a file into."""
-        return plan_segments(source, layout, self._cuts.get(item.path, ()))
+        cuts = self._cuts.get(item.path, ())
+        return plan_segments(source, layout, cuts, at_streams=self.at_streams)
 
     def read(self, item: SourceFile, source: Source) -> Layout | None:
         """Return the layout of an open file, if it has one."""
@@ -112,7 +115,7 @@ class _Layouts:
 
 def read_layouts(sources: Sequence[SourceFile]) -> dict[str, Layout]:
     """Return the layouts of the files that have one, by path.  Raises: StorageError."""
-    layouts = _Layouts(sources, {})
+    layouts = _Layouts(sources, None)
     found: dict[str, Layout] = {}
     for item in layouts.in_order():
         with fsread.translating(item.source), fsread.open_source(item.source) as file:
@@ -166,7 +169,7 @@ class _Cutter:
         for item, source in self._ahead:
             layout = self._layouts.read(item, source)
             first = len(pieces)
-            pieces += cut_in_memory(source, layout)
+            pieces += cut_in_memory(source, layout, at_streams=self._layouts.at_streams)
             cut.append((item, layout, Sha256.of(source.data), slice(first, len(pieces))))
         chunks = self._hash_and_encode(pieces)
         for item, layout, sha256, part in cut:

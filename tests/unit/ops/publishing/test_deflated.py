@@ -16,6 +16,8 @@ from tests.support.registries import amend
 from yarnstore import Store
 from yarnstore.core.codec import NOT_STORED
 from yarnstore.core.digest import PackId
+from yarnstore.core.limits import CHUNK_MAX_BYTES
+from yarnstore.core.manifest import Manifest
 from yarnstore.store.packs import iter_entries
 
 KEY = "deflated_deltas"
@@ -156,3 +158,13 @@ def test_a_stream_that_zlib_does_not_make_stays_untouched(tmp_path: Path) -> Non
     raw = json.loads((registry / "registry.json").read_text())
     assert KEY not in raw["models"]["m"]["versions"]["1.1.0"]
     assert updated(registry, tmp_path / "home", new)[0] > 0.5 * len(new)
+
+
+def test_an_import_does_not_compress_again_what_it_stores(tmp_path: Path) -> None:
+    content = MADE["m.bin.gz"](OLD)
+    (tmp_path / "m.gz").write_bytes(content)
+    with Store.open(tmp_path / "home") as store:
+        store.import_model(tmp_path / "m.gz", "m@1.0.0")
+        (manifest,) = (tmp_path / "home" / "manifests").glob("*.json")
+        (file,) = Manifest.parse(manifest.read_bytes()).files
+        assert file.chunk_list()[1].max() <= CHUNK_MAX_BYTES
