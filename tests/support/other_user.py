@@ -20,7 +20,8 @@ import tomllib, unicodedata
 import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):
-    if not module.name.endswith(("__main__", "_windows")) and not module.name.startswith("yarnstore.web"):
+    elsewhere = ("yarnstore.web", "yarnstore.plugins")  # they need other libraries
+    if not module.name.endswith(("__main__", "_windows")) and not module.name.startswith(elsewhere):
         importlib.import_module(module.name)
 from yarnstore.cli import main
 user, mask = int(sys.argv.pop(1)), int(sys.argv.pop(1), 8)
