@@ -251,7 +251,7 @@ def gather(plain: Buffer, width: int) -> Buffer:
 
 
 def _scatter(plain: Buffer, width: int) -> Buffer:
-    """Shuffle elements, the inverse of `_gather`."""
+    """Shuffle elements, the inverse of `gather`."""
     if width == 1:
         return plain
     data = bytes(plain)

@@ -4,8 +4,11 @@ optional.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from yarnstore import Store
 from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.results import VersionFile
 
 
 def stored_specs(store: Store) -> list[str]:
@@ -31,3 +34,17 @@ def split_address(store: Store, path: str) -> tuple[str, str]:
     if second and first not in models:
         return f"{first}/{second}", deeper
     return first, inner
+
+
+def folder_entries(files: Iterable[VersionFile], folder: str) -> dict[str, VersionFile | None]:
+    """Return what is directly in a folder of a version, by name in order; a folder is None.
+
+    `folder` is empty for the version itself.  Nothing is in what is not a folder.
+    """
+    start = f"{folder}/" if folder else ""
+    found: dict[str, VersionFile | None] = {}
+    for file in files:
+        if file.path.startswith(start):
+            name, below, _ = file.path[len(start) :].partition("/")
+            found[name] = None if below else file
+    return dict(sorted(found.items()))

@@ -18,7 +18,7 @@ from fsspec import AbstractFileSystem
 
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
-from yarnstore.plugins.addresses import split_address, stored_specs
+from yarnstore.plugins.addresses import folder_entries, split_address, stored_specs
 from yarnstore.results import VersionFiles
 
 _BUFFER_BYTES = 1 << 20
@@ -86,20 +86,19 @@ class YstoreFileSystem(AbstractFileSystem):
 
 def _rows(found: VersionFiles, spec: str, inner: str) -> list[dict[str, Any]]:
     """Return the entries of a folder of a version, or the one of a file."""
-    start = f"{inner}/" if inner else ""
-    rows: dict[str, dict[str, Any]] = {}
     for file in found.files:
         if file.path == inner:
             return [_file(spec, file.path, file.size_bytes, file.sha256)]
-        if file.path.startswith(start):
-            name, below, _ = file.path[len(start) :].partition("/")
-            whole = f"{start}{name}"
-            rows[whole] = (
-                _folder(f"{spec}/{whole}") if below else _file(spec, whole, file.size_bytes, file.sha256)
-            )
-    if inner and not rows:
+    entries = folder_entries(found.files, inner)
+    if inner and not entries:
         raise _missing(f"{spec}/{inner}")
-    return [rows[name] for name in sorted(rows)]
+    start = f"{inner}/" if inner else ""
+    return [
+        _folder(f"{spec}/{start}{name}")
+        if file is None
+        else _file(spec, file.path, file.size_bytes, file.sha256)
+        for name, file in entries.items()
+    ]
 
 
 def _folder(name: str) -> dict[str, Any]:

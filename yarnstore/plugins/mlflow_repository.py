@@ -18,7 +18,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
-from yarnstore.plugins.addresses import split_address
+from yarnstore.plugins.addresses import folder_entries, split_address
 from yarnstore.store import fsio
 from yarnstore.store.filepath import Path
 
@@ -42,16 +42,14 @@ class YstoreArtifactRepository(ArtifactRepository):
             found = self._store.list_files(spec, online=True)
         except NotFoundError as error:
             raise MlflowException(str(error), RESOURCE_DOES_NOT_EXIST) from error
-        start = f"{inner}/" if inner else ""
         above = f"{path.strip('/')}/" if path and path.strip("/") else ""
-        rows: dict[str, FileInfo] = {}
-        for file in found.files:
-            if file.path.startswith(start):
-                name, below, _ = file.path[len(start) :].partition("/")
-                rows[name] = FileInfo(above + name, bool(below), None if below else file.size_bytes)
-        if inner and not rows and inner not in {file.path for file in found.files}:
+        entries = folder_entries(found.files, inner)
+        if inner and not entries and inner not in {file.path for file in found.files}:
             raise MlflowException(f"{spec} has no file {inner}", RESOURCE_DOES_NOT_EXIST)
-        return [rows[name] for name in sorted(rows)]
+        return [
+            FileInfo(above + name, file is None, None if file is None else file.size_bytes)
+            for name, file in entries.items()
+        ]
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         spec, inner = self._split(remote_file_path)

@@ -9,21 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import REPO
-from tests.support.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site
 
 fsspec = pytest.importorskip("fsspec", reason="needs pip install fsspec")
 fsspec.register_implementation("ystore", "yarnstore.plugins.filesystem.YstoreFileSystem", clobber=True)
 URL = f"ystore://{MODEL}@1.1.0"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """1.0.0 installed, 1.1.0 and 1.2.0 in the registry; and a model with a `/` in its id."""
-    found = make_site(tmp_path_factory.mktemp("fsspec"))
-    with found.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.import_model(found.source("1.2.0"), "acme/own@0.1.0")
-    return found
 
 
 def test_a_file_is_opened_by_its_address(site: Site) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stores import MODEL, Site, make_site
+from tests.support.stores import MODEL, Site
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of MLflow itself
@@ -21,16 +21,6 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.filterwarnings("default")
 registry.register("ystore", YstoreArtifactRepository)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """1.0.0 installed, 1.1.0 and 1.2.0 in the registry; and a model with a `/` in its id."""
-    found = make_site(tmp_path_factory.mktemp("mlflow"))
-    with found.store() as store:
-        store.checkout(f"{MODEL}@1.0.0")
-        store.import_model(found.source("1.2.0"), "acme/own@0.1.0")
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,6 @@ class PackOffer:
     deltas: tuple[DeltaPack, ...] = ()
     ways: tuple[DeltaPack, ...] = ()
     size_bytes: int = 0
-
     other_compressor: bool = False
 
     @classmethod
