@@ -15,6 +15,7 @@ import msgspec
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.imported import ImportedFrom
+from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError, UsageError
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -69,6 +70,8 @@ _DOCKER_NAMES: Final = {
 _WEIGHTS: Final = (DOCKER_GGUF, DOCKER_SAFETENSORS)
 
 _LAYERS_LIMIT: Final = 10_000
+# A manifest or a configuration; registries accept no larger manifest.
+MANIFEST_LIMIT_BYTES: Final = 4 * MIB
 
 
 class Layer(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
-from yarnstore.core.oci import REF_NAME, Layer, descriptor, listed_manifests, read_image
+from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, REF_NAME, Layer, descriptor, listed_manifests, read_image
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import FormatError, NotFoundError, UsageError
 from yarnstore.ops.exchange.address import Address
@@ -68,11 +68,11 @@ def _content(folder: Path, sha256: Sha256) -> Path:
 
 def _found(folder: Path, tag: str, entry: Layer) -> tuple[FoundImage, dict[Sha256, Path]]:
     path = _content(folder, entry.sha256)
-    data = fsread.read_bytes(path, 4 * MIB)
+    data = fsread.read_bytes(path, MANIFEST_LIMIT_BYTES)
     if Sha256.of(data) != entry.sha256:
         raise FormatError(str(path), "does not match its digest")
     image = read_image(data, str(path))
-    config = fsread.read_bytes(_content(folder, image.config.sha256), 4 * MIB)
+    config = fsread.read_bytes(_content(folder, image.config.sha256), MANIFEST_LIMIT_BYTES)
     contents = {layer.sha256: _content(folder, layer.sha256) for layer in image.layers}
     for content in contents.values():
         if not fsread.is_file(content):

@@ -17,6 +17,7 @@ from itertools import islice
 import msgspec
 
 from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.core.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import StoredVersion, VersionFile, VersionFiles
 from yarnstore.web import problems
@@ -27,9 +28,6 @@ from yarnstore.web.faces.shapes import Image, modelpack, ollama
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/([^/]+)")
 _TAGS = re.compile(r"/v2/(.+)/tags/list")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
-_OCI = "application/vnd.oci.image.manifest.v1+json"
 _CHALLENGE = 'Basic realm="ystore"'
 _KNOWN_LIMIT = 4096
 _TOKEN = "log in with any user name and the service's token as password"  # noqa: S105 - says which
@@ -94,7 +92,7 @@ class Oci:
         name, what, reference = match.groups()
         if what == "referrers":
             await self._current(asked, name)
-            return _json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": []}, media_type=_INDEX)
+            return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, media_type=OCI_INDEX)
         if what == "manifests":
             image = await self._image(asked, name, reference)
             return _bytes_reply(image.manifest, image.media_type)
@@ -181,7 +179,7 @@ def _shaped(asked: FaceRequest, found: VersionFiles) -> Image:
     """Return the shape that a client can read: Ollama reads only its own."""
     accepted = asked.headers.get("accept", "")
     own = asked.headers.get("user-agent", "").startswith("ollama/") or (
-        _DOCKER in accepted and _OCI not in accepted
+        DOCKER_MANIFEST in accepted and OCI_MANIFEST not in accepted
     )
     return (ollama(found) if own else None) or modelpack(found)
 

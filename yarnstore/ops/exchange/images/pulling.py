@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import id_bytes
-from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import ManifestFile
-from yarnstore.core.oci import listed_manifests, read_image
+from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, listed_manifests, read_image
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
     BackendError,
@@ -35,7 +34,6 @@ from yarnstore.store.filepath import Path
 if TYPE_CHECKING:
     from yarnstore.backends import SourceSet
 
-_MANIFEST_LIMIT_BYTES: Final = 4 * MIB
 _LATEST: Final = "latest"
 _DAMAGED: Final = "nothing was imported; the registry's copy is damaged"
 
@@ -86,13 +84,13 @@ def _read(sources: SourceSet, key: str, place: str, is_digest: bool) -> bytes:
             raise IntegrityError(what, expected=key.partition("/")[2], got=got, hint=_DAMAGED)
         return data
 
-    return sources.get_checked(key, check, limit_bytes=_MANIFEST_LIMIT_BYTES)[0]
+    return sources.get_checked(key, check, limit_bytes=MANIFEST_LIMIT_BYTES)[0]
 
 
 def _tags(sources: SourceSet) -> list[str]:
     """Return the tags of a repository, as far as it tells them."""
     with contextlib.suppress(BackendError, FormatError):
-        fetched = sources.get("tags/list", limit_bytes=_MANIFEST_LIMIT_BYTES)
+        fetched = sources.get("tags/list", limit_bytes=MANIFEST_LIMIT_BYTES)
         tags = parse_json_object(fetched.data, "tags").get("tags") if fetched else None
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
     return []

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 from yarnstore.core.digest import Sha256
 from yarnstore.core.imported import imported_from
 from yarnstore.core.index import id_bytes
-from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest, ManifestFile
-from yarnstore.core.oci import read_image
+from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, read_image
 from yarnstore.errors import MissingKeyError, UsageError
 from yarnstore.ops.exchange.address import Address
 from yarnstore.ops.exchange.images.making import image_of, tag_of
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from yarnstore.backends.images import ImageRegistry, Reader
 
 _KINDS: Final = ("oci", "ollama")
-_MANIFEST_LIMIT_BYTES: Final = 4 * MIB
 
 
 def with_tag(address: Address, manifest: Manifest) -> Address:
@@ -45,7 +43,7 @@ def is_pushed(session: Session, manifest: Manifest, address: Address, flavour: s
 
 def _is_tagged(sources: SourceSet, address: Address, data: bytes) -> bool:
     try:
-        fetched = sources.get(f"manifests/{address.revision}", limit_bytes=_MANIFEST_LIMIT_BYTES)
+        fetched = sources.get(f"manifests/{address.revision}", limit_bytes=MANIFEST_LIMIT_BYTES)
     except MissingKeyError:
         return False
     return fetched is not None and fetched.data == data
