@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -157,6 +157,65 @@ def test_symbols_are_the_same(length: int, per_byte: int, signed: bool, most: in
         joined = kernels.symbols_join(hostile, values, length, per_byte, signed)
         results.append((packed, escaped, count, bytes(joined)))
     assert results[0] == results[1]
+
+
+@pytest.fixture(params=[0, 128, 512])
+def shuffles(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The C kernels put elements in order in registers of at most so many bits, without any for 0."""
+    found = c_kernels()
+    if found is None or found.limit_shuffles(request.param) != request.param:
+        pytest.skip(f"no shuffles of {request.param} bits here")
+    yield request.param
+    found.limit_shuffles(1 << 31)
+
+
+@pytest.mark.parametrize("span", [1, 2, 7, 12, 13, 31, 32, 33])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 31, 32, 33, 511, 512, 545, 1024, 5000])
+def test_every_width_of_shuffles_gives_the_same_order(shuffles: int, span: int, count: int) -> None:
+    rng = np.random.default_rng(count + span)
+    low = int(rng.integers(0, 255 - span))
+    for spread in (1, span, 2 * span):  # one key, all keys, and keys that are clipped
+        exponents = rng.integers(low, min(low + spread, 255), count, np.uint16)
+        base = (exponents << 7 | rng.integers(0, 128, count, np.uint16)).astype("<u2").tobytes()
+        data = rng.bytes(len(base))
+        for whole in (False, True):
+            results = []
+            for kernels in ALL:
+                keys = Keys(low, low + span, whole)
+                streams, cuts = kernels.delta_split(data, base, ELEMENTS["bf16"], keys)
+                streams = [bytes(stream) for stream in streams]
+                joined = kernels.delta_join([*streams, b""], base, len(data), ELEMENTS["bf16"], keys)
+                assert bytes(joined) == data, shuffles
+                results.append((streams, cuts))
+            assert results[0] == results[-1]
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 200, 9000])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 1.0])
+def test_every_width_of_shuffles_gives_the_same_sparse_streams(
+    shuffles: int, length: int, share: float
+) -> None:
+    rng = np.random.default_rng(length)
+    data = (rng.integers(1, 256, length) * (rng.random(length) < share)).astype(np.uint8).tobytes()
+    results = []
+    for kernels in ALL:
+        mask, values = map(bytes, kernels.sparse_split(data))
+        assert bytes(kernels.sparse_join(mask, values, length)) == data, shuffles
+        results.append((mask, values))
+        for wrong in (values[:-1], values + b"x"):
+            if kernels is c_kernels() and wrong != values:
+                with pytest.raises(ValueError, match="as many values"):
+                    kernels.sparse_join(mask, wrong, length)
+    assert results[0] == results[-1]
+
+
+@built
+@pytest.mark.parametrize("length", [0, 7, 8, 9, 100_000])
+def test_bytes_are_counted_the_same(length: int) -> None:
+    data = np.random.default_rng(length).integers(0, 256, length, np.uint8).tobytes()
+    for start, step in ((0, 1), (min(3, length), 1), (0, 2), (min(1, length), 99)):
+        one, other = (kernels.byte_counts(data, start, step) for kernels in ALL)
+        assert one == other
 
 
 def test_the_greatest_key_has_a_run() -> None:

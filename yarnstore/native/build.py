@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NAME = "_kernels"
 PLACE = "yarnstore/core/encodings"
-SOURCES = ("module.c", "transforms.c", "shuffles.c", "symbols.c")
+SOURCES = ("module.c", "transforms.c", "shuffles.c", "wide.c", "symbols.c")
 # CPython without its lock has no stable ABI.
 STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 

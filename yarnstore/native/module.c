@@ -425,7 +425,9 @@ static PyObject *py_byte_counts(PyObject *self, PyObject *args) {
     if (start < 0 || start > data.len || step < 1) {
         refuse("no such bytes");
     } else {
-        byte_counts((const uint8_t *)data.buf + start, (size_t)(data.len - start), (size_t)step, counts);
+        const uint8_t *from = (const uint8_t *)data.buf + start;
+        size_t length = (size_t)(data.len - start);
+        UNLOCKED(length / (size_t)step, byte_counts(from, length, (size_t)step, counts));
         made = list_of(counts);
     }
     PyBuffer_Release(&data);
@@ -562,6 +564,15 @@ static PyObject *py_symbols_join(PyObject *self, PyObject *args) {
     return made;
 }
 
+/* --- for tests and benchmarks ------------------------------------------------------------------------ */
+
+static PyObject *py_limit_shuffles(PyObject *self, PyObject *args) {
+    (void)self;
+    unsigned bits;
+    if (!PyArg_ParseTuple(args, "I", &bits)) return NULL;
+    return PyLong_FromUnsignedLong(shuffles_limit(bits));
+}
+
 /* --- the module ------------------------------------------------------------------------------------- */
 
 static PyMethodDef functions[] = {
@@ -580,6 +591,7 @@ static PyMethodDef functions[] = {
     {"symbols_split", py_symbols_split, METH_VARARGS, NULL},
     {"escapes_count", py_escapes_count, METH_VARARGS, NULL},
     {"symbols_join", py_symbols_join, METH_VARARGS, NULL},
+    {"limit_shuffles", py_limit_shuffles, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,17 +1,20 @@
 #include "shuffles.h"
 
+#include "wide.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <string.h>
 #include <tmmintrin.h>
 
 #define TARGET __attribute__((target("ssse3")))
+#define KEYS 12
 #define BLOCK 1024 /* elements that are put in order in the first-level cache */
 
 /* For each set of eight elements: shuffles that move them together, and apart again; how many they are. */
 static _Alignas(16) uint8_t together[256][16], apart[256][16];
 static uint8_t sizes[256];
-static int ready;
+static unsigned used_bits;
 
 void shuffles_init(void) {
     for (unsigned set = 0; set < 256; set++) {
@@ -28,11 +31,21 @@ void shuffles_init(void) {
         }
         sizes[set] = (uint8_t)size;
     }
-    ready = __builtin_cpu_supports("ssse3") != 0;
+    shuffles_limit(512);
 }
 
-int shuffles_work(void) {
-    return ready;
+unsigned shuffles_limit(unsigned bits) {
+    int has_bytes = __builtin_cpu_supports("ssse3") != 0;
+    used_bits = has_bytes && bits >= 512 && wide_works() ? 512 : has_bytes && bits >= 128 ? 128 : 0;
+    return used_bits;
+}
+
+int shuffles_wide(void) {
+    return used_bits == 512;
+}
+
+unsigned shuffle_keys(void) {
+    return used_bits == 512 ? WIDE_KEYS : used_bits == 128 ? KEYS : 0;
 }
 
 static inline unsigned word_at(const uint8_t *bytes, size_t i) {
@@ -74,11 +87,12 @@ TARGET void shuffle_scatter(
     const uint8_t *data, const uint8_t *base, const uint8_t *keys, size_t count, unsigned low, unsigned span,
     uint32_t *begins, uint16_t *out) {
     /* A store writes all eight, and so past the end of a run: not into `out`, where another run begins. */
-    uint16_t runs[SHUFFLE_KEYS][BLOCK + 8];
+    uint16_t runs[KEYS][BLOCK + 8];
     size_t at = 0;
-    while (at + 8 <= count) {
+    if (shuffles_wide()) at = wide_scatter(data, base, keys, count, low, span, begins, out);
+    while (span <= KEYS && at + 8 <= count) {
         size_t end = count - at < BLOCK ? at + (count - at) / 8 * 8 : at + BLOCK;
-        size_t lengths[SHUFFLE_KEYS] = {0};
+        size_t lengths[KEYS] = {0};
         for (; at < end; at += 8) {
             __m128i here = _mm_loadu_si128((const __m128i *)(data + 2 * at));
             __m128i there = _mm_loadu_si128((const __m128i *)(base + 2 * at));
@@ -106,7 +120,8 @@ TARGET void shuffle_gather(
     const uint16_t *steps, const uint8_t *keys, size_t count, unsigned low, unsigned span, uint32_t *begins,
     const uint8_t *base, uint8_t *out) {
     size_t at = 0;
-    for (; at + 8 <= count; at += 8) {
+    if (shuffles_wide()) at = wide_gather(steps, keys, count, low, span, begins, base, out);
+    for (; span <= KEYS && at + 8 <= count; at += 8) {
         __m128i eight = _mm_loadl_epi64((const __m128i *)(keys + at));
         __m128i sum = _mm_loadu_si128((const __m128i *)(base + 2 * at));
         __m128i found = _mm_setzero_si128();
@@ -129,7 +144,16 @@ TARGET void shuffle_gather(
 void shuffles_init(void) {
 }
 
-int shuffles_work(void) {
+unsigned shuffles_limit(unsigned bits) {
+    (void)bits;
+    return 0;
+}
+
+int shuffles_wide(void) {
+    return 0;
+}
+
+unsigned shuffle_keys(void) {
     return 0;
 }
 

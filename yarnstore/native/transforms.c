@@ -1,6 +1,7 @@
 #include "transforms.h"
 
 #include "shuffles.h"
+#include "wide.h"
 
 #include <string.h>
 
@@ -115,6 +116,12 @@ static inline size_t least(size_t a, size_t b) {
             keys[i] = (uint8_t)((T)(load##BITS(base, i) >> element.shift) & element.mask);                \
     }                                                                                                     \
                                                                                                           \
+    static void key_counts##BITS(                                                                         \
+        const uint8_t *base, size_t count, Element element, size_t step, uint64_t *counts) {              \
+        for (size_t i = 0; i < count; i += step)                                                          \
+            counts[(uint8_t)((T)(load##BITS(base, i) >> element.shift) & element.mask)]++;                \
+    }                                                                                                     \
+                                                                                                          \
     static void scatter##BITS(const T *restrict in, size_t count, Order *order, T *restrict out) {        \
         const uint8_t *keys = order->keys;                                                                \
         size_t part = count / PARTS;                                                                       \
@@ -168,11 +175,7 @@ void planes_join(const uint8_t *const *planes, size_t count, unsigned width, uin
 
 void key_counts(const uint8_t *base, size_t count, Element element, size_t step, uint64_t counts[256]) {
     memset(counts, 0, 256 * sizeof *counts);
-    for (size_t at = 0; at < count; at += step) {
-        uint8_t key = 0;
-        BY_WIDTH(element.width, keys, base + at * element.width, 1, element, &key)
-        counts[key]++;
-    }
+    BY_WIDTH(element.width, key_counts, base, count, element, step, counts)
 }
 
 void order_keys(
@@ -184,13 +187,16 @@ void order_keys(
     uint32_t total = 0;
     order->low = low;
     order->span = high - low + 1;
-    order->few = element.width == 2 && order->span <= SHUFFLE_KEYS && shuffles_work();
-    BY_WIDTH(element.width, keys, base, count, element, keys)
-    for (size_t i = 0; i < count; i++) keys[i] = keys[i] < lowest ? lowest : keys[i];
-    for (size_t i = 0; i < count; i++) keys[i] = keys[i] > highest ? highest : keys[i];
+    order->few = element.width == 2 && order->span <= shuffle_keys();
     memset(order->begins, 0, sizeof order->begins);
+    size_t done = 0;
+    if (order->few && shuffles_wide())
+        done = wide_keys(base, count, element.shift, element.mask, low, high, keys, order->begins[0]);
+    BY_WIDTH(element.width, keys, base + done * element.width, count - done, element, keys + done)
+    for (size_t i = done; i < count; i++) keys[i] = keys[i] < lowest ? lowest : keys[i];
+    for (size_t i = done; i < count; i++) keys[i] = keys[i] > highest ? highest : keys[i];
     if (order->few) {
-        shuffle_count(keys, count, low, order->span, order->begins[0]);
+        shuffle_count(keys + done, count - done, low, order->span, order->begins[0]);
     } else {
         for (size_t i = 0; i < part; i++)
             for (size_t q = 0; q < PARTS; q++) order->begins[q][keys[q * part + i]]++;
@@ -223,7 +229,8 @@ static void part_nibbles(const uint16_t *in, size_t count, uint8_t *const *strea
     size_t half = (count + 1) / 2;
     uint8_t *restrict lows = streams[0], *restrict highs = streams[1], *restrict top = streams[2];
     const uint8_t *pairs = (const uint8_t *)in;
-    for (size_t i = 0; i < count / 2; i++) {
+    size_t done = shuffles_wide() ? wide_part(in, count, streams) : 0;
+    for (size_t i = done / 2; i < count / 2; i++) {
         uint32_t pair = load32(pairs, i);
         lows[i] = (uint8_t)((pair & 0x0F) | (pair >> 12 & 0xF0));
         highs[i] = (uint8_t)((pair >> 4 & 0x0F) | (pair >> 16 & 0xF0));
@@ -241,7 +248,8 @@ static void part_nibbles(const uint16_t *in, size_t count, uint8_t *const *strea
 static void unite_nibbles(const uint8_t *const *streams, size_t count, uint16_t *out) {
     const uint8_t *restrict lows = streams[0], *restrict highs = streams[1], *restrict top = streams[2];
     uint8_t *restrict pairs = (uint8_t *)out;
-    for (size_t i = 0; i < count / 2; i++) {
+    size_t done = shuffles_wide() ? wide_unite(streams, count, out) : 0;
+    for (size_t i = done / 2; i < count / 2; i++) {
         uint32_t low = lows[i], high = highs[i], both = load16(top, i);
         uint32_t pair = (low & 0x0F) | (high & 0x0F) << 4 | (both & 0xFF) << 8 | (low & 0xF0) << 12
             | (high & 0xF0) << 16 | (both & 0xFF00) << 16;
@@ -351,6 +359,19 @@ size_t count_nonzero(const uint8_t *data, size_t length, size_t enough) {
 
 void byte_counts(const uint8_t *data, size_t length, size_t step, uint64_t counts[256]) {
     memset(counts, 0, 256 * sizeof *counts);
+    if (step == 1 && length <= UINT32_MAX) {
+        /* Equal bytes that follow one another are counted apart, so that none waits for the one before. */
+        uint32_t parts[4][256] = {{0}};
+        size_t at = 0;
+        for (; at + 8 <= length; at += 8) {
+            uint64_t bytes = load64(data + at, 0);
+            for (unsigned i = 0; i < 8; i++) parts[i % 4][bytes >> (8 * i) & 0xFF]++;
+        }
+        for (; at < length; at++) parts[0][data[at]]++;
+        for (unsigned i = 0; i < 256; i++)
+            counts[i] = (uint64_t)parts[0][i] + parts[1][i] + parts[2][i] + parts[3][i];
+        return;
+    }
     for (size_t at = 0; at < length; at += step) {
         counts[data[at]]++;
         if (length - at <= step) break; /* at + step may not fit */
@@ -358,8 +379,9 @@ void byte_counts(const uint8_t *data, size_t length, size_t step, uint64_t count
 }
 
 size_t sparse_split(const uint8_t *data, size_t length, uint8_t *mask, uint8_t *values, size_t room) {
-    size_t found = 0;
-    for (size_t at = 0; at < length; at += 8) {
+    size_t found = 0, at = 0;
+    if (shuffles_wide()) at = wide_sparse_split(data, length, mask, values, room, &found);
+    for (; at < length; at += 8) {
         size_t n = least(8, length - at);
         unsigned bits = 0;
         if (n < 8 || load64(data + at, 0)) {
@@ -391,9 +413,10 @@ size_t mask_count(const uint8_t *mask, size_t length) {
 
 size_t sparse_join(
     const uint8_t *mask, const uint8_t *values, size_t count, uint8_t *out, size_t length) {
-    size_t used = 0;
-    memset(out, 0, length);
-    for (size_t at = 0; at < length; at += 8) {
+    size_t used = 0, at = 0;
+    if (shuffles_wide()) at = wide_sparse_join(mask, values, count, out, length, &used);
+    memset(out + at, 0, length - at);
+    for (; at < length; at += 8) {
         unsigned bits = mask[at / 8];
         for (size_t i = at; bits && i < at + 8 && i < length; i++, bits = bits << 1 & 0xFF) {
             if (!(bits & 0x80)) continue;

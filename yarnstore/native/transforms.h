@@ -17,7 +17,7 @@ typedef struct {
     unsigned mask;
 } Element;
 
-#define SLACK_BYTES 16 /* read behind the elements, and not used */
+#define SLACK_BYTES 64 /* read behind the elements, and not used */
 #define PARTS 8 /* of the elements that are put in order, each with counts of its own */
 
 /* The clipped sort key of each element, and where each key's run begins for each part of the elements. */
