@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from yarnstore.core.encodings import numpy_kernels
+from yarnstore.core.encodings import mapped, numpy_kernels
 from yarnstore.core.encodings.transforms import VERSION, Kernels
 
 _USERS = [
-    f"yarnstore.core.encodings.{name}"
-    for name in ("streams", "planes", "delta", "blocks", "guess", "symbols")
+    mapped.__name__,
+    *(
+        f"yarnstore.core.encodings.{name}"
+        for name in ("streams", "planes", "delta", "blocks", "guess", "symbols")
+    ),
 ]
 
 

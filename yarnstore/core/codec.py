@@ -57,8 +57,6 @@ _WORTH_SHARE = 0.97
 # A mapped delta must be this much smaller than one that is not: a registry has both, for older clients, so
 # that 2 % less to download of a full fine-tune would nearly double its deltas.
 MAPPED_PAYS_SHARE: Final = 0.95
-# A sample of it saves less, since tables have a larger share of it.
-_SAMPLE_SHARE: Final = 0.96
 _PLANE_WIDTHS = (2, 4, 8)
 # What bytes of an unknown type are compared as.
 _SAMPLED_TYPES: Final = ("f32", "bf16", "f16", "i8", "f64")
@@ -209,6 +207,7 @@ def _encode_mapped(
 ) -> bytes | None:
     # Late: it needs numpy.
     from yarnstore.core.encodings.mapped import (
+        SAMPLE_SHARE,
         SAMPLED,
         SORT_SHARE,
         encode_mapped,
@@ -238,7 +237,7 @@ def _encode_mapped(
             )
         )
         sort = ordered < SORT_SHARE * other
-        if min(ordered, other) > _SAMPLE_SHARE * plain:
+        if min(ordered, other) > SAMPLE_SHARE * plain:
             return None
     return encode_mapped(data, base, name, mapping, sort=sort)
 

@@ -28,9 +28,16 @@ from numpy.typing import NDArray
 
 from yarnstore.core.encodings.blocks import BLOCK_CODE, BLOCKS, decode_blocks, encode_blocks
 from yarnstore.core.encodings.delta import ELEMENTS, WIDTHS, decode_numbers, encode_numbers, shifted
+from yarnstore.core.encodings.kernels import kernels
 from yarnstore.core.encodings.planes import FORMAT
-from yarnstore.core.encodings.streams import check_plain_length, fault, pack_streams, unpack_streams
-from yarnstore.core.encodings.transforms import Buffer, Element
+from yarnstore.core.encodings.streams import (
+    check_plain_length,
+    entropy_bits,
+    fault,
+    pack_streams,
+    unpack_streams,
+)
+from yarnstore.core.encodings.transforms import Buffer, Element, Keys
 
 Bits = NDArray[Any]
 
@@ -41,12 +48,18 @@ _SIGNED_ZEROS: Final = 2
 SAMPLED: Final = slice(0, 128 * 1024)
 # Sorting the elements must save so much of it.
 SORT_SHARE: Final = 0.99
+# A mapped difference must be so much smaller than one that is not; of a whole chunk a little more, since in a
+# sample tables have a larger share.
+SAMPLE_SHARE: Final = 0.96
 # Floats that can be converted, by name, with their widths.
 MAPPED_FLOATS: Final = {"bf16": 2, "f16": 2, "f32": 4}
 _FLOATS: Final = {ELEMENTS[name].code: name for name in MAPPED_FLOATS}
 # Of a difference of floats with so many bits for each element, no symbol is common enough for several in a
-# byte to pay; new zeros, unused bits, or leaving the elements in their order may, as one quick sample shows.
+# byte to pay; new zeros, unused bits, or leaving the elements in their order may.
 _PACKED_BITS: Final = 2.0
+# The order of the elements counts if so many groups of eight did not change.
+_UNCHANGED_SHARE: Final = 1 / 64
+_EIGHT_EQUAL: Final = 0x0101010101010101
 # A mask of new zeros is tried if so many elements of the chunk are 0.
 _ZEROS_SHARE: Final = 0.1
 
@@ -82,8 +95,20 @@ def may_pay(data: Buffer, base: Buffer, element: str, plain_bytes: int) -> bool:
     if element not in MAPPED_FLOATS or 8 * plain_bytes < _PACKED_BITS * (len(data) // MAPPED_FLOATS[element]):
         return True
     part, of_base = (memoryview(one)[SAMPLED] for one in (data, base))
-    size = len(encode_mapped(part, of_base, element, None, sort=False) or part)
-    return size * len(data) < plain_bytes * len(part)
+    new, old = _words(part, element), _words(of_base, element)
+    count = min(len(new), len(old)) // 8 * 8
+    if not count:
+        return True
+    same = new[:count] == old[:count]
+    if (
+        np.count_nonzero(new == 0) >= _ZEROS_SHARE * len(new)
+        or not int(np.bitwise_or.reduce(new)) & 1
+        or np.count_nonzero(same.view("<u8") == _EIGHT_EQUAL) >= _UNCHANGED_SHARE * (count // 8)
+    ):
+        return True
+    planes, _ = kernels.delta_split(part, of_base, ELEMENTS[element], Keys(0, 0))
+    bits = sum(entropy_bits(kernels.byte_counts(plane, 0, 1)) for plane in planes)
+    return bits * (len(data) // MAPPED_FLOATS[element]) < 8 * SAMPLE_SHARE * plain_bytes
 
 
 def encode_mapped(
