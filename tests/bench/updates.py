@@ -30,6 +30,7 @@ from tests.support.reshaped import (
     sharded,
     stepped,
     texts,
+    torch_pickle,
     transposed,
     with_layer,
     with_rows,
@@ -104,6 +105,9 @@ def _cases() -> Iterator[_Case]:
     yield _Case("Q8_0, fine-tuned", 0.084, lambda: eights[0], lambda: eights[1])
     channels = [one_file(int8_per_channel(weights)) for weights in (base, tuned)]
     yield _Case("int8 per channel, fine-tuned", 0.082, lambda: channels[0], lambda: channels[1])
+    torches = [{"model.pt": torch_pickle(weights, seed)} for seed, weights in enumerate((base, tuned))]
+    # Its plain form may take 15.5 %.
+    yield _Case("PyTorch file from before 1.6, fine-tuned", 0.185, lambda: torches[0], lambda: torches[1])
     yield case("averaged checkpoints", 0.035, averaged(base))
     yield case("10 % of weights moved by one step", 0.04, stepped(base))
     yield case("pruned to 2:4", 0.06, pruned(base))

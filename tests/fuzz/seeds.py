@@ -45,6 +45,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         samples.gguf_sample,
         samples.onnx_sample,
         samples.torch_sample,
+        samples.torch_pickle_sample,
         samples.npz_sample,
     ):
         yield "layout", make()

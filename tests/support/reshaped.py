@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.samples import gguf_file
+from tests.support.samples import gguf_file, torch_pickle_file, torch_tensor
 
 Weights: TypeAlias = dict[str, NDArray[Any]]
 Files: TypeAlias = dict[str, bytes]
@@ -111,6 +111,21 @@ def safetensors(weights: Weights) -> bytes:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *(array.tobytes() for array in weights.values())])
+
+
+_STORAGES = {"uint16": "BFloat16Storage", "float16": "HalfStorage", "float32": "FloatStorage"}
+
+
+def torch_pickle(weights: Weights, seed: int = 9) -> bytes:
+    """A PyTorch file from before 1.6: its storages are in the order of addresses in memory, so in any."""
+    random = np.random.default_rng(seed)
+    keys = dict(zip(weights, map(str, random.permutation(10 * len(weights)) + 94_000_000), strict=False))
+    state = {
+        name: torch_tensor(_STORAGES[array.dtype.name], keys[name], array.size, array.shape)
+        for name, array in weights.items()
+    }
+    stored = {keys[name]: (array.size, array.tobytes()) for name, array in weights.items()}
+    return torch_pickle_file(state, dict(sorted(stored.items())))
 
 
 def texts(count: int, size_bytes: int, seed: int = 7) -> Files:

@@ -10,6 +10,7 @@ import pickle
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,14 +196,14 @@ def onnx_sample() -> bytes:
     )
 
 
-class _Storage:
-    """Pickled by reference to a storage, as `torch.save` does."""
+class Reference:
+    """Pickled as the persistent id of a storage or a class, as `torch.save` does."""
 
-    def __init__(self, kind: str, key: str, count: int) -> None:
-        self.reference = ("storage", _Named(f"torch {kind}"), key, "cpu", count)
+    def __init__(self, *reference: object) -> None:
+        self.reference = reference
 
 
-class _Named:
+class Named:
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -214,29 +215,47 @@ class _Call:
 
 
 class _TorchPickler(pickle._Pickler):
-    """The standard pickler with PyTorch's globals and calls, which need not be importable."""
+    """The standard pickler with PyTorch's globals and calls, which need not be importable; texts as those
+    of Python 2 where `has_strings`."""
+
+    has_strings = False
 
     def save(self, obj: object, save_persistent_id: bool = True) -> None:
-        if isinstance(obj, _Storage):
+        if isinstance(obj, Reference):
             self.save(obj.reference)
             self.write(pickle.BINPERSID)
-        elif isinstance(obj, _Named):
+        elif isinstance(obj, Named):
             self.write(b"c" + obj.name.replace(" ", "\n").encode() + b"\n")
         elif isinstance(obj, _Call):
-            self.save(_Named(obj.name))
+            self.save(Named(obj.name))
             self.save(obj.arguments)
             self.write(pickle.REDUCE)
+        elif isinstance(obj, str) and self.has_strings:
+            text = obj.encode()
+            self.write(pickle.SHORT_BINSTRING + bytes([len(text)]) + text)
         else:
             super().save(obj, save_persistent_id)
 
 
 def torch_tensor(
-    kind: str, key: str, count: int, shape: tuple[int, ...], start: int = 0, strides: tuple[int, ...] = ()
+    kind: str,
+    key: str,
+    count: int,
+    shape: tuple[int, ...],
+    start: int = 0,
+    strides: tuple[int, ...] = (),
+    view: tuple[object, ...] = (),
 ) -> _Call:
     strides = strides or tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
     hooks = _Call("collections OrderedDict")
     return _Call(
-        "torch._utils _rebuild_tensor_v2", _Storage(kind, key, count), start, shape, strides, False, hooks
+        "torch._utils _rebuild_tensor_v2",
+        Reference("storage", Named(f"torch {kind}"), key, "cpu", count, *view),
+        start,
+        shape,
+        strides,
+        False,
+        hooks,
     )
 
 
@@ -255,6 +274,46 @@ def torch_file(
             archive.writestr(f"archive/data/{key}", data)
         archive.writestr("archive/version", "3\n")
     return out.getvalue()
+
+
+def torch_pickle_file(
+    state: object,
+    storages: dict[str, tuple[int, bytes]],
+    *,
+    protocol: int = 2,
+    little_endian: bool = True,
+    has_strings: bool = False,
+    keys: list[str] | None = None,
+) -> bytes:
+    """A checkpoint from before PyTorch 1.6; `storages` have counts and bytes by key, in the file's order."""
+    system = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"short": 2, "int": 4}}
+    out = io.BytesIO()
+    chosen = list(storages) if keys is None else keys
+    for value in (0x1950A86A20F9469CFC6C, 1001, system, state, chosen):
+        pickler = _TorchPickler(out, protocol=protocol)
+        pickler.has_strings = has_strings
+        pickler.dump(value)
+    for count, data in storages.values():
+        out.write(struct.pack("<q", count) + data)
+    return out.getvalue()
+
+
+def torch_pickle_sample(**options: Any) -> bytes:
+    storages = {"9": (6, bytes(12)), "10": (4, bytes(32)), "11": (6, bytes(24)), "12": (3, bytes(3))}
+    state = {
+        "w": torch_tensor("FloatStorage", "11", 6, (2, 3)),
+        "tied": torch_tensor("FloatStorage", "11", 6, (2, 3)),
+        "model": {
+            "b": _Call("torch._utils _rebuild_parameter", torch_tensor("HalfStorage", "9", 6, (6,)), True, {})
+        },
+        "halves": [
+            torch_tensor("LongStorage", "10", 4, (2,)),
+            torch_tensor("LongStorage", "10", 4, (1, 2), start=2),
+        ],
+        "bytes": torch_tensor("ByteStorage", "12", 3, (3,)),
+        "step": 7,
+    }
+    return torch_pickle_file(state, storages, **options)
 
 
 def torch_sample() -> bytes:
@@ -297,6 +356,7 @@ SAMPLES = {
     "gguf": gguf_sample,
     "onnx": onnx_sample,
     "torch": torch_sample,
+    "torch pickle": torch_pickle_sample,
     "npy": lambda: npy_bytes(np.arange(10, dtype="<f8").reshape(5, 2)),
     "npz": npz_sample,
 }

@@ -19,6 +19,7 @@ from yarnstore.core.layouts.numpy_ import parse_npy
 from yarnstore.core.layouts.onnx import parse_onnx, parse_onnx_external, parse_onnx_names
 from yarnstore.core.layouts.safetensors import parse_safetensors
 from yarnstore.core.layouts.segments import Segment, cut_segments
+from yarnstore.core.layouts.torchpickle import is_torch_pickle, parse_torch_pickle
 from yarnstore.core.layouts.torchzip import parse_zip
 from yarnstore.core.layouts.zipdir import MAGIC as ZIP_MAGIC
 from yarnstore.errors import FormatError
@@ -101,6 +102,8 @@ def _find_parser(head: bytes, name: str) -> Callable[[Source], Layout] | None:
         return parse_zip
     if head[8:9] == b"{":
         return parse_safetensors
+    if is_torch_pickle(head):
+        return parse_torch_pickle
     # Protobuf has no magic number.  Writers put the format's version first, in field 1.
     if head.startswith(b"\x08") or name.lower().endswith(".onnx"):
         return parse_onnx

@@ -50,6 +50,8 @@ ONNX_NODE_MIN_BYTES: Final = 4 * KIB
 PICKLE_LIMIT_BYTES: Final = 16 * MIB
 PICKLE_LIMIT_OPS: Final = 1_200_000
 PICKLE_LIMIT_DEPTH: Final = 32
+# Magic number, version and facts of the system, before 1.6: three pickles of 200 bytes together.
+PICKLE_HEAD_BYTES: Final = 2048
 
 # NumPy's own reader takes 10 000 bytes of header unless told otherwise.
 NPY_HEADER_LIMIT_BYTES: Final = 64 * KIB

@@ -73,13 +73,25 @@ class _Global(str):
     __slots__ = ()
 
 
-class _Storage(NamedTuple):
+class Storage(NamedTuple):
+    """What a reference says of a storage; the elements of one without a type are bytes."""
+
     key: str
     dtype: ElementType | None
+    elements: object
+
+
+class Pickled(NamedTuple):
+    """A followed pickle: its value, the storages that it refers to, the offset after it, its opcodes."""
+
+    root: object
+    storages: dict[str, Storage]
+    end: int
+    ops: int
 
 
 class _Rebuilt(NamedTuple):
-    storage: _Storage
+    storage: Storage
     start: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -100,20 +112,32 @@ _MARK: Final = object()
 
 def read_views(data: bytes) -> list[View]:
     """Return the tensors in the pickle `data`, in its order, named by their path.  Raises: FormatError."""
+    return find_views(follow(data))
+
+
+def find_views(pickled: Pickled) -> list[View]:
+    """Return the tensors of a pickle, in its order, named by their path.  Raises: FormatError."""
+    return list(_walk(pickled.root))
+
+
+def follow(data: bytes, at: int = 0, *, ops: int = PICKLE_LIMIT_OPS) -> Pickled:
+    """Follow the pickle at an offset of `data`, at most `ops` opcodes.
+
+    Raises: FormatError; `is_cut` if more bytes might help.
+    """
     try:
-        root = _follow(data)
+        return _follow(data, at, ops)
     except (IndexError, ValueError):  # a UnicodeDecodeError is one
-        raise FormatError(WHAT, "is cut short, or uses its stack wrongly") from None
-    return list(_walk(root))
+        raise FormatError(WHAT, "is cut short, or uses its stack wrongly", is_cut=True) from None
 
 
-def _follow(data: bytes) -> object:
+def _follow(data: bytes, at: int, ops: int) -> Pickled:
     # One branch per opcode, the most frequent first.
     stack: list[object] = []
     marks: list[int] = []
     memo: dict[int, object] = {}
-    at = 0
-    for _ in range(PICKLE_LIMIT_OPS):
+    storages: dict[str, Storage] = {}
+    for n in range(ops):
         op = data[at]
         at += 1
         if op == 0x71:  # BINPUT
@@ -144,13 +168,13 @@ def _follow(data: bytes) -> object:
             stack.append(_MARK)
         elif op == 0x74:  # TUPLE
             stack.append(tuple(_pop_mark(stack, marks)))
-        elif op == 0x58 or op == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
-            width = 4 if op == 0x58 else 1
+        elif op in (0x58, 0x8C, 0x54, 0x55):  # BINUNICODE and, of Python 2, BINSTRING; short ones
+            width = 4 if op in (0x58, 0x54) else 1
             length = int.from_bytes(data[at : at + width], "little")
             at += width + length
             stack.append(data[at - length : at].decode("utf-8", "replace"))
         elif op == 0x51:  # BINPERSID
-            stack.append(_storage(stack.pop()))
+            stack.append(_refer(stack.pop(), storages))
         elif 0x85 <= op <= 0x87:  # TUPLE1, 2, 3
             count = op - 0x84
             _check_depth(stack, marks, count)
@@ -167,7 +191,7 @@ def _follow(data: bytes) -> object:
             short = isinstance(owner, str) and isinstance(attribute, str) and len(owner + attribute) < 1024
             stack.append(_Global(f"{owner}.{attribute}" if short else ""))
         elif op in (0x88, 0x89, 0x4E):  # NEWTRUE, NEWFALSE, NONE
-            stack.append(None)
+            stack.append(None if op == 0x4E else op == 0x88)
         elif op == 0x7D:  # EMPTY_DICT
             stack.append({})
         elif op in (0x29, 0x5D):  # EMPTY_TUPLE, EMPTY_LIST
@@ -190,10 +214,10 @@ def _follow(data: bytes) -> object:
             length = data[at]
             at += 1 + length
             stack.append(int.from_bytes(data[at - length : at], "little", signed=True))
-        elif op in (0x43, 0x55):  # SHORT_BINBYTES, SHORT_BINSTRING
+        elif op == 0x43:  # SHORT_BINBYTES
             at += 1 + data[at]
             stack.append(None)
-        elif op in (0x42, 0x54):  # BINBYTES, BINSTRING
+        elif op == 0x42:  # BINBYTES
             at += 4 + int.from_bytes(data[at : at + 4], "little")
             stack.append(None)
         elif op == 0x80:  # PROTO
@@ -205,10 +229,10 @@ def _follow(data: bytes) -> object:
         elif op == 0x90:  # ADDITEMS
             _pop_mark(stack, marks)
         elif op == 0x2E:  # STOP
-            return stack.pop()
+            return Pickled(stack.pop(), storages, at, n + 1)
         else:
             raise FormatError(WHAT, f"has the unknown opcode {op:#x}")
-    raise FormatError(WHAT, f"has more than {PICKLE_LIMIT_OPS} opcodes")
+    raise FormatError(WHAT, f"has more than {ops} opcodes")
 
 
 def _recall(memo: dict[int, object], key: int) -> object:
@@ -246,17 +270,23 @@ def _set_items(target: object, items: list[object]) -> None:
             target[key] = value
 
 
-def _storage(reference: object) -> object:
-    """Return the storage of a persistent id: `('storage', class, key, location, elements)`."""
-    if not isinstance(reference, tuple) or len(reference) < 4 or reference[0] != "storage":
-        raise FormatError(WHAT, "has a reference that is not a storage")
-    kind, key = reference[1], reference[2]
-    if not isinstance(kind, _Global) or not isinstance(key, str):
-        raise FormatError(WHAT, "has a reference that is not a storage")
-    dtype = _STORAGES.get(kind)
-    if dtype is None and kind not in _UNTYPED:
-        return _Opaque()
-    return _Storage(key, dtype)
+def _refer(reference: object, storages: dict[str, Storage]) -> object:
+    """Return what a persistent id refers to: a storage, `('storage', class, key, location, elements)`, or a
+    class with its source, `('module', class, …)`.
+    """
+    if isinstance(reference, tuple) and len(reference) > 1 and isinstance(reference[1], _Global):
+        if reference[0] == "module":
+            return reference[1]
+        if reference[0] == "storage" and len(reference) > 3 and isinstance(reference[2], str):
+            kind, key, elements = *reference[1:3], reference[4] if len(reference) > 4 else None
+            dtype = _STORAGES.get(kind)
+            # Releases before 0.4 had storages that are a part of another one, given last.
+            if (dtype is None and kind not in _UNTYPED) or any(part is not None for part in reference[5:]):
+                return _Opaque()
+            storage = Storage(key, dtype, elements)
+            storages.setdefault(key, storage)
+            return storage
+    raise FormatError(WHAT, "has a reference that is not a storage")
 
 
 def _call(function: object, arguments: object) -> object:
@@ -267,7 +297,7 @@ def _call(function: object, arguments: object) -> object:
         return {}
     if function in _WRAPPERS:
         return arguments[0] if arguments and isinstance(arguments[0], _Rebuilt) else _Opaque()
-    if function not in _REBUILDERS or len(arguments) < 4 or not isinstance(arguments[0], _Storage):
+    if function not in _REBUILDERS or len(arguments) < 4 or not isinstance(arguments[0], Storage):
         return _Opaque()
     storage, start, shape, strides = arguments[:4]
     dtype = storage.dtype

@@ -160,12 +160,15 @@ def test_element_names_are_numpys() -> None:
 def hostile() -> dict[str, bytes]:
     """Files that ask for as much work as the limits allow."""
     from tests.support.samples import (
+        Named,
+        Reference,
         field,
         gguf_file,
         gguf_string,
         onnx_file,
         safetensors_file,
         torch_file,
+        torch_pickle_file,
     )
 
     many = ",".join(
@@ -191,6 +194,11 @@ def hostile() -> dict[str, bytes]:
         "pickle of lists": torch_file(None, {"0": b"1"}, pickled=b"]" + b"]a" * 1_000_000 + b"."),
         "pickle of doubling": torch_file(
             None, {"0": b"1"}, pickled=b"]q\0" + b"h\0h\0\x86q\0" * 380_000 + b"."
+        ),
+        "old torch of marks": torch_pickle_file(None, {}).partition(b"N.")[0] + b"(" * 17_000_000,
+        "old torch of storages": torch_pickle_file(
+            [Reference("storage", Named("torch ByteStorage"), str(n), "cpu", 1) for n in range(70_000)],
+            {str(n): (1, b"1") for n in range(70_000)},
         ),
     }
 
