@@ -274,8 +274,9 @@ def ensure_ready(session: Session, spec: Spec) -> Manifest:
         if current is not None:
             manifest = session.layout.read_manifest(current.manifest)
             ensure_view(session, manifest)
-            restore_link(session, spec.model)
-            return manifest
-        found = require_eligible(session, of_installed(session, spec), installing=False)
-        # It is not installed, so its files are temporary, and packs keep its chunks.
-        return _make_ready(session, found, chunks, packs_too=True)[0]
+        else:
+            found = require_eligible(session, of_installed(session, spec), installing=False)
+            # It is not installed, so its files are temporary, and packs keep its chunks.
+            manifest, _ = _make_ready(session, found, chunks, packs_too=True)
+        restore_link(session, spec.model)
+        return manifest

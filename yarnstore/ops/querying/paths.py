@@ -11,7 +11,7 @@ import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.errors import NotFoundError
+from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
@@ -23,7 +23,8 @@ class VersionPath(msgspec.Struct, frozen=True):
 
     path: str
     lease: int | None
-    left_behind: bool = False  # whether a kill left the link of the model missing, or leading elsewhere
+    # Whether a kill left the link of the model, if that is installed, missing or leading elsewhere.
+    left_behind: bool = False
 
 
 def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPath | None:
@@ -38,14 +39,26 @@ def find_path(session: Session, spec: Spec, *, verify: bool = True) -> VersionPa
     if spec.selector is None and spec.variant is None:
         if current is None:
             raise not_installed(session, spec.model)
-        held = _held(session, current.manifest, verify=verify)
-        if held is not None and is_left_behind(session.layout, spec.model, current.manifest):
-            return VersionPath(held.path, held.lease, left_behind=True)
-        return held
-    if current is not None and current.variant == spec.variant:
-        spec = Spec(spec.model, spec.variant, Exact(current.version))
-    found = find_stored(session, spec)
-    return _held(session, found.manifest.digest, verify=verify) if found is not None else None
+        digest = current.manifest
+    else:
+        if current is not None and current.variant == spec.variant:
+            spec = Spec(spec.model, spec.variant, Exact(current.version))
+        found = find_stored(session, spec)
+        if found is None:
+            return None
+        digest = found.manifest.digest
+    held = _held(session, digest, verify=verify)
+    if held is not None and _is_left_behind(session, spec.model):
+        return VersionPath(held.path, held.lease, left_behind=True)
+    return held
+
+
+def _is_left_behind(session: Session, model: str) -> bool:
+    try:
+        installed = session.refs.installed(model)
+    except (IntegrityError, StorageError):  # the version in a spec is found beside a damaged ref
+        return False
+    return installed is not None and is_left_behind(session.layout, model, installed)
 
 
 def path_of(session: Session, manifest: Manifest) -> VersionPath:

@@ -125,7 +125,13 @@ def test_a_link_of_a_removed_model_is_named_and_repaired(site: Site) -> None:
 
 
 @pytest.mark.parametrize("left", [None, "1.1.0"])
-@pytest.mark.parametrize("command", ["path", "path without a view", "checkout", "rollback", "repair"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("path", "path without a view", "path of the version", "path of the version without a view"),
+        *("path of another version", "checkout", "rollback", "repair"),
+    ],
+)
 def test_a_link_that_a_kill_left_behind_is_named_and_made_again(
     site: Site, command: str, left: str | None
 ) -> None:
@@ -142,10 +148,11 @@ def test_a_link_that_a_kill_left_behind_is_named_and_made_again(
         what = "does not point to the installed version" if left else "is missing"
         found = [(item.kind, item.where, item.what) for item in store.fsck(quick=True).problems]
         assert ("link", f"models/{MODEL}", what) in found
-        if command == "path without a view":
+        if command.endswith("without a view"):
             remove_tree(link.parent / wanted)
         if command.startswith("path"):
-            store.path(MODEL)
+            version = {"path of the version": "@1.0.0", "path of another version": "@1.1.0"}
+            store.path(MODEL + version.get(command.removesuffix(" without a view"), ""))
         elif command == "repair":
             assert store.fsck(repair=True).remaining == []
         elif command == "checkout":
