@@ -14,7 +14,7 @@ from yarnstore.core.limits import REFLOG_LINE_LIMIT_BYTES
 from yarnstore.core.names import model_dirname, model_from_dirname
 from yarnstore.core.reflog import Move, format_move, parse_move
 from yarnstore.errors import FormatError, InvalidNameError, NotFoundError, SelfCheckError
-from yarnstore.store import fsio, fsread, growing, trash
+from yarnstore.store import fsio, fsread, growing, lock, trash
 from yarnstore.store.layout import StoreLayout
 
 
@@ -39,6 +39,15 @@ def trying(layout: StoreLayout, model: str, move: Move) -> Iterator[None]:
 def _remove(record: growing.PartialFile) -> None:
     if record.is_there():  # and not one of another process
         record.remove()
+
+
+def any_left(layout: StoreLayout) -> bool:
+    """Whether a killed process left a record."""
+    for name in fsread.list_names(layout.trials):
+        with lock.claimed(layout.trials / name) as left:
+            if left:
+                return True
+    return False
 
 
 @contextlib.contextmanager

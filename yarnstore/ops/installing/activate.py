@@ -35,7 +35,7 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_version
 from yarnstore.store.refs import VersionName
 from yarnstore.store.state import write_state
-from yarnstore.store.trials import left_trials, trying
+from yarnstore.store.trials import any_left, left_trials, trying
 from yarnstore.store.views import (
     check_link_place,
     has_view,
@@ -249,6 +249,10 @@ def settle_trials(session: Session) -> None:
     Problems are reported, and do not stop the command that is running.
     """
     try:
+        with session.refs.moving():
+            left = any_left(session.layout)
+        if not left:  # those that are running need no lock, for which `gc` may keep this command waiting
+            return
         with session.layout.shared(), session.refs.moving(), left_trials(session.layout) as found:
             for model, move in found:
                 if move.new is None or session.refs.current(model) != move.new:

@@ -23,6 +23,8 @@ from yarnstore.core.reflog import Installed, Move, format_move
 from yarnstore.errors import CancelledError, NotFoundError, SelfCheckError
 from yarnstore.ops.installing.self_check import run_check
 from yarnstore.registry.policies import VerifyCommand
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.trials import trying
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +290,20 @@ def test_a_record_of_what_is_not_installed_changes_nothing(site: Site, how: str)
         assert operations(store) == [("checkout", "1.0.0")]
         assert store.fsck().problems == []
     assert not record.exists()
+
+
+def test_a_check_that_runs_keeps_no_command_waiting_for_the_lock(site: Site) -> None:
+    """`path` needs no lock, as when no check runs: such as one that the check itself starts beside `gc`."""
+    with site.store() as store:
+        current = Installed(Sha256.parse(store.list_installed_models()[0].manifest), "default", "1.0.0")
+    layout, notes = StoreLayout(site.home), list[Progress]()
+    with (
+        trying(layout, MODEL, Move(1, "checkout", None, current)),
+        layout.exclusive(),
+        site.store(lock_timeout_s=0.2) as store,
+    ):
+        store.path(MODEL, progress=notes.append)
+    assert [note.text for note in notes if note.text] == []
 
 
 def test_the_record_goes_with_the_check(site: Site) -> None:
