@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import no_links
+from tests.faults.forks import KILLED, run_command
 from tests.faults.tracing import (
     Call,
     has_answered,
@@ -34,11 +36,22 @@ from tests.support.stores import (
 )
 from yarnstore import Store
 from yarnstore.errors import ConflictError, DiskFullError, FormatError, LockTimeoutError, UsageError
+from yarnstore.store import moving
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.kernel import try_lock
 from yarnstore.store.moving import MOVED_FROM, MOVED_TO, old_folder, settle_move
 
 KILLS = 5
+# The store before and its new disk: whether each has hard links, whether the store's path is a link already,
+# and whether the system can exchange two names.
+SHAPES = {
+    "links": (True, True, False, True),
+    "no links": (False, False, False, True),
+    "to a disk without links": (True, False, False, True),
+    "to a disk with links": (False, True, False, True),
+    "moved before": (True, True, True, True),
+    "no exchange of names": (True, False, False, False),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +233,59 @@ def _kill_moves(
 
     in_parallel(kill, chosen)
     print(f"move: killed at {len(chosen)} calls")
+
+
+@pytest.mark.parametrize("shape", ["no links", "no exchange of names"])
+def test_killed_at_some_changing_calls(shape: str, tmp_path: Path) -> None:
+    _kill_in_forks(shape, tmp_path, lambda at: at + 37)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_killed_at_every_changing_call(shape: str, tmp_path: Path) -> None:
+    _kill_in_forks(shape, tmp_path, lambda at: at + 1)
+
+
+def _kill_in_forks(shape: str, tmp_path: Path, following: Callable[[int], int]) -> None:
+    """Kill moves in forked processes, until one ends before the call at which it is killed."""
+    old_links, new_links, moved, exchanges = SHAPES[shape]
+    with _disk(links=old_links):
+        made = make_site(tmp_path / "made")
+        with made.store() as store:
+            install_packed(store, "1.0.0", "1.1.0")
+    ended, at, killed = KILLED, 1, 0
+    with _disk(links=new_links), pytest.MonkeyPatch.context() as patch:
+        if not exchanges:
+            patch.setattr(moving, "exchange", lambda *_: False)
+        while ended == KILLED:
+            site = made.copy(tmp_path / f"kill-{at}")
+            if moved:
+                site.home.rename(site.home.with_name("elsewhere"))
+                site.home.symlink_to(site.home.with_name("elsewhere"))
+            ended = _killed_move(site, at)
+            killed += ended == KILLED
+            at = following(at)
+            remove_tree(site.home.parent)
+    assert killed >= 3
+    print(f"move, {shape}: killed at {killed} calls", flush=True)
+
+
+def _disk(*, links: bool) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if links else no_links.refused()
+
+
+def _killed_move(site: Site, at: int) -> int:
+    """Kill a move, look at the store, and run the same again; its exit code."""
+    target = site.home.parent / "disk"
+    code, printed = run_command(command(site.home, "move", target)[3:], at)
+    assert code in (KILLED, 0), (at, code, printed)
+    with site.store() as store:
+        assert len(store.list_versions()) == 2, at
+    assert problems(site.home) == [], at
+    if printed or code == 0:
+        assert_moved(site, target)
+    with site.store() as store:
+        store.move(target)
+    assert_moved(site, target)
+    assert not site.home.with_name("elsewhere").exists(), at
+    return code
