@@ -7,10 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.stores import MODEL, Site, command, flip, install_packed, make_site, make_version
+from tests.support.stores import (
+    MODEL,
+    VERSIONS,
+    Site,
+    command,
+    flip,
+    install_packed,
+    make_site,
+    make_version,
+)
 from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.store.packs import iter_entries
+
+_OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,55 @@ def _damaged(site: Site) -> None:
     flip(site.home / "logs" / "installed" / MODEL, 20)
 
 
+def set_rollback(home: Path, model: str, how: str) -> None:
+    """Set the rollback policy of a model, and no other setting, in `config.toml`."""
+    (home / "config.toml").write_text(f'[models."{model}"]\nrollback = "{how}"\n')
+
+
+def _with_another(site: Site) -> None:
+    """Three versions of the model, and two of another one, which stays as it is."""
+    _installed(*VERSIONS)(site)
+    with site.store() as store:
+        for version in VERSIONS[:2]:
+            source = make_version(site.source(version, _OTHER), version, model=_OTHER)
+            store.import_model(source, f"{_OTHER}@{version}")
+            store.checkout(f"{_OTHER}@{version}")
+
+
+def _thin_policy(*versions: str) -> Callable[[Site], None]:
+    def prepare(site: Site) -> None:
+        _installed(*versions)(site)
+        set_rollback(site.home, MODEL, "thin")
+
+    return prepare
+
+
+def _back_to_instant(site: Site) -> None:
+    """Thinned by its policy, which is `instant` again."""
+    _thin_policy(*VERSIONS)(site)
+    with site.store() as store:
+        store.gc(keep=3, grace_s=0)
+    assert views(site) == 1
+    set_rollback(site.home, MODEL, "instant")
+
+
+def views(site: Site) -> int:
+    """How many versions have files."""
+    return len(list((site.home / "views").iterdir()))
+
+
+def _then(views_after: int, run: Callable[[Store], object]) -> Callable[[Site], object]:
+    """The same through the API, after which so many versions have files."""
+
+    def again(site: Site) -> object:
+        with site.store() as store:
+            done = run(store)
+        assert views(site) == views_after
+        return done
+
+    return again
+
+
 def new_source(site: Site) -> Path:
     """A version that no registry has yet."""
     folder = site.root / "sources" / "new"
@@ -113,6 +173,34 @@ SCENARIOS = {
             _packed,
             lambda _: ["gc", "--keep", "3"],
             lambda site: site.store().gc(keep=3),
+            deep=True,
+        ),
+        Scenario(
+            "thin-by-name",
+            _with_another,
+            lambda _: ["gc", "--keep", "3", "--thin", MODEL, "--grace", "0"],
+            _then(3, lambda store: store.gc(keep=3, thin=MODEL, grace_s=0)),
+        ),
+        Scenario(
+            "thin-by-policy",
+            _thin_policy(*VERSIONS),
+            lambda _: ["gc", "--keep", "3", "--grace", "0"],
+            _then(1, lambda store: store.gc(keep=3, grace_s=0)),
+            deep=True,
+        ),
+        Scenario(
+            "update-thin",
+            _thin_policy("1.0.0", "1.1.0"),
+            lambda _: ["update", MODEL],
+            _then(1, lambda store: (store.update_model(MODEL), store.gc(keep=3, grace_s=0))[0]),
+            downloads=True,
+            deep=True,
+        ),
+        Scenario(
+            "back-to-instant",
+            _back_to_instant,
+            lambda _: ["rollback", MODEL, "1.1.0"],
+            _then(2, lambda store: store.rollback_model(MODEL, "1.1.0")),
             deep=True,
         ),
         Scenario(

@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults import no_links
 from tests.faults.powerloss import Disk, State, end_states, put, record, replay, some_states, states, tree
+from tests.faults.scenarios import set_rollback
 from tests.faults.tracing import Call, answer_of, require_strace
 from tests.support.fine_tunes import MODEL, publish_tuned
 from tests.support.stores import Site, command, remove_tree, tree_hashes, versions_in
@@ -58,6 +59,22 @@ def _thin(store: Store) -> None:
     store.gc(keep=3, thin="*", grace_s=0)
 
 
+def _thin_by_policy(*versions: str) -> Callable[[Store], None]:
+    def prepare(store: Store) -> None:
+        _install(*versions)(store)
+        set_rollback(store.home, MODEL, "thin")
+
+    return prepare
+
+
+def _back_to_instant(store: Store) -> None:
+    """Thinned by its policy, which is `instant` again."""
+    _thin_by_policy(*VERSIONS)(store)
+    with Store.open(store.home) as thin:
+        thin.gc(keep=3, grace_s=0)
+    set_rollback(store.home, MODEL, "instant")
+
+
 def _move(store: Store) -> object:
     return store.move(store.home.parent / "disk")
 
@@ -76,6 +93,17 @@ SCENARIOS = {
         lambda store: store.gc(keep=2, thin="*", grace_s=0),
     ),
     "rollback": Scenario(_thin, ("rollback", MODEL), lambda store: store.checkout(f"{MODEL}@1.1.0")),
+    "thin by name": Scenario(
+        _install(*VERSIONS),
+        ("gc", "--keep", "3", "--thin", MODEL, "--grace", "0"),
+        lambda store: store.gc(keep=3, thin=MODEL, grace_s=0),
+    ),
+    "update, thin": Scenario(
+        _thin_by_policy("1.0.0", "1.1.0"), ("update", MODEL), lambda store: store.update_model(MODEL)
+    ),
+    "back to instant": Scenario(
+        _back_to_instant, ("rollback", MODEL), lambda store: store.checkout(f"{MODEL}@1.1.0")
+    ),
     "move": Scenario(_install("1.0.0"), ("move", "@disk"), _move),
 }  # fmt: skip
 
