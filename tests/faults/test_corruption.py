@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.faults import no_links
 from tests.support.servers import ScriptedServer, files
 from tests.support.stores import (
     MODEL,
@@ -39,11 +40,23 @@ OTHER = "whisper"
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Two models, two versions each, both installed one after the other, one pinned, all used."""
-    site = make_site(tmp_path_factory.mktemp("healthy"), models=(MODEL, OTHER), versions=("1.0.0", "1.1.0"))
+    return _make(tmp_path_factory.mktemp("healthy"), packs=True)
+
+
+@pytest.fixture(scope="module")
+def unlinked(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The same on a file system without hard links, where views have the only copies."""
+    with no_links.refused():
+        return _make(tmp_path_factory.mktemp("unlinked"), packs=False)
+
+
+def _make(root: Path, *, packs: bool) -> Site:
+    site = make_site(root, models=(MODEL, OTHER), versions=("1.0.0", "1.1.0"))
     with site.store() as store:
         for model in site.models:
             for version in site.versions:
-                store.fetch(f"{model}@{version}")  # into packs
+                if packs:
+                    store.fetch(f"{model}@{version}")
                 store.checkout(f"{model}@{version}", wait=False)
                 store.path(model)
         store.pin(f"{MODEL}@1.0.0")
@@ -79,7 +92,10 @@ class Damage:
             _rewrite(path, theirs)
             _rewrite(home / self.other, mine)
         else:
+            folder, mode = path.parent, path.parent.stat().st_mode & 0o777
+            folder.chmod(0o755)  # those of views are read-only
             path.unlink()
+            folder.chmod(mode)
 
 
 def _rewrite(path: Path, data: bytes) -> None:
@@ -105,6 +121,7 @@ KINDS = {
     "uses": "logs/used/*",
     "seen": "logs/seen/*",
 }
+_WITHOUT_LINKS = {"file in a view": "views/**/*.bin", "record of a file": "files/*.view"}
 # What leaves no trace by its nature: a count of uses that is gone is a version never asked for, a
 # cache that is gone is asked for again, a version or pin that is gone looks as `remove` and `unpin`
 # leave it.
@@ -115,7 +132,8 @@ _NO_TRACE = {
 
 
 def _places(site: Site, kind: str) -> list[str]:
-    found = sorted(str(path.relative_to(site.home)) for path in site.home.glob(KINDS[kind]))
+    pattern = {**KINDS, **_WITHOUT_LINKS}[kind]
+    found = sorted(str(path.relative_to(site.home)) for path in site.home.glob(pattern))
     assert found, kind
     return found
 
@@ -156,6 +174,45 @@ def test_damage_is_found_never_served_and_mended(kind: str, healthy: Site, tmp_p
 def test_much_damage_is_found_never_served_and_mended(kind: str, healthy: Site, tmp_path: Path) -> None:
     for n, damage in enumerate(_damages(healthy, kind, random.Random(), flips=150)):
         _campaign(healthy, damage, tmp_path / str(n))
+
+
+@pytest.mark.parametrize("kind", list(_WITHOUT_LINKS))
+def test_damage_without_hard_links_is_found_never_served_and_mended(
+    kind: str, unlinked: Site, tmp_path: Path
+) -> None:
+    random_ = random.Random(kind)
+    damages = _damages(unlinked, kind, random_, flips=1)
+    with no_links.refused():
+        for n, damage in enumerate(_some(damages, 5, random_)):
+            _campaign(unlinked, damage, tmp_path / str(n))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("kind", list(_WITHOUT_LINKS))
+def test_much_damage_without_hard_links_is_found_never_served_and_mended(
+    kind: str, unlinked: Site, tmp_path: Path
+) -> None:
+    with no_links.refused():
+        for n, damage in enumerate(_damages(unlinked, kind, random.Random(), flips=40)):
+            _campaign(unlinked, damage, tmp_path / str(n))
+
+
+def test_records_that_lead_to_other_files_cost_nothing(unlinked: Site, tmp_path: Path) -> None:
+    """Also where nothing can be downloaded: the files are sound, and no repair moves them aside."""
+    with no_links.refused():
+        for mend in ("repair", "gc"):
+            site = unlinked.copy(tmp_path / mend)
+            one, other, *_ = _places(site, "record of a file")
+            Damage("swap", one, other=other).inflict(site.home)
+            with site.store() as store:
+                store.remove_registry("made")
+                found = [item for item in store.fsck().problems if item.kind != "chunk"]
+                assert [(item.kind, item.where) for item in found] == [("record", one), ("record", other)]
+                if mend == "repair":
+                    assert store.fsck(repair=True).remaining == []
+                else:
+                    store.gc(keep=3)
+            assert_whole(site.home, site)
 
 
 def _some(damages: list[Damage], count: int, random_: random.Random) -> list[Damage]:
@@ -234,7 +291,7 @@ def _assert_nothing_wrong_is_served(site: Site, damage: Damage) -> None:
         except YarnstoreError:
             continue
         assert tree_hashes(target) == site.contents(version), f"export served wrong bytes: {damage}"
-    if damage.place.startswith("files"):
+    if damage.place.startswith(("files", "views")):
         return
     for view in (site.home / "views").iterdir():
         remove_tree(view)

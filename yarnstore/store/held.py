@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from yarnstore.core.digest import Sha256
@@ -100,6 +100,19 @@ def _records(layout: StoreLayout) -> Iterator[tuple[str, _Record | None]]:
 def recorded(layout: StoreLayout) -> set[str]:
     """Return the names of the files that views hold."""
     return {name for name, record in _records(layout) if record is not None}
+
+
+def misleading(layout: StoreLayout, manifests: Mapping[Sha256, Manifest]) -> set[str]:
+    """Return the names whose records lead to other files, as these manifests of views say."""
+    paths = {
+        digest: {file.path: file_name(file) for file in manifest.files}
+        for digest, manifest in manifests.items()
+    }
+    return {
+        name
+        for name, record in _records(layout)
+        if record is not None and record.view in paths and paths[record.view].get(record.path) != name
+    }
 
 
 def holds(layout: StoreLayout, manifest: Sha256) -> bool:
@@ -254,7 +267,8 @@ def _rename(layout: StoreLayout, name: str, source: Path, target: Path) -> None:
 def reindex(
     layout: StoreLayout, *, is_sound: Callable[[Path, ManifestFile], bool] | None = None
 ) -> list[str]:
-    """Make the records true again: drop those that lead nowhere, and record what only views have.
+    """Make the records true again: drop those that lead nowhere or to other files, and record what only views
+    have.
 
     With `is_sound`, only what it accepts.  Returns the names of the files that were found.  Needs the
     exclusive lock.  Raises: StorageError.
@@ -263,12 +277,14 @@ def reindex(
         digest = hashed.digest_of(name.removesuffix(_UNFINISHED))
         if digest is not None and unfinished(layout, digest).name == name:
             release(layout, digest)  # which a killed process was making
-    stale = [name for name, _ in _records(layout) if find(layout, name).path == layout.files / name]
+    manifests = {manifest.digest: manifest for manifest in _of_views(layout)}
+    stale = {name for name, _ in _records(layout) if find(layout, name).path == layout.files / name}
+    stale |= misleading(layout, manifests)
     if stale:
         _remove_records(layout, stale)
     found: list[str] = []
     there = names(layout)
-    for manifest in _of_views(layout):
+    for manifest in manifests.values():
         view = layout.view(manifest.digest)
         lost = {file_name(file): file for file in manifest.files if file_name(file) not in there}
         lost = {

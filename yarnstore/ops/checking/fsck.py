@@ -314,7 +314,11 @@ class _Checker(PackChecker):
             for file in manifest.files:
                 wanted[file_name(file)].append(file)
                 users[file_name(file)] |= self.found.users.get(digest, set())
-        sizes = held.sizes(self._layout, sorted(held.names(self._layout)))
+        misled = held.misleading(self._layout, self.found.manifests)
+        for name in sorted(misled):
+            record = self._layout.files / f"{name}{held.HELD}"
+            self._add("record", record, "leads to another file", tuple(sorted(users[name])))
+        sizes = held.sizes(self._layout, sorted(held.names(self._layout) - misled))
         self.found.stored_bytes += sum(sizes.values())
         read = {name for name in sizes if self._only is None or name in self._only.files}
         total = sum(sizes[name] for name in read)
