@@ -1,4 +1,5 @@
-"""`gc` beside everything else: two at once, and beside fetches, installs and programs with open views.
+"""`gc` beside everything else: two at once, and beside fetches, installs, removals and programs with open
+views.
 
 A run is one `gc`.  The other processes do their work again and again, without a pause, until the last `gc`
 has ended, so that every pair of moments meets some time; each `gc` gets its turn among them.
@@ -30,7 +31,7 @@ _LOOP = """
 import hashlib, json, random, sys, time
 from pathlib import Path
 from yarnstore import Store
-from yarnstore.errors import YarnstoreError
+from yarnstore.errors import ConflictError, NotFoundError, YarnstoreError
 home, what, seed, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 right, end = json.loads(sys.argv[5]), Path(sys.argv[6])
 pick = random.Random(seed)
@@ -56,6 +57,11 @@ while done < rounds if what in ("gc", "thin") else not end.exists():
             store.gc(keep=pick.choice([1, 3]), grace_s=0, thin=pick.choice([None, "*"]))
         elif what == "fetch":
             store.fetch(spec)
+            if pick.random() < 0.3:
+                try:
+                    store.remove(spec)
+                except (ConflictError, NotFoundError):
+                    pass  # it is installed, or gc was first
         elif what == "checkout":
             store.checkout(spec)
         elif what == "reader":

@@ -32,7 +32,7 @@ from yarnstore.ops.checking.fsck import fsck
 from yarnstore.ops.copies.slim import lack_copies
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.connections import exposed_secret
-from yarnstore.ops.session.mark import live_manifest, required
+from yarnstore.ops.session.mark import live_manifest, stored_versions
 from yarnstore.ops.session.session import RegistrySource, Session
 from yarnstore.progress import format_size, format_span, plural
 from yarnstore.registry.policies import AutoRules
@@ -314,8 +314,7 @@ def _copies(session: Session) -> Iterator[Check]:
     """Report versions of which damage could not be repaired: no registry has them, and they are here once."""
     if not session.layout.exists():
         return
-    refs = session.refs
-    digests = {required(refs.version(name), name) for name in refs.versions()}
+    digests = {digest for _, digest in stored_versions(session.refs)}
     stored = [live_manifest(session, digest, "referenced by a ref") for digest in sorted(digests)]
     found = lack_copies(session, session.keep_copy, stored)
     if found:

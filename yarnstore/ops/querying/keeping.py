@@ -18,7 +18,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.querying.space import Space
-from yarnstore.ops.session.mark import required
+from yarnstore.ops.session.mark import pinned_versions, stored_versions
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import requirements
 from yarnstore.progress import format_size, format_span
@@ -134,7 +134,7 @@ def versions_to_delete(session: Session, policy: GcPolicy, incoming: Collection[
     """
     refs = session.refs
     reasons = choose(session, policy, incoming).kept
-    gone = [name for name in refs.versions() if required(refs.version(name), name) not in reasons]
+    gone = [name for name, digest in stored_versions(refs) if digest not in reasons]
     return [f"{name.model}@{name.version}" for name in gone if name not in incoming]
 
 
@@ -155,8 +155,8 @@ def choose(
     gone: dict[Sha256, str] = {}
     last: dict[Sha256, float] = {}
     by_model: dict[str, list[tuple[VersionName, Sha256]]] = defaultdict(list)
-    for name in refs.versions():
-        by_model[name.model].append((name, required(refs.version(name), name)))
+    for name, digest in stored_versions(refs):
+        by_model[name.model].append((name, digest))
     for model in refs.installed_models():
         current = refs.installed(model)
         if current is not None:
@@ -174,8 +174,8 @@ def choose(
         for installed in refs.stack(model)[-1:] if coming_here else refs.behind(model):
             if installed.manifest in here:
                 reasons.setdefault(installed.manifest, "rollback")
-    for name in refs.pins():
-        reasons.setdefault(required(refs.pin(name), name), "pinned")
+    for _, digest in pinned_versions(refs):
+        reasons.setdefault(digest, "pinned")
     now = session.clock()
     coming = {name.model: name.version for name in incoming}
     for model, names in by_model.items():

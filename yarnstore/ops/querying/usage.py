@@ -15,7 +15,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ints
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.session.mark import required
+from yarnstore.ops.session.mark import stored_versions
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import pin_rule_of
 from yarnstore.registry.versions import precedence
@@ -52,7 +52,7 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
     Raises: IntegrityError if a ref or a manifest is damaged.
     """
     refs = session.refs
-    manifests = {name: _manifest(session, name) for name in refs.versions()}
+    manifests = {name: _manifest(session, name, digest) for name, digest in stored_versions(refs)}
     used = bytes_of(session, manifests.values())
     rows = []
     for name, manifest in manifests.items():
@@ -87,9 +87,9 @@ def list_stored(session: Session, model: str | None = None) -> list[StoredVersio
     return sorted(rows, key=lambda row: row.model)
 
 
-def _manifest(session: Session, name: VersionName) -> Manifest:
+def _manifest(session: Session, name: VersionName, digest: Sha256) -> Manifest:
     try:
-        return session.layout.read_manifest(required(session.refs.version(name), name))
+        return session.layout.read_manifest(digest)
     except NotFoundError:
         raise IntegrityError(
             f"the manifest of {name}",

@@ -14,7 +14,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
 from yarnstore.store.memory import Memory
-from yarnstore.store.refs import VersionName
+from yarnstore.store.refs import Refs, VersionName
 
 # A more recent partial download is kept, since it may be continued.
 PARTIAL_DAYS = 7
@@ -26,11 +26,17 @@ def remembering(session: Session) -> Session:
     return msgspec.structs.replace(session, layout=layout)
 
 
-def required(digest: Sha256 | None, name: VersionName) -> Sha256:
-    """Return the manifest of a ref that existed a moment ago.  Raises: IntegrityError."""
-    if digest is None:
-        raise IntegrityError(f"ref of {name}", why="was removed while this ran", hint="run this again")
-    return digest
+def stored_versions(refs: Refs) -> list[tuple[VersionName, Sha256]]:
+    """Return the stored versions with their manifests, without those that another process removes meanwhile.
+
+    Raises: FormatError.
+    """
+    return [(name, digest) for name in refs.versions() if (digest := refs.version(name)) is not None]
+
+
+def pinned_versions(refs: Refs) -> list[tuple[VersionName, Sha256]]:
+    """Return the pinned versions in the same way."""
+    return [(name, digest) for name in refs.pins() if (digest := refs.pin(name)) is not None]
 
 
 def live_manifest(session: Session, digest: Sha256, why: str) -> Manifest:
@@ -64,8 +70,8 @@ def partial_manifests(session: Session) -> tuple[list[Manifest], list[VersionNam
 def current_roots(session: Session) -> list[Manifest]:
     """Return every manifest that a ref names now."""
     refs = session.refs
-    digests = {required(refs.version(name), name) for name in refs.versions()}
+    digests = {digest for _, digest in stored_versions(refs)}
     digests |= {digest for model in refs.installed_models() if (digest := refs.installed(model))}
-    digests |= {required(refs.pin(name), name) for name in refs.pins()}
+    digests |= {digest for _, digest in pinned_versions(refs)}
     manifests = [live_manifest(session, digest, "referenced by a ref") for digest in digests]
     return manifests + partial_manifests(session)[0]

@@ -13,7 +13,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.errors import DiskFullError
 from yarnstore.ops.querying.keeping import GcPolicy, spec_of
 from yarnstore.ops.querying.usage import bytes_of
-from yarnstore.ops.session.mark import remembering, required
+from yarnstore.ops.session.mark import remembering, stored_versions
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
 from yarnstore.store import fsread, held, trash
@@ -57,9 +57,7 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
         plan = plan_gc(session, policy)
     with layout.shared():
         freed = plan.forecast_freed_bytes(repack=repack)
-        manifests = [
-            session.layout.read_manifest(required(refs.version(name), name)) for name in refs.versions()
-        ]
+        manifests = [layout.read_manifest(digest) for _, digest in stored_versions(refs)]
         own = {digest: alone for digest, (alone, _) in bytes_of(session, manifests).items()}
         items = [*_items(session, plan.removed, own), *_rest(session, plan)]
         listed = sum(item.bytes for item in items)
@@ -94,9 +92,8 @@ def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
 def _items(session: Session, versions: dict[VersionName, str], own: dict[Sha256, int]) -> list[GcItem]:
     """Return the items of versions with reasons; if two names have the same content, one has the bytes."""
     found = []
-    for name in session.refs.versions():
+    for name, digest in stored_versions(session.refs):
         if name in versions:
-            digest = required(session.refs.version(name), name)
             found.append(GcItem("version", spec_of(name), own.pop(digest, 0), versions[name]))
     return found
 

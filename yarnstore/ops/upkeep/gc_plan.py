@@ -17,7 +17,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.errors import IntegrityError
 from yarnstore.ops.copies.slim import Backing, Lacking, find_lacking
 from yarnstore.ops.querying.keeping import REASONS, UNNEEDED, Choice, GcPolicy, choose
-from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, required
+from yarnstore.ops.session.mark import PARTIAL_DAYS, live_manifest, partial_manifests, stored_versions
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_views import ViewPlan, copied_bytes, plan_views
 from yarnstore.ops.upkeep.repack import drop_pack, empty_trash
@@ -63,15 +63,16 @@ class GcPlan:
     @property
     def removed(self) -> dict[VersionName, str]:
         """Why each version is deleted."""
-        refs, gone = self.session.refs, self.choice.gone
-        return {name: gone.get(required(refs.version(name), name), UNNEEDED) for name in self.versions}
+        gone, going = self.choice.gone, set(self.versions)
+        stored = stored_versions(self.session.refs)
+        return {name: gone.get(digest, UNNEEDED) for name, digest in stored if name in going}
 
     @property
     def stays(self) -> dict[VersionName, str]:
         """Why each version is kept."""
-        refs, kept, going = self.session.refs, self.choice.kept, set(self.versions)
-        names = [name for name in refs.versions() if name not in going]
-        reasons = {name: kept.get(required(refs.version(name), name), "") for name in names}
+        kept, going = self.choice.kept, set(self.versions)
+        stored = stored_versions(self.session.refs)
+        reasons = {name: kept.get(digest, "") for name, digest in stored if name not in going}
         return {name: REASONS.get(why, "it was stored in the meantime") for name, why in reasons.items()}
 
     @property
@@ -214,8 +215,7 @@ def plan_gc(
     )
     plan.leftovers = leftovers
     plan.partial, plan.stale_partials = begun, stale
-    kept = [name for name in refs.versions() if reasons.get(required(refs.version(name), name))]
-    plan.versions = [name for name in refs.versions() if name not in kept]
+    plan.versions = [name for name, digest in stored_versions(refs) if digest not in reasons]
     for why in reasons.values():
         plan.kept[why] = plan.kept.get(why, 0) + 1
     _plan_packs(session, plan, backing or Backing())
@@ -259,9 +259,10 @@ def _remove_dead(path: Path) -> None:
 
 def _plan_packs(session: Session, plan: GcPlan, backing: Backing) -> None:
     folder = session.layout.pack_folder
+    there = set(folder.pack_ids(".pack"))  # first: a download may publish packs meanwhile
     indexes = load_indexes(folder, rebuild=True).indexes
     indexed = {index.pack for index in indexes}
-    unlisted = sorted(set(folder.pack_ids(".pack")).difference(indexed))
+    unlisted = sorted(there.difference(indexed))
     if unlisted:
         raise IntegrityError(
             f"packs/{unlisted[0].hex}.pack",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fine_tunes import World, tune, weights
+from tests.support.small_stores import write_packs
 from tests.support.stores import flip
 from yarnstore import Store
 from yarnstore.core.digest import PackId
@@ -16,9 +17,10 @@ from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.errors import DiskFullError, IntegrityError, StorageError
 from yarnstore.ops.checking import repair
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep import repack
+from yarnstore.ops.upkeep import gc_plan, repack
 from yarnstore.store import chunks, fsio
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.layout import PackFolder, StoreLayout
+from yarnstore.store.refs import Refs, VersionName
 
 
 class Home:
@@ -119,6 +121,53 @@ def test_a_repair_that_ends_early_leaves_the_index_in_its_place(
     with pytest.raises(DiskFullError):
         home.store.fsck(repair=True)
     assert home.packs[0].with_suffix(".idx").exists()
+
+
+# --- beside commands that share the lock with its first plan ------------------------------------
+
+
+def test_a_pack_that_a_download_publishes_while_gc_plans_is_no_damage(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the indexes were read, and before the packs are listed."""
+    read = gc_plan.load_indexes
+    arriving = [random.Random(9).randbytes(1000)]
+
+    def overtaken(folder: PackFolder, *, rebuild: bool) -> chunks.FoundIndexes:
+        found = read(folder, rebuild=rebuild)
+        if arriving:
+            write_packs(folder, [arriving.pop()])
+        return found
+
+    monkeypatch.setattr(gc_plan, "load_indexes", overtaken)
+    home.store.gc(keep=9)
+    assert not arriving
+    assert home.store.fsck().problems == []
+    assert home.serves(0)
+
+
+@pytest.mark.parametrize("command", ["gc", "list"])
+def test_a_version_that_is_removed_while_others_read_the_refs_is_no_damage(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path, versions=3)
+    listed, going = Refs.versions, [Store.open(home.store.home)]
+
+    def overtaken(refs: Refs, model: str | None = None) -> list[VersionName]:
+        found = listed(refs, model)
+        if going:
+            going.pop().remove("m@1.0.1")
+        return found
+
+    monkeypatch.setattr(Refs, "versions", overtaken)
+    if command == "gc":
+        home.store.gc(keep=9)
+    else:
+        assert [item.version for item in home.store.list_versions()] == ["1.0.2", "1.0.0"]
+    assert not going
+    assert home.store.fsck().problems == []
+    assert home.serves(0)
+    assert home.serves(2)
 
 
 # --- rewriting ----------------------------------------------------------------------------------
