@@ -346,6 +346,11 @@ void blocks_join(
 
 size_t count_nonzero(const uint8_t *data, size_t length, size_t enough) {
     size_t found = 0;
+    if (shuffles_wide()) {
+        size_t done = wide_count_nonzero(data, length, enough, &found);
+        data += done;
+        length -= done;
+    }
     while (length && found < enough) {
         size_t n = least(length, 4096);
         uint16_t some = 0; /* a narrow sum is added in vectors */

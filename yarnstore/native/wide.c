@@ -135,6 +135,16 @@ static inline __mmask64 first(size_t count) {
     return count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
 }
 
+TARGET size_t wide_count_nonzero(const uint8_t *data, size_t length, size_t enough, size_t *found) {
+    size_t at = 0, some = 0;
+    for (; at + 64 <= length && some < enough; at += 64) {
+        __m512i bytes = _mm512_loadu_si512(data + at);
+        some += (size_t)_mm_popcnt_u64(_mm512_test_epi8_mask(bytes, bytes));
+    }
+    *found = some;
+    return at;
+}
+
 TARGET size_t wide_sparse_split(
     const uint8_t *data, size_t length, uint8_t *mask, uint8_t *values, size_t room, size_t *found) {
     size_t at = 0, some = 0;
@@ -204,6 +214,12 @@ size_t wide_part(const uint16_t *in, size_t count, uint8_t *const *streams) {
 
 size_t wide_unite(const uint8_t *const *streams, size_t count, uint16_t *out) {
     (void)streams, (void)count, (void)out;
+    return 0;
+}
+
+size_t wide_count_nonzero(const uint8_t *data, size_t length, size_t enough, size_t *found) {
+    (void)data, (void)length, (void)enough;
+    *found = 0;
     return 0;
 }
 

@@ -30,6 +30,8 @@ size_t wide_gather(
 size_t wide_part(const uint16_t *in, size_t count, uint8_t *const *streams);
 size_t wide_unite(const uint8_t *const *streams, size_t count, uint16_t *out);
 
+/* As `count_nonzero` (transforms.h): sets `found`. */
+size_t wide_count_nonzero(const uint8_t *data, size_t length, size_t enough, size_t *found);
 /* As `sparse_split` and `sparse_join` (transforms.h); `found` and `used` are how many values there were, at most
  * `room` and `count`: both stop where there are more. */
 size_t wide_sparse_split(

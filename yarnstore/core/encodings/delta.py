@@ -25,6 +25,8 @@ and for elements of two bytes plane 0 is two streams, its low and its high nibbl
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Final
 
 from yarnstore.core.encodings.kernels import kernels
@@ -106,15 +108,6 @@ def shifted(element: Element, shift: int) -> Element:
 def _key_range(base: Buffer, element: Element, count: int, clip_share: float) -> tuple[int, int]:
     # An odd step: with an even one, rows of even length would always be sampled in the same columns.
     counts = kernels.key_counts(base, element, count, count // 4096 | 1)
-    size = sum(counts)
-    edge = int(size * clip_share)
-    return _key_at(counts, edge), _key_at(counts, size - 1 - edge)
-
-
-def _key_at(counts: list[int], rank: int) -> int:
-    """The key at a rank, from 0, of the sorted sample."""
-    key = 0
-    while rank >= counts[key]:
-        rank -= counts[key]
-        key += 1
-    return key
+    ends = list(accumulate(counts))
+    edge = int(ends[-1] * clip_share)
+    return bisect_right(ends, edge), bisect_right(ends, ends[-1] - 1 - edge)

@@ -46,6 +46,8 @@ _MASK: Final = 1
 _SIGNED_ZEROS: Final = 2
 # The part of a chunk, a multiple of all widths and blocks in length, by which ways to encode it are compared.
 SAMPLED: Final = slice(0, 128 * 1024)
+# The part of that in which bytes are counted.
+_COUNTED: Final = slice(0, 32 * 1024)
 # Sorting the elements must save so much of it.
 SORT_SHARE: Final = 0.99
 # A mapped difference must be so much smaller than one that is not; of a whole chunk a little more, since in a
@@ -106,7 +108,7 @@ def may_pay(data: Buffer, base: Buffer, element: str, plain_bytes: int) -> bool:
         or np.count_nonzero(same.view("<u8") == _EIGHT_EQUAL) >= _UNCHANGED_SHARE * (count // 8)
     ):
         return True
-    planes, _ = kernels.delta_split(part, of_base, ELEMENTS[element], Keys(0, 0))
+    planes, _ = kernels.delta_split(part[_COUNTED], of_base[_COUNTED], ELEMENTS[element], Keys(0, 0))
     bits = sum(entropy_bits(kernels.byte_counts(plane, 0, 1)) for plane in planes)
     return bits * (len(data) // MAPPED_FLOATS[element]) < 8 * SAMPLE_SHARE * plain_bytes
 

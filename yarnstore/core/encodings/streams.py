@@ -310,4 +310,4 @@ def _compress(plain: Buffer, cuts: Sequence[int]) -> list[Buffer]:
             parts += writer.compress(view[start:cut]), writer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
             start = cut
     parts += writer.compress(view[start:]), writer.flush()
-    return parts
+    return [b"".join(parts)]
