@@ -37,6 +37,15 @@ MUTANTS = (
         ("tests/property/test_kernels.py::test_the_greatest_key_has_a_run",),
     ),
     Mutant(
+        "a base that no delta leads back to is not hashed",
+        "    chunks.prove_others()\n",
+        "",
+        (
+            "tests/unit/ops/publishing/test_damaged_bases.py"
+            "::test_a_damaged_base_is_noticed_where_no_delta_leads_back_to_it",
+        ),
+    ),
+    Mutant(
         "folder of a new reflog not synced",
         "            native.sync(fd)\n        finally:\n            os.close(fd)\n    if is_new:\n",
         "            native.sync(fd)\n        finally:\n            os.close(fd)\n    if False:\n",

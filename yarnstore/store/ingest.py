@@ -63,8 +63,8 @@ def ingest(
     """Cut and hash files, pack the chunks that are not `known` or are damaged, and return the manifest's
     files.
 
-    `cuts` are offsets, by path, at which large tensors are cut too (`matching.find_cuts`); with them, also
-    with none, files are cut at their deflate streams, for the deltas of later versions.
+    `cuts` are offsets, by path, at which large tensors are cut too (`inherited_cuts`); with them, also with
+    none, files are cut at their deflate streams, for the deltas of later versions.
 
     Raises: ConflictError if a source changes while it is read, StorageError, IntegrityError.
     """

@@ -21,7 +21,7 @@ from yarnstore.core.layouts import BYTES, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import PlacedChunk, PlacedFile, Stretch, inherited_cuts, place_chunks
+from yarnstore.core.pairing import PlacedChunk, PlacedFile, Stretch, place_chunks
 from yarnstore.core.sketch import (
     Floats,
     Words,
@@ -177,18 +177,6 @@ def iter_large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
             yield Numbers(path, tensor)
 
 
-def find_cuts(ours: SourceContent, base: Manifest, reader: PackReader) -> dict[str, list[int]]:
-    """Return by path where to cut large tensors, so that their chunks begin where those of a published
-    version do whose numbers they have, equal or similar.
-
-    Raises: NotFoundError, StorageError.
-    """
-    theirs = StoredContent(base, reader)
-    if not theirs.tensors:
-        return {}
-    return inherited_cuts(find_runs(ours, theirs), base)
-
-
 def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
     """Return runs of numbers that both versions have, equal or similar, whatever their tensors are named.
 
@@ -196,6 +184,8 @@ def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
 
     Raises: StorageError.
     """
+    if not theirs.tensors:
+        return []
     names = Names(theirs.tensors)
 
     def check(item: Numbers) -> Stretch | None:

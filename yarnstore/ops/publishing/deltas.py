@@ -16,9 +16,11 @@ import numpy as np
 from yarnstore.core.codec import (
     MAPPED_PAYS_SHARE,
     Encoding,
+    decode_payload,
     make_deflated_entry,
     make_delta_entry,
     make_mapped_entry,
+    verified,
 )
 from yarnstore.core.deflate import compressor_id
 from yarnstore.core.deflated import PairedStreams
@@ -27,6 +29,7 @@ from yarnstore.core.index import Ids, find_ids
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair, Stretch, iter_pairs
+from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.publishing.deflated import DeflatedPair, iter_deflated_pairs
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.registry.entries import BASED, DEFLATED, MAPPED, PLAIN
@@ -157,6 +160,10 @@ class DeltaReader(PackReader):
         self._runs: dict[tuple[Sha256, Sha256], list[Stretch]] = {}
         self._newer: tuple[Sha256, StoredContent] | None = None
 
+    def know_runs(self, new: Manifest, base: Sha256, runs: list[Stretch]) -> None:
+        """Take the runs of two versions that were found while the newer one was read."""
+        self._runs[new.digest, base] = runs
+
     def find_runs(self, new: Manifest, base: Manifest) -> list[Stretch]:
         """Return the runs of two versions.  Raises: StorageError."""
         pair = new.digest, base.digest
@@ -191,11 +198,12 @@ def write_deltas(
         ahead, behind = _Writers(deltas, stack, base, new), _Writers(deltas, stack, new, base)
 
         def encode(task: _Task) -> tuple[int, list[Entry], list[Entry]]:
-            forward, other, streams = task
-            known: dict[bytes, Buffer] = {}
-            turned = streams.turned() if streams is not None else None
-            ours = _encode(reader, forward, known, streams)
-            return task.length, ours, _encode(reader, other, known, turned)
+            try:
+                ours, others = _encode_both(task, _Chunks(reader, hashed=False))
+            except (IntegrityError, NotFoundError, StorageError):
+                # Hashed, a damaged chunk is read from another pack, or the error says which one it is.
+                ours, others = _encode_both(task, _Chunks(reader, hashed=True))
+            return task.length, ours, others
 
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
@@ -243,7 +251,7 @@ def _estimate(reader: DeltaReader, pairs: list[Pair]) -> int:
     sample = pairs[step // 2 :: step]
 
     def stored(pair: Pair) -> int:
-        entries = _encode(reader, pair, {})
+        entries = _encode(pair, _Chunks(reader, hashed=True))
         if entries:
             return min(entry.stored_bytes for entry in entries)
         row = reader.row_of(pair.chunk.chunk_id)
@@ -287,40 +295,81 @@ def _with_streams(tasks: list[_Task], pairs: Iterable[DeflatedPair]) -> Iterator
         yield _Task(forward, backward)
 
 
-def _encode(
-    reader: PackReader, pair: Pair | None, known: dict[bytes, Buffer], streams: PairedStreams | None = None
-) -> list[Entry]:
-    """Return the entries of a pair, decoded and compared, whose difference saves bytes: for clients of all
-    releases, one of encoding 5 and one of encoding 6 if they save more; chunks that are read are `known` from
-    then on.
+class _Chunks:
+    """The chunks of one task, each read once.
 
-    Raises: IntegrityError, NotFoundError.
+    An entry is proven by decoding it and hashing the result, which proves too that its chunk was read right:
+    so a chunk is hashed here only if it is `hashed` from the start, or nothing else proves it.
+    """
+
+    def __init__(self, reader: PackReader, *, hashed: bool) -> None:
+        self.reader = reader
+        self._hashed = hashed
+        self._read: dict[bytes, Buffer] = {}
+        self._proven: set[bytes] = set()
+
+    def get(self, chunk_id: bytes, row: int) -> Buffer:
+        """Raises: IntegrityError, NotFoundError, StorageError."""
+        if chunk_id not in self._read:
+            entry = None if self._hashed else self.reader.read_entry(row)
+            if entry is None or entry.base:
+                self._read[chunk_id] = self.reader.read_row(row)
+                self._proven.add(chunk_id)
+            else:
+                self._read[chunk_id] = decode_payload(entry)
+        return self._read[chunk_id]
+
+    def note_proven(self, chunk_id: bytes) -> None:
+        self._proven.add(chunk_id)
+
+    def prove_others(self) -> None:
+        """Hash those that nothing else proved.  Raises: IntegrityError."""
+        for chunk_id in self._read.keys() - self._proven:
+            verified(chunk_id, self._read[chunk_id])
+
+
+def _encode_both(task: _Task, chunks: _Chunks) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of both pairs of a task, proven, and made of proven chunks.
+
+    Raises: IntegrityError, NotFoundError, StorageError.
+    """
+    turned = task.streams.turned() if task.streams is not None else None
+    both = _encode(task.forward, chunks, task.streams), _encode(task.back, chunks, turned)
+    chunks.prove_others()
+    return both
+
+
+def _encode(pair: Pair | None, chunks: _Chunks, streams: PairedStreams | None = None) -> list[Entry]:
+    """Return the entries of a pair, decoded and compared, whose difference saves bytes: for clients of all
+    releases, one of encoding 5 and one of encoding 6 if they save more.
+
+    Raises: IntegrityError, NotFoundError, StorageError.
     """
     if pair is None:
         return []
+    reader = chunks.reader
     chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
     row, base_row = reader.row_of(chunk_id), reader.row_of(base_id)
     if row < 0 or base_row < 0:
         return []
-    for name, at in ((chunk_id, row), (base_id, base_row)):
-        if name not in known:
-            known[name] = reader.read_row(at)
-    data, base = known[chunk_id], known[base_id]
+    data, base = chunks.get(chunk_id, row), chunks.get(base_id, base_row)
     found: list[Entry] = []
     most = _PAYS_SHARE * int(reader.table.stored[row])
+
+    def take(entry: Entry | None) -> None:
+        nonlocal most
+        if entry is not None:
+            chunks.note_proven(chunk_id)
+            if entry.stored_bytes <= most:
+                found.append(entry)
+                most = MAPPED_PAYS_SHARE * entry.stored_bytes
+
     plain_bytes = None
     if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
         entry = make_delta_entry(chunk_id, data, base_id, base, element)
         plain_bytes = len(data) if entry is None else entry.stored_bytes
-        if entry is not None and entry.stored_bytes <= most:
-            found.append(entry)
-            most = MAPPED_PAYS_SHARE * entry.stored_bytes
-    entry = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes)
-    if entry is not None and entry.stored_bytes <= most:
-        found.append(entry)
-        most = MAPPED_PAYS_SHARE * entry.stored_bytes
+        take(entry)
+    take(make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes))
     if streams is not None:
-        entry = make_deflated_entry(chunk_id, data, base_id, base, streams)
-        if entry is not None and entry.stored_bytes <= most:
-            found.append(entry)
+        take(make_deflated_entry(chunk_id, data, base_id, base, streams))
     return found

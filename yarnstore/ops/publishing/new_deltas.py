@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
+from yarnstore.core.pairing import Stretch
 from yarnstore.ops.publishing.bases import Bases, base_label, choose_base
 from yarnstore.ops.publishing.deltas import (
     DeltaReader,
@@ -80,11 +81,13 @@ def write_new_deltas(
     count: int,
     bases: Bases,
     before: Listed,
+    runs: Mapping[Sha256, list[Stretch]],
     on_progress: OnProgress,
 ) -> NewDeltas:
     """Write delta packs from the first `count` of the versions `earlier` (the newest first), from one of
     `bases`, from later ones of `earlier` whose updates would be large, and back into the first.  `before` is
-    what the version's entry lists already.
+    what the version's entry lists already, `runs` are those of the version and others that are known, by the
+    manifest of the other.
 
     Raises: IntegrityError, NotFoundError, StorageError.
     """
@@ -93,6 +96,8 @@ def write_new_deltas(
     leading: list[Listed] = []
     back: Listed = {}
     with reading(folder.packs) as reader:
+        for base_digest, known_runs in runs.items():
+            reader.know_runs(manifest, base_digest, known_runs)
 
         def write(base: Manifest, *, and_back: bool = False) -> None:
             ahead, behind = write_deltas(reader, folder.deltas, manifest, base, on_progress, back=and_back)

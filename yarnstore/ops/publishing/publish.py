@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 import zstandard
 
-from yarnstore.core.digest import PackId
+from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids
 from yarnstore.core.loadcode import LoadedCode
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
+from yarnstore.core.pairing import Stretch, inherited_cuts
 from yarnstore.errors import (
     ConflictError,
     FormatError,
@@ -53,7 +54,7 @@ from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
 from yarnstore.store.ingest import ingest
-from yarnstore.store.matching import SourceContent, find_cuts
+from yarnstore.store.matching import SourceContent, StoredContent, find_runs
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import (
@@ -200,7 +201,11 @@ def publish(
         elif base == AUTO:
             bases = Bases(likely_bases(folder, known, sources, name, on_progress), found=True)
         like = published or next(iter([*bases.manifests, *earlier]), None)
-        cuts = find_cuts(SourceContent(sources.files), like, known) if like is not None else {}
+        cuts: dict[str, list[int]] = {}
+        runs: dict[Sha256, list[Stretch]] = {}
+        if like is not None:
+            found = find_runs(SourceContent(sources.files), StoredContent(like, known))
+            cuts, runs = inherited_cuts(found, like), {like.digest: found}
         files = ingest(sources.files, known, writer, meter, cuts)
     more = {"requires": list(version_info.requires)} if version_info.requires else {}
     manifest = published or Manifest.make(
@@ -219,7 +224,7 @@ def publish(
     else:
         entry = _entry(folder, manifest, ids, version_info, None if old else moment)
     written = write_new_deltas(
-        folder, manifest, earlier if deltas else [], deltas, bases, before, on_progress
+        folder, manifest, earlier if deltas else [], deltas, bases, before, runs, on_progress
     )
     changed, updated = _list_version(folder, manifest, entry, written, model_info, moment, split=split)
     fsio.remove_empty_dirs(folder.tmp, stop=folder.root)
