@@ -201,6 +201,28 @@ def test_a_model_whose_only_copy_is_gone_is_named_and_no_other_suffers(how: str,
     repaired(site)
 
 
+@pytest.mark.parametrize("how", ["repair", "fetch"])
+def test_a_version_of_deltas_against_a_lost_import_is_downloaded_whole(how: str, site: Site) -> None:
+    (site.home / "config.toml").write_text('keep_copy = "never"\n')
+    with site.store() as store:
+        store.import_model(site.source("1.1.0", MODEL), f"{MINE}@2.0.0")
+        store.checkout(f"{MINE}@2.0.0")
+        store.fetch(f"{MODEL}@1.0.0")  # as deltas against the import, which has the chunks of 1.1.0
+        store.gc()
+    flip(file_of(site, f"{MINE}@2.0.0", "tuned.bin"), 1000)
+    with site.store() as store:
+        if how == "fetch":
+            assert store.fetch(f"{MODEL}@1.0.0").download_bytes
+        else:
+            done = store.fsck(repair=True)
+            hurt = {spec for item in done.problems for spec in item.hurts}
+            assert hurt == {f"{MINE} 2.0.0", f"{MODEL} 1.0.0"}
+            assert {spec for item in done.remaining for spec in item.hurts} == {f"{MINE} 2.0.0"}
+    without_registry(site)
+    install(site, f"{MODEL}@1.0.0")
+    whole(site, but=MINE)
+
+
 def test_a_repair_copies_the_sound_part_of_a_file_into_no_pack(site: Site) -> None:
     """It would need the disk space of the file twice."""
     install(site, f"{MODEL}@1.0.0")

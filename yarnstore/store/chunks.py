@@ -322,6 +322,12 @@ class ChunkStore(PackReader):
         usable[usable] = depths[rows[usable]] <= DELTA_DEPTH_LIMIT
         return usable
 
+    def bases_of(self, wanted: Ids) -> Ids:
+        """Return the chunks that deltas of wanted chunks need, ascending."""
+        rows = self.table.find(wanted)
+        bases = np.unique(self.table.bases[self.table.with_bases(rows[rows >= 0])])
+        return bases[bases != b""]
+
     def missing(self, wanted: Ids) -> Ids:
         """Return the wanted ids (distinct) that are in no pack and no file, or only as deltas whose bases are
         missing.
@@ -332,9 +338,12 @@ class ChunkStore(PackReader):
         return absent[~self.in_files(absent)] if len(absent) else absent
 
     def check_files(self, wanted: Ids) -> None:
-        """Read the wanted chunks (distinct ids) that only files have: damaged ones then count as missing."""
+        """Read the wanted chunks (distinct ids) that only files have, and the bases of wanted deltas that
+        only files have: damaged ones then count as missing.
+        """
         only = wanted[~self.in_packs(wanted)]
         if len(only):
+            only = np.union1d(only, self.bases_of(only))
             only = only[self.in_files(only)]
 
         def check(n: int) -> None:

@@ -246,7 +246,7 @@ class _Repairer(RecordRepairer):
         going = set(self._found.bad_files) - self._replaced
         with ChunkStore(self._layout, without=going) as chunks:
             if self._layout.relies_on_files:
-                chunks.check_files(self._doubtful(ids))
+                chunks.check_files(self._doubtful(np.union1d(ids, chunks.bases_of(ids))))
                 absent = chunks.missing(ids)
             else:
                 absent = ids[~chunks.in_packs(ids)]
