@@ -326,7 +326,8 @@ class ChunkStore(PackReader):
         """Return the chunks that deltas of wanted chunks need, ascending."""
         rows = self.table.find(wanted)
         bases = np.unique(self.table.bases[self.table.with_bases(rows[rows >= 0])])
-        return bases[bases != b""]
+        needed: Ids = bases[bases != b""]
+        return needed
 
     def missing(self, wanted: Ids) -> Ids:
         """Return the wanted ids (distinct) that are in no pack and no file, or only as deltas whose bases are

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.digest import Buffer
 from yarnstore.core.index import NO_IDS, Ids, Ints, find_ids, id_bytes
 from yarnstore.core.layouts import BYTES
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import chunk_elements, iter_pairs
-from yarnstore.errors import IntegrityError
+from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.copies.second import copied_chunks, keep_copies
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter, format_size
@@ -200,10 +201,15 @@ class Lacking:
     def __bool__(self) -> bool:
         return bool(len(self.ids) or len(self.deep))
 
+    @property
+    def to_encode(self) -> Ids:
+        """The chunks to encode, ascending."""
+        return np.union1d(self.ids, self.deep)
+
     def bytes_of(self, roots: Collection[Manifest]) -> int:
         """Return the size of the chunks to encode, as far as `roots` list them."""
         ids, lengths = manifest_chunks(roots)
-        return int(lengths[find_ids(np.union1d(self.ids, self.deep), ids) >= 0].sum())
+        return int(lengths[find_ids(self.to_encode, ids) >= 0].sum())
 
 
 def find_lacking(
@@ -279,31 +285,26 @@ def find_lacking(
     )
 
 
-def as_deltas(
-    session: Session, chunks: ChunkStore, lacking: Lacking, roots: Collection[Manifest]
-) -> Iterator[Entry]:
-    """Yield entries of chunks that are only in files that go, or that have too long a chain of deltas: as
-    deltas against the installed version if that saves space, else whole.
+def as_deltas(session: Session, chunks: ChunkStore, ids: Ids, roots: Collection[Manifest]) -> Iterator[Entry]:
+    """Yield entries of chunks (ascending) that are only in files that go, have too long a chain of deltas, or
+    are deltas against chunks that go: as deltas against the installed version if that saves space, else
+    whole.
 
     A damaged chunk is left out, for `fsck` to repair.
     """
     elements = chunk_elements(roots)
-    ids = np.union1d(lacking.ids, lacking.deep)
     bases = _installed_bases(session, roots, ids)
-    depths = chunks.table.depths(chunks.in_files)
 
     def encode(chunk_id: bytes) -> Entry | None:
         element = elements.get(chunk_id, BYTES)
         try:
             data = chunks.read(chunk_id, chunks.row_of(chunk_id))
             base_id = bases.get(chunk_id)
-            row = chunks.row_of(base_id) if base_id is not None else -1
-            if base_id is not None and (row < 0 or depths[row] < DELTA_DEPTH_LIMIT):
-                with contextlib.suppress(IntegrityError):
-                    base = chunks.read_base(base_id, depth=0)
-                    delta = make_delta_entry(chunk_id, data, base_id, base, element)
-                    if delta is not None:
-                        return delta
+            base = _read_plain(chunks, base_id) if base_id is not None else None
+            if base_id is not None and base is not None:
+                delta = make_delta_entry(chunk_id, data, base_id, base, element)
+                if delta is not None:
+                    return delta
             return make_entry(chunk_id, data, element)
         except IntegrityError:
             return None
@@ -312,6 +313,20 @@ def as_deltas(
     for entry in ordered_map(encode, wanted, window=_WINDOW):
         if entry is not None:
             yield entry
+
+
+def _read_plain(chunks: ChunkStore, chunk_id: bytes) -> Buffer | None:
+    """Return a chunk's verified bytes from a file, or from an entry without a base; None if neither has them.
+
+    A delta against such a chunk is no part of a circle.  Raises: StorageError.
+    """
+    with contextlib.suppress(IntegrityError):
+        return chunks.read(chunk_id, -1)
+    row = chunks.row_of(chunk_id)
+    if row >= 0 and not chunks.table.bases[row]:
+        with contextlib.suppress(IntegrityError, NotFoundError):
+            return chunks.read_place(chunk_id, next(chunks.table.entries(row)))
+    return None
 
 
 def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids) -> dict[bytes, bytes]:

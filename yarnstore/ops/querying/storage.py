@@ -49,7 +49,7 @@ class StorageVersion:
     #: How it is stored: `file`: as files that programs open; `deltas`: some of its chunks as deltas against
     #: other chunks; `packed`: in packs, without deltas.
     form: Form = "packed"
-    frees_bytes: int = 0  #: How many bytes removing it, and then `gc`, would free.
+    frees_bytes: int = 0  #: About how many bytes removing it, and then `gc`, would free.
     #: About how many bytes `gc --thin` would free, which keeps a rollback target as deltas, not as files.
     thin_frees_bytes: int = 0
 

@@ -300,7 +300,7 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
                 plain_bytes = thin.lacking.bytes_of(thin.roots)
                 meter = Meter(session.activity.report, "write", "older versions", plain_bytes)
                 with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-                    for entry in as_deltas(session, chunks, thin.lacking, thin.roots):
+                    for entry in as_deltas(session, chunks, thin.lacking.to_encode, thin.roots):
                         writer.add(entry)
                         meter.add(entry.plain_bytes)
         if thin.frees_files or len(backing.ids):

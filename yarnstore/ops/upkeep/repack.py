@@ -15,12 +15,12 @@ import numpy as np
 from yarnstore.core.codec import make_delta_entry, make_entry
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes
-from yarnstore.core.layouts import BYTES
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import chunk_elements, iter_pairs
 from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
+from yarnstore.ops.copies.slim import as_deltas
 from yarnstore.ops.session.mark import current_roots
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
@@ -45,12 +45,21 @@ def none_redundant(_: Collection[Manifest]) -> Ids:
 
 
 def encode_anew(session: Session, chunk_ids: list[bytes]) -> None:
-    """Store chunks that are deltas against dead chunks without a base."""
+    """Store chunks that are deltas against dead chunks as deltas against the installed version, or whole.
+
+    Their other entries are then removed from the indexes, so that nothing needs the dead chunks.
+    """
     layout = session.layout
     try:
-        with layout.shared(), ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-            for entry in encoded_anew(chunks, chunk_ids, current_roots(session)):
-                writer.add(entry)
+        with layout.shared(), ChunkStore(layout) as chunks:
+            packs = list(layout.pack_folder.pack_ids())
+            ids = np.array(sorted(chunk_ids), "S32")
+            with PackWriter(layout.pack_folder) as writer:
+                made = set[bytes]()
+                for entry in as_deltas(session, chunks, ids, current_roots(session)):
+                    writer.add(entry)
+                    made.add(entry.chunk_id)
+            chunks.forget_entries(dict.fromkeys(packs, made))
     except DiskFullError as error:
         session.note(f"base versions of deltas are kept: {error.message}")
 
@@ -116,22 +125,6 @@ def _packs_needed(indexes: list[PackIndex], live: Ids, doomed: set[PackId], besi
     nowhere = hanging[beside(here.bases[hanging]) >= DELTA_DEPTH_LIMIT]  # another pack may have these whole
     lost = np.concatenate([live[rows < 0], here.bases[hanging], here.ids[nowhere]])
     return {index.pack for index in indexes if (find_ids(index.ids, lost) >= 0).any()} & doomed
-
-
-def encoded_anew(chunks: ChunkStore, chunk_ids: list[bytes], roots: list[Manifest]) -> Iterator[Entry]:
-    """Yield the chunks without a base; a damaged chunk is left as it is, for `fsck` to repair."""
-    elements = chunk_elements(roots)
-
-    def encode(chunk_id: bytes) -> Entry | None:
-        try:
-            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
-        except IntegrityError:
-            return None
-        return make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
-
-    for entry in ordered_map(encode, chunk_ids, window=_WINDOW):
-        if entry is not None:
-            yield entry
 
 
 def _batches(session: Session, packs: list[PackId]) -> Iterator[list[PackId]]:

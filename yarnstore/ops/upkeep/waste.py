@@ -19,7 +19,7 @@ from yarnstore.core.pack import PACK_HEADER_BYTES, Entry
 from yarnstore.ops.copies.slim import as_deltas, claimed_by_files, copies_to_make, find_lacking
 from yarnstore.ops.querying.space import GARBAGE_SHARE
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, encoded_anew, repacked
+from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, repacked
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.packs import PackSizer
@@ -133,17 +133,17 @@ def forecast_freed_bytes(session: Session, roots: list[Manifest], files: Files, 
         backing = claimed_by_files(session, files.keep_copy, roots, files.now)
         backed = backing.redundant(session, roots)
         if len(backed):
-            left = _rewritten(chunks, left, roots, backed)
+            left = _rewritten(session, chunks, left, roots, backed)
         backed = backing.redundant(session, roots, files.then)
         table = ChunkTable(without_chunks(left, backed))
         lacking = find_lacking(layout, table, live, files.kept, files.then)
-        made = list(as_deltas(session, chunks, lacking, roots))
+        made = list(as_deltas(session, chunks, lacking.to_encode, roots))
         if repack:
             here = chunks.table
             fresh = (entry for entry in made if here.rows_of([entry.chunk_id])[0] < 0)
             after = _sized([*repacked(chunks, roots, backed), *fresh])
         else:
-            after = _rewritten(chunks, [*left, *_sized(made)], roots, backed)
+            after = _rewritten(session, chunks, [*left, *_sized(made)], roots, backed)
     return before - sum(map(_size_bytes, after))
 
 
@@ -155,13 +155,14 @@ def _sized(entries: Iterable[Entry]) -> list[PackIndex]:
 
 
 def _rewritten(
-    chunks: ChunkStore, indexes: list[PackIndex], roots: list[Manifest], backed: Ids
+    session: Session, chunks: ChunkStore, indexes: list[PackIndex], roots: list[Manifest], backed: Ids
 ) -> list[PackIndex]:
     live, _ = manifest_chunks(roots)
     waste = find_waste(indexes, live, backed)
     left = _without(indexes, waste.dead)
     if waste.reencode:
-        left += _sized(encoded_anew(chunks, waste.reencode, roots))
+        ids = np.array(sorted(waste.reencode), "S32")
+        left = without_chunks(left, ids) + _sized(as_deltas(session, chunks, ids, roots))
         waste = find_waste(left, live, backed)
         left = _without(left, waste.dead)
     table = ChunkTable(without_chunks(left, backed))

@@ -11,6 +11,7 @@ import pytest
 from tests.support.fine_tunes import MODEL as TUNED
 from tests.support.fine_tunes import World, tune, weights
 from tests.support.stores import MODEL, Site, install_packed, make_site
+from yarnstore import Store
 from yarnstore.errors import NotFoundError
 from yarnstore.store.disk import disk_bytes
 
@@ -124,3 +125,27 @@ def test_going_thin_frees_the_files_of_imports_whole(tmp_path: Path) -> None:
         world.store.checkout(f"mine@{version}")
     (row,) = [row for row in world.store.storage().models[0].versions if row.reason_kept == "rollback"]
     assert row.thin_frees_bytes == pytest.approx(600_000, rel=0.03)
+
+
+def test_what_removing_the_base_of_deltas_frees_is_about_what_it_says(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bits = weights(1)
+    for n in range(5):
+        world.publish(f"1.{n}.0", bits, deltas=1)
+        bits = tune(bits, n + 2)
+    world.connect()
+    (world.store.home / "config.toml").write_text('rollback = "thin"\n')
+    with Store.open(world.store.home) as store:
+        for n in range(5):
+            store.checkout(f"{TUNED}@1.{n}.0")
+        rows = {row.version: row for row in store.storage().models[0].versions}
+        assert all(row.frees_bytes >= 0 for row in rows.values())
+        told, before = rows["1.2.0"].frees_bytes, disk_bytes(store.home)
+        assert 0 < told < rows["1.2.0"].shared_bytes  # 1.1.0 is a delta against it
+        store.remove(f"{TUNED}@1.2.0")
+        store.gc(keep=9)
+        freed = before - disk_bytes(store.home)
+        assert store.fsck().problems == []
+    for version in ("1.0.0", "1.1.0", "1.3.0"):
+        world.check(version)
+    assert told == pytest.approx(freed, abs=0.05 * rows["1.2.0"].size_bytes)
