@@ -24,6 +24,12 @@ def wants_c_kernels() -> bool:
     return value != "numpy"
 
 
+def environment() -> dict[str, str]:
+    """The environment of programs that this process starts: what it was started with, not what the command
+    sets for its own C libraries (docs/decisions/0040)."""
+    return dict(os.environ)
+
+
 def count_threads() -> int:
     """How many threads an operation may keep busy.  Raises: ConfigError.
 

@@ -288,8 +288,8 @@ def startup_table(report: Report, work: Path) -> None:
     notes = (
         "Medians of 15 runs; the commands take turns.",
         "The reference for `--version` is `import click`, for the others the longer list of imports.",
-        "Commands that use the network also import httpx, which imports its own command line: "
-        "[decision 0020](decisions/0020-httpx-as-it-comes.md).",
+        "Commands that use the network also import httpx, without its own command line: "
+        "[decision 0040](decisions/0040-what-libraries-do-at-their-start.md).",
     )
     columns = ("command", "process", "over its reference", "goal")
     table = Table("startup", "Start-up", columns, rows, notes, bars, "ms over the reference")

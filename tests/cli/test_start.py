@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,40 @@ def test_the_version_in_detail() -> None:
     for options in (("--version", "-v"), ("--verbose", "--version")):
         ran = subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_S)
         assert re.fullmatch(r"ystore, version \S+\nkernels: (c|numpy)\nthreads: \d+\n", ran.stdout), ran
+
+
+LIGHT = """
+import os, sys
+from yarnstore.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+import httpx, numpy, yarnstore.ops.fetching.fetch
+names = {"rich", "pygments", "pyfastcdc"} & set(sys.modules)
+threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
+sys.stderr.write(f"{sorted(names)} {threads} {'OPENBLAS_NUM_THREADS' in os.environ}")
+"""
+
+
+def test_a_process_of_the_command_starts_no_threads_and_no_command_line_of_its_libraries() -> None:
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run(
+        [sys.executable, "-c", LIGHT], capture_output=True, text=True, timeout=PATIENCE_S, env=clean
+    )
+    assert ran.stderr == "[] 1 False"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("threads", ["", "3"])
+def test_programs_that_are_run_get_the_environment_of_the_user(tmp_home: Path, threads: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    if threads:
+        environment["OPENBLAS_NUM_THREADS"] = threads
+    shown = "import os; print(os.environ.get('OPENBLAS_NUM_THREADS', ''))"
+    command = [sys.executable, "-m", "yarnstore", "--home", str(tmp_home)]
+    ran = subprocess.run(
+        [*command, "run", "phi-3-mini", "--", sys.executable, "-c", shown],
+        capture_output=True, text=True, timeout=PATIENCE_S, env=environment, check=True,
+    )  # fmt: skip
+    assert ran.stdout == f"{threads}\n"

@@ -142,6 +142,8 @@ LATE_PARTS = {
         f"{PACKAGE}.registry.timestamps",
         f"{PACKAGE}.store.registry_cache",
     ),
+    # What cuts files is for downloads without a manifest.
+    f"{PACKAGE}.ops.fetching.fetch": (f"{PACKAGE}.ops.fetching.single_file",),
     f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.ops.querying.history": (f"{PACKAGE}.registry.select",),
     f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.store.registry_cache",),

@@ -90,6 +90,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `ystore` and exit with the code for what happened."""
+    _start_lightly()
     open_closed_streams()
     forgive_encoding()
     if instruction := os.environ.get("_YSTORE_COMPLETE"):
@@ -99,6 +100,18 @@ def main(arguments: list[str] | None = None) -> None:
     code = run(sys.argv[1:] if arguments is None else arguments)
     gc.freeze()  # the process ends, and a final garbage collection would take longer than most commands
     sys.exit(code)
+
+
+def _start_lightly() -> None:
+    """Leave out what libraries do when they are imported and no command needs; for a process of our own only
+    (docs/decisions/0020, 0040).
+    """
+    # Threads of numpy's OpenBLAS spin for 30 ms before they sleep.  Unlike `os.environ`, this is not passed
+    # on to programs that are started with an environment.
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        os.putenv("OPENBLAS_NUM_THREADS", "1")
+    # httpx's own command line would import rich and pygments.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 def run(arguments: list[str]) -> int:

@@ -38,7 +38,6 @@ from yarnstore.ops.fetching.begun import Begun, KeptFile
 from yarnstore.ops.fetching.changed import refuse_changed, remember_content
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, plan_download
-from yarnstore.ops.fetching.single_file import fetch_plain
 from yarnstore.ops.fetching.transfer import TransferStats, download
 from yarnstore.ops.fetching.ways import PackOffer, RemotePack, find_way
 from yarnstore.ops.session import counting
@@ -204,6 +203,8 @@ def _bring_from(
     if entry.manifest is None:
         if entry.checksum is not None:
             refuse_changed(session, offer.source, offer.name, Sha256.parse(entry.checksum), None)
+        from yarnstore.ops.fetching.single_file import fetch_plain  # late: it imports what cuts files
+
         manifest, brought = fetch_plain(session, offer, chunks)
     else:
         manifest = manifest_of(session, offer)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from yarnstore import machine
 from yarnstore.errors import SelfCheckError
 from yarnstore.ops.session.session import SelfCheck
 from yarnstore.progress import OnProgress, Progress, ignore
@@ -57,6 +58,7 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
+            env=machine.environment(),
             **native.ProcessTree.OPTIONS,
         )
     except (OSError, ValueError) as error:

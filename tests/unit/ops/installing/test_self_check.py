@@ -57,6 +57,21 @@ def test_what_stands_in_for_a_place_is_neither_split_nor_replaced_again(path: st
     assert seen.read_text().splitlines() == ["3", path, "m=1.0.0", "{other}"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, programs get no variable that only C libraries see")
+def test_a_self_check_does_not_get_what_the_command_sets_for_its_own_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YSTORE_TEST_KEPT", "1")
+    os.putenv("YSTORE_TEST_OWN", "1")
+    try:
+        seen = tmp_path / "seen"
+        words = ("sh", "-c", f'echo "$YSTORE_TEST_KEPT" "$YSTORE_TEST_OWN" > {seen}')
+        run_check(VerifyCommand(words, 20), "m", "1.0.0", "/m")
+    finally:
+        os.unsetenv("YSTORE_TEST_OWN")
+    assert seen.read_text().split() == ["1"]
+
+
 def operations(store: Store) -> list[tuple[str, str | None]]:
     return [(move.operation, move.new) for move in store.get_version_history(MODEL).moves]
 
