@@ -44,6 +44,11 @@ class Locked:
         """The spec of exactly this build."""
         return Spec(self.model, self.variant, Exact(self.version))
 
+    @property
+    def is_as_requested(self) -> bool:
+        """Whether the request admits the version, which edits and merges of the file may have changed."""
+        return Spec.parse_stored(self.requested).admits(self.variant, self.version)
+
     def as_json(self) -> dict[str, Any]:
         """Return the build's JSON object without unknown values."""
         value = {

@@ -28,8 +28,8 @@ def cli(run: Invocation, specs: tuple[str, ...], path: str, update: bool, check:
     """Write the exact versions of SPECs to ystore.lock.
 
     `fetch --locked` and `checkout --locked` use them.  Locked versions change only with --update.
-    Without a SPEC, print the locked versions.  --check fails if a registry no longer has one of them, or has
-    other content under it.
+    Without a SPEC, print the locked versions.  --check fails if one of them is not in the requested range, or
+    if a registry no longer has it, or has other content under it.
     """
     if check and (specs or update):
         raise UsageError("--check takes neither a SPEC nor --update")

@@ -99,10 +99,19 @@ def lock(session: Session, path: Path, specs: Sequence[Spec] = (), *, update: bo
 def check_lock(session: Session, path: Path) -> LockResult:
     """Compare a lock file with the registries, which are queried; nothing is downloaded or written.
 
-    Warns of yanked and deprecated versions.  Raises: IntegrityError if a registry has other content under a
-    locked version; NotFoundError if it has no such version; as `read_lock`; NoRegistryError, BackendError.
+    Warns of yanked and deprecated versions.  Raises: FormatError if a locked version is not one that was
+    requested; IntegrityError if a registry has other content under a locked version; NotFoundError if it has
+    no such version; as `read_lock`; NoRegistryError, BackendError.
     """
     there = read_lock(path)
+    for build in there.builds:
+        if not build.is_as_requested:
+            raise FormatError(
+                "lock file",
+                f"has {build.version} for {build.requested}",
+                source=str(path),
+                hint=f"`ystore lock --update '{build.requested}'` locks a version that was requested",
+            )
     for build in there.builds:
         source, entry = find_entry(session, build.model, sources_for(session, build.model), fresh=True)
         offered = resolve(entry, build.spec)

@@ -242,6 +242,23 @@ def test_a_check_names_a_locked_version_that_the_registry_no_longer_has(site: Pa
         store.check_lock(path)
 
 
+def test_a_check_refuses_a_version_that_was_not_requested(site: Path) -> None:
+    """As a merge leaves it, which takes the request of one side and the version of the other."""
+    store, path = open_store(site), site / "ystore.lock"
+    for spec, other in (("phi@^1.0", "phi@^2.0"), ("phi@1.1.0", "phi@1.0.0"), ("psi:gpu", "psi:gpu@^2")):
+        path.unlink(missing_ok=True)
+        store.lock(spec, file=path)
+        path.write_text(path.read_text().replace(f'"requested": "{spec}"', f'"requested": "{other}"'))
+        assert locked(path).keys() == {other}
+        with pytest.raises(FormatError, match=rf"has \S+ for {re.escape(other)}") as told:
+            store.check_lock(path)
+        assert f"lock --update '{other}'" in told.value.hint
+        assert store.fetch_locked(path)  # which installs what is locked
+    path.unlink()
+    store.lock("phi@1", "phi:default@latest", file=path)
+    assert store.check_lock(path).builds
+
+
 def test_a_check_passes_a_yanked_version(site: Path) -> None:
     store, path = open_store(site), site / "ystore.lock"
     store.lock("phi@~1.1", file=path)
