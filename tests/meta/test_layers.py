@@ -147,7 +147,10 @@ LATE_PARTS = {
     f"{PACKAGE}.ops.session.sources": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.ops.querying.history": (f"{PACKAGE}.registry.select",),
     f"{PACKAGE}.ops.session.lookup": (f"{PACKAGE}.store.registry_cache",),
-    f"{PACKAGE}.ops.querying.standing": (f"{PACKAGE}.registry.select",),
+    f"{PACKAGE}.ops.querying.standing": (
+        f"{PACKAGE}.registry.requirements",
+        f"{PACKAGE}.registry.select",
+    ),
     f"{PACKAGE}.ops.session.stored": (f"{PACKAGE}.store.registry_cache",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
     f"{PACKAGE}.registry.standing": (f"{PACKAGE}.registry.select",),

@@ -120,6 +120,11 @@ class Decision:
     # models, and that requirement.
     held_back: Build | None = None
     unmet: str = ""
+    # The builds that would be wanted but for such requirements, the newest first, and the same with `major`.
+    choices: tuple[Build, ...] = ()
+    choices_across: tuple[Build, ...] = ()
+    # Whether `next_major` fits the other installed models only after they move, too.
+    together: bool = False
 
     @property
     def goal(self) -> Build | None:
@@ -151,26 +156,36 @@ def decide(
     crossing = policy.major or _asks_to_cross(model, installed, policy)
     newest = reach[0] if reach else None
     wanted, held, across, obstacle, reason = None, None, None, None, None
-    held_back, unmet = None, ""
+    held_back, unmet, together = None, "", False
+    choices, choices_across = list[Build](), list[Build]()
     for build in reach:
         found = incompatibility(build, machine)
         if found is not None and policy.force and found.what == "memory":
             found = None
         bar = _bar(build, installed, hold, crossing=crossing)
-        if requirements and found is None and bar in (None, "major"):
-            conflict = requirements.conflict(build)
+        fits = found is None and bar in (None, "major")
+        if fits:
+            choices_across.append(build)
+        if fits and bar is None:
+            choices.append(build)
+        if wanted is not None:
+            continue
+        apart = requirements.conflict(build) if requirements and fits else ""
+        if apart:
+            conflict = apart
+            if requirements and requirements.across and bar == "major":
+                conflict = requirements.across.conflict(build)
             if conflict:
                 bar = "requires"
                 if held_back is None:
                     held_back, unmet = build, conflict
         if found is None and bar is None:
             wanted = build
-            break
         if found is not None and bar is None:
             held = held or build
-        if found is None and bar == "major":
-            across = across or build
-        if build is newest:  # reasons that no option overrides come first
+        if found is None and bar == "major" and across is None:
+            across, together = build, bool(apart)
+        if build is newest and wanted is None:  # reasons that no option overrides come first
             obstacle, reason = found.what if found else bar, found
     goal = wanted or newest
     return Decision(
@@ -190,6 +205,9 @@ def decide(
         without_variant=lacking,
         held_back=held_back,
         unmet=unmet,
+        choices=tuple(choices),
+        choices_across=tuple(choices_across),
+        together=together,
     )
 
 

@@ -1,12 +1,13 @@
-"""What versions need of other models: which builds fit the installed versions.
+"""What versions need of other models: which builds fit the installed versions, and which move together.
 
 An adapter, tokenizer or projector names its base model in `requires`.  Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from yarnstore.core.reflog import Installed
 from yarnstore.registry.spec import Spec, parse_specs
@@ -14,23 +15,169 @@ from yarnstore.registry.spec import Spec, parse_specs
 if TYPE_CHECKING:
     from yarnstore.registry.select import Build
 
+# The label of the version that needs something, and the spec of what it needs.
+Need: TypeAlias = tuple[str, Spec]
+
 
 class Requirements(NamedTuple):
-    """The installed versions by model, and what they need: by the model needed, labels and specs.
+    """The version of each model, installed or planned, and what it needs of other models.
 
-    A requirement that is not met is left out: no update can break it.
+    What installed versions need and do not have is not in `needs`, since no update can break it, but in
+    `lacking`, in words.  `across` is the same for a plan in which models also take breaking steps.
     """
 
-    installed: Mapping[str, Installed]
-    needed: Mapping[str, tuple[tuple[str, Spec], ...]]
+    versions: Mapping[str, Installed | Build]
+    needs: Mapping[str, tuple[Need, ...]]
+    lacking: Mapping[str, str] = MappingProxyType({})
+    across: Requirements | None = None
 
     def conflict(self, build: Build) -> str:
-        """Return why a build does not fit the installed versions (it breaks one, or needs another), or ""."""
-        for label, spec in self.needed.get(build.model, ()):
-            if not spec.admits(build.variant, build.version):
-                return f"{label} needs {spec}"
-        for spec in parse_specs(build.entry.requires):
-            has = spec.instead(self.installed.get(spec.model))
-            if has:
-                return f"it needs {spec}, and {has}"
+        """Return why a build does not fit the other versions (it breaks one, or needs another), or ""."""
+        for model, needs in self.needs.items():
+            for label, spec in needs if model != build.model else ():
+                if spec.model == build.model and not spec.admits(build.variant, build.version):
+                    return f"{label} needs {spec}"
+        for _, spec in needs_of_build(build):
+            other = self.versions.get(spec.model)
+            if other is None or not spec.admits(other.variant, other.version):
+                return f"it needs {spec}, and {_has(other)}"
         return ""
+
+    def moved(self, builds: Iterable[Build]) -> Requirements:
+        """Return the same with other versions of some models."""
+        versions, needs = dict(self.versions), dict(self.needs)
+        for build in builds:
+            versions[build.model] = build
+            needs.pop(build.model, None)
+            if own := needs_of_build(build):
+                needs[build.model] = own
+        return Requirements(versions, needs, self.lacking)
+
+    def unmet(self) -> tuple[str, Spec] | None:
+        """Return a model and what it needs and does not have, if there is one."""
+        for model, needs in self.needs.items():
+            for _, spec in needs:
+                other = self.versions.get(spec.model)
+                if other is None or not spec.admits(other.variant, other.version):
+                    return model, spec
+        return None
+
+
+class JointPlan(NamedTuple):
+    """The versions of all models after an update, and the moves to them.
+
+    Each group is a model, or models of which one needs another, in the order of their moves.
+    """
+
+    requirements: Requirements
+    groups: tuple[tuple[str, ...], ...]
+
+
+def needs_of_build(build: Build) -> tuple[Need, ...]:
+    """Return what a build needs of other models."""
+    return tuple((f"{build.model} {build.version}", spec) for spec in parse_specs(build.entry.requires))
+
+
+def plan_together(now: Requirements, choices: Mapping[str, Sequence[Build]]) -> JointPlan:
+    """Return the newest versions that fit each other; `choices` are the builds that each model may move to,
+    the newest first.
+
+    Each model starts at its newest choice.  While a requirement is not met, one of its two models goes to an
+    older choice, in the end to its installed version: the one that is needed, if an older one fits, else the
+    one that needs it.  Then models go to newer choices that fit the rest.
+    """
+    allowed = {model: list(builds) for model, builds in choices.items() if builds}
+    while True:
+        chosen = _fitting(now, allowed)
+        order = _order(now, chosen)
+        stuck = chosen.keys() - set(order)
+        if not stuck:
+            break
+        for model in stuck:  # each needs another one to move first
+            del allowed[model]
+    plan = now.moved(chosen.values())
+    return JointPlan(plan, _groups(order, (now, plan)))
+
+
+def _fitting(now: Requirements, allowed: Mapping[str, list[Build]]) -> dict[str, Build]:
+    chosen = {model: builds[0] for model, builds in allowed.items()}
+
+    def older(model: str) -> list[Build]:
+        builds = allowed[model]
+        return builds[builds.index(chosen[model]) + 1 :]
+
+    def lower(model: str, builds: list[Build]) -> None:
+        if builds:
+            chosen[model] = builds[0]
+        else:
+            del chosen[model]
+
+    plan = now.moved(chosen.values())
+    while (broken := plan.unmet()) is not None:
+        needing, spec = broken
+        needed = spec.model
+        if needed in chosen:
+            fit = [build for build in older(needed) if spec.admits(build.variant, build.version)]
+            installed = now.versions[needed]
+            if fit or needing not in chosen or spec.admits(installed.variant, installed.version):
+                lower(needed, fit)
+            else:
+                lower(needing, older(needing))
+        else:
+            lower(needing, older(needing))
+        plan = now.moved(chosen.values())
+    raised = True
+    while raised:
+        raised = False
+        for model, builds in sorted(allowed.items()):
+            for build in builds:
+                if build is chosen.get(model):
+                    break
+                if not plan.conflict(build):
+                    chosen[model], raised = build, True
+                    plan = now.moved(chosen.values())
+                    break
+    return chosen
+
+
+def _order(now: Requirements, chosen: Mapping[str, Build]) -> list[str]:
+    """Return the models in the order of their moves, without those that can never move.
+
+    A move that breaks nothing comes first, then one after which only models that are still to move lack
+    something; none comes before what it needs.
+    """
+    order: list[str] = []
+    left = dict(sorted(chosen.items()))
+    state = now
+    while left:
+        ready = [model for model, build in left.items() if _has_needs(state, build)]
+        if not ready:
+            break
+        model = next((model for model in ready if not state.conflict(left[model])), ready[0])
+        state = state.moved([left.pop(model)])
+        order.append(model)
+    return order
+
+
+def _has_needs(state: Requirements, build: Build) -> bool:
+    others = [(spec, state.versions.get(spec.model)) for _, spec in needs_of_build(build)]
+    return all(other is not None and spec.admits(other.variant, other.version) for spec, other in others)
+
+
+def _groups(order: Sequence[str], plans: Iterable[Requirements]) -> tuple[tuple[str, ...], ...]:
+    """Return the models in groups of which one needs another, now or later; each group in the given order."""
+    group_of = {model: {model} for model in order}
+    for plan in plans:
+        for model, needs in plan.needs.items():
+            for _, spec in needs:
+                if model in group_of and spec.model in group_of:
+                    joined = group_of[model] | group_of[spec.model]
+                    group_of.update(dict.fromkeys(joined, joined))
+    groups = {id(group): tuple(model for model in order if model in group) for group in group_of.values()}
+    return tuple(groups.values())
+
+
+def _has(other: Installed | Build | None) -> str:
+    if other is None:
+        return "it is not installed"
+    return f"{other.version} is installed" if isinstance(other, Installed) else f"not {other.version}"

@@ -30,6 +30,7 @@ from yarnstore.errors import (
 from yarnstore.ops.checking.doctor_disk import Check, file_system, permissions, space
 from yarnstore.ops.checking.fsck import fsck
 from yarnstore.ops.copies.slim import lack_copies
+from yarnstore.ops.querying.standing import installed_requirements
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.connections import exposed_secret
 from yarnstore.ops.session.mark import live_manifest, stored_versions
@@ -94,6 +95,7 @@ def diagnose(
         _copies,
         _contents,
         _names,
+        _requirements,
     ]
     for examine in examinations:
         if examine is _registries and config_fault is not None:
@@ -331,6 +333,14 @@ def _names(session: Session) -> Iterator[Check]:
     if pairs:
         what = f"only case distinguishes {', '.join(pairs)}: on Windows and macOS each pair is one version"
         yield Check("names", "note", what, "remove one of each pair before the store moves to such a system")
+
+
+def _requirements(session: Session) -> Iterator[Check]:
+    """Report versions whose base is not installed, as after a joint update that was killed in between."""
+    if session.layout.exists():
+        for lacking in installed_requirements(session).lacking.values():
+            mend = "`ystore update`, or `ystore update --major`, moves both to versions that fit"
+            yield Check("requirements", "wrong", lacking, mend)
 
 
 def _contents(session: Session) -> Iterator[Check]:

@@ -72,9 +72,18 @@ def entry_and_build(session: Session, found: Found) -> tuple[ModelEntry, Build] 
 
 
 def check_eligible(
-    session: Session, model: ModelEntry, build: Build, *, installing: bool, force: bool
+    session: Session,
+    model: ModelEntry,
+    build: Build,
+    *,
+    installing: bool,
+    force: bool,
+    needs_first: bool = True,
 ) -> None:
-    """Refuse a build, or warn about it.  Raises: IncompatibleError."""
+    """Refuse a build, or warn about it.  What it needs must be installed, unless not `needs_first`.
+
+    Raises: IncompatibleError.
+    """
     label = f"{build.model} {build.version}"
     said = standing(model, build.version, build.variant)
     if said.yanked and not force:
@@ -87,7 +96,7 @@ def check_eligible(
             version=build.version,
             reason="yanked",
         )
-    if installing:
+    if installing and needs_first:
         require_installed(session, label, parse_specs(build.entry.requires))
     if said.yanked or said.deprecated:
         session.note(f"warning: {label}: {said}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
@@ -26,10 +26,11 @@ from yarnstore.errors import (
     YarnstoreError,
 )
 from yarnstore.ops.installing.activate import note_check, restore_link
-from yarnstore.ops.installing.candidates import installed_requirements
+from yarnstore.ops.installing.candidates import plan_moves
 from yarnstore.ops.installing.conditions import why_wait
 from yarnstore.ops.installing.outdated import Update, check_for_updates
-from yarnstore.ops.installing.update import update
+from yarnstore.ops.installing.update import update_group
+from yarnstore.ops.installing.update_plan import UpdateResult
 from yarnstore.ops.session.clock import zone_of
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import Session
@@ -37,7 +38,7 @@ from yarnstore.ops.session.stored import cached_entry, not_installed
 from yarnstore.registry.decide import Policy as UpdatePolicy
 from yarnstore.registry.policies import AutoPolicy, AutoRule, AutoRules, NetworkRule, PowerRule, allows
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.spec import Spec
+from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.versions import update_type
 from yarnstore.registry.windows import Opening, delay_s, due_at, find_opening
 from yarnstore.store import fsread, lock
@@ -250,9 +251,13 @@ def _run_round(
     outcomes = [
         _closed(session, rules, model, openings[model]) for model in looked_after if model not in open_now
     ]
-    for found in check_for_updates(session, tuple(open_now)) if checked else ():
-        limits = _Limits(session) if now_at_once else _Limits(session, openings[found.model], rules)
-        outcomes.append(_one(session, rules.of(found.model), found, limits))
+    if checked:
+        found = check_for_updates(session, tuple(open_now), movable=tuple(open_now))
+        limits = {
+            model: _Limits(session) if now_at_once else _Limits(session, openings[model], rules)
+            for model in open_now
+        }
+        outcomes += _all(session, rules, found, limits)
     if checked:
         note_check(session)
     following = [
@@ -270,7 +275,28 @@ def _run_round(
 # --- one model ---------------------------------------------------------------------------------
 
 
-def _one(session: Session, rule: AutoRule, found: Update, limits: _Limits) -> AutoUpdateOutcome:
+def _all(
+    session: Session, rules: AutoRules, found: list[Update], limits: Mapping[str, _Limits]
+) -> Iterator[AutoUpdateOutcome]:
+    """Update the models as far as their policies allow, those that need each other together."""
+    chosen: dict[str, tuple[AutoUpdateOutcome, Range]] = {}
+    for each in found:
+        outcome, goal = _decided(session, rules.of(each.model), each)
+        if goal is None:
+            yield outcome
+        else:
+            chosen[each.model] = (outcome, goal)
+    policies = {model: UpdatePolicy(to=goal, to_may_miss=True) for model, (_, goal) in chosen.items()}
+    moves = plan_moves(session, policies)
+    moving = {model for models in moves.groups for model in models}
+    for models in (*moves.groups, *((model,) for model in policies if model not in moving)):
+        outcomes = [chosen[model][0] for model in models]
+        group = {model: policies[model] for model in models}
+        yield from _group(session, outcomes, group, moves.requirements, [limits[model] for model in models])
+
+
+def _decided(session: Session, rule: AutoRule, found: Update) -> tuple[AutoUpdateOutcome, Range | None]:
+    """Return the outcome so far, and the versions that an update may install; None to not update."""
     plain = AutoUpdateOutcome(
         model=found.model,
         status="current",
@@ -283,39 +309,60 @@ def _one(session: Session, rule: AutoRule, found: Update, limits: _Limits) -> Au
         note=found.note,
     )
     if found.registry is None:
-        return replace(plain, status="failed", error=_told(found.note))
+        return replace(plain, status="failed", error=_told(found.note)), None
     if found.kind is None:
-        return plain
+        return plain, None
     if found.wanted == found.installed and found.obstacle == "pinned":
-        return replace(plain, status="pinned")
+        return replace(plain, status="pinned"), None
     if found.wanted == found.installed and found.obstacle in ("application", "memory", "requires"):
-        return replace(plain, status="held")
+        return replace(plain, status="held"), None
     # By the user, or after a failed self-check: then it is not installed again every night.
     refused = _rolled_back_from(session, found.model, found.installed)
     goal = _goal(rule.policy, found, refused)
     if goal is None and found.wanted == refused:
         note = f"{refused} was rolled back here; `ystore update {found.model}` installs it again"
-        return replace(plain, status="available", note=note)
-    if goal is None:
-        return replace(plain, status="available")
-    if (why := limits.reached()) is not None:
-        return replace(plain, status="stopped", note=why)
+        return replace(plain, status="available", note=note), None
+    return replace(plain, status="available"), goal
+
+
+def _group(
+    session: Session,
+    outcomes: list[AutoUpdateOutcome],
+    policies: Mapping[str, UpdatePolicy],
+    requirements: Requirements,
+    limits: list[_Limits],
+) -> list[AutoUpdateOutcome]:
+    """Update models that move together, while all of them may."""
+
+    def check() -> None:
+        for limit in limits:
+            limit.check()
+
+    def stopped(more: str = "") -> list[AutoUpdateOutcome] | None:
+        why = next((limit.why for limit in limits if limit.why is not None), None)
+        if why is None:
+            return None
+        return [replace(plain, status="stopped", note=f"{why}{more}") for plain in outcomes]
+
+    if any(limit.reached() is not None for limit in limits) and (ended := stopped()) is not None:
+        return ended
     try:
         # A download begins only above the reserve, even if it has nothing to download.
-        fsread.require_space(session.layout.root, found.download_bytes or 1, session.layout.reserve)
-        with session.activity.until(limits.check):
-            done = update(
-                session,
-                Spec(found.model),
-                UpdatePolicy(to=goal, to_may_miss=True),
-                requirements=installed_requirements(session),
-            )
+        download_bytes = sum(plain.download_bytes or 0 for plain in outcomes)
+        fsread.require_space(session.layout.root, download_bytes or 1, session.layout.reserve)
+        with session.activity.until(check):
+            results = update_group(session, policies, requirements)
     except CancelledError:
-        if limits.why is None:
+        ended = stopped("; downloaded data is kept")
+        if ended is None:
             raise
-        return replace(plain, status="stopped", note=f"{limits.why}; downloaded data is kept")
+        return ended
     except YarnstoreError as error:
-        return replace(plain, status="failed", error=error.as_dict())
+        return [replace(plain, status="failed", error=error.as_dict()) for plain in outcomes]
+    return [_outcome(plain, done) for plain, done in zip(outcomes, results, strict=True)]
+
+
+def _outcome(plain: AutoUpdateOutcome, done: UpdateResult) -> AutoUpdateOutcome:
     if done.changed:
         return replace(
             plain,
@@ -324,7 +371,9 @@ def _one(session: Session, rule: AutoRule, found: Update, limits: _Limits) -> Au
             download_bytes=done.download_bytes,
             leaves_copies=done.leaves_copies,
         )
-    return replace(plain, status="available")
+    if done.status == "failed":
+        return replace(plain, status="failed", error=done.error)
+    return replace(plain, status="held", note=done.note) if done.status == "held" else plain
 
 
 def _rolled_back_from(session: Session, model: str, installed: str) -> str | None:

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import ConflictError, FormatError, IntegrityError, NotFoundError
-from yarnstore.ops.querying.standing import standing_of
+from yarnstore.errors import (
+    CancelledError,
+    ConflictError,
+    YarnstoreError,
+)
+from yarnstore.ops.querying.standing import installed_requirements, standing_of
 from yarnstore.ops.session.lookup import find_entry, sources_for
 from yarnstore.ops.session.session import RegistrySource, Session
-from yarnstore.ops.session.stored import needs_of, not_installed, pin_rule_of
+from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import (
     DEFAULT_POLICY,
     Decision,
@@ -26,7 +31,7 @@ from yarnstore.registry.decide import (
 from yarnstore.registry.entries import ModelEntry
 from yarnstore.registry.host import Host
 from yarnstore.registry.pins import PinRule
-from yarnstore.registry.requirements import Requirements
+from yarnstore.registry.requirements import JointPlan, Requirements, plan_together
 from yarnstore.registry.select import Build, builds_of, resolve
 from yarnstore.registry.spec import Spec
 from yarnstore.registry.standing import standing
@@ -43,6 +48,7 @@ class Candidate:
     hold: PinRule
     decision: Decision
     policy: Policy
+    lacking: str = ""  # what the installed version needs, and is not installed
 
     @property
     def switched_to(self) -> str | None:
@@ -91,24 +97,50 @@ def evaluate(
     )
     decision = replace(decision, standing=standing_of(session, entry, current))
     return Candidate(
-        model=model, current=current, source=source, entry=entry, hold=hold, decision=decision, policy=policy
+        model=model,
+        current=current,
+        source=source,
+        entry=entry,
+        hold=hold,
+        decision=decision,
+        policy=policy,
+        lacking=needs.lacking.get(model, "") if needs else "",
     )
 
 
-def installed_requirements(session: Session) -> Requirements:
-    """Return the installed versions and what they need of each other; what cannot be read is left out."""
-    installed, needs = dict[str, Installed](), list[tuple[str, Spec]]()
-    for model in session.refs.installed_models():
-        with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
-            current = session.refs.current(model)
-            if current is not None:
-                installed[model] = current
-                needs += needs_of(session, current.manifest)
-    needed: dict[str, tuple[tuple[str, Spec], ...]] = {}
-    for label, spec in needs:
-        if not spec.instead(installed.get(spec.model)):
-            needed[spec.model] = (*needed.get(spec.model, ()), (label, spec))
-    return Requirements(installed, needed)
+def plan_moves(
+    session: Session,
+    policies: Mapping[str, Policy],
+    *,
+    fresh: bool = True,
+    model_file_only: bool = False,
+    jobs: int = 1,
+    now: Requirements | None = None,
+) -> JointPlan:
+    """Plan an update of the models in `policies`, each as its policy allows, so that their versions fit each
+    other; all others stay.
+
+    `now` is what `installed_requirements` returned, if that is known.  `jobs` models are looked up at the
+    same time.  One that cannot be looked up stays.
+    """
+
+    def choices_of(model: str) -> Decision | None:
+        try:
+            return evaluate(
+                session, model, policies[model], fresh=fresh, model_file_only=model_file_only
+            ).decision
+        except CancelledError:
+            raise
+        except YarnstoreError:
+            return None  # as the update of this model reports
+
+    with ThreadPoolExecutor(max(1, min(jobs, len(policies) or 1))) as pool:
+        decisions = dict(zip(policies, pool.map(choices_of, policies), strict=True))
+    found = {model: decision for model, decision in decisions.items() if decision is not None}
+    now = now or installed_requirements(session)
+    plan = plan_together(now, {model: decision.choices for model, decision in found.items()})
+    across = plan_together(now, {model: decision.choices_across for model, decision in found.items()})
+    return plan._replace(requirements=plan.requirements._replace(across=across.requirements))
 
 
 def check_hold(model: str, hold: PinRule, current: Installed, version: str, variant: str) -> None:
@@ -134,6 +166,8 @@ def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
     parts = []
     if str(decision.standing) and not moved:
         parts.append(f"{decision.installed} is {decision.standing}")
+    if found.lacking and not moved:
+        parts.append(found.lacking)
     if decision.wanted is not None and decision.wanted.version != decision.installed:
         said = standing(found.entry, decision.wanted.version, decision.wanted.variant)
         parts += [f"{decision.wanted.version} is {said}"] if str(said) else []
@@ -149,9 +183,9 @@ def explain(found: Candidate, machine: Host, *, moved: bool = False) -> str:
     if decision.held_back is not None:
         parts.append(f"{decision.held_back.version} is held back: {decision.unmet}")
     if decision.next_major is not None:
-        parts.append(
-            f"{decision.next_major.version} is a new major version: ystore update --major {found.model}"
-        )
+        # Updating it by name would break the models that move with it.
+        way = "ystore update --major" if decision.together else f"ystore update --major {found.model}"
+        parts.append(f"{decision.next_major.version} is a new major version: {way}")
     if decision.without_variant is not None:
         parts.append(_lacking(found.entry, decision.without_variant, decision.variant))
     elif decision.newest is None and found.policy.to is not None:

@@ -82,20 +82,47 @@ def install(
 
     `began_at` is as in `activate`.  Raises: as `checkout`; ConflictError.
     """
-    manifest, brought, copies = _retained(session, found), TransferStats(), False
-    if manifest is None:
-        manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
-        copies = _leaves_copies(session, manifest, chunks)
-    done = activate(
-        session,
-        manifest,
-        operation,
-        started,
-        brought.download_bytes,
-        ensure=ensure_view,
-        began_at=began_at,
-    )
-    return msgspec.structs.replace(done, leaves_copies=copies)
+    return prepare(session, found, chunks).install(session, operation, started, began_at=began_at)
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A version whose view is complete, within the shared lock."""
+
+    manifest: Manifest
+    download_bytes: int = 0
+    leaves_copies: bool = False
+
+    def install(
+        self,
+        session: Session,
+        operation: Literal["checkout", "update"],
+        started: float,
+        *,
+        began_at: Installed | None = None,
+    ) -> CheckoutResult:
+        """Do the rest of `install`.  Raises: as `activate`."""
+        done = activate(
+            session,
+            self.manifest,
+            operation,
+            started,
+            self.download_bytes,
+            ensure=ensure_view,
+            began_at=began_at,
+        )
+        return msgspec.structs.replace(done, leaves_copies=self.leaves_copies)
+
+
+def prepare(session: Session, found: Found, chunks: ChunkStore) -> Prepared:
+    """Download a version that was admitted, and complete its view, without installing it.
+
+    Raises: as `checkout`.
+    """
+    manifest = _retained(session, found)
+    if manifest is not None:
+        return Prepared(manifest)
+    manifest, brought = _make_ready(session, found, chunks, packs_too=session.keep_copy == "always")
+    return Prepared(manifest, brought.download_bytes, _leaves_copies(session, manifest, chunks))
 
 
 def _leaves_copies(session: Session, manifest: Manifest, chunks: ChunkStore) -> bool:

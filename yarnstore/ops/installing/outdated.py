@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
-from yarnstore.ops.installing.candidates import evaluate, installed_requirements
+from yarnstore.ops.installing.candidates import evaluate, plan_moves
 from yarnstore.ops.installing.update_plan import plan_newest
+from yarnstore.ops.querying.standing import installed_requirements
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import not_installed, pin_rule_of
-from yarnstore.registry.decide import Change, incompatibility, newest_fitting
+from yarnstore.registry.decide import DEFAULT_POLICY, Change, incompatibility, newest_fitting
 from yarnstore.registry.pins import FREE
 from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.standing import Standing
@@ -61,17 +62,29 @@ class Update:
         return self.wanted != self.installed or bool(self.wanted_variant or self.across)
 
 
-def check_for_updates(session: Session, models: tuple[str, ...] = (), *, fresh: bool = True) -> list[Update]:
+def check_for_updates(
+    session: Session,
+    models: tuple[str, ...] = (),
+    *,
+    fresh: bool = True,
+    movable: tuple[str, ...] | None = None,
+) -> list[Update]:
     """Compare every installed model, or the named ones, with the current indexes, or without `fresh` with
-    cached ones.
+    cached ones.  The plan moves all installed models, or those in `movable`.
 
     If no registry has a model, its `note` says so; if a registry cannot be reached, its `error` does too.
 
     Raises: NotFoundError if a named model is not installed, or no registry is configured.
     """
     session.registries.require_sources()
-    requirements = installed_requirements(session)
-    named = models or tuple(session.refs.installed_models())
+    installed = tuple(session.refs.installed_models())
+    named = models or installed
+    now = installed_requirements(session)
+    if movable is None:
+        # A store in which nothing needs anything has no models that only move together.
+        movable = installed if len(named) == len(installed) or now.needs else named
+    policies = dict.fromkeys(movable, DEFAULT_POLICY)
+    requirements = plan_moves(session, policies, fresh=fresh, model_file_only=True, now=now).requirements
     return [_update(session, model, requirements, fresh=fresh) for model in named]
 
 

@@ -1,15 +1,19 @@
 """`update`: update one or several installed models to the newest version, or to a requested one.
 
-Several models are updated at the same time, and independently.  `update_plan` has the steps of an update.
+Several models are updated at the same time.  Those of which one needs another, such as an adapter and its
+base, are downloaded first, and then installed one after the other, what is needed first.  So a kill in
+between leaves versions of which one needs a version that is not installed: `outdated` and `doctor` name it,
+and the next update without names finishes.  `update_plan` has the steps of one model.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from yarnstore.errors import (
     BackendError,
@@ -20,11 +24,12 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
-from yarnstore.ops.installing.candidates import installed_requirements
-from yarnstore.ops.installing.update_plan import UpdateResult, plan_update
+from yarnstore.ops.installing.candidates import plan_moves
+from yarnstore.ops.installing.checkout import Prepared, rollback
+from yarnstore.ops.installing.update_plan import UpdatePlan, UpdateResult, plan_update
 from yarnstore.ops.session.counting import counted
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import cached_entry, not_installed
+from yarnstore.ops.session.stored import cached_entry, needs_of, not_installed
 from yarnstore.registry.decide import DEFAULT_POLICY, Policy
 from yarnstore.registry.requirements import Requirements
 from yarnstore.registry.spec import LATEST, Alias, Spec, parse_selector
@@ -57,16 +62,9 @@ class UpdateSummary:
 
 
 def update(
-    session: Session,
-    spec: Spec,
-    policy: Policy = DEFAULT_POLICY,
-    *,
-    dry_run: bool = False,
-    requirements: Requirements | None = None,
+    session: Session, spec: Spec, policy: Policy = DEFAULT_POLICY, *, dry_run: bool = False
 ) -> UpdateResult:
     """Fetch and install the newest version of an installed model, or the version that `spec` selects.
-
-    `requirements` are as in `plan_update`.
 
     Raises: as `plan_update`; ConflictError if another version was installed meanwhile; as `checkout`.
     """
@@ -76,7 +74,7 @@ def update(
     with counted(session, "update", spec.model) as count:
         with session.layout.shared(), ChunkStore(session.layout) as chunks:
             count.counts = not dry_run
-            plan = plan_update(session, spec, policy, chunks, requirements)
+            plan = plan_update(session, spec, policy, chunks)
             done = plan.forecast() if dry_run else plan.apply(started)
         count.counts = done.status == "updated"
     return replace(done, seconds=round(time.perf_counter() - started, 4))
@@ -146,45 +144,161 @@ def update_many(
         with contextlib.suppress(BackendError, IntegrityError):
             session.registries.refresh_or_cached(source)
 
-    # A model that is named may break another one, which is reported.
-    requirements = None if specs else installed_requirements(session)
-
-    def one(spec: Spec) -> UpdateResult:
-        try:
-            done = update(session, spec, policy, dry_run=dry_run, requirements=requirements)
-        except CancelledError:
-            raise
-        except YarnstoreError as error:
-            done = _failed(session, spec.model, error)
-            listed = error.fields.get("what") == "version"  # if the registry has none in the range
-            if not specs and isinstance(error, NotFoundError) and done.version and not listed:
-                done = replace(done, status="unlisted", error=None)  # imported: there is no registry to query
+    def told(done: UpdateResult) -> UpdateResult:
         if on_result is not None:
             with session.activity.listening:
                 on_result(done)
         return done
 
-    with ThreadPoolExecutor(max(1, min(jobs, len(wanted) or 1))) as pool:
-        futures = [pool.submit(one, spec) for spec in wanted]
+    def one(spec: Spec) -> list[UpdateResult]:
         try:
-            results = tuple(future.result() for future in futures)
+            return [told(update(session, spec, policy, dry_run=dry_run))]
+        except CancelledError:
+            raise
+        except YarnstoreError as error:
+            return [told(failed_update(session, spec.model, error))]
+
+    def group(models: tuple[str, ...]) -> list[UpdateResult]:
+        policies = dict.fromkeys(models, policy)
+        return [told(done) for done in update_group(session, policies, requirements, dry_run=dry_run)]
+
+    work: list[Callable[[], list[UpdateResult]]]
+    if specs:  # a model that is named may break another one, which is reported
+        work = [partial(one, spec) for spec in wanted]
+    else:
+        moves = plan_moves(session, dict.fromkeys(names, policy), jobs=jobs)
+        requirements = moves.requirements
+        moving = {model for models in moves.groups for model in models}
+        groups = (*moves.groups, *((name,) for name in names if name not in moving))
+        work = [partial(group, models) for models in groups]
+    with ThreadPoolExecutor(max(1, min(jobs, len(work) or 1))) as pool:
+        futures = [pool.submit(each) for each in work]
+        try:
+            done = {result.model: result for future in futures for result in future.result()}
         except BaseException:
             session.activity.end()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return UpdateSummary(results, dry_run)
+    return UpdateSummary(tuple(done[name] for name in names), dry_run)
 
 
-def _failed(session: Session, model: str, error: YarnstoreError) -> UpdateResult:
+def update_group(
+    session: Session, policies: Mapping[str, Policy], requirements: Requirements, *, dry_run: bool = False
+) -> list[UpdateResult]:
+    """Update models that nobody named, in the order of `policies`, to versions that fit `requirements`.
+
+    The error of a model is in its result.  If one cannot be downloaded, the others go to versions that fit
+    without it; if one is not installed in the end, those that it does not fit go back.
+
+    Raises: CancelledError.
+    """
+    try:
+        return _update_group(session, policies, requirements, dry_run=dry_run)
+    except CancelledError:
+        raise
+    except YarnstoreError as error:  # such as another process that holds the store
+        return [failed_update(session, model, error, named=False) for model in policies]
+
+
+def _update_group(
+    session: Session, policies: Mapping[str, Policy], requirements: Requirements, *, dry_run: bool
+) -> list[UpdateResult]:
+    results: dict[str, UpdateResult] = {}
+    with session.layout.shared(), contextlib.ExitStack() as opened:
+        ready: dict[str, tuple[UpdatePlan, Prepared | None, float]] = {}
+        left = list(policies)
+        while left:
+            for model in left:
+                started = time.perf_counter()
+                chunks = opened.enter_context(ChunkStore(session.layout))
+                try:
+                    ready[model] = (
+                        *_prepare(session, model, policies[model], requirements, chunks, dry_run),
+                        started,
+                    )
+                except CancelledError:
+                    raise
+                except YarnstoreError as error:
+                    results[model] = failed_update(session, model, error, named=False)
+            rest = {model: policies[model] for model in left if model not in results}
+            if len(rest) in (0, len(left)):
+                break
+            moves = plan_moves(session, rest)
+            requirements = moves.requirements
+            moving = [model for models in moves.groups for model in models]
+            left = [*moving, *(model for model in rest if model not in moving)]
+        for model in (model for model in left if model not in results):
+            plan, prepared, started = ready[model]
+            try:
+                done = plan.forecast() if dry_run else plan.apply(started, prepared)
+                results[model] = replace(done, seconds=round(time.perf_counter() - started, 4))
+            except CancelledError:
+                raise
+            except YarnstoreError as error:
+                results[model] = failed_update(session, model, error, named=False)
+        for model in reversed(left):
+            if results[model].changed:
+                results[model] = _kept(session, results[model], results)
+    return [results[model] for model in policies]
+
+
+def _prepare(
+    session: Session,
+    model: str,
+    policy: Policy,
+    requirements: Requirements,
+    chunks: ChunkStore,
+    dry_run: bool,
+) -> tuple[UpdatePlan, Prepared | None]:
+    with counted(session, "update", model) as count:
+        count.counts = not dry_run
+        plan = plan_update(session, Spec(model), policy, chunks, requirements)
+        prepared = None if dry_run else plan.prepare()
+        count.counts = prepared is not None and plan.outcome.status == "planned"
+    return plan, prepared
+
+
+def _kept(session: Session, done: UpdateResult, results: Mapping[str, UpdateResult]) -> UpdateResult:
+    """Go back to the version before an update that does not fit a model whose own update failed."""
+    for other in results.values():
+        if other.status != "failed":
+            continue
+        with contextlib.suppress(YarnstoreError):
+            for label, spec in needs_of(session, session.refs.installed(other.model)):
+                before = done.previous
+                if (
+                    spec.model == done.model
+                    and before is not None
+                    and spec.admits(done.variant, before)
+                    and not spec.admits(done.variant, done.version)
+                ):
+                    back = rollback(session, done.model)
+                    return replace(
+                        done,
+                        status="held",
+                        version=back.version,
+                        variant=back.variant,
+                        previous=None,
+                        path=back.path,
+                        note=f"{done.version} was rolled back: {label} needs {spec}",
+                    )
+    return done
+
+
+def failed_update(session: Session, model: str, error: YarnstoreError, *, named: bool = True) -> UpdateResult:
+    """Return the result of an update that failed."""
     version, variant, path = "", "", ""
     with contextlib.suppress(YarnstoreError):
         current = session.refs.current(model)
         if current is not None:
             version, variant = current.version, current.variant
             path = str(view_path(session.layout, session.layout.read_manifest(current.manifest)))
+    listed = error.fields.get("what") == "version"  # if the registry has none in the range
+    # Imported: there is no registry to query.
+    unlisted = not named and isinstance(error, NotFoundError) and bool(version) and not listed
     return UpdateResult(
         model=model,
-        status="failed",
+        status="unlisted" if unlisted else "failed",
         version=version,
         previous=None,
         changelog=None,
@@ -193,5 +307,5 @@ def _failed(session: Session, model: str, error: YarnstoreError) -> UpdateResult
         seconds=0.0,
         variant=variant,
         note=error.message,
-        error=error.as_dict(),
+        error=None if unlisted else error.as_dict(),
     )

@@ -23,7 +23,7 @@ from yarnstore.ops.fetching.fetch import manifest_of, plan_for
 from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.installing.activate import repair_link
 from yarnstore.ops.installing.candidates import Candidate, check_hold, evaluate, explain
-from yarnstore.ops.installing.checkout import ensure_view, install
+from yarnstore.ops.installing.checkout import Prepared, ensure_view, prepare
 from yarnstore.ops.session.lookup import Found, Offered
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import not_installed, pin_rule_of
@@ -103,8 +103,15 @@ class UpdatePlan:
             self.outcome, download_bytes=self.download_bytes() if planned else 0, path=self._current_path()
         )
 
-    def apply(self, started: float) -> UpdateResult:
-        """Install the goal; without one, make the link point to the installed version.
+    def prepare(self) -> Prepared | None:
+        """Download the goal without installing it; None without one.  Raises: as `checkout`."""
+        if self.goal is None or not self.installs:
+            return None
+        return prepare(self.session, self.goal, self.chunks)
+
+    def apply(self, started: float, prepared: Prepared | None = None) -> UpdateResult:
+        """Install the goal, which may be `prepared`; without one, make the link point to the installed
+        version.
 
         Raises: ConflictError if another version was installed meanwhile; as `checkout`.
         """
@@ -114,7 +121,8 @@ class UpdatePlan:
         began_at = self.current if self.outcome.status == "planned" else None
         if began_at is not None:
             self.session.note(describe_step(self.outcome, began_at.version))
-        done = install(self.session, self.goal, "update", self.chunks, started, began_at=began_at)
+        prepared = prepared or prepare(self.session, self.goal, self.chunks)
+        done = prepared.install(self.session, "update", started, began_at=began_at)
         return replace(
             self.outcome,
             status="updated" if done.changed else "current",  # another process was faster
@@ -157,7 +165,9 @@ def plan_update(
         require_match(found.entry, policy.to)
     wanted, blocked = found.decision.wanted, found.decision.blocked
     if wanted is not None:
-        check_eligible(session, found.entry, wanted, installing=True, force=policy.force)
+        # What a planned version needs may be installed just before it.
+        alone = requirements is None
+        check_eligible(session, found.entry, wanted, installing=True, force=policy.force, needs_first=alone)
     elif requirements is None and blocked is not None:
         reason = incompatibility(blocked, session.host)
         if reason is not None:

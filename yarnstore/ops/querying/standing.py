@@ -1,5 +1,5 @@
 """The standing of an installed version in a registry, and whether the registry has other files under its
-number.
+number; and what the installed versions need of each other.
 
 `registry/standing` has the marks of a registry, `session/stored` reads its entries.
 """
@@ -13,14 +13,15 @@ import msgspec
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.reflog import Installed
-from yarnstore.errors import IntegrityError, NotFoundError
+from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.session.stored import cached_entry
+from yarnstore.ops.session.stored import cached_entry, needs_of
 from yarnstore.registry.standing import Standing, standing
 
 # Imported only if a registry lists the model, since `list` needs them for nothing else.
 if TYPE_CHECKING:
     from yarnstore.registry.entries import ModelEntry, VersionEntry
+    from yarnstore.registry.requirements import Need, Requirements
 
 
 def standing_here(session: Session, model: str, current: Installed) -> Standing:
@@ -58,3 +59,26 @@ def _is_replaced(session: Session, entry: VersionEntry, current: Installed) -> b
             return Sha256.parse(entry.checksum) != manifest.checksum
         return entry.manifest is not None
     return False
+
+
+def installed_requirements(session: Session) -> Requirements:
+    """Return the installed versions and what they need of each other; what cannot be read is left out."""
+    from yarnstore.registry.requirements import Requirements
+
+    installed: dict[str, Installed] = {}
+    needs: dict[str, list[Need]] = {}
+    for model in session.refs.installed_models():
+        with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
+            current = session.refs.current(model)
+            if current is not None:
+                installed[model] = current
+                needs[model] = needs_of(session, current.manifest)
+    met: dict[str, tuple[Need, ...]] = {}
+    lacking: dict[str, str] = {}
+    for model, wanted in needs.items():
+        for label, spec in wanted:
+            if has := spec.instead(installed.get(spec.model)):
+                lacking.setdefault(model, f"{label} needs {spec}; {has}")
+            else:
+                met[model] = (*met.get(model, ()), (label, spec))
+    return Requirements(installed, met, lacking)

@@ -17,14 +17,14 @@ def versions(store: Store) -> dict[str, str]:
 
 def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have something happen between an update's decision and its move."""
-    install = update_plan.install
+    prepare = update_plan.prepare
 
     def late(*arguments: object, **named: object) -> object:
-        monkeypatch.setattr(update_plan, "install", install)
+        monkeypatch.setattr(update_plan, "prepare", prepare)
         act()
-        return install(*arguments, **named)  # type: ignore[arg-type]
+        return prepare(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(update_plan, "install", late)
+    monkeypatch.setattr(update_plan, "prepare", late)
 
 
 def test_an_update_does_not_undo_what_was_installed_meanwhile(
