@@ -17,8 +17,8 @@ _MANY = 1000
 
 
 def new_token() -> str:
-    """Return a token of 256 random bits."""
-    return secrets.token_urlsafe(32)
+    """Return a token of 256 random bits, in the form of the Hub's tokens: llama.cpp sends no others."""
+    return f"hf_{secrets.token_hex(32)}"
 
 
 @dataclass

@@ -105,7 +105,10 @@ class Hub:
             "Content-Type": "application/octet-stream",
             "Content-Disposition": f'attachment; filename="{path.rpartition("/")[2]}"',
         }
-        opened = None if asked.method == "HEAD" else await self._library.open(found, path)
+        patient = asked.headers.get("user-agent", "").startswith("llama-cpp/")
+        opened = None
+        if asked.method != "HEAD":
+            opened = await self._library.open(found, path, patient=patient)
         return Reply(headers=headers, file=opened, size_bytes=file.size_bytes)
 
     async def _refs(self, asked: FaceRequest, model: str) -> Reply:

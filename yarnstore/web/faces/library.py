@@ -23,6 +23,8 @@ _LIBRARY = "library/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Clients give up a response without a byte after 10 seconds or more, and try again.
 _FILL_WAIT_S = 8.0
+# llama.cpp waits for 300 seconds, and does not come again after a 429 as long as that says.
+_PATIENT_WAIT_S = 240.0
 # When a client should come again, in seconds: if it is not known how long the download takes, and at most.
 _WAIT_S = 30
 _LONGEST_WAIT_S = 600
@@ -135,17 +137,18 @@ class Library:
 
         return await asyncio.to_thread(read)
 
-    async def open(self, files: VersionFiles, path: str) -> StoredFile:
-        """Open a file of a version, which is downloaded if it is not stored.
+    async def open(self, files: VersionFiles, path: str, *, patient: bool = False) -> StoredFile:
+        """Open a file of a version, which is downloaded if it is not stored.  A `patient` client waits for
+        minutes.
 
         Raises: FillingError if that takes longer; YarnstoreError.
         """
         spec = f"{files.model}:{files.variant}@{files.version}"
         if not files.stored:
-            await self._fetch(files, spec)
+            await self._fetch(files, spec, _PATIENT_WAIT_S if patient else _FILL_WAIT_S)
         return await asyncio.to_thread(self._service.store.open_file, spec, path)
 
-    async def _fetch(self, files: VersionFiles, spec: str) -> None:
+    async def _fetch(self, files: VersionFiles, spec: str, longest_s: float) -> None:
         jobs = self._service.jobs
         job = self._jobs.get(spec)
         try:
@@ -156,7 +159,7 @@ class Library:
             given = {"model": files.model, "variant": files.variant, "version": files.version}
             job = self._jobs[spec] = await asyncio.to_thread(jobs.add, "fetch", given)
         try:
-            job = await asyncio.wait_for(ended(self._service, job), _FILL_WAIT_S)
+            job = await asyncio.wait_for(ended(self._service, job), longest_s)
         except TimeoutError:
             left_s = jobs.get(job.id).seconds_left
             wait_s = _WAIT_S if left_s is None else min(max(int(left_s) + 1, 2), _LONGEST_WAIT_S)
