@@ -32,6 +32,8 @@ def main() -> None:
     try:
         if args.memory_gb:
             tables.memory_table(report, made_model(work, args.memory_gb), work)
+        elif args.against and args.only == ["updates"]:
+            updates.against_table(report, args.against, work)
         elif args.against:
             for model in filter(None, (minilm(), made_model(work, args.size_gb))):
                 tables.against_table(report, model, args.against, work, args.repeats)
@@ -95,7 +97,11 @@ def _arguments() -> argparse.Namespace:
         metavar="SECTION",
         help=", ".join(_SECTIONS),
     )
-    parser.add_argument("--against", type=Path, help="only a comparison with another release's `ystore`")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        help="only a comparison with another release's `ystore`: of times, or with `--only updates` of bytes",
+    )
     parser.add_argument("--work", type=Path, help="folder on the disk to be measured (the temporary folder)")
     parser.add_argument(
         "--out", type=Path, help="folder whose page and plots are updated (docs/ in a full run, else none)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import zstandard
 
 from tests.bench.plot import Bar
+from tests.bench.process import Run, ystore, ystore_path
 from tests.bench.report import Report, Table, percent
 from tests.bench.serve import serve
 from tests.support.reshaped import (
@@ -128,15 +130,9 @@ def measure(work: Path) -> list[Update]:
     found = []
     for case in _cases():
         folder = work / "updates"
-        folder.mkdir()
         old, new = case.old(), case.new()
         registry = folder / "registry"
-        for version, files in (("1.0.0", old), ("1.1.0", new)):
-            source = folder / version
-            source.mkdir(exist_ok=True)
-            for name, content in files.items():
-                (source / name).parent.mkdir(parents=True, exist_ok=True)
-                (source / name).write_bytes(content)
+        for version, source in _sources(folder, old, new).items():
             Store.publish(source, f"{_MODEL}@{version}", registry=registry)
         with serve(registry, folder) as server, Store.open(folder / "home") as store:
             store.add_registry("here", server.url)
@@ -153,6 +149,35 @@ def measure(work: Path) -> list[Update]:
             found.append(Update(case.name, counted, size, case.goal_share, _peers(folder, old, new)))
         shutil.rmtree(folder)
     return found
+
+
+def _share_by(command: str | Path, case: _Case, folder: Path, work: Path) -> float:
+    """What the update of a case by a release's `command` downloads, as a share of its files."""
+    old, new = case.old(), case.new()
+
+    def run(*args: str | Path) -> Run:
+        return ystore(folder / "home", *args, work=work, command=command)
+
+    for version, source in _sources(folder, old, new).items():
+        run("publish", source, f"{_MODEL}@{version}", "--registry", folder / "registry")
+    with serve(folder / "registry", folder) as server:
+        run("registry", "add", "here", server.url)
+        run("checkout", f"{_MODEL}@1.0.0")
+        server.sent_bytes()
+        came = run("checkout", f"{_MODEL}@1.1.0").json()["download_bytes"]
+        sent = server.sent_bytes()
+    counted = sent if case.counts_all and sent is not None else came
+    return counted / sum(map(len, new.values()))
+
+
+def _sources(folder: Path, old: Files, new: Files) -> dict[str, Path]:
+    """Write the files of both versions: their folders, by version."""
+    sources = {"1.0.0": folder / "1.0.0", "1.1.0": folder / "1.1.0"}
+    for source, files in zip(sources.values(), (old, new), strict=True):
+        for name, content in files.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(content)
+    return sources
 
 
 def _peers(folder: Path, old: Files, new: Files) -> dict[str, int | None]:
@@ -178,6 +203,26 @@ def _xor_planes(old: bytes, new: bytes) -> int:
     planes = words.view(np.uint8).reshape(-1, 2).T
     coder = zstandard.ZstdCompressor(level=3)
     return sum(len(coder.compress(part)) for part in (*(p.tobytes() for p in planes), new[count:]))
+
+
+def against_table(report: Report, other: Path, work: Path) -> None:
+    """Add what updates download by this release, beside an earlier one."""
+    rows = []
+    for case in _cases():
+        shares = []
+        for command in (other, ystore_path()):
+            with tempfile.TemporaryDirectory(dir=work, prefix="updates-") as folder:
+                shares.append(_share_by(command, case, Path(folder), work))
+        before, now = shares
+        rows.append((case.name, percent(before, 1), percent(now, 1), f"{now / before:.2f}"))
+    bars = tuple(Bar(row[0], float(row[3]), row[3], ours=True) for row in rows)
+    notes = (
+        "The same models as in the table of updates, each published and installed by both releases.",
+        "`before` is the release that the command names.",
+    )
+    columns = ("what changed", "before", "now", "ratio")
+    title = "Updates, by what changed, beside an earlier release"
+    report.add(Table("updates-against", title, columns, rows, notes, bars, "× the bytes before", 1.0), rows)
 
 
 def updates_table(report: Report, work: Path) -> None:
