@@ -72,7 +72,9 @@ def _damaged(site: Site) -> None:
     pack = max((site.home / "packs").glob("*.pack"), key=lambda path: path.stat().st_size)
     entries = list(iter_entries(pack))
     flip(pack, entries[0][0] + 1000)
-    flip(max((site.home / "files").iterdir(), key=lambda path: path.stat().st_size), 5000)
+    # Without hard links the only copy of a file is in its view.
+    files = [path for name in ("files", "views") for path in (site.home / name).rglob("*") if path.is_file()]
+    flip(max(files, key=lambda path: path.stat().st_size), 5000)
     flip(site.home / "refs" / "versions" / MODEL / "default" / "1.0.0", 20)
     flip(site.home / "logs" / "installed" / MODEL, 20)
 
