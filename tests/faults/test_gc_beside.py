@@ -142,7 +142,7 @@ def _beside(site: Site, kinds: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         site.home.with_name("end").touch()
-    _finish(kinds, processes)
+        _finish(kinds, processes)
     assert_whole(site.home, site)
 
 
