@@ -24,6 +24,7 @@ with atheris.instrument_imports(include=["yarnstore"]):
     from yarnstore.core.manifest import Manifest
     from yarnstore.core.pack import EntryStream, parse_entry
     from yarnstore.core.reflog import parse_ref, parse_reflog
+    from yarnstore.core.transposed import parse_part
     from yarnstore.errors import YarnstoreError
     from yarnstore.registry.schema import parse_model, parse_registry
 
@@ -57,6 +58,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "delta-planes": lambda data: decode_delta_planes(data, BASE, len(CHUNK)),
     "delta-mapped": lambda data: decode_mapped(data, BASE, len(CHUNK)),
     "delta-deflated": lambda data: decode_deflated(data, DEFLATED_BASE, len(DEFLATED)),
+    "transposed": lambda data: parse_part(data, len(CHUNK)),
     "delta-zstd": lambda data: decode_delta_zstd(data, BASE, len(CHUNK)),
 }
 _NAMES = list(TARGETS)

@@ -20,6 +20,7 @@ from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.core.pack import PACK_HEADER, PACK_HEADER_BYTES, Entry, encode_entry
 from yarnstore.core.reflog import Installed, Move, format_move
+from yarnstore.core.transposed import TensorPart, encode_part
 
 # The chunk that the decoders' deltas are against, and one that was made of it.
 BASE = bytes(range(256)) * 4
@@ -83,6 +84,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "delta-mapped", b"\x01\0\0\0\1\0" + struct.pack("<2I", 68, 64) + bytes(64) + inner
     ours, theirs = (ChunkStreams((Packed(0, len(each), 1600),)) for each in (DEFLATED, DEFLATED_BASE))
     yield "delta-deflated", encode_deflated(DEFLATED, DEFLATED_BASE, PairedStreams(ours, theirs, (0,))) or b""
+    yield "transposed", encode_part(TensorPart(Sha256.of(CHUNK), 0, 8, 512, 512, 2, 1024))
     yield "delta-zstd", encode_delta_zstd(CHUNK, BASE) or b""
 
 

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from tests.support.models import REPO
@@ -26,6 +27,7 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import parse_file_path, parse_model_id
 from yarnstore.core.pack import PACK_HEADER, Entry, EntryStream, encode_entry
 from yarnstore.core.reflog import format_move, format_ref, install_stack, parse_ref, parse_reflog
+from yarnstore.core.transposed import TensorPart, elements_of, encode_part, parse_part, put_columns
 from yarnstore.errors import YarnstoreError
 from yarnstore.registry.lockfile import LockFile
 from yarnstore.registry.pins import format_hold, parse_hold
@@ -230,6 +232,16 @@ def test_deflated_deltas() -> None:
     base = bytes(range(200))
     found = decode_deflated(raw("deflated-vector"), deflate(base, 6), 205)
     assert found == deflate(base[:-1] + bytes(1), 6)
+
+
+@checks("transposed-vector")
+def test_transposed_chunks() -> None:
+    part = parse_part(raw("transposed-vector"), 8)
+    assert part == TensorPart(Sha256(bytes(range(32))), file=0, offset=8, rows=3, columns=2, width=2, start=4)
+    assert encode_part(part) == raw("transposed-vector")
+    strip = np.empty((part.columns, part.rows), "<u2")
+    put_columns(strip, 0, part.columns, 0, elements_of(bytes(range(12)), part.width))
+    assert strip.tobytes()[4:12] == bytes.fromhex("08 09 02 03 06 07 0a 0b")
 
 
 @checks("delta-zstd-vector")

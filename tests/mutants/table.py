@@ -140,10 +140,17 @@ MUTANTS = (
     ),
     Mutant(
         "delta from a registry taken without a hash",
-        "        data = decode_entry(entry, base)\n        self.hand_on(",
-        f"        data = decode_entry(entry) if base is None else __import__({_CODEC!r}, fromlist=['']"
-        ").decode_payload(entry, base)\n        self.hand_on(",
+        "            base = self.read_base(entry.base)\n        return decode_entry(entry, base)\n",
+        "            base = self.read_base(entry.base)\n"
+        f"        return decode_entry(entry) if base is None else __import__({_CODEC!r}, fromlist=['']"
+        ").decode_payload(entry, base)\n",
         (f"{_FALSE}::test_a_delta_that_makes_another_chunk_is_replaced_by_full_packs",),
+    ),
+    Mutant(
+        "part of a transposed tensor taken without a hash",
+        "        return verified(entry.chunk_id, self.read(part, entry.plain_bytes))\n",
+        "        return self.read(part, entry.plain_bytes)\n",
+        ("tests/property/test_transposed.py::test_a_part_with_another_hash_is_refused",),
     ),
     Mutant(
         "delta of the store taken without a hash",

@@ -45,10 +45,11 @@ class Encoding(IntEnum):
     DELTA_ZSTD = 4
     DELTA_MAPPED = 5
     DELTA_DEFLATED = 6
+    TRANSPOSED = 7
 
 
 # Those that a store does not contain, since earlier releases cannot read them.
-NOT_STORED: Final = frozenset({Encoding.DELTA_MAPPED, Encoding.DELTA_DEFLATED})
+NOT_STORED: Final = frozenset({Encoding.DELTA_MAPPED, Encoding.DELTA_DEFLATED, Encoding.TRANSPOSED})
 DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD}) | NOT_STORED
 
 ZSTD_LEVEL = 3
@@ -284,6 +285,8 @@ def decode_payload(entry: Entry, base: Buffer | None = None) -> Buffer:
         return decode_zstd(payload, plain_bytes, "zstd chunk")
     if encoding == Encoding.PLANES:
         return decode_planes(payload, plain_bytes)
+    if encoding == Encoding.TRANSPOSED:
+        raise FormatError("transposed chunk", "needs a whole tensor of another version, and not one base")
     if encoding in DELTAS and base is None:
         raise FormatError("delta", f"needs its base {entry.base.hex()[:12]}…")
     if encoding == Encoding.DELTA_PLANES and base is not None:

@@ -17,12 +17,13 @@ SizeBytes = Annotated[int, Meta(ge=0, le=SIZE_LIMIT_BYTES)]
 Gigabytes = Annotated[float, Meta(ge=0)]
 
 # The keys of deltas in the entry of a version: for all releases, with entries of encoding 5, with entries of
-# encoding 6, from versions of other models.
+# encoding 6, with and against entries of encoding 7, from versions of other models.
 PLAIN: Final = "deltas"
 MAPPED: Final = "mapped_deltas"
 DEFLATED: Final = "deflated_deltas"
+TRANSPOSED: Final = "transposed_deltas"
 BASED: Final = "based_deltas"
-DELTA_KEYS: Final = (PLAIN, MAPPED, DEFLATED, BASED)
+DELTA_KEYS: Final = (PLAIN, MAPPED, DEFLATED, TRANSPOSED, BASED)
 
 
 # Shared by all entries without any, of which a registry may have a million; never changed.
@@ -61,6 +62,12 @@ class DeltaEntry(Struct, frozen=True, kw_only=True, gc=False):
         return self.base
 
 
+class TransposedDeltaEntry(DeltaEntry, frozen=True, kw_only=True, gc=False):
+    """A delta pack with parts of transposed tensors of `base`, or with deltas against such parts."""
+
+    transposes: bool = False  #: Whether the pack has the parts: entries of encoding 7.
+
+
 class BasedDeltaEntry(DeltaEntry, frozen=True, kw_only=True, gc=False):
     """A delta pack that leads from a version of the other model `base_model`."""
 
@@ -91,6 +98,7 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     deltas: tuple[DeltaEntry, ...] = ()
     mapped_deltas: tuple[DeltaEntry, ...] = ()
     deflated_deltas: tuple[DeltaEntry, ...] = ()
+    transposed_deltas: tuple[TransposedDeltaEntry, ...] = ()
     based_deltas: tuple[BasedDeltaEntry, ...] = ()
     compatibility: tuple[str, ...] = ()
     release_date: str | None = None
@@ -108,13 +116,19 @@ class VersionEntry(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def delta_lists(self) -> tuple[tuple[str, tuple[DeltaEntry, ...]], ...]:
         """The lists of deltas, each with its key."""
-        lists = (self.deltas, self.mapped_deltas, self.deflated_deltas, self.based_deltas)
+        lists = (
+            self.deltas,
+            self.mapped_deltas,
+            self.deflated_deltas,
+            self.transposed_deltas,
+            self.based_deltas,
+        )
         return tuple(zip(DELTA_KEYS, lists, strict=True))
 
     @property
     def all_deltas(self) -> tuple[DeltaEntry, ...]:
         """The deltas of all lists."""
-        return self.deltas + self.mapped_deltas + self.deflated_deltas + self.based_deltas
+        return tuple(delta for _, deltas in self.delta_lists for delta in deltas)
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, gc=False):

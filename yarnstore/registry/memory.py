@@ -17,7 +17,7 @@ from yarnstore.core.limits import (
 from yarnstore.errors import FormatError
 
 # `VersionEntry` is the largest struct that is the value of a key, `BasedDeltaEntry` the largest in an array.
-_KEYED_BYTES: Final = 224
+_KEYED_BYTES: Final = 232
 _LISTED_BYTES: Final = 80
 _HINT: Final = "its publisher can store each model's entry in its own file: `--split` of `ystore publish`"
 

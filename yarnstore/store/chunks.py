@@ -277,6 +277,10 @@ class ChunkStore(PackReader):
         """Add a manifest of the store that the caller has parsed already."""
         self._manifests[manifest.digest] = manifest
 
+    def read_manifest(self, digest: Sha256) -> Manifest:
+        """Return a manifest of the store.  Raises: NotFoundError, IntegrityError."""
+        return self._manifests.get(digest) or self._layout.read_manifest(digest)
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[PackWriter]:
         """Write packs into the store; published ones are known afterwards, also after an error."""

@@ -10,18 +10,18 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from yarnstore.backends import SourceSet
-from yarnstore.core.codec import NOT_STORED, decode_entry, make_delta_entry, make_entry
+from yarnstore.core.codec import NOT_STORED, Encoding, decode_entry, make_delta_entry, make_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.pack import Entry
-from yarnstore.errors import BackendError, IntegrityError
+from yarnstore.errors import BackendError, IntegrityError, NotFoundError
 from yarnstore.ops.fetching.answers import (
     IgnoresRangesError,
     PackRanges,
@@ -38,6 +38,7 @@ from yarnstore.progress import Meter
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.packs import PackWriter
+from yarnstore.store.transposing import Transposer
 
 # Verified entries waiting for the writer.
 _QUEUE_ENTRIES = 16
@@ -121,6 +122,7 @@ class _Transfer:
         self._drafts = drafts
         self._chunks = chunks
         self._depths = chunks.table.depths()
+        self._transposer = Transposer(chunks.read_manifest, self.read_base)
         self.failed: set[RemotePack] = set()
         self._pending: deque[Run | Relay] = deque([*plan.relays, *plan.runs])
         self._spool = Spool(backend, chunks.folder.tmp, lambda: self.is_stopped)
@@ -239,9 +241,22 @@ class _Transfer:
 
     def emit(self, entry: Entry) -> None:
         """Verify an entry and hand it on.  Raises: IntegrityError."""
-        base = self.read_base(entry.base) if entry.base else None
-        data = decode_entry(entry, base)
-        self.hand_on(entry, data, too_deep=self._too_deep(entry.base))
+        self.hand_on(entry, self.decode(entry, {}), too_deep=self._too_deep(entry.base))
+
+    def decode(self, entry: Entry, bases: Mapping[bytes, Buffer]) -> Buffer:
+        """Return the verified bytes of an entry whose base is one of `bases` or in the store.
+
+        Raises: IntegrityError.
+        """
+        if entry.encoding == Encoding.TRANSPOSED:
+            try:
+                return self._transposer.decode(entry)
+            except NotFoundError as error:
+                raise IntegrityError("transposed chunk", why=f"lacks its {error.message}") from None
+        base = bases.get(entry.base) if entry.base else None
+        if base is None and entry.base:
+            base = self.read_base(entry.base)
+        return decode_entry(entry, base)
 
     def read_base(self, chunk_id: bytes) -> Buffer:
         """Return the verified bytes of a chunk of the store.  Raises: IntegrityError."""
@@ -249,6 +264,8 @@ class _Transfer:
 
     def _readable_by_all(self, entry: Entry, data: Buffer) -> Entry:
         """Encode a delta that is not for stores as another one, or whole if that does not save half of it."""
+        if entry.encoding == Encoding.TRANSPOSED:
+            return make_entry(entry.chunk_id, data)
         other = make_delta_entry(entry.chunk_id, data, entry.base, self.read_base(entry.base))
         if other is not None and 2 * other.stored_bytes <= len(data):
             return other
@@ -339,12 +356,8 @@ class _Stage:
 
     def emit(self, entry: Entry) -> None:
         """See `Receiver`."""
-        transfer, base = self._transfer, None
-        if entry.base:
-            base = self._bases.get(entry.base)
-            if base is None:
-                base = transfer.read_base(entry.base)
-        data = decode_entry(entry, base)
+        transfer = self._transfer
+        data = transfer.decode(entry, self._bases)
         self.came[entry.chunk_id] = b"" if self._is_last else data
         is_wanted = transfer.is_wanted(entry.chunk_id)
         transfer.hand_on(entry, data, too_deep=bool(entry.base), is_wanted=is_wanted)

@@ -15,7 +15,15 @@ from yarnstore.core.deflate import compressor_id
 from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.index import Ids, Ints, id_bytes
 from yarnstore.core.limits import VERSION_LIMIT_PACKS
-from yarnstore.registry.entries import DEFLATED, MAPPED, BasedDeltaEntry, DeltaEntry, ModelEntry, VersionEntry
+from yarnstore.registry.entries import (
+    BASED,
+    PLAIN,
+    BasedDeltaEntry,
+    DeltaEntry,
+    ModelEntry,
+    TransposedDeltaEntry,
+    VersionEntry,
+)
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.ways import Edge, cheapest_ways, way_from
 from yarnstore.store.chunks import ChunkStore
@@ -79,7 +87,8 @@ class DeltaPack(NamedTuple):
 
     What is in a `mapped` one is stored whole, since older releases cannot read it; because of it, entries of
     the others between the two that have `replaced_bytes` are not downloaded.  With `other_model`, `base` is a
-    version of another model, which `version` names too.
+    version of another model, which `version` names too.  With `whole_base`, it helps only if the store has
+    `base` whole; if it `transposes`, others are against its chunks.
     """
 
     pack: RemotePack
@@ -90,6 +99,8 @@ class DeltaPack(NamedTuple):
     mapped: bool = False
     replaced_bytes: int = 0
     other_model: bool = False
+    whole_base: bool = False
+    transposes: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,15 +147,18 @@ def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
             if not _can_make(delta):
                 continue
             based = delta if isinstance(delta, BasedDeltaEntry) else None
+            transposed = delta if isinstance(delta, TransposedDeltaEntry) else None
             yield DeltaPack(
                 pack=RemotePack(DELTAS, PackId.parse(delta.pack)),
                 base=Sha256.parse(delta.base_manifest),
                 version=delta.label,
                 to=Sha256.parse(entry.manifest),
                 size_bytes=delta.size_bytes,
-                mapped=key in (MAPPED, DEFLATED) if based is None else based.mapped,
+                mapped=key not in (PLAIN, BASED) if based is None else based.mapped,
                 replaced_bytes=delta.replaced_bytes,
                 other_model=based is not None,
+                whole_base=transposed is not None,
+                transposes=transposed is not None and transposed.transposes,
             )
 
 
@@ -172,14 +186,18 @@ def find_way(
     in the registry, they are all that lead into the version directly from its own model: its chunks may be
     known by another name.
     """
-    deltas = [delta for delta in offer.deltas if delta.pack not in without]
+
+    def usable(delta: DeltaPack) -> bool:
+        return not delta.whole_base or delta.base in complete
+
+    deltas = [delta for delta in offer.deltas if delta.pack not in without and usable(delta)]
     if not deltas or chunks.is_empty:
         return []
     to = deltas[0].to
     failed = {(delta.base, delta.to) for delta in offer.ways if delta.pack in without}
     edges: dict[Edge, list[DeltaPack]] = {}
     for delta in offer.ways:
-        if (delta.base, delta.to) not in failed:
+        if (delta.base, delta.to) not in failed and usable(delta):
             edges.setdefault((delta.base, delta.to), []).append(delta)
     sizes = {
         edge: max(0, sum(delta.size_bytes - delta.replaced_bytes for delta in packs))
@@ -191,6 +209,15 @@ def find_way(
     steps = [edges[edge] for edge in reversed(way_from(ways, start, to))] if start is not None else []
     if not steps or sum(map(len, steps)) + len(offer.packs) > VERSION_LIMIT_PACKS:
         direct = [delta for delta in deltas if not delta.other_model or delta.base in complete]
-        return [direct] if direct else []
+        return _in_order([direct]) if direct else []
     first = [delta for delta in deltas if delta.base in complete or delta in steps[0]]
-    return [first, *steps[1:]]
+    return _in_order([first, *steps[1:]])
+
+
+def _in_order(steps: Way) -> Way:
+    """Return a way with packs that transpose one step further back: others are against their chunks."""
+    found: list[list[DeltaPack]] = [[] for _ in range(len(steps) + 1)]
+    for n, step in enumerate(steps):
+        for delta in step:
+            found[n + delta.transposes].append(delta)
+    return found if found[-1] else found[:-1]

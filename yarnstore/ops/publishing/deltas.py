@@ -13,17 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from yarnstore.core.codec import (
-    MAPPED_PAYS_SHARE,
-    Encoding,
-    decode_payload,
-    make_deflated_entry,
-    make_delta_entry,
-    make_mapped_entry,
-    verified,
-)
+from yarnstore.core.codec import Encoding, decode_payload, verified
 from yarnstore.core.deflate import compressor_id
 from yarnstore.core.deflated import PairedStreams
+from yarnstore.core.delta_entries import encode_pair
 from yarnstore.core.digest import Buffer, PackId, Sha256
 from yarnstore.core.index import Ids, find_ids
 from yarnstore.core.manifest import Manifest
@@ -32,18 +25,17 @@ from yarnstore.core.pairing import Pair, Stretch, iter_pairs
 from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.publishing.deflated import DeflatedPair, iter_deflated_pairs
 from yarnstore.progress import Meter, OnProgress
-from yarnstore.registry.entries import BASED, DEFLATED, MAPPED, PLAIN
+from yarnstore.registry.entries import BASED, DEFLATED, MAPPED, PLAIN, TRANSPOSED
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.layout import PackFolder
 from yarnstore.store.matching import StoredContent, find_runs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, manifest_chunks
+from yarnstore.store.transposed_entries import TransposedDelta, TransposedEntries
+from yarnstore.store.transposed_pairs import TransposedPair, find_transposed
 
 _WINDOW = 12
-# A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
-# decoding costs more than the bytes saved.
-_PAYS_SHARE = 0.9
 _KEY_OF = {Encoding.DELTA_MAPPED: MAPPED, Encoding.DELTA_DEFLATED: DEFLATED}
 # How many pairs of chunks tell how large a delta would be.
 _SAMPLED = 8
@@ -72,13 +64,15 @@ class WrittenDeltas:
     """The delta packs from one version to another, with the bytes of each, by the key that lists them.
 
     Those of keys other than `PLAIN` have entries that older clients cannot read; because of them, entries of
-    the keys before that have `replaced_bytes` are not downloaded.  `model` is the one that they lead to.
+    the keys before that have `replaced_bytes` are not downloaded.  `model` is the one that they lead to,
+    `parts` are the packs with parts of transposed tensors.
     """
 
     model: str
     base: Manifest
     packs: dict[str, list[tuple[PackId, int]]]
     replaced_bytes: dict[str, int]
+    parts: list[tuple[PackId, int]]
 
     def listed(self) -> Listed:
         """Return them as the entry of the version that they lead to lists them, by key."""
@@ -98,6 +92,11 @@ class WrittenDeltas:
             for key, packs in self.packs.items()
             if packs
         }
+        if self.parts:
+            found.setdefault(TRANSPOSED, []).extend(
+                {**base, "pack": str(pack), "size_bytes": size, "transposes": True}
+                for pack, size in self.parts
+            )
         for key, size in self.replaced_bytes.items():
             found[key][0]["replaced_bytes"] = size
         for item in found.get(DEFLATED, ()):
@@ -115,7 +114,12 @@ class _Writers:
         self._folder = folder
         self._base, self._model = base, new.model
         self._replaced_bytes: dict[str, int] = {}
-        self._writers = {key: stack.enter_context(PackWriter(folder)) for key in (PLAIN, MAPPED, DEFLATED)}
+        keys = (PLAIN, MAPPED, DEFLATED, TRANSPOSED)
+        self._writers = {key: stack.enter_context(PackWriter(folder)) for key in keys}
+        self._parts = stack.enter_context(PackWriter(folder))
+        self._part_ids: set[bytes] = set()
+        # The size of the smallest entry of each chunk.
+        self.smallest: dict[bytes, int] = {}
 
     def add(self, entries: list[Entry]) -> None:
         """Write the entries of one chunk, each smaller than the one before."""
@@ -128,13 +132,30 @@ class _Writers:
             if last is not None:
                 self._replaced_bytes[key] = self._replaced_bytes.get(key, 0) + last.stored_bytes
             last = entry
+        if last is not None:
+            self.smallest[last.chunk_id] = last.stored_bytes
+
+    def add_transposed(self, found: TransposedEntries) -> None:
+        """Write what makes one chunk of a transposed tensor, smaller than the entries that it has."""
+        part, delta = found.part, found.delta
+        if part is None:
+            return
+        if part.chunk_id not in self._part_ids:
+            self._part_ids.add(part.chunk_id)
+            self._parts.add(part)
+        if delta is not None:
+            self._writers[TRANSPOSED].add(delta)
+        replaced = self.smallest.get((delta or part).chunk_id, 0)
+        if replaced:
+            self._replaced_bytes[TRANSPOSED] = self._replaced_bytes.get(TRANSPOSED, 0) + replaced
 
     def written(self) -> WrittenDeltas:
-        packs = {
-            key: [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
-            for key, writer in self._writers.items()
-        }
-        return WrittenDeltas(self._model, self._base, packs, self._replaced_bytes)
+        packs = {key: self._sized(writer) for key, writer in self._writers.items()}
+        parts = self._sized(self._parts)
+        return WrittenDeltas(self._model, self._base, packs, self._replaced_bytes, parts)
+
+    def _sized(self, writer: PackWriter) -> list[tuple[PackId, int]]:
+        return [(pack, self._folder.pack(pack).stat().st_size) for pack in writer.packs]
 
 
 class _Task(NamedTuple):
@@ -168,11 +189,19 @@ class DeltaReader(PackReader):
         """Return the runs of two versions.  Raises: StorageError."""
         pair = new.digest, base.digest
         if pair not in self._runs:
-            # Several bases of one version follow one another.
-            if self._newer is None or self._newer[0] != new.digest:
-                self._newer = new.digest, StoredContent(new, self)
-            self._runs[pair] = find_runs(self._newer[1], StoredContent(base, self))
+            self._runs[pair] = find_runs(self._content(new), StoredContent(base, self))
         return self._runs[pair]
+
+    def find_transposed(self, new: Manifest, base: Manifest) -> list[TransposedPair]:
+        """Return the pairs of transposed tensors of two versions.  Raises: StorageError."""
+        runs = self.find_runs(new, base)
+        return find_transposed(self._content(new), StoredContent(base, self), runs)
+
+    def _content(self, new: Manifest) -> StoredContent:
+        """Return the content of a newer version: several bases of one follow one another."""
+        if self._newer is None or self._newer[0] != new.digest:
+            self._newer = new.digest, StoredContent(new, self)
+        return self._newer[1]
 
 
 def reading(folder: PackFolder) -> DeltaReader:
@@ -208,13 +237,23 @@ def write_deltas(
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
         older = base.version if base.model == new.model else base.label
-        meter = Meter(on_progress, "delta", f"{older} → {new.version}", sum(t.length for t in tasks))
         # Deltas from other models have one list for all encodings, which earlier releases of it read.
-        pairs = iter_deflated_pairs(new, base, reader) if base.model == new.model else ()
+        is_own = base.model == new.model
+        turned = reader.find_transposed(new, base) if is_own else []
+        further = [(ahead, TransposedDelta(reader, new, base, turned))]
+        if back:
+            further.append((behind, TransposedDelta(reader, base, new, [pair.turned() for pair in turned])))
+        total = sum(task.length for task in tasks) + sum(delta.size_bytes for _, delta in further)
+        meter = Meter(on_progress, "delta", f"{older} → {new.version}", total)
+        pairs = iter_deflated_pairs(new, base, reader) if is_own else ()
         for length, entries, others in ordered_map(encode, _with_streams(tasks, pairs), window=_WINDOW):
             meter.add(length)
             ahead.add(entries)
             behind.add(others)
+        for writers, delta in further:
+            for found in delta.iter_entries(writers.smallest):
+                meter.add(found.length)
+                writers.add_transposed(found)
     return ahead.written(), behind.written() if back else None
 
 
@@ -340,36 +379,19 @@ def _encode_both(task: _Task, chunks: _Chunks) -> tuple[list[Entry], list[Entry]
 
 
 def _encode(pair: Pair | None, chunks: _Chunks, streams: PairedStreams | None = None) -> list[Entry]:
-    """Return the entries of a pair, decoded and compared, whose difference saves bytes: for clients of all
-    releases, one of encoding 5 and one of encoding 6 if they save more.
+    """Read a pair and return its entries, as `encode_pair`.
 
     Raises: IntegrityError, NotFoundError, StorageError.
     """
     if pair is None:
         return []
     reader = chunks.reader
-    chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
+    chunk_id, base_id = pair.chunk.chunk_id, pair.base_id
     row, base_row = reader.row_of(chunk_id), reader.row_of(base_id)
     if row < 0 or base_row < 0:
         return []
     data, base = chunks.get(chunk_id, row), chunks.get(base_id, base_row)
-    found: list[Entry] = []
-    most = _PAYS_SHARE * int(reader.table.stored[row])
-
-    def take(entry: Entry | None) -> None:
-        nonlocal most
-        if entry is not None:
-            chunks.note_proven(chunk_id)
-            if entry.stored_bytes <= most:
-                found.append(entry)
-                most = MAPPED_PAYS_SHARE * entry.stored_bytes
-
-    plain_bytes = None
-    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
-        entry = make_delta_entry(chunk_id, data, base_id, base, element)
-        plain_bytes = len(data) if entry is None else entry.stored_bytes
-        take(entry)
-    take(make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes))
-    if streams is not None:
-        take(make_deflated_entry(chunk_id, data, base_id, base, streams))
+    found, is_proven = encode_pair(pair, data, base, int(reader.table.stored[row]), streams)
+    if is_proven:
+        chunks.note_proven(chunk_id)
     return found

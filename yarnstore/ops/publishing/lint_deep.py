@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,13 +35,20 @@ from yarnstore.ops.session.loadcode import find_in
 from yarnstore.ops.session.model_files import model_key
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.registry.check import format_key
-from yarnstore.registry.entries import BasedDeltaEntry, ModelEntry, VersionEntry
+from yarnstore.registry.entries import (
+    TRANSPOSED,
+    BasedDeltaEntry,
+    ModelEntry,
+    TransposedDeltaEntry,
+    VersionEntry,
+)
 from yarnstore.registry.lint import Finding, Severity
 from yarnstore.registry.lint.rules import iter_deltas
 from yarnstore.registry.select import Build, builds_of
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import PackFolder
+from yarnstore.store.packed import PackedDecoder
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import opened
@@ -171,10 +178,22 @@ class DeepLint:
                 continue
             if index.pack_bytes != delta.size_bytes:
                 self._add(f"{here}.size_bytes", f"is {delta.size_bytes}, but the pack has {index.pack_bytes}")
-            if not (find_ids(index.ids, ids) >= 0).any():
+            transposes = isinstance(delta, TransposedDeltaEntry) and delta.transposes
+            if not transposes and not (find_ids(index.ids, ids) >= 0).any():
                 self._add(f"{here}.pack", "contains none of the version's chunks")
             if before is not None:
-                self._bases(index, manifest_chunks([before])[0], ids, f"{here}.pack", delta.label)
+                known = manifest_chunks([before])[0]
+                if isinstance(delta, TransposedDeltaEntry) and not transposes:
+                    known = np.unique(np.concatenate([known, *self._parts(entry, delta, path)]))
+                self._bases(index, known, ids, f"{here}.pack", delta.label)
+
+    def _parts(self, entry: VersionEntry, delta: TransposedDeltaEntry, path: str) -> Iterator[Ids]:
+        """Yield the chunks of packs with parts of transposed tensors that a delta may be against."""
+        for n, other in enumerate(entry.transposed_deltas):
+            if other.transposes and other.base_manifest == delta.base_manifest:
+                index = self._index("deltas", other.pack, f"{path}.{TRANSPOSED}[{n}].pack")
+                if index is not None:
+                    yield index.ids
 
     def _bases(self, index: PackIndex, before: Ids, own: Ids, path: str, base: str) -> None:
         """Check that every delta has its base in the version that it leads from, or in its own."""
@@ -234,9 +253,8 @@ class DeepLint:
         full = PackFolder(root / "packs", root / ".tmp")
         table = ChunkTable(load_indexes(full, rebuild=False).indexes)
         with PackReader(full, table) as reader:
-            for (folder, pack), index in self._indexes.items():
-                if index is not None and self.decode:
-                    self._decode_pack(reader, root / folder / f"{pack.hex}.pack", folder, index)
+            if self.decode:
+                self._decode_packs(reader, root)
             for manifest in self._manifests.values():
                 if manifest is not None:
                     self._find_code(reader, manifest)
@@ -259,14 +277,28 @@ class DeepLint:
             for fault in find_broken([(f.path, opened(_PackedFile(reader, f))) for f in manifest.files]):
                 self._add(f"manifests/{manifest.digest.hex}.json", fault, "warning")
 
-    def _decode_pack(self, reader: PackReader, path: Path, folder: str, index: PackIndex) -> None:
+    def _decode_packs(self, reader: PackReader, root: Path) -> None:
+        deltas = PackFolder(root / "deltas", root / ".tmp")
+        there = [index for (folder, _), index in self._indexes.items() if folder == "deltas" and index]
+        with PackedDecoder(reader, deltas, there, self._known_manifest) as decoder:
+            for (folder, pack), index in self._indexes.items():
+                if index is not None:
+                    self._decode_pack(decoder, root / folder / f"{pack.hex}.pack", folder, index)
+
+    def _known_manifest(self, digest: Sha256) -> Manifest:
+        manifest = self._manifests.get(digest)
+        if manifest is None:
+            raise NotFoundError("manifest", digest.hex)
+        return manifest
+
+    def _decode_pack(self, decoder: PackedDecoder, path: Path, folder: str, index: PackIndex) -> None:
         key = f"{folder}/{path.name}"
         meter = Meter(self.on_progress, "check", key, index.pack_bytes)
         try:
             if hash_pack(path, meter.add) != index.pack.raw:
                 self._add(key, "does not match the hash in its name")
                 return
-            sound = {entry.chunk_id for entry in iter_sound(path, index, reader.decode)}
+            sound = {entry.chunk_id for entry in iter_sound(path, index, decoder.decode)}
         except NotFoundError:
             return  # already reported
         wrong = len(index) - len(sound)

@@ -1,0 +1,54 @@
+"""The entries of a chunk as a delta against another one.  Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from yarnstore.core.codec import (
+    MAPPED_PAYS_SHARE,
+    make_deflated_entry,
+    make_delta_entry,
+    make_mapped_entry,
+)
+from yarnstore.core.deflated import PairedStreams
+from yarnstore.core.digest import Buffer
+from yarnstore.core.pack import Entry
+from yarnstore.core.pairing import Pair
+
+# A delta must be this much smaller than the chunk's entry in the full pack; otherwise reading the base and
+# decoding costs more than the bytes saved.
+PAYS_SHARE: Final = 0.9
+
+
+def encode_pair(
+    pair: Pair, data: Buffer, base: Buffer, stored_bytes: int, streams: PairedStreams | None = None
+) -> tuple[list[Entry], bool]:
+    """Return the entries of a pair, decoded and compared, whose difference saves bytes, each smaller than the
+    one before: for clients of all releases, one of encoding 5 and one of encoding 6 if they save more.  Also
+    return whether any entry, of these or a larger one, decoded to the chunk.
+
+    `data` and `base` are the bytes of the chunks, `stored_bytes` the size of the chunk's entry in a full
+    pack.  Raises: IntegrityError.
+    """
+    chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
+    found: list[Entry] = []
+    most = PAYS_SHARE * stored_bytes
+    is_proven = False
+
+    def take(entry: Entry | None) -> None:
+        nonlocal is_proven, most
+        if entry is not None:
+            is_proven = True
+            if entry.stored_bytes <= most:
+                found.append(entry)
+                most = MAPPED_PAYS_SHARE * entry.stored_bytes
+
+    plain_bytes = None
+    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
+        entry = make_delta_entry(chunk_id, data, base_id, base, element)
+        plain_bytes = len(data) if entry is None else entry.stored_bytes
+        take(entry)
+    take(make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), plain_bytes))
+    if streams is not None:
+        take(make_deflated_entry(chunk_id, data, base_id, base, streams))
+    return found, is_proven
