@@ -1,4 +1,4 @@
-"""Commands and the tests' own calls as on a file system without hard links."""
+"""Commands and the tests' own calls as on a file system without hard links, or without symlinks."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ import pytest
 
 # Links by path alone are made by tests, not by the store.
 _REFUSE = """import errno, os
-real = os.link
-def refuse(*names, src_dir_fd=..., **more):
-    if src_dir_fd is ...:
-        return real(*names, **more)
-    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-os.link = refuse
+def refusing(real, by):
+    def refuse(*names, **more):
+        if by not in more:
+            return real(*names, **more)
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    return refuse
+os.{0} = refusing(os.{0}, {1!r})
 """
+_CODE = {"link": _REFUSE.format("link", "src_dir_fd"), "symlink": _REFUSE.format("symlink", "dir_fd")}
+
+
 # What begins a command in place of `python -m yarnstore`.
-START = (sys.executable, "-c", f"{_REFUSE}\nfrom yarnstore.cli import main\nmain()")
+START = (sys.executable, "-c", f"{_CODE['link']}\nfrom yarnstore.cli import main\nmain()")
 
 
 @contextmanager
-def refused() -> Iterator[None]:
-    """The store can make no hard links in this process meanwhile."""
+def refused(call: str = "link") -> Iterator[None]:
+    """The store can make no hard links in this process meanwhile; with "symlink", no symlinks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "link", os.link)  # restored afterwards
-        exec(_REFUSE, {})
+        patch.setattr(os, call, getattr(os, call))  # restored afterwards
+        exec(_CODE[call], {})
         yield
 
 

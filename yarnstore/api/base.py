@@ -27,6 +27,7 @@ from yarnstore.store import paths
 from yarnstore.store.access import exposures, top_folders
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.moved import find_store
 
 if TYPE_CHECKING:
     import pathlib
@@ -99,15 +100,10 @@ class StoreBase:
         `app_version` is the application's version, instead of that of the environment and `config.toml`:
         versions that are not compatible with it are not installed.
 
-        Raises: ConfigError, InvalidNameError; UsageError for an empty path.
+        Raises: ConfigError, InvalidNameError; UsageError for an empty path; ConflictError if the store was
+        moved to a disk that is missing.
         """
         settings = load_settings(paths.absolute(path) if path is not None else None)
-        if not os.path.lexists(settings.home):
-            from yarnstore.store.moving import settle_move
-
-            place = settle_move(settings.home)  # a killed move may have left it at its old folder
-            if os.path.lexists(place):
-                settings = load_settings(place)
         store = cls(settings, progress=progress)
         if app_version is not None:
             store.set_app_version(app_version)
@@ -187,8 +183,11 @@ class StoreBase:
             who = f"process {', '.join(map(str, holders))}" if holders else "another process"
             tell(Progress("note", "", text=f"waiting for {who}, which is using the store"))
 
-        layout = StoreLayout(self.settings.home, self.settings.lock_timeout_s, on_wait, self.settings.reserve)
+        home = find_store(self.settings.home)
+        if home != self.settings.home:  # another process moved the store since it was opened
+            self.settings = msgspec.structs.replace(self.settings, home=home)
         settings = self.settings
+        layout = StoreLayout(settings.home, settings.lock_timeout_s, on_wait, settings.reserve)
         activity = Activity(tell, *((cancel.check,) if cancel is not None else ()))
         registries = KnownRegistries(
             layout,

@@ -11,6 +11,7 @@ from yarnstore.errors import ConfigError, NotFoundError, UsageError, YarnstoreEr
 from yarnstore.progress import OnProgress
 from yarnstore.settings import Settings, default_home, load_settings
 from yarnstore.store import paths
+from yarnstore.store.moved import find_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -195,7 +196,7 @@ class Upkeep(StoreBase):
             settings = load_settings(place)
         except ConfigError as error:
             fault = error
-            settings = Settings(place or default_home())
+            settings = Settings(find_store(place or default_home()))
         with cls(settings)._session(progress) as session:  # noqa: SLF001 - its own
             return diagnose(session, settings.auto_update, fault)
 

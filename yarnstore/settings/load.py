@@ -45,6 +45,7 @@ from yarnstore.settings.network import parse_flag, parse_mirrors, parse_network
 from yarnstore.store import paths
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
+from yarnstore.store.moved import find_store
 
 _MAX_CONNECTIONS = 64
 
@@ -114,8 +115,11 @@ def expand_path(text: str) -> Path:
 
 
 def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings of the store at `home`.  Raises: ConfigError."""
-    place = paths.absolute(home) if home else default_home(environ)
+    """Read the settings of the store at `home`, or where it was moved.
+
+    Raises: ConfigError; ConflictError if it was moved to a disk that is missing.
+    """
+    place = find_store(paths.absolute(home) if home else default_home(environ))
     files = read_files(place)
     config = files.tables
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")

@@ -29,6 +29,7 @@ from yarnstore.errors import (
 )
 from yarnstore.store import folders, fsio, fsread, lock
 from yarnstore.store.filepath import Path
+from yarnstore.store.moved import check_not_moved
 
 if TYPE_CHECKING:
     from yarnstore.store.memory import Memory
@@ -197,7 +198,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
     def exists(self) -> bool:
         """Whether a store exists at this path.
 
-        Raises: IncompatibleError, FormatError if this release cannot use it.
+        Raises: IncompatibleError, FormatError if this release cannot use it; ConflictError if it was moved.
         """
         path = self.root / "format"
         try:
@@ -206,10 +207,11 @@ class StoreLayout(msgspec.Struct, frozen=True):
             return False
         if found in STORE_FORMATS:
             return True
+        check_not_moved(self.root)
         name, _, major = found.decode("ascii", "replace").strip().partition("/")
-        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 2:
+        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 3:
             raise IncompatibleError(
-                f"the store at {self.root} is in format {major}; this release uses formats up to 2",
+                f"the store at {self.root} is in format {major}; this release uses formats up to 3",
                 hint="update yarnstore to read it, or use another store (YSTORE_HOME)",
             )
         raise FormatError(

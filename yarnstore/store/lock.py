@@ -24,6 +24,7 @@ from yarnstore.errors import (
 from yarnstore.store import folders, fsio, fsread, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock, wait_lock
+from yarnstore.store.moved import check_not_moved
 
 _POLL_S = 0.02
 # How long one who wants the shared lock lets those before it end for a waiter.  It is bounded, so that a
@@ -69,13 +70,13 @@ def open_lock(path: Path) -> int:
 def acquire(
     path: Path, *, exclusive: bool, timeout_s: float, on_wait: OnWait | None = None, gate: Path | None = None
 ) -> Iterator[None]:
-    """Hold the lock, shared or exclusive, waiting at most `timeout_s` seconds.
+    """Hold a lock, a file in the store's folder, shared or exclusive; wait at most `timeout_s` seconds.
 
     With `gate`, a file that one who waits for the exclusive lock has locked, others that want the shared lock
     wait behind that one, at most 2 s; so it gets its turn among holders that overlap, if each is shorter.
     A thread that has the shared lock already does not wait.
 
-    Raises: LockTimeoutError that names the holders.
+    Raises: LockTimeoutError that names the holders; ConflictError if the store was moved meanwhile.
     """
     key = (threading.get_ident(), path)
     patience_s = 0.0 if gate is None or exclusive or key in _held else min(_GATE_S, timeout_s)
@@ -100,6 +101,7 @@ def acquire(
             if not _is_current(fd, path):  # the store was moved meanwhile
                 os.close(fd)
                 fd = open_lock(path)
+        check_not_moved(path.parent)
         if closed is not None:
             os.close(closed)
             closed = None

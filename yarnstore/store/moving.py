@@ -1,4 +1,4 @@
-"""Copying a store to another disk, and making its old folder a link to the new one.
+"""Copying a store to another disk, and making its old folder lead to the new one.
 
 Owns the copy, its check by hash, and the order in which the folders are exchanged; docs/design.md (moving a
 store) explains why a kill at any point loses nothing.  `ops/local/move` takes locks and excludes other
@@ -22,12 +22,10 @@ from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, has_record, note_hashed
 from yarnstore.store.kernel import exchange
 from yarnstore.store.layout import FILES_FORMAT, StoreLayout
+from yarnstore.store.moved import LEADS_ON, MOVED_FROM, MOVED_TO, old_folder, read_path, target_of
 
 # In place of `format` in an incomplete copy, which no release accepts as a store.
 _UNFINISHED = b"yarnstore-store/moving "
-# In the old folder: the path of the new store.  In the new one: the path of the old folder, until it is
-# removed.
-MOVED_TO, MOVED_FROM = "moved-to", "moved-from"
 # Not copied, since they are made again when needed: locks, which this process holds, and records of inodes.
 _LEFT_OUT = {
     *("lock", "lock.gate", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock"),
@@ -38,33 +36,6 @@ _BY_CONTENT = ("files", "views", "packs", "manifests")
 _PATH_LIMIT_BYTES = 64 * 1024
 # How often files that other programs change meanwhile are copied again.
 _ROUNDS = 10
-
-
-def old_folder(root: Path) -> Path:
-    """Return the path of a store's old folder until it is removed."""
-    return root.with_name(f"{root.name}.moved")
-
-
-def settle_move(root: Path) -> Path:
-    """Return the path of a store after a kill between the two renames of a move.
-
-    Makes the link if possible.
-    """
-    if os.path.lexists(root):
-        return root
-    target = read_path(old_folder(root) / MOVED_TO)
-    if target is None:
-        return root
-    with contextlib.suppress(StorageError, NotFoundError):
-        fsio.swap_link(root, str(target), tmp_dir=root.parent)
-    return root if os.path.lexists(root) else target
-
-
-def read_path(note: Path) -> Path | None:
-    """Return the path in a note; None if it does not exist."""
-    with contextlib.suppress(NotFoundError, StorageError, FormatError):
-        return Path(os.fsdecode(fsread.read_bytes(note, _PATH_LIMIT_BYTES)))
-    return None
 
 
 @dataclass
@@ -142,23 +113,29 @@ class StoreCopy:
         fsio.write_atomic(self.target / "format", data, tmp_dir=tmp)
 
     def switch(self, root: Path) -> Path:
-        """Make the store's folder a link to the copy; return the new path of the old folder."""
-        old = self.source
+        """Let the store's folder lead to the copy; return the path where the old folder is then."""
         if root.is_symlink():
-            if not fsio.swap_link(root, str(self.target), tmp_dir=root.parent):
-                raise _no_links(root, self.target)
-            return old
+            return self.source if self._swap(root) else self._lead_on()
         aside = old_folder(root)
+        if not self._swap(aside):
+            return self._lead_on()
         fsio.write_atomic(self.target / MOVED_FROM, os.fsencode(aside), tmp_dir=self.target / "tmp")
-        if not fsio.swap_link(aside, str(self.target), tmp_dir=root.parent):
-            raise _no_links(root, self.target)
         if exchange(str(root), str(aside)):
             fsio.sync_dir(root.parent)
             return aside
         fsio.remove(aside)
-        fsio.rename(root, aside)  # from here on, `settle_move` completes the move
-        fsio.swap_link(root, str(self.target), tmp_dir=root.parent)
+        fsio.rename(root, aside)  # from here on, `find_store` completes the move
+        self._swap(root)
         return aside
+
+    def _swap(self, link: Path) -> bool:
+        """Make a link to the copy; return whether the file system of the old folder has symlinks."""
+        return fsio.swap_link(link, str(self.target), tmp_dir=link.parent)
+
+    def _lead_on(self) -> Path:
+        """Do as `switch` without symlinks: the old folder stays, with the note to the copy alone."""
+        fsio.write_atomic(self.source / "format", LEADS_ON, tmp_dir=self.source / "tmp")
+        return self.source
 
     # --- copying -------------------------------------------------------------------------------------
 
@@ -298,30 +275,24 @@ class StoreCopy:
         fsio.sync_dir(self.target.parent)
 
 
-def remove_old(old: Path, target: Path) -> bool:
-    """Remove the old folder of a store that is now at `target`, its note last; return whether it was removed.
+def remove_old(old: Path, target: Path) -> None:
+    """Remove the old folder of a store that is now at `target`, its note last.
 
-    A folder without such a note is unrelated, and is kept.  Raises: StorageError.
+    A folder that leads on keeps its format and its note.  A folder without such a note is unrelated, and is
+    kept.  Raises: StorageError.
     """
     if not fsread.is_folder(old):
-        return False
+        return
     names = fsread.list_names(old)
     if names and read_path(old / MOVED_TO) != target:
-        return False
+        return
+    leads_on = target_of(old) is not None
     for name in names:
-        if name != MOVED_TO:
+        if name != MOVED_TO and not (leads_on and name == "format"):
             fsio.remove_tree(old / name)
-    fsio.remove_tree(old)
-    fsio.sync_dir(old.parent)
-    return True
-
-
-def _no_links(root: Path, target: Path) -> StorageError:
-    return StorageError(
-        f"the file system of {root.parent} has no symlinks",
-        hint=f"the store was not moved; its copy is complete: set YSTORE_HOME to {target} to use it",
-        path=str(root),
-    )
+    if not leads_on:
+        fsio.remove_tree(old)
+        fsio.sync_dir(old.parent)
 
 
 def _facts(found: os.stat_result) -> tuple[int, int, int]:

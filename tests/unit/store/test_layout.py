@@ -51,7 +51,7 @@ def test_the_format_is_raised_once_and_opens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"yarnstore-store/3\n", b"yarnstore-store/17", b"yarnstore-store/9999\nmore\n"[:21]]
+    "data", [b"yarnstore-store/4\n", b"yarnstore-store/17", b"yarnstore-store/9999\nmore\n"[:21]]
 )
 def test_a_newer_store_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "format").write_bytes(data)

@@ -19,7 +19,8 @@ def cli(run: Invocation, folder: str) -> None:
     """Move the store to another disk.
 
     Every file is copied to DIR and checked by its hash; then the store's folder becomes a link to DIR, so all
-    paths stay valid, and the old files are removed.  If this is interrupted, the store stays usable, and the
+    paths stay valid, and the old files are removed.  Without symlinks, as on Windows, the old folder keeps a
+    note that leads all commands to DIR.  If this is interrupted, the store stays usable, and the
     same command continues.  Programs that have models open, and `ystore serve`, must end first.
     """
     with run.store() as store:
@@ -30,4 +31,4 @@ def cli(run: Invocation, folder: str) -> None:
 def _text(done: MoveResult) -> str:
     if not done.moved:
         return f"{done.root} is at {done.path} already"
-    return f"{size(done.size_bytes)} moved and checked: {done.root} is now a link to {done.path}"
+    return f"{size(done.size_bytes)} moved and checked: {done.root} now leads to {done.path}"

@@ -40,7 +40,7 @@ from yarnstore.registry.policies import AutoRules
 from yarnstore.store import fsread
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.moving import MOVED_FROM, read_path
+from yarnstore.store.moved import MOVED_FROM, find_store, read_path
 from yarnstore.store.queue import read_queue
 from yarnstore.store.refs import Refs
 from yarnstore.store.registry_cache import read_record
@@ -183,8 +183,9 @@ def _alternates(session: Session) -> Iterator[Check]:
     """Check whether alternates can be read; a fetch downloads what they lack."""
     mend = "mount it or correct `alternates` in config.toml; until then everything is downloaded"
     for root in session.alternates:
-        layout, name = StoreLayout(root), f"alternate {root}"
+        name = f"alternate {root}"
         try:
+            layout = StoreLayout(find_store(root))
             if not layout.exists():
                 yield Check(name, "note", "is not a store", mend)
                 continue

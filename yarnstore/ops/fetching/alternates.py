@@ -26,6 +26,7 @@ from yarnstore.store import fsread, growing
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.drafts import Drafts
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.moved import find_store
 from yarnstore.store.pipeline import ordered_map
 
 # Chunks read ahead of the writer.
@@ -129,7 +130,7 @@ def _layouts(session: Session) -> Iterator[StoreLayout]:
     """Yield the alternates that are stores of a format that this release reads."""
     for root in session.alternates:
         with contextlib.suppress(YarnstoreError, OSError):
-            layout = StoreLayout(root)
+            layout = StoreLayout(find_store(root))
             if layout.exists() and not os.path.samefile(root, session.layout.root):
                 yield layout
 

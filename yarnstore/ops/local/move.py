@@ -1,4 +1,5 @@
-"""`move`: move the store to another disk; its old folder becomes a link to the new one.
+"""`move`: move the store to another disk; its old folder becomes a link to the new one, or leads there by a
+note.
 
 Excludes other commands meanwhile; `store/moving` copies, and owns the order of renames.
 """
@@ -10,14 +11,22 @@ import os
 from dataclasses import dataclass
 
 from yarnstore.core.digest import Sha256
-from yarnstore.errors import ConflictError, FormatError, NotFoundError, ReadOnlyError, UsageError
+from yarnstore.errors import (
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    UsageError,
+)
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter, format_size
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.disk import disk_bytes, iter_disk
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout
-from yarnstore.store.moving import MOVED_FROM, StoreCopy, old_folder, read_path, remove_old
+from yarnstore.store.moved import MOVED_FROM, old_folder, read_path
+from yarnstore.store.moving import StoreCopy, remove_old
 from yarnstore.store.views import view_in_use
 
 # Locks of long-running work, of the settings and of the queue.
@@ -28,17 +37,18 @@ _OTHER_LOCKS = ("jobs.lock", "queue.run.lock", "queue.lock", "config.lock")
 class MoveResult:
     """The result of moving the store."""
 
-    root: str  #: The path of the store, which is a link now.
-    path: str  #: The folder that the link leads to.
+    root: str  #: The path of the store, which is a link now, or a folder that leads on without symlinks.
+    path: str  #: The folder that it leads to, where the store is.
     size_bytes: int  #: The disk space of the store, in bytes.
     written_bytes: int  #: How many bytes this run wrote; less if an earlier run was interrupted.
     moved: bool  #: Whether the store was moved; False if it was there already.
 
 
 def move_store(session: Session, target: Path) -> MoveResult:
-    """Copy the store to `target`, check every file by its hash, and make the store's folder a link to it.
+    """Copy the store to `target`, check every file by its hash, and make the store's folder lead to it.
 
-    The old folder is removed once that is done.  After an interruption the store is complete at its old or
+    It becomes a link, or keeps a note of the new path alone where the file system has no symlinks.  The old
+    files are removed once that is done.  After an interruption the store is complete at its old or
     its new place, and the same call continues.
 
     Raises: NotFoundError, UsageError, ConflictError, ReadOnlyError, DiskFullError, LockTimeoutError,
@@ -69,9 +79,8 @@ def move_store(session: Session, target: Path) -> MoveResult:
         copy.on_bytes = Meter(session.activity.report, "write", str(target), size).add
         copy.run()
         old = copy.switch(root)
-    session.note(f"{root} is now a link to {target}; removing {old}")
-    remove_old(old, target)
-    fsio.remove(target / MOVED_FROM)
+    session.note(f"the store is now at {target}; removing the files of {old}")
+    _remove(session, old, target)
     return MoveResult(str(root), str(target), size, copy.written_bytes, moved=True)
 
 
@@ -79,10 +88,21 @@ def _finish(session: Session, target: Path) -> MoveResult:
     """Remove the old folder, if a killed move left it."""
     old = read_path(target / MOVED_FROM)
     if old is not None and old != target:
-        session.note(f"the store is at {target} already; removing {old}")
-        remove_old(old, target)
-    fsio.remove(target / MOVED_FROM)
+        session.note(f"the store is at {target} already; removing the files of {old}")
+        _remove(session, old, target)
     return MoveResult(str(session.layout.root), str(target), disk_bytes(target), 0, moved=False)
+
+
+def _remove(session: Session, old: Path, target: Path) -> None:
+    """Remove the old files, and then the note of the new folder that names them."""
+    try:
+        remove_old(old, target)
+    except StorageError as error:
+        if not fsread.is_in_use(error):
+            raise
+        session.note(f"{error.message}; end the program, then run this again to remove {old}")
+    else:
+        fsio.remove(target / MOVED_FROM)
 
 
 def _check(layout: StoreLayout, source: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,13 +36,18 @@ from tests.support.stores import (
     problems,
     refs_of,
     remove_tree,
+    ystore,
 )
 from yarnstore import Store
 from yarnstore.errors import ConflictError, DiskFullError, FormatError, LockTimeoutError, UsageError
+from yarnstore.progress import Progress
 from yarnstore.store import moving
 from yarnstore.store.disk import disk_bytes
+from yarnstore.store.filepath import Path as StorePath
 from yarnstore.store.kernel import try_lock
-from yarnstore.store.moving import MOVED_FROM, MOVED_TO, old_folder, settle_move
+from yarnstore.store.layout import StoreLayout
+from yarnstore.store.moved import LEADS_ON, MOVED_FROM, MOVED_TO, find_store, old_folder
+from yarnstore.store.moving import StoreCopy
 
 KILLS = 5
 # The store before and its new disk: whether each has hard links, whether the store's path is a link already,
@@ -51,6 +59,7 @@ SHAPES = {
     "to a disk with links": (False, True, False, True),
     "moved before": (True, True, True, True),
     "no exchange of names": (True, False, False, False),
+    "no symlinks": (True, True, False, True),
 }  # fmt: skip
 
 
@@ -70,10 +79,15 @@ def site(made: Site, tmp_path: Path) -> Site:
 
 def assert_moved(site: Site, target: Path) -> None:
     """All is at the new place, by the old path too, and nothing is left at the old one."""
-    assert os.readlink(site.home) == str(target)
+    if site.home.is_symlink():
+        assert os.readlink(site.home) == str(target)
+        assert_whole(site.home, site)
+    else:  # the file system has no symlinks
+        assert (site.home / "format").read_bytes() == LEADS_ON
+        assert set(os.listdir(site.home)) == {"format", MOVED_TO}
+        assert find_store(StorePath(site.home)) == target
     assert not os.path.lexists(old_folder(site.home))
     assert not {MOVED_TO, MOVED_FROM} & set(os.listdir(target))
-    assert_whole(site.home, site)
     assert_whole(target, site)
 
 
@@ -184,7 +198,99 @@ def test_a_store_between_two_renames_is_found(site: Site, tmp_path: Path) -> Non
         assert "moved store" in {check.name for check in store.examine().checks}
         assert store.move(target).moved is False
     assert_moved(site, target)
-    assert settle_move(tmp_path / "nothing") == tmp_path / "nothing"
+    assert find_store(StorePath(tmp_path / "nothing")) == tmp_path / "nothing"
+
+
+@pytest.fixture
+def no_symlinks() -> Iterator[None]:
+    with no_links.refused("symlink"):
+        yield
+
+
+@pytest.mark.usefixtures("no_symlinks")
+def test_without_symlinks_the_old_folder_leads_on(site: Site, tmp_path: Path) -> None:
+    """Its path stays that of the store, for those who open it, and for those who have it open."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    with site.store() as store, site.store() as other:
+        before = refs_of(site.home)
+        done = store.move(first)
+        assert (done.moved, done.path, done.root) == (True, str(first), str(site.home))
+        assert_moved(site, first)
+        for each in (store, other, site.store()):
+            assert len(each.list_versions()) == 2
+            assert each.home == first
+        assert refs_of(first) == before
+        assert Path(store.path(MODEL)).is_relative_to(first)
+        store.close()
+        assert store.move(first).moved is False
+        assert other.checkout(f"{MODEL}@1.2.0").changed
+        assert store.move(second).moved
+        for each in (store, other, site.store()):
+            assert {item.version for item in each.list_versions()} == {"1.0.0", "1.1.0", "1.2.0"}
+            assert each.home == second
+    assert_moved(site, second)
+    words = ystore(site.home, "move", second, "--json")
+    assert (words.returncode, json.loads(words.stdout)["moved"]) == (0, False)
+
+
+@pytest.mark.usefixtures("no_symlinks")
+def test_a_folder_that_leads_to_a_missing_disk_is_refused_and_never_filled(
+    site: Site, tmp_path: Path
+) -> None:
+    target = tmp_path / "disk"
+    with site.store() as store:
+        store.move(target)
+        target.rename(tmp_path / "unplugged")
+        for act in (store.list_versions, lambda: store.fetch(MODEL), lambda: store.fsck(repair=True)):
+            with pytest.raises(ConflictError, match="was moved to"):
+                act()
+        with pytest.raises(ConflictError, match="was moved to"):
+            site.store()
+        told = ystore(site.home, "status", "--json")
+        assert (told.returncode, json.loads(told.stdout)["error"]["code"]) == (1, "conflict")
+        assert set(os.listdir(site.home)) == {"format", MOVED_TO}
+        assert not target.exists()
+        (tmp_path / "unplugged").rename(target)
+        assert len(store.list_versions()) == 2
+
+
+@pytest.mark.usefixtures("no_symlinks")
+def test_a_command_that_waited_for_a_move_uses_no_folder_that_leads_on(site: Site, tmp_path: Path) -> None:
+    target, waits = tmp_path / "disk", threading.Event()
+
+    def told(progress: Progress) -> None:
+        if "waiting" in progress.text:
+            waits.set()
+
+    with site.store() as mover, Store.open(site.home, progress=told) as waiter, ThreadPoolExecutor(1) as pool:
+        layout = StoreLayout(StorePath(site.home))
+        with layout.exclusive():
+            waiting = pool.submit(waiter.fetch, f"{MODEL}@1.2.0")
+            assert waits.wait(20)
+            copy = StoreCopy(StorePath(site.home), StorePath(target), lambda _: None)
+            copy.run()
+            copy.switch(StorePath(site.home))
+        with pytest.raises(ConflictError, match="was moved to"):
+            waiting.result(20)
+        assert waiter.fetch(f"{MODEL}@1.2.0").version == "1.2.0"
+        assert "moved store" in {check.name for check in mover.examine().checks}
+        mover.move(target)
+    assert_moved(site, target)
+
+
+@pytest.mark.usefixtures("no_symlinks")
+def test_an_alternate_that_was_moved_is_still_read(site: Site, tmp_path: Path) -> None:
+    with site.store() as store:
+        store.move(tmp_path / "disk")
+    shutil.rmtree(site.registry / "packs")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.toml").write_text(f"alternates = [{json.dumps(str(site.home))}]\n")
+    with Store.open(other) as store:
+        store.add_registry("made", site.registry)
+        assert store.checkout(f"{MODEL}@1.1.0").changed
+        checks = {check.name: check for check in store.examine().checks}
+        assert checks[f"alternate {site.home}"].status == "ok"
 
 
 def test_killed_at_calls_and_run_again(made: Site, tmp_path: Path) -> None:
@@ -235,7 +341,7 @@ def _kill_moves(
     print(f"move: killed at {len(chosen)} calls")
 
 
-@pytest.mark.parametrize("shape", ["no links", "no exchange of names"])
+@pytest.mark.parametrize("shape", ["no links", "no exchange of names", "no symlinks"])
 def test_killed_at_some_changing_calls(shape: str, tmp_path: Path) -> None:
     _kill_in_forks(shape, tmp_path, lambda at: at + 37)
 
@@ -254,7 +360,9 @@ def _kill_in_forks(shape: str, tmp_path: Path, following: Callable[[int], int]) 
         with made.store() as store:
             install_packed(store, "1.0.0", "1.1.0")
     ended, at, killed = KILLED, 1, 0
-    with _disk(links=new_links), pytest.MonkeyPatch.context() as patch:
+    with _disk(links=new_links), pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        if shape == "no symlinks":
+            stack.enter_context(no_links.refused("symlink"))
         if not exchanges:
             patch.setattr(moving, "exchange", lambda *_: False)
         while ended == KILLED:
