@@ -1,4 +1,4 @@
-"""What every test stands on: hypothesis profiles, the `deep` marker, made models, a home of its own.
+"""What every test stands on: hypothesis profiles, the `deep` marker, made models, a home of its own, skips.
 
 `HYPOTHESIS_PROFILE=deep` runs each property long and lets tests marked `deep` run; under it every
 property test counts as `deep`, so `make deep`, which is `-m deep`, runs them too.
@@ -21,6 +21,9 @@ if str(REPO) not in sys.path:
     sys.path.insert(0, str(REPO))
 
 from fixtures.made import make_phi3  # noqa: E402
+
+# Skips on Windows the tests of tests/windows/skips.txt.
+pytest_plugins = ["tests.windows.plugin"]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 # CI must not fail today on what passed yesterday; a new example is found where someone looks at it.

@@ -12,7 +12,7 @@ failed=0
 bash "$here/run.sh" -m tests.windows.tour || failed=1
 for folder in "${@:-unit/core unit/registry unit/settings unit/backends unit/store unit/cli}"; do
   for each in $folder; do
-    WIN_TIMEOUT=${WIN_TIMEOUT:-900} bash "$here/run.sh" -m pytest -q -rs -p tests.windows.plugin "tests/$each" || failed=1
+    WIN_TIMEOUT=${WIN_TIMEOUT:-900} bash "$here/run.sh" -m pytest -q -rs "tests/$each" || failed=1
   done
 done
 cat <<'TEXT'

@@ -1,4 +1,4 @@
-"""Skips on Windows the tests of `skips.txt`, each with its reason: `pytest -p tests.windows.plugin`."""
+"""Skips on Windows the tests of `skips.txt`, each with its reason; tests/conftest.py loads it."""
 
 from __future__ import annotations
 
