@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.bench.plot import Bar
 from tests.bench.process import Run, ystore, ystore_path
 from tests.bench.report import Report, Table, percent
 from tests.bench.serve import serve
+from tests.support.deflated import gzipped, hdf5, npz, zipped
 from tests.support.reshaped import (
     Files,
     Weights,
@@ -29,6 +31,7 @@ from tests.support.reshaped import (
     one_file,
     pruned,
     renamed,
+    safetensors,
     sharded,
     stepped,
     texts,
@@ -78,6 +81,17 @@ class _Case:
     counts_all: bool = False  # manifest, indexes and the registry too, and not only packs
 
 
+# Their shares are of files that deflate makes smaller by a tenth or more.
+_COMPRESSED: dict[str, Callable[[Weights], Files]] = {
+    "`np.savez_compressed`, f16": lambda weights: {"model.npz": npz(as_type(weights, "<f2"))},
+    "zip of safetensors": lambda weights: {"model.zip": zipped(one_file(weights), 6)},
+    "gzip'd safetensors": lambda weights: {"model.safetensors.gz": gzipped(safetensors(weights), 6)},
+    "HDF5, gzip 4": lambda weights: {
+        "model.h5": hdf5(b"".join(array.tobytes() for array in weights.values()))
+    },
+}
+
+
 def _cases() -> Iterator[_Case]:
     base = made(layers=_LAYERS, width=_WIDTH, vocabulary=_VOCABULARY)
     tuned = fine_tuned(base)
@@ -110,6 +124,8 @@ def _cases() -> Iterator[_Case]:
     torches = [{"model.pt": torch_pickle(weights, seed)} for seed, weights in enumerate((base, tuned))]
     # Its plain form may take 15.5 %.
     yield _Case("PyTorch file from before 1.6, fine-tuned", 0.185, lambda: torches[0], lambda: torches[1])
+    for kind, packed in _COMPRESSED.items():
+        yield _Case(f"{kind}, fine-tuned", 0.185, partial(packed, base), partial(packed, tuned))
     yield case("averaged checkpoints", 0.035, averaged(base))
     yield case("10 % of weights moved by one step", 0.04, stepped(base))
     yield case("pruned to 2:4", 0.06, pruned(base))

@@ -72,7 +72,7 @@ class BasedDeltaEntry(DeltaEntry, frozen=True, kw_only=True, gc=False):
     """A delta pack that leads from a version of the other model `base_model`."""
 
     base_model: str
-    mapped: bool = False  #: Whether the pack has entries of encoding 5.
+    mapped: bool = False  #: Whether the pack has entries of encoding 5 or 6.
 
     @property
     def label(self) -> str:

@@ -382,7 +382,7 @@ def ensure_chunks(
         pack_bytes = plan.disk_bytes(ids, lengths, for_packs)
         fsread.require_space(layout.root, pack_bytes + files - there, layout.reserve)
         if not announced:
-            if offer.other_compressor and not plan.is_empty:
+            if not (plan.is_empty or chunks.is_empty or all(delta.can_be_made for delta in offer.deltas)):
                 session.note(
                     f"{manifest.label}: this Python's zlib makes other bytes than the publisher's, so "
                     "deltas of compressed files cannot be used"

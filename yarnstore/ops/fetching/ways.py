@@ -8,7 +8,7 @@ directly from one in the store may be reached over others.  Only the packs along
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from yarnstore.core.deflate import compressor_id
@@ -19,7 +19,6 @@ from yarnstore.registry.entries import (
     BASED,
     PLAIN,
     BasedDeltaEntry,
-    DeltaEntry,
     ModelEntry,
     TransposedDeltaEntry,
     VersionEntry,
@@ -88,7 +87,8 @@ class DeltaPack(NamedTuple):
     What is in a `mapped` one is stored whole, since older releases cannot read it; because of it, entries of
     the others between the two that have `replaced_bytes` are not downloaded.  With `other_model`, `base` is a
     version of another model, which `version` names too.  With `whole_base`, it helps only if the store has
-    `base` whole; if it `transposes`, others are against its chunks.
+    `base` whole; if it `transposes`, others are against its chunks.  With `compressor`, it needs one of that
+    name.
     """
 
     pack: RemotePack
@@ -101,6 +101,12 @@ class DeltaPack(NamedTuple):
     other_model: bool = False
     whole_base: bool = False
     transposes: bool = False
+    compressor: str = ""
+
+    @property
+    def can_be_made(self) -> bool:
+        """Whether this process can make its chunks: compress streams to the publisher's bytes."""
+        return not self.compressor or self.compressor == compressor_id()
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,13 @@ class PackOffer:
     """Where a version's chunks are, by its registry: full packs, and `deltas` into it.
 
     `ways` are the delta packs of all versions of its model, these included; `size_bytes` is the size of the
-    version's files, 0 if the registry does not give it.  `other_compressor` says that deltas into it are left
-    out, since this process's zlib makes other bytes than the publisher's.
+    version's files, 0 if the registry does not give it.
     """
 
     packs: tuple[PackId, ...]
     deltas: tuple[DeltaPack, ...] = ()
     ways: tuple[DeltaPack, ...] = ()
     size_bytes: int = 0
-    other_compressor: bool = False
 
     @classmethod
     def of(cls, entry: VersionEntry, model: ModelEntry | None = None) -> PackOffer:
@@ -130,8 +134,12 @@ class PackOffer:
                 if len(ways) > _WAYS_LIMIT:
                     ways.clear()
                     break
-        left_out = any(not _can_make(delta) for delta in entry.deflated_deltas)
-        return cls(packs, deltas, tuple(ways) or deltas, entry.size_bytes or 0, left_out)
+        return cls(packs, deltas, tuple(ways) or deltas, entry.size_bytes or 0)
+
+    def that_can_be_made(self) -> PackOffer:
+        """Return it without deltas that need another compressor than this process's."""
+        deltas, ways = (tuple(d for d in some if d.can_be_made) for some in (self.deltas, self.ways))
+        return replace(self, deltas=deltas, ways=ways)
 
     def listed(self) -> Iterator[str]:
         """All that a plan can be made from, as text."""
@@ -144,8 +152,6 @@ def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
         return
     for key, deltas in entry.delta_lists:
         for delta in deltas:
-            if not _can_make(delta):
-                continue
             based = delta if isinstance(delta, BasedDeltaEntry) else None
             transposed = delta if isinstance(delta, TransposedDeltaEntry) else None
             yield DeltaPack(
@@ -159,12 +165,8 @@ def _deltas_into(entry: VersionEntry) -> Iterable[DeltaPack]:
                 other_model=based is not None,
                 whole_base=transposed is not None,
                 transposes=transposed is not None and transposed.transposes,
+                compressor=delta.compressor,
             )
-
-
-def _can_make(delta: DeltaEntry) -> bool:
-    """Whether this process can make the chunks of a delta: compress streams to the publisher's bytes."""
-    return not delta.compressor or delta.compressor == compressor_id()
 
 
 # Delta packs by step, back from the wanted version: those that lead into it, those that lead into their
@@ -184,9 +186,18 @@ def find_way(
 
     These are the deltas from versions in the store, directly or over others.  If no version of the store is
     in the registry, they are all that lead into the version directly from its own model: its chunks may be
-    known by another name.
+    known by another name.  Those that need another compressor than this process's are left out.
     """
+    way = _find_way(offer, complete, chunks, without)
+    # Which compressor this is takes a while to say, and few ways need one.
+    if all(delta.can_be_made for step in way for delta in step):
+        return way
+    return _find_way(offer.that_can_be_made(), complete, chunks, without)
 
+
+def _find_way(
+    offer: PackOffer, complete: Collection[Sha256], chunks: ChunkStore, without: Collection[RemotePack]
+) -> Way:
     def usable(delta: DeltaPack) -> bool:
         return not delta.whole_base or delta.base in complete
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -79,14 +80,6 @@ class WrittenDeltas:
         base = {"base": self.base.version, "base_manifest": str(self.base.digest)}
         if self.base.model != self.model:
             base = {"base_model": self.base.model, **base}
-            marks: tuple[tuple[dict[str, Any], list[tuple[PackId, int]]], ...]
-            marks = (({}, self.packs[PLAIN]), ({"mapped": True}, self.packs[MAPPED]))
-            items = [
-                {**base, "pack": str(pack), "size_bytes": size, **mark}
-                for mark, packs in marks
-                for pack, size in packs
-            ]
-            return {BASED: items} if items else {}
         found = {
             key: [{**base, "pack": str(pack), "size_bytes": size} for pack, size in packs]
             for key, packs in self.packs.items()
@@ -101,7 +94,13 @@ class WrittenDeltas:
             found[key][0]["replaced_bytes"] = size
         for item in found.get(DEFLATED, ()):
             item["compressor"] = compressor_id()
-        return found
+        if self.base.model == self.model or not found:
+            return found
+        # One list for all encodings.
+        for key in found.keys() - {PLAIN}:
+            for item in found[key]:
+                item["mapped"] = True
+        return {BASED: [item for items in found.values() for item in items]}
 
 
 class _Writers:
@@ -234,18 +233,15 @@ def write_deltas(
                 ours, others = _encode_both(task, _Chunks(reader, hashed=True))
             return task.length, ours, others
 
-        runs = reader.find_runs(new, base)
-        tasks = list(_iter_tasks(new, base, runs, back=back))
+        tasks = list(_iter_tasks(new, base, reader.find_runs(new, base), back=back))
         older = base.version if base.model == new.model else base.label
-        # Deltas from other models have one list for all encodings, which earlier releases of it read.
-        is_own = base.model == new.model
-        turned = reader.find_transposed(new, base) if is_own else []
+        turned = reader.find_transposed(new, base) if base.model == new.model else []
         further = [(ahead, TransposedDelta(reader, new, base, turned))]
         if back:
             further.append((behind, TransposedDelta(reader, base, new, [pair.turned() for pair in turned])))
         total = sum(task.length for task in tasks) + sum(delta.size_bytes for _, delta in further)
         meter = Meter(on_progress, "delta", f"{older} → {new.version}", total)
-        pairs = iter_deflated_pairs(new, base, reader) if is_own else ()
+        pairs = iter_deflated_pairs(new, base, reader)
         for length, entries, others in ordered_map(encode, _with_streams(tasks, pairs), window=_WINDOW):
             meter.add(length)
             ahead.add(entries)
@@ -262,7 +258,7 @@ def estimate_deltas(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
 
     Raises: as `write_deltas`.
     """
-    return _estimate(reader, list(iter_pairs(new, base, reader.find_runs(new, base))))
+    return _estimate(reader, new, base, list(iter_pairs(new, base, reader.find_runs(new, base))))
 
 
 def estimate_update(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
@@ -276,7 +272,7 @@ def estimate_update(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     known, _ = manifest_chunks([base])
     paired = np.array(sorted(pair.chunk.chunk_id for pair in pairs), "S32")
     whole = ids[(find_ids(known, ids) < 0) & (find_ids(paired, ids) < 0)]
-    return _estimate(reader, pairs) + stored_bytes(reader, whole)
+    return _estimate(reader, new, base, pairs) + stored_bytes(reader, whole)
 
 
 def stored_bytes(reader: PackReader, ids: Ids) -> int:
@@ -285,19 +281,24 @@ def stored_bytes(reader: PackReader, ids: Ids) -> int:
     return int(reader.table.stored[rows[rows >= 0]].sum())
 
 
-def _estimate(reader: DeltaReader, pairs: list[Pair]) -> int:
+def _estimate(reader: DeltaReader, new: Manifest, base: Manifest, pairs: list[Pair]) -> int:
+    """Return about how many bytes pairs take, as deltas or whole."""
     step = max(1, len(pairs) // _SAMPLED)
-    sample = pairs[step // 2 :: step]
+    tasks = _with_streams([_Task(pair, None) for pair in pairs], iter_deflated_pairs(new, base, reader))
+    forward = ((task.forward, task.streams) for task in tasks if task.forward is not None)
+    sample = islice(forward, step // 2, None, step)
 
-    def stored(pair: Pair) -> int:
-        entries = _encode(pair, _Chunks(reader, hashed=True))
-        if entries:
-            return min(entry.stored_bytes for entry in entries)
+    def stored(item: tuple[Pair, PairedStreams | None]) -> tuple[int, int]:
+        pair, streams = item
+        length = pair.chunk.length
+        if entries := _encode(pair, _Chunks(reader, hashed=True), streams):
+            return length, min(entry.stored_bytes for entry in entries)
         row = reader.row_of(pair.chunk.chunk_id)
-        return int(reader.table.stored[row]) if row >= 0 else pair.chunk.length
+        return length, int(reader.table.stored[row]) if row >= 0 else length
 
-    sizes = sum(ordered_map(stored, sample, window=_WINDOW))
-    plain = sum(pair.chunk.length for pair in sample)
+    plain = sizes = 0
+    for length, size in ordered_map(stored, sample, window=_WINDOW):
+        plain, sizes = plain + length, sizes + size
     return sizes * sum(pair.chunk.length for pair in pairs) // plain if plain else 0
 
 

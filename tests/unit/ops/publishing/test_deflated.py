@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable
@@ -10,14 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from tests.support.deflated import floats, gzipped, hdf5, moved, npz, zipped
 from tests.support.registries import amend
 from yarnstore import Store
 from yarnstore.core.codec import NOT_STORED
-from yarnstore.core.digest import PackId
+from yarnstore.core.deflate import compressor_id
+from yarnstore.core.digest import PackId, Sha256
 from yarnstore.core.limits import CHUNK_MAX_BYTES
 from yarnstore.core.manifest import Manifest
+from yarnstore.ops.publishing.deltas import estimate_deltas, reading
+from yarnstore.ops.publishing.tree import RegistryFolder
+from yarnstore.registry.entries import BASED
 from yarnstore.store.packs import iter_entries
 
 KEY = "deflated_deltas"
@@ -168,3 +174,50 @@ def test_an_import_does_not_compress_again_what_it_stores(tmp_path: Path) -> Non
         (manifest,) = (tmp_path / "home" / "manifests").glob("*.json")
         (file,) = Manifest.parse(manifest.read_bytes()).files
         assert file.chunk_list()[1].max() <= CHUNK_MAX_BYTES
+
+
+def test_a_fine_tune_under_another_id_is_a_difference_of_its_numbers_too(tmp_path: Path) -> None:
+    old, new = MADE["m.bin.gz"](OLD), MADE["m.bin.gz"](NEW)
+    registry = publish(tmp_path, "m.gz", old)
+    (tmp_path / "m.gz").write_bytes(new)
+    Store.publish(tmp_path / "m.gz", "tuned@1.0.0", registry=registry, base="m@1.0.0")
+    raw = json.loads((registry / "registry.json").read_text())
+    (delta,) = [item for item in raw["models"]["tuned"]["versions"]["1.0.0"][BASED] if "compressor" in item]
+    assert delta["mapped"] is True
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("here", registry)
+        store.checkout("m@1.0.0")
+        assert (store.checkout("tuned@1.0.0").download_bytes or 0) < 0.3 * len(new)
+        assert Path(store.path("tuned")).read_bytes() == new
+        assert store.lint_registry(registry, deep=True, decode=True).errors == 0
+
+
+def test_the_estimate_of_a_delta_is_about_what_it_takes(tmp_path: Path) -> None:
+    registry = publish(tmp_path, "m.npz", MADE["m.npz"](OLD), MADE["m.npz"](NEW))
+    raw = json.loads((registry / "registry.json").read_text())
+    entries = raw["models"]["m"]["versions"]
+    folder = RegistryFolder(registry)
+    old, new = (folder.manifest(Sha256.parse(entries[v]["manifest"])) for v in ("1.0.0", "1.1.0"))
+    written = sum(delta["size_bytes"] for delta in entries["1.1.0"][KEY])
+    with reading(folder.packs) as reader:
+        assert 0.8 < estimate_deltas(reader, new, old) / written < 1.25
+
+
+def test_the_compressor_is_named_only_for_updates_that_need_it(compressed: Path, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("here", compressed)
+        compressor_id.cache_clear()
+        store.checkout("m@1.0.0")
+        assert compressor_id.cache_info().currsize == 0
+        store.checkout("m@1.1.0")
+        assert compressor_id.cache_info().currsize == 1
+
+
+def test_the_name_of_the_compressor_is_what_the_page_says() -> None:
+    noise = hashlib.shake_128(b"yarnstore").digest(72 << 10)
+    plain = noise[: 64 << 10] + bytes(byte & 3 for byte in noise[64 << 10 :]) + noise[44 << 10 : 48 << 10]
+    streams = b""
+    for level in range(1, 10):
+        one = zlib.compressobj(level, zlib.DEFLATED, -15)
+        streams += one.compress(plain) + one.flush()
+    assert compressor_id() == f"zlib:{blake3(streams).hexdigest()[:16]}"
