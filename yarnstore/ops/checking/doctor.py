@@ -7,6 +7,7 @@ refreshes; `doctor_disk` also writes probe files, which it removes.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shlex
 import sys
@@ -188,6 +189,11 @@ def _alternates(session: Session) -> Iterator[Check]:
             layout = StoreLayout(find_store(root))
             if not layout.exists():
                 yield Check(name, "note", "is not a store", mend)
+                continue
+            if os.path.realpath(root) == os.path.realpath(session.layout.root):
+                yield Check(
+                    name, "note", "is this store itself", "remove it from `alternates` in config.toml"
+                )
                 continue
             found = load_indexes(layout.pack_folder, rebuild=False)
             versions = len(Refs(layout).versions())

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from yarnstore.core.limits import MIB
 from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError
 from yarnstore.ops.copies.proof import forget_damaged, forget_rotten_doubles
 from yarnstore.ops.copies.slim import (
@@ -296,8 +295,8 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
                 backing = replace(backing, only_copies=proof)
                 thin = plan_gc(session, policy, backing, thin=True)
             if thin.lacking:
-                fsread.require_space(layout.root, len(thin.lacking.ids) * MIB)
                 plain_bytes = thin.lacking.bytes_of(thin.roots)
+                fsread.require_space(layout.root, plain_bytes, layout.reserve)
                 meter = Meter(session.activity.report, "write", "older versions", plain_bytes)
                 with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
                     for entry in as_deltas(session, chunks, thin.lacking.to_encode, thin.roots):

@@ -80,7 +80,8 @@ def rewrite_packs(session: Session, packs: list[PackId], redundant: Redundant = 
             indexes = without_chunks(load_indexes(folder, rebuild=False).indexes, backed)
             table = ChunkTable(indexes, beside=beside_packs(layout))
             try:
-                fsread.require_space(layout.root, fsread.sum_sizes([folder.pack(pack) for pack in batch]))
+                size = fsread.sum_sizes([folder.pack(pack) for pack in batch])
+                fsread.require_space(layout.root, size, layout.reserve)
                 with PackWriter(folder) as writer:
                     for pack, entries in _live_entries(session, table, ids, set(batch)):
                         for entry in entries:
@@ -181,7 +182,7 @@ def repack(session: Session, redundant: Redundant = none_redundant) -> None:
     with layout.shared():
         roots = current_roots(session)
         old = load_indexes(folder, rebuild=True).indexes
-        fsread.require_space(layout.root, sum(index.pack_bytes for index in old))
+        fsread.require_space(layout.root, sum(index.pack_bytes for index in old), layout.reserve)
         with ChunkStore(layout) as chunks, PackWriter(folder) as writer:
             for entry in repacked(chunks, roots, redundant(roots)):
                 writer.add(entry)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -409,3 +411,25 @@ def test_a_store_has_format_2_before_its_first_pack_goes(
 
 def read_manifest(path: Path) -> Manifest:
     return Manifest.parse(path.read_bytes())
+
+
+def test_going_thin_needs_disk_space_for_the_chunks_beside_the_reserve_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(2):
+        folder = tmp_path / f"many{n}"
+        folder.mkdir()
+        for k in range(40):
+            (folder / f"{k}.bin").write_bytes(np.random.default_rng(40 * n + k).bytes(10_000))
+        Store.publish(folder, f"many@1.{n}.0", registry=tmp_path / "registry")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.toml").write_text('reserve = "0"\n')
+    with Store.open(home) as store:
+        store.add_registry("here", tmp_path / "registry")
+        for n in range(2):
+            store.checkout(f"many@1.{n}.0")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=1_000_000))
+        store.gc(thin="many", grace_s=0)
+        forms = {row.version: row.form for row in store.storage().models[0].versions}
+    assert forms == {"1.0.0": "packed", "1.1.0": "file"}

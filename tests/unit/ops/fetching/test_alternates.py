@@ -88,6 +88,16 @@ def test_a_forecast_leaves_out_what_an_alternate_has(user: Site, alternate: Path
         assert told.download_bytes > 300_000
 
 
+def test_a_store_that_is_its_own_alternate_is_a_note_of_doctor(user: Site, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(user.home)
+    (user.home / "config.toml").write_text(f'alternates = ["{link}"]\n')
+    with user.store() as store:
+        (check,) = [item for item in store.examine().checks if item.name == f"alternate {link}"]
+        assert (check.status, check.what) == ("note", "is this store itself")
+        assert store.checkout(f"{MODEL}@1.0.0").version == "1.0.0"
+
+
 def test_what_is_damaged_there_is_downloaded(user: Site, alternate: Path) -> None:
     for path in [*(alternate / "packs").glob("*.pack"), *(alternate / "files").iterdir()]:
         for offset in range(20_000, path.stat().st_size, 20_000):
