@@ -145,3 +145,11 @@ def test_programs_that_are_run_get_the_environment_of_the_user(tmp_home: Path, t
         capture_output=True, text=True, timeout=PATIENCE_S, env=environment, check=True,
     )  # fmt: skip
     assert ran.stdout == f"{threads}\n"
+
+
+def test_an_update_does_without_masked_arrays(installed: Ystore) -> None:
+    # `np.unique` imports them, which takes 13 ms.
+    assert installed("list").code == 0
+    found = modules("update", "--no-wait", "phi-3-mini")
+    assert "yarnstore.ops.fetching.cheapest" in found
+    assert "numpy.ma" not in found

@@ -22,6 +22,7 @@ from yarnstore.core.index import (
     Ids,
     Ints,
     PackIndex,
+    distinct_ids,
     find_ids,
     id_bytes,
     parse_index,
@@ -329,7 +330,7 @@ class ChunkStore(PackReader):
     def bases_of(self, wanted: Ids) -> Ids:
         """Return the chunks that deltas of wanted chunks need, ascending."""
         rows = self.table.find(wanted)
-        bases = np.unique(self.table.bases[self.table.with_bases(rows[rows >= 0])])
+        bases = distinct_ids(self.table.bases[self.table.with_bases(rows[rows >= 0])])
         needed: Ids = bases[bases != b""]
         return needed
 
@@ -348,7 +349,7 @@ class ChunkStore(PackReader):
         """
         only = wanted[~self.in_packs(wanted)]
         if len(only):
-            only = np.union1d(only, self.bases_of(only))
+            only = distinct_ids(np.concatenate([only, self.bases_of(only)]))
             only = only[self.in_files(only)]
 
         def check(n: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from yarnstore.core.codec import verified
 from yarnstore.core.digest import Buffer
-from yarnstore.core.index import NO_IDS, Ids, find_ids, id_bytes
+from yarnstore.core.index import NO_IDS, Ids, distinct_ids, find_ids, id_bytes
 from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, StorageError
@@ -200,7 +200,7 @@ class Drafts:
                 draft = self._drafts[key] = Draft(file, target)
                 draft.resume(file.size_bytes)
         others = [file for file in missing if (file_name(file), file.chunks) not in self._drafts]
-        elsewhere = np.unique(np.concatenate([NO_IDS, *(file.chunk_list()[0] for file in others)]))
+        elsewhere = distinct_ids(np.concatenate([NO_IDS, *(file.chunk_list()[0] for file in others)]))
         self._table = _Table(list(self._drafts.values()), elsewhere)
 
     def put(self, chunk_id: bytes, data: Buffer) -> bool:

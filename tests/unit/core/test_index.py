@@ -12,6 +12,7 @@ from yarnstore.core.digest import PackId
 from yarnstore.core.index import (
     PackIndex,
     SortedIds,
+    distinct_ids,
     encode_index,
     find_ids,
     id_bytes,
@@ -208,3 +209,11 @@ def test_one_id_is_found_as_many_are() -> None:
     ):
         assert table.find_one(wanted) == table.find(np.array([wanted], "S32"))[0]
     assert SortedIds(ids[:0]).find_one(twins[0]) == -1
+
+
+@pytest.mark.parametrize(
+    "ids", [[], [b"b"], [b"b", b"a", b"b"], [b"", b"a" * 8 + b"z", b"", b"a" * 8 + b"b"]]
+)
+def test_distinct_ids_are_those_of_numpy(ids: list[bytes]) -> None:
+    given = np.array([one.ljust(32, b"\0") for one in ids], "S32")
+    assert distinct_ids(given).tolist() == np.unique(given).tolist()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from yarnstore.core.digest import Sha256
-from yarnstore.core.index import Ids
+from yarnstore.core.index import Ids, distinct_ids
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import BackendError, FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.session.session import Session
@@ -61,4 +61,4 @@ def copied_chunks(table: ChunkTable, manifests: Iterable[Manifest]) -> Ids:
     ids, _ = manifest_chunks(manifests)
     rows = table.find(ids)
     bases = table.ids[table.with_bases(rows[rows >= 0])]
-    return np.unique(np.concatenate([ids, bases]))
+    return distinct_ids(np.concatenate([ids, bases]))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids
+from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, distinct_ids, find_ids
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, KIB, MIB, PACK_LIMIT_BYTES
 from yarnstore.ops.fetching.ways import RemotePack, Run
 from yarnstore.registry.ways import DECODE_SHARE
@@ -174,7 +174,7 @@ class Chains:
 
     def step(self) -> None:
         """Go one version back: from now on the bases of what was offered are needed too."""
-        self._needed = np.unique(np.concatenate([self._needed, *self._bases]))
+        self._needed = distinct_ids(np.concatenate([self._needed, *self._bases]))
         self._bases.clear()
 
     def relays(self, connections: int) -> list[Relay]:
@@ -204,7 +204,7 @@ class _Solved:
 
     @classmethod
     def of(cls, rows: _Part) -> _Solved:
-        ids = np.unique(rows.ids)
+        ids = distinct_ids(rows.ids)
         chunk = find_ids(ids, rows.ids)
         base = np.where(rows.base == b"", -1, find_ids(ids, rows.base))
         useful = (rows.base == b"") | (base >= 0)
@@ -248,11 +248,13 @@ class _Solved:
         return heaviest
 
     def _relay(self, packs: Sequence[RemotePack], at: Ints) -> Relay:
-        needed = [at]
-        while len(needed[-1]):
-            bases = np.unique(self.base[needed[-1]])
-            needed.append(bases[bases >= 0])
-        chunks = np.unique(np.concatenate(needed))
+        needed = np.zeros(len(self.ids), bool)
+        rows = at
+        while len(rows):
+            needed[rows] = True
+            rows = self.base[rows]
+            rows = rows[(rows >= 0) & ~needed[rows]]
+        chunks = np.flatnonzero(needed)
         height = self.height[chunks]
         stages = [_cut(packs, self.rows, self.row[chunks[height == n]]) for n in range(int(height.max()) + 1)]
         return Relay(stages, np.sort(self.ids[at]))
@@ -260,7 +262,7 @@ class _Solved:
 
 def available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
     """Return which of these bases are in the store."""
-    distinct = np.unique(bases[bases != b""])
+    distinct = distinct_ids(bases[bases != b""])
     absent = np.sort(chunks.missing(distinct))
     held: NDArray[np.bool_] = np.logical_and(bases != b"", find_ids(absent, bases) < 0)
     return held

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from yarnstore.backends import SourceSet
 from yarnstore.backends.sources import Kept
-from yarnstore.core.index import Ids, Ints, PackIndex, find_ids, id_bytes, parse_index
+from yarnstore.core.index import NO_IDS, Ids, Ints, PackIndex, distinct_ids, find_ids, id_bytes, parse_index
 from yarnstore.core.limits import INDEX_LIMIT_BYTES, KIB, VERSION_LIMIT_PACKS
 from yarnstore.errors import BackendError, FormatError, IntegrityError, TransientError
 from yarnstore.ops.fetching.cheapest import Best, Chains, Relay
@@ -134,7 +134,8 @@ def plan_download(
         _offer_of_others(backend, best, full, index_sources)
     relays = chains.relays(connections)
     absent = best.absent()
-    absent = absent[~np.isin(absent, np.concatenate([absent[:0], *(relay.wanted for relay in relays)]))]
+    relayed = distinct_ids(np.concatenate([NO_IDS, *(relay.wanted for relay in relays)]))
+    absent = absent[find_ids(relayed, absent) < 0]
     if len(absent) and not unread:
         names = [id_bytes(absent, n).hex()[:12] for n in range(min(3, len(absent)))]
         raise IntegrityError(
