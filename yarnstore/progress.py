@@ -73,12 +73,16 @@ class Meter:
         self._subject = subject
         self._total = total
         self.done = 0
+        self._lock = threading.Lock()
         if total:
             self.add(0)
 
     def add(self, count: int) -> None:
-        self.done += count
-        self._tell(Progress(self._phase, self._subject, self.done, self._total))
+        """Count bytes; several threads may call it."""
+        with self._lock:
+            self.done += count
+            done = self.done
+        self._tell(Progress(self._phase, self._subject, done, self._total))
 
 
 def format_size(count: int) -> str:

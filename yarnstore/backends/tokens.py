@@ -7,15 +7,19 @@ and the scope; that server gives a token for the user and password, or for nobod
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 
 from yarnstore.backends.replies import parse_content_length, status_error
-from yarnstore.backends.requests import Answer, Requests, basic
+from yarnstore.backends.requests import Answer, Content, Requests, basic
 from yarnstore.backends.targets import parse_url
 from yarnstore.backends.urls import shown
+from yarnstore.core.oci import IDENTITY_USER
 from yarnstore.errors import BackendError
 
 # No server of tokens needs more.
@@ -55,15 +59,18 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 class ChallengeAuthorizer:
-    """An `Authorizer` that answers challenges with a user and password, or without any.
+    """An `Authorizer` that answers challenges with a user and password, an identity token, or without any.
 
     The password is sent to the registry by the Basic scheme, or to the server of tokens that the registry
-    names, over https; over http only if the registry is asked over http, too.
+    names, over https; over http only if the registry is asked over http, too.  An identity token, the
+    password of `IDENTITY_USER`, is only sent to the server of tokens.  Threads share what was renewed.
     """
 
     def __init__(self, login: tuple[str, str] | None) -> None:
-        self._basic = basic(login) if login else ""
+        self._identity = login[1] if login and login[0] == IDENTITY_USER else ""
+        self._basic = basic(login) if login and not self._identity else ""
         self._header = ""
+        self._renewing = threading.Lock()
 
     def header(self) -> str:
         """See `Authorizer`."""
@@ -71,6 +78,11 @@ class ChallengeAuthorizer:
 
     def renew(self, answer: Answer, requests: Requests) -> bool:
         """See `Authorizer`.  Raises: BackendError, TransientError of the server of tokens."""
+        sent = answer.response.request.headers.get("authorization", "")
+        with self._renewing:
+            return sent != self._header or self._renew(answer, requests)
+
+    def _renew(self, answer: Answer, requests: Requests) -> bool:
         header = ", ".join(answer.response.headers.get_list("www-authenticate"))
         challenges = {found.scheme: found.parameters for found in parse_challenges(header)}
         if "bearer" in challenges:
@@ -90,12 +102,37 @@ class ChallengeAuthorizer:
             raise BackendError(answer.url, why, status=answer.status) from None
         if answer.target.scheme == "https" and url.scheme != "https":
             raise BackendError(answer.url, "its server of tokens is plain http, which is refused")
-        scopes = [("scope", scope) for scope in asked.get("scope", "").split()]
-        for name, value in [("service", asked.get("service", "")), *scopes]:
-            if value:
-                url = url.copy_add_param(name, value)
+        scopes = asked.get("scope", "").split()
+        method, headers = "GET", {"Accept": "application/json"}
+        content: Content | None = None
+        if self._identity:  # the distribution project's token authentication with OAuth 2
+            form = {
+                "grant_type": "refresh_token",
+                "client_id": "yarnstore",
+                "service": asked.get("service", ""),
+                "scope": " ".join(scopes),
+                "refresh_token": self._identity,
+            }
+            data = urlencode(form).encode()
+            headers |= {
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Content-Length": str(len(data)),
+            }
+            method, content = "POST", partial(list, [data])
+        else:
+            for name, value in [
+                ("service", asked.get("service", "")),
+                *(("scope", scope) for scope in scopes),
+            ]:
+                if value:
+                    url = url.copy_add_param(name, value)
         with requests.answer(
-            url, {"Accept": "application/json"}, deadline_s=_TOKEN_S, authorization=self._basic
+            url,
+            headers,
+            method=method,
+            content=content,
+            deadline_s=_TOKEN_S,
+            authorization=self._basic,
         ) as reply:
             if reply.status != 200:
                 raise status_error(reply.status, reply.response.headers, reply.url, datetime.now(UTC))

@@ -19,6 +19,8 @@ from yarnstore.core.limits import MIB
 from yarnstore.errors import FormatError, UsageError
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+# The user of a login whose password is an identity token, as Docker's credential helpers write it.
+IDENTITY_USER: Final = "<token>"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_TAR: Final = "application/vnd.oci.image.layer.v1.tar"

@@ -7,6 +7,9 @@ YSTORE_CONNECTIONS     connections of one download
 YSTORE_APP_VERSION     the application's version, to select compatible versions
 YSTORE_RAM_GB          the memory to assume, instead of the machine's own
 DOCKER_CONFIG          the folder of Docker's config.json with logins, else ~/.docker
+REGISTRY_AUTH_FILE     the file of logins of podman and skopeo, instead of all others
+XDG_RUNTIME_DIR, XDG_CONFIG_HOME
+                       the folders of containers/auth.json with logins of podman and skopeo
 YSTORE_OFFLINE, YSTORE_LIMIT_RATE, YSTORE_STALL_TIMEOUT, YSTORE_CA_BUNDLE, NETRC
                        see `settings/network`
 YSTORE_TOKEN_<NAME>    the bearer token of registry NAME (upper case, other characters as _)
@@ -123,9 +126,8 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] = os.envi
     files = read_files(place)
     config = files.tables
     logins = environ.get("NETRC") or os.path.expanduser("~/.netrc")
-    docker = environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     network = msgspec.structs.replace(
-        parse_network(config, environ), netrc=logins, docker_config=os.path.join(docker, "config.json")
+        parse_network(config, environ), netrc=logins, login_files=_login_files(environ)
     )
     registries: list[RegistrySource] = []
     for path, item in files.registries:
@@ -199,3 +201,16 @@ def _number(
             f"{variable if environ.get(variable) else key} is {value!r}, not a number up to {most:g}"
         )
     return number
+
+
+def _login_files(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files in which Docker, podman and skopeo keep logins, the first that counts first."""
+    if own := environ.get("REGISTRY_AUTH_FILE"):
+        return (own,)
+    docker = environ.get("DOCKER_CONFIG")
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    config = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    folders = [os.path.join(folder, "containers") for folder in (runtime, config) if folder]
+    found = [os.path.join(folder, "auth.json") for folder in folders]
+    usual = os.path.join(docker or os.path.expanduser("~/.docker"), "config.json")
+    return (usual, *found) if docker else (*found, usual)

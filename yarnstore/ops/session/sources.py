@@ -44,14 +44,15 @@ class RegistrySource(msgspec.Struct, frozen=True):
 class Network(msgspec.Struct, frozen=True):
     """Settings for all requests.  `limit_rate` is in bytes per second over all of them, 0 for no limit;
     `ca_bundle` is a file of certificates to trust in addition to the usual ones, `netrc` a file of logins by
-    host, `docker_config` that of Docker; `require_https` refuses plain http except to this machine.
+    host, `login_files` those of Docker, podman and skopeo; `require_https` refuses plain http
+    except to this machine.
     """
 
     offline: bool = False
     limit_rate: float = 0.0
     ca_bundle: str | None = None
     netrc: str | None = None
-    docker_config: str | None = None
+    login_files: tuple[str, ...] = ()
     require_https: bool = False
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
 

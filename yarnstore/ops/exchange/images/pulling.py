@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from yarnstore.core.canonical import parse_json_object
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import id_bytes
 from yarnstore.core.manifest import ManifestFile
-from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, listed_manifests, read_image
+from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, Layer, listed_manifests, read_image
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
     BackendError,
@@ -22,7 +23,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.exchange.address import Address
 from yarnstore.ops.exchange.images.found import FoundImage, files_of
-from yarnstore.ops.exchange.images.repository import connect_repository
+from yarnstore.ops.exchange.images.repository import connect_repository, run_each
 from yarnstore.ops.fetching.single_file import WantedFile, claim
 from yarnstore.ops.session import counting
 from yarnstore.ops.session.session import Session
@@ -123,19 +124,24 @@ def downloaded(
                 if sha256 in known and not part.size_bytes:
                     _copy(known[sha256], chunks, part)
                 meter.add(min(part.size_bytes, layer.size))
+
+        def download(layer: Layer) -> None:
+            with growing.PartialFile(paths[layer.sha256]) as part:
                 wanted = WantedFile(
-                    str(sha256),
+                    str(layer.sha256),
                     str(address),
                     part,
-                    sha256,
+                    layer.sha256,
                     layer.size,
                     meter,
                     layout.reserve,
                     promised=("size in the manifest", "digest in the manifest"),
                     hint=_DAMAGED,
                 )
-                with counting.download(meter):
-                    sources.stream(f"blobs/{sha256}", wanted)
+                sources.stream(f"blobs/{layer.sha256}", wanted)
+
+        with counting.download(meter):
+            run_each(session, [partial(download, layer) for layer in layers.values()])
         yield paths
         for path in paths.values():
             with growing.PartialFile(path) as part:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import random
 import tarfile
+import threading
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -145,6 +148,69 @@ def test_a_token_is_asked_for_with_the_login_of_docker(
         sent = [headers.get("authorization") for _, path, headers in registry.seen if "/v2/" in path]
         assert sent == [None] + [f"Bearer {TOKEN}"] * (len(sent) - 1)
         assert not any(TOKEN in note or PASSWORD in note for note in notes)
+
+
+def test_an_identity_token_is_sent_to_the_server_of_tokens_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    forms: list[dict[str, list[str]]] = []
+
+    def exchanged(exchange: Exchange) -> bool:
+        if exchange.path != "/token":
+            return False
+        assert exchange.command == "POST"
+        exchange.read_body()
+        forms.append(parse_qs(exchange.body.decode()))
+        return exchange.answer(200, json.dumps({"access_token": TOKEN}).encode())
+
+    with FakeRegistry(token=TOKEN) as registry:
+        add(registry)
+        registry.before = exchanged
+        auths = {registry.host: {"auth": "MDAwMDo=", "identitytoken": "the-identity"}}
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": auths}))
+        notes: list[str] = []
+        store = Store.open(tmp_path / "home", progress=lambda event: notes.append(event.text))
+        assert store.import_from(f"docker://{registry.host}/ai/tiny")
+        assert {tuple(form.items()) for form in ({k: v[0] for k, v in form.items()} for form in forms)} == {
+            (
+                ("grant_type", "refresh_token"),
+                ("client_id", "yarnstore"),
+                ("service", "fake"),
+                ("scope", "repository:x:pull,push"),
+                ("refresh_token", "the-identity"),
+            )
+        }
+        assert not any("the-identity" in str(headers) + path for _, path, headers in registry.seen)
+        assert not any("the-identity" in note for note in notes)
+
+
+def test_layers_are_downloaded_several_at_once_and_all_stop_if_one_is_wrong(
+    store: Store, tmp_path: Path
+) -> None:
+    layers = {f"part-{n}.gguf": MODEL + bytes([n]) for n in range(4)}
+    together = threading.Barrier(3)
+    wrong = digest_of(layers["part-3.gguf"])
+
+    def wait(exchange: Exchange) -> bool:
+        path = exchange.path.replace("%3A", ":")
+        if any(digest_of(data) in path for data in list(layers.values())[:3]):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(20)
+        return False
+
+    with FakeRegistry() as registry:
+        parts = [registry.put(data, RAW, **{PATH: name}) for name, data in layers.items()]
+        registry.image("ai/parts:latest", *parts)
+        registry.before = wait
+        registry.contents[wrong] = bytes(len(MODEL) + 1)
+        with pytest.raises(IntegrityError, match="digest in the manifest"):
+            store.import_from(f"docker://{registry.host}/ai/parts")
+        assert not together.broken  # three were asked for at the same time
+        registry.contents[wrong] = layers["part-3.gguf"]
+        registry.before = lambda _: False
+        (done,) = store.import_from(f"docker://{registry.host}/ai/parts")
+        assert files_of(store, f"ai/parts@{done.version}", tmp_path / "out") == layers
 
 
 @pytest.mark.parametrize("what", ["redirect", "realm"])
