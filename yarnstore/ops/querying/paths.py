@@ -17,6 +17,9 @@ from yarnstore.ops.session.stored import find_stored, is_whole, not_installed
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.store.views import has_view, is_left_behind, lease, note_use, view_path
 
+# How often a view is leased that comes and goes.
+_TRIES = 4
+
 
 class VersionPath(msgspec.Struct, frozen=True):
     """The path of a version; `lease` is a descriptor that keeps the view from `gc` while it is open."""
@@ -78,15 +81,20 @@ def _held(session: Session, digest: Sha256, *, verify: bool) -> VersionPath | No
     except NotFoundError:
         return None  # gc deleted it meanwhile
     found = path_of(session, manifest)
-    try:
-        whole = is_whole(session, manifest, verify=verify)
-    except BaseException:
-        _let_go(found)
-        raise
-    if whole:
-        return found
-    _let_go(found)
-    return None
+    for _ in range(_TRIES):
+        try:
+            whole = is_whole(session, manifest, verify=verify)
+        except BaseException:
+            _let_go(found)
+            raise
+        if not whole:
+            _let_go(found)
+            return None
+        if found.lease is not None:
+            break
+        # gc deleted the view before the lease, and another process made it again since
+        found = VersionPath(found.path, lease(session.layout, digest))
+    return found
 
 
 def _let_go(found: VersionPath) -> None:

@@ -13,10 +13,12 @@ import pytest
 from tests.support.stores import MODEL, Site, assert_whole, flip, make_site, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
+from yarnstore.ops.querying import paths
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.upkeep.gc import gc
 from yarnstore.ops.upkeep.gc_plan import plan_gc
 from yarnstore.store.disk import disk_bytes
+from yarnstore.store.layout import StoreLayout
 
 
 def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> None:
@@ -33,6 +35,35 @@ def test_a_removed_version_stays_while_a_process_has_it_open(tmp_path: Path) -> 
     with Store.open(site.home) as other:
         other.gc(keep=0, grace_s=0)
     assert not path.exists()
+
+
+def test_a_view_that_gc_deletes_and_another_process_makes_again_stays_while_a_process_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come between the look for the view and the lease on it."""
+    site = make_site(tmp_path)
+    with site.store() as store:
+        for version in ("1.0.0", "1.1.0"):
+            store.checkout(f"{MODEL}@{version}", wait=False)
+    real, views = paths.lease, site.home / "views"
+    coming = [site.store()]
+
+    def overtaken(layout: StoreLayout, digest: Sha256) -> int | None:
+        if not coming:
+            return real(layout, digest)
+        (views / digest.hex).rename(tmp_path / "deleted")
+        found = real(layout, digest)
+        with coming.pop() as other:
+            other.path(f"{MODEL}@1.0.0")
+        return found
+
+    monkeypatch.setattr(paths, "lease", overtaken)
+    with site.store() as keeper:
+        path = Path(keeper.path(f"{MODEL}@1.0.0"))
+        with site.store() as other:
+            other.gc(keep=0, thin="*", grace_s=0)
+        assert tree_hashes(path) == site.contents("1.0.0")
+    assert not coming
 
 
 # --- given out by `path` -------------------------------------------------------------------------
