@@ -148,7 +148,7 @@ def test_httpx_is_imported_only_for_http() -> None:
         "b.connect('http://127.0.0.1/').close(); assert 'httpx' in sys.modules"
     )
     root = str(Path(__file__).parents[3])
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=20, cwd=root)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=root)
 
 
 def test_making_an_http_backend_reads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
