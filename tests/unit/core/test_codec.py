@@ -176,7 +176,12 @@ def test_a_frame_without_a_size_is_refused() -> None:
         decode_zstd(frame, len(TEXT), "frame")
 
 
-@pytest.mark.parametrize("encoding", [7, 127, 255])
+def test_a_part_of_a_transposed_tensor_is_not_decoded_without_the_tensor() -> None:
+    with pytest.raises(FormatError, match="whole tensor"):
+        decode_payload(Entry(bytes(32), 4, Encoding.TRANSPOSED, b"data", bytes(32)), b"base")
+
+
+@pytest.mark.parametrize("encoding", [8, 127, 255])
 def test_encodings_of_later_releases_are_refused_by_number(encoding: int) -> None:
     with pytest.raises(FormatError, match=f"encoding {encoding}"):
         decode_payload(Entry(bytes(32), 1, encoding, b"x"))
