@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yarnstore.core.digest import PackId
-from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, sorted_unique
+from yarnstore.core.index import Ids, Ints, PackIndex, SortedIds, find_ids, id_bytes, sorted_unique
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.manifest import Manifest
 from yarnstore.errors import FormatError
@@ -29,11 +29,12 @@ Beside: TypeAlias = Callable[[Ids], Ints]
 
 
 class EntryPlace(NamedTuple):
-    """An entry of a pack; offset and length are in bytes."""
+    """An entry of a pack; offset and length are in bytes, `base` is empty if it is no delta."""
 
     pack: PackId
     offset: int
     length: int
+    base: bytes
 
 
 class _Rows(NamedTuple):
@@ -140,7 +141,8 @@ class ChunkTable:
             yield self._entry(self.more, n)
 
     def _entry(self, rows: _Rows, n: int) -> EntryPlace:
-        return EntryPlace(self.packs[rows.pack[n]], int(rows.offsets[n]), int(rows.stored[n]))
+        pack, base = self.packs[rows.pack[n]], id_bytes(rows.bases, n) if rows.bases[n] else b""
+        return EntryPlace(pack, int(rows.offsets[n]), int(rows.stored[n]), base)
 
     def base_rows(self) -> Ints:
         """Return the row of each row's base: -1 for a chunk without one, -2 for a base that is not in the

@@ -27,7 +27,8 @@ _WINDOW = 12
 
 def forget_rotten_doubles(session: Session) -> bool:
     """Read the entries of chunks that have several in packs, since a plan keeps one of them without reading
-    it.  Damaged ones are removed from the indexes if another is sound.
+    it.  Damaged ones are removed from the indexes if another is sound; a delta whose base is not in the store
+    is not damaged, since it can be decoded again once the base is.
 
     Returns whether any was.  Needs the shared lock.
     """
@@ -46,8 +47,10 @@ def forget_rotten_doubles(session: Session) -> bool:
         def find_rotten(row: int) -> list[PackId]:
             chunk_id = id_bytes(table.ids, row)
             places = list(table.entries(row))
-            packs = [place.pack for place in places if not is_sound(chunk_id, place)]
-            return packs if len(packs) < len(places) else []  # else they stay, for `fsck` to repair
+            rotten = [place for place in places if not is_sound(chunk_id, place)]
+            if len(rotten) == len(places):
+                return []  # they stay, for `fsck` to repair
+            return [place.pack for place in rotten if not (place.base and _is_absent(chunks, place.base))]
 
         damaged: dict[PackId, set[bytes]] = {}
         for row, packs in zip(rows, ordered_map(find_rotten, rows, window=_WINDOW), strict=True):
@@ -60,6 +63,10 @@ def forget_rotten_doubles(session: Session) -> bool:
             )
             chunks.forget_entries(damaged)
     return bool(damaged)
+
+
+def _is_absent(chunks: ChunkStore, chunk_id: bytes) -> bool:
+    return len(chunks.missing(np.array([chunk_id], "S32"))) > 0
 
 
 def forget_damaged(session: Session, roots: Collection[Manifest], staying: Collection[str]) -> bool:

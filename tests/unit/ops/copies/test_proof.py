@@ -10,10 +10,13 @@ from tests.support.fine_tunes import tune, weights
 from tests.support.small_stores import noise, write_packs
 from tests.support.stores import flip, tree_hashes
 from yarnstore import Store
+from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.digest import ChunkId
 from yarnstore.core.index import id_bytes
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path as StorePath
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.packs import PackWriter
 
 _COUNT = 120_000
 
@@ -87,6 +90,29 @@ def test_of_two_packs_the_one_with_sound_bytes_stays(repack: bool, tmp_path: Pat
         store.gc(grace_s=0)
         assert store.fsck().problems == []
         _assert_there(store, "mine@1.0.0", source, tmp_path / "again")
+
+
+def test_a_delta_whose_base_is_not_here_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Its base may come back; an index that lacked the delta would not match its pack then."""
+    with Store.open(tmp_path / "home") as store:
+        source = _import(store, tmp_path, "mine@1.0.0", 2)
+        _import(store, tmp_path, "mine@1.1.0", 3)
+        layout = StoreLayout(StorePath(store.home))
+        data = source.read_bytes()
+        with ChunkStore(layout) as chunks:
+            assert chunks.row_of(ChunkId.of(data).raw) >= 0, "the file is not one chunk"
+        base = weights(1, _COUNT).tobytes()
+        delta = make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base)
+        assert delta is not None
+        with PackWriter(layout.pack_folder) as writer:
+            writer.add(delta)
+            writer.add(make_entry(ChunkId.of(noise(1)).raw, noise(1)))
+        said: list[str] = []
+        store.gc(grace_s=0, thin="*", progress=lambda event: said.append(event.text))
+        assert [text for text in said if "corrupt" in text] == []
+        write_packs(layout.pack_folder, [base])
+        assert store.fsck().problems == []
+        _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
 
 
 def test_a_plan_that_was_shown_is_carried_out_although_packs_are_damaged(tmp_path: Path) -> None:
