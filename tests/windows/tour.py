@@ -9,6 +9,7 @@ differs on Windows is between processes: files that are open, locks, and a proce
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -20,8 +21,32 @@ from typing import Any
 
 import numpy as np
 
+from yarnstore.store import native
+
 PARAMETERS = 300_000
 TIMEOUT_S = 240.0
+# Of a version, as text that code pages of Windows cannot say.
+NOTES = "größer → 模型"
+# Ctrl-C when the first file appears in tmp/: what a console does to a process, without a console.
+INTERRUPTED = """
+import _thread, os, threading, time
+from yarnstore.cli import main
+def interrupt():
+    tmp = os.path.join(os.environ["YSTORE_HOME"], "tmp")
+    while not (os.path.isdir(tmp) and os.listdir(tmp)):
+        time.sleep(0.001)
+    _thread.interrupt_main()
+threading.Thread(target=interrupt, daemon=True).start()
+main()
+"""
+# Has a file open as most programs do, and hashes it when it is told to.
+READER = """
+import hashlib, sys
+with open(sys.argv[1], "rb") as file:
+    print("open", flush=True)
+    sys.stdin.readline()
+    print(hashlib.sha256(file.read()).hexdigest())
+"""
 # A process is killed when the first file appears in one of these folders of its store.
 KILLED_AT = ("tmp", "packs", "manifests", "files", "views")
 
@@ -35,10 +60,18 @@ class Tour:
         self.home = root / "store"
         self.env = {**os.environ, "YSTORE_HOME": str(self.home), "PYTHONIOENCODING": "utf-8"}
 
-    def start(self, *words: object, home: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a command, whose output goes to a pipe."""
-        env = self.env if home is None else {**self.env, "YSTORE_HOME": str(home)}
-        command = [sys.executable, "-m", "yarnstore", *map(str, words)]
+    def start(
+        self, *words: object, home: Path | None = None, code: str = "", plain: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start a command, whose output goes to a pipe: by `code` if that is given, and with `plain` in the
+        encoding that Python chooses.
+        """
+        env = {**self.env, "YSTORE_HOME": str(home or self.home)}
+        if plain:
+            env = {
+                name: value for name, value in env.items() if name not in ("PYTHONIOENCODING", "PYTHONUTF8")
+            }
+        command = [sys.executable, *(("-c", code) if code else ("-m", "yarnstore")), *map(str, words)]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def end(self, process: subprocess.Popen[bytes], what: str) -> str:
@@ -104,6 +137,7 @@ def go(root: Path) -> None:
     one_by_one(tour)
     at_once(tour)
     killed(tour)
+    differing(tour)
 
 
 def one_by_one(tour: Tour) -> None:
@@ -163,7 +197,58 @@ def killed(tour: Tour) -> None:
         tour.end(tour.start("fsck", home=home), "fsck after a kill")
 
 
+def differing(tour: Tour) -> None:
+    """What systems do differently: output to pipes, long paths, Ctrl-C, open files, names, symlinks."""
+    tour.run("publish", tour.source("1.0.0"), "t@1.0.0", "--registry", tour.registry, "--changelog", NOTES)
+    shown = tour.end(tour.start("show", "t@1.0.0", plain=True), "show")
+    tour.check(NOTES in shown, "piped output is UTF-8")
+
+    long = tour.root / ("d" * 100) / ("e" * 100) / ("f" * 100) / "store"
+    for words in (
+        ["registry", "add", "here", tour.registry],
+        ["checkout", "m@1.0.0"],
+        ["update", "m"],
+        ["gc"],
+    ):
+        tour.end(tour.start(*words, home=long), words[0])
+    path = tour.end(tour.start("path", "m", home=long), "path").strip()
+    tour.check(tour.same("1.2.0", native.reach(path)), f"a store at {len(path)} characters")
+    tour.end(tour.start("fsck", home=long), "fsck")
+
+    home = tour.root / "interrupted"
+    tour.end(tour.start("registry", "add", "here", tour.registry, home=home), "registry add")
+    process = tour.start("checkout", "m@1.2.0", home=home, code=INTERRUPTED)
+    output = process.communicate(timeout=TIMEOUT_S)[0].decode()
+    tour.check(process.returncode == 130, f"Ctrl-C ends it with {process.returncode}: {output.strip()}")
+    tour.end(tour.start("checkout", "m@1.2.0", home=home), "checkout after Ctrl-C")
+    tour.check(tour.same("1.2.0", tour.end(tour.start("path", "m", home=home), "path").strip()), "then whole")
+
+    path = tour.run("path", "m@1.1.0").strip()
+    words = [sys.executable, "-c", READER, str(Path(path) / "model.safetensors")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        tour.run("checkout", "m@1.2.0")
+        tour.run("remove", "m@1.1.0")
+        tour.run("gc", "--grace", "0")
+        answer = reader.communicate(b"\n", timeout=TIMEOUT_S)[0].decode().split()
+    expected = digests(tour.source("1.1.0"))["model.safetensors"]
+    tour.check(answer == [expected], "a file that a program has open outlives gc")
+    tour.run("gc", "--grace", "0")
+    tour.run("fsck")
+
+    twin = tour.start("import", tour.source("1.0.0"), "M@9.0.0")
+    output = twin.communicate(timeout=TIMEOUT_S)[0].decode()
+    tour.check(twin.returncode != 0, f"an id in another case is refused: {output.strip()}")
+
+    tour.run("move", tour.root / "moved")
+    tour.check(tour.same("1.2.0", tour.run("path", "m").strip()), "the old folder leads to the moved store")
+    tour.run("fsck")
+
+
 if __name__ == "__main__":
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever Windows chose for a pipe
     if len(sys.argv) > 1:
         go(Path(sys.argv[1]))
     else:
