@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from yarnstore.errors import StorageError
 from yarnstore.store import fsio, fsread
 from yarnstore.store.filepath import Path
 
@@ -70,6 +71,10 @@ def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
 
 
 def empty(trash: Path, now_s: float) -> None:
-    """Delete the paths of `iter_trash`."""
+    """Delete the paths of `iter_trash`; what another program has open is deleted a later time."""
     for path in iter_trash(trash, now_s):
-        fsio.remove_tree(path)
+        try:
+            fsio.remove_tree(path)
+        except StorageError as error:
+            if not fsread.is_in_use(error):
+                raise

@@ -233,7 +233,7 @@ def test_a_good_name_in_one_model_does_not_excuse_a_bad_one_in_the_next():
         (b'{"models":{},"last_updated":"\\ud800"}', "is not JSON"),
         (b'{"models":{},"last_updated":"\xff"}', "is not JSON"),
         (b"\n<!doctype html>", "it looks like a web page"),
-        (b'{"models":{},"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (b'{"models":{},"x":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}", "nested too deeply"),
         (
             b'{"models":{"m":{"versions":{"1.0.0":' + b'{"variants":{"a":' * 50_000,
             "nested too deeply",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
-from yarnstore.store import trash
+import pytest
+
+from yarnstore.errors import StorageError
+from yarnstore.store import native, trash
+from yarnstore.store.filepath import Path as StorePath
 
 
 def test_the_trash_takes_what_exists_by_any_name(tmp_path: Path) -> None:
@@ -43,3 +48,30 @@ def test_what_was_moved_aside_stays_for_a_day(tmp_path: Path) -> None:
     assert names == {"file", "folder", "link", "kept", "pipe"}
     trash.empty(place, time.time() + 25 * 3600)
     assert list(place.iterdir()) == []
+
+
+def test_what_another_program_has_open_is_deleted_a_later_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, where a file that is open may be in a folder that was renamed."""
+    (tmp_path / "trash").mkdir()
+    for name in ("a", "open", "z"):
+        (tmp_path / "trash" / name).touch()
+    unlink, code = native.unlink, 32
+
+    def refuse(name: str, **more: int) -> None:
+        if os.path.basename(name) == "open":
+            error = OSError(errno.EACCES, "denied")
+            error.winerror = code  # type: ignore[attr-defined] - Windows sets it
+            raise error
+        unlink(name, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "unlink", refuse)
+        trash.empty(StorePath(tmp_path / "trash"), time.time())
+        assert os.listdir(tmp_path / "trash") == ["open"]
+        code = 2
+        with pytest.raises(StorageError):
+            trash.empty(StorePath(tmp_path / "trash"), time.time())
+    trash.empty(StorePath(tmp_path / "trash"), time.time())
+    assert os.listdir(tmp_path / "trash") == []

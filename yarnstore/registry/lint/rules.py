@@ -24,9 +24,12 @@ from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 
 Rule: TypeAlias = tuple[Literal["error", "warning"], str, str]
 
-# RFC 3339 §5.6; `datetime` refuses invalid dates, such as 31 February, that the expression accepts.
+# RFC 3339 §5.6; `datetime` refuses invalid dates, such as 31 February, that the expression accepts; that of
+# Python 3.14 accepts 24:00, which the expression refuses.
 _TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(\.\d+)?"
+    r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
 
 
