@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import PAGES, REPO, blocks
+from tests.support.transformers_models import make_bert, needs_transformers
 from yarnstore import Store
 
 PAGE = REPO / "docs" / "recipes.md"
 
 
 def recipe(library: str) -> str:
-    (found,) = [block for block in blocks(PAGE, "python") if f"import {library}\n" in block]
+    named = (f"import {library}\n", f"from {library} import")
+    (found,) = [block for block in blocks(PAGE, "python") if any(text in block for text in named)]
     return found
 
 
@@ -51,3 +53,25 @@ def test_onnx_runtime_loads_an_installed_model(tmp_path: Path, monkeypatch: pyte
     exec(compile(recipe("onnxruntime"), str(PAGE), "exec"), names)  # the page's own text
     (scores,) = names["session"].run(None, {"given": numpy.full(4, 2, "float32")})
     assert scores.tolist() == [0, 2, 4, 6]
+
+
+@needs_transformers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("library", "model"), [("transformers", "phi-3-mini"), ("sentence_transformers", "minilm")]
+)
+def test_transformers_load_an_installed_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, model: str
+) -> None:
+    pytest.importorskip(library, reason="needs pip install transformers sentence-transformers")
+    monkeypatch.setenv("YSTORE_HOME", str(tmp_path / "home"))
+    with Store.open() as store:
+        store.import_model(make_bert(tmp_path / "bert"), f"{model}@1.0.0")
+        store.checkout(f"{model}@1.0.0")
+    names: dict[str, Any] = {}
+    exec(compile(recipe(library), str(PAGE), "exec"), names)  # the page's own text
+    if library == "transformers":
+        out = names["model"](**names["tokenizer"]("hello world", return_tensors="pt"))
+        assert out.last_hidden_state.shape == (1, 4, 32)
+    else:
+        assert names["model"].encode("hello world").shape == (32,)
