@@ -65,7 +65,6 @@ COVERED_BY = {
     "checking.doctor_disk": "unit/ops/checking/test_doctor.py",
     "checking.findings": "faults/test_corruption.py",
     "checking.fsck": "faults/test_corruption.py",
-    "checking.fsck_packs": "faults/test_corruption.py",
     "upkeep.gc": "unit/ops/upkeep/test_gc_packs.py",
     "upkeep.gc_plan": "unit/ops/upkeep/test_gc_packs.py",
     "upkeep.repack": "unit/ops/upkeep/test_gc_packs.py",

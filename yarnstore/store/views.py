@@ -110,13 +110,21 @@ def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:
 
 def make_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Link a manifest's files, all materialised, into its view; an old view that does not match is moved
-    aside.
+    aside, but none that another process made meanwhile and that programs may have open.
 
     Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
     with folders.keeping_open(), hashed.changing(layout, _recorded(layout, manifest)):
-        if unknown_files(layout, manifest) != []:  # else another process made it meanwhile
+        if not _is_sound(layout, manifest):
             _make_view(layout, manifest)
+
+
+def _is_sound(layout: StoreLayout, manifest: Manifest) -> bool:
+    """Whether a view matches its manifest; what has no record is hashed."""
+    unknown, view = unknown_files(layout, manifest), layout.view(manifest.digest)
+    return unknown is not None and all(
+        hashed.hashes_to(layout, view / file.path, file.sha256) for file in unknown
+    )
 
 
 def _recorded(layout: StoreLayout, manifest: Manifest) -> list[Path]:

@@ -138,6 +138,39 @@ def test_write_atomic_keeps_the_old_where_it_may_not_write(tmp_path: Path) -> No
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_write_atomic_makes_its_folder_again_if_another_process_removed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, ensure_dir = tmp_path / "model" / "ref", fsio.ensure_dir
+    calls: list[Path] = []
+
+    def ensure(path: Path) -> None:
+        ensure_dir(path)
+        calls.append(path)
+        if path == target.parent and calls.count(path) == 1:
+            target.parent.rmdir()
+
+    monkeypatch.setattr(fsio, "ensure_dir", ensure)
+    fsio.write_atomic(target, b"new", tmp_dir=tmp_path / "tmp")
+    assert target.read_bytes() == b"new"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_write_atomic_is_done_if_another_process_removed_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, sync_dir = tmp_path / "model" / "ref", fsio.sync_dir
+
+    def sync(path: Path) -> None:
+        if target.exists():
+            shutil.rmtree(target.parent)
+        sync_dir(path)
+
+    monkeypatch.setattr(fsio, "sync_dir", sync)
+    fsio.write_atomic(target, b"new", tmp_dir=tmp_path / "tmp")
+    assert not target.exists()
+
+
 def test_write_atomic_replaces_a_planted_link_and_not_what_it_points_to(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")

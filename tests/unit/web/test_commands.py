@@ -129,4 +129,5 @@ def test_a_command_that_fails_answers_with_the_problem(own: Running, name: str) 
     assert (failed.status_code, failed.json()["code"]) == (404, "not-found")
     assert failed.headers["content-type"] == "application/problem+json"
     early = own.post(f"/commands/{name}", json={"model_id": "none-such", "wait": False})
-    assert (early.status_code, early.json()["state"]) == (202, "running")
+    assert early.status_code == 202
+    assert early.json()["state"] in ("queued", "running")  # by how soon its thread begins

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from yarnstore.core.digest import PackId, Sha256
-from yarnstore.core.index import PackIndex, find_ids, id_bytes, parse_index, sorted_unique
+from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes, parse_index, sorted_unique
 from yarnstore.core.limits import INDEX_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import IntegrityError, NotFoundError, YarnstoreError
@@ -36,7 +36,8 @@ class PackChecker:
         self._only = Suspects() if quick or sample is not None else None
         self.found = Findings()
         self._bad_chunks: set[bytes] = set()
-        self._unindexed: dict[PackId, set[bytes]] = {}
+        # What packs have that no index lists.
+        self._unindexed: dict[PackId, Ids] = {}
         self._sound_ids: list[np.ndarray[tuple[int], np.dtype[np.bytes_]]] = []
 
     def _add(
@@ -95,11 +96,13 @@ class PackChecker:
                     if index is not None and pack not in self.found.bad_packs:
                         self._sound_ids.append(index.ids)
                     continue
-                good = self._read_pack(pack, index, chunks.decode, meter.add)
-                if index is None and pack not in self.found.bad_indexes:
-                    self._unindexed[pack] = good
-                else:
-                    self._sound_ids.append(np.array(sorted(good), "S32"))
+                good = np.array(sorted(self._read_pack(pack, index, chunks.decode, meter.add)), "S32")
+                if pack not in self.found.bad_indexes:
+                    listed = find_ids(index.ids if index is not None else NO_IDS, good) >= 0
+                    if not listed.all():
+                        self._unindexed[pack] = good[~listed]
+                    good = good[listed]
+                self._sound_ids.append(good)
                 self.found.checked_bytes += sizes[pack]
 
     def _read_sample(self, packs: dict[PackId, PackIndex | None], share: float, chunks: ChunkStore) -> None:
@@ -132,7 +135,7 @@ class PackChecker:
                 self.found.bad_packs.append(pack)
             what = f"is corrupt in {len(bad)} of {len(entries)} chunks" if bad else "has wrong bytes"
             self._add("pack", path, what, self._hurt_by(bad))
-        elif index is not None and (len(entries) != len(index) or not leads_right(path, index)):
+        elif index is not None and not leads_right(path, index):
             self.found.bad_indexes.append(pack)
             self._add("index", self._layout.pack_folder.index(pack), "does not match its pack")
         self._bad_chunks |= bad
@@ -168,20 +171,21 @@ class PackChecker:
                 self._add("chunk", self._layout.manifest(digest), what, tuple(sorted(names)))
 
     def _check_unindexed(self) -> None:
-        """Report a pack without an index if a version needs its chunks, which means that the index was lost.
+        """Report a pack whose index is missing, or lacks entries, if a version needs their chunks.
 
-        Otherwise a killed writer left it, and the next writer uses it.
+        Otherwise a killed writer left the pack, and the next writer uses it; and `gc` leaves out of an index
+        what another pack or a file has, or nothing needs.
         """
         needed = {digest: self.found.manifests.get(digest) for digest in self.found.users}
         ids, _ = manifest_chunks([manifest for manifest in needed.values() if manifest is not None])
         absent = ids[find_ids(self._present(), ids) < 0]
         for pack, good in self._unindexed.items():
-            held = np.array(sorted(good), "S32")
-            if (find_ids(held, absent) >= 0).any():
-                self._sound_ids.append(held)
+            if (find_ids(good, absent) >= 0).any():
+                self._sound_ids.append(good)
                 self.found.bad_indexes.append(pack)
                 index = self._layout.pack_folder.index(pack)
-                self._add("index", index, "is missing", self._hurt_by(good))
+                what = "does not match its pack" if fsread.stat_or_none(index) else "is missing"
+                self._add("index", index, what, self._hurt_by(set(good.tolist())))
 
 
 def why(error: YarnstoreError) -> str:

@@ -72,7 +72,7 @@ def _is_absent(chunks: ChunkStore, chunk_id: bytes) -> bool:
 def forget_damaged(session: Session, roots: Collection[Manifest], staying: Collection[str]) -> bool:
     """Read the entries in packs of chunks that `roots` need and that files have which are deleted: all but
     those `staying`, by their names in `files/`.  A damaged entry is removed from the indexes, so that the
-    file counts as the chunk's place.
+    file counts as the chunk's place; a delta whose base is not in the store is not damaged.
 
     Returns whether any was.  Needs the shared lock.  Raises: StorageError.
     """
@@ -93,6 +93,9 @@ def forget_damaged(session: Session, roots: Collection[Manifest], staying: Colle
             with contextlib.suppress(IntegrityError, NotFoundError):
                 chunks.read_row(row)
                 return False
+            base = id_bytes(table.bases, row) if table.bases[row] else b""
+            if base and _is_absent(chunks, base):
+                return False  # which counts as no place already
             # Only a sound range can take its place; else the entry stays, for `fsck` to repair.
             chunk_id = id_bytes(table.ids, row)
             return any(chunks.is_at(chunk_id, *place[1:]) for place in going.places(chunk_id))

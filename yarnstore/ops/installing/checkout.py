@@ -181,9 +181,10 @@ def make_whole(
     Raises: IntegrityError, BackendError, StorageError.
     """
     drafted = drafts is not None and bool(drafts.held(manifest_chunks([manifest])[0]).any())
+    had_view = has_view(session.layout, manifest.digest)  # another process may make it from now on
     if not drafted and is_whole(session, manifest):
         return
-    if has_view(session.layout, manifest.digest):
+    if had_view:
         session.note(f"{manifest.label}: its installed files were modified; restoring them")
     fetched: set[bytes] = set()
     while True:

@@ -115,6 +115,26 @@ def test_a_delta_whose_base_is_not_here_is_not_taken_for_damaged(tmp_path: Path)
         _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
 
 
+def test_a_delta_without_its_base_beside_a_file_that_goes_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "home") as store:
+        source = _import(store, tmp_path, "mine@1.0.0", 2)
+        data, base = source.read_bytes(), weights(1, _COUNT).tobytes()
+        _import(store, tmp_path, "mine@1.1.0", 3)
+        folder = StoreLayout(StorePath(store.home)).pack_folder
+        for pack in folder.pack_ids():
+            Path(folder.pack(pack)).unlink()
+            Path(folder.index(pack)).unlink()
+        delta = make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base)
+        assert delta is not None
+        with PackWriter(folder) as writer:
+            writer.add(delta)
+        said: list[str] = []
+        store.gc(grace_s=0, thin="*", progress=lambda event: said.append(event.text))
+        assert [text for text in said if "corrupt" in text] == []
+        assert store.fsck().problems == []
+        _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
+
+
 def test_a_plan_that_was_shown_is_carried_out_although_packs_are_damaged(tmp_path: Path) -> None:
     with Store.open(tmp_path / "home") as store:
         source = _import(store, tmp_path, "mine@1.0.0", 2)

@@ -13,8 +13,11 @@ import pytest
 from tests.support.stores import MODEL, Site, assert_whole, flip, make_site, tree_hashes, ystore
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
+from yarnstore.core.manifest import Manifest
+from yarnstore.ops.installing import checkout
 from yarnstore.ops.querying import paths
 from yarnstore.ops.querying.keeping import GcPolicy
+from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc import gc
 from yarnstore.ops.upkeep.gc_plan import plan_gc
 from yarnstore.store.disk import disk_bytes
@@ -67,6 +70,37 @@ def test_a_view_that_gc_deletes_and_another_process_makes_again_stays_while_a_pr
 
 
 # --- given out by `path` -------------------------------------------------------------------------
+
+
+def test_a_view_that_another_process_made_meanwhile_is_neither_made_again_nor_called_modified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the records of its files are lost, so that they must be hashed."""
+    site = make_site(tmp_path)
+    with site.store() as store:
+        for version in ("1.0.0", "1.1.0"):
+            store.checkout(f"{MODEL}@{version}", wait=False)
+    view = view_of(site)
+    view.rename(tmp_path / "deleted")
+    real, made = checkout.is_whole, list[int]()
+
+    def overtaken(session: Session, manifest: Manifest) -> bool:
+        found = real(session, manifest)
+        if not made:
+            made.append(0)
+            with Store.open(site.home) as other:
+                other.path(f"{MODEL}@1.0.0")
+            made.append(view.stat().st_ino)
+            shutil.rmtree(site.home / "logs" / "hashed")
+        return found
+
+    monkeypatch.setattr(checkout, "is_whole", overtaken)
+    said: list[str] = []
+    with Store.open(site.home) as store:
+        store.path(f"{MODEL}@1.0.0", progress=lambda event: said.append(event.text))
+    assert made == [0, view.stat().st_ino]
+    assert [text for text in said if "modified" in text] == []
+    assert_whole(site.home, site)
 
 
 @pytest.fixture
