@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile
@@ -80,6 +80,17 @@ def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     return changed + unknown
 
 
+def hash_right(
+    layout: StoreLayout,
+    manifest: Manifest,
+    files: Iterable[ManifestFile],
+    on_bytes: Callable[[int], None] | None = None,
+) -> bool:
+    """Whether these files of a view hash to what its manifest says; `on_bytes` is as in `file_sha256`."""
+    view = layout.view(manifest.digest)
+    return all(hashed.hashes_to(layout, view / file.path, file.sha256, on_bytes) for file in files)
+
+
 def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
     """Make the folders of a matching view read-only, if they are not.
 
@@ -115,16 +126,9 @@ def make_view(layout: StoreLayout, manifest: Manifest) -> None:
     Raises: IntegrityError if a file that cannot be linked has other content after it was copied.
     """
     with folders.keeping_open(), hashed.changing(layout, _recorded(layout, manifest)):
-        if not _is_sound(layout, manifest):
+        unknown = unknown_files(layout, manifest)
+        if unknown is None or not hash_right(layout, manifest, unknown):
             _make_view(layout, manifest)
-
-
-def _is_sound(layout: StoreLayout, manifest: Manifest) -> bool:
-    """Whether a view matches its manifest; what has no record is hashed."""
-    unknown, view = unknown_files(layout, manifest), layout.view(manifest.digest)
-    return unknown is not None and all(
-        hashed.hashes_to(layout, view / file.path, file.sha256) for file in unknown
-    )
 
 
 def _recorded(layout: StoreLayout, manifest: Manifest) -> list[Path]:

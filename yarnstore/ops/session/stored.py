@@ -33,7 +33,7 @@ from yarnstore.registry.versions import meant_version, precedence
 from yarnstore.store import hashed
 from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
-from yarnstore.store.views import seal_view, unknown_files, view_files
+from yarnstore.store.views import hash_right, seal_view, unknown_files, view_files
 
 if TYPE_CHECKING:
     from yarnstore.core.digest import Sha256
@@ -156,8 +156,7 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
     if unknown is None:
         return False
     meter = Meter(session.activity.report, "check", manifest.label, sum(file.size_bytes for file in unknown))
-    view = layout.view(manifest.digest)
-    if not all(hashed.hashes_to(layout, view / file.path, file.sha256, meter.add) for file in unknown):
+    if not hash_right(layout, manifest, unknown, meter.add):
         return False
     seal_view(layout, manifest)
     return True
