@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.reshaped import fine_tuned, made, renamed, safetensors
 from tests.support.stores import (
     MODEL,
     VERSIONS,
     Site,
+    assert_serves,
     command,
     flip,
     install_packed,
@@ -22,6 +24,7 @@ from yarnstore.errors import NotFoundError
 from yarnstore.store.packs import iter_entries
 
 _OTHER = "other"
+_RESHAPED = "reshaped"
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,30 @@ def _thin_policy(*versions: str) -> Callable[[Site], None]:
         set_rollback(site.home, MODEL, "thin")
 
     return prepare
+
+
+def _reshaped(site: Site) -> None:
+    """Two versions, each with its files, whose weights have other names and another order."""
+    weights = made(layers=1, width=192, vocabulary=600)
+    with site.store() as store:
+        for version, content in zip(VERSIONS, (weights, renamed(fine_tuned(weights))), strict=False):
+            source = site.source(version, _RESHAPED)
+            source.mkdir(parents=True)
+            (source / "model.safetensors").write_bytes(safetensors(content))
+            Store.publish(source, f"{_RESHAPED}@{version}", registry=site.registry)
+            store.checkout(f"{_RESHAPED}@{version}", wait=False)
+
+
+def _thin_reshaped(site: Site) -> object:
+    """The same through the API, after which the older version is small."""
+    with site.store() as store:
+        done = store.gc(keep=3, thin=_RESHAPED, grace_s=0)
+    size = sum(path.stat().st_size for path in (site.home / "files").iterdir())
+    assert views(site) == 1
+    assert sum(path.stat().st_size for path in (site.home / "packs").iterdir()) < 0.3 * size
+    for version in VERSIONS[:2]:
+        assert_serves(site.home, site, version, _RESHAPED)
+    return done
 
 
 def _back_to_instant(site: Site) -> None:
@@ -182,6 +209,12 @@ SCENARIOS = {
             _with_another,
             lambda _: ["gc", "--keep", "3", "--thin", MODEL, "--grace", "0"],
             _then(3, lambda store: store.gc(keep=3, thin=MODEL, grace_s=0)),
+        ),
+        Scenario(
+            "thin-reshaped",
+            _reshaped,
+            lambda _: ["gc", "--keep", "3", "--thin", _RESHAPED, "--grace", "0"],
+            _thin_reshaped,
         ),
         Scenario(
             "thin-by-policy",

@@ -8,6 +8,7 @@ from yarnstore.core.codec import (
     MAPPED_PAYS_SHARE,
     make_deflated_entry,
     make_delta_entry,
+    make_entry,
     make_mapped_entry,
 )
 from yarnstore.core.deflated import PairedStreams
@@ -44,7 +45,7 @@ def encode_pair(
                 most = MAPPED_PAYS_SHARE * entry.stored_bytes
 
     plain_bytes = None
-    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
+    if _has_plain_delta(pair):
         entry = make_delta_entry(chunk_id, data, base_id, base, element)
         plain_bytes = len(data) if entry is None else entry.stored_bytes
         take(entry)
@@ -52,3 +53,31 @@ def encode_pair(
     if streams is not None:
         take(make_deflated_entry(chunk_id, data, base_id, base, streams))
     return found, is_proven
+
+
+def make_stored_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
+    """Return the delta of a pair for a store, proven; None if it saves too little.  Raises: IntegrityError.
+
+    `data` and `base` are the bytes of the chunks.
+    """
+    if not _has_plain_delta(pair):
+        return None
+    return make_delta_entry(pair.chunk.chunk_id, data, pair.base_id, base, pair.chunk.element)
+
+
+def make_stored_entry(pair: Pair, data: Buffer, base: Buffer) -> Entry:
+    """Return the entry of a pair for a store, proven: a delta or the whole chunk, whatever is smaller.
+
+    `data` and `base` are the bytes of the chunks.  Raises: IntegrityError.
+    """
+    delta = make_stored_delta(pair, data, base)
+    if delta is not None and 2 * delta.stored_bytes <= len(data):
+        return delta  # a whole chunk would take more
+    whole = make_entry(pair.chunk.chunk_id, data, pair.chunk.element)
+    return whole if delta is None or whole.stored_bytes <= delta.stored_bytes else delta
+
+
+def _has_plain_delta(pair: Pair) -> bool:
+    """Whether the numbers of a pair can be subtracted as they are."""
+    element, other = pair.chunk.element, pair.base_element
+    return element is other or "float" not in (element.kind, other.kind)

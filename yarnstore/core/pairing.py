@@ -7,7 +7,7 @@ by position; docs/format/encodings.md explains why a bad pairing costs bytes but
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -90,6 +90,11 @@ class PlacedFile:
         if not self.chunks:
             return None
         return self.chunks[max(0, bisect_right(self.starts, offset) - 1)]
+
+    def any_begins(self, tensor: Tensor, wanted: Collection[bytes]) -> bool:
+        """Whether any of some chunks begins in a tensor."""
+        first, stop = bisect_left(self.starts, tensor.offset), bisect_left(self.starts, tensor.end)
+        return any(chunk.chunk_id in wanted for chunk in self.chunks[first:stop])
 
     def tensor_at(self, offset: int) -> Tensor | None:
         """The tensor at an offset."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from yarnstore.core.layouts import BYTES, Source, Tensor
 from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import PlacedChunk, PlacedFile, Stretch, place_chunks
+from yarnstore.core.pairing import Pair, PlacedChunk, PlacedFile, Stretch, iter_pairs, place_chunks
 from yarnstore.core.sketch import (
     Floats,
     Words,
@@ -122,14 +122,20 @@ class SourceContent(AnyContent):
 
 
 class StoredContent(AnyContent):
-    """A version whose chunks are in packs."""
+    """A version whose chunks are in packs, or in files of a store."""
 
-    def __init__(self, manifest: Manifest, reader: PackReader) -> None:
+    def __init__(
+        self, manifest: Manifest, reader: PackReader, wanted: Collection[bytes] | None = None
+    ) -> None:
+        """Place the chunks; with `wanted`, only the tensors in which any of these chunks begins count."""
         super().__init__()
         self._reader = reader
         self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
         self.tensors = [
-            item for path, file in self._files.items() for item in iter_large(path, file.tensor_list)
+            item
+            for path, file in self._files.items()
+            for item in iter_large(path, file.tensor_list)
+            if wanted is None or file.any_begins(item.tensor, wanted)
         ]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
@@ -161,10 +167,8 @@ class ChunkedFile:
         end = min(offset + length, self.size)
         while offset < end and (chunk := self._file.chunk_at(offset)) is not None:
             if chunk.chunk_id != self._last:
-                row = self._reader.row_of(chunk.chunk_id)
-                if row < 0:
-                    raise NotFoundError("chunk", chunk.chunk_id.hex())
-                self._last, self._data = chunk.chunk_id, memoryview(self._reader.read_row(row))
+                data = self._reader.read_base(chunk.chunk_id, depth=0)
+                self._last, self._data = chunk.chunk_id, memoryview(data)
             parts.append(self._data[offset - chunk.offset : end - chunk.offset])
             offset += len(parts[-1])
         return b"".join(parts)
@@ -177,7 +181,20 @@ def iter_large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
             yield Numbers(path, tensor)
 
 
-def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
+def find_pairs(
+    new: Manifest, base: Manifest, reader: PackReader, wanted: Collection[bytes], *, by_rows: bool = True
+) -> Iterator[Pair]:
+    """Yield those of `wanted` chunks of a version that are not in `base`, each once, with the chunk of `base`
+    that has the same or similar numbers.
+
+    Reads one chunk of each large tensor that has such chunks, and, unless told otherwise, all rows of those
+    that are not found by that.  Raises: StorageError.
+    """
+    runs = find_runs(StoredContent(new, reader, wanted), StoredContent(base, reader), by_rows=by_rows)
+    return (pair for pair in iter_pairs(new, base, runs) if pair.chunk.chunk_id in wanted)
+
+
+def find_runs(ours: AnyContent, theirs: StoredContent, *, by_rows: bool = True) -> list[Stretch]:
     """Return runs of numbers that both versions have, equal or similar, whatever their tensors are named.
 
     A tensor is compared with the one of its name first.  What cannot be read is not found.
@@ -202,7 +219,9 @@ def find_runs(ours: AnyContent, theirs: StoredContent) -> list[Stretch]:
     whole = _match_wholes(ours, theirs, left)
     runs += whole.values()
     left = [item for item in left if (item.path, item.tensor.offset) not in whole]
-    return sorted(runs + list(_match_rows(ours, theirs, left)))
+    if by_rows:
+        runs += _match_rows(ours, theirs, left)
+    return sorted(runs)
 
 
 class Names:

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.codec import make_entry
+from yarnstore.core.delta_entries import make_stored_entry
 from yarnstore.core.digest import Buffer
 from yarnstore.core.index import NO_IDS, Ids, Ints, find_ids, id_bytes
 from yarnstore.core.layouts import BYTES
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import chunk_elements, iter_pairs
+from yarnstore.core.pairing import Pair, chunk_elements
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.copies.second import copied_chunks, keep_copies
 from yarnstore.ops.session.session import Session
@@ -32,6 +33,7 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.matching import find_pairs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, FileTable, manifest_chunks
@@ -293,19 +295,16 @@ def as_deltas(session: Session, chunks: ChunkStore, ids: Ids, roots: Collection[
     A damaged chunk is left out, for `fsck` to repair.
     """
     elements = chunk_elements(roots)
-    bases = _installed_bases(session, roots, ids)
+    pairs = _installed_pairs(session, chunks, roots, ids)
 
     def encode(chunk_id: bytes) -> Entry | None:
-        element = elements.get(chunk_id, BYTES)
         try:
             data = chunks.read(chunk_id, chunks.row_of(chunk_id))
-            base_id = bases.get(chunk_id)
-            base = _read_plain(chunks, base_id) if base_id is not None else None
-            if base_id is not None and base is not None:
-                delta = make_delta_entry(chunk_id, data, base_id, base, element)
-                if delta is not None:
-                    return delta
-            return make_entry(chunk_id, data, element)
+            pair = pairs.get(chunk_id)
+            base = _read_plain(chunks, pair.base_id) if pair is not None else None
+            if pair is not None and base is not None:
+                return make_stored_entry(pair, data, base)
+            return make_entry(chunk_id, data, elements.get(chunk_id, BYTES))
         except IntegrityError:
             return None
 
@@ -329,20 +328,25 @@ def _read_plain(chunks: ChunkStore, chunk_id: bytes) -> Buffer | None:
     return None
 
 
-def _installed_bases(session: Session, roots: Collection[Manifest], wanted: Ids) -> dict[bytes, bytes]:
-    """Return the chunk of the installed version to encode each wanted chunk against, if any."""
+def _installed_pairs(
+    session: Session, chunks: ChunkStore, roots: Collection[Manifest], ids: Ids
+) -> dict[bytes, Pair]:
+    """Return the pairs of the chunks to encode with chunks of the installed version, as far as there are
+    any.
+    """
     refs = session.refs
     by_digest = {manifest.digest: manifest for manifest in roots}
-    bases: dict[bytes, bytes] = {}
+    pairs: dict[bytes, Pair] = {}
     for manifest in roots:
         installed = by_digest.get(refs.installed(manifest.model) or manifest.digest)
         if installed is None or installed.digest == manifest.digest:
             continue
-        if not (find_ids(wanted, manifest_chunks([manifest])[0]) >= 0).any():
-            continue
-        for pair in iter_pairs(manifest, installed):
-            bases.setdefault(pair.chunk.chunk_id, pair.base_id)
-    return bases
+        here, _ = manifest_chunks([manifest])
+        wanted = {id_bytes(here, int(n)) for n in np.flatnonzero(find_ids(ids, here) >= 0)} - pairs.keys()
+        if wanted:
+            found = find_pairs(manifest, installed, chunks, wanted)
+            pairs.update((pair.chunk.chunk_id, pair) for pair in found)
+    return pairs
 
 
 def lack_copies(session: Session, keep_copy: KeepCopy, roots: Collection[Manifest]) -> list[Manifest]:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.codec import make_entry
+from yarnstore.core.delta_entries import make_stored_entry
 from yarnstore.core.digest import Sha256
 from yarnstore.core.index import Ids, find_ids, id_bytes
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import chunk_elements, iter_pairs
+from yarnstore.core.pairing import Pair, chunk_elements
 from yarnstore.errors import IntegrityError, NotFoundError, StorageError
 from yarnstore.ops.querying.keeping import GcPolicy, choose
 from yarnstore.ops.querying.space import Form, Space
@@ -22,6 +23,7 @@ from yarnstore.ops.querying.usage import list_stored
 from yarnstore.ops.session.session import Session
 from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.matching import find_pairs
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 
@@ -180,17 +182,17 @@ def _encoded(chunks: ChunkStore, old: Manifest, new: Manifest, ids: Ids) -> tupl
     """Return what chunks of an old version take as entries, and their sizes without encoding, in bytes."""
     elements = chunk_elements([old])
     wanted = {id_bytes(ids, n) for n in range(len(ids))}
-    bases = {
-        pair.chunk.chunk_id: pair.base_id for pair in iter_pairs(old, new) if pair.chunk.chunk_id in wanted
-    }
+    pairs: dict[bytes, Pair] = {}
+    with contextlib.suppress(StorageError):  # rows are not compared: that may read all of both versions
+        found = find_pairs(old, new, chunks, wanted, by_rows=False)
+        pairs = {pair.chunk.chunk_id: pair for pair in found}
     stored, plain = 0, 0
     for chunk_id in wanted:
         with contextlib.suppress(IntegrityError, NotFoundError, StorageError):  # a damaged one says nothing
             data = chunks.read(chunk_id, chunks.row_of(chunk_id))
-            element, entry = elements[chunk_id], None
-            if chunk_id in bases:
-                base = chunks.read_base(bases[chunk_id], depth=0)
-                entry = make_delta_entry(chunk_id, data, bases[chunk_id], base, element)
-            stored += (entry or make_entry(chunk_id, data, element)).stored_bytes
-            plain += len(data)
+            if (pair := pairs.get(chunk_id)) is not None:
+                entry = make_stored_entry(pair, data, chunks.read_base(pair.base_id, depth=0))
+            else:
+                entry = make_entry(chunk_id, data, elements[chunk_id])
+            stored, plain = stored + entry.stored_bytes, plain + len(data)
     return stored, plain

@@ -12,13 +12,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from yarnstore.core.codec import make_delta_entry, make_entry
+from yarnstore.core.codec import make_entry
+from yarnstore.core.delta_entries import make_stored_delta
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import chunk_elements, iter_pairs
+from yarnstore.core.pairing import Pair, chunk_elements
 from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
 from yarnstore.ops.copies.slim import as_deltas
 from yarnstore.ops.session.mark import current_roots
@@ -26,6 +27,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, PackReader, load_indexes
+from yarnstore.store.matching import find_pairs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import Beside, ChunkTable, beside_packs, manifest_chunks, without_chunks
@@ -199,11 +201,13 @@ def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) ->
     ids, _ = manifest_chunks(newest.values())
     whole = {id_bytes(ids, n) for n in range(len(ids))}
     elements = chunk_elements(roots)
-    bases: dict[bytes, bytes] = {}
+    pairs: dict[bytes, Pair] = {}
     for manifest in roots:
-        for pair in iter_pairs(manifest, newest[manifest.model, manifest.variant]):
-            if pair.chunk.chunk_id not in whole:
-                bases.setdefault(pair.chunk.chunk_id, pair.base_id)
+        here, _ = manifest_chunks([manifest])
+        wanted = {id_bytes(here, n) for n in range(len(here))} - whole - pairs.keys()
+        if wanted:
+            found = find_pairs(manifest, newest[manifest.model, manifest.variant], chunks, wanted)
+            pairs.update((pair.chunk.chunk_id, pair) for pair in found)
 
     def encode(chunk_id: bytes) -> Entry | None:
         row = chunks.row_of(chunk_id)
@@ -211,14 +215,13 @@ def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) ->
             return None  # of a partial download, damaged, or in a file
         try:
             stored = chunks.read_entry(row)
-            base_id = bases.get(chunk_id)
-            if base_id is None and not stored.base:
+            pair = pairs.get(chunk_id)
+            if pair is None and not stored.base:
                 chunks.decode(stored)
                 return stored
             data = chunks.read(chunk_id, row)
-            if base_id is not None:
-                base = chunks.read_base(base_id, depth=0)
-                delta = make_delta_entry(chunk_id, data, base_id, base, elements[chunk_id])
+            if pair is not None:
+                delta = make_stored_delta(pair, data, chunks.read_base(pair.base_id, depth=0))
                 if delta is not None and (stored.base or delta.stored_bytes < stored.stored_bytes):
                     return delta
             return make_entry(chunk_id, data, elements[chunk_id]) if stored.base else stored
