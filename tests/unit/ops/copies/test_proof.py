@@ -116,14 +116,21 @@ def test_a_delta_whose_base_is_not_here_is_not_taken_for_damaged(tmp_path: Path)
 
 
 def test_a_delta_without_its_base_beside_a_file_that_goes_is_not_taken_for_damaged(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "home") as store:
+    """The file is of a deleted version: files of kept ones replace entries, damaged or not."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.toml").write_text('keep_copy = "never"\n')  # else gc adds a whole entry first
+    with Store.open(home) as store:
         source = _import(store, tmp_path, "mine@1.0.0", 2)
-        data, base = source.read_bytes(), weights(1, _COUNT).tobytes()
         _import(store, tmp_path, "mine@1.1.0", 3)
+        store.gc(thin="*", grace_s=0)
+        _import(store, tmp_path, "same@1.0.0", 2, 0o755)  # its file has another name
+        store.remove("same", whole_model=True)
         folder = StoreLayout(StorePath(store.home)).pack_folder
         for pack in folder.pack_ids():
             Path(folder.pack(pack)).unlink()
             Path(folder.index(pack)).unlink()
+        data, base = source.read_bytes(), weights(1, _COUNT).tobytes()
         delta = make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base)
         assert delta is not None
         with PackWriter(folder) as writer:
@@ -131,6 +138,7 @@ def test_a_delta_without_its_base_beside_a_file_that_goes_is_not_taken_for_damag
         said: list[str] = []
         store.gc(grace_s=0, thin="*", progress=lambda event: said.append(event.text))
         assert [text for text in said if "corrupt" in text] == []
+        write_packs(folder, [base])
         assert store.fsck().problems == []
         _assert_there(store, "mine@1.0.0", source, tmp_path / "out")
 
