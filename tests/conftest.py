@@ -80,6 +80,21 @@ def _no_user_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+# Made by the tools of the checkout, which may run beside the tests.
+_OF_TOOLS = ("__pycache__", "build", "dist")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_in_the_working_folder() -> Iterator[None]:
+    """Fail a test during which new files came into the working folder, which is the checkout."""
+    folder = Path.cwd()
+    before = set(os.listdir(folder))
+    yield
+    fresh = set(os.listdir(folder)) - before
+    left = sorted(name for name in fresh if not name.startswith((".", *_OF_TOOLS)))
+    assert left == [], f"this test, or one beside it, left files in {folder}"
+
+
 @pytest.fixture
 def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store home of this test's own, in `YSTORE_HOME`; not made yet, as on a first run."""

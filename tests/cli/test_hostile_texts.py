@@ -64,7 +64,10 @@ def hostile(published: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("output", ["people", "plain", "json"])
-def test_nothing_raw_of_a_registry_reaches_the_terminal(output: str, hostile: Path, ystore: Ystore) -> None:
+def test_nothing_raw_of_a_registry_reaches_the_terminal(
+    output: str, hostile: Path, ystore: Ystore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which `lock` writes into
     assert ystore("registry", "add", "evil", hostile).code == 0
     for command in COMMANDS:
         done = ystore(*command, *(["--json"] if output == "json" else []), people=output == "people")
