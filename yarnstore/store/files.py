@@ -23,7 +23,7 @@ from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.hashed import has_record, hashes_to, note_hashed
 from yarnstore.store.held import Place, find, names
-from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.layout import StoreLayout, file_mode, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import FileRange
@@ -65,11 +65,6 @@ def missing_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile]
     there = names(layout)
     wanted = {file_name(file): file for file in manifest.files}
     return [file for name, file in wanted.items() if name not in there or not has_file(layout, file)]
-
-
-def file_mode(file: ManifestFile) -> int:
-    """Return the mode of a materialised file."""
-    return fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
 
 
 def read_chunk(

@@ -162,6 +162,21 @@ def changing(layout: StoreLayout, files: Iterable[Path]) -> Iterator[None]:
                     note_hashed(layout, digest, now)
 
 
+def set_mode(layout: StoreLayout, path: Path, mode: int, digest: Sha256, found: os.stat_result) -> None:
+    """Give a file another mode, and keep its record valid if it is as it was `found` when it was verified.
+
+    Needs `locked`.  Raises: StorageError, NotFoundError.
+    """
+    before = fsread.stat_or_none(path)
+    if before is None or not stat.S_ISREG(before.st_mode):
+        return
+    fsio.set_mode(path, mode)
+    now = fsread.stat_or_none(path)
+    verified = _line(before) == _line(found)
+    if verified and now is not None and now.st_ctime_ns != before.st_ctime_ns and is_same(before, now):
+        note_hashed(layout, digest, now)
+
+
 def is_same(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether only a file's links and mode can have changed."""
     return (one.st_size, one.st_mtime_ns, one.st_ino) == (other.st_size, other.st_mtime_ns, other.st_ino)

@@ -56,6 +56,11 @@ def file_name(file: ManifestFile) -> str:
     return file.sha256.hex + (EXECUTABLE if file.executable else "")
 
 
+def file_mode(file: ManifestFile) -> int:
+    """Return the mode of a materialised file."""
+    return fsio.EXECUTABLE_MODE if file.executable else fsio.READ_ONLY_MODE
+
+
 class PackFolder(msgspec.Struct, frozen=True):
     """A folder of packs with their indexes, of a store or of a published registry."""
 

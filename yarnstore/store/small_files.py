@@ -16,8 +16,8 @@ from yarnstore.core.manifest import ManifestFile
 from yarnstore.errors import IntegrityError
 from yarnstore.store.batches import write_many
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.files import UNFINISHED, OnBytes, check_whole, file_mode, read_chunk
-from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.files import UNFINISHED, OnBytes, check_whole, read_chunk
+from yarnstore.store.layout import StoreLayout, file_mode, file_name
 
 # The size of a batch.
 _BATCH_BYTES = 4 * MIB

@@ -18,11 +18,13 @@ from yarnstore.errors import FormatError, IntegrityError, NotFoundError, Storage
 from yarnstore.store import folders, fsio, fsread, growing, hashed, lock, trash
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock, wait_lock
-from yarnstore.store.layout import StoreLayout, file_name
+from yarnstore.store.layout import StoreLayout, file_mode, file_name
 from yarnstore.store.opentree import OpenTree
 
 # The fault of a link's path at which something else is, which only a repair moves away.
 _NO_LINK = "is not a link"
+# The permissions that a file system keeps: on Windows, only whether a file can be written.
+_MODE = 0o222 if os.name == "nt" else 0o777
 
 
 def has_view(layout: StoreLayout, manifest: Sha256) -> bool:
@@ -61,11 +63,15 @@ def view_files(layout: StoreLayout, manifest: Manifest) -> list[tuple[ManifestFi
     return files
 
 
-def unknown_files(layout: StoreLayout, manifest: Manifest) -> list[ManifestFile] | None:
+def unknown_files(
+    layout: StoreLayout,
+    manifest: Manifest,
+    files: list[tuple[ManifestFile, os.stat_result]] | None = None,
+) -> list[ManifestFile] | None:
     """Return the files of a view that changed since they were hashed, and small ones that differ from the
-    manifest; None if the view does not match.
+    manifest; None if the view does not match.  `files` is a result of `view_files`, if there is one.
     """
-    files = view_files(layout, manifest)
+    files = view_files(layout, manifest) if files is None else files
     if files is None:
         return None
     small = [file for file, _ in files if not hashed.has_record(file.size_bytes)]
@@ -91,19 +97,33 @@ def hash_right(
     return all(hashed.hashes_to(layout, view / file.path, file.sha256, on_bytes) for file in files)
 
 
-def seal_view(layout: StoreLayout, manifest: Manifest) -> None:
-    """Make the folders of a matching view read-only, if they are not.
+def seal_view(
+    layout: StoreLayout, manifest: Manifest, files: Iterable[tuple[ManifestFile, os.stat_result]]
+) -> None:
+    """Make the folders and files of a matching view read-only, if they are not, and executable what the
+    manifest has as such.
 
-    They are writable after a crash, or if an earlier release made the view.  A read-only store is not an
-    error.
+    Folders are writable after a crash, or if an earlier release made the view; programs change the modes of
+    files.  `files` is a result of `view_files`; their content was verified since.  A read-only store is not
+    an error.
     """
     path = layout.view(manifest.digest)
     with OpenTree(path) as view:
-        found = [view.stat_folder(folder) for folder in ("", *sorted(view_folders(manifest)))]
-    modes = [item.st_mode for item in found if item is not None]
+        stats = [view.stat_folder(folder) for folder in ("", *sorted(view_folders(manifest)))]
+    modes = [item.st_mode for item in stats if item is not None]
     if any(fsread.sealed_mode(mode) != mode for mode in modes):
         with hashed.locked(layout), contextlib.suppress(StorageError, NotFoundError):
             fsio.set_writable(path, writable=False)
+    wrong = [(file, found) for file, found in files if not _has_mode(file, found)]
+    if wrong:
+        with hashed.locked(layout):
+            for file, found in wrong:
+                with contextlib.suppress(StorageError, NotFoundError):
+                    hashed.set_mode(layout, path / file.path, file_mode(file), file.sha256, found)
+
+
+def _has_mode(file: ManifestFile, found: os.stat_result) -> bool:
+    return not (found.st_mode ^ file_mode(file)) & _MODE
 
 
 def surplus(layout: StoreLayout, manifest: Manifest) -> list[Path]:

@@ -147,18 +147,20 @@ def is_whole(session: Session, manifest: Manifest, *, verify: bool = True) -> bo
     Raises: StorageError.
     """
     layout = session.layout
-    if not verify:
-        return view_files(layout, manifest) is not None
-    unknown = unknown_files(layout, manifest)
+    files = view_files(layout, manifest)
+    if files is None or not verify:
+        return files is not None
+    unknown = unknown_files(layout, manifest, files)
     if unknown:
         with hashed.locked(layout):  # the store may be changing them
-            unknown = unknown_files(layout, manifest)
-    if unknown is None:
+            files = view_files(layout, manifest)
+            unknown = None if files is None else unknown_files(layout, manifest, files)
+    if files is None or unknown is None:
         return False
     meter = Meter(session.activity.report, "check", manifest.label, sum(file.size_bytes for file in unknown))
     if not hash_right(layout, manifest, unknown, meter.add):
         return False
-    seal_view(layout, manifest)
+    seal_view(layout, manifest, files)
     return True
 
 

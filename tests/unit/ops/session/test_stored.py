@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import no_links
 from tests.support.other_user import NOBODY, require_root, run_as
 from tests.support.stores import MODEL, Site, assert_whole, make_site, problems, remove_tree, tree_hashes
 from yarnstore import Progress, Store
@@ -247,6 +249,40 @@ def test_the_next_look_takes_the_right_to_write_from_a_view(site: Site) -> None:
     with site.store() as store:
         store.path(MODEL)
     assert folder_modes(view) == {0o555}
+
+
+def file_modes(view: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in view.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("serve", SERVED, ids=["path", "checkout", "rollback"])
+def test_modes_that_a_program_changed_are_those_of_the_version_again(
+    tmp_path: Path, serve: Callable[[Store], str], links: bool
+) -> None:
+    with contextlib.nullcontext() if links else no_links.refused():
+        source = tmp_path / "source"
+        source.mkdir()
+        for name in ("run", "weights.bin"):
+            (source / name).write_bytes(name.encode() * 5000)
+            (source / f"small-{name}").write_bytes(name.encode())
+        for name in ("run", "small-run"):
+            (source / name).chmod(0o755)
+        with Store.open(tmp_path / "home") as store:
+            for version in ("1.0.0", "1.1.0"):
+                (source / "version").write_text(version)
+                store.import_model(source, f"{MODEL}@{version}")
+                store.checkout(f"{MODEL}@{version}")
+            view = Path(store.path(SPEC))
+            right = file_modes(view)
+            assert right["run"] == right["small-run"] == 0o555
+            assert right["weights.bin"] == right["version"] == 0o444
+            for path in view.iterdir():
+                path.chmod(0o644)
+            serve(store)
+            assert file_modes(view) == right
+        site = Site(tmp_path, tmp_path / "none", tmp_path / "home", ())
+        assert hashed_bytes(site, lambda store: store.path(SPEC)) == 0, "the store's own change costs no hash"
 
 
 @pytest.fixture
