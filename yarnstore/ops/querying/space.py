@@ -212,7 +212,7 @@ class Space:
         live: NDArray[np.bool_] = self._begun.copy()
         for digest in kept:
             live[self._chunks[digest]] = True
-        hanging = live & (bases >= 0) & ~live[bases]
+        hanging = live & (bases >= 0) & ~live[np.maximum(bases, 0)]
         anew_bytes = self._anew_bytes(np.flatnonzero(hanging), live)
         live &= ~hanging
         by_pack = np.bincount(table.pack[live], table.stored[live], len(self._pack_sizes)).astype(np.int64)
@@ -230,7 +230,7 @@ class Space:
         table, at = self._table, self._bases[rows]
         squares = table.stored[rows].astype(float) ** 2
         for _ in range(DELTA_DEPTH_LIMIT):
-            via = (at >= 0) & ~live[at]
+            via = (at >= 0) & ~live[np.maximum(at, 0)]
             squares[via] += table.stored[at[via]].astype(float) ** 2
             at[via] = self._bases[at[via]]
         plain = table.plain[rows]

@@ -88,6 +88,21 @@ def test_an_empty_store_has_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_single_chunk_in_packs_may_be_a_delta_against_a_file(tmp_path: Path) -> None:
+    bits = weights(1, 400_000)
+    with Store.open(tmp_path / "home") as store:
+        for n, version in enumerate(("1.0.0", "1.1.0")):
+            (tmp_path / "w.bin").write_bytes((tune(bits, 9) if n else bits).tobytes())
+            store.publish(tmp_path / "w.bin", f"mine@{version}", registry=tmp_path / "registry")
+        store.add_registry("here", tmp_path / "registry")
+        for version in ("1.0.0", "1.1.0"):
+            store.checkout(f"mine@{version}")
+        store.gc(thin="mine", grace_s=0)
+        rows = {row.version: row for row in store.storage().models[0].versions}
+    assert rows["1.0.0"].form == "deltas"
+    assert rows["1.0.0"].frees_bytes > 10_000
+
+
 # --- going thin ----------------------------------------------------------------------------------
 
 
