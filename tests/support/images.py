@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -105,6 +106,7 @@ class FakeRegistry:
         self.contents: dict[str, bytes] = {}
         self.tags: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.numbers = itertools.count()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.before: Callable[[Exchange], bool] = lambda _: False
         self.realm = ""
@@ -243,7 +245,7 @@ class Exchange(BaseHTTPRequestHandler):
             if "mount" in query and query["mount"][0] in owner.contents:
                 self.answer(201, Location="/x")
                 return
-            upload = f"u{len(owner.uploads)}"
+            upload = f"u{next(owner.numbers)}"
             owner.uploads[upload] = bytearray()
             self.answer(202, Location=f"/v2/{name}/blobs/uploads/{upload}?state=a%2Fb")
             return

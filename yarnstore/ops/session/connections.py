@@ -123,8 +123,12 @@ class Connections:
         named = [mirror.url for mirror in self._named.get(source.name, [])]
         return list(dict.fromkeys([*(shown(url, folder=True) for url in known), *named]))
 
-    def images(self, source: RegistrySource, accept: str) -> tuple[ImageRegistry, SourceSet]:
+    def images(
+        self, source: RegistrySource, accept: str, find_login: Callable[[], tuple[str, str] | None]
+    ) -> tuple[ImageRegistry, SourceSet]:
         """Return a repository of images for uploads, and the same with retries for all else.
+
+        `find_login` is asked once, for a source without credentials.
 
         Raises: OfflineError, UsageError, ConfigError.
         """
@@ -132,6 +136,8 @@ class Connections:
             raise OfflineError(shown(source.url), "it")
         if source.url in self._images:
             return self._images[source.url]
+        if source.token is None and source.login is None:
+            source = msgspec.structs.replace(source, login=find_login())
         self._warn_of_exposed(source)
         registry = connect_images(
             source.url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from yarnstore.core.oci import MANIFEST_LIMIT_BYTES, read_image
 from yarnstore.errors import MissingKeyError, UsageError
 from yarnstore.ops.exchange.address import Address
 from yarnstore.ops.exchange.images.making import image_of, tag_of
-from yarnstore.ops.exchange.images.repository import connect_repository
+from yarnstore.ops.exchange.images.repository import connect_repository, run_each
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.store.chunks import ChunkStore
@@ -67,9 +68,15 @@ def push(
     meter = Meter(session.activity.report, "write", manifest.label, manifest.size_bytes)
     mount_from = _same_registry(manifest, address)
     contents = {file.sha256: (file.size_bytes, _reader(chunks, file)) for file in manifest.files}
-    for sha256, (size_bytes, read) in contents.items():
-        _upload(registry, sources, sha256, size_bytes, read, mount_from, meter.add)
-    _upload(registry, sources, Sha256.of(config), len(config), lambda start, end: [config[start:end]])
+    uploads = [
+        partial(_upload, registry, sources, sha256, size_bytes, read, mount_from, meter.add)
+        for sha256, (size_bytes, read) in contents.items()
+    ]
+    if (sha256 := Sha256.of(config)) not in contents:
+        uploads.append(
+            partial(_upload, registry, sources, sha256, len(config), lambda start, end: [config[start:end]])
+        )
+    run_each(session, uploads)
     media_type = read_image(data, "the image").media_type
     sources.call(address.revision, lambda: registry.put_manifest(address.revision, data, media_type))
     return "uploaded"

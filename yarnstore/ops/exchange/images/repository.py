@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from yarnstore.core.oci import ACCEPTED
 from yarnstore.errors import CancelledError
 from yarnstore.ops.exchange.address import Address
@@ -31,15 +29,16 @@ def connect_repository(session: Session, address: Address) -> tuple[ImageRegistr
     """
     registries = session.registries
     source = source_at(address.url, registries.sources, registries.network)
-    if source.token is None and source.login is None:
-        host = address.url.partition("://")[2].partition("/")[0]
-        login = find_login(registries.network.login_files, host, address.repository[1], session.note)
-        source = msgspec.structs.replace(source, login=login)
-    return registries.links.images(source, ACCEPTED)
+    host = address.url.partition("://")[2].partition("/")[0]
+    return registries.links.images(
+        source,
+        ACCEPTED,
+        lambda: find_login(registries.network.login_files, host, address.repository[1], session.note),
+    )
 
 
 def run_each(session: Session, tasks: Sequence[Callable[[], None]]) -> None:
-    """Run transfers, several at a time: as many as a download has connections.
+    """Run transfers, several at a time: as many as a download may have connections.
 
     After an error, or an interrupt, the others stop at their next block.
 

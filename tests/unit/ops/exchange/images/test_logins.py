@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.images import PASSWORD, USER, FakeRegistry
+from tests.support.tools import gguf
+from yarnstore import Store
 from yarnstore.core.oci import IDENTITY_USER
 from yarnstore.ops.exchange.images import logins
 from yarnstore.ops.exchange.images.logins import find_login
@@ -121,6 +124,25 @@ def test_a_helper_that_fails_is_named_without_what_it_prints(
     assert len(notes) == 1
     assert said in notes[0]
     assert "secret" not in notes[0]
+
+
+def test_a_command_asks_a_helper_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = config.parent / "calls"
+    noted = f"open({str(calls)!r}, 'a').write(server + chr(10))"
+    answer = f"print(json.dumps({{'Username': {USER!r}, 'Secret': {PASSWORD!r}}}))"
+    make_helper(config.parent / "bin", "one", f"{noted}\n{answer}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(config.parent))
+    (config.parent / "model.gguf").write_bytes(gguf("Tiny", bytes(1000)))
+    with FakeRegistry(token="t") as registry:
+        config.write_text(json.dumps({"credHelpers": {registry.host: "one"}}))
+        Store.open(config.parent / "a").import_model(config.parent / "model.gguf", "tiny@1.0.0")
+        for number, home, run in [
+            (1, "a", lambda store: store.export("tiny@1.0.0", f"docker://{registry.host}/tiny:1")),
+            (2, "b", lambda store: store.import_from(f"docker://{registry.host}/tiny:1")),
+            (3, "a", lambda store: store.check_export("tiny@1.0.0", f"docker://{registry.host}/tiny:1")),
+        ]:
+            run(Store.open(config.parent / home))
+            assert calls.read_text().splitlines() == [registry.host] * number
 
 
 def test_the_name_of_a_helper_is_a_name_and_no_path(config: Path) -> None:

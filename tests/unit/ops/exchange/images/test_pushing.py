@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
 import subprocess
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,13 +38,12 @@ def store(tmp_path: Path) -> Store:
     return make_store(tmp_path / "home", tmp_path / "source")
 
 
-def skopeo(*arguments: str | Path) -> None:
+def skopeo(*arguments: str | Path, stdin: str = "") -> None:
     binary = shutil.which("skopeo")
     if binary is None:
         pytest.skip("skopeo is not installed (Debian: apt install skopeo)")
-    done = subprocess.run(
-        [binary, "--insecure-policy", "copy", *arguments], capture_output=True, text=True, timeout=60
-    )
+    command = [binary, "--insecure-policy", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -56,7 +58,12 @@ def test_a_version_goes_to_a_real_registry_and_comes_back_with_equal_digests(
         behind = store.check_export("me/tiny@1.0.0+cpu", f"docker://{host}/ai/tiny:other")
         assert (behind.how, behind.behind) == ("behind", [f"docker://{host}/ai/tiny:other"])
         # skopeo reads it, into a layout that equals our own.
-        skopeo("--src-tls-verify=false", f"docker://{host}/ai/tiny:1.0.0_cpu", f"oci:{tmp_path / 'theirs'}:x")
+        skopeo(
+            "copy",
+            "--src-tls-verify=false",
+            f"docker://{host}/ai/tiny:1.0.0_cpu",
+            f"oci:{tmp_path / 'theirs'}:x",
+        )
         store.export("me/tiny@1.0.0+cpu", f"oci:{tmp_path / 'ours'}:x")
         blobs = [
             {path.name for path in (tmp_path / who / "blobs/sha256").iterdir()} for who in ("ours", "theirs")
@@ -79,14 +86,14 @@ def test_a_version_goes_to_a_real_registry_and_comes_back_with_equal_digests(
 def test_skopeo_s_copy_of_a_layout_is_imported(store: Store, tmp_path: Path) -> None:
     with docker_registry(tmp_path / "registry") as host:
         store.export("me/tiny@1.0.0+cpu", f"oci:{tmp_path / 'layout'}:x")
-        skopeo("--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}:x", f"docker://{host}/tiny:x")
+        skopeo("copy", "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}:x", f"docker://{host}/tiny:x")
         (came,) = Store.open(tmp_path / "other").import_from(f"docker://{host}/tiny:x", "mine@2.0.0")
         index = json.loads((tmp_path / "layout/index.json").read_bytes())
         assert index["manifests"][0]["digest"] == f"sha256:{came.revision}"
         assert came.version == "2.0.0"
 
 
-@pytest.mark.parametrize("where", ["netrc", "docker", "none", "wrong"])
+@pytest.mark.parametrize("where", ["netrc", "docker", "none", "wrong", "skopeo", "skopeo for a part", "file"])
 def test_a_real_registry_asks_for_a_password(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -95,6 +102,16 @@ def test_a_real_registry_asks_for_a_password(
         if where == "netrc":
             (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
             monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        elif where in ("skopeo", "skopeo for a part", "file"):
+            # Where skopeo, podman and buildah keep what was given to `login`, or in the file that is named.
+            (tmp_path / "run").mkdir()
+            monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+            if where == "file":
+                monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+            part = f"{host}/tiny" if where == "skopeo for a part" else host
+            skopeo("login", "--tls-verify=false", "-u", USER, "--password-stdin", part, stdin=PASSWORD)
+            written = tmp_path / ("auth.json" if where == "file" else "run/containers/auth.json")
+            assert list(json.loads(written.read_bytes())["auths"]) == [part]
         elif where != "none":
             (tmp_path / "docker").mkdir()
             logins = {host: {"username": USER, "password": password}}
@@ -227,7 +244,41 @@ def test_a_refused_upload_says_what_the_registry_says_and_tags_nothing(
         assert "\x1b" not in refused.value.message
         assert isinstance(refused.value, TransientError) == (status == 500)
         assert not registry.tags
-        assert registry.methods().count("PUT") == (5 if status == 500 else 1)
+        tries = Counter(path.rpartition("digest=")[2] for method, path, _ in registry.seen if method == "PUT")
+        assert max(tries.values()) == (5 if status == 500 else 1)
+
+
+def test_contents_are_uploaded_several_at_once_and_all_stop_if_one_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "parts"
+    source.mkdir()
+    for number in range(4):
+        (source / f"part-{number}.bin").write_bytes(random.Random(number).randbytes(300_000))
+    refused = digest_of((source / "part-3.bin").read_bytes())
+    store = Store.open(tmp_path / "home")
+    store.import_model(source, "parts@1.0.0")
+    together = threading.Barrier(3)
+
+    def wait(exchange: Exchange) -> bool:
+        if exchange.command != "PUT" or "/blobs/" not in exchange.path:
+            return False
+        exchange.read_body()
+        if digest_of(exchange.body) == refused:
+            return exchange.answer(403)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(20)
+        return False
+
+    with FakeRegistry() as registry:
+        registry.before = wait
+        with pytest.raises(BackendError, match="403"):
+            store.export("parts@1.0.0", f"docker://{registry.host}/parts:1")
+        assert not together.broken  # three were sent at the same time
+        assert not registry.tags
+        registry.before = lambda _: False
+        assert store.export("parts@1.0.0", f"docker://{registry.host}/parts:1").how == "uploaded"
+        assert {digest_of(path.read_bytes()) for path in source.iterdir()} <= registry.contents.keys()
+        assert registry.methods()[-1] == "PUT"
+        assert registry.seen[-1][1] == "/v2/parts/manifests/1"
 
 
 def test_contents_of_another_repository_there_are_mounted(store: Store) -> None:
