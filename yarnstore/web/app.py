@@ -114,7 +114,7 @@ def guarded(
         proxied=frozenset(host.lower() for host in proxied),
         public=pages.public_paths(),
         read_only=service.read_only,
-        is_face=lambda path: front.face_of(path) is not None,
+        is_face=lambda scope: front.face_of(scope) is not None,
     )
 
 

@@ -98,7 +98,7 @@ class Guard:
     `hosts` are the accepted values of `Host`; `scheme` is that of the service's origins, or https for those
     in `proxied`, which a proxy may serve with TLS; a POST to the paths in `reading` changes nothing.
 
-    `is_face` tells the paths of faces, which decide themselves what a client without the token may read;
+    `is_face` tells the requests for faces, which decide themselves what a client without the token may read;
     `ystore_client` in the scope says what it is: `trusted` has the token, `local` is a program of this
     machine, `stranger` anybody else.
     """
@@ -110,7 +110,7 @@ class Guard:
     proxied: frozenset[str] = frozenset()
     public: frozenset[str] = frozenset({LOGIN, HEALTH})
     read_only: bool = False
-    is_face: Callable[[str], bool] = lambda _: False
+    is_face: Callable[[Scope], bool] = lambda _: False
     reading: frozenset[str] = frozenset({LOGIN, *READING})
     rate: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
     strangers: Bucket = field(default_factory=lambda: Bucket(RATE_PER_S, BURST))
@@ -158,7 +158,7 @@ class Guard:
         length = _only(names, b"content-length")
         if length is not None and (not length.isdecimal() or int(length) > BODY_LIMIT_BYTES):
             return problems.too_large(), []
-        if self.is_face(path):
+        if self.is_face(scope):
             if not self.faces.take():
                 return _too_many()
             scope["ystore_client"] = self._client(scope, names, host)

@@ -57,8 +57,8 @@ def later(wait_s: int | None) -> tuple[int, dict[str, str]]:
 class Face(Protocol):
     """One API of another tool."""
 
-    def owns(self, path: str) -> bool:
-        """Whether a path belongs to this API."""
+    def owns(self, path: str, agent: str) -> bool:
+        """Whether a path belongs to this API, for a client with this `User-Agent`."""
 
     def answer(self, asked: FaceRequest) -> Awaitable[Reply]:
         """Answer a request; errors are replies too."""
@@ -74,13 +74,16 @@ class Front:
         self._app = app
         self._faces = faces
 
-    def face_of(self, path: str) -> Face | None:
-        """Return the face that a path belongs to."""
-        return next((face for face in self._faces if face.owns(path)), None)
+    def face_of(self, scope: Scope) -> Face | None:
+        """Return the face that an HTTP request belongs to."""
+        agent = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"user-agent"), ""
+        )
+        return next((face for face in self._faces if face.owns(scope["path"], agent)), None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        face = self.face_of(scope["path"]) if scope["type"] == "http" else None
+        face = self.face_of(scope) if scope["type"] == "http" else None
         if face is None:
             await self._app(scope, receive, send)
             return

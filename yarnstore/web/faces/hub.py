@@ -1,8 +1,9 @@
 """The API of the Hugging Face Hub, as far as its clients need it to download models.
 
 `HF_ENDPOINT` leads huggingface_hub and the libraries on it, such as transformers, diffusers and
-sentence-transformers, and llama.cpp's `-hf` here.  A revision is `main`, a version, an alias, a commit, or
-`VARIANT@VERSION`; the ETag of a file is its SHA-256.
+sentence-transformers, and llama.cpp's `-hf` here.  Releases of llama.cpp until 2025 ask
+`/v2/…/manifests/TAG` which file a tag is; other clients get OCI's manifests there.  A revision is `main`, a
+version, an alias, a commit, or `VARIANT@VERSION`; the ETag of a file is its SHA-256.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ _FILE = re.compile(r"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/([^/]+)/(.+)")
 _MODEL = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)")
 _PART = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/([^/]+)(?:/(.+))?")
 _REFS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/refs")
+_CHOICE = re.compile(r"/v2/([^/]+/[^/]+)/manifests/([^/]+)")
+_LLAMA = re.compile(r"llama-cpp(?:/.*)?")
+# Parts of a model after the first, which llama.cpp finds by their names.
+_LATER_PART = re.compile(r"-(?!0*1-)[0-9]{5}-of-[0-9]{5}\.gguf$", re.IGNORECASE)
+# What `latest` is, if there is one: the choice of later releases of llama.cpp.
+_USUAL_TAGS = ("Q4_K_M", "Q8_0")
 _CODES = {"model": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound"}
 _TOKEN = "send the service's token as the token of the Hub (HF_TOKEN)"  # noqa: S105 - says which
 _JSON = "application/json; charset=utf-8"
@@ -39,9 +46,9 @@ class Hub:
     def __init__(self, library: Library) -> None:
         self._library = library
 
-    def owns(self, path: str) -> bool:
+    def owns(self, path: str, agent: str) -> bool:
         """See `Face`."""
-        if _API.fullmatch(path):
+        if _API.fullmatch(path) or (_CHOICE.fullmatch(path) and _LLAMA.fullmatch(agent)):
             return True
         return _FILE.fullmatch(path) is not None and path.split("/")[1] not in _OWN
 
@@ -68,6 +75,9 @@ class Hub:
 
     async def _answer(self, asked: FaceRequest) -> Reply:
         path = asked.path
+        if match := _CHOICE.fullmatch(path):
+            found = await self._library.find(match[1], "main", trusted=asked.trusted)
+            return _json(_choice(found, match[2]))
         if (match := _FILE.fullmatch(path)) and not path.startswith("/api/"):
             return await self._file(asked, match[1], match[2], match[3])
         if match := _REFS.fullmatch(path):
@@ -105,7 +115,7 @@ class Hub:
             "Content-Type": "application/octet-stream",
             "Content-Disposition": f'attachment; filename="{path.rpartition("/")[2]}"',
         }
-        patient = asked.headers.get("user-agent", "").startswith("llama-cpp/")
+        patient = _LLAMA.fullmatch(asked.headers.get("user-agent", "")) is not None
         opened = None
         if asked.method != "HEAD":
             opened = await self._library.open(found, path, patient=patient)
@@ -203,6 +213,27 @@ class _Paths(msgspec.Struct):
 def _chosen(found: VersionFiles, paths: list[str]) -> list[dict[str, object]]:
     entries = {file.path: _entry(file) for file in found.files} | _folders(found.files)
     return [entries[path] for path in (text.strip("/") for text in paths) if path in entries]
+
+
+def _choice(found: VersionFiles, tag: str) -> dict[str, object]:
+    """Return which file llama.cpp loads for a tag: `latest`, a quantization, or the name of a file.
+
+    Raises: NotServedError for a tag without a file.
+    """
+    ggufs = [file for file in found.files if file.path.lower().endswith(".gguf")]
+    projectors = [file for file in ggufs if "mmproj" in file.path.lower()]
+    models = [file for file in ggufs if file not in projectors and not _LATER_PART.search(file.path)]
+    found_by = [
+        re.compile(rf"(?:^|[-._/]){re.escape(name)}(?:[-./]|$)", re.IGNORECASE)
+        for name in (_USUAL_TAGS if tag == "latest" else [tag])
+    ]
+    chosen = next((file for each in found_by for file in models if each.search(file.path)), None)
+    if tag == "latest":
+        chosen = chosen or next(iter(models), None)
+    if chosen is None:
+        raise NotServedError("file", f"{found.model} {found.version} has no GGUF file {tag[:80]!r}")
+    named = {"ggufFile": chosen, **({"mmprojFile": projectors[0]} if projectors else {})}
+    return {name: {"rfilename": file.path, **_content(file, "blobId")} for name, file in named.items()}
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:

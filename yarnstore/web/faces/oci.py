@@ -50,7 +50,7 @@ class Oci:
         self._library = library
         self._named: OrderedDict[tuple[bool, str, str], _Named] = OrderedDict()
 
-    def owns(self, path: str) -> bool:
+    def owns(self, path: str, agent: str) -> bool:  # noqa: ARG002 - of any client
         """See `Face`."""
         return path == "/v2" or path.startswith("/v2/")
 

@@ -1,6 +1,7 @@
 """llama.cpp's `-hf` against `ystore serve --hub`: its requests, and the program itself where it is installed.
 
-The requests are those of llama.cpp's common/hf-cache.cpp and common/download.cpp.
+The requests are those of llama.cpp's common/hf-cache.cpp and common/download.cpp; the latter's alone for
+releases until 2025.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import pytest
 
 from tests.support.services import Running, needs_web, serving
 from yarnstore import Store
+from yarnstore.results import VersionFile, VersionFiles
+from yarnstore.web.faces.hub import _choice
 
 pytestmark = [needs_web, pytest.mark.filterwarnings("ignore")]
 MODEL = "acme/tiny"
@@ -113,6 +116,49 @@ def test_a_miss_is_answered_when_it_is_downloaded_since_it_does_not_come_again(t
         answer = httpx.get(url, headers=AGENT, timeout=300)
         assert answer.status_code == 200, answer.text
         assert answer.content == (root / "files" / FILES[1]).read_bytes()
+
+
+OLD_AGENT = {"User-Agent": "llama-cpp", "Accept": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "path"),
+    [("latest", FILES[0]), ("Q8_0", FILES[1]), ("q4_k_m", FILES[0]), (FILES[1], FILES[1]), ("Q4_K", None)],
+)
+def test_releases_until_2025_ask_which_file_a_tag_is(
+    service: Running, site: Path, tag: str, path: str | None
+) -> None:
+    said = httpx.get(f"{service.url}v2/{MODEL}/manifests/{tag}", headers=OLD_AGENT)
+    if path is None:
+        assert (said.status_code, "no GGUF file 'Q4_K'" in said.text) == (404, True)
+        return
+    assert said.status_code == 200, said.text
+    assert said.json()["ggufFile"]["rfilename"] == path
+    assert said.json()["mmprojFile"]["rfilename"] == FILES[2]
+    url = f"{service.url}{MODEL}/resolve/main/{path}"
+    head = httpx.head(url, headers={"User-Agent": "llama-cpp"})
+    assert (head.status_code, head.headers["accept-ranges"]) == (200, "bytes")
+    assert httpx.get(url, headers={"User-Agent": "llama-cpp"}).content == (site / "files" / path).read_bytes()
+
+
+def test_the_file_of_a_tag_is_the_first_part_of_a_model_in_parts() -> None:
+    paths = [f"{quant}/big-{quant}-{n:05}-of-00012.gguf" for quant in ("BF16", "Q2_K") for n in (1, 2, 11)]
+    files = [VersionFile(path=path, size_bytes=1, sha256="0" * 64) for path in paths]
+    found = VersionFiles("m", "1.0.0", "default", f"sha256:{'0' * 64}", tuple(files), stored=True)
+    assert _choice(found, "Q2_K")["ggufFile"]["rfilename"] == paths[3]
+    assert _choice(found, "latest")["ggufFile"]["rfilename"] == paths[0]
+    assert list(_choice(found, "bf16")) == ["ggufFile"]
+
+
+def test_other_clients_get_the_manifest_of_an_image_and_models_with_a_token_stay_closed(site: Path) -> None:
+    with serving(site / "home", "--hub", "--oci", "--read-only") as both:
+        url = f"{both.url}v2/{MODEL}/manifests/latest"
+        assert "ggufFile" in httpx.get(url, headers=OLD_AGENT).json()
+        assert "layers" in httpx.get(url).json()
+        own = f"{both.url}v2/acme/own/manifests/latest"
+        assert httpx.get(own, headers=OLD_AGENT).status_code == 401
+        token = {"Authorization": f"Bearer {both.ready['token']}"}
+        assert httpx.get(own, headers={**OLD_AGENT, **token}).json()["ggufFile"]["rfilename"] == FILES[0]
 
 
 @pytest.fixture
