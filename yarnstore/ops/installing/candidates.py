@@ -115,13 +115,11 @@ def plan_moves(
     fresh: bool = True,
     model_file_only: bool = False,
     jobs: int = 1,
-    now: Requirements | None = None,
 ) -> JointPlan:
     """Plan an update of the models in `policies`, each as its policy allows, so that their versions fit each
     other; all others stay.
 
-    `now` is what `installed_requirements` returned, if that is known.  `jobs` models are looked up at the
-    same time.  One that cannot be looked up stays.
+    `jobs` models are looked up at the same time.  One that cannot be looked up stays.
     """
 
     def choices_of(model: str) -> Decision | None:
@@ -137,7 +135,7 @@ def plan_moves(
     with ThreadPoolExecutor(max(1, min(jobs, len(policies) or 1))) as pool:
         decisions = dict(zip(policies, pool.map(choices_of, policies), strict=True))
     found = {model: decision for model, decision in decisions.items() if decision is not None}
-    now = now or installed_requirements(session)
+    now = installed_requirements(session)
     plan = plan_together(now, {model: decision.choices for model, decision in found.items()})
     across = plan_together(now, {model: decision.choices_across for model, decision in found.items()})
     return plan._replace(requirements=plan.requirements._replace(across=across.requirements))

@@ -13,7 +13,6 @@ from yarnstore.core.reflog import Installed
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError, YarnstoreError
 from yarnstore.ops.installing.candidates import evaluate, plan_moves
 from yarnstore.ops.installing.update_plan import plan_newest
-from yarnstore.ops.querying.standing import installed_requirements
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import not_installed, pin_rule_of
 from yarnstore.registry.decide import DEFAULT_POLICY, Change, incompatibility, newest_fitting
@@ -79,12 +78,9 @@ def check_for_updates(
     session.registries.require_sources()
     installed = tuple(session.refs.installed_models())
     named = models or installed
-    now = installed_requirements(session)
-    if movable is None:
-        # A store in which nothing needs anything has no models that only move together.
-        movable = installed if len(named) == len(installed) or now.needs else named
-    policies = dict.fromkeys(movable, DEFAULT_POLICY)
-    requirements = plan_moves(session, policies, fresh=fresh, model_file_only=True, now=now).requirements
+    # Also those that are not named: only their new versions say what they need.
+    policies = dict.fromkeys(installed if movable is None else movable, DEFAULT_POLICY)
+    requirements = plan_moves(session, policies, fresh=fresh, model_file_only=True).requirements
     return [_update(session, model, requirements, fresh=fresh) for model in named]
 
 

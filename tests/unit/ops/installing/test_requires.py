@@ -164,6 +164,24 @@ def test_two_updates_that_fit_what_is_installed_and_not_each_other_are_not_both_
     assert installed(store) in ({"base": "1.0.0", "adapter": "1.1.0"}, {"base": "1.2.0", "adapter": "1.0.0"})
 
 
+def test_outdated_says_of_one_model_what_update_does_though_nothing_installed_needs_anything(
+    registry: Path, tmp_path: Path
+) -> None:
+    publish(registry, "plain@1.0.0", "lora@1.0.0", "holder@1.0.0", "held@1.0.0", "held@1.1.0")
+    publish(registry, "plain@1.1.0")
+    publish(registry, "lora@1.1.0", requires="plain@^1.1")
+    publish(registry, "holder@1.1.0", requires="held@~1.0")
+    with Store.open(tmp_path / "other") as store:
+        store.add_registry("made", registry)
+        for model in ("plain", "lora", "holder", "held"):
+            store.checkout(f"{model}@1.0.0")
+        said = {model: store.check_for_updates(model)[0].wanted for model in installed(store)}
+        assert said == {row.model: row.wanted for row in store.check_for_updates()}
+        store.update_models()
+        assert installed(store) == said
+        assert said["lora"] == "1.1.0"
+
+
 def test_neither_moves_if_one_cannot_be_downloaded(store: Store, registry: Path) -> None:
     store.checkout("base@1.0.0")
     store.checkout("adapter@1.0.0")
