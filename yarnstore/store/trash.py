@@ -6,7 +6,9 @@ docs/format/store.md governs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from yarnstore.errors import StorageError
 from yarnstore.store import fsio, fsread
@@ -17,9 +19,12 @@ _QUARANTINE = "bad-"
 _QUARANTINE_S = 24 * 3600
 
 
-def discard(path: Path, trash: Path) -> None:
-    """Move a path to delete into the trash, if it exists; what is on another disk is removed."""
-    _take(path, trash, "")
+def discard(path: Path, trash: Path) -> bool:
+    """Move a path to delete into the trash, if it exists; what is on another disk is removed.
+
+    Returns False if it stays, since another program has it open, or a link to it (on Windows).
+    """
+    return _unless_in_use(partial(_take, path, trash, ""))
 
 
 def move_aside(path: Path, trash: Path) -> None:
@@ -49,8 +54,10 @@ def keep_copy(path: Path, trash: Path) -> None:
 
 
 def _take(path: Path, trash: Path, prefix: str) -> None:
-    if fsread.stat_or_none(path) is not None:
-        fsio.set_writable(path, writable=True)  # a read-only folder cannot be moved
+    found = fsread.stat_or_none(path)
+    if found is not None:
+        if stat.S_ISDIR(found.st_mode):
+            fsio.set_writable(path, writable=True)  # a read-only folder cannot be moved
         if prefix or not fsio.remove_across(path, trash):
             fsio.rename(path, _place(trash, path, prefix))
         fsio.sync_dir(path.parent)
@@ -73,8 +80,14 @@ def iter_trash(trash: Path, now_s: float) -> Iterator[Path]:
 def empty(trash: Path, now_s: float) -> None:
     """Delete the paths of `iter_trash`; what another program has open is deleted a later time."""
     for path in iter_trash(trash, now_s):
-        try:
-            fsio.remove_tree(path)
-        except StorageError as error:
-            if not fsread.is_in_use(error):
-                raise
+        _unless_in_use(partial(fsio.remove_tree, path))
+
+
+def _unless_in_use(act: Callable[[], None]) -> bool:
+    try:
+        act()
+    except StorageError as error:
+        if not fsread.is_in_use(error):
+            raise
+        return False
+    return True

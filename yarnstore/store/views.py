@@ -392,12 +392,10 @@ def discard_view(
             fsio.rename(layout.view(manifest), going)
             fsio.sync_dir(layout.views)
         release(layout, manifest, keep)
-        trash.discard(going, layout.trash)
+        return trash.discard(going, layout.trash)
     except StorageError as error:
         if not fsread.is_in_use(error):
             raise
         return False  # on Windows a folder with an open file in it cannot be renamed
-    else:
-        return True
     finally:
         os.close(fd)

@@ -75,3 +75,27 @@ def test_what_another_program_has_open_is_deleted_a_later_time(
             trash.empty(StorePath(tmp_path / "trash"), time.time())
     trash.empty(StorePath(tmp_path / "trash"), time.time())
     assert os.listdir(tmp_path / "trash") == []
+
+
+def test_what_another_program_has_open_stays_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, where a file that is open by any of its links is not renamed."""
+    place = StorePath(tmp_path / "trash")
+    (tmp_path / "trash").mkdir()
+    (tmp_path / "open").touch(0o444)
+    error = OSError(errno.EACCES, "denied")
+    error.winerror = 32  # type: ignore[attr-defined] - Windows sets it
+
+    def refuse(*_names: object, **_more: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "replace", refuse)
+        assert not trash.discard(StorePath(tmp_path / "open"), place)
+        assert (tmp_path / "open").stat().st_mode & 0o777 == 0o444
+        error.winerror = 2  # type: ignore[attr-defined]
+        with pytest.raises(StorageError):
+            trash.discard(StorePath(tmp_path / "open"), place)
+    assert trash.discard(StorePath(tmp_path / "open"), place)
+    assert not (tmp_path / "open").exists()

@@ -174,7 +174,7 @@ class GcPlan:
         with changing(layout, [layout.files / name for name in fsread.list_names(layout.files)]):
             self.views.discard(self.needed_files | self.views.files)
             for path in [*self.unneeded(), *self._unneeded_records()]:
-                trash.discard(path, layout.trash)
+                trash.discard(path, layout.trash)  # what a program has open is deleted a later time
             for pack in self.dead_packs:
                 drop_pack(self.session, pack)
             for path in self.leftovers:
