@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 
 from yarnstore.core.limits import MIB
 from yarnstore.errors import YarnstoreError
-from yarnstore.results import StoredFile
 from yarnstore.web.guard import App, Message, Receive, Scope, Send
 
 _BLOCK_BYTES = MIB
@@ -32,6 +31,16 @@ class FaceRequest:
     body: bytes = b""
 
 
+class Readable(Protocol):
+    """What can be read anywhere: a file of a version, or several of them."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return some bytes of a range."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a face answers: some bytes, or a file, of which a range may be sent.
@@ -42,7 +51,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    file: StoredFile | None = None
+    file: Readable | None = None
     size_bytes: int | None = None
 
 
@@ -167,7 +176,7 @@ def _known_tags(asked: FaceRequest) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in asked.headers.get("if-none-match", "").split(",")]
 
 
-async def _send_file(file: StoredFile, part: tuple[int, int], receive: Receive, send: Send) -> None:
+async def _send_file(file: Readable, part: tuple[int, int], receive: Receive, send: Send) -> None:
     """Send a range of a file, each block after it was verified; an error cuts the connection."""
     start, left = part
     gone = asyncio.ensure_future(_gone(receive))

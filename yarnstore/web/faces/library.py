@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
+from functools import partial
 
 from yarnstore.backends.urls import shown
 from yarnstore.errors import NotFoundError, YarnstoreError
 from yarnstore.results import StoredFile, StoredVersion, VersionFiles
 from yarnstore.web import problems
 from yarnstore.web.ended import ended
+from yarnstore.web.faces.joined import Joined, Part
 from yarnstore.web.records import Job
 from yarnstore.web.service import Service
 
@@ -143,10 +146,16 @@ class Library:
 
         Raises: FillingError if that takes longer; YarnstoreError.
         """
-        spec = f"{files.model}:{files.variant}@{files.version}"
         if not files.stored:
-            await self._fetch(files, spec, _PATIENT_WAIT_S if patient else _FILL_WAIT_S)
-        return await asyncio.to_thread(self._service.store.open_file, spec, path)
+            await self._fetch(files, _spec(files), _PATIENT_WAIT_S if patient else _FILL_WAIT_S)
+        return await asyncio.to_thread(self._service.store.open_file, _spec(files), path)
+
+    async def open_parts(self, files: VersionFiles, parts: Sequence[Part]) -> Joined:
+        """Open files of a version, with bytes between them, as one content; as `open`."""
+        paths = (part.path for part in parts if not isinstance(part, bytes))
+        first = next(paths, None)
+        opened = None if first is None else await self.open(files, first)
+        return Joined(parts, partial(self._service.store.open_file, _spec(files)), opened)
 
     async def _fetch(self, files: VersionFiles, spec: str, longest_s: float) -> None:
         jobs = self._service.jobs
@@ -167,6 +176,10 @@ class Library:
         if job.state != "done":
             why = job.error.detail if job.error is not None else f"the download was {job.state}"
             raise FillingError(why)
+
+
+def _spec(files: VersionFiles) -> str:
+    return f"{files.model}:{files.variant}@{files.version}"
 
 
 def _is_model(text: str) -> bool:

@@ -1,8 +1,9 @@
 """The distribution API of OCI registries, `/v2/`, for clients that pull models as artifacts.
 
 A version is a ModelPack artifact: one raw layer for each file, whose digest is the SHA-256 of the file.
-Ollama gets a version with a GGUF model as Ollama writes it.  A tag is a version, whose `+` is a `_`, with
-`VARIANT__` before it for other variants; `latest` is the installed version.
+Ollama gets a version with a GGUF model as Ollama writes it.  `volume/NAME` has images with tar layers.  A tag
+is a version, whose `+` is a `_`, with `VARIANT__` before it for other variants; `latest` is the installed
+version.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,28 +20,31 @@ import msgspec
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from yarnstore.errors import YarnstoreError
-from yarnstore.results import StoredVersion, VersionFile, VersionFiles
+from yarnstore.results import StoredVersion, VersionFiles
 from yarnstore.web import problems
 from yarnstore.web.faces.front import FaceRequest, Reply, later
 from yarnstore.web.faces.library import FillingError, Library, NotServedError
-from yarnstore.web.faces.shapes import Image, modelpack, ollama
+from yarnstore.web.faces.shapes import Image, ImageLayer, modelpack, ollama
+from yarnstore.web.faces.volumes import Volumes
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/([^/]+)")
 _TAGS = re.compile(r"/v2/(.+)/tags/list")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHALLENGE = 'Basic realm="ystore"'
 _KNOWN_LIMIT = 4096
+# The namespace of images that containers mount.
+_VOLUMES = "volume/"
 _TOKEN = "log in with any user name and the service's token as password"  # noqa: S105 - says which
 _CODES = {"model": "NAME_UNKNOWN", "revision": "MANIFEST_UNKNOWN", "file": "BLOB_UNKNOWN"}
 
 
 @dataclass(frozen=True)
 class _Named:
-    """What a digest names: some bytes, or a file of a version."""
+    """What a digest names: some bytes, or a layer of a version."""
 
     data: bytes = b""
     files: VersionFiles | None = None
-    file: VersionFile | None = None
+    layer: ImageLayer | None = None
 
 
 class Oci:
@@ -48,6 +52,7 @@ class Oci:
 
     def __init__(self, library: Library) -> None:
         self._library = library
+        self._volumes = Volumes(library)
         self._named: OrderedDict[tuple[bool, str, str], _Named] = OrderedDict()
 
     def owns(self, path: str, agent: str) -> bool:  # noqa: ARG002 - of any client
@@ -99,36 +104,47 @@ class Oci:
         return await self._content(asked, name, reference)
 
     async def _current(self, asked: FaceRequest, name: str) -> VersionFiles:
-        return await self._library.find(name, "main", trusted=asked.trusted)
+        return await self._find(asked, name, "main")
+
+    async def _find(self, asked: FaceRequest, name: str, revision: str) -> VersionFiles:
+        return await self._library.find(name.removeprefix(_VOLUMES), revision, trusted=asked.trusted)
 
     async def _image(self, asked: FaceRequest, name: str, reference: str) -> Image:
         """Return the image of a tag or of the digest of a manifest."""
         if not _DIGEST.fullmatch(reference):
-            found = await self._library.find(name, revision_of(reference), trusted=asked.trusted)
-            image = _shaped(asked, found)
-            self._remember(asked, name, image)
-            return image
-        for image in await self._images(asked, name):
+            found = await self._find(asked, name, revision_of(reference))
+            first, *others = await self._shapes(asked, name, found)
+            return others[-1] if others and _is_ollama(asked) and not name.startswith(_VOLUMES) else first
+        async for image in self._images(asked, name):
             if image.digest == reference:
                 return image
         raise NotServedError("revision", f"{name} has no manifest {reference}")
 
-    async def _images(self, asked: FaceRequest, name: str) -> list[Image]:
-        """Return all images of the stored versions, and of the one that `latest` is."""
+    async def _images(self, asked: FaceRequest, name: str) -> AsyncIterator[Image]:
+        """Yield all images of the version that `latest` is, and of the stored ones."""
         current = await self._current(asked, name)
-        rows = await self._library.versions(current.model)
-        found = [current]
-        for row in rows:
-            revision = f"{row.variant}@{row.version}"
-            found.append(await self._library.find(current.model, revision, trusted=asked.trusted))
-        images = [shape for files in found for shape in (modelpack(files), ollama(files)) if shape]
+        for image in await self._shapes(asked, name, current):
+            yield image
+        for row in await self._library.versions(current.model):
+            found = await self._library.find(
+                current.model, f"{row.variant}@{row.version}", trusted=asked.trusted
+            )
+            for image in await self._shapes(asked, name, found):
+                yield image
+
+    async def _shapes(self, asked: FaceRequest, name: str, found: VersionFiles) -> list[Image]:
+        """Return the images of a version in one namespace: the usual one first, that of Ollama last."""
+        if name.startswith(_VOLUMES):
+            images = await self._volumes.images(found)
+        else:
+            images = [shape for shape in (modelpack(found), ollama(found)) if shape]
         for image in images:
             self._remember(asked, name, image)
         return images
 
     def _remember(self, asked: FaceRequest, name: str, image: Image) -> None:
         """Keep what the digests of an image name, since its blobs are asked for next."""
-        known = {f"sha256:{file.sha256}": _Named(files=image.files, file=file) for file in image.layers}
+        known = {layer.digest: _Named(files=image.files, layer=layer) for layer in image.layers}
         known[digest_of(image.config)] = _Named(image.config)
         for digest, named in known.items():
             self._named[(asked.trusted, name, digest)] = named
@@ -139,20 +155,23 @@ class Oci:
     async def _content(self, asked: FaceRequest, name: str, digest: str) -> Reply:
         key = (asked.trusted, name, digest)
         if key not in self._named:
-            await self._images(asked, name)
+            async for _ in self._images(asked, name):
+                if key in self._named:
+                    break
         named = self._named.get(key)
         if named is None:
             raise NotServedError("file", f"{name} has no blob {digest[:80]}")
-        if named.files is None or named.file is None:
+        if named.files is None or named.layer is None:
             return _bytes_reply(named.data, "application/octet-stream")
         files = named.files
         if not files.stored:  # it may be by now
             files = await self._library.find(
                 files.model, f"{files.variant}@{files.version}", trusted=asked.trusted
             )
-        opened = None if asked.method == "HEAD" else await self._library.open(files, named.file.path)
+        parts = named.layer.parts
+        opened = None if asked.method == "HEAD" else await self._library.open_parts(files, parts)
         headers = _headers(digest, "application/octet-stream")
-        return Reply(headers=headers, file=opened, size_bytes=named.file.size_bytes)
+        return Reply(headers=headers, file=opened, size_bytes=named.layer.size_bytes)
 
 
 def tag_of(row: StoredVersion, current: VersionFiles) -> str:
@@ -175,13 +194,12 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _shaped(asked: FaceRequest, found: VersionFiles) -> Image:
-    """Return the shape that a client can read: Ollama reads only its own."""
+def _is_ollama(asked: FaceRequest) -> bool:
+    """Whether a client reads only the shape of Ollama."""
     accepted = asked.headers.get("accept", "")
-    own = asked.headers.get("user-agent", "").startswith("ollama/") or (
+    return asked.headers.get("user-agent", "").startswith("ollama/") or (
         DOCKER_MANIFEST in accepted and OCI_MANIFEST not in accepted
     )
-    return (ollama(found) if own else None) or modelpack(found)
 
 
 def _page(names: list[str], asked: FaceRequest) -> list[str]:

@@ -1,12 +1,12 @@
 """The images of a version: ModelPack's, and the one that Ollama reads.
 
-A layer is one file as it is, so its digest is the SHA-256 of the file.  The bytes of a manifest depend only
-on the version; `core/oci` has the formats.
+A layer is one file as it is, so its digest is the SHA-256 of the file; `volumes` has those with tar layers.
+The bytes of a manifest depend only on the version; `core/oci` has the formats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,20 +23,34 @@ from yarnstore.core.oci import (
     read_image,
 )
 from yarnstore.results import VersionFile, VersionFiles
+from yarnstore.web.faces.joined import Part, size_of
 
 # Ollama's layers in the order of its manifests; those after the adapter are named by the files' names.
 _ORDER = ("model", "projector", "adapter", "license", "template", "system", "params", "messages")
 
 
 @dataclass(frozen=True)
+class ImageLayer:
+    """One layer: its digest, and the parts that it consists of."""
+
+    digest: str
+    parts: Sequence[Part]
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it has."""
+        return size_of(self.parts)
+
+
+@dataclass(frozen=True)
 class Image:
-    """One image of a version; `layers` are its files in the order of the manifest."""
+    """One image of a version, with its layers in the order of the manifest; an index of images has none."""
 
     files: VersionFiles
     manifest: bytes
     media_type: str
     config: bytes
-    layers: Sequence[VersionFile]
+    layers: Sequence[ImageLayer]
 
     @property
     def digest(self) -> str:
@@ -51,7 +65,7 @@ def modelpack(found: VersionFiles) -> Image:
         return own
     contents = [(file.path, Sha256.parse(file.sha256), file.size_bytes) for file in found.files]
     manifest, config = make_modelpack(found.model, found.version, contents)
-    return Image(found, manifest, OCI_MANIFEST, config, found.files)
+    return Image(found, manifest, OCI_MANIFEST, config, _raw(found.files))
 
 
 def ollama(found: VersionFiles) -> Image | None:
@@ -85,7 +99,7 @@ def ollama(found: VersionFiles) -> Image | None:
         ],
     }
     encoded = msgspec.json.encode(manifest)
-    return Image(found, encoded, DOCKER_MANIFEST, config, [file for _, file in layers])
+    return Image(found, encoded, DOCKER_MANIFEST, config, _raw(file for _, file in layers))
 
 
 def _imported(found: VersionFiles, kind: str) -> Image | None:
@@ -95,7 +109,12 @@ def _imported(found: VersionFiles, kind: str) -> Image | None:
     if texts is None:
         return None
     image = read_image(texts[0], "the imported manifest")
-    return Image(found, texts[0], image.media_type, texts[1], [files[each.sha256] for each in image.layers])
+    layers = _raw(files[each.sha256] for each in image.layers)
+    return Image(found, texts[0], image.media_type, texts[1], layers)
+
+
+def _raw(files: Iterable[VersionFile]) -> list[ImageLayer]:
+    return [ImageLayer(f"sha256:{file.sha256}", (file,)) for file in files]
 
 
 def _kind(path: str) -> str | None:

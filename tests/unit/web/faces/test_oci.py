@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore.cli import run
+from yarnstore.core.limits import MIB
+from yarnstore.results import VersionFile
 
 pytestmark = needs_web
 MODELPACK = "application/vnd.cncf.model.manifest.v1+json"
@@ -169,14 +172,76 @@ def test_a_miss_is_filled(local: httpx.Client, site: Site) -> None:
         assert data == (site.source("1.2.0") / path).read_bytes()
 
 
-def test_skopeo_copies_an_image(service: Running, site: Site, tmp_path: Path) -> None:
+def copied(service: Running, name: str, layout: Path) -> Path:
+    """Copy an image with skopeo, which compares each digest; return the folder of the blobs."""
     skopeo = shutil.which("skopeo")
     if skopeo is None:
         pytest.skip("skopeo is not installed (Debian: apt install skopeo)")
-    source = f"docker://{service.url.removeprefix('http://')}library/{MODEL}:1.1.0"
-    target = f"oci:{tmp_path / 'layout'}:copied"
-    policy = ["--insecure-policy", "copy", "--src-tls-verify=false"]
-    done = subprocess.run([skopeo, *policy, source, target], capture_output=True, text=True, timeout=60)
+    source = f"docker://{service.url.removeprefix('http://')}{name}"
+    policy = ["--insecure-policy", "copy", "--all", "--preserve-digests", "--src-tls-verify=false"]
+    command = [skopeo, *policy, source, f"oci:{layout}:copied"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    contents = {path.name for path in (tmp_path / "layout" / "blobs" / "sha256").iterdir()}
-    assert set(site.contents("1.1.0").values()) <= contents
+    return layout / "blobs" / "sha256"
+
+
+def test_skopeo_copies_an_image(service: Running, site: Site, tmp_path: Path) -> None:
+    blobs = copied(service, f"library/{MODEL}:1.1.0", tmp_path / "layout")
+    assert set(site.contents("1.1.0").values()) <= {path.name for path in blobs.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["", "library/"])
+def test_a_container_unpacks_the_layers_of_a_volume(
+    service: Running, site: Site, tmp_path: Path, name: str
+) -> None:
+    blobs = copied(service, f"volume/{name}{MODEL}:1.1.0", tmp_path / "layout")
+    (entry,) = json.loads((tmp_path / "layout" / "index.json").read_text())["manifests"]
+    index = json.loads((blobs / entry["digest"][7:]).read_bytes())
+    platforms = {each["platform"]["architecture"]: each["digest"] for each in index["manifests"]}
+    assert set(platforms) == {"amd64", "arm64"}
+    layers = []
+    for digest in platforms.values():
+        manifest = json.loads((blobs / digest[7:]).read_bytes())
+        config = json.loads((blobs / manifest["config"]["digest"][7:]).read_bytes())
+        layers = manifest["layers"]
+        assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in layers]
+    root = tmp_path / "root"
+    for layer in layers:
+        with tarfile.open(blobs / layer["digest"][7:], "r:") as archive:
+            archive.extractall(root, filter="data")
+    found = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+    assert found == site.contents("1.1.0")
+
+
+def test_any_range_of_a_layer_of_a_volume_is_sent(local: httpx.Client, site: Site) -> None:
+    where = f"/v2/volume/{MODEL}"
+    index = local.get(f"{where}/manifests/1.1.0")
+    assert local.get(f"{where}/manifests/{index.headers['docker-content-digest']}").content == index.content
+    manifest = local.get(f"{where}/manifests/{index.json()['manifests'][1]['digest']}").json()
+    with serving(site.home, "--oci", "--read-only") as fresh, httpx.Client(base_url=fresh.url) as other:
+        for layer in manifest["layers"]:
+            blob = f"{where}/blobs/{layer['digest']}"
+            data = other.get(blob).content  # this service was not asked for the manifest before
+            assert f"sha256:{hashlib.sha256(data).hexdigest()}" == layer["digest"]
+            assert len(data) == layer["size"] == int(local.head(blob).headers["content-length"])
+            for start, end in ((0, 0), (500, 513), (len(data) - 1030, len(data) - 1), (7, len(data) // 2)):
+                part = local.get(blob, headers={"Range": f"bytes={start}-{end}"})
+                assert (part.status_code, part.content) == (206, data[start : end + 1])
+
+
+def test_the_files_of_a_volume_share_a_layer_unless_they_are_large() -> None:
+    from yarnstore.web.faces.volumes import archives  # needs the extra
+
+    files = [VersionFile(f"{n:03}.bin", 2 * MIB + n, "0" * 64) for n in range(70)]
+    small = [VersionFile("a", 0, "0" * 64), VersionFile("é" * 120, 9 * 2**30, "0" * 64, executable=True)]
+    groups = archives([*files, *small])
+    names = [[part.path for part in group if not isinstance(part, bytes)] for group in groups]
+    assert len(groups) == 65
+    assert names[0] == [file.path for file in files[:7]] + ["a"]
+    assert ["é" * 120] in names
+    for group in groups:
+        assert sum(len(part) if isinstance(part, bytes) else part.size_bytes for part in group) % 512 == 0
