@@ -1,7 +1,8 @@
-"""Planning a fetch and marking for gc at a million chunks: SCALE plan|mark COUNT FOLDER.
+"""Planning a fetch and marking for gc at a million chunks: SCALE make COUNT FOLDER, SCALE plan|mark FOLDER.
 
 Ids are random, packs are of 256 chunks as 64 MiB of 256 KiB are; pack files are holes of the right
-size, since neither operation reads them.  Prints the seconds of each part as JSON.
+size, since neither operation reads them.  `make` makes the folder, in a process of its own, so that the
+memory of the others is theirs.  Prints the elapsed and the processor seconds of each part as JSON.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tests.bench.process import run
-from yarnstore.backends.memory import MemoryBackend
+from yarnstore.backends.local import LocalBackend
 from yarnstore.backends.sources.mirrors import Mirror
 from yarnstore.backends.sources.sourceset import SourceSet
 from yarnstore.core.digest import PackId, Sha256
@@ -45,12 +46,20 @@ _PACK_CHUNKS = 256
 R = TypeVar("R")
 
 
-def measure(which: str, work: Path, count: int = CHUNKS) -> tuple[dict[str, float], int]:
-    """The seconds of each part, and the peak memory in bytes.  Raises: BenchError."""
+class Took(NamedTuple):
+    """Elapsed seconds, and those of the processor in all threads."""
+
+    seconds: float
+    cpu_s: float
+
+
+def measure(which: str, work: Path, count: int = CHUNKS) -> tuple[dict[str, Took], int]:
+    """What each part took, and the peak memory in bytes.  Raises: BenchError."""
     with tempfile.TemporaryDirectory(dir=work, prefix="scale-") as folder:
-        repo = Path(__file__).parents[2]
-        ran = run(sys.executable, "-m", "tests.bench.scale", which, str(count), folder, work=work, cwd=repo)
-        return ran.json(), ran.peak_bytes
+        command, repo = (sys.executable, "-m", "tests.bench.scale"), Path(__file__).parents[2]
+        run(*command, "make", str(count), folder, work=work, cwd=repo)
+        ran = run(*command, which, folder, work=work, cwd=repo)
+        return {name: Took(*took) for name, took in ran.json().items()}, ran.peak_bytes
 
 
 def _manifest(version: str, ids: bytes) -> Manifest:
@@ -83,42 +92,21 @@ def _indexes(ids: bytes) -> Iterator[PackIndex]:
 
 class _Clock:
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.parts: dict[str, Took] = {}
 
     def time(self, name: str, work: Callable[[], R]) -> R:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         result = work()
-        self.seconds[name] = time.perf_counter() - started
+        self.parts[name] = Took(time.perf_counter() - started, time.process_time() - cpu_started)
         return result
 
 
-def plan(count: int, folder: Path) -> dict[str, float]:
-    """A fetch of `count` new chunks into an empty store, from the manifest's bytes to the ranges."""
-    ids = os.urandom(32 * count)
-    data = _manifest("1.0.0", ids).data
-    indexes = list(_indexes(ids))
-    files = MemoryBackend({f"packs/{index.pack.hex}.idx": encode_index(index) for index in indexes})
-    backend = SourceSet([Mirror(files.url, lambda: files)])
-    packs = [index.pack for index in indexes]
-    layout = StoreLayout(folder / "home")
-    layout.ensure()
-    clock = _Clock()
-    manifest = clock.time("parse the manifest", lambda: Manifest.parse(data))
-    wanted, _ = clock.time("its distinct chunks", lambda: manifest_chunks([manifest]))
-    offer = PackOffer(tuple(packs))
-    with ChunkStore(layout) as chunks:
-        missing = clock.time("which are missing", lambda: chunks.missing(wanted))
-        clock.time("find them in the packs", lambda: plan_download(backend, offer, chunks, missing, 4))
-    return clock.seconds
-
-
-def mark(count: int, folder: Path) -> dict[str, float]:
-    """gc of a store of `count` chunks, half of them of a version that is kept, with all its indexes
-    read from files."""
+def make(count: int, folder: Path) -> None:
+    """A store with two versions that have half of `count` chunks each, with all its packs and indexes."""
     layout = StoreLayout(folder / "home")
     layout.ensure()
     layout.pack_folder.packs.mkdir(parents=True, exist_ok=True)
-    session = Session.without_registries(layout)
+    refs = Session.without_registries(layout).refs
     ids = os.urandom(32 * count)
     for index in _indexes(ids):
         layout.pack_folder.index(index.pack).write_bytes(encode_index(index))
@@ -128,12 +116,37 @@ def mark(count: int, folder: Path) -> dict[str, float]:
     for version, part in (("1.0.0", ids[:half]), ("1.1.0", ids[half:])):
         manifest = _manifest(version, part)
         layout.write_manifest(manifest)
-        session.refs.set_version(VersionName("large", "default", version), manifest.digest)
+        refs.set_version(VersionName("large", "default", version), manifest.digest)
+    (folder / "manifest").write_bytes(_manifest("2.0.0", ids).data)
+
+
+def plan(folder: Path) -> dict[str, Took]:
+    """A fetch of a version of all chunks into an empty store, from the manifest's bytes to the ranges."""
+    made, layout = StoreLayout(folder / "home"), StoreLayout(folder / "empty")
+    layout.ensure()
+    files = LocalBackend(made.root)
+    backend = SourceSet([Mirror(files.url, lambda: files)])
+    offer = PackOffer(tuple(made.pack_folder.pack_ids()))
+    clock = _Clock()
+    manifest = clock.time("parse the manifest", lambda: Manifest.parse((folder / "manifest").read_bytes()))
+    wanted, _ = clock.time("its distinct chunks", lambda: manifest_chunks([manifest]))
+    with ChunkStore(layout) as chunks:
+        missing = clock.time("which are missing", lambda: chunks.missing(wanted))
+        clock.time("find them in the packs", lambda: plan_download(backend, offer, chunks, missing, 4))
+    return clock.parts
+
+
+def mark(folder: Path) -> dict[str, Took]:
+    """gc of a store of which half of the chunks are of a version that is kept."""
+    session = Session.without_registries(StoreLayout(folder / "home"))
     clock = _Clock()
     found = clock.time("mark, and plan what goes", lambda: plan_gc(session, GcPolicy(keep=1)))
     assert len(found.versions) == 1, "gc should let go of one version"
-    return clock.seconds
+    return clock.parts
 
 
 if __name__ == "__main__":
-    print(json.dumps({"plan": plan, "mark": mark}[sys.argv[1]](int(sys.argv[2]), Path(sys.argv[3]))))
+    if sys.argv[1] == "make":
+        make(int(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        print(json.dumps({"plan": plan, "mark": mark}[sys.argv[1]](Path(sys.argv[2]))))

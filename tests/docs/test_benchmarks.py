@@ -37,5 +37,6 @@ def test_the_page_is_what_its_json_holds(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_the_benchmark_at_scale_run_on_a_thousand_chunks(tmp_path: Path) -> None:
-    assert "find them in the packs" in scale.plan(1000, tmp_path / "plan")
-    assert len(scale.mark(1000, tmp_path / "mark")) == 1
+    scale.make(1000, tmp_path)
+    assert "find them in the packs" in scale.plan(tmp_path)
+    assert len(scale.mark(tmp_path)) == 1

@@ -35,6 +35,7 @@ _MAGIC = b"YSTOREIX"
 _VERSION = 1
 _HAS_BASES = 1
 _HEADER = struct.Struct("<8sHHI32sQQ")
+_NO_BASE = np.zeros(1, "S32")
 # id, offset, stored, plain, encoding
 _ROW_BYTES = DIGEST_BYTES + 8 + 4 + 4 + 1
 
@@ -158,7 +159,7 @@ def parse_index(data: Buffer, *, pack: PackId | None = None) -> PackIndex:
     stored = column("<u4", 4).astype(np.int64)
     plain = column("<u4", 4).astype(np.int64)
     encodings = column("u1", 1)
-    bases = column("S32", 32) if flags & _HAS_BASES else np.zeros(count, "S32")
+    bases = column("S32", 32) if flags & _HAS_BASES else np.broadcast_to(_NO_BASE, count)
     if pack_bytes > PACK_LIMIT_BYTES or (count and int(offsets.max()) > PACK_LIMIT_BYTES):
         raise FormatError(_WHAT, f"describes a pack larger than {PACK_LIMIT_BYTES} bytes")
     signed = offsets.astype(np.int64)
@@ -199,6 +200,8 @@ def sorted_unique(ids: Ids) -> tuple[Ids, Ints]:
         ascending = ids[order]
     first = np.ones(len(ids), bool)
     first[1:] = ascending[1:] != ascending[:-1]
+    if first.all():
+        return ascending, order
     return ascending[first], order[first]
 
 
@@ -229,7 +232,10 @@ class SortedIds:
         if not len(self.ids) or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
         keys = _prefixes(wanted)
-        at = np.searchsorted(self._keys, keys)
+        # In ascending order, each search begins where the last one ended, in cached memory.
+        order = np.argsort(keys, kind="stable")
+        at = np.empty(len(keys), np.int64)
+        at[order] = np.searchsorted(self._keys, keys[order])
         at[at == len(self.ids)] = 0
         found = np.where(self.ids[at] == wanted, at, -1)
         twins = (found < 0) & (self._keys[at] == keys)  # another id has the same first bytes
@@ -258,6 +264,13 @@ def find_ids(sorted_ids: Ids, wanted: Ids) -> Ints:
     at = np.searchsorted(sorted_ids, wanted)
     at[at == len(sorted_ids)] = 0
     return np.where(sorted_ids[at] == wanted, at, -1)
+
+
+def without_ids(ids: Ids, left_out: NDArray[np.bool_]) -> Ids:
+    """Return the ids for which `left_out` (of equal shape) is false: the same array if it is false for all,
+    as in a first download, where a copy is 32 MB for a million chunks.
+    """
+    return ids[~left_out] if left_out.any() else ids
 
 
 def id_bytes(ids: Ids, position: int) -> bytes:

@@ -26,6 +26,7 @@ from yarnstore.core.index import (
     find_ids,
     id_bytes,
     parse_index,
+    without_ids,
 )
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, INDEX_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
@@ -338,10 +339,10 @@ class ChunkStore(PackReader):
         """Return the wanted ids (distinct) that are in no pack and no file, or only as deltas whose bases are
         missing.
         """
-        absent: Ids = wanted[~self.in_packs(wanted)]
+        absent = without_ids(wanted, self.in_packs(wanted))
         if len(absent):
-            absent = absent[~self._usable(absent, self.table.depths(self.in_files))]
-        return absent[~self.in_files(absent)] if len(absent) else absent
+            absent = without_ids(absent, self._usable(absent, self.table.depths(self.in_files)))
+        return without_ids(absent, self.in_files(absent)) if len(absent) else absent
 
     def check_files(self, wanted: Ids) -> None:
         """Read the wanted chunks (distinct ids) that only files have, and the bases of wanted deltas that

@@ -107,9 +107,10 @@ class ChunkTable:
             plain=_concatenate([part.plain for part in parts], "i8"),
             encodings=_concatenate([part.encodings for part in parts], "u1"),
         )
-        order = np.argsort(rows.bases != b"", kind="stable")
-        distinct, first = sorted_unique(rows.ids[order])
-        if len(distinct) != len(rows.ids) and (rows.bases != b"").any():
+        deltas = rows.bases != b""
+        order = np.argsort(deltas, kind="stable")
+        distinct, first = sorted_unique(rows.ids[order] if deltas.any() else rows.ids)
+        if len(distinct) != len(rows.ids) and deltas.any():
             order = np.argsort(_entry_depths(rows.ids, rows.bases, distinct, beside), kind="stable")
             distinct, first = sorted_unique(rows.ids[order])
         self.rows = rows.at(order[first])
@@ -207,6 +208,8 @@ def _entry_depths(ids: Ids, bases: Ids, distinct: Ids, beside: Beside | None) ->
 
 
 def _concatenate(columns: list[Any], dtype: str) -> NDArray[Any]:
+    if len(columns) == 1:
+        return np.asarray(columns[0])  # of a million chunks, a copy is 32 MB
     return np.concatenate(columns) if columns else np.empty(0, dtype)
 
 

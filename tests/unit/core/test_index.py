@@ -18,6 +18,7 @@ from yarnstore.core.index import (
     id_bytes,
     parse_index,
     sorted_unique,
+    without_ids,
 )
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, PACK_LIMIT_BYTES, PACK_LIMIT_ENTRIES
 from yarnstore.core.pack import ENTRY_LIMIT_BYTES
@@ -217,3 +218,17 @@ def test_one_id_is_found_as_many_are() -> None:
 def test_distinct_ids_are_those_of_numpy(ids: list[bytes]) -> None:
     given = np.array([one.ljust(32, b"\0") for one in ids], "S32")
     assert distinct_ids(given).tolist() == np.unique(given).tolist()
+
+
+def test_ids_are_found_in_any_order_they_are_asked_for() -> None:
+    random = np.random.default_rng(0)
+    ids = np.frombuffer(random.bytes(32 * 5000), "S32")
+    table, _ = sorted_unique(ids)
+    wanted = np.concatenate([ids[random.permutation(5000)], np.frombuffer(random.bytes(32 * 50), "S32")])
+    assert SortedIds(table).find(wanted).tolist() == find_ids(table, wanted).tolist()
+
+
+def test_without_ids_copies_nothing_if_nothing_is_left_out() -> None:
+    ids = np.array([b"a" * 32, b"b" * 32], "S32")
+    assert without_ids(ids, np.array([False, False])) is ids
+    assert without_ids(ids, np.array([True, False])).tolist() == [b"b" * 32]

@@ -270,21 +270,26 @@ def available_bases(chunks: ChunkStore, bases: Ids) -> NDArray[np.bool_]:
 
 def _cut(packs: Sequence[RemotePack], entries: _Part, rows: Ints) -> list[Run]:
     """Return these rows as requests, pack by pack, cut where a gap is wide or a request would grow long."""
-    if not len(rows):
-        return []
     # One number for the pack and the offset: two keys take four times as long to sort.
     place = entries.source[rows] * PACK_LIMIT_BYTES + entries.offset[rows]
     rows = rows[np.argsort(place, kind="stable")]
-    ids, source = entries.ids[rows], entries.source[rows]
-    offset, stored = entries.offset[rows], entries.stored[rows]
+    source, offset, stored = entries.source[rows], entries.offset[rows], entries.stored[rows]
+    starts = _starts(source, offset, stored)
+    cuts, numbers = starts.tolist(), source[starts].tolist()
+    del place, source
+    ids = entries.ids[rows]
+    return [
+        Run(packs[number], offset[a:b], stored[a:b], ids[a:b])
+        for number, a, b in zip(numbers, cuts, [*cuts, len(rows)][1:], strict=True)
+    ]
+
+
+def _starts(source: Ints, offset: Ints, stored: Ints) -> Ints:
+    """Return where requests begin in entries that are ascending by pack and offset."""
     ends = offset + stored
-    apart = np.ones(len(rows), bool)
+    apart = np.ones(len(source), bool)
     apart[1:] = (source[1:] != source[:-1]) | (offset[1:] - ends[:-1] > _GAP_BYTES)
-    stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(rows)), 0))]
+    stretch_start = offset[np.maximum.accumulate(np.where(apart, np.arange(len(source)), 0))]
     part = (ends - stretch_start) // _RUN_BYTES
     apart[1:] |= part[1:] != part[:-1]
-    starts = np.flatnonzero(apart)
-    return [
-        Run(packs[int(source[a])], offset[a:b], stored[a:b], ids[a:b])
-        for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)
-    ]
+    return np.flatnonzero(apart)
