@@ -6,19 +6,26 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
+from tests.bench.entropy import fine_tuned_share, fresh_share, quants_bits, stepped_share
 from tests.bench.plot import Bar
 from tests.bench.process import Run, ystore, ystore_path
 from tests.bench.report import Report, Table, percent
 from tests.bench.serve import serve
 from tests.support.deflated import gzipped, hdf5, npz, zipped
 from tests.support.reshaped import (
+    AVERAGED_SHARE,
+    EMBEDDING,
+    Q8_0_BYTES,
+    Q8_0_WEIGHTS,
+    TUNED_SHARE,
     Files,
     Weights,
     as_type,
@@ -30,6 +37,7 @@ from tests.support.reshaped import (
     made,
     one_file,
     pruned,
+    quantised,
     renamed,
     safetensors,
     sharded,
@@ -37,6 +45,7 @@ from tests.support.reshaped import (
     texts,
     torch_pickle,
     transposed,
+    values,
     with_layer,
     with_rows,
     with_typos,
@@ -61,15 +70,21 @@ _PEERS = {
 }
 
 
+_SAMPLED_WEIGHTS = 6400
+
+
 @dataclass(frozen=True)
 class Update:
-    """One change: what an update downloads, the files' bytes, the goal, and what peers make of it."""
+    """One change: what an update downloads, the files' bytes, the goal, what peers make of it, and the
+    entropy of what is new if that is known.
+    """
 
     name: str
     download_bytes: int
     file_bytes: int
     goal_share: float
     peers: dict[str, int | None]
+    entropy_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class _Case:
     old: Callable[[], Files]
     new: Callable[[], Files]
     counts_all: bool = False  # manifest, indexes and the registry too, and not only packs
+    entropy_share: float | None = None  # no coder needs less
 
 
 # Their shares are of files that deflate makes smaller by a tenth or more.
@@ -96,41 +112,66 @@ def _cases() -> Iterator[_Case]:
     base = made(layers=_LAYERS, width=_WIDTH, vocabulary=_VOCABULARY)
     tuned = fine_tuned(base)
 
+    moved_share, whole_share = fine_tuned_share(base[EMBEDDING], TUNED_SHARE), fresh_share(base[EMBEDDING])
+
     def case(name: str, goal: float, new: Weights) -> _Case:
         return _Case(name, goal, lambda: one_file(base), lambda: one_file(new))
 
-    yield case("fine-tuned, same names", 0.155, tuned)
-    yield case("all names and their order changed, fine-tuned", 0.155, renamed(tuned))
-    yield _Case("3 shards → 2 shards, fine-tuned", 0.155, lambda: sharded(base, 3), lambda: sharded(tuned, 2))
+    def moved(name: str, new: Weights, *, goal: float = 0.155, fresh: float = 0.0) -> _Case:
+        least = moved_share * (1 - fresh) + whole_share * fresh
+        return replace(case(name, goal, new), entropy_share=least)
+
+    yield moved("fine-tuned, same names", tuned)
+    yield moved("all names and their order changed, fine-tuned", renamed(tuned))
+    yield _Case(
+        "3 shards → 2 shards, fine-tuned",
+        0.155,
+        lambda: sharded(base, 3),
+        lambda: sharded(tuned, 2),
+        entropy_share=moved_share,
+    )
     layer = with_layer(tuned, _LAYERS // 2)
     fresh = 1 - sum(a.nbytes for a in base.values()) / sum(a.nbytes for a in layer.values())
     # The new layer is downloaded whole, at 0.8 of its size.
-    yield case("layer inserted, fine-tuned", 0.155 * (1 - fresh) + 0.8 * fresh, layer)
-    yield case("9 rows in front of the embedding, fine-tuned", 0.155, with_rows(tuned, 9))
+    goal = 0.155 * (1 - fresh) + 0.8 * fresh
+    yield moved("layer inserted, fine-tuned", layer, goal=goal, fresh=fresh)
+    yield moved("9 rows in front of the embedding, fine-tuned", with_rows(tuned, 9))
     yield case("queries, keys and values fused, same", 0.001, fused(base))
-    yield case("queries, keys and values fused, fine-tuned", 0.155, fused(tuned))
+    yield moved("queries, keys and values fused, fine-tuned", fused(tuned))
     half, wide = as_type(base, "<f2"), as_type(base, "<f4")
     yield case("same weights, bf16 → f16", 0.01, half)
     yield case("same weights, bf16 → f32", 0.01, wide)
     yield _Case("same weights, f32 → bf16", 0.01, lambda: one_file(wide), lambda: one_file(base))
     wide_tuned = as_type(tuned, "<f4")
     yield _Case(
-        "f32 of 16-bit values, fine-tuned", 0.08, lambda: one_file(wide), lambda: one_file(wide_tuned)
+        "f32 of 16-bit values, fine-tuned",
+        0.08,
+        lambda: one_file(wide),
+        lambda: one_file(wide_tuned),
+        entropy_share=moved_share / 2,
     )
+    rows = values(base[EMBEDDING]), values(tuned[EMBEDDING])
     eights = [{"model.gguf": gguf_q8_0(weights)} for weights in (base, tuned)]
-    yield _Case("Q8_0, fine-tuned", 0.084, lambda: eights[0], lambda: eights[1])
+    blocks = [array.reshape(-1, Q8_0_WEIGHTS) for array in rows]
+    least = _quants_share(*blocks, "<f2") * Q8_0_WEIGHTS / Q8_0_BYTES
+    yield _Case("Q8_0, fine-tuned", 0.084, lambda: eights[0], lambda: eights[1], entropy_share=least)
     channels = [one_file(int8_per_channel(weights)) for weights in (base, tuned)]
-    yield _Case("int8 per channel, fine-tuned", 0.082, lambda: channels[0], lambda: channels[1])
+    least = _quants_share(*rows, "<f4")
+    yield _Case(
+        "int8 per channel, fine-tuned", 0.082, lambda: channels[0], lambda: channels[1], entropy_share=least
+    )
     torches = [{"model.pt": torch_pickle(weights, seed)} for seed, weights in enumerate((base, tuned))]
     # Its plain form may take 15.5 %.
     yield _Case("PyTorch file from before 1.6, fine-tuned", 0.185, lambda: torches[0], lambda: torches[1])
     for kind, packed in _COMPRESSED.items():
         yield _Case(f"{kind}, fine-tuned", 0.185, partial(packed, base), partial(packed, tuned))
-    yield case("averaged checkpoints", 0.035, averaged(base))
-    yield case("10 % of weights moved by one step", 0.04, stepped(base))
+    least = fine_tuned_share(base[EMBEDDING], AVERAGED_SHARE)
+    yield replace(case("averaged checkpoints", 0.035, averaged(base)), entropy_share=least)
+    least = stepped_share(0.1)
+    yield replace(case("10 % of weights moved by one step", 0.04, stepped(base)), entropy_share=least)
     yield case("pruned to 2:4", 0.06, pruned(base))
     yield case("transposed, same", 0.005, transposed(base))
-    yield case("transposed, fine-tuned", 0.155, transposed(tuned))
+    yield moved("transposed, fine-tuned", transposed(tuned))
     small = texts(10_000, 4096)
     yield _Case(
         "10,000 texts of 4 KiB, a letter of each changed",
@@ -139,6 +180,20 @@ def _cases() -> Iterator[_Case]:
         lambda: with_typos(small),
         counts_all=True,
     )
+
+
+def _quants_share(before: NDArray[np.float32], after: NDArray[np.float32], scale_type: str) -> float:
+    """The entropy of the quants of weights after a fine-tune, as a share of their bytes, from a sample of
+    rows with a scale each.
+    """
+    count = -(-_SAMPLED_WEIGHTS // before.shape[1])
+    scales, quants = quantised(before[:count], scale_type)
+    new_scales, _ = quantised(after[:count], scale_type)
+    old, new = (
+        np.broadcast_to(some.astype(np.float64)[:, None], quants.shape) for some in (scales, new_scales)
+    )
+    deviation = float(before.std())
+    return quants_bits(quants.astype(int), old, new, deviation, TUNED_SHARE * deviation) / 8
 
 
 def measure(work: Path) -> list[Update]:
@@ -162,7 +217,8 @@ def measure(work: Path) -> list[Update]:
         size = sum(map(len, new.values()))
         counted = sent if case.counts_all else came
         if counted is not None:  # the server may not say what it sent
-            found.append(Update(case.name, counted, size, case.goal_share, _peers(folder, old, new)))
+            peers = _peers(folder, old, new)
+            found.append(Update(case.name, counted, size, case.goal_share, peers, case.entropy_share))
         shutil.rmtree(folder)
     return found
 
@@ -250,6 +306,7 @@ def updates_table(report: Report, work: Path) -> None:
             update.name,
             percent(update.download_bytes, update.file_bytes),
             f"{100 * update.goal_share:.1f} %",
+            "–" if update.entropy_share is None else f"{100 * update.entropy_share:.1f} %",
             *(percent(update.peers[tool], update.file_bytes) for tool in peers),
         )
         for update in found
@@ -263,7 +320,10 @@ def updates_table(report: Report, work: Path) -> None:
         "(`tests/support/reshaped.py`); a fine-tune moves each weight by 0.4 % of the usual size.",
         "`download_bytes` of `checkout`, as a share of the version's files; installed files were compared.",
         "Of the texts all that the server sent counts: registry, manifest, indexes and packs.",
+        "Entropy: that of the new weights, calculated from the distribution of the steps, with the older "
+        "weights known, and the scales of quants (`tests/bench/entropy.py`). No coder needs less on average, "
+        "also where the goal is lower.",
         "Peers get all files of a version one after the other. Goal: at most that share.",
     )
-    columns = ("what changed", "ystore", "goal", *peers)
+    columns = ("what changed", "ystore", "goal", "entropy", *peers)
     report.add(Table("updates", "Updates, by what changed", columns, rows, notes, bars, "%"), found)

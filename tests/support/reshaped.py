@@ -18,6 +18,12 @@ Files: TypeAlias = dict[str, bytes]
 _CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "int8": "I8"}
 EMBEDDING = "embed.weight"
 _PARTS = ("q", "k", "v")
+# How far a fine-tune, and an average of checkpoints, move weights, as a share of their usual size.
+TUNED_SHARE = 0.004
+AVERAGED_SHARE = 0.0005
+# The weights in a block of Q8_0, and the bytes of the block.
+Q8_0_WEIGHTS = 32
+Q8_0_BYTES = 34
 
 
 def bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
@@ -52,7 +58,7 @@ def fine_tuned(weights: Weights, seed: int = 1) -> Weights:
     """All weights moved by 0.4 % of their usual size, as a full fine-tune does."""
     random = np.random.default_rng(seed)
     return {
-        name: bf16(values(bits) + random.normal(0, 0.004 * values(bits).std(), bits.shape))
+        name: bf16(values(bits) + random.normal(0, TUNED_SHARE * values(bits).std(), bits.shape))
         for name, bits in weights.items()
     }
 
@@ -188,7 +194,7 @@ def averaged(weights: Weights, seed: int = 6) -> Weights:
     """An average of checkpoints: all weights moved by 0.05 % of their usual size."""
     random = np.random.default_rng(seed)
     return {
-        name: bf16(values(bits) + random.normal(0, 0.0005 * values(bits).std(), bits.shape))
+        name: bf16(values(bits) + random.normal(0, AVERAGED_SHARE * values(bits).std(), bits.shape))
         for name, bits in weights.items()
     }
 
@@ -210,11 +216,16 @@ def int8_per_channel(weights: Weights) -> Weights:
     """Each row as int8, with its scale in a tensor of its own."""
     found: Weights = {}
     for name, bits in weights.items():
-        rows = values(bits).reshape(len(bits), -1)
-        scales = np.maximum(np.abs(rows).max(axis=1), 1e-8) / 127
-        found[name] = np.rint(rows / scales[:, None]).astype(np.int8).reshape(bits.shape)
-        found[f"{name}.scale"] = scales.astype(np.float32)
+        scales, quants = quantised(values(bits).reshape(len(bits), -1), "<f4")
+        found[name] = quants.reshape(bits.shape)
+        found[f"{name}.scale"] = scales
     return found
+
+
+def quantised(rows: NDArray[np.float32], scale_type: str) -> tuple[NDArray[Any], NDArray[np.int8]]:
+    """A scale for each row, and the row as int8."""
+    scales = (np.maximum(np.abs(rows).max(axis=1), 1e-8) / 127).astype(scale_type)
+    return scales, np.rint(rows / scales.astype(np.float32)[:, None]).astype(np.int8)
 
 
 def gguf_q8_0(weights: Weights) -> bytes:
@@ -225,11 +236,11 @@ def gguf_q8_0(weights: Weights) -> bytes:
     for name, bits in weights.items():
         if bits.ndim != 2:
             continue
-        rows = values(bits).reshape(-1, 32)
-        scales = (np.abs(rows).max(axis=1) / 127).astype("<f2")
-        blocks = np.empty((len(rows), 34), np.uint8)
+        rows = values(bits).reshape(-1, Q8_0_WEIGHTS)
+        scales, quants = quantised(rows, "<f2")
+        blocks = np.empty((len(rows), Q8_0_BYTES), np.uint8)
         blocks[:, :2] = scales.view(np.uint8).reshape(-1, 2)
-        blocks[:, 2:] = np.rint(rows / scales.astype(np.float32)[:, None]).astype(np.int8).view(np.uint8)
+        blocks[:, 2:] = quants.view(np.uint8)
         tensors.append((name, [bits.shape[1], bits.shape[0]], 8, at))
         parts.append(blocks.tobytes() + bytes(-blocks.nbytes % 32))
         at += len(parts[-1])
