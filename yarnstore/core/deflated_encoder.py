@@ -29,6 +29,7 @@ from yarnstore.core.deflated import (
 )
 from yarnstore.core.digest import Buffer
 from yarnstore.core.limits import KIB, MIB
+from yarnstore.errors import FormatError
 
 _PART_BYTES: Final = 1 * MIB
 _WINDOWS: Final = 8
@@ -39,15 +40,19 @@ _SHUFFLED_SHARE: Final = 0.98
 
 
 def encode_deflated(data: Buffer, base: Buffer, streams: PairedStreams) -> bytes | None:
-    """The payload, or None if zlib does not make the streams of `data`, or it would not be smaller.
+    """The payload, or None if a stream of one of them does not inflate by itself, zlib does not make the
+    streams of `data`, or it would not be smaller.
 
-    Raises: FormatError if streams are not where `streams` says.
+    A malformed stream does not; nor does a part of one that begins within a byte and has a stored block,
+    which begins with a whole byte of the stream (RFC 1951, 3.2.4).
     """
     view, ours = memoryview(data), streams.ours
-    plains = _plains(view, ours)
+    try:
+        plains, of_base = _plains(view, ours), _plains(memoryview(base), streams.theirs)
+    except FormatError:
+        return None
     if plains and ours.ahead:
         plains[0] = plains[0][: ours.ahead_at - len(ours.window)] + ours.ahead
-    of_base = _plains(memoryview(base), streams.theirs)
     sizes = (len(chunk) + sum(map(len, some)) for chunk, some in ((data, plains), (base, of_base)))
     if max(sizes) > PLAIN_LIMIT_BYTES - 2 * WINDOW_BYTES:
         return None
@@ -103,7 +108,10 @@ def _spread(plain: Buffer, length: int) -> bytes:
 
 
 def _plains(view: memoryview, streams: ChunkStreams) -> list[bytes]:
-    """Return what each stream inflates to; together no more than a little above the limit."""
+    """Return what each stream inflates to; together no more than a little above the limit.
+
+    Raises: FormatError.
+    """
     found: list[bytes] = []
     left = PLAIN_LIMIT_BYTES
     for n, packed in enumerate(streams.packed):

@@ -78,6 +78,32 @@ def test_an_update_of_a_compressed_file_is_a_difference_of_its_numbers(name: str
     assert came < 0.3 * len(old)
 
 
+def ending_in_noise(values: np.ndarray) -> bytes:
+    """A gzip file over several chunks, whose end zlib stores as it is.
+
+    Stored bytes begin with a whole byte (RFC 1951, 3.2.4), so nothing before them can be shifted.
+    """
+    return gzipped(values.tobytes() + np.random.default_rng(3).bytes(100_000), 6)
+
+
+def damaged(values: np.ndarray) -> bytes:
+    """A zip archive with a stream that does not inflate, beside one that does."""
+    content = bytearray(zipped({"a": values[:200_000].tobytes(), "b": values[200_000:400_000].tobytes()}, 6))
+    content[31:40] = b"\xff" * 9  # after the header: blocks have no type 3
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("name", "make"), [("m.gz", ending_in_noise), ("m.zip", damaged)])
+def test_streams_that_do_not_inflate_by_themselves_are_published_and_updated(
+    name: str, make: Callable[[np.ndarray], bytes], tmp_path: Path
+) -> None:
+    old, new = make(OLD), make(NEW)
+    registry = publish(tmp_path, name, old, new)
+    came, _ = updated(registry, tmp_path / "home", new)
+    assert came < 0.8 * len(new)
+    updated(registry, tmp_path / "back", old, back=True)
+
+
 @pytest.fixture
 def compressed(tmp_path: Path) -> Path:
     """A registry with two versions of an `.npz`."""
