@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from yarnstore.core.reflog import Installed
 from yarnstore.errors import (
     BackendError,
     CancelledError,
@@ -24,6 +25,7 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
+from yarnstore.ops.installing.activate import rollback_goal
 from yarnstore.ops.installing.candidates import plan_moves
 from yarnstore.ops.installing.checkout import Prepared, rollback
 from yarnstore.ops.installing.update_plan import UpdatePlan, UpdateResult, plan_update
@@ -188,7 +190,8 @@ def update_group(
     """Update models that nobody named, in the order of `policies`, to versions that fit `requirements`.
 
     The error of a model is in its result.  If one cannot be downloaded, the others go to versions that fit
-    without it; if one is not installed in the end, those that it does not fit go back.
+    without it; if one is not installed in the end, those that it does not fit go back, and those that need
+    these.
 
     Raises: CancelledError.
     """
@@ -236,9 +239,7 @@ def _update_group(
                 raise
             except YarnstoreError as error:
                 results[model] = failed_update(session, model, error, named=False)
-        for model in reversed(left):
-            if results[model].changed:
-                results[model] = _kept(session, results[model], results)
+        results |= _take_back(session, left, results)
     return [results[model] for model in policies]
 
 
@@ -258,31 +259,75 @@ def _prepare(
     return plan, prepared
 
 
-def _kept(session: Session, done: UpdateResult, results: Mapping[str, UpdateResult]) -> UpdateResult:
-    """Go back to the version before an update that does not fit a model whose own update failed."""
-    for other in results.values():
-        if other.status != "failed":
-            continue
+def _take_back(
+    session: Session, order: Sequence[str], results: Mapping[str, UpdateResult]
+) -> dict[str, UpdateResult]:
+    """Go back from updates, made in this `order`, and return their new results.
+
+    An update goes back if a model whose update failed needs the version before it, or one that goes back for
+    this reason; and if it needs a version from which another one goes back.  The others stay.
+    """
+    if all(done.status != "failed" for done in results.values()):
+        return {}
+    reasons = _choose_to_go_back(session, results)
+    taken: dict[str, UpdateResult] = {}
+    left = [model for model in order if model in reasons]
+    while left:
+        for model in left:
+            # It needs a version to which another one has not gone back yet, or it cannot be read.
+            with contextlib.suppress(YarnstoreError):
+                back = rollback(session, model)
+                taken[model] = replace(
+                    results[model],
+                    status="held",
+                    version=back.version,
+                    variant=back.variant,
+                    previous=None,
+                    path=back.path,
+                    note=f"{results[model].version} was rolled back: {reasons[model]}",
+                )
+        if not any(model in taken for model in left):
+            break
+        left = [model for model in left if model not in taken]
+    return taken
+
+
+def _choose_to_go_back(session: Session, results: Mapping[str, UpdateResult]) -> dict[str, str]:
+    """Return which updates go back, each with the reason."""
+    here: dict[str, Installed] = {}
+    before: dict[str, Installed] = {}
+    for model, done in results.items():
         with contextlib.suppress(YarnstoreError):
-            for label, spec in needs_of(session, session.refs.installed(other.model)):
-                before = done.previous
-                if (
-                    spec.model == done.model
-                    and before is not None
-                    and spec.admits(done.variant, before)
-                    and not spec.admits(done.variant, done.version)
-                ):
-                    back = rollback(session, done.model)
-                    return replace(
-                        done,
-                        status="held",
-                        version=back.version,
-                        variant=back.variant,
-                        previous=None,
-                        path=back.path,
-                        note=f"{done.version} was rolled back: {label} needs {spec}",
-                    )
-    return done
+            current = session.refs.current(model)
+            if current is not None:
+                here[model] = current
+            if done.changed:
+                before[model] = rollback_goal(session, model)
+    reasons: dict[str, str] = {}
+    while (found := _unmet(session, here, before)) is not None:
+        model, reason = found
+        reasons[model] = reason
+        here[model] = before.pop(model)
+    return reasons
+
+
+def _unmet(
+    session: Session, here: Mapping[str, Installed], before: Mapping[str, Installed]
+) -> tuple[str, str] | None:
+    """Return a model that has to go back to the version `before`, so that another one has what it needs, or
+    because it lacks something itself; and why."""
+    for model, current in here.items():
+        with contextlib.suppress(YarnstoreError):
+            for label, spec in needs_of(session, current.manifest):
+                other = here.get(spec.model)
+                if other is None or spec.admits(other.variant, other.version):
+                    continue
+                older = before.get(spec.model)
+                if older is not None and spec.admits(older.variant, older.version):
+                    return spec.model, f"{label} needs {spec}"
+                if model in before:
+                    return model, f"{label} needs {spec}"
+    return None
 
 
 def failed_update(session: Session, model: str, error: YarnstoreError, *, named: bool = True) -> UpdateResult:

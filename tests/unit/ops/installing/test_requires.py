@@ -193,17 +193,55 @@ def test_neither_moves_if_one_cannot_be_downloaded(store: Store, registry: Path)
     assert installed(store) == {"base": "1.0.0", "adapter": "1.0.0"}
 
 
-def test_the_base_goes_back_if_the_adapter_fails_its_self_check(store: Store, tmp_path: Path) -> None:
+def failing(store: Store, model: str) -> Store:
+    """The store, in which the self-check of a model fails."""
+    words = json.dumps([sys.executable, "-c", "raise SystemExit(1)"])
+    with (Path(store.home) / "config.toml").open("a", encoding="utf-8") as file:
+        file.write(f"[models.{model}]\nverify_command = {words}\n")
+    return Store.open(store.home)
+
+
+@pytest.mark.parametrize("failed", ["base", "adapter", "head"])
+def test_a_chain_of_three_goes_back_if_any_of_them_fails_its_self_check(
+    store: Store, registry: Path, failed: str
+) -> None:
+    publish(registry, "head@1.0.0", requires="adapter@^1.0")
+    publish(registry, "head@2.0.0", requires="adapter@^2.0")
+    for model in ("base", "adapter", "head"):
+        store.checkout(f"{model}@1.0.0")
+    done = {item.model: item for item in failing(store, failed).update_models(major=True).results}
+    assert done[failed].status == "failed"
+    assert "updated" not in {item.status for item in done.values()}
+    assert installed(store) == dict.fromkeys(("base", "adapter", "head"), "1.0.0")
+    if failed == "head":
+        assert done["adapter"].note == "2.0.0 was rolled back: head 1.0.0 needs adapter@^1.0"
+        assert done["base"].note == "2.0.0 was rolled back: adapter 1.0.0 needs base@^1.0"
+
+
+def test_the_base_goes_back_if_the_adapter_fails_its_self_check(store: Store) -> None:
     store.checkout("base@1.0.0")
     store.checkout("adapter@1.0.0")
-    words = json.dumps([sys.executable, "-c", "raise SystemExit(1)"])
-    with (tmp_path / "home" / "config.toml").open("a", encoding="utf-8") as file:
-        file.write(f"[models.adapter]\nverify_command = {words}\n")
-    store = Store.open(tmp_path / "home")
-    done = {item.model: item for item in store.update_models(major=True).results}
+    done = {item.model: item for item in failing(store, "adapter").update_models(major=True).results}
     assert (done["adapter"].status, done["base"].status) == ("failed", "held")
     assert done["base"].note == "2.0.0 was rolled back: adapter 1.0.0 needs base@^1.0"
     assert installed(store) == {"base": "1.0.0", "adapter": "1.0.0"}
+
+
+def test_what_moved_with_a_base_goes_back_with_it(store: Store, registry: Path) -> None:
+    publish(registry, "other@1.0.0", requires="base@^1.0")
+    publish(registry, "other@2.0.0", requires="base@^2.0")
+    publish(registry, "loose@1.0.0", requires="base@>=1.0")
+    publish(registry, "loose@2.0.0", requires="base@>=1.0")
+    for model in ("base", "adapter", "other", "loose"):
+        store.checkout(f"{model}@1.0.0")
+    done = {item.model: item for item in failing(store, "adapter").update_models(major=True).results}
+    assert {model: item.status for model, item in done.items()} == {
+        "adapter": "failed",
+        "base": "held",
+        "other": "held",
+        "loose": "updated",
+    }
+    assert installed(store) == {"base": "1.0.0", "adapter": "1.0.0", "other": "1.0.0", "loose": "2.0.0"}
 
 
 @pytest.mark.parametrize("moves", [0, 1])
