@@ -28,6 +28,7 @@ from tests.support.reshaped import (
     TUNED_SHARE,
     Files,
     Weights,
+    adapter,
     as_type,
     averaged,
     fine_tuned,
@@ -47,6 +48,7 @@ from tests.support.reshaped import (
     transposed,
     values,
     with_layer,
+    with_prefix,
     with_rows,
     with_typos,
 )
@@ -165,6 +167,15 @@ def _cases() -> Iterator[_Case]:
     yield _Case("PyTorch file from before 1.6, fine-tuned", 0.185, lambda: torches[0], lambda: torches[1])
     for kind, packed in _COMPRESSED.items():
         yield _Case(f"{kind}, fine-tuned", 0.185, partial(packed, base), partial(packed, tuned))
+    small = adapter(layers=24, width=768)
+    renamed_small = with_prefix(fine_tuned(small))
+    yield _Case(
+        "LoRA adapter, a prefix before all names, fine-tuned",
+        0.155,
+        partial(one_file, small),
+        partial(one_file, renamed_small),
+        entropy_share=moved_share,
+    )
     least = fine_tuned_share(base[EMBEDDING], AVERAGED_SHARE)
     yield replace(case("averaged checkpoints", 0.035, averaged(base)), entropy_share=least)
     least = stepped_share(0.1)
@@ -172,12 +183,12 @@ def _cases() -> Iterator[_Case]:
     yield case("pruned to 2:4", 0.06, pruned(base))
     yield case("transposed, same", 0.005, transposed(base))
     yield moved("transposed, fine-tuned", transposed(tuned))
-    small = texts(10_000, 4096)
+    notes = texts(10_000, 4096)
     yield _Case(
         "10,000 texts of 4 KiB, a letter of each changed",
         0.08,
-        lambda: small,
-        lambda: with_typos(small),
+        lambda: notes,
+        lambda: with_typos(notes),
         counts_all=True,
     )
 

@@ -54,6 +54,21 @@ def made(*, layers: int, width: int, vocabulary: int, seed: int = 0) -> Weights:
     return weights
 
 
+def adapter(*, layers: int, width: int, rank: int = 8, seed: int = 10) -> Weights:
+    """A LoRA adapter in bf16: for four matrices of each layer, two of low rank, each smaller than 64 KiB."""
+    random = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name in (f"layers.{n}.{part}" for n in range(layers) for part in (*_PARTS, "o")):
+        weights[f"{name}.lora_A.weight"] = bf16(random.normal(0, 0.02, (rank, width)))
+        weights[f"{name}.lora_B.weight"] = bf16(random.normal(0, 0.02, (width, rank)))
+    return dict(sorted(weights.items()))
+
+
+def with_prefix(weights: Weights) -> Weights:
+    """All names as another library writes them, in the same order."""
+    return {f"base_model.model.{name}": bits for name, bits in weights.items()}
+
+
 def fine_tuned(weights: Weights, seed: int = 1) -> Weights:
     """All weights moved by 0.4 % of their usual size, as a full fine-tune does."""
     random = np.random.default_rng(seed)

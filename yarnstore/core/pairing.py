@@ -44,7 +44,8 @@ class Stretch(NamedTuple):
     """`length` bytes from `start` of the file `path` whose numbers correspond to those from `base_start` of
     the base version's file `base_path`.
 
-    `width` bytes correspond to `base_width` bytes if the types differ.
+    `width` bytes correspond to `base_width` bytes if the types differ.  `is_group` for a run of small
+    tensors.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Stretch(NamedTuple):
     base_start: int
     width: int = 1
     base_width: int = 1
+    is_group: bool = False
 
     @property
     def base_length(self) -> int:
@@ -85,6 +87,11 @@ class PlacedFile:
     tensor_starts: list[int]
     tensor_list: list[Tensor]
 
+    def next_start(self, offset: int) -> int:
+        """The first byte of a chunk from an offset on; the end of the file if no chunk begins there."""
+        n = bisect_left(self.starts, offset)
+        return self.starts[n] if n < len(self.starts) else self.starts[-1] + self.chunks[-1].length
+
     def chunk_at(self, offset: int) -> PlacedChunk | None:
         """The chunk at an offset; the nearest if it is outside the file."""
         if not self.chunks:
@@ -95,6 +102,11 @@ class PlacedFile:
         """Whether any of some chunks begins in a tensor."""
         first, stop = bisect_left(self.starts, tensor.offset), bisect_left(self.starts, tensor.end)
         return any(chunk.chunk_id in wanted for chunk in self.chunks[first:stop])
+
+    def is_in_any(self, tensor: Tensor, wanted: Collection[bytes]) -> bool:
+        """Whether a tensor begins in any of some chunks."""
+        chunk = self.chunk_at(tensor.offset)
+        return chunk is not None and chunk.chunk_id in wanted
 
     def tensor_at(self, offset: int) -> Tensor | None:
         """The tensor at an offset."""
@@ -248,6 +260,8 @@ def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[in
         within = slice(bisect_left(there, run.base_start), bisect_left(there, end))
         found = cuts.setdefault(run.path, set())
         found.add(run.start)
+        if run.is_group:
+            found.add(run.start + run.length)
         found.update(run.from_base(at) for at in there[within])
     return {path: sorted(found) for path, found in cuts.items()}
 

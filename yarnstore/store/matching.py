@@ -1,27 +1,38 @@
 """Find where the numbers of a version are in an earlier one, by content: tensors with another name, in
 another order or file, with rows in front of them, several in one.
 
-Only large tensors are compared, by the sketches of `core/sketch`, of which each takes one chunk of a tensor.
-All rows are compared only for tensors that no whole tensor of the earlier version is like.
+Large tensors are compared by the sketches of `core/sketch`, of which each takes one chunk of a tensor.  All
+rows are compared only for tensors that no whole tensor of the earlier version is like.  Small tensors, as
+adapters have, are compared if none has their name; those that follow one another in both versions are a run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from blake3 import blake3
 
 from yarnstore.core.encodings.mapped import MAPPED_FLOATS
-from yarnstore.core.layouts import BYTES, Source, Tensor
-from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
+from yarnstore.core.layouts import BYTES, Source, Tensor, cut_segments
+from yarnstore.core.layouts.limits import GROUP_GAP_LIMIT_BYTES, SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import Pair, PlacedChunk, PlacedFile, Stretch, iter_pairs, place_chunks
+from yarnstore.core.pairing import (
+    Pair,
+    PlacedChunk,
+    PlacedFile,
+    Stretch,
+    file_layout,
+    iter_pairs,
+    place_chunks,
+)
 from yarnstore.core.sketch import (
     Floats,
     Words,
@@ -45,12 +56,14 @@ _WINDOW = 12
 # Rows of either version that are compared: 32 bytes each, and their votes 64.
 _ROWS_LIMIT = 1 << 20
 _BLOCK_BYTES = 1 * MIB
+# Small tensors of either version that are compared: 2 KiB for each sketch.
+_SMALL_LIMIT = 16_384
 # Of longer rows, only the start is read.
 _LONG_ROW_BYTES = 64 * KIB
 
 
 class Numbers(NamedTuple):
-    """A large tensor, and the path of its file."""
+    """A tensor, and the path of its file."""
 
     path: str
     tensor: Tensor
@@ -75,9 +88,10 @@ class Numbers(NamedTuple):
 
 
 class AnyContent(ABC):
-    """The large tensors of a version, and the bytes of its files."""
+    """The large and the small tensors of a version, and the bytes of its files."""
 
     tensors: list[Numbers]
+    small: list[Numbers]
 
     def __init__(self) -> None:
         self._sketches: dict[tuple[str, int], Floats | None] = {}
@@ -112,6 +126,7 @@ class SourceContent(AnyContent):
         self._sources = {item.path: item for item in large}
         layouts = read_layouts(large).items()
         self.tensors = [item for path, layout in layouts for item in iter_large(path, layout.tensors)]
+        self.small = [item for path, layout in layouts for item in _iter_small(path, layout.tensors)]
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
         return open_file(self._sources[path].source)
@@ -127,9 +142,12 @@ class StoredContent(AnyContent):
     def __init__(
         self, manifest: Manifest, reader: PackReader, wanted: Collection[bytes] | None = None
     ) -> None:
-        """Place the chunks; with `wanted`, only the tensors in which any of these chunks begins count."""
+        """Place the chunks; with `wanted`, only the tensors in which any of these chunks begins count, and
+        small ones that begin in one.
+        """
         super().__init__()
         self._reader = reader
+        self._manifest = manifest
         self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
         self.tensors = [
             item
@@ -137,9 +155,37 @@ class StoredContent(AnyContent):
             for item in iter_large(path, file.tensor_list)
             if wanted is None or file.any_begins(item.tensor, wanted)
         ]
+        self.small = [
+            item
+            for path, file in self._files.items()
+            for item in _iter_small(path, file.tensor_list)
+            if wanted is None or file.is_in_any(item.tensor, wanted)
+        ]
+        self._last = threading.local()
+
+    @cached_property
+    def _cut_by_names(self) -> set[str]:
+        """The files of which all groups of small tensors begin where `cut_segments` lets them by itself."""
+        found = set()
+        for file in self._manifest.files:
+            layout = file_layout(file)
+            if layout is not None:
+                small = {item.offset for item in layout.tensors if item.length < SMALL_TENSOR_BYTES}
+                groups = {segment.offset for segment in cut_segments(layout, file.size_bytes)} & small
+                if groups <= set(self._files[file.path].starts):
+                    found.add(file.path)
+        return found
+
+    def is_cut_by_names(self, path: str) -> bool:
+        """Whether groups of small tensors are cut where their names say, and not like another version."""
+        return path in self._cut_by_names
 
     def opened(self, path: str) -> AbstractContextManager[Source]:
-        return contextlib.nullcontext(ChunkedFile(self._reader, self._files[path]))
+        # A thread goes through a file in order, and small tensors share chunks.
+        last: ChunkedFile | None = getattr(self._last, "file", None)
+        if last is None or last.path != path:
+            last = self._last.file = ChunkedFile(self._reader, self._files[path])
+        return contextlib.nullcontext(last)
 
     def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
         found = self.chunk_at(path, offset)
@@ -150,11 +196,16 @@ class StoredContent(AnyContent):
         found = self._files[path].chunk_at(offset)
         return found if found is not None and found.offset == offset else None
 
+    def next_chunk_start(self, path: str, offset: int) -> int:
+        """Return where the first chunk begins from an offset on."""
+        return self._files[path].next_start(offset)
+
 
 class ChunkedFile:
     """A file as a source, made from its chunks; the last one is kept."""
 
     def __init__(self, reader: PackReader, file: PlacedFile) -> None:
+        self.path = file.path
         self._reader = reader
         self._file = file
         self._last = b""
@@ -181,6 +232,12 @@ def iter_large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
             yield Numbers(path, tensor)
 
 
+def _iter_small(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
+    for tensor in tensors:
+        if 0 < tensor.length < SMALL_TENSOR_BYTES and tensor.dtype is not BYTES:
+            yield Numbers(path, tensor)
+
+
 def find_pairs(
     new: Manifest, base: Manifest, reader: PackReader, wanted: Collection[bytes], *, by_rows: bool = True
 ) -> Iterator[Pair]:
@@ -201,27 +258,80 @@ def find_runs(ours: AnyContent, theirs: StoredContent, *, by_rows: bool = True) 
 
     Raises: StorageError.
     """
+    return sorted([*_find_large(ours, theirs, by_rows=by_rows), *_find_small(ours, theirs)])
+
+
+def _find_large(ours: AnyContent, theirs: StoredContent, *, by_rows: bool) -> Iterator[Stretch]:
     if not theirs.tensors:
-        return []
+        return
     names = Names(theirs.tensors)
 
     def check(item: Numbers) -> Stretch | None:
         other = names.find(item)
         return _run(item, other) if other is not None and _is_version_of(ours, theirs, item, other) else None
 
-    runs: list[Stretch] = []
     left: list[Numbers] = []
     for item, run in zip(ours.tensors, ordered_map(check, ours.tensors, window=_WINDOW), strict=True):
         if run is not None:
-            runs.append(run)
+            yield run
         else:
             left.append(item)
-    whole = _match_wholes(ours, theirs, left)
-    runs += whole.values()
+    whole = _match_wholes(ours, theirs, left, theirs.tensors)
+    yield from whole.values()
     left = [item for item in left if (item.path, item.tensor.offset) not in whole]
     if by_rows:
-        runs += _match_rows(ours, theirs, left)
-    return sorted(runs)
+        yield from _match_rows(ours, theirs, left)
+
+
+def _find_small(ours: AnyContent, theirs: StoredContent) -> Iterator[Stretch]:
+    """Yield the runs of small tensors that follow one another in both versions, from the first chunk of the
+    base version that begins in them: those without namesakes, and all of files that were cut like such runs.
+
+    Those between two that correspond count too: biases and norms say too little to be compared.
+    """
+    names = Names(theirs.small)
+    named: dict[tuple[str, int], Stretch] = {}
+    left: list[Numbers] = []
+    for item in ours.small:
+        other = names.find(item)
+        if other is None or other.kind != item.kind:
+            left.append(item)
+        elif not theirs.is_cut_by_names(other.path):
+            named[item.path, item.tensor.offset] = _run(item, other)
+    items = [item for item in ours.small if (item.path, item.tensor.offset) in named] + left
+    if sum(item.tensor.length for item in items) < SMALL_TENSOR_BYTES:
+        return
+    found = named
+    if max(len(left), len(theirs.small)) <= _SMALL_LIMIT:
+        found = named | _match_wholes(ours, theirs, left, theirs.small)
+    items.sort(key=lambda item: (item.path, item.tensor.offset))
+    for run in _joined(items, found):
+        first = theirs.next_chunk_start(run.base_path, run.base_start) - run.base_start
+        if run.length - first >= SMALL_TENSOR_BYTES:
+            places = run.start + first, run.length - first, run.base_path, run.base_start + first
+            yield Stretch(run.path, *places, is_group=True)
+
+
+def _joined(items: list[Numbers], found: dict[tuple[str, int], Stretch]) -> Iterator[Stretch]:
+    """Yield the runs of tensors, `found` by file and offset, that are at one distance from their bases."""
+    run: Stretch | None = None
+    end = 0
+    for item in items:
+        one = found.get((item.path, item.tensor.offset))
+        if run is not None and (item.path != run.path or item.tensor.offset - end > GROUP_GAP_LIMIT_BYTES):
+            yield run
+            run = None
+        end = item.tensor.end
+        if one is None or one.width != one.base_width:
+            continue
+        if run is not None and (run.base_path, run.base_at(one.start)) == (one.base_path, one.base_start):
+            run = run._replace(length=end - run.start)
+            continue
+        if run is not None:
+            yield run
+        run = one._replace(width=1, base_width=1)
+    if run is not None:
+        yield run
 
 
 class Names:
@@ -270,23 +380,24 @@ def _is_version_of(ours: AnyContent, theirs: StoredContent, item: Numbers, other
 
 
 def _match_wholes(
-    ours: AnyContent, theirs: StoredContent, left: list[Numbers]
+    ours: AnyContent, theirs: StoredContent, left: list[Numbers], others: list[Numbers]
 ) -> dict[tuple[str, int], Stretch]:
-    """Return the runs of tensors that are like one of the same type and shape, by file and offset."""
+    """Return the runs of tensors that are like one of `others` of the same type and shape, by file and
+    offset."""
     kinds = {item.kind for item in left}
     there: dict[object, list[tuple[Numbers, Floats]]] = {}
-    for other, sketch in _sketches(theirs, [item for item in theirs.tensors if item.kind in kinds]):
+    for other, sketch in _sketches(theirs, [item for item in others if item.kind in kinds]):
         there.setdefault(other.kind, []).append((other, sketch))
     here: dict[object, list[tuple[Numbers, Floats]]] = {}
     for item, sketch in _sketches(ours, [item for item in left if item.kind in there]):
         here.setdefault(item.kind, []).append((item, sketch))
     found = {}
     for kind, items in here.items():
-        others = there[kind]
-        best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in others])
+        candidates = there[kind]
+        best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in candidates])
         for (item, _), n in zip(items, best, strict=True):
             if n >= 0:
-                found[item.path, item.tensor.offset] = _run(item, others[n][0])
+                found[item.path, item.tensor.offset] = _run(item, candidates[n][0])
     return found
 
 

@@ -103,3 +103,6 @@ def test_cuts_are_those_of_the_base_moved_by_the_run() -> None:
     assert inherited_cuts([Stretch("new", 5, 10, "old", 15), Stretch("new", 40, 10, "old", 0)], base) == {
         "new": [5, 10, 40]
     }
+    # A run of small tensors ends a chunk too.
+    group = Stretch("new", 5, 12, "old", 10, is_group=True)
+    assert inherited_cuts([group], base) == {"new": [5, 15, 17]}

@@ -12,6 +12,7 @@ from tests.support.reshaped import (
     EMBEDDING,
     Files,
     Weights,
+    adapter,
     as_type,
     fine_tuned,
     fused,
@@ -22,6 +23,7 @@ from tests.support.reshaped import (
     sharded,
     values,
     with_layer,
+    with_prefix,
     with_rows,
 )
 from yarnstore import Store
@@ -86,6 +88,37 @@ def test_an_update_is_about_as_small_as_with_the_same_names(
     old: Callable[[], Files], new: Callable[[], Files], more: float, plain: float, tmp_path: Path
 ) -> None:
     assert delta_share(tmp_path, old(), new()) < plain + more
+
+
+ADAPTER = adapter(layers=12, width=768)
+
+
+def test_small_tensors_that_are_renamed_cost_what_they_cost_with_the_same_names(tmp_path: Path) -> None:
+    tuned = fine_tuned(ADAPTER)
+    folders = [tmp_path / name for name in ("same", "renamed", "grown")]
+    for folder in folders:
+        folder.mkdir()
+    same = delta_share(folders[0], one_file(ADAPTER), one_file(tuned))
+    assert delta_share(folders[1], one_file(ADAPTER), one_file(with_prefix(tuned))) < same + 0.005
+    # An adapter with tensors in front of and between the others too.
+    more = {"embed.lora_A.weight": OLD[EMBEDDING][:30], **tuned, "z.lora_A.weight": OLD[EMBEDDING][:30]}
+    assert delta_share(folders[2], one_file(ADAPTER), one_file(with_prefix(more))) < same + 0.05
+
+
+def test_an_update_after_the_one_that_renamed_small_tensors_is_small_too(tmp_path: Path) -> None:
+    publish(tmp_path, "1.0.0", one_file(ADAPTER))
+    renamed_files = one_file(with_prefix(fine_tuned(ADAPTER)))
+    publish(tmp_path, "1.0.1", renamed_files)
+    again = publish(tmp_path, "1.0.2", {**renamed_files, "notes.txt": b"the same weights"})
+    assert again.chunks_new == 1
+    later = one_file(with_prefix(fine_tuned(ADAPTER, 5)))
+    publish(tmp_path, "1.0.3", later)
+    with Store.open(tmp_path / "home") as store:
+        store.add_registry("here", tmp_path / "registry")
+        store.checkout("m@1.0.2")
+        came = store.checkout("m@1.0.3").download_bytes
+        assert installed(store, later) == later
+    assert came < 0.25 * sum(map(len, later.values()))
 
 
 def test_the_same_numbers_in_other_tensors_are_not_downloaded_again(tmp_path: Path) -> None:

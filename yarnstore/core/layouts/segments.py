@@ -53,8 +53,9 @@ def cut_segments(layout: Layout | None, size_bytes: int, cuts: Sequence[int] = (
     """Return segments that cover a file of `size_bytes` exactly, in order; without a layout, one segment of
     bytes.
 
-    `cuts` are offsets, ascending, at which large tensors are cut too; those within an element or outside of a
-    large tensor are ignored.
+    `cuts` are offsets, ascending, at which large tensors are cut too, and groups of small ones begin; a group
+    that begins at one ends at the next.  Those within an element or a small tensor, or outside of tensors,
+    are ignored.
 
     Raises: FormatError if the layout exceeds the file.
     """
@@ -75,6 +76,11 @@ class _Cutter:
         self.dtype = BYTES  # of the open group, from `start` to `end`; none where these are equal
         self.start = 0
         self.end = 0
+        self.is_cut = False  # whether the group begins at one of `cuts`
+
+    def is_cut_at(self, offset: int) -> bool:
+        n = bisect_left(self.cuts, offset)
+        return n < len(self.cuts) and self.cuts[n] == offset
 
     def add_small(self, tensor: Tensor) -> None:
         name, dtype, _, offset, length = tensor
@@ -85,11 +91,17 @@ class _Cutter:
             or offset - self.end > GROUP_GAP_LIMIT_BYTES
             or (offset - self.start) % dtype.block_bytes
             or grown > SEGMENT_BYTES
-            or (self.end - self.start >= GROUP_AVG_BYTES and crc32(name.encode()) % _NAMES_PER_CUT == 0)
+            or self.is_cut_at(offset)
+            or (
+                not self.is_cut
+                and self.end - self.start >= GROUP_AVG_BYTES
+                and crc32(name.encode()) % _NAMES_PER_CUT == 0
+            )
         ):
             self.close_group()
             self.dtype = dtype
             self.start = offset
+            self.is_cut = self.is_cut_at(offset)
         self.end = offset + length
 
     def add_large(self, tensor: Tensor) -> None:

@@ -61,6 +61,19 @@ def test_a_tensor_is_also_cut_where_the_caller_says() -> None:
     assert [segment.length for segment in wide] == [100, MIB, 2 * MIB]
 
 
+def test_a_group_that_begins_at_a_cut_of_the_caller_ends_at_the_next_one() -> None:
+    layout, size = lay(*[(20 * KIB, "bf16")] * 60)
+    starts = [tensor.offset for tensor in layout.tensors]
+    cuts = [starts[5], starts[30], starts[31] + 2, starts[50]]
+    segments = cut_segments(layout, size, cuts)
+    check_segments(segments, size)
+    found = [segment.offset for segment in segments]
+    assert [at for at in found if starts[5] <= at <= starts[50]] == [starts[5], starts[30], starts[50]]
+    whole = cut_segments(layout, size)
+    assert whole == cut_segments(layout, size, [starts[5] + 1])
+    assert len([at for at in (segment.offset for segment in whole) if starts[5] < at < starts[30]]) > 0
+
+
 def test_small_tensors_share_a_segment_where_they_are_in_step() -> None:
     layout, size = lay(
         (8 * KIB, "f32"), (4 * KIB, "f32"), 64, (2 * KIB, "f32"), (8 * KIB, "bf16"), 1, (8 * KIB, "bf16")
