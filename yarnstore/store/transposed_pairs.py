@@ -1,7 +1,9 @@
 """Finds which tensors of a version are transposed ones of an earlier version, by content.
 
 Only tensors that `store/matching` has not found are compared, with those of the reversed shape, by the signs
-at the start of the one and of the first column of the other.  A wrong pair costs time and not correctness.
+at the start of the one and of the first column of the other.  Tensors of more than two dimensions are
+compared as the matrices that they are when neighbouring dimensions are joined.  A wrong pair costs time and
+not correctness.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,7 +27,7 @@ _WINDOW: Final = 12
 
 
 class TransposedPair(NamedTuple):
-    """A tensor, and the tensor of the other version whose rows are its columns."""
+    """A tensor, and the tensor of the other version whose rows are its columns, both with two dimensions."""
 
     ours: Numbers
     theirs: Numbers
@@ -53,23 +56,30 @@ def find_transposed(ours: AnyContent, theirs: AnyContent, runs: Sequence[Stretch
     heads: dict[object, list[tuple[Numbers, Floats]]] = {}
     for item, sketch in _sketched(ours, left, _head):
         heads.setdefault(item.kind, []).append((item, sketch))
-    found = []
+    found: dict[tuple[str, int], TransposedPair] = {}
     for kind, items in heads.items():
         others = list(_sketched(theirs, kinds[kind], _first_columns))
         best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in others])
-        found += [
-            TransposedPair(item, others[n][0]) for (item, _), n in zip(items, best, strict=True) if n >= 0
-        ]
-    return sorted(found, key=lambda pair: (pair.ours.path, pair.ours.tensor.offset))
+        for (item, _), n in zip(items, best, strict=True):
+            if n >= 0:
+                found.setdefault((item.path, item.tensor.offset), TransposedPair(item, others[n][0]))
+    return [found[place] for place in sorted(found)]
 
 
 def _matrices(items: Iterable[Numbers]) -> Iterator[Numbers]:
-    """Yield the tensors that may be transposed: of two dimensions and of whole numbers of bytes."""
+    """Yield the tensors that may be transposed, of whole numbers of bytes, as matrices.
+
+    One of more dimensions is several of them: its first dimensions are joined, and its last ones.  So a
+    kernel of (width, heads, size) is the transposed matrix of (heads × size, width).
+    """
     for item in items:
         dtype, shape = item.tensor.dtype, item.tensor.shape
-        numbers = dtype.kind in ("float", "int", "uint") and dtype.block_bytes == dtype.width
-        if numbers and len(shape) == 2 and min(shape) > 1 and may_transpose(*shape, dtype.width):
-            yield item
+        if dtype.kind not in ("float", "int", "uint") or dtype.block_bytes != dtype.width:
+            continue
+        folded = {(prod(shape[:n]), prod(shape[n:])) for n in range(1, len(shape))}
+        for rows, columns in sorted(folded):
+            if min(rows, columns) > 1 and may_transpose(rows, columns, dtype.width):
+                yield item._replace(tensor=item.tensor._replace(shape=(rows, columns)))
 
 
 def _reversed_kind(item: Numbers) -> object:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.registries import amend
 from tests.support.reshaped import (
+    EMBEDDING,
     Weights,
     as_type,
     fine_tuned,
@@ -115,6 +116,40 @@ def test_an_onnx_export_of_a_version_is_a_fraction_of_it(kind: str, tmp_path: Pa
     new = onnx(BASE if kind == "<u2" else as_type(BASE, kind))
     registry = publish(tmp_path, safetensors=safetensors(BASE), onnx=new)
     assert updated(registry, tmp_path / "home", new) < 0.005 * len(new)
+
+
+def kernels(weights: Weights) -> Weights:
+    """The matrices as other libraries hold them: (width, heads, size), (1, 1, in, out) or (out, heads, size).
+
+    The last is not transposed and has only another shape.
+    """
+    found: Weights = {}
+    for n, (name, bits) in enumerate(weights.items()):
+        rows = bits.shape[0]
+        if bits.ndim != 2 or rows % 5:
+            found[name] = bits
+        elif n % 3 == 2:
+            found[name] = bits.reshape(rows, 5, -1)
+        else:
+            turned = np.ascontiguousarray(bits.T)
+            shape = (-1, 5, rows // 5) if n % 3 else (1, 1, -1, rows)
+            found[f"kernels.{name}"] = turned.reshape(shape)
+    return found
+
+
+def test_matrices_that_become_kernels_of_more_dimensions_are_as_small(tmp_path: Path) -> None:
+    new, tuned = safetensors(kernels(BASE)), safetensors(kernels(TUNED))
+    registry = publish(tmp_path, safetensors=safetensors(BASE), safetensors_2=new, safetensors_3=tuned)
+    assert updated(registry, tmp_path / "same", new) < 0.005 * len(new)
+    assert updated(registry, tmp_path / "tuned", tuned, "1.0.0", "1.2.0") < 0.2 * len(tuned)
+    assert updated(registry, tmp_path / "back", safetensors(BASE), "1.1.0", "1.0.0") < 0.01 * len(new)
+
+
+def test_kernels_whose_dimensions_are_reversed_are_downloaded(tmp_path: Path) -> None:
+    old = BASE[EMBEDDING].ravel()[: 128 * 96 * 9].reshape(128, 96, 3, 3)
+    new = safetensors({"k": np.ascontiguousarray(old.transpose(2, 3, 1, 0))})
+    registry = publish(tmp_path, safetensors=safetensors({"k": old}), safetensors_2=new)
+    assert updated(registry, tmp_path / "home", new) > 0.5 * len(new)
 
 
 def test_the_way_back_is_as_small(registry: Path, tmp_path: Path) -> None:
