@@ -51,7 +51,7 @@ COVERED_BY = {
     "querying.inventory": "cli/test_cli_commands.py",
     "querying.paths": "unit/ops/session/test_stored.py",
     "querying.keeping": "unit/ops/upkeep/test_gc_policies.py",
-    "querying.space": "unit/ops/querying/test_storage.py",
+    "copies.space": "unit/ops/querying/test_storage.py",
     "querying.status": "cli/test_stored_cli.py",
     "querying.usage": "cli/test_stored_cli.py",
     "session.clock": "unit/ops/installing/test_auto_update.py",

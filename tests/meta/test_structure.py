@@ -22,7 +22,8 @@ TOP = {
 # Lowest first: a package of the engine imports from lower lines only.
 LEVELS = (
     ("session",),
-    ("copies", "fetching", "publishing", "querying"),
+    ("copies",),
+    ("fetching", "publishing", "querying"),
     ("checking", "installing", "inspecting", "upkeep"),
     ("local",),
     ("exchange",),

@@ -17,7 +17,8 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.ops.querying.space import Space
+from yarnstore.ops.copies.after_gc import AfterGc
+from yarnstore.ops.copies.space import Space
 from yarnstore.ops.session.mark import pinned_versions, stored_versions
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import requirements
@@ -200,10 +201,22 @@ def choose(
         candidates = [digest for digest, why in reasons.items() if why in _DISPENSABLE]
         candidates.sort(key=lambda digest: last[digest])
         limit = policy.max_size_bytes + sum(disk_bytes(path, freed=True) for path in rubbish)
-        for digest in Space.of_store(session).too_many(limit, list(reasons), candidates):
+        after = after_gc(session, Space.of_store(session), policy, reasons)
+        for digest in after.too_many(limit, list(reasons), candidates):
             del reasons[digest]
             gone[digest] = f"it was used least recently; the limit is {format_size(policy.max_size_bytes)}"
     return Choice(reasons, {digest: why for digest, why in gone.items() if digest not in reasons})
+
+
+def after_gc(session: Session, space: Space, policy: GcPolicy, reasons: Mapping[Sha256, str]) -> AfterGc:
+    """Return estimates of the store's size after `gc`; `reasons` are those for keeping versions."""
+    manifests = space.manifests
+    with_files = {
+        digest
+        for digest, why in reasons.items()
+        if digest in manifests and policy.keeps_files(manifests[digest], why)
+    }
+    return AfterGc(session, space, with_files, policy.keep_copy)
 
 
 def _keep_required(

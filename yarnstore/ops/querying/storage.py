@@ -1,36 +1,23 @@
 """`du`: the disk space of single versions, of data shared by versions, and of everything else.
 
-Owns the report; `ops/querying/space` measures.
+Owns the report; `ops/copies/space` measures, and `after_gc` estimates.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from yarnstore.core.codec import make_entry
-from yarnstore.core.delta_entries import make_stored_entry
 from yarnstore.core.digest import Sha256
-from yarnstore.core.index import Ids, find_ids, id_bytes
-from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import Pair, chunk_elements
-from yarnstore.errors import IntegrityError, NotFoundError, StorageError
-from yarnstore.ops.querying.keeping import GcPolicy, choose
-from yarnstore.ops.querying.space import Form, Space
+from yarnstore.errors import NotFoundError
+from yarnstore.ops.copies.space import Form, Space
+from yarnstore.ops.querying.keeping import GcPolicy, after_gc, choose
 from yarnstore.ops.querying.usage import list_stored
 from yarnstore.ops.session.session import Session
 from yarnstore.store import fsread
-from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.matching import find_pairs
-from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 
 OtherKind: TypeAlias = Literal["shared", "unused", "temporary", "trash", "registries", "records"]
-
-# Chunks that are encoded in all, so that the estimate takes less than a second, however many the models are.
-_SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -101,7 +88,7 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
     if model is not None and not rows:
         raise NotFoundError("model", model, hint="`ystore list --all` lists what is stored")
     space = Space.of_store(session)
-    thin = _thin_frees(session, space, list(_rollback_targets(session, space, kept)))
+    after = after_gc(session, space, policy, reasons)
     by_model: dict[str, list[StorageVersion]] = {}
     for row in rows:
         digest = Sha256.parse(row.manifest)
@@ -117,8 +104,8 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
                 last_used_ms=row.last_used_ms,
                 reason_kept=kept.get(VersionName(row.model, row.variant, row.version)),
                 form=space.form(digest),
-                frees_bytes=space.frees_bytes(digest),
-                thin_frees_bytes=thin.get(digest, 0),
+                frees_bytes=after.frees_bytes(digest),
+                thin_frees_bytes=after.thin_frees_bytes(digest) if reasons.get(digest) == "rollback" else 0,
             )
         )
     models = [
@@ -132,67 +119,3 @@ def storage(session: Session, policy: GcPolicy, model: str | None = None) -> Sto
         free_bytes=free,
         reserve_bytes=reserve,
     )
-
-
-def _rollback_targets(
-    session: Session, space: Space, kept: Mapping[VersionName, str | None]
-) -> Iterator[tuple[Manifest, Manifest]]:
-    """Yield each version that is kept with its files for a rollback, and the installed one."""
-    refs, layout = session.refs, session.layout
-    for name, why in kept.items():
-        digest, current = refs.version(name), refs.installed(name.model)
-        if why == "rollback" and digest and current and space.form(digest) == "file":
-            yield layout.read_manifest(digest), layout.read_manifest(current)
-
-
-def _thin_frees(
-    session: Session, space: Space, moves: Sequence[tuple[Manifest, Manifest]]
-) -> dict[Sha256, int]:
-    """Return how many bytes `gc --thin` would free, by the digest of the previous version: its files, less
-    its chunks as deltas against the installed version, of which a few are encoded.
-
-    `moves` are pairs of a previous version that has its files, and the installed one.
-    """
-    frees: dict[Sha256, int] = {}
-    stored, plain = 0, 0
-    left = _SAMPLES
-    with ChunkStore(session.layout, rebuild=False) as chunks:
-        for n, (previous, installed) in enumerate(moves):
-            ids, lengths = manifest_chunks([previous])
-            alone = (chunks.table.find(ids) < 0) & (find_ids(manifest_chunks([installed])[0], ids) < 0)
-            count = min(-(-left // (len(moves) - n)), int(alone.sum()))
-            if count:
-                left -= count
-                sizes = _encoded(chunks, previous, installed, _spread(ids[alone], count))
-                stored, plain = stored + sizes[0], plain + sizes[1]
-                share = sizes[0] / sizes[1] if sizes[1] else 1.0
-            else:
-                share = stored / plain if plain else 1.0
-            size = int(share * int(lengths[alone].sum()))
-            frees[previous.digest] = max(0, space.own_files_bytes(previous.digest) - size)
-    return frees
-
-
-def _spread(ids: Ids, count: int) -> Ids:
-    """Return `count` of the ids, evenly; they are hashes, so their order is no order of the files."""
-    return ids[:: max(1, len(ids) // count)][:count]
-
-
-def _encoded(chunks: ChunkStore, old: Manifest, new: Manifest, ids: Ids) -> tuple[int, int]:
-    """Return what chunks of an old version take as entries, and their sizes without encoding, in bytes."""
-    elements = chunk_elements([old])
-    wanted = {id_bytes(ids, n) for n in range(len(ids))}
-    pairs: dict[bytes, Pair] = {}
-    with contextlib.suppress(StorageError):  # rows are not compared: that may read all of both versions
-        found = find_pairs(old, new, chunks, wanted, by_rows=False)
-        pairs = {pair.chunk.chunk_id: pair for pair in found}
-    stored, plain = 0, 0
-    for chunk_id in wanted:
-        with contextlib.suppress(IntegrityError, NotFoundError, StorageError):  # a damaged one says nothing
-            data = chunks.read(chunk_id, chunks.row_of(chunk_id))
-            if (pair := pairs.get(chunk_id)) is not None:
-                entry = make_stored_entry(pair, data, chunks.read_base(pair.base_id, depth=0))
-            else:
-                entry = make_entry(chunk_id, data, elements[chunk_id])
-            stored, plain = stored + entry.stored_bytes, plain + len(data)
-    return stored, plain

@@ -13,21 +13,16 @@ import numpy as np
 
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import NO_IDS, Ids, Ints, PackIndex, find_ids, id_bytes, index_bytes
-from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pack import PACK_HEADER_BYTES, Entry
+from yarnstore.core.pack import Entry
+from yarnstore.ops.copies.after_gc import are_rewritten
 from yarnstore.ops.copies.slim import as_deltas, claimed_by_files, copies_to_make, find_lacking
-from yarnstore.ops.querying.space import GARBAGE_SHARE
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.repack import REWRITE_BATCH_BYTES, repacked
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store.chunks import ChunkStore, load_indexes
 from yarnstore.store.packs import PackSizer
 from yarnstore.store.places import Beside, ChunkTable, manifest_chunks, without_chunks
-
-# Several packs smaller than this are merged, since each update makes some.
-_SMALL_PACK_BYTES = 8 * MIB
-_SMALL_PACKS = 4
 
 
 @dataclass(frozen=True)
@@ -83,16 +78,15 @@ def find_waste(
     hanging = rows[(bases >= 0) & ~np.isin(bases, rows)]
     needed_entries = np.bincount(table.pack[needed], minlength=len(table.packs))
     live_bytes = np.bincount(table.pack[rows], table.stored[rows], len(table.packs)).astype(np.int64)
-    sizes = [_size_bytes(index) for index in indexes]
-    small = {n for n, size in enumerate(sizes) if live_bytes[n] and size < _SMALL_PACK_BYTES}
+    pack_bytes = np.array([index.pack_bytes for index in indexes], np.int64)
+    wasteful = are_rewritten(pack_bytes, np.array(list(map(_size_bytes, indexes)), np.int64), live_bytes)
     waste = PackWaste(table, rows, hanging, [], [])
     for n, pack in enumerate(table.packs):
         if not needed_entries[n]:
             waste.dead.append(pack)
         elif (
             not live_bytes[n]
-            or _is_wasteful(indexes[n].pack_bytes, int(live_bytes[n]))
-            or (n in small and len(small) >= _SMALL_PACKS)
+            or wasteful[n]
             # A delta of a chunk that a file has, which may be the base of its own base.
             or (find_ids(backed, indexes[n].ids[indexes[n].bases != b""]) >= 0).any()
         ):
@@ -102,10 +96,6 @@ def find_waste(
 
 def _size_bytes(index: PackIndex) -> int:
     return index.pack_bytes + index_bytes(index)
-
-
-def _is_wasteful(pack_bytes: int, live_bytes: int) -> bool:
-    return pack_bytes - PACK_HEADER_BYTES - live_bytes > GARBAGE_SHARE * pack_bytes
 
 
 @dataclass(frozen=True)
