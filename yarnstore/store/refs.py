@@ -15,7 +15,13 @@ import msgspec
 from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import REF_LIMIT_BYTES, REFLOG_LIMIT_BYTES
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import model_dirname, model_from_dirname, parse_variant, parse_version
+from yarnstore.core.names import (
+    DEFAULT_VARIANT,
+    model_dirname,
+    model_from_dirname,
+    parse_variant,
+    parse_version,
+)
 from yarnstore.core.reflog import (
     Installed,
     Move,
@@ -45,6 +51,11 @@ class VersionName(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.model}:{self.variant}@{self.version}"
+
+    @property
+    def spec(self) -> str:
+        """The spec of the version, without the default variant."""
+        return str(self).replace(f":{DEFAULT_VARIANT}@", "@")
 
 
 def _iter_names(folder: Path, parse: Callable[[str], str]) -> Iterator[str]:

@@ -285,7 +285,7 @@ class _Repairer(RecordRepairer):
                     with ChunkStore(self._layout) as chunks:  # reads the disk again after each step
                         brought = ensure_chunks(self._session, source, manifest, PackOffer.of(entry), chunks)
                 except (BackendError, IntegrityError) as error:
-                    self._session.note(error.message)
+                    self._session.note(f"{manifest.label}: {error.message}")
                     continue
                 self.done.append(
                     f"{manifest.label}: {plural(brought.chunks, 'chunk')} downloaded from {source.name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,7 @@ from yarnstore.errors import (
     NotFoundError,
     OfflineError,
     TransientError,
+    YarnstoreError,
 )
 from yarnstore.ops.fetching.alternates import find_manifest, take_chunks
 from yarnstore.ops.fetching.begun import Begun, KeptFile
@@ -130,7 +131,8 @@ def ensure_version(
             offer = offered_again(session, name)
         case Offered():
             offer = found
-    with counted(session, "fetch", offer.name.model):
+    repaired = repairing(offer.name) if isinstance(found, Stored) else contextlib.nullcontext()
+    with repaired, counted(session, "fetch", offer.name.model):
         return _bring_newest(session, offer, chunks, drafts)
 
 
@@ -142,6 +144,20 @@ def offered_again(session: Session, name: VersionName) -> Offered:
     with contextlib.suppress(NotFoundError):
         return offered_as(session, name)
     raise lost_version(name)
+
+
+@contextlib.contextmanager
+def repairing(name: VersionName) -> Iterator[None]:
+    """Say in errors of downloads which version of the store needs them; their class and hint stay."""
+    try:
+        yield
+    except BackendError as error:
+        raise YarnstoreError.restore(
+            error.code,
+            f"{name.model} {name.version} is corrupt in this store and not downloaded: {error.message}",
+            error.hint or "`ystore fsck --repair` downloads it once the registry can be reached",
+            error.fields,
+        ) from error
 
 
 def lost_version(name: VersionName) -> IntegrityError:

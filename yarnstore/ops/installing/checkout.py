@@ -25,6 +25,7 @@ from yarnstore.ops.fetching.fetch import (
     lost_version,
     mark_complete,
     offered_again,
+    repairing,
 )
 from yarnstore.ops.fetching.transfer import TransferStats
 from yarnstore.ops.fetching.ways import PackOffer
@@ -200,7 +201,8 @@ def make_whole(
             chunks.forget(bad)  # and read the disk again, since it differs from memory
         fetched |= bad
         packs = PackOffer.of(offer.build.entry, offer.entry)
-        ensure_chunks(session, offer.source, manifest, packs, chunks, drafts)
+        with repairing(found.name):
+            ensure_chunks(session, offer.source, manifest, packs, chunks, drafts)
     if drafts is not None:
         mark_complete(session, found.name, manifest, chunks)
     make_view(session.layout, manifest)
@@ -255,7 +257,8 @@ def _finish_draft(
 def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
     """Return a registry's offer of a version that is damaged here.  Raises: IntegrityError, BackendError."""
     session.note(f"{manifest.label}: chunks are corrupt in this store; downloading them again")
-    offer = found if isinstance(found, Offered) else offered_again(session, found.name)
+    with repairing(found.name):
+        offer = found if isinstance(found, Offered) else offered_again(session, found.name)
     if not offer.build.entry.manifest:
         raise lost_version(found.name)
     return offer

@@ -117,7 +117,7 @@ def import_files(
     """Copy listed files into the store as a version.  Raises: as `import_source`."""
     started = time.perf_counter()
     sources = listing.sources
-    label = str(name).replace(f":{DEFAULT_VARIANT}@", "@")
+    label = name.spec
     broken, code = search_sources(sources, session.activity.report)
     refuse_code(code, session.load_policy, label)
     note_code(code, session.activity.report)

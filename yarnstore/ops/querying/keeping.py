@@ -15,7 +15,6 @@ from typing import Self
 
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.copies.after_gc import AfterGc
 from yarnstore.ops.copies.space import Space
@@ -239,9 +238,3 @@ def _keep_required(
                 digest = max(fitting, key=lambda each: precedence(each[0].version))[1]
                 reasons[digest] = "required"
                 waiting.append(digest)
-
-
-def spec_of(name: VersionName) -> str:
-    """Return the spec of a version, without the default variant."""
-    variant = "" if name.variant == DEFAULT_VARIANT else f":{name.variant}"
-    return f"{name.model}{variant}@{name.version}"

@@ -32,6 +32,7 @@ from yarnstore.ops.session.stored import (
 )
 from yarnstore.registry.select import Build, build_named, resolve
 from yarnstore.registry.spec import Exact, Spec
+from yarnstore.registry.versions import precedence
 from yarnstore.store.refs import VersionName
 
 # Imported when a registry is searched, which few commands do.
@@ -204,10 +205,22 @@ def find_entry(
         model,
         where=" or ".join(source.name for source in sources),
         near=near[:3],
-        hint=f"{elsewhere[0]} also has this model: use `--registry {elsewhere[0]}`"
-        if elsewhere
-        else "`ystore search` lists the available models",
+        hint=_stored_hint(session, model)
+        or (
+            f"{elsewhere[0]} also has this model: use `--registry {elsewhere[0]}`"
+            if elsewhere
+            else "`ystore search` lists the available models"
+        ),
     )
+
+
+def _stored_hint(session: Session, model: str) -> str:
+    """Return how to use a version that only the store has, such as an import; empty if it has none."""
+    names = sorted(session.refs.versions(model), key=lambda name: precedence(name.version), reverse=True)
+    if not names:
+        return ""
+    versions = ", ".join(dict.fromkeys(name.version for name in names))
+    return f"the store has {versions}: name the version, as in `ystore checkout {names[0].spec}`"
 
 
 def _unsure(failure: BackendError, model: str, source: RegistrySource) -> BackendError:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.reflog import Installed
 from yarnstore.core.suggestions import close_names
 from yarnstore.errors import (
@@ -207,8 +206,8 @@ def dependents(session: Session, model: str) -> list[tuple[str, Spec]]:
 def not_installed(session: Session, model: str) -> NotFoundError:
     """Return the error for a model that is not installed, with similar names of installed ones."""
     # Without a version, a checkout asks a registry, which an imported model does not have.
-    newest = max(session.refs.versions(model), key=lambda name: precedence(name.version), default=model)
-    spec = str(newest).replace(f":{DEFAULT_VARIANT}@", "@")
+    names = session.refs.versions(model)
+    spec = max(names, key=lambda name: precedence(name.version)).spec if names else model
     return NotFoundError(
         "installed model",
         model,

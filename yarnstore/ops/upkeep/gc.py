@@ -27,7 +27,7 @@ from yarnstore.ops.copies.slim import (
     verify_files,
     write_copies,
 )
-from yarnstore.ops.querying.keeping import GcPolicy, spec_of
+from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
@@ -179,7 +179,7 @@ def _announce_incomplete(session: Session, size_bytes: int, *, dry_run: bool) ->
     begun = session.refs.partials()
     if not size_bytes and not begun:
         return
-    names = ", ".join(spec_of(name) for name in begun[:_MANY]) + (" …" if len(begun) > _MANY else "")
+    names = ", ".join(name.spec for name in begun[:_MANY]) + (" …" if len(begun) > _MANY else "")
     session.note(
         f"{'would delete' if dry_run else 'deleting'} {format_size(size_bytes)} of incomplete downloads"
         f"{f' ({names})' if names else ''}: the disk has less free space than its reserve"
@@ -233,7 +233,7 @@ def slim(session: Session, policy: GcPolicy) -> int:
 
 
 def _by_spec(reasons: dict[VersionName, str]) -> dict[str, str]:
-    return {spec_of(name): why for name, why in reasons.items()}
+    return {name.spec: why for name, why in reasons.items()}
 
 
 def _announce(session: Session, removed: dict[str, str], stays: dict[str, str], *, dry_run: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import DiskFullError
-from yarnstore.ops.querying.keeping import GcPolicy, spec_of
+from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.querying.usage import bytes_of
 from yarnstore.ops.session.mark import remembering, stored_versions
 from yarnstore.ops.session.session import Session
@@ -78,7 +78,7 @@ def forecast_gc(session: Session, policy: GcPolicy, *, repack: bool = False) -> 
 def _rest(session: Session, plan: GcPlan) -> list[GcItem]:
     layout = session.layout
     why = "the download was not continued"
-    found = [GcItem("download", spec_of(name), 0, why) for name in plan.stale_partials]
+    found = [GcItem("download", name.spec, 0, why) for name in plan.stale_partials]
     found += [
         GcItem("temporary", path.name, fsread.tree_bytes(path), "a command left it behind")
         for path in plan.leftovers
@@ -94,7 +94,7 @@ def _items(session: Session, versions: dict[VersionName, str], own: dict[Sha256,
     found = []
     for name, digest in stored_versions(session.refs):
         if name in versions:
-            found.append(GcItem("version", spec_of(name), own.pop(digest, 0), versions[name]))
+            found.append(GcItem("version", name.spec, own.pop(digest, 0), versions[name]))
     return found
 
 

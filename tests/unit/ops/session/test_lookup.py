@@ -71,3 +71,18 @@ def test_a_name_is_offered_as_it_is_or_not_at_all(store: Store) -> None:
         for other in (VersionName("m", "cpu", "1.0.0"), VersionName("m", "default", "1.0.1")):
             with pytest.raises(NotFoundError):
                 offered_as(session, other)
+
+
+@pytest.mark.parametrize("spec", ["mine", "mine@^1.0", "mine@latest", "mine@3.0.0"])
+def test_a_model_that_only_the_store_has_is_named_with_its_versions(
+    spec: str, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    for version in ("1.0.0", "2.0.0"):
+        store.import_model(tmp_path / "w.bin", f"mine@{version}")
+    with pytest.raises(NotFoundError) as caught:
+        store.checkout(spec)
+    assert caught.value.hint == (
+        "the store has 2.0.0, 1.0.0: name the version, as in `ystore checkout mine@2.0.0`"
+    )
+    store.checkout("mine@2.0.0")

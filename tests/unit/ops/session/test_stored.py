@@ -19,6 +19,7 @@ from tests.support.other_user import NOBODY, require_root, run_as
 from tests.support.stores import MODEL, Site, assert_whole, make_site, problems, remove_tree, tree_hashes
 from yarnstore import Progress, Store
 from yarnstore.core.digest import Sha256
+from yarnstore.errors import BackendError
 
 SPEC = f"{MODEL}@1.0.0"
 WEIGHTS = "model.bin"
@@ -124,6 +125,24 @@ def test_what_does_not_fit_is_made_anew(
     assert not path.is_symlink()
     assert tree_hashes(path) == site.contents("1.0.0")
     assert_whole(site.home, site)
+
+
+@pytest.mark.parametrize("serve", SERVED, ids=["path", "checkout", "rollback"])
+def test_an_error_of_a_download_names_the_damaged_version(site: Site, serve: Callable[[Store], str]) -> None:
+    """Not only a pack of the registry, of which nobody has heard."""
+    weights = view_of(site) / WEIGHTS
+    weights.chmod(0o644)
+    weights.write_bytes(bytes(weights.stat().st_size))
+    site.registry.rename(site.registry.with_name("away"))
+    with site.store() as store, pytest.raises(BackendError) as caught:
+        serve(store)
+    assert caught.value.message.startswith(f"{MODEL} 1.0.0 is corrupt in this store and not downloaded: ")
+    assert "registry: no such folder" in caught.value.message
+    assert caught.value.hint
+    said: list[str] = []
+    with Store.open(site.home, progress=lambda event: said.append(event.text)) as store:
+        assert store.fsck(repair=True).remaining
+    assert [text for text in said if text.startswith(f"{MODEL} 1.0.0: ") and "no such folder" in text]
 
 
 def test_an_update_that_stays_looks_at_what_is_installed(site: Site) -> None:
