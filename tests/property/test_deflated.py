@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.deflated import floats, gzipped, hdf5, moved, npz, zipped
 from yarnstore.core import limits
-from yarnstore.core.codec import pack_zstd
+from yarnstore.core.codec import encode_difference, pack_zstd
 from yarnstore.core.deflate import BlockEnds, deflate, find_bits, inflate
 from yarnstore.core.deflated import (
     FORMAT,
@@ -244,6 +244,28 @@ def test_a_hostile_payload_is_refused_soon(payload: bytes) -> None:
     with pytest.raises(FormatError):
         decode_deflated(payload, BOMB, 100)
     assert time.perf_counter() - started < 1
+
+
+def test_a_small_chunk_does_not_compress_megabytes() -> None:
+    """Level 9 takes three seconds for a MiB of short matches; that it equals the base's takes no bytes."""
+    plain = np.random.default_rng(1).integers(0, 2, 1 << 20, np.uint8).tobytes()
+    base = deflate(plain, 1)
+    encoding, payload = encode_difference(plain, plain)
+    size = len(plain)
+    rows = 0, 0, len(base), size, 0, 0, 200, size, 0, 0, *NONE, size, 0, size, int(encoding), len(payload)
+    frame = pack_zstd(struct.pack(f"<{len(rows)}I", *rows))
+    hostile = HEADER.pack(FORMAT, ZLIB, 9, 1, 1, 1, 2, len(frame)) + frame + payload
+    started = time.process_time()
+    with pytest.raises(FormatError, match="more than is allowed"):
+        decode_deflated(hostile, base, 200)
+    assert time.process_time() - started < 0.5
+
+
+def test_a_chunk_of_which_little_is_left_is_not_encoded() -> None:
+    plain = bytes(1 << 20)
+    stream = deflate(plain, 6)
+    streams = ChunkStreams((Packed(0, len(stream), len(plain)),))
+    assert encode_deflated(stream, stream, PairedStreams(streams, streams, (0,))) is None
 
 
 def test_what_inflates_to_more_than_is_allowed_is_not_encoded() -> None:

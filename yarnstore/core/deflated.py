@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from yarnstore.core.codec import DELTAS, Encoding, decode_payload, decode_zstd
 from yarnstore.core.deflate import deflate, inflate
 from yarnstore.core.digest import Buffer
-from yarnstore.core.limits import CHUNK_LIMIT_BYTES, MIB
+from yarnstore.core.limits import CHUNK_LIMIT_BYTES, KIB, MIB
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError
 
@@ -36,6 +36,10 @@ ZLIB: Final = 1
 HEADER: Final = struct.Struct("<BBBBHHHI")
 # Inflated, a chunk or its base may take so much: a stream of a hundred bytes can claim as many kilobytes.
 PLAIN_LIMIT_BYTES: Final = 12 * MIB
+# The streams of a chunk inflate to so many times its bytes, and a little more: zlib takes up to five seconds
+# for a MiB of short matches at level 9, which a chunk of a few bytes must not cost.
+_PLAIN_LIMIT_FACTOR: Final = 64
+_PLAIN_MARGIN_BYTES: Final = 64 * KIB
 # Streams or parts of a chunk: each takes some microseconds.
 COUNT_LIMIT: Final = 4096
 # HDF5's filter `shuffle`: the first bytes of all elements, then the second ones.
@@ -131,6 +135,11 @@ class Table(NamedTuple):
         )
 
 
+def plain_limit(chunk_bytes: int) -> int:
+    """Return how many bytes the streams of a chunk of this length may inflate to."""
+    return min(PLAIN_LIMIT_BYTES, _PLAIN_LIMIT_FACTOR * chunk_bytes + _PLAIN_MARGIN_BYTES)
+
+
 def decode_deflated(payload: Buffer, base: Buffer, plain_length: int) -> bytes:
     """The chunk's `plain_length` bytes.  Raises FormatError."""
     view = memoryview(payload)
@@ -173,7 +182,8 @@ def _check(table: Table, base_length: int, plain_length: int) -> None:
     sizes = [sum(packed.size for packed in streams) for streams in (table.base, table.ours)]
     outside = plain_length - sum(packed.length for packed in table.ours)
     made = sum(part.length for part in table.parts[1:])
-    if max(*sizes, made, sum(part.base_length for part in table.parts)) > PLAIN_LIMIT_BYTES:
+    too_many = sizes[1] > plain_limit(plain_length)
+    if too_many or max(sizes[0], made, sum(part.base_length for part in table.parts)) > PLAIN_LIMIT_BYTES:
         raise _fault("inflates to more than is allowed")
     if table.parts[0].length > CHUNK_LIMIT_BYTES or made != table.window + sizes[1] + outside:
         raise _fault("has parts that do not add up")

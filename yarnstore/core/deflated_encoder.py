@@ -25,6 +25,7 @@ from yarnstore.core.deflated import (
     PairedStreams,
     Table,
     gather,
+    plain_limit,
     plain_of,
 )
 from yarnstore.core.digest import Buffer
@@ -53,8 +54,9 @@ def encode_deflated(data: Buffer, base: Buffer, streams: PairedStreams) -> bytes
         return None
     if plains and ours.ahead:
         plains[0] = plains[0][: ours.ahead_at - len(ours.window)] + ours.ahead
-    sizes = (len(chunk) + sum(map(len, some)) for chunk, some in ((data, plains), (base, of_base)))
-    if max(sizes) > PLAIN_LIMIT_BYTES - 2 * WINDOW_BYTES:
+    sizes = [sum(map(len, some)) for some in (plains, of_base)]
+    most = max(len(data) + sizes[0], len(base) + sizes[1])
+    if most > PLAIN_LIMIT_BYTES - 2 * WINDOW_BYTES or sizes[0] > plain_limit(len(data)):
         return None
     level, kept = _find_level(view, ours, plains)
     if not kept:
