@@ -28,7 +28,7 @@ from yarnstore.store.moved import LEADS_ON, MOVED_FROM, MOVED_TO, old_folder, re
 _UNFINISHED = b"yarnstore-store/moving "
 # Not copied, since they are made again when needed: locks, which this process holds, and records of inodes.
 _LEFT_OUT = {
-    *("lock", "lock.gate", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock"),
+    *("lock", "lock.gate", "config.lock", "queue.lock", "queue.run.lock", "jobs.lock", "auto-update.lock"),
     *("format", MOVED_TO, MOVED_FROM),
     os.path.join("logs", "hashed"),
 }

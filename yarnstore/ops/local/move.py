@@ -30,7 +30,7 @@ from yarnstore.store.moving import StoreCopy, remove_old
 from yarnstore.store.views import view_in_use
 
 # Locks of long-running work, of the settings and of the queue.
-_OTHER_LOCKS = ("jobs.lock", "queue.run.lock", "queue.lock", "config.lock")
+_OTHER_LOCKS = ("jobs.lock", "auto-update.lock", "queue.run.lock", "queue.lock", "config.lock")
 
 
 @dataclass(frozen=True)

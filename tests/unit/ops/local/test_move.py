@@ -171,13 +171,14 @@ def test_what_is_in_the_way_is_refused(site: Site, tmp_path: Path) -> None:
         with pytest.raises(ConflictError, match="open"):
             store.move(tmp_path / "new")
         store.close()
-        fd = os.open(site.home / "jobs.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            assert try_lock(fd, exclusive=True)
-            with pytest.raises(LockTimeoutError):
-                store.move(tmp_path / "new")
-        finally:
-            os.close(fd)
+        for name in ("jobs.lock", "auto-update.lock"):  # a service, an auto-update between two models
+            fd = os.open(site.home / name, os.O_RDWR | os.O_CREAT)
+            try:
+                assert try_lock(fd, exclusive=True)
+                with pytest.raises(LockTimeoutError):
+                    store.move(tmp_path / "new")
+            finally:
+                os.close(fd)
     (site.home / "config.toml").write_text('reserve = "100%"\n')
     with site.store() as store, pytest.raises(DiskFullError):
         store.move(tmp_path / "new")
