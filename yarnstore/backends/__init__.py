@@ -5,7 +5,8 @@
     wrappers                           cancelling, limiting the rate, refusing the network
     urls, targets, proxies             addresses: as typed, where requests may go, through which proxy
     trust                              which certificates are trusted
-    requests, transport                requests and connections
+    requests, transport                requests, and what httpx sends them over
+    connections, patience              connections, and how long a response may take
     images, tokens                     registries of images: uploads, and how they ask for logins
     replies, pages                     what an HTTP answer means; web pages instead of files
     translate                          errors of httpx and sockets as errors of this package

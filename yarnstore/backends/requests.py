@@ -20,10 +20,11 @@ import httpx
 
 from yarnstore.backends.base import Timeouts, short_error
 from yarnstore.backends.connect import is_exposed
+from yarnstore.backends.patience import Patience
 from yarnstore.backends.replies import REDIRECT_STATUSES, parse_content_length
 from yarnstore.backends.targets import parse_url
 from yarnstore.backends.translate import FOREIGN, translating
-from yarnstore.backends.transport import Patience, Transport
+from yarnstore.backends.transport import Transport
 from yarnstore.backends.urls import origin_of, shown
 from yarnstore.errors import BackendError, ConfigError, YarnstoreError
 

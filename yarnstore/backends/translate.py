@@ -19,7 +19,7 @@ import httpx
 
 from yarnstore.backends import proxies
 from yarnstore.backends.base import Timeouts
-from yarnstore.backends.transport import Patience
+from yarnstore.backends.patience import Patience
 from yarnstore.errors import BackendError, TransientError
 
 FOREIGN: Final = (
