@@ -54,6 +54,22 @@ def holders(path: Path) -> list[int]:
     return sorted(pid for pid in pids if pid > 0)
 
 
+def _is_held_above(path: Path) -> bool:
+    """Whether a process above this one holds a lock on `path`, and may wait for this one; False if the system
+    does not say (only Linux does).
+    """
+    pids, pid = set(holders(path)), os.getppid()
+    while pids and pid > 1:
+        if pid in pids:
+            return True
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])  # proc_pid_stat(5): state, ppid
+        except (OSError, ValueError, IndexError):
+            return False
+    return False
+
+
 def open_lock(path: Path) -> int:
     """Return a descriptor of a lock file that is never truncated or deleted, not through a symlink."""
     with fsread.translating(path):
@@ -74,7 +90,7 @@ def acquire(
 
     With `gate`, a file that one who waits for the exclusive lock has locked, others that want the shared lock
     wait behind that one, at most 2 s; so it gets its turn among holders that overlap, if each is shorter.
-    A thread that has the shared lock already does not wait.
+    A thread that has the shared lock already does not wait, nor does a process if one above it has.
 
     Raises: LockTimeoutError that names the holders; ConflictError if the store was moved meanwhile.
     """
@@ -84,10 +100,14 @@ def acquire(
     closed: int | None = None
     try:
         started = time.monotonic()
-        told = False
+        told = looked = False
         while True:
             waited = time.monotonic() - started
             stopped_by = gate if gate is not None and waited < patience_s and is_closed(gate) else None
+            if stopped_by is not None and not looked:
+                looked = True
+                if _is_held_above(path):
+                    stopped_by, patience_s = None, 0.0
             if stopped_by is None and try_lock(fd, exclusive=exclusive) and _is_current(fd, path):
                 break
             if waited >= timeout_s:

@@ -86,13 +86,37 @@ def test_one_who_holds_the_lock_passes_the_gate_and_others_after_two_seconds(tmp
     first = lock.acquire(path, exclusive=False, timeout_s=0, gate=tmp_path / "lock.gate")
     with first, waiting(path) as gate:
         take()
-        thread = threading.Thread(target=take)  # as a child process that this one waits for
+        thread = threading.Thread(target=take)  # as a process that this one waits for
         thread.start()
         thread.join(30)
         take(timeout_s=0)
         assert lock.is_closed(gate)
     assert waits[0] < 1.5 < waits[1]
     assert waits[2] < 1.5
+
+
+CHILD = """
+import time
+from yarnstore.store import lock
+path, began = Path(sys.argv[1]), time.monotonic()
+print("ready", flush=True)
+for _ in range(5):
+    with lock.acquire(path, exclusive=False, timeout_s=60, gate=path.with_name("lock.gate")):
+        pass
+print(time.monotonic() - began, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say who holds a lock")
+def test_a_child_of_one_who_holds_the_lock_passes_the_gate_each_time(tmp_path: Path) -> None:
+    """The waiter cannot go on before the child's parent does, which may wait for the child."""
+    path = tmp_path / "lock"
+    first = lock.acquire(path, exclusive=False, timeout_s=0, gate=tmp_path / "lock.gate")
+    with first, waiting(path) as gate, other_process(CHILD, str(path)) as child:
+        assert child.stdout is not None
+        assert float(child.stdout.readline()) < 2
+        assert lock.is_closed(gate)
 
 
 def test_a_gate_is_made_by_a_waiter_alone_and_not_needed(tmp_path: Path) -> None:
