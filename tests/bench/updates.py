@@ -31,19 +31,24 @@ from tests.support.reshaped import (
     adapter,
     as_type,
     averaged,
+    convolutions,
+    edited,
     fine_tuned,
     fused,
     gguf_q8_0,
     int8_per_channel,
     made,
     one_file,
+    onnx,
     pruned,
     quantised,
     renamed,
+    retrained,
     safetensors,
     sharded,
     stepped,
     texts,
+    torch_archive,
     torch_pickle,
     transposed,
     values,
@@ -79,20 +84,28 @@ _SAMPLED_WEIGHTS = 6400
 class Update:
     """One change: what an update downloads, the files' bytes, the goal, what peers make of it, and the
     entropy of what is new if that is known.
+
+    Without a goal of its own it is what the best peer makes of it.
     """
 
     name: str
     download_bytes: int
     file_bytes: int
-    goal_share: float
+    goal_share: float | None
     peers: dict[str, int | None]
     entropy_share: float | None = None
+
+    @property
+    def goal(self) -> str:
+        if self.goal_share is not None:
+            return f"{100 * self.goal_share:.1f} %"
+        return percent(min(size for size in self.peers.values() if size is not None), self.file_bytes)
 
 
 @dataclass(frozen=True)
 class _Case:
     name: str
-    goal_share: float
+    goal_share: float | None
     old: Callable[[], Files]
     new: Callable[[], Files]
     counts_all: bool = False  # manifest, indexes and the registry too, and not only packs
@@ -183,6 +196,20 @@ def _cases() -> Iterator[_Case]:
     yield case("pruned to 2:4", 0.06, pruned(base))
     yield case("transposed, same", 0.005, transposed(base))
     yield moved("transposed, fine-tuned", transposed(tuned))
+    torch = convolutions(380_000)
+    yield _Case(
+        "PyTorch archive of 1.5 MB, three quarters of its tensors retrained",
+        None,
+        lambda: {"model.pt": torch_archive(torch)},
+        lambda: {"model.pt": torch_archive(retrained(torch, 0.75))},
+    )
+    graph = convolutions(500_000)
+    yield _Case(
+        "ONNX of 2 MB, 100 numbers changed",
+        None,
+        lambda: {"model.onnx": onnx(graph)},
+        lambda: {"model.onnx": onnx(edited(graph, 100))},
+    )
     notes = texts(10_000, 4096)
     yield _Case(
         "10,000 texts of 4 KiB, a letter of each changed",
@@ -316,7 +343,7 @@ def updates_table(report: Report, work: Path) -> None:
         (
             update.name,
             percent(update.download_bytes, update.file_bytes),
-            f"{100 * update.goal_share:.1f} %",
+            update.goal,
             "–" if update.entropy_share is None else f"{100 * update.entropy_share:.1f} %",
             *(percent(update.peers[tool], update.file_bytes) for tool in peers),
         )

@@ -10,7 +10,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.samples import gguf_file, torch_pickle_file, torch_tensor
+from tests.support.samples import (
+    field,
+    gguf_file,
+    onnx_file,
+    onnx_tensor,
+    torch_file,
+    torch_pickle_file,
+    torch_tensor,
+)
 
 Weights: TypeAlias = dict[str, NDArray[Any]]
 Files: TypeAlias = dict[str, bytes]
@@ -147,6 +155,56 @@ def torch_pickle(weights: Weights, seed: int = 9) -> bytes:
     }
     stored = {keys[name]: (array.size, array.tobytes()) for name, array in weights.items()}
     return torch_pickle_file(state, dict(sorted(stored.items())))
+
+
+def convolutions(count: int, seed: int = 10) -> Weights:
+    """The weights of a small network in f32, of about `count` numbers: kernels of many shapes, and biases."""
+    random = np.random.default_rng(seed)
+    weights: Weights = {}
+    while sum(array.size for array in weights.values()) < count:
+        rows, columns = random.choice([16, 32, 64, 128], 2).tolist()
+        for part, shape in (("weight", (rows, columns, 3)), ("bias", (rows,))):
+            weights[f"{len(weights) // 2}.{part}"] = random.normal(0, 0.05, shape).astype(np.float32)
+    return weights
+
+
+def retrained(weights: Weights, share: float, seed: int = 11) -> Weights:
+    """A share of the tensors trained anew, from other numbers."""
+    random = np.random.default_rng(seed)
+    return {
+        name: random.normal(0, 0.05, array.shape).astype(array.dtype) if random.random() < share else array
+        for name, array in weights.items()
+    }
+
+
+def edited(weights: Weights, count: int, seed: int = 12) -> Weights:
+    """A few numbers replaced, in any tensors."""
+    random = np.random.default_rng(seed)
+    found = {name: array.copy() for name, array in weights.items()}
+    sizes = np.array([array.size for array in found.values()])
+    for name in random.choice(list(found), count, p=sizes / sizes.sum()).tolist():
+        found[name].reshape(-1)[random.integers(found[name].size)] = random.normal(0, 0.05)
+    return found
+
+
+def torch_archive(weights: Weights) -> bytes:
+    """A PyTorch file as 1.6 and later write it: a zip archive with a member for each tensor."""
+    keys = {name: str(n) for n, name in enumerate(weights)}
+    state = {
+        name: torch_tensor(_STORAGES[array.dtype.name], keys[name], array.size, array.shape)
+        for name, array in weights.items()
+    }
+    return torch_file(state, {keys[name]: array.tobytes() for name, array in weights.items()})
+
+
+def onnx(weights: Weights) -> bytes:
+    """An ONNX file of f32 tensors."""
+    return onnx_file(
+        *(
+            onnx_tensor(name, 1, list(array.shape), field(9, array.tobytes()))
+            for name, array in weights.items()
+        )
+    )
 
 
 def texts(count: int, size_bytes: int, seed: int = 7) -> Files:

@@ -22,7 +22,7 @@ from yarnstore.core.codec import (
     make_entry,
 )
 from yarnstore.core.digest import ChunkId
-from yarnstore.core.layouts import BYTES, LIKELY_TYPES
+from yarnstore.core.layouts import BYTES, ELEMENT_TYPES, LIKELY_TYPES
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, MIB, ZSTD_WINDOW_LIMIT_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.errors import FormatError, IntegrityError
@@ -238,7 +238,7 @@ def test_a_delta_that_does_not_decode_to_its_chunk_is_caught(
 ) -> None:
     """Nobody else could see it before a user does: the base is theirs."""
     base = random.Random(5).randbytes(100_000)
-    data = base[:-1] + b"!"
+    data = base[:-1] + b"!" if encoder == "encode_delta_zstd" else bytes(byte ^ 1 for byte in base)
     element = BYTES if encoder == "encode_delta_zstd" else LIKELY_TYPES[2]
     real = getattr(codec, encoder)
     monkeypatch.setattr(codec, encoder, lambda data, *rest: real(data[:-1] + b"?", *rest))
@@ -248,6 +248,22 @@ def test_a_delta_that_does_not_decode_to_its_chunk_is_caught(
     entry = make_delta_entry(ChunkId.of(data).raw, data, ChunkId.of(base).raw, base, element)
     assert entry is not None
     assert decode_entry(entry, base) == data
+
+
+@pytest.mark.parametrize("name", ["f32", "bf16", "i8"])
+@pytest.mark.parametrize("changed", [1, 30, 300, 3000])
+def test_a_delta_of_few_numbers_is_near_their_own_size(name: str, changed: int) -> None:
+    """As a patch of the bytes is: 8 bytes for a number and its place, where many changed; less in planes."""
+    chance = random.Random(changed)
+    base = b"".join(struct.pack("<f", chance.gauss(0, 0.05)) for _ in range(MIB // 4))
+    element = ELEMENT_TYPES[name]
+    data = bytearray(base)
+    for at in chance.sample(range(MIB // 8), changed):
+        data[8 * at : 8 * at + element.width] = chance.randbytes(element.width)
+    entry = make_delta_entry(ChunkId.of(data).raw, bytes(data), ChunkId.of(base).raw, base, element)
+    assert entry is not None
+    assert decode_entry(entry, base) == data
+    assert len(entry.payload) < 200 + 8 * changed
 
 
 def test_threads_do_not_share_a_compressor() -> None:
