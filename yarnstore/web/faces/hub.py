@@ -24,11 +24,14 @@ from yarnstore.web.faces.library import FillingError, Library, NotServedError, c
 
 # First parts of paths that belong to the service.
 _OWN = ("api", "static", "login", "health", "metrics", "v2")
-_API = re.compile(r"/api/(?:models|datasets|spaces|whoami-v2|resolve-cache|agent-harnesses)(?:/.*)?")
+_API = re.compile(
+    r"/api/(?:models|datasets|spaces|repos|whoami-v2|validate-yaml|resolve-cache|agent-harnesses)(?:/.*)?"
+)
 _FILE = re.compile(r"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/([^/]+)/(.+)")
 _MODEL = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)")
 _PART = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/([^/]+)(?:/(.+))?")
 _REFS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/refs")
+_ACCESS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/auth-check")
 _CHOICE = re.compile(r"/v2/([^/]+/[^/]+)/manifests/([^/]+)")
 _LLAMA = re.compile(r"llama-cpp(?:/.*)?")
 # Parts of a model after the first, which llama.cpp finds by their names.
@@ -38,6 +41,15 @@ _USUAL_TAGS = ("Q4_K_M", "Q8_0")
 _CODES = {"model": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound"}
 _TOKEN = "send the service's token as the token of the Hub (HF_TOKEN)"  # noqa: S105 - says which
 _JSON = "application/json; charset=utf-8"
+# Whose token that of the service is.
+_OWNER = {
+    "type": "user",
+    "id": "ystore",
+    "name": "ystore",
+    "fullname": "ystore",
+    "orgs": [],
+    "auth": {"type": "access_token", "accessToken": {"displayName": "ystore", "role": "read"}},
+}
 
 
 class Hub:
@@ -59,7 +71,9 @@ class Hub:
     async def answer(self, asked: FaceRequest) -> Reply:
         """See `Face`."""
         try:
-            if asked.method not in ("GET", "HEAD", "POST"):
+            match = _PART.fullmatch(asked.path)
+            reads = asked.method == "POST" and match is not None and match[2] == "paths-info"
+            if asked.method not in ("GET", "HEAD") and not reads:
                 return _error(405, "", "this service is read-only for clients of the Hub")
             return await self._answer(asked)
         except NotServedError as error:
@@ -82,6 +96,9 @@ class Hub:
             return await self._file(asked, match[1], match[2], match[3])
         if match := _REFS.fullmatch(path):
             return await self._refs(asked, match[1])
+        if match := _ACCESS.fullmatch(path):
+            await self._library.find(match[1], "main", trusted=asked.trusted)
+            return _json({})
         if match := _PART.fullmatch(path):
             model, what, revision, rest = match.groups()
             found = await self._library.find(model, revision, trusted=asked.trusted)
@@ -92,11 +109,20 @@ class Hub:
             return _json(_tree(found, rest or "", deep=_is_set(asked, "recursive")))
         if path.rstrip("/") == "/api/models":
             listed = await self._library.models(trusted=asked.trusted)
-            wanted = asked.query.get("search", "").lower()
-            return _json([_info(f.model, f, details=False) for f in listed if wanted in f.model.lower()])
+            return _json(
+                [_info(f.model, f, details=False) for f in listed if _is_listed(f.model, asked.query)]
+            )
+        if path == "/api/whoami-v2":
+            return (
+                _json(_OWNER)
+                if asked.trusted
+                else _error(401, "", f"not the token of this service: {_TOKEN}")
+            )
         if match := _MODEL.fullmatch(path):
             found = await self._library.find(match[1], "main", trusted=asked.trusted)
             return _json(_info(match[1], found, details=_is_set(asked, "blobs")))
+        if path.startswith("/api/models/"):
+            return _error(404, "", "this service has no such information")
         return _error(404, "RepoNotFound", "this service has models only")
 
     async def _file(self, asked: FaceRequest, model: str, revision: str, path: str) -> Reply:
@@ -137,6 +163,13 @@ class Hub:
             (row.version if row.variant in usual else f"{row.variant}@{row.version}", row.manifest)
             for row in await self._library.versions(current.model)
         ]
+
+
+def _is_listed(model: str, query: Mapping[str, str]) -> bool:
+    """Whether a search for models wants this one, which has no tags."""
+    author = query.get("author", "").lower()
+    named = query.get("search", "").lower() in model.lower()
+    return named and (not author or model.lower().startswith(f"{author}/")) and not query.get("filter")
 
 
 def _is_set(asked: FaceRequest, name: str) -> bool:

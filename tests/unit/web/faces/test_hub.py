@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,73 @@ def test_what_the_hub_says_of_a_model(service: Running, site: Site) -> None:
     assert [model.id for model in api.list_models()] == [MODEL]
     assert api.file_exists(MODEL, "config.json")
     assert not api.file_exists(MODEL, "no.json")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"search": MODEL[:3].upper()}, [MODEL]),
+        ({"search": "none"}, []),
+        ({"author": "acme"}, []),
+        ({"filter": "gguf"}, []),
+    ],
+)
+def test_a_search_for_models(service: Running, wanted: dict[str, str], found: list[str]) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    assert [model.id for model in api.list_models(**wanted)] == found
+
+
+def test_the_token_of_the_service_is_somebody_s_and_any_other_is_nobody_s(
+    service: Running, tmp_path: Path
+) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"))
+    assert api.whoami(token=service.ready["token"])["name"] == "ystore"
+    with pytest.raises(errors.HfHubHTTPError, match="Invalid user token"):
+        api.whoami(token="hf_" + "x" * 34)
+    api.auth_check(MODEL, token=False)
+    api.auth_check("acme/own", token=service.ready["token"])
+    with pytest.raises(errors.RepositoryNotFoundError):
+        api.auth_check("acme/own", token=False)
+    # `hf auth login`, as people do it first.
+    env = {**os.environ, "HF_ENDPOINT": service.url.rstrip("/"), "HF_HOME": str(tmp_path)}
+    command = [Path(sys.executable).with_name("hf"), "auth", "login", "--token", service.ready["token"]]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("write", ["upload", "tag", "create", "delete"])
+def test_writes_are_refused_as_such(service: Running, write: str) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=service.ready["token"])
+    calls = {
+        "upload": lambda: api.upload_file(path_or_fileobj=b"x", path_in_repo="x.md", repo_id=MODEL),
+        "tag": lambda: api.create_tag(MODEL, tag="x"),
+        "create": lambda: api.create_repo("acme/new"),
+        "delete": lambda: api.delete_repo(MODEL),
+    }
+    with pytest.raises(errors.HfHubHTTPError, match="read-only") as told:
+        calls[write]()
+    assert not isinstance(told.value, errors.RepositoryNotFoundError)
+
+
+def test_what_is_not_known_of_a_model_is_no_missing_model(service: Running) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    with pytest.raises(errors.HfHubHTTPError, match="no such information") as told:
+        api.list_repo_commits(MODEL)
+    assert not isinstance(told.value, errors.RepositoryNotFoundError)
+    with pytest.raises(errors.RepositoryNotFoundError, match="models only"):
+        hub.snapshot_download(MODEL, repo_type="dataset", endpoint=service.url.rstrip("/"), token=False)
+
+
+def test_the_hub_s_file_system(service: Running, site: Site, tmp_path: Path) -> None:
+    files = hub.HfFileSystem(endpoint=service.url.rstrip("/"), token=False, skip_instance_cache=True)
+    root = f"library/{MODEL}@1.1.0"  # its names have a `/`
+    assert files.ls(f"{root}/adapter", detail=False) == [f"{root}/adapter/delta.bin"]
+    model = (site.source("1.1.0") / "model.bin").read_bytes()
+    with files.open(f"{root}/model.bin") as file:
+        file.seek(len(model) - 1000)
+        assert file.read() == model[-1000:]
+    files.get(f"{root}/", str(tmp_path), recursive=True)
+    assert contents(str(tmp_path)) == contents(str(site.source("1.1.0")))
 
 
 def test_errors_are_those_of_the_hub(service: Running, tmp_path: Path) -> None:
