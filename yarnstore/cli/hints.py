@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
+
+from yarnstore.store.native import quoted
 
 
 def for_home(hint: str, home: str) -> str:
     """Return a hint whose commands, typed as they stand, act on the store at `home`."""
-    command = f"ystore --home {shlex.quote(home)} "
+    command = f"ystore --home {quoted(home)} "
     return re.sub(r"(?<![\w/.-])ystore (?=[a-z])", lambda _: command, hint)

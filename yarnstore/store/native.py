@@ -340,6 +340,17 @@ else:
             os.close(fd)
 
 
+def quoted(word: str, *, windows: bool = sys.platform == "win32") -> str:
+    """Return a word for a command that people copy, as a shell reads it: on Windows cmd and PowerShell."""
+    marks = r"_@+=:./\-" if windows else "_@%+=:,./-"
+    if word and word[0] != "@" and all(char in marks or (char.isalnum() and char.isascii()) for char in word):
+        return word
+    if not windows:
+        return "'" + word.replace("'", "'\"'\"'") + "'"
+    # A backslash before the last quotation mark would belong to the word.
+    return f'"{word}{chr(92) if word.endswith(chr(92)) else ""}"'
+
+
 __all__ = [
     "FOLDER",
     "HAS_DIR_FD",
@@ -358,6 +369,7 @@ __all__ = [
     "plain_path",
     "pread",
     "pwrite",
+    "quoted",
     "reach",
     "reflink",
     "reflink_range",

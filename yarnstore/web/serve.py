@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import select
-import shlex
 import signal
 import socket
 import ssl
@@ -23,6 +22,7 @@ from yarnstore import Store
 from yarnstore.errors import ConflictError, StorageError, UsageError
 from yarnstore.settings.load import runtime_folder
 from yarnstore.store import folders, fsio, fsread, paths
+from yarnstore.store.native import quoted
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
@@ -257,7 +257,7 @@ def _read_token(name: str) -> str:
         return token
     found = os.stat(path)
     if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
-        raise ConflictError(f"{path} can be read by other users", hint=f"chmod 600 {shlex.quote(str(path))}")
+        raise ConflictError(f"{path} can be read by other users", hint=f"chmod 600 {quoted(str(path))}")
     try:
         token = fsread.read_bytes(path, _TOKEN_FILE_LIMIT_BYTES).decode("ascii").strip()
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -270,3 +271,25 @@ def test_a_file_that_another_program_has_open_is_known(number: int | None, in_us
     assert fsread.is_in_use(found) is in_use
     assert ("another program has it open" in found.message) is (number in (32, 33))
     assert isinstance(found, ReadOnlyError) is (number not in (32, 33))
+
+
+@pytest.mark.parametrize(
+    ("word", "posix", "windows"),
+    [
+        ("m@1.0.0", "m@1.0.0", "m@1.0.0"),
+        ("base@^1.0", "'base@^1.0'", '"base@^1.0"'),
+        ("base@>=1.0", "'base@>=1.0'", '"base@>=1.0"'),
+        ("/home/a b", "'/home/a b'", '"/home/a b"'),
+        ("/home/it's", "'/home/it'\"'\"'s'", '"/home/it\'s"'),
+        (r"C:\Users\Ann\store", r"'C:\Users\Ann\store'", r"C:\Users\Ann\store"),
+        (r"C:\Ann & Bo\store", r"'C:\Ann & Bo\store'", r'"C:\Ann & Bo\store"'),
+        ("D:\\a b\\", "'D:\\a b\\'", '"D:\\a b\\\\"'),
+        ("@x", "'@x'", '"@x"'),
+        ("", "''", '""'),
+    ],
+)
+def test_a_word_is_quoted_for_the_shells_of_the_system(word: str, posix: str, windows: str) -> None:
+    assert native.quoted(word, windows=False) == posix
+    assert shlex.split(posix) == [word]
+    assert native.quoted(word, windows=True) == windows
+    assert native.quoted(word) == (windows if sys.platform == "win32" else posix)

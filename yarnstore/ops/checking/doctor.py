@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +41,7 @@ from yarnstore.store import fsread
 from yarnstore.store.chunks import load_indexes
 from yarnstore.store.layout import StoreLayout
 from yarnstore.store.moved import MOVED_FROM, find_store, read_path
+from yarnstore.store.native import quoted
 from yarnstore.store.queue import read_queue
 from yarnstore.store.refs import Refs
 from yarnstore.store.registry_cache import read_record
@@ -204,7 +204,7 @@ def _alternates(session: Session) -> Iterator[Check]:
             continue
         if found.faults:
             what = f"{plural(len(found.faults), 'index', 'indexes')} cannot be used"
-            command = f"`ystore fsck --repair --home {shlex.quote(str(root))}`"
+            command = f"`ystore fsck --repair --home {quoted(str(root))}`"
             yield Check(name, "note", what, f"its owner can run {command}")
         else:
             yield Check(name, "ok", f"{plural(versions, 'version')} to copy from")
@@ -294,7 +294,7 @@ def _leavings(session: Session) -> Iterator[Check]:
             "moved store",
             "note",
             f"the old folder was not removed: {behind}",
-            f"`ystore move {shlex.quote(str(layout.root.resolve()))}` removes it",
+            f"`ystore move {quoted(str(layout.root.resolve()))}` removes it",
         )
     rubbish = sum(fsread.tree_bytes(folder) for folder in (layout.tmp, layout.trash))
     if rubbish > _MUCH_RUBBISH_BYTES:

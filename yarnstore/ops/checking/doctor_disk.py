@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -19,6 +18,7 @@ from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.access import exposures
 from yarnstore.store.filepath import Path
 from yarnstore.store.kernel import try_lock
+from yarnstore.store.native import quoted
 
 Status: TypeAlias = Literal["ok", "note", "wrong"]
 
@@ -66,17 +66,19 @@ def permissions(session: Session) -> Iterator[Check]:
         places_by.setdefault(item.why, []).append(item.place)
     what = "; ".join(f"{why}: {', '.join(places)}" for why, places in places_by.items())
     if any(item.anybody for item in found):
-        yield Check("permissions", "wrong", what, f"chmod -R o-w {shlex.quote(str(root))}")
+        yield Check("permissions", "wrong", what, f"chmod -R o-w {quoted(str(root))}")
     elif any(item.is_foreign for item in found):
         mend = f"ignore this if you trust that user; else run ystore as one user only: {_take_back(root)}"
         yield Check("permissions", "note", what, mend)
     else:
-        mend = f"chmod -R g-w {shlex.quote(str(root))}; if the group shares the store, chmod g+s its folders"
+        mend = f"chmod -R g-w {quoted(str(root))}; if the group shares the store, chmod g+s its folders"
         yield Check("permissions", "note", what, mend)
 
 
 def _take_back(root: Path) -> str:
-    return f'sudo chown -R "$(id -u)" {shlex.quote(str(root))} && chmod -R u+rwX {shlex.quote(str(root))}'
+    if os.name == "nt":
+        return f"icacls {quoted(str(root))} /reset /T"
+    return f'sudo chown -R "$(id -u)" {quoted(str(root))} && chmod -R u+rwX {quoted(str(root))}'
 
 
 def file_system(session: Session) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from yarnstore.ops.inspecting.readers import Content, cut_content, local_content
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.store.filepath import Path
+from yarnstore.store.native import quoted
 from yarnstore.store.source_files import open_file
 
 _TITLE = "general.name"
@@ -39,7 +40,9 @@ def identify(session: Session, path: Path, folders: ToolFolders) -> IdentifiedFi
     Raises: NotFoundError, UsageError for a folder, StorageError.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint=f"`ystore adopt {path}` examines all files in it")
+        raise UsageError(
+            f"{path} is a folder", hint=f"`ystore adopt {quoted(str(path))}` examines all files in it"
+        )
     (content,) = local_contents(path)
     cut_content(content, Meter(session.activity.report, "read", path.name, content.size_bytes))
     return describe_file(path, content, Knowledge(session, folders))

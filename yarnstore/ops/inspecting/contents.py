@@ -35,6 +35,7 @@ from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import is_prerelease, precedence
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.native import quoted
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import hold_version, note_use
 
@@ -86,7 +87,7 @@ def list_files(session: Session, spec: Spec, *, commit: str = "", online: bool =
             "manifest",
             str(found.name),
             where=found.source.name,
-            hint=f"`ystore fetch {spec}` downloads the file, and then its version can be listed",
+            hint=f"`ystore fetch {quoted(str(spec))}` downloads the file, and then its version can be listed",
         )
     return _described(manifest_of(session, found), found.source.name, stored=False)
 

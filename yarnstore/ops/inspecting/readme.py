@@ -12,6 +12,7 @@ from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.native import quoted
 
 # Longer texts are truncated.
 LIMIT_BYTES = 256 * KIB
@@ -33,7 +34,9 @@ def readme(session: Session, spec: Spec) -> Readme:
     with session.layout.shared():
         found = lookup(session, spec)
         if not isinstance(found, Stored):
-            raise NotFoundError("stored version", str(spec), hint=f"download it: `ystore fetch {spec}`")
+            raise NotFoundError(
+                "stored version", str(spec), hint=f"download it: `ystore fetch {quoted(str(spec))}`"
+            )
         manifest = found.manifest
         with ChunkStore(session.layout) as store:
             files = {content.path.lower(): content for content in stored_contents(manifest, store)}

@@ -25,6 +25,7 @@ from yarnstore.registry.spec import Spec
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
+from yarnstore.store.native import quoted
 
 LOCK_FILE = "ystore.lock"
 _CORRECT = (
@@ -110,7 +111,7 @@ def check_lock(session: Session, path: Path) -> LockResult:
                 "lock file",
                 f"has {build.version} for {build.requested}",
                 source=str(path),
-                hint=f"`ystore lock --update '{build.requested}'` locks a version that was requested",
+                hint=f"`ystore lock --update {quoted(str(build.requested))}` locks one that was requested",
             )
     for build in there.builds:
         source, entry = find_entry(session, build.model, sources_for(session, build.model), fresh=True)

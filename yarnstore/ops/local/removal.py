@@ -25,6 +25,7 @@ from yarnstore.registry.pins import FREE
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import meant_versions
 from yarnstore.store.chunks import ChunkStore
+from yarnstore.store.native import quoted
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import check_link_place, unlink_model
@@ -179,7 +180,9 @@ def removed_versions(session: Session, spec: Spec) -> RemoveResult:
                 found[name] = manifest
     if not found:
         raise NotFoundError(
-            "removed version", str(spec), hint=f"`gc` deletes removed versions; try `ystore fetch {spec}`"
+            "removed version",
+            str(spec),
+            hint=f"`gc` deletes removed versions; try `ystore fetch {quoted(str(spec))}`",
         )
     rows = [
         RemovedVersion(name.version, name.variant, str(manifest.digest), manifest.digest == was)

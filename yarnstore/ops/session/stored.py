@@ -30,6 +30,7 @@ from yarnstore.registry.pins import PinRule
 from yarnstore.registry.spec import Exact, Spec, parse_specs
 from yarnstore.registry.versions import meant_version, precedence
 from yarnstore.store import hashed
+from yarnstore.store.native import quoted
 from yarnstore.store.provenance import read_origin
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import hash_right, seal_view, unknown_files, view_files
@@ -177,7 +178,7 @@ def require_installed(session: Session, label: str, needed: Iterable[Spec]) -> N
         if has:
             raise IncompatibleError(
                 f"{label} needs {spec}; {has}",
-                hint=f"`ystore checkout {spec}` first",
+                hint=f"`ystore checkout {quoted(str(spec))}` first",
                 reason="requires",
                 needs=str(spec),
                 has=current.version if current is not None else None,
@@ -212,7 +213,7 @@ def not_installed(session: Session, model: str) -> NotFoundError:
         "installed model",
         model,
         near=close_names(model, session.refs.installed_models()),
-        hint=f"`ystore checkout {spec}` installs it; `ystore list` shows what is installed",
+        hint=f"`ystore checkout {quoted(spec)}` installs it; `ystore list` shows what is installed",
     )
 
 

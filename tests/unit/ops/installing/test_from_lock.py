@@ -20,6 +20,7 @@ from yarnstore.errors import (
     StorageError,
     UsageError,
 )
+from yarnstore.store.native import quoted
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_a_check_refuses_a_version_that_was_not_requested(site: Path) -> None:
         assert locked(path).keys() == {other}
         with pytest.raises(FormatError, match=rf"has \S+ for {re.escape(other)}") as told:
             store.check_lock(path)
-        assert f"lock --update '{other}'" in told.value.hint
+        assert f"lock --update {quoted(other)}" in told.value.hint
         assert store.fetch_locked(path)  # which installs what is locked
     path.unlink()
     store.lock("phi@1", "phi:default@latest", file=path)

@@ -14,6 +14,7 @@ import pytest
 from yarnstore import Store
 from yarnstore.errors import ConflictError, IncompatibleError, SpecError, UsageError
 from yarnstore.progress import Progress
+from yarnstore.store.native import quoted
 from yarnstore.store.refs import Refs
 
 
@@ -47,7 +48,7 @@ def test_a_version_is_installed_after_what_it_needs(store: Store) -> None:
         IncompatibleError, match=r"adapter 1\.0\.0 needs base@\^1\.0; it is not installed"
     ) as told:
         store.checkout("adapter@1.0.0")
-    assert told.value.hint == "`ystore checkout base@^1.0` first"
+    assert told.value.hint == f"`ystore checkout {quoted('base@^1.0')}` first"
     assert store.list_versions() == []  # nothing was downloaded
     store.fetch("adapter@1.0.0")  # … unless only that was wanted
     store.checkout("base@2.0.0")
