@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import PAGES, REPO, blocks
+from tests.support.llama_models import make_llama
 from tests.support.transformers_models import make_bert, needs_transformers
 from yarnstore import Store
 
@@ -75,3 +76,14 @@ def test_transformers_load_an_installed_model(
         assert out.last_hidden_state.shape == (1, 4, 32)
     else:
         assert names["model"].encode("hello world").shape == (32,)
+
+
+def test_llama_cpp_python_loads_an_installed_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llama_cpp", reason="needs pip install llama-cpp-python, which compiles for long")
+    monkeypatch.setenv("YSTORE_HOME", str(tmp_path / "home"))
+    with Store.open() as store:
+        store.import_model(make_llama(tmp_path / "tiny.gguf"), "phi-3-mini@1.0.0")
+        store.checkout("phi-3-mini@1.0.0")
+    names: dict[str, Any] = {}
+    exec(compile(recipe("llama_cpp"), str(PAGE), "exec"), names)  # the page's own text
+    assert names["model"]("hello", max_tokens=3)["usage"]["completion_tokens"] == 3
